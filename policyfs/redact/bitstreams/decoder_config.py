@@ -1,7 +1,8 @@
-"""Decoder configurations (``avcC``, ``hvcC``, ``vvcC``, ``av1C`` ...): formats of units, and units in them.
+"""Decoder configurations (``avcC``, ``hvcC``, ``vvcC``, ``av1C`` ...): the format of units, and stored units.
 
-Parameters stay: without them nothing is decoded. SEI messages and metadata units beside them are
-treated as in a picture. Sources: ISO/IEC 14496-15 section 8.3; AV1 in ISOBMFF section 2.3.
+The configuration holds parameter sets, which stay, because nothing can be decoded without them. SEI messages
+and metadata units beside the parameter sets are treated as in a picture. Sources: ISO/IEC 14496-15 section
+8.3; AV1 in ISOBMFF section 2.3.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ _ARRAYS_AT: Final = MappingProxyType({b"hvcC": 22, b"lhvC": 5})
 WITH_ARRAYS: Final = MappingProxyType({b"hvcC": HEVC, b"lhvC": HEVC, b"vvcC": VVC})
 """Configurations with arrays of units -> their codec."""
 _ALONE: Final = MappingProxyType({HEVC.name: frozenset[int](), VVC.name: frozenset({12, 13})})
-"""Types of units of which an array has one, without a number before it."""
+"""Codec -> types of units that are alone in their array, without a number of units before them."""
 _LENGTH_AT: Final = MappingProxyType({b"hvcC": 21, b"lhvC": 4, b"avcC": 4, b"vvcC": 4})
 _FRAMED: Final = MappingProxyType({b"avcC": AVC, b"hvcC": HEVC, b"vvcC": VVC})
 _AV1C_BYTES: Final = 4
 CONFIGS: Final = MappingProxyType({HEVC.name: b"hvcC", VVC.name: b"vvcC"})
-"""Codec -> configuration of its track, if messages may be in it."""
+"""Codec -> its decoder configuration, if messages may be in this configuration."""
 FULL_BOX: Final = bytes(4)
 """Version and flags at the start of ``vvcC``; other containers leave them out."""
 _CONFIG: Final = re.compile(rb"avcC|hvcC|vvcC")
 _CONFIG_BYTES: Final = 32
-"""Bytes of a configuration that framing() needs, and some more."""
+"""Number of bytes of a configuration that are enough for framing()."""
 
 
 class Framing(NamedTuple):
-    """Codec of a track's frames, and bytes of a unit's length in them.
+    """Codec of a track's frames, and size of the length field before each unit in bytes.
 
-    length_size: 0 if units are between start codes (H.264 annex B).
+    length_size: 0 if units are between start codes (H.264 annex B) and have no length field.
     """
 
     codec: Codec
@@ -47,7 +48,7 @@ class Framing(NamedTuple):
 
 
 def framing(kind: bytes, config: bytes) -> Framing | None:
-    """Return the framing of a track by its configuration; None if frames of its codec are not examined."""
+    """Return the framing from a track's configuration; None if frames of its codec are not examined."""
     codec = _FRAMED.get(kind)
     if codec is None or len(config) <= _LENGTH_AT[kind]:
         return None
@@ -55,15 +56,16 @@ def framing(kind: bytes, config: bytes) -> Framing | None:
 
 
 def framing_in(parameters: bytes) -> Framing | None:
-    """Return the framing by the first bytes that look like the box of a decoder configuration, or None."""
+    """Return the framing from the first bytes that look like the box of a decoder configuration, or None."""
     found = _CONFIG.search(parameters)
     return None if found is None else framing(found[0], parameters[found.end() :][:_CONFIG_BYTES])
 
 
 def stream_framing(codec: Codec, config: bytes) -> Framing:
-    """Return the framing of a codec's frames in a container that need not have a configuration.
+    """Return the framing of a codec's frames in a container in which a configuration is optional.
 
-    Without one, or if there are units behind start codes in its place, frames have start codes, too.
+    If there is no configuration, or if it consists of units behind start codes, the frames have start codes,
+    too.
     """
     kind = next(kind for kind, known in _FRAMED.items() if known is codec)
     stated = None if is_byte_stream(config) else framing(kind, FULL_BOX * (kind == b"vvcC") + config)
@@ -71,9 +73,7 @@ def stream_framing(codec: Codec, config: bytes) -> Framing:
 
 
 def length_bytes(kind: bytes, config: bytes) -> int:
-    """Return the number of bytes of a unit's length field, from a decoder configuration; 4 if it is not
-    stated there.
-    """
+    """Return the size of a unit's length field in bytes from a decoder configuration; 4 if none is stated."""
     at = _LENGTH_AT.get(kind)
     if at is None or at >= len(config):
         return 4
@@ -89,7 +89,7 @@ class ArrayUnit(NamedTuple):
 
 
 def arrays(kind: bytes, config: bytes) -> Fields:
-    """Return the fields of a configuration of WITH_ARRAYS from its arrays on. Raises ValueError."""
+    """Return a reader of a configuration of WITH_ARRAYS, at the position of the arrays. Raises ValueError."""
     if kind in _ARRAYS_AT:
         return Fields(config, _ARRAYS_AT[kind])
     fields = Fields(config, len(FULL_BOX))
@@ -104,9 +104,9 @@ def arrays(kind: bytes, config: bytes) -> Fields:
 
 
 def array_units(fields: Fields, codec: Codec) -> Iterator[ArrayUnit]:
-    """Yield the units in arrays, behind lengths of 2 bytes (ISO/IEC 14496-15 section 8.3.2.1, 11.2.4.2).
+    """Yield the units in arrays (ISO/IEC 14496-15 section 8.3.2.1, 11.2.4.2).
 
-    Raises ValueError if they are cut off.
+    Each unit is behind its length, which has 2 bytes. Raises ValueError if the units are cut off.
     """
     for _ in range(fields.number(1)):
         kind = fields.number(1) & codec.mask
@@ -117,9 +117,9 @@ def array_units(fields: Fields, codec: Codec) -> Iterator[ArrayUnit]:
 
 
 def clean_config(kind: bytes, config: bytes, inner: Inner) -> bytes | None:
-    """Clean a decoder configuration's payload: SEI units and metadata OBUs in it, as in a picture.
+    """Clean the SEI units and metadata OBUs in a decoder configuration's payload, as in a picture.
 
-    None if its structure is not valid.
+    Return None if the structure of the configuration is not valid.
     """
     try:
         if kind in WITH_ARRAYS:
@@ -140,6 +140,6 @@ def _clean_arrays(fields: Fields, codec: Codec, inner: Inner) -> bytes:
         kind = codec.type(unit) if len(unit) >= codec.header else 0
         if kind not in codec.kept | codec.sei:
             out[start + codec.header : end] = bytes(len(unit) - codec.header)
-        elif kind in codec.sei or stated in codec.sei:  # readers go by either
+        elif kind in codec.sei or stated in codec.sei:  # some readers use one type, some the other
             out[start:end] = sei.filled(unit, codec.header, inner)
     return bytes(out[: fields.at]).ljust(len(out), b"\0")

@@ -1,8 +1,8 @@
 """SEI messages in frames of H.264, H.265 and H.266: cameras and encoders write names, dates and places there.
 
 Such messages become blanks of the same length, so that no byte of a picture moves. First, some frames from
-all over a track are tried. If they have something to remove, the others are searched, too: all of them, or
-only the frames from which a player can start. Each container has its own list of frames (Frames).
+all over a track are tried. If they have something to remove, the other frames are searched, too: all of them,
+or only the frames from which a player can start. Each container lists its frames in its own way (Frames).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, 
 from policyfs.redact.core.patches import ByteSource, difference, zeros
 
 MAX_SCANNED: Final = 30_000
-"""Most frames that are searched after a first try has found user data in some frames."""
+"""Maximum number of frames that are searched after a first try has found user data in some frames."""
 SAMPLE_UNITS: Final = 256
-"""Most units of one frame that are examined."""
+"""Maximum number of units of one frame that are examined."""
 MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_CONFIG_BYTES: Final = 1 << 16
 _TRIED: Final = 8
@@ -38,8 +38,9 @@ _T = TypeVar("_T")
 
 
 class Frame(NamedTuple):
-    """A coded frame: `size` bytes of the file from `at` on, behind the bytes `lead`, which the container
-    keeps elsewhere.
+    """A coded frame: `size` bytes of the file from the offset `at` on.
+
+    lead: bytes at the start of the frame that the container keeps elsewhere.
     """
 
     at: int
@@ -56,7 +57,7 @@ class Frames(Protocol):
     def others(self, *, keys: bool) -> Iterable[Frame]:
         """Return the frames that tried() did not return.
 
-        keys: only those from which a player can start. Raises TooMuchError if there are more than
+        keys: only the frames from which a player can start. Raises TooMuchError if there are more than
         MAX_SCANNED.
         """
 
@@ -66,7 +67,7 @@ class Frames(Protocol):
 
 @dataclass(slots=True)
 class Counter:
-    """Numbers of units, and of bytes of messages, that may still be examined."""
+    """Number of units, and number of bytes of messages, that may still be examined."""
 
     left: int
     room: int = MAX_MESSAGE_BYTES
@@ -160,10 +161,10 @@ def _cleaned(frames: Iterable[Frame], coded: Framing, source: ByteSource, inner:
 
 
 def clean_frame(source: ByteSource, frame: Frame, coded: Framing, inner: Inner, counter: Counter) -> Found:
-    """Clean the SEI units of one frame, or of several that follow each other.
+    """Clean the SEI units of one frame, or of several successive frames.
 
-    Only the bytes of these units, and the lengths of the others, are read if each unit is behind its length.
-    Raises TooMuchError; NotThisKindError if a message begins in the frame's lead.
+    If each unit is behind its length, only the SEI units and the lengths of the other units are read. Raises
+    TooMuchError. Raises NotThisKindError if bytes to change are in the frame's lead.
     """
     if not frame.lead:
         return _clean_units(source, frame.at, min(frame.at + frame.size, source.size), coded, inner, counter)
@@ -202,8 +203,10 @@ def _clean_units(
 
 
 def _units(source: ByteSource, at: int, end: int, coded: Framing, inner: Inner) -> Iterator[Unit]:
-    """Yield the units of a frame. If it begins with a start code, its units are between start codes, whatever
-    the track says: no unit behind a length begins like this.
+    """Yield the units of a frame.
+
+    If the frame begins with a start code, its units are between start codes, whatever the track states: no
+    unit behind a length begins like this.
     """
     size, head = coded.length_size, source.read(at, 4)
     if not size and head[:3] != START_CODE and 0 < int.from_bytes(head) <= end - at - 4:

@@ -1,7 +1,7 @@
 """NAL units of H.264, H.265 and H.266, behind lengths (ISO/IEC 14496-15) or start codes; a table of codecs.
 
-A picture item is a chain of such units. The walk checks that its bytes are such a chain, and finds the
-units that carry no picture. SEI messages that a decoder does not need become filler of the same size.
+A picture item is a chain of NAL units. The walk checks that the bytes of an item are such a chain, and finds
+the units that carry no picture. SEI messages that a decoder does not need become filler of the same size.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from policyfs.redact.core.cleaners import Budget, Found, Inner, Note
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, zeros
 
 START_CODE: Final = b"\0\0\1"
-"""Bytes before each unit in a byte stream (H.264 and H.265 annex B); a zero before them belongs to them."""
+"""Bytes before each unit in a byte stream (H.264 and H.265 annex B). A zero before them belongs to them."""
 MAX_PADDING_BYTES: Final = 1 << 12
-"""Zeros allowed behind the last unit, where a writer rounds sizes up."""
+"""Maximum number of zeros behind the last unit: some writers round sizes up."""
 
 
 class Codec(NamedTuple):
-    """Sizes of a NAL unit's header, and the place of its type: a byte of it, a shift and a mask."""
+    """A codec: the size of a NAL unit's header in bytes, and the place of the unit's type in this header.
+
+    The type is in the bits that *shift* and *mask* select from the header's byte *byte*. sei: types of SEI
+    units.
+    """
 
     name: str
     header: int
@@ -31,7 +35,7 @@ class Codec(NamedTuple):
     mask: int
     sei: frozenset[int]
     kept: frozenset[int]
-    """Types of slices, parameter sets and ends; all others (filler, reserved) may hold anything."""
+    """Types of slices, parameter sets and ends. Units of other types (filler, reserved) may hold anything."""
     slices: int
     """Types below this are slices of pictures."""
 
@@ -55,7 +59,7 @@ CODECS: Final = MappingProxyType(
 )
 """Item or sample entry type -> codec.
 
-Types 48 and 49 of H.265 are the file format's own: units that hold or refer to others.
+Types 48 and 49 of H.265 are the file format's own: units that hold other units or refer to them.
 """
 
 _FOURCCS: Final = (
@@ -67,12 +71,12 @@ _FOURCCS: Final = (
 
 
 def codec_of(fourcc: bytes) -> Codec | None:
-    """Return the codec with this code in AVI; None for any other than H.264, H.265 and H.266."""
+    """Return the codec with this code in AVI; None if it is not H.264, H.265 or H.266."""
     return next((codec for codes, codec in _FOURCCS if codes.fullmatch(fourcc)), None)
 
 
 class Unit(NamedTuple):
-    """The place of a unit by its stated length, which may be wrong. head: the start of its header."""
+    """A unit [start, end) by its stated length, which may be wrong. head: the bytes of its header."""
 
     start: int
     end: int
@@ -89,7 +93,7 @@ def units(source: ByteSource, at: int, codec: Codec, length_size: int) -> Iterat
 
 
 def is_byte_stream(data: bytes) -> bool:
-    """True if data begins with a start code."""
+    """Return True if data begins with a start code."""
     return data.startswith((START_CODE, b"\0" + START_CODE))
 
 
@@ -98,7 +102,7 @@ def start_code_units(
 ) -> Iterator[Unit]:
     """Yield the units in [start, end) that are behind start codes. Raises TooMuchError.
 
-    A unit's end is the next start code, so that zeros before the code count as the unit's.
+    A unit ends at the next start code. So zeros before the start code count as a part of the unit.
     """
     at, begin, end = start, -1, min(end, source.size)
     while at < end:
@@ -121,8 +125,8 @@ def walk_nals(
 ) -> Found | None:
     """Walk a chain of NAL units, each behind its length; replace SEI with hidden categories by filler.
 
-    None if it is not such a chain, or has no slice of a picture. cut: the last unit may be cut off,
-    because the file ends there. Raises TooMuchError.
+    Return None if the source is not such a chain, or has no slice of a picture. cut: the last unit may be cut
+    off, because the file ends there. Raises TooMuchError.
     """
     found, slices, size = Found(), 0, source.size
     for unit in units(source, 0, codec, length_size):

@@ -1,6 +1,6 @@
-"""OBUs of AV1 (bitstream specification 5.3 and 5.8): one walk, and neutral metadata units.
+"""Walk over the OBUs (units) of AV1 (bitstream specification 5.3 and 5.8), and their neutral form.
 
-Metadata OBUs may hold any bytes. Those that a decoder does not need become padding of the same
+Metadata OBUs may hold any bytes. If a decoder does not need a metadata OBU, it becomes padding of the same
 size.
 """
 
@@ -17,20 +17,20 @@ from policyfs.redact.core.patches import ByteSource, difference, zeros
 from policyfs.redact.core.reader import Fields
 
 _MAX_NUMBERS_BYTES: Final = 255
-"""Greatest size of metadata that should be numbers; longer metadata may be anything."""
+"""Maximum size of metadata that should be numbers. Longer metadata may be anything."""
 _OBU_METADATA: Final = 5
 _OBU_PADDING: Final = 15
 _OBU_FRAMES: Final = frozenset({3, 4, 6})
 _OBU_KEPT: Final = frozenset({1, 2, 3, 4, 6, 7, 8})
 _METADATA_TELLS: Final = MappingProxyType({1: NOTHING, 2: NOTHING, 3: NOTHING, 5: Tells.TIME})
-"""Metadata OBU type -> categories: brightness, mastering display, scalability; time codes."""
+"""Type of a metadata OBU -> categories. The types: brightness, mastering display, scalability; time codes."""
 
 
 def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: bool = True) -> Found | None:
     """Walk a chain of OBUs; replace metadata with hidden categories by padding.
 
-    None if it is not such a chain, or if it must be a picture and has no frame. cut: the last unit may be
-    cut off, because the file ends there. Raises TooMuchError.
+    Return None if the source is not such a chain, or if it must be a picture and has no frame. cut: the last
+    unit may be cut off, because the file ends there. Raises TooMuchError.
     """
     found, at, frames = Found(), 0, 0
     while at < source.size:
@@ -62,7 +62,7 @@ def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: b
 
 
 def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:
-    """Return the offsets of an OBU's payload and end. ValueError if no OBU can be there."""
+    """Return the offsets of an OBU's payload and of its end. Raises ValueError if no OBU can be there."""
     fields = Fields(head)
     first = fields.number(1)
     if first & 0x80:
@@ -83,7 +83,7 @@ def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:
 
 
 def _padding(source: ByteSource, at: int, first: int, body: int, end: int) -> Iterator[Patch]:
-    """Yield patches that turn the unit into padding: zeros and the trailing bit.
+    """Yield patches that turn an OBU into padding: zeros and the trailing bit.
 
     AV1 5.3.1 requires one set bit.
     """

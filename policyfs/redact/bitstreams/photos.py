@@ -1,7 +1,8 @@
 """Frames that are whole pictures (Motion JPEG, PNG, TIFF): each may have EXIF, XMP and comments of its own.
 
 A time-lapse film is often a row of photos as the camera made them. First, some frames from all over a track
-are tried. If one of them has something to remove, or there are few, all frames are cleaned as pictures.
+are tried. If one of them has something to remove, or the track has few frames, all frames are cleaned as
+pictures.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, 
 from policyfs.redact.core.patches import ByteSource, difference
 
 FEW: Final = 64
-"""Frames of a slide show, or of chapters: all of them are cleaned."""
+"""Maximum number of frames in a slide show, or in a track of chapters. All frames of such a track are
+cleaned.
+"""
 MAX_PHOTOS: Final = 500
 MAX_PHOTO_BYTES: Final = 1 << 27
-"""Most frames of a film, and bytes in them, that are cleaned as pictures."""
+"""Maximum number of frames that are cleaned as pictures in a film, and maximum number of bytes in them."""
 _STARTS: Final = (
     b"\xff\xd8\xff",
     b"\x89PNG",
@@ -40,8 +43,8 @@ _COMMENT: Final = "COM"
 def clean_photos(frames: Frames, source: ByteSource, inner: Inner) -> Found:
     """Clean the frames of a track that are pictures. Raises NotThisKindError, TooMuchError.
 
-    In a long film comments stay if they tell neither a place nor a time: encoders write their name into every
-    frame.
+    A long film stays as it is if only comments would be removed, and they tell neither a place nor a time:
+    encoders write their name into every frame.
     """
     photos = _Photos(source, inner)
     photos.clean(frames.tried())
@@ -58,7 +61,7 @@ def clean_photos(frames: Frames, source: ByteSource, inner: Inner) -> Found:
 
 
 def holds_metadata(source: ByteSource, start: int, end: int) -> bool:
-    """True if bytes [start, end) begin like a picture with EXIF, XMP or IPTC."""
+    """Return True if bytes [start, end) begin like a picture with EXIF, XMP or IPTC."""
     head = source.read(start, min(_HEAD_BYTES, end - start))
     return head.startswith(_STARTS) and any(mark in head for mark in _METADATA)
 
@@ -75,7 +78,7 @@ def _at_most(frames: Iterable[Frame]) -> Iterator[Frame]:
 class _Photos:
     """Frames of one track that were read, and the changes to them.
 
-    told: True if one frame has something to remove besides a comment.
+    told: True if one frame has something to remove besides a comment, or a comment with a place or a time.
     """
 
     source: ByteSource
@@ -87,7 +90,7 @@ class _Photos:
     _room: int = MAX_PHOTO_BYTES
 
     def clean(self, frames: Iterable[Frame]) -> None:
-        """Clean those of the frames that begin like a picture, each once."""
+        """Clean the frames that begin like a picture. Skip frames that were cleaned before."""
         for frame in frames:
             if frame.at not in self._seen:
                 self._seen.add(frame.at)

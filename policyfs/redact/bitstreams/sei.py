@@ -1,10 +1,10 @@
 """SEI messages of H.264, H.265 and H.266: one walk and one allow list for pictures, movies and settings.
 
-Messages may hold anything: positions of drones, dates of camcorders, the options of an encoder. Numbers for
-showing the picture stay, and a time code is a time. A message that is not listed may hold anything. So may a
-message that holds other messages (scalable nesting). A unit keeps its size: removed payloads become blanks,
-or the whole unit becomes filler. Sources: ITU-T H.264 annex D, H.265 annex D, H.274 (payload types), ISO/IEC
-14496-15; MISB ST 0604; the output of encoders.
+Messages may hold anything: positions of drones, dates of camcorders, the options of an encoder. Numbers that
+are needed to show the picture stay, and a time code is a time. A message that is not listed is unknown. A
+message that holds other messages (scalable nesting) is unknown, too. A unit keeps its size: removed payloads
+become blanks, or the whole unit becomes filler. Sources: ITU-T H.264 annex D, H.265 annex D, H.274 (payload
+types), ISO/IEC 14496-15; MISB ST 0604; the output of encoders.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.free_text import told_in
 
 MAX_UNIT_BYTES: Final = 1 << 16
-"""Size beyond which an SEI unit is not parsed."""
+"""Maximum size of an SEI unit that is parsed."""
 FILLER: Final = 3
 _T35: Final = 4
 _UNREGISTERED: Final = 5
@@ -29,9 +29,9 @@ _ESCAPED: Final = b"\0\0\3"
 _BLANK: Final = 0x20
 _MAX_COUNTER_BYTES: Final = 8
 _MAX_NUMBERS_BYTES: Final = 255
-"""Greatest size of a message of numbers; a longer message may be anything."""
+"""Maximum size of a message of numbers. A longer message may be anything."""
 _MAX_REGISTERED_BYTES: Final = 1024
-"""Greatest size of captions and of dynamic range: HDR10+ has some 900 bytes."""
+"""Maximum size of a message with captions or dynamic range. HDR10+ has about 900 bytes."""
 _TELLS: Final = MappingProxyType(
     {
         **dict.fromkeys((0, 1, 6, 19, 45, 47, 128, 129, 130, 131, 132), NOTHING),
@@ -51,9 +51,9 @@ _UUIDS: Final = MappingProxyType(
     }
 )
 _SHORT: Final = frozenset({bytes.fromhex("0387f44e"), bytes.fromhex("b9edb930"), bytes.fromhex("e958f491")})
-"""First bytes of UUIDs. With these, encoders of phones mark each frame by a number of a few bytes."""
+"""First bytes of UUIDs. Encoders of phones mark each frame with such a UUID and a number of a few bytes."""
 _CAPTIONS_AND_RANGE: Final = (b"\xb5\0\x31", b"\xb5\0\x3c", b"\xb5\0\x3b", b"\xb5\x58\x90", b"\x26\0\x04")
-"""Country and provider: ATSC captions, HDR10+, Dolby, film grain, HDR Vivid."""
+"""Codes of country and provider: ATSC captions, HDR10+, Dolby, film grain, HDR Vivid."""
 
 
 class Message(NamedTuple):
@@ -69,10 +69,10 @@ class Message(NamedTuple):
 
 
 def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
-    """Yield the messages of a unit behind its header (H.264 section 7.3.2.3, H.265 section 7.3.5).
+    """Yield the messages of a unit (H.264 section 7.3.2.3, H.265 section 7.3.5).
 
-    Bytes behind the last message that are no message are yielded as one message of unknown categories. But a
-    single byte is yielded as a message without categories. Raises TooMuchError.
+    header: size of the unit's header. If the bytes behind the last message are no message, they count as one
+    message of unknown categories; a single byte counts as a message without categories. Raises TooMuchError.
     """
     plain, places = _unescaped(unit, header)
     inner.budget.search(len(plain))
@@ -93,10 +93,9 @@ def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
 
 
 def _number(plain: bytes, at: int) -> tuple[int, int]:
-    """Read a number: the sum of all bytes of 255 and of a last smaller byte. Return the number, and the
-    offset behind.
+    """Read a number: the sum of zero or more bytes of 255 and one smaller byte.
 
-    Raises IndexError if the number is cut off.
+    Return the number and the offset behind it. Raises IndexError if the number is cut off.
     """
     start = at
     while plain[at] == 0xFF:
@@ -105,8 +104,7 @@ def _number(plain: bytes, at: int) -> tuple[int, int]:
 
 
 def _judged(kind: int, payload: bytes, hide: Tells) -> tuple[Tells, int]:
-    """Return the categories of a message, and the number of bytes at its start that always stay: those of a
-    known UUID.
+    """Return the categories of a message, and the size of its known UUID in bytes (0: none), which stays.
 
     hide: the categories to look for in the message's text.
     """
@@ -158,7 +156,10 @@ class Blanked:
 
 
 def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
-    """Blank the payloads of hidden categories in an SEI unit; None if it has none. Raises TooMuchError."""
+    """Blank the payloads of hidden categories in an SEI unit; return None if it has none.
+
+    Raises TooMuchError.
+    """
     out, told = bytearray(unit), NOTHING
     for message in messages(unit, header, inner):
         if message.tells & inner.hide:
@@ -171,8 +172,9 @@ def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
 
 
 def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
-    """Restore the form of emulation prevention bytes after blanking: two zeros before each, a small number
-    behind it.
+    """Restore the bytes around emulation prevention bytes after blanks were written.
+
+    Before each emulation prevention byte are two zeros, behind it is a small number.
     """
     at = unit.find(_ESCAPED, header)
     while at >= 0:
@@ -183,13 +185,13 @@ def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
 
 
 def filled(unit: bytes, header: int, inner: Inner) -> bytes:
-    """Return an SEI unit as it is, or filler if a message in it has to be removed. Raises TooMuchError."""
+    """Return an SEI unit as it is, or filler if a message in it must be removed. Raises TooMuchError."""
     kept = all(one.whole and not one.tells & inner.hide for one in messages(unit, header, inner))
     return unit if kept else unit[:header] + filler(len(unit) - header)
 
 
 def filler(size: int) -> bytes:
-    """Return filler messages (payload type 3) of size bytes in all, with the trailing bit."""
+    """Return filler messages (payload type 3) with the trailing bit; size bytes in all."""
     if size < 3:
         return _TRAILING.ljust(size, b"\0")
     room, lead = size - 1, b""

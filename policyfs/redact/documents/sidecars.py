@@ -1,7 +1,7 @@
 """Text files beside photos: XMP sidecars, and the JSON files of Google Takeout.
 
-Both are small and are cleaned whole, in memory, by blanks over removed parts: they stay XML and JSON. Files
-that consist of places (tracks, logs) have no locator; tracks.py recognises them.
+Both are small, and are cleaned as a whole in memory. Blanks replace the removed parts, so that the files stay
+XML and JSON. Files that consist of places (tracks, logs) have no locator; tracks.py recognises them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from policyfs.redact.xmp.properties import speaks_of_place
 
 MAX_XMP_BYTES: Final = 4 << 20
 MAX_JSON_BYTES: Final = 1 << 20
-"""Larger files are refused: no photo's sidecar is so large, but logs of places are."""
+"""Maximum sizes. Larger files are refused: no sidecar of a photo is so large, but logs of places are."""
 
 LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 
@@ -52,7 +52,7 @@ _MEMBERS: Final = MappingProxyType(
         "trashed": OTHER,
     }
 )
-"""Members of a Takeout file's object -> categories; others may tell anything."""
+"""Members of an object in a Takeout file -> categories. Other members may tell anything."""
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _STRING: Final = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
@@ -75,7 +75,7 @@ def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:
     data = _whole(source, MAX_XMP_BYTES)
     plain = data.replace(b"\0", b"").lstrip(b"\xff\xfe")
     if data and not plain.strip():
-        return Found()  # only blanks: redaction makes them of files too short for an empty packet
+        return Found()  # only blanks: redaction writes them if a file is too short for an empty packet
     if _XMP_ROOT.match(plain) is None:
         raise NotThisKindError("it does not start like XMP")
     cleaned = inner.xmp(data)
@@ -109,7 +109,7 @@ def _whole(source: ByteSource, limit: int) -> bytes:
 
 
 class _Member(NamedTuple):
-    """One member of an object, in characters of the text; comma: place of the comma before it, or -1."""
+    """One member of a JSON object; offsets in characters. comma: offset of the comma before it, or -1."""
 
     start: int
     end: int
@@ -129,20 +129,20 @@ class _Span(NamedTuple):
 
 @dataclass(slots=True)
 class _Reader:
-    """Walks over one JSON text. Its methods raise ValueError if it is not JSON."""
+    """Reader of one JSON text. Its methods raise ValueError if the text is not JSON."""
 
     text: str
     at: int = 0
     decoder: json.JSONDecoder = field(default_factory=lambda: json.JSONDecoder(object_pairs_hook=_pairs))
 
     def peek(self) -> str:
-        """Return the next character that is not a blank."""
+        """Skip blanks; return the next character, or "" at the end."""
         found = _SPACE.match(self.text, self.at)
         self.at = self.at if found is None else found.end()
         return self.text[self.at : self.at + 1]
 
     def take(self, wanted: str) -> int:
-        """Skip one character; return its offset."""
+        """Skip the wanted character; return its offset."""
         if self.peek() != wanted:
             raise ValueError
         self.at += 1
@@ -171,7 +171,7 @@ class _Reader:
 
 
 def _pairs(pairs: list[tuple[str, object]]) -> list[tuple[str, object]]:
-    """Return an object as a list, so that two members of one name are both seen."""
+    """Return the members of an object as a list, so that it has both of two members with one name."""
     return pairs
 
 
@@ -211,9 +211,7 @@ def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
 
 
 def _tells_place(text: str, member: _Member) -> bool:
-    """True if a member's value, or a value inside it, tells a place. The member itself is of other
-    categories.
-    """
+    """Return True if a member's value, or a value inside it, tells a place. (Its own name tells no place.)"""
     if tells_place(text[member.start : member.end]):
         return True
     parts: list[object] = [member.value]

@@ -1,7 +1,7 @@
 """Kinds of text files with places: sidecars, tracks, receivers' logs.
 
-libmagic calls most of them text/plain, text/xml or application/json. They get kinds of their
-own here, so that a rule that lets plain text through unread does not let a track through.
+libmagic returns text/plain, text/xml or application/json for most of these files. This module gives them
+kinds of their own. So a rule that lets plain text through unread does not let a track through.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _sidecar(text: str) -> str | None:
 
 
 def _has_columns(text: str) -> bool:
-    """True if the text is a table with a column for each coordinate, as in an export of a logger."""
+    """Return True if the text is a table with a column for each coordinate, as in an export of a logger."""
     first = text.lstrip("\ufeff \t\r\n")[:4096].split("\n", 1)[0]
     return bool(_LATITUDE.search(first) and _LONGITUDE.search(first))
 

@@ -1,7 +1,7 @@
 """BMP and ICO files (Microsoft, "Bitmap Storage", "Bitmap Header Types", "Icons").
 
-They have no metadata, but room for it: between headers and pixels, and behind the pixels. All bytes
-there become zeros. PNG pictures in icons are redacted as PNGs.
+The formats have no metadata, but files have room for it: between headers and pixels, and behind the pixels.
+All bytes there become zeros. PNG pictures in icons are redacted as PNGs.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ class Bitmap:
     pixels: int | None
     """Size of the pixels; None if they are compressed, and go on to the end of the file."""
     mask: int
-    """Size of a second bitmap with one bit per pixel. Only icons have it; there it has half of the header's
-    height.
+    """Size of a second bitmap with one bit per pixel. Only icons have such a mask. Its height is half of the
+    header's height.
     """
     profile: tuple[bytes, int, int] | None
-    """The kind of a colour profile, its offset from the header's start, its length."""
+    """The kind of a colour profile, its offset from the header's start, and its length; None if there is
+    none.
+    """
 
 
 def read_bitmap(head: bytes) -> Bitmap:

@@ -1,8 +1,8 @@
 """GIF files (GIF89a specification, 31 July 1990; XMP specification part 3, 1.1.2).
 
-Pictures stay, with the extensions that show them (graphic control, loops, colour profile). Comments
-stay like other texts; XMP is cleaned; any other extension becomes an empty comment of the same
-length. Bytes behind the trailer become zeros.
+Pictures stay, with the extensions that are needed to show them (graphic control, loops, colour profile). A
+comment stays or is removed like any other text. XMP is cleaned. Any other extension becomes an empty comment
+of the same length. Bytes behind the trailer become zeros.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _LOOPS: Final = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _PROFILE: Final = b"ICCRGBG1012"
 _XMP: Final = b"XMP DataXMP"
 _XMP_END: Final = bytes([1, *range(255, -1, -1), 0])
-"""Bytes behind a packet. A reader that takes some byte of the packet for a length still arrives at the end of
-these bytes (XMP part 3).
+"""Bytes behind an XMP packet. A reader that takes a byte of the packet for a length still arrives at the end
+of these bytes (XMP part 3).
 """
 _LEAST_BYTES: Final = 3
-"""Least size of an extension: its mark, its label, and the zero that ends it."""
+"""Minimum size of an extension: its mark, its label, and the zero that ends it."""
 _READ_BYTES: Final = 1 << 16
 
 
@@ -62,7 +62,7 @@ def locate_gif(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Locator:
-    """One run over one file."""
+    """Locator for one GIF file."""
 
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
@@ -119,7 +119,7 @@ class _Locator:
         return self._blocks(self._colours(at + 10, self._byte(at + 9)) + 1)
 
     def _extension(self, at: int) -> int | None:
-        """Clean an extension; return the offset of the next block, None if it is cut off."""
+        """Clean an extension; return the offset of the next block, or None if the extension is cut off."""
         self.inner.budget.part(4)
         label, first = self._byte(at + 1), self._byte(at + 2)
         if label == _APPLICATION and first == 11 and self.source.read(at + 3, 11) == _XMP:
@@ -137,7 +137,7 @@ class _Locator:
         return end
 
     def _stays(self, block: bytes) -> bool:
-        """True for an application extension that is needed to show the picture, and holds nothing else."""
+        """Return True if an application extension is needed to show the picture, and holds nothing else."""
         name, data = block[3:14], block[14:]
         if name in _LOOPS:
             at, sizes = 0, {1: 3, 2: 5}
@@ -154,7 +154,10 @@ class _Locator:
             self._neutral(at, block, "comment", tells)
 
     def _xmp(self, at: int) -> int | None:
-        """Clean an XMP packet. It has no sub-blocks; readers find its end by the bytes behind it."""
+        """Clean an XMP packet; return the offset behind it, or None if it is cut off.
+
+        The packet has no sub-blocks. Readers find its end by the bytes behind it.
+        """
         start = at + 14
         limit = min(MAX_BLOCK_BYTES, self.source.size - start)
         data = self.source.read(start, limit)
@@ -194,7 +197,7 @@ def blank_comment(size: int) -> bytes:
 
 
 def _joined(data: bytes) -> bytes:
-    """Return the content of sub-blocks."""
+    """Return the joined content of sub-blocks."""
     out, at = bytearray(), 0
     while at < len(data) and data[at]:
         out += data[at + 1 : at + 1 + data[at]]

@@ -1,7 +1,7 @@
 """JPEG XL files: a bare codestream, or boxes with a codestream, Exif and XMP (ISO/IEC 18181-2).
 
-A codestream has no place for metadata except a frame's name, and cannot be walked without decoding
-it; it stays. Boxes that are compressed with Brotli cannot be examined and are removed.
+A codestream stays. It has no room for metadata except the names of frames, and no walk over it is possible
+without a decoder. Boxes that are compressed with Brotli cannot be examined, so they are removed.
 """
 
 from __future__ import annotations
@@ -99,7 +99,10 @@ def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
 
 
 def _with_zeros(source: ByteSource, start: int, behind: int) -> int:
-    """Return where foreign data starts if the bytes from *behind* on are zeros: patterns may end in zeros."""
+    """Return the offset where foreign data starts, if the bytes from *behind* on become zeros.
+
+    A pattern may end in zeros. So the new zeros may complete a match that starts before *behind*.
+    """
     while True:
         first = max(start, behind - _OVERLAP)
         foreign = _FOREIGN.search(source.read(first, behind - first) + bytes(_OVERLAP))
@@ -109,7 +112,7 @@ def _with_zeros(source: ByteSource, start: int, behind: int) -> int:
 
 
 class _JxlFile(BoxFile):
-    """One run over one file of boxes."""
+    """Locator for one JPEG XL file of boxes."""
 
     name = _NAME
     start = len(SIGNATURE)
@@ -141,7 +144,7 @@ class _JxlFile(BoxFile):
         super().free(box)
 
     def _goes_on(self, box: Box) -> bool:
-        """True if this is the codestream, or the next piece of it (18181-2 section 9.7 and 9.8)."""
+        """Return True if a box holds the codestream or the next piece of it (18181-2 section 9.7 and 9.8)."""
         head = self.source.read(box.body, min(6, box.end - box.body))
         number, data = (0, head) if box.kind == b"jxlc" else (int.from_bytes(head[:4]), head[4:])
         known = number & 0x7FFFFFFF == self._pieces and (self._pieces or data.startswith(CODESTREAM))

@@ -1,9 +1,9 @@
 """PNG and APNG files (W3C PNG third edition, with the extensions of Apple, libpng and ImageMagick).
 
-The file is a row of chunks. Those that the picture needs stay if they have the shape that the standard
-prescribes. Texts, EXIF and times are examined (png_text.py). Every other chunk becomes a private one of zeros
-with a valid checksum, which decoders skip. Compressed picture data is never read. Bytes behind the last chunk
-become zeros. They may be a rest of an older, larger picture, an archive, a video.
+The file is a row of chunks. Chunks that the picture needs stay if they have the shape that the standard
+prescribes. Texts, EXIF and times are examined (png_text.py). Every other chunk becomes a private chunk of
+zeros with a valid checksum, which decoders skip. Compressed picture data is never read. Bytes behind the last
+chunk become zeros. They may be the rest of an older, larger picture, an archive or a video.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ FIXED: Final = MappingProxyType(
         b"gIFg": (4, 4, 1),
     }
 )
-"""Chunks that are needed to show the picture -> their shortest and longest length in bytes, and a divisor of
+"""Chunks that are needed to show the picture -> their minimum and maximum length in bytes, and a divisor of
 the length.
 """
 
@@ -67,7 +67,7 @@ TOLD: Final = MappingProxyType(
         b"caNv": (16, Tells.OTHER),
     }
 )
-"""Chunks of numbers: the length in bytes, and the categories."""
+"""Chunks of numbers -> their length in bytes, and their categories."""
 
 _TEXTS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _EXIF: Final = (b"eXIf", b"exIf", b"EXIF")
@@ -96,12 +96,12 @@ class Chunk:
 
     @property
     def start(self) -> int:
-        """The first byte of its data."""
+        """The offset of the chunk's data."""
         return self.at + _HEAD_BYTES
 
     @property
     def end(self) -> int:
-        """One past its checksum."""
+        """The offset behind the chunk's checksum."""
         return self.start + self.size + _CHECK_BYTES
 
 
@@ -150,7 +150,7 @@ def locate_png(source: ByteSource, inner: Inner) -> Found:
 
 
 def walk(source: ByteSource, inner: Inner) -> Iterator[Chunk]:
-    """Yield the chunks up to IEND, or up to bytes that are not a chunk. The last may be cut off."""
+    """Yield the chunks up to IEND, or up to bytes that are not a chunk. The last chunk may be cut off."""
     at, window, base = len(SIGNATURE), b"", 0
     while at + _HEAD_BYTES <= source.size:
         if not base <= at <= base + len(window) - _HEAD_BYTES:
@@ -168,7 +168,7 @@ def walk(source: ByteSource, inner: Inner) -> Iterator[Chunk]:
 
 
 class _Locator:
-    """One run over one file."""
+    """Locator for one PNG file."""
 
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
@@ -195,9 +195,9 @@ class _Locator:
         return self.edits.found
 
     def _cut_off(self, chunk: Chunk) -> int:
-        """Return the end of a chunk that is longer than the file.
+        """Return the offset up to which a chunk stays, if the file ends before the chunk does.
 
-        Picture data stays, up to other chunks in it.
+        Picture data stays up to the first other chunk in it. A chunk of any other type does not stay.
         """
         if not self._is_picture(chunk):
             return chunk.at
@@ -206,7 +206,7 @@ class _Locator:
         return self.source.size if found is None else found
 
     def _is_picture(self, chunk: Chunk) -> bool:
-        """True if the chunk is compressed picture data, of the picture or of a frame."""
+        """Return True if the chunk is compressed picture data, of the picture or of a frame."""
         return chunk.type == b"IDAT" or (chunk.type == b"fdAT" and b"acTL" in self.seen)
 
     def _chunk(self, chunk: Chunk) -> None:
@@ -235,7 +235,7 @@ class _Locator:
             self._metadata(chunk)
 
     def _metadata(self, chunk: Chunk) -> None:
-        """Clean a chunk that is read as a whole."""
+        """Clean a chunk of metadata, which is read as a whole."""
         self.inner.budget.part(_WORK)
         data = self.source.read(chunk.start, chunk.size)
         if chunk.type in _TEXTS:
@@ -265,7 +265,7 @@ class _Locator:
         self._replace(chunk, data, Cleaned(data[:skip] + cleaned.data, notes))
 
     def _stays(self, kind: bytes, data: bytes) -> bool:
-        """True if the data is a colour profile or a suggested palette, and nothing else."""
+        """Return True if the data is a colour profile or a suggested palette, and nothing else."""
         name, _, rest = data.partition(b"\0")
         if not 1 <= len(name) <= 79 or told(self.hide, Tells(0), name):
             return False
@@ -277,7 +277,7 @@ class _Locator:
         return profile is not None and not profile[1] and is_profile(profile[0])
 
     def _replace(self, chunk: Chunk, data: bytes, cleaned: Cleaned) -> None:
-        """Write other data into the same chunk, with its checksum."""
+        """Replace the data of a chunk, and update its checksum."""
         if cleaned.data == data:
             return
         self.edits.block(chunk.start, data, cleaned)
@@ -285,7 +285,7 @@ class _Locator:
         self.edits.put(chunk.end - _CHECK_BYTES, old, zlib.crc32(chunk.type + cleaned.data).to_bytes(4))
 
     def _neutral(self, chunk: Chunk, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
-        """Turn a chunk into one of the same length that says nothing."""
+        """Turn a chunk into a neutral chunk of the same length, which holds zeros."""
         self.inner.budget.part(_WORK)
         check = zlib.crc32(NEUTRAL)
         for at in range(0, chunk.size, CHUNK_BYTES):
@@ -303,17 +303,17 @@ class _Locator:
 
 
 def _has_shape(chunk: Chunk) -> bool:
-    """True if a chunk of fixed shape is as long as the standard says."""
+    """Return True if a chunk in FIXED has a length that the standard allows."""
     least, most, step = FIXED[chunk.type]
     return least <= chunk.size <= most and chunk.size % step == 0
 
 
 def _is_header(chunk: Chunk) -> bool:
-    """True if the chunk begins a PNG: the header, or the chunk of Apple before the header."""
+    """Return True if the chunk begins a PNG: the header, or the chunk of Apple before the header."""
     return chunk.type in (b"IHDR", b"CgBI") and _has_shape(chunk)
 
 
 def is_profile(data: bytes) -> bool:
-    """True if these bytes are an ICC profile (ICC.1:2022, 7.2), with nothing but padding behind."""
+    """Return True if these bytes are an ICC profile (ICC.1:2022, 7.2), with nothing but padding behind."""
     size = int.from_bytes(data[:4])
     return data[36:40] == b"acsp" and 128 <= size <= len(data) <= size + 4 and not data[size:].strip(b"\0")

@@ -1,8 +1,8 @@
 """Texts of a PNG: tEXt, zTXt, iTXt chunks, and blocks that programs pack into them.
 
-exiftool and ImageMagick write whole EXIF, IPTC, XMP blocks as hexadecimal text ("Raw profile type
-exif"), XMP has an iTXt chunk of its own, and both may be deflated. A text with a known keyword
-(core/tag_names.py) stays or is removed as a whole; an embedded block is cleaned in its place.
+exiftool and ImageMagick write whole EXIF, IPTC and XMP blocks as hexadecimal text ("Raw profile type exif").
+XMP also has an iTXt chunk of its own. Both may be deflated. A text with a known keyword (core/tag_names.py)
+stays or is removed as a whole. An embedded block is cleaned in its place.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _MAX_KEYWORD_BYTES: Final = 79
 class _Text:
     """Fields of a text chunk.
 
-    start: offset of the text (deflated or not). extra: an iTXt's language and its keyword in that
-    language.
+    extra: an iTXt's language, and its keyword in that language. start: offset of the text. packed: True if
+    the text is deflated.
     """
 
     keyword: str
@@ -44,9 +44,9 @@ class _Text:
 
 
 def clean_text(kind: bytes, data: bytes, inner: Inner) -> tuple[Tells, Cleaned | None]:
-    """Clean a tEXt, zTXt or iTXt chunk's data, keeping its length; None if it must be removed whole.
+    """Return the categories of a tEXt, zTXt or iTXt chunk, and its cleaned data of the same length.
 
-    Also returns the categories that the chunk told. A text that cannot be inflated is removed.
+    The data is None if the chunk must be removed as a whole. A text that cannot be inflated is removed.
     """
     text = _parse(kind, data)
     if text is None:
@@ -77,7 +77,10 @@ def clean_text(kind: bytes, data: bytes, inner: Inner) -> tuple[Tells, Cleaned |
 
 
 def clean_packed_exif(data: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a zxIf chunk (deflated EXIF): a zero byte, the plain length (4 bytes), the stream."""
+    """Clean a zxIf chunk, which has a zero byte, the plain length (4 bytes) and deflated EXIF.
+
+    Return None if the chunk must be removed.
+    """
     unpacked = inflated(data[5:], inner.budget) if data[:1] == b"\0" else None
     if unpacked is None:
         return None
@@ -114,7 +117,7 @@ def _parse(kind: bytes, data: bytes) -> _Text | None:
 
 
 def _is_language(data: bytes) -> bool:
-    """True if the data is a common language tag (RFC 5646), or empty: "en", "x-default", "de-DE"."""
+    """Return True if the data is a common language tag (RFC 5646), or empty: "en", "x-default", "de-DE"."""
     return re.fullmatch(rb"(?:[A-Za-z]{2,8}|x-default)?(?:-[A-Za-z]{2,4})?", data) is not None
 
 
@@ -135,7 +138,7 @@ def _clean(keyword: str, plain: bytes, inner: Inner) -> tuple[Tells, Cleaned | N
 
 
 def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a block of hexadecimal digits, behind its name and its length in bytes."""
+    """Clean a block in hexadecimal digits, which follow its name and its length in bytes."""
     match = _HEX.fullmatch(plain)
     if match is None:
         return None
@@ -156,7 +159,7 @@ def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a block by its first bytes: names are often wrong (XMP in APP1, IPTC without resources)."""
+    """Clean a block. Its first bytes show its type, since names are often wrong (XMP in APP1, bare IPTC)."""
     for head in (_EXIF, _XMP_HEADER, _PHOTOSHOP, b""):
         if block.startswith(head):
             break

@@ -1,8 +1,7 @@
 """WebP files (RFC 9649; WebP Container Specification): chunks of a RIFF.
 
-Pictures stay, EXIF and XMP are cleaned in place, and every other chunk becomes one of zeros that
-decoders skip. The flags of the header match the remaining chunks. Bytes behind the RIFF become
-zeros.
+Pictures stay. EXIF and XMP are cleaned in place. Every other chunk becomes a chunk of zeros, which decoders
+skip. The flags of the header are changed to match the remaining chunks. Bytes behind the RIFF become zeros.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def locate_webp(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Locator:
-    """One run over one file."""
+    """Locator for one WebP file."""
 
     def __init__(self, edits: Edits) -> None:
         self.edits = edits

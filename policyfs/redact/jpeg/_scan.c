@@ -1,9 +1,9 @@
 /* Searches in the compressed data of a picture: for the next marker, and for a file of boxes behind it.
  *
- * Both run over each byte of each photo. Blocks of 64 bytes are tested for the first two bytes of a match. A search
- * for the first byte alone would stop at one byte of 256 in compressed data. memchr(3) looks into the few blocks that
- * remain. The patterns in tests/unit/test_redact_jpeg_scan.py say the same. The interpreter is not let go: a chunk of
- * 256 KiB takes microseconds, and a worker has one thread.
+ * Both searches read each byte of each photo. They test blocks of 64 bytes for the first two bytes of a match. A
+ * search for the first byte alone would stop at one byte of 256 in compressed data. memchr(3) searches the few blocks
+ * that remain. The patterns in tests/unit/test_redact_jpeg_scan.py define the same matches. The searches keep the
+ * interpreter lock: a chunk of 256 KiB takes microseconds, and a worker has one thread.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Bytes of the head of a file of boxes, and of those before its word "ftyp". */
+/* Sizes in bytes: the head of a file of boxes, and the part of the head before its word "ftyp". */
 #define HEAD 12
 #define BEFORE 4
 
@@ -49,7 +49,7 @@ static bool may_mark(const unsigned char *at)
 	return any(found);
 }
 
-/* True if one of BLOCK bytes is followed by another as in "ftyp". Reads one byte more. */
+/* True if "ft", the start of "ftyp", begins at one of BLOCK bytes. Reads one byte more. */
 static bool may_head(const unsigned char *at)
 {
 	vector found = {0};
@@ -60,7 +60,7 @@ static bool may_head(const unsigned char *at)
 	return any(found);
 }
 
-/* True for the second byte of a marker. In a scan 0xff00 is a byte of data, and restart markers are part of it. */
+/* True for the second byte of a marker. In a scan, 0xff00 is a byte of data, and restart markers do not end it. */
 static bool is_marker(unsigned char code, bool in_scan)
 {
 	if (code == 0x00 || code == 0xff)
@@ -104,7 +104,7 @@ static bool is_head(const unsigned char *word)
 	return true;
 }
 
-/* The first word of a head within [at, end); NULL if there is none. */
+/* The first "ftyp" within [at, end) that is in a head of a file of boxes; NULL if there is none. */
 static const unsigned char *head_in(const unsigned char *at, const unsigned char *end)
 {
 	while (at < end && (at = memchr(at, 'f', (size_t)(end - at)))) {

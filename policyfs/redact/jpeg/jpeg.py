@@ -1,8 +1,8 @@
 """JPEG files: every image in them, and all bytes around the images.
 
-The first image starts the file. Images that follow it directly, or to which its multi-picture
-directory points, are cleaned like it. A motion photo's video is cleaned, too, wherever it starts.
-Other data behind (an archive, a maker's trailer) becomes zeros. So each byte of the result is a checked
+The file starts with its first image. Images that follow it directly, or to which its multi-picture directory
+points, are cleaned like the first image. A motion photo's video is cleaned, too, wherever it starts. Other
+data behind the images (an archive, an unknown trailer) becomes zeros. So each byte of the result is a checked
 part of a picture's structure, compressed picture data, metadata that was understood, or neutral.
 """
 
@@ -23,12 +23,12 @@ from policyfs.redact.jpeg.samsung_trailer import clean_trailer, find_trailer
 from policyfs.redact.jpeg.segments import LOOKED_INTO, NAMES, clean_segments, mpf_offsets
 
 MAX_IMAGES: Final = 64
-"""Most pictures that are kept in one file; bytes behind the last become zeros."""
+"""Maximum number of pictures that are kept in one file. Bytes behind the last picture become zeros."""
 MAX_METADATA_BYTES: Final = 16 << 20
-"""Limit over all examined segments of one picture; more raise TooMuchError."""
+"""Maximum total size of the examined segments of one picture. A larger total raises TooMuchError."""
 _EOI: Final = b"\xff\xd9"
 MAX_VIDEOS: Final = 4
-"""Most videos that are kept behind the pictures."""
+"""Maximum number of videos that are kept behind the pictures."""
 PARTS: Final[tuple[Part, ...]] = (
     Part("JPEG", "APP1 Exif", "camera, times, people, place, thumbnail", UNKNOWN, "tag by tag"),
     Part("JPEG", "APP1 XMP, also extended", "the same, as XML", UNKNOWN, "property by property: spaces"),
@@ -61,7 +61,7 @@ def locate_jpeg(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Locator:
-    """One run over one file or embedded image."""
+    """Locator for one file or embedded image."""
 
     source: ByteSource
     inner: Inner
@@ -118,7 +118,7 @@ class _Locator:
         whole.add(found, by)
 
     def _image(self, image: Image) -> list[int]:
-        """Patch one image; return the offsets of other images in its multi-picture directory."""
+        """Add the changes to one image; return the offsets of images in its multi-picture directory."""
         for start, end in image.junk:
             self._zero(start, end, "junk")
         for offset in image.bad_lengths:
@@ -139,10 +139,10 @@ class _Locator:
         return list(mpf_offsets(segments, loaded))
 
     def _behind(self, first: Image, end: int, offsets: list[int], *, marked: bool) -> None:
-        """Clean the bytes between the first image and end: further images, videos, and zeros.
+        """Clean the bytes between the first image and *end*: further images, videos, other bytes.
 
-        marked: a motion photo's mark may be at the end. Mark and filler stay only if an EOI ends the first
-        image. Otherwise readers may take them for a part of this image.
+        marked: a motion photo's mark may be at the end. The mark and filler stay only if an EOI ends the
+        first image. Otherwise readers may take them for a part of this image.
         """
         region = SliceSource(self.source, 0, end)
         images, videos, done = 1, 0, first.end

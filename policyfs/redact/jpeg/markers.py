@@ -1,8 +1,9 @@
 """Marker structure of a JPEG (ITU-T T.81 Annex B): its segments, and the bytes outside of them.
 
-Walks one image from SOI to EOI by ranges. Readers differ in how they read broken files. The walk chooses one
-way for each case. It reports the bytes that must become zero so that all readers read the file in this way:
-junk between segments, after a wrong length, after anything that is not a JPEG.
+The walk reads one image by ranges, from SOI (start of image) to EOI (end of image). Readers differ in how
+they read broken files. The walk chooses one way for each case. It reports junk: bytes that must become zero
+so that all readers read the file in this way. Junk is between segments, after a wrong length, or after bytes
+that are no JPEG.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from policyfs.redact.jpeg.motion_photo import FTYP_BYTES
 
 FIRST_CHUNK_BYTES: Final = 64
 CHUNK_BYTES: Final = 1 << 18
-"""Most bytes per read. A search starts with FIRST_CHUNK_BYTES, because only in a scan the next marker is far
-away.
+"""Maximum number of bytes per read. A search starts with FIRST_CHUNK_BYTES, because only in a scan the next
+marker is far away.
 """
 MAX_FILL_BYTES: Final = 4096
-"""Most fill bytes (0xff) before a marker that stay unchanged."""
+"""Maximum number of fill bytes (0xff) before a marker that stay unchanged."""
 
 SOI: Final = 0xD8
 EOI: Final = 0xD9
@@ -39,7 +40,7 @@ FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
 _TABLES: Final = frozenset({_DHT, _DAC, _DQT, _DNL, _DRI})
 _METADATA: Final = frozenset({*range(0xE0, 0xF0), COM})
 WITH_LENGTH: Final = FRAMES | _TABLES | _METADATA | {SOS}
-"""Markers of segments; any other marker that does not stand alone ends the picture."""
+"""Markers of segments with a length. Any other marker that does not stand alone ends the picture."""
 
 
 class Segment(NamedTuple):
@@ -54,8 +55,9 @@ class Segment(NamedTuple):
 class Image:
     """One image of a file, [start, end).
 
-    complete: an EOI ends it. frame: the marker of its first frame. scan_from: offset of the data of its
-    first scan. whole: end of the last complete segment before any scan.
+    complete: True if an EOI ends the image. frames, scans: their numbers. frame: the marker of the first
+    frame. scan_from: offset of the data of the first scan. whole: end of the last complete segment before any
+    scan. junk: ranges that must become zeros. bad_lengths: offsets of length fields that are too small.
     """
 
     start: int
@@ -76,14 +78,14 @@ class Image:
         return self.frames > 0 and self.scans > 0
 
     def cut(self, end: int) -> None:
-        """Forget the parts found at end or behind."""
+        """Forget the parts of the image that end behind the offset *end*."""
         self.segments = [s for s in self.segments if s.offset + s.size <= end]
         self.junk = [(a, b) for a, b in self.junk if b <= end]
         self.bad_lengths = [offset for offset in self.bad_lengths if offset < end]
 
 
 def is_soi(source: ByteSource, offset: int) -> bool:
-    """True if an image could start at offset: SOI and the first byte of another marker."""
+    """Return True if an image could start at offset: SOI and the first byte of another marker."""
     return source.read(offset, 3) == b"\xff\xd8\xff"
 
 
@@ -91,7 +93,7 @@ def walk_image(source: ByteSource, start: int, budget: Budget, *, to_scan: bool 
     """Walk the image whose SOI is at *start*. The image ends at its EOI, or where the bytes are no longer a
     JPEG.
 
-    to_scan: read its header only. Raises TooMuchError.
+    to_scan: read only its header, up to the first scan. Raises TooMuchError.
     """
     walker = _Walker(source, budget, Image(start), to_scan)
     walker.walk()
@@ -140,8 +142,8 @@ class _Walker:
         """Return the offset of the 0xff of the next marker; None at the end of the file.
 
         If a scan has no end marker, the search would continue through a video behind the scan, and might find
-        a marker there. So the search stops at the start of a file of boxes, which compressed data never looks
-        like.
+        a marker there. So the search stops at the start of a file of boxes. Compressed data never looks like
+        such a start.
         """
         at, size = start, FIRST_CHUNK_BYTES
         while True:
@@ -167,14 +169,14 @@ class _Walker:
         return self._segment(code, marker) if code in WITH_LENGTH else None
 
     def _gap(self, start: int, end: int) -> None:
-        """Record junk before a marker: the standard allows fill bytes; bytes after them are junk."""
+        """Record junk before a marker. The standard allows fill bytes there; bytes after them are junk."""
         head = self.source.read(start, min(end - start, MAX_FILL_BYTES))
         junk = start + len(head) - len(head.lstrip(b"\xff"))
         if junk < end:
             self.image.junk.append((junk, end))
 
     def _segment(self, code: int, marker: int) -> int | None:
-        """Return the offset behind the segment; None if decoders cannot go on here."""
+        """Record a segment; return the offset behind it, or None if decoders cannot go on here."""
         size = self.source.size
         if marker + 4 > size:
             return None
@@ -209,7 +211,7 @@ class _Walker:
 
 
 def well_formed(code: int, payload: bytes) -> bool:
-    """True if a segment that decoding needs has the shape of T.81 B.2, to the last byte."""
+    """Return True if a segment that decoding needs has the shape of T.81 B.2, to the last byte."""
     size = len(payload)
     if code in FRAMES:
         return size >= 6 and size == 6 + 3 * payload[5]

@@ -1,9 +1,9 @@
 """Videos behind a picture: their start and end.
 
-A motion photo is a JPEG with an MP4 behind it. Its XMP has the video's distance from the end of the
-file (GCamera:MicroVideoOffset, Container:Directory with Item:Length). But files are edited, cut and
-put together, so the ``ftyp`` box decides. Sources: Motion Photo format 1.0 (Android developers'
-pages); ISO/IEC 14496-12.
+A motion photo is a JPEG with an MP4 behind it. Its XMP states the distance from the video's start to the end
+of the file (GCamera:MicroVideoOffset, Container:Directory with Item:Length). But programs edit, cut and join
+files, and leave a wrong distance. So the ``ftyp`` box decides. Sources: Motion Photo format 1.0 (Android
+developers' pages); ISO/IEC 14496-12.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _LIVE_MARK_BYTES: Final = 64
 
 
 def live_mark_size(source: ByteSource) -> int:
-    """Return the size of the mark at the end by which Huawei's programs know a motion photo; 0 if none.
+    """Return the size of the mark at the end of the file that Huawei writes for a motion photo; 0 if none.
 
-    It holds the video's length, and tells nothing.
+    The mark holds the video's length, and tells nothing.
     """
     tail = source.read(max(0, source.size - _LIVE_MARK_BYTES), _LIVE_MARK_BYTES)
     found = _LIVE_MARK.search(tail)

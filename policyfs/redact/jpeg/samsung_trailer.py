@@ -4,9 +4,9 @@
     SEFH, version, count; per block: its type, its distance before SEFH, its size
     length of the directory, SEFT
 
-Numbers are little-endian, of 4 bytes. A motion photo's video is one of the blocks, second pictures
-and sound are others; some tell the country (MCC_Data) or the time. Source: files of many phones, and
-public readers of them; there is no published specification.
+Numbers are little-endian and have 4 bytes. A block may hold the video of a motion photo, a second picture or
+sound. Some blocks tell the country (MCC_Data) or the time. Source: files of many phones, and public readers
+of such files; there is no published specification.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAX_DIRECTORY_BYTES: Final = 0x10000
 _MAX_PICTURE_BYTES: Final = 32 << 20
 _MAX_TEXT_BYTES: Final = 1 << 16
 _GONE: Final = 0x7F7F
-"""Type of a block with removed content: no reader knows it, and it does not look like a JPEG marker."""
+"""Type of a block with removed content. No reader knows this type. It does not look like a JPEG marker."""
 
 
 class _Use(NamedTuple):
@@ -62,7 +62,7 @@ _BLOCKS: Final[Mapping[bytes, _Use]] = MappingProxyType(
         b"SingleShot_DepthMap_": _Use(Tells.OTHER, "depths"),
     }
 )
-"""Names of blocks; a number follows if the name ends in _."""
+"""Name of a block -> its use. If the name ends in _, a number follows it in the file."""
 _NUMBERED: Final = re.compile(rb"([A-Za-z_]{4,40}_)\d{1,3}")
 
 
@@ -77,7 +77,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Trailer:
-    """The blocks in order; the directory is [directory, end). start: offset of the first block."""
+    """A trailer: its blocks in order, its directory [directory, end). start: offset of the first block."""
 
     start: int
     directory: int
@@ -165,7 +165,7 @@ def _inside(source: ByteSource, start: int, end: int, holds: str, inner: Inner) 
 def _drop(
     source: ByteSource, block: Block, name: str, tells: Tells, found: Found, *, broken: bool = False
 ) -> None:
-    """Turn a block into an empty one of a type that nobody reads, also in the directory."""
+    """Turn a block into an empty block of the type _GONE. Change the type in the directory, too."""
     mark = _GONE.to_bytes(4)
     before = len(found.patches)
     for at in (block.start, block.entry):

@@ -1,7 +1,7 @@
-"""Cleaner of each metadata segment (APPn, COM) of a JPEG.
+"""Cleaner of the metadata segments (APPn, COM) of a JPEG.
 
-Known segments are cleaned or shown to be harmless. Any other becomes zeros: a maker's private
-segment may hold anything, a place too. Sources: T.81; JFIF 1.02; Exif 2.32; Adobe XMP part 3; CIPA
+A known segment is cleaned, or stays because its form is harmless. Any other segment becomes zeros: a maker's
+private segment may hold anything, even a place. Sources: T.81; JFIF 1.02; Exif 2.32; Adobe XMP part 3; CIPA
 DC-007 (MPF); ICC.1 Annex B.4; ISO 21496-1; Adobe technical note 5116.
 """
 
@@ -53,7 +53,7 @@ _ADOBE_BYTES: Final = 12
 _COLOUR_HEADER: Final = b"Adobe_CM"
 _COLOUR_BYTES: Final = 11
 LOOKED_INTO: Final = frozenset({COM, APP0, APP1, APP2, APP6, APP12, APP13, APP14})
-"""Segments that may keep bytes; all others keep none."""
+"""Segments that may keep bytes. All other segments become zeros."""
 NAMES: Final = {COM: "COM"} | {APP0 + n: f"APP{n}" for n in range(16)}
 
 
@@ -75,7 +75,7 @@ class Loaded:
         self.notes += shifted(cleaned.notes, skip)
 
     def drop(self, tag: str = "unknown", tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
-        """Remove the whole payload. broken: because it could not be understood."""
+        """Remove the whole payload. broken: True if the payload was not understood."""
         self.new = bytes(len(self.old))
         if self.new != self.old:
             self.notes.append(Note(0, len(self.old), NAMES[self.code], tag, tells, broken))
@@ -99,7 +99,7 @@ def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner
 
 
 def _is_shared(segment: Loaded) -> bool:
-    """True if the segment is part of a block that may continue in other segments."""
+    """Return True if the segment is part of a block that may continue in other segments."""
     headers = {
         APP13: PHOTOSHOP_HEADER,
         APP2: ICC_HEADER,
@@ -157,14 +157,17 @@ def _clean_jfif(old: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _cut(old: bytes, end: int, name: str) -> Cleaned:
-    """Keep the bytes up to an offset; note the bytes behind it unless they are zeros."""
+    """Keep the bytes up to an offset; note the bytes behind the offset unless they are zeros."""
     new = old[:end].ljust(len(old), b"\0")
     notes = (Note(end, len(old) - end, name, "behind its fields"),) if new != old else ()
     return Cleaned(new, notes)
 
 
 def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
-    """Clean Photoshop's "save for web": quality, comment, copyright; each (tag, length, value)."""
+    """Clean the segment of Photoshop's "save for web". Its fields are (tag, length, value).
+
+    The fields hold the quality, a comment and the copyright.
+    """
     kept, notes = DUCKY_HEADER, []
     at = len(DUCKY_HEADER)
     while (tag := int.from_bytes(old[at : at + 2])) in (1, 2, 3):
@@ -241,7 +244,7 @@ def _carries(segment: Loaded) -> bool:
 
 
 def _clean_photoshop(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """Clean image resources; those of neighbouring segments are one block."""
+    """Clean image resources. The resources of neighbouring segments are one block."""
 
     skip = len(PHOTOSHOP_HEADER)
     for is_photoshop, group in groupby(loaded, _carries):
@@ -273,7 +276,7 @@ def _clean_profile(parts: Sequence[Loaded]) -> None:
 
 
 def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """Clean extended XMP: packets cut into segments. The segments of one packet have its digest as a name."""
+    """Clean extended XMP: packets cut into segments. Each segment has the digest of its packet as a name."""
     groups: dict[bytes, list[Loaded]] = {}
     for segment in loaded:
         if segment.code == APP1 and segment.old.startswith(XMP_MORE_HEADER):
@@ -345,7 +348,7 @@ def _spellings(digest: bytes) -> list[bytes]:
 
 
 def _renew_digests(loaded: Sequence[Loaded]) -> None:
-    """Restore digests that were removed from XMP, if they are digests of the picture's data."""
+    """Restore digests that were removed from XMP, if they match the picture's old data."""
     for segment in loaded:
         gone = [note for note in segment.notes if note.container == "XMP" and note.tag.endswith(DIGEST_NAMES)]
         if not gone or not segment.new.startswith(XMP_HEADER):
@@ -371,9 +374,7 @@ def _joined(loaded: Sequence[Loaded], skip: Callable[[Loaded], int], *, new: boo
 
 
 def mpf_offsets(segments: Sequence[Segment], loaded: Sequence[Loaded]) -> Iterator[int]:
-    """Yield the file offsets of images that multi-picture directories state. The directories must be cleaned
-    already.
-    """
+    """Yield the file offsets of images from multi-picture directories, which must be cleaned already."""
     for segment, content in zip(segments, loaded, strict=True):
         block = MemorySource(content.new[len(MPF_HEADER) :])
         header = read_header(block)

@@ -38,9 +38,9 @@ _MAX_TAGS: Final = 64
 
 
 def clean_front(edits: Edits) -> int:
-    """Clean the tags at the start of a file; return the offset behind them (bytes).
+    """Clean the tags at the start of a file; return the offset behind these tags in bytes.
 
-    Zeros between and behind them are skipped.
+    Zeros between and behind the tags are skipped.
     """
     at = 0
     for _ in range(_MAX_TAGS):
@@ -53,7 +53,7 @@ def clean_front(edits: Edits) -> int:
 
 
 def clean_here(edits: Edits, at: int, end: int) -> int:
-    """Clean an ID3v2 or APE tag at an offset, with room up to `end`; return its length, or 0."""
+    """Clean the ID3v2 or APE tag at an offset, up to `end`; return its length in bytes (0: no tag)."""
     head = edits.source.read(at, min(_APE_HEAD_BYTES, end - at))
     size = tag_size(head)
     if size:
@@ -68,7 +68,7 @@ def clean_here(edits: Edits, at: int, end: int) -> int:
 
 
 def clean_end(edits: Edits, start: int) -> int:
-    """Clean the tags at the end of a file, down to `start`; return the offset where they begin."""
+    """Clean the tags at the end of a file, but not before `start`; return the offset of the first of them."""
     end = edits.source.size
     for _ in range(_MAX_TAGS):
         before = _last(edits, start, end)
@@ -136,9 +136,10 @@ def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Te
 
 
 def _lyrics(edits: Edits, at: int, end: int) -> None:
-    """Remove lyrics as a whole: they have many kinds of fields, and few programs read them.
+    """Remove the text of a Lyrics3 tag as a whole: it has many kinds of fields, and few programs read it.
 
-    Their marks stay, with an empty text between them, so that the sound still ends at their start.
+    The marks of the tag stay, with an empty text between them, so that the sound still ends at the first
+    mark.
     """
     old = edits.source.read(at, end - at)
     behind = 9 if old.endswith(b"LYRICSEND") else 15
@@ -159,7 +160,7 @@ def _lyrics(edits: Edits, at: int, end: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """An item of an APE tag: its bytes, its key, and the offset of its value in them."""
+    """An item of an APE tag: its bytes, its key, and the offset of its value in these bytes."""
 
     data: bytes
     key: str
@@ -204,7 +205,7 @@ def _ape(edits: Edits, begin: int, end: int) -> None:
 
 
 def _recounted(end: bytes, count: bytes) -> bytes:
-    """Return a tag's header or footer with another number of items."""
+    """Return a tag's header or footer with a new number of items."""
     return end[:16] + count + end[20:24] + bytes(8) if end else b""
 
 

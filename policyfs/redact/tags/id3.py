@@ -39,7 +39,7 @@ FRAMES: Final = MappingProxyType(
         ),
     }
 )
-"""Categories -> names of frames. Others are unknown, except those that _Cleaner handles by their content."""
+"""Categories -> names of frames. Other frames are unknown, unless _Cleaner knows them by their content."""
 
 _TOLD: Final = {name: tells for tells, names in FRAMES.items() for name in names.split()} | {
     "TENC": _P | _D,
@@ -75,7 +75,7 @@ class _Frame:
 
 
 def tag_size(head: bytes) -> int:
-    """Return the length of the tag that starts with these 10 bytes, footer included; 0 if it is no tag."""
+    """Return the length of the tag that starts with these 10 bytes, with its footer; 0 if there is no tag."""
     if len(head) < HEAD_BYTES or head[:3] != b"ID3" or head[3] not in (2, 3, 4) or head[4] == 0xFF:
         return 0
     if max(head[6:10]) > 0x7F:
@@ -99,7 +99,7 @@ def clean_id3(tag: bytes, inner: Inner) -> Cleaned:
 
 @dataclass(slots=True)
 class _Cleaner:
-    """One run over one tag."""
+    """Cleaner of one ID3v2 tag."""
 
     tag: bytes
     inner: Inner
@@ -142,7 +142,7 @@ class _Cleaner:
         return Cleaned(head + padded, tuple(self.notes))
 
     def _still(self, kept: list[bytes], body: bytes, *, whole: bool) -> bool:
-        """True if a reader of the new body would find exactly the frames that stay.
+        """Return True if a reader of the new body would find exactly the frames that stay.
 
         Readers can read sizes in two ways (_frames). After frames were removed, a reader may choose the other
         way, and find other frames.
@@ -154,7 +154,10 @@ class _Cleaner:
         return same and all(frame.name == "PRIV" for frame in found[len(kept) :])
 
     def _padded(self, head: bytes, frames: bytes, size: int, footer: int) -> bytes:
-        """Return the body with its footer. A tag with a footer has no padding: a private frame fills it."""
+        """Return the body with padding and with its footer, if the tag has one.
+
+        A tag with a footer may have no padding: a private frame fills it instead.
+        """
         missing = size - len(frames)
         if footer and missing > HEAD_BYTES:
             content = missing - HEAD_BYTES
@@ -163,14 +166,17 @@ class _Cleaner:
         return frames.ljust(size, b"\0") + (b"3DI" + head[3:] if footer else b"")
 
     def _emptied(self, flags: int, size: int, footer: int, why: str) -> Cleaned:
-        """Return a tag that holds nothing."""
+        """Return an empty tag of the same length."""
         head = self.tag[:5] + bytes([flags]) + self.tag[6:HEAD_BYTES]
         new = head + self._padded(head, b"", size, footer)
         notes = (Note(0, len(self.tag), "ID3", why, broken=True),) if new != self.tag else ()
         return Cleaned(new, notes)
 
     def _frames_at(self, body: bytes, flags: int) -> int | None:
-        """Return the offset of the first frame: behind the extended header, which holds only numbers."""
+        """Return the offset of the first frame; None if the extended header before it is not valid.
+
+        An extended header holds only numbers.
+        """
         if self.version == 2:
             return None if flags & _EXTENDED else 0  # in ID3v2.2: compression, never defined
         if not flags & _EXTENDED:
@@ -269,7 +275,7 @@ class _Cleaner:
         return found or tells, None if found else data
 
     def _plain(self, frame: _Frame, data: bytes) -> bytes | None:
-        """Return a frame's content without unsynchronisation; None if it is packed or encrypted."""
+        """Return a frame's content without unsynchronisation; None if it is compressed or encrypted."""
         if self.version == 2:
             return data
         low = frame.flags & 0xFF
@@ -282,7 +288,7 @@ class _Cleaner:
         return plain.replace(b"\xff\0", b"\xff") if low & 0x02 or self.tag[5] & _UNSYNCHRONISED else plain
 
     def _chapter(self, name: str, data: bytes) -> bool:
-        """True if a chapter or a table of chapters can stay, because all frames within it can stay."""
+        """Return True if a chapter or a table of chapters can stay, because all frames within it can stay."""
         at = data.find(b"\0") + 1
         if name == "CHAP":
             at += 16
@@ -301,7 +307,7 @@ class _Cleaner:
         return not data[at:].strip(b"\0")
 
     def _picture(self, name: str, data: bytes, *, sure: bool) -> tuple[Tells, bytes | None]:
-        """Clean a picture, with its description, which people wrote."""
+        """Clean the content of a picture frame: a picture, and a description, which people wrote."""
         kind_end = 4 if name == "PIC" else data.find(b"\0", 1) + 1
         if not sure or kind_end >= len(data) or _IMAGE_KIND.fullmatch(data[1:kind_end]) is None:
             return UNKNOWN, None
@@ -317,7 +323,7 @@ class _Cleaner:
 
 
 def _private(plain: bytes) -> tuple[Tells, bytes]:
-    """Return a private frame's categories and text: ids and levels of Windows Media, by their names."""
+    """Return the categories and the text of a private frame. The known frames are those of Windows Media."""
     owner, zero, value = plain.partition(b"\0")
     size = _WINDOWS_NUMBERS.get(owner)
     if zero and size is not None and len(value) == size:
@@ -328,14 +334,17 @@ def _private(plain: bytes) -> tuple[Tells, bytes]:
 
 
 def _blank(encoding: int, text: bytes) -> bytes:
-    """Return as many blanks, in an encoding of ID3v2: 1 is UTF-16 with a mark, 2 is big endian."""
+    """Return blanks of the same length as a text, in its encoding.
+
+    encoding: that of ID3v2. 1 is UTF-16 with a byte-order mark, 2 is UTF-16 in big-endian order.
+    """
     mark = text[:2] if encoding == 1 and text[:2] in (b"\xff\xfe", b"\xfe\xff") else b""
     unit = b" " if encoding not in (1, 2) else b"\0 " if encoding == 2 or mark == b"\xfe\xff" else b" \0"
     return (mark + unit * len(text))[: len(text)]
 
 
 def _split(encoding: int, data: bytes) -> tuple[bytes, bytes]:
-    """Split a text that ends in a zero character from the bytes behind the zero."""
+    """Return a text without the zero character that ends it, and the bytes behind this character."""
     if encoding not in (1, 2):
         text, _, rest = data.partition(b"\0")
         return text, rest

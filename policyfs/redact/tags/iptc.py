@@ -1,7 +1,7 @@
 """IPTC-IIM records and the Photoshop image resource blocks that carry them.
 
-Sources: IPTC Information Interchange Model 4.2; Adobe Photoshop File Formats Specification (image
-resources). Both are allow lists: an unknown dataset or resource is removed under every word.
+Sources: IPTC Information Interchange Model 4.2; Adobe Photoshop File Formats Specification (image resources).
+The tables are allow lists: an unknown dataset or resource is removed whatever words a policy names.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def _by_number(*rows: tuple[Tells, Iterable[int]]) -> dict[int, Tells]:
     return {number: tells for tells, numbers in rows for number in numbers}
 
 
-# Categories of the records. 200 to 202 (a preview of any format) are not among them, nor are numbers that
-# the standard does not define: some agencies write places there.
+# Categories of the datasets. Datasets 200 to 202 (a preview of any format) are left out. Numbers that the
+# standard does not define are left out, too: some agencies write places there.
 _APPLICATION: Final = _by_number(
     (NOTHING, (0,)),
     (_OTHER, (3, 4, 7, 8, 10, 35, 42, 75, 125, 130, 131, 135, *range(150, 155))),
@@ -59,7 +59,7 @@ IRB_XMP: Final = 0x0424
 IRB_IPTC_DIGEST: Final = 0x0425
 _THUMBNAIL_HEADER_BYTES: Final = 28
 _IRB_GONE: Final = 0x0FA0
-"""Id for resources whose content is removed. It is the id of a plug-in's resource, which readers skip."""
+"""Id of a resource with removed content: the id of a plug-in's resource, which readers skip."""
 # Numbers, flags and curves of the print and display settings; names of guides and slices; paths.
 _RESOURCES: Final = _by_number(
     (_OTHER, (*range(0x03E8, 0x03F9), *range(0x03FA, 0x0404), *range(0x07D0, 0x0BB8), 0x2710)),
@@ -83,7 +83,7 @@ _SIGNATURES: Final = frozenset({b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa"})
 
 
 def clean_iim(data: bytes, inner: Inner) -> Cleaned:
-    """Remove hidden records; the others move up, zeros follow them."""
+    """Remove the records with hidden categories. The other records move up, and zeros follow them."""
     kept: list[bytes] = []
     notes: list[Note] = []
     at = 0
@@ -115,7 +115,7 @@ def clean_iim(data: bytes, inner: Inner) -> Cleaned:
 
 @dataclass(slots=True)
 class Resource:
-    """One resource block: its id, its signature, and the place of its data."""
+    """One resource block: its signature, its id, the offset of its header, and its data [start, end)."""
 
     signature: bytes
     id: int
@@ -140,9 +140,9 @@ def resources(block: bytes) -> Iterator[Resource]:
 
 
 def clean_irb(block: bytes, inner: Inner) -> Cleaned:
-    """Clean resource blocks; a removed one keeps its place and its size, and its data becomes zeros.
+    """Clean resource blocks. A removed block keeps its place and its size, and its data becomes zeros.
 
-    If some bytes are not a resource block, these and all bytes behind them become zeros.
+    If some bytes are no resource block, these bytes and all bytes behind them become zeros.
     """
     out = bytearray(len(block))
     notes: list[Note] = []
@@ -184,7 +184,7 @@ def clean_irb(block: bytes, inner: Inner) -> Cleaned:
 
 
 def _name(out: bytearray, block: bytes, resource: Resource, inner: Inner, notes: list[Note]) -> None:
-    """Write a resource's name, or spaces if it is to be hidden."""
+    """Write a resource's name, or spaces if the name must be hidden."""
     at, end = resource.head + 6, resource.start - 4
     length = block[at]
     name = block[at + 1 : at + 1 + length]
@@ -196,7 +196,7 @@ def _name(out: bytearray, block: bytes, resource: Resource, inner: Inner, notes:
 
 
 def _clean_resource(resource: Resource, data: bytes, inner: Inner) -> Cleaned | Tells:
-    """Clean a resource's data; return its categories instead, if it has to be removed."""
+    """Return a resource's cleaned data, or its categories if the resource must be removed."""
     if resource.signature != b"8BIM":
         return UNKNOWN
     number = resource.id

@@ -17,7 +17,7 @@ from policyfs.redact.core.tag_names import told, told_by_named
 
 _MAX_COMMENTS: Final = 10_000
 _PICTURE_PARTS: Final = 100
-"""Cost of a cover in parts of the budget, whatever its content: files have few covers."""
+"""Cost of a cover picture in parts of the budget, whatever its content. Files have few covers."""
 _VENDOR: Final = re.compile(rb"(?:reference libFLAC|Xiph\.Org lib\w{1,10} I) [\w. ()-]{1,40}")
 """Names of libraries (vendor strings). A date in such a name is the library's, not the sound's."""
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}")
@@ -37,7 +37,7 @@ class Comments:
 
 
 def clean_comments(data: bytes, inner: Inner) -> Comments | None:
-    """Clean the comment list at the start of data (vendor, number, comments); None if it is broken."""
+    """Clean the comment list at the start of data (vendor, number, comments); None if the list is broken."""
     size = int.from_bytes(data[:4], "little")
     at = 4 + size
     if at + 4 > len(data):
@@ -95,7 +95,10 @@ def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
 
 
 def clean_picture(block: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a FLAC picture block: its type, a MIME type, a description, sizes, the picture."""
+    """Clean a FLAC picture block: type, MIME type, description, sizes, picture.
+
+    Return None if the block is not understood.
+    """
     inner.budget.part(_PICTURE_PARTS)
     kind_end = 8 + int.from_bytes(block[4:8])
     about_at = kind_end + 4

@@ -1,9 +1,9 @@
-"""Digests of EXIF and of IPTC records within XMP: restored if they match the data of the file.
+"""Digests of EXIF and of IPTC records within XMP. They are restored if they match the data of the file.
 
 A digest of data that a file does not hold (any more) would confirm a guess of that data, for example of a
-place. So a digest that was removed from a packet is restored only if it matches the file's old data, and then
-as the digest of its new data. A digest covers the bytes of the value of each tag in its list, in the order of
-the list. Sources: XMP specification part 3, Adobe's XMP toolkit.
+place. So the cleaner of XMP may remove digests. This module restores a removed digest if it matches the
+file's old data, and then writes the digest of the file's new data. A digest covers the values of the tags in
+its list, in the order of the list. Sources: XMP specification part 3, Adobe's XMP toolkit.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _MAX_ENTRIES: Final = 1000
 _MAX_DIRECTORIES: Final = 32
 
 Values = Mapping[tuple[int, int], bytes]
-"""(Tag that refers to the directory, or 0 for the first; tag) -> the value's bytes."""
+"""(Tag that refers to a directory, 0 for the first directory; tag in this directory) -> the value's bytes."""
 
 
 class Held:
-    """Data of a picture that digests are about: EXIF (from its byte order on) and image resources."""
+    """Data of a picture that digests cover: values of EXIF tags, and IPTC records of image resources."""
 
     __slots__ = ("records", "values")
 
@@ -50,9 +50,9 @@ class Held:
 
 
 def renewed(written: bytes, before: Held, after: Held) -> bytes | None:
-    """Return an attribute or element of XMP with the digest of the new data, at the same length.
+    """Return an attribute or element of XMP with the digest of the new data, of the same length.
 
-    Return None if *written* has another form, or does not match the old data.
+    written: the attribute or element. Return None if it has another form, or does not match the old data.
     """
     native, legacy = _NATIVE.fullmatch(written), _LEGACY.fullmatch(written)
     if native is not None:
@@ -75,14 +75,14 @@ def _hex(data: bytes) -> bytes:
 
 
 def _of_tags(tags: list[int], values: Values) -> bytes:
-    """Return the digest of a list of tags. The tags are either of the first directory, or of EXIF and GPS."""
+    """Return the digest of a list of tags: of the first directory, or of the EXIF and GPS directories."""
     directory = EXIF_IFD if _EXIF_VERSION in tags else 0
     keys = ((GPS_IFD if directory and tag < GPS_TAGS_END else directory, tag) for tag in tags)
     return _hex(b"".join(values.get(key, b"") for key in keys))
 
 
 def _values(block: bytes) -> Values:
-    """Return the values in a TIFF structure's first directory, and in EXIF's and GPS'."""
+    """Return the values in a TIFF structure's first directory, and in its EXIF and GPS directories."""
     source = MemorySource(block)
     header = read_header(source, TYPE_SIZES)
     found: dict[tuple[int, int], bytes] = {}

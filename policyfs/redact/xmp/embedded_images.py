@@ -1,8 +1,8 @@
 """Pictures within XMP properties, as base64: previews, portrait originals, depth maps.
 
-They may have EXIF of their own, so each is cleaned like any embedded picture, and written back in the
-same number of characters, with line breaks in the same places. Sources: XMP specification part 2
-(Thumbnail); Google's pages on depth map metadata and Photo Sphere.
+Such a picture may have EXIF of its own, so it is cleaned like any embedded picture. The new text has the same
+number of characters, with line breaks in the same places. Sources: XMP specification part 2 (Thumbnail);
+Google's pages on depth map metadata and Photo Sphere.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _BREAKS: Final = re.compile(r"((?:[ \t\r\n]|&#(?:10|13|[xX][aAdD]);)+)")
 
 
 def cleaned_picture(text: str, inner: Inner) -> str | None:
-    """Return the text of a property with its picture cleaned, as long as before.
+    """Return the text of a property with its picture cleaned; the length stays.
 
-    None if it is not a picture in base64 that can be cleaned.
+    Return None if the text is no picture in base64, or if the picture cannot be cleaned.
     """
     pieces = _BREAKS.split(text)
     joined = "".join(pieces[::2])

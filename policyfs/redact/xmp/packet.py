@@ -1,9 +1,9 @@
 """Cleaner of XMP packets (ISO 16684-1); the length of a packet stays.
 
-The packet is tokenised strictly. A removed element or attribute (properties.py) is overwritten with
-spaces. So the XML stays well-formed, whichever form of RDF it has. Encodings: UTF-8, UTF-16
-and UTF-32. A packet that cannot be understood for certain (not well-formed, a DOCTYPE, an encoding
-that differs from the declared one) becomes an empty packet.
+The packet is tokenised strictly. A removed element or attribute (properties.py) is overwritten with spaces.
+So the XML stays well-formed, whatever form of RDF it has. Encodings: UTF-8, UTF-16 and UTF-32. A packet that
+is not understood for certain (not well-formed, a DOCTYPE, an encoding that is not the declared one) becomes
+an empty packet.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from policyfs.redact.xmp.embedded_images import cleaned_picture
 MAX_DEPTH: Final = 64
 MAX_TOKENS: Final = 100_000
 _SHORTEST: Final = 5
-"""Characters that are fewer than this tell nothing by themselves."""
+"""Minimum length of a text that is searched. A shorter text tells nothing by itself."""
 MAX_LOOKED_AT: Final = 1 << 20
-"""Limit of characters in values and texts over a whole packet."""
+"""Maximum number of characters in all values and texts of a packet."""
 
 _EMPTY_META: Final = '<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
 _EMPTY_RDF: Final = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{properties.RDF}"/></x:xmpmeta>'
@@ -56,11 +56,11 @@ _DECLARATION: Final = re.compile(
 _NUMBERS: Final = re.compile(r"[-+0-9.,;:eE \t\r\n]{1,4096}")
 _MAX_DIGEST: Final = 2048
 _NAMES_A_MAKER: Final = UNKNOWN & ~Tells.LOCATION
-"""Categories of the URI of an unlisted namespace: it may name a maker or a program."""
+"""Categories of the URI of an unlisted namespace, which may name a maker or a program."""
 
 
 class MalformedError(Exception):
-    """The packet is not XML that every reader would read alike."""
+    """The packet is not XML that all readers read in the same way."""
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class _Span:
 
 
 def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
-    """Clean a packet of hidden properties, keeping its length."""
+    """Remove hidden properties from a packet; its length stays."""
     mark, encoding = _encoding(data)
     body = _without_tail(data[len(mark) :], encoding)
     tail = data[len(mark) + len(body) :]
@@ -142,7 +142,7 @@ def _unit(encoding: str) -> int:
 
 
 def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[str, tuple[Note, ...]]:
-    """Overwrite spans of a text with as many bytes of spaces. Return the text, and notes in bytes."""
+    """Return a text with its spans overwritten by as many bytes of spaces, and notes (offsets in bytes)."""
     unit, done = _unit(encoding), 0
     pieces: list[str] = []
     notes: list[Note] = []
@@ -167,7 +167,7 @@ def _check(text: str) -> None:
 
 
 def _numeric(namespace: str | None, local: str) -> re.Pattern[str] | None:
-    """Return the pattern of a property's numbers, if numbers are expected; None for any other."""
+    """Return the pattern of a property's numbers; None if no numbers are expected in the property."""
     if (namespace, local) in properties.OPTICS:
         return _NUMBERS
     return properties.NATIVE_DIGEST if local == "NativeDigest" else None
@@ -175,7 +175,7 @@ def _numeric(namespace: str | None, local: str) -> re.Pattern[str] | None:
 
 @dataclass(slots=True)
 class _Scanner:
-    """Walks over a packet's tokens and collects the spans to remove."""
+    """Scanner of a packet's tokens. It collects the spans to remove."""
 
     text: str
     encoding: str
@@ -191,7 +191,7 @@ class _Scanner:
     looked_at: int = 0
 
     def spans(self) -> list[_Span]:
-        """Return spans in order, not overlapping. Raises MalformedError."""
+        """Return the spans to remove, in order and without overlaps. Raises MalformedError."""
         found = list(self._walk())
         if self.stack or self.roots != 1:
             raise MalformedError
@@ -261,7 +261,7 @@ class _Scanner:
     def _cdata(self, end: int) -> Iterator[_Span]:
         if not self.stack:
             raise MalformedError
-        # A careless reader could read its content as markup.
+        # A careless reader could read the content of CDATA as markup.
         yield from self._hide(end, "CDATA")
 
     def _instruction(self, end: int) -> Iterator[_Span]:
@@ -364,13 +364,13 @@ class _Scanner:
         return told if told & self.hide else told | self._told(value)
 
     def _picture(self, name: str, start: int, text: str) -> Iterator[_Span]:
-        """Keep the text of a property with its picture cleaned, or remove it."""
+        """Clean the picture in the text of a property; remove the text if the picture cannot be cleaned."""
         new = cleaned_picture(text, self.inner)
         if new != text:
             yield _Span(start, start + len(text), name, UNKNOWN, new or "")
 
     def _told(self, text: str) -> Tells:
-        """Return the categories that the words of a value or text tell, with entities decoded."""
+        """Return the categories that a value or text tells, after its entities are decoded."""
         self.looked_at += len(text)
         if self.looked_at > MAX_LOOKED_AT:
             raise MalformedError

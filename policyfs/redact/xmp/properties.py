@@ -1,9 +1,9 @@
 """Categories of XMP properties: a list of namespaces and of the names in them.
 
-A namespace that is not listed may tell anything, so its properties are removed under every word. In every
-listed namespace, a name that speaks of a place tells a place. So a reader that looks at prefixes, and not at
-URIs, finds no place either. Sources: ISO 16684-1, XMP specification part 2, IPTC Photo Metadata 2023, MWG
-guidelines 2.0, and the vendors' own pages.
+A namespace that is not listed may tell anything, so its properties are removed whatever words a policy names.
+In every listed namespace, a property tells a place if its name has a word for places. So a reader that looks
+at prefixes, and not at URIs, finds no place either. Sources: ISO 16684-1, XMP specification part 2, IPTC
+Photo Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ PICTURES: Final = frozenset(
 RDF_ATTRIBUTES: Final = frozenset({"about", "ID", "nodeID", "resource", "parseType", "datatype"})
 """Attributes that old RDF also writes without a prefix."""
 IDENTIFYING: Final = frozenset({"about", "ID", "nodeID"})
-"""RDF attributes whose value may be an identifier of the document."""
+"""RDF attributes with values that may identify the document."""
 STRUCTURAL: Final = frozenset(
     {
         ("adobe:ns:meta/", "xmpmeta"),
@@ -271,7 +271,9 @@ _GPS_IFD: Final = 34853
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 DIGESTS: Final = frozenset({"NativeDigest", "LegacyIPTCDigest", "EmbeddedXMPDigest", "MakerNote"})
 _HARMLESS: Final = frozenset({"SubjectLocation", "RetouchAreaSourceState", "SourceState"})
-"""Names without a place: a point in the picture (pixels), and how the source of a retouch was chosen."""
+"""Names that have a word for places, but tell no place: a point in the picture (pixels), the source of a
+retouch.
+"""
 _SPEAKING: Final = (
     (_DEVICE, re.compile(r"(?i:serial|uniqueid|firmware|guid(?!e)|hostname)|(?:^|[a-z])(?:Make|Model)\b")),
     (_TIME, re.compile(r"[Dd]ate(?![a-z])|DateTime|[Tt]imestamp|timezone")),
@@ -286,9 +288,9 @@ namespace's default.
 
 
 def speaks_of_place(name: str) -> bool:
-    """True for a property's local name that tells a place in any namespace.
+    """Return True if a property's local name tells a place, whatever its namespace is.
 
-    True also for digests of metadata: a digest would confirm a guess of the place.
+    Also return True for a digest of metadata, which would confirm a guess of the place.
     """
     if name in _HARMLESS:
         return False
@@ -333,5 +335,5 @@ def tells(namespace: str | None, name: str) -> Tells:
 
 
 def is_known(namespace: str) -> bool:
-    """True if any property of a namespace may stay."""
+    """Return True if any property of a namespace may stay."""
     return namespace in _NAMESPACES

@@ -1,7 +1,7 @@
 """XMP namespaces of makers and programs: Google, Apple, Microsoft, photo managers and editors.
 
-Namespaces of standards and of Adobe are in properties.py, which uses all of them. Sources: the
-vendors' pages, and files of their programs.
+Namespaces of standards and of Adobe are in properties.py, which also uses the namespaces of this module.
+Sources: the vendors' pages, and files of their programs.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ VENDORS: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://www.npes.org/pdfx/ns/id/": named(UNKNOWN, (_OTHER, "GTS_PDFXVersion GTS_PDFXConformance")),
     }
 )
-"""Namespaces by their names, for look-up by properties.tells."""
+"""URI of a namespace -> its properties, for properties.tells()."""
 
 OPTICS: Final = frozenset(
     (uri, name)
@@ -226,4 +226,4 @@ OPTICS: Final = frozenset(
     for name, told in VENDORS[uri].names.items()
     if told == _OTHER
 )
-"""Properties of optics; a list of plain numbers in them is not searched for coordinates."""
+"""Properties of optics. A list of plain numbers in such a property is not searched for coordinates."""
