@@ -128,7 +128,7 @@ def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner
 
 
 def _clean_config(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
-    """Clean a decoder configuration [start, end); leave other bytes as they are."""
+    """Clean a decoder configuration [start, end). Bytes of any other form stay as they are."""
     kind, found = CONFIGS.get(codec.name, b""), Found()
     old = source.read(start, min(end - start, MAX_CONFIG_BYTES)) if kind else b""
     head = FULL_BOX if kind == b"vvcC" else b""
@@ -147,7 +147,7 @@ def scannable(frames: Sequence[_T]) -> Sequence[_T]:
 
 
 def spread(items: Sequence[_T], count: int = _TRIED) -> Sequence[_T]:
-    """Return some of these items, evenly spread: at most count, and one more."""
+    """Return at most count + 1 of these items, evenly spread."""
     step = max(1, len(items) // count)
     return items[::step][: count + 1]
 

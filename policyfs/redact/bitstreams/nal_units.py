@@ -1,7 +1,8 @@
-"""NAL units of H.264, H.265 and H.266, behind lengths (ISO/IEC 14496-15) or start codes; a table of codecs.
+"""NAL units of H.264, H.265 and H.266; a table of codecs. A unit follows a length or a start code.
 
-A picture item is a chain of NAL units. The walk checks that the bytes of an item are such a chain, and finds
-the units that carry no picture. SEI messages that a decoder does not need become filler of the same size.
+Lengths are those of ISO/IEC 14496-15. A picture item is a chain of NAL units. The walk checks that the bytes
+of an item are such a chain, and finds the units that carry no picture. SEI messages that a decoder does not
+need become filler of the same size.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Codec(NamedTuple):
     kept: frozenset[int]
     """Types of slices, parameter sets and ends. Units of other types (filler, reserved) may hold anything."""
     slices: int
-    """Types below this are slices of pictures."""
+    """Types below this number are slices of pictures."""
 
     def type(self, head: bytes) -> int:
         return head[self.byte] >> self.shift & self.mask

@@ -18,7 +18,7 @@ from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, 
 from policyfs.redact.core.patches import ByteSource, difference
 
 FEW: Final = 64
-"""Maximum number of frames in a slide show, or in a track of chapters. All frames of such a track are
+"""Maximum number of frames in a short track (a slide show, chapters). All frames of a short track are
 cleaned.
 """
 MAX_PHOTOS: Final = 500

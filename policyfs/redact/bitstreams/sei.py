@@ -59,8 +59,9 @@ _CAPTIONS_AND_RANGE: Final = (b"\xb5\0\x31", b"\xb5\0\x3c", b"\xb5\0\x3b", b"\xb
 class Message(NamedTuple):
     """An SEI message.
 
-    tells: the message's categories. places: offsets in the unit of the bytes to blank if the message is
-    removed: its payload, except a known UUID. whole: True if the whole message is in the unit.
+    tells: the message's categories. places: offsets in the unit of the bytes that become blanks if the
+    message is removed. These bytes are the message's payload without a known UUID. whole: True if the whole
+    message is in the unit.
     """
 
     tells: Tells

@@ -163,7 +163,7 @@ class Inner(Protocol):
         """Clean a TIFF structure with EXIF tags, from its byte-order mark on."""
 
     def xmp(self, data: bytes) -> Cleaned:
-        """Clean an XMP packet; return an empty packet if it is not understood."""
+        """Clean an XMP packet; return an empty packet if the packet is not understood."""
 
     def iim(self, data: bytes) -> Cleaned:
         """Clean IPTC-IIM records; return zeros for records that are not understood."""

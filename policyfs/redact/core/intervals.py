@@ -54,7 +54,7 @@ class Extents:
                 yield max(start, self._starts[at]), min(end, self._ends[at])
 
     def without(self, other: Extents) -> Extents:
-        """Return the bytes of this set that are not in the other."""
+        """Return the bytes of this set that are not in the set *other*."""
         left: list[tuple[int, int]] = []
         cuts = list(other)
         index = 0

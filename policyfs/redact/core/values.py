@@ -17,7 +17,7 @@ MAX_FINDINGS: Final = 500
 
 
 class Outcome(enum.Enum):
-    """Result of redaction for a reader (see Plan)."""
+    """Result of redaction for apps that read the file (see Plan)."""
 
     CLEAN = "clean"
     PATCH = "patch"

@@ -88,7 +88,7 @@ def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:
 def locate_takeout(source: ByteSource, inner: Inner) -> Found:
     """Locate everything to hide in a JSON object about a photo or an album, or in an array of such objects.
 
-    Raises NotThisKindError if it is not JSON, or JSON of another shape; TooMuchError.
+    Raises NotThisKindError if the file is not JSON, or is JSON of another shape. Raises TooMuchError.
     """
     data = _whole(source, MAX_JSON_BYTES)
     try:

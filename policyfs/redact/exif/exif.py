@@ -312,7 +312,7 @@ class _ExifWalk(Walk):
     # --- the result ---
 
     def _finish(self) -> None:
-        """Fill *kept* and *patches*. Decide on unreferenced bytes, and note each removed stretch of them."""
+        """Fill *kept* and *patches*. Decide on unreferenced bytes, and add a note on each removed stretch."""
         put = list(self._put())
         self.kept += [(0, self.FIRST_BYTE), *((start, start + len(data)) for start, data in put)]
         for start, data in put:

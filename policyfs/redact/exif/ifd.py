@@ -17,7 +17,7 @@ TYPE_SIZES: Final = {**EXIF_SIZES, 16: 8, 17: 8, 18: 8}
 """Bytes per value of each field type, including BigTIFF's LONG8, SLONG8 and IFD8."""
 
 NUMBER_TYPES: Final = {1: "B", 3: "H", 4: "I", 7: "B", 9: "I", 13: "I", 16: "Q", 18: "Q"}
-"""Field types of offsets and lengths -> letters of struct."""
+"""Field types of offsets and lengths -> letters of the struct module."""
 
 NEUTRAL_TAG: Final = 0xFFFF
 """Tag number that replaces a removed tag in a maker note. No maker uses this number."""
@@ -124,7 +124,7 @@ class Entry:
 
     @property
     def end(self) -> int:
-        """One past the value's last byte."""
+        """The offset behind the value's last byte."""
         return self.start + self.size
 
     @property
@@ -158,7 +158,7 @@ class Directory:
     referrer: Entry | None = None
     dropped: bool = False
     crowded: bool = False
-    """True if its unnamed tags hold too many different small numbers (empty_values.MOST_NUMBERS)."""
+    """True if the unnamed tags hold too many different small numbers (empty_values.MOST_NUMBERS)."""
     covers: list[tuple[int, int]] = field(default_factory=list)
     """Other bytes that stay with the directory: a maker note's header and footer."""
 
@@ -173,7 +173,7 @@ class Directory:
 
     @property
     def holds_any(self) -> bool:
-        """True if an entry stays."""
+        """True if any entry of the directory stays."""
         return any(entry.keep for entry in self.entries)
 
     @property
@@ -248,7 +248,10 @@ def read_directory(source: ByteSource, at: int, frame: Frame, role: str, shape: 
 
 
 def read_entries(source: ByteSource, at: int, frame: Frame, most: int) -> list[Entry]:
-    """Read the first entries of the directory at an offset, as many as it states and the source has."""
+    """Read up to *most* entries of the directory at an offset.
+
+    The result has no more entries than the directory states and the source has.
+    """
     first, step = at + frame.count_bytes, frame.entry_bytes
     count = min(most, frame.number(source.read(at, frame.count_bytes)), (source.size - first) // step)
     data = source.read(first, step * count) if count > 0 else b""

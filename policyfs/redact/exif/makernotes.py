@@ -205,7 +205,7 @@ def _open_at(walk: TiffWalk, entry: Entry, start: int, end: int, outer: Frame) -
 
 
 def _guessed(directory: Directory, bases: tuple[int, ...], note: tuple[int, int]) -> int:
-    """Return the base that puts most values into the note; the first of equally good bases."""
+    """Return the base that puts the most values into the note; the first of equally good bases."""
     by = {base: base - directory.frame.base for base in bases}
     values = [entry for entry in directory.entries if entry.size and not entry.inline]
     within = {

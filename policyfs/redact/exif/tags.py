@@ -56,7 +56,7 @@ MPF_ENTRIES: Final = 0xB002
 GPS_WITHOUT_A_PLACE: Final = frozenset({0x00, 0x09, 0x12})
 """GPSVersionID, GPSStatus, GPSMapDatum: tags that cameras without a position write (Exif 2.32, 4.6.6)."""
 GPS_TAGS_END: Final = 0x40
-"""One past the last GPS tag. Exif 2.32 has 0x00 to 0x1f; later versions may add some."""
+"""GPS tags are below this number. Exif 2.32 has 0x00 to 0x1f; later versions may add some."""
 
 
 IMAGE: Final = "IFD"
@@ -380,7 +380,7 @@ NAMES: Final[Mapping[str, Mapping[int, str]]] = MappingProxyType(
         GPS: _names(_GPS),
     }
 )
-"""Names of the tags of each role in findings."""
+"""Role of a directory -> names of its tags in findings."""
 
 EXIF_TABLE: Final = TagTable(
     "EXIF",

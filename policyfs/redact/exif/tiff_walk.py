@@ -291,7 +291,7 @@ def _is_utf_8(data: bytes) -> bool:
 def pairs(
     walk: Walk, directory: Directory, found: tuple[tuple[int, int], ...]
 ) -> Iterator[tuple[Entry, list[int], list[int]]]:
-    """Yield for each kept pair of tags: the first entry, the offsets and the lengths."""
+    """Yield the first entry, the offsets and the lengths of each kept pair of tags."""
     for at, of in found:
         starts = next((e for e in directory.entries if e.keep and e.tag == at), None)
         lengths = next((e for e in directory.entries if e.keep and e.tag == of), None)

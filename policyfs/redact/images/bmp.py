@@ -22,7 +22,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("ICO", "pictures", "BMPs without their head, or PNGs", NOTHING, "PNGs are redacted"),
     Part("BMP, ICO", "reserved fields, between and behind", "anything", UNKNOWN, "zeros"),
 )
-"""The parts of such a file, as rows of docs/redaction-parts.md."""
+"""The parts of a BMP or ICO file, as rows of docs/redaction-parts.md."""
 
 _HEAD_BYTES: Final = 14
 _CORE: Final = 12

@@ -51,7 +51,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "any other extension, plain text", "anything", UNKNOWN, "an empty comment"),
     Part(_KIND, "behind the trailer", "anything", UNKNOWN, "zeros"),
 )
-"""The parts of such a file, as rows of docs/redaction-parts.md."""
+"""The parts of a GIF file, as rows of docs/redaction-parts.md."""
 
 
 def locate_gif(source: ByteSource, inner: Inner) -> Found:
@@ -105,7 +105,7 @@ class _Locator:
         return self.window[index] if self.window else 0
 
     def _colours(self, at: int, flags: int) -> int:
-        """Return the offset behind a colour table, if there is one."""
+        """Return the offset behind the colour table at an offset; the same offset if there is no table."""
         return at + 3 * (2 << (flags & 7)) if flags & 0x80 else at
 
     def _blocks(self, at: int) -> int:
@@ -154,7 +154,7 @@ class _Locator:
             self._neutral(at, block, "comment", tells)
 
     def _xmp(self, at: int) -> int | None:
-        """Clean an XMP packet; return the offset behind it, or None if it is cut off.
+        """Clean an XMP packet; return the offset of the next block, or None if the packet is cut off.
 
         The packet has no sub-blocks. Readers find its end by the bytes behind it.
         """

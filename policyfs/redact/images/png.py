@@ -136,7 +136,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "any other chunk (caBX, dSIG, gIFx)", "anything", UNKNOWN, "a neutral chunk"),
     Part(_KIND, "behind IEND", "older pictures, archives, videos", UNKNOWN, "zeros"),
 )
-"""The parts of such a file, as rows of docs/redaction-parts.md."""
+"""The parts of a PNG file, as rows of docs/redaction-parts.md."""
 
 
 def locate_png(source: ByteSource, inner: Inner) -> Found:

@@ -50,7 +50,7 @@ PARTS: Final[tuple[Part, ...]] = (
     ),
     Part(_KIND, "any other chunk, also in a frame; behind the RIFF", "anything", UNKNOWN, "padding, zeros"),
 )
-"""The parts of such a file, as rows of docs/redaction-parts.md."""
+"""The parts of a WebP file, as rows of docs/redaction-parts.md."""
 
 
 def locate_webp(source: ByteSource, inner: Inner) -> Found:

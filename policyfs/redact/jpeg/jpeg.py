@@ -47,7 +47,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("JPEG", "Samsung's blocks behind", "film, sound, time, country", UNKNOWN, "block by block"),
     Part("JPEG", "all else behind and between", "archives, trailers", UNKNOWN, "zeros"),
 )  # fmt: skip
-"""The parts of such a file, as rows of docs/redaction-parts.md."""
+"""The parts of a JPEG file, as rows of docs/redaction-parts.md."""
 
 
 def locate_jpeg(source: ByteSource, inner: Inner) -> Found:

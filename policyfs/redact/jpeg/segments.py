@@ -260,7 +260,7 @@ def _clean_photoshop(loaded: Sequence[Loaded], inner: Inner) -> None:
 
 
 def _clean_profile(parts: Sequence[Loaded]) -> None:
-    """Keep a colour profile if all its parts are there and it has a profile's signature."""
+    """Keep a colour profile if it has all parts and the signature of a profile; else remove it."""
     head = len(ICC_HEADER) + 2
     numbered = {part.old[len(ICC_HEADER)]: part for part in parts if len(part.old) > head}
     total = len(parts)
@@ -300,7 +300,7 @@ def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
 
 
 def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
-    """Return the parts of one packet by offset; None if they do not make up exactly that packet."""
+    """Return the parts of one packet by offset; None if the parts do not make up exactly this packet."""
     at = len(XMP_MORE_HEADER) + _GUID_BYTES
     if any(len(part.old) < _MORE_HEAD_BYTES for part in parts):
         return None

@@ -33,7 +33,7 @@ _FILLER: Final = b"Padding"
 _MAX_ITEMS: Final = 2000
 _LYRICS: Final = b"LYRICSBEGIN"
 _FIELD_BYTES: Final = 8
-"""Bytes of a Lyrics3v2 field without its text: three letters, five digits."""
+"""Size of a Lyrics3v2 field without its text: three letters, five digits."""
 _MAX_TAGS: Final = 64
 
 

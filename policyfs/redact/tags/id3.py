@@ -93,7 +93,7 @@ def syncsafe(four: bytes) -> int:
 
 
 def clean_id3(tag: bytes, inner: Inner) -> Cleaned:
-    """Clean a whole tag (with its footer, if it has one), keeping its length."""
+    """Clean a whole tag (with its footer, if it has one); its length stays."""
     return _Cleaner(tag, inner).clean()
 
 
@@ -226,7 +226,7 @@ class _Cleaner:
             count += 1
 
     def _kept(self, body: bytes, frames: list[_Frame]) -> list[bytes]:
-        """Return the frames that stay, with a note for each that is removed."""
+        """Return the frames that stay. Add a note on each removed frame."""
         kept: list[bytes] = []
         for frame in frames:
             whole = body[frame.at : frame.end]

@@ -28,7 +28,7 @@ _PICTURE_KEYS: Final = ("metadata_block_picture", "coverart")
 class Comments:
     """A cleaned list of comments. kept: its new bytes. read: the length of the old list in bytes.
 
-    Bytes after the last comment are in neither. notes: their offsets count from the start of the list.
+    Bytes behind the last comment count in neither. The offsets of the notes count from the start of the list.
     """
 
     kept: bytes

@@ -72,7 +72,7 @@ class _Element:
     numeric: re.Pattern[str] | None = None
     """Pattern of texts that are not searched: numbers with a known meaning."""
     said: bool = False
-    """True if some of its text was read already."""
+    """True if some text of the element was read already."""
 
 
 @dataclass(slots=True)
@@ -314,7 +314,7 @@ class _Scanner:
             yield from self._leave(end)
 
     def _text_behind(self, at: int, attributes: list[re.Match[str]]) -> str:
-        """Return the whole content of an element without attributes, if that is plain text; else ""."""
+        """Return the content of an element; "" if it is no plain text, or if the element has attributes."""
         end = self.text.find("</", at)
         text = self.text[at:end] if 0 <= end - at <= _MAX_DIGEST else "<"
         return "" if attributes or "<" in text else text

@@ -139,8 +139,8 @@ _DLS: Final = named(
     (_DEVICE, "SensorId"),
     (_TIME, "TimeStamp"),
 )
-# DICOM's properties, without the hospital's name, which tells a place, and without ids and free texts, which
-# may hold this name.
+# DICOM's properties. The hospital's name is not listed, because it tells a place. Ids and free texts are not
+# listed, because they may hold this name.
 _DICOM: Final = named(
     UNKNOWN,
     (REST, "PatientName PatientSex PatientDOB SeriesNumber SeriesModality SeriesDateTime StudyDateTime"),
