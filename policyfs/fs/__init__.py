@@ -1,1 +1,1 @@
-"""The file system: nodes, views, the one gate, byte paths, and the handlers that translate (L3)."""
+"""The file system of a mount (layer 3): nodes, views, the gate, byte paths, and the handlers of requests."""

@@ -16,10 +16,10 @@ from policyfs.store.tree import Tree
 
 @dataclass(frozen=True, slots=True)
 class FsContext:
-    """One mount: its store, the nodes that the kernel knows, the open files, and the policy's decisions.
+    """The parts of one mount: store, nodes that the kernel knows, open files, and the policy's decisions.
 
-    held: marks files that have held bytes, so that the other daemons of the same store know these files.
-    exact_names: removes names only of the files that were decided on.
+    held: the marks of files with held bytes. The other daemons of the same store see these marks.
+    exact_names: removes a name only while it is the name of the file that the decision was about.
     """
 
     tree: Tree
@@ -31,13 +31,13 @@ class FsContext:
     exact_names: ExactNames
 
     def note_held(self, state: OpenState, fd: int) -> None:
-        """Mark a file that has held bytes; remove the mark from a file that has none. *fd*: of the store's
-        file.
+        """Mark a file if it has held bytes, else remove its mark. *fd*: a descriptor of the store's file.
 
-        INVARIANT: called after each change of a head or a draft, before the reply to its request, with no
-        await in between. So before a writer gets its reply, every other daemon knows that this file has held
-        bytes, and does not replace another file by it. Raises OSError if the file cannot be marked. Then the
-        head or draft is discarded.
+        If the file cannot be marked, discard its held bytes and raise OSError.
+
+        INVARIANT: callers call this after each change of a head or a draft, before they reply to the request,
+        with no await in between. So before a writer gets its reply, every other daemon knows that this file
+        has held bytes. Then no other daemon renames this file over another file.
         """
         if state.unsaved == (state.mark is not None):
             return
@@ -52,10 +52,10 @@ class FsContext:
             self.held.unmark(mark)
 
     def _take_back(self, state: OpenState, fd: int) -> None:
-        """Discard all held bytes of a file. They are those of the last change alone: a file with older held
-        bytes has a mark already.
+        """Discard all held bytes of a file. All of them are from the last change, since a file with older
+        held bytes has a mark already.
 
-        The app gets the error. It may write again, after the bytes that are in the store.
+        The app gets the error and may write again. The new head counts only the bytes in the store.
         """
         held = state.draft or state.head
         state.drop_held()

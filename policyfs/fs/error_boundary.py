@@ -37,7 +37,7 @@ S = TypeVar("S", bound=HasBugLog)
 
 
 def _refusal(bugs: BugLog, where: str, error: Exception) -> pyfuse3.FUSEError:
-    """Translate an OSError into its errno, anything else into a logged EIO."""
+    """Return the error for the app: the errno of an OSError, or EIO for a bug, which is logged."""
     if isinstance(error, OSError) and error.errno is not None and error.errno not in _OUR_FAULT:
         return pyfuse3.FUSEError(error.errno)
     bugs.bug(where, error)
@@ -47,13 +47,14 @@ def _refusal(bugs: BugLog, where: str, error: Exception) -> pyfuse3.FUSEError:
 def guarded(
     handler: Callable[Concatenate[S, P], Coroutine[object, object, R]],
 ) -> Callable[Concatenate[S, P], Coroutine[object, object, R]]:
-    """Wrap a handler: FUSEError passes, OSError becomes its errno, anything else is a logged EIO.
+    """Wrap a handler. A FUSEError passes, an OSError becomes its errno, and any other exception becomes EIO
+    and is logged as a bug.
 
-    The reply waits until all records in the handler's ledger (access/ledger.py) are on the trail. If one
+    The reply waits until all records in the handler's ledger (access/ledger.py) are on the trail. If a record
     cannot be written, the app gets EIO.
 
-    INVARIANT: every coroutine handed to pyfuse3 is wrapped. An exception other than FUSEError
-    would end the main loop and with it the mount.
+    INVARIANT: every coroutine that pyfuse3 calls is wrapped. An exception other than FUSEError would end the
+    main loop, and the mount with it.
     """
 
     @functools.wraps(handler)

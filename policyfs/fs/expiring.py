@@ -14,9 +14,8 @@ V = TypeVar("V")
 class Expiring(Generic[K, V]):
     """A map in which each entry lasts for *lasts_s* seconds after put().
 
-    Every open(2) calls get(), so get() costs only one dictionary look-up and removes nothing. Ended entries
-    are removed by the next put() or len(). Until then bool() counts them
-    (docs/decisions/0041-maps-of-our-own.md).
+    Every open(2) calls get(), so get() costs only one dictionary look-up and removes nothing. The next put()
+    or len() removes ended entries. Until then bool() counts them (docs/decisions/0041-maps-of-our-own.md).
     """
 
     __slots__ = ("_clock_s", "_entries", "_lasts_s", "_most")
@@ -28,7 +27,7 @@ class Expiring(Generic[K, V]):
         self._lasts_s: Final = lasts_s
         self._most: Final = most
         self._clock_s: Final = clock_s
-        # In the order of their ends. An OrderedDict finds its first entry faster than a dict.
+        # The entry that ends first is the first one. An OrderedDict finds its first entry faster than a dict.
         self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
 
     def __bool__(self) -> bool:
@@ -40,7 +39,7 @@ class Expiring(Generic[K, V]):
         return len(self._entries)
 
     def put(self, key: K, value: V) -> None:
-        """Store a value. Its time begins now."""
+        """Store a value in a new entry, which begins now."""
         self._entries.pop(key, None)
         now_s = self._sweep()
         if self._most is not None and len(self._entries) >= self._most:
@@ -48,13 +47,11 @@ class Expiring(Generic[K, V]):
         self._entries[key] = (now_s + self._lasts_s, value)
 
     def change(self, key: K, value: V) -> None:
-        """Replace the value of an entry, which ends when it would have ended. Raises KeyError without an
-        entry.
-        """
+        """Replace the value of an entry; its end stays the same. Raise KeyError if there is no entry."""
         self._entries[key] = (self._entries[key][0], value)
 
     def get(self, key: K) -> V | None:
-        """Return the value, or None if there is none or its time has ended."""
+        """Return the value of an entry, or None if there is no entry or the entry has ended."""
         entry = self._entries.get(key)
         return None if entry is None or entry[0] <= self._clock_s() else entry[1]
 
@@ -64,12 +61,12 @@ class Expiring(Generic[K, V]):
         return 0.0 if entry is None else max(0.0, entry[0] - self._clock_s())
 
     def pop(self, key: K) -> V | None:
-        """Remove an entry. Return its value; None if there is none or its time has ended."""
+        """Remove an entry. Return its value, or None if there is no entry or the entry has ended."""
         entry = self._entries.pop(key, None)
         return None if entry is None or entry[0] <= self._clock_s() else entry[1]
 
     def _sweep(self) -> float:
-        """Remove ended entries; return the present time in seconds."""
+        """Remove ended entries. Return the present time in seconds."""
         now_s = self._clock_s()
         while self._entries and next(iter(self._entries.values()))[0] <= now_s:
             self._entries.popitem(last=False)

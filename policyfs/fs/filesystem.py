@@ -90,10 +90,10 @@ from policyfs.store.locks import Limits, LockTable
 from policyfs.store.memory import MemoryPlaces
 
 _FOLDING_SAID: Final = 1000
-"""The number of directories up to which the log names each directory that ignores case."""
+"""The limit of directories that the log names because they ignore the case of names."""
 _CLONE_IDLE_S: Final = 10.0
 _WAITING_LOCKS: Final = 1024
-"""The limit of requests that wait for locks, in all."""
+"""The limit of requests of all apps together that wait for locks."""
 _LOCKED_RANGES: Final = 4096
 """The limit of byte ranges that one lock owner has in one file."""
 
@@ -118,7 +118,7 @@ class _Opening:
 
 
 class FileSystem:
-    """All parts of one mount. The notifier is set later, when the session runs."""
+    """All parts of one mount. The daemon sets the notifier later, when the session runs."""
 
     def __init__(self, settings: Settings, engine: Engine, base: Foundation, bugs: BugLog) -> None:
         keeper = base.keeper if base.facts.leases else None
@@ -325,7 +325,7 @@ class FileSystem:
         self.handlers = Handlers(fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs)
 
     def _shown_modes(self) -> ShownModes:
-        """Build the shown owners and modes. If they differ by caller, the kernel keeps no attributes."""
+        """Build the part that shows owners and modes. If they differ by caller, the kernel keeps none."""
         settings = self._settings
         modes = ShownModes(
             self.gate, by_mount=settings.policy_modes, any_uid=settings.any_uid, read_only=settings.read_only
@@ -347,7 +347,7 @@ class FileSystem:
         return finder, PlanFinder(base.sniffer, base.remembered, second)
 
     def _quarantine_queue(self) -> QuarantineQueue:
-        """Make the queue of refused files. When the mount ends, files that still wait are quarantined."""
+        """Build the queue of refused files. When the mount ends, it quarantines all files that still wait."""
         settings, base = self._settings, self._base
         queue = QuarantineQueue(
             tree=base.tree, recorder=self.gate.recorder, quarantine=base.quarantine,
@@ -361,17 +361,17 @@ class FileSystem:
         return self._operations.handlers() | self.locks.requests()
 
     def quick_requests(self) -> dict[Opcode, Quick]:
-        """Return the handlers that are tried before those of requests(), and do not wait."""
+        """Return the handlers that the bridge tries before those of requests(). They never wait."""
         return self._operations.quick_handlers() | self.locks.quick_requests()
 
     def _say_folding(self, node: Node) -> None:
-        """Log, once for each directory, that it is closed because it ignores the case of names."""
+        """Log once for each directory that it is refused because it ignores the case of names."""
         if node.nodeid not in self._folding and len(self._folding) < _FOLDING_SAID:
             self._folding.add(node.nodeid)
             self._base.warn("this directory ignores the case of names, so it is closed", node.path())
 
     def use(self, engine: Engine) -> None:
-        """Decide by another policy from now on, and make the kernel forget attributes and pages.
+        """Put another policy in force, and make the kernel forget attributes and pages.
 
         INVARIANT: the caller calls KernelCache.expire_all_names() next, with no await in between.
         """
@@ -384,7 +384,7 @@ class FileSystem:
         self.kernel_cache.forget_attributes_of_all()
 
     def expire(self) -> None:
-        """Release resources that are kept only for a moment. The daemon calls this several times a second."""
+        """Release resources that were kept for a moment. The daemon calls this several times a second."""
         self.kernel_cache.tend(self.pruning)
         self.bridge_handles.expire()
         self.passthrough.expire()

@@ -23,16 +23,22 @@ from policyfs.store.watch import Watch
 class Settings:
     """The settings of one mount. Sizes are in bytes.
 
-    app: the app of an app mount, None for a shared mount. copy_bytes: the largest frozen copy. cache_bytes:
-    the limit of all frozen copies together. directories, lock_owners, descriptors, copies: limits of the
-    descriptors kept for directories, locks, open files and frozen copies. nodes: limit of the files and
-    directories that the kernel knows. latches: the path of the file that holds the locks between the daemons
-    of one store. device_fd: the descriptor of the FUSE connection; None switches passthrough off. posix: True
-    with --posix: the mount behaves like a native file system where no rule has a requirement. policy_modes:
-    True if all apps see modes by the policy (see ShownModes). any_uid: True for an app mount that admits
-    every uid. admitted: the callers that an app mount with several groups admits. read_only: True if no app
-    may write. xattrs: False if extended attributes are switched off. quarantine: each app's limits in the
-    quarantine. vectors: True if the bridge may answer repeats of requests (kernel_cache/repeats.py).
+    app: the app of an app mount, None for a shared mount.
+    device_fd: the descriptor of the FUSE connection. None switches passthrough off.
+    copy_bytes: the size of the largest frozen copy. cache_bytes: the limit of all frozen copies together.
+    directories, lock_owners, descriptors, copies: the limits of descriptors for directories, locks, open
+    files and frozen copies.
+    nodes: the limit of files and directories that the kernel knows.
+    quarantine: each app's limits in the quarantine.
+    posix: True with --posix. Then the mount behaves like a native file system where no rule has a
+    requirement.
+    latches: the path of the file with the locks between the daemons of one store.
+    policy_modes: True if all apps see modes that follow from the policy (see ShownModes).
+    any_uid: True for an app mount that admits every uid.
+    admitted: the callers that an app mount with several groups admits.
+    read_only: True if no app may write.
+    xattrs: False if extended attributes are switched off.
+    vectors: True if the bridge may answer repeats of requests (kernel_cache/repeats.py).
     """
 
     mountpoint: str

@@ -1,4 +1,4 @@
-"""Handlers of the FUSE requests that pyfuse3 knows. They translate, and decide nothing."""
+"""Handlers of the FUSE requests that pyfuse3 knows. They translate requests, and decide nothing."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ class Handlers(pyfuse3.Operations):
 
     @guarded
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """FORGET and BATCH_FORGET: the kernel gave up references.
+        """Handle FORGET and BATCH_FORGET: the kernel has given up references to nodes.
 
-        The kernel sends tens of thousands of them when memory is short, or when a directory with many names
-        is removed. No process waits for an answer. So one task handles all of them, a few at a time.
+        The kernel sends tens of thousands of FORGETs if memory is short, or if an app removes a directory
+        with many names. No process waits for an answer. So one task handles all of them, a few at a time.
         """
         self._forgets.extend(inode_list)
         if self._forgetting:
@@ -91,54 +91,54 @@ class Handlers(pyfuse3.Operations):
             self._forgetting = False
 
     def _forget_some(self) -> bool:
-        """Forget a few references. Return True if there are more."""
+        """Forget a few references. Return True if more references are left."""
         for _ in range(min(_AT_ONCE, len(self._forgets))):
             self._nodes.forget(*self._forgets.popleft())
         return bool(self._forgets)
 
-    # -- seeing -----------------------------------------------------------------------------------
+    # -- look-ups and listings --------------------------------------------------------------------
 
     @guarded
     async def lookup(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        """LOOKUP."""
+        """Answer LOOKUP."""
         if not self._gate.admits(ctx):
             return self._lookup.lookup_from_outside(self._node(parent), name)
         return await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
 
     @guarded
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        """GETATTR."""
+        """Answer GETATTR."""
         return await self._lookup.getattr(self._node(inode), self._gate.caller(ctx))
 
     @guarded
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
-        """READLINK."""
+        """Answer READLINK."""
         return await self._lookup.readlink(self._node(inode), self._gate.caller(ctx))
 
     @guarded
     async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
-        """ACCESS: access(2), chdir(2) and chroot(2)."""
+        """Answer ACCESS, which the kernel sends for access(2), chdir(2) and chroot(2)."""
         return await self._lookup.access(self._node(inode), mode, self._gate.caller(ctx))
 
     @guarded
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        """OPENDIR."""
+        """Answer OPENDIR."""
         return await self._listings.opendir(self._node(inode), self._gate.caller(ctx))
 
     @guarded
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        """READDIRPLUS."""
+        """Answer READDIRPLUS."""
         await self._listings.readdir(fh, start_id, token)
 
     @guarded
     async def releasedir(self, fh: int) -> None:
-        """RELEASEDIR."""
+        """Answer RELEASEDIR."""
         await self._listings.releasedir(fh)
 
     @guarded
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:  # noqa: ARG002 - same for all
-        """STATFS."""
-        found = await trio.to_thread.run_sync(self._tree.statvfs)  # df calls it on hanging stores, too
+        """Answer STATFS."""
+        found = await trio.to_thread.run_sync(self._tree.statvfs)  # waits as long as the store hangs
         reply = pyfuse3.StatvfsData()
         reply.f_bsize, reply.f_frsize = found.f_bsize, found.f_frsize
         reply.f_blocks, reply.f_bfree, reply.f_bavail = found.f_blocks, found.f_bfree, found.f_bavail
@@ -150,7 +150,7 @@ class Handlers(pyfuse3.Operations):
 
     @guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        """OPEN."""
+        """Answer OPEN."""
         handle = await self._opener.open(self._node(inode), flags, self._gate.caller(ctx))
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False)
 
@@ -158,7 +158,7 @@ class Handlers(pyfuse3.Operations):
     async def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        """CREATE."""
+        """Answer CREATE."""
         handle, entry = await self._names.creator.create(
             self._node(parent), name, mode, flags, self._gate.caller(ctx)
         )
@@ -166,21 +166,21 @@ class Handlers(pyfuse3.Operations):
 
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        """READ, of mediated files only."""
+        """Answer READ. The kernel sends READ only for mediated files."""
         return await self._data.reader.read(self._handles.get(fh), off, size)
 
     @guarded
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        """WRITE, of mediated files only."""
+        """Answer WRITE. The kernel sends WRITE only for mediated files."""
         flags, file_flags = _WRITE_FLAGS.unpack_from(raw_request().body)  # before the first await
         handle = self._handles.get(fh)
         back, kill = bool(flags & _FUSE_WRITE_CACHE), bool(flags & _FUSE_WRITE_KILL_SUIDGID)
-        append = bool(file_flags & os.O_APPEND)  # of now: fcntl(F_SETFL) may have changed it since the open
+        append = bool(file_flags & os.O_APPEND)  # fcntl(F_SETFL) may have changed this flag since the open
         return await self._data.writer.write(handle, off, buf, append=append, kill_priv=kill, back=back)
 
     @guarded
     async def flush(self, fh: int) -> None:
-        """FLUSH: a descriptor of the handle was closed."""
+        """Answer FLUSH: an app has closed a descriptor of the handle."""
         (owner,) = _FLUSH_OWNER.unpack_from(raw_request().body)  # before the first await
         handle = self._handles.get(fh)
         self._locks.flushed(handle, owner)
@@ -188,12 +188,12 @@ class Handlers(pyfuse3.Operations):
 
     @guarded
     async def release(self, fh: int) -> None:
-        """RELEASE: the last descriptor and the last mapping are gone."""
+        """Answer RELEASE: no app has a descriptor or a mapping of the handle any more."""
         handle = self._handles.get(fh)
         try:
             try:
                 self._locks.released(handle)
-            finally:  # the file is closed even if the store cannot release a lock
+            finally:  # close the file even if the store cannot release a lock
                 await self._data.sync.finish(handle)
         finally:
             self._opener.close(handle)
@@ -204,7 +204,7 @@ class Handlers(pyfuse3.Operations):
     async def mkdir(
         self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        """MKDIR."""
+        """Answer MKDIR."""
         return await self._names.creator.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
 
     @guarded
@@ -216,32 +216,32 @@ class Handlers(pyfuse3.Operations):
         rdev: int,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
-        """MKNOD."""
+        """Answer MKNOD."""
         return await self._names.creator.mknod(self._node(parent), name, mode, rdev, self._gate.caller(ctx))
 
     @guarded
     async def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        """SYMLINK."""
+        """Answer SYMLINK."""
         return await self._names.creator.symlink(self._node(parent), name, target, self._gate.caller(ctx))
 
     @guarded
     async def link(
         self, inode: int, new_parent: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        """LINK."""
+        """Answer LINK."""
         node, parent = self._node(inode), self._node(new_parent)
         return await self._names.linker.link(node, parent, new_name, self._gate.caller(ctx))
 
     @guarded
     async def unlink(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        """UNLINK."""
+        """Answer UNLINK."""
         await self._names.remover.remove(self._node(parent), name, self._gate.caller(ctx), directory=False)
 
     @guarded
     async def rmdir(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        """RMDIR."""
+        """Answer RMDIR."""
         await self._names.remover.remove(self._node(parent), name, self._gate.caller(ctx), directory=True)
 
     @guarded
@@ -249,7 +249,7 @@ class Handlers(pyfuse3.Operations):
         self, parent_old: int, name_old: bytes, parent_new: int, name_new: bytes, flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> None:  # fmt: skip
-        """RENAME and RENAME2."""
+        """Answer RENAME and RENAME2."""
         await self._names.renamer.rename(
             self._node(parent_old), name_old, self._node(parent_new), name_new, flags, self._gate.caller(ctx)
         )
@@ -261,7 +261,7 @@ class Handlers(pyfuse3.Operations):
         self, inode: int, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:  # fmt: skip
-        """SETATTR."""
+        """Answer SETATTR."""
         (valid,) = _SETATTR_VALID.unpack_from(raw_request().body)  # before the first await
         change = Change(
             mode=attr.st_mode if fields.update_mode else None,
@@ -279,27 +279,27 @@ class Handlers(pyfuse3.Operations):
 
     @guarded
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        """GETXATTR, for pyfuse3 alone: a SETXATTR with XATTR_CREATE or XATTR_REPLACE makes pyfuse3 call this
-        first.
+        """Return an extended attribute to pyfuse3, which calls this before a SETXATTR with XATTR_CREATE or
+        XATTR_REPLACE. (raw_handlers.py answers GETXATTR.)
         """
         return await self._names.xattrs.getxattr(self._node(inode), name, self._gate.caller(ctx))
 
     @guarded
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
-        """LISTXATTR."""
+        """Answer LISTXATTR."""
         return await self._names.xattrs.listxattr(self._node(inode), self._gate.caller(ctx))
 
     @guarded
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        """SETXATTR. pyfuse3 has already checked XATTR_CREATE and XATTR_REPLACE."""
+        """Answer SETXATTR. pyfuse3 has already checked XATTR_CREATE and XATTR_REPLACE."""
         await self._names.xattrs.setxattr(self._node(inode), name, value, self._gate.caller(ctx))
 
     @guarded
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        """REMOVEXATTR."""
+        """Answer REMOVEXATTR."""
         await self._names.xattrs.removexattr(self._node(inode), name, self._gate.caller(ctx))
 
 
 def _time(given_ns: int, now: int) -> int:
-    """Return the time to set. TIME_NOW stands for "now": the store's clock then sets it, as it sets ctime."""
+    """Return the time to set. If it is TIME_NOW, the store sets its present time, as it does for ctime."""
     return TIME_NOW if now else given_ns

@@ -1,7 +1,7 @@
 """The limits of a path within a mount, in levels and bytes.
 
-The kernel applies PATH_MAX only to the path in one system call. With relative paths, one call after another
-can go deeper without end. Here every path has a limit, so that no decision, event or walk grows without end.
+The kernel applies PATH_MAX only to the path in one system call. With relative paths, an app can go deeper
+with each call, without end. So policyfs limits every path. Then no decision, event or walk grows without end.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Final
 MAX_NODES: Final = 40_000
 """The default limit of files and directories that the kernel knows: about 50 MiB if names have 250 bytes."""
 MAX_LEVELS: Final = 1000
-"""The number of names in the longest path; the root has none."""
+"""The limit of names in a path. The path of the root has no names."""
 MAX_PATH_BYTES: Final = 16 * 1024
-"""The size of the longest path in bytes, with its first slash."""
+"""The limit of a path's size in bytes, with its first slash."""
 KEPT_NAMES: Final = 128
 """The limit of names kept for one node. If a node has more names, only their path states are kept."""
 

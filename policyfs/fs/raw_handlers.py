@@ -1,7 +1,7 @@
-"""Handlers of the requests that pyfuse3 does not know. They translate, and decide nothing.
+"""Handlers of the requests that pyfuse3 does not know. They translate requests, and decide nothing.
 
-A request that may need a thread for a long time takes a turn of its app. (The fsyncs take none: they return
-Work, which needs no task.)
+A request that may need a thread for a long time takes a turn of its app (sharing/turns.py). The fsyncs
+take no turn: their handlers return Work, which needs no task.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class RawHandlers:
         }
 
     def quick_handlers(self) -> dict[Opcode, Quick]:
-        """Return the handlers that are tried first, and do not wait."""
+        """Return the handlers that the bridge tries first, by opcode. They never wait."""
         return {
             Opcode.FSYNC: self.fsync_now,
             Opcode.FSYNCDIR: self.fsyncdir_now,
@@ -85,21 +85,21 @@ class RawHandlers:
 
     @guarded_now
     def fsync_now(self, request: Request) -> Work | None:
-        """Answer FSYNC of a file without held bytes. Return None if the request must wait: see `fsync`."""
+        """Answer FSYNC of a file without held bytes. Return None for any other file: fsync() answers then."""
         asked = requests.fsync(request)
         sync = self._sync.fsync_now(self._handles.get(asked.fh), datasync=asked.datasync)
         return None if sync is None else Work(sync)
 
     @guarded
     async def fsync(self, request: Request) -> bytes:
-        """FSYNC of any file."""
+        """Answer FSYNC of any file."""
         asked = requests.fsync(request)
         await self._sync.fsync(self._handles.get(asked.fh), datasync=asked.datasync)
         return b""
 
     @guarded_now
     def fsyncdir_now(self, request: Request) -> Work:
-        """FSYNCDIR."""
+        """Answer FSYNCDIR."""
         fd = os.dup(self._listings.directory_fd(requests.fsync(request).fh))
 
         def sync() -> None:
@@ -112,31 +112,31 @@ class RawHandlers:
 
     @guarded
     async def readdir(self, request: Request) -> bytes:
-        """READDIR: names only. (READDIRPLUS goes to pyfuse3.)"""
+        """Answer READDIR, with names only. (READDIRPLUS goes to pyfuse3.)"""
         asked = requests.read_directory(request)
         return await self._listings.names(asked.fh, asked.start, asked.size)
 
     @guarded_now
     def write_dropped_now(self, request: Request) -> None:
-        """WRITE whose data the bridge has dropped (kernel/_lanes.c). Every other WRITE goes to pyfuse3."""
+        """Refuse a WRITE if the bridge has dropped its data (kernel/_lanes.c). Others go to pyfuse3."""
         self._writer.give_up(request.nodeid, *requests.write_range(request))
 
     @guarded_now
     def getxattr_now(self, request: Request) -> None:
-        """GETXATTR of an attribute that no file here has: `ls -l` requests ACLs and labels of every file."""
+        """Answer GETXATTR if no file has such an attribute. (`ls -l` asks every file for ACLs and labels.)"""
         asked = requests.getxattr(request)
         self._xattrs.absent_now(self._node(request), asked.name, self._gate.caller(request))
 
     @guarded
     async def getxattr(self, request: Request) -> bytes:
-        """GETXATTR."""
+        """Answer GETXATTR."""
         asked = requests.getxattr(request)
         value = await self._xattrs.getxattr(self._node(request), asked.name, self._gate.caller(request))
         return requests.getxattr_reply(asked, value)
 
     @guarded
     async def fallocate(self, request: Request) -> bytes:
-        """FALLOCATE."""
+        """Answer FALLOCATE."""
         asked = requests.fallocate(request)
         handle = self._handles.get(asked.fh)
         async with self._turns.of(handle.caller.holder):
@@ -145,14 +145,14 @@ class RawHandlers:
 
     @guarded
     async def lseek(self, request: Request) -> bytes:
-        """LSEEK, for holes and data."""
+        """Answer LSEEK, a search for holes or data."""
         asked = requests.seek(request)
         found = await self._ranges.seek(self._handles.get(asked.fh), asked.offset, asked.whence)
         return requests.offset_reply(found)
 
     @guarded
     async def copy_file_range(self, request: Request) -> bytes:
-        """COPY_FILE_RANGE and COPY_FILE_RANGE_64."""
+        """Answer COPY_FILE_RANGE and COPY_FILE_RANGE_64."""
         asked = requests.copy_range(request)
         source, target = self._handles.get(asked.fh_in), self._handles.get(asked.fh_out)
         if asked.flags:
@@ -163,7 +163,9 @@ class RawHandlers:
 
     @guarded
     async def ioctl(self, request: Request) -> bytes:
-        """IOCTL: only FS_IOC_GETFLAGS, which tells no more than stat (docs/decisions/0025-one-ioctl.md)."""
+        """Answer IOCTL. Only FS_IOC_GETFLAGS is allowed: it tells no more than stat does
+        (docs/decisions/0025-one-ioctl.md).
+        """
         asked = requests.ioctl(request)
         if asked.command != _FS_IOC_GETFLAGS:
             raise OSError(errno.ENOTTY, "not through this mount")
@@ -172,7 +174,7 @@ class RawHandlers:
 
     @guarded
     async def tmpfile(self, request: Request) -> bytes:
-        """TMPFILE."""
+        """Answer TMPFILE."""
         asked = requests.unnamed(request)
         handle, entry = await self._tmpfiles.open(
             self._node(request), asked.mode, asked.flags, self._gate.caller(request)
@@ -181,7 +183,7 @@ class RawHandlers:
 
     @guarded
     async def statx(self, request: Request) -> bytes:
-        """STATX: GETATTR with the birth time."""
+        """Answer STATX: the attributes of GETATTR, and the birth time."""
         node = self._node(request)
         stat = await self._lookup.look(node, self._gate.caller(request))
         return requests.statx_reply(self._lookup.attributes(node, stat), stat.btime_ns)

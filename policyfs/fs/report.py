@@ -8,8 +8,8 @@ from policyfs.kernel import vectors
 
 
 def report(fs: FileSystem) -> dict[str, object]:
-    """Return the counts of a mount's file system, now. Sizes in bytes."""
-    # First, with the handles that the bridge has: the count of handles takes them over.
+    """Return the present counts of a mount's file system. Sizes are in bytes."""
+    # Before the count of handles, which takes over the handles that the bridge still has.
     repeats = fields(vectors.stats()) if fs.nodes.vectors.in_use else None
     handles, copies, notifier = list(fs.handles), fs.copies.stats(), fs.kernel_cache.notifier
     sent = None if notifier is None else notifier.stats()

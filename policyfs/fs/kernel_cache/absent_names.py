@@ -1,7 +1,7 @@
 """Names that the kernel may keep as absent. (A name that is hidden from everyone counts as absent, too.)
 
-They have no node. They are remembered here because a reload must make the kernel forget them. Their number is
-limited: beyond the limit, the kernel is asked to forget the name that was looked up longest ago.
+An absent name has no node. The daemon remembers these names because a reload must make the kernel forget
+them. Beyond a limit, the daemon makes the kernel forget the name that was looked up longest ago.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ class AbsentNames:
     """The absent names of one mount that the kernel may keep, by directory.
 
     INVARIANT: a name is added before the reply that lets the kernel keep it as absent. Some of these names
-    may exist by now, or their directories may be forgotten. It does no harm to expire such a name.
+    may exist by now, or the kernel may have forgotten their directories. It does no harm to expire them.
 
-    lost: True if the kernel may keep absent names that are no longer in here.
+    lost: True if the kernel may keep absent names that this object no longer has.
     """
 
     def __init__(self, forget: Callable[[int, bytes], bool], most: int = _MOST) -> None:
-        """forget: makes the kernel look a name up again; False if it cannot."""
+        """forget: makes the kernel look up a name again. It returns False if this is not possible."""
         self._names: OrderedDict[tuple[int, bytes], None] = OrderedDict()
         self._forget = forget
         self._most = most
@@ -34,7 +34,7 @@ class AbsentNames:
         return len(self._names)
 
     def add(self, parent: int, name: bytes) -> None:
-        """Add a name in a directory, given by its node number."""
+        """Add an absent name. parent: the node number of its directory."""
         self._names[parent, name] = None
         self._names.move_to_end((parent, name))
         if len(self._names) > self._most:
@@ -42,9 +42,9 @@ class AbsentNames:
             self.lost |= not self._forget(parent, name)
 
     def found(self, parent: int, name: bytes) -> None:
-        """Remove a name: the next reply tells the kernel that it exists.
+        """Remove a name, because the next reply tells the kernel that the name exists.
 
-        So the names of new files do not displace names that are absent.
+        So names of new files take no room from absent names.
         """
         self._names.pop((parent, name), None)
 

@@ -15,28 +15,31 @@ from policyfs.policy.decide import Engine, PathState
 from policyfs.store.frozen import Version
 
 LONG_S: Final = 86_400.0
-"""The timeout if a watch reports every change of a name or a directory."""
+"""The timeout in seconds if a watch reports every change of a name or a directory."""
 UNWATCHED_S: Final = 1.0
-"""The timeout without a watch: the daemon learns of no changes in the store, so they show only after it."""
+"""The timeout without a watch. No event tells the daemon of a change in the store, so apps may see the change
+only after this time."""
 COLD_S: Final = 60.0
-"""The longest timeout of a regular file's attributes. A watch reports no write before the file is closed, and
-no truncation by path."""
+"""The longest timeout of a regular file's attributes. A watch reports a write only when the file is closed,
+and never reports a truncation by path."""
 _SPREAD: Final = 0.25
-"""The part of COLD_S by which timeouts of old files differ. Otherwise the attributes of a whole library, read
-in one walk, would all expire at the same moment."""
+"""The range of timeouts of old files, as a fraction of COLD_S. If all timeouts were equal, the attributes of
+a whole library, read in one walk, would expire at the same moment."""
 
 
 class Timeouts:
-    """The seconds for which the kernel may keep answers, by the policy, the caller and the watch.
+    """The times for which the kernel may keep answers. They depend on the policy, the callers and the watch.
 
-    alone: True if only one app uses this mount, and its answers do not depend on the uid. any_uid: the app of
-    an app mount that admits every uid, else None. guarded: True if the daemon, not the kernel, refuses some
-    callers. uids_differ: True if every uid is admitted, and the app's answers depend on the uid. keeps: False
-    if guarded or uids_differ is True: the kernel then may keep no answer at all. watched: True while a watch
-    reports changes in the store. reported: tells whether the watch reports changes in a directory.
-    forgets_absent: True if the kernel can be made to forget absent names (INC_EPOCH). told_apart: True if
-    some app sees owners and modes by its rights (access/shown_modes.py). posix: True if mounted with --posix:
-    then all rights of a caller decide whether it sees special files.
+    alone: True if only one app uses this mount, and its answers do not depend on the uid.
+    any_uid: the app of an app mount that admits every uid, else None.
+    guarded: True if the daemon, not the kernel, refuses some callers.
+    uids_differ: True if the mount admits every uid, and the app's answers depend on the uid.
+    keeps: False if guarded or uids_differ is True. Then the kernel may keep no answer at all.
+    watched: True while a watch reports changes in the store.
+    reported: a function that returns True if the watch reports changes in a directory.
+    forgets_absent: True if the daemon can make the kernel forget absent names (INC_EPOCH).
+    told_apart: True if some app sees owners and modes that follow from its rights (access/shown_modes.py).
+    posix: True if mounted with --posix. Then all rights of a caller decide whether it sees special files.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class Timeouts:
         self._engine: Engine | None = None
 
     def use(self, engine: Engine) -> None:
-        """Use this engine to decide whether the answers for a path depend on the caller."""
+        """Find out by this engine from now on whether the answers for a path depend on the caller."""
         self._engine = engine
         self.uids_differ = self._any_uid is not None and engine.uids_matter(self._any_uid)
         self.keeps = not (self.guarded or self.uids_differ)
@@ -65,8 +68,8 @@ class Timeouts:
     def entry(self, state: PathState, ftype: FileType | None = None) -> float:
         """Return the seconds for which the kernel may keep a name at this path, found or absent.
 
-        INVARIANT: more than 0 only if every caller gets the same answer. ftype: the type of the object there;
-        None if there is no object, or if its type does not matter. (The answer for a regular file also
+        INVARIANT: more than 0 only if every caller gets the same answer. ftype: the type of the object at the
+        path. None if there is no object, or if its type does not matter. (The answer for a regular file also
         depends on its view.)
         """
         if not self.keeps:
@@ -82,11 +85,11 @@ class Timeouts:
         return differ.node(state) if ftype is FileType.REGULAR else differ.sight(state)
 
     def entry_of(self, node: Node, state: PathState) -> float:
-        """Return the seconds for which the kernel may keep a name that leads to this node; note this in
-        node.kept.
+        """Return the seconds for which the kernel may keep a name that leads to this node. If there are any,
+        set node.kept.
 
-        0 for a node that serves a raw file only because its kind could not be proven: the next open may find
-        a proof, and then needs another node.
+        Return 0 for a copy or a leased file in a raw view. The node has this byte path only because nothing
+        proved the kind of the store's file. The next open may find a proof, and then needs another node.
         """
         if node.view.raw and node.byte_path.finds_kind:
             return 0.0
@@ -96,17 +99,17 @@ class Timeouts:
         return allowed
 
     def outlast(self, old: PathState, new: PathState, ftype: FileType) -> bool:
-        """True if an entry that a rename moves would be kept longer than the new path allows.
+        """Return True if the kernel would keep a renamed entry longer than the new path allows.
 
         The kernel moves an entry with its timeout (fs/fuse/dir.c, fuse_rename_common).
         """
         return self.entry(old, ftype) > self.entry(new, ftype)
 
     def alike_below(self, who: Principal, old: PathState, new: PathState) -> bool:
-        """True if a directory may move with all answers that the kernel keeps about names below it.
+        """Return True if the kernel's answers about names below a directory stay right when it moves.
 
-        That is: for every caller, these answers are right at the old and at the new path. who: the caller
-        that moves the directory. The answers move with the directory, as entries do (outlast()).
+        The answers move with the directory, as its entry does (outlast()). So they must be right at both
+        paths, for every caller. who: the principal that moves the directory.
         """
         engine = self._engine
         if engine is None or self.told_apart:
@@ -123,9 +126,9 @@ class Timeouts:
         """Return the seconds for which the kernel may keep a name as absent. (A hidden name gets the same
         reply.)
 
-        by_kind: True if a file's kind decides who sees a name at this path. Then a failed sniffing may hide a
-        name, and this must not last. Really absent names get the same short time, since otherwise callers
-        could tell absent names from hidden ones.
+        by_kind: True if a file's kind decides who sees a name at this path. Then a name may be hidden because
+        sniffing failed, and this must not last. An absent name gets the same short time. Otherwise callers
+        could distinguish absent names from hidden ones.
         """
         allowed = self.entry(state)
         return min(allowed, UNWATCHED_S) if by_kind or not self.forgets_absent else allowed
@@ -133,19 +136,21 @@ class Timeouts:
     def attr(self, state: PathState, node: Node, stat: Stat) -> float:
         """Return the seconds for which the kernel may keep a node's attributes.
 
-        For a regular file, the longer ago its last change was, the longer. For a directory only a short time,
-        until the watch knows its handle.
+        The time of a regular file grows with the time since its last change. The time of a directory is short
+        until the watch knows the directory's handle.
         """
         if node.open is not None and node.byte_path.finds_kind and not self.entry(state):
-            # Its bytes do not change while they can be read. With a timeout of 0 the kernel would ask for the
-            # attributes at every read of a page-cached file. Access by path sends a LOOKUP anyway.
+            # Its bytes do not change while an app can read them. With a timeout of 0 the kernel would ask for
+            # the attributes at every read of a page-cached file. Access by path sends a LOOKUP anyway.
             return 0.0 if self.told_apart and not self.alone else UNWATCHED_S
         return self.attributes(
             state, stat, reported=node.ftype is not FileType.DIRECTORY or self.reported(node)
         )
 
     def attributes(self, state: PathState, stat: Stat, *, reported: bool) -> float:
-        """Return attr() for an object that is not open. reported: True if the watch reports its changes."""
+        """Return the seconds of attr() for an object that is not open. reported: True if the watch reports
+        changes of this object.
+        """
         if self.told_apart and not self.alone:
             return 0.0
         allowed, ftype = self.entry(state), stat.ftype
@@ -157,7 +162,7 @@ class Timeouts:
         return min(cold(stat.ino), max(UNWATCHED_S, age))
 
     def listing(self, state: PathState) -> bool:
-        """True if the kernel may keep a directory's listing for every caller."""
+        """Return True if the kernel may keep a directory's listing for every caller."""
         if self.alone:
             return True
         if not self.keeps:
@@ -170,7 +175,7 @@ class Timeouts:
 
 
 def cold(ino: int) -> float:
-    """Return the most seconds for which the kernel may keep the attributes of a regular file."""
+    """Return the limit in seconds for which the kernel may keep the attributes of a regular file."""
     return COLD_S - _SPREAD * COLD_S * _fraction(ino)
 
 
@@ -182,7 +187,7 @@ def _fraction(ino: int) -> float:
 def fill(
     stat: Stat, nodeid: int, entry_s: float, attr_s: float, size: int | None = None
 ) -> pyfuse3.EntryAttributes:
-    """Return the reply for a node.
+    """Return the reply with a node's attributes.
 
     pyfuse3 has no fields for some values: st_ino contains the node number, st_rdev the store's inode number,
     and st_blocks the device number of a device file. kernel/bridge moves these values to their fields.
@@ -209,8 +214,8 @@ def fill(
 def shown_size(node: Node, stat: Stat) -> int:
     """Return a file's size as readers of this node see it.
 
-    This counts held bytes. A node that shows a copy has the copy's size. After a truncation through this
-    node, the new size counts, as on a local file.
+    The size includes held bytes. For a node that shows a copy, it is the copy's size. After a truncation
+    through this node, it is the new size, as on a local file.
     """
     state = node.open
     if state is None:
@@ -223,7 +228,7 @@ def shown_size(node: Node, stat: Stat) -> int:
 
 
 def shown_times(node: Node, stat: Stat) -> Stat:
-    """Return a file's attributes with the modification time that its draft will give to it."""
+    """Return a file's attributes with the modification time that the file will get from its draft."""
     draft = None if node.open is None else node.open.draft
     if draft is None or not draft.changed or draft.times_ns is None:
         return stat
@@ -237,8 +242,9 @@ def shown_version(node: Node, stat: Stat) -> Version:
 
 
 def _held(state: OpenState) -> Version | None:
-    """Return the version that a copy or lease shows, even if the file has changed since. Return None if the
-    node shows the file itself, or while its copy is being made (this may fail).
+    """Return the version that a node's copy or lease shows, even if the file has changed since.
+
+    Return None if the node shows the file itself, if it was truncated, or while its copy is being made.
     """
     shown = state.copy is not None or state.lease is not None
     return state.version if shown and not state.cut else None

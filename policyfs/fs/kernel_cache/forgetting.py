@@ -1,4 +1,4 @@
-"""Messages that make the kernel forget names, attributes and pages."""
+"""Notifications that make the kernel forget names, attributes and pages."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _FORGET_S: Final = 2.0
 
 
 class KernelCache:
-    """Makes the kernel drop answers that it keeps for one mount.
+    """The kernel's caches of one mount, as far as the daemon can empty them.
 
-    notifier: None until the session runs. Until then the methods do nothing.
+    notifier: sends the notifications. None until the session runs. Until then the methods do nothing.
     """
 
     def __init__(self, nodes: NodeTable, changes: Invalidation, resolver: Resolver) -> None:
@@ -37,36 +37,42 @@ class KernelCache:
         self.notifier: Notifier | None = None
 
     def tend(self, pruning: Pruning) -> None:
-        """Keep the number of the kernel's nodes near the limit; send waiting notifications. Called often."""
+        """Keep the number of nodes near its limit, and go on with notifications if a write of one hangs.
+
+        The daemon calls this several times a second.
+        """
         if self.notifier is not None:
             pruning.prune(self.notifier)
             self.notifier.tend()
 
     def is_over(self) -> bool:
-        """True if the mount has ended: no caller waits for an answer any more."""
+        """Return True if the mount has ended: no caller waits for an answer any more."""
         return self.notifier is not None and self.notifier.is_over()
 
     def drop_pages(self, nodeid: int, offset: int = 0, length: int = 0) -> None:
-        """Make the kernel drop the pages of a node: all, or those of *length* bytes from *offset* on."""
+        """Make the kernel drop all pages of a node, or those of *length* bytes from *offset* on."""
         if self.notifier is not None:
             self.notifier.inval_inode(nodeid, offset, length)
 
     def forget_attributes(self, nodeid: int) -> None:
-        """Make the kernel ask for a node's attributes again, once it has read the notification."""
+        """Make the kernel forget a node's attributes, without waiting for it."""
         if self.notifier is not None:
             self.notifier.inval_inode(nodeid)
 
     def forget_attributes_now(self, nodeid: int) -> None:
-        """Make the kernel ask for the attributes of an open node again, from the return of this call on."""
+        """Make the kernel forget the attributes of an open node before this call returns."""
         if self.notifier is not None:
             self.notifier.inval_attributes_now(nodeid)
 
     async def forget_size(self, nodeid: int) -> None:
-        """Make the kernel ask for a node's attributes before it uses them again."""
+        """Make the kernel forget a node's size and other attributes before this call returns."""
         await self.forget_seen(nodeid, pages=False)
 
     async def forget_seen(self, nodeid: int, *, pages: bool) -> None:
-        """Make the kernel forget a node's attributes, and if *pages*, its pages, before this returns."""
+        """Make the kernel forget a node's attributes before this call returns; with *pages*, its pages, too.
+
+        A kernel that does not answer delays the return by _FORGET_S seconds at most.
+        """
         forgotten, token = trio.Event(), trio.lowlevel.current_trio_token()
 
         def done() -> None:
@@ -74,13 +80,13 @@ class KernelCache:
                 token.run_sync_soon(forgotten.set)
 
         if self.notifier is not None and self.notifier.inval_then(nodeid, done, pages=pages):
-            with trio.move_on_after(_FORGET_S):  # a notifier that is being closed does not answer
+            with trio.move_on_after(_FORGET_S):  # a notifier that is being closed never calls done()
                 await forgotten.wait()
 
     def forget_names(self, node: Node) -> None:
         """Make the kernel forget a file's names, the listings that contain them, and its attributes.
 
-        Used after changes by the daemon itself, which the watch does not report.
+        The daemon uses this after its own changes, which the watch does not report.
         """
         for known in self._nodes.same_inode(node.ino):
             for parent, name in known.all_names():
@@ -90,7 +96,7 @@ class KernelCache:
                     self.notifier.inval_inode(known.nodeid)
 
     async def forget_names_now(self, node: Node) -> None:
-        """Make the kernel forget a file's names as forget_names() does, before this returns."""
+        """Do forget_names(), and return once the kernel has forgotten the names."""
         self.forget_names(node)
         await self.forget_size(node.nodeid)  # notifications are sent in order
 
@@ -100,9 +106,9 @@ class KernelCache:
             self._changes.forget_attributes(self.notifier, self._resolver)
 
     async def expire_all_names(self) -> bool:
-        """Make the kernel look up every name again after a change of policy. Wait until this is done.
+        """Make the kernel look up every name again after a change of policy. Return once the kernel will.
 
-        Return False if the kernel drops all names at once. Working directories then have no path for a
+        Return False if the kernel drops all names at once. Then working directories have no path for a
         moment.
         """
         return self.notifier is None or await self.expiry.expire(self.notifier)
@@ -117,8 +123,7 @@ class KernelCache:
             self.notifier.expire_entries(names)
 
     def forget_all_names(self) -> None:
-        """Make the kernel look up every name again, even in requests that it sends before the daemon's next
-        reply.
+        """Make the kernel look up every name again, from the return of this call on.
 
         A kernel before FUSE 7.44 cannot do this at once: it forgets the names a moment later.
         """

@@ -1,4 +1,4 @@
-"""Changes made elsewhere: this module turns the watch's events into invalidations of the kernel's caches.
+"""The invalidation of the kernel's caches after events of the watch, which report changes made elsewhere.
 
 So the kernel's names, attributes, pages and listings are right again within milliseconds. The same is true of
 the paths and owners of directories that the daemon remembers. Access depends only on these paths and owners,
@@ -30,12 +30,12 @@ _ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVE
 
 
 class Invalidation:
-    """Invalidates the kernel's caches after events of one mount's watch.
+    """The reader of one mount's watch, which sends an invalidation to the kernel for each event.
 
     Without a watch, timeouts stay short (attributes.UNWATCHED_S). They also become short for ever once a
     request reaches a directory that the watch does not cover, because another file system is mounted there in
-    the store. (File handles on the other file system may equal those of directories in the store. So events
-    there cannot be told apart.)
+    the store. (File handles of the other file system may equal file handles of the store's directories. Then
+    the daemon could not find out which directory an event is about.)
     """
 
     def __init__(self, watch: Watch | None, nodes: NodeTable, timeouts: Timeouts, root_fd: int) -> None:
@@ -50,11 +50,12 @@ class Invalidation:
         self.events = 0
         self.overflows = 0
         self.owners_above: HidingOwners | None = None
-        """Told of each directory whose owner may have changed."""
+        """The part that remembers owners of directories. It gets each directory whose owner may have changed.
+        """
         self.listed: Iterable[tuple[int, bytes]] = ()
         """Names that the kernel got with a listing (ListedNames)."""
         self.shows_all: Callable[[Node], bool] = lambda _: False
-        """Called with a directory; returns True if all callers see every name in it, of any object."""
+        """A function that returns True if all callers see every name in a directory, of any object."""
         if watch is not None:
             handle = self._learned[nodes.root.nodeid] = watch.dir_handle(root_fd)
             self._directories[handle] = nodes.root
@@ -65,15 +66,15 @@ class Invalidation:
 
     @property
     def watching(self) -> bool:
-        """True if a watch runs, and covers every directory that was reached so far."""
+        """True if a watch runs, and covers every directory that a request has reached so far."""
         return self._covered
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when take() would find events. -1 without a watch."""
+        """Return a descriptor that is readable when take() would find events, or -1 without a watch."""
         return -1 if self._watch is None else self._watch.fileno()
 
     def learn(self, node: Node, fd: int) -> None:
-        """Note the file handle of a directory that was reached: events name the directory by this handle."""
+        """Note the file handle of a directory that a request has reached. Events name it by this handle."""
         if self._watch is None:
             return
         try:
@@ -98,7 +99,7 @@ class Invalidation:
         self._timeouts.reported = self.knows
 
     def knows(self, node: Node) -> bool:
-        """True if the watch's events can be matched to this directory."""
+        """Return True if the watch's events can be matched to this directory."""
         return node.nodeid in self._learned
 
     def take(self, notifier: Notifier, resolver: Resolver) -> bool:
@@ -115,8 +116,8 @@ class Invalidation:
                 try:
                     lost = not self._apply(event, notifier, resolver)
                 except OSError:
-                    # The changed object cannot be found (open_by_handle_at has answered ENOMEM for a
-                    # file that was being removed): treated as a lost event.
+                    # The daemon cannot find the changed object, as after a lost event. (For a file that was
+                    # being removed, open_by_handle_at has answered ENOMEM.)
                     lost = True
         if lost:
             self.reset(notifier, resolver)
@@ -137,7 +138,7 @@ class Invalidation:
         if self.owners_above is not None:
             self.owners_above.changed_all()
         known = [node for node in self._nodes if node.lookups or node.nodeid == ROOT_ID]
-        # The notifier takes any number of them, but none once it is closed.
+        # The notifier takes any number of nodes, but no nodes once it is closed.
         notifier.inval_inodes(node.nodeid for node in known)
         return known
 
@@ -145,7 +146,7 @@ class Invalidation:
         """Send the invalidations for an event. Return False if the notifier could not take all of them."""
         directory = self._directories.get(event.dir_handle) if event.dir_handle is not None else None
         if directory is None and event.name is not None:
-            return True  # elsewhere on the file system: the kernel knows no name there
+            return True  # the kernel knows no name in this directory
         taken = True
         if directory is not None and event.name is not None and not self._stays(directory, event):
             gentle = event.is_dir or not event.kind & _ENTRY_CHANGES
@@ -154,11 +155,11 @@ class Invalidation:
         return taken & self._target(event, notifier, resolver)
 
     def _stays(self, directory: Node, event: WatchEvent) -> bool:
-        """True if the name in an event leads to the same node as before, and is listed as before.
+        """Return True if the name in an event leads to the same node as before, and is listed as before.
 
-        A change of attributes or bytes may change the owner and the kind. Both may decide who sees the name,
-        and for some nodes also which node shows the bytes. If neither is so here, the kernel keeps the name:
-        the app that writes a file need not look it up again.
+        A change of attributes or bytes may change the owner or the kind. Owner and kind may decide who sees
+        the name. For some nodes they also decide which node shows the bytes. If they decide nothing here, the
+        kernel keeps the name, so that an app need not look up again the file that it writes.
         """
         if not event.kind & _LISTED:
             return True
@@ -170,7 +171,10 @@ class Invalidation:
         return not any(node.byte_path.finds_kind for node in self._nodes.same_inode(ino))
 
     def _target(self, event: WatchEvent, notifier: Notifier, resolver: Resolver) -> bool:
-        """Invalidate attributes and pages of the changed object itself. Does nothing if it has no node."""
+        """Invalidate attributes and pages of the changed object itself. Do nothing if it has no node.
+
+        Return False if the notifier could not take all invalidations.
+        """
         if event.target_handle is None or self._watch is None:
             return True
         directory = self._directories.get(event.target_handle)
@@ -189,7 +193,7 @@ class Invalidation:
             return True  # the kernel does not know this file
         stat = self._watch.stat_of_handle(event.target_handle)
         if stat is None:
-            if hint is not None:  # removed: a vector of a copy does not keep the file itself open
+            if hint is not None:  # The file was removed. The vector of a copy does not keep the file open.
                 self._nodes.vectors.drop_nodes(self._nodes.same_inode(hint))
             return True
         nodes = list(self._nodes.same_inode(self._nodes.key_of(stat)))
@@ -201,9 +205,9 @@ class Invalidation:
     def _forget_node(node: Node, version: Version, notifier: Notifier) -> bool:
         """Invalidate a node's attributes and pages. In passthrough the pages stay: they are the file's own.
 
-        Nothing is sent if the kernel already has the attributes of this version. Otherwise a late event could
-        disturb an app that has opened the file since: the kernel drops a GETATTR reply that a notification
-        overtakes, and a read then ends at the size that the kernel knew before.
+        Send nothing if the kernel already has the attributes of this version. Otherwise a late event could
+        disturb an app that has opened the file since. For the kernel drops a GETATTR reply that a
+        notification overtakes, and a read then ends at the size that the kernel knew before.
         """
         if node.was_told(version) and node.cached in {None, version}:
             return True

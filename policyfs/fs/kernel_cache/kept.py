@@ -1,4 +1,4 @@
-"""Report the kernel's cache timeouts of one path, for ``policyfs status --path``."""
+"""The kernel's cache timeouts of one path, for ``policyfs status --path``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Kept:
 
 
 def names_in(path: str) -> list[bytes]:
-    """Return the names in a path of the mount. Raises PolicyfsError if it is not an absolute path."""
+    """Return the names in a path of the mount. Raise PolicyfsError if it is not an absolute path."""
     names = [name for name in os.fsencode(path).split(b"/") if name]
     if not path.startswith("/") or b"." in names or b".." in names:
         raise PolicyfsError(f"{path}: write the path within the mount, such as /DCIM/a.jpg")
@@ -39,10 +39,10 @@ def names_in(path: str) -> list[bytes]:
 
 
 def find(tree: Tree, names: list[bytes]) -> Stat | None:
-    """Return the attributes of the object at a path in the store, None if there is none. May wait for the
-    disk.
+    """Return the attributes of the object at a path in the store, or None if there is no object. May wait for
+    the disk.
 
-    Raises PolicyfsError if the store cannot be read there.
+    Raise PolicyfsError if the store cannot be read there.
     """
     if not names:
         return tree.fstat(tree.root_fd)
@@ -61,7 +61,9 @@ def find(tree: Tree, names: list[bytes]) -> Stat | None:
 def kept(
     names: list[bytes], stat: Stat | None, *, engine: Engine, timeouts: Timeouts, nodes: NodeTable
 ) -> Kept:
-    """Return the answers on a path that the kernel may cache. stat: of the object there, or None."""
+    """Return the timeouts of a path, and their reasons. stat: the attributes of the object at the path, or
+    None if there is no object.
+    """
     path = b"/" + b"/".join(names)
     state = engine.state_of(path)
     shown = path.decode("utf-8", "backslashreplace")
@@ -85,7 +87,7 @@ def kept(
 
 
 def _reason(engine: Engine, timeouts: Timeouts, path: bytes, ftype: FileType) -> str:
-    """Return the reason that lies in the mount or in its policy."""
+    """Return the reason for the timeouts that comes from the mount or its policy."""
     if timeouts.guarded:
         return "asks the daemon each time: the mount admits some callers only"
     if timeouts.uids_differ:

@@ -1,8 +1,8 @@
 """Names that the kernel got with a listing, and may use later.
 
-INC_EPOCH does not expire these names: each gets the epoch of the moment when the kernel uses it
-(name_expiry.py). So they are remembered here until the kernel requests more of the listing, or closes it.
-Their number is limited: beyond the limit, the kernel is asked to look the oldest names up again.
+INC_EPOCH does not expire these names: each name gets the epoch of the moment when the kernel uses it
+(name_expiry.py). So the daemon remembers the names until the kernel requests more of the listing, or closes
+the directory. Beyond a limit, the daemon makes the kernel look the oldest names up again.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ class ListedNames:
         return self._count
 
     def add(self, index: int, parent: int, name: bytes) -> None:
-        """Add a name to the last reply of an open directory. index: the listing; parent: the directory's
-        nodeid.
+        """Add a name to the last reply of an open directory.
+
+        index: the number of the open directory. parent: the directory's node number.
         """
         self._replies.setdefault(index, []).append((parent, name))
         self._count += 1
@@ -44,5 +45,5 @@ class ListedNames:
             self.used(oldest)
 
     def used(self, index: int) -> None:
-        """Note that the kernel has used the names in an open directory's last reply. They are forgotten."""
+        """Forget the names in an open directory's last reply, because the kernel has used them."""
         self._count -= len(self._replies.pop(index, ()))

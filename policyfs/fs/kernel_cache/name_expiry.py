@@ -1,8 +1,8 @@
 """Expiry of all names after a reload, one by one, so that working directories keep their path.
 
 The alternative is INC_EPOCH: then the kernel drops each name at its next use. Until the kernel has found a
-directory again, a process in that directory has no working directory (getcwd: ENOENT). So INC_EPOCH is used
-only if the names cannot be sent one by one. See docs/decisions/0046-names-expire-one-by-one.md.
+directory again, a process in that directory has no working directory (getcwd: ENOENT). So the daemon uses
+INC_EPOCH only if it cannot send the names one by one. See docs/decisions/0046-names-expire-one-by-one.md.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from policyfs.fs.sharing.pauses import in_slices
 from policyfs.kernel.notify import Notifier
 
 _MOST: Final = 200_000
-"""The limit of nodes for an expiry one by one. With more nodes INC_EPOCH is used."""
+"""The limit of nodes for an expiry one by one. With more nodes the daemon uses INC_EPOCH."""
 _EXPIRE_S: Final = 5.0
 """The longest time for an expiry one by one. (A long request in a directory may delay its names.)"""
 _AT_ONCE: Final = 16
 """The number of nodes after which other requests may get their turn."""
 _ROUNDS: Final = 3
-"""The limit of rounds. The first expires all names; each further one, names that were moved meanwhile."""
+"""The limit of rounds. The first round expires all names. A further round expires names moved meanwhile."""
 
 _Entry: TypeAlias = tuple[int, bytes, bool]
-"""Number of a directory, name, and True if the kernel must only look the name up again (gentle)."""
+"""Node number of a directory, name, and True if the kernel need only look the name up again (gentle)."""
 
 
 Stays: TypeAlias = Callable[[Node], bool]
-"""Tells whether it is enough that the kernel looks a node's name up again, without dropping it first."""
+"""A function that returns True if the kernel need only look a node's names up again. Otherwise the kernel
+must drop the names first."""
 
 
 def _never(node: Node) -> bool:
@@ -45,10 +46,11 @@ def _never(node: Node) -> bool:
 
 
 class NameExpiry:
-    """Makes the kernel look up every name again, one by one.
+    """The expiry of all names of one mount, one by one. The kernel then looks up every name again.
 
-    staying: called at each reload; returns a function that tells for which names a new look-up is enough. The
-    kernel drops all other names at once, so that an older answer to a LOOKUP cannot bring such a name back.
+    staying: called at each reload. It returns a function that is True for nodes with names for which a new
+    look-up is enough. The kernel drops all other names at once, so that an older answer to a LOOKUP cannot
+    bring such a name back.
     """
 
     def __init__(self, nodes: NodeTable, absent: AbsentNames, listed: ListedNames) -> None:
@@ -59,10 +61,10 @@ class NameExpiry:
         self.staying: Callable[[], Stays] = lambda: _never
 
     async def expire(self, notifier: Notifier) -> bool:
-        """Make the kernel look up every name again. Return False if it had to drop all names at once instead.
+        """Make the kernel look up every name again. Return False if all names were dropped at once instead.
 
-        INVARIANT: afterwards the kernel uses no name that it got before this call, even if the task was
-        cancelled.
+        INVARIANT: afterwards the kernel uses no name that it got before this call. This holds even if the
+        task is cancelled.
         """
         known = list(self._nodes)
         countless = self._absent.lost or len(known) > _MOST
@@ -73,7 +75,7 @@ class NameExpiry:
                 with trio.move_on_after(_EXPIRE_S):
                     done = await self._one_by_one(_Round(known, self.staying(), entries), notifier)
         finally:
-            if not done and not self.expire_at_once(notifier):  # a kernel before 7.44, or the end
+            if not done and not self.expire_at_once(notifier):  # FUSE before 7.44, or the mount ends
                 for node in known:
                     for parent, name in node.all_names():
                         notifier.inval_entry(parent.nodeid, name, True)
@@ -83,9 +85,9 @@ class NameExpiry:
         """Make the kernel drop all names at once (INC_EPOCH). Return False if the kernel cannot do this.
 
         INVARIANT: a name in a listing gets the epoch of the moment when the kernel uses it
-        (fs/fuse/readdir.c, fuse_direntplus_link), not the epoch of its READDIRPLUS. So names in listings are
-        also expired one by one. That notification waits for the directory's lock, which the kernel holds
-        until it has used the listing.
+        (fs/fuse/readdir.c, fuse_direntplus_link), not the epoch of its READDIRPLUS. So names in listings also
+        expire one by one. The notification of such a name waits for the directory's lock. The kernel holds
+        this lock until it has used the listing.
         """
         done = notifier.inc_epoch_now()
         notifier.expire_entries(self._listed)
@@ -108,9 +110,9 @@ class NameExpiry:
 
 
 class _Round:
-    """The names of some nodes, which must expire. moved: nodes whose names changed after collect().
+    """One round of an expiry: the names of some nodes. moved: nodes with other names than at collect().
 
-    countless: True if a node has names that are not kept here, so that they cannot expire one by one.
+    countless: True if a node has names that the daemon does not know, and so cannot expire one by one.
     """
 
     def __init__(self, nodes: list[Node], stays: Stays, entries: list[_Entry]) -> None:
@@ -124,7 +126,7 @@ class _Round:
         self.countless = False
 
     def collect(self) -> bool:
-        """Add the names of a few nodes. Return True if there are more."""
+        """Add the names of a few nodes. Return True if more nodes are left."""
         for node in itertools.islice(self._nodes, _AT_ONCE):
             if node.lookups:
                 gentle, names = self._stays(node), tuple(node.all_names())
@@ -134,7 +136,7 @@ class _Round:
         return operator.length_hint(self._nodes) > 0
 
     def find_moved(self) -> bool:
-        """Compare the names of a few nodes with those that collect() found. Return True if there are more."""
+        """Compare the names of a few nodes with those of collect(). Return True if more nodes may be left."""
         part = self._named[self._compared : self._compared + _AT_ONCE]
         self._compared += len(part)
         self.moved.extend(node for node, names in part if tuple(node.all_names()) != names)

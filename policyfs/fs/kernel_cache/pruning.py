@@ -1,4 +1,4 @@
-"""A limit for the nodes that the kernel knows. Beyond it, the kernel must forget the oldest unused ones.
+"""The limit of nodes that the kernel knows. Beyond the limit, the kernel must forget the oldest unused nodes.
 
 Each file or directory that was looked up has a node in the daemon as long as the kernel knows it. The kernel
 forgets nodes when its own memory is short, never when the daemon's memory is short. So without this limit, an
@@ -19,13 +19,15 @@ _LONGEST_PAUSE: Final = 64
 
 
 class Notify(Protocol):
-    """Asks the kernel to forget unused nodes. False if the kernel does not know this notification."""
+    """A notifier. prune() asks the kernel to forget unused nodes. It returns False if the kernel does not
+    know this notification.
+    """
 
     def prune(self, nodeids: list[int], /) -> bool: ...
 
 
 class Pruning:
-    """Keeps the number of nodes near a limit. Only nodes that apps use at the same time can exceed it.
+    """The limit of one mount's nodes. Their number stays above the limit only while apps use too many nodes.
 
     The kernel forgets a node if no process has it open, maps it, watches it or works in it, and if the kernel
     knows no name below it (fs/fuse/dev.c, fuse_notify_prune). asked: the number of nodes that the kernel was
@@ -46,14 +48,16 @@ class Pruning:
         if excess <= 0 or self._rests():
             return
         oldest = self._nodes.oldest(min(excess + _MARGIN, _AT_ONCE))
-        # Except after moves, a child has a higher number than its directory. So it is forgotten first, and
-        # then the directory can be forgotten, too.
+        # Except after moves, a child has a higher number than its directory. So the kernel forgets the child
+        # first, and can then forget the directory, too.
         idle = sorted((node.nodeid for node in oldest if node.is_idle), reverse=True)
         if idle and notify.prune(idle):
             self.asked += len(idle)
 
     def _rests(self) -> bool:
-        """True while pruning pauses. The pause grows whenever no node was freed, since all are in use."""
+        """Return True during a pause. The next pause is longer if the kernel has freed no node since the last
+        one, because all nodes are in use.
+        """
         if self._resting > 0:
             self._resting -= 1
             return True

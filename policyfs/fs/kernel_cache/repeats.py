@@ -1,4 +1,4 @@
-"""The choice of decided requests whose repeats the bridge may answer by itself (kernel/vectors.py).
+"""The choice of decisions that become access vectors: the bridge may repeat their answers without Python.
 
 A decision is chosen only if it depends on the caller's uid and the node's only name, and on nothing else: no
 fact, no owner of a directory above, no writer. A decision that must be on record before its answer is never
@@ -24,22 +24,22 @@ from policyfs.policy.decide import PathState
 from policyfs.store.frozen import Version
 
 _NUMBERS: Final = 1 << 64
-"""Inode keys from here on are of other file systems, mounted in the store (NodeTable.key_of)."""
+"""The first inode key of other file systems that are mounted in the store (NodeTable.key_of)."""
 _ODD: Final = (
     os.O_ACCMODE | os.O_TRUNC | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_DIRECT | os.O_DIRECTORY
     | os.O_PATH | os.O_SYNC | os.O_NOATIME | FMODE_EXEC
 )  # fmt: skip
-"""Flags of opens that are never repeats: Python answers each of them."""
+"""Flags of open(2). Python answers each open that has one of them."""
 _ACCESS: Final = 1 << 2
 """In Node.asked: access(2) with any mode. (vectors.UNCOUNTED has the same bit, but stands for no request.)"""
 _LACKS: Final = 1 << 5
-"""In Node.asked: a request for an extended attribute that no caller is shown."""
+"""In Node.asked: a request for an extended attribute that no caller ever sees."""
 _LACKS_IN_IT: Final = 1 << 6
-"""In Node.asked of a directory: a file in it got a second request for such an attribute."""
+"""In Node.asked of a directory: a second request of the sort _LACKS for a file in this directory."""
 _IN_IT: Final = 1 << 7
-"""In Node.asked of a directory: a name in it was looked up a second time."""
+"""In Node.asked of a directory: a second LOOKUP of a name in this directory."""
 _MISSED: Final = 1 << 11
-"""In Node.asked of a directory: an absent name in it was looked up, and the kernel did not keep the
+"""In Node.asked of a directory: a LOOKUP of an absent name in this directory. The kernel did not keep the
 answer."""
 _LONGEST_NAME: Final = bytes(255)
 _FORMATS: Final = {
@@ -50,7 +50,7 @@ _FORMATS: Final = {
 
 
 class Copied(NamedTuple):
-    """The copy that an open shows: the facts found in it, the hidden words, and the file's version."""
+    """The copy that an open shows: the facts about it, its hidden words, and the version of its file."""
 
     facts: Facts
     hidden: frozenset[str]
@@ -58,9 +58,9 @@ class Copied(NamedTuple):
 
 
 class Repeats:
-    """Installs access vectors of one mount. Each method is called after a request was decided and answered.
+    """The choice of one mount's access vectors. Handlers call a method after they have decided a request.
 
-    absent: the sorts of extended attributes that no caller is shown (NO_ATTRIBUTES, NO_ACLS of
+    absent: the sorts of extended attributes that no caller ever sees (NO_ATTRIBUTES, NO_ACLS of
     kernel/vectors.py).
     """
 
@@ -74,8 +74,8 @@ class Repeats:
         self._absent = absent
 
     def looked_up(self, node: Node, reply: pyfuse3.EntryAttributes, caller: Caller) -> None:
-        """Note an allowed LOOKUP of a node's name. Does nothing if the kernel keeps the name: it sends no
-        repeats.
+        """Note an allowed LOOKUP of a node's name. Do nothing if the kernel keeps the name, since the kernel
+        then sends no repeats.
 
         The bridge's answer to a repeat gives the kernel no attributes to keep, even if this reply does.
         """
@@ -90,8 +90,8 @@ class Repeats:
         """Note a LOOKUP of an absent name. The answer was ENOENT, and the kernel does not keep it.
 
         state: the path state of the name. The bridge may answer repeats only if the caller sees every name in
-        the directory, of any object. It answers faster than Python, but then no name is hidden, and the time
-        tells nothing about hidden names.
+        the directory, of any object. For the bridge answers faster than Python. If names were hidden, the
+        time of an answer would tell an absent name from a hidden name.
         """
         if not self._nodes.vectors.of_names or not _is_asked_before(directory, _MISSED):
             return
@@ -106,7 +106,7 @@ class Repeats:
                 self._nodes.vectors.see_all(directory, self._resolver.dirfd(directory), caller.uid)
 
     def listed(self, node: Node, caller: Caller) -> None:
-        """Note a file's name in a listing, if the kernel keeps no names here and looks up each one.
+        """Note a file's name in a listing. Do nothing if the kernel keeps the name.
 
         The first LOOKUP and GETATTR of the file count as repeats already: `ls -l` sends three LOOKUPs and one
         GETATTR.
@@ -125,7 +125,9 @@ class Repeats:
             self._install(node, caller, vectors.LOOKUP | vectors.GETATTR | self._absent)
 
     def _leads_to_one_node(self, node: Node, caller: Caller) -> bool:
-        """True if each LOOKUP of the node's name leads to this node, whatever facts and other requests."""
+        """Return True if each LOOKUP of the node's name leads to this node, whatever the facts are, and
+        whatever other requests do.
+        """
         if node.ftype is FileType.REGULAR:
             # The byte path of the node must depend on no fact, and on no open that was sent back to LOOKUP.
             need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
@@ -136,8 +138,8 @@ class Repeats:
     def seen(self, node: Node, caller: Caller) -> None:
         """Note an allowed GETATTR.
 
-        If the kernel keeps the node's name, it keeps the attributes, too. But it asks again for those of a
-        regular file after a read, because the read changes the access time (fs/fuse/dir.c,
+        If the kernel keeps the node's name, it keeps the attributes, too. But after a read of a regular file,
+        the kernel asks for the attributes again, because the read changes the access time (fs/fuse/dir.c,
         fuse_invalidate_atime).
         """
         if not self._nodes.vectors.in_use or not _is_repeat(node, vectors.GETATTR):
@@ -146,21 +148,22 @@ class Repeats:
             return
         grant, kept_s = self._of_attributes(node)
         if grant:
-            # All callers get the root's attributes, but only those that see it learn which xattrs it lacks.
+            # All callers get the root's attributes. Only callers that see the root learn of absent xattrs.
             unseen = node.nodeid == ROOT_ID and not self._gate.sees_now(caller, node)
             self._install(node, caller, grant | (0 if unseen else self._absent), kept_s=kept_s)
 
     def _of_attributes(self, node: Node) -> tuple[int, float]:
-        """Return the grant for GETATTR (0: none), and the seconds for which the kernel may keep answers."""
+        """Return the grant for GETATTR, or 0, and the seconds for which the kernel may keep the answers."""
         kept = self._timeouts.entry_of(node, node.last_state) > 0
         if not (node.ftype is FileType.REGULAR if kept else self._nodes.vectors.of_names):
             return 0, 0.0
         return vectors.GETATTR, cold(node.ino) if kept else 0.0
 
     def lacks(self, node: Node, caller: Caller) -> None:
-        """Note that a caller that sees a node was told that the node lacks an extended attribute.
+        """Note a GETXATTR of an absent extended attribute, by a caller that sees the node.
 
-        Does nothing if the daemon, not the kernel, refuses some callers: their groups decide, too.
+        Do nothing if the daemon, not the kernel, refuses some callers. Then the answer depends on the groups
+        of the caller, too.
         """
         wanted = self._nodes.vectors.in_use and self._absent and not self._timeouts.guarded
         if not wanted or not _is_asked_again(node, _LACKS, _LACKS_IN_IT):
@@ -182,10 +185,11 @@ class Repeats:
     ) -> Decision | None:
         """Return the decision by which the bridge may answer repeats of an allowed open for reading, or None.
 
-        The open was in passthrough. Repeats are opens by the same uid and gid, with the same flags. Each
-        repeat is an event on the trail (vectors.take_events), unless the decision's audit is off. Return None
-        if the bridge must not answer repeats, for example because the decision must be on record first, or
-        because a rule in monitor mode would deny the open. copied: the copy, if the node shows one.
+        A repeat is an open by the same uid and gid, with the same flags. Each repeat is an event on the trail
+        (vectors.take_events), unless the decision's audit is off. Return None if the bridge must not answer
+        repeats, for example if the decision must be on record first, or if a rule in monitor mode would deny
+        the open. backing_id: 0 if the open was not in passthrough; then there are no repeats. copied: the
+        copy, if the node shows a copy.
         """
         if flags & _ODD or node.ftype is not FileType.REGULAR or not backing_id:
             return None
@@ -209,12 +213,12 @@ class Repeats:
         self, node: Node, caller: Caller, flags: int, backing_id: int, decision: Decision,
         copied: Copied | None = None,
     ) -> bool:  # fmt: skip
-        """From now on let the bridge answer repeats of an open, by the decision that judged() returned.
+        """Let the bridge answer repeats of an open from now on. decision: the result of judged().
 
-        An app that opens a file again will read it, and then the kernel requests its attributes (seen()). So
-        the bridge may answer these requests, too. Return False if there is no room. INVARIANT: a thread of
-        the bridge may answer a repeat before this returns. So everything that repeats need is noted before
-        this call.
+        An app that opens a file again will read the file. Then the kernel requests the attributes (seen()).
+        So the bridge may answer these requests, too. Return False if there is no room. INVARIANT: a thread of
+        the bridge may answer a repeat before this call returns. So the caller notes everything that repeats
+        need before this call.
         """
         grant = vectors.OPEN if decision.audit is Audit.OFF else vectors.OPEN | vectors.RECORDED
         if copied is not None:
@@ -226,7 +230,8 @@ class Repeats:
     def judged_listing(self, node: Node, caller: Caller) -> Decision | None:
         """Return the decision by which the bridge may answer repeats of an allowed OPENDIR, or None.
 
-        The reply let the kernel use the listing that it keeps. None has the same reasons as in judged().
+        The reply to the OPENDIR let the kernel use the listing that it keeps. Return None for the same
+        reasons as judged().
         """
         who = caller.principal
         if not self._nodes.vectors.in_use or not self._sight_hangs_on_name_and_uid(node, caller):
@@ -239,16 +244,15 @@ class Repeats:
         return None if refused else decision
 
     def opened_directory(self, node: Node, caller: Caller, decision: Decision) -> bool:
-        """From now on let the bridge answer repeats of an OPENDIR, by the decision that judged_listing()
-        returned. Return False if there is no room. See the INVARIANT of opened().
+        """Let the bridge answer repeats of an OPENDIR from now on. decision: the result of judged_listing().
+
+        Return False if there is no room. See the INVARIANT of opened().
         """
         grant = vectors.LIST if decision.audit is Audit.OFF else vectors.LIST | vectors.RECORDED
         return self._install(node, caller, grant, caller.gid)
 
     def _hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
-        """True if the answers that a caller gets about a node depend only on its uid and on the node's only
-        name.
-        """
+        """Return True if a caller's answers about a node depend only on the uid and the node's only name."""
         if not self._sight_hangs_on_name_and_uid(node, caller):
             return False
         if node.ftype is FileType.REGULAR and (not node.view.raw or node.mediated or _is_written(node)):
@@ -256,10 +260,9 @@ class Repeats:
         return node.nodeid == ROOT_ID or (node.byte_path is BytePath.RAW and self._is_only_raw_node(node))
 
     def _copy_hangs_on_version(self, node: Node, caller: Caller, version: Version) -> bool:
-        """True if the bytes that a caller sees of a copy depend only on the file's version, the uid and the
-        name.
+        """Return True if the bytes of a copy depend only on the file's version, the uid and the name.
 
-        Return False while the file has a writer: the lane that writes it then gets another node
+        Return False while the file has a writer: the lane that writes the file gets another node then
         (access/views.py).
         """
         if not self._sight_hangs_on_name_and_uid(node, caller) or node.ftype is not FileType.REGULAR:
@@ -272,7 +275,7 @@ class Repeats:
         return not any(other.open is not None and other.open.writers for other in others)
 
     def _sight_hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
-        """True if it depends only on the uid and the node's only name whether a caller sees the node."""
+        """Return True if only the uid and the node's only name decide whether a caller sees the node."""
         if not self._timeouts.watched or self._timeouts.told_apart:
             return False
         if node.nodeid == ROOT_ID:
@@ -290,7 +293,7 @@ class Repeats:
         )
 
     def _is_only_raw_node(self, node: Node) -> bool:
-        """True if a LOOKUP can lead to no other raw node of this inode."""
+        """Return True if a LOOKUP can lead to no other raw node of this inode."""
         return not any(
             other is not node and other.byte_path is BytePath.RAW
             for other in self._nodes.same_inode(node.ino)
@@ -315,12 +318,12 @@ class Repeats:
 
 
 def _are_in_64_bits(*times_ns: int) -> bool:
-    """True if all times are between 1970 and 2262. Apps may set others where the store can keep them."""
+    """Return True if all times are between 1970 and 2262. An app can set others if the store keeps them."""
     return all(0 <= time_ns < 1 << 63 for time_ns in times_ns)
 
 
 def _is_repeat(node: Node, sort: int) -> bool:
-    """True for a directory. For other nodes, True from the second request of one sort on.
+    """Return True for a directory. For any other node, return True from the second request of one sort on.
 
     Otherwise programs that look at each file only once (find) would pay for vectors that answer nothing.
     """
@@ -328,7 +331,7 @@ def _is_repeat(node: Node, sort: int) -> bool:
 
 
 def _is_asked_before(node: Node, sort: int) -> bool:
-    """True from the second request of one sort on."""
+    """Return True from the second request of one sort on."""
     if node.asked & sort:
         return True
     node.asked |= sort
@@ -336,8 +339,8 @@ def _is_asked_before(node: Node, sort: int) -> bool:
 
 
 def _is_asked_again(node: Node, sort: int, mark: int) -> bool:
-    """True from the second request of one sort on; for the first one, if another file of the directory had
-    two.
+    """Return True from the second request of one sort on. For the first request, return True if another file
+    of the same directory had a second request.
 
     Programs that request a file's name or attributes twice (`ls -l`, tar, cp) do so for all files of a
     directory. mark: the bit in Node.asked of that directory.
@@ -351,6 +354,6 @@ def _is_asked_again(node: Node, sort: int, mark: int) -> bool:
 
 
 def _is_written(node: Node) -> bool:
-    """True if the node has a writer, or handles whose bytes and attributes are not the store's."""
+    """Return True if the node has a writer, or open handles that are not in passthrough."""
     state = node.open
     return state is not None and (state.writers > 0 or state.mode is not Mode.PASSTHROUGH)

@@ -11,11 +11,11 @@ from policyfs.policy.model import Policy
 
 
 class StayingNames:
-    """Tells after one reload which names the kernel may keep in use while it looks them up again.
+    """The names that the kernel may keep in use after one reload, until it has looked them up again.
 
-    A LOOKUP of such a name may have been answered under the old policy, and the kernel may use this answer at
-    any later time. So a name may stay only if the old answer does no harm: it let the kernel keep nothing, or
-    the new policy gives the same answer.
+    The daemon may have answered a LOOKUP of such a name under the old policy, and the kernel may use this
+    answer at any later time. So a name may stay only if the old answer does no harm: it let the kernel keep
+    nothing, or the new policy gives the same answer.
     """
 
     def __init__(self, timeouts: Timeouts, gate: Gate) -> None:
@@ -25,7 +25,9 @@ class StayingNames:
         self._known: dict[tuple[PathState, FileType], bool] = {}
 
     def stays(self, node: Node) -> bool:
-        """True if an old answer about a node's name does no harm. Call it once per node after a reload."""
+        """Return True if an old answer about a node's name does no harm. Clear node.kept: so the caller calls
+        this once for each node after a reload.
+        """
         kept, node.kept = node.kept, False
         if not kept:
             return True
@@ -40,9 +42,10 @@ class StayingNames:
         return found
 
     def _shown_to_all(self, state: PathState, ftype: FileType) -> bool:
-        """True if every caller sees an object of this type as it is, and the kernel may keep its name.
+        """Return True if every caller sees an object of this type as it is, and the kernel may keep its name.
 
-        If the kernel may keep a name, all callers of the mount get the same answer. So one caller is asked.
+        If the kernel may keep a name, all callers of the mount get the same answer. So it is enough to check
+        one caller.
         """
         engine = self._engine
         if not self._timeouts.entry(state, ftype) or ftype is FileType.SPECIAL:
@@ -55,5 +58,5 @@ class StayingNames:
 
 
 def _uid_that_asks(policy: Policy) -> int:
-    """Return the uid of one caller that can use the mount, be it an app mount or a shared one."""
+    """Return the uid of one caller that can use the mount. It fits an app mount and a shared mount."""
     return next((app.uids[0][0] for app in policy.apps if app.uids), 0)
