@@ -32,7 +32,7 @@ from policyfs.policy.decide import PathState
 
 
 class Creator:
-    """CREATE, MKDIR, MKNOD and SYMLINK of one mount. The caller becomes the owner of the new object."""
+    """The handler of CREATE, MKDIR, MKNOD and SYMLINK. The caller becomes the owner of the new object."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Creator:
     def _may_create(
         self, parent: Node, name: bytes, caller: Caller, ops: Op, ftype: FileType, call: Call
     ) -> tuple[PathState, Decision]:
-        """Decide on a new object. Its owner is the caller; the kind of a new file is unknown."""
+        """Decide on a new object. For the decision, the caller is the owner, and a file's kind is unknown."""
         check_room(parent, name)
         state = self._gate.engine.child(parent.state, name)
         facts = Facts(FIXED_KINDS.get(ftype), caller.principal.app or OWNER_NONE)
@@ -93,11 +93,10 @@ class Creator:
         return handle, self._lookup.created(node, parent, name, state, stat, caller)
 
     def _take_back(self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat) -> None:
-        """Remove a new file whose open is refused, unless another process has begun to use the file
-        meanwhile.
+        """Remove a new file after its open was refused. Keep the file if another process uses it by now.
 
-        A process that uses the file through another mount counts once the daemon of that mount has stored
-        bytes in it, or holds bytes of it.
+        A process of another mount counts once the daemon of that mount has stored bytes in the file, or holds
+        bytes of it.
         """
         self._nodes.vectors.drop_nodes(self._nodes.same_inode(node.ino))
         others = any(known.open is not None for known in self._nodes.same_inode(node.ino))
@@ -129,9 +128,10 @@ class Creator:
         raise OSError(errno.EEXIST, "the name exists, but is hidden from the caller")
 
     async def _freed(self, parent: Node, name: bytes, *, exclusive: bool) -> None:
-        """If a withheld file has the name, wait until the name is free. Then raise OSError(ESTALE), since
-        decisions from before the wait may be wrong now. If the name stays taken: EBUSY, or EEXIST if
-        exclusive.
+        """Wait until the name is free, if a withheld file has it. Then raise StaleNodeError (ESTALE), since
+        decisions from before the wait may be wrong now.
+
+        Raise OSError (EBUSY, or EEXIST if *exclusive*) if the name does not become free.
         """
         if not self._withheld_names:
             return
@@ -151,7 +151,7 @@ class Creator:
         raise StaleNodeError
 
     def _own_new(self, fd: int, parent: Node, name: bytes, caller: Caller) -> Stat:
-        """Record the owner of a new object. If that fails, remove the object."""
+        """Record the owner of a new object, and return its attributes. If this fails, remove the object."""
         try:
             stat = self._tree.fstat(fd)
             if caller.principal.app is not None:
@@ -161,7 +161,7 @@ class Creator:
             dirfd = self._resolver.dirfd(parent)
             made = self._tree.fstat(fd)
             if made.ftype is FileType.DIRECTORY:
-                self._tree.rmdir(dirfd, name)  # only an empty one, whoever made it
+                self._tree.rmdir(dirfd, name)  # removes only an empty directory, whoever made it
             else:
                 self._exact_names.unlink(dirfd, name, made)
             raise
@@ -193,7 +193,7 @@ class Creator:
             fd = self._tree.open_path(dirfd, name)
         try:
             if self._tree.fstat(fd).ftype is not ftype:
-                raise StaleNodeError  # another object has taken the name: it stays its owner's
+                raise StaleNodeError  # another object has taken the name, and keeps its owner
             stat = self._own_new(fd, parent, name, caller)
         finally:
             os.close(fd)
@@ -211,9 +211,7 @@ class Creator:
     async def symlink(
         self, parent: Node, name: bytes, target: bytes, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Make a symlink. The daemon stores the target as data, and never follows it: the caller's kernel
-        does.
-        """
+        """Make a symlink. The daemon stores the target as data, and only the kernel follows it."""
 
         def make(dirfd: int) -> int:
             self._tree.symlink(dirfd, name, target, caller.uid, caller.gid)
@@ -226,8 +224,8 @@ class Creator:
     ) -> pyfuse3.EntryAttributes:
         """Make an empty regular file.
 
-        Other types get EPERM, because the kernel opens them without the daemon. They are made only where the
-        policy has no requirement (Gate.free).
+        Refuse other types (EPERM), because the kernel opens objects of these types without the daemon. Make
+        them only where the policy has no requirement (Gate.free).
         """
         call = Call("mknod", "mknod")
         free = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)
@@ -240,7 +238,7 @@ class Creator:
             )  # fmt: skip
 
         def make(dirfd: int) -> int:
-            # Checked again: a reload or a move may have come while the request was put on record.
+            # Check again: a reload or a move may have come while the request was put on record.
             still = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)
             who = (caller.umask, caller.uid, caller.gid)
             if ftype is FileType.REGULAR:

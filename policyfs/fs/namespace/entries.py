@@ -1,5 +1,5 @@
-"""Directory entries of requests that change names: find them, drop them, keep their objects within reach, and
-refuse moves."""
+"""Directory entries in requests that change names. This module finds and drops entries, keeps the objects of
+removed entries open, and refuses moves."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ class Entries:
         self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
         moves_to: PathState | None = None,
     ) -> tuple[End, Stat, int]:  # fmt: skip
-        """Find the object of a name in a request, with all facts that the policy may need. ENOENT if there is
-        none.
+        """Return the object with a name in a request, its attributes and its inode key. The object comes with
+        all facts that the policy may need. Raise OSError (ENOENT) if there is no such object.
 
-        evidence: keeps the proof of the object's kind. moves_to: the path state after the move; decisions
-        there may need more facts than decisions at the present path.
+        evidence: keeps the proof of the object's kind. moves_to: the path state after the move. Decisions
+        at the new path may need more facts than decisions at the present path.
         """
         check_room(parent, name)
         state = self._gate.engine.child(parent.state, name)
@@ -107,9 +107,10 @@ class Entries:
         self, call: Call, path: bytes, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
         moves_to: PathState | None,
     ) -> tuple[End, Stat, int] | None:  # fmt: skip
-        """Find the object that has the new name of a rename; None if there is none. It must not be hidden.
+        """Return the object with the new name of a rename, as end() does, or None if there is no such object.
+        Refuse the rename if the object is hidden from the caller.
 
-        moves_to: in an exchange, the path state to which this object moves; None for any other rename. Raises
+        moves_to: in an exchange, the path state to which this object moves; None for any other rename. Raise
         FileNotFoundError if an exchange finds no object.
         """
         try:
@@ -139,8 +140,8 @@ class Entries:
     def keep_open(self, ino_key: int, parent: Node, name: bytes, *, replaced: bool) -> None:
         """Keep a descriptor of an object that loses this name, so that fstat and other requests still work.
 
-        Needed for an open file without another name, for a directory that a process may use, and for a
-        replaced file that the kernel still knows.
+        This is needed for an open file without another name, for a directory that a process may use, and for
+        a replaced file that the kernel still knows.
         """
         for node in self._nodes.named(ino_key, parent, name):
             self._nodes.vectors.drop(node)  # from here on the handle table has all handles of the node
@@ -149,7 +150,7 @@ class Entries:
                 if fd is not None:
                     self._resolver.keep_removed(node, fd)
                 continue
-            if node.ftype is not FileType.REGULAR or node.links:  # the table knows another name of the file
+            if node.ftype is not FileType.REGULAR or node.links:  # the node has another name
                 continue
             if node.open is not None and node.open.fd >= 0:
                 continue
@@ -176,8 +177,8 @@ class Entries:
         error: int = 0,
         looked_at: tuple[Named | None, ...] = (),
     ) -> NoReturn:
-        """Refuse a move on record. looked_at: the files whose content was checked, for the note on that
-        check.
+        """Refuse a move on record. decision: the denial, or None for EACCES. looked_at: the checked files. If
+        the errno is EPERM, their reasons (Named.why) go into the record.
         """
         if decision is None:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
@@ -191,5 +192,5 @@ class Entries:
 
 
 def gone_version(stat: Stat) -> Version | None:
-    """Return the version of a removed file, for its record; None for other types."""
+    """Return the version of a removed file for the record, or None for other types of objects."""
     return version_of(stat) if stat.ftype is FileType.REGULAR else None

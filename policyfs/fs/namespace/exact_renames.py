@@ -1,4 +1,4 @@
-"""Renames of exactly the files that were decided on, or of none."""
+"""Renames that move exactly the files of the decision, or no file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
 
 
 class ExactRenames:
-    """Renames files of one store, if they are still those of the decision."""
+    """The renames in one store. Each rename moves the files of its decision, or no file."""
 
     __slots__ = ("_exact_names", "_tree")
 
@@ -30,14 +30,16 @@ class ExactRenames:
         self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
         flags: int, *, settled: bool,
     ) -> None:  # fmt: skip
-        """Move exactly the file that was decided on, or none (ESTALE: the kernel tries again).
+        """Move exactly the file of the decision. If another file has one of the names now, move nothing and
+        raise StaleNodeError (ESTALE: the kernel tries again).
 
-        renameat2 takes names. After the last check, another file may get a name through another mount or in
-        the store. So a replaced file is removed only after it is certain which file was moved, and an
-        exchange of other files than these two is undone. settled: True if the file's content was checked for
-        this move. Then a store that cannot exchange names moves nothing (EXDEV). Otherwise such a store moves
-        whatever has the name, and so does one that would copy the replaced file for that, or takes no other
-        name.
+        renameat2(2) takes names. After the last check, another file may get a name through another mount or
+        in the store. So the daemon removes a replaced file only after it knows which file was moved. It
+        undoes an exchange of other files.
+
+        settled: True if a file's content was checked for this move. Then raise OSError (EXDEV) if the store
+        knows no flags of renameat2(2). If settled is False, move any file that has the name in three cases:
+        the store knows no flags, has no room for one more name, or would copy the replaced file.
         """
         replaces = replaced is not None and not flags
         if replaces and replaced is not None:
@@ -67,7 +69,9 @@ class ExactRenames:
         self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
         flags: int,
     ) -> bool:  # fmt: skip
-        """Give a file a name that no file has, or exchange two. False if these were other files: undone."""
+        """Give a file a name that no file has, or exchange two files. If these were other files than those of
+        the decision, move them back and return False.
+        """
         swap = flags & _EXCHANGE
         with contextlib.ExitStack() as stack:
             moved_fd = self._opened(stack, old_dir, old, moved)
@@ -81,7 +85,7 @@ class ExactRenames:
         return is_done
 
     def _opened(self, stack: contextlib.ExitStack, dirfd: int, name: bytes, stat: Stat) -> int:
-        """Return a descriptor of the file in *stat*, by its name; ESTALE if another file has the name."""
+        """Open the file with a name. Raise StaleNodeError if it is not the file in *stat*."""
         fd = self._tree.open_path(dirfd, name)
         stack.callback(os.close, fd)
         if not self._tree.fstat(fd).same_inode(stat):

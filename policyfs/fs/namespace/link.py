@@ -1,4 +1,4 @@
-"""The link request: give a file another name."""
+"""The LINK request, which gives a file another name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from policyfs.policy.decide import End
 
 
 class Linker:
-    """Makes hard links, if the policy allows it for every name of the file."""
+    """The handler of LINK. The policy must allow the new link for every known name of the file."""
 
     def __init__(
         self, fs: FsContext, *, entries: Entries, lookup: Lookup, open_files: OpenFiles, tmpfiles: Tmpfiles,
@@ -49,7 +49,7 @@ class Linker:
 
     @recorded_first
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Give a file another name. The request is decided for each known name of the file."""
+        """Give a file another name. Decide on the request for each known name of the file."""
         call = Call("link", "link")
         check_room(parent, name)
         if node.ftype is FileType.DIRECTORY:
@@ -60,10 +60,10 @@ class Linker:
             return await self._link(node, parent, name, caller, call, evidence)
 
     def _check_pending(self, node: Node, stat: Stat) -> None:
-        """Refuse a name that nobody would remove if the content of a new file is refused later.
+        """Refuse a new name if no daemon would remove it when the content of a new file is refused later.
 
-        Raises OSError: EMLINK if the daemon knows no more names of the file; EBUSY if its content is held by
-        another daemon, which would not know the name.
+        Raise OSError (EMLINK) if the daemon cannot keep one more name of the file. Raise OSError (EBUSY) if
+        another daemon holds bytes of the file: it would not know the new name.
         """
         same = list(self._nodes.same_inode(node.ino))
         if any(each.open is not None and each.open.is_new for each in same):

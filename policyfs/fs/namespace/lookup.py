@@ -1,4 +1,4 @@
-"""Lookup of names, and attributes as the caller may see them."""
+"""Look-ups of names, and attributes in the form that the caller may see."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _RELOADS: Final = 10
 
 
 class Lookup:
-    """Answers LOOKUP, GETATTR, READLINK and ACCESS of one mount."""
+    """The handler of LOOKUP, GETATTR, READLINK and ACCESS for one mount."""
 
     def __init__(
         self,
@@ -62,11 +62,11 @@ class Lookup:
     # -- lookup ---------------------------------------------------------------------------------
 
     async def lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Return the entry of a name. A hidden or absent name gets ENOENT, or an entry that the kernel may
-        keep.
+        """Return the entry of a name. For a hidden or absent name, raise FUSEError (ENOENT), or return a
+        negative entry that the kernel may keep.
 
-        If a reload overtakes the LOOKUP, it is decided again. It does not answer ESTALE: the kernel would
-        then try the whole open once more, and the open may need this only second try for itself.
+        If a reload overtakes the LOOKUP, decide again. Do not answer ESTALE: the kernel would then try the
+        whole open a second time. It makes no third try, and the open itself may need the second one.
         """
         for _ in range(_RELOADS):
             with contextlib.suppress(PolicyChangedError):
@@ -83,11 +83,11 @@ class Lookup:
         return held
 
     async def _lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Decide once on a LOOKUP. Raises PolicyChangedError, or PathTooLongError if the name's path is too
-        long (whether the name exists or not).
+        """Decide once on a LOOKUP. Raise PolicyChangedError if a reload overtakes it. Raise PathTooLongError
+        if the name's path is too long, whether or not the name exists.
 
-        INVARIANT: if the path alone hides a name, the reply comes without a call on the store, so that a
-        hidden name takes as long as an absent one (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
+        INVARIANT: if the path alone hides a name, the daemon replies without a call on the store. So the
+        reply takes as long as for an absent name (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
         """
         if is_aside(name):
             raise pyfuse3.FUSEError(errno.ENOENT)
@@ -150,8 +150,9 @@ class Lookup:
         """Return an entry for a hidden name, if it is a directory that other callers use. Return None for
         other names.
 
-        This caller gets ENOENT from its next GETATTR, ACCESS, OPENDIR or LOOKUP. If this revalidation failed,
-        the other callers would lose their working directory.
+        This caller gets ENOENT from its next GETATTR, ACCESS, OPENDIR or LOOKUP in the directory. If the
+        present LOOKUP failed, the kernel would drop the directory, and other callers would lose their working
+        directory.
         """
         node = None if self._timeouts.alone else self._nodes.directory(parent, name)
         if node is None or not node.lookups:
@@ -173,7 +174,7 @@ class Lookup:
         return self.entry_of(node, state, self.told(stat, node, state, caller))
 
     def listed(self, node: Node, caller: Caller) -> None:
-        """Note that a listing has sent a file's name and node to the kernel. Its LOOKUP comes soon."""
+        """Note that a listing has sent a file's name and node to the kernel, which soon looks the name up."""
         if not self._replaced_files.is_wanted(node):
             self._repeats.listed(node, caller)
 
@@ -185,7 +186,9 @@ class Lookup:
         return node
 
     def _keep_for_open(self, node: Node, parent: Node, name: bytes) -> None:
-        """Keep the object that a name means now, so that the open that follows finds it without a name."""
+        """Keep a descriptor of the file that has a name now. So the open that follows finds this file, even
+        if the file loses the name.
+        """
         try:
             fd = self._resolver.open_if_same(node, parent, name, self._tree.open_path)
         except OSError:
@@ -244,14 +247,14 @@ class Lookup:
         return reply
 
     async def look(self, node: Node, caller: Caller) -> Stat:
-        """Return a node's attributes in the form for the caller. Refuse a caller that may not see it."""
+        """Return a node's attributes in the form for the caller. Refuse the caller if the node is hidden."""
         if node.nodeid != ROOT_ID:
             await self._gate.require(caller, Op.SEE, node, Call("stat", "stat"))
         return self.told(self.stat(node), node, node.state, caller)
 
     def told(self, stat: Stat, node: Node, state: PathState, caller: Caller) -> Stat:
         """Return attributes in the form for the caller. If names in a directory may be hidden from the
-        caller, its link count and size are neutral. Owner, group and mode are those of ShownModes.
+        caller, the directory's link count and size are neutral. ShownModes gives owner, group and mode.
         """
         shown = self._modes.shown(shown_times(node, stat), node, caller)
         if stat.ftype is not FileType.DIRECTORY or self._gate.shows_all_in(caller.principal, state):
@@ -259,7 +262,9 @@ class Lookup:
         return _uncounted(shown)
 
     def stat(self, node: Node) -> Stat:
-        """Return a node's attributes in the store. ESTALE if no name leads to the node, and no descriptor."""
+        """Return a node's attributes in the store. Raise OSError (ESTALE) if no name leads to the node, and no
+        descriptor.
+        """
         if node.nodeid == ROOT_ID:
             return self._tree.fstat(self._tree.root_fd)
         if node.parent is None and node.open is not None and node.open.fd >= 0:
@@ -313,9 +318,9 @@ class Lookup:
 
 
 def _uncounted(stat: Stat) -> Stat:
-    """Return a directory's attributes with a neutral link count and size. The real link count tells the
-    number of directories in it (unless it is 1). On many file systems the real size tells the length of all
-    names.
+    """Return a directory's attributes with a neutral link count and size. The real link count (unless it is
+    1) would tell the number of directories in the directory. On many file systems, the real size would tell
+    the length of all names.
     """
     return stat._replace(nlink=min(stat.nlink, 1), size=_DIRECTORY_SIZE, blocks=_DIRECTORY_SIZE // 512)
 

@@ -13,15 +13,15 @@ from policyfs.kernel import vectors
 from policyfs.kernel.bridge import DirectoryEntries
 
 _LISTED: Final = 2_000_000
-"""The limit of names in all open listings. One app is refused beyond half. A 16-byte name takes 48 bytes."""
+"""The limit of names in all open listings. One app alone can have half. A 16-byte name takes 48 bytes."""
 _LISTING_COSTS: Final = 8
-"""In a holder's share of names, an open directory counts as this number of names, besides its names."""
+"""The number of names for which an open directory counts in its app's share, besides its own names."""
 _MAX_INDEX: Final = 0xFFFFFF
 
 
 @dataclass(slots=True)
 class Listing:
-    """A snapshot of one directory, taken at the first READDIR and at each rewind.
+    """One open directory, with a snapshot of its names from the first READDIR or the last rewind.
 
     entries: the entries that the caller may see by the policy of *generation*, in order of position.
 
@@ -45,8 +45,8 @@ class Listing:
 class OpenDirectories:
     """The open directories of one mount, by the number that the kernel sends back.
 
-    INVARIANT: all parts of the daemon find open directories through this table, which first takes over those
-    of the bridge (opening/bridge_handles.py).
+    INVARIANT: all parts of the daemon find open directories through this table. The table first takes over
+    the open directories of the bridge (opening/bridge_handles.py).
     """
 
     def __init__(self, bridge_handles: BridgeHandles) -> None:
@@ -74,7 +74,7 @@ class OpenDirectories:
             self._bridge_handles.end_directories()
 
     def add(self, node: Node, caller: Caller, *, kept: bool) -> Listing:
-        """Add a directory that an app opens, after shares.check(). kept: as in Listing."""
+        """Add a directory that an app opens. The caller calls shares.check() before. kept: see Listing."""
         index = self._last_index % _MAX_INDEX + 1
         while index in self._listings:
             index = index % _MAX_INDEX + 1
@@ -92,26 +92,28 @@ class OpenDirectories:
         self.shares.take(caller.holder, _LISTING_COSTS)
 
     def find(self, fh: int) -> Listing:
-        """Return the listing with the number that the kernel sent. KeyError if there is none."""
+        """Return the listing with the number that the kernel sent. Raise KeyError if there is none."""
         index = vectors.number_of(fh)
         if index not in self._listings:
             self._bridge_handles.take(fh)
         return self._listings[index]
 
     def remove(self, listing: Listing) -> None:
-        """Remove a listing. Its names are not in the share any more."""
+        """Remove a listing, and its cost from the share. (take() removes its names from the share.)"""
         del self._listings[listing.index]
         self.shares.give(listing.holder, _LISTING_COSTS)
 
     def keep(self, listing: Listing, entries: DirectoryEntries) -> None:
-        """Store a snapshot. It counts in the holder's share until take(). EMFILE if the share is used up."""
+        """Store a snapshot, which counts in the app's share until take(). Raise OSError (EMFILE) if the share
+        is used up.
+        """
         self.shares.check(listing.holder)
         listing.entries = entries
         self.shares.take(listing.holder, len(entries))
         self._keep_plenty()
 
     def take(self, listing: Listing) -> DirectoryEntries | None:
-        """Take the snapshot out of a listing, and its names out of the share."""
+        """Remove the snapshot from a listing, and its names from the share. Return the snapshot, if any."""
         entries, listing.entries = listing.entries, None
         if entries is not None:
             self.shares.give(listing.holder, len(entries))

@@ -1,4 +1,5 @@
-"""Listings: a snapshot of a directory, taken when an app begins to read it; EMFILE beyond the app's share."""
+"""Listings: snapshots of directories, taken when an app begins to read. Beyond the app's share of names, the
+answer is EMFILE."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ from policyfs.store.directory_records import DirectoryRecords
 _WITH_NODE: Final = 8
 """The work for a name with node and attributes, in units: one unit is the work for a name alone."""
 _SETTLED_S: Final = 2.0
-"""If the last change of a directory is older than this, the next change certainly has another time."""
+"""The age of a directory's last change from which the next change certainly has another time."""
 _TYPES: Final = {
     stat_bits.S_IFREG >> 12: FileType.REGULAR,
     stat_bits.S_IFDIR >> 12: FileType.DIRECTORY,
@@ -43,11 +44,11 @@ _TYPES: Final = {
 }
 
 _FEW_BYTES: Final = 1024
-"""After a reply with nodes, a reply to READDIR has at most this size in bytes. When the kernel then looks up
-a name that came without a node, it asks for nodes again (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
+"""The limit in bytes of a READDIR reply that follows a reply with nodes. When the kernel then looks up a name
+that came without a node, it asks for nodes again (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
 
 _BYTES_OF_A_NAME: Final = 256
-"""Bytes of the store's records that take as much work as one name that is decided alone."""
+"""The number of bytes of directory records that take as much work as one name that is decided alone."""
 
 Listed = tuple[bytes, int, int]
 """Name, inode number, DT_* type."""
@@ -58,13 +59,15 @@ _FIRST: Final = 3
 """The first position of a name (_direntries.h). Position 0 is the beginning, 1 follows ``.``, 2 ``..``."""
 
 Reply = Callable[["Listing", Entry], int]
-"""Adds an entry to the reply. Returns its work in units (see _WITH_NODE); 0 if the entry does not fit."""
+"""A function that adds an entry to the reply. It returns the work in units (see _WITH_NODE), or 0 if the
+entry does not fit."""
 Dots = Callable[[bytes, int, int], None]
-"""Adds ``.`` or ``..`` to the reply: name, inode number, position. Both fit into every reply."""
+"""A function that adds ``.`` or ``..`` to the reply: name, inode number, position. Both fit into every
+reply."""
 
 
 class DirectoryListings:
-    """The open directories of one mount: answers OPENDIR, READDIR and READDIRPLUS."""
+    """The handler of OPENDIR, READDIR, READDIRPLUS and RELEASEDIR for one mount."""
 
     def __init__(
         self,
@@ -88,7 +91,7 @@ class DirectoryListings:
         self.open = OpenDirectories(bridge_handles)
         self._answering = 0  # requests for listings under way
         self.others_wait: Callable[[int], bool] = lambda _answering: False
-        """Called with the number of requests for listings; returns True if other requests wait."""
+        """A function of the number of requests for listings under way: True if other requests wait."""
 
     def __len__(self) -> int:
         """Return the number of open directories."""
@@ -96,8 +99,8 @@ class DirectoryListings:
 
     @recorded_first
     async def opendir(self, node: Node, caller: Caller) -> int:
-        """Start a listing. The first READDIR takes its snapshot. If the kernel has kept the listing, no
-        READDIR comes.
+        """Open a directory, and return its handle with flags for the kernel. The first READDIR takes the
+        snapshot. If the kernel has kept the listing, it sends no READDIR.
         """
         decision = await self._gate.require(caller, Op.SEE, node, LISTING)
         self.open.shares.check(caller.holder)
@@ -110,12 +113,13 @@ class DirectoryListings:
         return pack_fh(listing.index, flags)
 
     def _cached(self, node: Node) -> int:
-        """Return the flags by which the kernel may keep a directory's listing, and may use the one it has
-        kept.
+        """Return flags for the kernel. FH_CACHE_DIR lets the kernel keep the directory's new listing.
+        FH_KEEP_CACHE lets the kernel use the listing that it has.
 
-        A kept listing must have been made under the policy in force: after a reload, the kernel may be late
-        in dropping it. Without a watch, the directory must also be unchanged since an open at which its last
-        change was older than _SETTLED_S: two changes in a short time may leave the same time.
+        The kernel may use only a listing that was made under the policy in force, since the kernel may be
+        late in dropping listings after a reload. Without a watch, the directory must also be unchanged since
+        that listing. At that time, its last change must have been older than _SETTLED_S, because two changes
+        in a short time may leave the same time.
         """
         version, is_settled = None, True
         if not self._timeouts.watched:
@@ -128,7 +132,7 @@ class DirectoryListings:
         return FH_CACHE_DIR
 
     async def _current(self, listing: Listing) -> DirectoryEntries:
-        """Return the listing's snapshot by the policy in force. Take a new one if needed."""
+        """Return the listing's snapshot by the policy in force. Take a new snapshot if needed."""
         while listing.entries is None or listing.generation != self._gate.generation:
             generation = self._gate.generation
             try:
@@ -147,10 +151,10 @@ class DirectoryListings:
             await trio.lowlevel.checkpoint()
 
     async def _snapshot(self, listing: Listing) -> DirectoryEntries:
-        """Collect all names that the caller sees now, sorted by position. Works in slices, for other
-        requests.
+        """Return all names that the caller sees now, sorted by position. Pause in between, so that other
+        requests run.
 
-        Raises PolicyChangedError.
+        Raise PolicyChangedError if a reload comes meanwhile.
         """
         node, generation, pauses = listing.node, self._gate.generation, self._pauses()
         entries = DirectoryEntries()
@@ -169,10 +173,10 @@ class DirectoryListings:
     async def _collect(
         self, records: DirectoryRecords, listing: Listing, entries: DirectoryEntries, pauses: Pauses
     ) -> None:
-        """Add the names that the caller sees, of the records that were read last.
+        """Add the names that the caller sees among the records that were read last.
 
-        If the policy decides many names alike, the bridge adds these at once. The others are decided one by
-        one.
+        If the policy decides many names alike, the bridge adds these names at once. The daemon decides all
+        other names one by one.
         """
         node, who, generation = listing.node, listing.caller.principal, self._gate.generation
         verdicts, withheld = self._gate.names_in(who, node.state), self._withheld_names.numbers
@@ -219,9 +223,10 @@ class DirectoryListings:
     async def readdir(self, fh: int, start: int, token: pyfuse3.ReaddirToken) -> None:
         """Fill one buffer of READDIRPLUS from position *start* (0: the beginning, with a new snapshot).
 
-        A name that the kernel may keep is sent with its node. Other names are sent alone, since a LOOKUP of
-        them follows anyway. But beyond the beginning, the kernel asks for nodes only if it looks names up.
-        Then files are sent with nodes, so that the bridge can answer the requests that follow.
+        A name that the kernel may keep is sent with its node. Other names are sent without nodes, since the
+        kernel must look up these names anyway. But beyond the beginning of a listing, the kernel asks for
+        nodes only if a program looks names up. Then files are sent with nodes, so that the bridge can answer
+        the requests that follow.
         """
 
         def reply(listing: Listing, listed: Entry) -> int:
@@ -250,7 +255,9 @@ class DirectoryListings:
             await self._fill(listing, entries, start, reply)
 
     async def names(self, fh: int, start: int, size: int) -> bytes:
-        """Return the reply to one READDIR: names alone, *size* bytes at most. Only the end has no names."""
+        """Return the reply to one READDIR: names without nodes, at most *size* bytes. The reply is empty only
+        at the end of the listing.
+        """
         buffer = DirentBuffer(size)
 
         def dots(name: bytes, ino: int, position: int) -> None:
@@ -265,7 +272,7 @@ class DirectoryListings:
 
     @contextlib.asynccontextmanager
     async def _begun(self, fh: int, start: int) -> AsyncIterator[tuple[Listing, DirectoryEntries]]:
-        """Find the snapshot for a request. The request counts as under way inside the context."""
+        """Yield the listing and the snapshot for a request, which counts as under way inside the context."""
         listing = self.open.find(fh)
         self._check_kept(listing)
         self._listed_names.used(listing.index)  # the kernel has used the last reply, since it asks for more
@@ -280,8 +287,9 @@ class DirectoryListings:
     def _check_kept(self, listing: Listing) -> None:
         """Raise OSError(ESTALE) if the kernel may keep the names, and the policy now tells callers apart.
 
-        INVARIANT: what the kernel keeps is the same for every caller, since it shows one caller's names to
-        the others. It may keep what an open directory reads as long as this is open, also after a reload.
+        INVARIANT: a listing that the kernel keeps is the same for every caller, since the kernel shows it to
+        every caller. While the directory is open, the kernel may keep the names that it reads, also after a
+        reload.
         """
         if listing.kept and not self._timeouts.listing(listing.node.state):
             raise OSError(errno.ESTALE, "the policy has changed: the directory must be opened again")
@@ -333,8 +341,8 @@ class DirectoryListings:
         return _name_only(ino, kind << 12), None
 
     def _as_decided(self, listing: Listing, state: PathState, stat: Stat, ino: int) -> bool:
-        """True if this name still leads to the inode in the snapshot, or if the decision on it needs no
-        facts.
+        """Return True if the snapshot's decision counts for the object that has the name now: it is the same
+        inode, or the decision needs no facts.
         """
         engine, ftype = self._gate.engine, stat.ftype
         if stat.ino == ino or engine.owner_matters_above(state):
@@ -342,11 +350,11 @@ class DirectoryListings:
         return not engine.needs(listing.caller.principal, Op.SEE, state, ftype)
 
     def directory_fd(self, fh: int) -> int:
-        """Return the descriptor of the directory of a listing. It is valid until the next await."""
+        """Return the descriptor of an open directory. It is valid until the next await."""
         return self._resolver.dirfd(self.open.find(fh).node)
 
     async def releasedir(self, fh: int) -> None:
-        """Close a listing."""
+        """Close an open directory, and free its snapshot."""
         listing = self.open.find(fh)
         self.open.remove(listing)
         self._listed_names.used(listing.index)

@@ -1,4 +1,4 @@
-"""The rename request: give a file a new name (also with NOREPLACE), or exchange two names."""
+"""The RENAME requests: a new name for a file (also with NOREPLACE), or an exchange of two names."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from policyfs.policy.losses import rules_that_hide
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
 _TRIES: Final = 100
-"""The limit of decisions on one rename. Another is needed each time that held bytes had to be stored
+"""The limit of decisions on one rename. The daemon decides again each time that it had to store held bytes
 first, or that another file got the new name."""
 _HELD_TRIES: Final = 10
-"""The limit of times that held bytes are stored first. To check them may take seconds."""
+"""The limit of times that the daemon stores held bytes first. The check of held bytes may take seconds."""
 _TIME_S: Final = 2.0
-"""The time after which no decision on another target begins, seconds. During a rename the kernel lets all
-other requests for names in both directories wait."""
+"""The time in seconds after which the daemon does not decide on another target. During a rename, all other
+requests for names in both directories wait in the kernel."""
 _HELD_ELSEWHERE: Final = "another mount of the store has bytes of the file that are not checked yet"
 
 
 class _HeldError(Exception):
-    """The file that replaces another has held bytes that are not in the store yet. handle: that of their
-    writer.
+    """A file in a rename has held bytes, which are not in the store yet. handle: the handle of the writer of
+    these bytes.
     """
 
     def __init__(self, handle: Handle) -> None:
@@ -57,12 +57,12 @@ class _HeldError(Exception):
 
 
 class _TargetChangedError(StaleNodeError):
-    """Another file has the new name than the one that was decided on, and nothing was renamed."""
+    """The new name leads to another file than at the decision. The daemon has renamed nothing."""
 
 
 class _Side(NamedTuple):
-    """One side of a rename: a name, the state of its path, and the object that has it. end: None if no object
-    has the name.
+    """One side of a rename: a name, the state of its path, and the object with the name. end: None if no
+    object has the name.
     """
 
     parent: Node
@@ -70,11 +70,11 @@ class _Side(NamedTuple):
     state: PathState
     end: End | None
     key: int
-    """The key of the object's inode, 0 without one."""
+    """The key of the object's inode, or 0 if there is no object."""
 
 
 class Renamer:
-    """Renames objects as the policy allows, and keeps the names of their nodes up to date."""
+    """The handler of RENAME for one mount. It keeps the names of nodes up to date."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Renamer:
         change_lock: ChangeLock,
         forget_all_names: Callable[[], None],
     ) -> None:
-        """forget_all_names: makes the kernel look up every name again, before the daemon's next reply."""
+        """forget_all_names: makes the kernel look up every name again, from its return on."""
         self._tree = fs.tree
         self._nodes = fs.nodes
         self._resolver = fs.resolver
@@ -106,18 +106,18 @@ class Renamer:
     async def rename(
         self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller
     ) -> None:
-        """Rename as rename(2) does, with NOREPLACE or EXCHANGE.
+        """Rename as rename(2) does, also with NOREPLACE or EXCHANGE.
 
-        If a file replaces another one, or exchanges names with it, it may have held bytes (a head or a
-        draft): its writer has not closed it yet. These bytes are judged first. If they were refused only
-        later, both files would be lost (after an exchange, if the app had removed the old file by then). A
-        file that was only emptied keeps its bytes, as at a FLUSH, and moves with them. If
-        another daemon of the store holds such bytes, only that daemon can judge them: EBUSY, on record.
+        A file that replaces another file, or is exchanged with it, may have held bytes (a head or a draft):
+        its writer has not closed it yet. The daemon checks these bytes first. If they were refused only after
+        the rename, both files would be lost (after an exchange: if the app had removed the old file by then).
+        A file that was only emptied keeps its bytes, as at a FLUSH, and moves with them. If another daemon of
+        the store holds such bytes, only that daemon can check them. Then the answer is EBUSY, on record.
 
-        If another file takes the new name during the decision, the daemon decides anew. After ESTALE the
-        kernel would try only once more, and a program that replaces this file again and again could make the
-        rename fail. That never happens natively. The decisions may take long, because each may check the
-        moved file, so after some time the answer is ESTALE all the same.
+        If another file takes the new name during the decision, the daemon decides again. After ESTALE the
+        kernel would try only once more. So a program that replaces this file again and again could make the
+        rename fail, and that never happens natively. A decision may take long, because it may check the moved
+        file. So after _TIME_S the answer is ESTALE all the same.
         """
         if flags & ~(_EXCHANGE | _NOREPLACE):
             raise OSError(errno.EINVAL, "unknown rename flags")
@@ -180,7 +180,7 @@ class Renamer:
             settled = sure is not None or sure_there is not None
             by_facts = (moved.used or target.used) and not _replaces_directory(old_stat, new_stat, flags)
             decided = (old_parent, old, old_stat), (new_parent, new, new_stat), flags
-            if settled or by_facts:  # it took time to find the facts: record no decision on files that left
+            if settled or by_facts:  # the search for facts took time: record nothing about files that left
                 with self._same_files(*decided):
                     pass
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
@@ -202,11 +202,13 @@ class Renamer:
     def _same_files(
         self, old: tuple[Node, bytes, Stat], new: tuple[Node, bytes, Stat | None], flags: int
     ) -> Iterator[None]:
-        """Check that both files still have their names. Raise _TargetChangedError if only the new name leads
-        to another file, also after a StaleNodeError.
+        """Check that both names still lead to the files of the decision. If the old name leads to another
+        file, raise StaleNodeError. If only the new name does, raise _TargetChangedError, also instead of a
+        StaleNodeError of the body.
 
-        Not if the old name does, nor in an exchange: then the kernel must look the name up again, because it
-        gives its entry the new name. With NOREPLACE the kernel answers EEXIST itself.
+        With flags, raise StaleNodeError for both names. After an exchange, the kernel uses the entry of each
+        file for the other name, so it must look the names up again. With NOREPLACE the kernel itself answers
+        EEXIST.
         """
         self._resolver.still(*old)
         try:
@@ -219,7 +221,8 @@ class Renamer:
             raise _TargetChangedError from None
 
     def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
-        """Raise _HeldError if this daemon holds bytes of one of these files, EBUSY if another daemon does.
+        """Raise _HeldError if this daemon holds bytes of one of these files. Refuse the rename (EBUSY) if
+        another daemon holds such bytes.
 
         A file that was only emptied has its old bytes. They must stay, since all bytes that its writer writes
         next may be refused.
@@ -262,7 +265,7 @@ class Renamer:
     def _shown(
         self, who: Principal, decision: Decision, here: _Side, to: _Side, *, exchange: bool
     ) -> Decision:
-        """Return the decision; EXDEV if it allows, but the caller would not see a file at its new path."""
+        """Return the decision, or a denial (EXDEV) if the caller would not see a file at its new path."""
         moves = ((here, to), (to, here)) if exchange else ((here, to),)
         for old, new in moves:
             if old.end is not None and not self._gate.shows(who, new.state, old.end.ftype, new.parent):
@@ -270,10 +273,11 @@ class Renamer:
         return decision
 
     async def _keep_apart(self, stack: contextlib.AsyncExitStack, *ends: Named | None) -> None:
-        """Until *stack* is closed, keep other daemons from changing names or attributes of these files.
+        """Lock these files until *stack* is closed. Other daemons then do not change their names and
+        attributes.
 
-        INVARIANT: no await between this and the change (checked/change_lock.py). Two locks are taken in the
-        order of inode numbers.
+        INVARIANT: no await between this and the change (checked/change_lock.py). Of two files, the file with
+        the lower inode number is locked first.
         """
         for named in sorted(filter(None, ends), key=lambda named: named.ino):
             await stack.enter_async_context(self._change_lock.on(named.fd))
@@ -282,12 +286,12 @@ class Renamer:
         self, stack: contextlib.AsyncExitStack, caller: Caller, parent: Node, name: bytes, stat: Stat,
         end: End, to: PathState,
     ) -> tuple[End, Named | None]:  # fmt: skip
-        """Return a side of the rename with the facts for the new path, and its checked file, or None.
+        """Return one side of the rename with the facts for the new path, and the checked file or None.
 
-        If a file is returned, its holds() must be True at the rename. If the new path has more content
-        requirements, for this app or for another app that may have the file open, the file is checked under a
-        lease until *stack* is closed. Without a lease, holds() is False. A file that moves to a path with
-        more or with fewer requirements must have only one name.
+        The file's holds() must be True at the rename. If the new path has more content requirements, for this
+        app or for another app that may have the file open, the file is checked under a lease. The lease lasts
+        until *stack* is closed. Without a lease, holds() is False. If the new path has more or fewer
+        requirements than the old path, the file must have only one name.
         """
         engine, who = self._gate.engine, caller.principal
         if end.ftype is not FileType.REGULAR:
@@ -311,11 +315,11 @@ class Renamer:
         return End(end.state, end.ftype, Facts(settled.kind, end.facts.owner, settled.free_of)), settled
 
     def _forget_times(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> None:
-        """Make the kernel forget all names if it must not keep those that move.
+        """Make the kernel forget all names if it must not keep the names that move.
 
         This is needed if the new path may hide the object, if callers may see other entries below it, or if
-        the kernel may keep entries there only for a shorter time. Single names would not do: the kernel holds
-        the locks of the names that move until the reply.
+        the kernel may keep entries there only for a shorter time. Messages about single names would not help:
+        until the reply, the kernel holds the locks of the directories, and such a message waits for them.
         """
         if old is new:
             return
@@ -334,7 +338,7 @@ class Renamer:
 
 
 def _replaces_directory(moved: Stat, replaced: Stat | None, flags: int) -> bool:
-    """True if a directory would replace something, or be replaced. Exchanged, both would stay."""
+    """Return True if a directory replaces an object or is replaced. In an exchange, both objects stay."""
     if replaced is None or flags & _EXCHANGE:
         return False
     return FileType.DIRECTORY in {moved.ftype, replaced.ftype}
@@ -343,7 +347,7 @@ def _replaces_directory(moved: Stat, replaced: Stat | None, flags: int) -> bool:
 def _unless_lost(
     error: OSError, decide: Callable[[], Decision], refuse: Callable[[Decision], NoReturn]
 ) -> NoReturn:
-    """Raise the store's error. If it is EXDEV, and a copy would lose hidden data, refuse on record."""
+    """Raise the store's error. But if it is EXDEV, and a copy would lose hidden data, refuse on record."""
     if error.errno == errno.EXDEV and rules_that_hide(decision := decide()):
         refuse(decision)
     raise error

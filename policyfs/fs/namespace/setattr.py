@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The change that SETATTR requests. None in a field: no change. Times in ns, size in bytes.
+    """The change that SETATTR requests. A field is None if it does not change. Times in ns, size in bytes.
 
     kill_priv: True if the request must also clear suid, sgid and capabilities.
     """
@@ -51,7 +51,7 @@ class Change:
 
 
 class AttributeSetter:
-    """Changes attributes and reads inode flags for the callers of one mount."""
+    """The handler of SETATTR and FS_IOC_GETFLAGS for one mount."""
 
     def __init__(
         self,
@@ -161,9 +161,9 @@ class AttributeSetter:
             self._tree.clear_killpriv(fd)
 
     def _nothing(self, set_id_bits: SetIdBits, node: Node, fd: int, caller: Caller) -> None:
-        """Handle chown(path, -1, -1), or a write to a file with suid: set ctime and clear suid, as natively.
+        """Handle chown(path, -1, -1), or a write to a file with suid. Set ctime and clear suid, as natively.
 
-        A caller that may not change attributes gets no error, and nothing is done: it may be the writer.
+        If the caller may not change attributes, do nothing and raise no error: the caller may be the writer.
         """
         if self._gate.judge(caller.principal, Op.SEE | Op.ATTR, node, Facts(None, None)).allowed:
             stat = self._tree.fstat(fd)
@@ -188,10 +188,10 @@ class AttributeSetter:
 
     @staticmethod
     def _native_limits(change: Change, stat: Stat, caller: Caller) -> None:
-        """Raise EPERM for a chown that is refused natively, too. The policy never lets an app give files
+        """Raise OSError (EPERM) for a chown that Linux refuses natively. So no policy lets an app give files
         away.
 
-        Only root changes the owner. Only root and the owner change the group, to a group that the caller is
+        Only root may change the owner. Root may set any group. The owner may set a group that the caller is
         in.
         """
         if caller.uid == 0:
@@ -205,8 +205,8 @@ class AttributeSetter:
     # -- inode flags --------------------------------------------------------------------------------
 
     async def inode_flags(self, node: Node, caller: Caller) -> int:
-        """Return the FS_*_FL bits (immutable, append-only, ...), which stat does not show. ENOTTY if the
-        store has none. The mount never changes them.
+        """Return the FS_*_FL bits (immutable, append-only, ...), which stat does not show. The mount never
+        changes them. Raise OSError (ENOTTY) if the object or the store has no such bits.
         """
         await self._gate.require(caller, Op.SEE, node, Call("stat", "ioctl(FS_IOC_GETFLAGS)"))
         if node.ftype not in {FileType.REGULAR, FileType.DIRECTORY}:

@@ -1,8 +1,8 @@
-"""suid, sgid and ACLs with --posix, where the kernel checks mode bits itself: as natively.
+"""suid, sgid and ACLs with --posix. Then the kernel itself checks mode bits, as natively.
 
-The mount itself never honours suid and sgid (MS_NOSUID). Before the kernel sends SETATTR or CREATE, it
-decides who may change a mode, and whether a caller outside the group loses sgid: the kernel knows the
-caller's groups. This module does the rest.
+The mount itself never honours suid and sgid (MS_NOSUID). The kernel knows the caller's groups. So before it
+sends SETATTR or CREATE, it decides who may change a mode, and whether sgid is lost because the caller is
+outside the group. This module does the rest.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _TRY_S: Final = 0.005
 
 
 class SetIdBits:
-    """Sets and clears suid and sgid for one mount. keeper: None if leases prove nothing on the store."""
+    """The suid and sgid bits of one mount's files. keeper: None if leases prove nothing on the store."""
 
     def __init__(self, tree: Tree, keeper: LeaseKeeper | None) -> None:
         self._tree = tree
         self._keeper = keeper
 
     async def may_set_ids(self, stack: contextlib.ExitStack, fd: int, mode: int) -> bool:
-        """True if the object behind *fd* (O_PATH is enough) may get a mode with suid and sgid.
+        """Return True if the object behind *fd* (O_PATH is enough) may get a mode with suid and sgid.
 
         The answer holds until *stack* is closed. A file gets the bits only while no process has it open for
-        writing, in any mount or in the store. Otherwise a write through such an open file would not clear the
-        bits, as Linux must (file_remove_privs): the daemon does not see that write.
+        writing, in any mount or in the store. Natively, a write clears the bits (file_remove_privs). But the
+        daemon does not see a write through a file that is open already, and could not clear them.
         """
         if not mode & _IDS or not stat_bits.S_ISREG(self._tree.fstat(fd).mode):
             return True
@@ -46,7 +46,7 @@ class SetIdBits:
         reader = self._tree.reopen(fd, os.O_RDONLY)
         stack.callback(os.close, reader)
         for attempt in range(_TRIES):
-            if attempt:  # a writer may have closed it just now: RELEASE comes after close(2) has returned
+            if attempt:  # a writer may have just closed the file: RELEASE comes after close(2) has returned
                 await trio.sleep(_TRY_S)
             lease = self._keeper.grant(reader)
             if lease is not None:
@@ -56,7 +56,7 @@ class SetIdBits:
 
     @staticmethod
     def loses_ids(stat: Stat, caller: Caller) -> bool:
-        """True if chown(path, -1, -1) would clear suid or sgid. Then only the owner may do it
+        """Return True if chown(path, -1, -1) would clear suid or sgid. Then only the owner may call it
         (notify_change).
         """
         mode = stat.mode
@@ -67,18 +67,19 @@ class SetIdBits:
         return _outside(stat, caller)
 
     def chowned(self, fd: int, before: Stat, caller: Caller) -> None:
-        """After a chown(2) by a caller outside the group, clear sgid, even if the group may not execute the
+        """Clear sgid after a chown(2) by a caller outside the group, even if the group may not execute the
         file.
 
-        (As setattr_should_drop_sgid does. For the daemon, which is root, the kernel has kept this bit.)
+        Natively, the kernel does this (setattr_should_drop_sgid). But here the kernel has kept the bit,
+        because the daemon, which is root, made the call.
         """
         mode = self._tree.fstat(fd).mode
         if stat_bits.S_ISREG(mode) and mode & stat_bits.S_ISGID and _outside(before, caller):
             self._tree.chmod_fd(fd, stat_bits.S_IMODE(mode) & ~stat_bits.S_ISGID)
 
     def set_acl(self, fd: int, name: bytes, value: bytes, caller: Caller) -> None:
-        """Set an ACL. The kernel has checked that the caller may do so. A caller outside the group loses
-        sgid, as after chmod (posix_acl_update_mode).
+        """Set an ACL. The kernel has checked that the caller may do so. If the caller is outside the group,
+        clear sgid, as after chmod (posix_acl_update_mode).
         """
         before = self._tree.fstat(fd)
         self._tree.set_acl(fd, name, value)
@@ -88,7 +89,7 @@ class SetIdBits:
 
 
 def _outside(stat: Stat, caller: Caller) -> bool:
-    """True if the caller is neither root nor in the group of the object with these attributes."""
+    """Return True if the caller is neither root nor in the group of the object with these attributes."""
     return caller.uid != 0 and stat.gid not in caller_groups(caller)
 
 

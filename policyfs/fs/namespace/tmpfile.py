@@ -1,8 +1,8 @@
 """Files without a name: open(2) with O_TMPFILE.
 
-Such a file is decided, and recorded on the trail, as the creation of the name UNNAMED in its directory. When
-it gets a name, this is decided as a creation at the new path. Until then it is treated as an open file whose
-name was removed.
+The daemon decides on such a file, and records it on the trail, as the creation of the name UNNAMED in its
+directory. If an app gives the file a name, the daemon decides on a creation at the new path. Until then it
+treats the file like an open file that has lost its name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Tmpfiles:
     async def open(
         self, parent: Node, mode: int, flags: int, caller: Caller
     ) -> tuple[Handle, pyfuse3.EntryAttributes]:
-        """Create and open a file without a name. EOPNOTSUPP if the store cannot make such files."""
+        """Create and open a file without a name. Raise OSError (EOPNOTSUPP) if the store cannot make such
+        files.
+        """
         check_room(parent, UNNAMED)
         who, path = caller.principal, child_path(parent, UNNAMED)
         call = Call("create", describe(flags))
@@ -136,6 +138,6 @@ class Tmpfiles:
 
 
 def _rights(handle: Handle) -> Op:
-    """Return the operations that a handle was opened for."""
+    """Return the operations for which a handle is open."""
     rights = Op.READ if handle.readable else Op(0)
     return rights | Op.WRITE if handle.writable else rights

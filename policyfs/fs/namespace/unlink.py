@@ -1,4 +1,4 @@
-"""The unlink and rmdir requests."""
+"""The UNLINK and RMDIR requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from policyfs.store import freeing
 
 
 class Remover:
-    """Removes names as the policy allows. Open objects that lose their last name stay usable."""
+    """The handler of UNLINK and RMDIR. An open object that loses its last name stays usable."""
 
     def __init__(
         self, fs: FsContext, *, entries: Entries, open_files: OpenFiles, remote: bool = False
@@ -77,15 +77,16 @@ class Remover:
         return held
 
     def _needs_facts(self, caller: Caller, end: End) -> bool:
-        """True if the decision depends on the file's owner or kind, so that it is no decision on another."""
+        """Return True if the decision depends on the file's owner or kind, and counts for this file only."""
         needs = self._gate.engine.needs
         return any(needs(caller.principal, op, end.state, end.ftype) for op in (Op.SEE, Op.DELETE))
 
     def _unlink(self, dirfd: int, name: bytes, stat: Stat, *, by_facts: bool) -> None:
-        """Remove a name. by_facts: only of the file that was decided on (else ESTALE).
+        """Remove a name. by_facts: True if the decision counts for one file only. Then raise StaleNodeError
+        (ESTALE) if another file has the name now.
 
-        Otherwise a file that takes the name in the last moment is removed, as natively: the decision holds
-        for every file of that name.
+        If by_facts is False, remove also a file that takes the name at the last moment, as natively: the
+        decision counts for every file with that name.
         """
         if not by_facts:
             self._tree.unlink(dirfd, name)
@@ -95,8 +96,8 @@ class Remover:
     def _held(self, dirfd: int, name: bytes, stat: Stat) -> int:
         """Return a descriptor that keeps a large file's space in use, or -1 (also if no descriptor is free).
 
-        INVARIANT: never on a network store. An NFS client does not remove a file that is in use: it renames
-        it (fs/nfs/dir.c, nfs_unlink), and no rule of the policy is about the new name.
+        INVARIANT: always -1 on a network store. An NFS client does not remove a file that is in use. It
+        renames the file (fs/nfs/dir.c, nfs_unlink), and no rule of the policy is about the new name.
         """
         if self._remote or not _is_last_of_large(stat):
             return -1
@@ -107,5 +108,5 @@ class Remover:
 
 
 def _is_last_of_large(stat: Stat) -> bool:
-    """True for a file that takes much space, and has only this name."""
+    """Return True for a file that takes much space, and has only this name."""
     return stat.ftype is FileType.REGULAR and stat.nlink == 1 and freeing.is_much(stat)

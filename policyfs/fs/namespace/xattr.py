@@ -52,11 +52,11 @@ class ExtendedAttributes:
         self._repeats = repeats
 
     async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
-        """Return the value of a user.* xattr. ENODATA under redaction, or for a caller that may not read. For
-        other names the error of absence().
+        """Return the value of a user.* xattr. Raise OSError (ENODATA) under redaction, or if the caller may
+        not read the object. Raise absence() for other names.
 
-        ACLs are returned only with --posix, since the kernel needs them for its checks. They show no more
-        than mode bits do.
+        Return ACLs only with --posix, since the kernel needs them for its checks. They show no more than mode
+        bits do.
         """
         self._check_enabled()
         if self._set_id_bits is not None and name in ACLS:
@@ -92,13 +92,13 @@ class ExtendedAttributes:
     def _check_enabled(self) -> None:
         """Raise ENOSYS if extended attributes are switched off. The kernel then sends no such request again.
 
-        INVARIANT: they are never off with --posix, since the kernel's checks need ACLs.
+        INVARIANT: extended attributes are never off with --posix, since the kernel's checks need ACLs.
         """
         if not self._enabled:
             raise OSError(errno.ENOSYS, "this mount has no extended attributes")
 
     async def _shows_xattrs(self, node: Node, caller: Caller, call: Call) -> bool:
-        """True if the caller may read the object's xattrs.
+        """Return True if the caller may read the object's xattrs.
 
         A denial of `read` is not recorded, since programs list the xattrs of every object that they see.
         """
@@ -107,15 +107,16 @@ class ExtendedAttributes:
         return decision.allowed and not await self._hides_xattrs(node, caller, decision)
 
     async def _hides_xattrs(self, node: Node, caller: Caller, reading: Decision | None = None) -> bool:
-        """True if data of the file is hidden from the caller (redaction). reading: the decision on `read`, if
-        known.
+        """Return True if data of the file is hidden from the caller (redaction).
+
+        reading: the decision on `read`, if the caller of this method knows it.
         """
         if reading is None:
             reading = await self._gate.node(caller, Op.SEE | Op.READ, node)
         return bool(reading.redact) and node.ftype is FileType.REGULAR and await self._hidden(node, caller)
 
     async def _hidden(self, node: Node, caller: Caller) -> bool:
-        """True if data of the file would be hidden from the caller if the file's kind were unknown."""
+        """Return True if data of the file would be hidden from the caller if the file's kind were unknown."""
         owner = None
         need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
         if need & Need.OWNER:
@@ -125,9 +126,10 @@ class ExtendedAttributes:
 
     @recorded_first
     async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
-        """Set a user.* xattr. Other namespaces: EPERM (security, trusted), else EOPNOTSUPP.
+        """Set a user.* xattr, or an ACL with --posix. Refuse names in security.*, trusted.* and
+        user.policyfs.* with EPERM, and all other names with EOPNOTSUPP.
 
-        Also EOPNOTSUPP if a rule forbids xattrs on the file (xattr_bans.py).
+        Also raise EOPNOTSUPP if a rule forbids xattrs on the file (xattr_bans.py).
         """
         self._check_enabled()
         facts = await self._bans.facts(node, caller)
@@ -169,7 +171,7 @@ class ExtendedAttributes:
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
         if _is_user(name) and await self._hides_xattrs(node, caller):
             # The answer must not depend on the file's hidden xattrs, since that would reveal them. A change
-            # would destroy hidden ones.
+            # would destroy them.
             code = errno.EOPNOTSUPP if call.syscall == "setxattr" else errno.ENODATA
             raise OSError(code, "xattrs are hidden under redaction")
         return decision
@@ -183,7 +185,7 @@ class ExtendedAttributes:
 
 
 def absent_attributes(*, enabled: bool, posix: bool) -> int:
-    """Return the sorts of xattrs that no caller is shown (flags of kernel/vectors.py). For these, getxattr()
+    """Return the sorts of xattrs that no caller ever sees (flags of kernel/vectors.py). For these, getxattr()
     raises absence().
     """
     if not enabled:
@@ -194,9 +196,10 @@ def absent_attributes(*, enabled: bool, posix: bool) -> int:
 def absence(name: bytes) -> OSError:
     """Return the error for an xattr outside user.*, which no object of a mount has.
 
-    EOPNOTSUPP for names in system.* (ACLs) and for SELinux labels, as on a file system without them:
-    `ls -l` requests these of each file, and stops after this answer. ENODATA for all other names, since
-    getcap(8) and Samba take any other error for a failure. kernel/_avc.c gives the same answers.
+    The error is EOPNOTSUPP for names in system.* (ACLs) and for SELinux labels, as on a file system without
+    ACLs and labels: `ls -l` asks each file for them, and stops asking after this answer. It is ENODATA for
+    all other names, since getcap(8) and Samba take any other error for a failure. kernel/_avc.c gives the
+    same answers.
     """
     if name.startswith(b"system.") or name == _LABEL:
         return OSError(errno.EOPNOTSUPP, "this mount has no ACLs and no labels")
@@ -204,5 +207,5 @@ def absence(name: bytes) -> OSError:
 
 
 def _is_user(name: bytes) -> bool:
-    """True for names in user.*, except names that look like those of policyfs."""
+    """Return True for names in user.*, except the names of policyfs itself (user.policyfs.*)."""
     return name.startswith(b"user.") and not name.startswith(b"user.policyfs.")

@@ -1,7 +1,7 @@
-"""The ban of extended attributes under ``require: {no: [...]}``, because they could contain the forbidden
-data.
+"""The ban on extended attributes where a rule has ``require: {no: [...]}``: an attribute could contain the
+forbidden data.
 
-At such a path no attribute may be set, whatever its value. A file that has attributes cannot be moved or
+At such a path no app may set an attribute, whatever its value. A file that has attributes cannot be moved or
 linked to such a path (Settled.holds).
 """
 
@@ -17,13 +17,13 @@ from policyfs.fs.inodes.node import Node
 
 
 class AttributeBans:
-    """Refuses extended attributes for one mount."""
+    """The ban on extended attributes for one mount."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
 
     async def facts(self, node: Node, caller: Caller) -> Facts:
-        """Find the facts that check() needs; none if no rule forbids words."""
+        """Return the facts that check() needs, or NO_FACTS if no rule forbids words."""
         if not self._words(node, caller, NO_FACTS):
             return NO_FACTS
         need = Need.OWNER | Need.KIND if node.ftype is FileType.REGULAR else Need.OWNER
