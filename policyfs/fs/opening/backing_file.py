@@ -1,4 +1,4 @@
-"""The store's file behind a node: opened by one of its names, or again from an open descriptor."""
+"""The store's file behind a node. The daemon opens it by one of its names, or again by an open descriptor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.linux.statx import Stat
 
 _MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO})
-"""Errors of an open by a name that leads to another file now, or to none."""
+"""Errors of an open by a name that leads to another file now, or to no file."""
 
 
 class BackingFiles:
@@ -62,12 +62,14 @@ class BackingFiles:
         except OSError as error:
             if error.errno not in _MOVED:
                 raise
-            return self.find(node)  # removed or moved: this tries its other names and descriptors
+            return self.find(node)  # removed or moved: find() tries the other names and descriptors
         stat = self._stat_if_same(node, fd)
         return self.find(node) if stat is None else (fd, stat)
 
     def open_named(self, node: Node) -> tuple[int, Stat]:
-        """Open a node's file O_RDONLY by the first name that leads to it. ESTALE without such a name."""
+        """Open a node's file O_RDONLY by the first name that leads to it. Raise OSError (ESTALE) if no name
+        does.
+        """
         for parent, name in itertools.islice(node.all_names(), 1):
             try:
                 fd = self._tree.open_file(self._resolver.dirfd(parent), name, os.O_RDONLY)
@@ -78,7 +80,7 @@ class BackingFiles:
             stat = self._stat_if_same(node, fd)
             if stat is not None:
                 return fd, stat
-        dirfd, name, _ = self._resolver.locate(node)  # slower: tries every name, forgets dead ones
+        dirfd, name, _ = self._resolver.locate(node)  # slower: tries every name, forgets dead names
         fd = self._tree.open_file(dirfd, name, os.O_RDONLY)
         stat = self._tree.fstat(fd)
         if not self._nodes.is_same(node, stat) or stat.ftype is not FileType.REGULAR:
@@ -87,7 +89,7 @@ class BackingFiles:
         return fd, stat
 
     def _stat_if_same(self, node: Node, fd: int) -> Stat | None:
-        """Return the attributes if *fd* is of the node's file. Else close *fd* and return None."""
+        """Return the file's attributes if *fd* is of the node's file. Else close *fd* and return None."""
         stat = self._tree.fstat(fd)
         if self._nodes.is_same(node, stat) and stat.ftype is FileType.REGULAR:
             return stat
@@ -95,8 +97,8 @@ class BackingFiles:
         return None
 
     def reopen_unlinked(self, node: Node) -> tuple[int, Stat]:
-        """Open a file without a name again, by a descriptor that the daemon has (/proc/self/fd). ESTALE
-        without one.
+        """Open a file without a name again, by a descriptor that the daemon has (/proc/self/fd). Raise
+        StaleNodeError if the daemon has none.
         """
         if node.open is not None and node.open.fd >= 0:
             fd = self._tree.reopen(node.open.fd, os.O_RDONLY)

@@ -1,9 +1,8 @@
-"""Handles of files and directories that the bridge opens and releases by itself, for repeats of decided opens
-(_opens.c).
+"""Handles that the bridge opens and releases by itself, for repeats of opens that Python decided (_opens.c).
 
-A node has an open vector while the bridge may answer opens of it. Such a node counts one more entry than it
-has handles (Lifecycle.enter). So its mode and its backing id stay as long as the bridge may open it. See
-docs/architecture/vectors.md.
+A node (a file or a directory) has an open vector while the bridge may answer opens of the node. The vector
+counts as one more handle of the node (Lifecycle.enter). So the node keeps its mode and its backing id as long
+as the bridge may open it. See docs/architecture/vectors.md.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ _MOST: Final = 1 << 15
 """The limit of nodes with an open vector. Each keeps a backing file open in the kernel. One app can have at
 most half of them."""
 _MOST_LISTED: Final = 1 << 13
-"""The limit of directories with an open vector. Another one takes the place of the oldest."""
+"""The limit of directories with an open vector. A further directory takes the place of the oldest."""
 _AGE_S: Final = 2.0
 """Python takes a handle over once it was open in the bridge for this time, or up to twice as long. Then the
 bridge has room for other handles."""
 _UNUSED_AGES: Final = 30
 """A node loses its vector if it was not opened for this number of periods of _AGE_S (a minute in all)."""
 _RECENT_S: Final = 60.0
-"""An open counts as a repeat if the last one was less than this time ago, or up to twice as long."""
+"""An open counts as a repeat if the node's last open was less than this time ago, or up to twice as long."""
 _PART: Final = 256
-"""The limit of nodes whose vectors one call of expire() ends, so that no request waits for it for long."""
+"""The limit of nodes whose vectors one call of expire() ends, so that no request waits long for the call."""
 _SPARED: Final = 16
-"""The number of copies' vectors that are ended at a time when the cache of copies has no room."""
+"""The number of vectors that end together to make room in the cache of copies."""
 
 
 class OpenDirectories(Protocol):
@@ -60,7 +59,7 @@ class OpenDirectories(Protocol):
 
 
 class _Shown(NamedTuple):
-    """The copy that a node's vector shows, pinned for *payer*, with the data that its handles need."""
+    """The copy that a node's vector shows, pinned for *payer*, and the data for the vector's handles."""
 
     copy: Copy
     payer: str | None
@@ -68,8 +67,8 @@ class _Shown(NamedTuple):
 
 
 class _Entered(NamedTuple):
-    """The open state of a node with a vector, and the app in whose share the vector counts. shown: the copy
-    of a COPY node, else None.
+    """The open state of a node with a vector, and the app in whose share the vector counts. shown: the copy,
+    if the node is a COPY node, else None.
     """
 
     state: OpenState
@@ -78,10 +77,10 @@ class _Entered(NamedTuple):
 
 
 class BridgeHandles:
-    """Installs open vectors for one mount. Takes handles over from the bridge when the daemon needs them.
+    """The open vectors of one mount. The daemon takes their handles over from the bridge when it needs them.
 
-    INVARIANT: all parts of the daemon find handles through the HandleTable, which first takes over those of
-    the bridge. So no part misses a handle of the bridge.
+    INVARIANT: all parts of the daemon find handles through the HandleTable, which first takes over the
+    handles of the bridge. So no part misses a handle of the bridge.
     """
 
     def __init__(
@@ -100,7 +99,7 @@ class BridgeHandles:
         self.directories: OpenDirectories | None = None
         self._listed: dict[Node, None] = {}  # directories that the bridge may open, the oldest first
         self._entered: dict[Node, _Entered] = {}
-        self._ended: dict[Node, _Entered] = {}  # ended all at once: their states are left some at a time
+        self._ended: dict[Node, _Entered] = {}  # by end_all(); _leave_some() leaves their states
         self._of_copies: dict[Node, None] = {}  # nodes of both maps that show a copy, the oldest first
         self._unused: list[int] = []
         self._shares = Shares(_MOST, "files that the bridge opens")
@@ -133,7 +132,7 @@ class BridgeHandles:
                 return
             self._enter(node, request.caller.holder, shown)
         elif entered.shown is not None and entered.shown != shown:
-            return  # the app of the first open pays for the copy, and the handles have its facts
+            return  # the app of the first open pays for its copy, and all handles have the copy's facts
         copied = None if shown is None else shown.copied
         of_open, has_vector = (node, request.caller, request.flags, state.backing_id), entered is not None
         try:
@@ -146,11 +145,11 @@ class BridgeHandles:
                 self.end(node)
 
     def _is_repeat(self, node: Node) -> bool:
-        """True if the node had a similar open a moment ago.
+        """Return True if the node had a similar open a moment ago.
 
         Otherwise a program that opens many files, each once, would pay for vectors that are never used. If
-        more than _MOST other opens lie between two opens of a node, the second may not count as a repeat. (So
-        many opens by one app do not take vectors from other apps.)
+        more than _MOST opens of other nodes lie between two opens of a node, the second may not count as a
+        repeat. (An app that opens very many files takes no vectors from other apps.)
         """
         if node.nodeid in self._recent or node.nodeid in self._earlier:
             return True
@@ -168,14 +167,14 @@ class BridgeHandles:
 
     @staticmethod
     def _shown(opening: OpenContext) -> _Shown | None:
-        """Return the copy that an open shows; None if it shows the file."""
+        """Return the copy that an open shows, or None if it shows the file."""
         handle, version = opening.handle, opening.shared.version
         if handle.copy is None or handle.facts is None or handle.hidden is None or version is None:
             return None
         return _Shown(handle.copy, handle.payer, Copied(handle.facts, handle.hidden, version))
 
     def _enter(self, node: Node, holder: Holder, shown: _Shown | None) -> None:
-        """Enter a node's open state for its vector, and pin its copy as for one more handle."""
+        """Enter the open state of a node for its vector, and pin the copy that it shows, as for a handle."""
         ended = self._ended.pop(node, None)
         self._entered[node] = _Entered(self._lifecycle.enter(node, writing=False), holder, shown)
         if shown is not None:
@@ -192,7 +191,7 @@ class BridgeHandles:
         self._lifecycle.let_go(node, entered.state)
 
     def _is_plain(self, opening: OpenContext) -> bool:
-        """True for an open for reading, in passthrough, of a file that keeps its name.
+        """Return True for an open for reading, in passthrough, of a file that keeps its name.
 
         Return False for a copy that is not final: a second worker may still deny its plan.
         """
@@ -228,7 +227,7 @@ class BridgeHandles:
             self.end(node)
 
     def end_directories(self) -> None:
-        """Make the bridge open no more directories, and take over those that it has open."""
+        """Make the bridge open no more directories, and take over the directories that it has open."""
         listed, self._listed = self._listed, {}  # first: _adopt() may call this again
         try:
             while listed:
@@ -236,12 +235,12 @@ class BridgeHandles:
                 self._adopt(vectors.end_opens(node.nodeid))
                 self.events.forget(node.nodeid)
         finally:
-            self._listed |= listed  # those left by a bug
+            self._listed |= listed  # only after a bug
 
     def end(self, node: Node) -> None:
         """Make the bridge answer no more opens of a node, and take over its handles."""
         if node in self._entered or node in self._listed:
-            self._adopt(vectors.end_opens(node.nodeid))  # may end all
+            self._adopt(vectors.end_opens(node.nodeid))  # this may call end_all()
             self.events.forget(node.nodeid)
         self._listed.pop(node, None)
         self._of_copies.pop(node, None)
@@ -256,8 +255,8 @@ class BridgeHandles:
     def end_all(self) -> None:
         """Make the bridge answer no more opens of any node, and take over all handles.
 
-        The nodes' backing ids stay for now. expire() gives them back, a few at each call: all of them at once
-        would take too long.
+        The nodes' backing ids stay for now. expire() gives them back, a few at each call, because all of them
+        at once would take too long.
         """
         if self._entered or self._listed:
             self._ended |= self._entered
@@ -269,9 +268,9 @@ class BridgeHandles:
 
     def spare_copies(self) -> bool:
         """End the oldest vectors of copies, so that the cache has room for other copies. Return False if
-        there are none.
+        there are no such vectors.
 
-        If the bridge has given out handles of such a copy, these keep it open.
+        Handles that the bridge has given out keep their copy open.
         """
         nodes = list(islice(self._of_copies, _SPARED))
         for node in nodes:
@@ -326,9 +325,9 @@ class BridgeHandles:
     def _adopt(self, opened: Iterable[vectors.Opened]) -> None:
         """Put handles of the bridge into the table, as if Python had opened them.
 
-        The bridge then has room for others. INVARIANT: once a quarter of the limits is used, the bridge opens
-        no more files (HandleTable.has_plenty). So whatever makes Python take handles over, no app gets more
-        than its share.
+        The bridge then has room for other handles. INVARIANT: once a quarter of the limits is used, the
+        bridge opens no more files (HandleTable.has_plenty). So no app gets more than its share, whatever
+        makes Python take handles over.
         """
         for one in opened:
             node = self._nodes.find(one.nodeid)

@@ -33,25 +33,25 @@ _READ: Final = Op.SEE | Op.READ
 
 
 class PathServer(Protocol):
-    """Opens and reads the nodes of one byte path."""
+    """The server of one byte path: it opens and reads the nodes with this byte path."""
 
     async def open_again(self, opening: OpenContext) -> bool:
         """Try to open by a backing id that the kernel already has, in place of steps 1 to 7 of an open.
 
-        This needs no descriptor. Return True if it worked: stat, decision, handle and state are then set in
-        *opening*. Return False if the open must go through all steps. A check in connect() need not be made
-        as a refusal here: return False, and the full open calls connect(), which refuses.
+        This needs no descriptor. If it works, set stat, decision, handle and state in *opening*, and return
+        True. Return False if the open must go through all steps. Where connect() would refuse, this method
+        may simply return False: the full open then calls connect().
         """
 
     async def connect(self, opening: OpenContext) -> None:
         """Prepare the bytes (step 7): set the open state, and the fields of step 7 in *opening*."""
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Return bytes of a mediated handle. The caller has checked that its app may read now."""
+        """Return bytes of a mediated handle. The caller has checked that the handle's app may read now."""
 
 
 class RawPath:
-    """Opens and reads the store's own bytes, unchanged, for all apps whose view of the file is raw."""
+    """The raw byte path: the store's own bytes, unchanged, for all apps with a raw view of the file."""
 
     def __init__(
         self, fs: FsContext, *, preconditions: Preconditions, passthrough: Passthrough, lifecycle: Lifecycle
@@ -80,18 +80,18 @@ class RawPath:
         return True
 
     async def connect(self, opening: OpenContext) -> None:
-        """Register the file with the kernel, or mediate it."""
+        """Register the file with the kernel, or make the node mediated."""
         request, handle = opening.request, opening.handle
         self._passthrough.choose(request.node, opening.shared, opening.fd)
         if handle.by_kind and opening.shared.mode is Mode.MEDIATED and not handle.writable:
-            # Through the kernel's page cache, the app would also see pages of other times, maybe of another
-            # kind.
+            # In the kernel's page cache, the app would also find older pages. The file may have had another
+            # kind then.
             self._preconditions.unproven(request.node, request.caller, request.call, writing=False)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read the file. After a reload, a file here may have bytes that wait for their check. They are read
-        as they were written, but only if no other lane has the node open or could have written them: the
-        check may refuse them or clean them.
+        """Read the file. After a reload, a raw file may have bytes that wait for their check. Return these
+        bytes as they were written, but only if no other lane has the node open or can have written them. For
+        the check may refuse or clean them.
         """
         state = open_state(handle)
         if state.holds_back and self._has_alone(handle):
@@ -101,7 +101,7 @@ class RawPath:
         return await read_store(handle.fd, offset, size)
 
     def _has_alone(self, handle: Handle) -> bool:
-        """True if only the handle's lane has the node open, and no other lane could write to it before."""
+        """Return True if only the handle's lane has the node open, and only that lane can have written it."""
         lane = handle.caller.principal.lane
         if any(self._gate.principal(uid).lane != lane for uid in open_state(handle).writer_uids):
             return False
@@ -129,8 +129,8 @@ async def _read_waiting(
 
 
 class LivePath:
-    """Opens and reads the file itself, mediated: an app's own file under redaction, or a file with checked
-    writes.
+    """The live byte path: the file itself, mediated. It serves an app's own file under redaction, and a file
+    with checked writes.
     """
 
     def __init__(self, fs: FsContext, *, hidden: HiddenWords, redactor: Redactor) -> None:
@@ -152,13 +152,14 @@ class LivePath:
             state.head = Head(self._tree.fstat(handle.fd).size, created=handle.created)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read the file itself if nothing in it is hidden from the app, else a copy of it.
+        """Read the file itself if nothing in it is hidden from the app, else a redacted copy of it.
 
-        Bytes that wait for their check are read as written. Once the store has them, maybe in a cleaned
-        version, the file is read. (This must not come later: RELEASE, which ends the draft, comes some time
-        after close() returned. And other writers may change the file then.) If an app may read the file only
-        because of its kind, it does not read bytes that another lane may have written since, because the kind
-        of these bytes is not known yet.
+        Return bytes that wait for their check as they were written. Once the store has them, maybe in a
+        cleaned version, read the store's file, even if the draft has not ended yet. (RELEASE, which ends the
+        draft, comes some time after close(2) has returned, and other writers may have changed the file.)
+
+        If an app may read the file only because of its kind, do not return waiting bytes that another lane
+        may have written: the kind of these bytes is not known yet.
         """
         redacts = bool(handle.node.view.redact)
 
@@ -174,18 +175,18 @@ class LivePath:
                 return waiting
         data = await read_store(handle.fd, offset, size)
         if not redacts or not self._hidden.of(handle):
-            # INVARIANT: the owner is read after the bytes. When another app opens the file for writing, the
-            # owner becomes `none` before that open is answered. So bytes that were read before are the
-            # owner's.
+            # INVARIANT: read the owner after the bytes. When another app opens the file for writing, the
+            # owner becomes `none` before that open is answered. So if there still is an owner, only this
+            # owner has written the bytes.
             return data
         return await self._read_hidden(handle, handle.fd, offset, size)
 
     def _of_unknown_kind(self, handle: Handle) -> bool:
-        """True if another lane may have written the waiting bytes, and the kind decides on the handle's
-        reads.
+        """Return True if another lane may have written the waiting bytes, and the file's kind decides whether
+        the handle's app may read them.
 
-        Waiting bytes stay after their writer has closed the file, while another app has it open. (An app that
-        only reads has a copy or another node, unless a reload came after its open.)
+        Waiting bytes stay after their writer has closed the file, while another app has the file open. (An
+        app that only reads has a copy or another node, unless a reload came after its open.)
         """
         node, who = handle.node, handle.caller.principal
         writers = open_state(handle).writer_uids
@@ -197,15 +198,15 @@ class LivePath:
     async def _read_hidden(self, handle: Handle, fd: int, offset: int, size: int) -> bytes:
         """Read from a redacted copy of the file behind *fd*: the handle's own file, or its draft.
 
-        If a reload comes while the copy is made, another one is made. An error would not do: after ESTALE the
-        kernel repeats an open, but never a read.
+        If a reload comes while the daemon makes the copy, make another copy. An error would not help: after
+        ESTALE the kernel repeats an open, but never a read.
         """
         while True:
             with contextlib.suppress(PolicyChangedError):
                 return await self._read_copy(handle, fd, offset, size)
 
     async def _read_copy(self, handle: Handle, fd: int, offset: int, size: int) -> bytes:
-        """Make a copy, or find it, and read from it. PolicyChangedError if a reload overtook it."""
+        """Read from a copy in the cache, or from a new copy. Raise PolicyChangedError if a reload came."""
         node, caller, who = handle.node, handle.caller, handle.caller.principal
         owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))
 
@@ -236,8 +237,8 @@ class LivePath:
 
 
 class LeasedPath:
-    """Opens and reads files under a lease: files too large to copy, redacted or allowed because of their
-    kind.
+    """The leased byte path: the file itself under a read lease. It serves files that are too large to copy,
+    if they are redacted, or if only their kind allows the app to read them.
     """
 
     def __init__(self, leased: LeasedFiles) -> None:
@@ -249,12 +250,12 @@ class LeasedPath:
         return False
 
     async def connect(self, opening: OpenContext) -> None:
-        """Take the lease, and locate the hidden parts while it holds."""
+        """Take the lease, and locate the hidden parts while the lease holds."""
         request, state = opening.request, opening.shared
         armed = await self._leased.connect(opening.handle, state, opening.fd, opening.owner, request.call)
         opening.decision, opening.kind, opening.note = armed.decision, armed.kind, "under a read lease"
         opening.redacted = tuple((patch.offset, patch.size) for patch in state.patches)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read the file under its lease, and apply the patches. Raises OSError (EBUSY) if a writer came."""
+        """Read the file under its lease, and apply the patches. Refuse (EBUSY) if a writer came."""
         return await self._leased.read(handle, offset, size)

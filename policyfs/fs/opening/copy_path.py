@@ -1,12 +1,12 @@
-"""The byte path of a frozen copy, for reading a file that is not too large.
+"""The copy byte path: a frozen copy, for reading a file that is not too large to copy.
 
-It serves a redacted view. It also serves a view that hides nothing if a decision needs proof of the file's
-kind; then node.view.redact is empty.
+It serves a redacted view. It also serves a view that hides nothing, if a decision needs proof of the file's
+kind. Then node.view.redact is empty.
 
-The copy is made of the file's present version, or found in the cache (fs/redacted/copies.py). It is pinned
-twice: for the node, which shows one copy as long as it is open, and for the handle, as part of its app's
-share. If other handles of the node show another copy, the open gets ESTALE, and LOOKUP then leads to a node
-for the new version.
+The daemon finds a copy of the file's present version in the cache, or makes one (fs/redacted/copies.py). It
+pins the copy twice: for the node, which shows one copy as long as it is open, and for the handle, since the
+copy counts in the share of the handle's app. If other handles of the node show another copy, the open gets
+ESTALE, and the next LOOKUP leads to a node for the new version.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from policyfs.store.page_cache import read_store
 
 
 class CopyPath:
-    """Opens and reads the COPY nodes of one mount."""
+    """The server of one mount's COPY nodes."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class CopyPath:
     async def open_again(self, opening: OpenContext) -> bool:
         """Open a copy of the file's present version that is already registered with the kernel. No await.
 
-        Return False if the node has no such copy, or if the copy was made for another decision.
+        Return False if the node has no such copy, or if the copy hides other words than the decision.
         """
         request = opening.request
         node, who = request.node, request.caller.principal
@@ -83,7 +83,7 @@ class CopyPath:
         return True
 
     async def connect(self, opening: OpenContext) -> None:
-        """Serve the handle by a frozen copy of the file's present version, from the cache or new."""
+        """Make the handle show a frozen copy of the file's present version, from the cache or new."""
         request, handle, state = opening.request, opening.handle, opening.shared
         node = request.node
         judge = _Judge(self._gate, request)
@@ -123,17 +123,18 @@ class CopyPath:
     async def _copy_for(
         self, opening: OpenContext, stat: Stat, judge: _Judge, *, current: bool
     ) -> Redacted | Refused:
-        """Return the copy for an open, pinned: the node's own if *current*, else a copy of the file as it is
-        now.
+        """Return the copy for an open, pinned: the node's own copy if *current*, else a copy of the file's
+        present version.
 
-        current: True if the node's copy shows the file as it was when this open came, or as it was later.
+        current: True if the node's copy has the version that the file had when this open came, or a later
+        version.
         """
         handle, state, node = opening.handle, opening.shared, opening.request.node
         who, owner = handle.caller.principal, opening.owner
         handle.payer = self._redactor.payer(who)
         try:
-            # The node's own copy is right even if another view has put another one into the cache since, or
-            # if the file has changed while this open waited for that copy.
+            # The node's own copy is right even if another view has put another copy into the cache since. It
+            # is also right if the file has changed while this open waited for the copy.
             if state.copy is not None and (node.parent is None or current):
                 made = self._redactor.again(state.copy, owner, judge, who)
                 if node.parent is None or isinstance(made, Redacted):  # a nameless node gets no newer copy
@@ -149,16 +150,15 @@ class CopyPath:
             self._without_copy(opening.request)
 
     def _without_copy(self, request: OpenRequest) -> NoReturn:
-        """Refuse an open that gets no copy. ESTALE, so that LOOKUP finds the node for large files.
-
-        For a raw file with a writer: EBUSY, because its reader was already sent back to LOOKUP once.
+        """Refuse an open that gets no copy: with ESTALE, so that the next LOOKUP finds the node for large
+        files. If the view is raw, refuse with EBUSY, because the reader already got ESTALE once (unproven()).
         """
         if request.node.view.raw:
             self._preconditions.unproven(request.node, request.caller, request.call, writing=True)
         raise StaleNodeError from None
 
     def _give_up(self, node: Node, state: OpenState) -> None:
-        """Stop showing the node's copy. Raises StaleNodeError if other handles show it."""
+        """Stop showing the node's copy. Raise StaleNodeError if other handles show it."""
         self._nodes.vectors.drop(node)  # handles of the bridge count, too
         if state.handles > 1:
             raise StaleNodeError
@@ -168,10 +168,8 @@ class CopyPath:
             state.copy, state.version, state.cut = None, None, False
 
     def _adopt(self, handle: Handle, state: OpenState, copy: Copy) -> None:
-        """Make *copy* the copy of the open node, pinned. Raises StaleNodeError if other handles show another
-        one.
-
-        If no other handle shows the node's old copy any more, *copy* replaces it.
+        """Make *copy* the copy of the open node, pinned. Raise StaleNodeError if other handles show the
+        node's old copy. If no other handle shows the old copy, *copy* replaces it.
         """
         if state.copy is copy:
             return
@@ -190,7 +188,7 @@ class CopyPath:
 
 
 class _Judge:
-    """Decides on an open for the kind found in a copy, and keeps the decision."""
+    """A function that decides on one open by the kind found in a copy. It keeps its last decision."""
 
     def __init__(self, gate: Gate, request: OpenRequest) -> None:
         self._gate = gate

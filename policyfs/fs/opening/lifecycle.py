@@ -30,7 +30,7 @@ _EMPTYING_S: Final = 1.0
 
 
 class Lifecycle:
-    """Makes and ends the handles and open states of one mount."""
+    """The beginning and the end of one mount's handles and open states."""
 
     def __init__(
         self,
@@ -71,14 +71,14 @@ class Lifecycle:
             opening.state.writer_uids |= {request.caller.uid}
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:
-        """Reserve the node's open state. It lives until leave() was called as often as enter().
+        """Return the node's open state, which lives until leave() was called as often as enter().
 
-        INVARIANT: all open nodes through which the daemon may write one inode share one lock. So if writes
-        are checked in one view, the result is still right when they are stored, even if other views write.
+        INVARIANT: all open nodes through which the daemon may write one inode share one lock. So the result
+        of a check in one view is still right when the bytes are stored, even if apps write by other views.
         No task waits for such a lock while it holds another one. Copies and leases have locks of their own,
         because their long steps must not delay a writer.
         """
-        if writing:  # and an app that writes the file does not read its copy
+        if writing:  # an app that writes the file must not open a copy of it by a vector
             for each in self._nodes.same_inode(node.ino):
                 if each is node or each.byte_path is BytePath.COPY:
                     self._nodes.vectors.drop(each)
@@ -94,9 +94,10 @@ class Lifecycle:
         return node.open
 
     async def emptied(self, node: Node) -> None:
-        """If a writer in another view has emptied and closed the file, wait until its release is done.
+        """Wait for the release of a writer that has emptied and closed the file by another view.
 
-        If the store takes longer than a moment, or another daemon has the file, the old bytes are shown.
+        If the release takes longer than _EMPTYING_S, or if the writer uses another daemon, this open shows
+        the old bytes.
         """
         for each in self._nodes.same_inode(node.ino):
             if each is not node and each.open is not None and each.open.emptying:
@@ -105,7 +106,7 @@ class Lifecycle:
                         pass
 
     async def show_size(self, handle: Handle, version: Version) -> None:
-        """If the file was changed elsewhere since the kernel got its size, make the kernel ask for it again.
+        """Make the kernel ask for the file's size again, if the file has changed since the kernel got it.
 
         The kernel reads no further than the size that it knows. (In passthrough it uses the backing file's
         size.)
@@ -118,7 +119,9 @@ class Lifecycle:
             node.tell(version)
 
     def finish(self, handle: Handle, state: OpenState, stat: Stat) -> None:
-        """Give the handle its number and put it into the table. PolicyChangedError if the policy changed."""
+        """Give the handle its number, and put it into the table. Raise PolicyChangedError if the policy has
+        changed since its decision.
+        """
         self._gate.unchanged(handle.generation)
         node = handle.node
         state.stat = stat
@@ -138,7 +141,7 @@ class Lifecycle:
         self._handles.add(handle)
 
     def leave(self, handle: Handle, state: OpenState) -> None:
-        """Undo one enter(). The last leave() releases everything."""
+        """End a handle, and undo its enter(). The last leave() of a node releases all its resources."""
         node = handle.node
         if handle.fd >= 0:
             with contextlib.suppress(OSError):  # no process gets this error: FLUSH has already reported it
@@ -153,7 +156,7 @@ class Lifecycle:
         self.let_go(node, state)
 
     def let_go(self, node: Node, state: OpenState) -> None:
-        """Undo one enter() of a reader that got no handle."""
+        """Undo one enter(). The handle of that enter(), if any, is already closed (leave())."""
         state.handles -= 1
         if state.handles:
             return
@@ -174,5 +177,5 @@ class Lifecycle:
 
 
 def _is_written(node: Node) -> bool:
-    """True if writes through the node change bytes of the store."""
+    """Return True if writes through the node change bytes of the store."""
     return not node.byte_path.finds_kind

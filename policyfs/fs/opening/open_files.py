@@ -34,7 +34,7 @@ class OpenFiles:
         """Return a descriptor of the store's file behind a handle, in any view. The caller closes it.
 
         The descriptor can at least read. If the handle shows a copy, the descriptor is of the file that has
-        the node's name now. ESTALE if neither a descriptor nor a name leads to the file.
+        the node's name now. Raise OSError (ESTALE) if neither a descriptor nor a name leads to the file.
         """
         if handle.fd >= 0 and handle.node.byte_path is not BytePath.COPY:
             return os.dup(handle.fd)
@@ -43,8 +43,8 @@ class OpenFiles:
     def keep(self, node: Node, fd: int) -> None:
         """Keep *fd* for an open file that loses its last name, so that fstat and other requests still work.
 
-        This object closes *fd* later; at once if all apps that have the file open have used up their shares
-        of descriptors.
+        Close *fd* at the last release, or at once if all apps that have the file open have used up their
+        shares of descriptors.
         """
         give_back = None if node.open is None else self._handles.charge(node)
         if node.open is not None and give_back is not None:
@@ -57,9 +57,10 @@ class OpenFiles:
         """Wrap a change of a file's names or attributes, but not of its bytes. Handles under redaction that
         have emptied the file may still write afterwards (Handle.seen). INVARIANT: no await inside.
 
-        The kernel knows of the change for the node of the request and its reply. For other nodes of the file
-        (other views, or names with other rules) this tells the kernel, because the watch leaves out the
-        daemon's own changes. answered: True if the reply is about the node of the request.
+        From the request and its reply, the kernel learns of the change for the node of the request. For other
+        nodes of the file (other views, or names with other rules) this method tells the kernel, because the
+        watch leaves out the daemon's own changes. answered: True if the reply is about the node of the
+        request.
         """
         nodes = list(self._nodes.same_inode(ino_key))
         going_on = [

@@ -30,7 +30,7 @@ from policyfs.linux.statx import Stat
 
 
 class Opener:
-    """Opens, creates and releases the regular files of one mount."""
+    """The opens, creations and releases of regular files in one mount."""
 
     def __init__(
         self,
@@ -60,13 +60,13 @@ class Opener:
 
     @paced
     async def open(self, node: Node, flags: int, caller: Caller) -> Handle:
-        """Open a node for a caller. Raises FUSEError if the policy refuses, OSError for other errors."""
+        """Open a node for a caller. Raise FUSEError if the policy refuses, OSError for other errors."""
         opening, thread = OpenContext(OpenRequest.of(node, caller, flags)), caller.pid
         second, stale, paced_out = self.second_tries.begins(thread), False, False
         try:
             await self._open(opening)
         except PacedError:
-            paced_out = True  # this try was not answered: it begins anew
+            paced_out = True  # the daemon has not answered this try, and begins it again
             raise
         except OSError as error:
             stale = error.errno == errno.ESTALE
@@ -84,7 +84,7 @@ class Opener:
         return opening.handle
 
     async def _open(self, opening: OpenContext) -> None:
-        """Take the nine steps; fewer if the kernel has a backing id for the bytes already."""
+        """Take the nine steps of an open. Take fewer if the kernel already has a backing id for the bytes."""
         node = opening.request.node
         path = self._paths[node.byte_path]
         await self._lifecycle.emptied(node)
@@ -127,7 +127,7 @@ class Opener:
         self._lifecycle.finish(handle, state, opening.stat)
 
     async def _record(self, opening: OpenContext) -> None:
-        """Put the open on record. Raises if the policy, or the proof of the kind, has changed meanwhile."""
+        """Put the open on record. Raise if the policy, or the proof of the kind, has changed meanwhile."""
         request, handle = opening.request, opening.handle
         handle.recorded_late = await self._gate.recorder.recorded(
             request.caller, request.call, request.node.path(), opening.decision,

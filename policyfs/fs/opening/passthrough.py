@@ -20,12 +20,14 @@ _TELLS_EACH: Final = "the store is a FUSE file system, which may report a write 
 
 
 class Passthrough:
-    """Registers backing files. backing: None if passthrough is switched off.
+    """The registered backing files of one mount. backing: None if passthrough is switched off.
 
-    tells_each: True if the store reports a write error only to the open file that wrote. In passthrough this
-    is a file of the kernel, which the daemon cannot ask at close and fsync. So the store's files are then not
-    passed through; copies are. reserves: True if the store reserves blocks for root. Apps' writes in
-    passthrough must not use these blocks, but the kernel writes as the process that registered the file.
+    tells_each: True if the store reports a write error only to the open file that wrote. In passthrough, the
+    kernel has this open file, and the daemon cannot ask it for errors at close and fsync. So the daemon then
+    mediates the store's files, and passes only copies through.
+
+    reserves: True if the store reserves blocks for root. The kernel writes as the process that registered the
+    file, so an app in passthrough could use these blocks. NoReserve prevents this.
     """
 
     def __init__(self, backing: Backing | None, *, tells_each: bool = False, reserves: bool = False) -> None:
@@ -113,7 +115,7 @@ class Passthrough:
         return True
 
     def has(self, node: Node) -> bool:
-        """True if the node's file is registered, open or idle."""
+        """Return True if the node's file is registered, open or idle."""
         return node.nodeid in self._idle or (node.open is not None and node.open.backing_id != 0)
 
     def release(self, node: Node, state: OpenState) -> None:
@@ -135,8 +137,9 @@ class Passthrough:
             self.give_back(kept[0])
 
     def expire(self, *, everything: bool = False) -> None:
-        """Release ids that were idle for too long. Called from time to time. everything: release all idle
-        ids.
+        """Release ids that were idle for too long. The daemon calls this several times a second.
+
+        everything: release all idle ids.
         """
         oldest = time.monotonic() - _IDLE_S
         while self._idle:

@@ -43,7 +43,7 @@ class Preconditions:
     async def decide(self, opening: OpenContext) -> None:
         """Set the decision and the owner in *opening*, or refuse on record.
 
-        If a file has a writer, its reader gets a copy, and the kind is found in the copy, not here.
+        If a file has a writer, its reader gets a copy. Then a worker finds the kind in the copy, later.
         """
         request, evidence = opening.request, opening.evidence
         node, caller = request.node, request.caller
@@ -65,7 +65,7 @@ class Preconditions:
             opening.owner = self._gate.facts.owners.get(opening.fd, opening.stat)
 
     def check_node(self, opening: OpenContext) -> None:
-        """Raise ESTALE if this open needs another node; ETXTBSY if the file is a running program."""
+        """Raise OSError: ESTALE if this open needs another node, ETXTBSY if the file is a running program."""
         self.check_path(opening)
         self.check_running(opening.request.node, opening.request.flags)
         self.demand_proof(opening)
@@ -73,7 +73,9 @@ class Preconditions:
             opening.evidence.close()  # the daemon's own open for writing would break the lease
 
     def check_view(self, opening: OpenContext) -> None:
-        """Raise ESTALE if the node has not the caller's view for all its names, or serves other callers."""
+        """Raise ESTALE if the caller has another view at one of the node's names, or if the node serves other
+        callers.
+        """
         node, caller = opening.request.node, opening.request.caller
         for state in node.states():
             view = self._gate.engine.view(caller.principal, state)
@@ -86,13 +88,13 @@ class Preconditions:
             raise StaleNodeError
 
     def check_path(self, opening: OpenContext) -> None:
-        """Raise ESTALE if this open needs another byte path now than the node's."""
+        """Raise ESTALE if this open now needs another byte path than that of the node."""
         request = opening.request
         node, caller, writing = request.node, request.caller, request.writing
         try:
             self.check_view(opening)
         except StaleNodeError:
-            if writing:  # the kernel looks up only once more, and must then find a node for a writer
+            if writing:  # the kernel looks the name up only once more, and must then find a writer's node
                 self._views.expect_writer(node.ino, self._gate.engine.view(caller.principal, node.state))
             raise
         if node.parent is None and node.byte_path is not BytePath.COPY:
@@ -138,7 +140,9 @@ class Preconditions:
             self.unproven(request.node, request.caller, request.call, writing=False)
 
     def unproven(self, node: Node, caller: Caller, call: Call, *, writing: bool) -> NoReturn:
-        """Refuse an open whose kind is not proven: ESTALE for a reader, else EBUSY or EACCES on record."""
+        """Refuse an open without a proof of the file's kind. A reader gets ESTALE. A writer, or a reader of a
+        file without a name, gets EBUSY or EACCES, on record.
+        """
         if not writing and node.parent is not None:
             self._views.unproven(node.ino, caller)
             self._views.outdated(node.view, caller)
@@ -151,7 +155,7 @@ class Preconditions:
         """Raise ETXTBSY for O_RDONLY|O_TRUNC of a running program.
 
         The kernel checks whether a file is being executed only after the reply to OPEN (fs/namei.c,
-        handle_truncate): the bytes would be gone by then. The kernel itself refuses every other writer.
+        handle_truncate). The bytes would be gone by then. The kernel itself refuses all other writers.
         """
         if not flags & os.O_TRUNC or flags & os.O_ACCMODE != os.O_RDONLY:
             return
@@ -160,11 +164,11 @@ class Preconditions:
                 raise OSError(errno.ETXTBSY, "the file is being executed")
 
     def check_emptying(self, opening: OpenContext) -> None:
-        """Refuse, on record, an open by which an app under redaction would write another owner's file without
-        emptying it.
+        """Refuse, on record, an open for writing by an app under redaction, if the file has another owner and
+        the open does not empty it.
 
-        See rule 5 of the policy language. Sets emptied if the app may write only because the open empties the
-        file.
+        See rule 5 of the policy language. Set *emptied* if the app may write only because the open empties
+        the file.
         """
         request, node, who = opening.request, opening.request.node, opening.request.caller.principal
         if not request.writing or not node.view.redact:
@@ -174,14 +178,14 @@ class Preconditions:
         if not self._views.hidden_now(self._gate.engine, who, node.state, lambda: opening.owner):
             return
         if opening.stat.size and not request.empties:
-            self._views.writer_came(node.ino, node.view)  # no writer will come: readers keep their byte path
+            self._views.writer_came(node.ino, node.view)  # expect no writer: readers keep their byte path
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
             self._gate.refuse(request.caller, request.call, node.path(), decision, note=_NOT_EMPTIED)
         opening.emptied = True
 
     def check_emptied(self, opening: OpenContext) -> None:
-        """Refuse an open that empties a file if its writer could not write the empty file. Not needed if a
-        draft keeps the file's bytes, or if a writer in passthrough keeps its rights.
+        """Refuse an open that empties a file if the app may not write an empty file. Do nothing if a draft
+        keeps the file's bytes, or in passthrough, where a writer keeps the rights of its open.
         """
         handle, state = opening.handle, opening.shared
         kept = state.mode is not Mode.MEDIATED or state.draft is not None or opening.decision.in_draft

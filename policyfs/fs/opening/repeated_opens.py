@@ -1,8 +1,8 @@
 """Events of opens of files and directories that the bridge has answered by itself (kernel/_events.c).
 
 Python has decided and recorded such an open once. Its repeats have the same path, rules and policy, because a
-rename or a reload first drops the vector. So they differ only in process, time, handle, and version of the
-file.
+rename or a reload first drops the vector. So the events of the repeats differ only in process, time, handle,
+and version of the file.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _CALLERS: Final = 4
 (GRANTS)."""
 
 _PATH_BYTES: Final = 1024
-"""The longest path of a file or directory with a recorded vector, which keeps its path in memory."""
+"""The size of the longest path of a file or directory with a recorded vector: the path stays in memory."""
 
 _DECIDED: Final = 4096
-"""The limit of different events in the map by which files share them. A full map is emptied."""
+"""The limit of events in the map by which files share equal events. A full map is emptied."""
 
 _TIME, _GID, _PID, _EXE, _SYSCALL, _PATH, _HANDLE, _SIZE, _MTIME = map(
     Event._fields.index,
@@ -48,7 +48,7 @@ LISTING: Final = Call("list", "opendir")
 class _Template(NamedTuple):
     """The event of an open whose repeats the bridge answers.
 
-    event: without path, process, time, handle, and version of the file. So many files share one event, and a
+    event: has no path, process, time, handle, and version of the file. So many files share one event, and a
     file with a vector takes little memory.
     """
 
@@ -57,10 +57,10 @@ class _Template(NamedTuple):
 
 
 class RepeatedOpens:
-    """Puts opens of the bridge on record. One for each mount; event loop only.
+    """The events of one mount's opens by the bridge. Event loop only.
 
     INVARIANT: settle() is called before the mount makes any other event, before each flush of the journal,
-    and when a vector ends. So these events are on the trail in the right order, and as early as those of
+    and when a vector ends. So these events are on the trail in the right order, and as early as events of
     Python.
     """
 
@@ -74,8 +74,8 @@ class RepeatedOpens:
         return len(self._templates)
 
     def has_room(self, node: Node, caller: Caller) -> bool:
-        """True if events of this caller's repeats can be told apart from events of other callers, and the
-        path is not too long to be kept.
+        """Return True if the bridge may answer repeats of this caller: it can tell one more uid apart for the
+        node, and the path is short enough to be kept.
         """
         known = self._templates.get(node.nodeid)
         if known is None:
@@ -85,7 +85,8 @@ class RepeatedOpens:
     def note(self, opening: OpenContext, decision: Decision) -> None:
         """Note an open whose repeats the bridge will answer, and the decision on the repeats.
 
-        INVARIANT: the bridge answers no repeat before this returns. Otherwise its event could not be built.
+        INVARIANT: the bridge answers no repeat before this returns. Otherwise settle() could not build the
+        event of the repeat.
         """
         request = opening.request
         event = self._recorder.event_of(
@@ -96,7 +97,7 @@ class RepeatedOpens:
         self._keep(request.node, event)
 
     def note_listing(self, node: Node, caller: Caller, decision: Decision) -> None:
-        """Do as note() does, for an OPENDIR."""
+        """Note an OPENDIR whose repeats the bridge will answer. See note()."""
         self._keep(node, self._recorder.event_of(caller, LISTING, node.path(), decision))
 
     def _keep(self, node: Node, event: Event | None) -> None:
@@ -120,7 +121,7 @@ class RepeatedOpens:
         self._templates.pop(nodeid, None)
 
     def forget_all(self) -> None:
-        """Do as forget() does, for all nodes. INVARIANT: the bridge answers no open after the call begins."""
+        """Do forget() for all nodes. INVARIANT: the bridge answers no open after the call begins."""
         self.settle()
         self._templates.clear()
         self._decided.clear()
@@ -128,7 +129,7 @@ class RepeatedOpens:
     def settle(self) -> None:
         """Put all opens that the bridge has answered so far on record, in the order of their times.
 
-        Raises RuntimeError after that if one of them was never decided in Python.
+        Then raise RuntimeError if there was an open that Python had never decided.
         """
         if not self._templates:
             return

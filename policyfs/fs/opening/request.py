@@ -56,7 +56,7 @@ def _asked(flags: int) -> _Asked:
 
 
 def call_of(flags: int) -> Call:
-    """Return an open with these flags of open(2) as the trail names it."""
+    """Return the operation and system call that the trail has for an open with these flags of open(2)."""
     return _asked(flags).call
 
 
@@ -78,7 +78,9 @@ class OpenRequest(NamedTuple):
 
     @classmethod
     def of(cls, node: Node, caller: Caller, flags: int, call: Call | None = None) -> Self:
-        """Return the request for these flags of open(2). call: for the record, if the request is no open."""
+        """Return the request for these flags of open(2). call: the system call for the record, if the request
+        does not come from open(2).
+        """
         asked = _asked(flags)
         return cls(node, caller, flags, call or asked.call, asked.ops, asked.writing, asked.empties)
 
@@ -108,9 +110,9 @@ class OpenContext:
     state: OpenState | None = None
     """After step 4: the node's open state, entered once for this open."""
     bytes_fd: int = -1
-    """Step 7: the descriptor that a mediated handle reads from; -1: that of the file."""
+    """Step 7: the descriptor from which a mediated handle reads, or -1 if it reads from the file itself."""
     version: Version | None = None
-    """Step 7: the version of the shown bytes; None: that of the file."""
+    """Step 7: the version of the shown bytes, or None if the handle shows the file itself."""
     kind: str | None = None
     """Step 7: the kind of the shown bytes, for the record."""
     redacted: tuple[tuple[int, int], ...] = ()
@@ -120,7 +122,7 @@ class OpenContext:
 
     @property
     def shared(self) -> OpenState:
-        """The node's open state. Raises RuntimeError before step 5."""
+        """The node's open state. Raise RuntimeError before step 5."""
         if self.state is None:
             raise RuntimeError("an open whose state was not entered")
         return self.state

@@ -19,7 +19,7 @@ _SLICE: Final = 64
 _FACTS_S: Final = 3.0
 """The time limit for finding facts of files. After it, unknown facts count against the handle."""
 LISTED: Final = 200
-"""The limit of handles that an answer or a record lists. It counts all of them."""
+"""The limit of handles that an answer or a record lists. The count in it is of all handles."""
 
 
 class StaleHandle(NamedTuple):
@@ -49,7 +49,9 @@ def summary(stale: Sequence[StaleHandle]) -> dict[str, object]:
 
 
 class StaleHandles:
-    """The stale handles of a mount. They are found after each change of the policy, and kept until closed."""
+    """The stale handles of a mount. The daemon finds them after each change of the policy, and remembers each
+    until it is closed.
+    """
 
     def __init__(self, fs: FsContext) -> None:
         self._fs: Final = fs
@@ -78,7 +80,7 @@ class StaleHandles:
         return self.live()
 
     async def _reason(self, handle: Handle, until: float) -> str:
-        """Return the reason why the policy would not open a file now; empty if it would."""
+        """Return the reason why the policy would not open the file now, or "" if it would."""
         gate, node = self._fs.gate, handle.node
         ops = Op.SEE
         ops |= Op.READ if handle.readable else Op(0)

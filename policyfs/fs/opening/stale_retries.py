@@ -19,7 +19,7 @@ _MOST: Final = 4096
 
 
 class SecondTries:
-    """Threads whose open got ESTALE, by number, until their second try has ended."""
+    """The threads with an open that got ESTALE, by number, until the second try has ended."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -28,7 +28,7 @@ class SecondTries:
 
     def begins(self, thread: int) -> bool:
         """Note that a thread's open begins. Return True if it is a second try. Then the caller must call
-        ends() at its end.
+        ends() when the try ends.
         """
         if self._awaited.pop(thread, None) is None:
             return False

@@ -1,4 +1,5 @@
-"""The access of writers: break leases, clear set-id bits and capabilities, and carry out O_TRUNC last."""
+"""The access of writers. This module breaks leases, clears set-id bits and capabilities, and then empties the
+file for O_TRUNC."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ class WriteAccess:
         self._remote = remote
 
     async def grant(self, opening: OpenContext) -> None:
-        """If the open may change the file, give the handle a descriptor for writing."""
+        """Give the handle a descriptor for writing, if the open may change the file."""
         handle, node = opening.handle, opening.request.node
         if opening.request.writing:
             handle.fd = await self.writer(node, opening.fd)
@@ -64,7 +65,8 @@ class WriteAccess:
         """Return a descriptor for writing, after every lease on the file is broken.
 
         The handle keeps the descriptor until it is released. So no process can take a lease before the kernel
-        itself opens the backing file. If the mount ends, this stops waiting for a lease.
+        itself opens the backing file. Raise OSError (EBUSY) if another program keeps a lease for too long, or
+        if the mount ends.
         """
         self._leased.give_way(node.ino)
         probe = await self._called(break_foreign, fd)
@@ -81,7 +83,7 @@ class WriteAccess:
 
     async def before_writing(self, node: Node, handle: Handle, stat: Stat, owner: str) -> None:
         """Clear set-id bits, capabilities, and another app's ownership. Note the version of the file before
-        the first write. The owner is set on a thread, for the reason in empty().
+        the first write. A thread sets the owner, for the reason given in empty().
         """
         if self._tree.clear_killpriv(handle.fd):
             self._forget_names(node)  # the kernel may keep the old mode
@@ -93,9 +95,10 @@ class WriteAccess:
             self.see(handle)
 
     def see(self, handle: Handle) -> None:
-        """Note the version on which an app under redaction begins to write: empty, by rule 5.
+        """Note the version of the file at which the handle begins to write.
 
-        ESTALE if another writer has written before: the kernel opens again, and that open is decided anew.
+        If the app may write only because it empties the file (rule 5), and another writer has written since,
+        raise StaleNodeError (ESTALE). The kernel then opens again, and the daemon decides on the new open.
         """
         stat = self._tree.fstat(handle.fd)
         if handle.emptied and stat.size:
@@ -103,15 +106,15 @@ class WriteAccess:
         handle.seen = version_of(stat)
 
     async def empty(self, opening: OpenContext, check: Callable[[OpenContext], None]) -> None:
-        """Carry out O_TRUNC, after every step that could refuse the open.
+        """Empty the file for O_TRUNC, after every step that could refuse the open.
 
-        A write that was checked against the old bytes must not come after it, here or in another daemon.
-        check: Preconditions.check_emptied. It is called again, because the draft that kept the file's bytes
-        may have ended.
+        After that, no daemon may store a write that it has checked together with the old bytes. check:
+        Preconditions.check_emptied. It is called again, because the draft that kept the file's bytes may have
+        ended.
 
-        INVARIANT: on a thread. An app's write in passthrough holds the lock of the store's file while the
-        kernel reads the app's pages. If these are pages of a mediated file, the event loop must be free to
-        send them.
+        INVARIANT: a thread does this. During an app's write in passthrough, the kernel holds the lock of the
+        store's file while it reads the app's pages. If these are pages of a mediated file, the event loop
+        must be free to send them.
         """
         handle, state = opening.handle, opening.shared
         if not opening.request.empties:

@@ -30,7 +30,7 @@ from policyfs.store.page_cache import in_memory
 from policyfs.store.tree import Tree
 
 _FULL_S = 2.0
-"""After a copy found no room, its principal's files count as too large to copy for so many seconds. The
+"""The seconds for which a principal's files count as too large to copy, after a copy found no room. The
 look-up and the open after a refusal must give the same answer, even if other requests come in between."""
 _NO_VERSION = Version(0, 0, 0)
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
@@ -41,7 +41,7 @@ _PLANS_MAX = 3
 
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
-    """The cache has no room for another copy. The file is then served like one that is too large to copy."""
+    """The cache has no room for another copy. The file is then served like a file too large to copy."""
 
 
 class _Key(NamedTuple):
@@ -112,11 +112,11 @@ class _Patched(NamedTuple):
 
 
 Judge = Callable[[Facts], Decision]
-"""Decides the current request from facts. Called with the copy's kind, once the copy is made."""
+"""A function that decides the current request by facts. The Redactor calls it with the kind of the copy."""
 
 
 class Redactor:
-    """Makes and keeps redacted copies.
+    """The redacted copies of one mount: it makes new copies and keeps finished copies in a cache.
 
     keeper: None if leases prove nothing on the store. size_cap: the largest copy in memory, in bytes. apart:
     True if several apps use the cache, each with a share of its own.
@@ -150,10 +150,10 @@ class Redactor:
         plans.on_confirmed, plans.on_denied = self._share, self._take_back
 
     def copyable(self, stat: Stat, ino_key: int, what: frozenset[str], who: Principal) -> bool:
-        """True if *who* gets a frozen copy of the file now; False if the file must be served under a lease.
+        """Return True if *who* gets a frozen copy of the file now, False if the file needs a lease instead.
 
-        INVARIANT: if this answer sends an open back to LOOKUP, the kernel's second try finds room. The kernel
-        tries no third time.
+        INVARIANT: if an open gets ESTALE because of this answer, its second try finds room. The kernel tries
+        no third time.
         """
         if self._no_room and self._no_room.get(who.label):
             return False
@@ -167,7 +167,7 @@ class Redactor:
         return has_room
 
     def payer(self, who: Principal) -> str | None:
-        """Return the app in whose share of the cache a copy counts; None if only one app uses the cache."""
+        """Return the app in whose share of the cache a copy counts. None if only one app uses the cache."""
         return who.label if self._apart else None
 
     def _full(self, who: Principal) -> NoRoom:
@@ -176,7 +176,7 @@ class Redactor:
         return NoRoom()
 
     def is_final(self, copy: Copy) -> bool:
-        """True if the copied file had no writer, and no second look at the copy's plan is pending."""
+        """Return True if the copied file had no writer, and no second look at the copy's plan is pending."""
         return self._made[copy].settled and copy not in self._in_doubt and self._copies.peek(copy.key) is copy
 
     async def redacted(
@@ -184,8 +184,8 @@ class Redactor:
     ) -> Redacted | Refused:
         """Return a copy that *who* may read, of the file behind *fd* (O_RDONLY), pinned once for payer().
 
-        judge: decides the request for the kind that is found in the copy. Raises FrozenTooLarge, NoRoom,
-        OSError.
+        judge: decides on the kind found in the copy. Return Refused if it denies, or if hidden data cannot be
+        removed. Raise FrozenTooLarge or NoRoom if the file needs a lease instead, and OSError.
         """
         stat = self._tree.fstat(fd)
         shared = _key(ino_key, stat, what, None)
@@ -206,18 +206,18 @@ class Redactor:
         return self._copies.peek(key) or self._copies.peek(key._replace(lane=who.lane))
 
     def _is_current(self, copy: Copy, what: frozenset[str]) -> bool:
-        """True if a copy can still serve the version that it was made of.
+        """Return True if a copy can still serve the version that it was made of.
 
-        A reader of a view that hides nothing gets a copy only because the file has a writer. It must then see
-        the latest bytes, and stat does not tell whether a copy made beside a writer has them.
+        A reader of a view that hides nothing gets a copy only because the file has a writer. Such a reader
+        must see the latest bytes. But after a writer, stat does not tell whether a copy has these bytes.
         """
         return bool(what) or self._keeper is None or self._made[copy].settled
 
     def again(self, copy: Copy, owner: str | None, judge: Judge, who: Principal) -> Redacted | Refused:
-        """Return a finished copy, pinned once more, if the decision for this caller hides the words of the
-        copy.
+        """Return a finished copy, pinned once more, if the decision for this caller hides the same words.
 
-        Return Refused if it hides other words or denies. Raises NoRoom if the caller's share is used up.
+        Return Refused if the decision hides other words or denies. Raise NoRoom if the caller's share is used
+        up.
         """
         made = self._made[copy]
         decision = judge(Facts(made.kind, owner))
@@ -274,7 +274,7 @@ class Redactor:
         judge: Judge,
         who: Principal,
     ) -> _Patched | Refused:
-        """Locate the hidden data in the copy, patch and seal it.
+        """Locate the hidden data in a copy, patch the copy and seal it.
 
         If this returns Refused, the caller must close the copy. If this raises, the copy is closed already.
 
@@ -384,9 +384,9 @@ class Redactor:
     async def _copied(self, fd: int, stat: Stat, *, unwritten: bool) -> freezing.Frozen:
         """Copy a file. unwritten: True if no process has it open for writing.
 
-        INVARIANT: on a thread if this may wait for a lock of the file. An app has such a lock during a read
-        or write in passthrough, for as long as this waits for a page of the app: a clone waits for readers,
-        too (xfs), a copy for writers. (And before a clone the kernel writes recent changes to the disk.)
+        INVARIANT: a thread does this if it may wait for a lock of the file. In passthrough, the kernel holds
+        such a lock during an app's read or write, even while it waits for a page of the app. A copy waits for
+        writers, a clone for readers, too (xfs). (Before a clone the kernel writes recent changes to disk.)
         """
 
         def make() -> freezing.Frozen:

@@ -1,4 +1,4 @@
-"""The words for data that the policy hides from an app in a file that it has open."""
+"""The words for data that the policy hides from an app in an open file."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from policyfs.fs.inodes.handles import Handle
 
 
 class HiddenWords:
-    """Finds the words hidden in an open file, by the policy in force and the file's present owner."""
+    """The words hidden in open files, by the policy in force and the present owner of each file."""
 
     def __init__(self, fs: FsContext) -> None:
         self._tree = fs.tree
         self._gate = fs.gate
 
     def of(self, handle: Handle) -> frozenset[str]:
-        """Return the words that are now hidden from the handle's app in its file, under any of the file's
-        names.
-        """
+        """Return the words that are now hidden from the handle's app, by any of the file's names."""
         who = handle.caller.principal
         stat = self._tree.fstat(handle.fd)
         owner = self._gate.facts.owners.get(handle.fd, stat)

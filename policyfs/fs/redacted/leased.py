@@ -1,11 +1,12 @@
-"""Files that are served under a read lease: mostly large ones in a redacted view, if the store cannot clone.
+"""Files under a read lease: mostly large files in a redacted view, if the store cannot clone.
 
-The others are files for whose copy there is no room or share, and files that may be read because of their
-kind alone and are too large to copy.
+Two other sorts of files are served in this way. One is a file for whose copy the cache has no room, or the
+app no share. The other is a file too large to copy that an app may read only because of its kind.
 
 The kernel grants a lease only while no process has the file open for writing or mapped writable. After every
-read the lease is checked, and the bytes are sent only if it still holds (store/leases). If the kernel refuses
-or breaks the lease, apps get EBUSY until the writer is done, as for a file whose check is pending.
+read, the daemon checks the lease, and sends the bytes only if the lease still holds (store/leases). If the
+kernel refuses or breaks the lease, apps get EBUSY until the writer is done, as for a file whose check is
+pending.
 
 Such files are never in passthrough, even if nothing in them is hidden: the lease keeps writers out, but it
 ends before the apps' mappings end (docs/decisions/0022-large-clean-files-stay-mediated.md).
@@ -42,17 +43,17 @@ _NO_LEASES: Final = "the file is too large to copy, and leases do not work on th
 _READ: Final = Op.SEE | Op.READ
 _REST_S: Final = 0.1
 """The time after a break during which the daemon takes no lease on the file. A writer in another mount tries
-to open it every few milliseconds, without waiting. If readers took the lease again at once, the writer would
-never get in."""
+to open the file every few milliseconds, without waiting. If readers took the lease again at once, the writer
+could never open the file."""
 
 _READING: Final = Call("read", "read")
 
 PagesDropped = Callable[[int], None]
-"""Makes the kernel drop the cached pages of a node, by its number."""
+"""A function that makes the kernel drop the cached pages of a node. It takes the node's number."""
 
 
 class Armed(NamedTuple):
-    """The result of preparing a file for reads under a lease. reason: why it cannot be shown, or empty."""
+    """The result of LeasedFiles._arm(). reason: why the file cannot be shown, or "" if it can."""
 
     decision: Decision
     kind: str | None
@@ -98,9 +99,10 @@ class LeasedFiles:
         return armed
 
     def _admit(self, handle: Handle, armed: Armed, call: Call) -> None:
-        """Return if the file can be shown. Else refuse on record.
+        """Refuse on record if the file cannot be shown.
 
-        The errno is that of the decision if it denies, EBUSY if the reason is a writer, else EACCES.
+        The errno is that of the decision if the decision denies, EBUSY if the reason is a writer, else
+        EACCES.
         """
         if not armed.reason:
             return
@@ -115,7 +117,7 @@ class LeasedFiles:
     async def _arm(self, handle: Handle, state: OpenState, fd: int, owner: str | None) -> Armed:
         """Take the lease and locate hidden data under it. The caller has the node's lock. *fd*: O_RDONLY.
 
-        For an open, and for a read after a reload or after the lease was lost.
+        An open needs this, and a read after a reload or after the loss of the lease.
         """
         node, caller = handle.node, handle.caller
         unknown = self._gate.judge(caller.principal, _READ, node, Facts(None, owner))
@@ -155,7 +157,7 @@ class LeasedFiles:
     async def _locate(
         self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
     ) -> tuple[str | None, Plan]:
-        """Find kind and plan. INVARIANT: *fd* is not the descriptor that has the lease: a worker that lives
+        """Return kind and plan. INVARIANT: *fd* is not the descriptor that has the lease: a worker that lives
         longer than the daemon would keep the lease.
         """
         proof = Proof(version_key(self._tree.fstat(fd)), lease.holds, fd)
@@ -167,7 +169,7 @@ class LeasedFiles:
         return Armed(blank, None, _BUSY)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read bytes of a LEASED node. If the lease is lost and not granted again: EBUSY, on record."""
+        """Read bytes of a LEASED node. Refuse (EBUSY, on record) if the lease is lost and not renewed."""
         node, state = handle.node, handle.node.open
         if state is None:
             raise OSError(errno.ESTALE, "not open")
@@ -188,12 +190,12 @@ class LeasedFiles:
         )  # fmt: skip
 
     def _current(self, state: OpenState) -> bool:
-        """True if the patches are right for bytes that are read now: the lease holds, and no reload came."""
+        """Return True if the patches fit the present bytes: the lease holds, and no reload came."""
         lease = state.lease
         return lease is not None and state.generation == self._gate.generation and lease.holds()
 
     async def _rest(self, ino_key: int) -> None:
-        """After a break, wait a moment before a new lease, so that the writer can open the file."""
+        """Wait for the end of _REST_S after a break of the lease, so that the writer can open the file."""
         if (left_s := self._resting.left_s(ino_key)) > 0:
             await trio.sleep(left_s)
 

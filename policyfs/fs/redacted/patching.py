@@ -1,4 +1,4 @@
-"""Patches: apply a whole plan to a copy, in slices; or apply those that touch some bytes after a read."""
+"""The application of patches: a whole plan to a copy, in slices, or some patches to bytes after a read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ AT_ONCE: Final = 128
 """The number of patches that are applied without a pause: about 0.2 ms. A plan has at most 262,144
 (content/plans.py)."""
 _BYTES_AT_ONCE: Final = 1 << 20
-"""The number of patched bytes after which a pause comes. Without it, 128 patches of almost 1 MiB each took
-50 ms. (Larger patches are punched as holes, store/frozen.py.)"""
+"""The number of patched bytes after which a pause comes. Without this limit, 128 patches of almost 1 MiB each
+took 50 ms. (Larger patches are punched as holes, store/frozen.py.)"""
 
 Ranges = tuple[tuple[int, int], ...]
 """Offsets and sizes in bytes."""
@@ -44,7 +44,7 @@ def _end_of_part(patches: tuple[Patch, ...], start: int) -> int:
 
 
 def patched(data: bytes, offset: int, patches: tuple[Patch, ...]) -> bytes:
-    """Return *data*, which was read at *offset*, with all patches that touch it. patches: by offset."""
+    """Return *data*, read at *offset*, with all patches that touch it. patches: sorted by offset."""
     end = offset + len(data)
     at = bisect.bisect_right(patches, offset, key=lambda patch: patch.end)
     out: bytearray | None = None

@@ -1,7 +1,7 @@
-"""Redaction plans: made by a worker, or remembered. A remembered plan needs proof of the file's version.
+"""Redaction plans from workers, and remembered plans. A remembered plan needs proof of the file's version.
 
-A worker's plan serves only the lane for which it was made. Once a second worker has found the same plan, it
-is remembered and serves every app (second_looks.py).
+A worker's plan serves only the lane for which the worker made it. Once a second worker has found the same
+plan, the daemon remembers the plan, and it serves every app (second_looks.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class PlanSource(Protocol):
     """The part of the sniffer that makes plans."""
 
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
-        """Return the content kind of the file behind *fd*, None if sniffing failed."""
+        """Return the content kind of the file behind *fd*, or None if sniffing failed."""
 
     async def locate(
         self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
@@ -62,7 +62,7 @@ class Found(NamedTuple):
 
 
 PlanNews = Callable[[Said], None]
-"""Called with the result of one app's worker after the second look at it."""
+"""A function that gets the result of one app's worker after the second look at this result."""
 
 
 def _ignore(_: Said) -> None:
@@ -70,10 +70,10 @@ def _ignore(_: Said) -> None:
 
 
 class PlanFinder:
-    """Finds plans: remembered ones, or new ones by a worker. memory: None if no plans are remembered. second:
-    None if there are no second looks.
+    """The finder of plans. It returns a remembered plan, or lets a worker make one.
 
-    on_confirmed, on_denied: called with a worker's result once a second look has confirmed or denied it.
+    memory: None if the daemon remembers no plans. second: None if there are no second looks. on_confirmed,
+    on_denied: called with a worker's result once a second look has confirmed or denied it.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class PlanFinder:
         proof: Proof | None,
         version: Hashable = None,
     ) -> tuple[str | None, Plan]:
-        """Find the kind of the file behind *fd* (O_RDONLY), and the plan to hide *what* in it.
+        """Return the kind of the file behind *fd* (O_RDONLY), and the plan to hide *what* in it.
 
-        version: identifies the file and its version by stat; None: take it from the proof. If workers fail on
-        it, the failures are remembered.
+        version: the file and its version by stat, or None to take it from the proof. The daemon remembers by
+        this version that workers have failed on the file.
 
         INVARIANT: without a proof nothing is remembered, and nothing remembered is used. While the file has a
         writer, stat proves nothing, and an old plan for new bytes would be a leak.
@@ -115,11 +115,11 @@ class PlanFinder:
         proof: Proof | None,
         version: Hashable = None,
     ) -> Found:
-        """Find kind and plan as locate() does. Found.shared tells whether other lanes may use them.
+        """Return kind and plan as locate() does. Found.shared tells whether other lanes may use them.
 
-        INVARIANT: the caller first stores what it makes by the plan in the place where on_denied looks for
-        it. Then it passes the result to ask(), with no await in between. Otherwise the second look could end
-        first.
+        INVARIANT: the caller stores the copy that it patches by the plan, so that on_denied can drop this
+        copy. It calls ask() for the result, with no await between the two steps. Otherwise the second look
+        could end before the copy is stored.
         """
         if not what:  # nothing to hide: only the kind decides
             return Found(await self._source.kind_of_fd(fd, lane=lane), Plan(Outcome.CLEAN), shared=False)
@@ -137,14 +137,14 @@ class PlanFinder:
         return Found(kind, plan, shared=False, said=said_now(proof.version, what, lane, kind, plan))
 
     def ask(self, found: Found, proof: Proof | None) -> None:
-        """Queue a second look at a result of find(), if it needs one. proof: the one that find() got; its fd
-        must still be open.
+        """Queue a second look at a result of find(), if the result needs one. proof: the argument of find().
+        Its fd must still be open.
         """
         if found.said is not None and self._second is not None and proof is not None:
             self._second.ask(proof.fd, found.said, self)
 
     def confirmed(self, said: Said, plan: Plan | None) -> None:
-        """Remember a plan that a second worker has found, too. Every app may use it from now on."""
+        """Remember a plan, because a second worker has found the same plan. It now serves every app."""
         if self._memory is not None and plan is not None and said.what is not None:
             self._memory.put_plan(said.version, said.what, said.kind, plan)
         self.on_confirmed(said)

@@ -33,7 +33,7 @@ class WaitingLooks(Generic[Look]):
         return None if looks is None else looks.get(key)
 
     def has_room(self, lane: Hashable) -> bool:
-        """True if one more look of a lane may wait."""
+        """Return True if one more look of a lane may wait."""
         return len(self._lanes.get(lane, ())) <= WAITING_MAX - self._count
 
     def put(self, lane: Hashable, key: Hashable, look: Look) -> None:
@@ -43,7 +43,7 @@ class WaitingLooks(Generic[Look]):
         looks[key] = look
 
     def pop(self) -> Look:
-        """Remove and return the oldest look of the lane whose turn it is. KeyError if no look waits."""
+        """Remove and return the oldest look of the lane whose turn it is. Raise KeyError if no look waits."""
         lane, looks = next(iter(self._lanes.items()), (None, None))
         if looks is None:
             raise KeyError("no look waits")

@@ -1,10 +1,11 @@
-"""Second looks: the result of one app's worker is checked by another worker before other apps use it.
+"""Second looks: another worker checks the result of one app's worker before other apps use it.
 
 A hostile file may take over a worker. The worker can then return any result, and can put bytes of one file
 into another file's plan. So a result first serves only the app of that worker. Later, when no app waits for a
-worker, a fresh worker looks at the same file. It has seen no other file, and ends afterwards. Only if both
-results are the same, the result is remembered and used for other apps. If they differ, or if two workers of
-one app contradict each other, that app's workers are ended and their results dropped.
+worker, a fresh worker looks at the same file. The fresh worker has seen no other file, and ends afterwards.
+Only if both results are the same, the daemon remembers the result and uses it for other apps. If they differ,
+or if two workers of one app contradict each other, the daemon ends that app's workers and drops their
+results.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.tree import Tree
 
 _PATIENCE_S: Final = 0.25
-"""The longest time for which a look waits until no app waits for a worker. The look delays no app."""
+"""The longest wait of a look for a moment when no app waits for a worker. (The look itself delays no app.)"""
 _RACY_S: Final = 0.06
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
 
@@ -36,7 +37,7 @@ class FreshSource(Protocol):
     """The part of the sniffer that takes second looks."""
 
     async def look_afresh(self, fd: int, what: frozenset[str] | None) -> tuple[str, Plan | None] | None:
-        """Return the result of a worker that has seen no other file; None if it gave no answer."""
+        """Return the result of a worker that has seen no other file, or None if the worker gave no answer."""
 
     async def when_idle(self) -> None:
         """Return once no app waits for a worker."""
@@ -65,7 +66,7 @@ class Said(NamedTuple):
         return in_turn(self.lane), (self.version, self.what, self.lane)
 
     def agrees(self, kind: str, plan: Plan | None) -> bool:
-        """True if another result is the same as this one."""
+        """Return True if another result has the same kind and plan."""
         if self.kind != kind or self.plan is None or plan is None:
             return self.kind == kind and self.plan is plan
         return (self.plan.outcome, self.plan.patches) == (plan.outcome, plan.patches)
@@ -83,7 +84,7 @@ class Verdict(Protocol):
 
 @dataclass(slots=True)
 class SecondLookStats:
-    """Counts since the start; but waiting is the number of looks that wait now.
+    """The counts of looks since the start. Only *waiting* counts the looks of the present moment.
 
     dropped: looks that were not possible, for example because the file had a writer. differed: results of an
     app's worker that contradicted the fresh worker, or an earlier worker of the same app.
@@ -126,7 +127,7 @@ class SecondLooks:
         turn, key = said.place
         job = self._jobs.get(turn, key)
         if job is not None:
-            # INVARIANT: the result that the app uses last is compared. That an earlier one was right proves
+            # INVARIANT: the look checks the result that the app uses last. An earlier right result proves
             # nothing.
             if not job.said.agrees(said.kind, said.plan):
                 self._jobs.put(turn, key, _Job(job.handle, said, verdict))
@@ -137,14 +138,14 @@ class SecondLooks:
             return
         try:
             handle = libc.file_handle(fd)
-        except OSError:  # a store without handles
+        except OSError:  # the store has no file handles
             self._stats.dropped += 1
             return
         self._jobs.put(turn, key, _Job(handle, said, verdict))
         self._more.set()
 
     async def run(self) -> None:
-        """Take one waiting look after the other, until the task is cancelled."""
+        """Take the waiting looks one by one, until the task is cancelled."""
         while True:
             while not len(self._jobs):
                 self._more = trio.Event()
@@ -200,7 +201,7 @@ class SecondLooks:
         return libc.open_handle(self._root, handle, _READ)
 
     async def _under_lease(self, fd: int, leased: int, said: Said) -> tuple[str, Plan | None] | None:
-        """Return a fresh worker's result for the version in *said*; None if nothing proves that version."""
+        """Return a fresh worker's result for the version in *said*, or None if nothing proves the version."""
         scope = trio.CancelScope()
 
         def broken(lease: Lease) -> None:
@@ -228,7 +229,9 @@ class SecondLooks:
             self._differs(job, plan, "a new worker found something else")
 
     def _differs(self, job: _Job, plan: Plan | None, why: str, *, racy: bool = False) -> None:
-        """Handle a result that differs from a job's. racy: True if both may be right, for different bytes."""
+        """Handle a result that differs from that of a job. racy: True if both may be right, for different
+        bytes.
+        """
         said = job.said
         job.verdict.denied(said)
         if racy or _gave_up(plan) or _gave_up(said.plan):  # perhaps for lack of time or memory, without a lie
@@ -243,7 +246,7 @@ class SecondLooks:
 
 
 class KindsConfirmed:
-    """Keeps a kind for all apps once a second look has found the same kind."""
+    """The second looks at kinds. A kind serves all apps once a second worker has found the same kind."""
 
     def __init__(self, kinds: KindCache, second: SecondLooks) -> None:
         self._kinds = kinds

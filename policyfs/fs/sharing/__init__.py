@@ -1,1 +1,1 @@
-"""Fairness between apps: shares of limited resources, turns of requests, and pauses in long ones."""
+"""Fairness between apps: shares of limited resources, turns of requests, and pauses in long requests."""

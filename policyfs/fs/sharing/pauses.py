@@ -1,4 +1,4 @@
-"""Pauses in long work, so that other requests need not wait for all of it."""
+"""Pauses in long work, so that other requests need not wait until the work is done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SLICE: Final = 64
 """The number of names after which other requests get their turn in any case: about 0.2 ms."""
 _LOOK: Final = 16
 """The number of names after which work checks whether other requests wait: about 0.05 ms. Another request
-takes a few turns of the event loop, and at each turn it waits for this work."""
+needs a few turns of the event loop, and waits for this work at each turn."""
 
 
 SLICE_S: Final = 0.001
@@ -43,8 +43,8 @@ class Pauses:
         self._look = _LOOK
 
     def due(self, work: int = 1) -> bool:
-        """Count work, in names. Return True if the caller must pause now, so that other requests get their
-        turn.
+        """Add to the count of work, in names. Return True if the caller must pause now, so that other
+        requests get their turn.
         """
         self._work += work
         if self._work < self._look:

@@ -1,11 +1,12 @@
-"""Shares of a limited resource: a holder that has more than is free gets EMFILE.
+"""Shares of a limited resource: a holder that has more than is still free gets EMFILE.
 
-So no holder can use the resource up for the others. Resources that are divided in this way are open files and
-descriptors (fs/inodes/handles.py) and listed names (fs/namespace/open_directories.py).
+A holder is an app, or the uid of a stranger. No holder can use the resource up for the others. Resources that
+are divided in this way are open files and descriptors (fs/inodes/handles.py) and listed names
+(fs/namespace/open_directories.py).
 
 A holder may take more while it has no more than is still free. So a single holder can have half of the
-resource, two can have a third each, and a holder that has nothing always gets some. The number of holders
-need not be known in advance.
+resource, two holders can have a third each, and a holder that has nothing always gets some. The number of
+holders need not be known in advance.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ Holder = str | int
 
 
 class Shares:
-    """Divides one limited resource between apps. limit: its total amount; what: its name in the error
-    message.
+    """The shares of apps in one limited resource. limit: the total amount of the resource. what: the name of
+    the resource in the error message.
 
-    take() and give() may be called on any thread: a thread that stores held bytes gives them back itself.
+    Any thread may call take() and give(): a thread that stores held bytes gives back their share itself.
     """
 
     def __init__(self, limit: int, what: str) -> None:
@@ -46,7 +47,7 @@ class Shares:
     def take(self, holder: Holder, amount: int = 1) -> None:
         """Add an amount to a holder's share, after check(). The caller gives the same amount back by give().
 
-        May exceed the limit: check() does not count *amount*.
+        The sum may exceed the limit, because check() does not count *amount*.
         """
         if amount:
             with self._lock:

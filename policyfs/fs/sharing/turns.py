@@ -1,7 +1,7 @@
-"""Turns: limits how many requests of one app may need a thread for a long time, all at once.
+"""Turns: a limit of one app's simultaneous requests that may need a thread for a long time.
 
 Threads are few, and each read or write of bytes that are not in memory needs one. An app at its limit waits
-until one of its own requests ends, never for another app's request.
+until one of its own requests ends, and never waits for another app's request.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from policyfs.fs.sharing.shares import Holder
 
 
 class Turns:
-    """Gives apps turns for such requests. Event loop only. most: the limit of one app's turns at the same
-    time.
-    """
+    """The turns of all apps. Event loop only. most: the limit of turns that one app can have at a time."""
 
     def __init__(self, most: int) -> None:
         self._most: Final = most
