@@ -59,7 +59,7 @@ class Timeouts:
         self._engine: Engine | None = None
 
     def use(self, engine: Engine) -> None:
-        """Find out by this engine from now on whether the answers for a path depend on the caller."""
+        """Set the engine that finds out whether the answers for a path depend on the caller."""
         self._engine = engine
         self.uids_differ = self._any_uid is not None and engine.uids_matter(self._any_uid)
         self.keeps = not (self.guarded or self.uids_differ)
@@ -106,10 +106,10 @@ class Timeouts:
         return self.entry(old, ftype) > self.entry(new, ftype)
 
     def alike_below(self, who: Principal, old: PathState, new: PathState) -> bool:
-        """Return True if the kernel's answers about names below a directory stay right when it moves.
+        """Return True if a directory may move together with the kernel's answers about names below it.
 
-        The answers move with the directory, as its entry does (outlast()). So they must be right at both
-        paths, for every caller. who: the principal that moves the directory.
+        The answers move with the directory, as its entry does (outlast()). So they must be right for every
+        caller at the old path and at the new path. who: the principal that moves the directory.
         """
         engine = self._engine
         if engine is None or self.told_apart:
@@ -148,7 +148,7 @@ class Timeouts:
         )
 
     def attributes(self, state: PathState, stat: Stat, *, reported: bool) -> float:
-        """Return the seconds of attr() for an object that is not open. reported: True if the watch reports
+        """Return the result of attr() for an object that is not open. reported: True if the watch reports
         changes of this object.
         """
         if self.told_apart and not self.alone:
@@ -244,7 +244,8 @@ def shown_version(node: Node, stat: Stat) -> Version:
 def _held(state: OpenState) -> Version | None:
     """Return the version that a node's copy or lease shows, even if the file has changed since.
 
-    Return None if the node shows the file itself, if it was truncated, or while its copy is being made.
+    Return None if the node shows the file itself, or if the file was truncated through this node. Also return
+    None while the node's copy is being made.
     """
     shown = state.copy is not None or state.lease is not None
     return state.version if shown and not state.cut else None

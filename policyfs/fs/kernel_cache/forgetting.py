@@ -55,7 +55,7 @@ class KernelCache:
             self.notifier.inval_inode(nodeid, offset, length)
 
     def forget_attributes(self, nodeid: int) -> None:
-        """Make the kernel forget a node's attributes, without waiting for it."""
+        """Queue a notification that makes the kernel forget a node's attributes."""
         if self.notifier is not None:
             self.notifier.inval_inode(nodeid)
 
@@ -106,7 +106,7 @@ class KernelCache:
             self._changes.forget_attributes(self.notifier, self._resolver)
 
     async def expire_all_names(self) -> bool:
-        """Make the kernel look up every name again after a change of policy. Return once the kernel will.
+        """Make the kernel look up every name again after a change of policy. Return when this is certain.
 
         Return False if the kernel drops all names at once. Then working directories have no path for a
         moment.

@@ -94,7 +94,7 @@ class Invalidation:
             del self._directories[handle]
 
     def start(self) -> None:
-        """Allow long timeouts from now on, because the daemon reads the events from now on."""
+        """Allow long timeouts from now on. The daemon calls this when it begins to read events."""
         self._timeouts.watched = self._covered
         self._timeouts.reported = self.knows
 
@@ -130,7 +130,7 @@ class Invalidation:
             for node in known:
                 for parent, name in node.all_names():
                     notifier.inval_entry(parent.nodeid, name, True)
-        notifier.expire_entries(self.listed)  # see NameExpiry.expire_at_once
+        notifier.expire_entries(self.listed)  # the reason is in NameExpiry.expire_at_once
 
     def forget_attributes(self, notifier: Notifier, resolver: Resolver) -> list[Node]:
         """Make the kernel drop all attributes, pages and listings. Return the nodes that it knows."""

@@ -48,9 +48,9 @@ def _never(node: Node) -> bool:
 class NameExpiry:
     """The expiry of all names of one mount, one by one. The kernel then looks up every name again.
 
-    staying: called at each reload. It returns a function that is True for nodes with names for which a new
-    look-up is enough. The kernel drops all other names at once, so that an older answer to a LOOKUP cannot
-    bring such a name back.
+    staying: called at each reload. It returns a function (Stays) that tells for which nodes a new look-up of
+    their names is enough. The kernel drops all other names at once, so that an older answer to a LOOKUP
+    cannot bring such a name back.
     """
 
     def __init__(self, nodes: NodeTable, absent: AbsentNames, listed: ListedNames) -> None:
@@ -94,7 +94,9 @@ class NameExpiry:
         return done
 
     async def _one_by_one(self, names: _Round, notifier: Notifier) -> bool:
-        """Expire the names of nodes, then those of nodes moved meanwhile. Return False if names are left."""
+        """Expire the names of nodes, and then the names of nodes that were moved meanwhile. Return False if
+        names are left.
+        """
         for _ in range(_ROUNDS):
             await in_slices(names.collect)
             write = partial(notifier.inval_entries_now, names.entries)

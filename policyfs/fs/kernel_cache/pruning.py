@@ -56,7 +56,7 @@ class Pruning:
 
     def _rests(self) -> bool:
         """Return True during a pause. The next pause is longer if the kernel has freed no node since the last
-        one, because all nodes are in use.
+        pause, because all nodes are in use.
         """
         if self._resting > 0:
             self._resting -= 1

@@ -25,8 +25,8 @@ class StayingNames:
         self._known: dict[tuple[PathState, FileType], bool] = {}
 
     def stays(self, node: Node) -> bool:
-        """Return True if an old answer about a node's name does no harm. Clear node.kept: so the caller calls
-        this once for each node after a reload.
+        """Return True if an old answer about a node's name does no harm. Call this only once for each node
+        after a reload, since it clears node.kept.
         """
         kept, node.kept = node.kept, False
         if not kept:

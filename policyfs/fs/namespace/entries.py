@@ -75,8 +75,8 @@ class Entries:
         self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
         moves_to: PathState | None = None,
     ) -> tuple[End, Stat, int]:  # fmt: skip
-        """Return the object with a name in a request, its attributes and its inode key. The object comes with
-        all facts that the policy may need. Raise OSError (ENOENT) if there is no such object.
+        """Return the object that has this name, its attributes and its inode key. Find all facts about the
+        object that the policy may need. Raise OSError (ENOENT) if no object has the name.
 
         evidence: keeps the proof of the object's kind. moves_to: the path state after the move. Decisions
         at the new path may need more facts than decisions at the present path.
@@ -107,8 +107,8 @@ class Entries:
         self, call: Call, path: bytes, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
         moves_to: PathState | None,
     ) -> tuple[End, Stat, int] | None:  # fmt: skip
-        """Return the object with the new name of a rename, as end() does, or None if there is no such object.
-        Refuse the rename if the object is hidden from the caller.
+        """Return the object that has the new name of a rename, as end() does. Return None if no object has
+        it. Refuse the rename if the object is hidden from the caller.
 
         moves_to: in an exchange, the path state to which this object moves; None for any other rename. Raise
         FileNotFoundError if an exchange finds no object.

@@ -1,4 +1,4 @@
-"""Renames that move exactly the files of the decision, or no file."""
+"""Renames that move exactly the files that the decision was about, or no file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
 
 
 class ExactRenames:
-    """The renames in one store. Each rename moves the files of its decision, or no file."""
+    """The renames in one store. Each rename moves the files that its decision was about, or no file."""
 
     __slots__ = ("_exact_names", "_tree")
 

@@ -231,7 +231,7 @@ class Lookup:
     # -- attributes -----------------------------------------------------------------------------
 
     async def getattr(self, node: Node, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Return the attributes of a node, as a reply.
+        """Return the reply with a node's attributes.
 
         If the file has lost its name, the kernel looks the name up and asks once more. A second ESTALE would
         go to the app, so the file that the second LOOKUP finds is kept for a moment.

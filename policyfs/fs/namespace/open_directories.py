@@ -39,7 +39,7 @@ class Listing:
     entries: DirectoryEntries | None = None
     generation: int = 0
     looked_up: bool = False
-    """True if the last request asked for nodes beyond the beginning: then the kernel looks the names up."""
+    """True if the last request was for nodes beyond the beginning: the kernel looks the names up."""
 
 
 class OpenDirectories:

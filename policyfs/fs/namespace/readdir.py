@@ -36,7 +36,8 @@ from policyfs.store.directory_records import DirectoryRecords
 _WITH_NODE: Final = 8
 """The work for a name with node and attributes, in units: one unit is the work for a name alone."""
 _SETTLED_S: Final = 2.0
-"""The age of a directory's last change from which the next change certainly has another time."""
+"""The age in seconds of a directory's last change. After this time, the next change certainly has another
+time."""
 _TYPES: Final = {
     stat_bits.S_IFREG >> 12: FileType.REGULAR,
     stat_bits.S_IFDIR >> 12: FileType.DIRECTORY,
@@ -91,7 +92,7 @@ class DirectoryListings:
         self.open = OpenDirectories(bridge_handles)
         self._answering = 0  # requests for listings under way
         self.others_wait: Callable[[int], bool] = lambda _answering: False
-        """A function of the number of requests for listings under way: True if other requests wait."""
+        """A function that gets the number of requests for listings, and tells whether other requests wait."""
 
     def __len__(self) -> int:
         """Return the number of open directories."""

@@ -206,8 +206,8 @@ class Renamer:
         file, raise StaleNodeError. If only the new name does, raise _TargetChangedError, also instead of a
         StaleNodeError of the body.
 
-        With flags, raise StaleNodeError for both names. After an exchange, the kernel uses the entry of each
-        file for the other name, so it must look the names up again. With NOREPLACE the kernel itself answers
+        With flags, raise StaleNodeError for either name. In an exchange, the kernel gives the entry of each
+        name to the other name, so it must look up both names again. With NOREPLACE, the kernel itself answers
         EEXIST.
         """
         self._resolver.still(*old)

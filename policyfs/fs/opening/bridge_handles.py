@@ -174,7 +174,7 @@ class BridgeHandles:
         return _Shown(handle.copy, handle.payer, Copied(handle.facts, handle.hidden, version))
 
     def _enter(self, node: Node, holder: Holder, shown: _Shown | None) -> None:
-        """Enter the open state of a node for its vector, and pin the copy that it shows, as for a handle."""
+        """Enter a node's open state for its vector, and pin the vector's copy, as for one more handle."""
         ended = self._ended.pop(node, None)
         self._entered[node] = _Entered(self._lifecycle.enter(node, writing=False), holder, shown)
         if shown is not None:

@@ -70,7 +70,7 @@ class RawPath:
             return False
         await self._preconditions.decide(opening)
         self._preconditions.demand_proof(opening)
-        if not self._passthrough.has(node):  # it may have expired while the file was sniffed
+        if not self._passthrough.has(node):  # the id may have expired while the file was sniffed
             return False
         _, _, opening.stat = self._resolver.locate(node)  # the name still leads to this very inode
         self._preconditions.check_view(opening)
@@ -89,9 +89,9 @@ class RawPath:
             self._preconditions.unproven(request.node, request.caller, request.call, writing=False)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read the file. After a reload, a raw file may have bytes that wait for their check. Return these
-        bytes as they were written, but only if no other lane has the node open or can have written them. For
-        the check may refuse or clean them.
+        """Read the file. After a reload, a raw file may have bytes that wait for their check. The check may
+        refuse or clean them. So return these bytes only if no other lane has the node open, and no other lane
+        can have written them. Otherwise return the bytes that are in the store.
         """
         state = open_state(handle)
         if state.holds_back and self._has_alone(handle):

@@ -52,7 +52,8 @@ class CopyPath:
         self._lifecycle = lifecycle
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Open a copy of the file's present version that is already registered with the kernel. No await.
+        """Open a copy of the file's present version that is already registered with the kernel. INVARIANT: no
+        await in this method.
 
         Return False if the node has no such copy, or if the copy hides other words than the decision.
         """

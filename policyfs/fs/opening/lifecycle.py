@@ -106,7 +106,7 @@ class Lifecycle:
                         pass
 
     async def show_size(self, handle: Handle, version: Version) -> None:
-        """Make the kernel ask for the file's size again, if the file has changed since the kernel got it.
+        """Make the kernel ask for the file's size again, if the file has changed since the last answer.
 
         The kernel reads no further than the size that it knows. (In passthrough it uses the backing file's
         size.)

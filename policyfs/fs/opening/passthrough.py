@@ -23,7 +23,7 @@ class Passthrough:
     """The registered backing files of one mount. backing: None if passthrough is switched off.
 
     tells_each: True if the store reports a write error only to the open file that wrote. In passthrough, the
-    kernel has this open file, and the daemon cannot ask it for errors at close and fsync. So the daemon then
+    kernel has this open file, and the daemon cannot read its errors at close and fsync. So the daemon then
     mediates the store's files, and passes only copies through.
 
     reserves: True if the store reserves blocks for root. The kernel writes as the process that registered the
@@ -119,7 +119,7 @@ class Passthrough:
         return node.nodeid in self._idle or (node.open is not None and node.open.backing_id != 0)
 
     def release(self, node: Node, state: OpenState) -> None:
-        """Release a node's id after its last handle: a file's id after _IDLE_S, a copy's with the copy."""
+        """Release a node's id after its last handle. A file keeps its id for _IDLE_S, a copy for its life."""
         backing_id, state.backing_id = state.backing_id, 0
         if not backing_id or node.byte_path is BytePath.COPY:
             return
@@ -131,7 +131,7 @@ class Passthrough:
         self.give_back(backing_id)
 
     def drop(self, node: Node) -> None:
-        """Release a file's idle id at once: a name was removed, and the file's space may become free."""
+        """Release a file's idle id at once, because the id would keep the space of a removed file in use."""
         kept = self._idle.pop(node.nodeid, None)
         if kept is not None:
             self.give_back(kept[0])

@@ -25,7 +25,7 @@ _NOT_EMPTIED: Final = "an app under redaction must empty a file of another owner
 
 
 class Preconditions:
-    """Checks that an open must pass before the app gets a handle.
+    """The checks that an open must pass before the app gets a handle.
 
     leases_mean: True if a read lease proves that no process writes the file.
     """
@@ -117,8 +117,8 @@ class Preconditions:
         An app that only reads gets ESTALE: its next LOOKUP finds a node that shows a copy. There is no such
         node if the open is also for writing, or if no name leads to the file. Then the app gets EBUSY while
         the file has a writer, or EACCES if leases prove nothing; both are on record. An open only for writing
-        needs no proof, since it reads no bytes. Sets by_kind. INVARIANT: no await between this and a reader's
-        last step.
+        needs no proof, since it reads no bytes. This method sets *by_kind*. INVARIANT: no await between this
+        and a reader's last step.
         """
         request, evidence, node = opening.request, opening.evidence, opening.request.node
         opening.by_kind = False

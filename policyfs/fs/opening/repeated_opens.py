@@ -74,8 +74,8 @@ class RepeatedOpens:
         return len(self._templates)
 
     def has_room(self, node: Node, caller: Caller) -> bool:
-        """Return True if the bridge may answer repeats of this caller: it can tell one more uid apart for the
-        node, and the path is short enough to be kept.
+        """Return True if a recorded vector of the node is possible for this caller. Not too many other uids
+        have such a vector (_CALLERS), and the path is short enough to be kept.
         """
         known = self._templates.get(node.nodeid)
         if known is None:

@@ -208,8 +208,8 @@ class Redactor:
     def _is_current(self, copy: Copy, what: frozenset[str]) -> bool:
         """Return True if a copy can still serve the version that it was made of.
 
-        A reader of a view that hides nothing gets a copy only because the file has a writer. Such a reader
-        must see the latest bytes. But after a writer, stat does not tell whether a copy has these bytes.
+        A reader of a view that hides nothing gets a copy only because the file has a writer. The reader must
+        see the latest bytes. After copying beside a writer, stat does not tell whether the copy has them.
         """
         return bool(what) or self._keeper is None or self._made[copy].settled
 
@@ -382,7 +382,7 @@ class Redactor:
         return copy, Proof(before, lambda: True, fd) if proven else None
 
     async def _copied(self, fd: int, stat: Stat, *, unwritten: bool) -> freezing.Frozen:
-        """Copy a file. unwritten: True if no process has it open for writing.
+        """Copy a file. unwritten: True if no process has the file open for writing.
 
         INVARIANT: a thread does this if it may wait for a lock of the file. In passthrough, the kernel holds
         such a lock during an app's read or write, even while it waits for a page of the app. A copy waits for

@@ -234,7 +234,7 @@ class SecondLooks:
         """
         said = job.said
         job.verdict.denied(said)
-        if racy or _gave_up(plan) or _gave_up(said.plan):  # perhaps for lack of time or memory, without a lie
+        if racy or _gave_up(plan) or _gave_up(said.plan):  # perhaps a worker had no time or memory left
             self._stats.dropped += 1
             return
         self._stats.differed += 1
