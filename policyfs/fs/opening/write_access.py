@@ -1,5 +1,5 @@
-"""The access of writers. This module breaks leases, clears set-id bits and capabilities, and then empties the
-file for O_TRUNC."""
+"""Write access to a file: break leases, clear set-id bits and capabilities, and empty the file for O_TRUNC
+last."""
 
 from __future__ import annotations
 
