@@ -1,4 +1,4 @@
-"""Known content kinds, by the identity and version of the file."""
+"""A cache of content kinds. Its keys are versions of files."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 RACY_NS: Final = 50_000_000
-"""Age (ns) below which a file may change again while its stat stays the same.
+"""Age (ns) of a file's last change, below which no kind is stored.
 
-That can happen within one tick of the kernel's clock (10 ms at HZ=100, before multigrain timestamps).
+Within one tick of the kernel's clock, a file may change again without a change of its stat (10 ms at HZ=100,
+before multigrain timestamps).
 """
 
 
 class KindKey(NamedTuple):
-    """One version of one file: from a stat BEFORE the file was sniffed. Times in ns since 1970."""
+    """A version of a file, from a stat before the file was sniffed. Times in ns since 1970."""
 
     dev: int
     ino: int
@@ -27,13 +28,14 @@ class KindKey(NamedTuple):
     ctime_ns: int
 
     def is_racy(self, now_ns: int) -> bool:
-        """True if the file may change again and still look like this version."""
+        """Return True if the file may change again without a change of its stat (see RACY_NS)."""
         return now_ns - max(self.mtime_ns, self.ctime_ns) < RACY_NS
 
 
 _Entry = tuple[KindKey, tuple[Hashable] | None]
-"""A version of a file, and the lane whose worker found the kind; None instead of the lane if a second worker
-confirmed the kind.
+"""The key of a cache entry: a file's version, and the lane that may use the entry (in a tuple).
+
+All lanes may use an entry with None. A second worker has confirmed its kind.
 """
 
 
@@ -59,9 +61,9 @@ class KindCacheStats:
 
 
 class KindCache:
-    """A bounded map from a file's version to its kind; the least recently used entry goes first.
+    """A bounded map from a file's version to its kind. The least recently used entry is dropped first.
 
-    Failures are not kept, so the next request tries again. An entry takes about 400 bytes.
+    Failures are not stored, so the next request tries again. An entry takes about 400 bytes.
 
     INVARIANT: a kind from this cache is the file's kind at the time of the stat in its key. A program with a
     shared mapping can change the bytes without a change of the stat. So a caller of get() must hold a read
@@ -74,7 +76,7 @@ class KindCache:
         clock_ns: Callable[[], int] = time.time_ns,
         beneath: KindsBeneath | None = None,
     ) -> None:
-        """Make an empty cache. beneath: read on a miss, and given every new kind."""
+        """Make an empty cache. beneath: a slower cache. get() reads it on a miss, and put() writes to it."""
         self._beneath = beneath
         self._kinds: OrderedDict[_Entry, str] = OrderedDict()
         self._capacity = capacity
@@ -82,7 +84,7 @@ class KindCache:
         self._hits = self._misses = self._evicted = 0
 
     def get(self, key: KindKey, lane: Hashable = None) -> str | None:
-        """Return the kind, or None if unknown. lane: also use answers that only this lane's worker gave."""
+        """Return the kind, or None if it is unknown. lane: a lane whose own answers count, too (put_own)."""
         for entry in ((key, None), (key, (lane,))):
             kind = self._kinds.get(entry)
             if kind is not None:

@@ -32,9 +32,11 @@ from outside.
 
 
 class WorkerGoneError(Exception):
-    """The worker died, or sent something that no worker sends; the message has the cause.
+    """The loss of a worker: it died, was stopped, or sent bytes that no correct worker sends.
 
-    outside: True if another process ended or stopped the worker, so that its end says nothing about the file.
+    The message has the cause.
+
+    outside: True if another process ended or stopped the worker. Then the loss says nothing about the file.
     """
 
     def __init__(self, text: str, *, outside: bool = False) -> None:
@@ -43,7 +45,7 @@ class WorkerGoneError(Exception):
 
 
 class WorkerLink:
-    """One worker process. At most one task uses it at a time.
+    """The connection to one worker process. At most one task uses it at a time.
 
     If a request got no reply (the worker died, the deadline passed, the task was cancelled), the owner must
     kill() the worker. Otherwise the next request could receive the old reply.
@@ -60,7 +62,7 @@ class WorkerLink:
         self.pid = pid
         self.served = 0
         self.lane: Hashable = None
-        """The only lane that it serves, from its first request on."""
+        """The only lane that the worker serves, from its first request on."""
         self._sock = sock
         self._pidfd = pidfd
         self._ending = ending
@@ -69,7 +71,7 @@ class WorkerLink:
         self._quiet.register(pidfd, select.POLLIN)
 
     async def hello(self) -> str:
-        """Wait until the worker is confined; return the measures that are in force, for people.
+        """Wait until the worker is confined. Return its measures of confinement, as text for people.
 
         Raises WorkerGoneError with the worker's reason if it could not give up all rights.
         """
@@ -100,7 +102,7 @@ class WorkerLink:
         return await self._receive(number, limit)
 
     def fit(self) -> bool:
-        """True if the idle worker lives and has sent nothing."""
+        """Return True if the idle worker lives and has sent nothing."""
         return not self._quiet.poll(0)
 
     def kill(self) -> None:
@@ -117,7 +119,7 @@ class WorkerLink:
         self._sock.close()
 
     def gone(self) -> bool:
-        """True if a killed worker has ended; closes the pidfd then. Never blocks."""
+        """Return True if a killed worker has ended, and close its descriptors then. Never blocks."""
         if self._pidfd >= 0 and self._quiet.poll(0):
             with contextlib.suppress(RuntimeError):  # without a trio run no task waits for it
                 trio.lowlevel.notify_closing(self._ending)
@@ -132,7 +134,10 @@ class WorkerLink:
             await trio.lowlevel.wait_readable(self._pidfd)
 
     def _stopped(self) -> bool:
-        """True if another process stopped the worker (proc_pid_stat(5), field 3); it cannot stop itself."""
+        """Return True if another process stopped the worker (proc_pid_stat(5), field 3).
+
+        A worker cannot stop itself.
+        """
         try:
             state = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
         except OSError:

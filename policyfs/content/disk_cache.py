@@ -1,12 +1,12 @@
-"""Content kinds and redaction plans kept over restarts, in SQLite.
+"""A database (SQLite) of content kinds and redaction plans, which are kept over restarts.
 
-Shared by all mounts of a machine that keep their trails in one directory. Only speed depends on this
-database: a damaged one is replaced by a new one, and answers that cannot be written are lost.
+All mounts of a machine that keep their trails in one directory share it. Only speed depends on the database.
+So a new one replaces a damaged one, and answers that cannot be written are lost.
 
 INVARIANT: an answer is valid for the version of a file in its key. The caller must know that the file has the
-bytes of this version: stat alone proves nothing as long as some program can write the file. Plans and kinds
-are stored and read only with a read lease on the file (fs/redacted/copies.py and leased.py,
-fs/access/facts.py), and only on a store where stat shows every finished write (StoreFacts.times_tell).
+bytes of this version: while a program can write the file, stat proves nothing. So callers store and read
+plans and kinds only with a read lease on the file (fs/redacted/copies.py and leased.py, fs/access/facts.py).
+They do this only on a store where stat shows every finished write (StoreFacts.times_tell).
 """
 
 from __future__ import annotations
@@ -30,20 +30,23 @@ from policyfs.content.protocol import WireError
 from policyfs.redact.core.values import Plan
 
 MAX_ROWS: Final = 1_000_000
-"""If there are more rows, the database is emptied. They take some 200 MB, for ten times as many files as
-people have.
+"""The limit of rows. At its opening, a database with more rows is emptied.
+
+So many rows take about 200 MB. They are ten times as many as people have files.
 """
 MAX_ANSWER_BYTES: Final = 1 << 20
-"""Size of a packed plan beyond which it is not stored, but made anew each time."""
+"""The size of the largest packed plan that is stored. Larger plans are made again each time."""
 _MAX_PENDING: Final = 4096
 _CONFIRMED: Final = "found twice"
-"""Text in every row's detector. Rows without this text are deleted: older versions of policyfs wrote them
-from the answer of one worker.
+"""A part of the text in every row's column ``detector``.
+
+Rows without this part are deleted: older versions of policyfs wrote them from the answer of one worker.
 """
 _BUSY_S: Final = 1.0
 _KIND: Final = "kind"
 _UNPROVEN_KIND: Final = ""
-"""Key of kinds that older versions stored without the proof of a lease; such rows are deleted."""
+"""The column ``what`` of kinds that older versions of policyfs stored without a lease. Such rows are deleted.
+"""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS found (
     fs INTEGER NOT NULL, ino INTEGER NOT NULL, what TEXT NOT NULL, detector TEXT NOT NULL,
@@ -62,7 +65,10 @@ _Key = tuple[int, int, str, str, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class RememberedStats:
-    """Counts since the start. lost: answers that could not be written, or could no longer be read."""
+    """Counts since the start. lost: answers that could not be written, or that were stored but malformed.
+
+    begun_anew: how often a new database replaced a damaged one.
+    """
 
     hits: int
     misses: int
@@ -72,11 +78,11 @@ class RememberedStats:
 
 
 class Remembered:
-    """Stored answers by a file's version. path: the path of the database.
+    """The stored answers (kinds and plans), by versions of files. path: the path of the database.
 
-    file_system: the id of the file system whose inodes the answers are about (statvfs f_fsid). detector: a
-    text that changes whenever old answers become invalid. Call get and put on the event loop's thread, and
-    flush() on one other thread at a time. warn gets messages for the administrator.
+    file_system: the id (statvfs f_fsid) of the file system that has the files. detector: a text that changes
+    whenever old answers become invalid. warn: a function that takes messages for the administrator. Only one
+    thread at a time calls flush(); only the event loop's thread calls the methods that read and store.
     """
 
     def __init__(
@@ -110,11 +116,11 @@ class Remembered:
         return kind if is_kind(kind) else None
 
     def put_kind(self, key: KindKey, kind: str) -> None:
-        """Store the kind of this version of a file, unless KindKey.is_racy()."""
+        """Store the kind of this version of a file, unless the version is racy (KindKey.is_racy)."""
         self._put(key, _KIND, kind.encode("ascii"))
 
     def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
-        """Return the kind and the plan found in this version of a file with *what* hidden, or None."""
+        """Return the kind of this version of a file, and the plan that hides *what*; None if not stored."""
         answer = self._get(self._key(key, _words(what)))
         if answer is None:
             return None
@@ -125,7 +131,7 @@ class Remembered:
             return None
 
     def put_plan(self, key: KindKey, what: frozenset[str], kind: str, plan: Plan) -> None:
-        """Store a plan, under the same condition as put_kind."""
+        """Store a plan that hides *what*, and the file's kind, under the same condition as put_kind()."""
         self._put(key, _words(what), pack_plan(kind, plan))
 
     @property
@@ -138,7 +144,7 @@ class Remembered:
         damaged: list[sqlite3.Connection | None] = []
         with self._swap:
             pending, self._pending = self._pending, {}
-            if self._damaged:  # until there is a new one, get() finds nothing, and does not wait
+            if self._damaged:  # until a new database is open, _get() finds nothing, and does not wait
                 damaged.append(self._reader)
                 self._reader = None
         if damaged:
@@ -258,7 +264,7 @@ class Remembered:
 
 
 def remembered_for(path: str, root_fd: int, warn: Callable[[str], None]) -> Remembered:
-    """Open the stored answers for the store with this root directory."""
+    """Open the database at *path* for the store with this root directory."""
     version: int = magic.version()  # type: ignore[no-untyped-call]  # python-magic has no types
     detector = f"{DETECTOR_VERSION}/{version}/{_CONFIRMED}"
     return Remembered(path, file_system=os.fstatvfs(root_fd).f_fsid, detector=detector, warn=warn)

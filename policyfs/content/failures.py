@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 OF_THE_FILE: Final = frozenset({"deadline", "died"})
-"""Failures that may be the file's fault."""
+"""The causes of failures that may be the file's fault."""
 _LOSSES: Final = frozenset({"died", "lied"})
-"""Failures in which a worker is lost, other than by a kill at the deadline."""
+"""The causes of failures that lose a worker. (A worker that is killed at the deadline does not count.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class SnifferStats:
 
 
 class FailedError(Exception):
-    """A request has no answer. why: a key of SnifferStats.failed; the message is for people.
+    """A request without an answer. why: a key of SnifferStats.failed. The message is for people.
 
-    outside: another process ended or stopped the worker.
+    outside: True if another process ended or stopped the worker.
     """
 
     def __init__(self, why: str, text: str, *, outside: bool = False) -> None:
@@ -51,7 +51,7 @@ class FailedError(Exception):
 
 
 class Failures:
-    """Counts by cause, and the last failure."""
+    """Counts of failures by cause, and the last failure."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

@@ -1,5 +1,5 @@
-"""Libmagic's answers, converted to content kinds: one name for each kind, and no kind if an answer
-contradicts the bytes.
+"""Content kinds from libmagic's answers: one name for each kind, and no kind if an answer contradicts the
+bytes.
 
 A content kind depends only on the first SNIFF_BYTES of a file, for finished files and for files that are
 being written. Checked writes hold back only these bytes. If a kind depended on later bytes, a write there
@@ -50,6 +50,8 @@ def is_kind(text: str) -> bool:
 
 def settle(kind: str, head: bytes) -> str | None:
     """Return the kind, or None (unknown) if the head has the signature of another kind.
+
+    For ``application/octet-stream``, return the kind of the head's signature, if policyfs knows one.
 
     libmagic tries some tests before others (tar's checksum before JPEG's first bytes). So somebody can make a
     file that libmagic calls one kind and every image viewer opens as another. With either kind some rule

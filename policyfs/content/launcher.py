@@ -1,13 +1,14 @@
 """The launcher: starts zygotes for the daemon, from a process that has imported all they need.
 
-A serving daemon can execute nothing any more, so it could not replace a killed zygote. The launcher was
-executed earlier. It forks a zygote, which shares the launcher's memory and is ready at once. It reads only
-orders: one word and the descriptor that becomes the new zygote's control socket. So a daemon that was taken
-over gains nothing through it.
+A zygote is the parent of workers (zygote.py). A serving daemon can execute no program, so it could not
+replace a killed zygote. The daemon executes the launcher before it serves. A new zygote is a fork of the
+launcher: it shares the launcher's memory and is ready at once. The launcher reads only orders: one word and
+the descriptor that becomes the new zygote's control socket. So an attacker who has taken over the daemon
+gains nothing through the launcher.
 
-Messages on the control socket (SOCK_SEQPACKET): START with one descriptor. The answer is the
-zygote's pid as a decimal with a pidfd, or a reason. When the daemon's end closes, the launcher
-exits.
+Messages on the control socket (SOCK_SEQPACKET): the daemon sends START with one descriptor. The launcher
+answers with the zygote's pid as a decimal and a pidfd, or with the reason why it cannot start one. When the
+daemon's end closes, the launcher exits.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from typing import Final, NoReturn
 START: Final = b"start"
 MAX_MESSAGE: Final = 2000
 ZYGOTE_FD: Final = 3
-"""The descriptor of the control socket in a zygote: it has 0, 1, 2 and this."""
+"""The descriptor of the control socket in a zygote. At first the zygote has only this one, 0, 1 and 2."""
 
 Live = Callable[[socket.socket], int]
 """Main function of a zygote: takes its control socket, returns its exit code."""
 
 
 def serve(control: socket.socket, live: Live | str) -> None:
-    """Start zygotes until the daemon is gone. live: the main function of a zygote, or a text on why none can
-    be started.
+    """Start zygotes until the daemon is gone.
+
+    live: the main function of a zygote, or the reason (text) why no zygote can be started.
     """
     while True:
         message, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 1)
@@ -62,7 +64,10 @@ def _start(control: socket.socket, theirs: int, live: Live) -> tuple[bytes, list
 
 
 def _become_zygote(control_fd: int, live: Live) -> NoReturn:
-    """Run a zygote in the forked process: keep the one descriptor, and never return."""
+    """Run a zygote in the forked process, and never return.
+
+    Close all descriptors except 0, 1, 2 and *control_fd*.
+    """
     status = 1
     try:
         os.setsid()

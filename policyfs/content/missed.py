@@ -1,9 +1,9 @@
-"""Files for which the last try gave no answer: for a while they are refused without another try.
+"""Refusals of files for which the workers found no answer. A refused file is not tried again for a while.
 
 A file that keeps a worker busy until the deadline, or kills the worker, would do so at every open. On an
-overloaded machine the same happens with a harmless file, so each refusal ends by itself. It lasts FIRST_S
-after the first failure, and twice as long after each further one, up to LONGEST_S. One good answer clears
-all.
+overloaded machine the same happens with a harmless file, so each refusal ends by itself. The refusal lasts
+FIRST_S after the first failure, and twice as long after each further one, up to LONGEST_S. After one good
+answer the next failure counts as the first.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from typing import Final, NamedTuple
 FIRST_S: Final = 1.0
 LONGEST_S: Final = 300.0
 KEPT_S: Final = 600.0
-"""For so many seconds after the end of a refusal, a new failure of the file counts as a further one, not as a
-first one.
-"""
+"""Seconds after the end of a refusal. Within this time, a new failure of the file counts as a further one."""
 MAX_FILES: Final = 4096
-"""Failures kept; the oldest go first. One takes about 500 bytes."""
+"""The limit of stored failures. The oldest are dropped first. A failure takes about 500 bytes."""
 
 
 class _Failure(NamedTuple):
-    """One failure. why: in words. at_s, until_s: monotonic times of the failure and of the refusal's end."""
+    """A failure. why: the cause in words. at_s: its monotonic time. until_s: the end of the refusal."""
 
     why: str
     at_s: float
@@ -32,7 +30,7 @@ class _Failure(NamedTuple):
 
 
 class Missed:
-    """A bounded map from a version of a file, for one app, to its failure.
+    """A bounded map of last failures. A key stands for an app and a version of a file (Sniffer.locate).
 
     The map is used only to refuse files. So a version from stat is enough, although it does not prove the
     bytes.
@@ -44,11 +42,11 @@ class Missed:
         self._failures: OrderedDict[Hashable, _Failure] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return the number of failures that are kept."""
+        """Return the number of stored failures."""
         return len(self._failures)
 
     def refusal(self, key: Hashable) -> str | None:
-        """Return the reason for not looking into the file now; None if there is none."""
+        """Return the reason why the file is refused now, or None if a worker may try it."""
         failure = self._failures.get(key)
         now_s = self._clock_s()
         if failure is None or now_s >= failure.until_s:
@@ -70,5 +68,5 @@ class Missed:
             self._failures.popitem(last=False)
 
     def forget(self, key: Hashable) -> None:
-        """Forget a failure, after a successful look."""
+        """Forget the failure of a key, after a good answer."""
         self._failures.pop(key, None)

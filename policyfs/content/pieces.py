@@ -28,10 +28,10 @@ _MORE: Final = {
     "image/heif": (1 << 16, 4, b"ftyp"),
     "image/avif": (1 << 16, 4, b"ftyp"),
 }
-"""Kinds whose compressed streams must be compressed again: allowed literal bytes, and the signature (offset,
-bytes).
+"""Kinds that need more literal bytes, because a redaction compresses their streams again.
 
-The worker reports the kind; the daemon compares the file with the signature.
+For each kind: the allowed number of literal bytes, and the signature's offset and bytes. The worker reports
+the kind. So the daemon compares the file with the signature.
 """
 HEAD_BYTES: Final = 16
 
@@ -40,8 +40,9 @@ _RUN: Final = re.compile(rb"(.)\1{7,}", re.DOTALL)
 _KEPT: Final = re.compile(rb"\0{16,}")
 _NEAR: Final = 1 << 16
 _SEARCHED_MAX: Final = 1 << 28
-"""The limit of bytes that are searched for moved pieces in one plan; this takes some 0.2 s. Later pieces
-count as literal bytes.
+"""The limit of bytes that are searched for moved pieces in one plan. Such a search takes about 0.2 s.
+
+Pieces after the limit count as literal bytes.
 """
 
 Read = Callable[[int, int], bytes]
@@ -147,7 +148,7 @@ def _difference(data: bytes, old: bytes) -> bytes:
 
 
 def _stretches(pattern: re.Pattern[bytes], data: bytes) -> Iterator[tuple[int, int, bool]]:
-    """Yield the matches of a pattern, and the stretches between: first, end, whether it matches."""
+    """Yield the matches of a pattern and the stretches between them: start, end, and True for a match."""
     at = 0
     for match in pattern.finditer(data):
         if at < match.start():

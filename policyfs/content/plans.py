@@ -1,7 +1,7 @@
-"""A redaction plan as bytes: packed by a worker, unpacked and checked by the daemon.
+"""The byte form of a redaction plan. A worker packs the plan; the daemon unpacks and checks it.
 
 A patch is zeros, a repeated byte, literal bytes, a copy of bytes in the file, or several of these without a
-gap (pieces.py). The number of literal bytes in a plan is limited by the file's kind.
+gap (pieces.py). The file's kind limits the number of literal bytes in a plan.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from policyfs.redact.core.values import Finding, Outcome, Plan
 MAX_PATCHES: Final = 262_144
 MAX_FINDINGS: Final = 1024
 MAX_PATCH_BYTES: Final = 32 * 1024 * 1024
-"""Replacement bytes of one plan, all patches together: a limit on the daemon's memory.
+"""The limit of replacement bytes in all patches of one plan. They are in the daemon's memory.
 
-Zeros are only counted, not held.
+A patch with ``zeros`` has only their number, so these do not count.
 """
 MAX_WORD: Final = 200
 
@@ -37,16 +37,16 @@ _OUTCOMES: Final = (Outcome.CLEAN, Outcome.PATCH, Outcome.REFUSE)
 
 
 def refusal(reason: str) -> Plan:
-    """Return the plan for a file that could not be looked into."""
+    """Return a plan that refuses the file for this reason."""
     return Plan(outcome=Outcome.REFUSE, patches=(), findings=(), reason=reason)
 
 
 def pack_plan(kind: str, plan: Plan, read: Read | None = None, file_size: int = 0) -> bytes:
-    """Pack a plan and its kind as a reply's payload.
+    """Pack a plan and the file's kind as the payload of a reply.
 
-    read: reads the file of *file_size* bytes. With *read*, bytes that are in the file are packed as copies;
-    without it all replacement bytes are packed. A plan beyond the limits of this module becomes a plan that
-    refuses the file.
+    read: a function that reads the file, which has *file_size* bytes. With it, replacement bytes that are in
+    the file are packed as copies. Without it, all replacement bytes are packed. A plan beyond the limits of
+    this module becomes a plan that refuses the file.
     """
     size = sum(len(patch.data) for patch in plan.patches)
     pieces: list[list[Piece]] = []
@@ -105,7 +105,7 @@ def _pack_pieces(pieces: list[Piece]) -> list[bytes]:
 
 
 class _Reader:
-    """Reads values from the front of a payload; raises WireError at its end."""
+    """A reader of values from a payload, from the front. Raises WireError if the payload is too short."""
 
     __slots__ = ("_data", "_position")
 
@@ -141,11 +141,11 @@ class _Reader:
 def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tuple[str, Plan]:
     """Unpack the kind and the plan from a reply's payload.
 
-    file_size: bytes of the file, as the daemon found them. read: reads the file, for copied bytes; without it
-    the plan must have been unpacked and packed here before. Raises errors of read. Raises WireError if a
-    correct worker could not have made the plan: patches must be sorted, must not overlap, must be inside the
-    file and within the limits; and only the outcome PATCH has patches. Nobody can check here if the plan
-    hides the right bytes.
+    file_size: the size that the daemon found, in bytes. read: a function that reads the file, for copied
+    bytes; None for a payload that the daemon packed itself, without copies (disk_cache.py). Raises the errors
+    of *read*. Raises WireError if a correct worker could not have made the plan: patches must be sorted, must
+    not overlap, must be inside the file and within the limits. Only the outcome PATCH has patches. The daemon
+    cannot check if the plan hides the right bytes.
     """
     reader = _Reader(payload)
     kind = reader.text(MAX_KIND)
@@ -175,7 +175,7 @@ def _unpack_patches(
     reader: _Reader, count: int, file_size: int, kind: str, read: Read | None
 ) -> tuple[Patch, ...]:
     patches: list[Patch] = []
-    whole: list[bytes] = []  # bytes of the last patch, which may go on
+    whole: list[bytes] = []  # bytes of the last patch; the next piece may continue it
     end = total = new = 0
     most = None if read is None else literal_bytes_for(kind, read(0, HEAD_BYTES))
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""The workers of one daemon: their lanes, spares, and their parent."""
+"""The workers of one daemon, by their lanes; the spare workers; and the zygote, which forks all workers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
 SERVED_MAX: Final = 10_000
 """Requests after which a worker is replaced, so that a worker that was taken over does not live on."""
 SPARES: Final = 1
-"""Confined workers that are ready for apps without a worker, so that no open waits for a fork."""
+"""The number of spare workers. A spare is confined and ready for an app without a worker.
+
+So no open waits for a fork.
+"""
 _KEPT_MIN: Final = 4
-"""Least number of workers that are kept for their apps, even on a small machine: an app without a worker uses
-up a spare.
+"""The number of workers that the pool keeps for their apps, even on a small machine.
+
+If an app has no worker any more, its next request uses up a spare.
 """
 _UNDEAD_MAX: Final = 8
-"""The limit of killed workers that have not ended, because they hang in a disk read. If there are more, no
-worker is forked.
+"""The limit of killed workers that have not ended, because they hang in a disk read.
+
+While there are more, the pool forks no worker.
 """
 _PAUSE_FIRST_S: Final = 0.25
 _PAUSE_MAX_S: Final = 30.0
@@ -49,7 +54,7 @@ class Pool:
     """
 
     def __init__(self, limits: Limits, size: int) -> None:
-        """Start nothing yet. size: workers that may have a request at the same time."""
+        """Start nothing yet. size: the number of workers that may have a request at the same time."""
         self._limits = limits
         self._kept = max(size, _KEPT_MIN)
         self._launcher: Launcher | None = None
@@ -70,7 +75,7 @@ class Pool:
 
     @property
     def zygote_pid(self) -> int:
-        """The pid of the workers' parent, 0 if there is none."""
+        """The pid of the zygote, 0 if there is none."""
         return self._zygote.pid if self._zygote is not None else 0
 
     @property
@@ -79,7 +84,7 @@ class Pool:
         return [*self.fresh, *self.idle, *self.busy, *self.apart]
 
     def zygote_died(self) -> bool:
-        """True if the parent ended, and its workers with it."""
+        """Return True if the zygote has ended. Its workers ended with it."""
         return self._zygote is not None and self._zygote.died()
 
     async def fill(self, count: int) -> None:
@@ -148,7 +153,7 @@ class Pool:
             self.killed.append(worker)
 
     def kill_lane(self, lane: Hashable) -> None:
-        """Kill the workers of a lane; their requests get no answer."""
+        """Kill the workers of a lane. Requests to these workers get no answer."""
         for worker in self.workers:
             if worker.served and worker.lane == lane:
                 self.kill(worker)
@@ -159,7 +164,10 @@ class Pool:
             self.killed = [worker for worker in self.killed if not worker.gone()]
 
     async def close(self, grace_s: float) -> None:
-        """End every process; at most *grace_s* seconds for each kind. Further calls do nothing."""
+        """End the workers, the zygote and the launcher. Further calls do nothing.
+
+        grace_s: the longest wait for the workers, then for the zygote, then for the launcher, in seconds.
+        """
         self.closed = True
         self._wanted.set()
         for worker in self.workers:
@@ -218,7 +226,7 @@ class Pool:
             if self.closed:
                 raise ZygoteError("the sniffer is closed")
             if self._launcher is None:
-                # INVARIANT: start it before the daemon serves, since a serving daemon can execute nothing.
+                # INVARIANT: the launcher starts before the daemon serves: a serving daemon executes nothing.
                 self._launcher = Launcher(self._limits)
             self._zygote = await self._launcher.zygote()
             self.zygotes_started += 1

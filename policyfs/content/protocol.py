@@ -12,8 +12,8 @@ KIND_HEAD      the bytes, at most SNIFF_BYTES                      kind
 LOCATE + fd    words to locate, sorted, one per line               plan (plans.py)
 =============  ==================================================  =============================
 
-A reply of any other status has its reason as text. A worker has one request at a time. A reply
-repeats the request's number; a worker that sends anything else, or too much, is replaced.
+A reply with a status other than OK has the reason as text. A worker has one request at a time. A reply
+repeats the number of its request. If a worker sends anything else, or too many bytes, the daemon replaces it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ MAX_KIND: Final = 255
 MAX_REASON: Final = 500
 MAX_REPLY_PAYLOAD: Final = 40 * 1024 * 1024
 FLAG_RETIRE: Final = 1
-"""In a reply: the worker has used up its share of processor time or memory; replace it."""
+"""A flag in a reply: the daemon must replace the worker.
+
+The worker has used up its processor time, or a bug or lack of memory stopped its parser.
+"""
 HELLO: Final = 0
 """Number of the reply that a worker sends once, unasked, when it is ready."""
 
@@ -58,7 +61,7 @@ class Status(enum.IntEnum):
 
 
 class WireError(Exception):
-    """The other side sent bytes that are not a valid frame."""
+    """A malformed frame from the other side."""
 
 
 class Request(NamedTuple):
@@ -120,10 +123,10 @@ def take_fds(data: list[tuple[int, int, bytes]]) -> list[int]:
 
 
 def receive_request(sock: socket.socket) -> Request | None:
-    """Wait for one request (blocking; the worker's side). None when the daemon is gone.
+    """Wait for one request and return it. Return None when the daemon is gone.
 
-    Raises WireError for a malformed request: the daemon has a bug, or the bytes are not the beginning of a
-    frame.
+    The worker calls this; it blocks. Raises WireError for a malformed request: the daemon has a bug, or the
+    bytes are not the beginning of a frame.
     """
     header, data, flags, _ = sock.recvmsg(REQUEST.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
     fds = take_fds(data)

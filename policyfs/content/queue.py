@@ -1,4 +1,4 @@
-"""The queue before the workers: bounded, and no lane can starve another."""
+"""A bounded queue of requests to the workers, in which no lane can starve another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 _PER_LANE: Final = 2
-"""One lane may fill the queue's limit divided by this number."""
+"""The limit of one lane's waiting tasks is the queue's limit divided by this number."""
 
 
 class _Waiter:
@@ -21,15 +21,16 @@ class _Waiter:
 
 
 class Line:
-    """Admits up to *places* tasks at a time, and of one lane at most *places* - 1.
+    """A queue that admits up to *places* tasks at a time, and at most *places* - 1 tasks of one lane.
 
-    The other tasks wait: first come first served within a lane, and the lanes take turns. A lane is an app.
-    If all files of an app hang the parsers, only this app waits for them. One app's files do not keep all
-    processors busy, either: if there are as many places as processors, one stays free for other processes.
+    The other tasks wait. Lanes take turns, and within a lane the first task is served first. A lane is an
+    app. If all files of an app hang the parsers, only this app waits for them. One app's files do not keep
+    all processors busy, either: if there are as many places as processors, one stays free for other
+    processes.
     """
 
     def __init__(self, places: int, limit: int) -> None:
-        """Set places (tasks admitted together) and limit (tasks that may wait, in all lanes together)."""
+        """Make an empty queue. limit: the number of tasks that may wait, in all lanes together."""
         self._free = places
         self._most = max(1, places - 1)
         self._admitted: Counter[Hashable] = Counter()
@@ -44,7 +45,7 @@ class Line:
         return self._waiting
 
     async def enter(self, lane: Hashable) -> bool:
-        """Wait for a place. Return False if the queue is full or closed: then do not call leave()."""
+        """Wait for a place. Return False if the queue is full or closed; then the caller has no place."""
         if self._closed:
             return False
         if self._free and self._admitted[lane] < self._most:

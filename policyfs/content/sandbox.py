@@ -36,7 +36,7 @@ _SYS_LANDLOCK_RESTRICT_SELF: Final = 446
 _LANDLOCK_CREATE_RULESET_VERSION: Final = 1
 _LANDLOCK_FS_BITS: Final = {1: 13, 2: 14, 3: 15, 4: 15}
 _LANDLOCK_FS_BITS_SINCE_5: Final = 16
-"""Kinds of access to files per Landlock ABI: linux/landlock.h, LANDLOCK_ACCESS_FS_*, from bit 0."""
+"""The number of access rights to files in each Landlock ABI: LANDLOCK_ACCESS_FS_* of linux/landlock.h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,11 @@ def _prctl(option: int, value: int) -> None:
 
 
 def let_others_in(*, idle: bool = False) -> None:
-    """Let every process that wakes run before this one: an app that has its answer must not wait.
+    """Let every process that wakes run before this one. So an app that has its answer does not wait.
 
-    The nice value is raised by 5: if all processes compute, this one gets a third of another's share. Its
-    time slices are long: a process with shorter slices that wakes need not wait for the end of a slice.
+    The nice value is raised by 5: if all processes compute, this one gets a third of another's share. The
+    time slices of this process are long. So a process with shorter slices that wakes need not wait until
+    such a slice ends.
 
     idle: run only while no other process wants the processor.
     """
@@ -165,10 +166,10 @@ _CALLS: Final = frozenset(
 
 
 def seccomp_filter(machine: str) -> bytes | None:
-    """Return the filter for a machine name from uname; None for a machine without a list.
+    """Return the filter for a machine name from uname; None for a machine without a list of call numbers.
 
-    A call that is not listed fails with EPERM, but does not kill the worker: some libc may make a harmless
-    call that is not listed.
+    A call that is not in _CALLS fails with EPERM. It does not kill the worker, since some libc may make a
+    harmless call that is not in _CALLS.
     """
     return seccomp.short_program(machine, sorted(_CALLS))
 

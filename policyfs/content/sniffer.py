@@ -31,7 +31,7 @@ _AFRESH_DEADLINES: Final = 6
 first.
 """
 _LARGE_PLAN: Final = 64 * 1024
-"""A thread unpacks plans of more bytes than this: unpacking the worst plan takes 15 ms."""
+"""The size (bytes) above which a thread unpacks a plan. For the worst plan this takes 15 ms."""
 
 
 class SnifferError(PolicyfsError):
@@ -41,18 +41,18 @@ class SnifferError(PolicyfsError):
 class Sniffer:
     """Sends requests for content kinds and redaction plans to a pool of unprivileged workers.
 
-    Every request ends within three deadlines (two of waiting for a worker, one for its answer) and never
-    raises because of a file: an unknown kind is None, an unknown plan a refusal. A worker that dies, hangs or
-    eats memory is replaced. If two workers died at a file, or one hung, the file is not tried again: this
-    request has no answer, and no other request suffers.
+    Every request ends within three deadlines: two of waiting for a worker, one of waiting for its answer. No
+    request raises because of a file: an unknown kind is None, and an unknown plan is a plan that refuses. A
+    worker that dies, hangs or eats memory is replaced. If two workers die at a file, or one hangs, this
+    request has no answer. No other request suffers.
 
-    The optional ``lane`` of a request is the app or uid that it is for. A worker serves one lane only
-    (pool.py). Apps take turns, however many lanes they have. So an app waits for at most one file of another
-    app. Only for use from one trio run at a time.
+    The optional ``lane`` of a request is the app or uid for which the file is read. A worker serves one lane
+    only (pool.py). Apps take turns, however many lanes they have. So an app waits for at most one file of
+    another app. Only for use from one trio run at a time.
     """
 
     def __init__(self, limits: Limits, *, workers: int, at_first: int, deadline_s: float, queue: int) -> None:
-        """Start nothing yet; use start()."""
+        """Start nothing yet; start() makes a running sniffer."""
         self._limits = limits
         self._at_first = at_first
         self._deadline_s = deadline_s
@@ -77,11 +77,11 @@ class Sniffer:
     ) -> Sniffer:
         """Start the zygote and first workers, before trio runs; takes about 0.3 s. Needs root.
 
-        workers: by default the number of processors, at least 2 and at most 8, started on demand (a given
-        number is started at once); no app gets all of them. uid, gid: ids of all workers; by default each
-        worker has its own unused ones (uids.py). apps: ranges of uids (first, last) that belong to apps.
-        queue: requests that may wait. address_space: bytes per worker. Raises SnifferError with advice if
-        libmagic is missing or rights cannot be dropped.
+        workers: this number of workers starts at once. By default there is one for each processor, at least 2
+        and at most 8, and they start on demand. No app gets all of them. uid, gid: ids of all workers; by
+        default each worker has its own unused ones (uids.py). apps: ranges of uids (first, last) that belong
+        to apps. queue: the number of requests that may wait. address_space: bytes per worker. Raises
+        SnifferError with advice if libmagic is missing or rights cannot be dropped.
         """
         at_first = SPARES if workers is None else workers
         if workers is None:
@@ -122,10 +122,10 @@ class Sniffer:
     ) -> tuple[str | None, Plan]:
         """Return the kind of the file behind an O_RDONLY descriptor, and a plan that hides *what*.
 
-        Without an answer: None, and a plan that refuses with the reason. The plan is valid for the bytes that
-        the file had then; the caller must keep these from changing. version: the file's version; if no worker
-        could look into that version, it is refused at once for a while (missed.py). Raises ValueError for a
-        descriptor that is not read-only.
+        Without an answer, return None and a plan that refuses with the reason. The plan is valid for the
+        bytes that the file had then; the caller must keep these from changing. version: the file's version.
+        If the workers fail at this version, further requests for it are refused at once, for a while
+        (missed.py). Raises ValueError for a descriptor that is not read-only.
         """
         size = _checked_size(fd)
         words = "\n".join(sorted(what)).encode("ascii")
@@ -140,12 +140,11 @@ class Sniffer:
             return None, refusal("no plan could be made: a worker's answer was malformed")
 
     async def look_afresh(self, fd: int, what: frozenset[str] | None) -> tuple[str, Plan | None] | None:
-        """Return the answer of a new worker that sees no other file and ends afterwards; None if there is no
-        answer.
+        """Return the kind of the file behind an O_RDONLY descriptor, and a plan that hides *what*.
 
-        The answer is the kind of the file behind an O_RDONLY descriptor, and a plan that hides *what*
-        (None: the kind alone). The worker runs only while no other process wants the processor. It does not
-        count as one of the pool's workers, so no app waits for it.
+        *what*: None for the kind alone. A new worker answers; it sees no other file, and ends afterwards. It
+        runs only while no other process wants the processor. It does not count as one of the pool's workers,
+        so no app waits for it. Return None if there is no answer.
         """
         size = _checked_size(fd)
         command = Command.KIND_FD if what is None else Command.LOCATE
@@ -170,7 +169,7 @@ class Sniffer:
         return None
 
     async def when_idle(self) -> None:
-        """Return once no request waits or is under way."""
+        """Wait until no request waits or is under way."""
         while self._asking:
             await self._quiet.wait()
 
@@ -182,7 +181,7 @@ class Sniffer:
     async def _unpacked(payload: bytes, fd: int, size: int) -> tuple[str, Plan]:
         """Unpack a plan for the file behind a descriptor, and its kind. Raises WireError."""
         if len(payload) <= _LARGE_PLAN:
-            with contextlib.suppress(OSError):  # not in memory: the loop waits for no disk
+            with contextlib.suppress(OSError):  # the bytes are not in memory, and the loop waits for no disk
                 return unpack_plan(payload, size, lambda offset, count: _at_once(fd, size, offset, count))
         held = os.dup(fd)
         try:
@@ -289,11 +288,11 @@ class Sniffer:
     ) -> Reply:
         """Ask a worker. If it dies by itself, ask a second one: earlier requests may have harmed the first.
 
-        A file that kills its workers kills at most two, and its kind is unknown. The second worker is newly
-        forked, since a waiting worker may be harmed, too.
+        A file that kills its workers kills at most two. The second worker is newly forked, since a waiting
+        worker may be harmed, too.
 
         If another process ended or stopped the worker, or the worker died with the zygote, this says nothing
-        about the file. Then the request is repeated without a limit, until the deadline.
+        about the file. Then the request is repeated until the deadline, any number of times.
         """
         deaths = 0
         take = self._pool.take
@@ -343,7 +342,7 @@ class Sniffer:
         return None
 
     def _lied(self, lane: Hashable, answer: str) -> None:
-        """Note an answer that no honest worker gives, and end the lane's workers."""
+        """Count an answer that no correct worker gives, and end the lane's workers."""
         self._failures.count("lied", f"a worker's {answer}")
         self._pool.kill_lane(lane)
 

@@ -1,4 +1,4 @@
-"""The daemon's end of launcher and zygote: starts them, orders workers, ends them."""
+"""The daemon's side of launcher and zygote. Here the daemon starts and ends both, and orders workers."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from policyfs.content.sandbox import Limits
 from policyfs.content.zygote import FORK, FORK_IDLE, LAUNCH, MAX_MESSAGE, READY
 
 _OVERDUE_S: Final = 30.0
-"""Seconds without an answer after which a zygote counts as hung."""
+"""Seconds without an answer after which a launcher or zygote counts as hung."""
 _KILLED_MS: Final = 5_000
 """Time (ms) to wait for the end of a killed zygote."""
 _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 
 class ZygoteError(Exception):
-    """The zygote cannot carry out an order, or is gone; the message has the cause."""
+    """A zygote that cannot be started, cannot carry out an order, or is gone. The message has the cause."""
 
 
 class Launcher:
     """The process that starts zygotes, even after the daemon has given up the right to execute programs."""
 
     def __init__(self, limits: Limits) -> None:
-        """Execute a fresh interpreter with the daemon's module path; it inherits nothing else.
+        """Execute a fresh interpreter with the daemon's module path. The interpreter inherits nothing else.
 
-        This takes a few ms; the interpreter then imports modules for 0.3 s. Raises OSError if it cannot be
-        executed.
+        This takes a few ms. Then the interpreter imports modules for 0.3 s. Raises OSError if the interpreter
+        cannot be executed.
         """
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
@@ -70,7 +70,7 @@ class Launcher:
         return self._process.pid
 
     async def zygote(self) -> ZygoteProcess:
-        """Start a new zygote. Raises ZygoteError. One task at a time."""
+        """Start a new zygote. At most one task at a time calls this. Raises ZygoteError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs, trio.fail_after(_OVERDUE_S):
@@ -102,7 +102,7 @@ class Launcher:
                 os.close(fd)  # the zygote's control socket is closed, so it ends by itself
 
     async def close(self, grace_s: float) -> None:
-        """Let the launcher exit; SIGKILL after grace_s seconds. Further calls do nothing."""
+        """Let the launcher exit. Kill it after *grace_s* seconds. Further calls do nothing."""
         if self._control.fileno() < 0:
             return
         trio.lowlevel.notify_closing(self._control)
@@ -120,13 +120,13 @@ class Launcher:
 
 
 class ZygoteProcess:
-    """One zygote. At most one task at a time calls worker().
+    """The daemon's connection to one zygote. At most one task at a time calls worker().
 
-    A cancelled call of worker() loses nothing: the next one continues it.
+    A cancelled call of worker() loses nothing: the next call first takes the answer to its order.
     """
 
     def __init__(self, pid: int, pidfd: int, control: socket.socket, stderr: int) -> None:
-        """Take over the pidfd and the control socket. stderr: the launcher's, which the zygote uses, too."""
+        """Take over the pidfd and the control socket. stderr: that of launcher and zygotes, a memfd."""
         control.setblocking(False)
         self._pid = pid
         self._pidfd = pidfd
@@ -144,23 +144,23 @@ class ZygoteProcess:
         return self._pid
 
     def fit(self) -> bool:
-        """True if the zygote lives and no answer is overdue."""
+        """Return True if the zygote lives and no answer is overdue."""
         owes = bool(self._ordered) or not self._ready
         overdue = owes and time.monotonic() - self._waiting_since_s > _OVERDUE_S
         return self._pidfd >= 0 and not self._alive.poll(0) and not overdue
 
     def died(self) -> bool:
-        """True if the zygote ended after it was ready.
+        """Return True if the zygote ended after it was ready.
 
         Return False if the zygote never was ready: its successor would probably fail, too.
         """
         return self._ready and self._pidfd >= 0 and bool(self._alive.poll(0))
 
     async def worker(self, *, idle: bool = False) -> WorkerLink:
-        """Fork a new worker; wait for its hello() before use.
+        """Order a new worker, and return the connection to it. Before use, the caller must wait for hello().
 
-        idle: the worker runs only while no other process wants the processor. Raises ZygoteError; fit() then
-        tells whether another try makes sense.
+        idle: the worker runs only while no other process wants the processor. Raises ZygoteError. If fit()
+        is still true then, the caller may try again.
         """
         wanted = FORK_IDLE if idle else FORK
         try:
@@ -187,7 +187,7 @@ class ZygoteProcess:
         return WorkerLink(int(message), socket.socket(fileno=fds[0]), fds[1], fds[2])
 
     async def close(self, grace_s: float) -> None:
-        """Let the zygote kill and reap its workers and exit; SIGKILL after grace_s seconds."""
+        """Let the zygote kill and reap its workers, and exit. Kill it after *grace_s* seconds."""
         self._hang_up()
         if self._pidfd < 0:
             return
@@ -196,7 +196,7 @@ class ZygoteProcess:
         self.kill()
 
     def kill(self) -> None:
-        """Send SIGKILL (its workers die with it); the launcher reaps it. The object is useless afterwards."""
+        """Kill the zygote. Its workers die with it. This object cannot be used afterwards."""
         self._hang_up()
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
@@ -237,12 +237,12 @@ async def _received(control: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def last_words(stderr: int) -> str:
-    """Return the last line on the standard error of launcher and zygotes."""
+    """Return the last line that launcher and zygotes wrote to their standard error."""
     text = os.pread(stderr, 1 << 16, max(0, os.fstat(stderr).st_size - (1 << 16)))
     return text.decode(errors="replace").strip().rpartition("\n")[2] or "it ended without a word"
 
 
 def _module_path() -> list[str]:
-    """Return this interpreter's module path, absolute: the zygote must find the very same modules."""
+    """Return the absolute directories of this interpreter's module path, so that zygotes find its modules."""
     own = os.path.dirname(os.path.dirname(os.path.abspath(policyfs.__file__)))
     return [own, *(entry for entry in sys.path if os.path.isabs(entry) and entry != own)]

@@ -19,16 +19,16 @@ from typing import Final
 from policyfs.domain import WORKER_UIDS
 
 BLOCK: Final = 32
-"""Uids of one daemon: more than it ever has workers, including workers that are still ending."""
+"""The number of uids of one daemon: more than it ever has workers, even with those that are still ending."""
 _TRIES: Final = 64
 _BEGINNING: Final = 4096
 """Bytes of /proc/PID/status that are read: `Uid:` is its ninth line, after a name of 64 bytes at most."""
 _COMMON: Final = 65_536
-"""Uids of users and services are below this number, also 65534 and 65535."""
+"""Users and services have uids below this number; so have 65534 (nobody) and 65535."""
 
 
 class NoUidsError(Exception):
-    """No block of uids is free; the message has the reason."""
+    """The lack of a free block of uids. The message has the reason."""
 
 
 def free_block(apps: Sequence[tuple[int, int]] = ()) -> int:
@@ -83,7 +83,7 @@ def _uids_of_processes() -> set[int]:
 
 
 def _beginning(path: str) -> bytes:
-    """Read the first lines of a file, without the further system calls of a file object: files are many."""
+    """Read the first bytes of a file with few system calls, since there is a file for each process."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(fd, _BEGINNING)

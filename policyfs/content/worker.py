@@ -1,4 +1,5 @@
-"""A worker: serves one request after the other, without privileges, until it is killed or its socket closes.
+"""A worker: it serves one request after the other, without privileges, until it is killed or its socket
+closes.
 
 A worker is forked from the zygote, which has imported everything and loaded the magic database. After
 confine() the worker can open no file: not the interpreter, not the database, not a time zone file.
@@ -27,7 +28,7 @@ from policyfs.redact.documents.tracks import refine_kind
 from policyfs.redact.plan import locate
 
 SOCKET_FD: Final = 3
-"""The descriptor of a worker's socket; 0, 1 and 2 are /dev/null, everything else is closed."""
+"""The descriptor of a worker's socket. 0, 1 and 2 are /dev/null, and all others are closed."""
 
 _CODECS: Final = (
     "ascii",
@@ -52,7 +53,7 @@ _WARM_UP: Final = (
 
 
 class SniffError(Exception):
-    """The kind could not be found; the message has the reason."""
+    """A failure to find a file's kind. The message has the reason."""
 
 
 class Passed:
@@ -80,7 +81,7 @@ class Passed:
 
 
 class Detector:
-    """Finds kinds and plans of files. INVARIANT: created before confine(), which forbids opening files."""
+    """A finder of kinds and plans. INVARIANT: it is created before confine(), which forbids opening files."""
 
     def __init__(self) -> None:
         """Load and import everything that a request can ever need.
@@ -150,7 +151,7 @@ def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int, *,
 
 
 def _keep_only(sock: socket.socket) -> socket.socket:
-    """Keep this socket, as SOCKET_FD, and /dev/null as 0, 1 and 2; close all else."""
+    """Close all descriptors except this socket, which becomes SOCKET_FD, and /dev/null as 0, 1 and 2."""
     name_process("policyfs-sniff")
     os.dup2(sock.detach(), SOCKET_FD, inheritable=False)
     null = os.open("/dev/null", os.O_RDWR)

@@ -1,16 +1,16 @@
 """The prepared parent of the workers: ``python -m policyfs.content.zygote CONTROL_FD LIMITS [launch]``.
 
-It is a fresh interpreter (``launch``: one that forks zygotes, see launcher.py), not a fork of the daemon. So
-no worker inherits the daemon's memory, descriptors, address layout or locks. The zygote stays root, because
-only root can give its children another uid. It reads only orders of one or two words from the daemon, so
-nothing hostile ever reaches it. It has only one thread: a fork would copy the locks that other threads hold,
-but not these threads.
+This program is a fresh interpreter, not a fork of the daemon. With ``launch`` it becomes the launcher, which
+forks zygotes (launcher.py); otherwise it becomes a zygote. So no worker inherits the daemon's memory,
+descriptors, address layout or locks. The zygote stays root, because only root can give its children another
+uid. It reads only orders of one or two words from the daemon, so nothing hostile ever reaches it. It has only
+one thread: a fork would copy the locks that other threads hold, but not these threads.
 
 Messages on the control socket (SOCK_SEQPACKET): the zygote first sends READY, or the reason why it
 cannot run. The answer to FORK or FORK_IDLE is the worker's pid as a decimal with three descriptors:
 the daemon's end of the worker's socket, a pidfd, and a pipe on which the zygote reports how the
-worker ended (see ENDED). If there is no worker, it is the reason. When the daemon's end closes, the zygote
-kills and reaps its children and exits.
+worker ended (see ENDED). If the zygote forked no worker, the answer is the reason. When the daemon's end
+closes, the zygote kills and reaps its children and exits.
 """
 
 from __future__ import annotations
@@ -43,18 +43,19 @@ FORK: Final = b"fork"
 FORK_IDLE: Final = b"fork idle"
 """Order for a worker that runs only while no other process wants the processor."""
 ENDED: Final = struct.Struct("=i")
-"""Report of a worker's end: its exit code, or the negative number of the signal."""
+"""The report of a worker's end: its exit code, or the negative number of the signal that ended it."""
 MAX_MESSAGE: Final = 2000
 _REAP_MS: Final = 2000
-"""Time (ms) that an ending zygote waits for killed workers; one in a hung disk read is left to init."""
+"""Time (ms) that an ending zygote waits for killed workers. A worker in a hung disk read is left to init."""
 SESSION_NICE: Final = 10
-"""Nice value of a session: a tenth of the weight of another session that computes."""
+"""The nice value of the zygote's session. The session gets a tenth of the weight of others that compute."""
 _WEIGHED_AGAIN_MS: Final = 120
 
 
 class _Child(NamedTuple):
-    """A worker that was not reaped yet. number: its uid minus the first uid of all workers. said: the pipe
-    for ENDED.
+    """A worker that was not reaped yet. number: its uid minus the first uid of all workers.
+
+    said: the write end of the pipe for ENDED.
     """
 
     pid: int
@@ -63,7 +64,7 @@ class _Child(NamedTuple):
 
 
 class Zygote:
-    """Forks workers on orders and reaps them when they end."""
+    """Forks workers on the daemon's orders, and reaps them when they end."""
 
     def __init__(self, control: socket.socket, limits: Limits, worker: Worker) -> None:
         self._control = control
@@ -144,7 +145,7 @@ class Zygote:
         self._poll.unregister(pidfd)
         child = self._children.pop(pidfd)
         _, status = os.waitpid(child.pid, 0)
-        with contextlib.suppress(OSError):  # the daemon may have closed it
+        with contextlib.suppress(OSError):  # the daemon may have closed its end of the pipe
             os.write(child.said, ENDED.pack(os.waitstatus_to_exitcode(status)))
         os.close(child.said)
         os.close(pidfd)
@@ -173,7 +174,7 @@ class Worker(NamedTuple):
 
 
 def prepared() -> Worker:
-    """Import and load the detector; raises the errors of a missing library."""
+    """Import and load the detector. Raises the errors of a missing library."""
     from policyfs.content.worker import Detector, run  # noqa: PLC0415 # so that the daemon hears of errors
 
     return Worker(Detector(), run)
@@ -192,7 +193,7 @@ def live(control: socket.socket, limits: Limits, worker: Worker) -> int:
 def launch(control: socket.socket, limits: Limits) -> int:
     """Run the launcher; return its exit code.
 
-    INVARIANT: it has no thread, and no more rights than a zygote.
+    INVARIANT: the launcher has only one thread, and no more rights than a zygote.
     """
     name_process("policyfs-launch")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
