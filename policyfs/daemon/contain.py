@@ -1,8 +1,9 @@
 """The rights that the daemon gives up.
 
-Before its first thread starts, it gives up the network and most capabilities; before its first request, most
-system calls. Passthrough, the watch of the store, trusted xattrs and unmounting need CAP_SYS_ADMIN in the
-first user namespace. So the daemon stays root. See docs/threat-model.md, "The daemon itself".
+Before its first thread starts, the daemon gives up the network and most capabilities. Before its first
+request, it gives up most system calls. Passthrough, the watch of the store, trusted xattrs and unmounting
+need CAP_SYS_ADMIN in the first user namespace. So the daemon stays root. See docs/threat-model.md, "The
+daemon itself".
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 class Containment:
     """The protections of a daemon. missing: one text for each protection that the daemon lacks.
 
-    no_network: True if its network namespace has only the loopback interface.
+    no_network: True if the daemon's network namespace has only the loopback interface.
     """
 
     capabilities: tuple[str, ...]
@@ -52,10 +53,10 @@ class Containment:
 
 
 def leave_network() -> bool:
-    """Enter an empty network namespace, with this process and all that it starts.
+    """Move this process into an empty network namespace. Processes that it starts later are there, too.
 
-    Call it before any thread starts. Return False if the kernel refuses; the mount works without it, too. For
-    a network store, the kernel itself still uses the namespace in which the store was mounted.
+    Call it before any thread starts. Return False if the kernel refuses; the mount works then, too. For a
+    network store, the kernel itself still uses the namespace in which the store was mounted.
     """
     return not LIBC.unshare(_CLONE_NEWNET)
 
@@ -85,7 +86,8 @@ def close_door(*, special_files: bool = False) -> bool:
     """Permit only the system calls that policyfs.linux.seccomp lists, in all present and later threads.
 
     special_files: True to permit the creation of fifos, sockets and devices, too. Return False if the kernel
-    has no filters, or this machine no list. Raises PolicyfsError if the kernel refuses the filter.
+    has no such filters, or policyfs has no list for this machine. Raises PolicyfsError if the kernel refuses
+    the filter.
     """
     try:
         return seccomp.close_door(os.getpid(), special_files=special_files)

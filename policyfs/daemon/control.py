@@ -1,9 +1,9 @@
 """The control socket of a mount: one JSON line as the request, one as the answer.
 
-Only root can use it (the socket has mode 0600, in a 0700 directory). Commands: status, kept (what the kernel
-keeps of a path), reload, previous (load the previous policy again), ending (an unmount will follow), staying
-(this unmount was given up), abort (end the mount). This module is for the clients; control_server.py is for
-the daemon.
+Only root can use it (the socket has mode 0600, in a 0700 directory). Commands: status, kept (the answers that
+the kernel may keep about a path), file (how a file is open now), reload, previous (load the previous policy
+again), ending (an unmount will follow), staying (this unmount was given up), abort (end the mount). This
+module is for the clients; control_server.py is for the daemon.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ def socket_path(mountpoint: str) -> Path:
 
 
 def leaving_path(mountpoint: str, pid: int) -> Path:
-    """Return the path of the control socket of a daemon that lives on after its mount has left its
-    mountpoint.
-    """
+    """Return the control socket of a daemon that lives on after its mount has left the mountpoint."""
     return runtime_dir() / f"{mount_id(mountpoint)}.{pid}.sock"
 
 
@@ -53,7 +51,7 @@ def leaving_paths(mountpoint: str) -> list[Path]:
 
 
 class ControlError(PolicyfsError):
-    """The daemon of a mount did not answer, or refused. exit_code: the exit code for a refusal's reason."""
+    """A refusal by a mount's daemon, or no answer from it. exit_code: the exit code for the reason."""
 
     def __init__(self, message: str, exit_code: int = EXIT_REFUSED) -> None:
         super().__init__(message)

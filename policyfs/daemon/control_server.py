@@ -20,17 +20,18 @@ from policyfs.errors import PolicyfsError
 from policyfs.linux.peer import Peer, peer_of
 
 Command = Callable[[Peer, Json], Coroutine[object, object, Json]]
-"""Executes a command. Gets the process that sent it, and the whole request."""
+"""A function that executes a command. It gets the process that sent the command, and the whole request."""
 Question = Callable[[str], Coroutine[object, object, Json]]
-"""Answers a command about one path in the mount."""
+"""A function that answers a command about one path in the mount."""
 
 _LINE_MAX: Final = 1 << 20
 
 
 def claim(path: Path) -> socket.socket:
-    """Bind the control socket. No client can connect before answer_on().
+    """Bind the control socket of a mount, and return it. No client can connect before answer_on().
 
-    If another daemon is alive behind the old socket, that is renamed. The socket of a dead daemon is removed.
+    If another daemon still serves an old socket at this path, the old socket is renamed. The socket of a dead
+    daemon is removed.
     """
     server = socket.socket(socket.AF_UNIX)
     before = os.umask(0o077)
@@ -66,8 +67,9 @@ def _put_aside(path: Path) -> None:
 
 
 def step_aside(inode: int, mountpoint: str) -> None:
-    """Leave the name of a mountpoint's control socket to the next daemon. inode: that of this daemon's
-    socket.
+    """Rename this daemon's control socket, so that the next daemon of the mountpoint can have the name.
+
+    inode: the inode number of this daemon's socket.
     """
     path = socket_path(mountpoint)
     if _is_inode(path, inode):
@@ -75,7 +77,7 @@ def step_aside(inode: int, mountpoint: str) -> None:
 
 
 def release(inode: int, mountpoint: str) -> None:
-    """Remove the name of this daemon's control socket. Does nothing if another daemon has the name by now."""
+    """Remove this daemon's control socket. inode: its inode number, so that other daemons' sockets stay."""
     for path in (socket_path(mountpoint), leaving_path(mountpoint, os.getpid())):
         if _is_inode(path, inode):
             path.unlink(missing_ok=True)
@@ -89,7 +91,7 @@ def _is_inode(path: Path, inode: int) -> bool:
 
 
 def answer_on(server: socket.socket) -> trio.SocketListener:
-    """Let clients connect to a claimed socket, because the daemon is ready for them."""
+    """Let clients connect to a socket from claim(). Call this once the daemon is ready for them."""
     server.listen(8)
     server.setblocking(False)
     return trio.SocketListener(trio.socket.from_stdlib_socket(server))

@@ -1,4 +1,4 @@
-"""The wiring of one daemon for one mount: from options to a running file system, and back."""
+"""The assembly of all parts of one mount's daemon, the run of the daemon, and its end."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ class Daemon:
                 await self.sniffer.aclose()
 
     async def _proved(self) -> bool:
-        """If the mount needs a proof, let it be proved and attached. False: run() raises the reason."""
+        """Let the mount be proved and attached, if it needs a proof. Return False if the proof failed."""
         if self._options.proof_fd is None:
             return True
         try:
@@ -311,7 +311,7 @@ class Daemon:
                 await self._mountpoint.finish()
 
     async def _places(self) -> None:
-        """If the mount is detached from the tree while in use, release the control socket's name."""
+        """Wait until the mount is detached while in use. Then release the name of the control socket."""
         await self._mountpoint.gone()
         end = self._mountpoint.detached()
         if end is None:
@@ -321,7 +321,7 @@ class Daemon:
         self.leaving = True
         control_server.step_aside(self._socket_inode, self._options.mountpoint)
         if self._options.user_id and self._options.kernel_admits and not end.ordered:
-            # The app has detached it with fusermount3: without this, it could use the old policy for ever.
+            # The app has detached the mount with fusermount3. Else it could use an old policy for ever.
             self._mountpoint.leave()
 
     def _duties(self) -> Duties:
@@ -346,7 +346,7 @@ class Daemon:
             except Exception:
                 changes.reset(notifier, places)  # its invalidations are lost
                 raise
-            await trio.sleep(_WATCH_PAUSE_S)  # events that come meanwhile are read in one go
+            await trio.sleep(_WATCH_PAUSE_S)  # the events that come meanwhile are then read together
 
     # -- status -------------------------------------------------------------------------------------
 

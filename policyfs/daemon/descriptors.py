@@ -1,4 +1,4 @@
-"""The daemon's descriptors: this module divides the process's limit between their uses."""
+"""The limits of the daemon's descriptors: each use of descriptors has a part of the process's limit."""
 
 from __future__ import annotations
 

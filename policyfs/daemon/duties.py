@@ -48,7 +48,7 @@ class Kills(Protocol):
 
 
 class Findings(Protocol):
-    """The results for files that are not in their database yet."""
+    """The findings in files (kinds and plans) that are not in their database yet."""
 
     @property
     def is_waiting(self) -> bool:
@@ -59,10 +59,10 @@ class Findings(Protocol):
 
 
 class Duties:
-    """The periodic duties of one mount. Event loop only, except for the calls that may wait.
+    """The periodic duties of one mount. They run on the event loop, except for the calls that may wait.
 
-    at_once: calls that never wait; they are made at each turn, in this order. settle: puts the bridge's opens
-    on record; called before each flush. lost: returns the counts of lost workers, and the last error.
+    at_once: functions that never wait; each turn calls them in this order. settle: puts the bridge's opens on
+    record; called before each flush. lost: returns the counts of lost workers, and the last error.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Duties:
         return self.tend, self.flush_trail, *keeping
 
     async def tend(self) -> None:
-        """Make the calls that never wait, until cancelled."""
+        """Call the functions that never wait, at each turn, until cancelled."""
         while True:
             await _next_turn()
             for call in self._at_once:
@@ -113,7 +113,7 @@ class Duties:
 
 
 async def _next_turn() -> None:
-    """Wait for the next turn: between half a period and one and a half.
+    """Wait for the next turn: between half a period and one and a half periods.
 
     All duties have their turns at the same times, so that the event loop wakes up only once for all of them.
     """

@@ -1,4 +1,4 @@
-"""The end of a mount: its cause and, if the kernel tells, the process behind it; for trail and exit code."""
+"""The end of a mount, for trail and exit code: its cause, and the process that caused it, if known."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ class MountEnd:
     """The end of a mount.
 
     cause: ``signal``; ``command`` (policyfs umount); ``outside``: a process that the kernel does not name has
-    removed the mount or its connection (umount, fusermount3, fusectl); ``error``. how: the signal, the
-    command, or UNMOUNTED, ABORTED, DETACHED. pid, uid, exe: those of the process, if known.
+    removed the mount or its connection (umount, fusermount3, fusectl); ``error``: the daemon failed. how: the
+    signal, the command, or UNMOUNTED, ABORTED, DETACHED. pid, uid, exe: those of the process, if known.
+
+    Reloads of the policy use this class for their causes, too. They also have ``watch`` and ``exception``.
     """
 
     cause: str
@@ -70,8 +72,9 @@ class EndOfMount:
         self._announced = None
 
     def by(self, end: MountEnd) -> MountEnd:
-        """End the mount with this cause, or with the known one if that is more precise. Return the cause that
-        counts.
+        """Record the end of the mount, if none is on record yet. Return the end on record.
+
+        An announced end takes the place of *end*, because it is more precise.
         """
         if self._end is None:
             self._end = self._announced or end
@@ -79,7 +82,7 @@ class EndOfMount:
 
     @property
     def end(self) -> MountEnd:
-        """Return the end if it is known, else an error of the daemon."""
+        """The end on record; if there is none, an error of the daemon."""
         return self._end or MountEnd("error", "the daemon failed")
 
 
@@ -95,7 +98,7 @@ class SignalReader:
         self._fd = libc.signalfd({int(number) for number in SIGNALS})
 
     async def receive(self) -> MountEnd:
-        """Wait for a signal. The kernel's own signals (Ctrl-C) have no sender."""
+        """Wait for a signal, and return it with its sender. The kernel's own signals (Ctrl-C) have none."""
         while True:
             await trio.lowlevel.wait_readable(self._fd)
             try:
@@ -128,8 +131,8 @@ class MountTable:
     def at(self, path: str) -> list[Mount]:
         """Return the mounts on exactly this absolute path without symlinks, the topmost last.
 
-        Opens nothing: even if a process uses up all descriptors, the end of the mount is seen. So open() does
-        not decode the text either, since that may import a codec from a file.
+        This opens no file, so that the daemon sees the end of the mount even if a process has used up all
+        descriptors. For the same reason open() does not decode the text: it might import a codec from a file.
         """
         os.lseek(self._file, 0, os.SEEK_SET)
         with io.FileIO(self._file, closefd=False) as table:

@@ -1,4 +1,4 @@
-"""Garbage collection: in small steps while requests come, and complete when none come.
+"""Garbage collection: in small steps while requests come, and completely while no requests come.
 
 A complete collection visits every object. With 110,000 files known to the kernel it took 0.4 s, and every
 request waited. So objects that survive a collection are frozen here (gc.freeze): later collections leave them

@@ -25,7 +25,7 @@ _NEVER: Final = 10**_DIGITS - 1
 
 
 class HighWaterMark:
-    """The mark, in a file that all daemons of a trail root share. Its calls block: use them on threads.
+    """The mark, in a file that all daemons of a trail root share. The methods block: call them on threads.
 
     INVARIANT: an exception that has ended never begins again, even if the clock goes back or a daemon
     restarts.
@@ -62,22 +62,23 @@ class HighWaterMark:
         return max(self._clock_ns(), self._mark_ns)
 
     def pass_ends(self, policy: Policy) -> None:
-        """Raise the mark to the latest end of the exceptions of a policy that have ended. Raises OSError."""
+        """Raise the mark to the latest end among the ended exceptions of a policy. Raises OSError."""
         latest = max((one.until_ns for one in ended(policy)), default=0)
         if latest > self._mark_ns:
             self._mark_ns = latest
             self._mark_ns = self._raised(latest)
 
     def _raised(self, at_ns: int) -> int:
-        """Raise the number in the file if it is smaller, and return the number. Other daemons may raise it,
-        too.
+        """Raise the number in the file to *at_ns*, if it is smaller. Return the number.
+
+        Other daemons may raise it, too.
         """
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         try:
             text = os.pread(self._fd, 64, 0)
             known = 0 if not text else int(text) if text.strip().isdigit() else _NEVER
             if at_ns > known or not text:
-                # always the same length, in place: a full disk cannot stop a later write
+                # The text always has the same length and place: so a full disk cannot stop a later write.
                 os.pwrite(self._fd, b"%0*d\n" % (_DIGITS, at_ns), 0)
                 os.fsync(self._fd)
             return max(at_ns, min(known, _NEVER))

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple, Protocol
 
 
 class Killed(NamedTuple):
-    """A process that was killed. reason: why. blocked_s: the seconds for which its read or write was seen to
-    wait.
+    """A killed process. reason: the cause, in words. blocked_s: the time for which the daemon saw the
+    process's read or write wait, in seconds.
     """
 
     pid: int
@@ -30,7 +30,7 @@ class Journal(Protocol):
 
 
 class Kills:
-    """Puts kills on record.
+    """The record of kills, from the moment of a kill to its line in the trail.
 
     INVARIANT: add() never waits. The thread that kills must not wait for the trail's disk, because it also
     ends the mount if a kill does not help.

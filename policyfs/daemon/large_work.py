@@ -1,4 +1,4 @@
-"""Work on large policies while requests come: other threads run often, and memory is freed in slices."""
+"""Work on large policies while requests come. Other threads run often, and memory is freed in slices."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ _LOOK_S: Final = 0.05
 
 @contextlib.contextmanager
 def short_turns() -> Iterator[None]:
-    """Inside, other threads get the interpreter soon. For a thread that makes many objects that stay.
+    """Make a context in which other threads get the interpreter lock soon.
 
-    The garbage collection never visits these objects: it would keep the interpreter lock until its end.
+    It is for a thread that makes many objects that stay. The garbage collection never visits these objects:
+    it would keep the interpreter lock until its end.
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(_TURN_S)

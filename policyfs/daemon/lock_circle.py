@@ -1,22 +1,23 @@
-"""The end of a circle of locks: a thread that answers requests waits for an app's write, and the write for
-it.
+"""A thread that finds and ends a circle of locks: the event loop waits for an app's write, and this write
+waits for the loop.
 
 While an app writes in passthrough, the kernel holds the lock of the store's file, and keeps it while it reads
 the pages that the app writes (fs/fuse/passthrough.c, mm/filemap.c). If these pages are mapped from a mediated
 file, only the event loop can read them. At this moment, the loop may be waiting for that lock, because an app
 with another view of the file removes it or changes its attributes. Then both wait for ever, and all other
 apps with them. The loop cannot be interrupted. If another program removes the file, this program also has
-the lock of the directory, and the loop (or a reader of the bridge) waits when it looks for a name there.
+the lock of the directory. Then the loop, or a reader of the bridge, waits when it looks for a name there.
 
-It is the same if the pages are on another file system that does not answer, for example one that the app
-serves itself; and on xfs for reads, too.
+The same happens if the pages are on another file system that does not answer, for example one that the app
+serves itself. On xfs it happens with reads, too.
 
 So a thread looks at the state of the loop and the readers, and at the stacks of reads and writes. If it finds
 a circle, it kills the process that reads or writes: then the kernel releases the lock, and the loop goes on.
 If this is not possible, or does not help, it ends the connection: all callers get an error, and the daemon
 ends.
 
-While the store's disk answers nothing, the loop may be waiting for this disk. Then nobody is killed.
+While the store's disk answers nothing, the loop may be waiting for this disk. Then the thread kills no
+process.
 
 INVARIANT: the loop gives up the interpreter lock while it waits for the store (kernel/_device.c,
 kernel/_avc.c). Otherwise this thread could not run.
@@ -52,9 +53,10 @@ class Disk:
         self._completed: list[str] = []
 
     def hangs(self) -> bool:
-        """True if reads are under way, and none has been completed since the call before; or so with writes.
+        """Return True if reads are under way, and no read has ended since the previous call.
 
-        False if these counts are unknown: network stores and btrfs have no block device of their own.
+        The same holds for writes. Return False if these counts are unknown: network stores and btrfs have no
+        block device of their own.
         """
         under_way, counts = _text(self._device / "inflight").split(), _text(self._device / "stat").split()
         before, self._completed = self._completed, counts[0:5:4]
@@ -63,7 +65,7 @@ class Disk:
 
 
 def disk_of(path: Path) -> Disk:
-    """Return the disk of the file system that has a path; one without counts if that is unknown."""
+    """Return the disk of the file system that contains a path. An unknown disk has no counts."""
     try:
         device = path.stat().st_dev
     except OSError:
@@ -72,7 +74,7 @@ def disk_of(path: Path) -> Disk:
 
 
 class _Wait(NamedTuple):
-    """The wait of a thread for a page: the looks in a row that have seen it, and the time of the first."""
+    """The wait of a thread for a page: the looks in a row that saw it, and the time of the first."""
 
     looks: int
     since_s: float
@@ -81,10 +83,10 @@ class _Wait(NamedTuple):
 class LockCircle:
     """Finds and ends the circle, on a thread of its own that starts at the first beat().
 
-    kill: called on that thread with the process id of the writer, and the seconds for which it was seen to
+    kill: called on that thread with the writer's process id, and the seconds for which the writer was seen to
     wait; returns False if the process cannot be killed. end: called on that thread if kill returned False, or
     if the next look still finds the circle. is_user: returns True for a process that uses this mount. If
-    several processes could be the writer, the one that uses this mount is killed. disk: that of the store.
+    several processes could be the writer, the one that uses this mount is killed. disk: the store's disk.
     """
 
     def __init__(
@@ -117,14 +119,14 @@ class LockCircle:
         self._over.set()
 
     def writer(self) -> int | None:
-        """Look once. Return the process id of the writer if this and the LOOKS - 1 looks before it have found
-        a circle: the loop or a reader blocked in the same call, and the writer's thread waiting for a page.
-        Else None.
+        """Look once. Return the writer's process id if the last LOOKS looks have all found a circle.
 
-        The kernel does not show what a thread waits for. A loop that waits for a disk looks the same, so
-        looks do not count while the disk hangs. But a network store that hangs so long looks like a circle.
-        Also None if the kernel does not show stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN, CAP_SYS_PTRACE), or if
-        the process is outside the daemon's pid namespace.
+        A look finds a circle if the loop or a reader is blocked in the same call as before, and a thread of
+        the writer waits for a page. The kernel does not show the lock that a thread waits for. A loop that
+        waits for a disk looks the same, so looks do not count while the disk hangs. But a network store that
+        hangs so long looks like a circle. Return None if there is no circle, if the kernel does not show
+        stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN, CAP_SYS_PTRACE), or if the process is outside the daemon's
+        pid namespace.
         """
         blocked = set() if self._disk.hangs() else set(self._look())
         still = blocked & self._blocked
@@ -147,7 +149,7 @@ class LockCircle:
                 self._resolve(self.writer())
 
     def _resolve(self, pid: int | None) -> None:
-        """End the circle that the looks so far have found. pid: that of its writer; None: no circle."""
+        """End the circle that the looks so far have found. pid: the writer's; None if there is no circle."""
         if pid is None:
             self._killed.clear()
         elif pid not in self._killed and self._kill(pid, self._waited_s(pid)):
@@ -199,5 +201,5 @@ def _names(directory: Path) -> list[str]:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii", errors="replace")
-    except OSError:  # it has ended, or may not be read
+    except OSError:  # the process has ended, or its file may not be read
         return ""

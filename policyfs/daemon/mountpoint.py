@@ -1,4 +1,4 @@
-"""The mount of one daemon in the tree of mounts: created, watched, and removed."""
+"""The mount of one daemon in the tree of mounts: its creation, its detachment, and its removal."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Mountpoint:
         return any(mount.device == self.device.conn_id for mount in self._table.at(self._path))
 
     async def gone(self) -> None:
-        """Return once the mount was removed from the tree while in use (umount -l)."""
+        """Wait until the mount is removed from the tree while in use (umount -l)."""
         while self.is_mounted:
             # A change right before this wait would not be reported: the kernel's poll has consumed it.
             with trio.move_on_after(_TABLE_LOOK_S):
@@ -85,7 +85,10 @@ class Mountpoint:
         await trio.sleep(_LAST_MOUNT_S)  # an unmount of an unused mount ends the session at once
 
     def detached(self) -> MountEnd | None:
-        """After gone(): record that the mount is still used elsewhere. None if its session has ended."""
+        """Record, after gone(), that the mount is still used elsewhere. Return this end of the mount.
+
+        Return None if the mount's session has ended.
+        """
         if not session.is_connected(self.device):
             return None
         return self._end.by(MountEnd("outside", DETACHED))
@@ -109,7 +112,7 @@ class Mountpoint:
             self.leave()
 
     def leave(self) -> None:
-        """End the session now, wherever it is mounted."""
+        """End the session now, even if a mount of it still exists somewhere."""
         pyfuse3.terminate()
         if self.readiness is not None:
             self.readiness.end()
@@ -117,9 +120,9 @@ class Mountpoint:
     def cut_off(self) -> None:
         """Answer all requests that still wait with an error.
 
-        Otherwise an app that waits for an answer would hang. And a notification may wait in the kernel, where
-        no signal ends the wait, for a lock that this app holds. Then the daemon would hang, too, and would
-        keep the connection and the app for ever.
+        Otherwise an app that waits for an answer would hang. A notification may wait in the kernel for a lock
+        that this app holds, and no signal ends such a wait. Then the daemon would hang, too, and would keep
+        the connection and the app for ever.
         """
         if session.is_connected(self.device):
             with contextlib.suppress(OSError, session.MountError):
@@ -129,10 +132,10 @@ class Mountpoint:
                     session.unmount(self._path, lazy=True, force=True)
 
     def _kill_writer(self, pid: int, waited_s: float) -> bool:
-        """Kill the process whose read or write the loop waits for. Runs on another thread than the loop's.
-        waited_s: the seconds for which it was seen to wait.
+        """Kill the process with the read or write for which the loop waits. Not called on the loop's thread.
 
-        False if it cannot be killed, or if it is the daemon itself.
+        waited_s: the time for which this read or write was seen to wait, in seconds. Return False if the
+        process cannot be killed, or if it is the daemon itself.
         """
         if pid == os.getpid():
             return False
@@ -150,7 +153,7 @@ class Mountpoint:
             os.close(process)
         note = f"{CIRCLE}: that process was killed, since both would wait for ever"
         self._kills.add(Killed(pid, uid, program, CIRCLE, waited_s))
-        with contextlib.suppress(OSError):  # what the log cannot take must not end the mount
+        with contextlib.suppress(OSError):  # a log that cannot be written must not end the mount
             self._log.error(note, pid=pid, uid=uid, exe=program, blocked_s=round(waited_s, 1))
         return True
 
@@ -158,7 +161,7 @@ class Mountpoint:
         return has_open(pid, f"0:{self.device.conn_id}")
 
     def _end_circle(self, pid: int) -> None:
-        """End the connection. Runs on another thread than the loop's. pid: the process whose write waits."""
+        """End the connection. Not called on the loop's thread. pid: the process with the waiting write."""
         uid = None
         with contextlib.suppress(OSError):
             uid = os.stat(f"/proc/{pid}").st_uid
@@ -192,8 +195,9 @@ class Mountpoint:
                 session.unmount(self._path, lazy=True)
 
     def _open_control_files(self) -> ControlFiles | None:
-        """Open the control files. None in a user namespace without fusectl: an app may then end its own
-        mount.
+        """Open the control files. Return None in a user namespace without fusectl.
+
+        There an app can end its own mount.
         """
         try:
             control_files = ControlFiles()

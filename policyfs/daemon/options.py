@@ -12,7 +12,7 @@ from policyfs.journal.retention import Retention
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """The options of `policyfs mount`; paths absolute, sizes in bytes.
+    """The options of `policyfs mount`. Paths are absolute, sizes in bytes.
 
     user_id, group_ids: the uid and groups that an app mount admits; None with any_uid, and for a shared
     mount. policy_modes: True if all apps see owners and modes by the policy, not only those for which the
@@ -58,14 +58,15 @@ class MountOptions:
 
     @property
     def kernel_admits(self) -> bool:
-        """True if the kernel itself refuses all other callers. It can check one uid and one group for a
-        mount.
+        """True if the kernel itself refuses all other callers.
+
+        For each mount, the kernel can check only one uid and one group.
         """
         return self.user_id is not None and len(self.group_ids) == 1
 
     @property
     def admitted(self) -> Admitted | None:
-        """Return the uid and groups that the daemon checks; None if it checks none (see kernel_admits)."""
+        """The uid and groups that the daemon checks; None if it checks none (see kernel_admits)."""
         if self.user_id is None or self.kernel_admits:
             return None
         return Admitted(self.user_id, frozenset(self.group_ids))

@@ -1,4 +1,4 @@
-"""The policy in force in one mount, its exceptions, the policy before it, and the trail's record of these."""
+"""The policy in force in one mount, its exceptions, and the previous policy. The trail records all these."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Loader(NamedTuple):
 
 
 class Policies:
-    """The policy in force in a mount, and the previous one. Calls block: use them on threads."""
+    """The policy in force in a mount, and the previous policy. The methods block: call them on threads."""
 
     def __init__(self, loader: Loader, root: Path, log: Log) -> None:
         """Load the first policy. root: the directory of the trails, made if missing. Raises PolicyfsError."""
@@ -123,8 +123,9 @@ class Policies:
         self._journal.tell("stale_handles", fields)
 
     def pass_ends(self) -> str:
-        """Save the times of ended exceptions for the next start. Return the reason if this fails, else an
-        empty text.
+        """Save the ends of ended exceptions for the next start.
+
+        Return the reason if they cannot be saved, else an empty text.
         """
         try:
             self.mark.pass_ends(self.engine.policy)

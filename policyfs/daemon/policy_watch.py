@@ -14,8 +14,8 @@ from policyfs.daemon.log import Log
 from policyfs.errors import PolicyfsError
 
 _LOOK_S: Final = 0.5
-"""The pause between two looks at the files. A change counts only once two looks find the same files. So a
-file that is half written does not count."""
+"""The pause between two looks at the files. A change counts only once two looks in a row find the same files.
+So a half-written file does not count."""
 
 CHANGED: Final = MountEnd("watch", "the policy's files have changed")
 
@@ -43,7 +43,7 @@ def marks(path: Path) -> Marks:
     for file in files:
         try:
             stat = os.stat(file)
-        except OSError:  # the file is gone. A missing mark is a change, too; the reload reads the files again
+        except OSError:  # the file is gone. Its missing mark is a change, too; a reload reads all files again
             continue
         found.append(_Mark(file.name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     return tuple(found)

@@ -33,14 +33,14 @@ NOT_MADE: Final[Json] = {"result": "none", "why": "switched off (--no-proof)"}
 
 
 class ProofError(PolicyfsError):
-    """The mount was not proved, so it is not attached."""
+    """The failure of the proof of a mount. The mount is not attached then."""
 
 
 class MutableSink:
-    """The journal, but it takes no events while only canaries can make requests.
+    """The journal of a mount. It takes no events while it is muted: while only canaries can make requests.
 
     The trail records the requests of the canaries as the result of the proof. As events they would name apps
-    that did not make them.
+    that did not make these requests.
     """
 
     def __init__(self, sink: Sink, *, muted: bool) -> None:
@@ -48,8 +48,9 @@ class MutableSink:
         self.muted = muted
 
     def unmute(self, after: Callable[[], None]) -> None:
-        """Take events from now on. *after* is called first: it collects the canaries' last events,
-        unrecorded.
+        """Take events from now on. First call *after*, which passes on the canaries' last events.
+
+        These events are still dropped.
         """
         after()
         self.muted = False
@@ -70,7 +71,7 @@ class MutableSink:
 async def prove(
     proof_fd: int, mount_fd: int, counts: Callable[[], Json], record: Callable[[Json], None]
 ) -> Json:
-    """Let the mount be proved and attached. Return the result. Raises ProofError.
+    """Let the prover prove and attach the mount. Return the result of the proof. Raises ProofError.
 
     counts: returns the daemon's counts, which the prover compares. record: puts the result on record.
     """

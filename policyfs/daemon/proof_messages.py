@@ -8,7 +8,7 @@ from typing import Final
 Json = dict[str, object]
 
 MOST_BYTES: Final = 1 << 17
-"""The longest message in bytes. A longer one arrives cut, and is refused because it is not JSON then."""
+"""The longest message in bytes. A longer message arrives cut, and is refused: it is no JSON then."""
 
 
 def encoded(message: Json) -> bytes:
@@ -17,7 +17,10 @@ def encoded(message: Json) -> bytes:
 
 
 def decoded(packet: bytes, sender: str) -> Json:
-    """Return a packet's message. sender: for error texts. Raises ValueError or TypeError for no message."""
+    """Return the message in a packet. sender: a noun for the texts of errors.
+
+    Raises ValueError or TypeError if the packet has no message.
+    """
     if not packet:
         raise ValueError(f"{sender} has ended")
     found = json.loads(packet)

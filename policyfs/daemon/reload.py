@@ -29,7 +29,7 @@ _LOOK_S: Final = 0.05
 """The pause between two looks at the clock, to find exceptions that end."""
 _AHEAD_NS: Final = 30 * 1_000_000_000
 _SETTLE_S: Final = 1.0
-"""The longest time for which a reload waits until second tries of opens have ended (stale_retries.py)."""
+"""The longest time for which a reload waits for the end of second tries of opens (stale_retries.py)."""
 
 
 class Reload:
@@ -116,9 +116,10 @@ class Reload:
             prepared = prepared_for = None
 
     async def _put_in_force(self, engine: Engine, sources: Sources | None, by: MountEnd) -> control.Json:
-        """Replace the policy, and make the kernel drop what it keeps. sources: None if the texts stay.
+        """Replace the policy, and make the kernel drop its caches. sources: None if the texts stay.
 
-        Returns the open files that stay usable in the kernel, though this policy would not open them.
+        Return a summary of the open files that the new policy would not open. The kernel still lets apps use
+        them.
         """
         gate, policies = self._fs.gate, self._policies
         await trio.to_thread.run_sync(policies.replace, engine, sources, by, gate.generation + 1)

@@ -1,4 +1,4 @@
-"""Capabilities and no_new_privs of policyfs's processes: this module drops them for good, and reads them.
+"""Functions that drop the capabilities of a process for good, set no_new_privs, and read both.
 
 Numbers and structures: linux/capability.h, linux/prctl.h, capabilities(7).
 """
@@ -51,7 +51,7 @@ ZYGOTE: Final = frozenset({
     Capability.DAC_READ_SEARCH,  # to read modules and libraries in any place
     Capability.KILL, Capability.SETUID, Capability.SETGID, Capability.SYS_CHROOT,
 })  # fmt: skip
-"""The capabilities of launcher and zygote. They give workers another uid, confine them, and end them."""
+"""The capabilities of launcher and zygote, which give workers another uid, confine and end them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,11 @@ def no_new_privs() -> None:
 
 
 def keep(wanted: frozenset[Capability]) -> None:
-    """Drop all capabilities except these, for good, from the bounding set, too. After that, exec passes on
-    only the bounding set, and only to root.
+    """Drop all capabilities except *wanted* for good, also from the bounding set.
 
-    Applies to the calling thread and to threads that it starts later. Adds no capability that the thread
-    lacks. Raises OSError if the kernel refuses.
+    After that, exec gives capabilities only to root, and only those of the bounding set. Applies to the
+    calling thread and to threads that it starts later. Adds no capability that the thread lacks. Raises
+    OSError if the kernel refuses.
     """
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     for number in sorted(rights_of("thread-self").bounding - wanted):
@@ -102,7 +102,7 @@ def _drop_from_bounding_set(number: int) -> None:
         _prctl(_PR_CAPBSET_DROP, number)
     except OSError as error:
         # Without CAP_SETPCAP the bounding set stays as the parent process has left it. With no_new_privs,
-        # exec gains nothing from it.
+        # exec adds no capability from the bounding set.
         if error.errno != errno.EPERM:
             raise
 

@@ -1,4 +1,4 @@
-"""Landlock (landlock(7)): a process gives up all files except those below some directories, for reading."""
+"""Landlock (landlock(7)): it limits a process to reading files, and only below some directories."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ _BITS_SINCE_5: Final = 16
 
 
 def read_only_below(directories: Sequence[str]) -> bool:
-    """From now on let this thread, and threads it starts, open only files below these directories, for
-    reading.
+    """Limit this thread, and threads that it starts, to reading files below these directories, for good.
 
     Needs no_new_privs. Return False if the kernel has no Landlock. Raises OSError if a directory is missing,
     or if the kernel refuses.

@@ -1,7 +1,7 @@
 """The system calls that Python's ``os`` lacks or cannot express, bound once with ctypes.
 
-Each wrapper raises a plain OSError with the errno of the call. All of them release the
-interpreter lock during the system call, as the functions of ``os`` do. Needs glibc 2.30.
+Each wrapper raises a plain OSError with the errno of the call. During the system call it releases the
+interpreter lock, as the functions of ``os`` do. Needs glibc 2.30.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def check_name(name: bytes) -> bytes:
 
 
 def join_names(names: Sequence[bytes]) -> Iterator[bytes]:
-    """Join single names to relative paths, each as long as one system call takes. Yield the paths.
+    """Join single names to relative paths, and yield the paths. Each is as long as a system call accepts.
 
     Raises OSError(EINVAL) for names that check_name() refuses.
     """
@@ -152,9 +152,9 @@ def rename2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) -> N
 
 
 def open_beneath(dirfd: int, path: bytes, flags: int) -> int:
-    """Call openat2(2) for a relative path that never leaves *dirfd* and follows no symlink (ELOOP).
+    """Open a relative path with openat2(2). The path never leaves *dirfd*.
 
-    *path*: less than 4,096 bytes (PATH_MAX). Needs Linux 5.6.
+    *path*: less than 4,096 bytes (PATH_MAX). Needs Linux 5.6. Raises OSError (ELOOP for a symlink in it).
     """
     how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
     fd = int(_syscall(_OPENAT2, dirfd, path, ctypes.byref(how), ctypes.sizeof(how)))
@@ -220,10 +220,10 @@ def getdents64(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
 
 
 def get_xattr(fd: int, name: bytes) -> bytes | None:
-    """Return the value of an xattr of the object behind *fd* (also O_PATH). ERANGE if it is over 1 KiB.
+    """Return the value of an extended attribute of the object behind *fd* (also O_PATH).
 
-    Return None if there is none, or no such xattrs on the file system. (os.getxattr would raise an
-    exception.)
+    Return None if the object has no such attribute, or the file system does not support it. (os.getxattr
+    would raise an exception.) Raises OSError: ERANGE if the value is over 1 KiB.
     """
     buffer = ctypes.create_string_buffer(_XATTR_BUFFER)
     count = int(_getxattr(proc_fd(fd), name, buffer, _XATTR_BUFFER))
@@ -243,10 +243,11 @@ def file_system_type(fd: int) -> int:
 
 
 def file_handle(fd: int) -> bytes:
-    """Return name_to_handle_at(2) of the object behind *fd* (O_PATH too): type (int32) and opaque bytes.
+    """Return the file handle of the object behind *fd* (also O_PATH), as name_to_handle_at(2) gives it.
 
-    A handle is unique within one file system. It is valid as long as the inode exists, and is never used
-    again. If the file system cannot open by handle, it only names the inode (AT_HANDLE_FID, Linux 6.5).
+    The result is the handle's type (int32), then its opaque bytes. A handle is unique within one file system.
+    It is valid as long as the inode exists, and is never used again. If the file system cannot open files by
+    handle, the handle only identifies the inode (AT_HANDLE_FID, Linux 6.5).
     """
     mount_id = ctypes.c_int()
     for flags in (AT_EMPTY_PATH, AT_EMPTY_PATH | _AT_HANDLE_FID):
@@ -259,10 +260,10 @@ def file_handle(fd: int) -> bytes:
 
 
 def open_handle(mount_fd: int, handle: bytes, flags: int) -> int:
-    """Call open_by_handle_at(2) for a file_handle(). ESTALE once the inode is gone.
+    """Open the inode of a handle from file_handle(), with open_by_handle_at(2).
 
     *mount_fd*: any descriptor on that file system, but not O_PATH. Adds O_CLOEXEC to *flags*. Needs
-    CAP_DAC_READ_SEARCH.
+    CAP_DAC_READ_SEARCH. Raises OSError: ESTALE if the inode is gone.
     """
     raw = _FileHandle(len(handle) - 4, struct.unpack_from("=i", handle)[0])
     ctypes.memmove(raw.data, handle[4:], len(handle) - 4)
@@ -296,17 +297,17 @@ def signalfd(signals: set[int]) -> int:
 
 
 class Identity:
-    """Gives this thread a caller's identity for creating files: ``with Identity(uid, gid, umask):``.
+    """The identity of a caller, for creating files on this thread: ``with Identity(uid, gid, umask):``.
 
-    A file created inside belongs to that uid and gid from its first moment, with the kernel's own rules for
-    setgid parents, the grpid mount option, default ACLs, id-mapped mounts, and file systems without owners.
-    So no chown is needed, which could fail or come too late, and a crash leaves no file that root owns. The
-    caller's permission is not checked: setfsuid(2) removes capabilities from the thread (capabilities(7),
-    "Effect of user ID changes"), but this restores them at once.
+    A file created inside the context belongs to that uid and gid from its first moment. The kernel's own
+    rules apply to setgid parents, the grpid mount option, default ACLs, id-mapped mounts, and file systems
+    without owners. So no chown is needed, which could fail or come too late. A crash leaves no file that root
+    owns. The kernel does not check the caller's permission: setfsuid(2) removes capabilities from the thread
+    (capabilities(7), "Effect of user ID changes"), but this class restores them at once.
 
-    INVARIANT: only on the event-loop thread, and no ``await`` inside: fsuid and fsgid belong to the thread,
-    but the umask belongs to the whole process. Other threads that create files at the same time must not
-    rely on the umask.
+    INVARIANT: only on the event-loop thread, and without an ``await`` inside. fsuid and fsgid belong to the
+    thread, but the umask belongs to the whole process. Other threads that create files at the same time must
+    not rely on the umask.
 
     Raises OSError(EPERM) if the identity cannot be taken (no CAP_SETUID, unmapped id).
     """
@@ -345,11 +346,11 @@ NOBODY: Final = 65534
 
 
 class NoReserve:
-    """Inside, this thread does not use blocks reserved for root: ``with NoReserve(): os.pwrite(...)``.
+    """A context in which this thread uses no blocks reserved for root: ``with NoReserve(): os.pwrite(...)``.
 
-    ext4, f2fs and ubifs reserve blocks for root. They look at the fsuid of the thread that writes
-    (fs/ext4/balloc.c, ext4_has_free_clusters), or that registered a backing file. The capabilities that
-    setfsuid(2) removes are restored. INVARIANT: no ``await`` inside, and nothing is created inside.
+    ext4, f2fs and ubifs reserve blocks for root. They look at the fsuid of the thread that writes, or that
+    registered the backing file (fs/ext4/balloc.c, ext4_has_free_clusters). This class restores the
+    capabilities that setfsuid(2) removes. INVARIANT: no ``await`` inside, and nothing is created inside.
     """
 
     __slots__ = ("_old_uid",)
@@ -375,12 +376,12 @@ class NoReserve:
 
 _HEADER: Final = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
 _KEPT: Final = (ctypes.c_uint32 * 6)(*[0xFFFFFFFF] * 6)
-"""The capabilities of this process's threads (all have the same), read once. Until then, more than any
-thread has, so that capset(2) refuses."""
+"""The capabilities of this process's threads, which all have the same. They are read once. Before that, the
+sets have more capabilities than any thread, so that capset(2) refuses them."""
 
 
 class _Fixup:
-    """on: True while setfsuid(2) removes capabilities. This is the default."""
+    """The state of a kernel setting. on: True (the default) while setfsuid(2) removes capabilities."""
 
     def __init__(self) -> None:
         self.on = True
@@ -390,11 +391,10 @@ _fixup: Final = _Fixup()
 
 
 def keep_capabilities() -> bool:
-    """From now on make setfsuid(2) keep capabilities, also in later threads (capabilities(7),
-    SECBIT_NO_SETUID_FIXUP). This halves the time of NoReserve. Return False without CAP_SETPCAP.
+    """Make setfsuid(2) keep capabilities, also in later threads (capabilities(7), SECBIT_NO_SETUID_FIXUP).
 
-    Call it before any thread starts, and after the start of processes that give up rights by a change of
-    their uid.
+    This halves the time of NoReserve. Return False without CAP_SETPCAP. Call it before any thread starts, and
+    after the start of processes that give up rights by a change of their uid.
     """
     _fixup.on = bool(_prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
     return not _fixup.on

@@ -1,7 +1,7 @@
-"""Processes that end together with another one: the kernel sends a signal when a pipe has no writer any more.
+"""A signal at the end of another process: the kernel sends it when a pipe has no writer any more.
 
-PR_SET_PDEATHSIG (prctl(2)) cannot be used here: the kernel clears it each time that a process takes another
-identity, as the daemon does for each new file.
+PR_SET_PDEATHSIG (prctl(2)) cannot be used here. The kernel clears that setting each time when a process takes
+another identity, as the daemon does for each new file.
 """
 
 from __future__ import annotations

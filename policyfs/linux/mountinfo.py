@@ -1,6 +1,7 @@
 """Mounts as values, from /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 
-Nothing here sends a request to a mounted file system. It may be dead, may hang, or may admit only one app.
+No function here sends a request to a mounted file system, which may be dead, may hang, or may admit only one
+app.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo. parent_id: the mount on which this mount is. device: the kernel's dev_t (major
-    << 20 | minor); for FUSE this is the connection's number. path: as that process sees it. options: those of
-    the mount; super_options: those of the file system.
+    """One line of mountinfo.
+
+    parent_id: the mount on which this mount is. device: the kernel's dev_t (major << 20 | minor); for FUSE
+    this is the connection's number. path: as the process PID of the mountinfo file sees it. options: those of
+    the mount. super_options: those of the file system.
     """
 
     mount_id: int
@@ -36,7 +39,7 @@ class Mount:
 
     @property
     def device_name(self) -> str:
-        """Return ``major:minor``, as in proc files."""
+        """The device as ``major:minor``, as in proc files."""
         return f"{self.device >> 20}:{self.device & 0xFFFFF}"
 
 
@@ -49,7 +52,7 @@ def _unescape(text: str) -> str:
 
 
 def parse_mount(line: str) -> Mount:
-    """Parse one line of mountinfo, decoded as latin-1. Raises ValueError if it is not one."""
+    """Parse one line of mountinfo, decoded as latin-1. Raises ValueError for any other text."""
     left, _, right = line.rstrip("\n").partition(" - ")
     fields = left.split(" ")
     major, minor = fields[2].split(":")
@@ -77,14 +80,14 @@ def mounts(pid: int | None = None) -> list[Mount]:
 
 
 def fuse_mounts_below(path: bytes) -> set[bytes]:
-    """Return the paths of all FUSE mounts below an absolute path without symlinks. Their daemons may hang."""
+    """Return the paths of all FUSE mounts below an absolute path without symlinks, dead or alive."""
     below = path.rstrip(b"/") + b"/"
     found = {os.fsencode(mount.path) for mount in mounts() if mount.fstype.startswith("fuse")}
     return {one for one in found - {path} if one.startswith(below)}
 
 
 def mount_of_fd(fd: int) -> Mount | None:
-    """Return the mount of one of this process's descriptors; None if this mount namespace lacks it."""
+    """Return the mount of a descriptor of this process; None if this mount namespace lacks that mount."""
     wanted = mount_id_of_fd(fd)
     return next((mount for mount in mounts() if mount.mount_id == wanted), None)
 
@@ -127,7 +130,7 @@ def resolve(path: str) -> str:
 
 
 def is_mountpoint(path: str) -> bool:
-    """True if a file system is mounted on exactly this path. Also False if the path does not exist."""
+    """Return True if a file system is mounted on exactly this path. Return False if the path is missing."""
     try:
         return bool(mounts_at(resolve(path)))
     except OSError:

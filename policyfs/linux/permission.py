@@ -1,4 +1,6 @@
-"""Checks of another user's access by mode bits and ACLs. A child lets the kernel check (faccessat2(2))."""
+"""Checks of another user's access by mode bits and ACLs. A child process becomes the user and asks the kernel
+(faccessat2(2)).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,7 @@ _NO_CHILD: Final = 255
 
 
 def first_refusal(uid: int, gid: int, groups: Sequence[int], wanted: Sequence[tuple[int, int]]) -> int | None:
-    """Return the index of the first object to which a user lacks the wanted access. Return None if nothing is
-    lacking.
+    """Return the index of the first object to which a user lacks the wanted access; None if there is none.
 
     wanted: at most 200 descriptors (O_PATH is enough), each with R_OK, W_OK, X_OK or a sum of these. Needs
     root. Raises OSError if the child cannot become the user.

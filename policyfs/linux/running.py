@@ -1,4 +1,4 @@
-"""The uids of running processes. The cgroup of each tells its service or container."""
+"""The running processes, with their uids. The cgroup of a process shows its service or container."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UIDS: Final = re.compile(r"^Uid:\t\d+\t(\d+)", re.MULTILINE)
 
 
 class Process(NamedTuple):
-    """A process: its effective uid, and the unit of its service, or its container. Both empty without one."""
+    """A process: its effective uid, and the unit of its service, or its container, or neither ("")."""
 
     uid: int
     service: str
@@ -36,7 +36,7 @@ def processes(proc: str = "/proc") -> Iterator[Process]:
             status = (directory / "status").read_text("utf-8", "replace")
             groups = (directory / "cgroup").read_text("utf-8", "replace")
         except OSError:
-            continue  # it has ended
+            continue  # the process has ended
         found = _UIDS.search(status)
         if found is not None:
             service, container = place_of(groups)
@@ -44,7 +44,7 @@ def processes(proc: str = "/proc") -> Iterator[Process]:
 
 
 def place_of(groups: str) -> tuple[str, str]:
-    """Return the service and the container named in the text of a ``cgroup`` file; empty without one."""
+    """Return the service and the container that the text of a ``cgroup`` file names. Both may be empty."""
     paths = [line.split(":", 2)[2] for line in groups.splitlines() if line.count(":") >= 2]
     for path in paths:
         for pattern, name in _CONTAINERS:

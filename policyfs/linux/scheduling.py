@@ -18,9 +18,9 @@ _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 def set_turns(*, nicer: int, slice_ns: int, idle: bool = False) -> None:
     """Add *nicer* to the calling thread's nice value. Set its time slice to *slice_ns* ns (0.1 to 100 ms).
 
-    Slices matter since Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT): if a thread with a shorter slice
-    wakes up, it does not wait until a longer slice ends. Older kernels ignore them. Threads and processes
-    that start later inherit both values. If the kernel refuses, nothing happens.
+    Time slices matter since Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT): if a thread with a shorter slice
+    wakes up, it does not wait until another thread's longer slice ends. Older kernels ignore the slices.
+    Threads and processes that start later inherit both values. If the kernel refuses, nothing happens.
 
     idle: True to run only while no other process wants the processor (sched(7), SCHED_IDLE).
     """

@@ -21,8 +21,9 @@ from typing import Final
 from policyfs.linux.libc import LIBC
 
 REFUSED: Final = errno.EBADRQC
-"""The errno of a refused call. No file system returns this errno. So fs/error_boundary.py can tell that a bug
-of policyfs made the call. (EPERM would look like an answer of the file system.)"""
+"""The errno of a refused call. No file system returns it, so it tells fs/error_boundary.py of a bug.
+
+(EPERM would look like an answer of the file system.)"""
 
 _AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -90,8 +91,9 @@ NUMBERS: Final = {
 }  # fmt: skip
 
 _NEWEST: Final = 466
-"""The last call of Linux 6.15. Newer calls get ENOSYS, so that libc does without them as on an older
-kernel."""
+"""The number of the newest system call of Linux 6.15.
+
+Newer calls get ENOSYS, so that libc does without them, as on an older kernel."""
 
 _THREAD: Final = 0x00010000  # CLONE_THREAD
 _NAMESPACES: Final = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
@@ -138,9 +140,9 @@ class _Program(ctypes.Structure):
 def close_door(pid: int, *, special_files: bool = False) -> bool:
     """Limit every thread of this process to the listed calls, for good.
 
-    pid: the number of this process. It may send signals only to itself. special_files: True to permit the
-    creation of fifos, sockets and devices. Return False if there is no list for this machine, or if the
-    kernel has no seccomp. Raises OSError if a thread could not be included.
+    pid: the number of this process. The process may send signals only to itself. special_files: True to
+    permit the creation of fifos, sockets and devices. Return False if there is no list for this machine, or
+    if the kernel has no seccomp. Raises OSError if a thread could not be included.
     """
     machine = platform.machine()
     program = filter_program(machine, pid, special_files=special_files)
@@ -168,8 +170,8 @@ def _install(number: int, program: bytes, flags: int) -> bool:
 def unknown_program(machine: str) -> bytes:
     """Return the filter that answers ENOSYS to calls that libc can do without.
 
-    It is a separate filter, because the other one logs its refusals, and libc tries clone3 for every new
-    thread. Of the answers of several filters, the strictest counts.
+    It is separate from filter_program(): that filter logs its refusals, and libc tries clone3 for every new
+    thread. If several filters answer, the strictest answer counts.
     """
     clone3 = NUMBERS[machine]["clone3"]
     return _packed([
@@ -182,7 +184,7 @@ def unknown_program(machine: str) -> bytes:
 
 
 def filter_program(machine: str, pid: int, *, special_files: bool = False) -> bytes | None:
-    """Return the classic BPF program for a machine (its name as in uname). Return None if it has no list."""
+    """Return the classic BPF program for a machine (its name in uname); None for a machine without a list."""
     if machine not in NUMBERS:
         return None
     looked_at = _by_argument(pid)
@@ -237,7 +239,10 @@ def terminal_program(machine: str) -> bytes | None:
 def _program(
     machine: str, names: Collection[str], looked_at: Mapping[str, list[Instruction]], end: list[Instruction]
 ) -> bytes:
-    """looked_at: calls decided by their arguments. They come first. The kernel caches other answers."""
+    """Return a filter. looked_at: calls decided by their arguments, with code that decides; they come first.
+
+    For all other calls the kernel caches the filter's answer.
+    """
     calls, program = NUMBERS[machine], _native(machine)
     for name, block in looked_at.items():
         program += [(_JUMP_EQUAL, 0, len(block), calls[name]), *block]

@@ -20,7 +20,7 @@ _MASKED: Final = Path("/dev/null")
 
 
 class Service(NamedTuple):
-    """One service. user: from ``User=``; empty for root. dynamic: True if it gets a new uid at each start."""
+    """One service. user: from ``User=``; empty for root. dynamic: True if it has a new uid at each start."""
 
     name: str
     user: str

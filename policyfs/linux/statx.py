@@ -58,11 +58,14 @@ class Stat(NamedTuple):
 
     @property
     def ftype(self) -> FileType:
-        """Return the type: regular file, directory or symlink; SPECIAL for fifos, sockets and devices."""
+        """The type: regular file, directory or symlink; SPECIAL for fifos, sockets and devices."""
         return _FTYPES.get(stat.S_IFMT(self.mode), FileType.SPECIAL)
 
     def same_inode(self, other: Stat) -> bool:
-        """True if both are of the same inode. An inode that only has the same number is another one."""
+        """Return True if both are attributes of the same inode.
+
+        A later inode may get the number of a removed one. The birth time tells the two apart.
+        """
         return (self.dev, self.ino, self.btime_ns) == (other.dev, other.ino, other.btime_ns)
 
 
