@@ -44,7 +44,7 @@ def normalise(answer: str) -> str | None:
 
 
 def is_kind(text: str) -> bool:
-    """True if a text has the form of a content kind."""
+    """Return True if a text has the form of a content kind."""
     return _NAME.fullmatch(text) is not None
 
 

@@ -30,7 +30,7 @@ class Losses(Protocol):
     """The record of lost workers."""
 
     def is_due(self, counts: Mapping[str, int]) -> bool:
-        """True if losses are not on record yet."""
+        """Return True if losses are not on record yet."""
 
     def flush(self, counts: Mapping[str, int], last_error: str) -> None:
         """Record losses, and flush the journal. May wait for the disk."""

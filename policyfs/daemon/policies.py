@@ -92,7 +92,7 @@ class Policies:
         return as_of(engine, self.mark.now_ns())
 
     def has_new_text(self) -> bool:
-        """True if the policy's files differ from the policy in force, or cannot be read."""
+        """Return True if the policy's files differ from the policy in force, or cannot be read."""
         try:
             return digest_of(source.text for source in self._loader.read()) != self.engine.digest
         except PolicyfsError:

@@ -29,7 +29,7 @@ class WorkerLosses:
         self._told_s = now_s() - _EVERY_S
 
     def is_due(self, counts: Mapping[str, int]) -> bool:
-        """True if some losses are not on record yet. counts: the losses since the start, by cause."""
+        """Return True if some losses are not on record yet. counts: the losses since the start, by cause."""
         return any(count != self._told.get(why, 0) for why, count in counts.items())
 
     def flush(self, counts: Mapping[str, int], last_error: str) -> None:

@@ -1,4 +1,4 @@
-"""Backing files of passthrough: this registers descriptors with a FUSE connection."""
+"""Backing files of passthrough, and their registration with a FUSE connection."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REASONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class BackingRefused:
-    """The kernel refused passthrough for this file, so the daemon must serve the file's reads and writes."""
+    """The kernel's refusal of passthrough for a file. The daemon must serve the file's reads and writes."""
 
     errno: int
     reason: str
@@ -45,15 +45,15 @@ class Backing:
 
     @property
     def live(self) -> int:
-        """Return the number of ids registered now."""
+        """The number of ids registered now."""
         return len(self._ids)
 
     def register(self, fd: int) -> int | BackingRefused:
-        """Register the file behind *fd*, which may be closed afterwards; return its id.
+        """Register the file behind *fd*, and return its backing id. The caller may close *fd* afterwards.
 
         The kernel opens the file once for each handle, with the flags of the app's open and the credentials
         that this process has at registration. So one id, made from an O_RDONLY descriptor, serves readers and
-        writers, and does not count as a writer against leases. Returns BackingRefused if passthrough is
+        writers. The id does not count as a writer against leases. Return BackingRefused if passthrough is
         impossible for the file. Raises OSError for other errors (EBADF, EISDIR, EINVAL, ENOMEM, ...).
         """
         request = bytearray(_MAP.pack(fd, 0, 0))  # a bytearray: for bytes, ioctl would not return the number
@@ -70,8 +70,10 @@ class Backing:
         return backing_id
 
     def release(self, backing_id: int) -> None:
-        """Release an id. Files that are open by it stay open. Raises KeyError if this object has not
-        registered the id. It is no error if the kernel has dropped the id with its connection."""
+        """Release an id. Files that the kernel has opened by this id stay open.
+
+        Raises KeyError if this object has not registered the id. It is no error if the kernel has dropped the
+        id with its connection."""
         self._ids.remove(backing_id)
         try:
             fcntl.ioctl(self._device_fd, _BACKING_CLOSE, _ID.pack(backing_id))

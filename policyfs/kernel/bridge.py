@@ -123,14 +123,14 @@ _UID_MASK: Final = (1 << 24) - 1
 def pack_fh(index: int, flags: int = 0, backing_id: int = 0, writer: int = 0) -> int:
     """Return the file handle that makes the bridge answer OPEN, OPENDIR or CREATE with these flags.
 
-    index: the number of an open handle, unique in the session, from 0 to MAX_INDEX (2 billion). A counter
-    must begin again there, and skip the numbers of handles that are still open. flags: FH_* bits. FH_NOFLUSH
-    means that the handle's FLUSH matters only for locks (see hear_flushes). Then the kernel sends no FLUSH if
-    the daemon takes no locks, or if the handle is read-only and no byte range was requested so far.
-    backing_id: the result of Backing.register; only with FH_PASSTHROUGH. FH_PASSTHROUGH allows no other flag
-    than FH_NOFLUSH: with KEEP_CACHE the kernel would answer EIO, with DIRECT_IO it would show raw bytes to
-    mmap only. writer: the uid that opened a mediated file for writing. When the kernel writes pages back by
-    this handle, these count as requests of that uid (_request_kinds.h).
+    index: the number of an open handle, unique in the session, from 0 to MAX_INDEX (2 billion). After
+    MAX_INDEX, a counter must begin again, and skip the numbers of handles that are still open. flags: FH_*
+    bits. FH_NOFLUSH means that the handle's FLUSH matters only for locks (see hear_flushes). Then the kernel
+    sends no FLUSH if the daemon takes no locks, or if the handle is read-only and no byte range was requested
+    so far. backing_id: the result of Backing.register; only with FH_PASSTHROUGH. FH_PASSTHROUGH allows no
+    other flag than FH_NOFLUSH: with KEEP_CACHE the kernel would answer EIO, with DIRECT_IO it would show raw
+    bytes to mmap only. writer: the uid that opened a mediated file for writing. If the kernel writes pages
+    back by this handle, the requests count as requests of that uid (_request_kinds.h).
     Raises ValueError for everything else.
     """
     if not 0 <= index <= MAX_INDEX:
@@ -164,19 +164,19 @@ def open_reply(fh: int) -> bytes:
 
 
 def hear_flushes(every: bool) -> None:
-    """Choose whether the daemon gets every FLUSH. It needs all of them once it takes lock requests.
+    """Choose whether the daemon gets every FLUSH. The daemon needs all of them once it takes lock requests.
 
-    If not, the bridge itself answers the FLUSH of handles with FH_NOFLUSH, without Python. That is the
-    initial state.
+    every: if False (the initial state), the bridge itself answers the FLUSH of handles with FH_NOFLUSH,
+    without Python.
     """
     _bridge.hear_flushes(every)
 
 
 def take_requests(take: Callable[[Pending], object] | None, opcodes: Collection[Opcode]) -> None:
-    """From now on pass requests of these opcodes to *take* instead of libfuse. None ends this.
+    """Pass requests of these opcodes to *take* from now on, instead of libfuse. None: pass all to libfuse.
 
-    *take* is called on the loop's thread in the middle of a read, and must not raise. INTERRUPT gets no
-    answer. If it is among the opcodes, libfuse does not get it (and has no use for it).
+    The bridge calls *take* on the loop's thread, in the middle of a read. *take* must not raise. An INTERRUPT
+    gets no answer. If INTERRUPT is among the opcodes, libfuse does not get it, and does not need it.
     """
     _bridge.operations(take, sum(1 << opcode for opcode in set(opcodes)))
 
@@ -199,13 +199,18 @@ def prepare(flags: int, max_stack_depth: int) -> None:
 
 
 def attached() -> bool:
-    """True if pyfuse3's session came through the bridge. If False, its symbols come from another library."""
+    """Return True if pyfuse3's session came through the bridge.
+
+    If it did not, the symbols that pyfuse3 uses come from another library.
+    """
     return _bridge.attached()
 
 
 def init_answer() -> tuple[int, int, int, int, int] | None:
-    """Return the kernel's minor version, the flags it offered, the flags agreed, max_stack_depth, and
-    max_write. Return None before INIT.
+    """Return the result of INIT, or None before INIT.
+
+    It has the kernel's minor version, the flags that the kernel offered, the agreed flags, max_stack_depth,
+    and max_write.
     """
     return _bridge.negotiated()
 
@@ -240,42 +245,42 @@ class RawRequest:
 
     @property
     def length(self) -> int:
-        """Return the whole request's length in bytes, including bytes that are not kept."""
+        """The length of the whole request in bytes, including bytes that are not kept."""
         return self._field(0)
 
     @property
     def opcode(self) -> int:
-        """Return one of protocol.Opcode, or a newer number."""
+        """The request's type: one of protocol.Opcode, or a newer number."""
         return self._field(1)
 
     @property
     def unique(self) -> int:
-        """Return the request's number. Bit 63 is set if the kernel sends the request again (RESEND)."""
+        """The request's number. Bit 63 is set if the kernel sends the request again (RESEND)."""
         return self._field(2)
 
     @property
     def nodeid(self) -> int:
-        """Return the node of the request. For a request by name this is the directory."""
+        """The node of the request. For a request by name, this is the directory."""
         return self._field(3)
 
     @property
     def uid(self) -> int:
-        """Return the caller's filesystem uid."""
+        """The caller's filesystem uid."""
         return self._field(4)
 
     @property
     def gid(self) -> int:
-        """Return the caller's filesystem gid."""
+        """The caller's filesystem gid."""
         return self._field(5)
 
     @property
     def pid(self) -> int:
-        """Return the caller's process id, 0 if it is outside the daemon's pid namespace."""
+        """The caller's process id, 0 if it is outside the daemon's pid namespace."""
         return self._field(6)
 
     @property
     def body(self) -> bytes:
-        """Return the bytes after the header: the opcode's own struct, then names."""
+        """The bytes after the header: the opcode's own struct, then names."""
         return self.data[HEADER_SIZE:]
 
 
@@ -287,22 +292,22 @@ def raw_request() -> RawRequest:
 def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:
     """Write notifications, each with its header, to a FUSE device. Other Python threads can run meanwhile.
 
-    Returns three numbers: how many the kernel took, how many named nodes or names that it does not know,
-    and the errno that ended the call (0: none).
+    Return three numbers: the notifications that the kernel took, those about nodes or names that the kernel
+    does not know, and the errno that ended the call (0: none).
     """
     return _bridge.notify(fd, messages)
 
 
 def take_turns(most: int, room: int = 0, waiting_bytes: int = 256 << 20) -> int:
-    """From now on make the uids of the session take turns.
+    """Make the uids of the session take turns from now on. Return a descriptor, which the bridge owns.
 
     most: the limit of one uid's requests under way; 0: requests go on in the kernel's order. room: the limit
-    of all uids' requests under way; 0: none. A uid may begin one more request while it has fewer under way
-    than are still free. A uid that has none under way may always begin one. waiting_bytes: the
+    of all uids' requests under way; 0: no limit. A uid may begin one more request while it has fewer requests
+    under way than places are free. A uid that has none under way may always begin one. waiting_bytes: the
     limit of large requests that wait for their turn. A uid may have as many bytes as are left for all others.
 
-    Returns a descriptor, which the bridge owns. It is readable while a request that was read ahead can go
-    on. Call this after prepare(), which undoes it.
+    The descriptor is readable while a request that was read ahead can go on. Call this after prepare(), which
+    undoes it.
     """
     return _bridge.take_turns(most, room, waiting_bytes)
 

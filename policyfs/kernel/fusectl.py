@@ -1,7 +1,7 @@
 """The control files of FUSE connections (fs/fuse/control.c): writing to `abort` ends a mount.
 
-The kernel makes the uid that a mount admits the owner of these files. In an app mount that is the app. It
-could end its own mount, and then requests would not be recorded. So the daemon makes root the owner.
+The kernel makes the uid that a mount admits the owner of these files. In an app mount, this is the app's uid.
+The app could end its own mount, and then requests would not be recorded. So the daemon makes root the owner.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class ControlFiles:
     """The fusectl file system, through a private mount that has no path.
 
     The machine has one such file system. It keeps the owners of its files only while it is mounted
-    somewhere. INVARIANT: open for as long as the app must not reach the connection.
+    somewhere. INVARIANT: this object stays open as long as the app must not reach the connection.
     """
 
     __slots__ = ("_mount_fd",)
@@ -39,8 +39,9 @@ class ControlFiles:
             os.close(directory)
 
     def abort(self, conn_id: int) -> bool:
-        """End a connection: all its requests fail, and its mount is dead. Return False if the connection is
-        gone.
+        """End a connection: all its requests fail, and its mount is dead.
+
+        Return False if there is no such connection any more.
         """
         flags = os.O_WRONLY | os.O_CLOEXEC
         try:

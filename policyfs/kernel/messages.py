@@ -91,16 +91,17 @@ def name_of(message: bytes) -> str:
 
 
 def needs_directory(message: bytes) -> bool:
-    """True if the kernel takes the lock of a directory for this message."""
+    """Return True if the kernel takes the lock of a directory for this message."""
     return _HEADER.unpack_from(message)[1] in {_INVAL_ENTRY, _DELETE}
 
 
 def awaited(message: bytes) -> bytes | None:
-    """Return a key for what the kernel waits for when it takes this message (fs/fuse/inode.c, fs/fuse/dir.c).
+    """Return a key of the lock or pages for which the kernel waits when it takes this message.
 
-    This is the lock of a directory, or all pages of a file, which the kernel may be writing back. Return None
-    if it waits for neither. Also None for a message about some pages: these are the pages of a refused write.
-    The kernel is writing back none of them, and such a message must not wait for other pages.
+    The kernel may wait for the lock of a directory, or for all pages of a file, which it may be writing back
+    (fs/fuse/inode.c, fs/fuse/dir.c). Return None if it waits for neither. Also return None for a message
+    about some pages of a file: a refused write left these pages. The kernel is not writing them back, and the
+    message must not wait for other pages.
     """
     code, nodeid = _HEADER.unpack_from(message)[1], message[_HEADER.size : _HEADER.size + 8]
     if code in {_INVAL_ENTRY, _DELETE}:
@@ -112,5 +113,5 @@ def awaited(message: bytes) -> bytes | None:
 
 
 def is_directory(what: bytes) -> bool:
-    """True if a key of awaited() is that of a directory's lock."""
+    """Return True if a key of awaited() stands for a directory's lock."""
     return what.startswith(_DIRECTORY)

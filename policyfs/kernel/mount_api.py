@@ -1,7 +1,7 @@
 """The mount API of Linux 5.2 (fsopen, fsconfig, fsmount, move_mount).
 
-It can create and examine a file system before any process can reach it. See fs/fsopen.c and
-include/uapi/linux/mount.h.
+With this API a process can create and examine a file system before any other process can reach it. See
+fs/fsopen.c and include/uapi/linux/mount.h.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def detached(fstype: str, options: Sequence[str | tuple[str, str]], attributes: 
     """Create a file system that is mounted nowhere yet. Return the descriptor of its mount.
 
     options: flags, and (name, value) pairs. attributes: MOUNT_* bits. If the descriptor is closed before
-    the mount was attached, the file system ends. Raises OSError: ENOSYS before Linux 5.2, EPERM without
+    the mount is attached, the file system ends. Raises OSError: ENOSYS before Linux 5.2, EPERM without
     CAP_SYS_ADMIN, and errors of the file system.
     """
     context = _call(_FSOPEN, fstype.encode(), _CLOEXEC)

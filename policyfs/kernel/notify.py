@@ -40,10 +40,10 @@ _Key: TypeAlias = bytes | int
 
 @dataclass(frozen=True, slots=True)
 class NotifierStats:
-    """Counts of notifications. sent: those that the kernel took. absent: those whose node or name the kernel
-    did not know (normal). failed: those with any other error; last_errors has the latest. refused: those that
-    found no room in the queue. queued: those that wait now; a batch counts as one. hanging: writes that hang
-    now, while another thread goes on."""
+    """Counts of notifications. sent: those that the kernel took. absent: those about a node or name that the
+    kernel did not know (normal). failed: those with any other error; last_errors has the latest errors.
+    refused: those that found no room in the queue. queued: those that wait now; a batch counts as one.
+    hanging: writes that hang now, while another thread goes on."""
 
     sent: int
     absent: int
@@ -55,10 +55,10 @@ class NotifierStats:
 
 
 class Notifier:
-    """Queues notifications. A thread of its own writes them.
+    """A queue of notifications. A thread of the notifier writes them.
 
-    INVARIANT: the event loop writes none, except in methods that say so. For INVAL_INODE the kernel waits
-    until a READ of the same inode is answered, and only the loop can answer it.
+    INVARIANT: the event loop writes no notification, except in methods that say so. For INVAL_INODE the
+    kernel waits until a READ of the same inode is answered, and only the loop can answer it.
 
     For INVAL_ENTRY the kernel waits for the directory's lock, which an app can hold for as long as it likes.
     (Example: it removes a file while it writes that file by splice(2), from an empty pipe.) For INVAL_INODE
@@ -66,14 +66,14 @@ class Notifier:
     message hangs, another thread goes on with the queue: see tend(). Further messages for that directory, or
     for the pages of that file, wait for the first one.
 
-    One app can hold any number of directories. So if _IN_DIRECTORIES threads wait for directories, no further
-    message waits for one: instead of a message about a name, the kernel gets INC_EPOCH, which expires all
-    names at once and waits for nothing. (On kernels before 7.44 such messages wait until a directory is
+    One app can lock any number of directories. So if _IN_DIRECTORIES threads wait for directories, no further
+    message waits for a directory. Instead of a message about a name, the kernel gets INC_EPOCH, which expires
+    all names at once and waits for nothing. (Before protocol 7.44, such messages wait until a directory is
     free.)
 
-    Each method returns at once. True: the notification is in the queue (never twice at the same time). False:
-    the queue is full, the notifier is closed, or the kernel is too old for it. After False the kernel may not
-    forget; drain() makes room.
+    A method returns at once, if its docstring does not say otherwise. True: the notification is in the queue
+    (never twice at the same time). False: the queue is full, the notifier is closed, or the kernel is too old
+    for the notification. After False, the kernel may not forget; drain() makes room.
     """
 
     def __init__(self, device_fd: int, *, minor: int, capacity: int = 65536) -> None:
@@ -103,7 +103,7 @@ class Notifier:
             self._thread = self._started()
 
     def is_over(self) -> bool:
-        """True if the connection has ended: no caller waits for an answer any more."""
+        """Return True if the connection has ended: no caller waits for an answer any more."""
         if self._closed:
             return True
         poll = select.poll()
@@ -111,43 +111,43 @@ class Notifier:
         return bool(poll.poll(0))
 
     def inval_inode(self, nodeid: int, offset: int = -1, length: int = 0) -> bool:
-        """Forget a node's attributes, and *length* bytes of its cached pages (0: to the end) from *offset*
-        (negative: no pages). If the queue is long, forget all pages: so a node has only one message in it."""
+        """Make the kernel forget a node's attributes, and *length* bytes of its pages (0: to the end) from
+        *offset* (negative: no pages). In a long queue, forget all pages: so a node has only one message."""
         if length and len(self._queue) > self._capacity // 2:
             offset = length = 0
         return self._put_one(messages.inode(nodeid, offset, length))
 
     def inval_then(self, nodeid: int, done: Call, *, pages: bool) -> bool:
-        """Forget a node's attributes and, with *pages*, its pages; then call *done* in the same thread."""
+        """Make the kernel forget a node's attributes and, with *pages*, its pages. Then call *done*.
+
+        The thread that writes the notification calls *done*.
+        """
         return self._put(next(self._batches), Then(messages.inode(nodeid, 0 if pages else -1, 0), done))
 
     def inval_inodes(self, nodeids: Iterable[int]) -> bool:
-        """Forget the attributes and all pages of many nodes. They take one place in the queue, however many
-        they are."""
+        """Make the kernel forget the attributes and all pages of many nodes, with one place in the queue."""
         return self._put(next(self._batches), messages.all_pages(array.array("Q", nodeids)))
 
     def inval_entry(self, parent: int, name: bytes, expire_only: bool) -> bool:
-        """Forget the node of a name in a directory, or that the name is absent.
+        """Make the kernel forget a name's node in a directory, or the fact that the name is absent.
 
-        expire_only: True to only look the name up again at its next use. If False (and on kernels before
-        7.38), open files show "(deleted)", and mounts below the name are unmounted.
+        expire_only: if True, the kernel only looks the name up again at its next use. If False (and before
+        protocol 7.38), open files show "(deleted)", and mounts below the name are unmounted.
         """
         return self._put_one(messages.entry(parent, name, self._gentle if expire_only else 0))
 
     def expire_entries(self, entries: Iterable[tuple[int, bytes]]) -> bool:
-        """Do inval_entry(expire_only=True) for many names (directory, name). They take one place in the
-        queue.
-        """
+        """Do inval_entry(expire_only=True) for many names (directory, name), with one place in the queue."""
         known = list(entries)
         expired = (messages.entry(parent, name, self._gentle) for parent, name in known)
         return not known or self._put(next(self._batches), expired)
 
     def inval_entries_now(self, entries: Iterable[tuple[int, bytes, bool]]) -> bool:
-        """Do inval_entry() for many names (directory, name, expire_only). Returns once they are written.
+        """Do inval_entry() for many names (directory, name, expire_only). Return once they are written.
 
-        Return False if the kernel did not take all of them. Blocks: for each name the kernel waits until no
-        request changes its directory or looks up a new name in it. Call it on a thread of its own, so that
-        the event loop and other notifications need not wait for that.
+        Return False if the kernel did not take all of them. This blocks: for each name the kernel waits until
+        no request changes the directory or looks up a new name in it. Call it on a thread of its own, so that
+        the event loop and other notifications need not wait.
         """
         with self._changed:  # close() closes the descriptor
             if self._closed:
@@ -172,15 +172,18 @@ class Notifier:
             os.close(fd)
 
     def delete(self, parent: int, child: int, name: bytes) -> bool:
-        """Report a removed name, if it still refers to that node. Inotify watchers get the event, too."""
+        """Make the kernel forget a removed name, if the name still refers to that node.
+
+        Inotify watchers get the event, too.
+        """
         return self._put_one(messages.deleted(parent, child, name))
 
     def inc_epoch(self) -> bool:
-        """Expire every name in the mount; attributes and pages stay. Needs protocol 7.44."""
+        """Make every name in the mount expire. Attributes and pages stay. Needs protocol 7.44."""
         return self._minor >= MINOR_INC_EPOCH and self._put_one(messages.epoch())
 
     def inc_epoch_now(self) -> bool:
-        """Do inc_epoch(), and return once it is written: every later answer finds all names expired.
+        """Do inc_epoch(), and return once the notification is written. Then all names have expired.
 
         The event loop may call this, because the kernel waits for nothing (fs/fuse/dev.c,
         fuse_notify_inc_epoch). Return False if the kernel did not take it.
@@ -191,7 +194,7 @@ class Notifier:
             return not self._closed and self._written(messages.epoch()) == 0
 
     def inval_attributes_now(self, nodeid: int) -> bool:
-        """Forget the attributes of an open node, and return once the notification is written.
+        """Make the kernel forget an open node's attributes. Return once the notification is written.
 
         The event loop may call this: if the node is in use and no pages are dropped, the kernel waits for
         nothing (fs/fuse/inode.c, fuse_reverse_inval_inode). Return False if the kernel did not take it.
@@ -200,8 +203,9 @@ class Notifier:
             return not self._closed and self._written(messages.inode(nodeid, -1, 0)) == 0
 
     def prune(self, nodeids: Sequence[int]) -> bool:
-        """Forget those of these nodes that are not in use. The kernel then sends FORGETs. Needs protocol
-        7.45.
+        """Make the kernel forget those of these nodes that are not in use. It then sends FORGETs.
+
+        Needs protocol 7.45.
         """
         if self._minor < MINOR_PRUNE:
             return False
@@ -225,10 +229,9 @@ class Notifier:
                     self._living, self._hanging = self._living + 1, self._hanging + 1
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until all notifications are written, even those queued meanwhile. Return False after the
-        timeout.
+        """Wait until all notifications are written, also those queued meanwhile. Return False at the timeout.
 
-        Blocks: never call it on the event loop.
+        This blocks: never call it on the event loop.
         """
         deadline = time.monotonic() + timeout_s
         with self._changed:
@@ -251,8 +254,9 @@ class Notifier:
             )
 
     def close(self, timeout_s: float = 5.0) -> bool:
-        """Write all queued notifications, then end. Return False if a write still hangs in the kernel after
-        timeout_s. Such a write ends only with the connection (fusectl.ControlFiles.abort)."""
+        """Write all queued notifications, then end. Return False if a write still hangs after *timeout_s*.
+
+        Such a write ends only with the connection (fusectl.ControlFiles.abort)."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -311,8 +315,8 @@ class Notifier:
         """Return the next message, and the function to call after it; None at the end.
 
         INVARIANT: only the thread that writes calls this. No other thread takes over during the call
-        (tend()). But another one may take over as soon as the start time of the message is set. From then on
-        *_done* may belong to another message.
+        (tend()). But another thread may take over as soon as the start time of the message is set. From then
+        on *_done* may belong to another message.
         """
         while True:
             while (message := next(self._of_batch, None)) is None:
@@ -329,7 +333,7 @@ class Notifier:
                     self._of_batch = iter(batch)
                     self._done = batch.done if isinstance(batch, Then) else None
             with self._changed:
-                if self._waiting.add(message, self._done):  # it would hang, too, and take another thread
+                if self._waiting.add(message, self._done):  # the message would hang, too, in another thread
                     continue
                 if self._in_directories >= _IN_DIRECTORIES and messages.needs_directory(message):
                     if self._minor < MINOR_INC_EPOCH:
@@ -343,9 +347,9 @@ class Notifier:
                 return message, self._done
 
     def _may_expire(self) -> bool:
-        """True if INC_EPOCH must be sent instead of a message about a name. Called under the lock.
+        """Return True if INC_EPOCH must be sent instead of a message about a name. Called under the lock.
 
-        One INC_EPOCH stands for all names in the same batch, and for all single names in the queue.
+        One INC_EPOCH takes the place of all names in the same batch, and of all single names in the queue.
         """
         if self._expired is self._of_batch:
             return False
@@ -363,7 +367,7 @@ class Notifier:
         return 0
 
     def _send(self, message: bytes) -> bool:
-        """Write one message; False if another thread has taken over meanwhile."""
+        """Write one message. Return False if another thread has taken over meanwhile."""
         error = self._written(message)
         with self._changed:
             if error == 0:

@@ -68,8 +68,8 @@ class Request:
     def rests(self) -> None:
         """Stop counting this request as under way, so that its uid may begin another (bridge.take_turns).
 
-        For a request that waits for another request of the same uid, for example a request for a lock. It
-        must not keep the other request from beginning.
+        Call it for a request that waits for another request of the same uid, for example a request for a
+        lock. The waiting request must not keep the other request from beginning.
         """
         self._rests()
 
@@ -87,16 +87,16 @@ bug."""
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The rest of a request, which may wait for the disk. A thread does it, and sends a reply with an empty
-    body. So the reply does not wait for the event loop.
+    """The rest of a request, which may wait for the disk. A thread does this work, and sends a reply with an
+    empty body. So the reply does not wait for the event loop.
     """
 
     call: Callable[[], None]
 
 
 Quick = Callable[[Request], bytes | Work | None]
-"""A handler that never waits. It returns the body of the reply, or the work that is left; None leaves the
-request to the Handler. It is called in the middle of the read, before any other request."""
+"""A handler that never waits. It returns the body of the reply, or the work that is left. If it returns None,
+the request goes to a Handler. It is called in the middle of the read, before any other request is read."""
 
 
 class BugLog(Protocol):
@@ -130,7 +130,7 @@ class Door:
 
     @property
     def init_flags(self) -> InitFlag:
-        """Return the INIT flags that make the kernel send the requests that have handlers here."""
+        """The INIT flags with which the kernel sends the requests that have handlers here."""
         flags = NO_FLAGS
         if Opcode.SETLK in self._handlers:
             flags |= InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS
@@ -142,8 +142,8 @@ class Door:
         """Take requests until cancelled. Then requests without an answer get EIO.
 
         If several requests are taken together, each turn of the event loop begins one request of each uid.
-        Otherwise all requests of one uid would begin before the next request of any caller is read, and
-        before those of other uids that were read after them.
+        Otherwise all requests of one uid would begin first: before requests of other uids that were taken
+        later, and before the next request of any caller is read.
         """
         opcodes = {*self._handlers, *self._quick, Opcode.INTERRUPT} if self._handlers else set()
         async with trio.open_nursery() as nursery:
@@ -174,7 +174,7 @@ class Door:
         if request.opcode is Opcode.INTERRUPT:
             (unique,) = _INTERRUPT.unpack_from(request.body)
             known = self._waiting.get(unique & ~_RESENT)
-            if known is not None:  # else it is answered, or pyfuse3's, which interrupts nothing
+            if known is not None:  # else the request is answered, or is pyfuse3's, which interrupts nothing
                 known.interrupt()
         elif self._nursery is not None and not self._quickly(request, pending):
             self._waiting[request.unique] = request
@@ -193,7 +193,7 @@ class Door:
     def _begin_one_of_each(self) -> None:
         """Begin the first waiting request of each uid. Called once in each turn of the event loop.
 
-        INVARIANT: no uid begins two in one turn, because tasks that begin in the same turn run in any order.
+        INVARIANT: no uid begins two requests in one turn: tasks that begin in the same turn run in any order.
         """
         self._begun, self._begun_at_once = self._begun_at_once, set()
         for uid, queue in list(self._queues.items()):
@@ -204,8 +204,9 @@ class Door:
                 del self._queues[uid]
 
     def _quickly(self, request: Request, pending: Pending) -> bool:
-        """Answer a request without a task, which saves two turns of the event loop. Return False if it needs
-        one.
+        """Answer a request without a task. Return False if the request needs a task.
+
+        This saves two turns of the event loop.
         """
         quick = self._quick.get(request.opcode)
         if quick is None:

@@ -1,4 +1,4 @@
-"""A check whether a policyfs mount is alive. It ends in time even if the mount is dead or hangs.
+"""A check whether a policyfs mount is alive. The check ends in time even if the mount is dead or hangs.
 
 It works for an app's own mount, too.
 """
@@ -33,11 +33,11 @@ class MountState(enum.Enum):
 
 
 def mount_state(path: str, timeout_s: float = 5.0) -> MountState:
-    """Return the state of the topmost mount on a path, after timeout_s at most.
+    """Return the state of the topmost mount on a path, after *timeout_s* at most.
 
     A forked child becomes the mount's user and sends one STATFS. If a daemon has read a request and does not
-    answer, the request cannot be interrupted. So only a child may wait for it. Raises OSError if a directory
-    of the path does not exist.
+    answer, the request cannot be interrupted. So only a child may wait for the answer. Raises OSError if a
+    directory of the path does not exist.
     """
     path = resolve(path)
     there = mounts_at(path)
@@ -55,13 +55,13 @@ def mount_state(path: str, timeout_s: float = 5.0) -> MountState:
         return MountState.SILENT
     if answer == _CANNOT_ASK:
         return MountState.CLOSED
-    # Any other errno is an answer, which some daemon has decided. ECONNABORTED: it died during the request.
+    # Any other errno is the answer of a daemon. ECONNABORTED: the daemon died during the request.
     gone = answer in {errno.ENOTCONN, errno.ENODEV, errno.ECONNABORTED}
     return MountState.DEAD if gone else MountState.ALIVE
 
 
 def _ask(root: int, mount: Mount, timeout_s: float) -> int | None:
-    """Return the errno of the child's statfs (0: none), or None if it did not return in time."""
+    """Return the errno of the child's statfs (0: none), or None if the child did not answer in time."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -83,7 +83,10 @@ def _ask(root: int, mount: Mount, timeout_s: float) -> int | None:
 
 
 def _child(root: int, writer: int, mount: Mount) -> None:
-    """Call statfs and exit. First close all descriptors of the parent, in case the call hangs."""
+    """Call statfs, write its errno to *writer*, and exit.
+
+    First close all other descriptors, because the call may hang.
+    """
     answer = _CANNOT_ASK
     try:
         low, high = sorted((root, writer))
@@ -101,7 +104,10 @@ def _child(root: int, writer: int, mount: Mount) -> None:
 
 
 def _become_user(mount: Mount) -> bool:
-    """Take the real, effective and saved ids of a user whom the mount admits. False if not permitted."""
+    """Take the real, effective and saved ids of the mount's user. Return False if this is not permitted.
+
+    A mount with allow_other admits all users. There the ids need not change.
+    """
     if "allow_other" in mount.super_options:
         return True
     options = dict(option.partition("=")[::2] for option in mount.super_options)

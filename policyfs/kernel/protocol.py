@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Opcode(enum.IntEnum):
-    """The type of a request. OTHER stands for all numbers for which the bridge has no count of their own."""
+    """The type of a request. OTHER stands for all types that the bridge does not count one by one."""
 
     OTHER = 0
     LOOKUP = 1

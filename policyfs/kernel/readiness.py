@@ -20,14 +20,15 @@ from policyfs.kernel.bridge import pyfuse3, reader_state, waiting
 _SPIN_NS: Final = 200_000
 """The longest time of polling: about the time in which an app reads a photo and closes it."""
 _SHORT_SPIN_NS: Final = 40_000
-"""The longest time of polling while other requests are under way: their events must not wait long for it."""
+"""The longest time of polling while other requests are under way: their events must not wait long."""
 _REQUESTS_PER_TURN: Final = 32
-"""The limit of requests answered in a row, by all tasks together. Then timers, threads, and tasks of requests
-that wait have their turn. When each of pyfuse3's tasks had its own row, a turn took 100 ms beside a flood."""
+"""The limit of requests answered in a row, by all tasks together. Then timers, threads and other tasks have
+their turn. When each of pyfuse3's tasks had a row of its own, a turn took 100 ms during a flood of requests.
+"""
 _ROW_NS: Final = 5_000_000
 """The longest time of such a row. Without this limit, a row of 32 writes of 1 MiB took 27 ms."""
 _TRY_EVERY: Final = 16
-"""While polling finds nothing, only one of this number of waits begins with polling."""
+"""The number of waits of which one begins with polling, while polling finds nothing."""
 _WORTH: Final = 2
 _MOST: Final = 8
 
@@ -36,7 +37,7 @@ class Readiness:
     """One session's wait for requests. install() makes pyfuse3 use this wait."""
 
     def __init__(self, session_fd: int, turns_fd: int) -> None:
-        """turns_fd: a descriptor. It is readable while the bridge has a request whose turn has come."""
+        """turns_fd: the descriptor of bridge.take_turns(). It is readable while a request can go on."""
         self._either = select.epoll()  # without the session while the readers read it (_readers.c)
         for fd in (session_fd, turns_fd):
             self._either.register(fd, select.EPOLLIN)
@@ -49,7 +50,7 @@ class Readiness:
         self._skipped = 0
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when a request may be there."""
+        """Return the descriptor that becomes readable when a request may be there."""
         return self._either.fileno()
 
     def install(self) -> None:
@@ -57,7 +58,7 @@ class Readiness:
         pyfuse3._wait_fuse_readable = self.wait  # type: ignore[attr-defined] # noqa: SLF001 - see module
 
     def others_wait(self, known: int) -> bool:
-        """True if more than *known* requests are under way or waiting."""
+        """Return True if more than *known* requests are under way, or if another request can begin."""
         return waiting()[1] > known or bool(self._either.poll(0))
 
     def end(self) -> None:
@@ -91,8 +92,9 @@ class Readiness:
         return bool(self._either.poll(0)) or self._spin()
 
     def _spin(self) -> bool:
-        """Poll for a while. Return True if a request came. While polling finds nothing, it is done less
-        often.
+        """Poll for a while. Return True if a request came.
+
+        While polling finds nothing, most calls do not poll.
         """
         if reader_state()[1]:  # the readers read the device now, and need the processor
             return False
@@ -111,9 +113,9 @@ class Readiness:
         return False
 
     async def _sleep(self) -> bool:
-        """Wait in epoll, one task at a time. Of the other waiting tasks, the latest goes next.
+        """Wait in epoll, one task at a time. Of the other waiting tasks, the one that came last goes next.
 
-        INVARIANT: this returns in a later turn of the event loop than it was called in. So at most one row of
+        INVARIANT: the call returns in a later turn of the event loop than it began. So at most one row of
         requests begins in each turn.
 
         A task's buffer keeps the memory of the longest request that it ever read. If the tasks took turns,

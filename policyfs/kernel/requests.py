@@ -95,9 +95,10 @@ class Unnamed(NamedTuple):
 
 
 class Lock(NamedTuple):
-    """A request for a lock by fcntl(2) or flock(2). owner: the kernel's 64-bit lock owner. kind:
-    fcntl.F_RDLCK, F_WRLCK or F_UNLCK. start, end: the first and the last byte (2^63 - 1: to the end of the
-    file). sleep: True to wait for the lock.
+    """A request for a lock by fcntl(2) or flock(2).
+
+    owner: the kernel's 64-bit lock owner. kind: fcntl.F_RDLCK, F_WRLCK or F_UNLCK. start, end: the first and
+    the last byte (2^63 - 1: to the end of the file). sleep: True to wait for the lock.
     """
 
     fh: int
@@ -118,8 +119,9 @@ class Fsync(NamedTuple):
 
 
 class ReadDirectory(NamedTuple):
-    """getdents(2) of an open directory. start: the position after the last entry that was read. size: bytes
-    of the reply.
+    """getdents(2) of an open directory. start: the position after the last entry that was read.
+
+    size: the largest reply, in bytes.
     """
 
     fh: int
@@ -152,7 +154,7 @@ def fsync(request: Request) -> Fsync:
 
 
 def write_range(request: Request) -> tuple[int, int]:
-    """Return the offset and the length of a WRITE, which may have lost its data."""
+    """Return the offset and the length of a WRITE. The request may lack its data (bridge.RawRequest)."""
     _, offset, length = _WRITE.unpack_from(request.body)
     return offset, length
 
@@ -201,7 +203,7 @@ class DirentBuffer:
         self._left = size
 
     def add(self, name: bytes, ino: int, kind: int, position: int) -> bool:
-        """Add an entry. Return False if it does not fit. kind: DT_*. position: where the next one begins."""
+        """Add an entry. Return False if it does not fit. kind: DT_*. position: that of the next entry."""
         head = _DIRENT.pack(ino, position, len(name), kind)
         padding = -(len(head) + len(name)) % 8
         self._left -= len(head) + len(name) + padding
@@ -216,7 +218,10 @@ class DirentBuffer:
 
 
 def getxattr_reply(asked: GetXattr, value: bytes) -> bytes:
-    """Return the reply to GETXATTR: the value, or its size. ERANGE if the caller's buffer is too small."""
+    """Return the reply to GETXATTR: the value, or its size if the caller wants only that.
+
+    Raises OSError (ERANGE) if the caller's buffer is too small.
+    """
     if asked.size == 0:
         return _GETXATTR_REPLY.pack(len(value))
     if len(value) > asked.size:
@@ -247,7 +252,7 @@ def lock_reply(start: int, end: int, kind: int, pid: int) -> bytes:
 
 
 def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
-    """Return the reply to TMPFILE: that of CREATE. The entry's st_rdev has the store's inode number."""
+    """Return the reply to TMPFILE, in the form of CREATE's. entry.st_rdev: the store's inode number."""
     entry_s, entry_ns = _split(entry.entry_timeout)
     attr_s, attr_ns = _split(entry.attr_timeout)
     head = _ENTRY_REPLY.pack(entry.st_ino, entry.generation, entry_s, attr_s, entry_ns, attr_ns)
@@ -264,7 +269,8 @@ def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
 def statx_reply(entry: pyfuse3.EntryAttributes, btime_ns: int) -> bytes:
     """Return the reply to STATX: the attributes of GETATTR, and the birth time (0: not known).
 
-    The entry's st_blocks has the number of a device, as in every reply (place_ino in _interposition.c).
+    The entry of a device has the device's number in st_blocks, as in every reply (place_ino in
+    _interposition.c).
     """
     device = entry.st_blocks if stat.S_IFMT(entry.st_mode) in {stat.S_IFCHR, stat.S_IFBLK} else 0
     seconds, nanoseconds = _split(entry.attr_timeout)

@@ -24,24 +24,25 @@ from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
 
 DEVICE_PATH: Final = "/dev/fuse"
 STACK_DEPTH: Final = 1
-"""The limit of file systems stacked below. With 1, the store may be any file system that is not stacked
-itself. (An overlay is stacked: the kernel refuses its files with ELOOP.)"""
+"""The limit of file systems stacked below this mount. With 1, the store may be any file system that is not
+stacked itself. (An overlay is stacked: the kernel refuses its files with ELOOP.)"""
 
 UNDER_WAY: Final = 32
-"""The limit of one uid's requests that are worked on at once. Others of that uid wait; other uids' go on."""
+"""The limit of one uid's requests that are under way at once. Further requests of that uid wait. Requests of
+other uids go on."""
 IN_ALL: Final = 192
-"""The limit of all uids' requests that are worked on at once. A uid may have at most as many as are left for
-others. A uid that has none may always have one, even if many requests of others wait for a slow disk."""
+"""The limit of all uids' requests that are under way at once. A uid may have at most as many as are left for
+others. A uid without a request may always have one, even if many requests of others wait for a slow disk."""
 _WAITING_SHARE: Final = 8
 _WAITING_BYTES: Final = 256 << 20
-"""Large requests that wait for their turn, mostly writes, may use this part of the memory (1/8), and so many
-bytes in any case. Beyond that they are refused."""
+"""The limit of bytes in large requests that wait for their turn, mostly writes. If 1/_WAITING_SHARE of the
+memory is more, that is the limit. Requests beyond the limit are refused."""
 
 _READ_AHEAD_KIB: Final = 1024
 _DIRTY_BYTES: Final = 32 << 20
-"""The limit of bytes in dirty pages of mappings, which the daemon must still write: 8,192 requests of one
-page. All apps share the 65,535 requests in the background (_lanes.h), and the bridge lets up to 45,000 READs
-wait."""
+"""The limit of bytes in dirty pages of mappings. The kernel may send the daemon one request for each page:
+8,192 in all. All apps share the 65,535 requests in the background (_lanes.h), and the bridge lets up to
+45,000 READs wait."""
 # sys/mount.h
 _MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
@@ -49,7 +50,7 @@ _UMOUNT_NOFOLLOW: Final = 8
 
 
 class MountError(PolicyfsError):
-    """Mounting or unmounting failed. errno: the cause, or 0 if it was refused before any system call."""
+    """A failure to mount or unmount. errno: the cause, or 0 if no system call failed."""
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
@@ -58,7 +59,7 @@ class MountError(PolicyfsError):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A mounted /dev/fuse descriptor. conn_id: the name of its directory in /sys/fs/fuse/connections.
+    """A mounted /dev/fuse descriptor. conn_id: the connection's number in /sys/fs/fuse/connections.
 
     mount_fd: the descriptor of a detached mount, which the owner closes; -1 if the mount is attached.
     """
@@ -71,8 +72,9 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """The result of INIT. minor: the kernel's FUSE protocol, 7.minor. offered: the InitFlag bits that the
-    kernel has. flags: those in use. max_write: the most bytes in one WRITE.
+    """The result of INIT. minor: the kernel's FUSE protocol, 7.minor. offered: the kernel's InitFlag bits.
+
+    flags: the bits in use. max_write: the most bytes in one WRITE.
     """
 
     minor: int
@@ -101,8 +103,9 @@ def mount_device(
     Without allow_other, the kernel admits only processes whose real, effective and saved uids are user_id and
     whose gids are group_id. It refuses all others, even root's. max_read: the most bytes in one READ; 0 for
     the kernel's own limit. control: takes the connection's control files from user_id before any process
-    can reach the mount. detached: True leaves the mount for attach_mount(); until then only processes that
-    have its mount_fd reach it. The descriptor is non-blocking and close-on-exec. Raises MountError.
+    can reach the mount. detached: if True, the caller attaches the mount later (attach_mount()). Until then
+    only processes that have its mount_fd reach it. The descriptor is non-blocking and close-on-exec. Raises
+    MountError.
     """
     path = _checked_mountpoint(mountpoint)
     try:
@@ -140,7 +143,7 @@ def _create(
 ) -> tuple[int, int]:
     """Create the connection and its mount. Return the connection's number and the mount's descriptor.
 
-    INVARIANT: everything that must be so before the first request is done here.
+    INVARIANT: all settings that must be in force before the first request are made here.
     """
     attributes = mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV
     try:
@@ -178,10 +181,10 @@ def _refused(path: str, exc: OSError) -> MountError:
 def _read_further_ahead(conn_id: int) -> None:
     """Let the kernel read ahead 1 MiB at a time when a mediated file is read from beginning to end.
 
-    The default of every device is 128 KiB. It stays if sysfs is read-only.
+    The default of every device is 128 KiB. If sysfs is read-only, the default stays.
 
-    INVARIANT: called before INIT is answered. The answer limits read-ahead to the value of that time
-    (fuse/inode.c, process_init_reply).
+    INVARIANT: called before INIT is answered. At the answer, the kernel takes the value as the limit of
+    read-ahead (fuse/inode.c, process_init_reply).
     """
     path = f"/sys/class/bdi/0:{conn_id}/read_ahead_kb"
     with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as setting:
@@ -238,9 +241,9 @@ def attach(
 
     flags: INIT flags to request besides WANTED. INIT is answered when pyfuse3.main() runs. vectors: the
     limits of nodes and directories in the access vector cache (kernel/vectors.py); None: no such cache. The
-    session uses a duplicate of device.fd. The caller keeps device.fd, for backing ids and notifications, and
-    closes it after pyfuse3.close(). The result is closed then, too; its end() is called after
-    pyfuse3.terminate(). Raises MountError if pyfuse3 does not use the bridge: its replies would be wrong.
+    session uses a duplicate of device.fd. The caller keeps device.fd, for backing ids and notifications. The
+    caller calls the result's end() after pyfuse3.terminate(), and closes the result and device.fd after
+    pyfuse3.close(). Raises MountError if pyfuse3 does not use the bridge: its replies would be wrong.
     """
     wanted = WANTED | flags | (InitFlag.PASSTHROUGH if passthrough else NO_FLAGS)
     prepare(int(wanted), STACK_DEPTH if passthrough else 0)
@@ -296,7 +299,7 @@ def unmount(mountpoint: str, *, lazy: bool = False, force: bool = False) -> None
 
 
 def is_connected(device: Device) -> bool:
-    """True if the kernel still has the connection: requests may come, or may wait for answers."""
+    """Return True if the kernel still has the connection: requests may come, or may wait for answers."""
     poll = select.poll()
     poll.register(device.fd, select.POLLIN)
     return not any(events & select.POLLERR for _, events in poll.poll(0))

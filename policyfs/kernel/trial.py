@@ -1,8 +1,7 @@
-"""A trial mount. It finds the FUSE features of this kernel, and whether files of a directory can pass
-through.
+"""A trial mount, which finds the FUSE features of this kernel, and tries passthrough of a file.
 
-It mounts on an empty private directory, answers the kernel's INIT itself, registers a backing file, and
-removes the mount. It makes no session. So a process may do this before it makes its own mount.
+The trial mounts on an empty private directory, answers the kernel's INIT itself, registers a backing file,
+and removes the mount. It makes no session. So a process may do this before it makes its own mount.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ _INIT_OUT: Final = struct.Struct("=IIIIHHIIHHIIH22x")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The result of a trial. minor: the kernel's FUSE protocol, 7.minor. offered: its INIT flags.
+    """The result of a trial. minor: the kernel's FUSE protocol, 7.minor. offered: the kernel's INIT flags.
 
-    backing: None if a file could be passed through, else the kernel's refusal.
+    backing: the kernel's refusal of passthrough; None if passthrough is possible.
     """
 
     minor: int
@@ -57,7 +56,7 @@ def try_passthrough(directory: str | None = None) -> Trial:
             result = backing.register(file_fd)
             backing.close()
         finally:
-            os.close(device.fd)  # ends the connection, so that the unmount cannot wait for it
+            os.close(device.fd)  # this ends the connection, so that the unmount waits for no answer
             unmount(where, lazy=True)
     return Trial(minor, offered, result if isinstance(result, BackingRefused) else None)
 
@@ -80,7 +79,7 @@ def _unnamed_file(directory: str | None) -> Iterator[int]:
 
 
 def _answer_init(fd: int) -> tuple[int, InitFlag]:
-    """Read the kernel's first request, and agree to passthrough. Return the minor version and its flags."""
+    """Read the kernel's INIT, and agree to passthrough. Return the kernel's minor version and its flags."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     if not poll.poll(_DEADLINE_MS):

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 from policyfs.kernel import bridge
 
 MAX_READERS: Final = 4
-"""The limit of reader threads. With more, tests were not faster when each request woke all of them. Now a
-request wakes one (_readers.c)."""
+"""The limit of reader threads. Tests with more readers were not faster. (In those tests each request woke all
+readers. Now a request wakes one reader: _readers.c.)"""
 
 LOOKUP: Final = 1 << 0
 GETATTR: Final = 1 << 1
@@ -33,10 +33,10 @@ LIST: Final = 1 << 7
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 _SERIAL: Final = (1 << 52) - 1
-"""The bits of a handle's number that have its slot and serial (_opens.c)."""
+"""The mask of the slot and the serial in the number of a bridge's handle (_opens.c)."""
 _OURS: Final = 1 << 55
 _NOT_OURS: Final = 1 << 63
-"""Handles of the bridge have the first bit, and not the second (_opens.c)."""
+"""A bit that handles of the bridge do not have. They have the bit _OURS (_opens.c)."""
 
 install = bridge.install_vector
 see_all = bridge.see_all_vector
@@ -56,10 +56,10 @@ class VectorStats:
     """Counts of the cache. lookups, getattrs, accesses, opens, releases, opendirs, releasedirs: answered
     requests. getxattrs: requests answered with absence(). ioctls: requests answered with ENOTTY. absences:
     LOOKUPs of absent names, answered with ENOENT. lost: replies that the kernel did not take. nodes,
-    directories: those in the cache now. installed, refused: vectors that found a place, or found none.
-    dropped: calls that dropped vectors. handles: those that the bridge has given out, and that were neither
-    released nor taken over by Python. readers: threads. reading: True while the readers read the device
-    instead of the event loop. began: how often the readers began to read it.
+    directories: those in the cache now. installed: vectors that found a place. refused: vectors that found
+    none. dropped: calls that dropped vectors. handles: the bridge's open handles, without those that Python
+    has taken over. readers: the number of threads. reading: True while the readers read the device instead
+    of the event loop. began: how often the readers began to read the device.
     """
 
     lookups: int
@@ -99,9 +99,7 @@ class Opened(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """An open that the bridge answered, and that belongs on the trail. size, mtime_ns: those of the file
-    then.
-    """
+    """An open that the bridge answered, for the trail. size, mtime_ns: those of the file at that time."""
 
     time_ns: int
     fh: int
@@ -125,23 +123,23 @@ def take_events() -> list[Seen]:
 
 
 events_bell = bridge.events_bell
-"""Returns an eventfd. It is readable once so many events wait that they must be taken soon. -1 if the mount
-has no vectors."""
+"""A function that returns an eventfd, or -1 if the mount has no vectors. The eventfd is readable once so many
+events wait that Python must take them soon."""
 
 
 def index_of(fh: int) -> int:
-    """Return the number of a bridge's handle for the trail. It is above Python's numbers and below 2**53."""
+    """Return the trail's number for a handle of the bridge: above Python's numbers, and below 2**53."""
     return bridge.MAX_INDEX + 1 + (fh & _SERIAL)
 
 
 def number_of(fh: int) -> int:
-    """Return the number of an open directory, of the bridge's or of Python's."""
+    """Return the number of an open directory's handle, which the bridge or Python has given out."""
     is_ours = fh & (_OURS | _NOT_OURS) == _OURS
     return index_of(fh) if is_ours else bridge.fh_index(fh)
 
 
 def take_handle(fh: int) -> list[Opened]:
-    """Take over the handle with this number. Its requests then go to Python. Returns [] if there is none."""
+    """Take over the handle with this number. Its requests then go to Python. Return [] if there is none."""
     return [Opened(*one) for one in bridge.take_opens(0, fh)]
 
 
@@ -156,20 +154,20 @@ def take_all_handles() -> list[Opened]:
 
 
 def end_opens(nodeid: int) -> list[Opened]:
-    """Take over the handles of a node. From the return of this call on, the bridge answers no open of it."""
+    """Take over the handles of a node. After this call, the bridge answers no open of the node."""
     return [Opened(*one) for one in bridge.end_opens(nodeid)]
 
 
 def end_all_opens() -> list[Opened]:
-    """Take over all handles. From the return of this call on, the bridge answers no opens."""
+    """Take over all handles. After this call, the bridge answers no opens."""
     return [Opened(*one) for one in bridge.end_opens(None)]
 
 
 def age_opens(ages: int) -> tuple[list[Opened], list[int]]:
     """Take over the handles that were already open at the previous call.
 
-    Returns these handles, and the nodes whose open vector was not used for *ages* calls: 2 means since the
-    previous call, 3 since the call before that one.
+    Return these handles, and the nodes with an open vector that was not used for *ages* calls. 2: since the
+    previous call; 3: since the call before the previous call.
     """
     handles, unused = bridge.age_opens(ages)
     return [Opened(*one) for one in handles], unused
@@ -203,7 +201,7 @@ def reader_groups(processors: Sequence[int]) -> list[Sequence[int]]:
 def set_shares(begin_percent: int, end_percent: int) -> None:
     """Set when the readers read the device, by the share of requests that are repeats, in percent.
 
-    They begin when the share reaches *begin_percent*, and rest when it falls below *end_percent*. 0 and 0:
-    they always read.
+    The readers begin when the share reaches *begin_percent*, and rest when it falls below *end_percent*. With
+    0 and 0, they always read.
     """
     bridge.reader_shares(begin_percent, end_percent)

@@ -1,4 +1,4 @@
-"""Notifications that wait until another one, which hangs in the kernel, is written."""
+"""Notifications that wait for another notification, which hangs in the kernel."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Message: TypeAlias = tuple[bytes, Call | None]
 
 
 class WaitingMessages:
-    """Messages by the lock or pages that they wait for: a directory's, or a file's (messages.awaited).
+    """Waiting messages, by the directory's lock or the file's pages that they wait for (messages.awaited).
 
-    An app decides how many directories it keeps locked, and how many names change there. So together no more
-    than *capacity* messages wait.
+    An app decides how many directories it keeps locked, and how many names change there. So at most
+    *capacity* messages wait, all together.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -23,23 +23,29 @@ class WaitingMessages:
         self._by_what: Final[dict[bytes, dict[Message, None]]] = {}
 
     def begin(self, hanging: bytes) -> None:
-        """Let further messages for the same directory or pages wait for a message that hangs."""
+        """Make further messages for the same directory or pages wait for *hanging*, which hangs."""
         if (what := messages.awaited(hanging)) is not None:
             self._by_what.setdefault(what, {})
 
     def add(self, message: bytes, done: Call | None) -> bool:
-        """Keep a message if another one hangs for the same directory or pages, and if there is room."""
+        """Keep a message if another message hangs for the same directory or pages, and if there is room.
+
+        Return True if the message was kept.
+        """
         kept = self._by_what.get(messages.awaited(message) or b"") if self._by_what else None
         return kept is not None and self._keep(kept, (message, done))
 
     def add_to_any_directory(self, message: bytes) -> bool:
-        """Keep a message until some directory is free. False without such a directory, and without room."""
+        """Keep a message until one of the locked directories is free.
+
+        Return False if no message hangs for a directory, or if there is no room.
+        """
         directories = (kept for what, kept in self._by_what.items() if messages.is_directory(what))
         kept = next(directories, None)
         return kept is not None and self._keep(kept, (message, None))
 
     def end(self, written: bytes) -> list[Message]:
-        """Return, in order, the messages that waited for a message that was written now."""
+        """Return, in order, the messages that waited for *written*, which is now written."""
         return list(self._by_what.pop(messages.awaited(written) or b"", ()))
 
     def _keep(self, kept: dict[Message, None], message: Message) -> bool:
