@@ -1,15 +1,15 @@
 /*
  * A thread that appends to a file for the event loop, without the interpreter lock. A Python thread would share
- * that lock with the loop: each system call of one would wake the other.
+ * that lock with the loop: each system call of one thread would wake the other thread.
  *
- * The thread runs on the loop's processor. This is free while the loop waits for the thread. To wake a thread
+ * The thread runs on the loop's processor, which is free while the loop waits for the thread. To wake a thread
  * on another processor takes several times as long as the write. If the loop has moved to another processor,
  * the thread moves itself there after the next write. So the daemon needs no right to move other threads
  * (linux/seccomp.py).
  *
- * One write at a time. begin() hands a write over, wait() waits for a moment, result() waits as long as the write
- * takes. The file must be as journal/segments.py requires: unchanged since the last write (else the error is
- * ESTALE, and nothing is written). It is locked while it is written. After an error it stays locked.
+ * There is one write at a time. begin() gives a write to the thread. wait() waits for a moment, result() as long as
+ * the write takes. The file must be unchanged since the last write, as journal/segments.py requires. Otherwise the
+ * error is ESTALE, and nothing is written. The file is locked during a write. After an error it stays locked.
  */
 
 #define _GNU_SOURCE

@@ -1,9 +1,9 @@
 /*
- * The access vector cache. Once Python has decided that a caller may look up a name, see a node's
- * attributes, pass access(2), open a file or open a directory, this code answers the same request without Python. It also
- * answers requests for extended attributes that no caller is shown. Attributes are never kept: each answer
- * reads them from the store by directory descriptor and name. They count only if device, inode number, birth
- * time and type are those of the node.
+ * The access vector cache. Python decides that a caller may look up a name, see a node's attributes, pass access(2),
+ * open a file or open a directory. Then this code answers the same request without Python. It also answers requests
+ * for extended attributes that no caller may see. The cache never keeps attributes: each answer reads them from the
+ * store, by directory descriptor and name. They count only if device, inode number, birth time and type are those of
+ * the node.
  *
  * Locks (docs/architecture/vectors.md): each reader thread has a seat with a lock of its own. The reader holds
  * the lock from the look into the table (_avc_table.c) until the reply is written. The event loop's seat needs
@@ -29,14 +29,14 @@
 
 #define RESENT ((uint64_t)1 << 63)
 
-#define HIDDEN_SIZE 4096 /* shown for a directory whose names may be hidden (lookup.py, _uncounted) */
+#define HIDDEN_SIZE 4096 /* shown for a directory with names that may be hidden (lookup.py, _uncounted) */
 
 static struct seat seats[AVC_SEATS] = {
 	[0 ... AVC_SEATS - 1] = {.lock = PTHREAD_MUTEX_INITIALIZER},
 };
 
-/* True while the event loop waits for the locks. A reader then leaves its request to Python. Otherwise it might take
- * its lock again at once, each time, and the event loop would never get the lock. */
+/* True while the event loop waits for the locks or holds them. A reader then leaves its request to Python. Otherwise
+ * the reader might take its lock again at once, each time, and the event loop would never get the lock. */
 static atomic_bool changing;
 
 static struct {
@@ -61,7 +61,7 @@ void avc_end_wait(void *begun)
 		waits.after(begun);
 }
 
-/* Take a reader's lock. This may take for ever, if the reader waits for a lock of the store's file system. */
+/* Take a reader's lock. This may never end, if the reader waits for a lock of the store's file system. */
 static void lock_one(pthread_mutex_t *lock)
 {
 	void *begun;
@@ -97,13 +97,13 @@ static uint32_t granted(const struct node *node, uint32_t uid)
 	return 0;
 }
 
-/* True if a time is after 1969, and its nanoseconds are a number of 63 bits. */
+/* True if a time is after 1969, and fits into 63 bits as nanoseconds. */
 static bool is_usual(const struct statx_timestamp *time)
 {
 	return time->tv_sec >= 0 && time->tv_sec < INT64_MAX / 1000000000;
 }
 
-/* Read the node's attributes from the store. False if the name leads to another object, or they are unusual. */
+/* Read the node's attributes from the store. False if the name leads to another object, or if they are unusual. */
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr)
 {
 	struct statx now;
@@ -137,7 +137,7 @@ bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *at
 	return true;
 }
 
-/* Write a reply. False if the kernel no longer waits for the reply; the request then counts as answered, too. */
+/* Write a reply. False if the kernel no longer waits for it. The request counts as answered then, too. */
 static bool reply(struct seat *seat, int device, uint64_t unique, int error, void *body, size_t size)
 {
 	struct wire_out_header header = {
@@ -156,14 +156,15 @@ bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_
 	return reply(seat, device, unique, 0, body, size);
 }
 
-/* True if the name is absent, and the kernel knows this without a disk: the seat's lock is held during the check. */
+/* True if the name is absent, and the kernel knows this without a disk. The check must not wait: it holds the seat's
+ * lock. */
 static bool is_absent(int directory, bool in_memory, const char *name)
 {
 	struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_CACHED | RESOLVE_NO_XDEV};
 	struct statx unused;
 	long fd;
 
-	if (in_memory) /* such a file system keeps no absent names: RESOLVE_CACHED would never find them */
+	if (in_memory) /* for these file systems the kernel keeps no absent names, so RESOLVE_CACHED is no help */
 		return statx(directory, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &unused) != 0 && errno == ENOENT;
 	fd = syscall(SYS_openat2, directory, name, &how, sizeof(how));
 	if (fd >= 0)
@@ -213,8 +214,8 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 	return answer_absent(seat, device, header, name);
 }
 
-/* Let the kernel keep a reply for as long as the file has not changed, but at least 1 s, and at most most_ms.
- * Timeouts.attributes() has the same rule. The age is rounded down to whole seconds. */
+/* Let the kernel keep a reply for the time since the file's last change, but for at least 1 s and at most most_ms.
+ * Timeouts.attributes() has the same rule. The time is rounded down to whole seconds. */
 static void keep(struct wire_attr_out *out, uint32_t most_ms)
 {
 	uint64_t changed = out->attr.mtime > out->attr.ctime ? out->attr.mtime : out->attr.ctime;
@@ -258,13 +259,14 @@ static bool is_in(const char *name, const char *prefix)
 	return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* The error for a name that no object has here, as in xattr.py. After it, ls asks no more for labels and ACLs. */
+/* The error for an extended attribute that no object shows, as in xattr.py. After EOPNOTSUPP, ls asks for no more
+ * labels and ACLs. */
 static int absence(const char *name)
 {
 	return is_in(name, "system.") || strcmp(name, "security.selinux") == 0 ? EOPNOTSUPP : ENODATA;
 }
 
-/* Answer only errors, because these do not depend on the size of the caller's buffer. Python answers with values. */
+/* Answer with errors only, because these do not depend on the size of the caller's buffer. Python sends values. */
 static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
 {
 	const struct node *node = avc_find(header->nodeid);
@@ -314,7 +316,7 @@ bool avc_takes(const unsigned char *message, size_t size)
 	if (size < sizeof(header))
 		return false;
 	memcpy(&header, message, sizeof(header));
-	if (header.opcode == OPCODE_RELEASE || header.opcode == OPCODE_RELEASEDIR) /* Python's must stay in order */
+	if (header.opcode == OPCODE_RELEASE || header.opcode == OPCODE_RELEASEDIR) /* those for Python stay in order */
 		return opens_has(message + sizeof(header), size - sizeof(header));
 	return header.opcode == OPCODE_LOOKUP || header.opcode == OPCODE_GETATTR ||
 	       header.opcode == OPCODE_ACCESS || header.opcode == OPCODE_OPEN ||

@@ -1,5 +1,5 @@
-/* The access vector cache: answers that policyfs has decided before. See docs/architecture/vectors.md
- * for its memory model. No Python and no libfuse here, so that it can be tested by itself. */
+/* The access vector cache: answers that policyfs has decided before. Its memory model is in
+ * docs/architecture/vectors.md. No Python and no libfuse here, so that the cache can be tested by itself. */
 
 #ifndef POLICYFS_AVC_H
 #define POLICYFS_AVC_H
@@ -10,14 +10,14 @@
 
 #include "_wire.h"
 
-/* Bits of a grant. */
+/* Bits of a grant: the rights of one uid on one node. */
 #define AVC_LOOKUP (1u << 0)	 /* its name may be looked up */
 #define AVC_GETATTR (1u << 1)	 /* its attributes may be seen */
-#define AVC_UNCOUNTED (1u << 2)	 /* but not a directory's link count and size */
+#define AVC_UNCOUNTED (1u << 2)	 /* but a directory's link count and size may not */
 #define AVC_OPEN (1u << 3)	 /* it may be opened for reading, in passthrough */
-#define AVC_RECORDED (1u << 4)	 /* but each such open is an event for the trail, of a directory, too */
+#define AVC_RECORDED (1u << 4)	 /* each open by AVC_OPEN or AVC_LIST is an event for the trail */
 #define AVC_NO_ATTRIBUTES (1u << 5) /* no extended attribute outside user. and system. is shown */
-#define AVC_NO_ACLS (1u << 6)	 /* nor one in system. */
+#define AVC_NO_ACLS (1u << 6)	 /* no extended attribute in system. is shown */
 #define AVC_LIST (1u << 7)	 /* the directory may be opened, and the kernel may use the listing that it keeps */
 #define AVC_ACCESS(mode) (1u << (8 + (mode))) /* access(2) with this mode (0 to 7) is allowed */
 #define AVC_GRANT_BITS 0xffffu
@@ -27,7 +27,7 @@
 /* Seats: one for each thread that answers. The event loop has seat 0, and it alone changes the table. */
 #define AVC_SEATS 17
 
-/* The version of a file's bytes, as statx tells it. */
+/* The version of a file's bytes, from statx(2). */
 struct avc_version {
 	uint64_t size;
 	int64_t mtime_ns, ctime_ns;
@@ -52,14 +52,14 @@ struct avc_vector {
 	struct avc_version version;
 };
 
-/* A handle that was given out here. */
+/* A handle that the cache has given out. */
 struct avc_opened {
 	uint64_t fh, node;
 	uint32_t uid, gid, pid, flags; /* of the open */
 	struct wire_attr attr;	       /* of the file or directory, at the open */
 };
 
-/* An open that was answered here, and is to be on the trail. */
+/* An open that the cache has answered, for the trail. */
 struct avc_event {
 	int64_t time_ns;
 	uint64_t number; /* in the order in which events were published, by all readers */
@@ -70,23 +70,24 @@ struct avc_event {
 	char program[AVC_PROGRAM_MAX]; /* path of the process's executable, without a final null byte */
 };
 
-/* Called with an event that is not in the cache any more. It must not call back into the cache. */
+/* Called with an event that the cache has given up. The function must not call the cache. */
 typedef void (*avc_told)(void *context, const struct avc_event *event);
 
-/* Called with a handle that belongs to Python from now on. It must not call back into the cache. */
+/* Called with a handle that belongs to Python from now on. The function must not call the cache. */
 typedef void (*avc_take)(void *context, const struct avc_opened *opened);
 
-/* The event loop only. */
+/* ---- For the event loop only ---- */
 
-/* Make an empty table for at most so many nodes and directories, before any reader runs. seats: those of
- * the event loop and of the readers. False without memory. */
+/* Make an empty table for at most so many nodes and directories, before any reader runs. seats: the number of seats,
+ * of the event loop and of the readers. False without memory. */
 bool avc_open(size_t nodes, unsigned directories, unsigned seats);
 
 /* Drop the table. No reader may run any more. */
 void avc_close(void);
 
-/* Set functions that the cache calls around each wait of the event loop that may take long: for a reader, which may
- * wait for a lock or a disk, and to close a directory. after() gets the result of before(). May be called nested. */
+/* Set functions that the cache calls before and after each wait of the event loop that may take long. (The loop waits
+ * for readers, which may wait for a lock or a disk. It also waits for the close of a directory.) after() gets the
+ * result of before(). The calls may be nested. */
 void avc_around_waits(void *(*before)(void), void (*after)(void *));
 
 bool avc_is_open(void);
@@ -94,50 +95,50 @@ bool avc_is_open(void);
 /* Add a decided vector. False if there is no room. */
 bool avc_install(const struct avc_vector *vector);
 
-/* Record that a uid sees each name in a directory, whatever the object is. Its LOOKUPs of absent names are
- * then answered here, until avc_leave() or avc_drop_all(). fd: of that directory. False without room. */
+/* Record that a uid sees each name in a directory, whatever the object is. The cache then answers this uid's LOOKUPs
+ * of absent names, until avc_leave() or avc_drop_all(). fd: of that directory. False without room. */
 bool avc_see_all(uint64_t id, int fd, uint32_t uid);
 
-/* Drop a node with all its grants. When it returns, no reader answers by them. Returns how often the node
- * was looked up here since it was added: references of the kernel that the caller counts from now on. */
+/* Drop a node with all its grants. After the return, no reader uses these grants. Returns the number of look-ups of the
+ * node that the cache has answered. The kernel has so many references; the caller counts them from now on. */
 uint64_t avc_drop(uint64_t id);
 
-/* Close the descriptor of a directory, and so drop all grants of the nodes in it, and of absent names. */
+/* Close the descriptor of a directory. This drops all grants of the nodes in it, and those of absent names. */
 void avc_leave(uint64_t id);
 
-/* Drop all grants of all nodes. Their look-ups stay counted here until avc_drop() or avc_clear(). */
+/* Drop all grants of all nodes. The cache still counts their look-ups until avc_drop() or avc_clear(). */
 void avc_drop_all(void);
 
-/* Drop all nodes. taken is called with each that was looked up here. */
+/* Drop all nodes. taken is called with each node that has look-ups, and with their number. */
 void avc_clear(void (*taken)(void *context, uint64_t id, uint64_t lookups), void *context);
 
-/* Take handles over, so that all their requests go to Python: one, those of a node, or all. */
+/* Take handles over, so that all their requests go to Python: one handle, those of a node, or all handles. */
 void avc_take_handle(uint64_t fh, avc_take taken, void *context);
 void avc_take_handles(uint64_t id, avc_take taken, void *context);
 void avc_take_all_handles(avc_take taken, void *context);
 
-/* Answer no open of a node, or of any, and take over its handles. INVARIANT: called for a node before
- * avc_drop(), and for all before avc_drop_all() and avc_clear(). */
+/* Answer no more opens of a node, or of any node, and take over the handles. INVARIANT: avc_end_opens() is called
+ * before avc_drop(), and avc_end_all_opens() before avc_drop_all() and avc_clear(). */
 void avc_end_opens(uint64_t id, avc_take taken, void *context);
 void avc_end_all_opens(avc_take taken, void *context);
 
-/* Called from time to time: take over the handles that were open at the previous call, and report the nodes
- * of which the last so many calls saw no open here (ages: 2 means none since the previous call). */
+/* Take over the handles that were open at the previous call. Report the nodes for which the cache has answered no open
+ * during the last *ages* calls (2: not since the previous call). Called from time to time. */
 typedef void (*avc_unused)(void *context, uint64_t id);
 void avc_age_opens(unsigned ages, avc_take taken, avc_unused unused, void *context);
 
-/* Take all events that were published before this call. Those of one seat are in order. */
+/* Take all events that were published before this call. The events of one seat are in order. */
 void avc_take_events(avc_told told, void *context);
 
-/* An eventfd that is readable once so many events wait that they must be taken soon. -1 before avc_open(). */
+/* An eventfd. It is readable once so many events wait that they must be taken soon. -1 before avc_open(). */
 int avc_events_bell(void);
 
-/* Of any seat */
+/* ---- For any seat ---- */
 
-/* True if each handle must send a FLUSH when it is closed. Defined in _operations.c, which knows of locks. */
+/* True if the kernel must send a FLUSH when a handle is closed. Defined in _operations.c, which knows of locks. */
 bool avc_hears_close(void);
 
-/* Answer a request on the device, if it is a repeat. False: it was not answered. */
+/* Answer a request on the device, if it is a repeat. False if it was not answered. */
 bool avc_answer(unsigned seat, int device, const unsigned char *message, size_t size);
 
 /* True for a request that avc_answer() may answer. */
@@ -157,10 +158,10 @@ struct avc_counts {
 	uint64_t installed, dropped, refused;
 };
 
-/* The event loop only. */
+/* For the event loop only. */
 void avc_count(struct avc_counts *counts);
 
-/* Number of handles that are open here. */
+/* Number of open handles that belong to the cache. */
 unsigned avc_count_handles(void);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * The directories of the access vector cache: their descriptors, by which answers read the store, and the uids
- * that see every name in a directory. Readers read this under the lock of their seat. The event loop alone
- * changes it, and holds all locks meanwhile (_avc_table.c). If a directory loses its descriptor, it is forgotten,
- * and all nodes in it count as dropped.
+ * that see every name in a directory. Readers use this list under the lock of their seat. The event loop alone
+ * changes the list, and holds all locks meanwhile (_avc_table.c). If a directory's descriptor is closed, the
+ * directory is forgotten, and all nodes in it count as dropped.
  */
 
 #define _GNU_SOURCE
@@ -20,8 +20,8 @@ struct directory {
 	int fd; /* owned; -1: this place is free */
 	bool in_memory; /* a look-up of a name in this directory never waits for a disk */
 	unsigned next; /* the next directory in its chain: a place in `all`, or NONE */
-	unsigned seer_count; /* seers added so far: another one takes the place of the oldest */
-	uint32_t seers[GRANTS]; /* uids that see every name in this directory, of any object */
+	unsigned seer_count; /* number of seers added so far; after GRANTS, a new one replaces the oldest */
+	uint32_t seers[GRANTS]; /* uids that see every name in this directory, whatever the object is */
 };
 
 #define NONE (~0u)
@@ -99,7 +99,8 @@ static bool is_in_memory(int fd)
 	return fstatfs(fd, &where) == 0 && (where.f_type == TMPFS_MAGIC || where.f_type == RAMFS_MAGIC);
 }
 
-/* The place for a directory. A new directory takes the place of another, in turn. NULL if it cannot be opened. */
+/* The place of a directory. A new directory gets the next place in turn, and replaces the directory there. NULL if
+ * the descriptor cannot be duplicated. */
 static struct directory *directory_with(uint64_t id, int fd)
 {
 	struct directory *directory = find(id);

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHAIN_MAX 16	 /* most nodes in one chain: an app may choose names that collide; more are not cached */
+#define CHAIN_MAX 16	 /* limit of nodes in one chain: an app may choose names that collide */
 
 static struct {
 	bool open;
@@ -145,11 +145,11 @@ static struct grant *grant(struct node *node, uint32_t uid, uint32_t bits)
 		place->uid = uid;
 		place->bits = 0;
 	}
-	place->bits |= bits; /* INVARIANT: AVC_UNCOUNTED stays until the node is dropped, as the other bits do */
+	place->bits |= bits; /* INVARIANT: this only adds bits; AVC_UNCOUNTED stays until the node is dropped */
 	return place;
 }
 
-/* Take the uid's look-ups of this name from other nodes: one name leads one caller to one node. */
+/* Take AVC_LOOKUP for this uid and name from other nodes: one name leads one caller to one node. */
 static void take_name_from_others(const struct node *node, uint32_t uid)
 {
 	struct node *other = table.by_name[slot_of_name(node->parent, node->name, node->name_size)];

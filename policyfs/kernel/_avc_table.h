@@ -1,4 +1,4 @@
-/* What the parts of the access vector cache offer each other: answers (_avc.c), the table (_avc_table.c), its
+/* The interfaces between the parts of the access vector cache: answers (_avc.c), the table (_avc_table.c), its
  * directories (_avc_directories.c), opens (_opens.c), and the events of opens (_events.c). */
 
 #ifndef POLICYFS_AVC_TABLE_H
@@ -21,16 +21,16 @@ struct grant {
 struct node {
 	struct node *next_id, *next_name;
 	uint64_t id, parent, serial; /* serial: of its directory's descriptor */
-	atomic_uint_fast64_t lookups; /* answered here, and not yet told to Python */
+	atomic_uint_fast64_t lookups; /* look-ups that the cache has answered, and that Python does not count yet */
 	uint64_t device, ino;
 	int64_t birth_ns;
 	uint32_t format;
 	uint32_t kept_ms;	/* for AVC_GETATTR: the longest time for which the kernel may keep a reply */
-	int32_t backing_id;	/* for AVC_OPEN; 0: no open is answered here */
+	int32_t backing_id;	/* for AVC_OPEN; 0: the cache answers no open */
 	bool of_version;	/* for AVC_OPEN: the backing file is a copy of this version of the file */
 	struct avc_version version;
-	atomic_uint handles;	/* its slots in use (_opens.c) */
-	atomic_uint used;	/* the age of its last open here */
+	atomic_uint handles;	/* number of its slots in use (_opens.c) */
+	atomic_uint used;	/* the age at the last open that the cache answered */
 	uint16_t directory, name_size;
 	uint8_t next_grant;
 	struct grant grants[GRANTS];
@@ -45,7 +45,7 @@ struct seat {
 #undef ATOMIC
 };
 
-/* _avc_table.c. To be read under the lock of a seat, or on the event loop. */
+/* _avc_table.c. For callers with the lock of a seat, and for the event loop. */
 
 struct node *avc_find(uint64_t id);
 void avc_each_node(void (*visit)(struct node *, void *context), void *context);
@@ -60,19 +60,19 @@ unsigned avc_seats(void);
 /* Add the counts of the table. */
 void avc_count_table(struct avc_counts *counts);
 
-/* _avc_directories.c. To be read under the lock of a seat, or on the event loop. */
+/* _avc_directories.c. For callers with the lock of a seat, and for the event loop. */
 
-/* The descriptor of a node's directory, -1 if it was dropped since. */
+/* The descriptor of a node's directory, -1 if the directory was dropped since. */
 int avc_directory_of(const struct node *node);
 
 /* The descriptor of a directory in which the uid sees each name, else -1. */
 int directories_all_seen(uint64_t id, uint32_t uid, bool *in_memory);
 
-/* The event loop only. */
+/* For the event loop only. */
 bool directories_have(uint64_t id);
 unsigned directories_count(void);
 
-/* The event loop only, with all locks. fd: of the directory, to be duplicated. False if there is no room. */
+/* For the event loop only, with all locks. fd: of the directory; it is duplicated. False if there is no room. */
 bool directories_add(uint64_t id, int fd, uint16_t *number, uint64_t *serial);
 bool directories_see_all(uint64_t id, int fd, uint32_t uid);
 void directories_leave(uint64_t id);
@@ -86,18 +86,18 @@ void directories_close(void);
 void avc_lock_all(void);
 void avc_unlock_all(void);
 
-/* The event loop only, around a call that may wait for the store. */
+/* For the event loop only, around a call that may wait for the store. */
 void *avc_begin_wait(void);
 void avc_end_wait(void *begun);
 void avc_forget_counts(void);
 
-/* The node's attributes in the store, now. False if its name leads to another object, or they are unusual. */
+/* The node's attributes in the store, now. False if its name leads to another object, or if they are unusual. */
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr);
 
 /* Write a reply. True if the kernel took it. */
 bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_t size);
 
-/* _opens.c. Under the lock of the seat, which has this number. */
+/* _opens.c. Under the lock of the seat. number: that of the seat. */
 
 bool opens_answer_open(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
 		       const unsigned char *body, size_t size);
@@ -118,10 +118,10 @@ void opens_install(struct node *node, struct grant *grant, const struct avc_vect
 bool opens_begin(void);
 void opens_close(void);
 
-/* _events.c. Under the lock of the seat, which has this number. */
+/* _events.c. Under the lock of the seat. number: that of the seat. */
 
-/* The place for the event of an open by this process, with the executable filled in. NULL if there is none
- * left, or the executable has a long name: then Python answers. */
+/* The place for the event of an open by this process, with the executable filled in. NULL if there is no place left,
+ * or if the path of the executable is too long. Then Python answers. */
 struct avc_event *events_place(unsigned number, uint32_t pid);
 
 /* Publish the event in that place. */

@@ -36,8 +36,9 @@ int appender_add_type(PyObject *module);
 
 /* _bridge.c */
 
-/* Let other threads use the interpreter while this one may wait for the store. The second takes it back, with the
- * result of the first. They do nothing in a thread that does not have the interpreter. They keep errno. */
+/* interpreter_leave() gives up the interpreter lock, so that other threads run while this one may wait for the store.
+ * interpreter_return() takes the lock back, with the result of interpreter_leave(). In a thread without the lock, both
+ * do nothing. Both keep errno. */
 void *interpreter_leave(void);
 void interpreter_return(void *left);
 
@@ -47,7 +48,7 @@ PyObject *listing_new(PyObject *module, PyObject *unused);
 
 /* _interposition.c */
 
-/* Find libfuse's own functions. False if it lacks one of them. */
+/* Find libfuse's own functions. False if libfuse lacks one of them. */
 bool interposition_find_real(void);
 
 /* _device.c */
@@ -58,7 +59,8 @@ struct iovec;
 ssize_t device_read(int fd, void *buffer, size_t size, void *userdata);
 ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata);
 
-/* Begin a session with its descriptor. End it: afterwards no thread uses the descriptor any more. */
+/* device_attach() begins a session with its descriptor. device_detach() ends the session: afterwards no thread uses
+ * the descriptor. */
 void device_attach(int fd);
 void device_detach(void);
 
@@ -72,13 +74,13 @@ PyObject *device_negotiated(PyObject *module, PyObject *unused);
 
 /* _operations.c */
 
-/* Begin a session (with its device descriptor) or end it (-1): then nothing more is written to it. */
+/* Begin a session with its device descriptor, or end it (fd: -1). After the end nothing is written to the device. */
 void operations_session(int fd);
 
-/* True if the registered callable takes this request, which is then answered without libfuse. */
+/* True if this request does not go to libfuse: the registered callable takes it, or it was answered here. */
 bool operations_take(const unsigned char *message, size_t size);
 
-/* True if a handle must send a FLUSH when it is closed, since that may end a lock. For any thread. */
+/* True if the kernel must send a FLUSH when a handle is closed, since that may end a lock. For any thread. */
 bool operations_hear_close(bool writable);
 
 /* Number of the callable's replies that the kernel did not take since the session began. */
@@ -97,17 +99,17 @@ ssize_t turns_read(int fd, void *buffer, size_t size);
  * Size 0 means no request. Called after each request. */
 void turns_begun(const unsigned char *message, size_t size);
 
-/* Count a request as under way no more. Does nothing if it was not. */
+/* Stop counting a request as under way. Does nothing if the request was not counted. */
 void turns_answered(uint64_t unique);
 
 /* Forget the last session. */
 void turns_reset(void);
 
-/* Read one request from the device in a reader's seat, and answer it or put it into the queue. Waits while
- * the queue is full. False if there is none: then errno is EAGAIN, or the reason why the session is over. */
+/* Read one request from the device in a reader's seat, and answer it or put it into the queue. Waits while the
+ * queue is full. False if there is no request: then errno is EAGAIN, or the reason why the session is over. */
 bool turns_relay(unsigned seat, int fd, unsigned char *buffer, size_t size);
 
-/* Size of the buffers for requests; 0 before the first. */
+/* Size of the buffers for requests; 0 before the first request. */
 size_t turns_buffer_size(void);
 
 /* Wake the event loop: the session is over. */

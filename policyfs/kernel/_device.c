@@ -83,8 +83,8 @@ static void note_request(const unsigned char *message, size_t size)
 	memcpy(session.last, message, session.last_size);
 }
 
-/* INVARIANT: runs without the interpreter lock if repeats are answered, since their answers wait for the store. If
- * the event loop then waits in a circle of locks, the thread that ends the mount can run (daemon/lock_circle.py). */
+/* INVARIANT: runs without the interpreter lock if repeats are answered, since an answer may wait for the store. If the
+ * event loop then waits in a circle of locks, the thread that ends the circle can run (daemon/lock_circle.py). */
 static ssize_t read_request(int fd, void *buffer, size_t size)
 {
 	void *left = avc_is_open() ? interpreter_leave() : NULL;
@@ -110,9 +110,9 @@ ssize_t device_read(int fd, void *buffer, size_t size, void *userdata)
 		errno = EINTR; /* as if no request had come */
 		return -1;
 	}
-	/* pyfuse3 ends its loop at any error except EINTR. The descriptor is non-blocking. That it was readable
-	 * only means that a request was there a moment ago. So EAGAIN is as harmless as EINTR. An aborted
-	 * connection ends the session in the same way as an unmounted one. */
+	/* pyfuse3 ends its loop at any error except EINTR. The descriptor is non-blocking. When it was readable, a
+	 * request was there, but another thread may have read the request. So EAGAIN is as harmless as EINTR. An
+	 * aborted connection ends the session in the same way as an unmounted one. */
 	if (errno == EAGAIN)
 		errno = EINTR;
 	else if (errno == ECONNABORTED)

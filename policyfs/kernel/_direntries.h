@@ -1,4 +1,4 @@
-/* The names of one directory, by position (_direntries.c). No Python here, so that it can be tested by itself. */
+/* The names of one directory, by position (_direntries.c). No Python here, so that this can be tested by itself. */
 
 #ifndef POLICYFS_DIRENTRIES_H
 #define POLICYFS_DIRENTRIES_H
@@ -30,7 +30,7 @@ struct direntries {
 	struct direntry_chunk *chunks;
 	struct direntry_place *places, *target; /* target: NULL unless the names are being sorted into it */
 	size_t count, room, placed;
-	unsigned bucket; /* the next to sort */
+	unsigned bucket; /* the next bucket to sort */
 	bool sorted;
 	size_t starts[DIRENTRIES_BUCKETS + 1]; /* while names are collected: [i + 1] counts those in bucket i */
 };
@@ -47,8 +47,8 @@ int direntries_sort(struct direntries *entries);
 /* The index of the first name behind a position. Sorted names only. */
 size_t direntries_after(const struct direntries *entries, uint64_t position);
 
-/* Pack names from index on into a reply, as many as fit. before: zero bytes before each name; none for
- * READDIR, an empty struct fuse_entry_out for READDIRPLUS. Returns the bytes used. Sorted names only. */
+/* Pack names from index on into a reply, as many as fit. before: the number of zero bytes before each name: 0 for
+ * READDIR, the size of struct fuse_entry_out for READDIRPLUS. Returns the bytes used. Sorted names only. */
 size_t direntries_pack(const struct direntries *entries, size_t index, unsigned char *reply, size_t size,
 		       size_t before);
 

@@ -20,7 +20,7 @@
 static struct {
 	struct fuse_session *(*session_new)(struct fuse_args *, const struct fuse_lowlevel_ops *,
 					    size_t, void *);
-	/* libfuse 3.17 and 3.18 name it differently. */
+	/* libfuse 3.17 and 3.18 have other names for this function. */
 	struct fuse_session *(*session_new_317)(struct fuse_args *,
 						const struct fuse_lowlevel_ops *, size_t, void *,
 						void *);
@@ -90,7 +90,7 @@ static void extend_operations(struct fuse_lowlevel_ops *ops)
 }
 
 /* ---- libfuse functions that the linker finds here first ------------------------------------ */
-/* Defined under other C names: newer headers make some of these inline functions or macros. */
+/* Here they have other names in C: newer headers make some of these functions inline functions or macros. */
 
 #define INTERPOSES(symbol) __asm__(symbol) __attribute__((visibility("default"), used))
 
@@ -156,8 +156,8 @@ struct fuse_session *bridge_session_new_318(struct fuse_args *args,
 	return real.session_new_318(args, &copy, sizeof(copy), version, userdata);
 }
 
-/* The mountpoint is "/dev/fd/N": N is a /dev/fuse descriptor that is mounted already. libfuse
- * owns it from here on and closes it with the session. */
+/* The mountpoint is "/dev/fd/N": N is a /dev/fuse descriptor that is mounted already. libfuse owns this descriptor
+ * from here on, and closes it with the session. */
 int bridge_session_mount(struct fuse_session *session, const char *mountpoint)
 {
 	static const struct fuse_custom_io io = {.read = device_read, .writev = device_writev};
@@ -177,7 +177,7 @@ void bridge_session_unmount(struct fuse_session *session)
 	(void)session;
 }
 
-/* Forget the descriptor: libfuse closes it here, and another file may soon get its number. */
+/* Forget the descriptor: libfuse closes it here, and another file may soon get the same number. */
 void bridge_session_destroy(struct fuse_session *session)
 {
 	device_detach();

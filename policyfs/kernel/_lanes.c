@@ -1,29 +1,30 @@
 /*
- * The queue of requests, sorted by the caller's uid. Each uid has a lane: its requests keep their order, and
- * a limited number of them is under way at once. All uids together have a limit, too: a uid has at most as
- * many under way as are left for all others, and a uid with none may always have one.
+ * The queue of requests, sorted by the caller's uid. Each uid has three lanes. The requests of a lane keep their
+ * order, and a limited number of them is under way at once. All lanes together have a limit, too: a lane has at most
+ * as many requests under way as are left for all others, and a lane with none may always have one.
  *
  * Requests without a caller (RELEASE, FORGET, INIT) come first: they free resources, and later requests may
  * rely on them. But at the end of a process with thousands of open files, each answer to a RELEASE makes
  * the kernel send another. So between two of them a request of a uid goes on, if it came before the second
  * one. INVARIANT: no request passes a RELEASE or a FORGET that came before it.
  *
- * A uid has three lanes: one for requests about names and attributes, one for pages that were changed through a
- * mapping, one for all others, which may take long. While a request about a name, or a change of a directory
- * itself (chmod, xattrs, fsync), waits, the kernel holds the lock of the directory, and apps that look into that
- * directory wait, too. So it must not wait for its own uid's reads, copies and syncs of files.
+ * The lanes of a uid: one for requests about names and attributes, one for pages that were changed through a mapping,
+ * one for all others, which may take long. While a request about a name waits, the kernel holds the lock of the
+ * directory, and apps that look into that directory wait, too. The same holds for a change of a directory itself
+ * (chmod, xattrs, fsync). So these requests must not wait for reads, copies and syncs of files by the same uid.
  *
- * The kernel writes changed pages back without a caller, by any handle that may write. So they count as
+ * The kernel writes changed pages back without a caller, by any handle that may write. So these writes count as
  * requests of the uid that opened this handle, in a lane of their own: another uid may have changed the page.
  *
  * Read-ahead of a file that hangs waits here without an end, and the kernel has a limit of such requests. So if many
- * READs wait, one more of a uid that has many is refused: a page that was read ahead is asked for again when the app
- * needs it. Whatever a uid sends to files that hang waits here, too. So a request is refused if its lane has more
- * requests or bytes than are left for all others, or if it has many bytes and none of them goes on. (An app that writes
- * to many files of a healthy store has as many, but they go on, and a refused write is lost.) A refused WRITE loses only
- * its data here: it goes on without them, since Python must drop the pages that the kernel has filled with them
- * (_operations.c). Pages written back are never refused, since they would be lost: the kernel bounds them by its limit
- * of dirty pages.
+ * READs wait, a further READ in a lane with many of them is refused. (The kernel asks again for a page that was read
+ * ahead, when the app needs it.) All other requests for files that hang wait here, too. So a request is refused if
+ * its lane has more requests or bytes than are left for all others. It is also refused if its lane has many bytes,
+ * and none of the lane's requests goes on. (If an app writes to many files of a healthy store, its lane may have as
+ * many bytes. But these requests go on, and a refused write is lost.) A refused WRITE loses only its data here: the
+ * request goes on without the data, since Python must drop the pages that the kernel has filled with them
+ * (_operations.c). Pages written back are never refused, since they would be lost. The kernel bounds them by its
+ * limit of dirty pages.
  *
  * Requests of different uids need no order: each caller waits for its answer.
  */
@@ -40,18 +41,18 @@
 #include <time.h>
 
 #define LANES 512	       /* three for each of 170 uids; further uids share lanes */
-#define COUNT_SHARED (2 * BACKGROUND_MAX) /* requests that wait here before all lanes but empty ones are refused */
+#define COUNT_SHARED (2 * BACKGROUND_MAX) /* once so many requests wait here, only empty lanes get another */
 #define COUNT_MAX (4 * BACKGROUND_MAX) /* most requests that wait here; more wait in the kernel, in one queue */
-#define BYTES_HANGING (128u << 20) /* bytes of large ones that wait in a lane in which nothing goes on */
-#define HANGS_MS 5000	       /* time after which a lane with more bytes hangs, if nothing went on */
-#define BYTES_HEAP (64u << 20) /* bytes of large ones that wait here before the largest are not in the heap */
-#define LARGEST (512u << 10)   /* bytes of the smallest of these: a process has 65,530 mappings at most */
+#define BYTES_HANGING (128u << 20) /* bytes of large requests that may wait in a lane in which nothing goes on */
+#define HANGS_MS 5000	       /* time after which a lane with more bytes counts as hanging, if nothing went on */
+#define BYTES_HEAP (64u << 20) /* bytes of large requests that wait here before the largest are not in the heap */
+#define LARGEST (512u << 10)   /* bytes of the smallest of these requests: a process has 65,530 mappings at most */
 #define LARGE 1024	       /* bytes above which a request is large: it has data, or a value */
 #define UNDER_WAY 4096	       /* most requests under way: far more than the limits let begin */
-#define READS_SHARED 45000     /* READs that wait here before a uid may have only few of them */
-#define READS_SURE 32	       /* the few that each lane may have in any case */
+#define READS_SHARED 45000     /* once so many READs wait here, a lane may have only few */
+#define READS_SURE 32	       /* READs that each lane may have in any case */
 
-/* So a uid with few READs never meets the kernel's limit, however many wait for a file that hangs. */
+/* So a lane with few READs never meets the kernel's limit, however many READs wait for a file that hangs. */
 _Static_assert(READS_SHARED + LANES * READS_SURE + UNDER_WAY <= BACKGROUND_MAX, "room for the reads of each lane");
 
 struct waiting {
@@ -61,7 +62,7 @@ struct waiting {
 	uint64_t number; /* in the order of arrival */
 	bool reads;	 /* a READ */
 	bool mapped;	 /* not in the heap */
-	size_t bytes;	 /* that count */
+	size_t bytes;	 /* the size if the request counts as large, else 0 */
 	size_t size;
 	unsigned char data[];
 };
@@ -76,9 +77,9 @@ struct lane {
 	enum kind kind;
 	unsigned int under_way;
 	unsigned int count; /* requests that wait */
-	unsigned int reads; /* those of them that are READs */
-	size_t bytes;	    /* of large ones that wait, without pages written back */
-	int64_t crowded_ms; /* time at which it had more than BYTES_HANGING; 0: not since a request went on */
+	unsigned int reads; /* READs that wait */
+	size_t bytes;	    /* of large requests that wait, without pages written back */
+	int64_t crowded_ms; /* since then it has more than BYTES_HANGING, and no request went on; 0: this is not so */
 	struct waiting *first, *last;
 };
 
@@ -88,16 +89,16 @@ static struct {
 	size_t most_bytes;   /* limit of bytes */
 	unsigned int begun;  /* requests under way now */
 	unsigned int count;  /* waiting requests */
-	unsigned int reads;  /* those of them that are READs */
-	size_t bytes;	     /* of large ones that wait, without pages written back */
+	unsigned int reads;  /* waiting READs */
+	size_t bytes;	     /* of large requests that wait, without pages written back */
 	unsigned int cursor; /* the lane that had the last turn */
 	uint64_t arrived;    /* number of the last request that came */
-	bool was_urgent;     /* the last request that went on */
+	bool was_urgent;     /* the last request that went on was urgent */
 	struct lane urgent, lanes[LANES];
-	unsigned int used;   /* number of lanes that were used so far; these are the first ones */
+	unsigned int used;   /* number of lanes that were used so far: the first ones of the array */
 	struct uniques waiting, under_way;
 	struct begun slots[UNDER_WAY];
-	struct unique *free; /* of those slots that were used before */
+	struct unique *free; /* free slots that were used before */
 	unsigned int slots_used;
 } queue;
 
@@ -146,7 +147,7 @@ static struct lane *lane_for(const unsigned char *message, size_t size)
 		return &queue.urgent;
 	memcpy(&header, message, sizeof(header));
 	if (header.opcode == OPCODE_INTERRUPT && size >= sizeof(header) + sizeof(target)) {
-		/* Never before the request that it interrupts. */
+		/* An INTERRUPT never goes on before the request that it interrupts. */
 		memcpy(&target, message + sizeof(header), sizeof(target));
 		waits = uniques_find(&queue.waiting, target);
 		return waits != NULL ? ((const struct waiting *)(const void *)waits)->lane : &queue.urgent;
@@ -179,7 +180,7 @@ static bool may_have(struct lane *lane, size_t bytes)
 	return now_ms() - lane->crowded_ms < HANGS_MS;
 }
 
-/* True if a lane may have one more request of this size. One that has none may have one in any case. */
+/* True if a lane may have one more request of this size. An empty lane may have one in any case. */
 static bool has_room(struct lane *lane, size_t size)
 {
 	size_t count = queue.count < COUNT_SHARED ? COUNT_SHARED - queue.count : 0;
@@ -273,7 +274,7 @@ unsigned int lanes_waiting(void)
 	return queue.count;
 }
 
-/* The uid's lane whose turn it is, or NULL. INVARIANT: no lane has more than its share, however many wait. */
+/* The lane of a uid that has the next turn, or NULL. INVARIANT: no lane has more than its share, however many wait. */
 static struct lane *turn_of_uids(void)
 {
 	for (unsigned int step = 1; step <= queue.used; step++) {

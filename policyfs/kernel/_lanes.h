@@ -1,6 +1,6 @@
-/* Requests that were read ahead: one lane for each uid, and how many of its requests are under way.
+/* The queue of requests that were read ahead, in lanes by uid, and the counts of requests under way in each lane.
  *
- * Nothing in here is locked, and nothing touches a descriptor: _turns.c has the lock and the device. */
+ * The functions here take no lock and use no descriptor: _turns.c has the lock and the device. */
 
 #ifndef POLICYFS_LANES_H
 #define POLICYFS_LANES_H
@@ -12,9 +12,9 @@
 
 struct lane;
 
-/* Most requests that the kernel may have in the background of the mount (read-ahead, for example), as INIT has it.
- * All apps share them: once they are used up, whoever reads a mediated file waits. The largest number that INIT
- * can have. Those of files that hang wait in the lanes, which leave the last ones to uids that have few. */
+/* The limit of requests that the kernel may have in the background of the mount (read-ahead, for example): the largest
+ * number that a reply to INIT can have. All apps share these requests. Once they are used up, every app that reads a
+ * mediated file waits. Requests for files that hang wait in the lanes, which leave the last ones to uids with few. */
 #define BACKGROUND_MAX UINT16_MAX
 
 /* most: limit of one uid's requests under way. room: limit of all, besides one of each uid; 0: none. bytes: limit of
@@ -28,29 +28,29 @@ bool lanes_put(const unsigned char *message, size_t size);
 /* True if the limits let one more request of this request's lane begin. */
 bool lanes_admit(const unsigned char *message, size_t size);
 
-/* True if no more requests are to be put in: the others wait in the kernel. */
+/* True if no more requests may be put in. Further requests wait in the kernel. */
 bool lanes_full(void);
 
-/* Requests in all lanes. */
+/* Number of requests in all lanes. */
 unsigned int lanes_waiting(void);
 
-/* The lane whose turn it is, NULL if no request can be passed on. Requests without a caller have theirs first,
- * but not two in a row before a request that came before the second one. */
+/* The lane that has the next turn, NULL if no request can be passed on. Requests without a caller go first. But
+ * between two of them, another request goes on if it came before the second one. */
 struct lane *lanes_turn(void);
 
-/* Take the first request of that lane. Returns its size; -1 with EIO if it is larger than the buffer. */
+/* Take the first request of a lane. Returns its size; -1 with EIO if it is larger than the buffer. */
 ssize_t lanes_take(struct lane *lane, void *buffer, size_t size);
 
 /* Count a request as under way, unless it is urgent or an INTERRUPT. */
 void lanes_begin(const unsigned char *message, size_t size);
 
-/* Count a request as under way no more. False if it was not. */
+/* Stop counting a request as under way. False if the request was not counted. */
 bool lanes_end(uint64_t unique);
 
-/* Requests under way. */
+/* Number of requests under way. */
 unsigned int lanes_under_way(void);
 
-/* Drop all requests, those under way, and the limits. */
+/* Drop all requests that wait, the counts of those under way, and the limits. */
 void lanes_reset(void);
 
 #endif

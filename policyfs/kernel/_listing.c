@@ -11,7 +11,7 @@
 
 #define KINDS 16 /* DT_* types */
 #define REPLY_MOST (128u << 10)
-#define ASIDE "policyfs-aside-" /* names of the daemon's own */
+#define ASIDE "policyfs-aside-" /* the prefix of the daemon's own names */
 
 struct linux_dirent {
 	uint64_t ino;
@@ -58,7 +58,7 @@ static bool is_collecting(const struct listing *self)
 
 struct wanted {
 	unsigned shown, hidden; /* DT_* types, one bit each */
-	PyObject *apart;	/* dict from a name to its shown types, and its hidden ones from bit 16 on; or NULL */
+	PyObject *apart;	/* dict from a name to its shown types, with its hidden types from bit 16 on; or NULL */
 	PyObject *numbers;	/* inode numbers of names that Python decides on, or NULL */
 	PyObject *left;		/* the list of the names that are left to Python */
 };
@@ -77,7 +77,7 @@ static int is_left(const struct wanted *wanted, uint64_t ino)
 	return left;
 }
 
-/* Find the types that are shown and those that are hidden under a name. False with a Python error. */
+/* Find the types of objects that are shown under a name, and the types that are hidden. False with a Python error. */
 static bool find_decided(const struct wanted *wanted, const char *name, unsigned *shown, unsigned *hidden)
 {
 	PyObject *key, *found = NULL;

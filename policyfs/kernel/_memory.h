@@ -1,5 +1,5 @@
-/* Memory from the heap, or a mapping of its own, which the system has back at once: the heap keeps most of the memory
- * that was ever in use at the same time. */
+/* Memory from the heap, or from a mapping of its own. The system gets a freed mapping back at once. The heap keeps most
+ * of the memory that was ever in use at the same time. */
 
 #ifndef POLICYFS_MEMORY_H
 #define POLICYFS_MEMORY_H
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-/* NULL if there is none. */
+/* NULL if there is no memory. */
 static inline void *memory_new(size_t size, bool mapped)
 {
 	void *memory;

@@ -1,11 +1,11 @@
 /*
- * Opens of the access vector cache: OPEN for reading, if the kernel has a backing file for the file, OPENDIR, if
- * the kernel may use the listing that it keeps, and RELEASE and RELEASEDIR of such handles. Each handle that is given out here has a slot until it is released here, or until
- * Python takes it over. From then on its requests go to Python, like those of any other handle.
+ * The opens of the access vector cache: OPEN for reading, if the kernel has a backing file; OPENDIR, if the kernel
+ * may use the listing that it keeps; RELEASE and RELEASEDIR of such handles. A handle that was given out here has a
+ * slot until its release, or until Python takes it over. From then on Python answers the requests of the handle.
  *
- * Slots (docs/architecture/vectors.md): each seat has slots of its own, which only this seat takes, under its
- * lock. The seat that answers the RELEASE frees the slot. The event loop, which holds all locks then, frees any
- * slot. INVARIANT: a slot is taken before the kernel gets its handle. A file with slots has a backing id.
+ * Slots (docs/architecture/vectors.md): each seat has slots of its own. Only this seat takes them, under its lock.
+ * The seat that answers the RELEASE frees the slot. The event loop frees any slot; it holds all locks then.
+ * INVARIANT: a slot is taken before the kernel gets the handle. A file with slots has a backing id.
  */
 
 #define _GNU_SOURCE
@@ -19,8 +19,8 @@
 #define SLOT_BITS 16
 #define SERIAL_BITS 39
 
-/* Bits of a handle's number: bit 55, which handles of bridge.pack_fh have only together with bit 63, and the bit
- * of FOPEN_NOFLUSH, where _operations.c looks for that. */
+/* Bits of a handle's number. Handles of bridge.pack_fh have bit 55 only together with bit 63. From bit 56 on there are
+ * FOPEN_* flags, where _operations.c looks for FOPEN_NOFLUSH. */
 #define FH_OURS ((uint64_t)1 << 55)
 #define FH_FLAGS_SHIFT 56
 
@@ -110,7 +110,7 @@ static const struct grant *grant_of(const struct node *node, const struct wire_i
 		grant->flags == (in->flags & ~HARMLESS) ? grant : NULL;
 }
 
-/* False if the opened bytes are a copy of another version of the file than that in the store now. */
+/* False if the backing file is a copy of the file in another version than the version in the store now. */
 static bool is_current(const struct node *node, const struct wire_attr *now)
 {
 	const struct avc_version *shown = &node->version;
@@ -185,7 +185,7 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 	return true;
 }
 
-/* Python answers all requests for names: the first one takes the handle over. Flags of open(2) decide nothing. */
+/* Python answers requests for names: the first one takes the handle over. The flags of open(2) decide nothing. */
 bool opens_answer_opendir(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
 			  size_t size)
 {

@@ -28,7 +28,7 @@ _Static_assert(sizeof(struct wire_lk_in) == 48, "fuse_lk_in");
 
 static struct {
 	int fd;			/* that of the session's device, -1 without a session */
-	uint64_t session;	/* counts sessions: a request of an earlier one gets no answer */
+	uint64_t session;	/* counts sessions: a request of an earlier session gets no answer */
 	_Atomic uint64_t taken;	/* one bit for each opcode that the callable takes */
 	bool every_flush;	/* there are locks that a FLUSH may end */
 	atomic_bool ranges_asked; /* a byte range was requested in this session */
@@ -50,7 +50,7 @@ static bool is_of_this_session(const Pending *pending)
 	return door.fd >= 0 && pending->session == door.session;
 }
 
-/* Write a reply; false if the kernel did not take it (the caller was killed, the mount aborted). */
+/* Write a reply. False if the kernel did not take it (the caller was killed, or the mount was aborted). */
 static bool send_reply(const Pending *pending, int error, const void *body, size_t size)
 {
 	struct wire_out_header header = {
@@ -128,7 +128,7 @@ static PyObject *pending_data(PyObject *self, void *closure)
 	return Py_NewRef(((Pending *)self)->data);
 }
 
-/* Answer EIO for a request that was forgotten, so that nobody waits for ever. */
+/* Answer EIO to a request that Python drops without an answer, so that its caller does not wait for ever. */
 static void pending_dealloc(PyObject *self)
 {
 	Pending *pending = (Pending *)self;

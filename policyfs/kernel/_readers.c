@@ -2,12 +2,12 @@
  * Reader threads, each pinned to its processors. While they are active, they read the device in place of the
  * event loop, answer repeats from the access vector cache (_avc.c) without the interpreter, and put all
  * other requests into the queue of _turns.c. While they rest, the event loop reads the device itself, and
- * the readers cost nothing. A request for Python that a reader reads costs a change of threads. So the readers
+ * the readers cost nothing. If a reader reads a request for Python, this costs a change of threads. So the readers
  * are active only while enough requests are repeats.
  *
  * A request wakes one of the waiting readers (EPOLLEXCLUSIVE): the first in the device's queue. To wake a thread
- * on another processor takes several times as long as an answer. So a reader sometimes looks where the caller
- * runs. If the caller runs on a processor of another reader, this reader goes to the end of the queue.
+ * on another processor takes several times as long as an answer. So a reader sometimes looks for the caller's
+ * processor. If another reader has this processor, the reader goes to the end of the queue.
  *
  * All readers read the one descriptor of the session, because a reply must go to the descriptor that read the
  * request. The event loop alone starts and stops their work.
@@ -255,7 +255,7 @@ void readers_weigh(unsigned passed)
 {
 	uint64_t answered, total;
 	unsigned percent;
-	int error = errno; /* of the read before: tells whether the session is over */
+	int error = errno; /* of the read before; the caller needs it to see if the session is over */
 
 	if (readers.count == 0 || turns_buffer_size() == 0)
 		return;

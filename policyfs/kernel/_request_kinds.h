@@ -1,4 +1,4 @@
-/* The kind of a request, and the uid as whose request it counts. */
+/* The kind of a request, and the uid for which it counts. */
 
 #ifndef POLICYFS_REQUEST_KINDS_H
 #define POLICYFS_REQUEST_KINDS_H
@@ -10,8 +10,8 @@
 
 #include "_wire.h"
 
-/* The uid in the number of a mediated handle (bridge.pack_fh), without its highest 8 bits: bits 54 to 31. Uids that
- * differ only in those bits share a lane. */
+/* The uid in the number of a mediated handle (bridge.pack_fh), in bits 54 to 31. Its highest 8 bits are missing. Uids
+ * that differ only in these 8 bits share a lane. */
 #define FH_UID_SHIFT 31
 #define FH_UID(fh) ((uint32_t)((fh) >> FH_UID_SHIFT & 0xffffffu))
 
@@ -42,7 +42,7 @@ static inline struct wire_write_in body_of_write(const unsigned char *message, s
 	return body;
 }
 
-/* Changes of files have the same opcodes as those of directories. They are quick, but for truncations. */
+/* Changes of files have the same opcodes as changes of directories. They are quick, except truncations. */
 static inline enum kind kind_of(const struct wire_in_header *header, const unsigned char *message, size_t size)
 {
 	uint32_t changed;
@@ -74,7 +74,7 @@ static inline enum kind kind_of(const struct wire_in_header *header, const unsig
 		memcpy(&changed, message + sizeof(*header), sizeof(changed));
 		return (changed & ATTR_SIZE) == 0 ? NAMES : OTHERS;
 	case OPCODE_WRITE:
-		if (has_lost_data(header, size)) /* its answer is quick */
+		if (has_lost_data(header, size)) /* the answer to such a WRITE is quick */
 			return NAMES;
 		return body_of_write(message, size).write_flags & WRITE_CACHE ? WRITE_BACK : OTHERS;
 	default:

@@ -1,8 +1,8 @@
 /*
- * Uids take turns. The kernel queues the requests of all uids in one line. In that order every app would wait
- * for all requests of an app with many processes. Here the line is read ahead, sorted by the caller's
- * uid (_lanes.c), and passed on in turns. Each uid has a limit of requests under way at once, so that
- * slow requests (a slow disk, a lease) do not use up shared resources.
+ * Turns of uids. The kernel has one queue for the requests of all uids. In that order every app would wait for all
+ * requests of an app with many processes. So requests are read ahead here, sorted by the caller's uid (_lanes.c), and
+ * passed on in turns. Each uid has a limit of requests under way at once, so that slow requests (a slow disk, a
+ * lease) do not use up shared resources.
  *
  * Repeats that the access vector cache answers (_avc.c) take no turn: to answer one takes little more time than
  * to read it and to put it into a lane. Either the event loop reads the device, or the readers do
@@ -10,8 +10,8 @@
  *
  * INVARIANT: one lock is held from the read of a request until the request has its place in a lane. So two readers
  * never change the order in which the kernel sent requests. Only a request that the cache might have answered may
- * come later. That does no harm: for a look-up or an open only its own caller waits. A RELEASE comes later only if
- * Python did not know its handle when the RELEASE was read. Then no request but OPEN has named that handle, and the
+ * come later. That does no harm: only its own caller waits for a look-up or an open. A RELEASE comes later only if
+ * Python did not know its handle when the RELEASE was read. Then only the OPEN has named that handle before, and the
  * handle has no lock.
  */
 
@@ -63,7 +63,7 @@ static ssize_t hand_on(struct lane *lane, void *buffer, size_t size)
 	return got;
 }
 
-/* Answer ENOMEM to a request for which there is no memory or no room. Without this it would get no answer. */
+/* Answer ENOMEM to a request for which there is no memory or no room. Otherwise it would get no answer. */
 static void refuse(int fd, const unsigned char *message, size_t size)
 {
 	struct wire_out_header reply = {.len = sizeof(reply), .error = -ENOMEM};
@@ -101,7 +101,7 @@ static void read_ahead(int fd, size_t size, unsigned *answers)
 			refuse(fd, turns.spare, (size_t)got);
 }
 
-/* Read the next request. True if no other request waits: then this one can go on without being copied. */
+/* Read the next request. True if no other request waits: then the request can go on without a copy. */
 static bool read_next(int fd, unsigned char *buffer, size_t size, ssize_t *got)
 {
 	unsigned answers = ANSWERS_MAX;

@@ -1,6 +1,6 @@
-/* A set of requests by their number: a hash table of entries that their owners have elsewhere.
+/* A set of requests by their numbers: a hash table of entries. The caller has the memory of the entries.
  *
- * The kernel counts the numbers up, so that they spread evenly over the buckets. */
+ * The kernel counts the numbers up, so they spread evenly over the buckets. */
 
 #ifndef POLICYFS_UNIQUES_H
 #define POLICYFS_UNIQUES_H
@@ -19,7 +19,7 @@ struct uniques {
 	struct unique *buckets[UNIQUES];
 };
 
-/* The place of the pointer to the entry with this number; of a null pointer if there is none. */
+/* The place of the pointer to the entry with this number. If there is no such entry, that pointer is null. */
 static inline struct unique **uniques_place(struct uniques *set, uint64_t number)
 {
 	struct unique **place = &set->buckets[(number >> 1) % UNIQUES];
@@ -53,7 +53,7 @@ static inline struct unique *uniques_take(struct uniques *set, uint64_t number)
 	return entry;
 }
 
-/* Remove an entry that is in the set. More than one may have its number. */
+/* Remove an entry that is in the set. Several entries may have the same number. */
 static inline void uniques_remove(struct uniques *set, struct unique *entry)
 {
 	struct unique **place = uniques_place(set, entry->number);

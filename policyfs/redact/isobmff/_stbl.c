@@ -1,9 +1,10 @@
 /* Arithmetic over sample tables: the number of samples in each chunk, the ranges of chunks, the gaps between.
  *
- * A film has tens of thousands of chunks, and each is looked at once at its first open. The numbers come from
- * hostile files: each index is checked against its table, each sum against 64 bits. The functions keep no state,
- * and write only into the arrays that the caller hands over. tests/support/models/sample_tables.py says the same in
- * Python. The interpreter is not let go: the largest tables take some ten milliseconds, and a worker has one thread.
+ * A film has tens of thousands of chunks, and its first open looks at each chunk once. The numbers come from hostile
+ * files. So each index is checked against its table, and each sum against 64 bits. The functions keep no state, and
+ * write only into the arrays of the caller. tests/support/models/sample_tables.py does the same in Python. The
+ * functions do not give up the interpreter lock: the largest tables take some ten milliseconds, and a worker has one
+ * thread.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -116,8 +117,8 @@ static PyObject *spread(PyObject *module, PyObject *args)
 	return PyLong_FromSsize_t(done);
 }
 
-/* Bytes of a chunk of so many samples, all of one size. Players compute the size of plain sound by one of the pairs
- * (bytes, samples); the greatest result counts. */
+/* The size of a chunk with so many samples, all of one size. For plain sound, players compute the size by one of the
+ * pairs (bytes, samples). The greatest result counts. */
 static bool even_bytes(uint64_t samples, uint64_t size, const struct table *sounds, uint64_t *bytes)
 {
 	bool good = !__builtin_mul_overflow(samples, size, bytes);
@@ -134,7 +135,8 @@ static bool even_bytes(uint64_t samples, uint64_t size, const struct table *soun
 	return good;
 }
 
-/* Bytes of the next so many samples in a table of sizes; *at moves behind them, at most to the table's end. */
+/* The size of the next so many samples in a table of sizes. *at moves behind these samples, at most to the table's
+ * end. */
 static bool table_bytes(uint64_t samples, const struct table *sizes, size_t *at, uint64_t *bytes)
 {
 	*bytes = 0;
@@ -204,7 +206,7 @@ static PyObject *total(PyObject *module, PyObject *object)
 	if (!take(object, &counts, 4, false))
 		return NULL;
 	for (size_t i = 0; i < counts.count; i++)
-		sum += item(&counts, i); /* of 32 bits each: memory ends before 64 bits do */
+		sum += item(&counts, i); /* the counts have 32 bits, so no table in memory overflows 64 bits */
 	release(&counts, 1);
 	return PyLong_FromUnsignedLongLong(sum);
 }
