@@ -1,4 +1,7 @@
-"""A cache of content kinds. Its keys are versions of files."""
+"""A cache of content kinds. Its keys are versions of files.
+
+A lane is the callers that may share results of workers: an app, or one uid (docs/architecture.md).
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class KindKey(NamedTuple):
 _Entry = tuple[KindKey, tuple[Hashable] | None]
 """The key of a cache entry: a file's version, and the lane that may use the entry (in a tuple).
 
-All lanes may use an entry with None. A second worker has confirmed its kind.
+With None instead of a lane, all lanes may use the entry: a second worker has confirmed the kind.
 """
 
 
@@ -98,8 +101,9 @@ class KindCache:
         return kind
 
     def put(self, key: KindKey, kind: str | None) -> None:
-        """Store a kind for all lanes. Does nothing for a failure (None), or if the file had changed less than
-        RACY_NS before its stat.
+        """Store a kind for all lanes.
+
+        Does nothing for a failure (None), or if the file changed less than RACY_NS ago.
         """
         if kind is None or key.is_racy(self._clock_ns()):
             return
@@ -108,8 +112,9 @@ class KindCache:
         self._keep((key, None), kind)
 
     def put_own(self, key: KindKey, kind: str, lane: Hashable) -> None:
-        """Store the answer of a lane's worker, for that lane. Does nothing if the file had changed less than
-        RACY_NS before its stat.
+        """Store the answer of a lane's worker, for that lane.
+
+        Does nothing if the file changed less than RACY_NS ago.
         """
         if not key.is_racy(self._clock_ns()):
             self._keep((key, (lane,)), kind)

@@ -1,4 +1,4 @@
-"""The daemon's end of one worker: send a request, receive a reply, kill."""
+"""The daemon's connection to one worker, for requests, replies, and the end of the worker."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from policyfs.redact.core.values import Plan
 MAX_ROWS: Final = 1_000_000
 """The limit of rows. At its opening, a database with more rows is emptied.
 
-So many rows take about 200 MB. They are ten times as many as people have files.
+So many rows take about 200 MB. People have about a tenth as many files.
 """
 MAX_ANSWER_BYTES: Final = 1 << 20
 """The size of the largest packed plan that is stored. Larger plans are made again each time."""

@@ -1,4 +1,4 @@
-"""Counts of the sniffer's requests without an answer, by cause; and the snapshot of all its counts."""
+"""Counts of requests to workers that got no answer, by cause; and a snapshot of all the sniffer's counts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _LOSSES: Final = frozenset({"died", "lied"})
 class SnifferStats:
     """Counts since the start; pids, queued and in_flight are current values.
 
-    repeated: requests sent to a second worker because the first one died. failed: number of failed requests
-    by reason: ``died``, ``deadline``, ``missed`` (the file had one of these two just before), ``busy``,
+    repeated: requests sent to another worker because the first one died. failed: number of failed requests
+    by cause: ``died``, ``deadline``, ``missed`` (the file had one of these two just before), ``busy``,
     ``refused``, ``lied``. confinement: a worker's measures, e.g. ``chroot, uid 2100000000, no_new_privs,
     limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none. last_loss_ns:
     time of the last loss of a worker (it died, lied, or was not available), in ns since 1970; 0: never.

@@ -1,4 +1,4 @@
-"""The launcher: starts zygotes for the daemon, from a process that has imported all they need.
+"""The launcher: a process that starts zygotes for the daemon, and has imported all that they need.
 
 A zygote is the parent of workers (zygote.py). A serving daemon can execute no program, so it could not
 replace a killed zygote. The daemon executes the launcher before it serves. A new zygote is a fork of the

@@ -47,10 +47,10 @@ class NoWorkerError(Exception):
 
 
 class Pool:
-    """Workers by their lane. Only for use from one trio run at a time.
+    """The workers, by their lanes. Only for use from one trio run at a time.
 
-    INVARIANT: a worker serves one lane in all its life. So a worker that reads one app's files never has data
-    of another app's files in its memory.
+    A lane is the callers that may share a worker: an app, or one uid. INVARIANT: a worker serves one lane in
+    all its life. So a worker that reads one app's files never has data of another app's files in its memory.
     """
 
     def __init__(self, limits: Limits, size: int) -> None:

@@ -1,10 +1,10 @@
 """Confinement: the rights that a worker gives up before it reads its first hostile byte.
 
 A worker runs only if it could give up all of these: root, every group, every capability and any way back to
-them (no_new_privs), new processes, core dumps, debuggers, and all but a little memory and time. If the kernel
-can do that, it also gives up every path (chroot into a directory without files, Landlock without exceptions),
-the network and signals (Landlock), and all system calls except the few that receive a request, read a passed
-file and answer (seccomp). The measures in force are reported, for ``doctor``.
+them (no_new_privs), new processes, core dumps, debuggers, and all memory and time except a little. As far as
+the kernel can do this, the worker also gives up every path (chroot into a directory without files, Landlock
+without exceptions), the network and signals (Landlock), and all system calls except the few that receive a
+request, read a passed file and answer (seccomp). The worker reports the measures in force, for ``doctor``.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class Limits:
 
 
 class ConfinementError(Exception):
-    """A right that no worker may keep could not be given up."""
+    """A failure to give up a right that no worker may keep."""
 
 
 def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
-    """Give up all rights, in this process, for good. Return the measures in force, for people.
+    """Give up all rights of this process for good. Return the measures in force, as texts for people.
 
     parent: pid of the zygote; this process dies with it. idle: see let_others_in(). Descriptors stay
     open. Raises ConfinementError or OSError, after which the process must exit at once.

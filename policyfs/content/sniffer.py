@@ -1,4 +1,4 @@
-"""The daemon's entry point to the sniffing workers."""
+"""The daemon's entry point to the sniffing workers, which find content kinds and redaction plans."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LARGE_PLAN: Final = 64 * 1024
 
 
 class SnifferError(PolicyfsError):
-    """The sniffing workers cannot be started."""
+    """A failure to start the sniffing workers."""
 
 
 class Sniffer:

@@ -118,7 +118,7 @@ class Daemon:
         # INVARIANT: the keeper blocks its signal before any thread starts.
         self._keeper = LeaseKeeper()
         self._undo.callback(self._keeper.close)
-        leave_network()  # the sniffer's processes with it
+        leave_network()  # before the sniffer's processes start, so that they leave it, too
         self.sniffer = Sniffer.start(apps=[uids for app in engine.policy.apps for uids in app.uids])
         self._undo.callback(self.sniffer.close)
         set_turns(nicer=_NICER, slice_ns=_SLICE_NS)  # after the sniffer's processes have started

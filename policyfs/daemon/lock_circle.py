@@ -46,7 +46,7 @@ _PAGE: Final = ("_mm_fault", "_page_fault", "fault_in_", "_user_pages", "lock_mm
 
 
 class Disk:
-    """The counts of a block device, a directory of /sys/dev/block (Documentation/block/stat.rst)."""
+    """The counts of a block device, from its directory in /sys/dev/block (Documentation/block/stat.rst)."""
 
     def __init__(self, device: Path) -> None:
         self._device: Final = device
@@ -145,7 +145,7 @@ class LockCircle:
 
     def _run(self) -> None:
         while not self._over.wait(LOOK_S):
-            with contextlib.suppress(OSError):  # of the log; if nothing has ended, try again
+            with contextlib.suppress(OSError):  # the log failed; the next look tries again what was not done
                 self._resolve(self.writer())
 
     def _resolve(self, pid: int | None) -> None:

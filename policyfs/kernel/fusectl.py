@@ -1,4 +1,4 @@
-"""The control files of FUSE connections (fs/fuse/control.c): writing to `abort` ends a mount.
+"""The control files of FUSE connections (fs/fuse/control.c). A write to `abort` ends a mount.
 
 The kernel makes the uid that a mount admits the owner of these files. In an app mount, this is the app's uid.
 The app could end its own mount, and then requests would not be recorded. So the daemon makes root the owner.
@@ -25,7 +25,7 @@ class ControlFiles:
     __slots__ = ("_mount_fd",)
 
     def __init__(self) -> None:
-        """Mount fusectl at no path. Raises OSError as fsopen(2): ENODEV if the kernel has no FUSE."""
+        """Mount fusectl without a path. Raises OSError: ENODEV if the kernel has no FUSE (fsopen(2))."""
         self._mount_fd = mount_api.detached("fusectl", (), 0)
 
     def take(self, conn_id: int) -> None:

@@ -61,7 +61,7 @@ class Notifier:
     kernel waits until a READ of the same inode is answered, and only the loop can answer it.
 
     For INVAL_ENTRY the kernel waits for the directory's lock, which an app can hold for as long as it likes.
-    (Example: it removes a file while it writes that file by splice(2), from an empty pipe.) For INVAL_INODE
+    (Example: the app removes a file, and writes this file by splice(2) from an empty pipe.) For INVAL_INODE
     the kernel waits for pages that it is just writing back, for as long as the store hangs. So while one
     message hangs, another thread goes on with the queue: see tend(). Further messages for that directory, or
     for the pages of that file, wait for the first one.

@@ -26,9 +26,9 @@ _REQUESTS_PER_TURN: Final = 32
 their turn. When each of pyfuse3's tasks had a row of its own, a turn took 100 ms during a flood of requests.
 """
 _ROW_NS: Final = 5_000_000
-"""The longest time of such a row. Without this limit, a row of 32 writes of 1 MiB took 27 ms."""
+"""The longest time of a row of requests. Without this limit, a row of 32 writes of 1 MiB took 27 ms."""
 _TRY_EVERY: Final = 16
-"""The number of waits of which one begins with polling, while polling finds nothing."""
+"""While polling finds nothing, most waits do not begin with polling: only one in this number does."""
 _WORTH: Final = 2
 _MOST: Final = 8
 
@@ -46,7 +46,7 @@ class Readiness:
         self._ended = False
         self._in_a_row = 0
         self._row_until_ns = 0
-        self._credit = _MOST  # recent spins that paid
+        self._credit = _MOST  # goes up with each spin that found a request, else down
         self._skipped = 0
 
     def fileno(self) -> int:

@@ -1,5 +1,6 @@
 """The access vector cache of the bridge. It answers repeats of decided requests without the interpreter.
 
+A vector is a remembered decision: the rights of one uid on one node, as bits (LOOKUP, GETATTR, OPEN, ...).
 See docs/architecture/vectors.md. Call all functions here on the event loop's thread only.
 """
 

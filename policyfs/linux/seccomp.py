@@ -239,9 +239,9 @@ def terminal_program(machine: str) -> bytes | None:
 def _program(
     machine: str, names: Collection[str], looked_at: Mapping[str, list[Instruction]], end: list[Instruction]
 ) -> bytes:
-    """Return a filter. looked_at: calls decided by their arguments, with code that decides; they come first.
+    """Return a filter. looked_at: calls that are decided by their arguments, with the code that does this.
 
-    For all other calls the kernel caches the filter's answer.
+    These calls come first. For all other calls the kernel caches the filter's answer.
     """
     calls, program = NUMBERS[machine], _native(machine)
     for name, block in looked_at.items():
