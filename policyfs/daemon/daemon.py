@@ -58,7 +58,7 @@ _READY_S: Final = 20.0
 _WATCH_PAUSE_S: Final = 0.005
 _NICER: Final = -10
 _SLICE_NS: Final = 100_000
-"""The time slice. (All apps wait for this process, so it runs before processes that only compute.)"""
+"""The time slice in ns. (All apps wait for this process, so it runs before processes that only compute.)"""
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = session.IN_ALL + 256
 """One task for each request under way, and more for new uids and for requests without a caller."""

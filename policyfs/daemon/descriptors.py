@@ -10,12 +10,12 @@ _DIRECTORIES: Final = 4096
 
 
 def small_part(most: int) -> int:
-    """Return how many descriptors one use may keep: an eighth of the limit, but at most *most*."""
+    """Return the limit of descriptors for one use: an eighth of the process's limit, but at most *most*."""
     return max(_LEAST, min(most, _limit() // 8))
 
 
 def of_directories(vectors: int) -> tuple[int, int]:
-    """Return how many directory descriptors the resolver may keep, and how many the access vectors.
+    """Return the limits of directory descriptors for the resolver and for the access vectors.
 
     Both together have one small part. The access vectors get at most *vectors* and a quarter of that part.
     """
@@ -25,12 +25,14 @@ def of_directories(vectors: int) -> tuple[int, int]:
 
 
 def of_open_files() -> int:
-    """Return how many descriptors open files may hold: half of the limit. All other uses share the rest."""
+    """Return the limit of descriptors for open files: half of the process's limit. All other uses share the
+    rest.
+    """
     return max(_LEAST, _limit() // 2)
 
 
 def of_copies() -> int:
-    """Return how many descriptors frozen copies may hold: a quarter of the limit."""
+    """Return the limit of descriptors for frozen copies: a quarter of the process's limit."""
     return max(_LEAST, _limit() // 4)
 
 
