@@ -262,8 +262,8 @@ class Lookup:
         return _uncounted(shown)
 
     def stat(self, node: Node) -> Stat:
-        """Return a node's attributes in the store. Raise OSError (ESTALE) if no name leads to the node, and no
-        descriptor.
+        """Return a node's attributes in the store. Raise OSError (ESTALE) if neither a name nor a descriptor
+        leads to the node.
         """
         if node.nodeid == ROOT_ID:
             return self._tree.fstat(self._tree.root_fd)
