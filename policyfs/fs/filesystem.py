@@ -246,23 +246,23 @@ class FileSystem:
 
     def _data(self, fs: FsContext, opening: _Opening) -> DataOperations:
         """Build the parts that read, write and sync files."""
-        remote, cache = self._base.facts.remote, self.kernel_cache
+        facts, cache = self._base.facts, self.kernel_cache
         guard = WriteGuard(fs, opening.hidden, cache.drop_pages)
         draft = DraftWrites(fs.tree, guard, self.drafts)
         head_checked = HeadCheckedWrites(fs.tree, guard, opening.checker, draft)
-        direct = DirectWrites(fs.tree, guard, opening.change_lock, remote=remote)
+        direct = DirectWrites(fs.tree, guard, opening.change_lock, remote=facts.remote)
         reader = FileReader(fs, opening.paths)
         writer = FileWriter(
             fs, guard=guard, direct=direct, head_checked=head_checked, draft=draft,
             drop_pages=cache.drop_pages,
         )  # fmt: skip
+        files = opening.open_files
         sync = FileSync(
             fs, guard=guard, head_checked=head_checked, draft=draft, checker=opening.checker,
-            withheld_names=opening.withheld_names, backing_fd=opening.open_files.backing_fd, remote=remote,
+            withheld_names=opening.withheld_names, backing_fd=files.backing_fd, remote=facts.remote,
         )  # fmt: skip
-        return DataOperations(
-            reader, writer, sync, Ranges(fs, reader=reader, writer=writer, open_files=opening.open_files)
-        )
+        ranges = Ranges(fs, reader=reader, writer=writer, open_files=files, shares_blocks=facts.reflink)
+        return DataOperations(reader, writer, sync, ranges)
 
     def _names(
         self, fs: FsContext, opening: _Opening, data: DataOperations, moved_files: MovedFiles

@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 
+from policyfs.fs.inodes.handles import Mode
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.namespace.tmpfile import UNNAMED
 from policyfs.fs.raw_handlers import RawHandlers
@@ -24,6 +25,7 @@ from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, TYPES, errno_of
 
+READ_ONLY = '- {id: look, allow: [see, read], who: {app: any}, paths: "/**"}\n'
 ZEROS = (0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE)
 
 
@@ -145,6 +147,29 @@ async def test_nothing_of_a_copy_is_copied_within_the_store(store: Path) -> None
         assert await errno_of(ranges.seek(copy, len(PHOTO), os.SEEK_DATA)) == errno.ENXIO
     assert (store / "raw").read_bytes() == PHOTO
     assert (store / "mine").read_bytes() == b""
+
+
+@on_trio
+async def test_the_kernel_copies_in_passthrough_if_no_blocks_can_be_shared(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        source = await made.open("/a.jpg", os.O_RDONLY, MAPS)
+        target, _ = await made.creator.create(made.root, b"raw", 0o644, os.O_RDWR, made.caller(MAPS))
+
+        async def answer() -> int:
+            return await errno_of(made.data.ranges.copy(source, 0, target, 0, 100))
+
+        for modes, error in (
+            ((Mode.PASSTHROUGH, Mode.PASSTHROUGH), errno.ENOSYS),
+            ((Mode.MEDIATED, Mode.PASSTHROUGH), 0),
+            ((Mode.PASSTHROUGH, Mode.MEDIATED), 0),
+        ):
+            source.mode, target.mode = modes
+            assert await answer() == error
+        made.reload(engine_of(READ_ONLY))
+        source.mode = target.mode = Mode.PASSTHROUGH
+        assert await answer() == errno.EACCES
+        source.mode = target.mode = Mode.MEDIATED
+    assert stored(store / "raw") == PHOTO[:100]
 
 
 @on_trio

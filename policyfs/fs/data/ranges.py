@@ -48,9 +48,12 @@ class Ranges:
     """FALLOCATE, LSEEK and COPY_FILE_RANGE of one mount."""
 
     def __init__(
-        self, fs: FsContext, *, reader: FileReader, writer: FileWriter, open_files: OpenFiles
-    ) -> None:
+        self, fs: FsContext, *, reader: FileReader, writer: FileWriter, open_files: OpenFiles,
+        shares_blocks: bool = False,
+    ) -> None:  # fmt: skip
+        """shares_blocks: True if two files of the store can share blocks (reflink)."""
         self._tree = fs.tree
+        self._shares_blocks = shares_blocks
         self._reader = reader
         self._writer = writer
         self._open_files = open_files
@@ -86,14 +89,22 @@ class Ranges:
         """Copy as copy_file_range(2) does, in raw views, after new decisions. Return the number of bytes.
 
         Raise OSError (EOPNOTSUPP) for any other view: the kernel then copies through READ and WRITE.
+
+        If the store cannot share blocks, the daemon could only read and write. In passthrough the kernel does
+        this faster. So raise OSError (ENOSYS) for a permitted copy from passthrough to passthrough. The
+        kernel then sends no further COPY_FILE_RANGE in this mount (fs/fuse/file.c, fuse_copy_file_range).
         """
         if source.node.byte_path is not BytePath.RAW or target.node.byte_path is not BytePath.RAW:
             raise OSError(errno.EOPNOTSUPP, "copy by read and write")
         await self._reader.may_read(source, Call("read", "copy_file_range"))
         if open_state(source).holds_back or open_state(target).holds_back:  # possible after a reload
             raise OSError(errno.EOPNOTSUPP, "copy by read and write")
+        by_kernel = not self._shares_blocks and source.mode is target.mode is Mode.PASSTHROUGH
+        length = min(length, _COPY_MOST)
         fd = self._open_files.backing_fd(source)
         try:
-            return await self._writer.copy_into(target, fd, source_at, target_at, min(length, _COPY_MOST))
+            return await self._writer.copy_into(
+                target, fd, source_at, target_at, length, by_kernel=by_kernel
+            )
         finally:
             os.close(fd)

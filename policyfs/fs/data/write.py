@@ -124,14 +124,21 @@ class FileWriter:
 
         await self._decided(handle, allocate, call=Call("write", "fallocate"))
 
-    async def copy_into(self, handle: Handle, fd: int, source_at: int, target_at: int, length: int) -> int:
-        """Copy a range of *fd* into a raw handle's file, within the store. Return the number of bytes."""
+    async def copy_into(
+        self, handle: Handle, fd: int, source_at: int, target_at: int, length: int, *, by_kernel: bool = False
+    ) -> int:
+        """Copy a range of *fd* into a raw handle's file, within the store. Return the number of bytes.
+
+        by_kernel: True if the kernel should copy. Then raise OSError (ENOSYS) after the decision.
+        """
 
         async def copy(change: Change) -> int:
             # The policy may be newer than the open. (Under redaction no await may follow the guard's check.)
 
             if change.decision.content or self._guard.may_hide(handle):
                 raise OSError(errno.EOPNOTSUPP, "writes are checked here: use write")
+            if by_kernel:
+                raise OSError(errno.ENOSYS, "the kernel reads and writes both files without the daemon")
             self._tree.clear_killpriv(handle.fd)
             return await change.in_thread(ranges.copy, fd, source_at, handle.fd, target_at, length)
 
