@@ -45,7 +45,7 @@ def _judge(kind: str | None, words: frozenset[str], source: ByteSource, *, stric
         why = judged(found[0], source, hidden_by(words), strict=strict) if found else ""
     except Exception as exc:  # noqa: BLE001  # hostile bytes must cause no more than a refusal
         why = f"not understood: internal error: {type(exc).__name__}"
-    return _refuse(why) if why else Plan(Outcome.CLEAN, reason="nothing was found to tell " + listed(words))
+    return _refuse(why) if why else Plan(Outcome.CLEAN, reason=f"no data about {listed(words)} was found")
 
 
 def listed(words: frozenset[str]) -> str:
@@ -81,7 +81,7 @@ def _locate(
             found.append(located)
         return _plan(located, source, hide, strict=strict)
     except NotThisKindError as exc:
-        return _refuse(f"called {kind}, but {exc}")
+        return _refuse(f"its kind is {kind}, but {exc}")
     except TooMuchError as exc:
         return _refuse(str(exc))
     except Exception as exc:  # noqa: BLE001  # hostile bytes must cause no more than a refusal
@@ -94,17 +94,18 @@ def _refuse(reason: str) -> Plan:
 
 def _nothing(row: KindRow, source: ByteSource) -> Plan:
     if source.size:
-        return _refuse(f"called {row.kind}, but it is not empty")
+        return _refuse(f"its kind is {row.kind}, but it is not empty")
     return Plan(Outcome.CLEAN, reason=row.why)
 
 
 def _plan(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> Plan:
     patches = in_order(found.patches, source.size)
     if not patches:
-        return Plan(Outcome.CLEAN, reason=f"nothing in it may tell {in_words(hide)}")
+        return Plan(Outcome.CLEAN, reason=f"no part of it holds data about {in_words(hide)}")
     notes = sorted(found.notes, key=lambda note: note.offset)
     if strict and (odd := next((note for note in notes if note.broken), None)) is not None:
-        return _refuse(f"{odd.container} at {odd.offset} cannot be understood; the rule denies that")
+        where = f"{odd.container} at byte {odd.offset}"
+        return _refuse(f"{where} is not understood; the rule denies such files (on_unknown: deny)")
     findings = tuple(
         Finding(n.offset, n.length, n.container, n.tag, in_words(n.tells & hide), n.broken)
         for n in notes[:MAX_FINDINGS]

@@ -58,25 +58,27 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
     notes = sorted(found.notes, key=lambda note: note.offset)
     known = [note for note in notes if _is_known(note) and note.tells & hide and not note.bare]
     if known:
-        return f"found to tell {in_words(hide & _told(known))}: {_listed(known)}"
+        return f"holds data about {in_words(hide & _told(known))}: {_listed(known)}"
     odd = [note for note in notes if not note.bare and not (_is_known(note) and note.tells & hide)]
     named = _listed(odd) or f"bytes at {patches[0].offset}"
     # True if there are notes, and each is on a known part without its data ("bare"). The search skips these
     # parts. It covers only bytes without a note (behind the last field of a table).
     empty = bool(notes) and not odd
     if strict and not empty:
-        return f"not understood: {named}; the rule denies that"
+        return f"parts are not understood: {named}; the rule denies such files (on_unknown: deny)"
     if hide & ~_SEARCHABLE and not empty:
-        return f"not understood, and no search finds {in_words(hide & ~_SEARCHABLE)}: {named}"
+        return f"parts are not understood, and no search finds {in_words(hide & ~_SEARCHABLE)}: {named}"
     if sum(patch.size for patch in patches) > _SEARCHED_BYTES:
-        return f"not understood, and too much to search: {named}"
+        return f"parts are not understood, and too large to be searched: {named}"
     told, bare = Tells(0), [note for note in notes if note.bare]
     for patch in patches:
         # with a margin: no patch begins or ends with zeros, but a fraction at the end of a patch may
         start, end = max(0, patch.offset - _MARGIN_BYTES), min(source.size, patch.end + _MARGIN_BYTES)
         for piece in _pieces(source, start, end, bare):
             told |= _searched(piece, hide & ~told)
-    return f"found to tell {in_words(told)}, in what is not understood: {named}" if told else ""
+    if not told:
+        return ""
+    return f"a search found data about {in_words(told)} in parts that are not understood: {named}"
 
 
 def _is_known(note: Note) -> bool:

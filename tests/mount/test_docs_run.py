@@ -61,7 +61,7 @@ class Story:
         about = About(
             time_ns=1, mount=str(self.shared), store=str(self.names["/srv/media"]), app="gallery",
             uid=GALLERY, gid=GALLERY, pid=1, path=b"/DCIM/refused.jpg", mode=0o644, kind="image/jpeg",
-            reason="found to tell location", rules=("share",),
+            reason="holds data about location", rules=("share",),
         )  # fmt: skip
         wanted = (re.search(r"quarantine \w+ ([0-9a-f]{8})", line) for line in lines)
         for number in {found[1] for found in wanted if found}:

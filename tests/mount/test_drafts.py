@@ -71,7 +71,7 @@ def test_only_what_tells_no_place_gets_in(share, piece: int) -> None:
     wait_for(lambda: mount.events(decision="deny"), "the denial on the trail")
     [event] = mount.events(decision="deny")
     assert event["kind"] == "image/jpeg"
-    assert "found to tell location: EXIF IFD:GPSInfo" in event["note"]
+    assert "holds data about location: EXIF IFD:GPSInfo" in event["note"]
     assert event["rules"] == ["share"]
 
 

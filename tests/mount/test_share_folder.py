@@ -74,7 +74,7 @@ def test_twenty_photos_of_five_makers(share: Mount, photos: list[Photo]) -> None
     assert {name: (share.store / "No" / name).read_bytes() for name in without} == without
     wait_for(lambda: set(refused(share)) == {f"/No/{name}" for name in placed}, "the refusals on the trail")
     notes = refused(share).values()
-    assert [note for note in notes if not note.startswith("found to tell location: ")] == []
+    assert [note for note in notes if not note.startswith("holds data about location: ")] == []
     # moved in, they are told apart likewise
     call_as(CAMERA, saved, share / "Outside", without | placed)
     there = {f"moved-{name}" for name in without}
@@ -82,7 +82,7 @@ def test_twenty_photos_of_five_makers(share: Mount, photos: list[Photo]) -> None
         os.rename(share.store / "Outside" / name.removeprefix("moved-"), share.store / "Outside" / name)
     said = call_as(CAMERA, moved, share / "Outside", share / "No", sorted(there | set(placed)))
     assert said == dict.fromkeys(there, "") | dict.fromkeys(placed, "EPERM")
-    assert share.events(decision="deny")[-1]["note"].startswith("found to tell location: ")
+    assert share.events(decision="deny")[-1]["note"].startswith("holds data about location: ")
 
 
 def test_the_trail_says_what_was_found_and_what_was_not_understood(share: Mount) -> None:
@@ -97,9 +97,10 @@ def test_the_trail_says_what_was_found_and_what_was_not_understood(share: Mount)
     }
     wait_for(lambda: len(refused(share)) == 3, "the refusals on the trail")
     assert refused(share) == {
-        "/No/a.jpg": "found to tell location, in what is not understood: JPEG APP11 at 6",
+        "/No/a.jpg": "a search found data about location in parts that are not understood: JPEG APP11 at 6",
         "/No/c.txt": "not understood: text/plain: may say anything; a track or a log of places, too",
-        "/Strict/b.jpg": "not understood: JPEG APP11 at 6; the rule denies that",
+        "/Strict/b.jpg": "parts are not understood: JPEG APP11 at 6;"
+        " the rule denies such files (on_unknown: deny)",
     }
 
 

@@ -83,7 +83,7 @@ def test_what_cannot_be_understood(photo: Path) -> None:
     (finding,) = json.loads(inspect(photo, "--redact", "location", "--json").stdout)["findings"]
     assert finding["understood"] is False
     said = inspect(photo, "--redact", "location", "--on-unknown", "deny")
-    assert "cannot be understood; the rule denies that" in said.stdout
+    assert " is not understood; the rule denies such files (on_unknown: deny)" in said.stdout
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,7 @@ def test_trailer_in_media_data():
         (movie()[:-40], "cut off"),
         (b"GIF89a" + movie(), "does not start"),
         (b"", "does not start"),
-        (ftyp() + box(b"moov", box(b"cmov", bytes(20))), "not looked into"),
+        (ftyp() + box(b"moov", box(b"cmov", bytes(20))), "is compressed, and policyfs does not read that"),
     ],
 )
 def test_what_is_no_whole_movie_is_refused(file, why):

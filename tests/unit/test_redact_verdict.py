@@ -1,4 +1,4 @@
-"""What was found to tell, and what was only not understood: redact/verdict.py."""
+"""Files that hold forbidden data, and files that are only not understood: redact/verdict.py."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from tests.support.samples import cameras, jpegs, notes
 from tests.support.samples.jpegs import LONG, UNDEFINED, pack, text
 
 NO_PLACE = frozenset({"location", TO_TELL})
+SEARCHED = "a search found data about location in parts that are not understood: "
+DENIED = "the rule denies such files (on_unknown: deny)"
 
 
 def verdict(data: bytes, *more: str, kind: str = "image/jpeg", words: frozenset[str] = NO_PLACE) -> str:
@@ -37,7 +39,7 @@ def test_twenty_photos_without_a_place_and_with_one(tmp_path: Path) -> None:
     assert len(photos) == 20
     assert {photo.name: verdict(photo.without) for photo in photos} == {photo.name: "" for photo in photos}
     said = [verdict(photo.placed) for photo in photos]
-    assert [why for why in said if not why.startswith("found to tell location: ")] == []
+    assert [why for why in said if not why.startswith("holds data about location: ")] == []
 
 
 FRACTIONS = (47, 1, 48, 1, 163116, 10000)
@@ -59,9 +61,7 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_what_is_not_understood_is_searched(name: str) -> None:
-    assert verdict(odd(b"unknown " + ODD[name])).startswith(
-        "found to tell location, in what is not understood"
-    )
+    assert verdict(odd(b"unknown " + ODD[name])).startswith(SEARCHED)
 
 
 HARMLESS = {
@@ -76,7 +76,7 @@ HARMLESS = {
 def test_what_is_not_understood_passes_if_nothing_is_found(name: str) -> None:
     data = odd(HARMLESS[name])
     assert verdict(data) == ""
-    assert verdict(data, DENY_UNKNOWN) == "not understood: JPEG APP11 at 6; the rule denies that"
+    assert verdict(data, DENY_UNKNOWN) == f"parts are not understood: JPEG APP11 at 6; {DENIED}"
 
 
 def test_a_gps_directory_without_a_place_tells_none() -> None:
@@ -110,20 +110,19 @@ def test_an_unnamed_tag_of_a_maker_is_searched() -> None:
         return jpegs.photo_with(notes.exif_with(notes.note_of(tagged, "II"), "II", maker.make))
 
     assert verdict(photo(b"FW-12 ABCD efgh")) == ""
-    assert "not understood: MakerNote" in verdict(photo(b"FW-12 ABCD efgh"), DENY_UNKNOWN)
-    assert verdict(photo(jpegs.TEXT_COORDINATES.encode())).startswith("found to tell location")
+    assert "parts are not understood: MakerNote" in verdict(photo(b"FW-12 ABCD efgh"), DENY_UNKNOWN)
+    assert verdict(photo(jpegs.TEXT_COORDINATES.encode())).startswith(SEARCHED)
 
 
 def test_what_is_not_understood_as_a_whole_is_refused() -> None:
     assert verdict(b"words\n", kind="text/plain").startswith("not understood: ")
-    assert verdict(b"no photo", kind="image/jpeg").startswith("not understood: called image/jpeg")
+    assert verdict(b"no photo", kind="image/jpeg").startswith("not understood: its kind is image/jpeg, but ")
 
 
 def test_of_names_and_captions_no_search_finds_anything() -> None:
     people = frozenset({"people", TO_TELL})
-    assert (
-        verdict(odd(b"words"), words=people) == "not understood, and no search finds people: JPEG APP11 at 6"
-    )
+    why = "parts are not understood, and no search finds people: JPEG APP11 at 6"
+    assert verdict(odd(b"words"), words=people) == why
     assert verdict(jpegs.plain(), words=people) == ""
 
 
@@ -148,6 +147,6 @@ def test_bytes_without_a_note_are_searched_beside_known_parts_that_hold_nothing(
     empty, unnoted = Patch(0, zeros=len(rest)), Patch(40 + len(rest), zeros=len(place))
     assert judged(Found([empty], [bare]), source, Tells.LOCATION, strict=strict) == ""
     why = judged(Found([empty, unnoted], [bare]), source, Tells.LOCATION, strict=strict)
-    assert why.startswith("found to tell location")
+    assert why.startswith(SEARCHED)
     known = Note(unnoted.offset, len(place), "EXIF", "GPS", Tells.LOCATION, bare=True)
     assert judged(Found([empty, unnoted], [bare, known]), source, Tells.LOCATION, strict=strict) == ""

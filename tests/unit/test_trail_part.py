@@ -31,7 +31,7 @@ def test_a_denial_of_a_hidden_name_is_not_told() -> None:
     assert part(a_denial(b"/Private/a.jpg")) is None
     assert part(a_denial(b"/DCIM/a.jpg", new_path=b"/Private/a.jpg")) is None
     assert part(an_event(b"/Private/a.jpg", errno=2)) is None
-    told = part(a_denial(b"/DCIM/a.jpg", kind="image/jpeg", note="found to tell location"))
+    told = part(a_denial(b"/DCIM/a.jpg", kind="image/jpeg", note="holds data about location"))
     assert told is not None
     assert (told.path, told.rules, told.kind, told.note) == (b"/DCIM/a.jpg", ("no-private",), None, "")
 

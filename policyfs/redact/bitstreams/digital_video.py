@@ -23,4 +23,4 @@ _CODES: Final = re.compile(
 def check_dated(code: bytes, hide: Tells) -> None:
     """Raise NotThisKindError if pictures of this codec (four characters) tell a hidden category."""
     if hide & _TOLD and _CODES.fullmatch(code):
-        raise NotThisKindError("each picture of digital video tells when it was taken")
+        raise NotThisKindError("each picture of digital video (DV) holds the time of its recording")

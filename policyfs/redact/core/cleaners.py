@@ -117,7 +117,7 @@ class Budget:
         """Count bytes that an item refers to. Raises TooMuchError if items share too many of them."""
         self.extents -= size
         if self.extents < 0:
-            raise TooMuchError("its tables refer to too much data")
+            raise TooMuchError("too many entries of its tables refer to the same data")
 
     def inflate(self, size: int) -> None:
         """Count bytes of inflated data. Raises TooMuchError."""

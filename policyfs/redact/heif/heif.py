@@ -143,7 +143,7 @@ PARTS: Final[tuple[Part, ...]] = (
     ),
     Part(
         "HEIC, AVIF",
-        "any other box or property, free space, what lies between",
+        "any other box or property, free space, bytes between boxes",
         "anything",
         UNKNOWN,
         "free space that holds zeros",

@@ -55,7 +55,7 @@ PARTS: Final[tuple[Part, ...]] = (
     ),
     Part(
         "JPEG XL",
-        "jumb, jhgm, any other box, what lies between",
+        "jumb, jhgm, any other box, bytes between boxes",
         "anything",
         UNKNOWN,
         "free space that holds zeros",

@@ -207,7 +207,7 @@ def _padding_bits(walk: Walk, box: Box) -> None:
 
 
 def _refuse(walk: Walk, box: Box) -> None:  # noqa: ARG001
-    raise NotThisKindError(f"its {name_of(box.kind)} box is in a form that is not looked into")
+    raise NotThisKindError(f"its {name_of(box.kind)} box is compressed, and policyfs does not read that")
 
 
 _STBL: Final = rules(

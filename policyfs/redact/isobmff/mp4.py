@@ -104,7 +104,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "tracks: subtitles, chapters",
         "what is said; telemetry of drones",
         Tells.PEOPLE,
-        "zeros under people; under location or time if a line reads as such; always if it is not text",
+        "zeros if people is hidden, if location or time is hidden and a line has it, and if it is not text",
     ),
     Part(_MOVIES, "tracks: tmcd", "time of day", Tells.TIME, "samples become zeros"),
     Part(
@@ -131,7 +131,7 @@ PARTS: Final[tuple[Part, ...]] = (
     ),
     Part(
         _MOVIES,
-        "mdat where no kept sample lies; free, skip, wide; unknown boxes; behind the last box",
+        "mdat outside of kept samples; free, skip, wide; unknown boxes; behind the last box",
         "blocks of dash-cams and 360-degree cameras, left-overs",
         UNKNOWN,
         "zeros, unread",

@@ -105,7 +105,7 @@ PARTS: Final[tuple[Part, ...]] = (
     ),
     Part(
         "JPEG 2000",
-        "any other box (uinf, jp2i, mp7b, chck ...), what lies between",
+        "any other box (uinf, jp2i, mp7b, chck ...), bytes between boxes",
         "anything",
         UNKNOWN,
         "free space that holds zeros",

@@ -58,8 +58,8 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_ALL, "Attachments", "fonts", NOTHING, "stay"),
     Part(_ALL, "Attachments", "any other file", UNKNOWN, "Void"),
     Part(_ALL, "subtitles", "what is said or written", Tells.PEOPLE, "blanks"),
-    Part(_ALL, "subtitles", "a drone's positions, if one reads as such", Tells.LOCATION, "blanks"),
-    Part(_ALL, "subtitles", "dates, if one reads as such", Tells.TIME, "blanks"),
+    Part(_ALL, "subtitles", "positions of a drone, if a subtitle has any", Tells.LOCATION, "blanks"),
+    Part(_ALL, "subtitles", "dates, if a subtitle has any", Tells.TIME, "blanks"),
     Part(_ALL, "other tracks", "timed metadata, anything", UNKNOWN, "zeros"),
     Part(
         _ALL,

@@ -61,7 +61,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("CR3", "CTMD track", "time, exposure, EXIF and maker notes again", UNKNOWN, "empty records"),
     Part("CR3", "uuid box with XMP", "XMP", UNKNOWN, "cleaned as in a JPEG"),
     Part("CR3", "times of the movie and its tracks", "when it was taken", Tells.TIME, "zeros"),
-    Part("CR3", "any other box, what lies between", "anything", UNKNOWN, "free space that holds zeros"),
+    Part("CR3", "any other box, bytes between boxes", "anything", UNKNOWN, "free space that holds zeros"),
 )
 
 

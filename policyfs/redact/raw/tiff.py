@@ -50,16 +50,16 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("TIFF, raws", "tags of EXIF and TIFF", "as in EXIF", UNKNOWN, "removed; the others close the gap"),
     Part("TIFF, raws", "GPS directory", "coordinates, time", Tells.LOCATION | Tells.TIME, "likewise"),
     Part(
-        "TIFF", "GeoTIFF keys, Intergraph's, JPL's", "its place on the earth", Tells.LOCATION, "likewise"
+        "TIFF", "GeoTIFF keys, Intergraph's, JPL's", "coordinates of the picture", Tells.LOCATION, "likewise"
     ),
     Part("TIFF", "GDAL metadata, Photoshop's layers, annotations", "anything", UNKNOWN, "likewise"),
     Part("TIFF, raws", "XMP, IPTC, Photoshop's resources", "as in a JPEG", UNKNOWN, "cleaned in place"),
-    Part("DNG", "camera, serial numbers, lens, ids", "whose camera it was", Tells.DEVICE, "likewise"),
+    Part("DNG", "camera, serial numbers, lens, ids", "model, serial numbers", Tells.DEVICE, "likewise"),
     Part("DNG", "DNGPrivateData", "the maker's note, wrapped", UNKNOWN, "as a maker note; else removed"),
     Part("DNG", "original raw file", "anything", UNKNOWN, "removed"),
     Part("raws", "maker notes", "see Maker notes", UNKNOWN, "by tag; values become zeros"),
     Part("TIFF, raws", "previews and strips in JPEG", "as in a JPEG", UNKNOWN, "cleaned in place"),
-    Part("TIFF, raws", "what no tag refers to", "anything", UNKNOWN, "zeros"),
+    Part("TIFF, raws", "bytes to which no tag refers", "anything", UNKNOWN, "zeros"),
 )
 
 _RW2_MAGIC: Final = bytes.fromhex("88e774d8f8251d4d947a6e77822b5d6a")

@@ -90,7 +90,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "blanks, if some of the frames tried have any",
     ),
     Part(_KIND, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
-    Part(_KIND, "movi: other streams, JUNK, unknown chunks", "texts, where a dash cam was", UNKNOWN, "zeros"),
+    Part(_KIND, "movi: other streams, JUNK, unknown chunks", "texts, positions", UNKNOWN, "zeros"),
     Part(_KIND, "any other chunk, JUNK, behind the last", "anything", UNKNOWN, "padding, zeros"),
 )
 """The parts of an AVI, as rows of docs/redaction-parts.md."""
