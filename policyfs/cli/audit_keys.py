@@ -24,7 +24,7 @@ def add_parsers(
         "what", choices=("show", "rotate"), metavar="show|rotate", help="show the keys, or make a new one"
     )
     checkpoint = actions.add_parser(
-        "checkpoint", parents=[common], help="print the signed end of each chain, to be kept elsewhere"
+        "checkpoint", parents=[common], help="print the signed end of each chain; keep it on another machine"
     )
     checkpoint.add_argument(
         "--append", metavar="FILE", help="append the checkpoint to this file, best on another disk or machine"

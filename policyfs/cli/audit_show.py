@@ -24,7 +24,7 @@ def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action to `audit`."""
-    show = actions.add_parser("show", parents=[common], help="print one record and what was around it")
+    show = actions.add_parser("show", parents=[common], help="print one record and the records around it")
     show.add_argument("id", metavar="ID", help="the ID that tail and search print, e.g. 0123abcd:42")
 
 

@@ -218,7 +218,7 @@ def _check_keys(
     Report differences as faults to *verifier*.
     """
     if keys.wrong:
-        verifier.fault(EDITED, f"{_PUBLIC} does not hold: {keys.wrong}", 0)
+        verifier.fault(EDITED, f"{_PUBLIC} is not valid: {keys.wrong}", 0)
     elif machine is not None and keys.keys:
         beside = (chain.directory / _PUBLIC).read_bytes()
         if not machine.startswith(beside):
@@ -261,12 +261,19 @@ def _with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
     """Add to a chain's report the chains that its records name, but that are gone (witness.vanished)."""
     mine = [(sighting, latest) for sighting, latest in gone if sighting.place.mount_id == report.mount_id]
     breaks = [
-        Break(sighting.place, f"the whole chain {sighting.seen}, which was there then, is missing", DELETED)
+        Break(
+            sighting.place,
+            f"the whole chain {sighting.seen} is missing; it existed when this record was written",
+            DELETED,
+        )
         for sighting, latest in mine
         if latest
     ]
     notes = [
-        Break(sighting.place, f"the chain {sighting.seen}, which was there then, is not there any more")
+        Break(
+            sighting.place,
+            f"the chain {sighting.seen} does not exist any more; it existed when this record was written",
+        )
         for sighting, latest in mine
         if not latest
     ]

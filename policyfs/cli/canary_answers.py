@@ -49,9 +49,9 @@ def not_passed(before: Json, after: Json, *, reads: bool) -> str:
     if not passthrough.get("enabled") or passthrough.get("refused"):
         return ""  # passthrough is off; `status` says why
     if _number(passthrough, "opens") <= _number(_part(before, "passthrough"), "opens"):
-        return "the file was not passed through, and passthrough is on"
+        return "passthrough is on, but this file did not get it"
     if reads and _number(_part(after, "fuse"), "READ") > _number(_part(before, "fuse"), "READ"):
-        return "the daemon was asked for the bytes, and passthrough is on"
+        return "passthrough is on, but the kernel asked the daemon for the bytes"
     return ""
 
 

@@ -47,9 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     set_ = actions.add_parser("set", parents=[common], help="make an app the owner of files")
     set_.add_argument("-r", "--recursive", action="store_true", help=every)
     set_.add_argument("-n", "--dry-run", action="store_true", help="print the changes, and make none")
-    set_.add_argument(
-        "-f", "--force", action="store_true", help="also for an app that no policy of the store's mounts has"
-    )
+    text = "set the owner even if no policy of the store's mounts has this app"
+    set_.add_argument("-f", "--force", action="store_true", help=text)
     set_.add_argument("app", metavar="APP", help="the name of an app, or none")
     set_.add_argument("paths", nargs="+", metavar="PATH")
     set_.set_defaults(run=_command(_set))

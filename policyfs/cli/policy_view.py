@@ -102,11 +102,11 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add(
         "--trail", metavar="DIR", help="the trail root of the store's mounts: it may hold the owners of files"
     )
-    text = f"files of one extension that are looked into for redaction (default: {_SAMPLES}; 0: all)"
+    text = f"for each extension, open N files to test redaction (default: {_SAMPLES}; 0: all)"
     add("--samples", type=_number, default=_SAMPLES, metavar="N", help=text)
-    text = f"files looked at in a directory among those with paths treated alike (default: {_ALIKE}; 0: all)"
+    text = f"in each directory, show N of the files that the policy treats alike (default: {_ALIKE}; 0: all)"
     add("--alike", type=_number, default=_ALIKE, metavar="N", help=text)
-    text = f"limit of names looked at (default: {_MOST}; 0: all)"
+    text = f"look at N names at most (default: {_MOST}; 0: all)"
     add("--most", type=_number, default=_MOST, metavar="N", help=text)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object")

@@ -159,13 +159,14 @@ def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
         if doc is None or not part.sound:
             continue
         if (doc.app is None) != doc.shared:
-            errors.append(part.error((), "needs app, or shared: true, and not both", "write app: gallery"))
+            errors.append(part.error((), "needs either app or shared: true", "write app: gallery"))
         if doc.shared and (doc.any_uid or doc.uid is not None or doc.gid):
             errors.append(part.error((), "a shared mount admits everybody", "remove any_uid, uid and gid"))
         users = doc.service or doc.container
         if bool(users) != (doc.path is not None):
+            wrong = "service and container need path" if users else "path needs service or container"
             help_ = "write service (or container), and path: the place at which it finds its files"
-            errors.append(part.error((), "path is needed with service or container, and only then", help_))
+            errors.append(part.error((), wrong, help_))
         other = next((at for at in places if _overlap(at, doc.at)), None)
         if other is not None:
             help_ = "give each mount a directory of its own, none inside another"

@@ -206,8 +206,8 @@ def _check(site: Site, path: str) -> None:
         for source in _sources(service, os.path.dirname(os.path.abspath(path))):
             if _reaches(source, site.store):
                 raise PolicyfsError(
-                    f"{path}: the service {name} has the volume {source}, by which it reaches the store"
-                    f" {site.store} past every policy: remove that volume"
+                    f"{path}: the volume {source} gives the service {name} direct access to the store"
+                    f" {site.store}, without a policy: remove this volume"
                 )
 
 

@@ -35,7 +35,7 @@ def check_trail_place(root: str, store: str) -> Finding:
         return Finding("trail place", State.OFF, f"cannot be checked: {error.strerror}", "see `store`")
     if same:
         what = f"{root} is on the store's file system: if apps fill it, the trail has no room"
-        todo = "put the trail on its own file system: choose one with --trail DIR, or mount one there"
+        todo = "with --trail DIR, choose a directory on another file system, or mount a file system there"
         return Finding("trail place", State.OFF, what, todo)
     return Finding("trail place", State.OK, "the trail has a file system of its own")
 

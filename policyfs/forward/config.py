@@ -93,7 +93,7 @@ def _target(value: object) -> str:
     scheme, colon, rest = word.partition(":")
     if scheme not in SCHEMES or not colon:
         help_ = "write journald, command, file:/path, unix:/path, udp://host:port, tcp://... or tls://..."
-        refuse(f"{quote(word)} is not a place to send to", help_)
+        refuse(f"{quote(word)} is not a destination", help_)
     if scheme in {"file", "unix"}:
         if not rest.startswith("/"):
             refuse(f"{quote(word)} has no absolute path", f"write {scheme}:/path")

@@ -1,4 +1,4 @@
-"""`policyfs audit show`: one record by its id, and what was around it."""
+"""`policyfs audit show`: one record by its id, and the records around it."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def test_a_wrong_answer_names_place_caller_path_and_rules(monkeypatch) -> None:
 
 
 def test_an_open_that_is_not_passed_through_is_wrong(monkeypatch) -> None:
-    with pytest.raises(UnprovedError, match=r"canary passthrough: .* read /raw: .* not passed through"):
+    with pytest.raises(UnprovedError, match=r"canary passthrough: .* read /raw: .* did not get it"):
         Scene(monkeypatch, Answer(0)).prove(OPENED, opens=(1, 1))
 
 

@@ -38,7 +38,7 @@ mounts:
   - {app: gallery, shared: true, at: /srv/x}
   - {app: maps, at: /srv/apps/gallery/in, service: maps}
   - {app: player, at: /srv/apps/player, container: player}
-  - {app: player, at: /srv/apps/player/below}
+  - {app: player, at: /srv/apps/player/below, path: /x}
   - {shared: true, at: /mnt/../media, any_uid: yes}
   - {at: /srv/y, options: {readonly: true, modes: both}}
 """
@@ -70,10 +70,11 @@ def test_all_errors_of_a_bad_site_are_told_at_once(tmp_path: Path) -> None:
         (4, 'store: "srv/media" is not an absolute path'),
         (6, 'unknown key "polcy"'),
         (8, 'mount of "gallery": unknown key "services"'),
-        (9, 'mount of "gallery": needs app, or shared: true, and not both'),
+        (9, 'mount of "gallery": needs either app or shared: true'),
         (10, 'mount of "maps", service: "maps" is not a service'),
-        (11, 'mount of "player": path is needed with service or container, and only then'),
+        (11, 'mount of "player": service and container need path'),
         (12, 'mount of "player": a mount of this name is there already'),
+        (12, 'mount of "player": path needs service or container'),
         (12, 'mount of "player", at: this directory overlaps with that of the mount of "player"'),
         (13, 'mount number 6, at: "/mnt/../media" is not an absolute path'),
         (13, "mount number 6, any_uid: must be true or false, not text"),

@@ -93,7 +93,7 @@ def _after(picture: Picture, columns: int | None) -> Iterator[str]:
         rows = [
             (kind, str(count), result, shown_path(path)) for kind, count, result, path in sampled(picture)
         ]
-        head = ("KIND", "FILES", "RESULT", "SUCH AS")
+        head = ("KIND", "FILES", "RESULT", "EXAMPLE")
         yield from table(head, rows, columns=columns, flexible=2, right=frozenset({1}))
     if picture.hidden:
         yield ""
