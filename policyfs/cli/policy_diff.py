@@ -38,7 +38,7 @@ def compared(old: Side, new: Side, since_ns: int) -> Diff:
         return diff(old.policy, new.policy, since_ns)
     except TooHardError as error:
         raise PolicyfsError(
-            "the policies have too many sorts of paths to compare, so the difference is not known. Use"
+            "the policies cannot be compared: they have too many different paths. Use"
             " fewer ** and ? in a row, and fewer numbers beside {uid}"
         ) from error
 

@@ -26,7 +26,7 @@ def run_matrix(args: argparse.Namespace) -> int:
         found = matrix(policy)
     except TooHardError as error:
         raise PolicyfsError(
-            "the policy has too many sorts of paths for a matrix. Use fewer ** and ? in a row, and fewer"
+            "the policy has too many different paths for a matrix. Use fewer ** and ? in a row, and fewer"
             " numbers beside {uid}"
         ) from error
     if args.svg is not None:

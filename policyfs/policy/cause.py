@@ -44,9 +44,9 @@ def cause_of(
 
 def _of_allowed(decision: Decision, spoke: Sequence[RuleLine]) -> str:
     if decision.would_deny:
-        return f"it is only recorded that {_listed(decision.would_deny)} would deny it"
+        return f"{_listed(decision.would_deny)} would deny it, but in monitor mode this is only recorded"
     if decision.bare:
-        return "it leads to paths that it sees"
+        return "the directory leads to paths that the app sees"
     allows = [line.rule for line in spoke if line.effect == Effect.ALLOW.value]
     verb = "allows" if len(allows) == 1 else "allow"
     told = f"{_listed(allows)} {verb} it" if allows else "no rule denies it"

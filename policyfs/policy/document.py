@@ -48,21 +48,21 @@ class Strict(BaseModel):
 
 
 class MetadataDoc(Strict):
-    """``metadata``."""
+    """The value of ``metadata``."""
 
     name: Text = ""
     description: Text = ""
 
 
 class DefaultsDoc(Strict):
-    """``defaults``: the audit level of events for which no rule sets one."""
+    """The value of ``defaults``: the audit level of events for which no rule sets one."""
 
     audit: AuditName | None = None
     audit_denied: AuditName | None = None
 
 
 class AppDoc(Strict):
-    """One of ``apps``."""
+    """One app of ``apps``."""
 
     uid: Annotated[tuple[AppUids, ...], BeforeValidator(_several)] = ()
     gid: Annotated[tuple[AppGid, ...], BeforeValidator(_several)] = ()
@@ -82,7 +82,7 @@ def _says_something(doc: D) -> D:
 
 
 class WhoDoc(Strict):
-    """``who``, and ``not`` in it."""
+    """The value of ``who``, and of ``not`` in it."""
 
     app: CallingApps | None = None
     grant: Texts | None = None
@@ -91,7 +91,7 @@ class WhoDoc(Strict):
 
 
 class BlockDoc(Strict):
-    """``when``, and each block of ``unless``."""
+    """The value of ``when``, and each block of ``unless``."""
 
     type: Kinds | None = None
     owner: OwningApps | None = None
@@ -102,7 +102,7 @@ SomeBlock = Annotated[BlockDoc, AfterValidator(_says_something)]
 
 
 class RequireDoc(Strict):
-    """``require``."""
+    """The value of ``require``."""
 
     redact: Annotated[tuple[Redaction, ...], BeforeValidator(_several)] | None = None
     content: Kinds | None = None
@@ -111,7 +111,7 @@ class RequireDoc(Strict):
 
 
 class RuleDoc(Strict):
-    """One of ``rules``."""
+    """One item of ``rules``."""
 
     id: Name
     allow: Annotated[tuple[Operation, ...], BeforeValidator(_several)] | None = None
@@ -132,7 +132,7 @@ class RuleDoc(Strict):
 
 
 class ExceptionDoc(Strict):
-    """One of ``exceptions``: an allow with an end, a reason and the name of the person who approved it."""
+    """One item of ``exceptions``: an allow with an end, a reason and the name of the approver."""
 
     id: Name
     allow: Annotated[tuple[Operation, ...], BeforeValidator(_several)]
@@ -149,7 +149,7 @@ class ExceptionDoc(Strict):
 
 
 class InvariantDoc(Strict):
-    """One of ``invariants``."""
+    """One item of ``invariants``."""
 
     id: Name
     never: Annotated[tuple[Operation, ...], BeforeValidator(_several)] | None = None

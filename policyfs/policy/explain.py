@@ -213,12 +213,12 @@ def _lost_by_copy(decision: Decision, policy: Policy, ftype: FileType) -> str:
     """Return a text: the data that a copy would lose, the rules, and a remedy for the administrator."""
     rules = {rule.id: rule for rule in policy.rules if rule.id in rules_that_hide(decision)}
     words = ", ".join(sorted({word for rule in rules.values() for word in rule.redact if " " not in word}))
-    places = ", ".join(f"{name} ({rule.where.file}:{rule.where.line})" for name, rule in rules.items())
+    places = ", ".join(f"{name} at {rule.where.file}:{rule.where.line}" for name, rule in rules.items())
     what = "the file" if ftype is FileType.REGULAR else "a file below the directory"
     return (
-        f"; so only a copy could have the new path, but the app reads {what} without its {words} by {places},"
-        " and these data would be lost when mv deletes the original. Exempt the app from the redaction (give"
-        " it the grant), or let it delete only its own files (owner: self)"
+        f"; only a copy could have the new path. The app reads {what} without its {words} ({places}), so the"
+        " copy would lack these data, and they would be lost when mv deletes the original. Exempt the app"
+        " from the redaction (give it the grant), or let it delete only its own files (owner: self)"
     )
 
 
@@ -231,13 +231,13 @@ def _cause_of_move(decision: Decision, ends: Sequence[Explanation], ftype: FileT
     by_copy = decision.errno == errno.EXDEV or rules_that_hide(decision)
     if by_copy and ftype is FileType.DIRECTORY:
         return (
-            "a rule gives other answers below the new path than below the old one, or may deny to delete"
-            " something below the directory"
+            "the rules below the new path differ from those below the old path, or the app may not delete"
+            " some file below the directory"
         )
     if by_copy:
         return (
-            "at the new path somebody could do more with the file than at the old one, or other content is"
-            " required there"
+            "some app or user would have more rights to the file at the new path, or the new path requires"
+            " other content"
         )
     return "the file does not have the content that the new path requires"
 

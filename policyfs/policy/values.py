@@ -309,7 +309,7 @@ def instant(value: object) -> int:
         moment = datetime.fromisoformat(found[0])
         return int((moment - _EPOCH).total_seconds()) * 1_000_000_000
     except (ValueError, OverflowError):
-        refuse(f"{quote(found[0])} is on no calendar or clock", help_)
+        refuse(f"{quote(found[0])} is not a valid date and time", help_)
 
 
 def instant_text(at_ns: int) -> str:

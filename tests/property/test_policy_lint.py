@@ -46,7 +46,7 @@ def test_an_allow_that_works_somewhere_is_not_found(policy, asked):
     whole = {
         one.subject[5:]
         for one in reach(Places(compiled), groups([compiled]))
-        if "never gives anything" in one.message
+        if "this allow never takes effect" in one.message
     }
     text = naive(policy)
     for caller, _, path, ftype, facts, owners in asked:

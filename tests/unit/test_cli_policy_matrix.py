@@ -76,4 +76,4 @@ def test_a_policy_with_too_many_sorts_of_paths(tmp_path: Path) -> None:
     hard = CHECKOUT / "tests/unit/policy_lint/not-searched.yaml"
     said = policyfs("policy", "matrix", hard)
     assert said.returncode == 1
-    assert "too many sorts of paths" in said.stderr
+    assert "too many different paths" in said.stderr

@@ -47,10 +47,12 @@ def test_a_way_to_something_an_unknown_fact_and_a_dry_run() -> None:
         - {id: d, deny: [read], paths: "/a/b/**", when: {type: text/plain}}
         - {id: m, deny: [write], paths: "/a/b/**", mode: monitor}
         """)
-    assert cause(asked, "camera", "list", "/a", DIRECTORY) == "it leads to paths that it sees"
+    told = "the directory leads to paths that the app sees"
+    assert cause(asked, "camera", "list", "/a", DIRECTORY) == told
     told = cause(asked, "camera", "read", "/a/b/c", facts=Facts())
     assert told == "d denies it, since the content kind is unknown, so the rule counts as matching"
-    assert cause(asked, "camera", "write", "/a/b/c") == "it is only recorded that m would deny it"
+    told = "m would deny it, but in monitor mode this is only recorded"
+    assert cause(asked, "camera", "write", "/a/b/c") == told
 
 
 def test_the_nearest_miss_has_the_fewest_faults() -> None:

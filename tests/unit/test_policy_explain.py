@@ -200,8 +200,8 @@ REDACTED = """\
 - {id: d, allow: [see, read], who: {app: maps}, paths: "/a/maps/**"}
 """
 ADVICE = (
-    " and these data would be lost when mv deletes the original. Exempt the app from the redaction (give it"
-    " the grant), or let it delete only its own files (owner: self)"
+    " so the copy would lack these data, and they would be lost when mv deletes the original. Exempt the app"
+    " from the redaction (give it the grant), or let it delete only its own files (owner: self)"
 )
 
 
@@ -211,17 +211,17 @@ def test_a_move_that_would_lose_hidden_data_names_the_rule_and_the_remedy():
     found = explain_move(asked.engine, who, "rename", b"/a/x", b"/a/maps/x", FILE, facts)
     assert errno_name(found.decision.errno) == "EACCES"
     assert found.cause == (
-        "at the new path somebody could do more with the file than at the old one, or other content is"
-        " required there; so only a copy could have the new path, but the app reads the file without its"
-        f" location by c (test.yaml:11),{ADVICE}"
+        "some app or user would have more rights to the file at the new path, or the new path requires"
+        " other content; only a copy could have the new path. The app reads the file without its"
+        f" location (c at test.yaml:11),{ADVICE}"
     )
-    assert found.text().startswith("camera may not rename /a/x to /a/maps/x (EACCES): at the new path")
+    assert found.text().startswith("camera may not rename /a/x to /a/maps/x (EACCES): some app or user would")
     found = explain_move(asked.engine, who, "rename", b"/a/x", b"/a/y", DIRECTORY, facts)
     assert errno_name(found.decision.errno) == "EACCES"
     assert found.cause == (
-        "a rule gives other answers below the new path than below the old one, or may deny to delete"
-        " something below the directory; so only a copy could have the new path, but the app reads a file"
-        f" below the directory without its location by c (test.yaml:11),{ADVICE}"
+        "the rules below the new path differ from those below the old path, or the app may not delete"
+        " some file below the directory; only a copy could have the new path. The app reads a file"
+        f" below the directory without its location (c at test.yaml:11),{ADVICE}"
     )
 
 
@@ -231,8 +231,8 @@ def test_a_directory_of_which_mv_loses_nothing_says_that_mv_copies():
     found = explain_move(asked.engine, asked.who("camera"), "rename", b"/a/x", b"/a/y", DIRECTORY, facts)
     assert errno_name(found.decision.errno) == "EXDEV"
     assert found.cause == (
-        "a rule gives other answers below the new path than below the old one, or may deny to delete"
-        " something below the directory; mv copies the files instead, through the policy"
+        "the rules below the new path differ from those below the old path, or the app may not delete"
+        " some file below the directory; mv copies the files instead, through the policy"
     )
 
 

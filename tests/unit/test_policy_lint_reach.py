@@ -34,7 +34,7 @@ def found(*rules: str) -> dict[str, str]:
         ),
         (
             ["id: r, allow: [write], paths: '/a/**', who: {app: maps}", "id: d, deny: [see], paths: /a"],
-            "covered-by-deny: this allow never gives anything",
+            "covered-by-deny: this allow never takes effect",
         ),
         (["id: r, allow: [write], paths: '/a/**'", "id: d, deny: [write], paths: '/a/*'"], None),
         (["id: r, allow: [write], when: {owner: self}", "id: d, deny: [write], when: {owner: maps}"], None),

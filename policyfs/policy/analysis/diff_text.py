@@ -25,7 +25,7 @@ _SAID: Final = {
     (Aspect.RECORD, Direction.WIDER): "with a weaker record: {ops}",
     (Aspect.RECORD, Direction.NARROWER): "with a stronger record: {ops}",
     (Aspect.ERRNO, Direction.OTHER): "with another errno: {ops}",
-    (Aspect.QUARANTINE, Direction.OTHER): "with another fate of refused files: {ops}",
+    (Aspect.QUARANTINE, Direction.OTHER): "with refused files kept or dropped differently: {ops}",
     (Aspect.IO, Direction.OTHER): "in another view: {ops}",
 }
 _HOW: Final = {"+": "new", "-": "removed", "~": "changed", "=": "the same, for other callers"}

@@ -297,7 +297,7 @@ def _told(breach: Breach, policy: Policy) -> PolicyError:
 def _unproved(invariant: Invariant) -> PolicyError:
     return PolicyError(
         invariant.rule.where,
-        f'invariant "{harmless(invariant.id)}" cannot be proved: the policy has too many sorts of paths',
+        f'invariant "{harmless(invariant.id)}" cannot be proved: the policy has too many different paths',
         "use fewer ** and ? in a row, or name fewer paths in the invariant",
         invariant.line,
         invariant.width,

@@ -66,7 +66,7 @@ ViewName = Annotated[str, BeforeValidator(_one_of(dict.fromkeys(VIEWS)))]
 
 
 class ExpectDoc(Strict):
-    """``expect``: what must be true of the answer; a key that is absent is not compared."""
+    """The value of ``expect``: the expected parts of the answer. An absent key is not compared."""
 
     decision: DecisionName
     errno: ErrnoName | Annotated[str, BeforeValidator(_one_of({"EXDEV": None}))] | None = None
@@ -79,9 +79,7 @@ class ExpectDoc(Strict):
 
 
 class CaseDoc(Strict):
-    """One item of ``tests``. It describes one request for every combination of its apps, operations and
-    paths.
-    """
+    """One item of ``tests``: one request for every combination of its apps, operations and paths."""
 
     id: Name
     app: Texts | None = None

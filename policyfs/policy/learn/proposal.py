@@ -29,7 +29,7 @@ _MEANT: Final = {
     "one-level": "the trail has nothing deeper",
     "backup-redacted": "no proposal shows places; a backup needs them, so give it a grant",
     "derived-copies": "the trail has it; an app that is not to see the originals should not have this either",
-    "not-searched": "the trail has so many places",
+    "not-searched": "the trail has too many places to check all",
 }
 """Findings of lint that are intended in a proposal, with the reasons."""
 

@@ -65,7 +65,7 @@ class _Reach:
             yield on_rule(
                 "never-matches",
                 self._rule,
-                "no request ever matches: paths, when and unless leave nothing",
+                "no request can match paths, when and unless together",
                 "correct its conditions, or remove the rule",
             )
         elif self._left:
@@ -74,7 +74,7 @@ class _Reach:
     def _without_effect(self) -> Finding:
         ops = ", ".join((op.name or "").lower() for op in self._left)
         whole = self._left == self._rule.ops
-        what = "this allow never gives anything" if whole else f"{ops} never takes effect"
+        what = "this allow never takes effect" if whole else f"{ops} never takes effect"
         denies = sorted(set().union(*(self._denied_by.get(op, set()) for op in self._left)))
         if denies:
             told = f"{what}: denied wherever it matches, by {', '.join(denies)}"
@@ -170,7 +170,7 @@ def _denies(decision: Decision) -> list[str]:
 
 def not_searched(rule: Rule) -> Finding:
     """Return the finding on a rule for which not all requests could be tried."""
-    told = "the policy has too many sorts of paths or callers, so not all requests could be checked"
+    told = "the policy has too many different paths or callers to check all requests"
     return on_rule("not-searched", rule, told, "use fewer ** and ? in a row, and fewer numbers beside {uid}")
 
 
