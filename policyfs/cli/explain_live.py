@@ -335,8 +335,8 @@ def _unclean(_: Json, ops: Op, decision: Decision, found: LiveFile, _caller: Cal
 def _not_emptied(_: Json, ops: Op, decision: Decision, found: LiveFile, _caller: Caller) -> Layer | None:
     filled = found.stat is not None and found.stat.size and found.facts.kind != KIND_EMPTY
     if ops & Op.WRITE and not ops & Op.CREATE and filled and decision.redact:
-        told = "an app under redaction must empty a file of another owner before it writes (O_TRUNC)"
-        return Layer("policy", errno.EACCES, told)
+        told = "data in this file is hidden from the app, and the app does not own the file: it may write"
+        return Layer("policy", errno.EACCES, f"{told} only if it first empties the file (O_TRUNC)")
     return None
 
 

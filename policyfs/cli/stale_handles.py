@@ -47,10 +47,10 @@ def end_holders(mountpoint: str, status: control.Json, stale: object, *, yes: bo
     found = _holding(mountpoint, status, files if isinstance(files, list) else [])
     if not found:
         return
-    print(f"{mountpoint}: these processes have such files open:")
+    print(f"{mountpoint}: these processes have files open that this policy would not grant:")
     for pid, holds in found.items():
         first = holds[0]
-        print(f"  {first.command} (pid {pid}, uid {first.uid}): {len(holds)} of them")
+        print(f"  {first.command} (pid {pid}, uid {first.uid}): {len(holds)} of these files")
     if not yes and not _agreed(len(found)):
         raise PolicyfsError("no process was ended; `reload --strict --yes` ends them without a question")
     left = _ended(list(found), lambda: _holding(mountpoint, status, files or []).keys())

@@ -368,7 +368,7 @@ class FileSystem:
         """Log once for each directory that it is refused because it ignores the case of names."""
         if node.nodeid not in self._folding and len(self._folding) < _FOLDING_SAID:
             self._folding.add(node.nodeid)
-            self._base.warn("this directory ignores the case of names, so it is closed", node.path())
+            self._base.warn("apps cannot use a directory that ignores the case of names", node.path())
 
     def use(self, engine: Engine) -> None:
         """Put another policy in force, and make the kernel forget attributes and pages.

@@ -23,4 +23,4 @@ class PathTooLongError(OSError):
     """The path has more than MAX_LEVELS names or MAX_PATH_BYTES bytes: ENAMETOOLONG."""
 
     def __init__(self, name: bytes) -> None:
-        super().__init__(errno.ENAMETOOLONG, "deeper or longer than any path may be here", name)
+        super().__init__(errno.ENAMETOOLONG, "the path has more names or bytes than policyfs allows", name)

@@ -1,9 +1,9 @@
 """The engine: a compiled policy that answers requests. Pure; only one thread at a time may use it.
 
 A path state stands for a path, and a principal for a caller. The answer to a repeated request is one
-dictionary look-up. The engine leaves one rule to the file system (rule 5 of "The decision"): an app may open
-a file that is redacted for it for writing only if the open empties the file first. The file system decides
-this by the flags of the open, ``Decision.redact`` and the file's owner.
+dictionary look-up. The engine leaves one rule to the file system ("Redaction" in docs/policy-language.md): an
+app may open a file that is redacted for it for writing only if the open empties the file first. The file
+system decides this by the flags of the open, ``Decision.redact`` and the file's owner.
 """
 
 from __future__ import annotations

@@ -113,7 +113,8 @@ def _kept(stored: bytes) -> bool:
 
 
 def _warned(mount: Mount) -> bool:
-    return "another mount of the store does not finish its change of this file" in mount.log.read_text()
+    told = "the daemon of another mount of the store does not finish its change of this file"
+    return told in mount.log.read_text()
 
 
 def test_the_pages_of_its_file_wait_until_it_goes_on_and_nothing_else_does(stopped: Stopped) -> None:

@@ -26,6 +26,7 @@ rules:
 OPEN = HEAD + '  - {id: two, allow: [all], who: {app: two}, paths: "/***"}\n'
 NO_MUSIC = HEAD + '  - {id: two, allow: [all], who: {app: two}, paths: "/Documents/***"}\n'
 READ_ONLY = HEAD + '  - {id: two, allow: [see, read], who: {app: two}, paths: "/***"}\n'
+SHOWS = "shows data that the policy now hides"
 REDACTED = OPEN + '  - {id: places, require: {redact: location}, who: {app: two}, paths: "/DCIM/***"}\n'
 
 
@@ -58,9 +59,9 @@ def mount(mounts: Mounts, store: Path) -> Mount:
 @pytest.mark.parametrize(
     ("policy", "path", "flags", "access", "reason"),
     [
-        (NO_MUSIC, "/Music/song.mp3", os.O_RDONLY, "read", "ENOENT now"),
-        (READ_ONLY, "/Documents/notes.txt", os.O_RDWR, "read and write", "EACCES now"),
-        (REDACTED, "/DCIM/Camera/a.jpg", os.O_RDONLY, "read", "shows data that is removed now: location"),
+        (NO_MUSIC, "/Music/song.mp3", os.O_RDONLY, "read", "the policy now refuses it: ENOENT"),
+        (READ_ONLY, "/Documents/notes.txt", os.O_RDWR, "read and write", "the policy now refuses it: EACCES"),
+        (REDACTED, "/DCIM/Camera/a.jpg", os.O_RDONLY, "read", f"{SHOWS}: location"),
     ],
     ids=["hidden", "not-written", "redacted"],
 )
@@ -127,7 +128,7 @@ def test_strict_lists_the_processes_and_ends_them_only_on_demand(mount: Mount) -
         assert one.receive() == "open"
     said = _reload(mount, NO_MUSIC, "--strict")
     assert said.returncode == 1, said
-    assert f"(pid {holder.pid}, uid {TWO}): 1 of them" in said.stdout
+    assert f"(pid {holder.pid}, uid {TWO}): 1 of these files" in said.stdout
     assert "no process was ended" in said.stderr
     holder.send("read")
     assert holder.receive().startswith("b'")

@@ -162,7 +162,7 @@ async def test_a_refusal_is_on_record_with_what_the_app_must_do(store: Path) -> 
         assert await errno_of(made.write(mine, 1, b"x")) == errno.EACCES
         told = made.sink.events[-1]
         assert (told.errno, told.path) == (errno.EACCES, b"/a.jpg")
-        assert "must empty the file first" in told.note
+        assert "the app must empty the file first (O_TRUNC)" in told.note
         await made.release(mine)
 
 

@@ -117,7 +117,7 @@ async def test_a_large_truncation_under_redaction_runs_on_the_loop(store: Path, 
 async def test_a_policy_that_comes_during_a_large_truncation_makes_no_bytes_the_apps_own(
     store: Path, monkeypatch
 ) -> None:
-    """Another app may have written since the truncation: the empty file of which rule 5 speaks is gone."""
+    """Another app may have written since the truncation: the file is not empty any more."""
     (store / "large.jpg").write_bytes(PHOTO + bytes(64 * 1024))
     with parts(store, engine_of(OPEN)) as made:
         handle = await made.open("/large.jpg", os.O_RDWR, CAMERA)

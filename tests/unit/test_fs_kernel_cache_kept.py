@@ -47,7 +47,7 @@ async def test_each_timeout_has_its_reason(tmp_path: Path) -> None:
     assert (old.type, old.name_s, old.listing) == ("regular", LONG_S, None)
     assert old.attributes_s is not None
     assert 0.75 * COLD_S <= old.attributes_s <= COLD_S
-    assert "a minute at most" in old.why[1]
+    assert "the longer its attributes are kept, up to a minute" in old.why[1]
     hidden = told(tmp_path, "/hidden/file")
     assert (hidden.name_s, hidden.attributes_s) == (0, 0)
     assert "(rules: d)" in hidden.why[0]

@@ -100,12 +100,17 @@ async def test_a_directory_that_a_process_may_use_is_not_answered_as_absent(stor
     [
         (None, 0, errno.EACCES, ""),
         (Decision(allowed=False, errno=errno.EROFS), 0, errno.EROFS, ""),
-        (Decision(allowed=False, errno=errno.EXDEV), 0, errno.EXDEV, "below the directory: copy it instead"),
+        (
+            Decision(allowed=False, errno=errno.EXDEV),
+            0,
+            errno.EXDEV,
+            "policyfs cannot move this file or directory; copy it instead (mv does so by itself)",
+        ),
         (
             Decision(False, errno.EACCES, (RuleMatch("places", "redact", Op.READ),)),
             0,
             errno.EACCES,
-            "lack the data that places hides, while mv deletes the original: exempt the app from places",
+            "lack the data that places hides from the app. Exempt the app from places",
         ),
         (Decision(allowed=False, errno=errno.EPERM), 0, errno.EPERM, "tells a place"),
         (Decision(allowed=False, errno=errno.ENOENT), errno.EACCES, errno.EACCES, ""),

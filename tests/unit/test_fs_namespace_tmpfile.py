@@ -88,7 +88,7 @@ async def test_where_it_would_be_checked_otherwise_it_gets_no_name(store: Path) 
         assert await errno_of(made.tmpfiles.link(handle.node, to, b"x", made.caller(CAMERA))) == errno.EXDEV
         assert os.listdir(store / "in") == []
         denied = made.sink.events[-1]
-        assert (denied.decision, "copy it instead" in denied.note) == ("deny", True)
+        assert (denied.decision, "; copy the file instead" in denied.note) == ("deny", True)
         await made.release(handle)
 
 

@@ -1,4 +1,5 @@
-"""What must hold before an app gets a handle: the right node, no running program, rule 5, a proven kind."""
+"""What must hold before an app gets a handle: the right node, no running program, an emptied file, a
+proven kind."""
 
 from __future__ import annotations
 
@@ -99,7 +100,7 @@ def test_under_redaction_another_owners_file_is_written_only_by_emptying_it(
                 with pytest.raises(pyfuse3.FUSEError) as caught:
                     of(made).check_emptying(context)
                 assert caught.value.errno == errno.EACCES
-                assert "must empty" in made.sink.events[-1].note
+                assert "may write only if it first empties the file (O_TRUNC)" in made.sink.events[-1].note
             else:
                 of(made).check_emptying(context)
             assert context.emptied is emptied

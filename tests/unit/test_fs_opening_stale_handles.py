@@ -76,7 +76,7 @@ def test_a_handle_that_would_be_denied_is_stale(
     assert found([handle], gate) == []
     gate.answer = DENIED
     assert found([handle], gate) == [
-        StaleHandle("gallery", 10011, 77, b"/a\xff.jpg", 5, access, "EACCES now")
+        StaleHandle("gallery", 10011, 77, b"/a\xff.jpg", 5, access, "the policy now refuses it: EACCES")
     ]
     assert gate.asked == [(ops, PHOTO)] * 2
 
@@ -98,7 +98,7 @@ def test_a_handle_that_shows_what_is_removed_now_is_stale(
     gate = Gate()
     gate.answer = Decision(allowed=True, errno=0, redact=frozenset({"location"}))
     stale = found([a_handle(hides=frozenset(hides), readable=readable)], gate)
-    assert [one.reason for one in stale] == ["shows data that is removed now: location"] * count
+    assert [one.reason for one in stale] == ["shows data that the policy now hides: location"] * count
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,8 @@ def test_a_handle_that_writes_what_is_checked_now_is_stale(
     gate, handle = Gate(), a_handle(writable=writable)
     handle.node.view.checked = checked
     gate.answer = Decision(allowed=True, errno=0, content=(frozenset({"image/*"}),))
-    assert [one.reason for one in found([handle], gate)] == ["writes bytes that are checked now"] * count
+    told = "writes bytes that the policy now checks"
+    assert [one.reason for one in found([handle], gate)] == [told] * count
 
 
 def test_facts_that_take_too_long_count_as_unknown_against_the_handle() -> None:
@@ -128,7 +129,7 @@ def test_a_file_that_is_gone_is_stale() -> None:
     gate = Gate()
     gate.found = gone
     [stale] = found([a_handle(facts=None)], gate)
-    assert stale.reason == "its file is not found any more (ESTALE)"
+    assert stale.reason == "policyfs cannot find the file any more (ESTALE)"
 
 
 def test_what_was_closed_is_not_told_any_more() -> None:
@@ -167,7 +168,7 @@ def test_other_requests_get_a_turn_between(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_all_are_counted_and_the_first_are_listed() -> None:
-    one = StaleHandle("gallery", 1, 2, b"/a\xff", 3, "read", "EACCES now")
+    one = StaleHandle("gallery", 1, 2, b"/a\xff", 3, "read", "the policy now refuses it: EACCES")
     told = summary([one] * LISTED + [one._replace(app="maps")])
     assert (told["count"], told["apps"]) == (LISTED + 1, {"gallery": LISTED, "maps": 1})
     files = told["files"]

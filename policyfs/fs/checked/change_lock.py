@@ -25,8 +25,8 @@ _PAUSE_S: Final = 0.0005
 _LATE_PAUSE_S: Final = 0.02
 """The pause between two tries after _WAIT_S."""
 _LATE: Final = (
-    "another mount of the store does not finish its change of this file, and pages of this mount wait for it;"
-    " if its daemon is stopped, continue it (SIGCONT) or end it"
+    "the daemon of another mount of the store does not finish its change of this file, and pages of this"
+    " mount wait to be written; if that daemon is stopped, continue it (SIGCONT) or end it"
 )
 T = TypeVar("T")
 

@@ -24,8 +24,10 @@ _PIECE: Final = 1 << 20
 _TRIES: Final = 100
 """The limit of tries to begin a copy. A try fails if another program changes the file meanwhile."""
 _NONE: Final = Version(0, 0, 0)
-_TORN: Final = "only a part of it is in the file: another program wrote there, or the store failed"
-_TORN_UNCLEANED: Final = f"{_TORN}; it was not cleaned"
+_TORN: Final = (
+    "the file has only a part of the new bytes: another program wrote to the file, or the store failed"
+)
+_TORN_UNCLEANED: Final = f"{_TORN}; the file was not cleaned"
 
 
 @dataclass(slots=True)

@@ -320,7 +320,8 @@ class Drafts:
                 draft,
                 decision,
                 None,
-                "the file has other names, and cleaning would remove data under those, too: copy the file",
+                "the file has other names (hard links), and cleaning would change the file under these names,"
+                " too: write to a copy of the file",
             )
 
     def _refuse(

@@ -59,7 +59,7 @@ def _rest(fd: int, data: bytes, offset: int, start: int) -> int:
 
 
 def _restless() -> OSError:
-    return OSError(errno.EBUSY, "other programs change the file too fast to check it")
+    return OSError(errno.EBUSY, "other programs change the file again and again, so it cannot be checked")
 
 
 def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:

@@ -72,7 +72,7 @@ class Ranges:
         which is right for any file.
         """
         if whence not in {os.SEEK_DATA, os.SEEK_HOLE}:
-            raise OSError(errno.EINVAL, "the kernel seeks by itself otherwise")
+            raise OSError(errno.EINVAL, "only SEEK_DATA and SEEK_HOLE reach the daemon")
         readable = await self._reader.may_read(handle, Call("read", "lseek"))
         fd = self._open_files.backing_fd(handle)
         try:

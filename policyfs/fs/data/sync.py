@@ -259,7 +259,7 @@ class FileSync:
         if draft is None or not change.decision.allowed or not draft.only_empties(stored):
             return False
         if draft.refused:
-            raise OSError(errno.EPERM, "bytes of this file were refused, and none were written since")
+            raise OSError(errno.EPERM, "bytes of this file were refused, and no new bytes were written since")
         draft.put_off(stored)
         return True
 

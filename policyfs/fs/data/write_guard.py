@@ -23,7 +23,8 @@ from policyfs.linux.statx import Stat
 from policyfs.store.frozen import Version
 
 _NOT_ALL_ITS_OWN: Final = (
-    "the app is under redaction, and part of the file is not its own: it must empty the file first"
+    "data in this file is hidden from the app, and other programs wrote a part of the file: the app must"
+    " empty the file first (O_TRUNC)"
 )
 
 

@@ -77,9 +77,9 @@ def kept(
     if name_s and not timeouts.watched:
         why.append("no watch reports changes of the store, so nothing is kept longer than a second")
     elif not reported:
-        why.append("the daemon has not opened this directory yet, so no change of it would be noticed")
+        why.append("the daemon has not opened this directory yet, so it would not notice changes in it")
     elif ftype is FileType.REGULAR and 0 < attributes_s < LONG_S:
-        why.append("attributes are kept longer the older a file's last change is, a minute at most")
+        why.append("the older a file's last change is, the longer its attributes are kept, up to a minute")
     if timeouts.told_apart and not timeouts.alone:
         why.append("some app is shown owners and modes by its rights, so attributes are not kept")
     listing = timeouts.listing(state) if ftype is FileType.DIRECTORY else None

@@ -28,13 +28,14 @@ from policyfs.policy.losses import rules_that_hide
 from policyfs.store.frozen import Version
 
 _WHY_ELSEWHERE: Final = (
-    "an app would get more rights at the new path, or a program writes the file, or the file has another"
-    " name, or extended attributes that are forbidden there, or is not clean, or a rule differs or denies a"
-    " deletion below the directory: copy it instead (mv does)"
+    "policyfs cannot move this file or directory; copy it instead (mv does so by itself). Possible reasons:"
+    " an app would get more rights at the new path; a program is writing the file; the file has a second"
+    " name; the file has extended attributes or data that are forbidden there; the rules below the directory"
+    " differ, or forbid deletion"
 )
 _WHY_LOST: Final = (
-    "only a copy could have the new path, and the app's copy would lack the data that {rules} hides, while mv"
-    " deletes the original: exempt the app from {rules}, or let it delete only its own files"
+    "mv would copy the file and delete the original, but the copy would lack the data that {rules} hides from"
+    " the app. Exempt the app from {rules}, or let it delete only its own files"
 )
 
 

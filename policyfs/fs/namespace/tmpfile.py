@@ -110,7 +110,8 @@ class Tmpfiles:
         kept = all(self._keeps(node, who, rights, state, facts, parent) for who, rights in users)
         if not kept or node.open is None:
             refusal = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
-            note = "a program that has the file open would get other rights or checks there: copy it instead"
+            note = "at the new path, other rights or checks would apply to a program that has the file open;"
+            note += " copy the file instead"
             self._gate.refuse(caller, call, path, refusal, new_path=new_path, note=note)
         self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
         with self._open_files.bytes_stay(node.ino):

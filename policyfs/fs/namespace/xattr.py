@@ -24,6 +24,7 @@ from policyfs.store.tree import ACLS
 
 T = TypeVar("T")
 _LABEL: Final = b"security.selinux"
+_HIDDEN: Final = "xattrs are hidden if the file is redacted for the app, or if the app may not read it"
 
 
 class ExtendedAttributes:
@@ -66,7 +67,7 @@ class ExtendedAttributes:
             await self._gate.require(caller, Op.SEE, node, Call("getxattr", "getxattr"))
             raise absence(name)
         if not await self._shows_xattrs(node, caller, Call("getxattr", "getxattr")):
-            raise OSError(errno.ENODATA, "xattrs are hidden under redaction, and where the app may not read")
+            raise OSError(errno.ENODATA, _HIDDEN)
         return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
 
     def absent_now(self, node: Node, name: bytes, caller: Caller) -> None:
@@ -173,7 +174,7 @@ class ExtendedAttributes:
             # The answer must not depend on the file's hidden xattrs, since that would reveal them. A change
             # would destroy them.
             code = errno.EOPNOTSUPP if call.syscall == "setxattr" else errno.ENODATA
-            raise OSError(code, "xattrs are hidden under redaction")
+            raise OSError(code, "xattrs of a file that is redacted for the app are hidden")
         return decision
 
     def _with_fd(self, node: Node, use: Callable[[int], T]) -> T:

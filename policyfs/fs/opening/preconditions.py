@@ -1,5 +1,5 @@
-"""Preconditions of an open: the decision, the right node, a proven kind, and rule 5 of the policy
-language."""
+"""Preconditions of an open: the decision, the right node, a proven kind, and an emptied file (for an app that
+reads it redacted)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,18 @@ from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext
 
-_UNPROVEN: Final = "the answer depends on the kind, and a program has the file open for writing, or mapped"
-_NEVER_PROVEN: Final = (
-    "the answer depends on the kind, which this store cannot prove to an app that also writes"
+_UNPROVEN: Final = (
+    "the decision depends on the file's kind, which is not certain while a program has the file mapped, or"
+    " open for writing"
 )
-_NOT_EMPTIED: Final = "an app under redaction must empty a file of another owner before it writes"
+_NEVER_PROVEN: Final = (
+    "the decision depends on the file's kind, and on this store policyfs cannot prove the kind for an open"
+    " that also writes"
+)
+_NOT_EMPTIED: Final = (
+    "data in this file is hidden from the app, and the app does not own the file: it may write only if it"
+    " first empties the file (O_TRUNC)"
+)
 
 
 class Preconditions:
@@ -167,8 +174,8 @@ class Preconditions:
         """Refuse, on record, an open for writing by an app under redaction, if the file has another owner and
         the open does not empty it.
 
-        See rule 5 of the policy language. Set *emptied* if the app may write only because the open empties
-        the file.
+        See "Redaction" in docs/policy-language.md. Set *emptied* if the app may write only because the open
+        empties the file.
         """
         request, node, who = opening.request, opening.request.node, opening.request.caller.principal
         if not request.writing or not node.view.redact:

@@ -93,15 +93,16 @@ class StaleHandles:
                 else:
                     decision = await gate.node(handle.caller, ops, node)
             except OSError as error:
-                return f"its file is not found any more ({errno_name(error.errno or 0)})"
+                return f"policyfs cannot find the file any more ({errno_name(error.errno or 0)})"
         if decision is None:
             decision = gate.judge(handle.caller.principal, ops, node, NO_FACTS)
         if not decision.allowed:
-            return f"{errno_name(decision.errno)} now"
+            return f"the policy now refuses it: {errno_name(decision.errno)}"
         if handle.readable and not decision.redact <= handle.hides:
-            return f"shows data that is removed now: {', '.join(sorted(decision.redact - handle.hides))}"
+            hidden = ", ".join(sorted(decision.redact - handle.hides))
+            return f"shows data that the policy now hides: {hidden}"
         if handle.writable and decision.content and not node.view.checked:
-            return "writes bytes that are checked now"
+            return "writes bytes that the policy now checks"
         return ""
 
     def _told(self, handle: Handle, reason: str) -> StaleHandle:

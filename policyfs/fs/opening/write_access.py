@@ -97,8 +97,9 @@ class WriteAccess:
     def see(self, handle: Handle) -> None:
         """Note the version of the file at which the handle begins to write.
 
-        If the app may write only because it empties the file (rule 5), and another writer has written since,
-        raise StaleNodeError (ESTALE). The kernel then opens again, and the daemon decides on the new open.
+        If the app may write only because it empties the file ("Redaction" in docs/policy-language.md), and
+        another writer has written since, raise StaleNodeError (ESTALE). The kernel then opens again, and the
+        daemon decides on the new open.
         """
         stat = self._tree.fstat(handle.fd)
         if handle.emptied and stat.size:

@@ -222,7 +222,7 @@ class Redactor:
         made = self._made[copy]
         decision = judge(Facts(made.kind, owner))
         if not decision.allowed or decision.redact != made.hidden:
-            return Refused(decision, made.kind, "made for another decision")
+            return Refused(decision, made.kind, "the copy hides other data than this decision")
         if not self._copies.admits(copy, self.payer(who)):
             raise self._full(who)
         copy.pin(self.payer(who))
