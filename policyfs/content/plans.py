@@ -51,15 +51,14 @@ def pack_plan(kind: str, plan: Plan, read: Read | None = None, file_size: int = 
     size = sum(len(patch.data) for patch in plan.patches)
     pieces: list[list[Piece]] = []
     if len(plan.patches) > MAX_PATCHES or len(plan.findings) > MAX_FINDINGS or size > MAX_PATCH_BYTES:
-        plan = refusal(
-            f"{len(plan.findings)} places in {len(plan.patches)} parts are more than can be handled"
-        )
+        what = f"{len(plan.findings)} findings and {len(plan.patches)} patches"
+        plan = refusal(f"the file has {what}: more than policyfs can handle")
     elif read is not None and size:
         splitter = Splitter(read, file_size)
         pieces = [splitter.pieces(patch) if patch.data else [] for patch in plan.patches]
         new = sum(cost(piece) for each in pieces for piece in each)
         if new > literal_bytes_for(kind, read(0, HEAD_BYTES)) or sum(map(len, pieces)) > MAX_PATCHES:
-            plan, pieces = refusal(f"{new} bytes to add are more than such a file needs"), []
+            plan, pieces = refusal(f"the plan adds {new} new bytes: more than a file of this kind needs"), []
     parts = [_pack_text(kind, MAX_KIND)]
     count = sum(len(each) or 1 for each in pieces) if pieces else len(plan.patches)
     parts.append(_COUNTS.pack(_OUTCOMES.index(plan.outcome), len(plan.findings), count))
@@ -135,7 +134,7 @@ class _Reader:
 
     def end(self) -> None:
         if self._position != len(self._data):
-            raise WireError("bytes behind the plan")
+            raise WireError("the payload has bytes after the plan")
 
 
 def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tuple[str, Plan]:

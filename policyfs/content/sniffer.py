@@ -113,7 +113,7 @@ class Sniffer:
         Raises ValueError for more than SNIFF_BYTES.
         """
         if len(head) > SNIFF_BYTES:
-            raise ValueError(f"a head of {len(head)} bytes; only {SNIFF_BYTES} decide")
+            raise ValueError(f"a head of {len(head)} bytes; at most {SNIFF_BYTES} are allowed")
         reply = await self._ask(Command.KIND_HEAD, None, 0, head, lane)
         return None if isinstance(reply, FailedError) else self._kind(reply.payload, lane)
 

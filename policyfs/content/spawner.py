@@ -239,7 +239,7 @@ async def _received(control: socket.socket) -> tuple[bytes, list[int]]:
 def last_words(stderr: int) -> str:
     """Return the last line that launcher and zygotes wrote to their standard error."""
     text = os.pread(stderr, 1 << 16, max(0, os.fstat(stderr).st_size - (1 << 16)))
-    return text.decode(errors="replace").strip().rpartition("\n")[2] or "it ended without a word"
+    return text.decode(errors="replace").strip().rpartition("\n")[2] or "the process ended without a message"
 
 
 def _module_path() -> list[str]:

@@ -40,7 +40,7 @@ class HighWaterMark:
             self._fd = os.open(self._path, flags, 0o600)
         except OSError as error:
             raise PolicyfsError(
-                f"cannot open {self._path}, which tells the exceptions that have ended: {error.strerror}"
+                f"cannot open {self._path}, the file of the ended exceptions: {error.strerror}"
             ) from error
         self._mark_ns = 0
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):

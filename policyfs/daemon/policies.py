@@ -19,7 +19,9 @@ from policyfs.policy.parse import SourceText, digest_of
 from policyfs.policy.values import instant_text
 
 Sources = Sequence[SourceText]
-UNSAVED: Final = "ends of exceptions are not saved: they count until a restart"
+UNSAVED: Final = (
+    "the ends of exceptions could not be saved: after a restart, an ended exception may begin again"
+)
 
 
 class Loader(NamedTuple):

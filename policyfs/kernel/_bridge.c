@@ -19,8 +19,10 @@ void interpreter_return(void *left)
 
 static PyMethodDef methods[] = {
 	{"prepare", device_prepare, METH_VARARGS,
-	 "prepare(flags, max_stack_depth): forget the last session. Ask for these at INIT."},
-	{"counters", device_counters, METH_NOARGS, "Requests read so far, by opcode; 0 is all others."},
+	 "prepare(flags, max_stack_depth): reset the bridge for a new session.\n"
+	 "flags, max_stack_depth: values to request at INIT."},
+	{"counters", device_counters, METH_NOARGS,
+	 "Number of requests read so far, by opcode. Place 0 counts all other opcodes."},
 	{"attached", device_attached, METH_NOARGS,
 	 "True if pyfuse3 mounted through this module, so that its symbols are bound correctly."},
 	{"lost_replies", device_lost_replies, METH_NOARGS, "Replies that the kernel did not take."},
@@ -29,8 +31,9 @@ static PyMethodDef methods[] = {
 	{"hear_flushes", operations_hear_flushes, METH_O,
 	 "hear_flushes(every): choose whether Python gets each FLUSH of any handle while it takes locks."},
 	{"take_turns", turns_take, METH_VARARGS,
-	 "take_turns(most, room, bytes): uids take turns. most: limit of one uid's requests under way (0: off).\n"
-	 "room: limit of all; a uid has at most as many of it as are left for all others (0: any number).\n"
+	 "take_turns(most, room, bytes): uids take turns. A uid has three lanes. most: limit of the requests of one\n"
+	 "lane that are under way (0: off). room: limit of all; a lane has at most as many of it as are left for\n"
+	 "all others (0: any number).\n"
 	 "bytes: limit of large requests that wait.\n"
 	 "Returns a descriptor that is readable while a request that was read ahead can go on."},
 	{"waiting", turns_waiting, METH_NOARGS, "(requests read ahead that wait, requests under way)."},
@@ -45,7 +48,8 @@ static PyMethodDef methods[] = {
 	 "open_vectors(nodes, directories): make an empty access vector cache, before start_readers()."},
 	{"install_vector", vectors_install, METH_VARARGS,
 	 "install_vector(node, parent, directory_fd, name, uid, grant, device, ino, birth_ns, format, kept_ms, gid=0,\n"
-	 "flags=0, backing_id=0): bool. The last three are for opens."},
+	 "flags=0, backing_id=0, size=0, mtime_ns=0, ctime_ns=0): bool.\n"
+	 "gid and the arguments after it are for opens."},
 	{"see_all_vector", vectors_see_all, METH_VARARGS,
 	 "see_all_vector(directory, directory_fd, uid): bool. The uid sees all names: absent ones are no secret."},
 	{"take_opens", vectors_take, METH_VARARGS,
@@ -63,12 +67,14 @@ static PyMethodDef methods[] = {
 	{"leave_directory", vectors_leave, METH_O,
 	 "leave_directory(node): close its descriptor. No request in it is answered any more."},
 	{"drop_vectors", vectors_drop, METH_O,
-	 "drop_vectors(node): answer no request by them any more. Returns its look-ups not yet counted."},
+	 "drop_vectors(node): drop the vectors of a node. Returns the number of its look-ups that Python does not\n"
+	 "count yet."},
 	{"drop_all_vectors", vectors_drop_all, METH_NOARGS, "Drop the vectors of all nodes."},
-	{"clear_vectors", vectors_clear, METH_NOARGS, "Empty the cache: [(node, look-ups not yet counted)]."},
+	{"clear_vectors", vectors_clear, METH_NOARGS,
+	 "Empty the cache. Returns [(node, number of its look-ups that Python does not count yet)]."},
 	{"vector_counts", vectors_counts, METH_NOARGS,
 	 "(look-ups, getattrs, accesses, lost, nodes, directories, installed, dropped, refused, opens,\n"
-	 "releases, handles, getxattrs, absences)."},
+	 "releases, handles, getxattrs, absences, opendirs, releasedirs, ioctls)."},
 	{"DirectoryEntries", listing_new, METH_NOARGS, "The names of a directory: none yet."},
 	{"raw_request", device_raw_request, METH_NOARGS, "The request read last, header first."},
 	{"notify", device_notify, METH_VARARGS,

@@ -84,8 +84,8 @@ struct lane {
 };
 
 static struct {
-	unsigned int most;   /* limit of one uid's requests under way */
-	unsigned int room;   /* limit of all requests under way, besides one of each uid; 0: none */
+	unsigned int most;   /* limit of one lane's requests under way */
+	unsigned int room;   /* limit of all requests under way, besides one of each lane; 0: none */
 	size_t most_bytes;   /* limit of bytes */
 	unsigned int begun;  /* requests under way now */
 	unsigned int count;  /* waiting requests */

@@ -17,7 +17,7 @@ struct lane;
  * mediated file waits. Requests for files that hang wait in the lanes, which leave the last ones to uids with few. */
 #define BACKGROUND_MAX UINT16_MAX
 
-/* most: limit of one uid's requests under way. room: limit of all, besides one of each uid; 0: none. bytes: limit of
+/* most: limit of one lane's requests under way. room: limit of all, besides one of each lane; 0: none. bytes: limit of
  * large requests that wait. */
 void lanes_limit(unsigned int most, unsigned int room, size_t bytes);
 

@@ -132,7 +132,7 @@ static bool take_all(struct listing *self, const struct wanted *wanted, const ch
 		if (left <= offsetof(struct linux_dirent, name) || found->length > left ||
 		    found->length <= offsetof(struct linux_dirent, name) || found->length % 8 != 0 ||
 		    memchr(found->name, 0, found->length - offsetof(struct linux_dirent, name)) == NULL) {
-			PyErr_SetString(PyExc_ValueError, "no records of getdents64");
+			PyErr_SetString(PyExc_ValueError, "the bytes are not records of getdents64");
 			return false;
 		}
 		if (!take_one(self, wanted, found))

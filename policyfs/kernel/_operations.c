@@ -105,7 +105,7 @@ static PyObject *pending_send(PyObject *self, PyObject *args)
 	if (!PyArg_ParseTuple(args, "i:send", &error))
 		return NULL;
 	if (error < 0 || error >= 512 || !pending->open) {
-		PyErr_SetString(PyExc_ValueError, "one answer, an errno or 0");
+		PyErr_SetString(PyExc_ValueError, "send() takes an errno or 0, and answers only once");
 		return NULL;
 	}
 	pending->open = false;

@@ -1,7 +1,7 @@
 /*
  * Turns of uids. The kernel has one queue for the requests of all uids. In that order every app would wait for all
  * requests of an app with many processes. So requests are read ahead here, sorted by the caller's uid (_lanes.c), and
- * passed on in turns. Each uid has a limit of requests under way at once, so that slow requests (a slow disk, a
+ * passed on in turns. Each lane has a limit of requests under way at once, so that slow requests (a slow disk, a
  * lease) do not use up shared resources.
  *
  * Repeats that the access vector cache answers (_avc.c) take no turn: to answer one takes little more time than

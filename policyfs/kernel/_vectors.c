@@ -217,7 +217,7 @@ static PyObject *list_of(PyObject *(*one_of)(const struct found *, size_t), cons
 		PyObject *one = list == NULL ? NULL : one_of(found, i);
 
 		if (one == NULL)
-			Py_FatalError("no memory for what the cache has given");
+			Py_FatalError("no memory for the results of the access vector cache");
 		PyList_SET_ITEM(list, (Py_ssize_t)i, one);
 	}
 	return list;

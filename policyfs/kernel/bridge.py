@@ -301,10 +301,11 @@ def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:
 def take_turns(most: int, room: int = 0, waiting_bytes: int = 256 << 20) -> int:
     """Make the uids of the session take turns from now on. Return a descriptor, which the bridge owns.
 
-    most: the limit of one uid's requests under way; 0: requests go on in the kernel's order. room: the limit
-    of all uids' requests under way; 0: no limit. A uid may begin one more request while it has fewer requests
-    under way than places are free. A uid that has none under way may always begin one. waiting_bytes: the
-    limit of large requests that wait for their turn. A uid may have as many bytes as are left for all others.
+    A uid has three lanes (_lanes.c). most: the limit of one lane's requests under way; 0: requests go on in
+    the kernel's order. room: the limit of all requests under way; 0: no limit. A lane may begin one more
+    request while it has fewer requests under way than places are free. A lane that has none under way may
+    always begin one. waiting_bytes: the limit of large requests that wait for their turn. A lane may have as
+    many bytes as are left for all others.
 
     The descriptor is readable while a request that was read ahead can go on. Call this after prepare(), which
     undoes it.

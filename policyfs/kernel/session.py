@@ -28,11 +28,11 @@ STACK_DEPTH: Final = 1
 stacked itself. (An overlay is stacked: the kernel refuses its files with ELOOP.)"""
 
 UNDER_WAY: Final = 32
-"""The limit of one uid's requests that are under way at once. Further requests of that uid wait. Requests of
-other uids go on."""
+"""The limit of one lane's requests that are under way at once. A uid has three lanes (_lanes.c). Further
+requests of that lane wait. Requests of other lanes go on."""
 IN_ALL: Final = 192
-"""The limit of all uids' requests that are under way at once. A uid may have at most as many as are left for
-others. A uid without a request may always have one, even if many requests of others wait for a slow disk."""
+"""The limit of all requests that are under way at once. A lane may have at most as many as are left for
+others. A lane without a request may always have one, even if many requests of others wait for a slow disk."""
 _WAITING_SHARE: Final = 8
 _WAITING_BYTES: Final = 256 << 20
 """The limit of bytes in large requests that wait for their turn, mostly writes. If 1/_WAITING_SHARE of the

@@ -146,7 +146,7 @@ def test_a_plan_beyond_the_limits_is_a_refusal(made):
     _, got = unpack_plan(pack_plan("image/jpeg", made()), SIZE)
     assert got.outcome is Outcome.REFUSE
     assert not got.patches
-    assert "more than can be handled" in got.reason
+    assert ": more than policyfs can handle" in got.reason
 
 
 @pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "Zürich \U0001f30d", "x" * 1000, "\x00"])

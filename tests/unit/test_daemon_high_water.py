@@ -67,7 +67,7 @@ def test_damage_ends_all_exceptions(tmp_path: Path, damage: bytes) -> None:
 
 def test_no_symlink_is_followed(tmp_path: Path) -> None:
     (tmp_path / NAME).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(PolicyfsError, match="exceptions that have ended"):
+    with pytest.raises(PolicyfsError, match="the file of the ended exceptions"):
         HighWaterMark(tmp_path)
     assert not (tmp_path / "elsewhere").exists()
 
