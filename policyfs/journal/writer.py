@@ -384,7 +384,7 @@ def _damage(segment: Segment) -> str:
     try:
         return segment.damage()
     except OSError as exc:
-        return f"a half-written line could not be taken back: {exc.strerror}"
+        return f"a half-written line could not be removed: {exc.strerror}"
 
 
 def _cut(name: str, offset: int, rest: bytes) -> dict[str, object]:

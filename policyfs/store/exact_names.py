@@ -36,11 +36,11 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """Errors of open(2) for a directory that is not at its path any more."""
 _UNREAD: Final = "files that a killed daemon has moved aside do not get their names back"
 _UNFINISHED: Final = (
-    "a daemon ended while it removed or replaced this file, which may still be complete in its directory,"
-    " wherever that is now; `policyfs doctor STORE` searches the store for it. It is called"
+    "a daemon ended while it removed or replaced this file. The file may still exist in the same directory,"
+    " which may have been moved; `policyfs doctor STORE` searches the store for it. The file is called"
 )
 _FINISHED: Final = (
-    "a daemon was killed while it removed or replaced this file; now all files have their names again"
+    "a daemon was killed while it removed or replaced this file; all files have their right names again"
 )
 _OVERLAY: Final = 0x794C7630  # f_type, see linux/magic.h
 _LARGE: Final = 1 << 20
@@ -355,7 +355,7 @@ class ExactNames:
     def _tell(self, taken: bytes, name: bytes, error: OSError) -> None:
         """Log that the file *name* stays under the name *taken*."""
         self._warn(
-            "policyfs moved the file of this name aside, and did not give it the name back; the file is now"
-            f" called {os.fsdecode(taken)} ({error.strerror})",
+            "policyfs moved this file aside and could not rename it back; it is now called"
+            f" {os.fsdecode(taken)} ({error.strerror})",
             name,
         )

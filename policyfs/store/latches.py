@@ -160,4 +160,5 @@ def _number(dev: int, ino: int) -> int:
 
 def _share(fd: int, at: int) -> None:
     if not set_lock(fd, _OURS, Asked(at, at, RDLCK, 0)):
-        raise OSError(errno.ENOLCK, "another process keeps daemons from marking files with held bytes")
+        what = "another process has locked the file in which daemons mark files with held bytes"
+        raise OSError(errno.ENOLCK, what)

@@ -76,7 +76,7 @@ def test_a_secret_that_others_may_read_is_refused(store: KeyStore) -> None:
         store.signer()
     secrets(store)[0].chmod(0o600)
     store.directory.chmod(0o755)
-    with pytest.raises(PermissionError, match="others may use"):
+    with pytest.raises(PermissionError, match="other users may use the directory of the keys"):
         store.signer()
 
 
