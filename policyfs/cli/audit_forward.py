@@ -32,7 +32,8 @@ def add_parsers(
     forward = actions.add_parser(
         "forward", parents=[common], help="deliver the trail to other programs and machines, and raise alerts"
     )
-    forward.add_argument("--config", required=True, metavar="FILE", help="the sinks, alerts and checkpoints")
+    config_help = "a file with the sinks, alerts and checkpoints"
+    forward.add_argument("--config", required=True, metavar="FILE", help=config_help)
     forward.add_argument("--once", action="store_true", help="deliver the present lines, then end")
     forward.add_argument("--check", action="store_true", help="check the configuration only")
 

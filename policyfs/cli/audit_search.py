@@ -59,7 +59,7 @@ def add_parsers(
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines: write a number such as 20")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines: write a number such as 20")
     return int(text)
 
 

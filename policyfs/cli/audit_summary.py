@@ -31,7 +31,7 @@ def add_parsers(
 ) -> None:
     """Add the action to `audit`."""
     summary = actions.add_parser("summary", parents=[common], help="count the matching events")
-    by_help = f"count by these fields together: {', '.join(GROUPS)}"
+    by_help = f"count for each combination of these fields: {', '.join(GROUPS)}"
     summary.add_argument("--by", metavar="FIELD,...", help=by_help)
     summary.add_argument("--new", action="store_true", help="only events since the last summary --new")
     add_query(summary)

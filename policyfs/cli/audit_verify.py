@@ -196,7 +196,7 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
         except FileNotFoundError:
             continue  # rotation removed the oldest segment meanwhile: read the chain again
         if gone := missing_segment(chain):
-            verifier.fault(DELETED, f"segment {gone} is missing, and its seal is there")
+            verifier.fault(DELETED, f"segment {gone} is missing, but its seal exists")
         _check_keys(verifier, chain, keys, compared.keys, kept)
         return _Checked(chain, verifier, records, spans, recorded or is_recorded(chain))
     raise PolicyfsError(f"segments of {chain.directory} were removed while they were read: try again")
@@ -222,12 +222,12 @@ def _check_keys(
     elif machine is not None and keys.keys:
         beside = (chain.directory / _PUBLIC).read_bytes()
         if not machine.startswith(beside):
-            what = f"{_PUBLIC} has other keys than the machine: the trail was sealed anew with another key"
+            what = f"{_PUBLIC} has other keys than the machine: the trail was sealed again with another key"
             verifier.fault(RESEALED, what, 0)
     elif not keys.keys and verifier.has_seals:
         verifier.fault(DELETED, f"{_PUBLIC}, the public keys of the seals, is missing")
     if kept is not None and kept.distrust and verifier.seq >= kept.checkpoint.seq:
-        verifier.fault(RESEALED, f"{kept.distrust}: one of the two was made with another key", 0)
+        verifier.fault(RESEALED, f"{kept.distrust}: the trail or the checkpoint was made with another key", 0)
 
 
 def _report(checked: _Checked, seen: list[Sighting]) -> Report:

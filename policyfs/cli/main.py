@@ -24,7 +24,7 @@ _MODULES: Final = {
     "umount": {"umount": "unmount a mount, also a dead one"},
     "manage": {
         "status": "show the state of mounts",
-        "reload": "load the policy again; one with errors changes nothing",
+        "reload": "load the policy again; a policy with errors changes nothing",
     },
     "policy": {"policy": "check, test, explain and compare policies"},
     "inspect": {"inspect": "show the data in a file that policyfs can hide"},

@@ -36,7 +36,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     status.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml")
     status.set_defaults(run=run_status, usage_error=status.error)
 
-    reload_ = subparsers.add_parser("reload", help="load the policy again; one with errors changes nothing")
+    help_ = "load the policy again; a policy with errors changes nothing"
+    reload_ = subparsers.add_parser("reload", help=help_)
     reload_.add_argument("--all", action="store_true", help="reload every mount that answers")
     reload_.add_argument(
         "--previous", action="store_true", help="go back to the policy that was in force before"

@@ -67,7 +67,7 @@ def check_owner(owner: str, known: KnownApps) -> None:
     raise PolicyfsError(
         f"no policy of a mount of this store has the app {quote(owner)}:"
         f" {did_you_mean(owner, known.names)}apps: {listed(known.names)}."
-        " Use --force to set it all the same, for a policy that will have it"
+        " Use --force to set this owner anyway, for a policy that will have the app"
     )
 
 

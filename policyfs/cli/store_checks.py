@@ -121,7 +121,7 @@ def check_left_aside(store: str) -> Iterator[Finding]:
     # A daemon uses such a name while it removes or replaces a file. Then the name is gone by now.
     left = [os.fsdecode(path) for path in found if os.path.lexists(path)]
     for path in left[:_NAMED]:
-        what = f"no app sees {path!r}, which got this name while a daemon removed or replaced a file"
+        what = f"no app sees {path!r}: a daemon gave a file this name while it removed or replaced the file"
         yield Finding("names aside", State.OFF, what, _ASIDE_TODO)
     if len(left) > _NAMED:
         yield Finding("names aside", State.OFF, f"and {len(left) - _NAMED} more such files", _ASIDE_TODO)

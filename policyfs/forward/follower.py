@@ -84,7 +84,7 @@ class ChainFollower:
                 self._enter(names[0])
             elif number is not None and not same and not self._is_open:
                 if not later and names:
-                    items.append(self._gap("the chain begins anew", 0))
+                    items.append(self._gap("the chain begins again at its first line", 0))
                     self.position = Position()
                     self._enter(names[0])
                 elif later:
@@ -139,7 +139,7 @@ class ChainFollower:
             return
         self._fd = self._source.open(self._mount_id, name)
         if self.position.offset and not self._is_behind_own_line():
-            self._finding(items, "the segment was changed, or put in the place of another: it is read again")
+            self._finding(items, "the segment was changed, or replaced by another file: it is read again")
             self.position = self.position._replace(offset=0)
 
     def _is_behind_own_line(self) -> bool:
@@ -173,7 +173,7 @@ class ChainFollower:
             record = parse_line(line, Place(self._mount_id, at.segment, 0))
             sealed = chain.split(line)
             if sealed is None or chain.digest(at.head, sealed.body) != sealed.chain:
-                what = f"the line behind seq {at.seq} was changed, or lines before it are missing"
+                what = f"the line after seq {at.seq} was changed, or lines before that line are missing"
                 yield self._made(BROKEN, {"after": at.seq, "reason": what})
             seq = record.seq if isinstance(record, Record) else at.seq
             time = str(record.fields["time"]) if isinstance(record, Record) else at.time
@@ -199,7 +199,7 @@ class ChainFollower:
             yield self._gap(why, seq, line)
         elif at.seq and (seq, previous) != (at.seq + 1, at.head):
             yield self._made(
-                BROKEN, {"after": at.seq, "reason": f"{at.segment} does not continue the lines before"}
+                BROKEN, {"after": at.seq, "reason": f"{at.segment} does not continue the previous lines"}
             )
         self._reason = ""
         self.position = at._replace(seq=seq - 1, head=previous)

@@ -63,13 +63,13 @@ def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
     where = f"{rules} ({', '.join(places)})" if places else rules
     who = f"app {event.app}" if event.app != "stranger" else f"uid {event.uid}"
     if cause == BY_RULE:
-        return f"{where} denies it: an `unless` there would except {who}"
+        return f"{where} denies it; an `unless` in this rule could exclude {who}"
     if cause == UNALLOWED:
         return f"no rule allows it: it needs an `allow` for {who}"
     if cause == BY_CONTENT:
-        kind = event.kind or "this kind"
+        kind = f"a file of kind {event.kind}" if event.kind else "this file"
         why = event.note or "it cannot be cleaned"
-        return f"{where or 'a rule'} asks for content that {kind} cannot give: {why}"
+        return f"{where or 'a rule'} requires content that {kind} cannot have: {why}"
     return "a resource was missing, not a permission" if cause else ""
 
 

@@ -239,9 +239,9 @@ class _Diagnosis:
         fits_after = bool(line.stated) and index + 1 < len(self._lines) and self._fits(index + 1, line.stated)
         if line.seq == self._seq + 1 and self._digests_sealed is False and fits_after and index:
             at, before = index - 1, self._seq - 1
-            what = "this line, or lines before it, were changed and given digests that fit"
+            what = "this line or lines before it were changed, and their digests were computed again"
         elif self._digests_sealed is None and fits_after and index:
-            what = "this line was changed, or the line before it and its digest"
+            what = "either this line was changed, or the previous line together with its digest"
         self._find(at, EDITED, what, before)
         self._seq += 1
         computed = chain.digest(self._head, line.body)

@@ -149,7 +149,7 @@ class Parser:
                 middle = begin + len(low)
                 ends = Value(low, at=(begin, middle)), Value(high, at=(middle + 2, word.end()))
                 if not (low or high):
-                    self._fail("a range needs a number at one side of its dots", begin, word.end())
+                    self._fail("a range needs a number before or after the dots", begin, word.end())
                 return "..", ends
         values = [self._value(name)]
         while self._text.startswith(",", self._at):
@@ -178,8 +178,8 @@ class Parser:
         text = self._text[begin:end]
         hint = f"path:{text}" if "/" in text or "." in text else f"app:{text}"
         self._fail(
-            f"a condition is FIELD:VALUE, such as {shown(hint)}; a value with spaces needs quotes, and then "
-            "the whole query quotes against the shell: 'reason:\"a b\"'",
+            f"a condition is FIELD:VALUE, such as {shown(hint)}; put a value with spaces "
+            "in double quotes, and the whole query in single quotes for the shell: 'reason:\"a b\"'",
             begin,
             end,
         )

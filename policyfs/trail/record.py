@@ -153,14 +153,14 @@ def event_of(fields: Fields, time_ns: int) -> Event:
 def _text(fields: Fields, name: str, default: str | None = None) -> str:
     value = fields.get(name, default)
     if not isinstance(value, str):
-        raise WrongFieldError(f"field {name!r} is missing or no text")
+        raise WrongFieldError(f"field {name!r} is missing or not text")
     return value
 
 
 def _whole(fields: Fields, name: str) -> int:
     value = fields.get(name)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise WrongFieldError(f"field {name!r} is missing or no whole number")
+        raise WrongFieldError(f"field {name!r} is missing or not a whole number")
     return value
 
 

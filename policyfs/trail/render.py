@@ -66,7 +66,7 @@ class RowPrinter:
     def row(self, item: Record | BadLine, again: Again | None = None) -> str:
         """Return one row of text for a record. again: the record's repeats (rows.py)."""
         if isinstance(item, BadLine):
-            return self._sentence(f"-- {_place(item.place)}: no record of a trail: {shown(item.why)}")
+            return self._sentence(f"-- {_place(item.place)}: this line is not a record: {shown(item.why)}")
         time = local_time(item.time_ns, self._zone)
         if item.event is None:
             begin = f"{self._cut(0, time)}  {pad(shown(item.id), self._widths[1])}"

@@ -219,7 +219,7 @@ def _integrity(facts: Facts) -> str:
         gaps = (
             f'<p class="bad">{summary.trouble:,} gaps or repairs in this period: {summary.dropped:,} events '
             f"are not on record, {summary.refused:,} requests were refused, {summary.bad_lines:,} lines are "
-            "no records.</p>"
+            "not records.</p>"
         )
     return f'<pre class="{_look_of_trail(facts)}">{chr(10).join(lines)}</pre>{gaps}'
 

@@ -6,10 +6,10 @@ from typing import Final
 
 from policyfs.trail.record import Record
 
-KILLED: Final = "the daemon before this one crashed or was killed"
-RESTARTED: Final = "the daemon before this one did not end in order, and the machine has started anew since"
+KILLED: Final = "the previous daemon crashed or was killed"
+RESTARTED: Final = "the previous daemon did not end in order, and the machine was restarted after that"
 UNENDED: Final = (
-    "the end of the last daemon is not on record, and none records here now: it crashed or was killed"
+    "the last daemon crashed or was killed: its end is not on record, and no daemon records here now"
 )
 _LOST: Final = "best-effort events of its last moments may be missing"
 

@@ -202,9 +202,9 @@ def read_keys(lines: Iterable[bytes], check: Check) -> KeyChain:
             return KeyChain(tuple(keys), f"line {number} is not a public key")
         signer = keys[-1] if keys else key
         if key.number != number or key.previous != (keys[-1].key if keys else ""):
-            return KeyChain(tuple(keys), f"key {key.key} does not follow the one before it")
+            return KeyChain(tuple(keys), f"key {key.key} does not follow the previous key")
         if not check(signer.public, message("key", line.body), line.signature):
-            return KeyChain(tuple(keys), f"key {key.key} is not signed by the one before it")
+            return KeyChain(tuple(keys), f"key {key.key} is not signed by the previous key")
         keys.append(key)
     return KeyChain(tuple(keys), "")
 

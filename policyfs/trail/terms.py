@@ -82,7 +82,7 @@ COLUMNS: Final = (
     Column("decision", "word", "`allow`, `deny` or `would_deny`", lambda e: (e.decision,), known=DECISIONS),
     Column("errno", "word", "the caller's error: `EACCES`, ...; `none` for success",
            lambda e: (errno_name(e.errno) if e.errno else "none",), known=(*sorted(ERRNOS), "none")),
-    Column("rule", "word", "a rule that decided, or would have",
+    Column("rule", "word", "a rule that decided, or would have decided",
            lambda e: (*e.rules, *e.would_deny, *e.would_allow), aliases=("rules",)),
     Column("kind", "word", "the content kind: `image/jpeg`, `video/*`", lambda e: (e.kind or "none",)),
     Column("io", "word", "the way of the bytes", lambda e: (e.io or "none",)),

@@ -119,14 +119,14 @@ class Verifier:
     def report(self) -> Report:
         """Return the result. Call it after all segments were added."""
         for name, cut in self._cuts.items():
-            self._break(name, cut.line, TRUNCATED, "cut in half or no line of a trail")
+            self._break(name, cut.line, TRUNCATED, "cut off, or not a line of a trail")
         if self._empty and self._empty[-1].startswith(f"{self._number:08d}-"):
             self._break(self._empty[-1], 0, TRUNCATED, "the newest segment is empty")
         self._check_holes()
         self._check_oldest()
         self._check_told_seals()
         for seq in sorted(self._expect):
-            what = f"the line with seq {seq}, whose digest is expected, is not there"
+            what = f"the line with seq {seq} is missing; a digest of it was given"
             self._break("", 0, TRUNCATED, what, self._seq)
         if self._checkpoint is not None and self._checkpoint.seq > self._seq:
             self._check_end(self._checkpoint)
@@ -156,7 +156,7 @@ class Verifier:
         header = check.records[0]
         if header.fields.get("segment") != check.number:
             found = header.fields.get("segment")
-            what = f"the header says segment {found!r}: renamed, or put in the place of another"
+            what = f"the header belongs to segment {found!r}: the file was renamed or exchanged"
             self._break(check.name, 1, damage.REORDERED, what)
             return
         if header.fields.get("mount_id", self._mount_id) != self._mount_id:
@@ -173,20 +173,20 @@ class Verifier:
     def _not_joined(self, check: SegmentCheck) -> None:
         missing = check.first_seq - 1 - self._seq
         if missing > 0:
-            what = "the header does not continue the segment before: lines are missing at its end"
+            what = "the header does not continue the previous segment, which lacks lines at its end"
             last = self._last
             shortened = last is not None and last.seal.number == check.number - 1 and not last.distrust
             older = shortened and last is not None and last.seal.last_seq == self._seq
             if older:
-                what += ", and its seal is older than the next one: an older copy was put back"
+                what += ", and its seal is older than the next seal: an older copy was put back"
             if not self._is_behind_hole(check):
                 self._break(check.name, 1, ROLLED_BACK if older else TRUNCATED, what)
         elif missing < 0:
-            what = "the header does not continue the segment before: lines were added at its end"
+            what = "the header does not continue the previous segment, which has additional lines at its end"
             self._break(check.name, 1, INSERTED, what, check.first_seq - 1)
         else:
-            what = "the header does not continue the segment before, whose lines were changed, with digests"
-            what += " that fit"
+            what = "the header does not continue the previous segment: its lines were changed, and"
+            what += " their digests were computed again"
             sealed = self._last.seal.first_seq - 1 if self._last else 0
             self._break(check.name, 1, RESEALED, what, min(self._seq - 1, max(sealed, 0)))
 
@@ -229,32 +229,32 @@ class Verifier:
             self._break(check.name, 0, damage.REORDERED, f"its seal is that of {seal.segment}", begun)
             return
         if self._unsealed and seal.previous != (before.digest if before else NO_SEAL):
-            what = "its seal, which the next one names, is missing"
+            what = "its seal is missing; the next seal names it"
             self._break(self._unsealed, 0, DELETED, what, self._begun[_plain(self._unsealed)], unless=True)
         elif before is not None and seal.previous != before.digest:
             what = f"its seal does not follow the seal of {before.seal.segment}"
             if before.seal.number == seal.number - 1:
-                what += ", which was replaced: an older one was put back, or the segment was sealed anew"
+                what += "; that seal was replaced by an older one, or that segment was sealed again"
                 self._break(before.seal.segment, 0, ROLLED_BACK, what, before.seal.first_seq - 1, unless=True)
             elif not self._is_told(check):
                 self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
         if broken:
             return
         if check.last_seq < seal.last_seq:
-            what = f"its seal covers the lines to seq {seal.last_seq}, and it ends with {check.last_seq}"
+            what = f"its seal covers the lines to seq {seal.last_seq}, but it ends with seq {check.last_seq}"
             self._break(check.name, check.lines + 1, TRUNCATED, what, check.last_seq)
         elif (check.sealed_root, check.first_seq) != (seal.root, seal.first_seq):
-            what = "its seal contradicts it: lines were changed and given digests that fit"
+            what = "its seal contradicts it: lines were changed, and their digests were computed again"
             self._break(check.name, 0, RESEALED, what, begun)
         elif seal.closed == "end" and not self._is_resumed(check, seal):
-            what = "the daemon ended at the line before, and none has begun again at this one"
+            what = "the daemon ended before this line, and no later daemon recorded that it continues here"
             self._break(check.name, seal.lines + 1, INSERTED, what, seal.last_seq)
         elif self._proven is None or self._proven >= seal.last_seq:
             self._signed = seal.last_seq
             if seal.adopted:
                 what = (
-                    f"the lines to seq {seal.adopted} have been sealed by the next daemon: the writer before"
-                    " it crashed, or was a command without keys, such as a mount that did not start"
+                    f"the next daemon sealed the lines to seq {seal.adopted}. Their writer crashed, or was a"
+                    " command without keys (such as a mount that did not start)"
                 )
                 self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
 
@@ -275,10 +275,10 @@ class Verifier:
             if begun is None:
                 continue  # the segment is missing, too, or rotation removed it
             if proof is None:
-                what = "its seal, which is on record, is missing"
+                what = "its seal is missing; the trail has a record of it"
                 self._break(name, 0, DELETED, what, begun, unless=True)
             elif proof.digest != digest and proof.seal.last_seq == record.fields.get("last_seq"):
-                what = "its seal is not the one that is on record: it was sealed anew"
+                what = "its seal differs from the record of it in the trail: the segment was sealed again"
                 self._break(name, 0, RESEALED, what, begun, unless=True)
 
     # -- the journal's own records
@@ -323,7 +323,7 @@ class Verifier:
                 self._notes.append(Break(record.place, what))
             self._time_ns, self._origin = record.time_ns, origin
         elif record.time_ns < self._time_ns - CLOCK_STEP_NS:
-            what = "its time is before that of records before it, and no step of the clock is on record"
+            what = "it is older than the records before it, and the trail has no record of a clock change"
             self._break(record.place.segment, record.place.line, damage.CLOCK, what, record.seq - 1)
             self._time_ns = record.time_ns
         else:
@@ -334,11 +334,11 @@ class Verifier:
     def _expected(self, check: SegmentCheck, seq: int, digest: str) -> None:
         kept = self._checkpoint
         if kept is not None and kept.seq == seq and kept.head != digest:
-            what = f"seq {seq} has another digest than in the checkpoint of {kept.time}: sealed anew"
+            what = f"seq {seq} has another digest than in the checkpoint of {kept.time}: sealed again"
             self._break(check.name, seq - check.first_seq + 1, RESEALED, what, 0)
         expected = self._expect.pop(seq, None)
         if expected is not None and expected != digest:
-            what = f"seq {seq} does not have the expected digest: the trail was sealed anew"
+            what = f"seq {seq} does not have the expected digest: the trail was sealed again"
             self._break(check.name, seq - check.first_seq + 1, RESEALED, what, self._signed)
 
     def _is_behind_hole(self, check: SegmentCheck) -> bool:
@@ -367,7 +367,8 @@ class Verifier:
 
     def _check_end(self, checkpoint: Checkpoint) -> None:
         """Report that the end of the chain is missing: a checkpoint states a later line."""
-        end = f"the checkpoint of {checkpoint.time} has seq {checkpoint.seq}, this ends with {self._seq}"
+        end = f"the checkpoint of {checkpoint.time} has seq {checkpoint.seq}, but the chain ends with"
+        end += f" {self._seq}"
         last = self._last.seal if self._last else None
         if last is not None and (last.last_seq, last.closed) == (self._seq, "end") and not self._breaks:
             self._break("", 0, ROLLED_BACK, f"{end}: an older copy was put back")

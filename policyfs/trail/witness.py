@@ -108,7 +108,7 @@ class Witness:
     def _line(self, seq: int, digest: str) -> None:
         for sighting in self._open.pop(seq, ()):
             if sighting.head != digest:
-                what = f"{sighting.seen} had another line with seq {seq} then: it was sealed anew since"
+                what = f"at that time {sighting.seen} had another seq {seq}: the chain was sealed again later"
                 self._wrong.append((sighting.place, what, RESEALED))
 
     def finish(self) -> list[tuple[Place, str, str]]:
@@ -118,6 +118,6 @@ class Witness:
         """
         for seq, missing in sorted(self._open.items()):
             if seq >= self._first:  # `verify` reports missing older lines
-                what = f"{missing[0].seen} went on to seq {seq} then: lines at its end are missing since"
+                what = f"at that time {missing[0].seen} had a seq {seq}: lines at its end were removed later"
                 self._wrong.append((missing[0].place, what, TRUNCATED))
         return self._wrong

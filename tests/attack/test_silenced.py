@@ -305,7 +305,7 @@ def test_a_trail_sealed_anew_is_found_by_a_digest_kept_elsewhere(trail: Path, tm
     assert policyfs("audit", "verify", "--trail", tmp_path / "copy").returncode == 0, "nothing else tells"
     said = policyfs("audit", "verify", "--trail", tmp_path / "copy", "--expect", head)
     assert said.returncode == 1
-    assert "sealed anew" in said.stdout + said.stderr
+    assert "sealed again" in said.stdout + said.stderr
 
 
 def test_a_trail_sealed_anew_is_found_by_its_seals(trail: Path, tmp_path: Path) -> None:

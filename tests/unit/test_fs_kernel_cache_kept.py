@@ -51,9 +51,8 @@ async def test_each_timeout_has_its_reason(tmp_path: Path) -> None:
     hidden = told(tmp_path, "/hidden/file")
     assert (hidden.name_s, hidden.attributes_s) == (0, 0)
     assert "(rules: d)" in hidden.why[0]
-    assert (
-        told(tmp_path, "/hidden/file", alone=True).why[0] == "keeps what it is told: one app uses this mount"
-    )
+    alone = told(tmp_path, "/hidden/file", alone=True).why[0]
+    assert alone == "keeps every answer: only one app uses this mount"
     new = told(tmp_path, "/file", age_s=5)
     assert new.attributes_s == pytest.approx(5, abs=2)
     unwatched = told(tmp_path, "/file", watched=False)

@@ -15,6 +15,7 @@ FACTS = {
     "no-location": RuleFact("redact", "home.yaml:9"),
     "types": RuleFact("content", "home.yaml:11"),
 }
+UNABLE = "requires content that a file of kind image/x-dwg cannot have"
 
 
 def lookup(_digest: str, rule: str) -> RuleFact | None:
@@ -28,7 +29,7 @@ def lookup(_digest: str, rule: str) -> RuleFact | None:
         (
             a_denial(),
             "rule",
-            "no-private (home.yaml:7) denies it: an `unless` there would except app gallery",
+            "no-private (home.yaml:7) denies it; an `unless` in this rule could exclude app gallery",
         ),
         (
             a_denial()._replace(rules=()),
@@ -43,20 +44,20 @@ def lookup(_digest: str, rule: str) -> RuleFact | None:
         (
             a_denial(kind="image/x-dwg", note="no locator for it")._replace(rules=("no-location",)),
             "content",
-            "no-location (home.yaml:9) asks for content that image/x-dwg cannot give: no locator for it",
+            f"no-location (home.yaml:9) {UNABLE}: no locator for it",
         ),
         (
             a_denial()._replace(rules=("types",)),
             "content",
-            "types (home.yaml:11) asks for content that this kind cannot give: it cannot be cleaned",
+            "types (home.yaml:11) requires content that this file cannot have: it cannot be cleaned",
         ),
         (
             a_denial(operation="rename", new_path=b"/x", note="exempt it")._replace(rules=("no-location",)),
             "rule",
-            "no-location (home.yaml:9) denies it: an `unless` there would except app gallery",
+            "no-location (home.yaml:9) denies it; an `unless` in this rule could exclude app gallery",
         ),
         (a_denial()._replace(errno=errno.EBUSY), "resource", "a resource was missing, not a permission"),
-        (a_denial()._replace(rules=("unknown",)), "rule", "unknown denies it: an `unless` there"),
+        (a_denial()._replace(rules=("unknown",)), "rule", "unknown denies it; an `unless` in this rule"),
     ],
 )
 def test_causes(event: Event, cause: str, remedy: str) -> None:

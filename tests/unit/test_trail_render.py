@@ -124,7 +124,7 @@ def test_the_journals_own_records_read_well_whatever_they_hold(kind, fields, uns
 
 def test_a_bad_line_has_its_place() -> None:
     row = RowPrinter(None, UTC).row(BadLine(PLACE, "no\x1b"))
-    assert row == f"-- {PLACE.mount_id}/{PLACE.segment} line 3: no record of a trail: no\\x1b"
+    assert row == f"-- {PLACE.mount_id}/{PLACE.segment} line 3: this line is not a record: no\\x1b"
 
 
 def test_a_sheet_shows_exact_paths() -> None:

@@ -81,7 +81,7 @@ def test_each_key_is_signed_by_the_one_before_it() -> None:
     intruded = key_lines(*SECRETS, signers=[SECRETS[0], SECRETS[0], SECRETS[2]])
     keys = read_keys(intruded, is_signed)
     assert len(keys.keys) == 2
-    assert "not signed by the one before it" in keys.wrong
+    assert "not signed by the previous key" in keys.wrong
     assert "does not follow" in read_keys(key_lines(*SECRETS)[1:], is_signed).wrong
     assert "not a public key" in read_keys([b"{}\n"], is_signed).wrong
 

@@ -181,7 +181,7 @@ def test_a_chain_sealed_anew_to_its_end_shows_only_against_a_digest_kept_elsewhe
     reseal(trail, first_segment=2, first_line=3, last_segment=len(segments(trail)))
     assert verified(trail).whole
     report = verified(trail, expect={kept.seq: kept.head})
-    assert "sealed anew" in report.breaks[0].what
+    assert "sealed again" in report.breaks[0].what
     assert report.breaks[0].place.segment == segments(trail)[-1].name
 
 

@@ -100,4 +100,4 @@ class WithheldNames:
         with trio.move_on_after(_WAIT_S):
             await ended.wait()
             return
-        raise OSError(errno.EBUSY, "a program has a file of this name open, and its content was refused")
+        raise OSError(errno.EBUSY, "a program has a file of this name open whose content was refused")

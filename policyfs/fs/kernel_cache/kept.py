@@ -81,7 +81,7 @@ def kept(
     elif ftype is FileType.REGULAR and 0 < attributes_s < LONG_S:
         why.append("the older a file's last change is, the longer its attributes are kept, up to a minute")
     if timeouts.told_apart and not timeouts.alone:
-        why.append("some app is shown owners and modes by its rights, so attributes are not kept")
+        why.append("an app sees owners and modes that match its rights, so attributes are not kept")
     listing = timeouts.listing(state) if ftype is FileType.DIRECTORY else None
     return Kept(shown, ftype.name.lower(), name_s, attributes_s, listing, tuple(why))
 
@@ -93,7 +93,7 @@ def _reason(engine: Engine, timeouts: Timeouts, path: bytes, ftype: FileType) ->
     if timeouts.uids_differ:
         return "asks the daemon each time: the mount admits every uid, and rules distinguish uids"
     if timeouts.alone:
-        return "keeps what it is told: one app uses this mount"
+        return "keeps every answer: only one app uses this mount"
     if timeouts.posix and engine.caller_matters(engine.state_of(path)):
         return "asks the daemon each time: with --posix all operations count, and rules distinguish callers"
     return kept_by_kernel(engine, engine.state_of(path), ftype)

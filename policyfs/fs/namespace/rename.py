@@ -134,7 +134,7 @@ class Renamer:
             except _TargetChangedError:
                 if trio.current_time() > ends:
                     raise
-        raise OSError(errno.EBUSY, "another program changes the file too fast to check it")
+        raise OSError(errno.EBUSY, "a program changes the file again and again, so it cannot be checked")
 
     @recorded_first
     async def _rename(

@@ -21,14 +21,14 @@ _ORDER = (Op.SEE, Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
 
 
 _MEANT: Final = {
-    "see-by-fact": "it is about what the app made itself",
+    "see-by-fact": "the rule is about files that the app made itself",
     "case-of-extension": "the trail has only this case",
     "hidden-beside-visible": "only what was used is shown",
     "deny-leaves-top": "files whose names begin with a dot are ordinary files",
     "own-directory": "the directory is there",
     "one-level": "the trail has nothing deeper",
     "backup-redacted": "no proposal shows places; a backup needs them, so give it a grant",
-    "derived-copies": "the trail has it; an app that is not to see the originals should not have this either",
+    "derived-copies": "the app did this on the trail; if it must not see the originals, remove this, too",
     "not-searched": "the trail has too many places to check all",
 }
 """Findings of lint that are intended in a proposal, with the reasons."""

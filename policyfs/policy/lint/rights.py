@@ -232,7 +232,7 @@ class Rights:
                 rule,
                 f"whether {side.caller.app} sees {_shown(names)} depends on the file's {fact}, so it can find"
                 f" out that such a name exists (creating it fails){cost}",
-                "hide by path where the name itself is a secret",
+                "if the name itself is a secret, hide it by its path",
             )
 
     def _own_directory(self, rule: Rule, side: Side) -> Iterator[Finding]:
