@@ -69,6 +69,8 @@ class LiveFile:
     plan: Plan | None = None
     written: bool = False
     """True if a program has the file open, or mapped, for writing."""
+    hidden: frozenset[str] = frozenset()
+    """The words that are hidden from the caller in this file, unless the caller's app owns the file."""
     open: list[Json] = field(default_factory=list)
 
     @property
@@ -142,6 +144,7 @@ def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> L
     import trio
 
     from policyfs.content.sniffer import Sniffer
+    from policyfs.fs.access.views import Views
 
     store = str(status["store"])
     names = [name for name in path.split(b"/") if name]
@@ -159,6 +162,8 @@ def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> L
         finally:
             owners.close()
         found.path = path
+        if who.app is None or found.facts.owner != who.app:
+            found.hidden = Views.hidden_now(engine, who, engine.state_of(path), lambda: found.facts.owner)
         if found.ftype is FileType.REGULAR and found.stat is not None:
             sniffer = Sniffer.start(workers=1)
             try:
@@ -332,9 +337,9 @@ def _unclean(_: Json, ops: Op, decision: Decision, found: LiveFile, _caller: Cal
     return None if why is None else Layer("redaction", errno.EACCES, why)
 
 
-def _not_emptied(_: Json, ops: Op, decision: Decision, found: LiveFile, _caller: Caller) -> Layer | None:
+def _not_emptied(_: Json, ops: Op, _decision: Decision, found: LiveFile, _caller: Caller) -> Layer | None:
     filled = found.stat is not None and found.stat.size and found.facts.kind != KIND_EMPTY
-    if ops & Op.WRITE and not ops & Op.CREATE and filled and decision.redact:
+    if ops & Op.WRITE and not ops & Op.CREATE and filled and found.hidden:
         told = "data in this file is hidden from the app, and the app does not own the file: it may write"
         return Layer("policy", errno.EACCES, f"{told} only if it first empties the file (O_TRUNC)")
     return None

@@ -145,6 +145,36 @@ def _opened(mount: Mount, uid: int) -> Iterator[str]:
             process.kill()
 
 
+NO_PLACE = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: no-place}
+apps:
+  camera: {uid: 10010}
+  gallery: {uid: 10011}
+rules:
+  - {id: all, allow: [all], who: {app: any}, paths: "/***"}
+  - {id: no-place, require: {redact: [location]}, who: {app: gallery}}
+"""
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.write_bytes(source.read_bytes())
+
+
+def test_who_owns_a_redacted_file_may_write_it(
+    shared_mount, fuller: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = shared_mount(NO_PLACE, store=fuller)
+    monkeypatch.setenv("POLICYFS_RUNTIME_DIR", str(mount.runtime))
+    call_as(GALLERY, _copy, mount / "DCIM/Camera/a.jpg", mount / "Pictures/mine.jpg")
+    for path, layer in (("/Pictures/mine.jpg", None), ("/DCIM/Camera/a.jpg", "policy")):
+        found = answer(mount, path, "--uid", str(GALLERY), "--op", "write")
+        print("XX", path, found, tried(mount, GALLERY, "write", path))
+        assert found["refused_by"] == layer, found
+        assert tried(mount, GALLERY, "write", path) == (found["errno"] or "")
+
+
 def test_a_read_only_app_mount(app_mount, fuller: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mount = app_mount("camera", POLICY, "--read-only", store=fuller)
     monkeypatch.setenv("POLICYFS_RUNTIME_DIR", str(mount.runtime))
