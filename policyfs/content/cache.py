@@ -1,4 +1,4 @@
-"""A cache of content kinds. Its keys are versions of files.
+"""A cache that maps versions of files to content kinds.
 
 A lane is the callers that may share results of workers: an app, or one uid (docs/architecture.md).
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 RACY_NS: Final = 50_000_000
-"""Age (ns) of a file's last change, below which no kind is stored.
+"""Age of a file's last change in ns. If the last change is more recent, the file's kind is not stored.
 
 Within one tick of the kernel's clock, a file may change again without a change of its stat (10 ms at HZ=100,
 before multigrain timestamps).
@@ -36,25 +36,28 @@ class KindKey(NamedTuple):
 
 
 _Entry = tuple[KindKey, tuple[Hashable] | None]
-"""The key of a cache entry: a file's version, and the lane that may use the entry (in a tuple).
+"""The key of a cache entry: a file's version, and a tuple with the lane that may use the entry.
 
-With None instead of a lane, all lanes may use the entry: a second worker has confirmed the kind.
+If None stands in place of the tuple, all lanes may use the entry, because a second worker has confirmed the
+kind.
 """
 
 
 class KindsBeneath(Protocol):
-    """A slower cache, which outlives the daemon (disk_cache.Remembered)."""
+    """A second, slower cache of kinds that survives a restart of the daemon (disk_cache.Remembered)."""
 
     def kind(self, key: KindKey) -> str | None:
         """Return the kind found in this version of a file, or None."""
 
     def put_kind(self, key: KindKey, kind: str) -> None:
-        """Store a kind."""
+        """Store the kind that was found in this version of a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class KindCacheStats:
-    """Counts since the start; entries and capacity are current values."""
+    """Counters of the kind cache since the daemon's start. entries, capacity: the present and the greatest
+    number of entries.
+    """
 
     entries: int
     capacity: int
@@ -79,7 +82,11 @@ class KindCache:
         clock_ns: Callable[[], int] = time.time_ns,
         beneath: KindsBeneath | None = None,
     ) -> None:
-        """Make an empty cache. beneath: a slower cache. get() reads it on a miss, and put() writes to it."""
+        """Make an empty cache for up to *capacity* entries.
+
+        beneath: a slower cache. get() asks it if this cache has no entry, and put() also writes to it.
+        clock_ns: returns the time in ns since 1970.
+        """
         self._beneath = beneath
         self._kinds: OrderedDict[_Entry, str] = OrderedDict()
         self._capacity = capacity
@@ -87,7 +94,10 @@ class KindCache:
         self._hits = self._misses = self._evicted = 0
 
     def get(self, key: KindKey, lane: Hashable = None) -> str | None:
-        """Return the kind, or None if it is unknown. lane: a lane whose own answers count, too (put_own)."""
+        """Return the kind of this version of a file, or None if the cache has none.
+
+        lane: kinds that put_own() stored for this lane count, too.
+        """
         for entry in ((key, None), (key, (lane,))):
             kind = self._kinds.get(entry)
             if kind is not None:
@@ -101,9 +111,9 @@ class KindCache:
         return kind
 
     def put(self, key: KindKey, kind: str | None) -> None:
-        """Store a kind for all lanes.
+        """Store the kind of this version of a file for all lanes.
 
-        Does nothing for a failure (None), or if the file changed less than RACY_NS ago.
+        Do nothing if the kind is None, or if the file changed less than RACY_NS ago.
         """
         if kind is None or key.is_racy(self._clock_ns()):
             return
@@ -112,15 +122,15 @@ class KindCache:
         self._keep((key, None), kind)
 
     def put_own(self, key: KindKey, kind: str, lane: Hashable) -> None:
-        """Store the answer of a lane's worker, for that lane.
+        """Store a kind that a worker of this lane has found. Only this lane may use it.
 
-        Does nothing if the file changed less than RACY_NS ago.
+        Do nothing if the file changed less than RACY_NS ago.
         """
         if not key.is_racy(self._clock_ns()):
             self._keep((key, (lane,)), kind)
 
     def drop_own(self, key: KindKey, lane: Hashable) -> None:
-        """Forget the answer of a lane's worker."""
+        """Remove the kind that put_own() has stored for this lane."""
         self._kinds.pop((key, (lane,)), None)
 
     def _keep(self, entry: _Entry, kind: str) -> None:
@@ -131,5 +141,5 @@ class KindCache:
             self._evicted += 1
 
     def stats(self) -> KindCacheStats:
-        """Return a snapshot of the counts."""
+        """Return the present counters of the cache."""
         return KindCacheStats(len(self._kinds), self._capacity, self._hits, self._misses, self._evicted)

@@ -1,4 +1,6 @@
-"""The daemon's connection to one worker, for requests, replies, and the end of the worker."""
+"""The daemon's connection to one worker process. It sends requests, receives replies and notices the worker's
+end.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ from policyfs.content.zygote import ENDED
 
 _CHUNK: Final = 256 * 1024
 _STOPPED_S: Final = 0.2
-"""Seconds without an answer after which the daemon checks whether the worker was stopped."""
+"""Seconds without an answer after which the daemon checks whether another process stopped the worker
+(SIGSTOP).
+"""
 _CAUSE_S: Final = 1.0
-"""Seconds that the zygote may take to report how a worker ended."""
+"""Seconds that the zygote (the parent process of the workers) may take to report how a worker ended."""
 _BY_ITSELF: Final = frozenset({
     signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP,
     signal.SIGSYS, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGPIPE,
@@ -71,7 +75,8 @@ class WorkerLink:
         self._quiet.register(pidfd, select.POLLIN)
 
     async def hello(self) -> str:
-        """Wait until the worker is confined. Return its measures of confinement, as text for people.
+        """Wait until the worker has given up its rights. Return the measures in force (chroot, seccomp ...)
+        as text for people.
 
         Raises WorkerGoneError with the worker's reason if it could not give up all rights.
         """
@@ -102,13 +107,15 @@ class WorkerLink:
         return await self._receive(number, limit)
 
     def fit(self) -> bool:
-        """Return True if the idle worker lives and has sent nothing."""
+        """Return True if this worker is alive and has sent no bytes. Only for a worker without a request."""
         return not self._quiet.poll(0)
 
     def kill(self) -> None:
-        """Send SIGKILL and close the socket; gone() then reports the end.
+        """Send SIGKILL to the worker and close the socket. From then on, gone() tells whether the process has
+        ended.
 
-        A task that waits for a reply gets WorkerGoneError. Only in a trio run; further calls do nothing.
+        A task that waits for a reply gets WorkerGoneError. Call this only while trio runs. Further calls do
+        nothing.
         """
         if self._sock.fileno() < 0:
             return
@@ -119,7 +126,9 @@ class WorkerLink:
         self._sock.close()
 
     def gone(self) -> bool:
-        """Return True if a killed worker has ended, and close its descriptors then. Never blocks."""
+        """Return True if the worker has ended after kill(); in this case also close its descriptors. Never
+        blocks.
+        """
         if self._pidfd >= 0 and self._quiet.poll(0):
             with contextlib.suppress(RuntimeError):  # without a trio run no task waits for it
                 trio.lowlevel.notify_closing(self._ending)
@@ -129,12 +138,12 @@ class WorkerLink:
         return self._pidfd < 0
 
     async def ended(self) -> None:
-        """Wait until a killed worker has ended."""
+        """Wait until the worker has ended after kill()."""
         while not self.gone():
             await trio.lowlevel.wait_readable(self._pidfd)
 
     def _stopped(self) -> bool:
-        """Return True if another process stopped the worker (proc_pid_stat(5), field 3).
+        """Return True if another process stopped the worker by a signal (proc_pid_stat(5), field 3).
 
         A worker cannot stop itself.
         """
@@ -148,7 +157,7 @@ class WorkerLink:
         return self._pidfd < 0 or any(fd == self._pidfd for fd, _ in self._quiet.poll(0))
 
     async def _death(self) -> WorkerGoneError:
-        """Return the error for a worker that closed its socket."""
+        """Return the error to raise for a worker that closed its socket, with the cause of its end."""
         code = None
         with trio.move_on_after(_CAUSE_S), contextlib.suppress(trio.ClosedResourceError):
             code = await self._exit_code()
@@ -160,8 +169,9 @@ class WorkerLink:
         return WorkerGoneError(f"the worker died of signal {number}", outside=number not in _BY_ITSELF)
 
     async def _exit_code(self) -> int | None:
-        """Return the worker's exit code, or the negative number of its signal; None if the zygote died before
-        it reported this.
+        """Return the worker's exit code, or the negative number of the signal that killed it.
+
+        Return None if the zygote (the worker's parent) died before it reported the worker's end.
         """
         while self._ending >= 0:
             try:

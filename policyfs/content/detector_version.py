@@ -31,6 +31,8 @@ def digest_of_code(package: Path) -> str:
 
 
 DETECTOR_VERSION: Final = digest_of_code(Path(policyfs.__file__).parent)
-"""Digest at import. INVARIANT: the digest is taken before the workers' processes import that code. If an
-upgrade happens in between, findings of the new code are stored under the old digest, which no later daemon
-uses."""
+"""The digest of the code, taken when this module is imported.
+
+INVARIANT: the digest is taken before the workers' processes import that code. If an upgrade happens in
+between, findings of the new code are stored under the old digest, which no later daemon uses.
+"""

@@ -38,9 +38,9 @@ MAX_ANSWER_BYTES: Final = 1 << 20
 """The size of the largest packed plan that is stored. Larger plans are made again each time."""
 _MAX_PENDING: Final = 4096
 _CONFIRMED: Final = "found twice"
-"""A part of the text in every row's column ``detector``.
+"""Text in the column ``detector`` of every valid row: two workers have found the row's answer.
 
-Rows without this part are deleted: older versions of policyfs wrote them from the answer of one worker.
+Rows without this text are deleted. Older versions of policyfs wrote such rows from the answer of one worker.
 """
 _BUSY_S: Final = 1.0
 _KIND: Final = "kind"
@@ -65,9 +65,10 @@ _Key = tuple[int, int, str, str, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class RememberedStats:
-    """Counts since the start. lost: answers that could not be written, or that were stored but malformed.
+    """Counters of the database since the daemon's start.
 
-    begun_anew: how often a new database replaced a damaged one.
+    lost: number of answers that could not be written, or that were stored in a damaged form. begun_anew: how
+    often a new database replaced a damaged one.
     """
 
     hits: int
@@ -120,7 +121,9 @@ class Remembered:
         self._put(key, _KIND, kind.encode("ascii"))
 
     def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
-        """Return the kind of this version of a file, and the plan that hides *what*; None if not stored."""
+        """Return the kind of this version of a file, and the plan that hides the words *what*; None if no
+        plan is stored.
+        """
         answer = self._get(self._key(key, _words(what)))
         if answer is None:
             return None
@@ -131,7 +134,9 @@ class Remembered:
             return None
 
     def put_plan(self, key: KindKey, what: frozenset[str], kind: str, plan: Plan) -> None:
-        """Store a plan that hides *what*, and the file's kind, under the same condition as put_kind()."""
+        """Store a plan that hides the words *what*, and the file's kind, unless the version is racy
+        (KindKey.is_racy).
+        """
         self._put(key, _words(what), pack_plan(kind, plan))
 
     @property
@@ -140,7 +145,9 @@ class Remembered:
         return bool(self._pending) or self._damaged
 
     def flush(self) -> None:
-        """Write pending answers. Never raises; answers that cannot be written are lost."""
+        """Write the answers that wait in memory to the database. Never raises: answers that cannot be written
+        are lost.
+        """
         damaged: list[sqlite3.Connection | None] = []
         with self._swap:
             pending, self._pending = self._pending, {}
@@ -165,11 +172,11 @@ class Remembered:
             self._lost += len(rows)
 
     def stats(self) -> RememberedStats:
-        """Return a snapshot for ``status``."""
+        """Return the present counters, for ``policyfs status``."""
         return RememberedStats(self._hits, self._misses, self._written, self._lost, self._begun_anew)
 
     def close(self) -> None:
-        """Write pending answers, and close. A second call does nothing."""
+        """Write the answers that wait in memory, and close the database. A second call does nothing."""
         self.flush()
         self._shut()
         self._damaged = False  # if the last write found damage, the next start replaces the database
@@ -217,7 +224,10 @@ class Remembered:
     # ------------------------------------------------------------- the database
 
     def _open(self) -> None:
-        """Open the database. Replace a damaged one. If both fail, warn and work without a database."""
+        """Open the database, or replace a damaged database by a new one.
+
+        If a new database cannot be made, either, warn the administrator and work without a database.
+        """
         try:
             self._connect()
         except (OSError, sqlite3.OperationalError) as error:
@@ -243,7 +253,7 @@ class Remembered:
             self._do_without(error)
 
     def _connect(self) -> None:
-        """Open both connections.
+        """Open the database twice: one connection writes, the other reads.
 
         Raises OSError, sqlite3.Error (DatabaseError itself if the file is damaged).
         """

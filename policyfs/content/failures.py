@@ -10,18 +10,22 @@ from typing import Final
 OF_THE_FILE: Final = frozenset({"deadline", "died"})
 """The causes of failures that may be the file's fault."""
 _LOSSES: Final = frozenset({"died", "lied"})
-"""The causes of failures that lose a worker. (A worker that is killed at the deadline does not count.)"""
+"""The causes of failures after which the worker is lost. (The count leaves out workers that are killed at the
+deadline.)
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class SnifferStats:
-    """Counts since the start; pids, queued and in_flight are current values.
+    """Counters of the sniffer since the daemon's start; pids, queued and in_flight are present values.
 
     repeated: requests sent to another worker because the first one died. failed: number of failed requests
-    by cause: ``died``, ``deadline``, ``missed`` (the file had one of these two just before), ``busy``,
-    ``refused``, ``lied``. confinement: a worker's measures, e.g. ``chroot, uid 2100000000, no_new_privs,
-    limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none. last_loss_ns:
-    time of the last loss of a worker (it died, lied, or was not available), in ns since 1970; 0: never.
+    for each cause. ``died``: the worker ended. ``deadline``: no answer in time. ``missed``: not tried,
+    because the file caused ``died`` or ``deadline`` just before. ``busy``: no worker was free. ``refused``:
+    the worker answered with an error. ``lied``: the answer was one that no correct worker gives. confinement:
+    the measures that confine a worker, e.g. ``chroot, uid 2100000000, no_new_privs, limits, landlock 7,
+    seccomp``. last_error: the last failure in words, "" if there was none. last_loss_ns: time of the last
+    loss of a worker (it died, lied, or was not available), in ns since 1970; 0: never.
     """
 
     zygote_pid: int
@@ -51,7 +55,7 @@ class FailedError(Exception):
 
 
 class Failures:
-    """Counts of failures by cause, and the last failure."""
+    """Number of failed requests for each cause, and the text of the last failure."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -59,7 +63,7 @@ class Failures:
         self.last_loss_ns = 0
 
     def count(self, why: str, text: str) -> None:
-        """Count a failure. text: the cause for people."""
+        """Count a failure. why: its cause, a key of SnifferStats.failed. text: the cause for people."""
         self.counts[why] += 1
         self.last_error = text
         if why in _LOSSES:

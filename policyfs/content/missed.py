@@ -16,13 +16,18 @@ from typing import Final, NamedTuple
 FIRST_S: Final = 1.0
 LONGEST_S: Final = 300.0
 KEPT_S: Final = 600.0
-"""Seconds after the end of a refusal. Within this time, a new failure of the file counts as a further one."""
+"""Seconds that a failure is remembered after the end of its refusal.
+
+If the file fails again within these seconds, this counts as a further failure, not as the first.
+"""
 MAX_FILES: Final = 4096
 """The limit of stored failures. The oldest are dropped first. A failure takes about 500 bytes."""
 
 
 class _Failure(NamedTuple):
-    """A failure. why: the cause in words. at_s: its monotonic time. until_s: the end of the refusal."""
+    """A failure. why: the cause in words. at_s: the monotonic time of the failure. until_s: the monotonic
+    time at which the refusal of the file ends.
+    """
 
     why: str
     at_s: float
@@ -57,7 +62,7 @@ class Missed:
         )
 
     def note(self, key: Hashable, why: str) -> None:
-        """Record a failure. why: the cause, in words for the trail."""
+        """Record a failure of the workers at this file. why: the cause, in words for the trail."""
         now_s = self._clock_s()
         before = self._failures.pop(key, None)
         pause_s = FIRST_S
@@ -68,5 +73,5 @@ class Missed:
             self._failures.popitem(last=False)
 
     def forget(self, key: Hashable) -> None:
-        """Forget the failure of a key, after a good answer."""
+        """Forget the failures of this file, after a worker has given a good answer."""
         self._failures.pop(key, None)

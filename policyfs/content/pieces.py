@@ -46,7 +46,7 @@ Pieces after the limit count as literal bytes.
 """
 
 Read = Callable[[int, int], bytes]
-"""Function that reads bytes of the file: offset, size."""
+"""A function that reads bytes of the file: offset, size -> bytes."""
 
 
 class Piece(NamedTuple):
@@ -69,7 +69,7 @@ def literal_bytes_for(kind: str, head: bytes) -> int:
 
 
 def cost(piece: Piece) -> int:
-    """Return the number of literal bytes that a piece counts for."""
+    """Return how many literal bytes a piece counts as, for the limit of its plan."""
     if piece.origin >= 0:
         return 0
     if len(piece.data) == 1 and piece.data[0] in NEUTRAL:
@@ -87,7 +87,9 @@ class Splitter:
         self._searched = 0
 
     def pieces(self, patch: Patch) -> list[Piece]:
-        """Return the pieces of a patch with data, in order and without a gap."""
+        """Split the new bytes of a patch into pieces, and return these in order. The pieces have no gaps
+        between them.
+        """
         data = patch.data
         if data.count(data[:1]) == len(data):
             return [Piece(patch.offset, len(data), data[:1])]
@@ -113,7 +115,12 @@ class Splitter:
                 yield from self._moved(data[first:last], offset + first, near, start)
 
     def _moved(self, data: bytes, offset: int, near: bytes, start: int) -> Iterator[Piece]:
-        """Yield copies of nearby bytes of the file, and the new bytes between them."""
+        """Split new bytes into copies of nearby bytes of the file and literal bytes. Yield these pieces in
+        order.
+
+        data: the new bytes. offset: their offset in the file. near: the file's bytes around them. start: the
+        offset of *near* in the file.
+        """
         new = at = 0
         shift = 0
         while at + COPY_MIN <= len(data):
@@ -142,7 +149,7 @@ class Splitter:
 
 
 def _difference(data: bytes, old: bytes) -> bytes:
-    """Return the XOR of both: zeros where they are the same."""
+    """Return the XOR of two byte strings: zeros where they have the same bytes."""
     old = old.ljust(len(data), b"\0")
     return (int.from_bytes(data) ^ int.from_bytes(old)).to_bytes(len(data))
 
@@ -160,7 +167,7 @@ def _stretches(pattern: re.Pattern[bytes], data: bytes) -> Iterator[tuple[int, i
 
 
 def _common(data: bytes, at: int, near: bytes, place: int) -> int:
-    """Return the number of equal bytes in *data* from *at* on, and in *near* from *place* on."""
+    """Return how many bytes from data[at] on are the same as the bytes from near[place] on."""
     most = min(len(data) - at, len(near) - place)
     good, step = 0, COPY_MIN
     while good < most and step:

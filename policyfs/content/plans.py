@@ -30,7 +30,9 @@ _FINDING: Final = struct.Struct("<QQ?")
 _PATCH: Final = struct.Struct("<QQBB")
 _LITERAL, _REPEATED, _ZEROS, _COPY = 0, 1, 2, 3
 _GOES_ON: Final = 0x80
-"""Flag on a form: the piece continues the patch before it, without a gap."""
+"""Bit in the byte that states a piece's form (zeros, repeated, literal or copy). It is set if the piece
+belongs to the same patch as the piece before it.
+"""
 _ORIGIN: Final = struct.Struct("<Q")
 
 _OUTCOMES: Final = (Outcome.CLEAN, Outcome.PATCH, Outcome.REFUSE)
@@ -203,7 +205,7 @@ def _unpack_patches(
 
 
 def _finish(patches: list[Patch], whole: list[bytes]) -> None:
-    """Give the last patch its bytes, if any were collected."""
+    """Put the collected bytes *whole* into the last patch, and empty *whole*."""
     if whole:
         patches[-1] = Patch(patches[-1].offset, b"".join(whole))
         whole.clear()

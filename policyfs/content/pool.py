@@ -1,4 +1,6 @@
-"""The workers of one daemon, by their lanes; the spare workers; and the zygote, which forks all workers."""
+"""The worker processes of one daemon: workers that serve a lane, spare workers, and the zygote that forks all
+workers.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,14 @@ from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
 SERVED_MAX: Final = 10_000
 """Requests after which a worker is replaced, so that a worker that was taken over does not live on."""
 SPARES: Final = 1
-"""The number of spare workers. A spare is confined and ready for an app without a worker.
+"""The number of spare workers. A spare has given up its rights, has served nobody, and is ready for any app.
 
 So no open waits for a fork.
 """
 _KEPT_MIN: Final = 4
 """The number of workers that the pool keeps for their apps, even on a small machine.
 
-If an app has no worker any more, its next request uses up a spare.
+If an app's worker was ended, the app's next request takes a spare worker (SPARES).
 """
 _UNDEAD_MAX: Final = 8
 """The limit of killed workers that have not ended, because they hang in a disk read.
@@ -35,11 +37,15 @@ _PAUSE_MAX_S: Final = 30.0
 _PROVEN_S: Final = 60.0
 """If a zygote has lived for so many seconds, its successor starts without a pause."""
 _LOOK_S: Final = 5.0
-"""Seconds between checks that the spares still live."""
+"""Seconds between checks that the spare workers (SPARES) are alive."""
 
 
 class NoWorkerError(Exception):
-    """No worker is available. why: ``died`` or ``busy``; the message is for people."""
+    """No worker is available. why: ``died`` (none could be started) or ``busy`` (too many killed workers have
+    not ended).
+
+    The message is for people.
+    """
 
     def __init__(self, why: str, text: str) -> None:
         super().__init__(text)
@@ -67,7 +73,9 @@ class Pool:
         """Workers that wait for the next request of their lane; the one that served last is at the end."""
         self.busy: set[WorkerLink] = set()
         self.apart: set[WorkerLink] = set()
-        """Workers for one second look each; they end afterwards."""
+        """Workers that make a second look: each repeats one request, to confirm the answer of another worker.
+        Then it ends.
+        """
         self.killed: list[WorkerLink] = []
         self.started = self.zygotes_started = 0
         self.confinement = ""
@@ -75,7 +83,7 @@ class Pool:
 
     @property
     def zygote_pid(self) -> int:
-        """The pid of the zygote, 0 if there is none."""
+        """The pid of the zygote, the process that forks the workers; 0 if there is none."""
         return self._zygote.pid if self._zygote is not None else 0
 
     @property
@@ -84,18 +92,22 @@ class Pool:
         return [*self.fresh, *self.idle, *self.busy, *self.apart]
 
     def zygote_died(self) -> bool:
-        """Return True if the zygote has ended. Its workers ended with it."""
+        """Return True if the zygote (the parent process of the workers) has ended. Its workers ended with
+        it.
+        """
         return self._zygote is not None and self._zygote.died()
 
     async def fill(self, count: int) -> None:
-        """Fork workers until there are ``count`` spares. Raises NoWorkerError."""
+        """Fork workers until there are ``count`` spare workers, which have served nobody. Raises
+        NoWorkerError.
+        """
         while len(self.fresh) < count:
             worker = await self._spawn()
             self.busy.remove(worker)
             self.fresh.append(worker)
 
     async def tend(self) -> None:
-        """Keep a spare ready, until cancelled."""
+        """Make sure that one unused worker is always ready, until this task is cancelled."""
         pause_s = _PAUSE_FIRST_S
         while not self.closed:
             self._wanted = trio.Event()
@@ -112,7 +124,10 @@ class Pool:
                 await self._wanted.wait()
 
     async def take(self, lane: Hashable) -> WorkerLink:
-        """Return a worker for a lane: its own, a spare, or a new one. Raises NoWorkerError."""
+        """Return a worker for a lane: the lane's own idle worker, else an unused worker, else a new one.
+
+        Raises NoWorkerError.
+        """
         self.forget_gone()
         for worker in [worker for worker in reversed(self.idle) if worker.lane == lane]:
             self.idle.remove(worker)
@@ -123,26 +138,35 @@ class Pool:
         return self._spare(lane) or await self._spawn(lane)
 
     async def another(self, lane: Hashable) -> WorkerLink:
-        """Return a new worker; if none may be forked, an existing one. Raises NoWorkerError."""
+        """Return a newly forked worker for a lane.
+
+        If too many killed workers have not ended, return the result of take() instead. Raises NoWorkerError.
+        """
         self.forget_gone()
         return await (self.take(lane) if len(self.killed) > _UNDEAD_MAX else self._spawn(lane))
 
     async def unbiased(self) -> WorkerLink:
-        """Return a new worker that has seen no file and runs at idle priority. Raises NoWorkerError."""
+        """Return a new worker that has seen no file. It runs only while no other process wants the processor.
+
+        Raises NoWorkerError.
+        """
         worker = await self._spawn(idle=True)
         self.busy.remove(worker)
         self.apart.add(worker)
         return worker
 
     def give_back(self, worker: WorkerLink) -> None:
-        """Take back a worker that has answered; it may get another request."""
+        """Take back a worker that has answered, so that it can get another request.
+
+        If the pool then has too many workers, kill the one that has been idle for the longest time.
+        """
         self.busy.remove(worker)
         self.idle.append(worker)
         if len(self.idle) + len(self.busy) > self._kept and self.idle[0] is not worker:
             self.kill(self.idle[0])
 
     def kill(self, worker: WorkerLink) -> None:
-        """Kill a worker and remove it from the lists."""
+        """Kill a worker. From then on it gets no request."""
         worker.kill()
         self.busy.discard(worker)
         self.apart.discard(worker)
@@ -159,7 +183,7 @@ class Pool:
                 self.kill(worker)
 
     def forget_gone(self) -> None:
-        """Forget killed workers that have ended."""
+        """Remove killed workers that have ended from the list of killed workers."""
         if self.killed:
             self.killed = [worker for worker in self.killed if not worker.gone()]
 

@@ -28,9 +28,11 @@ from typing import Final, NamedTuple
 from policyfs.content.kinds import SNIFF_BYTES
 
 REQUEST: Final = struct.Struct("<QBxxxIQ")
-"""number, command, payload size (bytes), size of the file behind the descriptor (bytes)."""
+"""The header of a request: its number, command, payload size (bytes), size of the file behind the descriptor
+(bytes).
+"""
 REPLY: Final = struct.Struct("<QBBxxI")
-"""number of the request, status, flags, payload size (bytes)."""
+"""The header of a reply: number of its request, status, flags, payload size (bytes)."""
 
 MAX_REQUEST_PAYLOAD: Final = SNIFF_BYTES
 MAX_KIND: Final = 255
@@ -90,7 +92,9 @@ class Reply(NamedTuple):
 
 
 def pack_reply(number: int, status: Status, payload: bytes, *, retire: bool = False) -> bytes:
-    """Pack a whole reply frame."""
+    """Return the bytes of a reply: its header and its payload. retire: True if the daemon must replace the
+    worker.
+    """
     return REPLY.pack(number, status, FLAG_RETIRE if retire else 0, len(payload)) + payload
 
 

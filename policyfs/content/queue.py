@@ -23,10 +23,10 @@ class _Waiter:
 class Line:
     """A queue that admits up to *places* tasks at a time, and at most *places* - 1 tasks of one lane.
 
-    The other tasks wait. Lanes take turns, and within a lane the first task is served first. A lane is an
-    app. If all files of an app hang the parsers, only this app waits for them. One app's files do not keep
-    all processors busy, either: if there are as many places as processors, one stays free for other
-    processes.
+    The other tasks wait. Lanes take turns, and within a lane the first task is served first. A lane is an app
+    or one uid. If all files of an app hang the parsers, only this app waits for them. One app's files do not
+    keep all processors busy, either: if there are as many places as processors, one processor stays free for
+    other processes.
     """
 
     def __init__(self, places: int, limit: int) -> None:
@@ -45,7 +45,9 @@ class Line:
         return self._waiting
 
     async def enter(self, lane: Hashable) -> bool:
-        """Wait for a place. Return False if the queue is full or closed; then the caller has no place."""
+        """Wait until this task is admitted. Return False if the queue is full or closed; then the task is not
+        admitted.
+        """
         if self._closed:
             return False
         if self._free and self._admitted[lane] < self._most:
@@ -68,7 +70,7 @@ class Line:
         return waiter.admitted
 
     def leave(self, lane: Hashable) -> None:
-        """Give back a place of a lane; the next waiting task gets it."""
+        """End a task that was admitted for this lane. The next waiting task is admitted."""
         self._admitted[lane] -= 1
         if not self._admitted[lane]:
             del self._admitted[lane]

@@ -62,8 +62,9 @@ class ConfinementError(Exception):
 def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
     """Give up all rights of this process for good. Return the measures in force, as texts for people.
 
-    parent: pid of the zygote; this process dies with it. idle: see let_others_in(). Descriptors stay
-    open. Raises ConfinementError or OSError, after which the process must exit at once.
+    parent: pid of the zygote, which forked this process. The kernel kills this process when the zygote dies.
+    idle: True to run only while no other process wants the processor. Descriptors stay open. Raises
+    ConfinementError or OSError, after which the process must exit at once.
     """
     held = []
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
@@ -106,13 +107,14 @@ def _prctl(option: int, value: int) -> None:
 
 
 def let_others_in(*, idle: bool = False) -> None:
-    """Let every process that wakes run before this one. So an app that has its answer does not wait.
+    """Let every process that wakes up run before this one. So an app that has received its answer goes on at
+    once.
 
     The nice value is raised by 5: if all processes compute, this one gets a third of another's share. The
-    time slices of this process are long. So a process with shorter slices that wakes need not wait until
+    time slices of this process are long. So a process with shorter slices that wakes up need not wait until
     such a slice ends.
 
-    idle: run only while no other process wants the processor.
+    idle: True to run only while no other process wants the processor.
     """
     set_turns(nicer=_NICER, slice_ns=_SLICE_NS, idle=idle)
 

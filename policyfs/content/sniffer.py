@@ -27,8 +27,8 @@ from policyfs.redact.core.values import Plan
 _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
 _AFRESH_DEADLINES: Final = 6
-"""Longest time of a second look, as a multiple of the deadline. It is long because all other processes run
-first.
+"""The limit for a second look (Sniffer.look_afresh), as a multiple of the deadline. It is long because all
+other processes run first.
 """
 _LARGE_PLAN: Final = 64 * 1024
 """The size (bytes) above which a thread unpacks a plan. For the worst plan this takes 15 ms."""
@@ -41,10 +41,10 @@ class SnifferError(PolicyfsError):
 class Sniffer:
     """Sends requests for content kinds and redaction plans to a pool of unprivileged workers.
 
-    Every request ends within three deadlines: two of waiting for a worker, one of waiting for its answer. No
-    request raises because of a file: an unknown kind is None, and an unknown plan is a plan that refuses. A
-    worker that dies, hangs or eats memory is replaced. If two workers die at a file, or one hangs, this
-    request has no answer. No other request suffers.
+    Every request ends within three times the deadline: twice for the wait for a worker, once for the wait for
+    its answer. No request raises because of a file: an unknown kind is None, and an unknown plan is a plan
+    that refuses. A worker that dies, hangs or eats memory is replaced. If two workers die at a file, or one
+    hangs, this request has no answer. No other request suffers.
 
     The optional ``lane`` of a request is the app or uid for which the file is read. A worker serves one lane
     only (pool.py). Apps take turns, however many lanes they have. So an app waits for at most one file of
@@ -52,7 +52,7 @@ class Sniffer:
     """
 
     def __init__(self, limits: Limits, *, workers: int, at_first: int, deadline_s: float, queue: int) -> None:
-        """Start nothing yet; start() makes a running sniffer."""
+        """Set the limits, but start no process; start() makes a running sniffer."""
         self._limits = limits
         self._at_first = at_first
         self._deadline_s = deadline_s
@@ -120,7 +120,7 @@ class Sniffer:
     async def locate(
         self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
     ) -> tuple[str | None, Plan]:
-        """Return the kind of the file behind an O_RDONLY descriptor, and a plan that hides *what*.
+        """Return the kind of the file behind an O_RDONLY descriptor, and a plan that hides the words *what*.
 
         Without an answer, return None and a plan that refuses with the reason. The plan is valid for the
         bytes that the file had then; the caller must keep these from changing. version: the file's version.
@@ -140,11 +140,12 @@ class Sniffer:
             return None, refusal("no plan could be made: a worker's answer was malformed")
 
     async def look_afresh(self, fd: int, what: frozenset[str] | None) -> tuple[str, Plan | None] | None:
-        """Return the kind of the file behind an O_RDONLY descriptor, and a plan that hides *what*.
+        """Make a second look at a file, to confirm the answer of another worker. Return the kind, and a plan
+        that hides the words *what*.
 
-        *what*: None for the kind alone. A new worker answers; it sees no other file, and ends afterwards. It
-        runs only while no other process wants the processor. It does not count as one of the pool's workers,
-        so no app waits for it. Return None if there is no answer.
+        fd: an O_RDONLY descriptor of the file. *what*: None for the kind alone. A new worker answers; it sees
+        no other file, and ends afterwards. It runs only while no other process wants the processor. It does
+        not count as one of the pool's workers, so no app waits for it. Return None if there is no answer.
         """
         size = _checked_size(fd)
         command = Command.KIND_FD if what is None else Command.LOCATE
@@ -169,17 +170,19 @@ class Sniffer:
         return None
 
     async def when_idle(self) -> None:
-        """Wait until no request waits or is under way."""
+        """Wait until no request waits for a worker or for an answer."""
         while self._asking:
             await self._quiet.wait()
 
     def discard(self, lane: Hashable) -> None:
-        """End the workers of a lane after a false answer."""
+        """Kill the workers of a lane, after one of them has given a false answer."""
         self._pool.kill_lane(lane)
 
     @staticmethod
     async def _unpacked(payload: bytes, fd: int, size: int) -> tuple[str, Plan]:
-        """Unpack a plan for the file behind a descriptor, and its kind. Raises WireError."""
+        """Return the kind and the plan in a reply's payload, for the file behind a descriptor. Raises
+        WireError.
+        """
         if len(payload) <= _LARGE_PLAN:
             with contextlib.suppress(OSError):  # the bytes are not in memory, and the loop waits for no disk
                 return unpack_plan(payload, size, lambda offset, count: _at_once(fd, size, offset, count))
@@ -199,7 +202,7 @@ class Sniffer:
         return counts | {"replaced": self._repeated}, self._failures.last_error
 
     def stats(self) -> SnifferStats:
-        """Return a snapshot for ``status``, ``doctor`` and tests."""
+        """Return the present counters, for ``status``, ``doctor`` and tests."""
         pool = self._pool
         return SnifferStats(
             zygote_pid=pool.zygote_pid,
@@ -217,17 +220,21 @@ class Sniffer:
         )
 
     async def aclose(self) -> None:
-        """End every process. Requests under way and later ones fail. Further calls do nothing."""
+        """End every process. Requests that wait for an answer, and later requests, fail. Further calls do
+        nothing.
+        """
         self._line.close()
         with trio.CancelScope(shield=True):
             await self._pool.close(_CLOSE_S)
 
     async def tend(self) -> None:
-        """Keep a confined worker ready for the next app, until cancelled."""
+        """Make sure that one unused worker without rights is always ready for the next app, until this task
+        is cancelled.
+        """
         await self._pool.tend()
 
     def close(self) -> None:
-        """Call aclose(), outside of a trio run."""
+        """End every process, like aclose(), but outside of a trio run."""
         trio.run(self.aclose)
 
     # ------------------------------------------------------------- one request
@@ -286,7 +293,8 @@ class Sniffer:
     async def _with_workers(
         self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable
     ) -> Reply:
-        """Ask a worker. If it dies by itself, ask a second one: earlier requests may have harmed the first.
+        """Return a worker's reply. If the worker dies by itself, ask a second worker: earlier requests may
+        have harmed the first.
 
         A file that kills its workers kills at most two. The second worker is newly forked, since a waiting
         worker may be harmed, too.
@@ -362,7 +370,9 @@ class Sniffer:
 
 
 def _at_once(fd: int, size: int, offset: int, count: int) -> bytes:
-    """Read bytes of a file of *size* bytes from memory. Raises OSError if some of them are not in memory."""
+    """Read bytes of a file of *size* bytes from the kernel's page cache. Raises OSError if some of them are
+    not there.
+    """
     data = bytearray(max(0, min(count, size - offset)))
     if os.preadv(fd, [data], offset, os.RWF_NOWAIT) != len(data):
         raise BlockingIOError

@@ -1,4 +1,8 @@
-"""The daemon's side of launcher and zygote. Here the daemon starts and ends both, and orders workers."""
+"""The daemon's side of launcher and zygote. The zygote is the parent process of the workers, and the launcher
+starts zygotes.
+
+The daemon starts and ends launcher and zygote here, and orders workers.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +74,9 @@ class Launcher:
         return self._process.pid
 
     async def zygote(self) -> ZygoteProcess:
-        """Start a new zygote. At most one task at a time calls this. Raises ZygoteError."""
+        """Start a new zygote, the parent process of workers. At most one task at a time calls this. Raises
+        ZygoteError.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs, trio.fail_after(_OVERDUE_S):
@@ -94,7 +100,7 @@ class Launcher:
         return ZygoteProcess(int(message), fds[0], ours, self._stderr)
 
     async def _settle(self) -> None:
-        """End zygotes that were started for cancelled calls."""
+        """End each zygote whose caller was cancelled before it received the zygote."""
         while self._owed:
             _, fds = await _received(self._control)
             self._owed -= 1
@@ -126,7 +132,9 @@ class ZygoteProcess:
     """
 
     def __init__(self, pid: int, pidfd: int, control: socket.socket, stderr: int) -> None:
-        """Take over the pidfd and the control socket. stderr: that of launcher and zygotes, a memfd."""
+        """Take over the pidfd and the control socket. stderr: a memfd, the standard error of launcher and
+        zygotes.
+        """
         control.setblocking(False)
         self._pid = pid
         self._pidfd = pidfd
@@ -159,8 +167,8 @@ class ZygoteProcess:
     async def worker(self, *, idle: bool = False) -> WorkerLink:
         """Order a new worker, and return the connection to it. Before use, the caller must wait for hello().
 
-        idle: the worker runs only while no other process wants the processor. Raises ZygoteError. If fit()
-        is still true then, the caller may try again.
+        idle: True for a worker that runs only while no other process wants the processor. Raises ZygoteError.
+        If fit() is still true after this error, the caller may try again.
         """
         wanted = FORK_IDLE if idle else FORK
         try:

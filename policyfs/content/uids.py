@@ -65,7 +65,7 @@ def _candidates() -> Iterator[int]:
 
 
 def _mapped(name: str) -> list[range]:
-    """Return the ids that this user namespace has (user_namespaces(7))."""
+    """Return the ids that this user namespace has. name: ``uid_map`` or ``gid_map`` (user_namespaces(7))."""
     lines = Path("/proc/self", name).read_text(encoding="ascii").splitlines()
     rows = [[int(word) for word in line.split()] for line in lines]
     return [range(first, first + count) for first, _, count in rows]

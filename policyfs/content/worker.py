@@ -81,7 +81,9 @@ class Passed:
 
 
 class Detector:
-    """A finder of kinds and plans. INVARIANT: it is created before confine(), which forbids opening files."""
+    """Finds kinds and plans inside a worker. INVARIANT: it is created before confine(), which forbids opening
+    files.
+    """
 
     def __init__(self) -> None:
         """Load and import everything that a request can ever need.
@@ -119,7 +121,7 @@ class Detector:
         return refine_kind(settled, head)
 
     def answer(self, request: Request) -> bytes:
-        """Return the payload of the reply to a request. Raises the parsers' errors."""
+        """Return the payload of the reply to a request. Raises the errors of libmagic and of the locators."""
         if request.fd is None:
             return self.kind(request.payload).encode("ascii")
         source = Passed(request.fd, request.size)
@@ -133,8 +135,8 @@ class Detector:
 def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int, *, idle: bool) -> NoReturn:
     """Serve requests as a forked worker; never return, never raise.
 
-    sock: this worker's end of the socket pair to the daemon. parent: the zygote's pid. idle: the worker runs
-    only while no other process wants the processor.
+    sock: this worker's end of the socket pair to the daemon. parent: the pid of the zygote, which forked this
+    worker. idle: True to run only while no other process wants the processor.
     """
     try:
         sock = _keep_only(sock)

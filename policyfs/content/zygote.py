@@ -53,9 +53,10 @@ _WEIGHED_AGAIN_MS: Final = 120
 
 
 class _Child(NamedTuple):
-    """A worker that was not reaped yet. number: its uid minus the first uid of all workers.
+    """A worker whose end was not collected by waitpid() yet.
 
-    said: the write end of the pipe for ENDED.
+    number: its uid minus the first uid of all workers. said: the write end of the pipe on which the zygote
+    reports the worker's end (ENDED).
     """
 
     pid: int
@@ -152,11 +153,12 @@ class Zygote:
 
 
 def weigh_less() -> bool:
-    """Lower the weight of this session; return False if the kernel asks for a later try (EAGAIN).
+    """Lower the share of processor time of this session; return False if the kernel asks for a later try
+    (EAGAIN).
 
-    Where the kernel weighs sessions against each other (sched(7), autogroup), the nice value of a
-    worker does not help the apps in other sessions. Without CAP_SYS_ADMIN the kernel changes the weight
-    of one session in 100 ms (kernel/sched/autogroup.c, proc_sched_autogroup_set_nice).
+    Where the kernel weighs sessions against each other (sched(7), autogroup), the nice value of a worker does
+    not help the apps in other sessions. Without CAP_SYS_ADMIN the kernel changes the weight of one session in
+    100 ms (kernel/sched/autogroup.c, proc_sched_autogroup_set_nice).
     """
     try:
         with open("/proc/self/autogroup", "wb", buffering=0) as weight:
@@ -167,14 +169,16 @@ def weigh_less() -> bool:
 
 
 class Worker(NamedTuple):
-    """The workers' detector, imported and loaded, and their main function."""
+    """The code that a forked worker runs: its detector, imported and loaded, and its main function."""
 
     detector: Detector
     run: Callable[..., NoReturn]
 
 
 def prepared() -> Worker:
-    """Import and load the detector. Raises the errors of a missing library."""
+    """Import and load libmagic and the locators, before any worker is forked. Raises the errors of a missing
+    library.
+    """
     from policyfs.content.worker import Detector, run  # noqa: PLC0415 # so that the daemon hears of errors
 
     return Worker(Detector(), run)

@@ -57,9 +57,10 @@ def _locate(
     kind: str | None, words: frozenset[str], source: ByteSource, *, strict: bool,
     found: list[Found] | None = None,
 ) -> Plan:  # fmt: skip
-    """Return a plan from the locator of the kind.
+    """Return the plan of the locator for this kind.
 
-    found: a list that receives the locator's result, if a locator ran.
+    strict: True to refuse a file with a part that is not understood. found: a list that receives the
+    locator's result, if a locator ran.
     """
     if not words:
         return Plan(Outcome.CLEAN, reason="nothing is to be hidden")

@@ -40,7 +40,9 @@ def _locator(one: Format) -> Locator:
 LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
     {kind: locator for one in FORMATS for locator in [_locator(one)] for kind in one.kinds}
 )
-"""Content kind -> its locator; exactly the kinds with the treatment "redacted" in the table."""
+"""A dictionary from a content kind to its locator. Its kinds are exactly those with the treatment "redacted"
+in the table.
+"""
 _PICTURES: Final = starts_for(Use.PICTURE)
 
 
@@ -63,7 +65,7 @@ def kind_rows() -> tuple[KindRow, ...]:
 
 @functools.cache
 def kind_table() -> Mapping[str, KindRow]:
-    """Return the table of kinds: kind -> its row. A kind without a row is refused."""
+    """Return a dictionary from a kind to its row in the table of kinds. A kind without a row is refused."""
     return MappingProxyType({row.kind: row for row in kind_rows()})
 
 

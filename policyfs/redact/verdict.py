@@ -48,9 +48,11 @@ _MAX_DENOMINATOR: Final = 10_000_000
 
 
 def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> str:
-    """Return the reason to refuse a file that must not contain data of the categories *hide*; "" if none.
+    """Return the reason to refuse a file that must not contain data of the categories *hide*; "" if there is
+    no reason.
 
-    strict: refuse a file with bytes that are not understood, without a search of these bytes.
+    found: what redaction would remove. strict: refuse a file with bytes that are not understood, without a
+    search of these bytes.
     """
     patches = in_order(found.patches, source.size)
     if not patches:
@@ -99,7 +101,10 @@ def _listed(notes: list[Note]) -> str:
 
 
 def _pieces(source: ByteSource, start: int, end: int, bare: list[Note]) -> Iterator[bytes]:
-    """Yield the bytes of a range in pieces that overlap, with zeros for the bytes of the notes *bare*."""
+    """Yield the bytes [start, end) of a file in pieces that overlap.
+
+    Parts in *bare* are known and hold no data of their categories: zeros replace their bytes.
+    """
     for at in range(start, end, _PIECE_BYTES):
         data = bytearray(source.read(at, min(_PIECE_BYTES + _OVERLAP_BYTES, end - at)))
         for note in bare:

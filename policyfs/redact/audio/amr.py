@@ -1,4 +1,4 @@
-"""AMR speech files (RFC 4867, 5): a mark, then frames. The format has no metadata."""
+"""AMR speech files (RFC 4867, 5): a signature, then frames of speech. The format has no metadata."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 MAX_FRAMES: Final = 1_000_000
 _NARROW: Final = (b"#!AMR\n", (13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 0, 1))
 _WIDE: Final = (b"#!AMR-WB\n", (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1))
-"""For AMR and for AMR-WB: the mark, and the length in bytes of each type of frame (0: no such type)."""
+"""For AMR and for AMR-WB: the signature of the file, and the length in bytes of each type of frame (0: no
+such type).
+"""
 
 
 _KIND: Final = "AMR"
@@ -25,7 +27,9 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_amr(source: ByteSource, inner: Inner) -> Found:
-    """Locate all bytes outside of frames in an AMR file. Raises NotThisKindError, TooMuchError."""
+    """Locate the bytes to hide in an AMR file: all bytes behind its frames. Raises NotThisKindError,
+    TooMuchError.
+    """
     edits = Edits(source, inner, "AMR")
     for mark, sizes in (_NARROW, _WIDE):
         if source.read(0, len(mark)) == mark:
@@ -38,7 +42,11 @@ def locate_amr(source: ByteSource, inner: Inner) -> Found:
 
 
 def _frames(source: ByteSource, at: int, sizes: tuple[int, ...]) -> int:
-    """Return the offset behind the last whole frame. Raises TooMuchError."""
+    """Return the offset behind the last whole frame. at: the offset of the first frame. sizes: type of frame
+    -> bytes.
+
+    Raises TooMuchError if there are too many frames.
+    """
     count = 0
     while at < source.size:
         data, index = source.read(at, CHUNK_BYTES), 0

@@ -29,7 +29,9 @@ _MAX_SAMPLES: Final = 1 << 36
 _PLACEHOLDER: Final = b"\xff" * 8
 _END_SEARCH_BYTES: Final = 1 << 18
 _LONGEST_AT: Final = _HEAD_BYTES + 7
-"""Offset of the longest frame's length in the first block (stream information), header included."""
+"""Offset of the field with the length of the longest frame, from the header of the first metadata block on
+(STREAMINFO).
+"""
 _LEAST_FRAME_BYTES: Final = 8
 _CUT_TRIES: Final = 8
 _TEXT: Final = re.compile(rb"[\x20-\x7e]{8,}")
@@ -90,7 +92,9 @@ def locate_flac(source: ByteSource, inner: Inner) -> Found:
 
 
 def _block(edits: Edits, at: int, head: bytes, end: int) -> None:
-    """Clean one metadata block other than the first."""
+    """Remove the data to hide from the metadata block [at, end) of the file, which is not the first. head:
+    the block's header.
+    """
     kind, start = head[0] & 0x7F, at + _HEAD_BYTES
     size = end - start
     if kind == PADDING:
@@ -115,7 +119,9 @@ def _block(edits: Edits, at: int, head: bytes, end: int) -> None:
 
 
 def _pad(edits: Edits, at: int, head: bytes, end: int, tells: Tells) -> None:
-    """Turn a block into padding."""
+    """Turn the metadata block [at, end) of the file into padding. head: the block's header. tells: categories
+    of its data.
+    """
     tag = _NAMES.get(head[0] & 0x7F, "block")
     edits.put(at, head[:1], bytes([head[0] & _LAST | PADDING]))
     before = len(edits.found.notes)
@@ -152,7 +158,9 @@ def _comments(edits: Edits, at: int, head: bytes, data: bytes) -> None:
 
 
 def seeks_only(table: bytes, size: int) -> bool:
-    """Return True if a seek table has the shape of RFC 9639, 8.5. size: size of the file in bytes."""
+    """Return True if a seek table has the shape of RFC 9639, 8.5, and so holds no other data. size: size of
+    the file in bytes.
+    """
     if len(table) % _POINT_BYTES:
         return False
     before = -1
@@ -185,10 +193,10 @@ def sheet_is_sound(data: bytes) -> bool:
 
 
 def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
-    """Check that the sound ends at `end`, by the checksum of the last frame.
+    """Check that the sound in [start, end) ends at `end`, by the checksum of the last frame.
 
-    At `end` the file ends, or a tag begins. Raises NotThisKindError if the check fails: then nobody knows
-    which bytes are sound.
+    At `end` the file ends, or a tag begins. longest: length of the longest frame in bytes, 0 if unknown.
+    Raises NotThisKindError if the check fails: then nobody knows which bytes are sound.
     """
     source = edits.source
     low = max(start, end - _END_SEARCH_BYTES)
@@ -220,9 +228,10 @@ def _ends_with_frame(data: bytes) -> bool:
 def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
     """Return True if the end of the file cuts off the last frame.
 
-    The cut frame must start where a whole frame ends, or be the only frame. It must not contain a whole frame
-    at its start, because the bytes behind could then be other data. longest: length of the longest frame in
-    bytes, as the stream information states it.
+    The cut frame must start where a whole frame ends, or be the only frame. If the bytes from its start on
+    begin with a whole frame, return False: the bytes behind this frame could be other data. from_start: True
+    if *data* starts with the first frame. longest: length of the longest frame in bytes, as the first
+    metadata block (STREAMINFO) states it.
     """
     at, tries = len(data), 0
     while tries < _CUT_TRIES and (at := data.rfind(b"\xff", 0, at)) >= 0 and len(data) - at <= longest:
@@ -237,7 +246,9 @@ def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
 
 
 def _holds_frame(data: bytes) -> bool:
-    """Return True if the data may start with a whole frame: a frame with a valid checksum."""
+    """Return True if *data* may begin with a whole frame: some number of its first bytes ends with a valid
+    checksum.
+    """
     value = 0
     for at, byte in enumerate(data):
         value = (value << 8 & 0xFFFF) ^ _CRC16[value >> 8 ^ byte]

@@ -107,7 +107,7 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_mp3(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in an MP3, or in other sound behind an ID3 tag.
+    """Locate everything to hide in an MP3, or in sound of another format behind an ID3 tag.
 
     Raises NotThisKindError, TooMuchError.
     """
@@ -161,16 +161,20 @@ def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) ->
 
 
 def _alike(data: bytes, one: int, two: int) -> bool:
-    """Return True if two headers are of one stream: the same version and layer.
+    """Return True if the headers at the indices *one* and *two* belong to one stream: they have the same
+    version and layer.
 
-    Only the checksum may differ: Fraunhofer's encoder leaves it out of the first frame only.
+    The bit that announces a checksum may differ: Fraunhofer's encoder leaves the checksum out of the first
+    frame only.
     """
     ends = len(data) < one + 3 or len(data) < two + 2
     return not ends and data[one] == data[two] and data[one + 1] | 1 == data[two + 1] | 1
 
 
 class _Sound:
-    """Walk from frame to frame."""
+    """The walk over the frames of one file, up to the end of the sound. sized: returns the length of a
+    frame.
+    """
 
     def __init__(self, edits: Edits, end: int, sized: Sized) -> None:
         self.edits = edits
@@ -193,9 +197,9 @@ class _Sound:
             at = following
 
     def _run(self, at: int) -> int:
-        """Walk frame after frame.
+        """Skip successive frames from the offset *at* on. Return the first offset that is not in a frame.
 
-        Return the first offset without a frame; the end of the sound may cut off the last frame.
+        A last frame that is cut off at the end of the sound counts as a frame.
         """
         while at < self.end:
             data = self.edits.source.read(at, min(CHUNK_BYTES, self.end - at))
@@ -217,12 +221,14 @@ class _Sound:
         return at
 
     def _starts(self, at: int) -> bool:
-        """Return True if the bytes from *at* to the end are zeros, or may start a frame's header."""
+        """Return True if the bytes from *at* to the end of the sound are zeros, or may start a frame's
+        header.
+        """
         rest = self.edits.source.read(at, self.end - at)
         return rest[:1] == b"\xff" or not rest.strip(b"\0")
 
     def _resume(self, at: int) -> int:
-        """Return the offset of the next frame, or the end of the sound if there is none."""
+        """Return the offset of the next frame behind *at*, or the end of the sound if there is none."""
         while at < self.end:
             found = _next_frame(self.edits, at, min(at + CHUNK_BYTES, self.end), self.end, self.sized)
             if found is not None:

@@ -45,7 +45,7 @@ _FIRST_HEADS: Final = {
     b"fishead\0": b"Skeleton",
 }
 _FIRST_BYTES: Final = {b"vorbis": 30, b"Opus": 19, b"Speex": 80, b"FLAC": 51, b"theora": 42}
-"""Length in bytes of the first header of each codec. A table of channels may follow the header of Opus."""
+"""Signature of each codec -> length in bytes of its first header. In Opus, a table of channels may follow."""
 _SPEEX_VERSION: Final = slice(8, 28)
 _SKELETON_BYTES: Final = 80
 _INDEX_HEAD_BYTES: Final = 42
@@ -108,7 +108,9 @@ def locate_ogg(source: ByteSource, inner: Inner) -> Found:
 
 
 def walk(edits: Edits) -> Iterator[Page | tuple[int, int]]:
-    """Yield the pages, and (start, end) for bytes between pages. Raises TooMuchError."""
+    """Yield the pages of an Ogg file, and a pair (start, end) for bytes between pages. Raises
+    TooMuchError.
+    """
     window, at = Window(edits.source), 0
     for count in range(MAX_PAGES + 1):
         if at >= edits.source.size:
@@ -141,15 +143,15 @@ def _next_page(edits: Edits, start: int) -> int:
 
 
 class _Locator:
-    """Locator of one Ogg file: its state and its steps."""
+    """The search for the parts to hide in one Ogg file: its state and its steps."""
 
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
         self.inner = edits.inner
         self.streams: dict[int, _Stream | None] = {}
-        """Serial number -> its stream; None if the pages of the stream become zeros."""
+        """Serial number of a stream -> the stream; None if the pages of the stream become zeros."""
         self.pages: list[Page] = []
-        """Pages of headers and of removed streams. Their checksums may need renewal."""
+        """Pages of headers and of removed streams. If they change, their checksums are computed again."""
         self.media = 0
 
     def locate(self) -> Found:
@@ -211,7 +213,7 @@ class _Locator:
             raise NotThisKindError("a stream in it is of an unknown kind")
 
     def _packets(self, page: Page, stream: _Stream) -> None:
-        """Clean the packets that end on a page, up to the last header."""
+        """Clean the header packets of a stream that end on this page."""
         if not page.flags & _CONTINUED and stream.pieces:
             self._lost(stream)
         # True if the page starts with the rest of a packet, and _lost() has removed the start of this packet
@@ -241,7 +243,7 @@ class _Locator:
                 stream.packets += 1
 
     def _lost(self, stream: _Stream) -> None:
-        """Zero a header that has no end, or is too long.
+        """Zero the current header packet of a stream: the packet has no end, or is too long.
 
         Raises NotThisKindError for the first header of a stream: without this header the codec is not known.
         """
@@ -267,7 +269,7 @@ class _Locator:
     def _note(
         self, stream: _Stream, offset: int, length: int, tag: str, tells: Tells, *, broken: bool = False
     ) -> None:
-        """Add a note at an offset of a packet."""
+        """Record that a part of the current packet was removed. offset: that of the part in the packet."""
         for at, size in stream.pieces:
             if offset < size:
                 self.edits.note(at + offset, length, tag, tells, broken=broken)
@@ -275,8 +277,8 @@ class _Locator:
             offset -= size
 
     def _cleaned(self, stream: _Stream, number: int, data: bytes) -> bytes | None:
-        """Return the new bytes of a header packet; None if it must become zeros. Sets `done` after the last
-        header.
+        """Return the new bytes of a header packet; None if the packet must become zeros. Set ``stream.done``
+        after the last header.
         """
         if stream.codec == b"Skeleton":
             return self._skeleton(stream, data)
@@ -293,7 +295,7 @@ class _Locator:
         return self._comments(stream, data, len(head), frame=stream.codec == b"vorbis")
 
     def _first(self, stream: _Stream, data: bytes) -> bytes:
-        """Clean the first header of a stream. Bytes behind its fixed part become zeros."""
+        """Return the new bytes of a stream's first header, with zeros behind the header's fixed part."""
         size = _FIRST_BYTES[stream.codec]
         if stream.codec == b"Opus" and len(data) > size and data[18]:
             size += 2 + data[9]  # two numbers of streams, and one byte for each channel (RFC 7845, 5.1.1)
@@ -323,7 +325,7 @@ class _Locator:
         return (data[:skip] + comments.kept + (b"\1" if frame else b"")).ljust(len(data), b"\0")
 
     def _block(self, stream: _Stream, data: bytes) -> bytes | None:
-        """Clean a metadata block of FLAC in a packet of its own. A packet of sound starts with 0xff."""
+        """Return new bytes of a FLAC metadata block, or None for zeros. A packet of sound (0xff) stays."""
         if data[:1] == b"\xff":
             stream.done = True
             return data
@@ -342,7 +344,7 @@ class _Locator:
         return new
 
     def _skeleton(self, stream: _Stream, data: bytes) -> bytes:
-        """Clean a packet of a Skeleton stream: facts about other streams (times of recording), and texts."""
+        """Return new bytes of a Skeleton packet: facts about other streams (times of recording), texts."""
         new = bytearray(data)
         if data.startswith(b"fishead\0"):
             new[_SKELETON_BYTES:] = bytes(len(data[_SKELETON_BYTES:]))
@@ -379,7 +381,7 @@ class _Locator:
         )
 
     def _renew(self) -> None:
-        """Renew the checksum of every changed page."""
+        """Compute the checksum of every changed page again."""
         patches = sorted(self.edits.found.patches, key=lambda patch: patch.offset)
         index = 0
         for page in sorted(self.pages, key=lambda page: page.at):

@@ -1,4 +1,5 @@
-"""Decoder configurations (``avcC``, ``hvcC``, ``vvcC``, ``av1C`` ...): the format of units, and stored units.
+"""Decoder configurations (``avcC``, ``hvcC``, ``vvcC``, ``av1C`` ...): they state the format of a track's
+units, and hold some units.
 
 The configuration holds parameter sets, which stay, because nothing can be decoded without them. SEI messages
 and metadata units beside the parameter sets are treated as in a picture. Sources: ISO/IEC 14496-15 section
@@ -20,25 +21,31 @@ from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.core.reader import Fields
 
 _ARRAYS_AT: Final = MappingProxyType({b"hvcC": 22, b"lhvC": 5})
-"""Configuration -> offset of its arrays of units."""
+"""A dictionary from the type of a decoder configuration to the offset of its arrays of units (bytes)."""
 WITH_ARRAYS: Final = MappingProxyType({b"hvcC": HEVC, b"lhvC": HEVC, b"vvcC": VVC})
-"""Configurations with arrays of units -> their codec."""
+"""A dictionary from the type of a decoder configuration with arrays of units to the codec."""
 _ALONE: Final = MappingProxyType({HEVC.name: frozenset[int](), VVC.name: frozenset({12, 13})})
-"""Codec -> types of units that are alone in their array, without a number of units before them."""
+"""A dictionary from the name of a codec to types of units. Such a unit is alone in its array, and the array
+does not state a number of units.
+"""
 _LENGTH_AT: Final = MappingProxyType({b"hvcC": 21, b"lhvC": 4, b"avcC": 4, b"vvcC": 4})
 _FRAMED: Final = MappingProxyType({b"avcC": AVC, b"hvcC": HEVC, b"vvcC": VVC})
 _AV1C_BYTES: Final = 4
 CONFIGS: Final = MappingProxyType({HEVC.name: b"hvcC", VVC.name: b"vvcC"})
-"""Codec -> its decoder configuration, if messages may be in this configuration."""
+"""A dictionary from the name of a codec to its type of decoder configuration. Only for configurations that
+may hold SEI messages.
+"""
 FULL_BOX: Final = bytes(4)
-"""Version and flags at the start of ``vvcC``; other containers leave them out."""
+"""The version and the flags at the start of a ``vvcC`` box in MP4. Other containers store ``vvcC`` without
+these bytes.
+"""
 _CONFIG: Final = re.compile(rb"avcC|hvcC|vvcC")
 _CONFIG_BYTES: Final = 32
-"""Number of bytes of a configuration that are enough for framing()."""
+"""Number of bytes at the start of a configuration that framing() needs."""
 
 
 class Framing(NamedTuple):
-    """Codec of a track's frames, and size of the length field before each unit in bytes.
+    """The codec of a track's frames, and the size in bytes of the length field before each NAL unit.
 
     length_size: 0 if units are between start codes (H.264 annex B) and have no length field.
     """
@@ -48,7 +55,11 @@ class Framing(NamedTuple):
 
 
 def framing(kind: bytes, config: bytes) -> Framing | None:
-    """Return the framing from a track's configuration; None if frames of its codec are not examined."""
+    """Return the codec and the length size of a track's frames, as its decoder configuration states them.
+
+    kind: type of the configuration. config: its bytes. Return None if policyfs does not search frames of this
+    codec.
+    """
     codec = _FRAMED.get(kind)
     if codec is None or len(config) <= _LENGTH_AT[kind]:
         return None
@@ -56,13 +67,16 @@ def framing(kind: bytes, config: bytes) -> Framing | None:
 
 
 def framing_in(parameters: bytes) -> Framing | None:
-    """Return the framing from the first bytes that look like the box of a decoder configuration, or None."""
+    """Search bytes for the first box that looks like a decoder configuration. Return its framing (see
+    framing()), or None.
+    """
     found = _CONFIG.search(parameters)
     return None if found is None else framing(found[0], parameters[found.end() :][:_CONFIG_BYTES])
 
 
 def stream_framing(codec: Codec, config: bytes) -> Framing:
-    """Return the framing of a codec's frames in a container in which a configuration is optional.
+    """Return the framing (codec and length size) of frames in a container in which a decoder configuration is
+    optional.
 
     If there is no configuration, or if it consists of units behind start codes, the frames have start codes,
     too.
@@ -73,7 +87,9 @@ def stream_framing(codec: Codec, config: bytes) -> Framing:
 
 
 def length_bytes(kind: bytes, config: bytes) -> int:
-    """Return the size of a unit's length field in bytes from a decoder configuration; 4 if none is stated."""
+    """Return the size in bytes of the length field before each unit, from a decoder configuration; 4 if none
+    is stated.
+    """
     at = _LENGTH_AT.get(kind)
     if at is None or at >= len(config):
         return 4
@@ -81,7 +97,9 @@ def length_bytes(kind: bytes, config: bytes) -> int:
 
 
 class ArrayUnit(NamedTuple):
-    """The bytes [start, end) of a unit in an array. kind: the type that the array states for it."""
+    """A unit in an array of a decoder configuration: the bytes [start, end), and the type that the array
+    states.
+    """
 
     kind: int
     start: int
@@ -89,7 +107,10 @@ class ArrayUnit(NamedTuple):
 
 
 def arrays(kind: bytes, config: bytes) -> Fields:
-    """Return a reader of a configuration of WITH_ARRAYS, at the position of the arrays. Raises ValueError."""
+    """Return a reader of a decoder configuration, at the position of its arrays of units.
+
+    kind: type of the configuration, one of WITH_ARRAYS. Raises ValueError if the configuration is cut off.
+    """
     if kind in _ARRAYS_AT:
         return Fields(config, _ARRAYS_AT[kind])
     fields = Fields(config, len(FULL_BOX))
@@ -104,7 +125,7 @@ def arrays(kind: bytes, config: bytes) -> Fields:
 
 
 def array_units(fields: Fields, codec: Codec) -> Iterator[ArrayUnit]:
-    """Yield the units in arrays (ISO/IEC 14496-15 section 8.3.2.1, 11.2.4.2).
+    """Yield the units in the arrays of a decoder configuration (ISO/IEC 14496-15 section 8.3.2.1, 11.2.4.2).
 
     Each unit is behind its length, which has 2 bytes. Raises ValueError if the units are cut off.
     """
@@ -117,9 +138,10 @@ def array_units(fields: Fields, codec: Codec) -> Iterator[ArrayUnit]:
 
 
 def clean_config(kind: bytes, config: bytes, inner: Inner) -> bytes | None:
-    """Clean the SEI units and metadata OBUs in a decoder configuration's payload, as in a picture.
+    """Remove the data to hide from SEI units and metadata OBUs in a decoder configuration.
 
-    Return None if the structure of the configuration is not valid.
+    kind: type of the configuration. Return its new bytes, as many as before; None if its structure is not
+    valid.
     """
     try:
         if kind in WITH_ARRAYS:

@@ -21,6 +21,9 @@ _CODES: Final = re.compile(
 
 
 def check_dated(code: bytes, hide: Tells) -> None:
-    """Raise NotThisKindError if pictures of this codec (four characters) tell a hidden category."""
+    """Raise NotThisKindError if *code* is a code of digital video, and times or devices must be hidden.
+
+    code: the four characters that name the codec.
+    """
     if hide & _TOLD and _CODES.fullmatch(code):
         raise NotThisKindError("each picture of digital video (DV) holds the time of its recording")

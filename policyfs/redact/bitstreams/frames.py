@@ -26,7 +26,9 @@ from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, 
 from policyfs.redact.core.patches import ByteSource, difference, zeros
 
 MAX_SCANNED: Final = 30_000
-"""Maximum number of frames that are searched after a first try has found user data in some frames."""
+"""Maximum number of frames of a track that are searched after a first search of some frames has found user
+data.
+"""
 SAMPLE_UNITS: Final = 256
 """Maximum number of units of one frame that are examined."""
 MAX_MESSAGE_BYTES: Final = 32 << 20
@@ -40,7 +42,7 @@ _T = TypeVar("_T")
 class Frame(NamedTuple):
     """A coded frame: `size` bytes of the file from the offset `at` on.
 
-    lead: bytes at the start of the frame that the container keeps elsewhere.
+    lead: bytes at the start of the frame that the container stores elsewhere (Matroska's header compression).
     """
 
     at: int
@@ -49,16 +51,16 @@ class Frame(NamedTuple):
 
 
 class Frames(Protocol):
-    """The frames of one track."""
+    """The frames of one track, as its container lists them."""
 
     def tried(self) -> Iterable[Frame]:
-        """Return some frames from all over the track."""
+        """Return some frames from all over the track. They are searched first."""
 
     def others(self, *, keys: bool) -> Iterable[Frame]:
         """Return the frames that tried() did not return.
 
-        keys: only the frames from which a player can start. Raises TooMuchError if there are more than
-        MAX_SCANNED.
+        keys: True to return only frames from which a player can start. Raises TooMuchError if there are more
+        than MAX_SCANNED.
         """
 
     def each(self) -> Iterable[Frame]:
@@ -67,15 +69,17 @@ class Frames(Protocol):
 
 @dataclass(slots=True)
 class Counter:
-    """Number of units, and number of bytes of messages, that may still be examined."""
+    """Limits for the search of frames: the number of units (left) and of bytes in messages (room) that may
+    still be examined.
+    """
 
     left: int
     room: int = MAX_MESSAGE_BYTES
 
     def message(self, unit: bytes) -> None:
-        """Count a message. Raises TooMuchError.
+        """Subtract the bytes of an SEI unit from ``room``. Raises TooMuchError if too few are left.
 
-        A message with emulation prevention bytes costs more.
+        A unit with emulation prevention bytes counts 16 times.
         """
         self.room -= len(unit) << (4 * (b"\0\0\3" in unit))
         if self.room < 0:
@@ -84,7 +88,9 @@ class Counter:
 
 @dataclass(slots=True)
 class Restored:
-    """A ByteSource over one frame with its lead."""
+    """One frame as a ByteSource: its lead, which the container stores elsewhere, and then its bytes in the
+    file.
+    """
 
     source: ByteSource
     frame: Frame
@@ -114,7 +120,8 @@ def clean_frames(frames: Frames, coded: Framing, source: ByteSource, inner: Inne
 
 
 def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
-    """Clean the SEI messages in a track's settings [start, end).
+    """Remove hidden data from the SEI messages in the settings of a track's decoder, [start, end) of the
+    file.
 
     The settings are units behind start codes, or the decoder configuration of MP4.
     """
@@ -128,7 +135,9 @@ def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner
 
 
 def _clean_config(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
-    """Clean a decoder configuration [start, end). Bytes of any other form stay as they are."""
+    """Remove hidden data from the SEI messages in a decoder configuration [start, end). Bytes of any other
+    form stay.
+    """
     kind, found = CONFIGS.get(codec.name, b""), Found()
     old = source.read(start, min(end - start, MAX_CONFIG_BYTES)) if kind else b""
     head = FULL_BOX if kind == b"vvcC" else b""
@@ -140,14 +149,14 @@ def _clean_config(source: ByteSource, start: int, end: int, codec: Codec, inner:
 
 
 def scannable(frames: Sequence[_T]) -> Sequence[_T]:
-    """Return the frames. Raises TooMuchError if there are more than MAX_SCANNED."""
+    """Return the frames unchanged. Raises TooMuchError if there are more than MAX_SCANNED."""
     if len(frames) > MAX_SCANNED:
         raise TooMuchError("user data in too many frames")
     return frames
 
 
 def spread(items: Sequence[_T], count: int = _TRIED) -> Sequence[_T]:
-    """Return at most count + 1 of these items, evenly spread."""
+    """Return at most *count* + 1 of these items, at equal distances in the sequence."""
     step = max(1, len(items) // count)
     return items[::step][: count + 1]
 
@@ -163,8 +172,9 @@ def _cleaned(frames: Iterable[Frame], coded: Framing, source: ByteSource, inner:
 def clean_frame(source: ByteSource, frame: Frame, coded: Framing, inner: Inner, counter: Counter) -> Found:
     """Clean the SEI units of one frame, or of several successive frames.
 
-    If each unit is behind its length, only the SEI units and the lengths of the other units are read. Raises
-    TooMuchError. Raises NotThisKindError if bytes to change are in the frame's lead.
+    coded: codec and length size of the frame. counter: the limits for the whole search. If each unit is
+    behind its length, only the SEI units and the lengths of the other units are read. Raises TooMuchError.
+    Raises NotThisKindError if bytes to change are in the frame's lead, which the container stores elsewhere.
     """
     if not frame.lead:
         return _clean_units(source, frame.at, min(frame.at + frame.size, source.size), coded, inner, counter)
@@ -203,10 +213,10 @@ def _clean_units(
 
 
 def _units(source: ByteSource, at: int, end: int, coded: Framing, inner: Inner) -> Iterator[Unit]:
-    """Yield the units of a frame.
+    """Yield the NAL units of the frame in [at, end).
 
-    If the frame begins with a start code, its units are between start codes, whatever the track states: no
-    unit behind a length begins like this.
+    If the frame begins with a start code, its units are between start codes, even if *coded* states a length
+    field: no length begins like a start code.
     """
     size, head = coded.length_size, source.read(at, 4)
     if not size and head[:3] != START_CODE and 0 < int.from_bytes(head) <= end - at - 4:

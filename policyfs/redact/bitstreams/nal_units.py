@@ -58,7 +58,7 @@ CODECS: Final = MappingProxyType(
         **dict.fromkeys((b"vvc1", b"vvi1", b"vvcN"), VVC),
     }
 )
-"""Item or sample entry type -> codec.
+"""A dictionary from the type of an item or of a sample entry (``avc1``) to the codec.
 
 Types 48 and 49 of H.265 are the file format's own: units that hold other units or refer to them.
 """
@@ -68,7 +68,11 @@ _FOURCCS: Final = (
     (re.compile(rb"[HX]265|HEVC|HVC1|HEV1", re.IGNORECASE), HEVC),
     (re.compile(rb"[HX]266|VVC1|VVI1", re.IGNORECASE), VVC),
 )
-"""Codes of codecs in AVI and in Matroska's V_MS/VFW/FOURCC (riff.c of FFmpeg)."""
+"""Pairs of a pattern and a codec. The pattern matches the codec's codes in AVI and in Matroska's
+V_MS/VFW/FOURCC.
+
+Source: riff.c of FFmpeg.
+"""
 
 
 def codec_of(fourcc: bytes) -> Codec | None:
@@ -124,10 +128,11 @@ def start_code_units(
 def walk_nals(
     source: ByteSource, codec: Codec, length_size: int, inner: Inner, *, cut: bool = False
 ) -> Found | None:
-    """Walk a chain of NAL units, each behind its length; replace SEI with hidden categories by filler.
+    """Walk a chain of NAL units, each behind its length. Replace SEI messages that hold data to hide by
+    filler.
 
-    Return None if the source is not such a chain, or has no slice of a picture. cut: the last unit may be cut
-    off, because the file ends there. Raises TooMuchError.
+    Return None if the source is not such a chain, or has no slice of a picture. cut: True if the last unit
+    may be cut off, because the file ends there. Raises TooMuchError.
     """
     found, slices, size = Found(), 0, source.size
     for unit in units(source, 0, codec, length_size):
@@ -154,7 +159,10 @@ def walk_nals(
 def _replace(
     source: ByteSource, kind: int, start: int, end: int, codec: Codec, inner: Inner, found: Found
 ) -> None:
-    """Replace a unit of a type that may hold anything, or an SEI unit with hidden categories."""
+    """Replace the unit [start, end) by filler, and add the changes to *found*.
+
+    kind: the unit's type. An SEI unit is replaced only if it holds data to hide.
+    """
     body = start + codec.header
     if body >= end:
         return

@@ -23,14 +23,17 @@ _OBU_PADDING: Final = 15
 _OBU_FRAMES: Final = frozenset({3, 4, 6})
 _OBU_KEPT: Final = frozenset({1, 2, 3, 4, 6, 7, 8})
 _METADATA_TELLS: Final = MappingProxyType({1: NOTHING, 2: NOTHING, 3: NOTHING, 5: Tells.TIME})
-"""Type of a metadata OBU -> categories. The types: brightness, mastering display, scalability; time codes."""
+"""A dictionary from the type of a metadata OBU to the categories of its data.
+
+The types are: brightness, mastering display, scalability (no category), and time codes.
+"""
 
 
 def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: bool = True) -> Found | None:
-    """Walk a chain of OBUs; replace metadata with hidden categories by padding.
+    """Walk a chain of OBUs; replace metadata with data to hide by padding.
 
-    Return None if the source is not such a chain, or if it must be a picture and has no frame. cut: the last
-    unit may be cut off, because the file ends there. Raises TooMuchError.
+    Return None if the source is not such a chain. picture: True to return None also if the chain has no
+    frame. cut: True if the last unit may be cut off, because the file ends there. Raises TooMuchError.
     """
     found, at, frames = Found(), 0, 0
     while at < source.size:
@@ -62,7 +65,10 @@ def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: b
 
 
 def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:
-    """Return the offsets of an OBU's payload and of its end. Raises ValueError if no OBU can be there."""
+    """Return the offsets of an OBU's payload and of its end. Raises ValueError if no OBU can be there.
+
+    head: the first bytes of the OBU. at: its offset. size: the size of the whole source in bytes.
+    """
     fields = Fields(head)
     first = fields.number(1)
     if first & 0x80:
@@ -85,6 +91,7 @@ def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:
 def _padding(source: ByteSource, at: int, first: int, body: int, end: int) -> Iterator[Patch]:
     """Yield patches that turn an OBU into padding: zeros and the trailing bit.
 
+    at: offset of the OBU. first: its first byte. body, end: offset of its payload, and the offset behind it.
     AV1 5.3.1 requires one set bit.
     """
     yield from difference(at, bytes((first,)), bytes((first & 0x87 | _OBU_PADDING << 3,)))

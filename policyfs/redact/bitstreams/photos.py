@@ -23,7 +23,9 @@ cleaned.
 """
 MAX_PHOTOS: Final = 500
 MAX_PHOTO_BYTES: Final = 1 << 27
-"""Maximum number of frames that are cleaned as pictures in a film, and maximum number of bytes in them."""
+"""Limits for frames that are cleaned as pictures in one film: their number (MAX_PHOTOS), and their total size
+in bytes.
+"""
 _STARTS: Final = (
     b"\xff\xd8\xff",
     b"\x89PNG",
@@ -43,7 +45,7 @@ _COMMENT: Final = "COM"
 def clean_photos(frames: Frames, source: ByteSource, inner: Inner) -> Found:
     """Clean the frames of a track that are pictures. Raises NotThisKindError, TooMuchError.
 
-    A long film stays as it is if only comments would be removed, and they tell neither a place nor a time:
+    A long film stays as it is if only comments would be removed, and no comment holds a place or a time:
     encoders write their name into every frame.
     """
     photos = _Photos(source, inner)
@@ -76,9 +78,9 @@ def _at_most(frames: Iterable[Frame]) -> Iterator[Frame]:
 
 @dataclass(slots=True)
 class _Photos:
-    """Frames of one track that were read, and the changes to them.
+    """The frames of one track that were read, and the changes to them.
 
-    told: True if one frame has something to remove besides a comment, or a comment with a place or a time.
+    told: True if some frame has data to remove. A comment counts only if it holds a place or a time.
     """
 
     source: ByteSource

@@ -40,7 +40,7 @@ _TELLS: Final = MappingProxyType(
         136: Tells.TIME,
     }
 )
-"""Payload type -> categories."""
+"""A dictionary from the payload type of an SEI message to the categories of its data."""
 _UUIDS: Final = MappingProxyType(
     {
         bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"): Tells.DEVICE | Tells.OTHER,  # x264
@@ -105,9 +105,10 @@ def _number(plain: bytes, at: int) -> tuple[int, int]:
 
 
 def _judged(kind: int, payload: bytes, hide: Tells) -> tuple[Tells, int]:
-    """Return the categories of a message, and the size of its known UUID in bytes (0: none), which stays.
+    """Return the categories of a message's data, and the size of its known UUID in bytes (0: none), which
+    stays.
 
-    hide: the categories to look for in the message's text.
+    kind: payload type of the message. hide: the categories to look for in the message's text.
     """
     if kind == FILLER:
         return (UNKNOWN if payload.strip(b"\xff") else NOTHING), 0
@@ -123,7 +124,7 @@ def _judged(kind: int, payload: bytes, hide: Tells) -> tuple[Tells, int]:
 
 
 def _unregistered_tells(payload: bytes) -> Tells | None:
-    """Return the categories of user data behind a UUID; None if the UUID is unknown."""
+    """Return the categories of the user data behind a UUID; None if the UUID is unknown."""
     if payload[:4] in _SHORT and _UUID_BYTES <= len(payload) <= _UUID_BYTES + _MAX_COUNTER_BYTES:
         return Tells.DEVICE | Tells.OTHER
     return _UUIDS.get(payload[:_UUID_BYTES])
@@ -150,16 +151,16 @@ def _unescaped(unit: bytes, header: int) -> tuple[bytes, Sequence[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Blanked:
-    """An SEI unit with blanked payloads, and the categories of these payloads."""
+    """An SEI unit with blanks in place of hidden payloads, and the categories of these payloads."""
 
     data: bytes
     tells: Tells
 
 
 def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
-    """Blank the payloads of hidden categories in an SEI unit; return None if it has none.
+    """Return an SEI unit with blanks in place of the payloads that hold data to hide; None if there are none.
 
-    Raises TooMuchError.
+    header: size of the unit's header in bytes. Raises TooMuchError.
     """
     out, told = bytearray(unit), NOTHING
     for message in messages(unit, header, inner):
@@ -186,7 +187,9 @@ def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
 
 
 def filled(unit: bytes, header: int, inner: Inner) -> bytes:
-    """Return an SEI unit as it is, or filler if a message in it must be removed. Raises TooMuchError."""
+    """Return an SEI unit as it is, or filler of the same size if a message in the unit must be removed.
+    Raises TooMuchError.
+    """
     kept = all(one.whole and not one.tells & inner.hide for one in messages(unit, header, inner))
     return unit if kept else unit[:header] + filler(len(unit) - header)
 

@@ -14,7 +14,9 @@ from policyfs.redact.core.cleaners import Budget
 
 MAX_INFLATED_BYTES: Final = 4 << 20
 _STEP_BYTES: Final = 1 << 16
-"""Maximum number of bytes inflated in one step. If a step fails, its maximum counts in the budget."""
+"""Maximum number of bytes inflated in one step. A step that fails counts as so many bytes in the file's
+budget.
+"""
 _MAX_TRIED_BYTES: Final = 1 << 18
 _STORED_HEADER: Final = b"\x78\x01"
 _STORED_MAX: Final = 0xFFFF

@@ -42,7 +42,7 @@ WORDS: Final = MappingProxyType(
         "all-metadata": UNKNOWN,
     }
 )
-"""The words of a policy -> the categories that they hide."""
+"""A dictionary from the words of a policy (``location``) to the categories that they hide."""
 
 
 def hidden_by(words: Iterable[str]) -> Tells:

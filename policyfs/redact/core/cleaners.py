@@ -39,7 +39,7 @@ class TooMuchError(Exception):
 
 
 class Note(NamedTuple):
-    """Note on one removed part: its offset (bytes from the block's start), its length, format and name.
+    """A record of one removed part: its offset (bytes from the block's start), its length, format and name.
 
     tells: the categories of facts that the part may have held. broken: True if the part was removed because
     its structure was not understood; a rule with ``on_unknown: deny`` then refuses the file. bare: True if
@@ -57,7 +57,7 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A cleaned block, as long as the original, with notes on the removed parts."""
+    """A cleaned block, as long as the original, and a record (Note) of each removed part."""
 
     data: bytes
     notes: tuple[Note, ...] = ()
@@ -65,7 +65,9 @@ class Cleaned:
 
 @dataclass(slots=True)
 class Found:
-    """Changes to a file: patches (any order, never overlapping), and notes on the removed parts."""
+    """The changes to a file: patches (in any order, never overlapping), and a record (Note) of each removed
+    part.
+    """
 
     patches: list[Patch] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
@@ -92,13 +94,13 @@ class Budget:
     inflated: int = MAX_INFLATED_BYTES
 
     def part(self, count: int = 1) -> None:
-        """Count parts (segments, boxes, chunks). Raises TooMuchError."""
+        """Count parts (segments, boxes, chunks) of the file. Raises TooMuchError if the budget is used up."""
         self.parts -= count
         if self.parts < 0:
             raise TooMuchError("too many parts")
 
     def search(self, size: int) -> None:
-        """Count bytes that are searched one by one. Raises TooMuchError."""
+        """Count bytes that are searched one by one. Raises TooMuchError if the budget is used up."""
         self.searched -= size
         if self.searched < 0:
             raise TooMuchError("too much data to search")
@@ -114,21 +116,23 @@ class Budget:
         return not blank
 
     def extent(self, size: int) -> None:
-        """Count bytes that an item refers to. Raises TooMuchError if items share too many of them."""
+        """Count bytes to which an item of a table refers. Raises TooMuchError if the items refer to too many
+        bytes in all.
+        """
         self.extents -= size
         if self.extents < 0:
             raise TooMuchError("too many entries of its tables refer to the same data")
 
     def inflate(self, size: int) -> None:
-        """Count bytes of inflated data. Raises TooMuchError."""
+        """Count bytes of inflated data. Raises TooMuchError if the budget is used up."""
         self.inflated -= size
         if self.inflated < 0:
             raise TooMuchError("too much compressed data")
 
     def look(self, size: int) -> bool:
-        """Count bytes of text; return True if the text may be searched.
+        """Count bytes of free text; return True if the text may be searched.
 
-        If False, the caller treats the text as unknown.
+        If the result is False, the budget is used up, and the caller treats the text as unknown.
         """
         if size > self.texts:
             return False
@@ -137,13 +141,17 @@ class Budget:
 
 
 def budget_for(source: ByteSource) -> Budget:
-    """Return the budget of a file: each byte may be searched four times, and two items may refer to it."""
+    """Return the budget of a file, by its size.
+
+    Four times its bytes may be searched, and tables may refer to twice its bytes. A small file gets some
+    bytes more.
+    """
     searched = min(4 * source.size + SEARCH_FLOOR_BYTES, MAX_SEARCHED_BYTES)
     return Budget(MAX_PARTS, searched, extents=2 * source.size + SEARCH_FLOOR_BYTES)
 
 
 class Inner(Protocol):
-    """The categories to hide, and the cleaners of embedded blocks and files.
+    """The categories to hide, and the cleaners of blocks and files that are embedded in a file.
 
     Each cleaner returns None if it does not understand the block.
     """
@@ -184,9 +192,9 @@ class Inner(Protocol):
     def text(self, data: bytes) -> bool:
         """Return True if free text of any encoding (a comment, a title, a tag's value) must be removed.
 
-        Text must be removed if PEOPLE is hidden, or if the text holds coordinates, times or devices that are
-        to be hidden. This method does not recognise markup and does not use the budget. So new formats call
-        tag_names.told_by_named() instead.
+        Text must be removed if PEOPLE is hidden, or if it holds coordinates, times or devices that must be
+        hidden. This method does not recognise markup and does not use the budget. So code for a new format
+        calls tag_names.told_by_named() instead.
         """
 
 
@@ -195,7 +203,7 @@ Locator = Callable[[ByteSource, Inner], Found]
 
 
 def shifted(notes: Iterable[Note], by: int) -> tuple[Note, ...]:
-    """Return the notes of an embedded block with offsets of the outer block.
+    """Return the records (notes) of an embedded block's removed parts, with offsets in the outer block.
 
     by: the offset of the embedded block in the outer block (bytes).
     """

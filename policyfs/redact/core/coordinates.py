@@ -66,8 +66,8 @@ _WITHOUT_SIGNS: Final = re.compile(
 minutes.
 """
 _NORTH_OR_SOUTH: Final = re.compile(r"\d\W{0,2}[ns]\b|\b[ns]\W?\d", re.IGNORECASE)
-"""Every text that _WITHOUT_SIGNS matches has a match of this pattern. The search for it is quick, and comes
-first.
+"""Pattern for a quick search before the search for _WITHOUT_SIGNS. Every text that _WITHOUT_SIGNS matches has
+a match of this pattern.
 """
 _QUERY: Final = re.compile(
     r"[?&#](?:ll|sll|cbll|q|map|center|cp|at|pt|daddr|pin|loc|pos|view|coords?|latlng)="
@@ -185,7 +185,9 @@ _PLAIN: Final = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {
     0x3001: ord(","),
     0x2212: ord("-"),
 }
-"""Signs of other scripts -> those of ASCII. Digits of other scripts match ``\\d`` as they are."""
+"""A dictionary from signs of other scripts to signs of ASCII. Digits need no entry: patterns match those of
+any script.
+"""
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{20,}")
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}")
 _STANDARD: Final = str.maketrans("-_", "+/")
@@ -201,7 +203,8 @@ def holds_place(text: str) -> bool:
 
 
 def _decoded(text: str) -> Iterator[str]:
-    """Yield a text without its escapes, if it has any; then the texts that are encoded in it.
+    """Yield a text without its escapes, if it has any; then the texts that are encoded in it (base64,
+    hexadecimal).
 
     Empty lines separate the encoded texts.
     """

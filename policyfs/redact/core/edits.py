@@ -1,4 +1,4 @@
-"""Collector of the changes to one file: patches with their notes."""
+"""Collector of the changes to one file: patches, and a record (Note) of each removed part."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ limit for items, boxes and inflated XMP.)
 
 @dataclass(slots=True)
 class Edits:
-    """Changes that a locator has made so far. Offsets and sizes are in bytes of the source.
+    """The changes that a locator has made so far to one file. Offsets and sizes are in bytes of the source.
 
-    container: the format's name in the notes. Arguments of the methods: *tag* is the name of a part in its
-    note, *tells* the categories of facts that the part may hold.
+    container: the format's name in the records of removed parts. Arguments of the methods: *tag* is the name
+    of a removed part, *tells* the categories of facts that the part may hold.
     """
 
     source: ByteSource
@@ -37,7 +37,9 @@ class Edits:
         return bool(patches)
 
     def zero(self, start: int, end: int, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
-        """Zero the bytes [start, end) within the file; add a note if any of them was not zero."""
+        """Zero the bytes [start, end) of the file. If any of them was not zero, record that the part *tag*
+        was removed.
+        """
         end = min(end, self.source.size)
         patches = list(zeros(self.source, start, end))
         if patches:
@@ -45,7 +47,9 @@ class Edits:
             self.note(start, end - start, tag, tells, broken=broken)
 
     def trailer(self, start: int, end: int, *, broken: bool = False) -> None:
-        """Zero the bytes behind a picture or sound. Filler stays, unless *broken* is True."""
+        """Zero the bytes behind a picture or sound. Filler (bytes without information) stays, unless *broken*
+        is True.
+        """
         end = min(end, self.source.size)
         if broken or not range_says_nothing(self.source, start, end):
             self.zero(start, end, "trailer", broken=broken)
@@ -53,16 +57,18 @@ class Edits:
     def note(
         self, offset: int, length: int, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False
     ) -> None:
-        """Add a note on a removed part."""
+        """Record that a part of the file was removed: its offset, its length and its name *tag*."""
         self.found.notes.append(Note(offset, length, self.container, tag, tells, broken))
 
     def block(self, offset: int, old: bytes, cleaned: Cleaned) -> None:
-        """Replace a block by its cleaner's result, and add the cleaner's notes."""
+        """Replace the block *old* at an offset by its cleaned form, and copy the records of its removed
+        parts.
+        """
         if self.put(offset, old, cleaned.data):
             self.found.notes += shifted(cleaned.notes, offset)
 
     def search(self, pattern: re.Pattern[bytes], start: int, end: int, longest: int) -> int | None:
-        """Return the offset of the first match within [start, end), or None.
+        """Return the offset of the first match of a pattern within [start, end), or None.
 
         longest: maximum length of a match in bytes. Raises TooMuchError.
         """

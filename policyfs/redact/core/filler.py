@@ -12,7 +12,7 @@ from policyfs.redact.core.free_text import bytes_tell_place
 from policyfs.redact.core.patches import CHUNK_BYTES, MAX_ZEROS_BYTES, ByteSource, is_blank
 
 MOST_BYTES: Final = 3
-"""Maximum number of bytes between zeros that count as filler whatever their values."""
+"""Maximum number of bytes between zeros that count as filler, whatever values these bytes have."""
 MAX_FILLER_BYTES: Final = 1 << 16
 """Maximum size of a range that is tested for all forms of filler. A longer range counts as filler only if it
 is one repeated byte, or a few bytes between zeros.
@@ -67,7 +67,7 @@ def says_nothing(data: bytes) -> bool:
 
 
 def names_a_muxer(data: bytes) -> bool:
-    """Return True if bytes are the text that programs leave in free space of MP4 files.
+    """Return True if bytes are the text that some programs (muxers) leave in free space of MP4 files.
 
     The text names the program, but no place.
     """
@@ -96,7 +96,9 @@ def range_says_nothing(source: ByteSource, start: int, end: int) -> bool:
 
 
 def _is_one_run(source: ByteSource, start: int, end: int) -> bool:
-    """Return True if [start, end) is one repeated byte, or a few bytes, with only zeros before and behind."""
+    """Return True if [start, end) is one repeated byte, or up to three bytes with only zeros before and
+    behind them.
+    """
     byte, ended = b"", False
     for at in range(start, end, CHUNK_BYTES):
         chunk = source.read(at, min(CHUNK_BYTES, end - at))

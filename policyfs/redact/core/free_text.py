@@ -50,9 +50,7 @@ _DEVICE_HINTS: Final = (
     *("gd-jpeg", "jpeg library", "lead tech", "adobe", "photoshop", "lightroom", "gimp", "magick", "exif"),
     *("exiv2", "paint.net", "picasa", "acdsee", "oplus", "irfanview", "snapseed", "instagram"),
 )
-"""Every text that _OF_A_DEVICE matches has at least one of these words. The search for them is quick, and
-comes first.
-"""
+"""Words for a quick search. Every text that _OF_A_DEVICE matches has at least one of these words."""
 
 
 _TELLING: Final[tuple[tuple[Tells, Callable[[str], object]], ...]] = (
@@ -96,17 +94,22 @@ def readings(data: bytes) -> Iterator[str]:
 
 
 def tells_place(text: str) -> bool:
-    """Return True if a text holds a place (holds_place), or is too long to be searched."""
+    """Return True if a text holds a place (coordinates, a code or a map link), or is too long to be
+    searched.
+    """
     return len(text) > MAX_TEXT_BYTES or holds_place(text)
 
 
 def bytes_tell_place(data: bytes) -> bool:
-    """Return True if text in an unknown encoding holds a place (tells_place)."""
+    """Return True if text in an unknown encoding holds a place (coordinates, a code or a map link)."""
     return any(tells_place(text) for text in readings(data))
 
 
 def told_in_text(text: str, asked: Tells) -> Tells:
-    """Return the asked categories that a text contains; all of them if it is too long to be searched."""
+    """Return those of the asked categories (place, time, device) of which a text holds data.
+
+    Return all asked categories if the text is too long to be searched.
+    """
     if len(text) > MAX_TEXT_BYTES:
         return asked & UNKNOWN
     told = NOTHING
@@ -121,7 +124,8 @@ def told_in_text(text: str, asked: Tells) -> Tells:
 
 
 def told_in(data: bytes, asked: Tells) -> Tells:
-    """Return the asked categories that text in an unknown encoding contains (told_in_text).
+    """Return those of the asked categories (place, time, device) of which text in an unknown encoding holds
+    data.
 
     The caller counts the bytes in the budget.
     """

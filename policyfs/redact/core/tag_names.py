@@ -93,7 +93,7 @@ NAMES: Final = MappingProxyType(
         ),
     }
 )
-"""Categories -> names of texts, without blanks and punctuation."""
+"""A dictionary from categories to names of texts, without blanks and punctuation."""
 
 _EXACT: Final = {name: tells for tells, names in NAMES.items() for name in names.split()} | {
     "parameters": _P | _D,  # the prompt and the programs that generated the picture
@@ -134,7 +134,9 @@ def plain_name(name: str) -> str:
 
 
 def tells_of_name(name: str) -> Tells:
-    """Return the categories of a text by its name; categories.UNKNOWN for an unknown name."""
+    """Return the categories of data that a text with this name may hold; categories.UNKNOWN for an unknown
+    name.
+    """
     space, colon, local = name.lower().partition(":")
     lower = plain_name(local if colon else space)
     if space in ("date", "icc", "png") and colon:
@@ -155,11 +157,11 @@ def tells_time(text: str) -> bool:
 
 
 def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) -> Tells:
-    """Return those categories of `hide` that a text tells.
+    """Return those categories of `hide` of which a named text holds, or may hold, data.
 
     tells: the categories of the text's name. If one of them is hidden, the value is not searched. Otherwise
     the value is searched for coordinates, dates, devices and programs. If the value is too long, or the
-    file's budget for texts is used up, the text counts as if it told everything.
+    file's budget for texts is used up, the text counts as if it held data of all categories.
     """
     found = tells & hide
     if found or not value:
@@ -176,9 +178,10 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
 
 
 def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = None) -> Tells:
-    """Return those categories of `hide` that a text with this name ("caption", "Software") tells.
+    """Return those categories of `hide` of which a text with this name ("caption", "Software") holds, or may
+    hold, data.
 
-    Like told(), but markup may tell anything, unless the name is in _STRUCTURED.
+    Like told(), but markup may hold anything, unless the name is in _STRUCTURED.
     """
     if len(value) > _MAX_RAW_BYTES:
         return hide & UNKNOWN

@@ -18,10 +18,10 @@ class Leftover(NamedTuple):
 
 
 def leftovers(block: bytes, claimed: Extents, gone: Extents) -> Iterator[Leftover]:
-    """Yield the stretches of a block that are not claimed and not all zero.
+    """Yield the unreferenced ranges of a block that are not all zero.
 
-    claimed: referenced bytes. gone: removed bytes. A stretch beside removed bytes does not stay, because it
-    may belong to them.
+    claimed: referenced bytes. gone: removed bytes. A range beside removed bytes does not stay, because it may
+    belong to them.
     """
     for start, end in claimed.gaps(len(block)):
         data = block[start:end]

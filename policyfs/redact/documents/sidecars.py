@@ -22,7 +22,9 @@ from policyfs.redact.xmp.properties import speaks_of_place
 
 MAX_XMP_BYTES: Final = 4 << 20
 MAX_JSON_BYTES: Final = 1 << 20
-"""Maximum sizes. Larger files are refused: no sidecar of a photo is so large, but logs of places are."""
+"""Maximum sizes of an XMP file and of a JSON file. A larger file is refused: no sidecar of a photo is so
+large, but logs of places are.
+"""
 
 LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 
@@ -52,7 +54,9 @@ _MEMBERS: Final = MappingProxyType(
         "trashed": OTHER,
     }
 )
-"""Members of an object in a Takeout file -> categories. Other members may tell anything."""
+"""A dictionary from the name of a member in a Takeout file to the categories of its value. Other members may
+hold anything.
+"""
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _STRING: Final = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
@@ -119,7 +123,7 @@ class _Member(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """Characters that become blanks, and the categories that they tell. (A removed comma tells nothing.)"""
+    """Characters that become blanks, and the categories of their data. (A removed comma has no category.)"""
 
     start: int
     end: int
@@ -171,7 +175,7 @@ class _Reader:
 
 
 def _pairs(pairs: list[tuple[str, object]]) -> list[tuple[str, object]]:
-    """Return the members of an object as a list, so that it has both of two members with one name."""
+    """Return the members of a JSON object as a list. So if two members have one name, the list has both."""
     return pairs
 
 
@@ -195,7 +199,7 @@ def _objects(text: str) -> Iterator[list[_Member]]:
 
 
 def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
-    """Yield the removed parts of one object: members, and the commas that are no longer needed."""
+    """Yield the parts of one JSON object to remove: members, and commas that are no longer needed."""
     first = True
     for member in members:
         inner.budget.part()
@@ -211,7 +215,9 @@ def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
 
 
 def _tells_place(text: str, member: _Member) -> bool:
-    """Return True if a member's value, or a value inside it, tells a place. (Its own name tells no place.)"""
+    """Return True if a member holds a place, or if a member inside its value has a name for a place
+    ("latitude").
+    """
     if tells_place(text[member.start : member.end]):
         return True
     parts: list[object] = [member.value]

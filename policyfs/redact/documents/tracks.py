@@ -87,7 +87,7 @@ def _has_columns(text: str) -> bool:
 
 
 def _decode(head: bytes) -> str | None:
-    """Decode the head as text; return None if it is binary. The last character may be cut off."""
+    """Decode the head as text; return None if it is binary. The last character of the head may be cut off."""
     for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
         if head.startswith(mark):
             return head[2:].decode(encoding, "replace")

@@ -27,8 +27,9 @@ _EMPTY_PACKET_BYTES: Final = 256
 _TIFF_PARTS: Final = 8
 _XMP_COSTS: Final = 4
 _PACKET_BYTES: Final = 16
-"""Costs in the budget. A TIFF structure costs _TIFF_PARTS parts. A byte of XMP costs _XMP_COSTS searched
-bytes. _PACKET_BYTES bytes of XMP cost one byte of free text."""
+"""Costs of blocks in the file's budget of work (cleaners.Budget). A TIFF structure costs _TIFF_PARTS parts. A
+byte of XMP costs _XMP_COSTS searched bytes. _PACKET_BYTES bytes of XMP cost one byte of free text.
+"""
 _EMPTY_TIFF: Final = bytes.fromhex("4d4d002a00000008000101120003000000010001000000000000")
 """TIFF structure without information: big-endian, with one directory and one tag (Orientation 1)."""
 
@@ -39,7 +40,10 @@ def empty_tiff(size: int) -> bytes:
 
 
 def clean_tiff_block(data: bytes, inner: Inner, container: str) -> Cleaned:
-    """Clean a TIFF structure. If it is not understood, an empty structure replaces it."""
+    """Clean a TIFF structure. If it is not understood, an empty structure replaces it.
+
+    container: the format's name, for the records of removed parts.
+    """
     inner.budget.part(_TIFF_PARTS)
     inner.budget.search(len(data))
     cleaned = inner.tiff(data)
@@ -53,7 +57,10 @@ def clean_tiff_block(data: bytes, inner: Inner, container: str) -> Cleaned:
 
 
 def clean_exif_block(data: bytes, inner: Inner, container: str) -> Cleaned:
-    """Clean an Exif item or box: correct the bytes before the TIFF header, and clean the rest."""
+    """Clean an Exif item or box: correct the bytes before the TIFF header, and clean the rest.
+
+    container: the format's name, for the records of removed parts.
+    """
     at = _header_at(data)
     cleaned = clean_tiff_block(data[at:], inner, container) if at is not None else None
     if at is None or cleaned is None or not any(cleaned.data):  # no header, or no room for an empty structure

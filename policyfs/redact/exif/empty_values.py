@@ -14,9 +14,10 @@ from policyfs.redact.core.filler import is_empty_header, is_uniform, is_word
 from policyfs.redact.exif.ifd import Entry
 
 MOST_NUMBERS: Final = 2
-"""Maximum number of different small numbers that may stay in a directory's unnamed tags.
+"""Maximum number of different small numbers that may stay in those tags of a directory that have no known
+name.
 
-Three could be degrees, minutes and seconds.
+Three numbers could be degrees, minutes and seconds.
 """
 _MAX_NUMBER: Final = 0xFF
 _BYTE_TYPES: Final = frozenset({1, 6, 7})
@@ -46,11 +47,11 @@ def is_small_number(kind: int, count: int, room: bytes, order: str) -> bool:
 
 
 def value_says_nothing(kind: int, count: int, value: bytes, order: str) -> bool:
-    """Return True if the value of an unnamed tag contains no information.
+    """Return True if the value of a tag without a known name contains no information.
 
-    Such a value is one repeated byte, one integer below 256, or a word that stands for no value. value: all
-    bytes of the value. If the value is stored in its entry (TIFF 6.0), the unused value bytes of the entry
-    follow.
+    Such a value is one repeated byte, one integer below 256, or a word that stands for no value ("Auto").
+    value: all bytes of the value. If the value is stored in its entry (TIFF 6.0), the unused value bytes of
+    the entry follow.
     """
     if is_uniform(value) or is_empty_header(value):
         return True
@@ -70,7 +71,8 @@ def number_in(kind: int, room: bytes) -> int:
 
 
 def are_too_many(numbers: Iterable[int]) -> bool:
-    """Return True if the small numbers of a directory's unnamed tags could be information together.
+    """Return True if small numbers could be information together. They are the values of those tags of a
+    directory that have no known name.
 
     The number 0 does not count.
     """
@@ -78,7 +80,9 @@ def are_too_many(numbers: Iterable[int]) -> bool:
 
 
 def behind_value(room: bytes, size: int) -> bytes:
-    """Return the value bytes of an entry behind the first *size*; b"" if all are 0 or all are 0xff."""
+    """Return the value bytes of an entry behind the first *size* bytes; b"" if all of them are 0 or all are
+    0xff.
+    """
     behind = room[size:]
     return behind if behind.strip(b"\0") and behind.strip(b"\xff") else b""
 
@@ -89,16 +93,19 @@ def is_empty(entry: Entry) -> bool:
 
 
 def unnamed_says_nothing(entry: Entry, value: bytes) -> bool:
-    """Return True if an entry's value and its unused value bytes have no information (value_says_nothing)."""
+    """Return True if an entry's value and the unused value bytes of the entry have no information
+    (value_says_nothing).
+    """
     behind = behind_value(entry.room, entry.size) if entry.inline else b""
     return value_says_nothing(entry.type, entry.count, value + behind, entry.frame.order)
 
 
 def tag_says_nothing(entry: Entry, tells: Tells, value: bytes) -> bool:
-    """Return True if a tag of a hidden category may stay, because its value has no information.
+    """Return True if a tag with data to hide may stay, because its value has no information.
 
-    A tag with a known name may stay only in a maker note, and only if its value is an empty text. A small
-    number in such a tag may be information: Pentax stores the number of a city, and city 0 is Pago Pago.
+    tells: the categories of the tag. A tag with a known name may stay only in a maker note, and only if its
+    value is an empty text. A small number in such a tag may be information: Pentax stores the number of a
+    city, and city 0 is Pago Pago.
     """
     if tells == UNKNOWN and entry.tag not in _POINTERS:
         return unnamed_says_nothing(entry, value)
@@ -108,5 +115,5 @@ def tag_says_nothing(entry: Entry, tells: Tells, value: bytes) -> bool:
 
 
 def number_of(entry: Entry) -> int:
-    """Return the small number that is stored in an entry (number_in); 0 if there is none."""
+    """Return the value of an entry if it is a small number and stored in the entry (number_in), else 0."""
     return number_in(entry.type, entry.room) if entry.inline else 0

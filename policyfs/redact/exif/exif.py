@@ -66,7 +66,9 @@ def clean_tiff(block: bytes, inner: Inner, table: TagTable = tags.EXIF_TABLE) ->
 
 @dataclass(slots=True)
 class _ExifWalk(Walk):
-    """Walk over one structure with EXIF tags. Its steps are in the order of clean()."""
+    """The walk over the directories of one structure with EXIF tags. clean() calls its steps in their
+    order.
+    """
 
     MAX_ENTRIES: ClassVar[int] = 0xFFFF
     CHAINS_CHILDREN: ClassVar[bool] = False
@@ -78,7 +80,7 @@ class _ExifWalk(Walk):
     frame: Frame = field(init=False)
     entries: int = 0
     places: list[tuple[int, int]] = field(default_factory=list)
-    """Bytes of removed GPS directories. The note on the removed GPS tag covers them."""
+    """Bytes of removed GPS directories. The record of the removed GPS tag covers these bytes, too."""
     replaced: list[tuple[int, bytes, tuple[Entry, ...]]] = field(default_factory=list)
 
     def clean(self) -> Cleaned:
@@ -165,10 +167,11 @@ class _ExifWalk(Walk):
     # --- GPS directories that are removed as a whole ---
 
     def _look_at_gps(self, pointer: Entry) -> None:
-        """Set ``pointer.bare`` if no tag of the GPS directory has a place.
+        """Set ``pointer.bare`` if no tag of the GPS directory has a place. pointer: the entry that refers to
+        the directory.
 
-        Cameras without a GPS receiver write only the version of the directory. If location is hidden, add the
-        bytes of the directory to *doomed*, so that none of them stays as a part of another value.
+        Cameras without a GPS receiver write only the version of the directory. If location is hidden, mark
+        the bytes of the directory as removed, so that none of them stays as a part of another value.
         """
         if pointer.type not in _POINTER_TYPES or pointer.size != 4:
             return
@@ -238,7 +241,7 @@ class _ExifWalk(Walk):
         return self.numbers(entries[0]) if single else []
 
     def _clean_nested(self, blobs: list[Blob]) -> None:
-        """Clean embedded blocks. Remove each block that shares bytes with another part."""
+        """Clean embedded blocks and thumbnails. Remove each one that shares bytes with another part."""
         for directory in self.directories:
             for entry in directory.entries:
                 if not entry.keep or not entry.nested:
@@ -279,7 +282,9 @@ class _ExifWalk(Walk):
         return True
 
     def _is_no_note(self, entry: Entry) -> bool:
-        """Keep a value that is no maker note, but one word or one repeated byte; return True if it stays."""
+        """Keep the value of a MakerNote tag if it is only one word or one repeated byte; return True if it
+        stays.
+        """
         value = self.value(entry)
         said = self.within(entry) and (is_word(value) or is_uniform(value))
         return said and (entry.inline or self._embed(Blob(entry.start, entry.size, (entry,)), Cleaned(value)))
@@ -312,7 +317,9 @@ class _ExifWalk(Walk):
     # --- the result ---
 
     def _finish(self) -> None:
-        """Fill *kept* and *patches*. Decide on unreferenced bytes, and add a note on each removed stretch."""
+        """Fill *kept* and *patches*: all ranges that stay, and the changes in them. Record each removed range
+        of unreferenced bytes.
+        """
         put = list(self._put())
         self.kept += [(0, self.FIRST_BYTE), *((start, start + len(data)) for start, data in put)]
         for start, data in put:

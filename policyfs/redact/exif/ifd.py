@@ -17,7 +17,7 @@ TYPE_SIZES: Final = {**EXIF_SIZES, 16: 8, 17: 8, 18: 8}
 """Bytes per value of each field type, including BigTIFF's LONG8, SLONG8 and IFD8."""
 
 NUMBER_TYPES: Final = {1: "B", 3: "H", 4: "I", 7: "B", 9: "I", 13: "I", 16: "Q", 18: "Q"}
-"""Field types of offsets and lengths -> letters of the struct module."""
+"""A dictionary from the field types of offsets and lengths to letters of the struct module."""
 
 NEUTRAL_TAG: Final = 0xFFFF
 """Tag number that replaces a removed tag in a maker note. No maker uses this number."""
@@ -25,10 +25,10 @@ NEUTRAL_TAG: Final = 0xFFFF
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Format of a directory's numbers: byte order, and size and origin of offsets.
+    """The format of the numbers in a directory: byte order, and size and origin of offsets.
 
     order: "<" or ">". big: True for BigTIFF. base: the origin of offsets, in bytes of the source. note: True
-    if the directory is in a maker note. In a note an empty entry replaces a removed entry, so that the other
+    if the directory is in a maker note. There an empty entry replaces a removed entry, so that the other
     entries do not move: readers guess the origin of offsets from the places of values. sizes: bytes per value
     of each field type.
     """
@@ -39,7 +39,7 @@ class Frame:
     note: bool = False
     sizes: Mapping[int, int] = field(default_factory=lambda: TYPE_SIZES)
     own: tuple[int, int] = (0, 0)
-    """The note's own bytes: [start, end) in the source."""
+    """The bytes [start, end) of the source that are the maker note, if the directory is in a maker note."""
 
     @property
     def entry_bytes(self) -> int:
@@ -48,16 +48,16 @@ class Frame:
 
     @property
     def count_bytes(self) -> int:
-        """Size of the number of entries, in bytes."""
+        """Size in bytes of the field that holds the number of entries."""
         return 8 if self.big else 2
 
     @property
     def offset_bytes(self) -> int:
-        """Size of an offset, and of a value within its entry, in bytes."""
+        """Size in bytes of an offset. A value of at most this size is stored within its entry."""
         return 8 if self.big else 4
 
     def owns(self, start: int, end: int) -> bool:
-        """Return True if the bytes [start, end) of the source are within the note."""
+        """Return True if the bytes [start, end) of the source are within the maker note."""
         return self.own[0] <= start and end <= self.own[1]
 
     def number(self, data: bytes) -> int:
@@ -70,7 +70,9 @@ class Frame:
 
 
 class Header(NamedTuple):
-    """Header of a TIFF structure: its frame, version (42: TIFF), offset of the first directory, own size."""
+    """Header of a TIFF structure: format of its numbers, version (42: TIFF), offset of the first directory,
+    own size.
+    """
 
     frame: Frame
     magic: int
@@ -109,8 +111,8 @@ class Entry:
     inline: bool
     keep: bool = False
     nested: bool = False
-    """True if another cleaner handles the value. Then the entry does not claim the value's bytes as a plain
-    value.
+    """True if the value has a cleaner of its own (XMP, a maker note). Then it does not count as a plain
+    value, which stays unchanged.
     """
     holds: bool = False
     """True if the value holds directories, which the walk handles as directories."""
@@ -129,7 +131,7 @@ class Entry:
 
     @property
     def frame(self) -> Frame:
-        """The directory's frame."""
+        """The format of the directory's numbers."""
         return self.directory.frame
 
     @property
@@ -158,9 +160,13 @@ class Directory:
     referrer: Entry | None = None
     dropped: bool = False
     crowded: bool = False
-    """True if the unnamed tags hold too many different small numbers (empty_values.MOST_NUMBERS)."""
+    """True if the tags without a known name have too many different small numbers
+    (empty_values.MOST_NUMBERS).
+    """
     covers: list[tuple[int, int]] = field(default_factory=list)
-    """Other bytes that stay with the directory: a maker note's header and footer."""
+    """Other ranges [start, end) that stay as long as the directory stays: a maker note's header and
+    footer.
+    """
 
     def __post_init__(self) -> None:
         for entry in self.entries:
@@ -204,10 +210,10 @@ class Directory:
 def _neutral(entry: Entry) -> bytes:
     """Return an entry without information, which replaces a removed entry of a maker note.
 
-    If the value is in the note, the entry's offset and length stay, and the value becomes zeros: readers
-    guess from the offsets how far a note was moved. Offset and length do not stay if the value is outside the
-    note, because its bytes may belong to another tag. They do not stay for a picture, because it may be
-    anywhere.
+    If the value is in the maker note, the entry's offset and length stay, and the value becomes zeros:
+    readers guess from the offsets how far a maker note was moved. Offset and length do not stay if the value
+    is outside of the maker note, because its bytes may belong to another tag. They do not stay for a picture,
+    because it may be anywhere.
     """
     frame = entry.frame
     if entry.inline or not entry.size or entry.picture or not frame.owns(entry.start, entry.end):

@@ -1,4 +1,5 @@
-"""Walk over the directories of a TIFF structure. It claims their bytes, and decides which entries stay.
+"""Walk over the directories of a TIFF structure. It records the bytes that they occupy, and decides which
+entries stay.
 
 The walk is the base of tiff_walk.py (whole TIFF files, raws and maker notes, by range) and of exif.py (EXIF
 in other files, in memory). The result is the set of bytes that stay, and patches within these bytes. Every
@@ -34,16 +35,18 @@ MAX_NUMBERS: Final = 260_000
 MAKE: Final = 0x010F
 MODEL: Final = 0x0110
 LATE: Final = frozenset({How.NOTE, How.PRIVATE})
-"""Types of values that are decided last in their directory: their meaning depends on maker and model."""
+"""Types of values that the walk examines last in their directory: their meaning depends on maker and
+model.
+"""
 
 
 @dataclass(slots=True)
 class Walk(ABC):
-    """Walk over one source.
+    """The walk over the directories of one TIFF structure.
 
     Callers open the known directories, then call walk(). Further steps depend on the kind of structure. The
-    result is *kept* (ranges that stay) and *patches*. name: the container's name in findings. names: role of
-    a directory -> names of its tags.
+    result is *kept* (ranges that stay) and *patches*. name: the container's name in findings. names: a
+    dictionary from the role of a directory to the names of its tags.
     """
 
     MAX_ENTRIES: ClassVar[int]
@@ -53,9 +56,7 @@ class Walk(ABC):
     FIRST_BYTE: ClassVar[int]
     """Lowest offset of a value."""
     WIPES_UNNAMED: ClassVar[bool]
-    """True if the values of removed unnamed tags are wiped: their bytes may not stay as a part of other
-    values.
-    """
+    """True if no other value may keep the bytes of a removed value whose tag has no known name."""
 
     source: ByteSource
     inner: Inner
@@ -82,26 +83,30 @@ class Walk(ABC):
 
     @abstractmethod
     def _admit(self, count: int) -> None:
-        """Count a directory of *count* entries. Raises TooMuchError, NotThisKindError."""
+        """Count a new directory with *count* entries. Raises TooMuchError or NotThisKindError if there are
+        too many.
+        """
 
     @abstractmethod
     def _rules(self, directory: Directory) -> Rules:
-        """Return the rules for the tags of a directory."""
+        """Return the rules for the tags of a directory: for each known tag its categories and the type of its
+        value.
+        """
 
     @abstractmethod
     def _before_words(self, entry: Entry) -> bool | None:
-        """Decide on an entry before the words of a policy do.
+        """Decide on an entry before its categories are compared with the categories to hide.
 
-        Return True if the entry stays, False if it is removed, None if the words decide.
+        Return True if the entry stays, False if it is removed, None if its categories decide.
         """
 
     @abstractmethod
     def _says_nothing(self, entry: Entry, rule: Rule) -> bool:
-        """Return True if a tag of a hidden category may stay, because its value is empty."""
+        """Return True if an entry with data to hide may stay, because its value has no information."""
 
     @abstractmethod
     def _by_form(self, entry: Entry, rule: Rule) -> bool | None:
-        """Decide on an entry by its form, after the words of a policy have allowed it.
+        """Decide on an entry by its form, after its categories have allowed it to stay.
 
         Return True if the entry stays, False if it is removed, None if its value decides.
         """
@@ -112,19 +117,23 @@ class Walk(ABC):
 
     @abstractmethod
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return the asked categories that a value tells, if it is text."""
+        """Return those of the asked categories of which an entry's value holds data. Only text is
+        searched.
+        """
 
     @abstractmethod
     def _follow(self, directory: Directory) -> None:
-        """Open the directory that is chained to this directory."""
+        """Open the next directory, to which the end of this directory points."""
 
     # --- opening directories ---
 
     def open(
         self, at: int, frame: Frame, role: str, *, chained: bool, referrer: Entry | None = None
     ) -> Directory | None:
-        """Open the directory at an offset of the source, and claim its bytes; return None if there is none.
+        """Open the directory at an offset of the source, and record that it occupies its bytes.
 
+        role: the directory's role, such as "EXIF". chained: True if a pointer to a next directory follows the
+        entries. referrer: the entry that refers to the directory. Return None if no directory can be there.
         Raises TooMuchError, NotThisKindError.
         """
         shape = directory_shape(self.source, at, frame, chained=chained)
@@ -146,7 +155,9 @@ class Walk(ABC):
         return following is not None
 
     def _children(self, entry: Entry, rule: Rule) -> bool:
-        """Open the directories of a tag; return True if all are open. Otherwise remove the tag."""
+        """Open the directories to which a tag refers. Return True if all are open; otherwise remove the tag
+        and return False.
+        """
         tells, frame = rule.tells or UNKNOWN, entry.frame
         if not self._refers(entry, rule):
             return self.drop(entry, tells, broken=True)
@@ -172,7 +183,7 @@ class Walk(ABC):
     def walk(self) -> None:
         """Open all referenced directories, and decide for each tag if it may stay.
 
-        Later steps may still drop a tag.
+        Later steps may still remove a tag.
         """
         while self.decided < len(self.directories):
             directory = self.directories[self.decided]
@@ -206,7 +217,7 @@ class Walk(ABC):
                 self.learnt.append(entry)
 
     def _keep(self, entry: Entry, rule: Rule) -> bool:
-        """Return True if an entry stays. Its categories, its form and its value decide, in this order."""
+        """Return True if an entry stays. Its categories decide first, then its form, then its value."""
         judged = self._before_words(entry)
         if judged is not None:
             return judged
@@ -230,7 +241,7 @@ class Walk(ABC):
         return not told or self.drop(entry, rule.tells | told)
 
     def drop(self, entry: Entry, tells: Tells, *, broken: bool = False) -> bool:
-        """Mark an entry as removed, and add a note. Always return False: the entry does not stay."""
+        """Remove an entry, and record the removal. Always return False: the entry does not stay."""
         entry.keep = False
         role = entry.directory.role
         tag = f"{role}:{self.names.get(role, {}).get(entry.tag, f'0x{entry.tag:04x}')}"
@@ -240,17 +251,21 @@ class Walk(ABC):
     def note(
         self, at: int, size: int, tag: str, tells: Tells, *, broken: bool = False, bare: bool = False
     ) -> None:
-        """Add a note on a removed part."""
+        """Record that a part was removed. Its arguments are the fields of a Note."""
         self.notes.append(Note(at, size, self.name, tag, tells, broken, bare))
 
     def wipe(self, entry: Entry) -> None:
-        """Mark a removed value's bytes as wiped: they may not stay as part of another value, or of pixels."""
+        """Mark the bytes of a removed value, so that they cannot stay as part of another value, or of
+        pixels.
+        """
         if not entry.inline and self.within(entry):
             elsewhere = entry.frame.note and not entry.frame.owns(entry.start, entry.end)
             self.doomed.append((entry.start, entry.end, elsewhere))
 
     def settle_wiped(self) -> None:
-        """Compute the wiped ranges without the bytes of directories: the walk examines these bytes."""
+        """Compute *wiped*: the marked bytes of removed values, without bytes of directories, which the walk
+        examines itself.
+        """
         for wiped, elsewhere in ((self.wiped, False), (self.wiped_in_notes, True)):
             spans = Extents((start, end) for start, end, other in self.doomed if other == elsewhere)
             for start, end in spans.without(self.structure):
@@ -279,7 +294,7 @@ class Walk(ABC):
         return list(struct.unpack(f"{entry.frame.order}{entry.count}{letter}", self.value(entry)))
 
     def free(self, start: int, end: int) -> bool:
-        """Return True if these bytes are within the source, and no other part claims them."""
+        """Return True if these bytes are within the source, and belong to no other part."""
         claims = (self.structure, self.embedded, self.values, self.wiped)
         return 0 <= start < end <= self.source.size and not any(c.hits(start, end) for c in claims)
 
@@ -314,7 +329,7 @@ class Walk(ABC):
             directory.dropped = True
 
     def keep_directory(self, directory: Directory) -> None:
-        """Keep a directory with its remaining entries and their plain values."""
+        """Keep a directory with its remaining entries, and those values that stay unchanged."""
         self.kept.append((directory.offset, directory.end))
         self.kept += directory.covers
         self.patches += difference(directory.offset, directory.old, directory.rebuilt())

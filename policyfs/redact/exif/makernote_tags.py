@@ -226,7 +226,7 @@ NOTE_TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
         "Sony": _SONY,
     }
 )
-"""Role of a directory in a maker note -> its tags."""
+"""A dictionary from the role of a directory in a maker note ("Canon") to the rules for its tags."""
 
 PREVIEWS: Final[Mapping[str, tuple[tuple[int, int], ...]]] = MappingProxyType(
     {
@@ -239,4 +239,6 @@ PREVIEWS: Final[Mapping[str, tuple[tuple[int, int], ...]]] = MappingProxyType(
         "Sigma": ((0x001C, 0x001D), (0x001A, 0x001B)),
     }
 )
-"""Role -> pairs of tags: the offset and the length of a preview in the file."""
+"""A dictionary from the role of a directory to pairs of tags: the offset and the length of a preview in the
+file.
+"""

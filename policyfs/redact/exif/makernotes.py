@@ -36,7 +36,7 @@ _ADOBE_BLOCKS: Final = (b"MakN", b"SR2 ", b"CRW ", b"MRW ", b"RAF ", b"Pano", b"
 
 
 class From(enum.Enum):
-    """Origin of the offsets in a note."""
+    """Origin of the offsets in a maker note."""
 
     TIFF = "the TIFF header"
     NOTE = "the note's first byte"
@@ -45,7 +45,7 @@ class From(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Layout of the start of a note.
+    """Layout of the start of a maker note.
 
     head: a pattern for the note's bytes before its directory. Its group "order" is a byte-order mark. Without
     this group the byte order is that of the file, or little-endian if *little* is True. make, model: patterns
@@ -167,7 +167,7 @@ def _open_adobe(walk: TiffWalk, entry: Entry) -> bool:
 
 
 def _cover(walk: TiffWalk, directory: Directory, spans: Sequence[tuple[int, int]]) -> None:
-    """Keep further parts of a note as long as its directory stays. No value may be in these parts."""
+    """Keep parts *spans* of a maker note while its directory stays. No value may be in these parts."""
     directory.covers += spans
     for start, end in spans:
         walk.structure.add(start, end)
@@ -205,7 +205,7 @@ def _open_at(walk: TiffWalk, entry: Entry, start: int, end: int, outer: Frame) -
 
 
 def _guessed(directory: Directory, bases: tuple[int, ...], note: tuple[int, int]) -> int:
-    """Return the base that puts the most values into the note; the first of equally good bases."""
+    """Return the base (origin of offsets) with which the most values are in *note*, the maker note."""
     by = {base: base - directory.frame.base for base in bases}
     values = [entry for entry in directory.entries if entry.size and not entry.inline]
     within = {
@@ -238,10 +238,11 @@ def _frame(
 
 
 def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int, *, most: bool) -> bool:
-    """Return True if the offsets fit: all values are in the note, behind it, or in place (_is_in_place).
+    """Return True if the offsets fit: the values are in the maker note, behind it, or in place
+    (_is_in_place).
 
-    most: three of four values in the note are enough. If the offsets do not fit, a program moved the note and
-    left its offsets. With these offsets, bytes of one tag would stay as the value of another tag.
+    base: origin of offsets. most: three of four values in the note are enough. If the offsets do not fit, a
+    program moved the note and left its offsets. Bytes of one tag would then stay as the value of another.
     """
     by, (start, end) = base - directory.frame.base, note
     spared = {tag for tag, rule in NOTE_TABLES[directory.role].items() if rule.how is How.PICTURE}
@@ -254,9 +255,9 @@ def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int,
 
 
 def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: int) -> bool:
-    """Return True if the values follow the directory and each other, up to OVERRUN_BYTES behind the note.
+    """Return True if the values follow the directory and each other, and end near the maker note's end.
 
-    Some cameras write such notes: the note was not moved, but is longer than its stated size.
+    Some cameras write such notes: they were not moved, but are up to OVERRUN_BYTES longer than they state.
     """
     ordered = sorted(spans)
     gaps = [behind[0] - before[1] for before, behind in pairwise(ordered)]
@@ -280,11 +281,11 @@ def _rebase(directory: Directory, base: int) -> None:
 
 
 def _base_by_footer(walk: TiffWalk, directory: Directory, note: tuple[int, int]) -> int | None:
-    """Return the base of offsets from the footer of a moved Canon note; None if this base does not fit.
+    """Return the base (origin of offsets) from a moved Canon note's footer; None if the base does not fit.
 
-    The base fits if the values fill the room from the directory to the footer with this base, but not with
-    the present base. With a base that is wrong by some bytes, the end of one value would stay as the start of
-    the next value.
+    The base fits if with it the values fill the room from the directory to the footer, but not with the
+    present base. With a base that is wrong by some bytes, the end of one value would stay as the start of the
+    next value.
     """
     (start, end), frame = note, directory.frame
     if not _footer(walk, start, end, frame):
@@ -305,7 +306,7 @@ def _fills(spans: Sequence[tuple[int, int]], by: int, room: tuple[int, int]) -> 
 
 
 def _footer(walk: TiffWalk, start: int, end: int, frame: Frame) -> list[tuple[int, int]]:
-    """Return the range of Canon's footer, if any: a TIFF header with the note's original offset."""
+    """Return [the range of Canon's footer], or []. The footer is a TIFF header with the note's old offset."""
     mark = b"II\x2a\0" if frame.order == "<" else b"MM\0\x2a"
     if end - start > _FOOTER_BYTES and walk.source.read(end - _FOOTER_BYTES, 4) == mark:
         return [(end - _FOOTER_BYTES, end)]
@@ -318,9 +319,9 @@ OPENERS: Final[Mapping[How, NoteOpener]] = MappingProxyType({How.NOTE: open_note
 
 @dataclass(frozen=True, slots=True)
 class CleanNote:
-    """A cleaned maker note: kept pieces (offset in the block, bytes) in order, and notes on removed parts.
+    """A cleaned maker note: the offset and the bytes of each kept piece, and notes (records of removals).
 
-    gone: ranges of the removed values and of the whole note. No other value may keep bytes in these ranges.
+    gone: ranges of removed values, and of the whole note. No other value may keep bytes in these ranges.
     """
 
     pieces: tuple[tuple[int, bytes], ...]
@@ -364,14 +365,14 @@ def clean_note(
 
 
 def previews(walk: TiffWalk, directory: Directory, start: int) -> Iterator[list[tuple[int, int]]]:
-    """Yield the possible (offset, length) pairs of each preview of a note. start: the note's offset."""
+    """Yield the possible (offset, length) pairs of each preview of the maker note at *start*."""
     for _, starts, sizes in pairs(walk, directory, PREVIEWS.get(directory.role, ())):
         if len(starts) == len(sizes) == 1:
             yield [(at + starts[0], sizes[0]) for at in dict.fromkeys((directory.frame.base, 0, start))]
 
 
 def _keep_previews(walk: TiffWalk, note: tuple[int, int]) -> None:
-    """Clean and keep the pictures within a note to which its tags refer."""
+    """Clean and keep those pictures within the maker note to which its tags refer."""
     for directory in walk.directories:
         for places in previews(walk, directory, note[0]) if not directory.dropped else ():
             inside = (at for at in places if note[0] <= at[0] and sum(at) <= note[1])
@@ -381,9 +382,9 @@ def _keep_previews(walk: TiffWalk, note: tuple[int, int]) -> None:
 def _with_leftovers(
     walk: TiffWalk, block: bytes, note: tuple[int, int], wiped: Extents, others: Extents
 ) -> Extents:
-    """Return the ranges of a block that stay for a note, with unreferenced filler.
+    """Return the ranges of a block that stay for a maker note, and unreferenced bytes without information.
 
-    Add notes on other unreferenced bytes. others: the ranges of other values, which keep their bytes.
+    Record other unreferenced bytes as removed. others: the ranges of other values, which keep their bytes.
     """
     start, end = note
     kept = Extents(walk.kept)

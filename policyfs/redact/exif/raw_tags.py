@@ -111,4 +111,6 @@ TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
         ),
     }
 )
-"""Role of a directory -> its tags. The tags of maker notes are in makernote_tags.py."""
+"""A dictionary from the role of a directory to the rules for its tags. The tags of maker notes are in
+makernote_tags.py.
+"""

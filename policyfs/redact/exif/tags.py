@@ -380,7 +380,7 @@ NAMES: Final[Mapping[str, Mapping[int, str]]] = MappingProxyType(
         GPS: _names(_GPS),
     }
 )
-"""Role of a directory -> names of its tags in findings."""
+"""A dictionary from the role of a directory to the names of its tags in findings."""
 
 EXIF_TABLE: Final = TagTable(
     "EXIF",

@@ -54,9 +54,11 @@ them.
 
 @dataclass(slots=True)
 class TiffWalk(Walk):
-    """Walk over one source. Its steps: open(), walk(), settle() and finish().
+    """The walk over the directories of one TIFF structure. Callers call open(), walk(), settle() and
+    finish(), in this order.
 
-    tables: role -> its tags. openers: type of a value -> the function that opens the value.
+    tables: a dictionary from the role of a directory to the rules for its tags. openers: a dictionary from
+    the type of a value to the function that opens the value.
     """
 
     MAX_ENTRIES: ClassVar[int] = 2000
@@ -123,7 +125,9 @@ class TiffWalk(Walk):
         return None
 
     def _clean_inline(self, entry: Entry) -> None:
-        """Remove the city from numbers that are stored in their entry, and the entry's bytes behind them."""
+        """Remove the city from time zone numbers that are stored in their entry, and zero the entry's bytes
+        behind them.
+        """
         room = entry.room
         told = clean_city(entry.tag, room[: entry.size], entry.frame.order)
         raw = entry.raw[: -len(room)] + told.data.ljust(len(room), b"\0")
@@ -132,16 +136,17 @@ class TiffWalk(Walk):
             entry.raw = raw
 
     def _is_no_note(self, entry: Entry) -> bool:
-        """Return True if the value is no maker note, but one word, or one repeated byte."""
+        """Return True if the value of a MakerNote tag is only one word, or one repeated byte."""
         value = self.value(entry, self.filler_left + 1)
         self.filler_left -= min(len(value), self.filler_left)
         return len(value) == entry.size and (is_word(value) or is_uniform(value))
 
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return the categories of text in a value. Long binary values are not searched.
+        """Return those of the asked categories of which text in a value holds data. Long binary values are
+        not searched.
 
-        Outside of notes, a tag with the category PEOPLE is text, whatever its field type is (UserComment,
-        XPComment).
+        Outside of maker notes, a tag with the category PEOPLE is text, whatever its field type is
+        (UserComment, XPComment).
         """
         rule = self.tables[entry.directory.role].get(entry.tag, UNNAMED)
         is_text = entry.type in (2, 129) or (bool(rule.tells & Tells.PEOPLE) and not entry.frame.note)
@@ -163,10 +168,10 @@ class TiffWalk(Walk):
     # --- values that overlap ---
 
     def settle(self) -> None:
-        """Drop values that overlap other data or wiped bytes, until no value overlaps any.
+        """Remove values that overlap other data or removed bytes, until no value overlaps any.
 
         Raises NotThisKindError if this takes too many rounds. Raises it, too, if the name of the maker or the
-        model is dropped, because this name decided the layout of a maker note.
+        model is removed, because this name decided the layout of a maker note.
         """
         entries = (entry for directory in self.directories for entry in directory.entries)
         plain = [entry for entry in entries if entry.keep and not entry.inline]
@@ -196,7 +201,9 @@ class TiffWalk(Walk):
         self.settle_wiped()
 
     def _shared(self, entries: list[Entry]) -> set[int]:
-        """Return the id() of each nested entry with a value that overlaps another value or a directory."""
+        """Return the id() of each entry in *entries* that has a cleaner of its own, and a value that overlaps
+        another value or a directory.
+        """
         values = Extents((e.start, e.end) for e in entries if not e.nested)
         nested = sorted((e for e in entries if e.nested and not e.holds), key=lambda e: e.start)
         claims = (values, self.structure)
@@ -260,7 +267,7 @@ class TiffWalk(Walk):
     # --- the result ---
 
     def prune(self) -> None:
-        """Remove each directory with a removed referrer, and all directories that it refers to."""
+        """Remove each directory whose referring tag or previous directory was removed."""
         for directory in self.directories:
             by, before = directory.referrer, directory.previous
             if (by is not None and not by.keep) or (before is not None and before.dropped):
@@ -291,7 +298,9 @@ def _is_utf_8(data: bytes) -> bool:
 def pairs(
     walk: Walk, directory: Directory, found: tuple[tuple[int, int], ...]
 ) -> Iterator[tuple[Entry, list[int], list[int]]]:
-    """Yield the first entry, the offsets and the lengths of each kept pair of tags."""
+    """For each pair of tags in *found* that stays, yield the first tag's entry, the offsets and the
+    lengths.
+    """
     for at, of in found:
         starts = next((e for e in directory.entries if e.keep and e.tag == at), None)
         lengths = next((e for e in directory.entries if e.keep and e.tag == of), None)

@@ -44,9 +44,11 @@ _RAW_PICTURES: Final = MappingProxyType(
         b"tmap": 256,
     }
 )
-"""Types of derived pictures -> maximum size in bytes of the data that describes the derivation."""
+"""A dictionary from the types of derived pictures to the maximum size in bytes of the data that describes the
+derivation.
+"""
 _PLAIN_PICTURES: Final = MappingProxyType({b"unci": b"uncC", b"mski": b"mskC"})
-"""Types of pictures that are not coded -> the property that states their format."""
+"""A dictionary from the types of pictures that are not coded to the property that states their format."""
 _FILE_PICTURES: Final = frozenset({b"av01", b"jpeg", b"j2k1"})
 _PICTURE_TYPES: Final = frozenset({b"image/jpeg", b"image/jpg"})
 _VIDEO_BRANDS: Final = MappingProxyType({b"qt  ": "video/quicktime"})
@@ -161,7 +163,7 @@ def locate_heif(source: ByteSource, inner: Inner) -> Found:
 
 
 class _HeifFile(BoxFile):
-    """Locator of one HEIF file."""
+    """The search for the parts to hide in one HEIF file: its state and its steps."""
 
     name = NAME
     ftyp_bytes = 1024
@@ -188,7 +190,7 @@ class _HeifFile(BoxFile):
         return box.kind == b"sefd" and not box.cut and self._samsung(box)
 
     def _samsung(self, box: Box) -> bool:
-        """Clean a box with the blocks that Samsung's JPEGs have at their end.
+        """Clean a box that holds blocks in the format of the trailer of Samsung's JPEGs.
 
         Return False if it has no such blocks.
         """
@@ -233,7 +235,7 @@ class _HeifFile(BoxFile):
     # --- items ---
 
     def _item(self, item: Item, data: Gathered, meta: Meta) -> None:
-        """Claim an item's data: as bytes that stay (a picture, cleaned metadata), or as bytes to remove."""
+        """Decide if an item's data stays (a picture, cleaned metadata) or is removed, and record this."""
         if 0 < item.protected <= meta.protections and _is_picture(item):
             self.ground.claim(data, Found(), media=True)
             return
@@ -248,7 +250,9 @@ class _HeifFile(BoxFile):
         self.ground.blank(data, Note(0, 0, NAME, f"item {name_of(item.kind)}", broken=_is_picture(item)))
 
     def _block(self, item: Item, data: Gathered) -> Found | None:
-        """Clean an Exif or XMP item. Return None for other items, and for an item that is too long."""
+        """Return the changes to the data of an Exif or XMP item. Return None for other items, and for an item
+        that is too long.
+        """
         if data.size > MAX_BLOCK_BYTES:
             return None
         if item.kind == b"Exif":
@@ -279,7 +283,9 @@ class _HeifFile(BoxFile):
 
 
 def _cut(data: Gathered, size: int) -> Found:
-    """Zero the bytes behind the description of a derived picture. size: bytes of the description."""
+    """Return the changes that zero the bytes behind the description of a derived picture. size: bytes of the
+    description.
+    """
     patches = list(zeros(data, size, data.size))
     notes = [Note(size, data.size - size, NAME, "behind an item")] if patches else []
     return Found(patches, notes)

@@ -21,7 +21,7 @@ from policyfs.redact.isobmff.boxes import Box, Boxes, read_boxes
 from policyfs.redact.isobmff.item_data import Gathered, Ground, Span
 
 NAME: Final = "HEIF"
-"""The name of the format in notes."""
+"""The name of the format in the records of removed parts."""
 MAX_ITEM_NESTING: Final = 4
 """Maximum depth to which the data of an item may be pieces of other items' data."""
 
@@ -29,9 +29,10 @@ T = TypeVar("T")
 
 
 def read_meta(source: ByteSource, box: Box, inner: Inner, ground: Ground) -> Meta | None:
-    """Clean the tables of a ``meta`` box, and return the box. Return None if it holds no pictures.
+    """Clean the tables of a ``meta`` box, and return its items. Return None if it holds no pictures.
 
-    Raises NotThisKindError if a table cannot be understood, TooMuchError.
+    ground: receives the data areas of the box. Raises NotThisKindError if a table cannot be understood,
+    TooMuchError.
     """
     children = read_boxes(source, box.body + 4, box.end, inner.budget)
     handler = children.first(b"hdlr")
@@ -63,7 +64,8 @@ class Meta:
     _resolved: dict[int, Gathered] = field(default_factory=dict)
 
     def items(self) -> Iterator[tuple[Item, Gathered]]:
-        """Yield each item with its data, once for each location in the table. Raises TooMuchError.
+        """Yield each item with its data, once for each location that the ``iloc`` table states for it. Raises
+        TooMuchError.
 
         If the table has an item's number twice, both locations count.
         """
@@ -113,7 +115,7 @@ class Meta:
             self.ground.free(box, NAME, f"box meta/{name_of(kind)}")
 
     def _refer(self, references: list[Reference]) -> None:
-        """Keep the references from items to other items that hold their data.
+        """Record the references from items to other items that hold their data.
 
         No other reference is needed.
         """

@@ -48,7 +48,9 @@ PROPERTIES: Final = MappingProxyType(
         b"skip": NOTHING,
     }
 )
-"""Type of a property -> categories. A property that is not listed may tell anything."""
+"""A dictionary from the type of a property to the categories of its data. A property that is not listed may
+hold anything.
+"""
 _J2K_HEADER: Final = frozenset({b"ihdr", b"bpcc", b"cdef", b"cmap", b"pclr", b"colr"})
 _SIZES: Final = MappingProxyType(
     {
@@ -64,7 +66,9 @@ _SIZES: Final = MappingProxyType(
         b"pixi": 64,
     }
 )
-"""Type of a property -> its maximum size in bytes. A longer property may hold anything."""
+"""A dictionary from the type of a property to its maximum size in bytes. A longer property may hold
+anything.
+"""
 _AUXILIARY: Final = re.compile(rb"(?:urn|tag|https?):[A-Za-z0-9:/#._,+-]{1,160}")
 _WORDS: Final = frozenset({b"udes", b"altt"})
 _CONFIGS: Final = frozenset({b"hvcC", b"lhvC", b"av1C", b"avcC", b"vvcC", b"evcC"})
@@ -78,7 +82,7 @@ _SUBTYPED: Final = (
 
 
 class Property(NamedTuple):
-    """The data of a property that is needed to read the items.
+    """Those facts of a property that are needed to read the items.
 
     length_size: size in bytes of the length field before each NAL unit.
     """
@@ -159,7 +163,8 @@ def _container(source: ByteSource, ipco: Box, inner: Inner, out: Properties) -> 
 
 
 def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes | None, int]:
-    """Return a property's categories, its new payload, and the size of the length field before NAL units.
+    """Return the categories of a property's data, its new payload, and the size of the length field before
+    NAL units.
 
     The payload is None if the property is removed.
     """
@@ -211,7 +216,9 @@ def _auxiliary(data: bytes) -> bytes | None:
 
 
 def _associations(source: ByteSource, box: Box, inner: Inner, out: Properties) -> None:
-    """Clean ``ipma``: remove the references to removed properties. Raises ValueError."""
+    """Clean ``ipma``: replace the numbers of removed properties by 0. Record each item's properties in *out*.
+    Raises ValueError.
+    """
     if box.end - box.body > MAX_TABLE_BYTES or box.cut:
         raise ValueError("no such table of properties")
     data = source.read(box.body, box.end - box.body)

@@ -29,7 +29,9 @@ _WIDTHS: Final = (0, 4, 8)
 _GROUPS_WITH_MORE: Final = frozenset({b"pymd", b"pano", b"tsyn", b"ster"})
 _GROUP_MORE_BYTES: Final = 1024
 _PROTECTION: Final = MappingProxyType({b"frma": 4, b"schm": 12, b"tenc": 64})
-"""Type of a box that describes a protection -> the number of its bytes that stay."""
+"""A dictionary from the type of a box that describes a protection (encryption) to the number of its bytes
+that stay.
+"""
 _MEDIA_TYPE: Final = re.compile(
     rb"[a-zA-Z][\w.+-]{0,60}/[a-zA-Z][\w.+-]{0,60}(?:; ?[a-z]{1,10}=[\w-]{1,20})?"
 )
@@ -53,7 +55,8 @@ class Item(NamedTuple):
 class Extent(NamedTuple):
     """A piece of an item's data.
 
-    reference: with IN_ITEM, the number of the reference to the other item (from 1 on).
+    reference: if the piece is in another item's data (IN_ITEM), the number of the reference to that item
+    (from 1 on).
     """
 
     offset: int
@@ -79,13 +82,13 @@ class Reference(NamedTuple):
 
 @dataclass(slots=True)
 class Texts:
-    """Cleaner of the texts in one table. told: the categories of the removed texts."""
+    """Cleaner of the texts in one table. told: the categories of the data in the removed texts."""
 
     inner: Inner
     told: Tells = NOTHING
 
     def name(self, text: bytes) -> bytes:
-        """Return a name unchanged, or as many spaces if it tells a hidden category.
+        """Return a name unchanged. If it holds data to hide, return spaces of the same length.
 
         The length stays, so that later bytes keep their offsets.
         """
@@ -98,9 +101,9 @@ class Texts:
         return b" " * len(text) if tells else text
 
     def term(self, text: bytes, shape: re.Pattern[bytes]) -> bytes:
-        """Return a text unchanged if it has this shape and tells no place.
+        """Return a text unchanged if it matches the pattern *shape* and holds no place.
 
-        Otherwise return as many spaces.
+        Otherwise return spaces of the same length.
         """
         if shape.fullmatch(text) is not None and not bytes_tell_place(text):
             return text
@@ -108,7 +111,7 @@ class Texts:
         return b" " * len(text)
 
     def gone(self, data: bytes, tells: Tells = UNKNOWN) -> bytes:
-        """Return zeros for these bytes, and record the categories that are removed."""
+        """Return zeros in place of these bytes, and record their categories as removed."""
         self.told |= tells if any(data) else NOTHING
         return bytes(len(data))
 
@@ -123,7 +126,9 @@ def inner_boxes(payload: bytes, start: int, inner: Inner) -> Iterator[Box]:
 
 
 def rebuilt(payload: bytes, start: int, boxes: list[tuple[Box, bytes]]) -> bytes:
-    """Return the payload with the new bytes of these boxes, and zeros outside of them."""
+    """Return the payload with these boxes and their new bytes, and zeros outside of the boxes. start: offset
+    of the first box.
+    """
     out = bytearray(payload[:start].ljust(len(payload), b"\0"))
     for box, raw in boxes:
         out[box.start : box.end] = raw
@@ -270,9 +275,9 @@ def _group(kind: bytes, payload: bytes) -> bytes:
 
 
 def data_information(payload: bytes, inner: Inner) -> bytes:
-    """Clean ``dinf``, the places of data in other files.
+    """Clean ``dinf``. It refers to other files that hold data of this file.
 
-    Addresses are removed, because they are free text.
+    The URLs of these files are removed, because they are free text.
     """
     boxes = []
     for box in inner_boxes(payload, 0, inner):
@@ -291,7 +296,7 @@ def data_information(payload: bytes, inner: Inner) -> bytes:
 
 
 def protections(payload: bytes, inner: Inner) -> tuple[bytes, int]:
-    """Clean ``ipro``, the protections of items, and return their number."""
+    """Clean ``ipro``, a list of the encryptions ("protections") of items, and return their number."""
     fields = Fields(payload)
     full_box(fields.take(4))
     count = fields.number(2)
@@ -307,9 +312,9 @@ def protections(payload: bytes, inner: Inner) -> tuple[bytes, int]:
 
 
 def _protection(payload: bytes, inner: Inner) -> bytes:
-    """Clean ``sinf`` or ``schi`` (section 8.12).
+    """Clean ``sinf`` or ``schi`` (section 8.12), the description of an encryption.
 
-    Numbers and names of four letters stay; addresses are removed.
+    Numbers and names of four letters stay; URLs are removed.
     """
     boxes = []
     for box in inner_boxes(payload, 0, inner):

@@ -62,7 +62,7 @@ def locate_gif(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Locator:
-    """Locator for one GIF file."""
+    """The search for the parts to hide in one GIF file."""
 
     def __init__(self, edits: Edits) -> None:
         self.edits = edits

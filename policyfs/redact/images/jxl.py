@@ -23,7 +23,7 @@ CODESTREAM: Final = b"\xff\x0a"
 SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
 _NAME: Final = "JPEG XL"
 _KEPT: Final = MappingProxyType({b"jxll": 1, b"jxli": 1 << 20})
-"""Boxes of numbers that stay -> their maximum sizes in bytes."""
+"""A dictionary from the types of boxes of numbers that stay to their maximum sizes in bytes."""
 _FOREIGN: Final = re.compile(
     rb"Exif\0\0(?:II\*\0|MM\0\*)|<x:xmpmeta|<\?xpacket|<rdf:RDF|http://ns\.adobe\.com|ftyp(?:isom|mp4\d|qt  )"
     rb"|\xff\xd8\xff[\xe0\xe1]..(?:JFIF|Exif)\0|PK\x03\x04.\x00|SEFH|MotionPhoto_Data",
@@ -32,7 +32,9 @@ _FOREIGN: Final = re.compile(
 """Starts of data that common programs append to pictures; too long to be in a codestream by chance."""
 _OVERLAP: Final = 32
 _FREED_PARTS: Final = 4
-"""Cost of a box that becomes free space, in parts of the budget; an honest file has few such boxes."""
+"""What a box that becomes free space costs in the file's budget, in parts. An honest file has few such
+boxes.
+"""
 
 PARTS: Final[tuple[Part, ...]] = (
     Part("JPEG XL", "codestream (jxlc, jxlp, bare)", "the picture", NOTHING, "stays"),
@@ -82,8 +84,8 @@ def _bare(source: ByteSource, inner: Inner) -> Found:
 
 
 def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
-    """Locate appended data of known forms. Other appended data looks like the codestream before it, and
-    stays.
+    """Locate appended data of known forms, and return the changes that zero it. Appended data of other forms
+    looks like the codestream, and stays.
     """
     found, at = Found(), start
     while at < end:
@@ -99,9 +101,10 @@ def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
 
 
 def _with_zeros(source: ByteSource, start: int, behind: int) -> int:
-    """Return the offset where foreign data starts, if the bytes from *behind* on become zeros.
+    """Return the offset at which appended data starts for a reader of the redacted file.
 
-    A pattern may end in zeros. So the new zeros may complete a match that starts before *behind*.
+    In that file the bytes from *behind* on are zeros. A pattern for such data may end in zeros. So the new
+    zeros may complete a match that starts before *behind*.
     """
     while True:
         first = max(start, behind - _OVERLAP)
@@ -112,7 +115,7 @@ def _with_zeros(source: ByteSource, start: int, behind: int) -> int:
 
 
 class _JxlFile(BoxFile):
-    """Locator for one JPEG XL file of boxes."""
+    """The search for the parts to hide in one JPEG XL file of boxes."""
 
     name = _NAME
     start = len(SIGNATURE)

@@ -55,8 +55,8 @@ FIXED: Final = MappingProxyType(
         b"gIFg": (4, 4, 1),
     }
 )
-"""Chunks that are needed to show the picture -> their minimum and maximum length in bytes, and a divisor of
-the length.
+"""Chunks that are needed to show the picture -> their minimum and maximum length in bytes, and a number by
+which the length can be divided.
 """
 
 TOLD: Final = MappingProxyType(
@@ -67,7 +67,9 @@ TOLD: Final = MappingProxyType(
         b"caNv": (16, Tells.OTHER),
     }
 )
-"""Chunks of numbers -> their length in bytes, and their categories."""
+"""A dictionary from the types of chunks of numbers to their length in bytes and the categories of their
+data.
+"""
 
 _TEXTS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _EXIF: Final = (b"eXIf", b"exIf", b"EXIF")
@@ -78,7 +80,7 @@ _HEAD_BYTES: Final = 8
 _CHECK_BYTES: Final = 4
 _READ_BYTES: Final = 1 << 12
 _WORK: Final = 4
-"""Cost of examining a chunk, and of making it neutral, in parts of the budget."""
+"""What a chunk costs in the file's budget, in parts, for its examination and its replacement."""
 _EXIF_PREAMBLE: Final = b"Exif\0\0"
 
 
@@ -168,7 +170,7 @@ def walk(source: ByteSource, inner: Inner) -> Iterator[Chunk]:
 
 
 class _Locator:
-    """Locator for one PNG file."""
+    """The search for the parts to hide in one PNG file."""
 
     def __init__(self, edits: Edits) -> None:
         self.edits = edits

@@ -44,9 +44,11 @@ class _Text:
 
 
 def clean_text(kind: bytes, data: bytes, inner: Inner) -> tuple[Tells, Cleaned | None]:
-    """Return the categories of a tEXt, zTXt or iTXt chunk, and its cleaned data of the same length.
+    """Return the categories of the data in a tEXt, zTXt or iTXt chunk, and the cleaned chunk of the same
+    length.
 
-    The data is None if the chunk must be removed as a whole. A text that cannot be inflated is removed.
+    kind: the chunk's type. data: its data. The second value is None if the chunk must be removed as a whole.
+    A text that cannot be inflated is removed.
     """
     text = _parse(kind, data)
     if text is None:
@@ -172,7 +174,10 @@ def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _cleaner(head: bytes, body: bytes, inner: Inner) -> Callable[[bytes], Cleaned | None] | None:
-    """Return the cleaner of a block with these first bytes, or None."""
+    """Return the function that cleans a block of this form; None for an unknown form.
+
+    head: the header that was found (Exif, XMP, Photoshop), or b"". body: the bytes behind the header.
+    """
     if head == _XMP_HEADER or _XMP_START.match(body):
         return inner.xmp
     if body[:4] in (b"II*\0", b"MM\0*"):

@@ -62,7 +62,7 @@ def locate_webp(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Locator:
-    """Locator for one WebP file."""
+    """The search for the parts to hide in one WebP file."""
 
     def __init__(self, edits: Edits) -> None:
         self.edits = edits

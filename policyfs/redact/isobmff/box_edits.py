@@ -1,4 +1,4 @@
-"""Edits of boxes in memory: the patches and notes for the bytes of one box."""
+"""Changes to the bytes of one box in memory: patches, and records (notes) of removed parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_TEXT_BYTES: Final = 1 << 19
 _NOT_ZERO: Final = re.compile(rb"[^\0]")
 _STEP_BYTES: Final = 1 << 20
 _IN_TEXT: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
-"""Categories that a search of text may find."""
+"""Categories whose data a search of text may find."""
 _NAMES: Final = {b"\xa9": "(c)"}
 
 
@@ -29,7 +29,7 @@ def name_of(kind: bytes) -> str:
 
 @dataclass(slots=True)
 class TextRoom:
-    """Budget for searches in the texts of one file.
+    """The budget for searches in the texts of one file.
 
     left: the number of bytes that may still be searched. When it is used up, texts are removed without a
     search.
@@ -40,7 +40,8 @@ class TextRoom:
 
 @dataclass(slots=True)
 class Block:
-    """The bytes [offset, offset + len(data)) of a file, held in memory, with the patches and notes for them.
+    """The bytes [offset, offset + len(data)) of a file, in memory, with their patches and the records of
+    removed parts.
 
     Offsets in all methods count from the block's start. The caller must not change a byte twice. parts: the
     budget for boxes in the block; by default the budget of the whole file.
@@ -79,18 +80,18 @@ class Block:
         return Boxes(tuple(found), at, ended)
 
     def children(self, box: Box, skip: int = 0) -> Boxes:
-        """Return the boxes inside a box.
+        """Return the boxes inside the body of a box.
 
         skip: number of bytes in the body before the first of these boxes.
         """
         return self.boxes(min(box.body + skip, box.end), box.end)
 
     def body(self, box: Box) -> bytes:
-        """Return the body of a box."""
+        """Return the body of a box: its bytes behind the header."""
         return self.data[box.body : box.end]
 
     def goes(self, tells: Tells) -> bool:
-        """Return True if metadata of these categories must be removed."""
+        """Return True if metadata of these categories must be removed, because one of them must be hidden."""
         return bool(tells & self.inner.hide)
 
     def holds_place(self, data: bytes) -> bool:
@@ -104,9 +105,9 @@ class Block:
         return self.text.left < 0 or bytes_tell_place(data)
 
     def told(self, data: bytes) -> Tells:
-        """Return the hidden categories that a text tells.
+        """Return those categories to hide of which a text holds data.
 
-        If the budget for searches is used up, return all hidden categories.
+        If the budget for searches is used up, return all categories to hide.
         """
         if not self.goes(_IN_TEXT):
             return NOTHING
@@ -118,7 +119,7 @@ class Block:
         return int.from_bytes(self.data[at : at + size])
 
     def put(self, at: int, new: bytes) -> bool:
-        """Replace the bytes at an offset; return True if any byte changes."""
+        """Replace the bytes at the offset *at* by *new*; return True if any byte changes."""
         before = len(self.found.patches)
         for start in range(0, len(new), _STEP_BYTES):
             part = new[start : start + _STEP_BYTES]
@@ -139,9 +140,10 @@ class Block:
         return True
 
     def wipe(self, start: int, end: int, where: str, tag: str, tells: Tells, *, broken: bool = False) -> None:
-        """Zero the bytes [start, end), and note it if any byte changes.
+        """Zero the bytes [start, end). If any byte changes, record that the part *tag* was removed.
 
-        Filler stays if its categories are UNKNOWN and it is not broken.
+        where: the name of the part's container. tells: the categories of its data. Filler (bytes without
+        information) stays if *tells* is UNKNOWN and *broken* is False.
         """
         if tells == UNKNOWN and not broken and says_nothing(self.data[start:end]):
             return
@@ -151,21 +153,25 @@ class Block:
     def note(
         self, start: int, end: int, where: str, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False
     ) -> None:
-        """Add a note that the bytes [start, end) are removed."""
+        """Record that the bytes [start, end) were removed. where, tag: the names of their container and of
+        the part.
+        """
         self.found.notes.append(Note(self.offset + start, end - start, where, tag, tells, broken))
 
     def free(self, box: Box, where: str, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
-        """Turn a box into a ``free`` box of the same size that holds zeros."""
+        """Turn a box into a ``free`` box of the same size that holds zeros, and record the removal. where:
+        its container.
+        """
         content = box.body - (16 if box.kind == UUID else 0)
         changed = self.put(box.start + 4, FREE)
         if self.blank(content, box.end) or changed:
             self.note(box.start, box.end, where, name_of(box.kind), tells, broken=broken)
 
     def rest(self, boxes: Boxes, end: int, where: str) -> None:
-        """Turn the bytes behind a container's last whole box into a ``free`` box.
+        """Turn the bytes behind the last whole box of a container, up to *end*, into a ``free`` box.
 
-        The bytes become zeros, without a box header, if they are too few for one, or if they start with the
-        end mark of a list.
+        If they are too few for a box header, or start with the end mark of a list, they become zeros without
+        a header.
         """
         last = boxes.boxes[-1] if boxes.boxes else None
         start = last.start if last is not None and last.cut else boxes.rest
@@ -179,9 +185,11 @@ class Block:
             self.note(start, end, where, "junk", UNKNOWN, broken=True)
 
     def replace(self, at: int, size: int, cleaned: Cleaned | None, where: str, tag: str) -> bool:
-        """Replace the bytes [at, at + size) by the result of a cleaner.
+        """Replace the bytes [at, at + size) by the result of a cleaner, and copy its records of removed
+        parts.
 
-        Return False if the result is None or has another size.
+        Return False if the result is None or has another size. where, tag: the names of their container and
+        of the part.
         """
         if cleaned is None or len(cleaned.data) != size:
             return False

@@ -1,7 +1,8 @@
 """Picture files made of boxes: the walk that HEIF, CR3, JPEG 2000 and JPEG XL share.
 
 Each format is a subclass, and cleans the boxes that it knows. Any other box becomes free space. In media
-data, only the pieces that the format claims stay (item_data.py). Bytes behind the last box become zeros.
+data, only the pieces that the format claims stay: pieces of its pictures and of cleaned metadata
+(item_data.py). Bytes behind the last box become zeros.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ MAX_PAYLOAD_BYTES: Final = 1 << 22
 
 
 class BoxFile(abc.ABC):
-    """Locator of one file of boxes: its state and its steps. Each format is a subclass."""
+    """The search for the parts to hide in one file of boxes: its state and its steps. Each format is a
+    subclass.
+    """
 
     name: ClassVar[str]
     """The container's name, in notes and errors."""
@@ -35,9 +38,13 @@ class BoxFile(abc.ABC):
     brand: ClassVar[bytes] = b""
     """The major brand that the file must have; empty if any brand will do."""
     media: ClassVar[frozenset[bytes]] = frozenset({b"mdat"})
-    """Types of the boxes that hold media data. Claimed pieces of this data stay."""
+    """Types of the boxes that hold media data. Pieces of it stay if the format claims them as pictures or
+    cleaned metadata.
+    """
     uuid_stays: ClassVar[bool] = False
-    """True if a removed ``uuid`` box keeps its type (see Ground.uuid_stays)."""
+    """True if a removed ``uuid`` box keeps its type, because the format has no ``free`` boxes
+    (Ground.uuid_stays).
+    """
 
     def __init__(self, source: ByteSource, inner: Inner) -> None:
         self.source: Final = source
@@ -101,12 +108,11 @@ class BoxFile(abc.ABC):
         pictures: Callable[[Track], Found],
         emptied: Callable[[Track], Found | None] = lambda _: None,
     ) -> None:
-        """Clean a ``moov`` box, and claim the samples of its tracks.
+        """Clean a ``moov`` box, and decide which samples of its tracks stay.
 
-        data: the bytes of the box. Samples of hidden categories are removed; all others are claimed as media.
-        pictures: returns the changes within the media of a track, in offsets of the file. emptied: returns
-        the changes that empty the samples of a removed track. If emptied returns None, the samples become
-        zeros.
+        data: the bytes of the box. Samples with data to hide are removed; all other samples stay. pictures:
+        returns the changes within the samples of a track, in offsets of the file. emptied: returns the
+        changes that empty the samples of a removed track. If emptied returns None, the samples become zeros.
 
         Raises NotThisKindError if the tables of a kept track contradict each other, TooMuchError.
         """
@@ -134,6 +140,6 @@ class BoxFile(abc.ABC):
 
 
 def movie_index(boxes: Boxes) -> Box | None:
-    """Return the file's ``moov`` box. Return None if it is missing, cut off, or too long to be read."""
+    """Return the file's ``moov`` box. Return None if the box is missing, cut off, or too long to be read."""
     box = boxes.first(b"moov")
     return None if box is None or box.cut or box.size > MAX_MOVIE_BYTES else box

@@ -20,7 +20,7 @@ from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data
 
 @dataclass(slots=True)
 class Walk:
-    """State of a walk through nested boxes. where: the name of the current container."""
+    """The state of a walk through nested boxes. where: the name of the container in which the walk is."""
 
     block: Block
     movie: Movie
@@ -30,7 +30,7 @@ class Walk:
     def holds(self, box: Box, size: int) -> bool:
         """Return True if a box's body has at least *size* bytes.
 
-        Otherwise remove the box as broken, and return False.
+        Otherwise remove the box as not understood, and return False.
         """
         if box.end < box.body + size:
             self.block.free(box, self.where, broken=True)
@@ -131,7 +131,7 @@ def _uuid(walk: Walk, box: Box) -> None:
 
 
 def rules(**named: Rule) -> Mapping[bytes, Rule]:
-    """Return a table of rules: the type of a box, padded to four bytes -> its rule."""
+    """Return a dictionary from the type of a box, padded to four bytes, to its rule."""
     return MappingProxyType({name.encode().ljust(4): rule for name, rule in named.items()})
 
 

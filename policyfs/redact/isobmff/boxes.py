@@ -69,10 +69,11 @@ class Boxes:
 
 
 def read_box(source: ByteSource, at: int, end: int, *, to_end: bool = False) -> Box | None:
-    """Return the box with its header at an offset, within [at, end). Return None if no valid header is there.
+    """Return the box with its header at the offset *at*, within [at, end). Return None if no valid header is
+    there.
 
     to_end: True if a size of 0 is allowed (only at the top of a file); such a box ends at `end`. If the
-    stated size reaches beyond `end`, the box is `cut` and ends at `end`.
+    stated size reaches beyond `end`, the result has ``cut`` set, and ends at `end`.
     """
     head = source.read(at, min(_MAX_HEADER_BYTES, end - at))
     if len(head) < HEADER_BYTES:
@@ -98,9 +99,9 @@ def read_box(source: ByteSource, at: int, end: int, *, to_end: bool = False) -> 
 def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_end: bool = False) -> Boxes:
     """Return the boxes in [start, end), without the boxes inside them. Raises TooMuchError.
 
-    to_end: as in read_box. A box that is `cut` is the last one. The list ends at a type with bytes other than
-    printable ASCII, zeros and QuickTime's (c). Such bytes are junk, and their "size" would lead to a random
-    place. (Types of Microsoft's codecs are allowed, too.)
+    to_end: as in read_box. A box that is cut off by `end` is the last one. The list ends at a type with bytes
+    other than printable ASCII, zeros and QuickTime's (c). Such bytes are junk, and their "size" would lead to
+    a random place. (Types of Microsoft's codecs are allowed, too.)
     """
     found: list[Box] = []
     at = start

@@ -8,7 +8,9 @@ _ICC_HEADER_BYTES: Final = 128
 
 
 def is_colour(data: bytes) -> bool:
-    """Return True if bytes are a description of ``colr``: numbers, or an ICC profile of the stated size."""
+    """Return True if bytes are the content of a ``colr`` box: numbers, or an ICC profile of the size that it
+    states.
+    """
     kind, rest = data[:4], data[4:]
     if kind in (b"nclx", b"nclc"):
         return len(rest) <= 7

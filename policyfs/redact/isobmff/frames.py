@@ -17,7 +17,9 @@ from policyfs.redact.isobmff.tracks import Track
 
 TRIED_UNITS: Final = 64
 MAX_UNITS: Final = 100_000
-"""Maximum number of units (slices, parameters, messages) that are searched in fragments with user data."""
+"""Maximum number of units (slices, parameters, messages) that are searched in fragments, after some had user
+data.
+"""
 _ENCRYPTED: Final = frozenset({b"encv", b"drmi"})
 """Formats of encrypted samples. Their bytes may look like a message by chance."""
 
@@ -25,8 +27,8 @@ _ENCRYPTED: Final = frozenset({b"encv", b"drmi"})
 def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
     """Clean the metadata in a track's frames, unless the frames are encrypted.
 
-    The metadata are SEI messages or, if each frame is a whole picture, the metadata of this picture. runs:
-    ranges of further samples in fragments. Raises NotThisKindError, TooMuchError.
+    The metadata are SEI messages. If each frame is a whole picture, they are the metadata of this picture.
+    runs: ranges of the track's samples in fragments. Raises NotThisKindError, TooMuchError.
     """
     if _ENCRYPTED & set(track.entries.formats):
         return Found()
@@ -41,11 +43,11 @@ def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Extents
 
 
 def _framing(track: Track) -> Framing | None:
-    """Return the framing of a track, or None. Raises NotThisKindError if there are several framings.
+    """Return the framing of a track (its codec, and the size of the length field before each unit), or None.
 
     Usually a box in a sample entry states the framing. Without such a box, bytes that look like one are used,
     because lax readers do the same. Without these bytes, the frames of a known codec are searched for start
-    codes.
+    codes. Raises NotThisKindError if there are several framings.
     """
     if len(track.entries.framings) > 1:
         raise NotThisKindError("its frames are coded in two ways")
@@ -58,7 +60,7 @@ def _framing(track: Track) -> Framing | None:
 
 @dataclass(slots=True)
 class _SampleFrames:
-    """A track's samples, as the frames that bitstreams.frames.Frames describes."""
+    """The samples of a track as frames, for the search in bitstreams.frames."""
 
     track: Track
     _samples: Samples = field(init=False)
@@ -99,7 +101,10 @@ def _key_frames(track: Track, count: int) -> Sequence[int]:
 
 
 def _runs(runs: Extents, coded: Framing, source: ByteSource, inner: Inner) -> Found:
-    """Clean the samples of fragments, run by run. In a run, units follow each other without a gap."""
+    """Clean the SEI messages in fragments. In a run (``trun``), units follow each other without a gap.
+
+    First, some runs are searched. The others are searched only if these have something to remove.
+    """
     tried, found = set(spread(range(len(runs.starts)))), Found()
     for number in sorted(tried):
         start, size = runs.starts[number], runs.ends[number] - runs.starts[number]

@@ -45,13 +45,15 @@ _KEYS: Final = MappingProxyType(
         ),
     }
 )
-"""Categories of values -> their keys."""
+"""A dictionary from categories to the keys of values with data of these categories."""
 _TOLD: Final = {key.encode(): tells for tells, keys in _KEYS.items() for key in keys.split()}
 
 
 @dataclass(slots=True)
 class Telemetry:
-    """Cleaner of one track's telemetry, sample by sample. Each key with removed values gets one note."""
+    """Cleaner of one track's telemetry, sample by sample. Each key with removed values gets one record of a
+    removed part.
+    """
 
     source: ByteSource
     inner: Inner
@@ -73,7 +75,7 @@ class Telemetry:
                 self._gone.setdefault(name, Note(at + start, end - start, "GPMF", name, tells))
 
     def blank(self, start: int, end: int) -> None:
-        """Zero the bytes [start, end), and note that they are not understood."""
+        """Zero the bytes [start, end), and record that they were not understood."""
         patches = list(zeros(self.source, start, end))
         self.patches += patches
         if patches:
@@ -123,7 +125,7 @@ class Telemetry:
         yield start if goes else end, behind, key, tells if goes else UNKNOWN
 
     def _text(self, value: bytes) -> Tells:
-        """Return the categories that a text tells.
+        """Return the categories of which a text holds data.
 
         Results are remembered: each sample repeats the same texts.
         """

@@ -1,4 +1,5 @@
-"""Claims on the data areas of a picture file: only claimed pieces of an area stay.
+"""Claims on the data areas of a picture file: records of pieces that the file's pictures and metadata need.
+Only claimed pieces stay.
 
 A picture file refers to the data of its items by ranges. One item may have several ranges, and two items may
 have the same range. `Gathered` reads the ranges of one item as one block, and maps patches of the block back
@@ -55,16 +56,16 @@ class Gathered:
         self.size: Final = self._at[-1]
 
     def read(self, offset: int, size: int, /) -> bytes:
-        """Return the bytes of the block at an offset, cut at the end of the last piece."""
+        """Return up to *size* bytes of the joined pieces, from *offset* on."""
         pieces = self.pieces(offset, offset + size)
         return b"".join(self._source.read(s.start, s.end - s.start) for s in pieces)
 
     def place(self, offset: int) -> int:
-        """Return the offset in the source of one byte of the block; 0 if the block has no such byte."""
+        """Return the offset in the source of one byte of the joined pieces; 0 if they have no such byte."""
         return next((span.start for span in self.pieces(offset, offset + 1)), 0)
 
     def patches(self, patches: Iterable[Patch]) -> Iterator[Patch]:
-        """Convert patches of the block to patches of the source."""
+        """Convert patches of the joined pieces to patches of the source."""
         for patch in patches:
             at = patch.offset
             for span in self.pieces(patch.offset, patch.end):
@@ -76,7 +77,7 @@ class Gathered:
                 at += size
 
     def pieces(self, start: int, end: int) -> Iterator[Span]:
-        """Yield the ranges of the source that hold the bytes [start, end) of the block."""
+        """Yield the ranges of the source that hold the bytes [start, end) of the joined pieces."""
         index = max(0, bisect_right(self._at, start) - 1)
         while index < len(self.spans) and start < min(end, self.size):
             base = self.spans[index].start - self._at[index]
@@ -87,7 +88,9 @@ class Gathered:
 
 
 def clear(source: ByteSource, start: int, end: int, budget: Budget) -> Iterator[Patch]:
-    """Yield patches that make [start, end) zero; none if all these bytes are found to be zero already."""
+    """Yield patches that make [start, end) zero; no patch if a read shows that all these bytes are zero
+    already.
+    """
     if end - start > BLIND_BYTES:
         yield Patch(start, zeros=end - start)
     elif start < end:
@@ -107,12 +110,12 @@ def joined(spans: Iterable[Span]) -> list[Span]:
 
 
 def overlap(left: Sequence[Span], right: Sequence[Span]) -> bool:
-    """Return True if two lists from joined() have a byte in common."""
+    """Return True if two lists of spans have a byte in common. Both lists are results of joined()."""
     return any(True for _ in common(left, right))
 
 
 def common(left: Sequence[Span], right: Sequence[Span]) -> Iterator[Span]:
-    """Yield the spans that two lists from joined() have in common."""
+    """Yield the spans that two lists of spans have in common. Both lists are results of joined()."""
     i = j = 0
     while i < len(left) and j < len(right):
         start, end = max(left[i].start, right[j].start), min(left[i].end, right[j].end)
@@ -125,7 +128,9 @@ def common(left: Sequence[Span], right: Sequence[Span]) -> Iterator[Span]:
 
 
 def _touch(ordered: Sequence[Span], spans: Iterable[Span]) -> bool:
-    """Return True if a span has a byte in common with *ordered*, sorted spans that do not overlap."""
+    """Return True if a span of *spans* has a byte in common with *ordered*, sorted spans that do not
+    overlap.
+    """
     for span in spans:
         index = bisect_left(ordered, (span.end,)) - 1
         if index >= 0 and ordered[index].end > span.start:
@@ -134,7 +139,7 @@ def _touch(ordered: Sequence[Span], spans: Iterable[Span]) -> bool:
 
 
 def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
-    """Yield the spans of `area` that are not in `taken`. Both are lists from joined()."""
+    """Yield the parts of `area` that are not in `taken`. Both are results of joined()."""
     index = 0
     for part in area:
         start = part.start
@@ -152,11 +157,11 @@ def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim on bytes of a file. Claimed bytes stay, except for the patches within them.
+    """A record that some bytes of a file are needed. They stay, except for the patches within them.
 
     media: True for media, False for metadata. If two different claims share bytes of metadata, both claims
-    are removed. blank: True if the claimed bytes must be removed; the notes then count only if some byte is
-    not zero yet. walked: True if the structure of the media was read and is sound.
+    are removed. blank: True if the claimed bytes must be removed; the notes (records of removed parts) then
+    count only if some byte is not zero yet. walked: True if the structure of the media was read and is sound.
     """
 
     spans: tuple[Span, ...]
@@ -169,9 +174,9 @@ class Claim:
 
 @dataclass(slots=True)
 class Ground:
-    """The data areas of a file, and the claims on them.
+    """The areas of a file that hold data, and the claims on pieces of them. Only claimed pieces stay.
 
-    noted: areas with a note already. heads: places at which a reader expects a box header.
+    noted: areas whose removal is already recorded. heads: places at which a reader expects a box header.
     """
 
     source: ByteSource
@@ -188,9 +193,9 @@ class Ground:
     """
 
     def area(self, start: int, end: int, *, noted: bool = False) -> None:
-        """Add an area of data: its unclaimed bytes become zeros.
+        """Add an area of data. Those of its bytes that no claim covers become zeros.
 
-        noted: True if the area has a note already.
+        noted: True if the removal of the area is already recorded.
         """
         if start < end:
             self.areas.append(Span(start, end))
@@ -198,7 +203,7 @@ class Ground:
                 self.noted.append(Span(start, end))
 
     def rest(self, start: int, end: int) -> None:
-        """Add the bytes behind the last box as an area.
+        """Add the bytes behind the last box as an area of data.
 
         No claim may cover the place at which a reader expects the next box header. Changes around the claimed
         bytes could turn these bytes into a header.
@@ -207,9 +212,11 @@ class Ground:
         self.heads.append(Span(start, min(start + HEADER_BYTES, end)))
 
     def free(self, box: Box, container: str, tag: str = "", *, broken: bool = False) -> None:
-        """Turn a box into free space. Its body becomes an area, so items may claim pieces of it.
+        """Turn a box into free space. Its body becomes an area of data, so items may claim pieces of the
+        body.
 
-        Zeros up to the end of the file look like a box. They are treated like the bytes behind the last box.
+        container: the name of the format, for the record of the removal. Zeros up to the end of the file look
+        like a box. They are treated like the bytes behind the last box.
         """
         if box.to_end and not any(box.kind):
             self.rest(box.start, box.end)
@@ -224,9 +231,10 @@ class Ground:
             self.found.notes.append(note)
 
     def claim(self, data: Gathered, found: Found, *, media: bool) -> None:
-        """Claim pieces that are understood.
+        """Claim pieces that are understood, so that they stay with the changes *found*.
 
-        Offsets in ``found`` count from the start of the gathered block.
+        media: True for media, False for metadata. Offsets in *found* count from the start of the joined
+        pieces.
         """
         if data.spans:
             self.budget.part(len(data.spans))
@@ -235,11 +243,15 @@ class Ground:
             self.claims.append(Claim(data.spans, patches, media, notes, walked=media))
 
     def media(self, data: Gathered, found: Found) -> None:
-        """Claim pieces as media. Offsets in ``found`` are those of the file."""
+        """Claim pieces as media, so that they stay with the changes *found*. Offsets in *found* are those of
+        the file.
+        """
         self._placed(data, found, media=True)
 
     def metadata(self, data: Gathered, found: Found) -> None:
-        """Claim pieces as cleaned metadata. Offsets in ``found`` are those of the file."""
+        """Claim pieces as cleaned metadata, so that they stay with the changes *found* (offsets in the
+        file).
+        """
         self._placed(data, found, media=False)
 
     def _placed(self, data: Gathered, found: Found, *, media: bool) -> None:
@@ -248,18 +260,19 @@ class Ground:
             self.claims.append(Claim(data.spans, tuple(found.patches), media, tuple(found.notes)))
 
     def blank(self, data: Gathered, note: Note) -> None:
-        """Claim pieces that must be removed as a whole. The note gets their offset and size."""
+        """Record that pieces must be removed as a whole. The record *note* gets their offset and size."""
         if data.spans:
             self.budget.part(len(data.spans))
             whole = note._replace(offset=data.spans[0].start, length=data.size)
             self.claims.append(Claim(data.spans, (), False, (whole,), True))
 
     def settle(self, container: str, structure: Iterable[Patch] = ()) -> Found:
-        """Return the changes to the areas, both to claimed and to unclaimed bytes.
+        """Return the changes to the areas of data: claimed pieces get their patches, other bytes become
+        zeros.
 
-        container: the name of the format, for notes. structure: the changes outside of the areas. Raises
-        NotThisKindError if bytes are both picture and metadata, if metadata or a patch lies outside of the
-        areas, if a claim overlaps structure that changes, or if claims contradict each other.
+        container: the name of the format, for records of removed parts. structure: the changes outside of the
+        areas. Raises NotThisKindError if bytes are both picture and metadata, if metadata or a patch lies
+        outside of the areas, if a claim overlaps structure that changes, or if claims contradict each other.
         """
         self._one_reading()
         changed = joined([*self.heads, *(Span(p.offset, p.end) for p in (*self.found.patches, *structure))])
@@ -294,7 +307,9 @@ class Ground:
         return found
 
     def _is_filler(self, gap: Span, hidden: Sequence[Span]) -> bool:
-        """Return True if unclaimed bytes may stay: they are filler, and neither beside nor among removed
+        """Return True if the bytes *gap*, which no claim covers, may stay.
+
+        They may stay if they are filler (bytes without information), and neither beside nor among removed
         bytes.
         """
         if gap.end - gap.start > BLIND_BYTES or _touch(hidden, [Span(gap.start - 1, gap.end + 1)]):
@@ -316,7 +331,7 @@ class Ground:
                 raise NotThisKindError("two entries of its tables contradict each other")
 
     def _claimed_twice(self) -> Iterator[Span]:
-        """Yield the metadata bytes that are in two different claims, or twice in one claim."""
+        """Yield the ranges of metadata that two different claims share, or that one claim has twice."""
         told = {(claim.spans, claim.patches, claim.blank) for claim in self.claims if not claim.media}
         spans = sorted(span for those, _, _ in told for span in those)
         end = 0
@@ -338,7 +353,9 @@ class Ground:
 def _notes(
     blank: Sequence[Patch], gone: Iterable[Claim], noted: Sequence[Span], container: str
 ) -> Iterator[Note]:
-    """Yield notes on bytes that become zeros: those of removed claims, and one for each unclaimed range."""
+    """Yield records of bytes that become zeros: those of removed claims, and one for each range without a
+    claim.
+    """
     holes = [Span(patch.offset, patch.end) for patch in blank]
     for claim in gone:
         if _touch(holes, claim.spans):

@@ -24,10 +24,11 @@ _RUN_DURATION, _RUN_SIZE, _RUN_FLAGS, _RUN_TIME = 0x100, 0x200, 0x400, 0x800
 
 @dataclass(slots=True)
 class Fragments:
-    """Sample ranges from the fragments of a file.
+    """The samples in a file's fragments, as ranges.
 
-    defaults: track id -> default size of a sample (``trex``). limit: the file's size. runs: track id ->
-    ranges of its runs. A run (``trun``) is a sequence of samples without gaps.
+    defaults: a dictionary from the id of a track to the default size of its samples (``trex``). limit: the
+    file's size. runs: a dictionary from the id of a track to the ranges of its runs. A run (``trun``) is a
+    sequence of samples without gaps.
     """
 
     defaults: Mapping[int, int]
@@ -35,7 +36,9 @@ class Fragments:
     runs: dict[int, Extents] = field(default_factory=dict)
 
     def read(self, block: Block, box: Box) -> None:
-        """Clean a ``moof`` box in place, and record its runs. Raises TooMuchError."""
+        """Clean a ``moof`` box in place, and record the ranges of its runs of samples. Raises
+        TooMuchError.
+        """
         state = _Moof(self, block, block.offset + box.start)
         rules: dict[bytes, Rule] = {b"mfhd": fixed_size(8), b"traf": state.traf}
         clean_children(block, box.body, box.end, rules, "moof")
@@ -43,10 +46,10 @@ class Fragments:
 
 @dataclass(slots=True)
 class _Moof:
-    """Walk through one ``moof``, with the current track fragment.
+    """The walk through one ``moof`` box: its state, and the track fragment in which the walk is.
 
     start: offset of the ``moof`` in the file. at: offset of the next run's data, unless the run states
-    another one. base: the offset from which runs count. size: default size of a sample.
+    another offset. base: the offset from which runs count. size: default size of a sample.
     """
 
     fragments: Fragments

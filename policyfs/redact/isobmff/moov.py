@@ -33,7 +33,7 @@ def clean_movie(block: Block, box: Box) -> Movie:
 
 
 def _sizes(walk: Walk, box: Box) -> None:
-    """Clean a ``stsz`` or ``stz2`` box, and keep it as the track's table of sample sizes."""
+    """Clean a ``stsz`` or ``stz2`` box, and keep its payload as the track's table of sample sizes."""
     block, body = walk.block, box.body
     if not walk.holds(box, 12):
         return
@@ -54,13 +54,15 @@ _RESERVED: Final = (
     {b"mvhd": ((26, 36),), b"tkhd": ((16, 20), (24, 32))},
     {b"mvhd": ((38, 48),), b"tkhd": ((24, 28), (36, 44))},
 )
-"""Reserved bytes of headers, for versions 0 and 1: type of the box -> ranges (start, end) in its body."""
+"""Reserved bytes of headers, for versions 0 and 1: a dictionary from the type of the box to ranges (start,
+end) in its body.
+"""
 
 
 def _dated(size: int, longer: int) -> Rule:
     """Return the rule for a full box that starts with the times of creation and modification.
 
-    size, longer: bytes of its body in versions 0 and 1.
+    size, longer: size in bytes of its body in version 0 and in version 1.
     """
 
     def rule(walk: Walk, box: Box) -> None:
@@ -163,7 +165,7 @@ def _auxiliary(walk: Walk, box: Box) -> None:
     """Clean ``saiz`` or ``saio``, the sizes and offsets of auxiliary data. Remove the box if it states
     another use than decryption.
 
-    If the data may lie outside of the block, mark the track as scattered.
+    If the data may lie outside of the ``moov``, set ``scattered`` of the track.
     """
     block = walk.block
     flagged = block.number(box.body + 1, 3) & 1

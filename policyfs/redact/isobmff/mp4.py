@@ -160,7 +160,7 @@ def locate_movie(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Locator:
-    """Locator of one movie: its state and its steps.
+    """The search for the parts to hide in one movie: its state and its steps.
 
     frames: the changes within frames. kept, gone: the samples of kept and of removed tracks. judged: for each
     track its further samples in fragments, and True if the track is removed.
@@ -204,14 +204,16 @@ class _Locator:
         return self.found
 
     def _sound(self) -> Iterator[Box]:
-        """Yield the boxes. Leave out a last box without a certain end, except media data and the index."""
+        """Yield the boxes, but no last box without a certain end (except media data and the movie box)."""
         return (box for box in self.boxes if not self._is_open(box))
 
     def _is_open(self, box: Box) -> bool:
         return (box.cut or box.to_end) and box.kind != _MEDIA and box != self.boxes.first(b"moov")
 
     def _in_frames(self, unread: list[tuple[int, int]]) -> None:
-        """Add the changes within frames. Raises NotThisKindError if some overlap or are not in media data."""
+        """Add the changes within frames. Raises NotThisKindError if some overlap or are outside of
+        *unread*.
+        """
         patches = sorted(set(self.frames.patches), key=lambda patch: patch.offset)
         ranges, end = sorted(unread), 0
         for patch in patches:
@@ -223,11 +225,11 @@ class _Locator:
         self.found.notes += dict.fromkeys(self.frames.notes)
 
     def _again(self, changed: int) -> None:
-        """Judge tracks again from the patched bytes; raise NotThisKindError if a result differs.
+        """Decide on tracks again from the patched bytes; raise NotThisKindError if a decision differs.
 
-        Removed text tracks are always judged again. All tracks are judged again if the first `changed`
-        patches (those outside of frames) change bytes of samples, or if frames are patched and samples
-        overlap. Raises TooMuchError.
+        Removed text tracks are always read again. All tracks are read again if the first `changed` patches
+        (those outside of frames) change bytes of samples, or if frames are patched and samples overlap.
+        Raises TooMuchError.
         """
         ranges = [(patch.offset, patch.end) for patch in self.found.patches[:changed]]
         apart = sum(end - start for start, end in _common(ranges, self.kept.gaps(self.source.size)))
@@ -247,7 +249,7 @@ class _Locator:
                 raise NotThisKindError("its frames overlap each other or its index")
 
     def _load(self, box: Box, most: int) -> tuple[Block, Box]:
-        """Read a box into a block; return both, the box with offsets in the block. Raises TooMuchError."""
+        """Read a box into a Block; return the Block, and the box with offsets in it. Raises TooMuchError."""
         self.read += box.size
         if self.read > MAX_MOVIE_BYTES or box.size > most:
             raise TooMuchError(f"its {name_of(box.kind)} boxes are too large")
@@ -350,7 +352,9 @@ class _Locator:
             self.found.notes.append(Note(first, last - first, "file", "bytes of no sample", UNKNOWN))
 
     def _is_filler(self, start: int, end: int) -> bool:
-        """Return True if bytes of no sample may stay: they are filler, and beside no removed sample."""
+        """Return True if bytes of no sample may stay: they are filler, and no removed sample is beside
+        them.
+        """
         begun = bisect_left(self._gone_starts, end + 1)
         if begun > bisect_right(self._gone_ends, start - 1):
             return False

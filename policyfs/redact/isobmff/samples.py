@@ -48,7 +48,7 @@ _TIME_OF_DAY: Final = re.compile(r"^\W*\d\d[:;.]\d\d[:;.]\d\d")
 
 
 def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) -> Tells:
-    """Return the categories of a track's samples: NOTHING for picture, sound and hints.
+    """Return the categories of the data in a track's samples: NOTHING for picture, sound and hints.
 
     sorted_out: True if clean_pictures() removes the hidden values from GoPro's telemetry. Then only its
     settings (OTHER) count.
@@ -84,7 +84,8 @@ def _is_telemetry(track: Track) -> bool:
 def _telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
     """Remove hidden values from the samples of GoPro's telemetry.
 
-    Samples in fragments become zeros, because the end of each sample is not known there.
+    runs: ranges of the track's samples in fragments. They become zeros, because the end of each sample is not
+    known.
     """
     telemetry = Telemetry(source, inner)
     samples = track.samples()
@@ -102,7 +103,8 @@ def is_text(track: Track) -> bool:
 
 
 def _text(track: Track, source: ByteSource) -> Tells:
-    """Return the categories of a text track's samples; UNKNOWN if they are longer than a film's subtitles.
+    """Return the categories of the data in a text track; UNKNOWN if its samples are longer than a film's
+    subtitles.
 
     Return UNKNOWN also if all samples are zeros: an earlier redaction may have zeroed them, and no text is
     lost.
@@ -128,7 +130,7 @@ def _text(track: Track, source: ByteSource) -> Tells:
 
 
 def _one_text(data: bytes, *, plain: bool) -> Tells:
-    """Return the categories of one text sample.
+    """Return the categories of the data in one text sample.
 
     plain: True for the form of QuickTime or 3GPP, False for a markup.
     """
@@ -149,7 +151,7 @@ def _one_text(data: bytes, *, plain: bool) -> Tells:
 
 
 def prose_tells(text: str) -> Tells:
-    """Return the categories of a subtitle's line; UNKNOWN for telemetry.
+    """Return the categories of the data in a subtitle's line; UNKNOWN for telemetry.
 
     A line counts as telemetry if it has control characters, or if most of it is digits.
     """
@@ -169,8 +171,8 @@ def _dated(text: str) -> bool:
 def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents | None = None) -> Found:
     """Clean the metadata within a track's samples: GoPro's telemetry, SEI messages, EXIF in photo frames.
 
-    In a film, some frames from all over the track are tried first. The other frames are searched only if a
-    tried frame has metadata. runs: ranges of further samples in fragments. Raises NotThisKindError,
+    In a film, some frames from all over the track are searched first. The other frames are searched only if
+    one of these has metadata. runs: ranges of the track's samples in fragments. Raises NotThisKindError,
     TooMuchError.
     """
     if _is_telemetry(track):

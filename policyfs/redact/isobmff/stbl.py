@@ -20,7 +20,8 @@ from policyfs.redact.isobmff import _stbl
 MAX_CHUNKS: Final = 500_000
 """Maximum number of chunks of all kept tracks, and of all removed tracks. A film of many hours has fewer."""
 _PLAIN_BYTES: Final = 8
-"""Samples that all have one size below this number of bytes are plain sound, not packets.
+"""If all samples have one size, and the size is less than this number of bytes, they are plain sound, not
+packets.
 
 (QuickTime always states 1 byte.)
 """
@@ -32,9 +33,10 @@ _LITTLE: Final = sys.byteorder == "little"
 
 
 def numbers(data: memoryview, code: str) -> array[int]:
-    """Return big-endian numbers as an array.
+    """Return the big-endian numbers in *data* as an array.
 
-    code: B, H, I or Q. An incomplete number at the end is dropped.
+    code: the size of a number, as a letter of the struct module: B, H, I or Q. An incomplete number at the
+    end is dropped.
     """
     made: array[int] = array(code)
     made.frombytes(data[: len(data) // made.itemsize * made.itemsize])
@@ -44,7 +46,11 @@ def numbers(data: memoryview, code: str) -> array[int]:
 
 
 def part_of(payload: memoryview, header: int, width: int) -> memoryview:
-    """Return the entries of a table, cut at its end. The last 4 bytes of the header state their number."""
+    """Return the entries of a table, cut at the table's end. The last 4 bytes of its header state the number
+    of entries.
+
+    header: size of the header in bytes. width: size of an entry in bytes.
+    """
     count = int.from_bytes(payload[header - 4 : header])
     return payload[header : header + count * width]
 
@@ -106,7 +112,7 @@ class SampleTable:
     stss: memoryview = _NOTHING
 
     def keep(self, kind: bytes, payload: memoryview) -> None:
-        """Keep a table if its kind is known.
+        """Keep the payload of a table if policyfs knows its kind.
 
         If a track has several tables of one kind, the first counts, as for players.
         """
@@ -191,9 +197,9 @@ class Samples:
     def extents(self, limit: int, sounds: Iterable[tuple[int, int]] = ()) -> Extents:
         """Return the ranges of the track's chunks, cut at `limit` (the file's size).
 
-        sounds: the pairs (bytes, samples) of Entries.sounds, used for plain sound. Players compute the size
-        of a chunk from such a pair, even if the table of sizes states another size. The greatest of these
-        sizes counts.
+        sounds: pairs (bytes, samples): this many bytes hold this many samples of plain sound
+        (Entries.sounds). Players compute the size of a chunk from such a pair, even if the table of sizes
+        states another size. The greatest of these sizes counts.
         """
         starts = array("Q", self._offsets)
         ends = array("Q", (0,)) * len(starts)
@@ -208,7 +214,7 @@ class Samples:
         return min(self._total, self.table.samples() if self._sizes is None else len(self._sizes))
 
     def places(self, wanted: Iterable[int]) -> Iterator[tuple[int, int]]:
-        """Yield (offset, size) of the samples with these numbers.
+        """Yield (offset, size) of the samples with the numbers *wanted*.
 
         wanted: numbers from 0 on, in ascending order. Numbers without a sample are left out.
         """

@@ -26,7 +26,9 @@ TEXT: Final = frozenset({b"text", b"sbtl", b"subt", b"clcp", b"subp"})
 
 _VISUAL_BYTES: Final = 78
 _MORE_BYTES: Final = {b"CRAW": 4}
-"""Format of pictures -> size in bytes of the fields that its maker added to an entry."""
+"""A dictionary from a format of pictures to the size in bytes of the fields that its maker added to an
+entry.
+"""
 _SOUND_BYTES: Final = (28, 44)
 _HINT_BYTES: Final = 16
 _TIMECODE_BYTES: Final = 26
@@ -47,7 +49,7 @@ _CODEC: Final = frozenset(
 )
 """Boxes of a sample entry with parameters for decoding and display.
 
-They stay unless they tell a hidden place.
+They stay, unless they hold a place and location is hidden.
 """
 
 
@@ -56,7 +58,7 @@ class Entries(NamedTuple):
 
     formats: the type of each entry. sounds: for each sound entry a pair (bytes, samples): this many bytes
     hold this many samples of plain sound. tells: the categories of timed metadata, by the names of its keys.
-    framings: the framings of coded pictures in all entries.
+    framings: for each entry with coded pictures, the codec and the size of the length field before each unit.
     """
 
     formats: tuple[bytes, ...]
@@ -109,7 +111,7 @@ def _behind(boxes: Boxes) -> int:
 
 
 def _least(handler: bytes) -> int:
-    """Return the minimum size of an entry's body in bytes."""
+    """Return the minimum size in bytes of an entry's body, for tracks with this handler."""
     if handler in PICTURE:
         return _VISUAL_BYTES
     return _SOUND_BYTES[0] if handler in SOUND else _ENTRY_BYTES
@@ -155,7 +157,7 @@ def _behind_sound(block: Block, entry: Box) -> int:
 
 
 def _frame(block: Block, entry: Box) -> tuple[int, int]:
-    """Return (bytes, samples): this many bytes hold this many samples of plain sound.
+    """Return a pair (bytes, samples): this many bytes hold this many samples of plain sound.
 
     Return (0, 1) if that is unknown. A sample table often states 1 byte per sample of plain sound; players
     use these numbers instead.
@@ -229,7 +231,7 @@ def _configuration(block: Block, box: Box) -> None:
 
 
 def _parameters(block: Block, box: Box) -> None:
-    """Remove a box of parameters if it holds text that tells a hidden place."""
+    """Remove a box of parameters if it holds text with a place, and location is hidden."""
     data = block.body(box)
     block.inner.budget.part(len(data) // BYTES_PER_PART)
     if not block.goes(Tells.LOCATION):
@@ -316,7 +318,7 @@ def _metadata_key(block: Block, start: int, end: int) -> Tells:
 
 
 def _is_odd(block: Block, entry: Box) -> bool:
-    """Return True if a text entry is too long, or tells a hidden place.
+    """Return True if a text entry is too long, or holds a place while location is hidden.
 
     Such an entry only describes the look of the text: boxes, colours, a font.
     """

@@ -38,9 +38,9 @@ class Track:
 
 @dataclass(slots=True)
 class Movie:
-    """The data of a movie box that is needed to read the rest of the file.
+    """Those data of a movie box that are needed to read the rest of the file.
 
-    defaults: track id -> default size of a sample in fragments (``trex``).
+    defaults: a dictionary from the id of a track to the default size of its samples in fragments (``trex``).
     """
 
     tracks: list[Track] = field(default_factory=list)

@@ -130,8 +130,8 @@ def _is_profile(block: Block, box: Box) -> bool:
 
 
 def _spherical(body: bytes) -> bytes:
-    """Return the elements of the projection, and spaces in place of all other text (software, times,
-    comments).
+    """Return the body of a spherical video's XML. Only the elements of the projection stay: all other text
+    (software, times, comments) becomes spaces.
     """
     out = bytearray(b" " * len(body.rstrip(b"\0"))).ljust(len(body), b"\0")
     for pattern in (_SPHERICAL_FRAME, _SPHERICAL):
@@ -188,7 +188,7 @@ def clean_handler(block: Block, box: Box) -> None:
 
 
 def _keys(block: Block, box: Box) -> list[Tells]:
-    """Clean the names of keys, and return the categories of each key's value.
+    """Clean the names of keys, and return the categories of each key's value, in the order of the keys.
 
     Unknown names become spaces, because they may tell anything.
     """
@@ -248,9 +248,10 @@ def _item(block: Block, item: Box, tells: Tells) -> None:
 
 
 def _value(block: Block, box: Box, tag: str, *, picture: bool) -> None:
-    """Clean a value that stays.
+    """Clean the value of an item that stays.
 
-    A cover is cleaned as a picture; a text is removed if it tells a hidden category.
+    tag: the item's name. picture: True for a cover, which is cleaned as a picture. A text is removed if it
+    holds data to hide.
     """
     start = box.body + 8
     value = block.data[start : box.end]

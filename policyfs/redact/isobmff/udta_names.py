@@ -53,7 +53,7 @@ TEXT_ATOMS: Final = _table(
     (_L | _O, "(xsp,(ysp,(zsp,(fyw,(gyw"),  # speed and heading of a drone, heading of its camera
     (_O, "(fmt,(trk,(dsk,(mvi,(mvc,(fpt,(frl,(gpt,(grl,(set,(for,(cpl"),
 )
-"""Types of international text in ``udta`` -> categories of the text."""
+"""A dictionary from the types of international text in ``udta`` to the categories of the text."""
 
 USER_DATA: Final = _table(
     (_L, "loci"),
@@ -65,7 +65,9 @@ USER_DATA: Final = _table(
     (_O, "hinf"),
     (_O, "LOOP,SelO,AllF,WLOC,ptv ,angl,apmd,hinv,tsel,strk,kgtt,ludt,HMMT,SETT,SDLN"),
 )
-"""Other types of ``udta`` with known content (3GPP, QuickTime, cameras) -> its categories."""
+"""A dictionary from other types of ``udta`` with known content (3GPP, QuickTime, cameras) to its
+categories.
+"""
 
 ITEMS: Final = _table(
     (_L, "(xyz"),
@@ -84,7 +86,9 @@ ITEMS: Final = _table(
     (_O, "trkn,disk,tmpo,cpil,pgap,pcst,hdvd,stik,rtng,rate,shwm,(mvi,(mvc,akgn,grup,hdtv,@ver"),
     (NOTHING, "covr"),
 )
-"""Types of items in an iTunes ``ilst`` -> categories of their values. A cover is cleaned as a picture."""
+"""A dictionary from the types of items in an iTunes ``ilst`` to the categories of their values. A cover is
+cleaned as a picture.
+"""
 
 _KEYS: Final[tuple[tuple[Tells, str], ...]] = (
     (
@@ -159,8 +163,8 @@ _STEMS: Final = MappingProxyType(
         **dict.fromkeys(["live-photo-info", "still-image-transform", "video-orientation-info"], _O),
     }
 )
-"""Keys with parts (``detected-face.bounds``, ``.face-id``, ``.roll-angle``) -> the categories of all these
-parts.
+"""A dictionary from keys with parts (``detected-face`` for ``detected-face.bounds``,
+``detected-face.face-id``) to the categories of all these parts.
 """
 _PLACE: Final = re.compile("gps|geo|lat|lon|loc|place|city|country|coord|address|altitude")
 
@@ -213,5 +217,5 @@ def key_tells(name: bytes) -> Tells:
 
 
 def free_form_tells(name: bytes) -> Tells:
-    """Return the categories of an iTunes free-form item (``----``) of this name."""
+    """Return the categories of the value of an iTunes free-form item (``----``) with this name."""
     return _FREE_FORM.get(name.decode("latin-1").strip("\0 ").lower(), UNKNOWN)

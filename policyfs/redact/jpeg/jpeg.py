@@ -61,7 +61,7 @@ def locate_jpeg(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Locator:
-    """Locator for one file or embedded image."""
+    """The search for the parts to hide in one JPEG file or embedded image: its state and its steps."""
 
     source: ByteSource
     inner: Inner
@@ -106,7 +106,8 @@ class _Locator:
         return image if video is None else walk_image(SliceSource(self.source, 0, video.start), 0, budget)
 
     def _end_head(self, at: int, end: int) -> int:
-        """Put an EOI (end of image) behind a head without a picture; return the offset behind the EOI.
+        """Put an EOI (end of image) behind the header segments of an image without a picture; return the
+        offset behind the EOI.
 
         Readers that find zeros instead (ExifTool) give up, and drop the last segment, too.
         """
@@ -141,8 +142,9 @@ class _Locator:
     def _behind(self, first: Image, end: int, offsets: list[int], *, marked: bool) -> None:
         """Clean the bytes between the first image and *end*: further images, videos, other bytes.
 
-        marked: a motion photo's mark may be at the end. The mark and filler stay only if an EOI ends the
-        first image. Otherwise readers may take them for a part of this image.
+        offsets: where the multi-picture directory says that images start. marked: True if Huawei's mark of a
+        motion photo may be at the end. The mark, and filler (bytes without information), stay only if an EOI
+        ends the first image. Otherwise readers may take them for a part of this image.
         """
         region = SliceSource(self.source, 0, end)
         images, videos, done = 1, 0, first.end

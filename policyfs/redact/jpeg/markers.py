@@ -40,7 +40,9 @@ FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
 _TABLES: Final = frozenset({_DHT, _DAC, _DQT, _DNL, _DRI})
 _METADATA: Final = frozenset({*range(0xE0, 0xF0), COM})
 WITH_LENGTH: Final = FRAMES | _TABLES | _METADATA | {SOS}
-"""Markers of segments with a length. Any other marker that does not stand alone ends the picture."""
+"""Markers of segments with a length. Any marker that is not here, and that does not stand alone, ends the
+picture.
+"""
 
 
 class Segment(NamedTuple):
@@ -85,7 +87,7 @@ class Image:
 
 
 def is_soi(source: ByteSource, offset: int) -> bool:
-    """Return True if an image could start at offset: SOI and the first byte of another marker."""
+    """Return True if an image could start at offset: an SOI marker, and the first byte of another marker."""
     return source.read(offset, 3) == b"\xff\xd8\xff"
 
 
@@ -139,11 +141,11 @@ class _Walker:
                 return
 
     def _find(self, start: int, *, in_scan: bool) -> int | None:
-        """Return the offset of the 0xff of the next marker; None at the end of the file.
+        """Return the offset of the 0xff of the next marker behind *start*; None at the end of the file.
 
-        If a scan has no end marker, the search would continue through a video behind the scan, and might find
-        a marker there. So the search stops at the start of a file of boxes. Compressed data never looks like
-        such a start.
+        in_scan: True if *start* is in a scan. If a scan has no end marker, the search would continue through
+        a video behind the scan, and might find a marker there. So the search stops at the start of a file of
+        boxes. Compressed data never looks like such a start.
         """
         at, size = start, FIRST_CHUNK_BYTES
         while True:
@@ -163,20 +165,28 @@ class _Walker:
             size = min(2 * size, CHUNK_BYTES)
 
     def _behind(self, code: int, marker: int) -> int | None:
-        """Return the offset behind a marker and its segment; None if decoders cannot go on here."""
+        """Return the offset behind a marker and its segment; None if decoders cannot go on here.
+
+        code: the marker's code. marker: its offset.
+        """
         if code == EOI or code in _STANDALONE:
             return marker + 2
         return self._segment(code, marker) if code in WITH_LENGTH else None
 
     def _gap(self, start: int, end: int) -> None:
-        """Record junk before a marker. The standard allows fill bytes there; bytes after them are junk."""
+        """Record the junk between *start* and a marker at *end*. The standard allows fill bytes there; bytes
+        after them are junk.
+        """
         head = self.source.read(start, min(end - start, MAX_FILL_BYTES))
         junk = start + len(head) - len(head.lstrip(b"\xff"))
         if junk < end:
             self.image.junk.append((junk, end))
 
     def _segment(self, code: int, marker: int) -> int | None:
-        """Record a segment; return the offset behind it, or None if decoders cannot go on here."""
+        """Record the segment of a marker. Return the offset behind it, or None if decoders cannot go on here.
+
+        code: the marker's code. marker: its offset.
+        """
         size = self.source.size
         if marker + 4 > size:
             return None

@@ -62,7 +62,10 @@ _BLOCKS: Final[Mapping[bytes, _Use]] = MappingProxyType(
         b"SingleShot_DepthMap_": _Use(Tells.OTHER, "depths"),
     }
 )
-"""Name of a block -> its use. If the name ends in _, a number follows it in the file."""
+"""A dictionary from the name of a block to the categories of its data and the kind of the file in it.
+
+If the name ends in _, a number follows it in the file.
+"""
 _NUMBERED: Final = re.compile(rb"([A-Za-z_]{4,40}_)\d{1,3}")
 
 
@@ -165,7 +168,10 @@ def _inside(source: ByteSource, start: int, end: int, holds: str, inner: Inner) 
 def _drop(
     source: ByteSource, block: Block, name: str, tells: Tells, found: Found, *, broken: bool = False
 ) -> None:
-    """Turn a block into an empty block of the type _GONE. Change the type in the directory, too."""
+    """Turn a block into an empty block of the type _GONE. Change the block's type in the directory, too.
+
+    name, tells, broken: for the record of the removal, which is added to *found*.
+    """
     mark = _GONE.to_bytes(4)
     before = len(found.patches)
     for at in (block.start, block.entry):

@@ -99,7 +99,7 @@ def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner
 
 
 def _is_shared(segment: Loaded) -> bool:
-    """Return True if the segment is part of a block that may continue in other segments."""
+    """Return True if the segment is a part of data that may continue in other segments."""
     headers = {
         APP13: PHOTOSHOP_HEADER,
         APP2: ICC_HEADER,
@@ -157,7 +157,7 @@ def _clean_jfif(old: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _cut(old: bytes, end: int, name: str) -> Cleaned:
-    """Keep the bytes up to an offset; note the bytes behind the offset unless they are zeros."""
+    """Keep the bytes up to the offset *end*. Record the bytes behind it as removed, unless they are zeros."""
     new = old[:end].ljust(len(old), b"\0")
     notes = (Note(end, len(old) - end, name, "behind its fields"),) if new != old else ()
     return Cleaned(new, notes)
@@ -186,7 +186,9 @@ def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _spread(parts: Sequence[Loaded], cleaned: Cleaned, skip: int) -> None:
-    """Put a cleaned block back into the segments that it was joined from."""
+    """Put a cleaned block back into the segments from which it was joined. skip: bytes before its part in
+    each segment.
+    """
     at = 0
     for segment in parts:
         size = len(segment.old) - skip
@@ -199,7 +201,8 @@ def _spread(parts: Sequence[Loaded], cleaned: Cleaned, skip: int) -> None:
 
 
 def _clean_exif(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """Clean EXIF, even with a header that only lax readers accept, or cut into several segments.
+    """Clean EXIF, also if its header is one that only lax readers accept, or if it is cut into several
+    segments.
 
     A segment whose EXIF does not start with a byte order continues the segment before it: ExifTool writes
     EXIF of over 64 KiB in this way.
@@ -300,7 +303,9 @@ def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
 
 
 def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
-    """Return the parts of one packet by offset; None if the parts do not make up exactly this packet."""
+    """Return the segments of one packet of extended XMP, sorted by offset; None if they do not make up
+    exactly this packet.
+    """
     at = len(XMP_MORE_HEADER) + _GUID_BYTES
     if any(len(part.old) < _MORE_HEAD_BYTES for part in parts):
         return None
@@ -315,12 +320,13 @@ def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
 
 
 def _digest(packet: bytes) -> bytes:
-    """Return the digest that names an extended packet."""
+    """Return the digest that names a packet of extended XMP."""
     return hashlib.md5(packet, usedforsecurity=False).hexdigest().upper().encode()
 
 
 def _rename(loaded: Sequence[Loaded], parts: Sequence[Loaded], old: bytes, new: bytes) -> None:
-    """Rename an edited packet to its new digest, in its segments and in the main packet.
+    """Give an edited packet of extended XMP its new digest as its name, in its segments and in the main
+    packet.
 
     With the old digest, strict readers would ignore the packet. The old digest would also confirm a guess of
     a removed place.
@@ -369,7 +375,11 @@ def _renew_digests(loaded: Sequence[Loaded]) -> None:
 
 
 def _joined(loaded: Sequence[Loaded], skip: Callable[[Loaded], int], *, new: bool) -> bytes:
-    """Join the data of each segment from *skip* bytes on; leave out segments for which *skip* returns 0."""
+    """Join the data of all segments. skip: returns the number of bytes to leave out at a segment's start; 0
+    leaves out the segment.
+
+    new: True to join the new payloads, False for the old ones.
+    """
     return b"".join((s.new if new else s.old)[skip(s) :] for s in loaded if skip(s))
 
 

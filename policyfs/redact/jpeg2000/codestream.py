@@ -70,9 +70,9 @@ class _Walk:
         return self._rest(at + 2 if end else at, tiles)
 
     def _rest(self, at: int, tiles: int) -> bool:
-        """Zero all bytes from `at` on, and drop the changes made there.
+        """Zero all bytes from the offset `at` on, and drop the changes made there.
 
-        Return True if there are tile-parts.
+        tiles: the number of tile-parts before `at`. Return True if there are any.
         """
         self.found.patches = [patch for patch in self.found.patches if patch.offset < at]
         self.found.notes = [note for note in self.found.notes if note.offset < at]

@@ -48,7 +48,9 @@ _NUMBERS: Final = MappingProxyType(
         **dict.fromkeys((b"bpcc", b"cdef", b"pclr"), 1 << 17),
     }
 )
-"""Boxes of numbers that are needed to show a picture -> their maximum sizes in bytes."""
+"""A dictionary from the types of boxes of numbers that are needed to show a picture to their maximum sizes in
+bytes.
+"""
 _COLOUR_METHODS: Final = frozenset({1, 2, 3, 5})
 
 PARTS: Final[tuple[Part, ...]] = (
@@ -127,7 +129,7 @@ def locate_jp2(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Jp2File(BoxFile):
-    """Locator of one JPEG 2000 file of boxes."""
+    """The search for the parts to hide in one JPEG 2000 file of boxes."""
 
     name = _NAME
     start = len(SIGNATURE)
@@ -190,7 +192,8 @@ class _Jp2File(BoxFile):
         return None
 
     def _fragments(self, data: bytes) -> bool:
-        """Claim the pieces of a codestream, by a list of their places in the file (T.801 M.11.3.1).
+        """Claim the pieces of a codestream, so that they stay. *data* lists their places in the file (T.801
+        M.11.3.1).
 
         Return False if the list is malformed.
         """

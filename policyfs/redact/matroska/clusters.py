@@ -42,7 +42,7 @@ MAX_BLOCKS: Final = 1_000_000
 MAX_TEXTS: Final = 80_000
 
 _JUNK_PARTS: Final = 10
-"""Cost of a search for the next element behind junk, in parts of the budget."""
+"""Cost of a search for the next element behind junk, in parts of the file's budget (cleaners.Budget)."""
 _CLUSTER: Final = tag_names.CLUSTER.to_bytes(4)
 _ADDITIONS: Final = 0x75A1
 _MORE: Final = 0xA6
@@ -77,7 +77,8 @@ class _Text(NamedTuple):
 
 
 def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
-    """Return the end of a simple block of pictures or sound; 0 for any other element.
+    """Return the offset behind the simple block at *at* if it holds picture or sound; 0 for any other
+    element.
 
     There are many blocks, so this function must be fast.
     """
@@ -112,7 +113,7 @@ def next_level_1(source: ByteSource, start: int, end: int, budget: Budget) -> in
 
 @dataclass(slots=True)
 class Clusters:
-    """Walk over the clusters of one file: its state, and the changes so far."""
+    """The walk over the clusters of one file: its state, and the changes so far."""
 
     source: ByteSource
     inner: Inner
@@ -170,7 +171,7 @@ class Clusters:
         return at
 
     def pass_over(self, start: int, end: int) -> None:
-        """Keep the place of a cluster without a walk. Some of its frames may be tried later."""
+        """Record where a cluster is, without a walk over it. Some of its frames may be searched later."""
         self._ranges.append(Cluster(start, end))
         head = head_before(self.source, start, end)
         if head is not None and head.ident == CRC_32 and head.length + (head.size or 0) == _SUM_BYTES:
@@ -178,7 +179,7 @@ class Clusters:
 
     @property
     def _media(self) -> frozenset[int]:
-        """First bytes of the blocks of picture and sound tracks, for track numbers of one byte."""
+        """First bytes of the blocks of picture and sound tracks. Only for track numbers of one byte."""
         return frozenset(n | 0x80 for n, t in self.tracks.items() if n < 0x7F and t.role is Role.MEDIA)
 
     def _element(self, at: int, stop: int, head: Head) -> None:
@@ -194,7 +195,7 @@ class Clusters:
             self._plain(at, stop, head, _CLUSTER_NUMBERS)
 
     def _broken(self, at: int, stop: int, head: Head | None, *, lasting: bool) -> bool:
-        """Void an element that is cut off or malformed; return True.
+        """Turn an element that is cut off or malformed into a Void element; return True.
 
         A block of pictures or sound stays if `lasting` is True (the last picture of a broken recording); then
         return False. lasting: True if the bytes at `stop` never change. A Void element there would move the
@@ -237,7 +238,7 @@ class Clusters:
             at = stop
 
     def _block(self, at: int, start: int, stop: int) -> int:
-        """Handle a block with the data [start, stop).
+        """Clean a block with the data [start, stop), by the treatment of its track.
 
         Return the number of its track, or -1 if the block is removed.
         """
@@ -302,7 +303,8 @@ class Clusters:
             self.notes.append(Note(at, stop - at, "Matroska", tag, UNKNOWN, broken))
 
     def finish(self) -> None:
-        """Decide if subtitles stay, clean messages in frames, and void checksums over changed data.
+        """Decide if subtitles stay, clean SEI messages in frames, and turn checksums of changed data into
+        Void.
 
         Raises NotThisKindError, TooMuchError.
         """
@@ -324,7 +326,7 @@ class Clusters:
             self.patches += void_patches(self.source, at, at + _SUM_BYTES)
 
     def _messages(self) -> None:
-        """Clean the messages in the frames of all tracks."""
+        """Clean the SEI messages in the frames of all tracks."""
         coded = {number: track.coding for number, track in self.tracks.items() if track.coding is not None}
         if not coded:
             return
@@ -342,8 +344,8 @@ class Clusters:
             self._touched.add(text.cluster)
 
     def _told(self, number: int, texts: list[_Text]) -> Tells:
-        """Return the hidden categories of a track's subtitles. If one subtitle tells a category, it counts
-        for all.
+        """Return those categories to hide of which a track's subtitles hold data. What one subtitle holds
+        counts for all.
         """
         hide = self.inner.hide
         if self.tracks[number].packed:

@@ -33,12 +33,14 @@ _NUMBERS: Final = (
 _CONFIGS: Final = MappingProxyType(
     {"V_MPEGH/ISO/HEVC": b"hvcC", "V_MPEGI/ISO/VVC": b"vvcC", "V_AV1": b"av1C"}
 )
-"""Codecs with settings in the form of MP4's decoder configuration -> the type of its box in MP4."""
+"""A dictionary from codecs with settings in the form of MP4's decoder configuration to the type of its box in
+MP4.
+"""
 _STREAMS: Final = MappingProxyType(
     {"V_MPEG4/ISO/AVC": AVC, "V_MPEGH/ISO/HEVC": HEVC, "V_MPEGI/ISO/VVC": VVC, "V_MS/VFW/FOURCC": None}
 )
 """Codecs with settings that may be units behind start codes -> kind of these units; None if the settings
-state it.
+state the kind.
 """
 BITMAP_HEADER_BYTES: Final = 40
 """Size of a BITMAPINFOHEADER; the codec's own settings follow it (V_MS/VFW/FOURCC)."""
@@ -64,7 +66,8 @@ _VOBSUB: Final = re.compile(
 
 
 def clean_private(codec: str, data: bytes, inner: Inner) -> bytes | None:
-    """Clean the settings of a codec, keeping their length. Return None if the element must be removed.
+    """Clean the settings of a codec, and return them in the same length. Return None if the element must be
+    removed.
 
     codec: the codec's id.
     """
@@ -101,7 +104,7 @@ def _stream_settings(codec: str, data: bytes, inner: Inner) -> bytes:
 
 
 def _numbers(data: bytes, inner: Inner) -> bytes | None:
-    """Return settings of numbers unchanged; None if they tell a hidden place."""
+    """Return settings of numbers unchanged; None if they hold a place, and location is hidden."""
     return None if inner.hide & Tells.LOCATION and bytes_tell_place(data) else data
 
 
@@ -110,7 +113,9 @@ def _user_data(found: re.Match[bytes]) -> bytes:
 
 
 def _lines(data: bytes, kept: re.Pattern[bytes]) -> bytes:
-    """Replace each line by spaces, unless it has the form `kept` and tells no place."""
+    """Return the data with spaces in place of each line, unless the line matches the pattern `kept` and holds
+    no place.
+    """
     return b"".join(
         line if kept.fullmatch(line) and not bytes_tell_place(line) else _blank_line(line)
         for line in data.splitlines(keepends=True)
@@ -143,7 +148,8 @@ def _xiph(data: bytes, hide: Tells) -> bytes | None:
 
 
 def clean_comments(data: bytes, hide: Tells) -> bytes:
-    """Clean Vorbis comments: the vendor, then NAME=value, each behind its length.
+    """Clean Vorbis comments: the vendor, then NAME=value, each behind its length. The length of the data
+    stays.
 
     A removed comment becomes a comment without a meaning. If the list cannot be understood, it becomes a list
     without comments, with spaces as its vendor.
@@ -188,7 +194,9 @@ def _no_comments(size: int) -> bytes:
 
 
 def _flac(data: bytes, hide: Tells) -> bytes | None:
-    """Clean the metadata blocks up to the last one. Blocks that the decoder does not need become padding."""
+    """Clean the metadata blocks of FLAC up to the last one. Blocks that the decoder does not need become
+    padding.
+    """
     if data[:4] != b"fLaC":
         return None
     out, at, last = bytearray(data), 4, False

@@ -49,7 +49,7 @@ def head_at(data: bytes, at: int = 0) -> Head | None:
 
 
 def head_before(source: ByteSource, at: int, end: int) -> Head | None:
-    """Return the header at an offset; None if no whole header is within [at, end).
+    """Return the element header at the offset *at*; None if no whole header is within [at, end).
 
     Bytes behind the end belong to another element, and may change when that element is cleaned.
     """

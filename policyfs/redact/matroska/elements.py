@@ -45,7 +45,7 @@ _ONCE: Final = frozenset(
         (tag_names.COMPRESSION, tag_names.COMPRESSION_SETTINGS),
     }
 )
-"""Pairs (parent, child): the data of the child decides about other elements.
+"""Pairs (parent, child) of element ids: other elements are judged by the data of the child.
 
 If a parent has several such children, only the first stays, because some readers would take the last.
 """
@@ -144,7 +144,8 @@ class Tree:
         return new
 
     def _own(self, ident: int, data: bytes) -> Cleaned | None:
-        """Apply the rule of a tag, a Seek entry or an attached file.
+        """Apply the rule of an element that is kept or removed as a whole: a tag, a Seek entry or an attached
+        file.
 
         Return Cleaned without data if the rule removes the element. Return None if the element must be
         cleaned child by child.
@@ -169,7 +170,7 @@ class Tree:
         return void(len(rest))
 
     def _child(self, parent: int, child: Child, data: bytes, base: int, depth: int, *, again: bool) -> bytes:
-        """Return the new bytes of a child. again: True if a child before it with the same id stays."""
+        """Return the new bytes of a child. again: True if an earlier child with the same id stays."""
         ident, whole = child.head.ident, data[child.at : child.end]
         payload = child.payload(data)
         if ident == VOID:
@@ -202,7 +203,7 @@ class Tree:
         return whole[: child.head.length] + new
 
     def _told(self, ident: int, data: bytes) -> Tells:
-        """Return the categories of a removed element."""
+        """Return the categories of the data in a removed element, for the record of the removal."""
         if ident == tag_names.SIMPLE_TAG:
             return tag_tells(child_data(data, tag_names.TAG_NAME) or b"")
         return UNKNOWN
@@ -231,7 +232,9 @@ class Tree:
         return payload if not rest.strip(b"\0") else text.ljust(len(payload), b"\0")
 
     def _tells(self, text: bytes) -> bool:
-        """Return True if a text tells a hidden place, or a hidden date with a time of day."""
+        """Return True if a text holds a place or a date with a time of day, and the category of this data
+        must be hidden.
+        """
         return bool(told_in(text, self.inner.hide & (Tells.LOCATION | Tells.TIME)))
 
     def _attachment(self, data: bytes) -> bytes | None:
@@ -250,7 +253,7 @@ class Tree:
 
 
 def notes_of(cleaned: Cleaned, by: int) -> tuple[Note, ...]:
-    """Return the notes of an element, with offsets of the file.
+    """Return the records of an element's removed parts, with offsets of the file.
 
     by: offset of the element's data in the file.
     """

@@ -1,8 +1,8 @@
 """Search for SEI messages in the H.264, H.265 and H.266 frames of a Matroska file's blocks.
 
-Some frames are tried first. All frames of a film are listed only if a tried frame has a message to remove.
-The tried frames come from certain clusters: a cluster lasts some seconds, and its start is known without a
-look at any other block.
+First, some frames are searched. All frames of a film are listed only if one of these has a message to remove.
+The frames that are searched first come from some clusters: a cluster lasts some seconds, and its start is
+known without a look at any other block.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from policyfs.redact.matroska.tracks import Coding
 MAX_LISTED_BLOCKS: Final = 1_000_000
 """Maximum number of blocks that are listed after user data was found in some frames."""
 _TRIED_BLOCKS: Final = 4096
-"""Maximum number of block headers that are read in all tried clusters together."""
+"""Maximum number of block headers that are read in all clusters together, to find the frames that are
+searched first.
+"""
 _TRIED_FRAMES: Final = 16
 _PEEK_BYTES: Final = 24
 _KEY: Final = 0x80
@@ -84,7 +86,7 @@ class _Film:
     left: int
 
     def tried(self) -> dict[int, dict[int, Frame]]:
-        """Return some frames of each track, by offset.
+        """Return the frames that are searched first: a dictionary from track number to (offset -> frame).
 
         They are from the first and the last cluster, and from some clusters between them.
         """
@@ -102,10 +104,10 @@ class _Film:
         return tried
 
     def _beginning(self, cluster: Cluster, most: int) -> dict[int, list[tuple[Frame, bool]]]:
-        """Return the frames of each track at the start of a cluster, each with True if a player can start
-        from it.
+        """Return the frames at the start of a cluster.
 
-        most: the number of blocks of all tracks, or of frames if a block has several.
+        The result is a dictionary from the number of a track to pairs: a frame, and True if a player can
+        start from it. most: the maximum number of blocks of all tracks, or of frames if a block has several.
         """
         seen: dict[int, list[tuple[Frame, bool]]] = {number: [] for number in self.tracks}
         for block in self.blocks(cluster):
@@ -180,7 +182,7 @@ class _Film:
 
 @dataclass(slots=True)
 class _BlockFrames:
-    """The frames of one track (see bitstreams.frames.Frames)."""
+    """The frames of one track, for the search in bitstreams.frames."""
 
     film: _Film
     number: int

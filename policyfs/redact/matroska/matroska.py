@@ -83,7 +83,7 @@ def locate_matroska(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Locator:
-    """Locator of one Matroska or WebM file: its state and its steps."""
+    """The search for the parts to hide in one Matroska or WebM file: its state and its steps."""
 
     source: ByteSource
     inner: Inner
@@ -221,7 +221,7 @@ class _Locator:
         return self.clusters.walk(start, end, sized)
 
     def _master(self, at: int, head: Head) -> None:
-        """Clean an element of metadata in memory, or void it if it is too large."""
+        """Clean an element of metadata in memory. If it is too large, turn it into a Void element."""
         start, ident, size = at + head.length, head.ident, head.size or 0
         stop = start + size
         if size > MAX_MASTER_BYTES:

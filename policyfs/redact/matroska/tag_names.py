@@ -253,7 +253,9 @@ ELEMENTS: Final[Mapping[int, Mapping[int, Element]]] = MappingProxyType(
         },
     }
 )
-"""Id of an element -> the elements allowed in it. Elements that are not listed are removed."""
+"""A dictionary from the id of an element to the elements allowed in it. Elements that are not listed are
+removed.
+"""
 
 _LOCATION_TAGS: Final = """
     LOCATION LOCATION-ENG RECORDING_LOCATION COMPOSITION_LOCATION COMPOSER_NATIONALITY GEO GPS
@@ -316,7 +318,7 @@ _TAGS: Final = (
 TAG_TELLS: Final[Mapping[str, Tells]] = MappingProxyType(
     {name: tells for tells, names in _TAGS for name in names.split()}
 )
-"""Name of a tag in capitals -> its categories."""
+"""A dictionary from the name of a tag in capitals to the categories of its value."""
 
 _LANGUAGE_SUFFIX: Final = re.compile(r"-[A-Z]{3}")
 

@@ -37,8 +37,9 @@ class Role(enum.Enum):
 class Coding(NamedTuple):
     """The coding of a track's pictures.
 
-    framing: None if each frame may be a whole picture (Motion JPEG). lead: the bytes at the start of each
-    frame that are not stored in its block (ContentCompAlgo 3).
+    framing: the codec and the size of the length field before each unit; None if each frame may be a whole
+    picture (Motion JPEG). lead: the bytes at the start of each frame that are not stored in its block
+    (ContentCompAlgo 3).
     """
 
     framing: Framing | None
@@ -58,7 +59,7 @@ class Track(NamedTuple):
 
 
 def tracks_of(data: bytes) -> dict[int, Track]:
-    """Return the tracks in the data of a Tracks element, by number.
+    """Return a dictionary from the number of a track to the track, from the data of a Tracks element.
 
     If two tracks have the same number, the role is OTHER. Raises NotThisKindError if pictures that may have
     SEI messages are compressed by zlib or the like.

@@ -48,7 +48,8 @@ STRINGS: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"NM": DEVICE,
     }
 )
-"""Keys of strings in any dictionary (document, annotations, signatures, figures) -> categories.
+"""A dictionary from keys of strings in any dictionary (document, annotations, signatures, figures) to the
+categories of the strings.
 
 If the value of such a key is not a string, the key has another meaning there, and the entry stays.
 """
@@ -72,8 +73,8 @@ ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"DCS": LOCATION,
     }
 )
-"""Keys that are removed, whatever their value: private data of programs, attached files, certificates,
-places.
+"""Keys of entries that are removed whatever their value is, with their categories: private data of programs,
+attached files, certificates, places.
 """
 
 INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
@@ -90,7 +91,9 @@ INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"APTL:Keywords": PEOPLE,
     }
 )
-"""Further keys of the document information dictionary. Any other key may tell anything."""
+"""Further keys of the document information dictionary, with the categories of their values. Any other key
+there may tell anything.
+"""
 
 _PLACES: Final = re.compile(
     rb"(?i:gps|latitude|longitude|geo(?:bounds|data|hash|json|loc|point|pos|tag)|coordinates|country|sublocation)"
@@ -106,16 +109,17 @@ _SHORTEST: Final = 8
 _TRAILER_ID: Final = b"ID"
 _FIELD: Final = frozenset({b"FT", b"Kids", b"Parent"})
 _ANY_DATE: Final = Node("string", 0, text=b"(D:2000)")
-"""Sample string, to judge an entry that only refers to its string."""
+"""Sample string. It stands for the string to which an entry refers, because that string is not read yet."""
 _DATE: Final = re.compile(rb"(?:\xfe\xff)?\0?(?:D\0?:)?\0?(?:19|20|\x001\x009|2\0?0)")
 
 
 @dataclass(slots=True)
 class Edits:
-    """Edits of one object, and the references that it still has.
+    """The edits of one object, and the references that stay in the object.
 
     blanks: the ranges that become spaces. taken: the removed values, each as (start, length, key,
-    categories); notes are made from them. metadata: the objects to which its Metadata entries refer.
+    categories); from them come the records of removed parts. metadata: the objects to which its Metadata
+    entries refer.
     """
 
     blanks: list[tuple[int, int]] = field(default_factory=list)
@@ -124,7 +128,8 @@ class Edits:
     refs: set[int] = field(default_factory=set)
     metadata: set[int] = field(default_factory=set)
     texts: dict[int, Tells] = field(default_factory=dict)
-    """Object number -> categories of the hidden keys that refer to the object.
+    """A dictionary from the number of an object to the categories to hide of the keys that refer to the
+    object.
 
     If the object is a string, it is replaced.
     """
@@ -140,7 +145,7 @@ class Edits:
 
 
 def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) -> Edits:
-    """Return the edits of one object.
+    """Return the edits that remove the data of the categories *hide* from one object.
 
     info: True for a document information dictionary. trailer: True for a trailer.
     """
@@ -173,8 +178,9 @@ def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) 
 
 
 def silenced(node: Node, tells: Tells) -> Edits:
-    """Return edits that replace a string to which a key of STRINGS refers; no edits if the object is no
-    string.
+    """Return the edits that replace a string to which a key of STRINGS refers by a string that says nothing.
+
+    tells: the categories of the key. Return no edits if the object is no string.
     """
     edits = Edits()
     if node.kind == "string":
@@ -222,10 +228,10 @@ def _refers_to_none(value: Node) -> bool:
 
 
 def _take(edits: Edits, node: Node, key: bytes, at: int, value: Node, tells: Tells, *, info: bool) -> None:
-    """Remove an entry. If the dictionary must have the entry, replace its value by a string that says
-    nothing.
+    """Remove an entry, and add this to *edits*. If the dictionary must have the entry, only replace its value
+    by a string that says nothing.
 
-    Entries of the document information may be missing.
+    info: True if the dictionary is the document information, whose entries may be missing.
     """
     if key == _TRAILER_ID and value.kind == "array":
         for item in value.items:

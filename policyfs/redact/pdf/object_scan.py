@@ -19,7 +19,7 @@ from policyfs.redact.pdf.objects import MAX_TOKENS, CutOffError, MalformedError,
 
 MARK: Final = b"%PDF-"
 HEAD_BYTES: Final = 1024
-"""Number of bytes at the start of a file in which readers look for the mark."""
+"""Number of bytes at the start of a file in which readers look for the signature (%PDF-)."""
 MAX_FILE_BYTES: Final = 256 << 20
 MAX_OBJECTS: Final = 50_000
 MAX_VALUE_BYTES: Final = 4 << 20
@@ -68,10 +68,10 @@ class Item:
 
 @dataclass(slots=True)
 class Scan:
-    """Walk over one file: it yields the objects and trailers with their values.
+    """The walk over one file, which yields the objects and trailers with their values.
 
     junk, comments, tables: ranges of unknown bytes, of comments in objects, and of cross-reference tables.
-    integers: object number -> its values, for objects that are whole numbers.
+    integers: a dictionary from the number of an object to its values, for objects that are whole numbers.
     """
 
     source: ByteSource
@@ -80,7 +80,7 @@ class Scan:
     comments: list[tuple[int, int]] = field(default_factory=list)
     integers: dict[int, set[int]] = field(default_factory=dict)
     unsure: list[tuple[int, Item]] = field(default_factory=list)
-    """Streams with the length in another object: (number of that object, stream)."""
+    """Streams with their length in another object: pairs of the number of that object and the stream."""
     tables: list[tuple[int, int]] = field(default_factory=list)
     tokens: int = 0
     objects: int = 0
@@ -144,7 +144,7 @@ class Scan:
     def _value(self, start: int) -> tuple[Node, int]:
         """Read the value at an offset. Return the value and its end in the file.
 
-        Places in the value count from the offset.
+        Positions in the value (Node.start, Node.end) count from the offset.
         """
         size = _WINDOW
         while size <= MAX_VALUE_BYTES:
@@ -161,7 +161,7 @@ class Scan:
         raise TooMuchError("too large an object")
 
     def _read(self, reader: Reader, whole: bool) -> Node | None:
-        """Read the next value of a reader. Return None if the reader needs more of the file.
+        """Read the next value of a reader. Return None if the reader needs more bytes of the file.
 
         whole: True if the reader has the rest of the file. Raises NotThisKindError.
         """
@@ -205,17 +205,19 @@ class Scan:
         raise NotThisKindError("a stream in it does not end")
 
     def _settle(self) -> None:
-        """Check the stream lengths in objects of the file. Other lengths may be in object streams."""
+        """Check the streams whose length is in another object of the file. Lengths that are in object streams
+        come later.
+        """
         unsure = self.unsure
         self.unsure = [(number, item) for number, item in unsure if number not in self.integers]
         self.agree([(number, item) for number, item in unsure if number in self.integers], self.integers)
 
     def agree(self, unsure: Iterable[tuple[int, Item]], integers: Mapping[int, AbstractSet[int]]) -> None:
-        """Check the end of each stream against its length, which is in another object. Raises
+        """Check that each stream ends where its length says. The length is in another object. Raises
         NotThisKindError.
 
-        unsure: (number of the object with the length, stream). integers: number of an object -> its possible
-        values.
+        unsure: pairs of the number of the object with the length, and the stream. integers: a dictionary from
+        the number of an object to its possible values.
         """
         for number, item in unsure:
             for length in integers.get(number, frozenset()):
@@ -227,7 +229,9 @@ class Scan:
                 raise NotThisKindError("a stream in it is not as long as it says")
 
     def _table(self, at: int) -> int:
-        """Return the end of a cross-reference table. A table holds only numbers and the letters n and f."""
+        """Return the end of the cross-reference table at an offset. A table holds only numbers and the
+        letters n and f.
+        """
         size = _WINDOW
         while at < self.source.size:
             chunk = self.source.read(at, size)
@@ -245,7 +249,7 @@ class Scan:
         return at
 
     def _junk(self, start: int) -> int:
-        """Record unknown bytes. Return the offset of the next known bytes."""
+        """Record the unknown bytes from *start* on. Return the offset of the next known bytes."""
         at, size = start + 1, _WINDOW
         end = self.source.size
         while at < end:

@@ -47,7 +47,7 @@ class Node:
 
     kind: ``dict``, ``array``, ``string`` (text: its bytes as written, with delimiters), ``name`` (text:
     decoded), ``ref`` (number), ``word`` (numbers, true, null). members: for each entry of a dictionary its
-    key, the place of the key, and the value. items: the values of an array.
+    key, the position of the key, and the value. items: the values of an array.
     """
 
     kind: str
@@ -187,7 +187,9 @@ def _unescape(found: re.Match[bytes]) -> bytes:
 
 
 def blank_string(raw: bytes) -> bytes:
-    """Return a string that says nothing, with the written form and the length of another string."""
+    """Return a string without information. It has the written form, (text) or <hex>, and the length of the
+    string *raw*.
+    """
     if raw.startswith(b"<"):
         return b"<" + b"0" * (len(raw) - 2) + b">"
     return b"(" + b" " * (len(raw) - 2) + b")"

@@ -69,7 +69,9 @@ def locate_pdf(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Object:
-    """An object and its edits. role: the purpose of its stream, "" if the purpose does not matter."""
+    """An object and its edits. role: the purpose of its stream, such as "objects"; "" if the purpose does not
+    matter.
+    """
 
     item: Item
     edits: Edits
@@ -78,7 +80,7 @@ class _Object:
 
 @dataclass(slots=True)
 class _Locator:
-    """Locator of one PDF: its state and its steps.
+    """The search for the parts to hide in one PDF: its state and its steps.
 
     infos, roots: numbers of the document information and of the root objects. hints: offsets of the hint
     streams of a linearized file.
@@ -162,9 +164,9 @@ class _Locator:
             self.roots.add(root.number)
 
     def _tables(self) -> None:
-        """Raise NotThisKindError if a table leads to an object within a stream's bytes.
+        """Raise NotThisKindError if a cross-reference table leads to an object within a stream's bytes.
 
-        The scan does not look for objects there.
+        The scan of the file does not look for objects there.
         """
         streams = sorted((here.item.data, here.item.data_end) for here in self.objects if here.item.data)
         offsets = {at for start, end in self.scan.tables for at in table_offsets(self.source, start, end)}
@@ -203,7 +205,7 @@ class _Locator:
                 here.edits = edit(node, self.inner.hide, info=True)
 
     def _reached(self) -> set[int]:
-        """Return the numbers of the objects that can be reached from the trailers by kept references."""
+        """Return the numbers of the objects that can be reached from the trailers by references that stay."""
         refers: dict[int, set[int]] = {}
         waiting: set[int] = set()
         for here in self.objects:
@@ -304,7 +306,9 @@ class _Locator:
         self.found.notes += [Note(start, end - start, "PDF", tag) for _ in patches]
 
     def _comments(self, gone: list[tuple[int, int]]) -> None:
-        """Zero comments within objects, unless the bytes around them are removed already."""
+        """Zero comments within objects, unless bytes around them are removed already. gone: the ranges of
+        removed bytes.
+        """
         for start, end in _outside(sorted(set(self.scan.comments)), sorted(gone)):
             self._blank(start, end, "comment")
 

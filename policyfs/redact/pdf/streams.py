@@ -68,7 +68,7 @@ class Room:
 
 
 def _packed(plain: bytes, size: int) -> bytes | None:
-    """Return a compressed stream of exactly `size` bytes; None if the data does not fit.
+    """Return a compressed stream of exactly `size` bytes; None if the data *plain* does not fit.
 
     Zeros may follow the end of the stream, to fill the size.
     """
@@ -88,7 +88,8 @@ def filters_of(node: Node) -> tuple[bytes, ...] | None:
 
 
 def unpacked(raw: bytes, node: Node, room: Room) -> bytes:
-    """Return the decompressed bytes of a table. Predictors are not undone.
+    """Return the decompressed bytes of a stream with numbers (a cross-reference table). Predictors are not
+    undone.
 
     Raises NotThisKindError, TooMuchError.
     """
@@ -135,7 +136,7 @@ class ObjectStream:
     raw: bytes
     objects: list[Inside] = field(default_factory=list)
     integers: dict[int, set[int]] = field(default_factory=dict)
-    """Object number -> its values, for objects that are whole numbers."""
+    """A dictionary from the number of an object to its values, for objects that are whole numbers."""
 
     @classmethod
     def read(
@@ -199,9 +200,10 @@ class ObjectStream:
         self.tidy = bytes(tidy)
 
     def found(self, source: ByteSource, reached: set[int], texts: Mapping[int, Tells]) -> Found:
-        """Return the changes for removed entries and for unreferenced objects.
+        """Return the changes for removed entries and for objects to which nothing refers any more.
 
-        reached: numbers of referenced objects. texts: as Edits.texts. Raises NotThisKindError if the rest
+        reached: numbers of referenced objects. texts: a dictionary from the number of an object to the
+        categories to hide of the keys that refer to it (Edits.texts). Raises NotThisKindError if the rest
         cannot be compressed into the same length.
         """
         new, found = self.tidy, Found()
@@ -254,7 +256,9 @@ def clean_xmp_stream(
 
 
 def _found(data: int, raw: bytes, new: bytes, cleaned: Cleaned, packed: bool) -> Found:
-    """Return the changes to a stream's bytes. In a compressed stream, each note covers the whole stream."""
+    """Return the changes to a stream's bytes. In a compressed stream, each record of a removed part covers
+    the whole stream.
+    """
     patches = list(difference(data, raw, new))
     if not patches:
         return Found()

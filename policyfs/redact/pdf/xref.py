@@ -22,7 +22,9 @@ _IN_FILE: Final = 1
 
 
 def table_offsets(source: ByteSource, start: int, end: int) -> Iterator[int]:
-    """Yield the offsets of objects in a table in plain text. Raises NotThisKindError."""
+    """Yield the offsets of objects in the plain-text cross-reference table [start, end). Raises
+    NotThisKindError.
+    """
     if end - start > MAX_TABLE_BYTES:
         raise NotThisKindError("a table in it is too large")
     for found in _ENTRY.finditer(source.read(start, end - start)):
@@ -30,7 +32,10 @@ def table_offsets(source: ByteSource, start: int, end: int) -> Iterator[int]:
 
 
 def stream_offsets(data: bytes, node: Node) -> Iterator[int]:
-    """Yield the offsets of objects in a decompressed cross-reference stream. Raises NotThisKindError."""
+    """Yield the offsets of objects in a decompressed cross-reference stream. node: the stream's dictionary.
+
+    Raises NotThisKindError.
+    """
     widths = _numbers(node.get(b"W"))
     if len(widths) < 3 or sum(widths) == 0 or max(widths) > 8:
         raise NotThisKindError("a table in it is malformed")
@@ -42,9 +47,10 @@ def stream_offsets(data: bytes, node: Node) -> Iterator[int]:
 
 
 def _rows(data: bytes, width: int, parameters: Node | None) -> Iterator[bytes]:
-    """Yield the entries of a table, with its predictor undone.
+    """Yield the rows of a cross-reference stream, with its predictor undone.
 
-    Tables use the predictors "none" and "up". Raises NotThisKindError for any other predictor.
+    width: size of a row in bytes. Such streams use the predictors "none" and "up". Raises NotThisKindError
+    for any other predictor.
     """
     if parameters is not None and parameters.kind == "array":
         parameters = parameters.items[0] if parameters.items else None

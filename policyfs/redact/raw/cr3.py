@@ -74,7 +74,7 @@ def locate_cr3(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Cr3File(BoxFile):
-    """Locator of one CR3 file."""
+    """The search for the parts to hide in one CR3 file: its state and its steps."""
 
     name = _NAME
     ftyp_bytes = 264
@@ -124,9 +124,10 @@ class _Cr3File(BoxFile):
         self.movie(box, bytes(data), self._pictures, self._without_records)
 
     def _without_records(self, track: Track) -> Found | None:
-        """Return the changes that turn each sample of CTMD into one record without a type; readers skip it.
+        """Return the changes that turn each sample of the metadata track (CTMD) into one record without a
+        type.
 
-        Return None for another track, and if a sample is too short or too long.
+        Readers skip such records. Return None for another track, and if a sample is too short or too long.
         """
         if track.entries.formats != (b"CTMD",):
             return None
@@ -145,7 +146,9 @@ class _Cr3File(BoxFile):
         return emptied
 
     def _pictures(self, track: Track) -> Found:
-        """Return the changes to the samples of a track. Raw pixels stay; each JPEG is cleaned by itself."""
+        """Return the changes to the samples of a track. Raw pixels stay; each sample that is a JPEG is
+        cleaned.
+        """
         inside = Found()
         samples = track.samples()
         for at, size in samples.places(range(len(samples))):

@@ -34,7 +34,7 @@ _OF_THE_CAMERA: Final = ((0x14, 0x40),)
 """Header fields about the camera: its number, its model, and the version of the program that wrote the file.
 """
 _TABLES: Final = ((0x5C, 0x64), (0x78, 0x80))
-"""Pairs of offsets in the header: at each offset, the place (offset, length) of a directory, or of the
+"""Pairs of offsets in the header. At each offset is the position (offset, length) of a directory, or of the
 pixels.
 """
 _KNOWN: Final = frozenset(
@@ -55,7 +55,7 @@ def locate_raf(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Raf:
-    """Locator of one RAF file: its state and its steps."""
+    """The search for the parts to hide in one RAF file: its state and its steps."""
 
     source: ByteSource
     inner: Inner
@@ -87,9 +87,9 @@ class _Raf:
         return int.from_bytes(self.head[at : at + 4])
 
     def _keep(self, start: int, end: int) -> None:
-        """Keep the bytes [start, end).
+        """Record that the bytes [start, end) stay.
 
-        Raises NotThisKindError if some are kept already, or behind the file's end.
+        Raises NotThisKindError if some of them stay already, or are behind the file's end.
         """
         if end > self.source.size or self.kept.hits(start, end):
             raise NotThisKindError("its parts overlap, or lie behind its end")

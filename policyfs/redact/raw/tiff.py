@@ -27,7 +27,7 @@ from policyfs.redact.jpeg.markers import FRAMES, SOS, WITH_LENGTH, is_soi, walk_
 MAX_ZEROED_BYTES: Final = 64 << 20
 """Maximum number of unreferenced bytes that are read to find out if they are zero.
 
-Later bytes count as not zero.
+Unreferenced bytes after these count as not zero.
 """
 MAX_SAMPLES: Final = 64
 MAX_JPEG_STRIPS: Final = 4096
@@ -40,7 +40,7 @@ only the maker knows. The file is then refused, so that it is not ruined.
 """
 
 MAX_PADDING: Final = 8
-"""Longest gap between strips that stays in a file with more than MANY_STRIPS.
+"""Longest gap between strips that stays in a file with more than MANY_STRIPS strips.
 
 Such gaps are padding, or the lengths that GDAL writes before and behind each tile.
 """
@@ -97,7 +97,7 @@ def _head(source: ByteSource) -> tuple[Header, str]:
 
 @dataclass(slots=True)
 class _File:
-    """Locator of one TIFF or raw file. Its steps are in the order of locate()."""
+    """The search for the parts to hide in one TIFF or raw file. locate() calls its steps in their order."""
 
     source: ByteSource
     inner: Inner
@@ -126,7 +126,7 @@ class _File:
     # --- pixels ---
 
     def _pixels(self, directory: Directory) -> None:
-        """Keep the data to which a directory's pairs of tags (offsets and lengths) refer."""
+        """Keep the pixels and other data to which a directory's pairs of tags (offsets and lengths) refer."""
         if directory.frame.note:
             note = min(start for start, _ in directory.covers) if directory.covers else directory.offset
             for places in previews(self.walk, directory, note):
@@ -149,7 +149,8 @@ class _File:
         return []
 
     def _sized(self, directory: Directory, entry: Entry, starts: list[int], sizes: list[int]) -> list[int]:
-        """Return the lengths of data as readers use them.
+        """Return the lengths of the data at the offsets *starts*, as readers use them. sizes: the stated
+        lengths.
 
         Readers compute a length if it is missing, or too short for plain pixels.
         """
@@ -164,8 +165,9 @@ class _File:
         return sizes
 
     def _guessed(self, starts: list[int]) -> list[int]:
-        """Return lengths if the file states none: each piece of data ends at the next start, or at the file's
-        end.
+        """Return the lengths of the data at these offsets, if the file states none.
+
+        The data at an offset ends at the next offset, or at the file's end.
         """
         ordered = sorted(starts)
         behind = dict(zip(ordered, [*ordered[1:], self.source.size], strict=True))
@@ -213,9 +215,10 @@ class _File:
         self.walk.notes += [Note(a, b - a, "JPEG", "segment", UNKNOWN) for a, b in payloads]
 
     def _segments(self, start: int, end: int) -> tuple[list[tuple[int, int]], int]:
-        """Return the ranges of application data and comments in a JPEG's header, and the kind of its frame.
+        """Return the ranges of application data and comments in a JPEG's header, and the marker of its frame
+        header.
 
-        The kind is 0 if the data is no picture.
+        The marker is 0 if the data is no picture.
         """
         found: list[tuple[int, int]] = []
         at, frame, sound = start + 2, 0, True
@@ -248,7 +251,11 @@ class _File:
     def _odd_segments(
         self, start: int, end: int, found: list[tuple[int, int]]
     ) -> tuple[list[tuple[int, int]], int]:
-        """Return the result of _segments for a header with other bytes in it. Decoders skip such bytes."""
+        """Return the result of _segments for a header that has other bytes between its segments. Decoders
+        skip such bytes.
+
+        found: the ranges so far.
+        """
         part = SliceSource(self.source, start, end - start)
         if not is_soi(part, 0):
             return found, 0
@@ -262,7 +269,8 @@ class _File:
     def _preview(self, places: list[tuple[int, int]]) -> None:
         """Clean a picture that a maker note refers to.
 
-        places: the possible places of the picture, because its offset may count from several origins.
+        places: the possible (offset, length) pairs of the picture, because its offset may count from several
+        origins.
         """
         for at, size in places:
             if (at, at + size) in self.done or self.walk.embed_picture(at, size):
@@ -270,7 +278,9 @@ class _File:
                 return
 
     def _tables(self, directory: Directory) -> None:
-        """Keep the tables that JPEG of TIFF 6.0 stores outside of strips."""
+        """Keep the tables (for quantisation and Huffman codes) that JPEG of TIFF 6.0 stores outside of
+        strips.
+        """
         for entry in directory.entries:
             if entry.tag in raw_tags.JPEG_TABLES and entry.keep and entry.count <= 8:
                 for at in self.walk.numbers(entry):
@@ -299,10 +309,10 @@ class _File:
 
 
 def unreferenced(source: ByteSource, kept: Extents, padding: int = 0, *gone: Extents) -> Iterator[Patch]:
-    """Yield patches that zero all bytes that are not kept and not zero already.
+    """Yield patches that zero all bytes of the file that are not kept and not zero already.
 
-    Gaps of up to `padding` bytes stay. gone: ranges of removed bytes. If gone is given, filler stays, too,
-    unless it is beside removed bytes.
+    kept: the ranges that stay. Gaps of up to `padding` bytes stay, too. gone: ranges of removed bytes. If
+    gone is given, filler (bytes without information) stays, unless it is beside removed bytes.
     """
     left = MAX_ZEROED_BYTES
     for start, end in kept.gaps(source.size):

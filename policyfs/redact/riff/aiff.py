@@ -31,7 +31,7 @@ TEXTS: Final = MappingProxyType(
         b"AESD": Tells.DEVICE | Tells.TIME,
     }
 )
-"""Chunks of text -> categories.
+"""A dictionary from the names of chunks of text to the categories of their data.
 
 Comments hold the time of writing. AES channel status holds names of machines and the time of day.
 """

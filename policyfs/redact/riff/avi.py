@@ -42,13 +42,13 @@ _HEADER_BYTES: Final = 12
 _TEXT_BYTES: Final = 1 << 16
 _HANDLER_AT: Final = 4
 _COMPRESSION_AT: Final = 16
-"""Offsets of the codec's code in ``strh`` and in the ``strf`` of pictures."""
+"""Offsets of the code that names the codec: in the ``strh`` chunk, and in the ``strf`` chunk of pictures."""
 _SETTINGS_AT: Final = 40
 """Offset of the codec's own settings in the ``strf`` of pictures."""
 _NUMBERS: Final = MappingProxyType({b"vids": _SETTINGS_AT, b"auds": 18, b"iavs": 32})
-"""Kind of stream -> size in bytes of the numbers at the start of its ``strf``.
+"""A dictionary from the kind of a stream to the size in bytes of the numbers at the start of its ``strf``.
 
-The codec's own settings follow.
+The codec's own settings follow these numbers.
 """
 _MEDIA: Final = (b"vids", b"auds", b"iavs")
 _SAMPLE_KINDS: Final = (b"dc", b"db", b"wb", b"pc", b"dd", b"__", b"iv")
@@ -63,7 +63,9 @@ _PLAIN: Final = MappingProxyType(
         b"idx1": 1 << 30,
     }
 )
-"""Chunks that are needed to play the file -> the number of their bytes that stay."""
+"""A dictionary from the names of chunks that are needed to play the file to the number of their bytes that
+stay.
+"""
 _TELLING: Final = MappingProxyType(
     {
         b"strn": Tells.PEOPLE | Tells.DEVICE,
@@ -72,7 +74,7 @@ _TELLING: Final = MappingProxyType(
         b"strd": Tells.LOCATION | Tells.DEVICE | Tells.TIME | Tells.PEOPLE | Tells.OTHER,
     }
 )
-"""Chunks with metadata -> categories."""
+"""A dictionary from the names of chunks with metadata to the categories of their data."""
 
 
 _KIND: Final = "AVI"
@@ -105,7 +107,7 @@ def locate_avi(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Locator:
-    """Locator of one AVI: its state and its steps."""
+    """The search for the parts to hide in one AVI: its state and its steps."""
 
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
@@ -163,7 +165,7 @@ class _Locator:
     def _headers(self, chunk: Chunk, depth: int) -> None:
         """Clean a list of headers, of the file or of one stream.
 
-        depth: number of levels of lists that may follow.
+        depth: number of levels of lists that may be inside this list.
         """
         at, headed = chunk.start + 4, self._kind(chunk) != b"strl"
         for part in chunks(self.source, self.inner, at, chunk.end):
@@ -190,9 +192,10 @@ class _Locator:
         self.edits.zero(at, chunk.next, "behind the headers", broken=True)
 
     def _settings(self, start: int, end: int, found: Found) -> None:
-        """Clean the format [start, end) of a stream. found: the changes to the settings in it.
+        """Apply *found*, the changes to the settings in a stream's format [start, end).
 
-        If the changed format still has text with a hidden place, zero all of it except its numbers.
+        If location is hidden, and the changed format still has text with a place, zero all of the format
+        except its numbers.
         """
         start += _NUMBERS.get(self.streams[-1] if self.streams else b"", 0)
         if self.inner.hide & Tells.LOCATION and start < end:
@@ -203,8 +206,8 @@ class _Locator:
         self.edits.found.add(found)
 
     def _coded(self, code: bytes, start: int, end: int) -> Found:
-        """Record the framing of the current stream if it has pictures. Return the changes to its settings
-        [start, end).
+        """If the current stream has pictures, record their framing: the codec, and the size of the length
+        field before each unit. Return the changes to the stream's settings [start, end).
 
         The frames may have SEI messages, or be whole pictures. code: the code of the stream's codec.
         """
@@ -277,7 +280,7 @@ class _Locator:
         return frozenset(names)
 
     def _hide(self, at: int, name: bytes, end: int) -> None:
-        """Zero the data of a chunk.
+        """Zero the data of the chunk *name* at the offset *at*. end: the end of its data.
 
         The chunk of a stream keeps its name, because indexes refer to the name. Any other chunk becomes
         padding.

@@ -23,9 +23,11 @@ _DELIMITERS: Final = {"H.264": 9, "H.265": 35, "H.266": 20}
 
 @dataclass(slots=True)
 class StreamFrames:
-    """The frames of one stream (see bitstreams.frames.Frames), one chunk each, in the order of the walk.
+    """The frames of one stream, one chunk each, in the order of the file, for the search in
+    bitstreams.frames.
 
-    coded: the framing; None if a frame may be a whole picture.
+    coded: the codec, and the size of the length field before each unit; None if a frame may be a whole
+    picture.
     """
 
     source: ByteSource

@@ -57,7 +57,7 @@ class Chunk:
 
 @dataclass(slots=True)
 class Window:
-    """Buffer for small reads close to each other."""
+    """Buffer for many small reads of a source that are close to each other."""
 
     source: ByteSource
     base: int = 0
@@ -118,10 +118,10 @@ def drop(
     tag: str | None = None,
     broken: bool = False,
 ) -> None:
-    """Turn a chunk into padding full of zeros, and note it.
+    """Turn a chunk into padding full of zeros, and record the removal.
 
-    name: the name of padding chunks in this format. tag: the part's name in the note; by default the chunk's
-    old name.
+    tells: the categories of its data. name: the name of padding chunks in this format. tag: the part's name
+    in the record; by default the chunk's old name.
     """
     tag = printable(chunk.name) if tag is None else tag
     before = len(edits.found.notes)

@@ -35,7 +35,7 @@ NAMES: Final = MappingProxyType(
         ),
     }
 )
-"""Categories -> names of texts in lists. Texts with other names may tell anything."""
+"""A dictionary from categories to the names of texts in lists. Texts with other names may tell anything."""
 _TOLD: Final = {name.encode(): tells for tells, names in NAMES.items() for name in names.split()} | {
     b"IPRT": Tells.OTHER,
     b"IBPM": Tells.OTHER,
@@ -80,9 +80,9 @@ def clean_list(edits: Edits, chunk: Chunk) -> None:
 
 
 def _rewrite(edits: Edits, chunk: Chunk, kept: bytes) -> None:
-    """Replace a list by a shorter one, and fill the room with padding.
+    """Replace a list by a shorter one, *kept*, and fill the rest of its bytes with padding.
 
-    The room has an odd number of bytes only if the writer forgot the padding byte of an odd list. Then no
+    The rest has an odd number of bytes only if the writer forgot the padding byte of an odd list. Then no
     padding byte is added, because the name of the next chunk must keep its offset.
     """
     room = chunk.next - chunk.at

@@ -34,7 +34,8 @@ PLAIN: Final = MappingProxyType(
         b"inst": (7, 0, 0, 0),
     }
 )
-"""Chunks of numbers that are needed to play the sound -> (fixed, count_at, entry, entries).
+"""A dictionary from the names of chunks of numbers that are needed to play the sound to (fixed, count_at,
+entry, entries).
 
 fixed: length of the fixed part. count_at: offset of the number of entries (4 bytes) in the fixed part. entry:
 length of an entry. entries: maximum number of entries. Bytes behind the entries become zeros.
@@ -103,7 +104,7 @@ def locate_wav(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Locator:
-    """Locator of one WAV: its state and its steps."""
+    """The search for the parts to hide in one WAV: its state and its steps."""
 
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
@@ -183,7 +184,10 @@ class _Locator:
         pad(self.edits, chunk)
 
     def _field(self, chunk: Chunk, start: int, end: int, tells: Tells, tag: str) -> None:
-        """Zero a field of a chunk if it holds a hidden category, or is too long to be searched."""
+        """Zero the field [start, end) of a chunk if it holds data to hide, or is too long to be searched.
+
+        tells: the categories of the field. tag: its name.
+        """
         text = self.source.read(chunk.start + start, min(end - start, _MAX_FIELD_BYTES + 1))
         if len(text) > _MAX_FIELD_BYTES:
             found = self.hide

@@ -125,7 +125,9 @@ def _id3(edits: Edits, at: int, size: int, *, whole: bool) -> None:
 
 
 def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Tells], ...], tag: str) -> None:
-    """Zero the fields whose text tells a hidden category. fields: (offset in data, bytes, category)."""
+    """Zero those fields of a tag that hold data to hide. fields: for each the offset in *data*, the size in
+    bytes, and the categories.
+    """
     new = bytearray(data)
     for start, size, tells in fields:
         text = data[start : start + size]
@@ -136,7 +138,8 @@ def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Te
 
 
 def _lyrics(edits: Edits, at: int, end: int) -> None:
-    """Remove the text of a Lyrics3 tag as a whole: it has many kinds of fields, and few programs read it.
+    """Remove the whole text of the Lyrics3 tag [at, end): it has many kinds of fields, and few programs read
+    it.
 
     The marks of the tag stay, with an empty text between them, so that the sound still ends at the first
     mark.

@@ -39,7 +39,9 @@ FRAMES: Final = MappingProxyType(
         ),
     }
 )
-"""Categories -> names of frames. Other frames are unknown, unless _Cleaner knows them by their content."""
+"""A dictionary from categories to names of frames. Other frames are unknown, unless _Cleaner knows them by
+their content.
+"""
 
 _TOLD: Final = {name: tells for tells, names in FRAMES.items() for name in names.split()} | {
     "TENC": _P | _D,
@@ -55,7 +57,9 @@ _WINDOWS_NUMBERS: Final = MappingProxyType(
         **dict.fromkeys((b"WM/WMContentID", b"WM/WMCollectionID", b"WM/WMCollectionGroupID"), 16),
     }
 )
-"""Owners of private frames that Windows Media writes -> the size of their numbers in bytes."""
+"""A dictionary from the owners of private frames that Windows Media writes to the size of their numbers in
+bytes.
+"""
 _WINDOWS_TEXTS: Final = frozenset({b"WM/Provider", b"WM/UniqueFileIdentifier"})
 _MAX_PRIVATE_BYTES: Final = 256
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}\0?")
@@ -65,7 +69,9 @@ _UNSYNCHRONISED, _EXTENDED, _FOOTER = 0x80, 0x40, 0x10
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """A frame of a body: its offset, its name, the start of its content, its end (bytes)."""
+    """A frame of a tag: its offset, its name, the start of its content, and its end (offsets in the tag's
+    body).
+    """
 
     at: int
     name: str
@@ -142,7 +148,7 @@ class _Cleaner:
         return Cleaned(head + padded, tuple(self.notes))
 
     def _still(self, kept: list[bytes], body: bytes, *, whole: bool) -> bool:
-        """Return True if a reader of the new body would find exactly the frames that stay.
+        """Return True if a reader of the new body would find exactly the frames *kept*.
 
         Readers can read sizes in two ways (_frames). After frames were removed, a reader may choose the other
         way, and find other frames.
@@ -166,7 +172,9 @@ class _Cleaner:
         return frames.ljust(size, b"\0") + (b"3DI" + head[3:] if footer else b"")
 
     def _emptied(self, flags: int, size: int, footer: int, why: str) -> Cleaned:
-        """Return an empty tag of the same length."""
+        """Return a tag of the same length without frames. why: the name of the removed part, for its
+        record.
+        """
         head = self.tag[:5] + bytes([flags]) + self.tag[6:HEAD_BYTES]
         new = head + self._padded(head, b"", size, footer)
         notes = (Note(0, len(self.tag), "ID3", why, broken=True),) if new != self.tag else ()
@@ -199,10 +207,10 @@ class _Cleaner:
         return best if len(best) < _MAX_FRAMES else None
 
     def _merit(self, body: bytes, frames: list[_Frame], start: int) -> tuple[bool, int]:
-        """Rank one way to read the frames; the higher rank is better.
+        """Return the rank of one way to read the frames; the higher rank is better.
 
-        Frames with only padding behind the last one have the highest rank. Otherwise the offset behind the
-        last frame is the rank.
+        If only padding follows the last frame, the rank is the highest. Otherwise the rank is the offset
+        behind the last frame.
         """
         end = frames[-1].end if frames else start
         return (False, end) if body[end:].strip(b"\0") else (True, 0)
@@ -226,7 +234,7 @@ class _Cleaner:
             count += 1
 
     def _kept(self, body: bytes, frames: list[_Frame]) -> list[bytes]:
-        """Return the frames that stay. Add a note on each removed frame."""
+        """Return the frames that stay. Record each removed frame."""
         kept: list[bytes] = []
         for frame in frames:
             whole = body[frame.at : frame.end]
@@ -288,7 +296,7 @@ class _Cleaner:
         return plain.replace(b"\xff\0", b"\xff") if low & 0x02 or self.tag[5] & _UNSYNCHRONISED else plain
 
     def _chapter(self, name: str, data: bytes) -> bool:
-        """Return True if a chapter or a table of chapters can stay, because all frames within it can stay."""
+        """Return True if a chapter or a table of chapters may stay, because all frames within it may stay."""
         at = data.find(b"\0") + 1
         if name == "CHAP":
             at += 16

@@ -184,7 +184,7 @@ def clean_irb(block: bytes, inner: Inner) -> Cleaned:
 
 
 def _name(out: bytearray, block: bytes, resource: Resource, inner: Inner, notes: list[Note]) -> None:
-    """Write a resource's name, or spaces if the name must be hidden."""
+    """Write a resource's name into *out*, or spaces of the same length if the name holds data to hide."""
     at, end = resource.head + 6, resource.start - 4
     length = block[at]
     name = block[at + 1 : at + 1 + length]

@@ -17,7 +17,7 @@ from policyfs.redact.core.tag_names import told, told_by_named
 
 _MAX_COMMENTS: Final = 10_000
 _PICTURE_PARTS: Final = 100
-"""Cost of a cover picture in parts of the budget, whatever its content. Files have few covers."""
+"""What a cover picture costs in the file's budget, in parts, whatever its content. Files have few covers."""
 _VENDOR: Final = re.compile(rb"(?:reference libFLAC|Xiph\.Org lib\w{1,10} I) [\w. ()-]{1,40}")
 """Names of libraries (vendor strings). A date in such a name is the library's, not the sound's."""
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}")
@@ -28,7 +28,8 @@ _PICTURE_KEYS: Final = ("metadata_block_picture", "coverart")
 class Comments:
     """A cleaned list of comments. kept: its new bytes. read: the length of the old list in bytes.
 
-    Bytes behind the last comment count in neither. The offsets of the notes count from the start of the list.
+    Neither counts the bytes behind the last comment. Offsets in *notes* (records of removed comments) count
+    from the start of the list.
     """
 
     kept: bytes
@@ -72,7 +73,9 @@ def clean_comments(data: bytes, inner: Inner) -> Comments | None:
 
 
 def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
-    """Return the categories of a comment, and its new bytes (the same length); None to remove it."""
+    """Return the categories of a comment's data, and its new bytes (the same length), or None to remove the
+    comment.
+    """
     inner.budget.part(2)
     key, equals, value = comment.partition(b"=")
     name = key.decode("ascii", "replace")

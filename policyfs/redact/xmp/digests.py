@@ -33,11 +33,15 @@ _MAX_ENTRIES: Final = 1000
 _MAX_DIRECTORIES: Final = 32
 
 Values = Mapping[tuple[int, int], bytes]
-"""(Tag that refers to a directory, 0 for the first directory; tag in this directory) -> the value's bytes."""
+"""A dictionary from a tag to the bytes of its value. The key is a pair: the tag that refers to the directory
+(0 for the first directory), and the tag in this directory.
+"""
 
 
 class Held:
-    """Data of a picture that digests cover: values of EXIF tags, and IPTC records of image resources."""
+    """Those data of a picture that digests cover: values of EXIF tags, and IPTC records of image
+    resources.
+    """
 
     __slots__ = ("records", "values")
 

@@ -87,7 +87,7 @@ class _Span:
 
 
 def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
-    """Remove hidden properties from a packet; its length stays."""
+    """Remove the properties with data to hide from a packet; its length stays."""
     mark, encoding = _encoding(data)
     body = _without_tail(data[len(mark) :], encoding)
     tail = data[len(mark) + len(body) :]
@@ -142,7 +142,7 @@ def _unit(encoding: str) -> int:
 
 
 def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[str, tuple[Note, ...]]:
-    """Return a text with its spans overwritten by as many bytes of spaces, and notes (offsets in bytes)."""
+    """Return a text with spaces over its spans (as many bytes), and notes: records with offsets in bytes."""
     unit, done = _unit(encoding), 0
     pieces: list[str] = []
     notes: list[Note] = []
@@ -226,7 +226,7 @@ class _Scanner:
         return end + len(mark)
 
     def _hide(self, end: int, what: str, tells: Tells = UNKNOWN) -> Iterator[_Span]:
-        """Remove the token, unless an element around it is removed already."""
+        """Remove the token up to *end*, unless an element around it is removed already."""
         if self.hidden_from < 0:
             yield _Span(self.at, end, what, tells)
         self.at = end
@@ -370,7 +370,7 @@ class _Scanner:
             yield _Span(start, start + len(text), name, UNKNOWN, new or "")
 
     def _told(self, text: str) -> Tells:
-        """Return the categories that a value or text tells, after its entities are decoded."""
+        """Return the categories of which a value or text holds data, after its entities are decoded."""
         self.looked_at += len(text)
         if self.looked_at > MAX_LOOKED_AT:
             raise MalformedError

@@ -271,7 +271,7 @@ _GPS_IFD: Final = 34853
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 DIGESTS: Final = frozenset({"NativeDigest", "LegacyIPTCDigest", "EmbeddedXMPDigest", "MakerNote"})
 _HARMLESS: Final = frozenset({"SubjectLocation", "RetouchAreaSourceState", "SourceState"})
-"""Names that have a word for places, but tell no place: a point in the picture (pixels), the source of a
+"""Names that have a word for places, but tell no place: a point in the picture (pixels), and the source of a
 retouch.
 """
 _SPEAKING: Final = (
@@ -282,8 +282,8 @@ _SPEAKING: Final = (
         re.compile(r"[Pp]erson|[Aa]rtist|[Aa]uthor|[Cc]aption|[Kk]eyword|[Cc]opyright|[Oo]wner|[Ee]mail"),
     ),
 )
-"""(categories, pattern): an unlisted name that the pattern matches has these categories, besides its
-namespace's default.
+"""Pairs of categories and a pattern: an unlisted name that matches the pattern has these categories, besides
+those of the other names in its namespace.
 """
 
 
@@ -300,7 +300,7 @@ def speaks_of_place(name: str) -> bool:
 
 
 def digest_tells(name: str, value: str) -> Tells:
-    """Return the categories of a digest of metadata by its value.
+    """Return the categories of a digest of metadata. value: the digest, which may list its tags.
 
     Adobe's digests list their tags (XMP specification part 3, section 3.3): without GPS tags a digest
     confirms no guess of a place.
@@ -315,7 +315,9 @@ def digest_tells(name: str, value: str) -> Tells:
 
 @lru_cache(maxsize=4096)
 def tells(namespace: str | None, name: str) -> Tells:
-    """Return the categories of a property or element by namespace (None: no namespace) and name."""
+    """Return the categories of the data in a property or element, by namespace (None: no namespace) and
+    name.
+    """
     if namespace is None:
         return NOTHING if name in RDF_ATTRIBUTES else UNKNOWN
     known = _NAMESPACES.get(namespace)

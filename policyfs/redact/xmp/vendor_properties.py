@@ -24,7 +24,9 @@ REST: Final = UNKNOWN & ~_LOCATION
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """Categories of a namespace's properties: for each named property, and for all others."""
+    """Categories of a namespace's properties: a dictionary for the named properties, and one value for all
+    others.
+    """
 
     default: Tells
     names: Mapping[str, Tells] = field(default_factory=lambda: MappingProxyType({}))
@@ -214,7 +216,7 @@ VENDORS: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://www.npes.org/pdfx/ns/id/": named(UNKNOWN, (_OTHER, "GTS_PDFXVersion GTS_PDFXConformance")),
     }
 )
-"""URI of a namespace -> its properties, for properties.tells()."""
+"""A dictionary from the URI of a namespace to the categories of its properties, for properties.tells()."""
 
 OPTICS: Final = frozenset(
     (uri, name)
@@ -226,4 +228,6 @@ OPTICS: Final = frozenset(
     for name, told in VENDORS[uri].names.items()
     if told == _OTHER
 )
-"""Properties of optics. A list of plain numbers in such a property is not searched for coordinates."""
+"""Pairs (namespace, name) of properties about optics. A list of plain numbers in such a property is not
+searched for coordinates.
+"""
