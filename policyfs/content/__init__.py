@@ -1,9 +1,9 @@
-"""Content kinds and metadata plans, found by worker processes without privileges (layer 2).
+"""Content kinds and redaction plans, found by worker processes without privileges (layer 2).
 
-Libmagic and the locators of ``policyfs.redact`` parse hostile bytes and the daemon is root, so they
-never run in the daemon. sniffer.py is the daemon's side and the only entry point. zygote.py is the parent of
-the workers (worker.py): it has imported all that they need, and forks them. sandbox.py takes a worker's
-rights away.
+Libmagic and the locators (the functions of ``policyfs.redact`` that find the parts of a file to hide) parse
+hostile bytes. The daemon is root, so they never run in the daemon. sniffer.py is the daemon's side and the
+only entry point. zygote.py is the parent of the workers (worker.py): it has imported all that they need, and
+forks them. sandbox.py takes a worker's rights away.
 
 The daemon checks the form of a worker's answer (protocol.py, plans.py), but cannot check if the answer is
 true. A worker that was taken over through a parser bug can report a wrong kind or wrong ranges for the files

@@ -66,7 +66,7 @@ class WorkerLink:
         self.pid = pid
         self.served = 0
         self.lane: Hashable = None
-        """The only lane that the worker serves, from its first request on."""
+        """The only lane (an app or one uid) that the worker serves, from its first request on."""
         self._sock = sock
         self._pidfd = pidfd
         self._ending = ending

@@ -141,7 +141,7 @@ class Remembered:
 
     @property
     def is_waiting(self) -> bool:
-        """True if flush() has something to write."""
+        """True if answers wait in memory for flush(), which writes them to the database."""
         return bool(self._pending) or self._damaged
 
     def flush(self) -> None:
@@ -302,5 +302,5 @@ def _words(what: frozenset[str]) -> str:
 
 
 def _signed(number: int) -> int:
-    """Make an inode number signed, as SQLite integers are."""
+    """Return an inode number as a signed number of 64 bits, because SQLite has no unsigned integers."""
     return number - (1 << 64) if number >> 63 else number

@@ -35,7 +35,8 @@ class _Failure(NamedTuple):
 
 
 class Missed:
-    """A bounded map of last failures. A key stands for an app and a version of a file (Sniffer.locate).
+    """A bounded map from an app and a version of a file to the last failure of the workers there
+    (Sniffer.locate).
 
     The map is used only to refuse files. So a version from stat is enough, although it does not prove the
     bytes.

@@ -17,9 +17,11 @@ from policyfs.domain import Patch
 COPY_MIN: Final = 16
 """Least length of a copy from the file. A worker could put together any text from shorter copies."""
 NEUTRAL: Final = frozenset(b"\0 0\xff")
-"""Bytes that tell nothing when repeated. A run of any other byte counts as one literal byte."""
+"""Byte values that hold no information when they are repeated. A run of any other byte counts as one literal
+byte.
+"""
 LITERAL_BYTES: Final = 4096
-"""Literal bytes allowed in a plan, for most kinds."""
+"""The limit of literal bytes (new bytes, which are not in the file) in one plan, for most kinds of files."""
 _MORE: Final = {
     "application/pdf": (1 << 20, 0, b"%PDF-"),
     "image/png": (1 << 18, 0, b"\x89PNG\r\n\x1a\n"),
@@ -81,7 +83,7 @@ class Splitter:
     """Splits patches of one file into pieces."""
 
     def __init__(self, read: Read, size: int) -> None:
-        """Set the file's reader. size: bytes of the file."""
+        """Set the function that reads the file's bytes. size: size of the file in bytes."""
         self._read = read
         self._size = size
         self._searched = 0

@@ -18,9 +18,9 @@ from policyfs.redact.core.values import Finding, Outcome, Plan
 MAX_PATCHES: Final = 262_144
 MAX_FINDINGS: Final = 1024
 MAX_PATCH_BYTES: Final = 32 * 1024 * 1024
-"""The limit of replacement bytes in all patches of one plan. They are in the daemon's memory.
+"""The limit of replacement bytes in all patches of one plan. The daemon keeps these bytes in memory.
 
-A patch with ``zeros`` has only their number, so these do not count.
+For a patch of zeros the plan has only the number of zeros, so they do not count.
 """
 MAX_WORD: Final = 200
 

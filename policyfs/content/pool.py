@@ -88,7 +88,7 @@ class Pool:
 
     @property
     def workers(self) -> list[WorkerLink]:
-        """All living workers."""
+        """All workers that were not killed."""
         return [*self.fresh, *self.idle, *self.busy, *self.apart]
 
     def zygote_died(self) -> bool:

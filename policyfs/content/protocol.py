@@ -56,7 +56,7 @@ class Command(enum.IntEnum):
 
 
 class Status(enum.IntEnum):
-    """Result of a request."""
+    """Result of a request, in the header of its reply."""
 
     OK = 0
     FAILED = 1
@@ -113,7 +113,7 @@ def parse_reply_header(header: bytes, limit: int = MAX_REPLY_PAYLOAD) -> tuple[R
 
 
 def ancillary(fd: int) -> list[tuple[int, int, bytes]]:
-    """Return the ancillary data that hands over a descriptor."""
+    """Return ancillary data for sendmsg() that passes a descriptor to the other process."""
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]).tobytes())]
 
 

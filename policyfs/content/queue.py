@@ -93,7 +93,7 @@ class Line:
         waiter.event.set()
 
     def close(self) -> None:
-        """Refuse all waiting tasks, and all later ones."""
+        """End the wait of all tasks with a refusal, and refuse all later tasks."""
         self._closed = True
         for queue in self._lanes.values():
             for waiter in queue:

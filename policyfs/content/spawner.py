@@ -126,9 +126,11 @@ class Launcher:
 
 
 class ZygoteProcess:
-    """The daemon's connection to one zygote. At most one task at a time calls worker().
+    """The daemon's connection to one zygote (the parent process of workers). At most one task at a time calls
+    worker().
 
-    A cancelled call of worker() loses nothing: the next call first takes the answer to its order.
+    If a call of worker() is cancelled, the next call first receives the worker that the cancelled call
+    ordered.
     """
 
     def __init__(self, pid: int, pidfd: int, control: socket.socket, stderr: int) -> None:
@@ -152,7 +154,9 @@ class ZygoteProcess:
         return self._pid
 
     def fit(self) -> bool:
-        """Return True if the zygote lives and no answer is overdue."""
+        """Return True if the zygote (the parent process of workers) lives, and has answered all orders in
+        time.
+        """
         owes = bool(self._ordered) or not self._ready
         overdue = owes and time.monotonic() - self._waiting_since_s > _OVERDUE_S
         return self._pidfd >= 0 and not self._alive.poll(0) and not overdue

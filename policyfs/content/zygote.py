@@ -78,7 +78,7 @@ class Zygote:
         self._poll.register(control, select.POLLIN)
 
     def serve(self) -> None:
-        """Carry out the daemon's orders until the daemon is gone."""
+        """Fork a worker for each order of the daemon, until the daemon is gone."""
         gc.collect()
         gc.freeze()  # living objects stay shared with the workers: no collector writes to them
         self._control.send(READY)
@@ -133,7 +133,11 @@ class Zygote:
             os.close(heard)
 
     def _free_number(self) -> int | None:
-        """Return the number of an unused uid, the longest unused one first; None if all are in use."""
+        """Return the number of the uid that has been unused for the longest time; None if all uids are in
+        use.
+
+        Numbers count from the first uid of all workers.
+        """
         taken = {child.number for child in self._children.values()}
         for step in range(1, self._limits.uids + 1):
             number = (self._last + step) % self._limits.uids
@@ -185,7 +189,7 @@ def prepared() -> Worker:
 
 
 def live(control: socket.socket, limits: Limits, worker: Worker) -> int:
-    """Run a zygote; return its exit code."""
+    """Run a zygote until the daemon is gone; return its exit code."""
     name_process("policyfs-zygot")
     zygote = Zygote(control, limits, worker)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):

@@ -7,14 +7,14 @@ from policyfs.redact.registry import kind_rows, parts
 
 
 def kinds_as_markdown() -> str:
-    """Return the table of docs/redaction.md, in the order of kind_rows()."""
+    """Return the table of kinds in docs/redaction.md as Markdown, in the order of kind_rows()."""
     lines = ["", "| kind | under `redact: [location]` | why |", "|---|---|---|"]
     lines += [f"| `{row.kind}` | {row.treatment.value} | {row.why} |" for row in kind_rows()]
     return "\n".join(lines) + "\n"
 
 
 def as_markdown() -> str:
-    """Return the table of docs/redaction-parts.md, in the order of parts()."""
+    """Return the table of parts in docs/redaction-parts.md as Markdown, in the order of parts()."""
     lines = ["", "| files | part | holds | goes under | becomes |", "|---|---|---|---|---|"]
     for part in parts():
         cells = (part.kinds, part.where, part.holds, _words(part.tells), part.becomes)

@@ -47,7 +47,7 @@ _PICTURES: Final = starts_for(Use.PICTURE)
 
 
 def parts() -> tuple[Part, ...]:
-    """Return every part of every format, photos first."""
+    """Return the rows of docs/redaction-parts.md for the parts of every format, photos first."""
     modules = dict.fromkeys(one.locator.partition(":")[0] for one in FORMATS)
     return tuple(part for name in modules for part in import_module(f"policyfs.redact.{name}").PARTS)
 

@@ -17,7 +17,7 @@ from policyfs.redact.core.free_text import told_in_text
 from policyfs.redact.core.patches import ByteSource, in_order
 
 _NAMED: Final = 3
-"""Maximum number of findings named in a refusal."""
+"""Maximum number of removed parts that a refusal lists by name."""
 _PIECE_BYTES: Final = 1 << 20
 _OVERLAP_BYTES: Final = 512
 _MARGIN_BYTES: Final = 8

@@ -73,7 +73,7 @@ class _Stream:
     packets: int = 0
     done: bool = False
     pieces: list[tuple[int, int]] = field(default_factory=list)
-    """(offset, length) of the pieces of the current packet."""
+    """The pieces of the current packet in the file, as pairs (offset, length)."""
 
 
 def page_checksum(page: bytes) -> int:

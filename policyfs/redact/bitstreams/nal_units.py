@@ -23,7 +23,7 @@ MAX_PADDING_BYTES: Final = 1 << 12
 
 
 class Codec(NamedTuple):
-    """A codec: the size of a NAL unit's header in bytes, and the place of the unit's type in this header.
+    """A codec: the size of a NAL unit's header in bytes, and the position of the unit's type in this header.
 
     The type is in the bits that *shift* and *mask* select from the header's byte *byte*. sei: types of SEI
     units.
@@ -38,7 +38,7 @@ class Codec(NamedTuple):
     kept: frozenset[int]
     """Types of slices, parameter sets and ends. Units of other types (filler, reserved) may hold anything."""
     slices: int
-    """Types below this number are slices of pictures."""
+    """Unit types below this number are slices of pictures."""
 
     def type(self, head: bytes) -> int:
         return head[self.byte] >> self.shift & self.mask

@@ -29,7 +29,7 @@ _ESCAPED: Final = b"\0\0\3"
 _BLANK: Final = 0x20
 _MAX_COUNTER_BYTES: Final = 8
 _MAX_NUMBERS_BYTES: Final = 255
-"""Maximum size of a message of numbers. A longer message may be anything."""
+"""Maximum size of an SEI message that should be numbers. A longer message may hold anything."""
 _MAX_REGISTERED_BYTES: Final = 1024
 """Maximum size of a message with captions or dynamic range. HDR10+ has about 900 bytes."""
 _TELLS: Final = MappingProxyType(

@@ -31,11 +31,11 @@ microsecond.
 
 
 class NotThisKindError(Exception):
-    """The bytes are not a file of the claimed kind. The message has the reason, for people."""
+    """The bytes are not a file of the kind that the caller stated. The message has the reason, for people."""
 
 
 class TooMuchError(Exception):
-    """The file needs more work than its budget allows."""
+    """The file needs more work than its budget (Budget) allows."""
 
 
 class Note(NamedTuple):

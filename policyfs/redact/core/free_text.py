@@ -16,7 +16,7 @@ from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.coordinates import holds_place
 
 MAX_TEXT_BYTES: Final = 1 << 18
-"""Maximum size of a text that is searched. A longer text counts as if it told everything."""
+"""Maximum size of a text that is searched. A longer text counts as if it held data of all categories."""
 BYTES_PER_PART: Final = 32
 """Number of bytes of text that cost as much work as one part of a file (cleaners.Budget)."""
 

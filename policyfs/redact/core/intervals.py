@@ -1,4 +1,4 @@
-"""Sets of byte ranges: the claimed and unclaimed parts of a file."""
+"""Sets of byte ranges, for example the parts of a file that stay."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Extents:
         return bool(self._starts)
 
     def add(self, start: int, end: int) -> None:
-        """Add the bytes [start, end)."""
+        """Add the bytes [start, end) to the set."""
         if start >= end:
             return
         first = bisect_left(self._ends, start)

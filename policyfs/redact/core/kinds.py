@@ -1,4 +1,4 @@
-"""Rows of the table of kinds, and of the table of parts."""
+"""Types for two tables of the documentation: the kinds of files, and the parts of files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from policyfs.redact.core.categories import Tells
 
 
 class Treatment(enum.Enum):
-    """Treatment of a kind of file by redaction."""
+    """The treatment of a kind of file by redaction: files pass unchanged, are redacted, or are refused."""
 
     NOTHING = "carries nothing"
     LOCATOR = "redacted"
@@ -20,7 +20,7 @@ class Treatment(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class KindRow:
-    """Row of the table of kinds: a kind, its treatment, and the reason."""
+    """A row of the table of kinds: a kind of file, its treatment by redaction, and the reason."""
 
     kind: str
     treatment: Treatment

@@ -79,7 +79,7 @@ class PatchedSource:
     __slots__ = ("_ends", "_patches", "_source")
 
     def __init__(self, source: ByteSource, patches: Sequence[Patch]) -> None:
-        """Keep the patches, which must be in order."""
+        """Set the source and its patches, which must be sorted by offset."""
         self._source = source
         self._patches = patches
         self._ends = [patch.end for patch in patches]

@@ -34,7 +34,9 @@ _PROGRAM: Final = re.compile(
 )
 _MAX_DATED_CHARS: Final = 1 << 20
 _MAX_RAW_BYTES: Final = 4 * MAX_TEXT_BYTES
-"""Maximum size of a text that is searched, in any encoding. A longer text counts as if it told everything."""
+"""Maximum size of a text that is searched, in any encoding. A longer text counts as if it held data of all
+categories.
+"""
 
 NAMES: Final = MappingProxyType(
     {

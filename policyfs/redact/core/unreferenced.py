@@ -1,4 +1,6 @@
-"""Decision on the unreferenced bytes of a structure: filler may stay, all others become zeros."""
+"""Decision on the unreferenced bytes of a structure: filler (bytes without information) may stay, all others
+become zeros.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from policyfs.redact.core.intervals import Extents
 
 
 class Leftover(NamedTuple):
-    """Unreferenced bytes [start, end) of a block. stays: True if they may stay, because they are filler."""
+    """Unreferenced bytes [start, end) of a block. stays: True if they may stay, because they hold no
+    information.
+    """
 
     start: int
     end: int

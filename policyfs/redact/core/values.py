@@ -17,7 +17,9 @@ MAX_FINDINGS: Final = 500
 
 
 class Outcome(enum.Enum):
-    """Result of redaction for apps that read the file (see Plan)."""
+    """Result of redaction for apps that read the file: the file is clean, is patched, or is refused (see
+    Plan).
+    """
 
     CLEAN = "clean"
     PATCH = "patch"
@@ -28,8 +30,8 @@ class Outcome(enum.Enum):
 class Finding:
     """One removed part: its offset and length in the file (bytes), its format and its name.
 
-    what: the hidden categories that the part may have held (``location, time``). broken: True if the part was
-    removed as a whole because it was not understood.
+    what: the categories to hide of which the part may have held data (``location, time``). broken: True if
+    the part was removed as a whole because it was not understood.
     """
 
     offset: int

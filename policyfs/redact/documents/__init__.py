@@ -1,1 +1,1 @@
-"""Text files beside photos: sidecars, tracks."""
+"""Text files beside photos: sidecars (XMP, JSON), and tracks (logs of coordinates)."""

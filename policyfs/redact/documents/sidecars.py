@@ -146,14 +146,16 @@ class _Reader:
         return self.text[self.at : self.at + 1]
 
     def take(self, wanted: str) -> int:
-        """Skip the wanted character; return its offset."""
+        """Skip blanks and then the character *wanted*; return its offset. Raises ValueError if another
+        character is there.
+        """
         if self.peek() != wanted:
             raise ValueError
         self.at += 1
         return self.at - 1
 
     def members(self) -> Iterator[_Member]:
-        """Yield the members of the object that starts here."""
+        """Yield the members of the JSON object that starts at the reader's position."""
         self.take("{")
         comma = -1
         while self.peek() != "}":
@@ -180,7 +182,9 @@ def _pairs(pairs: list[tuple[str, object]]) -> list[tuple[str, object]]:
 
 
 def _objects(text: str) -> Iterator[list[_Member]]:
-    """Yield the members of the text's object, or of each object in its array."""
+    """Yield the members of the JSON object in a text, or of each object if the text is an array of
+    objects.
+    """
     reader = _Reader(text, 1 if text.startswith("\ufeff") else 0)
     if reader.peek() == "{":
         yield list(reader.members())

@@ -1,9 +1,10 @@
 """Cleaner of TIFF structures with EXIF tags (Exif 2.32, TIFF 6.0): the walk over a source in memory.
 
 The result holds the header, the directories with their known tags, and the values of these tags. Other bytes
-become zeros, unless they are filler (core/unreferenced.py). So data cannot stay by accident if no kept tag
-refers to it: a GPS directory without a pointer, or with a pointer that is wrong by some bytes, or padding.
-When a tag is removed, the later tags of its directory move up, as if the tag had never been there.
+become zeros, unless they are filler, which has no information (core/unreferenced.py). So data cannot stay by
+accident if no kept tag refers to it: a GPS directory without a pointer, or with a pointer that is wrong by
+some bytes, or padding. When a tag is removed, the later tags of its directory move up, as if the tag had
+never been there.
 """
 
 from __future__ import annotations
@@ -290,7 +291,7 @@ class _ExifWalk(Walk):
         return said and (entry.inline or self._embed(Blob(entry.start, entry.size, (entry,)), Cleaned(value)))
 
     def _said(self, tag: int) -> bytes:
-        """Return the text of the first entry with this tag."""
+        """Return the text of the first entry with this tag that stays; b"" without such an entry."""
         entries = (e for d in self.directories for e in d.entries if e.keep and e.tag == tag)
         first = next(entries, None)
         return b"" if first is None else self.value(first, 64).rstrip(b"\0 ")
@@ -351,7 +352,7 @@ class _ExifWalk(Walk):
                     yield entry.start, entry.end
 
     def _put(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the offsets and bytes of cleaned blocks that stay."""
+        """Yield the offset and the new bytes of each cleaned block that stays."""
         for start, data, entries in self.replaced:
             if all(entry.keep for entry in entries):
                 yield start, data

@@ -29,8 +29,8 @@ class Frame:
 
     order: "<" or ">". big: True for BigTIFF. base: the origin of offsets, in bytes of the source. note: True
     if the directory is in a maker note. There an empty entry replaces a removed entry, so that the other
-    entries do not move: readers guess the origin of offsets from the places of values. sizes: bytes per value
-    of each field type.
+    entries do not move: readers guess the origin of offsets from the positions of values. sizes: bytes per
+    value of each field type.
     """
 
     order: str
@@ -95,7 +95,7 @@ def read_header(source: ByteSource, sizes: Mapping[int, int] = TYPE_SIZES) -> He
 
 @dataclass(slots=True)
 class Entry:
-    """Entry of a directory: one tag with its value.
+    """An entry of a TIFF directory (IFD): one tag with its value.
 
     position: the offset of the entry. start, end: the offsets of the value. All offsets count from the start
     of the source, in bytes. raw: the entry's bytes. inline: True if the value is stored in the entry itself.
@@ -136,13 +136,16 @@ class Entry:
 
     @property
     def room(self) -> bytes:
-        """The value bytes of the entry: an offset, or a short value itself."""
+        """The bytes of the entry in which its value is, if the value is short. Otherwise they are the value's
+        offset.
+        """
         return self.raw[-self.frame.offset_bytes :]
 
 
 @dataclass(slots=True)
 class Directory:
-    """A directory. old: its bytes before any change. chained: True if it has a pointer to a next directory.
+    """A TIFF directory (IFD). old: its bytes before any change. chained: True if it has a pointer to a next
+    directory.
 
     following: the offset of the next directory (0: none). Readers find this directory by the entry
     *referrer*, or by the pointer in the directory *previous*.
@@ -184,7 +187,7 @@ class Directory:
 
     @property
     def was_empty(self) -> bool:
-        """True if the directory never had a tag; some programs write such directories."""
+        """True if the directory had no tag before any change; some programs write such directories."""
         return not any(self.old[: self.frame.count_bytes])
 
     @property
@@ -224,7 +227,7 @@ def _neutral(entry: Entry) -> bytes:
 
 
 class Shape(NamedTuple):
-    """Bounds of a directory: its number of entries and the offset of its end.
+    """Bounds of a TIFF directory (IFD): its number of entries and the offset of its end.
 
     chained: True if it has a pointer to a next directory.
     """
@@ -235,7 +238,9 @@ class Shape(NamedTuple):
 
 
 def directory_shape(source: ByteSource, at: int, frame: Frame, *, chained: bool) -> Shape | None:
-    """Return the bounds of the directory at an offset of the source; None if no directory can be there."""
+    """Return the bounds of the TIFF directory (IFD) at an offset of the source; None if no directory can be
+    there.
+    """
     if not 0 <= at <= source.size - frame.count_bytes:
         return None
     count = frame.number(source.read(at, frame.count_bytes))
@@ -246,7 +251,9 @@ def directory_shape(source: ByteSource, at: int, frame: Frame, *, chained: bool)
 
 
 def read_directory(source: ByteSource, at: int, frame: Frame, role: str, shape: Shape) -> Directory:
-    """Read a directory of this shape."""
+    """Read the TIFF directory (IFD) at an offset of the source. role: its role, such as "EXIF". shape: its
+    bounds.
+    """
     old = source.read(at, shape.end - at)
     entries = read_entries(source, at, frame, shape.entries)
     following = frame.number(old[-frame.offset_bytes :]) if shape.chained else 0
@@ -254,7 +261,7 @@ def read_directory(source: ByteSource, at: int, frame: Frame, role: str, shape: 
 
 
 def read_entries(source: ByteSource, at: int, frame: Frame, most: int) -> list[Entry]:
-    """Read up to *most* entries of the directory at an offset.
+    """Read up to *most* entries of the TIFF directory (IFD) at an offset.
 
     The result has no more entries than the directory states and the source has.
     """

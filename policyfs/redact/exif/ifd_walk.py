@@ -50,7 +50,7 @@ class Walk(ABC):
     """
 
     MAX_ENTRIES: ClassVar[int]
-    """Maximum number of entries in one directory."""
+    """Maximum number of entries in one TIFF directory (IFD)."""
     CHAINS_CHILDREN: ClassVar[bool]
     """True if a directory to which a tag refers may have a pointer to a next directory."""
     FIRST_BYTE: ClassVar[int]
@@ -147,7 +147,9 @@ class Walk(ABC):
         return directory
 
     def open_next(self, directory: Directory) -> bool:
-        """Open the next directory after this one, and chain the two; return False if there is none."""
+        """Open the TIFF directory (IFD) to which the end of this one points; return False if no directory can
+        be there.
+        """
         at = directory.frame.base + directory.following
         following = self.open(at, directory.frame, directory.role, chained=True)
         if following is not None:
@@ -275,7 +277,7 @@ class Walk(ABC):
     # --- values ---
 
     def within(self, entry: Entry) -> bool:
-        """Return True if a value is in the source."""
+        """Return True if a value is within the source."""
         return self.FIRST_BYTE <= entry.start <= self.source.size - entry.size
 
     def value(self, entry: Entry, limit: int | None = None) -> bytes:
@@ -299,7 +301,7 @@ class Walk(ABC):
         return 0 <= start < end <= self.source.size and not any(c.hits(start, end) for c in claims)
 
     def clean_block(self, how: How, data: bytes) -> Cleaned | None:
-        """Clean a value with the cleaner for its type: XMP, IPTC or Photoshop."""
+        """Return the value *data*, cleaned as XMP, IPTC or Photoshop resources, by its type *how*."""
         if how is How.XMP:
             return self.inner.xmp(data)
         return self.inner.iim(data) if how is How.IIM else self.inner.irb(data)
@@ -310,8 +312,8 @@ class Walk(ABC):
         """Remove directories that keep no entry, and the references to these directories.
 
         A directory is removed before the directories that refer to it. The first directory stays, because a
-        TIFF must have one, and the other directories are chained to it. spare: True if directories that never
-        had an entry stay, too.
+        TIFF must have one, and the other directories are chained to it. spare: True to keep directories that
+        never had an entry.
         """
         for directory in reversed(self.directories[1:]):
             if not (directory.dropped or directory.holds_any or (spare and directory.was_empty)):

@@ -22,7 +22,9 @@ _TIME: Final = Tells.TIME
 _PEOPLE: Final = Tells.PEOPLE
 _OTHER: Final = Tells.OTHER
 _NO_PLACE: Final = _DEVICE | _TIME | _PEOPLE | _OTHER
-"""Categories of blocks with firmware, counters, lenses, dates, but never a place."""
+"""Categories of those data blocks in maker notes that hold firmware, counters, lenses or dates, but never a
+place.
+"""
 _DIRECTORY: Final = How.DIRECTORY
 _PICTURE: Final = How.PICTURE
 

@@ -31,7 +31,7 @@ MAX_NOTE_ENTRIES: Final = 400
 _HEAD_BYTES: Final = 64
 _FOOTER_BYTES: Final = 8
 OVERRUN_BYTES: Final = 256
-"""Maximum length of a note beyond its stated size: Canon's EOS 300D, Sigma's DP3 and others state less."""
+"""A maker note may exceed its stated size by so many bytes, as in files of Canon's EOS 300D, Sigma's DP3."""
 _ADOBE_BLOCKS: Final = (b"MakN", b"SR2 ", b"CRW ", b"MRW ", b"RAF ", b"Pano", b"Koda", b"Leaf")
 
 
@@ -113,7 +113,7 @@ LAYOUTS: Final = (
     _layout("Nikon", rb"(?=\0.|.\0)", From.TIFF, rb"NIKON"),
     _layout("Sony", rb"(?=\0.|.\0)(?!\x01\0)", From.TIFF, rb"SONY"),
 )
-"""Layouts, tried in order. If a head is only a lookahead, the directory starts at the note's first byte."""
+"""Layouts of maker notes, tried in order. If *head* is only a lookahead, the directory starts at once."""
 
 
 def open_note(walk: TiffWalk, entry: Entry) -> bool:

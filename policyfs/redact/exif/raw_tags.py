@@ -34,7 +34,7 @@ IMAGE_PAIRS: Final = (
     (0xF007, 0xF008),  # Fujifilm's strips
     (0xCD3C, 0xCD3D),  # DNG 1.6's big tables
 )
-"""Tags with the offsets and the lengths of pixels and related data."""
+"""Pairs of tags: the offsets and the lengths of pixels and related data."""
 
 
 _DEVICE: Final = Tells.DEVICE

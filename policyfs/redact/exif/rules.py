@@ -38,7 +38,10 @@ UNNAMED: Final = Rule(UNKNOWN)
 
 
 def whole_tells(rule: Rule) -> Tells:
-    """Return the categories of a tag's value if it can only be kept or removed as a whole."""
+    """Return the categories of a tag whose value is kept or removed as a whole.
+
+    A time zone (How.CITY) then counts as a place, too, because its city cannot be removed alone.
+    """
     return rule.tells | (Tells.LOCATION if rule.how is How.CITY else NOTHING)
 
 

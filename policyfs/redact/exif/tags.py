@@ -32,7 +32,7 @@ TYPE_SIZES: Final = {
     13: 4,  # IFD
     129: 1,  # UTF-8 (Exif 3.0)
 }
-"""Bytes per value of each field type."""
+"""A dictionary from a field type to the size in bytes of one value."""
 
 TEXT_TYPES: Final = frozenset({1, 2, 6, 7, 129})
 
@@ -63,7 +63,7 @@ IMAGE: Final = "IFD"
 EXIF: Final = "ExifIFD"
 INTEROP: Final = "InteropIFD"
 GPS: Final = "GPS"
-"""Roles of directories. The role of a directory decides which tags are known in it."""
+"""Roles of TIFF directories. The role of a directory decides which tags are known in it."""
 
 POINTERS: Final = MappingProxyType({EXIF_IFD: EXIF, INTEROP_IFD: INTEROP, GPS_IFD: GPS, SUB_IFDS: IMAGE})
 """Tags that refer to directories -> the roles of these directories."""
@@ -73,10 +73,10 @@ NESTED: Final = MappingProxyType({XMP: How.XMP, IPTC: How.IIM, PHOTOSHOP: How.IR
 
 @dataclass(frozen=True, slots=True)
 class TagTable:
-    """Known tags of each role.
+    """The known tags of one sort of TIFF structure, by the roles of its directories.
 
-    name: the container's name in findings. following: the categories of a later directory (of a thumbnail) as
-    a whole, whatever its tags are.
+    name: the format's name in findings. following: the categories of a later directory (of a thumbnail) as a
+    whole, whatever its tags are.
     """
 
     name: str

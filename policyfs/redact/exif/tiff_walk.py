@@ -62,7 +62,7 @@ class TiffWalk(Walk):
     """
 
     MAX_ENTRIES: ClassVar[int] = 2000
-    """Real directories have at most about 400 entries."""
+    """Maximum number of entries in one directory. Real directories have at most about 400."""
     CHAINS_CHILDREN: ClassVar[bool] = True
     FIRST_BYTE: ClassVar[int] = 0
     WIPES_UNNAMED: ClassVar[bool] = True
@@ -251,7 +251,7 @@ class TiffWalk(Walk):
         return True
 
     def embed_picture(self, start: int, size: int) -> bool:
-        """Clean an embedded JPEG in its place; return False if it is no JPEG, or overlaps another part."""
+        """Clean an embedded JPEG; return False if it is no JPEG, or overlaps another part."""
         end = start + size
         if not self.free(start, end) or self.source.read(start, 2) != b"\xff\xd8":
             return False
@@ -276,7 +276,7 @@ class TiffWalk(Walk):
                     entry.keep = False
 
     def finish(self) -> None:
-        """Remove directories without a kept entry. Fill *kept* and *patches*."""
+        """Remove directories without a kept entry. Then fill *kept* (ranges that stay) and *patches*."""
         self.unlink_empty(spare=False)
         self.prune()
         for directory in self.directories:

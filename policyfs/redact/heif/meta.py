@@ -78,7 +78,9 @@ class Meta:
                     yield item, data
 
     def read(self, children: Boxes) -> None:
-        """Read and clean the tables. Raises ValueError, TooMuchError."""
+        """Read and clean the tables of the ``meta`` box. children: its boxes. Raises ValueError,
+        TooMuchError.
+        """
         for child in children:
             self._table(child)
 

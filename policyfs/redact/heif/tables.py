@@ -1,9 +1,9 @@
-"""Tables of a HEIF file's ``meta`` box: the items, the places of their data, and their references.
+"""Tables of a HEIF file's ``meta`` box: the items, the positions of their data, and their references.
 
 Each function takes the payload of a box, and returns the new payload together with its content. The new
-payload has the length of the old one: texts of hidden categories become spaces, and bytes that the standard
-does not prescribe become zeros. All functions raise ValueError if the table cannot be understood. Sources:
-ISO/IEC 14496-12 section 8.11, 23008-12.
+payload has the length of the old one: texts with data to hide become spaces, and bytes that the standard does
+not prescribe become zeros. All functions raise ValueError if the table cannot be understood. Sources: ISO/IEC
+14496-12 section 8.11, 23008-12.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Extent(NamedTuple):
 
 
 class Location(NamedTuple):
-    """The place of an item's data. method: the origin of the offsets (IN_FILE, IN_IDAT or IN_ITEM)."""
+    """The position of an item's data. method: the origin of the offsets (IN_FILE, IN_IDAT or IN_ITEM)."""
 
     number: int
     method: int
@@ -73,7 +73,7 @@ class Location(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """The references of one kind from one item to other items."""
+    """The references of one kind from one item to other items (an entry of ``iref``)."""
 
     kind: bytes
     number: int

@@ -1,1 +1,1 @@
-"""PNG, GIF, BMP, ICO, WebP, JPEG XL."""
+"""Pictures in the formats PNG, GIF, BMP, ICO, WebP and JPEG XL."""

@@ -106,7 +106,7 @@ def locate_bmp(source: ByteSource, inner: Inner) -> Found:
 
 
 def _neutral(edits: Edits, stay: list[tuple[int, int]]) -> None:
-    """Zero all bytes outside of these ranges."""
+    """Zero all bytes of the file outside of the ranges *stay*."""
     at = 0
     for start, end in sorted(stay):
         edits.zero(at, start, "between")
@@ -139,7 +139,7 @@ def locate_ico(source: ByteSource, inner: Inner) -> Found:
 
 
 def _icon(edits: Edits, start: int, size: int) -> int:
-    """Clean one picture; return the number of its bytes that stay."""
+    """Clean one picture of an icon file; return the number of its bytes that stay."""
     data = edits.source.read(start, size)
     if data.startswith(SIGNATURE):
         cleaned = edits.inner.image(data)

@@ -161,7 +161,9 @@ def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a block. Its first bytes show its type, since names are often wrong (XMP in APP1, bare IPTC)."""
+    """Clean a metadata block from a text chunk. Its first bytes show its type, since names are often wrong
+    (XMP in APP1, bare IPTC).
+    """
     for head in (_EXIF, _XMP_HEADER, _PHOTOSHOP, b""):
         if block.startswith(head):
             break

@@ -110,7 +110,9 @@ class _Locator:
             drop(self.edits, chunk)
 
     def _picture(self, chunk: Chunk) -> None:
-        """Keep compressed picture data, up to a chunk of metadata in it."""
+        """Keep a chunk of compressed picture data. If a chunk of metadata seems to start in it, keep only the
+        bytes before.
+        """
         self.pictures += chunk.name != b"ALPH"
         found = self.edits.search(_LATER, chunk.start, chunk.end, _LONGEST_MATCH)
         if found is not None:
@@ -137,7 +139,7 @@ class _Locator:
         return cleaned and Cleaned(data[:skip] + cleaned.data, shifted(cleaned.notes, skip))
 
     def _header(self, chunk: Chunk) -> None:
-        """Clear the flags of removed chunks and the reserved bits."""
+        """Clear those flags in the file's header that announce removed chunks, and the reserved bits."""
         old = self.source.read(chunk.start, 4)
         flags = old[0] & _KNOWN_FLAGS
         for name in self.dropped - self.kept:

@@ -30,16 +30,16 @@ class BoxFile(abc.ABC):
     """
 
     name: ClassVar[str]
-    """The container's name, in notes and errors."""
+    """The format's name, in records of removed parts and in errors."""
     start: ClassVar[int] = 0
     """Offset of the first box, behind the file's signature."""
     ftyp_bytes: ClassVar[int]
     """Maximum size of the file type box (``ftyp``)."""
     brand: ClassVar[bytes] = b""
-    """The major brand that the file must have; empty if any brand will do."""
+    """The major brand that the file must have; empty if the format allows any brand."""
     media: ClassVar[frozenset[bytes]] = frozenset({b"mdat"})
-    """Types of the boxes that hold media data. Pieces of it stay if the format claims them as pictures or
-    cleaned metadata.
+    """Types of the boxes that hold media data. A piece of this data stays if the format claims it as a
+    picture or as cleaned metadata.
     """
     uuid_stays: ClassVar[bool] = False
     """True if a removed ``uuid`` box keeps its type, because the format has no ``free`` boxes
@@ -80,7 +80,7 @@ class BoxFile(abc.ABC):
         """Clean a box that the format knows. Return False if the box must become free space."""
 
     def free(self, box: Box) -> None:
-        """Turn a box into free space."""
+        """Turn a box into free space: a box of the same size with zeros."""
         self.ground.free(box, self.name)
 
     def has_picture(self) -> bool:

@@ -176,7 +176,7 @@ class Claim:
 class Ground:
     """The areas of a file that hold data, and the claims on pieces of them. Only claimed pieces stay.
 
-    noted: areas whose removal is already recorded. heads: places at which a reader expects a box header.
+    noted: areas whose removal is already recorded. heads: ranges in which a reader expects a box header.
     """
 
     source: ByteSource

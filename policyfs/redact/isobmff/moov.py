@@ -287,4 +287,4 @@ FRAGMENT_RULES: Final = rules(
     saio=_auxiliary,
     senc=lambda _walk, _box: None,
 )
-"""Rules for the boxes of a ``traf``, without its header and its runs."""
+"""Rules for the boxes of a ``traf`` (track fragment), except its header ``tfhd`` and its runs ``trun``."""

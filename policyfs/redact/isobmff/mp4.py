@@ -36,7 +36,7 @@ MAX_BOXES: Final = 150_000
 MAX_HOLES: Final = 100_000
 """Maximum number of zeroed ranges between samples. A day of telemetry has one range for each second."""
 MAX_FILLER_HOLES: Final = 256
-"""If more ranges than this are between samples, no filler stays: together they could hold data."""
+"""If more ranges than this are between samples, all of them become zeros, even those without information."""
 MAX_LINE_BYTES: Final = 256
 MAX_META_BYTES: Final = 1 << 22
 MAX_CHECKED_BYTES: Final = 1 << 26
@@ -338,7 +338,7 @@ class _Locator:
             unread.append((start, end))
 
     def _zero(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Zero the parts of these ranges that are in no kept sample and not filler. Raises TooMuchError."""
+        """Zero the bytes of these ranges outside of kept samples; filler may stay. Raises TooMuchError."""
         self._gone_starts, self._gone_ends = sorted(self.gone.starts), sorted(self.gone.ends)
         holes = list(islice(_common(ranges, self.kept.gaps(self.source.size)), MAX_HOLES + 1))
         total = sum(end - start for start, end in holes)
@@ -352,9 +352,7 @@ class _Locator:
             self.found.notes.append(Note(first, last - first, "file", "bytes of no sample", UNKNOWN))
 
     def _is_filler(self, start: int, end: int) -> bool:
-        """Return True if bytes of no sample may stay: they are filler, and no removed sample is beside
-        them.
-        """
+        """Return True if bytes of no sample hold no information, and no removed sample is beside them."""
         begun = bisect_left(self._gone_starts, end + 1)
         if begun > bisect_right(self._gone_ends, start - 1):
             return False
@@ -386,7 +384,7 @@ def _covered(extents: Extents, size: int) -> int:
 
 
 def _common(ranges: Iterable[tuple[int, int]], gaps: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the parts of `ranges` that are in `gaps`, which must be in order."""
+    """Yield the parts of `ranges` that are in `gaps`. The gaps must be in order."""
     rest = iter(sorted(ranges))
     current = next(rest, None)
     for start, end in gaps:

@@ -1,4 +1,4 @@
-"""Sample tables: the places of a track's samples in a file (ISO/IEC 14496-12 sections 8.7.2 to 8.7.5).
+"""Sample tables: where a track's samples are in a file (ISO/IEC 14496-12 sections 8.7.2 to 8.7.5).
 
 A track may have a million samples, so no sample is an object. Tables are arrays, and C code (_stbl.c) works
 on their members.
@@ -64,14 +64,14 @@ class Extents:
     _ordered: tuple[array[int], array[int]] | None = None
 
     def add(self, start: int, size: int) -> None:
-        """Add a range."""
+        """Add the range of *size* bytes from *start* on."""
         self._ordered = None
         if size > 0:
             self.starts.append(start)
             self.ends.append(start + size)
 
     def extend(self, other: Extents) -> None:
-        """Add all ranges of another object. Raises TooMuchError."""
+        """Add all ranges of the object *other*. Raises TooMuchError if there are too many."""
         self._ordered = None
         self.starts.extend(other.starts)
         self.ends.extend(other.ends)
@@ -81,8 +81,8 @@ class Extents:
     def gaps(self, size: int) -> Iterator[tuple[int, int]]:
         """Yield the ranges of [0, size) that no range of this object covers, in order.
 
-        Starts and ends are sorted separately. A gap follows end number i only if start number i + 1 is
-        greater: at that point, as many ranges have ended as have begun.
+        Starts and ends are sorted separately. Behind end number i is a gap if start number i + 1 is greater:
+        then all ranges that have begun have ended.
         """
         if self._ordered is None:
             self._ordered = self.starts[:], self.ends[:]
@@ -121,7 +121,7 @@ class SampleTable:
             setattr(self, name, payload)
 
     def offsets(self) -> array[int]:
-        """Return the offset of each chunk."""
+        """Return the offset in the file of each chunk of samples."""
         if self.co64:
             return numbers(part_of(self.co64, 8, 8), "Q")
         return numbers(part_of(self.stco, 8, 4), "I")
@@ -171,7 +171,7 @@ class SampleTable:
 
 @dataclass(slots=True)
 class Samples:
-    """The places of a track's samples, computed from its tables on demand."""
+    """The offsets and sizes of a track's samples, computed from its tables on demand."""
 
     table: SampleTable
     _offsets: array[int] = field(init=False)

@@ -106,7 +106,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
 
 
 def _behind(boxes: Boxes) -> int:
-    """Return the end of the last box that is whole."""
+    """Return the end of the last box that is not cut off."""
     return next((box.start for box in boxes if box.cut), boxes.rest)
 
 

@@ -30,7 +30,7 @@ class Track:
     _samples: Samples | None = None
 
     def samples(self) -> Samples:
-        """Return the places of the track's samples. Raises TooMuchError, NotThisKindError."""
+        """Return the offsets and sizes of the track's samples. Raises TooMuchError, NotThisKindError."""
         if self._samples is None:
             self._samples = Samples(self.table)
         return self._samples

@@ -80,7 +80,7 @@ class Image:
         return self.frames > 0 and self.scans > 0
 
     def cut(self, end: int) -> None:
-        """Forget the parts of the image that end behind the offset *end*."""
+        """Remove those parts from the description of the image that end behind the offset *end*."""
         self.segments = [s for s in self.segments if s.offset + s.size <= end]
         self.junk = [(a, b) for a, b in self.junk if b <= end]
         self.bad_lengths = [offset for offset in self.bad_lengths if offset < end]

@@ -35,7 +35,7 @@ _GONE: Final = 0x7F7F
 
 
 class _Use(NamedTuple):
-    """Categories of a named block, and the kind of the file in it."""
+    """The categories of the data in a block with a known name, and the kind of the file in it."""
 
     tells: Tells
     holds: str = ""

@@ -53,7 +53,7 @@ _ADOBE_BYTES: Final = 12
 _COLOUR_HEADER: Final = b"Adobe_CM"
 _COLOUR_BYTES: Final = 11
 LOOKED_INTO: Final = frozenset({COM, APP0, APP1, APP2, APP6, APP12, APP13, APP14})
-"""Segments that may keep bytes. All other segments become zeros."""
+"""Markers of segments that may keep bytes. All other segments become zeros."""
 NAMES: Final = {COM: "COM"} | {APP0 + n: f"APP{n}" for n in range(16)}
 
 

@@ -38,7 +38,7 @@ _PHOTOSHOP: Final = bytes.fromhex("2c4c0100850440b9a03e562148d6dfeb")
 _EXIF: Final = frozenset({b"JpgTiffExif->JP2", bytes.fromhex("0537cdab9d0c4431a72afa561f2a113e")})
 
 _SUPER: Final = frozenset({b"jp2h", b"jpch", b"jplh", b"res ", b"cgrp", b"ftbl", b"comp", b"asoc"})
-"""Boxes that hold boxes."""
+"""Types of boxes that contain boxes."""
 _NUMBERS: Final = MappingProxyType(
     {
         **dict.fromkeys((b"resc", b"resd"), 10),
@@ -192,8 +192,8 @@ class _Jp2File(BoxFile):
         return None
 
     def _fragments(self, data: bytes) -> bool:
-        """Claim the pieces of a codestream, so that they stay. *data* lists their places in the file (T.801
-        M.11.3.1).
+        """Claim the pieces of a codestream, so that they stay. *data* lists their positions in the file
+        (T.801 M.11.3.1).
 
         Return False if the list is malformed.
         """

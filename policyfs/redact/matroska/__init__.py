@@ -1,1 +1,1 @@
-"""Matroska and WebM."""
+"""Matroska and WebM files."""

@@ -1,7 +1,7 @@
 """Clusters of a Matroska file: the blocks of its tracks, read by their headers only.
 
-Blocks of pictures and sound stay. Blocks of subtitles are read, and become spaces if they tell a hidden
-category. Blocks of any other track become zeros. Any other element in a cluster becomes Void.
+Blocks of pictures and sound stay. Blocks of subtitles are read, and become spaces if they hold data to hide.
+Blocks of any other track become zeros. Any other element in a cluster becomes Void.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ from policyfs.redact.matroska.tag_names import BLOCK, BLOCK_GROUP, REFERENCE_BLO
 from policyfs.redact.matroska.tracks import Role, Track
 
 FEW_BLOCKS: Final = 200_000
-"""Number of blocks up to which clusters are walked, even if all tracks are pictures and sound."""
+"""If a file has at most so many blocks, its clusters are walked, even if all tracks are pictures and
+sound.
+"""
 MAX_BLOCKS: Final = 1_000_000
 """Maximum number of blocks in a file with tracks other than pictures and sound. A larger file is refused."""
 MAX_TEXTS: Final = 80_000
@@ -131,7 +133,7 @@ class Clusters:
 
     @property
     def wanted(self) -> bool:
-        """True if the next cluster must be walked."""
+        """True if the blocks of the next cluster must be read."""
         return self.blocks < FEW_BLOCKS or any(t.role is not Role.MEDIA for t in self.tracks.values())
 
     def walk(self, start: int, end: int, sized: bool) -> int:

@@ -163,7 +163,7 @@ class Tree:
         return None
 
     def _rest(self, rest: bytes, at: int) -> bytes:
-        """Clean the bytes behind the last sound element of a master element."""
+        """Return the new bytes for the bytes behind the last whole element of a master element."""
         if not rest.strip(b"\0"):
             return rest
         self.notes.append(Note(at, len(rest), _CONTAINER, "broken element", UNKNOWN, True))

@@ -168,7 +168,7 @@ class _Film:
             yield from _block(peek, start, stop, key=key)
 
     def frames(self, block: Block) -> Iterator[Frame]:
-        """Yield the frames of a block."""
+        """Yield the frames of a block. A block with lacing has several frames."""
         lead, at, sizes = self.tracks[block.track].lead, block.start, [block.end - block.start]
         if block.lacing:
             head = self.source.read(at, min(_LACING_BYTES, block.end - at))
@@ -207,9 +207,9 @@ class _BlockFrames:
 
 
 def _block(head: bytes, start: int, end: int, *, key: bool | None) -> Iterator[Block]:
-    """Yield the block with this start of its data; nothing if the block is cut off.
+    """Yield the block whose data begins with *head*; yield nothing if the block is cut off.
 
-    key: None if the flags of the block tell if a player can start from it.
+    key: True if a player can start from the block; None if the block's flags state this.
     """
     found = number_at(head)
     if found is None or start + found[1] + 3 > end or found[1] + 3 > len(head):

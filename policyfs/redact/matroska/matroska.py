@@ -138,7 +138,7 @@ class _Locator:
     # --- one segment ---
 
     def _segment(self, start: int, head: Head) -> int:
-        """Clean one segment; return its end."""
+        """Clean the segment at the offset *start*; return the end of the segment."""
         begin = start + head.length
         end = self.source.size if head.size is None else min(self.source.size, begin + head.size)
         self._begin(begin)

@@ -19,7 +19,7 @@ LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 
 
 class Form(enum.Enum):
-    """Type of an element's data."""
+    """Type of an element's data (a number, a text, elements ...)."""
 
     MASTER = "elements"
     NUMBER = "a number of at most 8 bytes"

@@ -27,7 +27,7 @@ _STRIPPED: Final = 3
 
 
 class Role(enum.Enum):
-    """Treatment of a track's blocks."""
+    """The treatment of a track's blocks by redaction."""
 
     MEDIA = "they stay"
     TEXT = "they are read"

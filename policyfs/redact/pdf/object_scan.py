@@ -62,7 +62,9 @@ class Item:
 
     @property
     def last(self) -> int:
-        """Offset behind the value, or behind the stream's bytes."""
+        """Offset behind the object's value; if the object has a stream, the offset behind the stream's
+        bytes.
+        """
         return self.data_end if self.data else self.end
 
 
@@ -121,11 +123,11 @@ class Scan:
         self._settle()
 
     def starts_object(self, at: int) -> bool:
-        """Return True if a reader would find an object at an offset."""
+        """Return True if a reader of the PDF would find an object at the offset *at*."""
         return _HEADER.match(self.source.read(at, _PEEK).lstrip(b"\0\t\n\x0c\r ")) is not None
 
     def value_of(self, item: Item) -> Node:
-        """Read an item's value again."""
+        """Parse the value of an object or trailer again, and return it."""
         return self._value(item.start)[0]
 
     def _object(self, header: int, start: int, number: int) -> tuple[Item, Node]:

@@ -1,4 +1,4 @@
-"""Parser of PDF's objects (ISO 32000-2, 7.2 and 7.3): tokens, and trees of values with their places."""
+"""Parser of PDF's objects (ISO 32000-2, 7.2 and 7.3): tokens, and trees of values with their positions."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Node:
 
 @dataclass(slots=True)
 class Reader:
-    """Reader of values in one text. comments: the ranges of skipped comments."""
+    """Reader of the values in one text. comments: the ranges of comments that were skipped."""
 
     text: bytes
     at: int = 0

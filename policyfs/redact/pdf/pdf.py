@@ -125,7 +125,9 @@ class _Locator:
         return self.found
 
     def _take(self, item: Item, node: Node) -> _Object:
-        """Examine one object of the file for the first time."""
+        """Return an object with the edits that hide its data. Record if it is a trailer, or what its stream
+        holds.
+        """
         kind = node.name(b"Type") if node.kind == "dict" else b""
         trailer = item.number < 0 or (kind == b"XRef" and item.data > 0)
         edits = edit(node, self.inner.hide, trailer=trailer)
@@ -140,7 +142,7 @@ class _Locator:
         return _Object(item, edits, self._role(item, node, kind) if item.data else "")
 
     def _role(self, item: Item, node: Node, kind: bytes) -> str:
-        """Return the purpose of a stream."""
+        """Return the purpose of a stream, such as "objects" or "xmp"."""
         filters = filters_of(node)
         if kind == b"ObjStm":
             return "objects"

@@ -165,7 +165,9 @@ class ObjectStream:
     def _find(
         self, count: int | None, first: int | None, inner: Inner, room: Room, infos: AbstractSet[int]
     ) -> None:
-        """Find the objects. Bytes between and behind the objects become spaces."""
+        """Find the objects in the stream's text, and edit them. Bytes between and behind the objects become
+        spaces.
+        """
         if count is None or first is None or first > len(self.text) or count > MAX_OBJECTS:
             raise NotThisKindError("an object stream in it is malformed")
         head = self.text[:first]

@@ -164,7 +164,7 @@ class _Cr3File(BoxFile):
         return inside
 
     def _canon(self, canon: Box) -> None:
-        """Clean the boxes inside Canon's own box."""
+        """Clean the boxes inside Canon's own ``uuid`` box."""
         inside = read_boxes(self.source, canon.body, canon.end, self.inner.budget)
         for box in inside:
             if box.cut or box.kind in (UUID, FREE) or not self.block(box, _cleaner(box)):

@@ -19,7 +19,8 @@ HEAD_BYTES: Final = 8
 JUNK: Final = b"JUNK"
 """Name of padding chunks in RIFF (Multimedia Programming Interface 1.0). Every reader skips them."""
 _AT_ONCE: Final = (JUNK, b"FLLR", b"LIST")
-"""Names that always start a chunk, even if the four bytes one offset later could be a name, too.
+"""Names that always count as the start of a chunk, even if the four bytes from the next offset on could be a
+name, too.
 
 A removed chunk gets the name JUNK or FLLR. If the result is redacted again, the padding byte before such a
 chunk must be found at the same place. Otherwise bytes would change again.
@@ -64,7 +65,7 @@ class Window:
     data: bytes = b""
 
     def read(self, at: int, size: int) -> bytes:
-        """Read up to size bytes (at most 4096) at an offset."""
+        """Read up to *size* bytes (at most 4096) of the source at an offset."""
         index = at - self.base
         if not 0 <= index <= len(self.data) - size:
             self.base, self.data, index = at, self.source.read(at, _WINDOW_BYTES), 0

@@ -1,7 +1,7 @@
 """WAV files (RIFF), RF64 and BW64 (EBU Tech 3285, 3306; ITU-R BS.2088).
 
-The sound and the chunks needed to play it stay. Texts in lists, XMP and ID3 are cleaned. The fixed fields
-of a broadcast extension become zeros if they hold hidden categories. Every other chunk becomes padding.
+The sound and the chunks needed to play it stay. Texts in lists, XMP and ID3 are cleaned. The fixed fields of
+a broadcast extension become zeros if they hold data to hide. Every other chunk becomes padding.
 """
 
 from __future__ import annotations

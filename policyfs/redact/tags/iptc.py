@@ -48,7 +48,9 @@ _ENVELOPE: Final = _by_number(
 )
 _DATASETS: Final = {1: _ENVELOPE, 2: _APPLICATION}
 _SIZES: Final = frozenset({(7, 10), (7, 20), (7, 90), (7, 95), (9, 10)})
-"""Datasets that state the object's size, before and behind the object: numbers of at most four bytes."""
+"""Datasets with the size of the object (the picture's data), which are before and behind the object: numbers
+of at most four bytes.
+"""
 _SIZE_BYTES: Final = 4
 
 IRB_CAPTION: Final = 0x03F0
@@ -83,7 +85,7 @@ _SIGNATURES: Final = frozenset({b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa"})
 
 
 def clean_iim(data: bytes, inner: Inner) -> Cleaned:
-    """Remove the records with hidden categories. The other records move up, and zeros follow them."""
+    """Remove the records that hold data to hide. The other records move up, and zeros follow them."""
     kept: list[bytes] = []
     notes: list[Note] = []
     at = 0

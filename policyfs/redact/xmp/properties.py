@@ -241,18 +241,18 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
 PICTURES: Final = frozenset(
     {(DEPTH_MAP, "Data"), (DEPTH_MAP, "Confidence"), (ORIGINAL, "Data"), (_PREVIEW, "image")}
 )
-"""Properties that are a picture in base64."""
+"""XMP properties that hold a picture in base64, as pairs (namespace, name)."""
 RDF_ATTRIBUTES: Final = frozenset({"about", "ID", "nodeID", "resource", "parseType", "datatype"})
-"""Attributes that old RDF also writes without a prefix."""
+"""Names of RDF attributes that old RDF also writes without a namespace prefix."""
 IDENTIFYING: Final = frozenset({"about", "ID", "nodeID"})
-"""RDF attributes with values that may identify the document."""
+"""Names of RDF attributes with values that may identify the document."""
 STRUCTURAL: Final = frozenset(
     {
         ("adobe:ns:meta/", "xmpmeta"),
         *((RDF, name) for name in ("RDF", "Description", "Seq", "Bag", "Alt")),
     }
 )
-"""Elements that hold no text of their own."""
+"""Elements that hold no text of their own, as pairs (namespace, name)."""
 
 _PARTS: Final = re.compile(
     "gps|latit|longit|altitud|location|country|province|postal|address|geotag|geoloc|"
