@@ -42,7 +42,8 @@ _RUN: Final = re.compile(rb"(.)\1{7,}", re.DOTALL)
 _KEPT: Final = re.compile(rb"\0{16,}")
 _NEAR: Final = 1 << 16
 _SEARCHED_MAX: Final = 1 << 28
-"""The limit of bytes that are searched for moved pieces in one plan. Such a search takes about 0.2 s.
+"""The limit of bytes that are searched in one plan, to find replacement bytes elsewhere in the file. Such a
+search takes about 0.2 s.
 
 Pieces after the limit count as literal bytes.
 """

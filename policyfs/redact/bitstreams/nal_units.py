@@ -17,7 +17,9 @@ from policyfs.redact.core.cleaners import Budget, Found, Inner, Note
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, zeros
 
 START_CODE: Final = b"\0\0\1"
-"""Bytes before each unit in a byte stream (H.264 and H.265 annex B). A zero before them belongs to them."""
+"""The start code: bytes before each unit in a byte stream (H.264 and H.265 annex B). A zero before them is a
+part of the code, too.
+"""
 MAX_PADDING_BYTES: Final = 1 << 12
 """Maximum number of zeros behind the last unit: some writers round sizes up."""
 
@@ -60,7 +62,7 @@ CODECS: Final = MappingProxyType(
 )
 """A dictionary from the type of an item or of a sample entry (``avc1``) to the codec.
 
-Types 48 and 49 of H.265 are the file format's own: units that hold other units or refer to them.
+H.265 keeps unit types 48 and 49, which the file format defines: units that hold other units or refer to them.
 """
 
 _FOURCCS: Final = (

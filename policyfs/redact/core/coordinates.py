@@ -177,7 +177,9 @@ _GRID: Final = re.compile(
     r"\b(?:[1-9]|[1-5]\d|60)[C-HJ-NP-X] (?:[A-HJ-NP-Z]{2} \d{4,5} \d{4,5}"
     r"|[1-9]\d{5}(?:\.\d{1,3})?\s?m?E?[,;\s]{1,2}\d{7}(?:\.\d{1,3})?)\b"
 )
-"""33T WN 12345 67890 (MGRS), 33U 353000 5297000 (UTM): capital letters, and blanks between the parts."""
+"""Pattern of grid coordinates, with capital letters and blanks: 33T WN 12345 67890 (MGRS), 33U 353000 5297000
+(UTM).
+"""
 _TWO_LINES: Final = re.compile(r"\s*[-+]?\d{1,3}[.,]\d{4,12}\s*\n\s*[-+]?\d{1,3}[.,]\d{4,12}\s*")
 _PLAIN: Final = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {
     0x066B: ord("."),  # of Arabic

@@ -25,7 +25,7 @@ _TEXT_TYPES: Final = frozenset({*_BYTE_TYPES, 2, 129})
 _NUMBER_TYPES: Final = frozenset({1, 3, 4, 6, 7, 8, 9})
 """Field types of TIFF for whole numbers of at most four bytes."""
 _VERSION: Final = re.compile(rb"0[0-9][0-9]0")
-"""Pattern of the version of a block, in the form of makers and of Exif: 0100, 0210."""
+"""Pattern of a version number in maker notes and in Exif: 0100, 0210."""
 _POINTERS: Final = frozenset({0x014A, 0x8769, 0x8825, 0x927C, 0xA005})
 """Tags that refer to directories: a small number in such a tag is an offset, not an empty value."""
 

@@ -192,7 +192,9 @@ class Directory:
 
     @property
     def new_size(self) -> int:
-        """Size in bytes without the removed entries, but with the pointer to the next directory."""
+        """Size of the directory in bytes, without the removed entries, but with the pointer to the next
+        directory.
+        """
         frame = self.frame
         kept = sum(entry.keep for entry in self.entries)
         return frame.count_bytes + frame.entry_bytes * kept + (frame.offset_bytes if self.chained else 0)

@@ -31,7 +31,7 @@ MAX_NOTE_ENTRIES: Final = 400
 _HEAD_BYTES: Final = 64
 _FOOTER_BYTES: Final = 8
 OVERRUN_BYTES: Final = 256
-"""A maker note may exceed its stated size by so many bytes, as in files of Canon's EOS 300D, Sigma's DP3."""
+"""Maximum of bytes by which a maker note may exceed its stated size, as in files of Canon's EOS 300D."""
 _ADOBE_BLOCKS: Final = (b"MakN", b"SR2 ", b"CRW ", b"MRW ", b"RAF ", b"Pano", b"Koda", b"Leaf")
 
 
@@ -266,7 +266,7 @@ def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: in
 
 
 def _over(directory: Directory, start: int, end: int) -> bool:
-    """Return True if a value overlaps a directory, or starts in the second to fourth byte behind it."""
+    """Return True if a value overlaps a directory, or starts within a pointer (4 bytes) behind it."""
     behind = directory.end if start == directory.end else directory.end + 4
     return start < behind and directory.offset < end
 

@@ -37,7 +37,9 @@ MIN_TEXT_BYTES: Final = 5
 MAX_BINARY_BYTES: Final = 1 << 16
 """Maximum size of a binary value that is searched for text."""
 MAX_TEXT_BYTES: Final = 1 << 19
-"""Maximum total size of the searched texts in one file. Later texts count as if they told everything."""
+"""Maximum total size of the searched texts in one file. Later texts count as if they held data of all
+categories.
+"""
 MAX_FILLER_BYTES: Final = 1 << 20
 """Maximum total size of the values that are tested for information. Later values are removed."""
 MAX_ROUNDS: Final = 16

@@ -42,7 +42,7 @@ _URI: Final = re.compile(rb"[a-z]{2,8}:[!-~]{0,120}")
 class Item(NamedTuple):
     """An item: its number and type, and for ``mime`` items the content type and encoding.
 
-    protected: the number of its protection, or 0 if it has none.
+    protected: the number of its encryption ("protection") in ``ipro``, or 0 if it is not encrypted.
     """
 
     number: int

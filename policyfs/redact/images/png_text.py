@@ -140,7 +140,9 @@ def _clean(keyword: str, plain: bytes, inner: Inner) -> tuple[Tells, Cleaned | N
 
 
 def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a block in hexadecimal digits, which follow its name and its length in bytes."""
+    """Clean a metadata block that is written in hexadecimal digits, behind its name and its length in
+    bytes.
+    """
     match = _HEX.fullmatch(plain)
     if match is None:
         return None

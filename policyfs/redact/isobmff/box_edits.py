@@ -170,8 +170,8 @@ class Block:
     def rest(self, boxes: Boxes, end: int, where: str) -> None:
         """Turn the bytes behind the last whole box of a container, up to *end*, into a ``free`` box.
 
-        If they are too few for a box header, or start with the end mark of a list, they become zeros without
-        a header.
+        If these bytes are too few for a box header, or start with the end mark of a list, they become zeros
+        without a header.
         """
         last = boxes.boxes[-1] if boxes.boxes else None
         start = last.start if last is not None and last.cut else boxes.rest

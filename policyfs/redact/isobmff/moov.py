@@ -178,9 +178,9 @@ def _auxiliary(walk: Walk, box: Box) -> None:
 
 
 def _points_into(block: Block, box: Box) -> bool:
-    """Return True if all offsets of a ``saio`` are in the block itself.
+    """Return True if all offsets of a ``saio`` box lead into *block*, which holds the box.
 
-    The data is then in a ``senc`` box, which stays.
+    The auxiliary data is then in a ``senc`` box, which stays.
     """
     body = box.body
     at = body + 4 + 8 * (block.number(body + 1, 3) & 1)

@@ -102,7 +102,9 @@ class Extents:
 
 @dataclass(slots=True)
 class SampleTable:
-    """The sample tables of one track (``stbl``), as whole payloads; empty if the track has no such table."""
+    """The sample tables of one track (``stbl``): for each table its whole payload, empty if the track has no
+    such table.
+    """
 
     stsc: memoryview = _NOTHING
     stsz: memoryview = _NOTHING

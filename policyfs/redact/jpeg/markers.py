@@ -57,9 +57,10 @@ class Segment(NamedTuple):
 class Image:
     """One image of a file, [start, end).
 
-    complete: True if an EOI ends the image. frames, scans: their numbers. frame: the marker of the first
-    frame. scan_from: offset of the data of the first scan. whole: end of the last complete segment before any
-    scan. junk: ranges that must become zeros. bad_lengths: offsets of length fields that are too small.
+    complete: True if an EOI ends the image. frames, scans: the number of its frame headers and of its scans.
+    frame: the marker of the first frame header. scan_from: offset of the data of the first scan. whole: end
+    of the last complete segment before any scan. junk: ranges that must become zeros. bad_lengths: offsets of
+    length fields that are too small.
     """
 
     start: int

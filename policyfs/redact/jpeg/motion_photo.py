@@ -39,9 +39,10 @@ _LIVE_MARK_BYTES: Final = 64
 
 
 def live_mark_size(source: ByteSource) -> int:
-    """Return the size of the mark at the end of the file that Huawei writes for a motion photo; 0 if none.
+    """Return the size of the mark that Huawei's cameras write at the end of a motion photo; 0 if the file has
+    no such mark.
 
-    The mark holds the video's length, and tells nothing.
+    The mark holds the video's length, and nothing else.
     """
     tail = source.read(max(0, source.size - _LIVE_MARK_BYTES), _LIVE_MARK_BYTES)
     found = _LIVE_MARK.search(tail)

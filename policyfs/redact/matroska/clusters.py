@@ -279,7 +279,7 @@ class Clusters:
         self.patches += difference(start, self.source.read(start, stop - start), new)
 
     def _added(self, number: int, at: int, stop: int, head: Head) -> None:
-        """Clean the additions of a block (BlockAdditions). number: its track, or -1."""
+        """Clean the additions of a block (BlockAdditions). number: the number of the block's track, or -1."""
         role = self.tracks.get(number, _NOBODYS).role
         if role is Role.TEXT:
             self._additions.setdefault(number, []).append(_Text(at, stop - at, self._cluster))
@@ -386,7 +386,7 @@ class Clusters:
 
 
 def _blanked(text: bytes) -> bytes:
-    """Return spaces of the same length.
+    """Return a subtitle's line as spaces, in the same length.
 
     The commas of a script's line (S_TEXT/ASS) stay, because players count them. The number at the start of
     the line may be spaces already.

@@ -24,7 +24,7 @@ MAX_ELEMENTS: Final = 100_000
 """Maximum number of elements in all metadata of a file. The index of a long film has some ten thousand."""
 
 _ROUNDS: Final = 4
-"""Maximum number of rounds of cleaning. A round may remove an element on which another one depends.
+"""Maximum number of rounds of cleaning. A round may remove an element on which another element depends.
 
 If the last round still changes something, the whole element is removed.
 """

@@ -197,9 +197,9 @@ class _Locator:
         return stop
 
     def _junk(self, at: int, end: int) -> int:
-        """Void the bytes before the next element that players know; zeros stay.
+        """Turn the bytes before the next element that players know into a Void element. Zeros stay.
 
-        Return the offset of this element.
+        Return the offset of this next element.
         """
         self.inner.budget.part(10)
         if self.source.read(at, 1) == b"\0":

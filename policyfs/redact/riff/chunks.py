@@ -78,9 +78,10 @@ def chunks(
 ) -> Iterator[Chunk]:  # fmt: skip
     """Yield the chunks of [start, end), up to bytes that cannot be a chunk. The last chunk may be cut off.
 
-    A padding byte should follow a chunk of odd size. If a name follows only without such a byte, the chunk
-    has none. inner: its budget counts the chunks; None if the caller counts them. order: byte order of the
-    length. padded: False for formats without padding bytes. Raises TooMuchError.
+    A padding byte should follow a chunk of odd size. If a name follows the chunk directly, but not behind
+    such a byte, the writer forgot the byte. inner: its budget counts the chunks; None if the caller counts
+    them. order: byte order of the length. padded: False for formats without padding bytes. Raises
+    TooMuchError.
     """
     window, at = Window(source), start
     end = min(end, source.size)

@@ -288,7 +288,7 @@ those of the other names in its namespace.
 
 
 def speaks_of_place(name: str) -> bool:
-    """Return True if a property's local name tells a place, whatever its namespace is.
+    """Return True if a property's local name stands for a place ("City"), whatever its namespace is.
 
     Also return True for a digest of metadata, which would confirm a guess of the place.
     """
