@@ -24,7 +24,9 @@ from typing import Final, NoReturn
 START: Final = b"start"
 MAX_MESSAGE: Final = 2000
 ZYGOTE_FD: Final = 3
-"""The descriptor of the control socket in a zygote. At first the zygote has only this one, 0, 1 and 2."""
+"""The number of the control socket's descriptor in a zygote. The zygote starts with descriptors 0 to 3
+only.
+"""
 
 Live = Callable[[socket.socket], int]
 """Main function of a zygote: takes its control socket, returns its exit code."""

@@ -220,7 +220,10 @@ def launch(control: socket.socket, limits: Limits) -> int:
 
 
 def main() -> int:
-    """Run until the daemon is gone. argv: number of the control socket, limits as JSON, ``launch``."""
+    """Run a zygote or the launcher until the daemon is gone. Return the exit code.
+
+    argv: number of the control socket, limits as JSON, ``launch`` (only for the launcher).
+    """
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])

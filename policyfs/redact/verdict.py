@@ -103,7 +103,8 @@ def _listed(notes: list[Note]) -> str:
 def _pieces(source: ByteSource, start: int, end: int, bare: list[Note]) -> Iterator[bytes]:
     """Yield the bytes [start, end) of a file in pieces that overlap.
 
-    Parts in *bare* are known and hold no data of their categories: zeros replace their bytes.
+    bare: records of parts that surely hold no data (a GPS directory with only its version). Zeros stand in
+    place of the bytes of these parts.
     """
     for at in range(start, end, _PIECE_BYTES):
         data = bytearray(source.read(at, min(_PIECE_BYTES + _OVERLAP_BYTES, end - at)))

@@ -42,8 +42,8 @@ def locate_amr(source: ByteSource, inner: Inner) -> Found:
 
 
 def _frames(source: ByteSource, at: int, sizes: tuple[int, ...]) -> int:
-    """Return the offset behind the last whole frame. at: the offset of the first frame. sizes: type of frame
-    -> bytes.
+    """Return the offset behind the last whole frame. at: the offset of the first frame. sizes: the length in
+    bytes of each type of frame.
 
     Raises TooMuchError if there are too many frames.
     """

@@ -106,7 +106,7 @@ def bytes_tell_place(data: bytes) -> bool:
 
 
 def told_in_text(text: str, asked: Tells) -> Tells:
-    """Return those of the asked categories (place, time, device) of which a text holds data.
+    """Return the asked categories (place, time, device) of the data in a text.
 
     Return all asked categories if the text is too long to be searched.
     """
@@ -124,8 +124,7 @@ def told_in_text(text: str, asked: Tells) -> Tells:
 
 
 def told_in(data: bytes, asked: Tells) -> Tells:
-    """Return those of the asked categories (place, time, device) of which text in an unknown encoding holds
-    data.
+    """Return the asked categories (place, time, device) of the data in text of an unknown encoding.
 
     The caller counts the bytes in the budget.
     """

@@ -159,7 +159,7 @@ def tells_time(text: str) -> bool:
 
 
 def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) -> Tells:
-    """Return those categories of `hide` of which a named text holds, or may hold, data.
+    """Return the categories of the data in a text that has a name, but only categories in `hide`.
 
     tells: the categories of the text's name. If one of them is hidden, the value is not searched. Otherwise
     the value is searched for coordinates, dates, devices and programs. If the value is too long, or the
@@ -180,8 +180,7 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
 
 
 def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = None) -> Tells:
-    """Return those categories of `hide` of which a text with this name ("caption", "Software") holds, or may
-    hold, data.
+    """Return the categories of the data in a text with this name ("caption"), but only categories in `hide`.
 
     Like told(), but markup may hold anything, unless the name is in _STRUCTURED.
     """

@@ -30,8 +30,8 @@ class Outcome(enum.Enum):
 class Finding:
     """One removed part: its offset and length in the file (bytes), its format and its name.
 
-    what: the categories to hide of which the part may have held data (``location, time``). broken: True if
-    the part was removed as a whole because it was not understood.
+    what: the categories of data that the part may have held and that must be hidden (``location, time``).
+    broken: True if the part was removed as a whole because it was not understood.
     """
 
     offset: int

@@ -56,7 +56,9 @@ class Walk(ABC):
     FIRST_BYTE: ClassVar[int]
     """Lowest offset of a value."""
     WIPES_UNNAMED: ClassVar[bool]
-    """True if no other value may keep the bytes of a removed value whose tag has no known name."""
+    """True if removed values of tags without a known name are marked, so that no other value can keep their
+    bytes.
+    """
 
     source: ByteSource
     inner: Inner
@@ -117,7 +119,7 @@ class Walk(ABC):
 
     @abstractmethod
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return those of the asked categories of which an entry's value holds data. Only text is
+        """Return the categories of the data in an entry's value, but only asked ones. Only text is
         searched.
         """
 

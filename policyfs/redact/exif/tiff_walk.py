@@ -144,8 +144,8 @@ class TiffWalk(Walk):
         return len(value) == entry.size and (is_word(value) or is_uniform(value))
 
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return those of the asked categories of which text in a value holds data. Long binary values are
-        not searched.
+        """Return the categories of the data in a value, but only asked ones. Long binary values are not
+        searched.
 
         Outside of maker notes, a tag with the category PEOPLE is text, whatever its field type is
         (UserComment, XPComment).

@@ -178,7 +178,9 @@ def item_infos(payload: bytes, texts: Texts) -> tuple[bytes, list[Item]]:
 
 
 def _item_info(payload: bytes, texts: Texts) -> tuple[bytes, Item]:
-    """Clean ``infe`` (section 8.11.6) in one of its four versions, and return the item."""
+    """Clean an ``infe`` box (section 8.11.6), the entry of one item, in one of its four versions. Return the
+    item.
+    """
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
     if version > 3:

@@ -105,9 +105,9 @@ class Block:
         return self.text.left < 0 or bytes_tell_place(data)
 
     def told(self, data: bytes) -> Tells:
-        """Return those categories to hide of which a text holds data.
+        """Return the categories of the data in a text, but only categories that must be hidden.
 
-        If the budget for searches is used up, return all categories to hide.
+        If the budget for searches is used up, return all categories that must be hidden.
         """
         if not self.goes(_IN_TEXT):
             return NOTHING

@@ -125,7 +125,7 @@ class Telemetry:
         yield start if goes else end, behind, key, tells if goes else UNKNOWN
 
     def _text(self, value: bytes) -> Tells:
-        """Return the categories of which a text holds data.
+        """Return the categories of the data in a text.
 
         Results are remembered: each sample repeats the same texts.
         """

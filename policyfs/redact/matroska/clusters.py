@@ -346,7 +346,7 @@ class Clusters:
             self._touched.add(text.cluster)
 
     def _told(self, number: int, texts: list[_Text]) -> Tells:
-        """Return those categories to hide of which a track's subtitles hold data. What one subtitle holds
+        """Return the categories of the data in a track's subtitles, but only categories to hide. One subtitle
         counts for all.
         """
         hide = self.inner.hide

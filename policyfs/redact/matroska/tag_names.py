@@ -324,7 +324,9 @@ _LANGUAGE_SUFFIX: Final = re.compile(r"-[A-Z]{3}")
 
 
 def tag_tells(name: bytes) -> Tells:
-    """Return the categories of a tag by its name (UTF-8); UNKNOWN for a name that is not listed."""
+    """Return the categories of the data in a tag with this name (UTF-8); UNKNOWN for a name that is not
+    listed.
+    """
     word = name.rstrip(b"\0").decode("utf-8", "replace").strip().upper().replace(" ", "_")
     known = TAG_TELLS.get(word)
     if known is None and _LANGUAGE_SUFFIX.fullmatch(word[-4:]):

@@ -370,7 +370,7 @@ class _Scanner:
             yield _Span(start, start + len(text), name, UNKNOWN, new or "")
 
     def _told(self, text: str) -> Tells:
-        """Return the categories of which a value or text holds data, after its entities are decoded."""
+        """Return the categories of the data in a value or text, after its entities are decoded."""
         self.looked_at += len(text)
         if self.looked_at > MAX_LOOKED_AT:
             raise MalformedError
