@@ -129,8 +129,8 @@ class ZygoteProcess:
     """The daemon's connection to one zygote (the parent process of workers). At most one task at a time calls
     worker().
 
-    If a call of worker() is cancelled, the next call first receives the worker that the cancelled call
-    ordered.
+    If a call of worker() is cancelled, the next call first receives the answer to the order of the cancelled
+    call.
     """
 
     def __init__(self, pid: int, pidfd: int, control: socket.socket, stderr: int) -> None:

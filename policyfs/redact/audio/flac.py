@@ -29,8 +29,8 @@ _MAX_SAMPLES: Final = 1 << 36
 _PLACEHOLDER: Final = b"\xff" * 8
 _END_SEARCH_BYTES: Final = 1 << 18
 _LONGEST_AT: Final = _HEAD_BYTES + 7
-"""Offset of the field with the length of the longest frame, from the header of the first metadata block on
-(STREAMINFO).
+"""Offset of a field in the first metadata block (STREAMINFO), with its header: the length of the longest
+frame.
 """
 _LEAST_FRAME_BYTES: Final = 8
 _CUT_TRIES: Final = 8

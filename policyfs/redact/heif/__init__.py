@@ -1,1 +1,1 @@
-"""HEIF: HEIC, AVIF and related formats."""
+"""HEIF files: HEIC, AVIF and related formats."""

@@ -126,8 +126,9 @@ def inner_boxes(payload: bytes, start: int, inner: Inner) -> Iterator[Box]:
 
 
 def rebuilt(payload: bytes, start: int, boxes: list[tuple[Box, bytes]]) -> bytes:
-    """Return the payload with these boxes and their new bytes, and zeros outside of the boxes. start: offset
-    of the first box.
+    """Return the payload with new bytes for these boxes.
+
+    The first *start* bytes stay. All other bytes outside of the boxes become zeros.
     """
     out = bytearray(payload[:start].ljust(len(payload), b"\0"))
     for box, raw in boxes:

@@ -1,1 +1,1 @@
-"""ISO base media files and QuickTime: boxes, tracks, samples."""
+"""ISO base media files (MP4) and QuickTime files: their boxes, tracks and samples."""

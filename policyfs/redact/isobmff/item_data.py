@@ -46,7 +46,9 @@ class Gathered:
     __slots__ = ("_at", "_source", "cut", "size", "spans")
 
     def __init__(self, source: ByteSource, spans: Iterable[Span]) -> None:
-        """Keep the pieces, cut at the ends of the source, without the empty ones."""
+        """Set the source and the pieces of it. Pieces are cut at the ends of the source, and empty pieces are
+        dropped.
+        """
         said = tuple(spans)
         there = (Span(max(0, s.start), min(s.end, source.size)) for s in said)
         self.spans: Final = tuple(span for span in there if span.start < span.end)

@@ -207,7 +207,9 @@ def _extension(block: Block, box: Box) -> None:
 
 
 def _configuration(block: Block, box: Box) -> None:
-    """Clean the SEI messages in a decoder configuration. (An ``avcC`` has none: they are in its samples.)"""
+    """Clean the SEI messages in a decoder configuration. (An ``avcC`` has none: H.264 has them in the
+    samples.)
+    """
     codec = WITH_ARRAYS.get(box.kind)
     if box.size > sei.MAX_UNIT_BYTES:
         block.free(box, "stsd", broken=True)
