@@ -40,7 +40,8 @@ _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 
 @dataclass(frozen=True, slots=True)
 class Containment:
-    """The protections of a daemon. missing: one text for each protection that the daemon lacks.
+    """The protections of a daemon against its own bugs. missing: one text for each protection that the daemon
+    lacks.
 
     no_network: True if the daemon's network namespace has only the loopback interface.
     """

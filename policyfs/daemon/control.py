@@ -46,7 +46,10 @@ def leaving_path(mountpoint: str, pid: int) -> Path:
 
 
 def leaving_paths(mountpoint: str) -> list[Path]:
-    """Return the control sockets of all daemons at leaving_path(). Some of these daemons may have ended."""
+    """Return the control sockets of all daemons that live on after their mount has left this mountpoint.
+
+    Some of these daemons may have ended.
+    """
     return sorted(runtime_dir().glob(f"{mount_id(mountpoint)}.*.sock"))
 
 

@@ -58,10 +58,10 @@ _READY_S: Final = 20.0
 _WATCH_PAUSE_S: Final = 0.005
 _NICER: Final = -10
 _SLICE_NS: Final = 100_000
-"""The time slice in ns. (All apps wait for this process, so it runs before processes that only compute.)"""
+"""The daemon's time slice in ns. Apps wait for the daemon, so it runs before processes that only compute."""
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = session.IN_ALL + 256
-"""One task for each request under way, and more for new uids and for requests without a caller."""
+"""The limit of tasks: one for each request under way, more for new uids and requests without a caller."""
 _THREADS: Final = _MAX_TASKS + 32
 """The limit of threads for calls that block. There are more threads than tasks, so no call waits for a
 thread."""
@@ -83,7 +83,7 @@ class Daemon:
         """True if the mount has left its mountpoint, but is still used: by open files, or in another
         namespace."""
         self.proof: control.Json = NOT_MADE
-        """The result of the proof of the mount."""
+        """The result of the mount's proof: test requests, made before apps reach the mount (proof.py)."""
         self._unproved: PolicyfsError | None = None
         with _undone_on_error(self._undo):
             self.policies = Policies(loader, options.trail.parent, log)
@@ -115,7 +115,7 @@ class Daemon:
 
     def _build_processes(self, engine: Engine) -> None:
         """Start the workers, and drop rights that no part needs."""
-        # INVARIANT: the keeper blocks its signal before any thread starts.
+        # INVARIANT: the keeper of leases blocks its signal before any thread starts.
         self._keeper = LeaseKeeper()
         self._undo.callback(self._keeper.close)
         leave_network()  # before the sniffer's processes start, so that they leave it, too
@@ -260,7 +260,7 @@ class Daemon:
                 await self.sniffer.aclose()
 
     async def _proved(self) -> bool:
-        """Let the mount be proved and attached, if it needs a proof. Return False if the proof failed."""
+        """If required, let another process test and attach the mount. Return False if the test failed."""
         if self._options.proof_fd is None:
             return True
         try:
@@ -311,7 +311,7 @@ class Daemon:
                 await self._mountpoint.finish()
 
     async def _places(self) -> None:
-        """Wait until the mount is detached while in use. Then release the name of the control socket."""
+        """Wait until the mount is detached while in use. Then free the socket's name for another daemon."""
         await self._mountpoint.gone()
         end = self._mountpoint.detached()
         if end is None:

@@ -17,7 +17,7 @@ def small_part(most: int) -> int:
 def of_directories(vectors: int) -> tuple[int, int]:
     """Return the limits of directory descriptors for the resolver and for the access vectors.
 
-    Both together have one small part. The access vectors get at most *vectors* and a quarter of that part.
+    Both limits together are small_part(). The access vectors get a quarter of that, at most *vectors*.
     """
     both = small_part(_DIRECTORIES)
     of_vectors = min(vectors, both // 4)

@@ -20,14 +20,14 @@ class Trail(Protocol):
 
     @property
     def is_due(self) -> bool:
-        """True if a flush would have something to do."""
+        """True if there are events to write."""
 
     def flush_steps(self) -> Iterator[None]:
         """Write the queue on the event loop, in steps, without waiting for the disk."""
 
 
 class Losses(Protocol):
-    """The record of lost workers."""
+    """The record of lost workers: workers that died, took too long, or gave a wrong answer."""
 
     def is_due(self, counts: Mapping[str, int]) -> bool:
         """Return True if losses are not on record yet."""
@@ -37,7 +37,7 @@ class Losses(Protocol):
 
 
 class Kills(Protocol):
-    """The record of killed processes."""
+    """The record of processes that the daemon has killed."""
 
     @property
     def is_due(self) -> bool:
@@ -61,8 +61,9 @@ class Findings(Protocol):
 class Duties:
     """The periodic duties of one mount. They run on the event loop, except for the calls that may wait.
 
-    at_once: functions that never wait; each turn calls them in this order. settle: puts the bridge's opens on
-    record; called before each flush. lost: returns the counts of lost workers, and the last error.
+    at_once: functions that never wait; each turn calls them in this order. settle: called before each flush
+    of the trail; it records the opens that the bridge has answered. lost: returns a dictionary from each
+    cause to the number of workers lost by it, and the text of the last error.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Duties:
         return self.tend, self.flush_trail, *keeping
 
     async def tend(self) -> None:
-        """Call the functions that never wait, at each turn, until cancelled."""
+        """Call the functions that never wait (at_once), at each turn, until cancelled."""
         while True:
             await _next_turn()
             for call in self._at_once:
@@ -104,7 +105,7 @@ class Duties:
                 await trio.to_thread.run_sync(self._losses.flush, counts, error)
 
     async def keep_findings(self) -> None:
-        """Write findings into their database when there are any, until cancelled."""
+        """Write kinds and plans of files into their database when there are new ones, until cancelled."""
         findings = self._findings
         while findings is not None:
             await _next_turn()

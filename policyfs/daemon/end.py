@@ -34,7 +34,8 @@ class MountEnd:
     removed the mount or its connection (umount, fusermount3, fusectl); ``error``: the daemon failed. how: the
     signal, the command, or UNMOUNTED, ABORTED, DETACHED. pid, uid, exe: those of the process, if known.
 
-    Reloads of the policy use this class for their causes, too. They also have ``watch`` and ``exception``.
+    Reloads of the policy use this class for their causes, too. Only a reload has the causes ``watch`` (the
+    policy's files changed) and ``exception`` (a rule for a limited time ended).
     """
 
     cause: str
@@ -64,17 +65,17 @@ class EndOfMount:
         self._end: MountEnd | None = None
 
     def announce(self, end: MountEnd) -> None:
-        """Note a client's announcement that it is about to unmount."""
+        """Note that a client is about to unmount. *end* has the client as the cause of the end."""
         self._announced = end
 
     def withdraw(self) -> None:
-        """Drop the announcement, because the unmount did not happen."""
+        """Drop the note of announce(), because the unmount did not happen."""
         self._announced = None
 
     def by(self, end: MountEnd) -> MountEnd:
         """Record the end of the mount, if none is on record yet. Return the end on record.
 
-        An announced end takes the place of *end*, because it is more precise.
+        If a client has announced the end, its end is recorded in place of *end*, because it is more precise.
         """
         if self._end is None:
             self._end = self._announced or end

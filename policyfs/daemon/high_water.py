@@ -25,10 +25,11 @@ _NEVER: Final = 10**_DIGITS - 1
 
 
 class HighWaterMark:
-    """The mark, in a file that all daemons of a trail root share. The methods block: call them on threads.
+    """The high-water mark, in a file that all daemons of a trail root share. The methods block: call them on
+    threads.
 
-    INVARIANT: an exception that has ended never begins again, even if the clock goes back or a daemon
-    restarts.
+    INVARIANT: an exception (a rule for a limited time) that has ended never begins again, even if the clock
+    goes back or a daemon restarts.
     """
 
     def __init__(self, root: Path, clock_ns: Callable[[], int] | None = None) -> None:
@@ -58,11 +59,15 @@ class HighWaterMark:
         return self._mark_ns == _NEVER
 
     def now_ns(self) -> int:
-        """Return the time for the ends of exceptions: the clock's time, or the mark if that is later."""
+        """Return the time by which exceptions (rules for a limited time) end: the clock's time, or the mark
+        if that is later.
+        """
         return max(self._clock_ns(), self._mark_ns)
 
     def pass_ends(self, policy: Policy) -> None:
-        """Raise the mark to the latest end among the ended exceptions of a policy. Raises OSError."""
+        """Raise the mark to the latest end of the policy's exceptions (rules for a limited time) that have
+        ended. Raises OSError.
+        """
         latest = max((one.until_ns for one in ended(policy)), default=0)
         if latest > self._mark_ns:
             self._mark_ns = latest

@@ -26,11 +26,12 @@ class Journal(Protocol):
     """The part of the journal that Kills needs."""
 
     def tell(self, kind: str, *records: dict[str, object]) -> None:
-        """Record an event of the mount's own life."""
+        """Record events of the mount itself, not of an app's request. kind: the type of the events."""
 
 
 class Kills:
-    """The record of kills, from the moment of a kill to its line in the trail.
+    """The kills that are not on record yet. The thread that kills adds them, and flush() records them in the
+    trail.
 
     INVARIANT: add() never waits. The thread that kills must not wait for the trail's disk, because it also
     ends the mount if a kill does not help.

@@ -35,9 +35,9 @@ from typing import Final, NamedTuple
 
 LOOK_S: Final = 5.0
 LOOKS: Final = 7
-"""The process is killed after this number of looks in a row have found the circle: 30 s."""
+"""The number of looks in a row that must find the circle before the process is killed: 30 s in all."""
 _BLOCKED: Final = "D"
-"""The state of a task that waits for a lock or a disk, and that no signal interrupts (proc_pid_stat(5))."""
+"""The state of a task that waits for a lock or a disk and that no signal interrupts (proc_pid_stat(5))."""
 _READER: Final = "policyfs-reader"
 """The name of the bridge's reader threads (_readers.c)."""
 _WRITE: Final = "fuse_passthrough_"
@@ -105,7 +105,9 @@ class LockCircle:
         self._waiting: dict[tuple[int, str], _Wait] = {}
 
     def beat(self) -> None:
-        """Start the thread, if there is none. Called on the event loop's thread, several times a second."""
+        """Start the thread that looks for the circle, if there is none. Called on the event loop's thread,
+        several times a second.
+        """
         if self._loop is not None:
             return
         self._loop = self._proc / f"self/task/{threading.get_native_id()}"
@@ -149,7 +151,9 @@ class LockCircle:
                 self._resolve(self.writer())
 
     def _resolve(self, pid: int | None) -> None:
-        """End the circle that the looks so far have found. pid: the writer's; None if there is no circle."""
+        """End the circle that was found. pid: the process id of the writer to kill; None if there is no
+        circle.
+        """
         if pid is None:
             self._killed.clear()
         elif pid not in self._killed and self._kill(pid, self._waited_s(pid)):

@@ -94,7 +94,9 @@ class Mountpoint:
         return self._end.by(MountEnd("outside", DETACHED))
 
     async def finish(self) -> None:
-        """Unmount and let the session end. A busy mount is detached, and its users are logged."""
+        """Unmount and let the session end. A busy mount is detached, and the processes that use it are
+        logged.
+        """
         if not self.is_mounted:  # another daemon's mount is there now
             self.leave()
             return

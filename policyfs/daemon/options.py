@@ -46,11 +46,15 @@ class MountOptions:
     """True if the C bridge may answer repeated requests (access vectors). Ignored for a remote store
     (StoreFacts.remote): while it hangs, the bridge's readers would read requests ahead."""
     remembers: bool = True
-    """True if later daemons must find the results for files, and owners that the store itself cannot keep."""
+    """True if databases on the disk keep kinds, plans, and owners that the store itself cannot keep, for
+    later daemons.
+    """
     proof: bool = False
-    """True if the mount must be proved before apps reach it."""
+    """True if test requests must prove the mount before apps reach it (proof.py)."""
     proof_fd: int | None = None
-    """The socket of the process that proves the mount and then attaches it; None: mount without a proof."""
+    """The socket of the process that tests (proves) the mount and then attaches it; None: mount without a
+    proof.
+    """
     watch: bool = False
     """True if the mount reloads its policy when the policy's files change."""
     policy: str = ""

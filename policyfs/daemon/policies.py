@@ -1,4 +1,6 @@
-"""The policy in force in one mount, its exceptions, and the previous policy. The trail records all these."""
+"""The policy in force in one mount, its exceptions (rules for a limited time), and the previous policy. The
+trail records all these.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ UNSAVED: Final = (
 
 
 class Loader(NamedTuple):
-    """Reads the texts of a mount's policy, and compiles them for this moment with the mount's options."""
+    """Two functions: read the texts of a mount's policy, and compile them with the mount's options."""
 
     read: Callable[[], Sources]
     compile: Callable[[Sources], Engine]
@@ -101,11 +103,16 @@ class Policies:
             return True
 
     def successor(self) -> Engine:
-        """Return an engine like the one in force, without exceptions that have ended or will end next."""
+        """Compile the policy in force again, without exceptions (rules for a limited time) that have ended or
+        will end next. Return the engine.
+        """
         return as_of(self.engine, max(self.mark.now_ns(), self.next_end or 0))
 
     def replace(self, engine: Engine, sources: Sources | None, by: MountEnd, generation: int) -> None:
-        """Record a new policy right before it is in force. sources: None if its text has not changed."""
+        """Record a new policy right before it is in force. sources: its texts; None if they have not changed.
+
+        by: the cause of the reload. generation: the number of policies so far.
+        """
         before = self.engine.digest
         if engine.digest != before:
             self.previous = before
@@ -120,12 +127,16 @@ class Policies:
         self._journal.tell("policy", fields, policy=text, previous=self.previous)
 
     def tell_stale(self, stale: control.Json, generation: int) -> None:
-        """Record the open files that the policy in force would not open."""
+        """Record the open files that the policy in force would not open. stale: a summary of them, as JSON.
+
+        generation: the number of policies so far.
+        """
         fields = {"policy": self.engine.digest, "generation": generation, **stale}
         self._journal.tell("stale_handles", fields)
 
     def pass_ends(self) -> str:
-        """Save the ends of ended exceptions for the next start.
+        """Save the latest end of an exception (a rule for a limited time), so that it stays ended after a
+        restart.
 
         Return the reason if they cannot be saved, else an empty text.
         """

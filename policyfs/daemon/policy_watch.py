@@ -34,7 +34,9 @@ Marks = tuple[_Mark, ...]
 
 
 def marks(path: Path) -> Marks:
-    """Return the marks of a policy's files. A file that is missing or cannot be read has no mark."""
+    """Return identity, size and times of each file of a policy. Leave out files that are missing or cannot be
+    read.
+    """
     try:
         files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
     except OSError:
@@ -55,7 +57,8 @@ async def watch(
     reload: Callable[[MountEnd], Awaitable[object]],
     log: Log,
 ) -> None:
-    """Reload after each change, until cancelled. After a refusal, only another change causes a reload.
+    """Reload the policy after each change of its files, until cancelled. If a policy was refused, only
+    another change causes a reload.
 
     is_new: returns True if the files' text is not in force. (The `reload` command may have loaded it
     already.)

@@ -33,11 +33,12 @@ NOT_MADE: Final[Json] = {"result": "none", "why": "switched off (--no-proof)"}
 
 
 class ProofError(PolicyfsError):
-    """The failure of the proof of a mount. The mount is not attached then."""
+    """Error: the proof of a mount (the test of its answers) failed. The mount is not attached then."""
 
 
 class MutableSink:
-    """The journal of a mount. It takes no events while it is muted: while only canaries can make requests.
+    """The journal of a mount. It takes no events while it is muted: as long as only canaries (test requests
+    under apps' uids) can reach the mount.
 
     The trail records the requests of the canaries as the result of the proof. As events they would name apps
     that did not make these requests.
@@ -48,7 +49,8 @@ class MutableSink:
         self.muted = muted
 
     def unmute(self, after: Callable[[], None]) -> None:
-        """Take events from now on. First call *after*, which passes on the canaries' last events.
+        """Take events from now on. First call *after*, which passes on the last events of the test requests
+        (canaries).
 
         These events are still dropped.
         """
@@ -56,22 +58,23 @@ class MutableSink:
         self.muted = False
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Take an event. While muted, drop it and return None."""
+        """Pass an event to the trail. While muted, drop the event and return None."""
         return None if self.muted else self._sink.admit(event, audit, paid=paid)
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write the tickets in this thread."""
+        """Write the events of these tickets to the trail, on this thread."""
         self._sink.commit(tickets)
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Start to write the tickets in another thread."""
+        """Start to write the events of these tickets to the trail, on another thread."""
         return self._sink.at_once(tickets)
 
 
 async def prove(
     proof_fd: int, mount_fd: int, counts: Callable[[], Json], record: Callable[[Json], None]
 ) -> Json:
-    """Let the prover prove and attach the mount. Return the result of the proof. Raises ProofError.
+    """Let the prover, another process, test the mount and attach it. Return the result of the proof. Raises
+    ProofError.
 
     counts: returns the daemon's counts, which the prover compares. record: puts the result on record.
     """

@@ -29,7 +29,9 @@ _LOOK_S: Final = 0.05
 """The pause between two looks at the clock, to find exceptions that end."""
 _AHEAD_NS: Final = 30 * 1_000_000_000
 _SETTLE_S: Final = 1.0
-"""The longest time for which a reload waits for the end of second tries of opens (stale_retries.py)."""
+"""The longest time for which a reload waits for opens that the kernel tries again after ESTALE
+(stale_retries.py).
+"""
 
 
 class Reload:
@@ -92,9 +94,10 @@ class Reload:
         return {"digest": engine.digest, "generation": self._fs.gate.generation, "stale_handles": stale}
 
     async def end_exceptions(self) -> None:
-        """End each exception at its time, by a reload without new texts, until cancelled.
+        """End each exception (a rule for a limited time) at its time, by a reload without new texts, until
+        cancelled.
 
-        The engine without the exception is compiled before that time, so that the reload is quick.
+        The engine without this rule is compiled before that time, so that the reload is quick.
         """
         prepared: Engine | None = None
         prepared_for: Engine | None = None
@@ -151,7 +154,7 @@ class Reload:
             await policy_watch.watch(path, is_new, self.reload, self._log)
 
     async def free_replaced(self) -> None:
-        """Free engines that reloads have replaced, until cancelled."""
+        """Free the contents of engines that reloads have replaced, until cancelled."""
         async for leftovers in self._leftovers:
             await leftovers.free()
 

@@ -117,7 +117,9 @@ def describe(daemon: Reported) -> control.Json:
 
 
 def questions_about(fs: FileSystem) -> dict[str, control_server.Question]:
-    """Return the questions about paths that the control socket answers."""
+    """Return the functions that answer questions about a path: a dictionary from each command of the control
+    socket to its function.
+    """
     return {"kept": partial(kept_of, fs), "file": partial(file_of, fs)}
 
 

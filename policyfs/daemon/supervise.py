@@ -21,8 +21,8 @@ class BugLog(Protocol):
 async def kept(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Run *work* until it returns or is cancelled. After an exception, run it again.
 
-    INVARIANT: only the end of the FUSE session ends the daemon. An exception in one task of a nursery would
-    cancel all other tasks, and with them the mount.
+    INVARIANT: only the end of the FUSE session ends the daemon. An exception in one task of a nursery (a
+    group of trio tasks) would cancel all other tasks, and with them the mount.
     """
     while True:
         try:

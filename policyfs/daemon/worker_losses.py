@@ -1,4 +1,6 @@
-"""Records of lost workers: at most one record a second, with exact counts."""
+"""Records of lost workers (they died, took too long, or gave a wrong answer): at most one record a second,
+with exact counts.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,15 @@ class Journal(Protocol):
     """The part of the journal that WorkerLosses needs."""
 
     def tell(self, kind: str, *records: dict[str, object]) -> None:
-        """Record an event of the mount's own life."""
+        """Record events of the mount itself, not of an app's request. kind: the type of the events."""
 
     def flush(self) -> None:
         """Write the queue."""
 
 
 class WorkerLosses:
-    """Records the difference between the counts of lost workers and those on record."""
+    """Puts lost workers on record: the difference between their counts now and the counts already on record.
+    """
 
     def __init__(self, journal: Journal, now_s: Callable[[], float] = time.monotonic) -> None:
         self._journal: Final = journal

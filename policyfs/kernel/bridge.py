@@ -47,7 +47,8 @@ vector_counts = _bridge.vector_counts
 
 DirectoryEntries = _bridge.DirectoryEntries
 Pending = _bridge.Pending
-"""A request that must be answered once. If it is deleted without an answer, it answers EIO by itself."""
+"""A request that must be answered once. If the object is deleted without an answer, the bridge answers EIO.
+"""
 
 Appender = _bridge.Appender
 """A thread that appends to a file without the interpreter lock, for the journal (_appender.c)."""
@@ -123,15 +124,15 @@ _UID_MASK: Final = (1 << 24) - 1
 def pack_fh(index: int, flags: int = 0, backing_id: int = 0, writer: int = 0) -> int:
     """Return the file handle that makes the bridge answer OPEN, OPENDIR or CREATE with these flags.
 
-    index: the number of an open handle, unique in the session, from 0 to MAX_INDEX (2 billion). After
-    MAX_INDEX, a counter must begin again, and skip the numbers of handles that are still open. flags: FH_*
-    bits. FH_NOFLUSH means that the handle's FLUSH matters only for locks (see hear_flushes). Then the kernel
-    sends no FLUSH if the daemon takes no locks, or if the handle is read-only and no byte range was requested
-    so far. backing_id: the result of Backing.register; only with FH_PASSTHROUGH. FH_PASSTHROUGH allows no
-    other flag than FH_NOFLUSH: with KEEP_CACHE the kernel would answer EIO, with DIRECT_IO it would show raw
-    bytes to mmap only. writer: the uid that opened a mediated file for writing. If the kernel writes pages
-    back by this handle, the requests count as requests of that uid (_request_kinds.h).
-    Raises ValueError for everything else.
+    index: the number of an open handle, unique in the session, from 0 to MAX_INDEX (2 billion). The caller
+    counts up to MAX_INDEX, then begins again at 0, and skips the numbers of handles that are still open.
+    flags: FH_* bits. FH_NOFLUSH means that the handle's FLUSH matters only for locks (see hear_flushes). Then
+    the kernel sends no FLUSH if the daemon takes no locks, or if the handle is read-only and no byte range
+    was requested so far. backing_id: the result of Backing.register; only with FH_PASSTHROUGH. FH_PASSTHROUGH
+    allows no other flag than FH_NOFLUSH: with KEEP_CACHE the kernel would answer EIO, with DIRECT_IO it would
+    show raw bytes to mmap only. writer: the uid that opened a mediated file for writing. If the kernel writes
+    pages back by this handle, the requests count as requests of that uid (_request_kinds.h). Raises
+    ValueError for any other combination.
     """
     if not 0 <= index <= MAX_INDEX:
         raise ValueError(f"handle index {index} is not in 0..{MAX_INDEX}")
@@ -175,8 +176,9 @@ def hear_flushes(every: bool) -> None:
 def take_requests(take: Callable[[Pending], object] | None, opcodes: Collection[Opcode]) -> None:
     """Pass requests of these opcodes to *take* from now on, instead of libfuse. None: pass all to libfuse.
 
-    The bridge calls *take* on the loop's thread, in the middle of a read. *take* must not raise. An INTERRUPT
-    gets no answer. If INTERRUPT is among the opcodes, libfuse does not get it, and does not need it.
+    The bridge calls *take* on the event loop's thread, while it reads requests. *take* must not raise. An
+    INTERRUPT gets no answer. If INTERRUPT is among the opcodes, libfuse does not get it, and does not need
+    it.
     """
     _bridge.operations(take, sum(1 << opcode for opcode in set(opcodes)))
 
@@ -299,7 +301,7 @@ def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:
 
 
 def take_turns(most: int, room: int = 0, waiting_bytes: int = 256 << 20) -> int:
-    """Make the uids of the session take turns from now on. Return a descriptor, which the bridge owns.
+    """Make requests of different uids take turns from now on. Return a descriptor, which the bridge owns.
 
     A uid has three lanes (_lanes.c). most: the limit of one lane's requests under way; 0: requests go on in
     the kernel's order. room: the limit of all requests under way; 0: no limit. A lane may begin one more

@@ -30,7 +30,7 @@ _ENTRY: Final = struct.Struct("=QII")
 _DELETED: Final = struct.Struct("=QQII")
 _PRUNED: Final = struct.Struct("=IIQ")
 EXPIRE_ONLY: Final = 1
-"""A flag of entry(). The kernel only looks the name up again at its next use."""
+"""A flag of entry(): the kernel does not forget the name, but looks it up again at its next use."""
 
 _DIRECTORY: Final = b"directory"
 _PAGES: Final = b"pages"
@@ -40,7 +40,7 @@ Call: TypeAlias = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """One message, and a function that the thread calls after it has written the message."""
+    """One notification, and a function that the notifier's thread calls after it has written it."""
 
     message: bytes
     done: Call
@@ -54,8 +54,8 @@ def _message(code: int, body: bytes) -> bytes:
 
 
 def inode(nodeid: int, offset: int, length: int) -> bytes:
-    """Build INVAL_INODE. The kernel forgets the attributes, and *length* bytes of pages (0: to the end) from
-    *offset* (negative: no pages).
+    """Build INVAL_INODE. The kernel forgets a node's attributes, and *length* bytes of pages (0: to the end)
+    from *offset* (negative: no pages).
     """
     return _message(_INVAL_INODE, _INODE.pack(nodeid, offset, length))
 
@@ -71,12 +71,12 @@ def entry(parent: int, name: bytes, flags: int) -> bytes:
 
 
 def deleted(parent: int, child: int, name: bytes) -> bytes:
-    """Build DELETE. The kernel forgets a removed name, if the name still refers to that node."""
+    """Build DELETE. The kernel forgets a removed name, if the name still refers to the node *child*."""
     return _message(_DELETE, _DELETED.pack(parent, child, len(name), 0) + name + b"\0")
 
 
 def epoch() -> bytes:
-    """Build INC_EPOCH: all names expire."""
+    """Build INC_EPOCH: the kernel looks up every name again at its next use."""
     return _message(_INC_EPOCH, b"")
 
 
@@ -91,17 +91,18 @@ def name_of(message: bytes) -> str:
 
 
 def needs_directory(message: bytes) -> bool:
-    """Return True if the kernel takes the lock of a directory for this message."""
+    """Return True if the kernel takes the lock of a directory when it gets this notification."""
     return _HEADER.unpack_from(message)[1] in {_INVAL_ENTRY, _DELETE}
 
 
 def awaited(message: bytes) -> bytes | None:
-    """Return a key of the lock or pages for which the kernel waits when it takes this message.
+    """Return a key (bytes) that stands for the lock or the pages for which the kernel waits when it gets
+    *message*.
 
     The kernel may wait for the lock of a directory, or for all pages of a file, which it may be writing back
-    (fs/fuse/inode.c, fs/fuse/dir.c). Return None if it waits for neither. Also return None for a message
-    about some pages of a file: a refused write left these pages. The kernel is not writing them back, and the
-    message must not wait for other pages.
+    (fs/fuse/inode.c, fs/fuse/dir.c). The result is None if the kernel waits for neither. It is also None for
+    a message about only some pages of a file. Such a message drops pages that a refused write has left. The
+    kernel is not writing them back, and the message must not wait for other pages of the file.
     """
     code, nodeid = _HEADER.unpack_from(message)[1], message[_HEADER.size : _HEADER.size + 8]
     if code in {_INVAL_ENTRY, _DELETE}:
@@ -113,5 +114,5 @@ def awaited(message: bytes) -> bytes | None:
 
 
 def is_directory(what: bytes) -> bool:
-    """Return True if a key of awaited() stands for a directory's lock."""
+    """Return True if *what*, a key from awaited(), stands for a directory's lock."""
     return what.startswith(_DIRECTORY)

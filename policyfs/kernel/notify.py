@@ -35,15 +35,16 @@ _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONN
 
 
 _Key: TypeAlias = bytes | int
-"""The key of a queue entry: the message itself, so that it is queued only once, or the number of a batch."""
+"""The key of a queue entry: the message itself, so that it is queued only once, or a number for many
+messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotifierStats:
     """Counts of notifications. sent: those that the kernel took. absent: those about a node or name that the
     kernel did not know (normal). failed: those with any other error; last_errors has the latest errors.
-    refused: those that found no room in the queue. queued: those that wait now; a batch counts as one.
-    hanging: writes that hang now, while another thread goes on."""
+    refused: those that found no room in the queue. queued: those that wait now; notifications that were
+    queued by one call count as one. hanging: writes that hang now, while another thread goes on."""
 
     sent: int
     absent: int
@@ -112,7 +113,8 @@ class Notifier:
 
     def inval_inode(self, nodeid: int, offset: int = -1, length: int = 0) -> bool:
         """Make the kernel forget a node's attributes, and *length* bytes of its pages (0: to the end) from
-        *offset* (negative: no pages). In a long queue, forget all pages: so a node has only one message."""
+        *offset* (negative: no pages). If the queue is long, the kernel forgets all pages of the node, so that
+        one notification is enough."""
         if length and len(self._queue) > self._capacity // 2:
             offset = length = 0
         return self._put_one(messages.inode(nodeid, offset, length))
@@ -125,7 +127,7 @@ class Notifier:
         return self._put(next(self._batches), Then(messages.inode(nodeid, 0 if pages else -1, 0), done))
 
     def inval_inodes(self, nodeids: Iterable[int]) -> bool:
-        """Make the kernel forget the attributes and all pages of many nodes, with one place in the queue."""
+        """Make the kernel forget the attributes and all pages of many nodes, with one entry of the queue."""
         return self._put(next(self._batches), messages.all_pages(array.array("Q", nodeids)))
 
     def inval_entry(self, parent: int, name: bytes, expire_only: bool) -> bool:
@@ -137,18 +139,20 @@ class Notifier:
         return self._put_one(messages.entry(parent, name, self._gentle if expire_only else 0))
 
     def expire_entries(self, entries: Iterable[tuple[int, bytes]]) -> bool:
-        """Do inval_entry(expire_only=True) for many names (directory, name), with one place in the queue."""
+        """Make the kernel look up names (directory node, name) again at their next use, by one queue entry.
+        """
         known = list(entries)
         expired = (messages.entry(parent, name, self._gentle) for parent, name in known)
         return not known or self._put(next(self._batches), expired)
 
     def inval_entries_now(self, entries: Iterable[tuple[int, bytes, bool]]) -> bool:
-        """Do inval_entry() for many names (directory, name, expire_only). Return once they are written.
+        """Make the kernel forget many names. Return once all notifications are written.
+
+        entries: tuples (directory node, name, expire_only), as for inval_entry().
 
         Return False if the kernel did not take all of them. This blocks: for each name the kernel waits until
         no request changes the directory or looks up a new name in it. Call it on a thread of its own, so that
-        the event loop and other notifications need not wait.
-        """
+        the event loop and other notifications need not wait."""
         with self._changed:  # close() closes the descriptor
             if self._closed:
                 return False
@@ -179,15 +183,15 @@ class Notifier:
         return self._put_one(messages.deleted(parent, child, name))
 
     def inc_epoch(self) -> bool:
-        """Make every name in the mount expire. Attributes and pages stay. Needs protocol 7.44."""
+        """Make the kernel look up every name again at its next use. Attributes and pages stay (protocol
+        7.44)."""
         return self._minor >= MINOR_INC_EPOCH and self._put_one(messages.epoch())
 
     def inc_epoch_now(self) -> bool:
-        """Do inc_epoch(), and return once the notification is written. Then all names have expired.
+        """Do inc_epoch(), and return once the notification is written. Every name is looked up again then.
 
         The event loop may call this, because the kernel waits for nothing (fs/fuse/dev.c,
-        fuse_notify_inc_epoch). Return False if the kernel did not take it.
-        """
+        fuse_notify_inc_epoch). Return False if the kernel did not take the notification."""
         if self._minor < MINOR_INC_EPOCH:
             return False
         with self._changed:  # close() closes the descriptor
@@ -197,8 +201,8 @@ class Notifier:
         """Make the kernel forget an open node's attributes. Return once the notification is written.
 
         The event loop may call this: if the node is in use and no pages are dropped, the kernel waits for
-        nothing (fs/fuse/inode.c, fuse_reverse_inval_inode). Return False if the kernel did not take it.
-        """
+        nothing (fs/fuse/inode.c, fuse_reverse_inval_inode). Return False if the kernel did not take the
+        notification."""
         with self._changed:  # close() closes the descriptor
             return not self._closed and self._written(messages.inode(nodeid, -1, 0)) == 0
 
@@ -215,7 +219,7 @@ class Notifier:
         return queued
 
     def tend(self) -> None:
-        """If a write hangs, let another thread go on with the queue. Called several times a second."""
+        """If a write hangs in the kernel, let another thread go on. Called several times a second."""
         with self._changed:
             since = self._written_since
             if since is None or self._closed or self._hanging >= _HANGING:
@@ -281,7 +285,7 @@ class Notifier:
             return True
 
     def _put_back(self, messages: Iterable[Message]) -> None:
-        """Queue messages again that had to wait because another message hung."""
+        """Queue messages again, after they had to wait because another message hung in the kernel."""
         plain = [message for message, done in messages if done is None]
         if plain:
             self._queue[next(self._batches)] = plain
@@ -316,8 +320,7 @@ class Notifier:
 
         INVARIANT: only the thread that writes calls this. No other thread takes over during the call
         (tend()). But another thread may take over as soon as the start time of the message is set. From then
-        on *_done* may belong to another message.
-        """
+        on *_done* (the function to call after a message) may belong to another message."""
         while True:
             while (message := next(self._of_batch, None)) is None:
                 with self._changed:
@@ -347,10 +350,10 @@ class Notifier:
                 return message, self._done
 
     def _may_expire(self) -> bool:
-        """Return True if INC_EPOCH must be sent instead of a message about a name. Called under the lock.
+        """Return True if INC_EPOCH must be sent in place of a message about a name. Called under the lock.
 
-        One INC_EPOCH takes the place of all names in the same batch, and of all single names in the queue.
-        """
+        Return False if this batch has already sent INC_EPOCH. One INC_EPOCH takes the place of all messages
+        about names in the same batch, and of all single messages about names in the queue."""
         if self._expired is self._of_batch:
             return False
         self._expired = self._of_batch
@@ -367,7 +370,7 @@ class Notifier:
         return 0
 
     def _send(self, message: bytes) -> bool:
-        """Write one message. Return False if another thread has taken over meanwhile."""
+        """Write one message. Return False if another thread has taken over the queue meanwhile."""
         error = self._written(message)
         with self._changed:
             if error == 0:

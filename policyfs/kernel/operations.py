@@ -28,7 +28,7 @@ _UMASK: Final = struct.Struct("=8xI")  # struct fuse_create_in: flags, mode, uma
 
 
 def _nothing() -> None:
-    """Do nothing: the default for a request that takes no turn."""
+    """Do nothing. This is the default for Request.rests()."""
 
 
 class Request:
@@ -81,8 +81,8 @@ class Request:
 
 
 Handler = Callable[[Request], Awaitable[bytes]]
-"""A handler that returns the body of a reply. It refuses by FUSEError or OSError; any other exception is a
-bug."""
+"""A handler that returns the body of a reply. To refuse the request, it raises FUSEError or OSError. Any
+other exception is a bug."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Work:
 
 Quick = Callable[[Request], bytes | Work | None]
 """A handler that never waits. It returns the body of the reply, or the work that is left. If it returns None,
-the request goes to a Handler. It is called in the middle of the read, before any other request is read."""
+the request goes to a Handler. The bridge calls it while it reads the request, before it reads another one."""
 
 
 class BugLog(Protocol):
@@ -107,7 +107,9 @@ class BugLog(Protocol):
 
 
 class Door:
-    """Passes requests to their handlers while serve() runs. A process has one Door, as it has one session."""
+    """The way from the bridge to the handlers, open while serve() runs. A process has one Door, as it has one
+    session.
+    """
 
     def __init__(
         self, handlers: Mapping[Opcode, Handler], bugs: BugLog, quick: Mapping[Opcode, Quick] | None = None
@@ -169,7 +171,9 @@ class Door:
                         await self._work_done.wait()
 
     def _take(self, pending: Pending) -> None:
-        """Take one request. Called by the bridge, on the loop's thread, in the middle of its read."""
+        """Take one request from the bridge, which calls this on the event loop's thread while it reads
+        requests.
+        """
         request = Request(pending.data, pending.rests)
         if request.opcode is Opcode.INTERRUPT:
             (unique,) = _INTERRUPT.unpack_from(request.body)
@@ -193,7 +197,8 @@ class Door:
     def _begin_one_of_each(self) -> None:
         """Begin the first waiting request of each uid. Called once in each turn of the event loop.
 
-        INVARIANT: no uid begins two requests in one turn: tasks that begin in the same turn run in any order.
+        INVARIANT: no uid begins two requests in one turn, because tasks that begin in the same turn run in
+        any order.
         """
         self._begun, self._begun_at_once = self._begun_at_once, set()
         for uid, queue in list(self._queues.items()):
@@ -204,7 +209,7 @@ class Door:
                 del self._queues[uid]
 
     def _quickly(self, request: Request, pending: Pending) -> bool:
-        """Answer a request without a task. Return False if the request needs a task.
+        """Answer a request at once, without a trio task. Return False if the request needs a task.
 
         This saves two turns of the event loop.
         """
@@ -239,14 +244,15 @@ class Door:
         self._work_done.set()
 
     def _outcome(self, opcode: Opcode, call: Callable[[], R]) -> tuple[int, R | None]:
-        """Return the errno and result of a call, and raise nothing."""
+        """Call *call*. Return its errno (0: no error) and its result. Never raise an exception."""
         try:
             return 0, call()
         except Exception as error:  # noqa: BLE001 - nothing ends the mount
             return self._code_of(opcode, error), None
 
     def _code_of(self, opcode: Opcode, error: Exception) -> int:
-        """Return the errno of the answer. An exception other than a refusal is logged as a bug."""
+        """Return the errno of the answer. An exception other than FUSEError and OSError is logged as a bug.
+        """
         if isinstance(error, (pyfuse3.FUSEError, OSError)):
             return error.errno or errno.EIO
         self._bugs.bug(opcode.name, error)

@@ -22,13 +22,14 @@ _SPIN_NS: Final = 200_000
 _SHORT_SPIN_NS: Final = 40_000
 """The longest time of polling while other requests are under way: their events must not wait long."""
 _REQUESTS_PER_TURN: Final = 32
-"""The limit of requests answered in a row, by all tasks together. Then timers, threads and other tasks have
-their turn. When each of pyfuse3's tasks had a row of its own, a turn took 100 ms during a flood of requests.
+"""The limit of requests answered in a row, by all tasks together. After these, timers, threads and other
+tasks have their turn. When each of pyfuse3's tasks had a row of its own, a turn took 100 ms during a flood of
+requests.
 """
 _ROW_NS: Final = 5_000_000
 """The longest time of a row of requests. Without this limit, a row of 32 writes of 1 MiB took 27 ms."""
 _TRY_EVERY: Final = 16
-"""While polling finds nothing, most waits do not begin with polling: only one in this number does."""
+"""After a time of polling without any request, only one wait in this number begins with polling."""
 _WORTH: Final = 2
 _MOST: Final = 8
 
@@ -37,7 +38,9 @@ class Readiness:
     """One session's wait for requests. install() makes pyfuse3 use this wait."""
 
     def __init__(self, session_fd: int, turns_fd: int) -> None:
-        """turns_fd: the descriptor of bridge.take_turns(). It is readable while a request can go on."""
+        """turns_fd: the descriptor from bridge.take_turns(), readable while a request that was read ahead can
+        go on.
+        """
         self._either = select.epoll()  # without the session while the readers read it (_readers.c)
         for fd in (session_fd, turns_fd):
             self._either.register(fd, select.EPOLLIN)
@@ -58,7 +61,9 @@ class Readiness:
         pyfuse3._wait_fuse_readable = self.wait  # type: ignore[attr-defined] # noqa: SLF001 - see module
 
     def others_wait(self, known: int) -> bool:
-        """Return True if more than *known* requests are under way, or if another request can begin."""
+        """Return True if more than *known* requests are under way, or if a request that was read ahead can
+        begin.
+        """
         return waiting()[1] > known or bool(self._either.poll(0))
 
     def end(self) -> None:
@@ -76,7 +81,8 @@ class Readiness:
     async def wait(self) -> bool:
         """Return True when a request may be there, and False when the session is over.
 
-        If another reader was faster, a read gives EAGAIN, which the bridge turns into a harmless EINTR.
+        The request may be gone: another task has read it. Then a read gives EAGAIN, which the bridge turns
+        into a harmless EINTR.
         """
         if self._ended:
             return False
@@ -113,7 +119,8 @@ class Readiness:
         return False
 
     async def _sleep(self) -> bool:
-        """Wait in epoll, one task at a time. Of the other waiting tasks, the one that came last goes next.
+        """Wait in epoll, one task at a time. If several tasks wait for their turn, the last one that came is
+        the next.
 
         INVARIANT: the call returns in a later turn of the event loop than it began. So at most one row of
         requests begins in each turn.

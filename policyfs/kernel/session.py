@@ -61,7 +61,8 @@ class MountError(PolicyfsError):
 class Device:
     """A mounted /dev/fuse descriptor. conn_id: the connection's number in /sys/fs/fuse/connections.
 
-    mount_fd: the descriptor of a detached mount, which the owner closes; -1 if the mount is attached.
+    mount_fd: the descriptor of a detached mount, which the owner of this object closes; -1 if the mount is
+    attached.
     """
 
     fd: int

@@ -20,21 +20,29 @@ readers. Now a request wakes one reader: _readers.c.)"""
 LOOKUP: Final = 1 << 0
 GETATTR: Final = 1 << 1
 UNCOUNTED: Final = 1 << 2
-"""For a directory: its link count and size are not shown. The bit stays until the node is dropped."""
+"""A bit of a directory's vector: the directory's link count and size are not shown. The bit stays until the
+node is dropped.
+"""
 OPEN: Final = 1 << 3
-"""Opens for reading. The vector needs a gid, flags of open(2) and a backing id."""
+"""The right to open a file for reading. Such a vector needs a gid, flags of open(2) and a backing id."""
 RECORDED: Final = 1 << 4
-"""Together with OPEN or LIST: each open is an event for the trail (take_events())."""
+"""A bit beside OPEN or LIST: each open is an event for the trail, and take_events() returns it."""
 NO_ATTRIBUTES: Final = 1 << 5
-"""Extended attributes outside ``user.`` and ``system.`` are not shown: the bridge answers absence()."""
+"""A bit for xattrs whose names begin neither with ``user.`` nor with ``system.``. The bridge answers as if
+the node had none (fs/namespace/xattr.py, absence()).
+"""
 NO_ACLS: Final = 1 << 6
-"""Extended attributes in ``system.`` are not shown: the bridge answers absence()."""
+"""A bit for xattrs in ``system.`` (ACLs). The bridge answers as if the node had none (fs/namespace/xattr.py,
+absence()).
+"""
 LIST: Final = 1 << 7
-"""Opens of a directory whose listing the kernel keeps. The vector needs a gid."""
+"""The right to open a directory for listing while the kernel keeps the listing. Such a vector needs a gid."""
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 _SERIAL: Final = (1 << 52) - 1
-"""The mask of the slot and the serial in the number of a bridge's handle (_opens.c)."""
+"""The mask of those bits in a bridge's handle that say its place and serial number in the bridge's table
+(_opens.c).
+"""
 _OURS: Final = 1 << 55
 _NOT_OURS: Final = 1 << 63
 """A bit that handles of the bridge do not have. They have the bit _OURS (_opens.c)."""
@@ -48,19 +56,20 @@ clear = bridge.clear_vectors
 
 
 def access(mode: int) -> int:
-    """Return the grant bit for access(2) with this mode (0 to 7)."""
+    """Return a vector's bit for access(2) with this mode (R_OK, W_OK, X_OK or a sum of these: 0 to 7)."""
     return 1 << (_ACCESS_SHIFT + mode)
 
 
 @dataclass(frozen=True, slots=True)
 class VectorStats:
     """Counts of the cache. lookups, getattrs, accesses, opens, releases, opendirs, releasedirs: answered
-    requests. getxattrs: requests answered with absence(). ioctls: requests answered with ENOTTY. absences:
-    LOOKUPs of absent names, answered with ENOENT. lost: replies that the kernel did not take. nodes,
-    directories: those in the cache now. installed: vectors that found a place. refused: vectors that found
-    none. dropped: calls that dropped vectors. handles: the bridge's open handles, without those that Python
-    has taken over. readers: the number of threads. reading: True while the readers read the device instead
-    of the event loop. began: how often the readers began to read the device.
+    requests. getxattrs: requests answered as if the node had no such xattr (fs/namespace/xattr.py,
+    absence()). ioctls: requests answered with ENOTTY. absences: LOOKUPs of absent names, answered with
+    ENOENT. lost: replies that the kernel did not take. nodes, directories: those in the cache now. installed:
+    vectors that found a place. refused: vectors that found none. dropped: calls that dropped vectors.
+    handles: the bridge's open handles, without those that Python has taken over. readers: the number of
+    threads. reading: True while the readers read the device instead of the event loop. began: how often the
+    readers began to read the device.
     """
 
     lookups: int
@@ -124,8 +133,8 @@ def take_events() -> list[Seen]:
 
 
 events_bell = bridge.events_bell
-"""A function that returns an eventfd, or -1 if the mount has no vectors. The eventfd is readable once so many
-events wait that Python must take them soon."""
+"""A function that returns an eventfd, or -1 if the mount has no vectors. The eventfd becomes readable when so
+many recorded opens wait that take_events() must take them soon."""
 
 
 def index_of(fh: int) -> int:
@@ -140,35 +149,37 @@ def number_of(fh: int) -> int:
 
 
 def take_handle(fh: int) -> list[Opened]:
-    """Take over the handle with this number. Its requests then go to Python. Return [] if there is none."""
+    """Take over the bridge's handle *fh*, so that its requests go to Python. Return [] if the bridge has no
+    such handle.
+    """
     return [Opened(*one) for one in bridge.take_opens(0, fh)]
 
 
 def take_handles(nodeid: int) -> list[Opened]:
-    """Take over the bridge's handles of a node."""
+    """Take over the bridge's handles of a node, so that their requests go to Python."""
     return [Opened(*one) for one in bridge.take_opens(1, nodeid)]
 
 
 def take_all_handles() -> list[Opened]:
-    """Take over all handles of the bridge."""
+    """Take over all handles of the bridge, so that their requests go to Python."""
     return [Opened(*one) for one in bridge.take_opens(2, 0)]
 
 
 def end_opens(nodeid: int) -> list[Opened]:
-    """Take over the handles of a node. After this call, the bridge answers no open of the node."""
+    """Take over the bridge's handles of a node. After this call, the bridge answers no open of the node."""
     return [Opened(*one) for one in bridge.end_opens(nodeid)]
 
 
 def end_all_opens() -> list[Opened]:
-    """Take over all handles. After this call, the bridge answers no opens."""
+    """Take over all handles of the bridge. After this call, the bridge answers no opens."""
     return [Opened(*one) for one in bridge.end_opens(None)]
 
 
 def age_opens(ages: int) -> tuple[list[Opened], list[int]]:
-    """Take over the handles that were already open at the previous call.
+    """Take over the bridge's handles that were already open at the previous call of this function.
 
-    Return these handles, and the nodes with an open vector that was not used for *ages* calls. 2: since the
-    previous call; 3: since the call before the previous call.
+    Return these handles, and the nodes with an OPEN vector that was not used for *ages* calls (2: since the
+    previous call; 3: since the call before that one).
     """
     handles, unused = bridge.age_opens(ages)
     return [Opened(*one) for one in handles], unused
@@ -180,10 +191,11 @@ def stats() -> VectorStats:
 
 
 def start(device: int, epoll: int, *, nodes: int, directories: int) -> int:
-    """Open the cache, and start the reader threads. They rest at first. Return their number.
+    """Open the cache, and start the reader threads. Return the number of threads. At first they read no
+    requests.
 
-    epoll: the descriptor by which the event loop waits for requests. INVARIANT: called before seccomp
-    filters system calls. The filter would not let a reader be pinned to its processor.
+    epoll: the descriptor by which the event loop waits for requests. INVARIANT: called before seccomp filters
+    system calls. The filter would not let a reader be pinned to its processor.
     """
     bridge.open_vectors(nodes, directories)
     return bridge.start_readers(reader_groups(sorted(os.sched_getaffinity(0))), device, epoll)
@@ -200,7 +212,8 @@ def reader_groups(processors: Sequence[int]) -> list[Sequence[int]]:
 
 
 def set_shares(begin_percent: int, end_percent: int) -> None:
-    """Set when the readers read the device, by the share of requests that are repeats, in percent.
+    """Set when the reader threads read the device: by the share, in percent, of requests that the cache can
+    answer.
 
     The readers begin when the share reaches *begin_percent*, and rest when it falls below *end_percent*. With
     0 and 0, they always read.

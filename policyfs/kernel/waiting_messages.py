@@ -1,4 +1,4 @@
-"""Notifications that wait for another notification, which hangs in the kernel."""
+"""Notifications that wait in the daemon until another notification, which hangs in the kernel, is written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from policyfs.kernel import messages
 from policyfs.kernel.messages import Call
 
 Message: TypeAlias = tuple[bytes, Call | None]
-"""A message, and the function to call after it was written."""
+"""A notification, and the function to call after it was written (None: no function)."""
 
 
 class WaitingMessages:
@@ -23,12 +23,13 @@ class WaitingMessages:
         self._by_what: Final[dict[bytes, dict[Message, None]]] = {}
 
     def begin(self, hanging: bytes) -> None:
-        """Make further messages for the same directory or pages wait for *hanging*, which hangs."""
+        """Make further messages for the same directory or pages wait for the message *hanging*."""
         if (what := messages.awaited(hanging)) is not None:
             self._by_what.setdefault(what, {})
 
     def add(self, message: bytes, done: Call | None) -> bool:
-        """Keep a message if another message hangs for the same directory or pages, and if there is room.
+        """Keep a message if another message hangs for the same directory or pages. Keep it only if there is
+        room.
 
         Return True if the message was kept.
         """
@@ -45,7 +46,7 @@ class WaitingMessages:
         return kept is not None and self._keep(kept, (message, None))
 
     def end(self, written: bytes) -> list[Message]:
-        """Return, in order, the messages that waited for *written*, which is now written."""
+        """Return, in order, the messages that waited for the message *written*, which is now written."""
         return list(self._by_what.pop(messages.awaited(written) or b"", ()))
 
     def _keep(self, kept: dict[Message, None], message: Message) -> bool:

@@ -51,12 +51,15 @@ ZYGOTE: Final = frozenset({
     Capability.DAC_READ_SEARCH,  # to read modules and libraries in any place
     Capability.KILL, Capability.SETUID, Capability.SETGID, Capability.SYS_CHROOT,
 })  # fmt: skip
-"""The capabilities of launcher and zygote, which give workers another uid, confine and end them."""
+"""The capabilities of the launcher and the zygote, the processes that start workers. They need these
+capabilities to give a worker another uid, to confine it, and to end it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """The rights of a process: sets of capabilities by number. handed_on: the inheritable and ambient sets.
+    """The rights of a process: sets of capabilities by number. handed_on: the capabilities that exec can pass
+    on (the inheritable and ambient sets).
 
     no_new_privs: True if exec cannot add capabilities. seccomp: ``off``, ``strict`` or ``filter``. For a
     process with several threads: the union of their sets, and the weakest value of the other fields.

@@ -116,10 +116,9 @@ def check_name(name: bytes) -> bytes:
 
 
 def join_names(names: Sequence[bytes]) -> Iterator[bytes]:
-    """Join single names to relative paths, and yield the paths. Each is as long as a system call accepts.
+    """Join single names to relative paths, and yield the paths: each as long as one system call accepts.
 
-    Raises OSError(EINVAL) for names that check_name() refuses.
-    """
+    Raises OSError(EINVAL) for a name that check_name() refuses."""
     part: list[bytes] = []
     size = 0
     for name in names:
@@ -141,7 +140,8 @@ def _checked(names: list[bytes]) -> bytes:
 
 
 def proc_fd(fd: int) -> bytes:
-    """Return the link in /proc of a descriptor of this process. It reaches the object under any name."""
+    """Return the path of a descriptor's link in /proc. The link leads to the object, whatever its name is
+    now."""
     return b"/proc/self/fd/%d" % fd
 
 
@@ -376,12 +376,13 @@ class NoReserve:
 
 _HEADER: Final = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
 _KEPT: Final = (ctypes.c_uint32 * 6)(*[0xFFFFFFFF] * 6)
-"""The capabilities of this process's threads, which all have the same. They are read once. Before that, the
-sets have more capabilities than any thread, so that capset(2) refuses them."""
+"""The capabilities that all threads of this process have. They are read once. Before that, these sets have
+more capabilities than any thread, so that capset(2) refuses the sets."""
 
 
 class _Fixup:
-    """The state of a kernel setting. on: True (the default) while setfsuid(2) removes capabilities."""
+    """State of the kernel's setting that keep_capabilities() changes. on: True while setfsuid(2) removes
+    capabilities."""
 
     def __init__(self) -> None:
         self.on = True
@@ -394,7 +395,6 @@ def keep_capabilities() -> bool:
     """Make setfsuid(2) keep capabilities, also in later threads (capabilities(7), SECBIT_NO_SETUID_FIXUP).
 
     This halves the time of NoReserve. Return False without CAP_SETPCAP. Call it before any thread starts, and
-    after the start of processes that give up rights by a change of their uid.
-    """
+    after the start of child processes that give up rights by a change of their uid."""
     _fixup.on = bool(_prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
     return not _fixup.on

@@ -1,4 +1,5 @@
-"""A signal at the end of another process: the kernel sends it when a pipe has no writer any more.
+"""A signal to this process at the end of another process. The kernel sends the signal when a pipe has no
+writer any more.
 
 PR_SET_PDEATHSIG (prctl(2)) cannot be used here. The kernel clears that setting each time when a process takes
 another identity, as the daemon does for each new file.

@@ -47,7 +47,8 @@ def _unescape(text: str) -> str:
     if "\\" not in text and text.isascii():
         return text
     raw = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
-    # The file was decoded byte by byte (latin-1), so each escape becomes one byte among the others.
+    # The file was decoded byte by byte (latin-1). So an escape such as \040 becomes one character for one
+    # byte.
     return os.fsdecode(raw.encode("latin-1"))
 
 

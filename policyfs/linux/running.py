@@ -20,7 +20,9 @@ _UIDS: Final = re.compile(r"^Uid:\t\d+\t(\d+)", re.MULTILINE)
 
 
 class Process(NamedTuple):
-    """A process: its effective uid, and the unit of its service, or its container, or neither ("")."""
+    """A process: its effective uid, and the name of its service's unit or of its container. A missing name is
+    "".
+    """
 
     uid: int
     service: str

@@ -16,7 +16,8 @@ _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 
 
 def set_turns(*, nicer: int, slice_ns: int, idle: bool = False) -> None:
-    """Add *nicer* to the calling thread's nice value. Set its time slice to *slice_ns* ns (0.1 to 100 ms).
+    """Add *nicer* to the calling thread's nice value (setpriority(2)). Set its time slice to *slice_ns* ns
+    (0.1 to 100 ms).
 
     Time slices matter since Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT): if a thread with a shorter slice
     wakes up, it does not wait until another thread's longer slice ends. Older kernels ignore the slices.

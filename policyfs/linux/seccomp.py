@@ -138,11 +138,11 @@ class _Program(ctypes.Structure):
 
 
 def close_door(pid: int, *, special_files: bool = False) -> bool:
-    """Limit every thread of this process to the listed calls, for good.
+    """Limit every thread of this process, for good, to the system calls that the serving daemon needs.
 
     pid: the number of this process. The process may send signals only to itself. special_files: True to
-    permit the creation of fifos, sockets and devices. Return False if there is no list for this machine, or
-    if the kernel has no seccomp. Raises OSError if a thread could not be included.
+    permit the creation of fifos, sockets and devices. Return False if this module has no list of calls for
+    this machine, or if the kernel has no seccomp. Raises OSError if a thread could not be included.
     """
     machine = platform.machine()
     program = filter_program(machine, pid, special_files=special_files)
@@ -170,8 +170,8 @@ def _install(number: int, program: bytes, flags: int) -> bool:
 def unknown_program(machine: str) -> bytes:
     """Return the filter that answers ENOSYS to calls that libc can do without.
 
-    It is separate from filter_program(): that filter logs its refusals, and libc tries clone3 for every new
-    thread. If several filters answer, the strictest answer counts.
+    These calls have a filter of their own, because the filter of filter_program() logs its refusals, and libc
+    tries clone3 for every new thread. If several filters answer, the strictest answer counts.
     """
     clone3 = NUMBERS[machine]["clone3"]
     return _packed([
@@ -184,7 +184,11 @@ def unknown_program(machine: str) -> bytes:
 
 
 def filter_program(machine: str, pid: int, *, special_files: bool = False) -> bytes | None:
-    """Return the classic BPF program for a machine (its name in uname); None for a machine without a list."""
+    """Return the daemon's filter as a classic BPF program. machine: its name in uname. pid: the daemon
+    itself.
+
+    Return None if there is no list of calls for the machine.
+    """
     if machine not in NUMBERS:
         return None
     looked_at = _by_argument(pid)
@@ -195,8 +199,8 @@ def filter_program(machine: str, pid: int, *, special_files: bool = False) -> by
 
 
 def short_program(machine: str, names: Collection[str]) -> bytes | None:
-    """Return a filter that allows these calls, and mmap and mprotect without PROT_EXEC. Other calls fail with
-    EPERM.
+    """Return a filter that allows the system calls *names*, and mmap and mprotect without PROT_EXEC. Other
+    calls fail with EPERM.
 
     Return None if there is no list for the machine.
     """
@@ -239,9 +243,11 @@ def terminal_program(machine: str) -> bytes | None:
 def _program(
     machine: str, names: Collection[str], looked_at: Mapping[str, list[Instruction]], end: list[Instruction]
 ) -> bytes:
-    """Return a filter. looked_at: calls that are decided by their arguments, with the code that does this.
+    """Return a filter. names: the calls to allow.
 
-    These calls come first. For all other calls the kernel caches the filter's answer.
+    looked_at: a dictionary from each call that is decided by its arguments to the BPF code that decides.
+    These calls come first. end: the code for all other calls. If the filter decides a call without its
+    arguments, the kernel caches the answer.
     """
     calls, program = NUMBERS[machine], _native(machine)
     for name, block in looked_at.items():
@@ -253,7 +259,9 @@ def _program(
 
 
 def _native(machine: str) -> list[Instruction]:
-    """Return code that kills the process on numbers of another architecture, and then loads the number."""
+    """Return BPF code that loads the number of the call, and kills the process for another architecture's
+    calls.
+    """
     return [
         (_LOAD_WORD, 0, 0, _AT_ARCHITECTURE),
         (_JUMP_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
@@ -269,7 +277,9 @@ def _packed(program: list[Instruction]) -> bytes:
 
 
 def _by_argument(pid: int) -> dict[str, list[Instruction]]:
-    """Return the calls that are allowed only with some arguments. Each block of code ends with an answer."""
+    """Return a dictionary from each call that is allowed only with some arguments to the BPF code that checks
+    these. Each piece of code ends with the filter's answer.
+    """
     return {
         "mmap": _without(2, _PROT_EXEC),
         "mprotect": _without(2, _PROT_EXEC),

@@ -44,7 +44,7 @@ class Frequencies:
 
 
 class Victims:
-    """The entries of a cache, with their costs in bytes, in the order of eviction."""
+    """The keys of a cache with their costs in bytes, in the order in which the cache must evict them."""
 
     __slots__ = ("_frequencies", "_main", "_window", "_window_cost", "_window_limits")
 
@@ -79,7 +79,7 @@ class Victims:
             self._main.pop(key, None)
 
     def next_ones(self, may_go: Callable[[Hashable], bool]) -> Iterator[Hashable]:
-        """Yield the keys to evict, in their order, without keys for which *may_go* returns False.
+        """Yield the keys to evict, in this order. Leave out the keys for which *may_go* returns False.
 
         Do not change this object meanwhile.
         """

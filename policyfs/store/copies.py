@@ -29,11 +29,10 @@ _LEAST_COST: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class CopyStats:
-    """Counts of a cache. bytes, copies: in the cache now. pinned: copies that handles have open.
+    """Counts of a cache. bytes, copies: in the cache now. pinned: copies that handles have open (pin()).
 
     mapped: copies in use only because an app has them mapped. hits, misses: results of get(). refused: copies
-    for which the cache had no room. shares: copies for which only the principal's share had no room.
-    """
+    for which the cache had no room. shares: copies for which only the principal's share had no room."""
 
     bytes: int
     copies: int
@@ -47,10 +46,10 @@ class CopyStats:
 
 
 class Copy:
-    """One sealed copy in a cache. frozen.fd is open while the copy is in use or cached.
+    """One finished copy in a cache; its bytes cannot change (sealed). frozen.fd is open while the copy is in
+    use or cached.
 
-    backing_id: the kernel's id of the copy, or 0. The cache gives it back when it closes the copy.
-    """
+    backing_id: the kernel's id of the copy, or 0. The cache gives it back when it closes the copy."""
 
     __slots__ = (
         "_cache", "_holders", "_pins", "_since", "backing_id", "frozen", "key", "mapped_by", "used"
@@ -83,7 +82,8 @@ class Copy:
         return self._pins > 0 or self.mapped_by is not None
 
     def pin(self, who: Hashable = None) -> None:
-        """Keep the copy open until the matching unpin(), and charge it to *who* (None: to nobody)."""
+        """Keep the copy open until the matching unpin(), and count it for the principal *who* (None: for
+        nobody)."""
         if self.frozen.fd < 0:
             raise ValueError("this copy is closed already")
         self._cache._free_mapped(self)  # noqa: SLF001 - Copy and CopyCache are one unit
@@ -110,7 +110,7 @@ class Copy:
             self._cache._unpinned(self)  # noqa: SLF001 - one unit
 
     def held_by(self, who: Hashable) -> bool:
-        """Return True if the copy is pinned for *who*."""
+        """Return True if the principal *who* has pinned the copy."""
         return self._holders[who] > 0
 
 
@@ -190,7 +190,7 @@ class CopyCache:
         return copy
 
     def peek(self, key: Hashable) -> Copy | None:
-        """Return the copy under *key* or None, without counting a look-up."""
+        """Return the copy under *key* or None, as get() does, but without counting a look-up."""
         return self._copies.get(key)
 
     def book(self, size: int, who: Hashable = None) -> Booking | None:
@@ -224,11 +224,11 @@ class CopyCache:
         return copy
 
     def admits(self, copy: Copy, who: Hashable) -> bool:
-        """Return True if *who* may use this copy in addition to its other copies."""
+        """Return True if the principal *who* may pin this copy in addition to its other copies."""
         return copy.held_by(who) or self._fits(copy.cost, who, copy)
 
     def has_room(self, what: Copy | int, who: Hashable) -> bool:
-        """Return True if a copy, or a new one of *what* bytes, has room. stats() counts no refusal."""
+        """Return True if *what* has room: a copy, or the size of a new one. stats() counts no refusal."""
         copy = what if isinstance(what, Copy) else None
         cost = max(_LEAST_COST, what) if isinstance(what, int) else what.cost
         if copy is not None and copy.held_by(who):
@@ -258,7 +258,7 @@ class CopyCache:
             self._close(copy)
 
     def expire_clones(self, idle_s: float) -> None:
-        """Close the clones that have not been used for *idle_s* seconds."""
+        """Close clones (copies that share their source's blocks) that were not used for *idle_s* seconds."""
         oldest = self._clock() - idle_s
         for key, copy in list(self._copies.items()):
             if copy.frozen.how == "reflink" and not copy.in_use and copy.used < oldest:
@@ -295,7 +295,7 @@ class CopyCache:
         )  # fmt: skip
 
     def _fits(self, cost: int, who: Hashable, copy: Copy | None = None) -> bool:
-        """Return True if there is room beside the copies in use, and in the share of *who*."""
+        """Return True if *cost* bytes have room beside the copies in use, and in the share of *who*."""
         room, fair = self._room(cost, who, copy)
         if not (room and fair):
             self.sweep(len(self._mapped))
@@ -364,8 +364,7 @@ class CopyCache:
         """Update the counts after the last unpin() of a copy.
 
         If an app still has the copy mapped, the copy stays in use. The kernel does not tell which app has the
-        mapping. So the cache charges the principal that pinned the copy and has the most bytes in use.
-        """
+        mapping. So the copy counts for the principal that pinned it and has the most bytes in use."""
         copy.used = self._clock()
         held = copy._since  # noqa: SLF001 - Copy and CopyCache are one unit
         if held and copy.frozen.fd >= 0 and not is_alone(copy.frozen):
@@ -377,7 +376,7 @@ class CopyCache:
             self._free(copy)
 
     def _free_mapped(self, copy: Copy) -> None:
-        """Undo the charge for a mapped copy, if the copy has one."""
+        """End the count of a mapped copy in a principal's share, if it has one."""
         who, copy.mapped_by = copy.mapped_by, None
         if who is not None:
             self._charge(who, copy, -1)

@@ -175,7 +175,7 @@ def _casefold_flag(fd: int) -> bool:
 
 
 def directory_folds(dirfd: int) -> bool:
-    """Return True if this directory finds a name in upper and in lower case, whatever its listing shows.
+    """Return True if this directory finds a name in upper and in lower case, whatever case the listing shows.
 
     Reads the casefold flag (ext4, f2fs and tmpfs have it for each directory). Without the flag, the function
     tries a name that exists, and returns False if no name has letters. O_PATH is enough.

@@ -32,7 +32,7 @@ How = Literal["reflink", "tmpfs", "memfd"]
 class Version(NamedTuple):
     """The size and times of a copy's source before the copying. A change shows that the copy is out of date.
 
-    A Version proves nothing about safety.
+    Safety never depends on a Version: a write need not change the times.
     """
 
     size: int
@@ -158,9 +158,10 @@ def _punched(fd: int, patch: Patch) -> bool:
 
 
 def seal(frozen: Frozen) -> None:
-    """Make the copy unchangeable: close the writable descriptor, and set the seals of a memfd.
+    """Make the copy unchangeable: close the writable descriptor, and add seals to a memfd (fcntl(2),
+    F_ADD_SEALS).
 
-    The copy must have no writable mapping; otherwise sealing fails with EBUSY.
+    The copy must have no writable mapping; otherwise this fails with EBUSY.
     """
     if frozen.sealed:
         return
@@ -183,8 +184,8 @@ def is_alone(frozen: Frozen) -> bool:
     closed its descriptor. Always True on a file system without leases.
 
     The kernel grants a write lease only if the inode has no other open file. INVARIANT: the copy is not
-    opened during this call. (Such an open would wait, or fail with O_NONBLOCK.) So pin a copy before opening
-    it.
+    opened during this call. (Such an open would wait, or fail with O_NONBLOCK.) So callers count a copy as in
+    use (Copy.pin) before they open it.
     """
     try:
         fcntl.fcntl(frozen.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)

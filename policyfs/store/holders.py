@@ -1,4 +1,5 @@
-"""Processes that use a mount, so that a "device or resource busy" message can name them.
+"""The uses of a mount by processes (open files, working directories), so that a "device or resource busy"
+message can name them.
 
 The mount itself may hang, so nothing here accesses it. Only links and tables of /proc are read. The kernel
 answers these from memory.
@@ -36,7 +37,8 @@ class Holder(NamedTuple):
 
 
 def holders(mountpoint: bytes) -> list[Holder]:
-    """Return the users of the topmost mount at that absolute path. [] if nothing is mounted there.
+    """Return the uses of the topmost mount at this absolute path by processes, for example an open file. The
+    list is empty if nothing is mounted there.
 
     The result has only processes that the caller may inspect; root may inspect all. Processes that end
     meanwhile are left out.
@@ -64,7 +66,8 @@ def holders(mountpoint: bytes) -> list[Holder]:
 
 
 def holders_of(device: str) -> list[Holder]:
-    """Return the users of a file system, even if this mount namespace no longer has a mount of it.
+    """Return the uses of a file system by processes, even if this mount namespace no longer has a mount of
+    it.
 
     device: ``major:minor`` of the file system. A mount of it is reported once for each mount namespace, with
     one process of that namespace. Sends no request to the file system.
@@ -140,7 +143,7 @@ def _descriptors(pid: int, mount_ids: set[int]) -> Iterator[tuple[str, bytes]]:
 
 
 def _mappings(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
-    """Yield mappings. proc_pid_maps(5): address, permissions, offset, device in hex, inode, path."""
+    """Yield a process's mappings of files on this file system, from /proc/PID/maps (proc_pid_maps(5))."""
     wanted = "{:02x}:{:02x}".format(*map(int, device.split(":"))).encode()
     seen: set[bytes] = set()
     with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as lines:

@@ -49,12 +49,13 @@ class Latches:
 
     @staticmethod
     def number(fd: int) -> int:
-        """Return the number of the latch for the file behind *fd*."""
+        """Return the number of the latch (the lock between daemons) for the file behind *fd*."""
         status = os.fstat(fd)
         return _number(status.st_dev, status.st_ino)
 
     def take(self, fd: int) -> int | None:
-        """Take the latch of the file behind *fd*. Return its number, or None if another daemon has the latch.
+        """Take the latch (the lock between daemons) of the file behind *fd*. Return its number, or None if
+        another daemon has the latch.
 
         Raises OSError if the shared file cannot be opened.
         """
@@ -64,7 +65,7 @@ class Latches:
         return at if set_lock(self._fd, _OURS, Asked(at, at, WRLCK, 0)) else None
 
     def give(self, at: int) -> None:
-        """Release a latch. at: the number that take() returned."""
+        """Release a latch (a lock between daemons). at: the number that take() returned."""
         set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
 
     def close(self) -> None:
@@ -91,7 +92,8 @@ class HeldFiles:
             self._fd = _open_shared(path)
 
     def mark(self, fd: int) -> int:
-        """Mark the file behind *fd*. Return a number for unmark(). Each mark() needs one unmark().
+        """Tell other daemons that this daemon has held bytes of the file behind *fd*. Return a number for
+        unmark(). Each mark() needs one unmark().
 
         Raises OSError if the shared file cannot be opened or locked.
         """
@@ -104,7 +106,7 @@ class HeldFiles:
         return at
 
     def unmark(self, at: int) -> None:
-        """Undo one mark(). Does nothing after close()."""
+        """Undo one mark(). at: the number that mark() returned. Does nothing after close()."""
         left = self._marks.get(at, 0) - 1
         if left > 0:
             self._marks[at] = left
@@ -114,7 +116,8 @@ class HeldFiles:
                 set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
 
     def is_held_elsewhere(self, stat: Stat) -> bool:
-        """Return True if another daemon has marked this file. Takes two system calls.
+        """Return True if another daemon has held bytes of this file, as its mark() says. Takes two system
+        calls.
 
         If root has removed the shared file, a daemon's marks stay in the removed file until its next mark().
         So this call checks the removed file and the new one. Raises OSError if the new one cannot be opened.

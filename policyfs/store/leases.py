@@ -60,8 +60,8 @@ class Lease:
     def rearm(self) -> bool:
         """Release a broken lease, and take it again. Return False if that fails; the lease is then released.
 
-        The call fails if a writer waits in open(2). That writer then goes on. The call succeeds if the
-        writer's open(2) had O_NONBLOCK (like the daemon's own probes): that open(2) has failed already.
+        The call fails if a writer waits in open(2): the writer then goes on. The call succeeds if the writer
+        does not wait, because its open(2) had O_NONBLOCK and has failed already.
         """
         if self.released:
             return False

@@ -61,11 +61,10 @@ class LockStats:
 
 @dataclass(slots=True, eq=False)
 class Holder:
-    """One lock owner's descriptor of one file, and the owner's locks there.
+    """The holder of locks: one lock owner's descriptor of one file, and the owner's locks there.
 
-    app: the principal that is charged for the descriptor. handles: the mount's open handles through which the
-    owner locked.
-    """
+    app: the principal for which the descriptor counts. handles: the mount's open handles through which the
+    owner locked."""
 
     inode: Inode
     owner: Owner
@@ -110,7 +109,7 @@ class LockTable:
     # -- owners -----------------------------------------------------------------------------------
 
     def find(self, inode: Inode, owner: Owner) -> Holder | None:
-        """Return the holder of an owner in a file, or None."""
+        """Return the holder (descriptor and locks) of a lock owner in a file, or None."""
         return self._files.get(inode, {}).get(owner)
 
     def room(self, app: object) -> None:
@@ -126,16 +125,15 @@ class LockTable:
         return self._count.get(app, 0) >= self._limits.holders - self._holders
 
     def _idle(self) -> list[Holder]:
-        """Return the holders that have no lock and no waiting request. They only serve later locks."""
+        """Return the holders without locks and waiting requests. Their descriptors only save later opens."""
         busy = {id(waiter.holder) for waiter in self._all_waiters()}
         return [holder for holder in self._all() if not holder.spans and id(holder) not in busy]
 
     def add(self, inode: Inode, owner: Owner, app: object, fd: int, *, writable: bool) -> Holder:
-        """Create a holder for an owner that has none.
+        """Create the holder (descriptor and locks) of a lock owner in a file.
 
         fd: a descriptor of the file that nobody else uses; the table closes it. O_RDWR if *writable*, else
-        O_RDONLY.
-        """
+        O_RDONLY."""
         holder = Holder(inode, owner, app, fd, writable)
         self._files.setdefault(inode, {})[owner] = holder
         self._count[app] = self._count.get(app, 0) + 1
@@ -145,9 +143,8 @@ class LockTable:
     def strengthen(self, holder: Holder, fd: int) -> None:
         """Replace a holder's descriptor by *fd*, which is O_RDWR and of the same file.
 
-        The owner loses no lock meanwhile. Until now it had only read locks, and two open file descriptions of
-        one file can have read locks of the same bytes.
-        """
+        The lock owner loses no lock meanwhile. Until now it had only read locks, and two open file
+        descriptions of one file can have read locks of the same bytes."""
         try:
             for span in holder.spans:
                 set_lock(fd, holder.owner, Asked(span.start, span.end, RDLCK, 0))
@@ -208,7 +205,8 @@ class LockTable:
             owners[holder.owner] = owners.pop(holder.owner)
 
     def _count_ranges(self, holder: Holder, change: int) -> None:
-        """Count owners with locked byte ranges. change: 1 after an owner's first lock, -1 after all locks."""
+        """Count lock owners with locked byte ranges. change: 1 after an owner's first lock, -1 after its
+        last."""
         if not holder.owner.flock:
             self._ranges += change
             if self._ranges == (change > 0):
@@ -253,7 +251,8 @@ class LockTable:
         return waiter
 
     def cancel(self, waiter: Waiter) -> None:
-        """Stop waiting, without a call of told(). Does nothing if told() was called already."""
+        """End the wait of a request for a lock. Its callback `waiter.told` is not called. Do nothing if it
+        was called."""
         queue = self._waiters.get(waiter.holder.inode, [])
         if waiter in queue:
             self._remove(waiter)
@@ -287,7 +286,8 @@ class LockTable:
                     waiter.told(answer)
 
     def _deadlock(self, holder: Holder, asked: Asked) -> bool:
-        """Return True if the owner of a conflicting lock waits for this owner, directly or through others."""
+        """Return True if the owner of a conflicting lock waits for this owner, or for an owner that waits for
+        it, and so on."""
         waits: dict[int, list[Waiter]] = {}
         for waiter in self._all_waiters():
             if not waiter.holder.owner.flock:
@@ -316,7 +316,8 @@ class LockTable:
             self._give_up(holder)
 
     def released(self, handle: int) -> None:
-        """Release the locks that were taken through *handle*, an open file description that is closed now."""
+        """Release the locks of flock(2) and OFD locks taken through *handle*, an open file that is closed
+        now."""
         for waiter in [waiter for waiter in self._all_waiters() if waiter.handle == handle]:
             self._remove(waiter)
             waiter.told(errno.EINTR)

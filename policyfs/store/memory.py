@@ -30,7 +30,8 @@ _HUGE_PAGE_FILE: Final = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 
 
 class MemoryPlaces:
-    """Directories in memory for O_TMPFILE. Owns their descriptors until close().
+    """Directories in memory (tmpfs) where unnamed files for copies are created. Owns their descriptors until
+    close().
 
     A copy that fills at least half of its last huge page goes to a mount that has only huge pages. Other
     copies go to a mount that uses a huge page only where the whole page lies within the file.

@@ -24,7 +24,9 @@ from policyfs.linux.statx import Stat, fstatx
 from policyfs.store.ofd import UNLCK, WRLCK, Asked, Owner, set_lock
 
 _PLACE: Final = 3 << 12
-"""The size of a place, bytes. The longest record is two paths of 4,095 bytes and three names of 255."""
+"""The size in bytes of one daemon's place in the file of records. The longest record is two paths of 4,095
+bytes and three names of 255.
+"""
 _HEAD: Final = struct.Struct("=II")  # length and CRC of the rest
 _OURS: Final = Owner(0, flock=False)
 
@@ -74,7 +76,8 @@ class MoveRecords:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def begin(self, finish: Callable[[Move], bool]) -> None:
-        """Take a place for this daemon, and finish the work of killed daemons of this store.
+        """Take a place in the shared file for this daemon, and finish the work of killed daemons of this
+        store.
 
         finish: called with each record of a killed daemon. If it returns False, the record stays for a later
         daemon. Raises OSError if the file cannot be read or locked.
@@ -101,7 +104,7 @@ class MoveRecords:
         return set_lock(self._fd, _OURS, Asked(at, at + _PLACE - 1, kind, 0))
 
     def _read(self, at: int) -> tuple[bytes, Move | None]:
-        """Return the store and the move of the record at an offset.
+        """Return the store and the move of the record at the offset *at* in the shared file.
 
         The move is None if the place has no record, only a part of one, or one of another version of
         policyfs.
@@ -135,7 +138,7 @@ class MoveRecords:
             os.pwrite(self._fd, _HEAD.pack(len(fields), zlib.crc32(fields)) + fields, self._at)
 
     def clear(self) -> None:
-        """Clear the record, because each file has the name that it should have."""
+        """Clear this daemon's record, because each file has the name that it should have."""
         if self._at >= 0:
             with contextlib.suppress(OSError):
                 os.pwrite(self._fd, bytes(_HEAD.size), self._at)
@@ -152,7 +155,7 @@ class MoveRecords:
         return path[len(self._root.rstrip(b"/")) + 1 :]
 
     def close(self) -> None:
-        """Release the place. A second call does nothing."""
+        """Release this daemon's place in the shared file. A second call does nothing."""
         fd, self._fd, self._at = self._fd, -1, -1
         if fd >= 0:
             os.close(fd)

@@ -50,7 +50,7 @@ class Owners:
 
     @property
     def how(self) -> str:
-        """Return the place of the owners: ``xattr``, ``database`` or ``nowhere``."""
+        """Return the place where owners are kept: ``xattr``, ``database`` or ``nowhere``."""
         if self._trusted:
             return "xattr"
         return "database" if self._database is not None else "nowhere"

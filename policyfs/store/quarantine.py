@@ -49,7 +49,7 @@ _TRIES: Final = 100
 
 
 class FullError(Exception):
-    """Error for a file for which the quarantine has no room. The message names the limit."""
+    """Error: the quarantine (the directory of refused files) has no room. The message names the limit."""
 
 
 class WrongEntryError(Exception):
@@ -58,7 +58,7 @@ class WrongEntryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of each app: bytes, and number of files."""
+    """The limits of each app in the quarantine: bytes, and number of files."""
 
     bytes: int
     files: int
@@ -116,10 +116,10 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One kept file. about: None if the entry is damaged, being written, or left by a crash.
+    """One refused file in the quarantine. about: its record; None if the entry is damaged, being written, or
+    left by a crash.
 
-    why: the reason for about = None, as text.
-    """
+    why: the reason for about = None, as text."""
 
     id: str
     app: str
@@ -129,7 +129,7 @@ class Entry:
 
 
 class Quarantine:
-    """The kept files of one mount."""
+    """The refused files of one mount, kept for the administrator."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -139,9 +139,8 @@ class Quarantine:
     def keep(self, fd: int, about: About, limits: Limits) -> Entry:
         """Copy the file behind *fd* into the quarantine. Return the entry once it is on the disk.
 
-        Nobody writes the file any more. Raises FullError, or OSError of the disk. Then no part of the entry
-        is left.
-        """
+        INVARIANT: no process writes the file any more. Raises FullError, or OSError of the disk. Then no part
+        of the entry is left."""
         size = os.fstat(fd).st_size
         with _opened(self._make(self.directory)) as top:
             self._check_free(top, size)
@@ -208,7 +207,8 @@ class Quarantine:
         return whole
 
     def clean(self) -> int:
-        """Remove parts that a crash has left, and return their number. Parts that are being written stay."""
+        """Remove unfinished entries that a crash has left. Return their number. Entries being written stay.
+        """
         removed = 0
         for app in self._apps():
             with contextlib.suppress(OSError), _opened(os.open(self.directory / app, _DIRECTORY)) as mine:
@@ -265,7 +265,7 @@ class Quarantine:
     # -- reading and removing -----------------------------------------------------------------------
 
     def open(self, entry: Entry) -> int:
-        """Return a descriptor for reading the kept bytes. The caller closes it."""
+        """Return a descriptor for reading an entry's bytes. The caller closes it."""
         with _opened(os.open(entry.directory, _DIRECTORY)) as inside:
             return os.open(_BYTES, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
 
@@ -332,7 +332,8 @@ def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool)
 
 
 def _new_file(dirfd: int, name: bytes) -> tuple[int, bool]:
-    """Return a new file, and True if it already has its name. (Some file systems have no unnamed files.)"""
+    """Create a file. Return its descriptor, and True if it already has its name (a store without unnamed
+    files)."""
     try:
         return os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=dirfd), False
     except OSError as error:
@@ -354,7 +355,7 @@ def _part_of(name: str) -> str:
 
 
 def _new_part(mine: int) -> tuple[str, int]:
-    """Create a new part, locked. Return the final name of its entry, and a descriptor of the part."""
+    """Create an unfinished entry, locked. Return the entry's final name, and its directory's descriptor."""
     for _ in range(_TRIES):
         name = secrets.token_hex(4)
         with contextlib.suppress(FileExistsError):
@@ -368,7 +369,7 @@ def _new_part(mine: int) -> tuple[str, int]:
 
 
 def _is_left(mine: int, name: str) -> bool:
-    """Return True if a crash has left the part *name*: no process is writing it."""
+    """Return True if the unfinished entry *name* was left by a crash: no process is writing it."""
     try:
         with _opened(os.open(name, _DIRECTORY, dir_fd=mine)) as part:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -378,7 +379,7 @@ def _is_left(mine: int, name: str) -> bool:
 
 
 def _usage(mine: int) -> tuple[int, int]:
-    """Return the number of an app's entries and parts, and the sum of their bytes."""
+    """Return the number of an app's entries, also unfinished ones, and the sum of their bytes."""
     files = used = 0
     for name in os.listdir(mine):
         files += 1

@@ -41,7 +41,7 @@ class Spans:
         return iter(self._spans)
 
     def _touched(self, start: int, end: int) -> tuple[int, int]:
-        """Return the indices (first, behind) of the spans that overlap start..end, as a slice."""
+        """Return the slice (first index, index behind the last) of the spans that overlap start..end."""
         first = bisect_left(self._spans, start, key=lambda span: span.end)
         behind = first
         while behind < len(self._spans) and self._spans[behind].start <= end:
@@ -49,7 +49,7 @@ class Spans:
         return first, behind
 
     def lock(self, start: int, end: int, *, exclusive: bool) -> None:
-        """Lock start..end (bytes, inclusive)."""
+        """Add a lock on the bytes start..end (both included). It replaces the owner's old locks there."""
         first, behind = self._cut(start, end)
         if first:
             before = self._spans[first - 1]
@@ -64,14 +64,14 @@ class Spans:
         self._spans[first:behind] = [Span(start, end, exclusive)]
 
     def unlock(self, start: int, end: int) -> None:
-        """Unlock start..end."""
+        """Remove the owner's locks on the bytes start..end (both included)."""
         first, behind = self._cut(start, end)
         del self._spans[first:behind]
 
     def _cut(self, start: int, end: int) -> tuple[int, int]:
         """Split the spans that reach beyond start or end.
 
-        Return the indices (first, behind) of the spans within start..end, as a slice.
+        Return the slice (first index, index behind the last) of the spans within start..end.
         """
         first, behind = self._touched(start, end)
         parts: list[Span] = []
@@ -85,12 +85,12 @@ class Spans:
         return self._touched(start, end)
 
     def first_overlap(self, start: int, end: int) -> Span | None:
-        """Return the first span that has a byte of start..end, or None."""
+        """Return the first locked range that has a byte of start..end (both included), or None."""
         first, behind = self._touched(start, end)
         return self._spans[first] if first < behind else None
 
     def conflict(self, start: int, end: int, *, exclusive: bool) -> Span | None:
-        """Return the first span that conflicts with another owner's lock on start..end, or None."""
+        """Return the owner's first range that conflicts with another owner's lock on start..end, or None."""
         first, behind = self._touched(start, end)
         return next((span for span in self._spans[first:behind] if exclusive or span.exclusive), None)
 

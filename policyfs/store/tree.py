@@ -224,7 +224,9 @@ class Tree:
             os.mkdir(name, mode & 0o1777, dir_fd=dirfd)
 
     def symlink(self, dirfd: int, name: bytes, target: bytes, uid: int, gid: int) -> None:
-        """Create a symlink that the caller owns. *target* is stored as it is, and never followed."""
+        """Create a symlink that the caller owns. *target*: bytes that are stored as they are. The symlink is
+        never followed.
+        """
         check_name(name)
         with Identity(uid, gid, 0):
             os.symlink(target, name, dir_fd=dirfd)
@@ -317,7 +319,7 @@ class Tree:
     # -- POSIX ACLs (acl(5)), in the format of their xattrs ------------------------------------------
 
     def acl(self, fd: int, name: bytes) -> bytes:
-        """Return one of the ACLS of the object behind *fd* (O_PATH is enough).
+        """Return an ACL of the object behind *fd* (O_PATH is enough). name: the ACL's xattr, one of ACLS.
 
         ENODATA if the object has no such ACL, or can have none.
         """
@@ -332,15 +334,15 @@ class Tree:
         return found
 
     def set_acl(self, fd: int, name: bytes, value: bytes) -> None:
-        """Set one of the ACLS. The file system changes the mode to match."""
+        """Set an ACL. name: the ACL's xattr, one of ACLS. The file system changes the mode to match."""
         os.setxattr(proc_fd(fd), _acl_name(name), value)
 
     def remove_acl(self, fd: int, name: bytes) -> None:
-        """Remove one of the ACLS."""
+        """Remove an ACL. name: the ACL's xattr, one of ACLS."""
         os.removexattr(proc_fd(fd), _acl_name(name))
 
     def acl_names(self, fd: int) -> list[bytes]:
-        """Return the names of the ACLS that the object has."""
+        """Return the names of the ACL xattrs that the object has."""
         names = (os.fsencode(name) for name in os.listxattr(proc_fd(fd)))
         return [name for name in names if name in ACLS]
 

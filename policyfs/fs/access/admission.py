@@ -28,8 +28,8 @@ class Context(Protocol):
 class Admitted(NamedTuple):
     """The callers that an app mount with several groups admits: one uid, with any of these primary groups.
 
-    The kernel can admit one group to a mount, or everybody. So it admits everybody to such a mount, and the
-    daemon refuses all other callers.
+    The kernel can admit only one group to a mount, or everybody. So the kernel admits everybody to such a
+    mount, and the daemon refuses callers outside these groups.
     """
 
     uid: int

@@ -1,7 +1,7 @@
 """Records of decisions: this module builds events for the trail, and waits until required events are written.
 
-`Recorder.decided` is for refusals, and for methods that `ledger.recorded_first` wraps. `Recorder.recorded` is
-for opens, since an open can wait for its record.
+Two methods record a decision. `Recorder.decided` is for refusals, and for changes of the store (methods that
+`ledger.recorded_first` wraps). `Recorder.recorded` is for opens, since an open can wait for its record.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Recorder:
     def settle_first(self, settle: Callable[[], None]) -> None:
         """Register *settle*, which is called before each event.
 
-        *settle* records the opens that the bridge has answered before, by `repeated`.
+        *settle* calls repeated() for each open that the bridge has answered since the last event.
         """
         self._settle = settle
 
@@ -139,9 +139,10 @@ class Recorder:
         return self._decision(caller, call, path, decision, details)
 
     def repeated(self, event: Event) -> None:
-        """Record a repeat of an allowed best-effort decision.
+        """Record that the bridge has repeated an allowed decision. The record may be lost in a crash (best
+        effort).
 
-        event: the decision's event (`event_of`), with the fields of the repeat.
+        event: the event of the decision, from event_of(), with the process, time and handle of the repeat.
         """
         self._sink.admit(event, Audit.BEST_EFFORT)
 

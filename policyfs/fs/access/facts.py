@@ -30,14 +30,14 @@ from policyfs.store.tree import Tree
 
 
 class KindSource(Protocol):
-    """The part of the sniffer that finds kinds."""
+    """The part of the sniffer that finds kinds of files."""
 
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
         """Return the content kind of the file behind *fd*, or None if sniffing failed."""
 
 
 class OwnerSource(Protocol):
-    """The recorded owners."""
+    """The recorded owners of files (store/owner.py)."""
 
     def get(self, fd: int, stat: Stat) -> str:
         """Return the app that owns the file, or OWNER_NONE."""
@@ -47,8 +47,8 @@ class OwnerSource(Protocol):
 
 
 LookAgain = Callable[[int, KindKey, str, Hashable], None]
-"""Function that queues a second look (second_looks.py) at a file. Arguments: descriptor, version, kind, and
-the lane that found the kind first."""
+"""Function that queues a file for a second look: another worker sniffs it again (second_looks.py). Arguments:
+descriptor, version, kind, and the lane that found the kind first."""
 
 
 def _never_again(*_: object) -> None:
@@ -89,7 +89,8 @@ class FactFinder:
         """Return the facts of *name* in *dirfd*. An unknown fact is None.
 
         stat: the attributes of the object. lane: the callers for which the file is sniffed. Lanes take turns.
-        So the bad files of one app delay another app by at most one file. evidence, seeing: see kind_of().
+        So the bad files of one app delay another app by at most one file. evidence: keeps the lease that
+        proves the kind. seeing: True if the kind decides only whether a name and its attributes are shown.
 
         This uses *dirfd* only before its first await.
         """
@@ -115,7 +116,10 @@ class FactFinder:
         self, fd: int, need: Need, lane: Hashable = None,
         *, evidence: KindEvidence | None = None, seeing: bool = False,
     ) -> Facts:  # fmt: skip
-        """Return the facts of the file behind a descriptor. (O_PATH is enough if no kind is needed.)"""
+        """Return the facts of the file behind a descriptor; O_PATH is enough if no kind is needed.
+
+        evidence, seeing: see kind_of().
+        """
         owner = self.owners.get(fd, self.stat(fd)) if need & Need.OWNER else None
         if evidence is not None:
             evidence.owner = owner
@@ -164,7 +168,7 @@ class FactFinder:
     ) -> str | None:
         """Return the kind of the file behind *fd*.
 
-        *evidence* takes over *fd*. Without *evidence*, this closes *fd*.
+        The caller gives *fd* away: *evidence* owns it afterwards. Without *evidence*, this closes it.
         """
         lease: Lease | None = None
         try:

@@ -52,13 +52,13 @@ class Gate:
     """The decisions on all requests of one mount, under the policy in force.
 
     INVARIANT: path states and principals are valid under one policy only, and the policy may change at any
-    await. So after an await, values of a policy are used only if the generation is still the same
-    (unchanged()). If the generation has changed, a request by node number is decided again.
+    await. Each reload changes *generation*, a number. So after an await, values of a policy are used only if
+    the generation is still the same (unchanged()). If the generation has changed, a request by node number is
+    decided again.
 
     app: the app of an app mount, None for a shared mount. posix: True if the mount has --posix. admitted: the
     callers that the mount admits; None: all. open_fd: returns a new descriptor of a node's file if the node
-    is open, else -1. The caller of open_fd closes the descriptor.
-    """
+    is open, else -1. The caller of open_fd closes the descriptor."""
 
     def __init__(
         self, engine: Engine, *, app: str | None, resolver: Resolver, facts: FactFinder, recorder: Recorder,
@@ -106,7 +106,7 @@ class Gate:
         return admitted is None or (ctx.uid == admitted.uid and ctx.gid in admitted.gids)
 
     def unchanged(self, generation: int) -> None:
-        """Raise PolicyChangedError if a reload has replaced the policy of this generation."""
+        """Raise PolicyChangedError if a reload has come since the policy had this generation (a number)."""
         if generation != self.generation:
             raise PolicyChangedError
 
@@ -143,7 +143,8 @@ class Gate:
     def decide(
         self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts, parent: Node | None
     ) -> Decision:
-        """Return the engine's decision, or a denial if shows() or hidden() hides the object."""
+        """Return the engine's decision, or a denial if the object is a special file (shows()) or hidden
+        (hidden())."""
         if not self.shows(who, state, ftype, parent):
             return _NOT_SHOWN
         decision = self.engine.decide(who, ops, state, ftype, facts)
@@ -200,10 +201,10 @@ class Gate:
         return self._owners_above.hidden(who, parent, self.generation, self.engine.hidden_above)
 
     def hidden_by_any(self, who: Principal, state: PathState, node: Node) -> Decision | None:
-        """Return the denial if the owner of a directory above hides the node under this path state.
+        """Return the denial if the owner of a directory above hides one of the node's names with this path
+        state.
 
-        Return None if no name of the node with this state is hidden.
-        """
+        Return None if no such name is hidden."""
         if not self.engine.owner_matters_above(state):
             return None
         denials = (self.hidden(who, state, parent) for parent in node.directories(state))
@@ -238,10 +239,10 @@ class Gate:
         return not self.need(who, Op.SEE, node) and self.judge(who, Op.SEE, node, NO_FACTS).allowed
 
     def _renamed(self, decision: Decision, node: Node, before: bool) -> bool:
-        """Return True if an open file was refused and its known names have changed: decide again, once.
+        """Return True if the request must be decided again, because the known names of the refused file have
+        changed.
 
-        before: True if the request has been decided again already.
-        """
+        Only files that are open are checked. before: True if the request has been decided again already."""
         refused = not decision.allowed and node.open is not None and not before
         return refused and self._resolver.renamed(node)
 

@@ -39,7 +39,8 @@ class _Owner(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """A remembered answer. It is valid only while the counts of changes are still *counts*.
+    """A remembered answer. It is valid only while the counters of moves, reloads and other changes still have
+    the values *counts*.
 
     since_s: the time (time.monotonic()) at which the oldest of the owners was read.
     """
@@ -110,7 +111,9 @@ class HidingOwners:
         return self._watched() or time.monotonic() - read_s < UNWATCHED_S
 
     def _chain(self, parent: Node) -> tuple[Chain, float]:
-        """Return the directories from below the root to *parent*, with owners, and their oldest read_s."""
+        """Return the directories from below the root to *parent*, with their owners. Also return the time at
+        which the oldest of these owners was read.
+        """
         nodes: list[Node] = []
         at = parent
         while at.parent is not None:

@@ -29,7 +29,7 @@ class KindEvidence:
 
     asked: True if the decision needed the kind. owner: the file's owner if the decision needed the owner,
     else None. expected: the attributes of the only file that may be sniffed; None if any file may be.
-    proven_only: True after demand().
+    proven_only: True if only a kind under a lease may be used (demand()).
     """
 
     __slots__ = ("_fd", "_lease", "asked", "expected", "owner", "proven_only")

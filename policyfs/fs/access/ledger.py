@@ -40,26 +40,32 @@ class Sink(Protocol):
     """The part of the journal that records events."""
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Accept an event. Return a ticket that the caller must commit, or None if the event needs no commit.
+        """Accept an event for the trail. Return a ticket, which stands for the event until it is written: the
+        caller must commit it. Return None if the event needs no commit.
 
         paid: True if the request has already waited for its app's budget (journal/accounts.py).
         """
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write the tickets on the calling thread. Ticket.check() then tells if a ticket is on record."""
+        """Write the events of these tickets to the trail, on the calling thread. Ticket.check() then tells if
+        a ticket is on record.
+        """
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Start to write the tickets on another thread, and wait a moment at most until they are written."""
+        """Start to write the events of these tickets on another thread, and wait a moment at most for the
+        end.
+        """
 
 
 class Commits:
-    """The commits of one mount's required records. Event loop only."""
+    """The writing (commit) of one mount's required records. Event loop only."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
 
     def at_once(self, ticket: Ticket) -> Commit | None:
-        """Start to write a ticket, and return the commit.
+        """Start to write the event of a ticket to the trail. Return the commit, which tells when it is
+        written.
 
         If the ticket's app has used up its budget and must wait first, start nothing and return None. Raise
         FUSEError(EIO) if the ticket could not be recorded.
@@ -72,8 +78,8 @@ class Commits:
         return commit
 
     async def wait(self, ticket: Ticket, commit: Commit | None) -> None:
-        """Wait until a ticket is on record. commit: the result of `at_once`. Raise FUSEError(EIO) if the
-        ticket could not be recorded.
+        """Wait until the event of a ticket is on record. commit: the result of `at_once`. Raise
+        FUSEError(EIO) if the ticket could not be recorded.
         """
         if commit is None:
             await trio.sleep(ticket.wait_s)
@@ -90,7 +96,8 @@ class Commits:
         check(ticket)
 
     async def put(self, ticket: Ticket) -> bool:
-        """Write a ticket and wait until it is on record. Return True if other requests could run meanwhile.
+        """Write the event of a ticket and wait until it is on record. Return True if other requests could run
+        meanwhile.
 
         Raise FUSEError(EIO) if the ticket could not be recorded.
         """
@@ -102,7 +109,7 @@ class Commits:
 
 
 def check(ticket: Ticket) -> None:
-    """Raise FUSEError(EIO) if a ticket is not on record."""
+    """Raise FUSEError(EIO) if the event of a ticket could not be recorded."""
     try:
         ticket.check()
     except JournalError:
@@ -150,12 +157,15 @@ class Ledger:
         """True if the request has waited for its app's budget. Then the next record does not wait again."""
 
     def add(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
-        """Make the reply wait until a ticket is on record."""
+        """Make the reply wait until the event of a ticket is on record. commit: its writing, if it has begun.
+        """
         self._commits = commits
         self._waiting.append((ticket, commit))
 
     async def settle(self) -> None:
-        """Wait for all added tickets. Raise FUSEError(EIO) if one could not be recorded."""
+        """Wait until the events of all added tickets are on record. Raise FUSEError(EIO) if one could not be
+        recorded.
+        """
         while self._waiting and self._commits is not None:
             await self._commits.wait(*self._waiting.pop())
 
@@ -185,7 +195,9 @@ class Ledger:
 
 
 def _same(event: Event) -> Event:
-    """Return the bounded event, without the values that may differ between two decisions on one request."""
+    """Return an event, cut to its limits, without the values that may differ between two decisions on one
+    request.
+    """
     return bounded(event)._replace(time_ns=0, exe="")
 
 

@@ -33,8 +33,8 @@ class Verdicts(NamedTuple):
     """Decisions on the names in a directory, by path and file type alone.
 
     shown, hidden: sets of file types, one bit for each DT_* type (readdir(3)). Under any name that is not in
-    *apart*, the caller sees objects of the types in *shown*, but not of the types in *hidden*. An object of a
-    type in neither set is decided alone.
+    *apart*, the caller sees objects of the types in *shown*, but not of the types in *hidden*. For a type in
+    neither set, each object needs a decision of its own.
 
     apart: the names with other answers. The low bits of a value are the types that are shown under the name.
     The hidden types begin at bit HIDDEN_SHIFT.

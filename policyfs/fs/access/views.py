@@ -35,8 +35,8 @@ from policyfs.store.frozen import Version
 
 _PENDING_S: Final = 5.0
 _LOOKED_UP: Final = 2
-"""The number of LOOKUPs before the kernel's second try: one revalidates its entry, one finds the name
-anew."""
+"""The number of LOOKUPs before the kernel tries an open a second time, after ESTALE: one revalidates the
+kernel's entry, one finds the name anew."""
 
 Copyable = Callable[[Stat, int, frozenset[str], Principal], bool]
 """Function that returns True if a principal gets a file as a frozen copy. Arguments: the file's attributes,
@@ -256,7 +256,8 @@ class Views:
         return best
 
     def _is_kept_for(self, node: Node, caller: Caller) -> bool | None:
-        """Return True if a node was made for the second try of the caller's thread, and is not open yet.
+        """Return True if a node was made for the second try of an open (after ESTALE) by the caller's thread,
+        and is not open yet.
 
         Return False if it was made for another thread: this caller must not use it. Return None if every
         caller may use it.

@@ -68,7 +68,8 @@ class ChangeLock:
     async def in_thread(
         self, fd: int, fence: Callable[[], None], change: Callable[[], T], *, patient: bool = False
     ) -> T:
-        """Run *change* on a thread, and no other change of the file meanwhile. Call *fence* right before.
+        """Run *change* on a thread, and no other change of the file meanwhile. Call *fence* right before: it
+        raises an exception if the change is no longer allowed.
 
         INVARIANT: *change* checks its conditions itself, since some time passes until the thread runs it.
         Raise the exceptions of *fence* and *change*, and OSError(EBUSY) as on() does. patient: as in on().
@@ -99,7 +100,8 @@ class ChangeLock:
             self._give(at)
 
     def _give(self, at: int) -> None:
-        """Release the latch of a file, unless this daemon still needs it."""
+        """Release the lock between daemons (latch) with the number *at*, unless this daemon still needs it.
+        """
         for used in (self._on_loop, self._apart):
             if not used[at]:
                 del used[at]
@@ -107,7 +109,7 @@ class ChangeLock:
             self._latches.give(at)
 
     async def _taken(self, fd: int, *, beside_loop: bool, patient: bool) -> int:
-        """Take the latch of a file, and return its number.
+        """Take the lock between daemons (latch) of a file, and return its number.
 
         INVARIANT: no await between the last check and the return.
         """

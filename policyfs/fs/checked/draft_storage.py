@@ -34,11 +34,12 @@ _TORN_UNCLEANED: Final = f"{_TORN}; the file was not cleaned"
 class _Copy:
     """The state of a copy of a draft, or of its cleaned version, into the store's file.
 
-    source: descriptor of the bytes. size: their number. torn: the value of draft.torn before the copy. old:
-    the file's version before the first piece. appends: True if the store cannot reserve space, and the file
-    becomes longer. Then the bytes behind the file's old end are copied first. begin: the offset of the first
-    piece: the file's old end if *appends*, else 0. done: the number of copied bytes. most: the file's length
-    after the next piece, if no other program changes the file.
+    source: descriptor of the bytes. size: their number. torn: the value of draft.torn before the copy (a note
+    if the file had only a part of the draft, else ""). old: the file's version before the first piece.
+    appends: True if the store cannot reserve space, and the file becomes longer. Then the bytes behind the
+    file's old end are copied first. begin: the offset of the first piece: the file's old end if *appends*,
+    else 0. done: the number of copied bytes. most: the file's length after the next piece, if no other
+    program changes the file.
     """
 
     handle: Handle
@@ -93,9 +94,9 @@ class DraftStorage:
         the store cannot reserve space, the bytes behind the file's old end are copied first (_append).
 
         INVARIANT: before each piece, the file has the bytes that the last piece left, or the bytes that it
-        had when the draft began. Both *fence* and *on_thread* are called before the first piece: from then on
-        all bytes in the file are of this draft. The thread calls *on_thread*, since the thread may have
-        waited for its turn.
+        had when the draft began. Two functions are called before the first piece, and raise if the file may
+        not be changed now: *fence* on the event loop, and *on_thread* on the thread, since the thread may
+        have waited for its turn. From then on all bytes in the file are of this draft.
 
         After an error of the store the caller may try again: draft.base is then the state that the failed
         piece left. As long as only a part of the draft is in the file, draft.torn is set. The daemon's end
@@ -112,7 +113,9 @@ class DraftStorage:
                 await self._copy(_Copy(handle, draft, source, draft.size, draft.torn), fence, on_thread)
 
     async def _copy(self, copy: _Copy, fence: Fence, on_thread: Fence) -> None:
-        """Copy all pieces of the draft."""
+        """Copy all pieces of the draft. fence, on_thread: raise if the file may not be changed now (see
+        store()).
+        """
         fd, tries = copy.handle.fd, 0
 
         def fenced() -> None:
@@ -135,7 +138,7 @@ class DraftStorage:
     def _put(self, copy: _Copy) -> bool:
         """Copy the next piece, on a thread, if the file is as expected.
 
-        Return False if the first piece finds another version of the file than the fence did. (Perhaps only
+        Return False if, at the first piece, the file has changed since the fence was called. (Perhaps only
         the mode has changed.) The caller then tries again with the new version. Raise OSError (EBUSY) if
         another program has written the file.
 

@@ -87,8 +87,8 @@ class Drafts:
         it.
 
         Raise OSError: EOPNOTSUPP if the store has no unnamed files, EMFILE if the caller's app has used up
-        its share of descriptors. *fence* is called after the copy, and may raise: another app may have
-        written the file, and the draft must not show that app's bytes.
+        its share of descriptors. *fence* is called after the copy, and raises if another app has written the
+        file meanwhile: the draft must not show that app's bytes.
         """
         return await self._begin(handle, state, fence)
 
@@ -145,7 +145,8 @@ class Drafts:
     async def settle(
         self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, on_thread: Fence
     ) -> None:
-        """Store the draft if its check allows it. fence, on_thread: see DraftStorage.store.
+        """Store the draft if its check allows it. fence, on_thread: raise if the file may not be changed now
+        (DraftStorage.store).
 
         Raise FUSEError(EPERM), on record, if the draft holds forbidden data. Raise PolicyChangedError, and
         the other exceptions of *fence*. Raise OSError (EBUSY) if another writer has changed the file
@@ -190,7 +191,8 @@ class Drafts:
         self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, on_thread: Fence,
         is_last: Callable[[], bool],
     ) -> None:  # fmt: skip
-        """Store the draft at the last RELEASE, or record its refusal. No app gets the answer.
+        """Store the draft at the last RELEASE, or record its refusal. No app gets the answer. fence,
+        on_thread: as for settle().
 
         A refused file that this session created, and that is empty in the store, is removed. A draft is not
         checked again if the policy in force has refused it, and nothing was written into it since. A file
@@ -291,8 +293,8 @@ class Drafts:
     ) -> None:  # fmt: skip
         """Refuse a draft that fails a requirement by its kind or its content.
 
-        unclean: the reason if the draft cannot be cleaned, else "". why: the forbidden data in the draft,
-        else "". done: the words for the data that cleaning has removed.
+        unclean: the reason if the draft cannot be cleaned, else "". why: a text that names the forbidden data
+        in the draft, else "". done: the words for the data that cleaning has removed.
         """
         kinds = kinds_only(decision.content)
         if not meets(kind, kinds):

@@ -132,7 +132,8 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool,
     ) -> int | None:  # fmt: skip
-        """Write into a file with its head in the store. Return None if that head has changed by now."""
+        """Write into a file when its head is in the store. Return None if the head there has changed
+        meanwhile."""
         judged = await self._judge_stored(handle, head, offset, data, decision)
         at, flags = (0, os.RWF_APPEND) if append else (offset, 0)
         return await self._change(
@@ -186,13 +187,13 @@ class Checker:
     async def _change(
         self, handle: Handle, head: Head, judged: bytes | None, fence: Fence, change: Callable[[], T]
     ) -> T | None:
-        """Change the file on a thread. Return None if the file has changed since it was judged.
+        """Call *change*, which changes the file, on a thread. Return None if the file has changed since it
+        was judged.
 
         judged: the file's first HEAD_BYTES at the time of the judgement; None if the file need only be
         HEAD_BYTES long or longer. INVARIANT: nobody has written the file between the fence and the change,
         since only the version that the fence saw is changed. The resulting version (head.left) is read right
-        after the change, on the same thread, so that later writes of others do not count as ours.
-        """
+        after the change, on the same thread, so that later writes of others do not count as ours."""
         allowed: list[Version] = []
         head.left = None
         on_thread = partial(self._gate.unchanged, self._gate.generation)

@@ -31,7 +31,8 @@ class Source(NamedTuple):
     settled: bool = False
 
     def without_kind(self, to: PathState) -> End | None:
-        """Return the file's End with an unknown kind, if a move to *to* needs a proof that is missing.
+        """Return the file's End (state, type and facts, for the engine) with an unknown kind, if a move to
+        *to* needs a proof that is missing.
 
         Return None if the kind is proven, or if *to* is the state of the present path: the same rules hold.
         """
@@ -39,7 +40,9 @@ class Source(NamedTuple):
         return None if doubted is self.end or self.end.state is to else doubted
 
     def doubted(self) -> End:
-        """Return the file's End, with an unknown kind if nothing proves the kind."""
+        """Return the file's End (state, type and facts, for the engine). Its kind is unknown if nothing
+        proves it.
+        """
         if self.settled or not self.evidence.asked or self.evidence.holds():
             return self.end
         return End(self.end.state, self.end.ftype, self.end.facts._replace(kind=None))

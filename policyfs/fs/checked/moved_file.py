@@ -22,7 +22,7 @@ from policyfs.store.leases import Lease, LeaseKeeper
 
 
 class Named:
-    """A file and its descriptor (O_PATH at least). close() closes the descriptor."""
+    """A file that is to be moved, and its descriptor (O_PATH at least). close() closes the descriptor."""
 
     __slots__ = ("fd", "ino", "why")
 
@@ -42,7 +42,7 @@ class Named:
 
 
 class Unsettled(Named):
-    """A file that cannot be checked now: it has a writer, or the store has no leases."""
+    """A file that is to be moved but cannot be checked now: it has a writer, or the store has no leases."""
 
     __slots__ = ()
 
@@ -52,7 +52,7 @@ class Unsettled(Named):
 
 
 class Settled(Named):
-    """A file under a lease, and the facts found under the lease.
+    """A file that is to be moved, under a lease, and the facts found under the lease.
 
     kind: None if sniffing failed. free_of: the words of which the file holds no data. bare: True if the file
     must have no ``user.*`` attributes.

@@ -54,7 +54,9 @@ class _Waiting:
 
 
 class QuarantineQueue:
-    """The queue of one mount. Event loop only, except for copies. warn: see Foundation."""
+    """The queue of one mount. Event loop only, except for copies. warn: logs a problem with a path of the
+    store.
+    """
 
     def __init__(
         self, *, tree: Tree, recorder: Recorder, quarantine: Quarantine, limits: Limits, mount: str,
@@ -134,7 +136,9 @@ class QuarantineQueue:
             self._warn(f"not on record: {note}", item.about.path)
 
     def _keep_now(self, item: _Waiting) -> tuple[Decision, str]:
-        """Copy a file, on a thread. Return the decision and the note for the record."""
+        """Copy a refused file into the quarantine, on a thread. Return the decision and the note for the
+        record.
+        """
         try:
             entry = self._quarantine.keep(item.fd, item.about, self._limits)
         except FullError as error:

@@ -28,7 +28,8 @@ _NUMBER: Final = (1 << 64) - 1
 
 
 class WithheldNames:
-    """The files of one mount with withheld names. Event loop only.
+    """The files of one mount with withheld names: no app sees them until the content is accepted. Event loop
+    only.
 
     forget_names: makes the kernel forget the names of a node, a moment later. forget_now: the same, but the
     kernel has forgotten the names when the call returns.
@@ -85,7 +86,7 @@ class WithheldNames:
 
     @property
     def numbers(self) -> Collection[int]:
-        """The inode numbers of all files with withheld names, on any file system."""
+        """The inode numbers of all files with withheld (hidden) names, on any file system."""
         return self._numbers
 
     def may_have(self, number: int) -> bool:

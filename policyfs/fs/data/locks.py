@@ -33,8 +33,8 @@ from policyfs.store.spans import LAST_BYTE
 _FIRST_S: Final = 0.001
 _LAST_S: Final = 0.05
 _SLOWER: Final = 1.5
-"""The pause before another try, while a process outside the mount holds the lock: the first pause (_FIRST_S),
-the longest (_LAST_S), and the factor between two (_SLOWER)."""
+"""The pause before another try, while a process outside the mount holds the lock. _FIRST_S: the first pause.
+_SLOWER: the factor from each pause to the next. _LAST_S: the longest pause."""
 _EACH_S: Final = 0.0005
 """The addition to the pause for each waiting request, so that many of them do not cost more."""
 
@@ -153,7 +153,8 @@ class Locks:
         return b""
 
     def _holder(self, handle: Handle, inode: Inode, owner: Owner, *, exclusive: bool) -> Holder:
-        """Return the lock owner's holder, with a writable descriptor if an exclusive byte range is requested.
+        """Return the holder (descriptor and locks) of a lock owner in a file, with a writable descriptor if
+        an exclusive byte range is requested.
 
         The descriptor is writable only if the handle is. Such a handle has a writable descriptor of its own
         until its release, so there are no leases on the file.

@@ -49,7 +49,8 @@ class FileWriter:
     async def write(
         self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool, back: bool = False
     ) -> int:
-        """Write if the handle's app may do so now. append: write at the present end of the file.
+        """Write if the handle's app may do so now. append: write at the present end of the file. kill_priv:
+        True if the suid and sgid bits must be cleared.
 
         back: True if the kernel writes back a page that was changed through a mapping. Such a write never
         makes a file longer. If it has bytes behind the file's end, the file was cut after the app had changed
@@ -151,10 +152,10 @@ class FileWriter:
         self, handle: Handle, make: Callable[[Change], Awaitable[T]], size: int | None = None,
         call: Call = _WRITING, *, back: bool = False,
     ) -> T:  # fmt: skip
-        """Decide on a change and make it. If a reload comes first, decide again.
+        """Decide on a change, and call *make* to make it. If a reload comes first, decide again.
 
-        A reload may come while the change waits for a lock or for its check. The fence then stops the change
-        before a byte is changed.
+        A reload may come while the change waits for a lock or for its check. The change's fence (a check that
+        raises) then stops the change before a byte is changed.
         """
         while True:
             try:
@@ -179,10 +180,10 @@ class FileWriter:
         return Change(handle, open_state(handle), decision, fence, unchanged)
 
     async def _on_path(self, change: Change, make: Callable[[WritePath], Awaitable[T]]) -> T:
-        """Make a change on its write path: under the node's lock if bytes may be held.
+        """Call *make* with the write path of a change: under the node's lock if bytes may be held.
 
         INVARIANT: the path is chosen under that lock, since another change may begin a draft meanwhile. The
-        fence is called again, since the wait for the lock takes time.
+        change's fence (a check that raises) is called again, since the wait for the lock takes time.
         """
         path = self._path(change)
         if path is self._direct:
@@ -195,9 +196,8 @@ class FileWriter:
                 self._note_held(change.state, change.handle.fd)
 
     def _path(self, change: Change) -> WritePath:
-        """Return the write path for a change, by the requirements in force now.
-
-        They may be newer than the open.
+        """Return the write path for a change, by the requirements in force now, which may be newer than the
+        open.
         """
         state, decision = change.state, change.decision
         if state.draft is not None or decision.in_draft:

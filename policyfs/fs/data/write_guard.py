@@ -87,7 +87,8 @@ class WriteGuard:
         handle.emptied = handle.emptied or self.may_hide(handle)
 
     def dropped(self, node: Node) -> None:
-        """Make the kernel drop a node's pages and attributes: held bytes were dropped, or stored otherwise.
+        """Make the kernel drop a node's pages and attributes: its held bytes were dropped, or were stored in
+        another form (cleaned).
 
         The kernel has the held bytes in the node's pages, and their size in its attributes.
         """

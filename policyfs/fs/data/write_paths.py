@@ -104,7 +104,9 @@ class DirectWrites:
         self._remote = remote
 
     async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
-        """Write at once. INVARIANT: under redaction no await between the caller's fence and the write."""
+        """Write the data into the store's file at once. INVARIANT: under redaction no await between the
+        caller's fence and the write.
+        """
         handle, flags = change.handle, os.RWF_APPEND if append else 0
         slow = self._remote or (len(data) > _INLINE_WRITE and not append)
         if slow and not self._guard.may_hide(handle):
@@ -164,7 +166,7 @@ class DirectWrites:
         return version_of(self._tree.fstat(change.handle.fd))
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
-        """Allocate at once. INVARIANT: as in write()."""
+        """Reserve space or make zeros in the store's file at once. INVARIANT: as in write()."""
         handle = change.handle
         if self._guard.may_hide(handle):
             ranges.allocate(handle.fd, mode, offset, length)
@@ -205,8 +207,8 @@ class DraftWrites:
     async def settle(self, change: Change) -> None:
         """Put the draft into the store. If no rule requires a draft, end the draft, too.
 
-        Such a draft was only needed until the file's beginning was known. If it stayed, each fsync would copy
-        the whole file again.
+        A draft that no rule requires was needed only until the file's first bytes were known. If the draft
+        stayed, each fsync would copy the whole file again.
         """
         state, draft = change.state, _draft(change)
         await self._drafts.settle(change.handle, draft, change.decision, change.fence, change.on_thread)

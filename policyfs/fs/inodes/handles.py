@@ -58,7 +58,8 @@ class Caller:
 
     @property
     def holder(self) -> Holder:
-        """The quota key: the app's name, or the uid if the caller is not an app."""
+        """The key under which the caller's use of limited resources counts: the app, or the uid of a
+        stranger."""
         return self.principal.app or self.uid
 
 
@@ -85,7 +86,7 @@ class OpenState(HeadHolder):
     backing_id: int = 0
     """The kernel's id of the backing file in passthrough, else 0."""
     copy: Copy | None = None
-    """The frozen copy of a COPY node, pinned."""
+    """The frozen copy of a COPY node, kept open in the cache (pinned)."""
     version: Version | None = None
     """The version of the file that a COPY or LEASED node shows."""
     lease: Lease | None = None
@@ -93,7 +94,8 @@ class OpenState(HeadHolder):
     lease_fd: int = -1
     """The descriptor that the lease is on, or -1."""
     lease_fd_closed: Callable[[], object] = lambda: None
-    """Function that is called after *lease_fd* was closed. It gives the descriptor back to its share."""
+    """Function that is called after *lease_fd* was closed. It takes the descriptor off an app's share (its
+    limit)."""
     patches: tuple[Patch, ...] = ()
     """The bytes that a LEASED node shows instead of the file's."""
     cut: bool = False
@@ -186,7 +188,7 @@ class Handle:
     hidden: frozenset[str] | None = None
     """The words hidden in the copy that the handle shows; None if it shows no copy."""
     copy: Copy | None = None
-    """The copy that the handle shows, pinned for *payer*; None if it shows none."""
+    """The copy that the handle shows, kept open in the cache for *payer*; None if it shows none."""
     payer: str | None = None
     """The app in whose share of the cache *copy* counts, or None."""
 
@@ -305,7 +307,7 @@ class HandleTable:
             self._keep_plenty()
 
     def charge(self, node: Node) -> Callable[[], None] | None:
-        """Charge one more descriptor of an open node to an app that has the node open.
+        """Count one more descriptor of an open node in the share of an app that has the node open.
 
         Return the function that gives the descriptor back; None if all these apps have used up their shares.
         """
@@ -319,11 +321,10 @@ class HandleTable:
         return None
 
     def open_for(self, node: Node, holder: Holder, make: Callable[[], int]) -> tuple[int, Callable[[], None]]:
-        """Open one more descriptor of an open node by *make*, and charge it to a holder.
+        """Open one more descriptor of an open node by *make*, and count it in the share of *holder*.
 
         Return the descriptor, and the function that gives it back to the share. Raise OSError (EMFILE) if the
-        holder has used up its share; and the errors of *make*.
-        """
+        holder has used up its share; and the errors of *make*."""
         self.descriptors.check(holder)
         fd = make()
         return fd, self._charged(node, holder)
@@ -334,7 +335,8 @@ class HandleTable:
         return give_back
 
     def left(self, node: Node) -> None:
-        """Charge the descriptors of an open node to apps that still have the node open."""
+        """Count the shared descriptors of an open node in the shares of apps that still have the node open.
+        """
         self._shared.hand_on(node, self._holders.get(node, {}))
 
     def get(self, fh: int) -> Handle:

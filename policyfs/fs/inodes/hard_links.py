@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from policyfs.policy.decide import PathState
 
 _LOOKED_AT: Final = 8
-"""The number of names among which pop() searches for a name in reach, beginning with the longest known."""
+"""The number of names among which pop() searches for a name with a path that is not too long, beginning with
+the longest known.
+"""
 
 
 class HardLinks:
@@ -50,7 +52,7 @@ class HardLinks:
         return iter([(parent, name) for (_, name), parent in self._names.items()])
 
     def has(self, parent: Node, name: bytes) -> bool:
-        """Return True if the name is kept."""
+        """Return True if this name of the node is kept."""
         return (parent.nodeid, name) in self._names
 
     @property
@@ -83,9 +85,10 @@ class HardLinks:
         return True
 
     def pop(self) -> tuple[Node, bytes] | None:
-        """Remove and return the longest known name that is in reach. Return None if there is no name.
+        """Remove and return the longest known name in reach (its path is not too long). Return None if there
+        is no name.
 
-        This looks at _LOOKED_AT names. If none of them is in reach, it takes the longest known name.
+        This looks at _LOOKED_AT names. If none of them is in reach, the longest known name is taken.
         """
         if not self._names:
             return None
@@ -99,7 +102,7 @@ class HardLinks:
         self._names[parent.nodeid, name] = self._names.pop((parent.nodeid, name))
 
     def states(self) -> Iterator[PathState]:
-        """Yield the distinct states of all names in reach."""
+        """Yield the distinct path states of all names, without names whose path is too long."""
         if self._seen != self._placement.moved:
             self._seen = self._placement.moved
             self._counted.clear()

@@ -157,14 +157,14 @@ class Node(PlacedNode):
     # -- its names --------------------------------------------------------------------------
 
     def all_names(self) -> Iterator[tuple[Node, bytes]]:
-        """Yield directory and name of every kept name, also of names in a directory that is out of reach."""
+        """Yield directory and name of every kept name, also of names whose path is too long."""
         if self.parent is not None:
             yield self.parent, self.name
         if self.links is not None:
             yield from self.links
 
     def names(self) -> Iterator[Name]:
-        """Yield every kept name that is in reach. The first name comes first."""
+        """Yield every kept name whose path is not too long. The first name comes first."""
         for parent, name in self.all_names():
             if not parent.out_of_reach and parent.has_room(name):
                 yield Name(parent, name, self._placement.child(parent.state, name))
@@ -172,8 +172,8 @@ class Node(PlacedNode):
     def states(self) -> tuple[PathState, ...]:
         """Return the distinct states of all names of the node. A request by number must be allowed for each.
 
-        Raise StaleNodeError if states of names that are not kept may have changed, PathTooLongError if no
-        name is in reach.
+        Raise StaleNodeError if states of names that are not kept may have changed, PathTooLongError if the
+        paths of all names are too long.
         """
         if self.links is None:
             return (self.state,)

@@ -180,7 +180,9 @@ class NodeTable:
         self._collect(parent)
 
     def turn(self, node: Node) -> bool:
-        """Make another name of a node its first one. Return True if there is one, and it is in reach."""
+        """Make another name of a node its first one. Return True if there is one, and its path is not too
+        long.
+        """
         self.vectors.drop(node)
         first = node.parent, node.name
         other = None if node.links is None or node.parent is None else node.links.pop()

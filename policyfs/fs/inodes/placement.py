@@ -41,13 +41,13 @@ class PlacedNode:
     def __init__(self, state: PathState, placement: Placement) -> None:
         self._placement = placement
         self.last_state = state
-        """The policy's state of the path when *seen* was set."""
+        """The policy's state of the path at the last update (*seen*)."""
         self.levels = 0
-        """The number of names in the path when *seen* was set."""
+        """The number of names in the path at the last update (*seen*)."""
         self.size_bytes = 0
-        """The length of the path in bytes when *seen* was set."""
+        """The length of the path in bytes at the last update (*seen*)."""
         self.seen = placement.moved
-        """The value of Placement.moved when last_state, levels and size_bytes were computed."""
+        """The number of moves (Placement.moved) at the last update of last_state, levels and size_bytes."""
         self.parent: Self | None = None
         """The directory of the node's first name; None for the root, and for a node that has lost all its
         names."""

@@ -23,13 +23,15 @@ from policyfs.store import freeing
 _KEPT_S: Final = 0.25
 _MOST: Final = 64
 _THREADS: Final = 256
-"""The limit of threads for each name that may still make a second try."""
+"""The limit of threads, for each name, that got ESTALE for an open of the name and may try once more."""
 _MISSED_S: Final = 5.0
 """The longest time between a failed OPEN and the kernel's second try."""
 
 
 class ReplacedFiles:
-    """Descriptors of replaced files, by node. They use disk space, so they are few and short-lived."""
+    """Descriptors of files that lost their name to another file, by node. They use disk space, so they are
+    few and short-lived.
+    """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[int, tuple[int, float]] = OrderedDict()

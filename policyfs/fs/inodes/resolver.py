@@ -206,7 +206,7 @@ class Resolver:
             raise FileNotFoundError(errno.ENOENT, "the directory has just gone", node.name) from None
 
     def _is_current(self, kept: _Kept) -> bool:
-        """Return True if a descriptor can be used now, without a check in the store."""
+        """Return True if a directory's kept descriptor can be used now, without a check in the store."""
         if kept.moves != self._moves:
             return False
         return self._watched() or time.monotonic() - kept.seen_s < UNWATCHED_S
@@ -236,10 +236,10 @@ class Resolver:
         return kept if kept is not None and self._is_current(kept) else None
 
     def _walk(self, fd: int, chain: list[Node], seen_s: float) -> int:
-        """Open the last directory of a chain that starts below *fd*.
+        """Open the last directory of a chain. Each directory lies in the one before, the first in the
+        directory *fd*.
 
-        Steps that are checked already (Node.linked) are opened together, all others one by one.
-        """
+        Steps that are checked already (Node.linked) are opened together, all others one by one."""
         together: list[Node] = []
         losses = self._losses
         for node in chain:
@@ -255,7 +255,7 @@ class Resolver:
         return self._step(fd, together, seen_s) if together else fd
 
     def _step(self, parent_fd: int, nodes: list[Node], seen_s: float) -> int:
-        """Open the last directory of a chain that begins in *parent_fd*, and keep its descriptor."""
+        """Open the last directory of a chain of nodes that begins in *parent_fd*, and keep its descriptor."""
         node = nodes[-1]
         try:
             fd = self._tree.open_below(parent_fd, [on_the_way.name for on_the_way in nodes])

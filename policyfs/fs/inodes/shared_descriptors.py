@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class _Charge:
-    """One descriptor in a holder's share."""
+    """One descriptor, and the holder (an app or a stranger's uid) in whose share it counts."""
 
     holder: Holder
 
@@ -35,7 +35,10 @@ class SharedDescriptors:
         self._of_nodes: dict[Node, set[_Charge]] = {}
 
     def take(self, node: Node, holder: Holder) -> Callable[[], None]:
-        """Add a descriptor to a holder's share. Return the function that gives it back, to be called once."""
+        """Count a shared descriptor of a node for *holder* (an app or a stranger's uid).
+
+        Return the function that ends this count, to be called once when the descriptor is closed.
+        """
         charge = _Charge(holder)
         self._of_nodes.setdefault(node, set()).add(charge)
         self._shares.take(holder)
@@ -49,7 +52,8 @@ class SharedDescriptors:
         self._shares.give(charge.holder)
 
     def hand_on(self, node: Node, holders: Collection[Holder]) -> None:
-        """Charge a node's descriptors to an app that has the node open, if their holder has it open no more.
+        """If a holder has closed a node, count its shared descriptors of the node for an app that still has
+        it open.
 
         holders: all holders that have the node open. If there is none, nothing changes.
         """

@@ -94,8 +94,8 @@ class NameExpiry:
         return done
 
     async def _one_by_one(self, names: _Round, notifier: Notifier) -> bool:
-        """Expire the names of nodes, and then the names of nodes that were moved meanwhile. Return False if
-        names are left.
+        """Make the kernel look up the names of nodes again, and then the names of nodes that were moved
+        meanwhile. Return False if names are left.
         """
         for _ in range(_ROUNDS):
             await in_slices(names.collect)

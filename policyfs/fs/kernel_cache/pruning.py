@@ -55,8 +55,8 @@ class Pruning:
             self.asked += len(idle)
 
     def _rests(self) -> bool:
-        """Return True during a pause. The next pause is longer if the kernel has freed no node since the last
-        pause, because all nodes are in use.
+        """Return True during a pause, in which the kernel is asked for nothing. The next pause is longer if
+        the kernel has freed no node since the last pause, because all nodes are in use.
         """
         if self._resting > 0:
             self._resting -= 1

@@ -31,16 +31,18 @@ _ODD: Final = (
 )  # fmt: skip
 """Flags of open(2). Python answers each open that has one of them."""
 _ACCESS: Final = 1 << 2
-"""In Node.asked: access(2) with any mode. (vectors.UNCOUNTED has the same bit, but stands for no request.)"""
+"""A bit of Node.asked: access(2) with any mode. (vectors.UNCOUNTED is the same bit, but stands for no
+request.)
+"""
 _LACKS: Final = 1 << 5
-"""In Node.asked: a request for an extended attribute that no caller ever sees."""
+"""A bit of Node.asked: a request for an extended attribute that no caller ever sees."""
 _LACKS_IN_IT: Final = 1 << 6
-"""In Node.asked of a directory: a second request of the sort _LACKS for a file in this directory."""
+"""A bit of Node.asked, for a directory: a second request of the sort _LACKS for a file in this directory."""
 _IN_IT: Final = 1 << 7
-"""In Node.asked of a directory: a second LOOKUP of a name in this directory."""
+"""A bit of Node.asked, for a directory: a second LOOKUP of a name in this directory."""
 _MISSED: Final = 1 << 11
-"""In Node.asked of a directory: a LOOKUP of an absent name in this directory. The kernel did not keep the
-answer."""
+"""A bit of Node.asked, for a directory: a LOOKUP of an absent name in it. The kernel did not keep the answer.
+"""
 _LONGEST_NAME: Final = bytes(255)
 _FORMATS: Final = {
     FileType.REGULAR: stat_bits.S_IFREG,
@@ -153,7 +155,9 @@ class Repeats:
             self._install(node, caller, grant | (0 if unseen else self._absent), kept_s=kept_s)
 
     def _of_attributes(self, node: Node) -> tuple[int, float]:
-        """Return the grant for GETATTR, or 0, and the seconds for which the kernel may keep the answers."""
+        """Return the bit GETATTR for a vector, or 0 if the bridge must not answer GETATTR of this node. Also
+        return the seconds for which the kernel may keep the answers.
+        """
         kept = self._timeouts.entry_of(node, node.last_state) > 0
         if not (node.ftype is FileType.REGULAR if kept else self._nodes.vectors.of_names):
             return 0, 0.0
@@ -172,7 +176,7 @@ class Repeats:
             self._install(node, caller, self._absent)
 
     def passed(self, node: Node, mode: int, ops: Op, caller: Caller) -> None:
-        """Note an allowed access(2). ops: the operations that its *mode* needs."""
+        """Note an allowed access(2) with this mode. ops: the operations that this mode needs."""
         if not self._nodes.vectors.of_names or mode >= vectors.ACCESS_MODES or not _is_repeat(node, _ACCESS):
             return
         if mode & os.X_OK and node.ftype is FileType.REGULAR:
@@ -331,7 +335,7 @@ def _is_repeat(node: Node, sort: int) -> bool:
 
 
 def _is_asked_before(node: Node, sort: int) -> bool:
-    """Return True from the second request of one sort on."""
+    """Return True from the second request of one sort on. sort: a bit of Node.asked."""
     if node.asked & sort:
         return True
     node.asked |= sort

@@ -128,8 +128,8 @@ class Creator:
         raise OSError(errno.EEXIST, "the name exists, but is hidden from the caller")
 
     async def _freed(self, parent: Node, name: bytes, *, exclusive: bool) -> None:
-        """Wait until the name is free, if a withheld file has it. Then raise StaleNodeError (ESTALE), since
-        decisions from before the wait may be wrong now.
+        """Wait until the name is free, if a file with a withheld (hidden) name has it. Then raise
+        StaleNodeError (ESTALE), since decisions from before the wait may be wrong now.
 
         Raise OSError (EBUSY, or EEXIST if *exclusive*) if the name does not become free.
         """

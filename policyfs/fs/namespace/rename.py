@@ -204,7 +204,7 @@ class Renamer:
     ) -> Iterator[None]:
         """Check that both names still lead to the files of the decision. If the old name leads to another
         file, raise StaleNodeError. If only the new name does, raise _TargetChangedError, also instead of a
-        StaleNodeError of the body.
+        StaleNodeError from the code inside the context.
 
         With flags, raise StaleNodeError for either name. In an exchange, the kernel gives the entry of each
         name to the other name, so it must look up both names again. With NOREPLACE, the kernel itself answers

@@ -54,7 +54,7 @@ class ExtendedAttributes:
 
     async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
         """Return the value of a user.* xattr. Raise OSError (ENODATA) under redaction, or if the caller may
-        not read the object. Raise absence() for other names.
+        not read the object. For other names, raise the error that absence() returns.
 
         Return ACLs only with --posix, since the kernel needs them for its checks. They show no more than mode
         bits do.
@@ -71,7 +71,8 @@ class ExtendedAttributes:
         return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
 
     def absent_now(self, node: Node, name: bytes, caller: Caller) -> None:
-        """Raise absence(), as getxattr() would, if this needs no facts, no record, and no look at the object.
+        """Raise the error of absence(), as getxattr() would, if this needs no facts, no record, and no look
+        at the object.
 
         INVARIANT: if the caller may not see the object, this returns without an error, so that getxattr()
         refuses on record.
@@ -187,7 +188,7 @@ class ExtendedAttributes:
 
 def absent_attributes(*, enabled: bool, posix: bool) -> int:
     """Return the sorts of xattrs that no caller ever sees (flags of kernel/vectors.py). For these, getxattr()
-    raises absence().
+    raises the error of absence().
     """
     if not enabled:
         return 0  # the answer is ENOSYS
@@ -195,7 +196,8 @@ def absent_attributes(*, enabled: bool, posix: bool) -> int:
 
 
 def absence(name: bytes) -> OSError:
-    """Return the error for an xattr outside user.*, which no object of a mount has.
+    """Return the error for an xattr whose name does not begin with "user.". In a mount no object has such an
+    xattr.
 
     The error is EOPNOTSUPP for names in system.* (ACLs) and for SELinux labels, as on a file system without
     ACLs and labels: `ls -l` asks each file for them, and stops asking after this answer. It is ENODATA for

@@ -30,10 +30,12 @@ from policyfs.store.copies import Copy
 from policyfs.store.frozen import Version
 
 _MOST: Final = 1 << 15
-"""The limit of nodes with an open vector. Each keeps a backing file open in the kernel. One app can have at
-most half of them."""
+"""The limit of nodes whose opens the bridge may answer. Each keeps a backing file open in the kernel. One app
+can have at most half of them."""
 _MOST_LISTED: Final = 1 << 13
-"""The limit of directories with an open vector. A further directory takes the place of the oldest."""
+"""The limit of directories whose opens the bridge may answer. A further directory takes the place of the
+oldest.
+"""
 _AGE_S: Final = 2.0
 """Python takes a handle over once it was open in the bridge for this time, or up to twice as long. Then the
 bridge has room for other handles."""
@@ -44,7 +46,7 @@ _RECENT_S: Final = 60.0
 _PART: Final = 256
 """The limit of nodes whose vectors one call of expire() ends, so that no request waits long for the call."""
 _SPARED: Final = 16
-"""The number of vectors that end together to make room in the cache of copies."""
+"""The number of vectors that end together to make room in the cache of frozen copies."""
 
 
 class OpenDirectories(Protocol):
@@ -59,7 +61,9 @@ class OpenDirectories(Protocol):
 
 
 class _Shown(NamedTuple):
-    """The copy that a node's vector shows, pinned for *payer*, and the data for the vector's handles."""
+    """The copy that a node's vector shows, kept open for *payer*, and the data for handles that the bridge
+    opens.
+    """
 
     copy: Copy
     payer: str | None
@@ -77,7 +81,8 @@ class _Entered(NamedTuple):
 
 
 class BridgeHandles:
-    """The open vectors of one mount. The daemon takes their handles over from the bridge when it needs them.
+    """The vectors of one mount by which the bridge answers opens. The daemon takes the bridge's handles over
+    when it needs them.
 
     INVARIANT: all parts of the daemon find handles through the HandleTable, which first takes over the
     handles of the bridge. So no part misses a handle of the bridge.
@@ -167,14 +172,14 @@ class BridgeHandles:
 
     @staticmethod
     def _shown(opening: OpenContext) -> _Shown | None:
-        """Return the copy that an open shows, or None if it shows the file."""
+        """Return the copy that an open for reading shows, or None if it shows the file itself."""
         handle, version = opening.handle, opening.shared.version
         if handle.copy is None or handle.facts is None or handle.hidden is None or version is None:
             return None
         return _Shown(handle.copy, handle.payer, Copied(handle.facts, handle.hidden, version))
 
     def _enter(self, node: Node, holder: Holder, shown: _Shown | None) -> None:
-        """Enter a node's open state for its vector, and pin the vector's copy, as for one more handle."""
+        """Count a node's vector as one more handle of the node, and keep the vector's copy open."""
         ended = self._ended.pop(node, None)
         self._entered[node] = _Entered(self._lifecycle.enter(node, writing=False), holder, shown)
         if shown is not None:
@@ -193,7 +198,8 @@ class BridgeHandles:
     def _is_plain(self, opening: OpenContext) -> bool:
         """Return True for an open for reading, in passthrough, of a file that keeps its name.
 
-        Return False for a copy that is not final: a second worker may still deny its plan.
+        Return False for a copy that may still be dropped, because a second worker has not confirmed its plan
+        yet.
         """
         request, handle, decision = opening.request, opening.handle, opening.decision
         return (
@@ -238,7 +244,9 @@ class BridgeHandles:
             self._listed |= listed  # only after a bug
 
     def end(self, node: Node) -> None:
-        """Make the bridge answer no more opens of a node, and take over its handles."""
+        """Make the bridge answer no more opens of a node. Put the bridge's handles of the node into the
+        handle table.
+        """
         if node in self._entered or node in self._listed:
             self._adopt(vectors.end_opens(node.nodeid))  # this may call end_all()
             self.events.forget(node.nodeid)
@@ -253,7 +261,7 @@ class BridgeHandles:
             self._leave(node, entered)
 
     def end_all(self) -> None:
-        """Make the bridge answer no more opens of any node, and take over all handles.
+        """Make the bridge answer no more opens of any node. Put all its handles into the handle table.
 
         The nodes' backing ids stay for now. expire() gives them back, a few at each call, because all of them
         at once would take too long.
@@ -267,8 +275,8 @@ class BridgeHandles:
             self.events.forget_all()
 
     def spare_copies(self) -> bool:
-        """End the oldest vectors of copies, so that the cache has room for other copies. Return False if
-        there are no such vectors.
+        """End the oldest vectors of nodes that show frozen copies, so that the cache has room for other
+        copies. Return False if there are no such vectors.
 
         Handles that the bridge has given out keep their copy open.
         """
@@ -296,7 +304,7 @@ class BridgeHandles:
             self._adopt(handles)
 
     def _leave_some(self) -> None:
-        """Give back some of the backing ids of ended vectors."""
+        """Release some of the backing ids of vectors that have ended."""
         some = [self._nodes.find(nodeid) for nodeid in self._unused[:_PART]]
         del self._unused[:_PART]
         some += list(islice(self._ended, _PART))
@@ -309,16 +317,16 @@ class BridgeHandles:
     # -- handles ------------------------------------------------------------------------------------
 
     def take(self, fh: int) -> None:
-        """Take over the handle with this number, if the bridge has it."""
+        """Put the bridge's handle with this number into the handle table, if the bridge has it."""
         self._adopt(vectors.take_handle(fh))
 
     def take_of(self, node: Node) -> None:
-        """Take over all handles of a node."""
+        """Put all of the bridge's handles of a node into the handle table."""
         if node in self._entered or node in self._listed:
             self._adopt(vectors.take_handles(node.nodeid))
 
     def take_all(self) -> None:
-        """Take over all handles."""
+        """Put all of the bridge's handles into the handle table."""
         if self._entered or self._listed:
             self._adopt(vectors.take_all_handles())
 

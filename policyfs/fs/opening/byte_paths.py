@@ -36,7 +36,8 @@ class PathServer(Protocol):
     """The server of one byte path: it opens and reads the nodes with this byte path."""
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Try to open by a backing id that the kernel already has, in place of steps 1 to 7 of an open.
+        """Try to open by a backing id that the kernel already has, in place of steps 1 to 7 of an open
+        (docs/architecture/opening.md).
 
         This needs no descriptor. If it works, set stat, decision, handle and state in *opening*, and return
         True. Return False if the open must go through all steps. Where connect() would refuse, this method
@@ -44,7 +45,9 @@ class PathServer(Protocol):
         """
 
     async def connect(self, opening: OpenContext) -> None:
-        """Prepare the bytes (step 7): set the open state, and the fields of step 7 in *opening*."""
+        """Prepare the bytes (step 7 of an open): set the node's open state, and the fields of step 7 in
+        *opening*.
+        """
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Return bytes of a mediated handle. The caller has checked that the handle's app may read now."""
@@ -154,9 +157,9 @@ class LivePath:
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Read the file itself if nothing in it is hidden from the app, else a redacted copy of it.
 
-        Return bytes that wait for their check as they were written. Once the store has them, maybe in a
-        cleaned version, read the store's file, even if the draft has not ended yet. (RELEASE, which ends the
-        draft, comes some time after close(2) has returned, and other writers may have changed the file.)
+        Return bytes that wait for their check as they were written. Once the store has these bytes, maybe in
+        a cleaned version, read the store's file, even if the draft has not ended yet. (RELEASE, which ends
+        the draft, comes some time after close(2) has returned, and other writers may have changed the file.)
 
         If an app may read the file only because of its kind, do not return waiting bytes that another lane
         may have written: the kind of these bytes is not known yet.

@@ -114,7 +114,7 @@ class CopyPath:
         return await read_store(handle.fd, offset, size)
 
     def _show(self, opening: OpenContext, made: Redacted, decision: Decision, owner: str | None) -> None:
-        """Make the handle show a copy."""
+        """Make the handle show a copy, and set the fields of step 7 in *opening*."""
         handle, frozen = opening.handle, made.copy.frozen
         handle.facts, handle.hidden = Facts(made.kind, owner), made.hidden
         self._passthrough.choose_copy(opening.request.node, opening.shared, made.copy)

@@ -61,7 +61,7 @@ class Lifecycle:
         return handle
 
     def begin(self, opening: OpenContext) -> None:
-        """Make the handle of an open that meets its preconditions. Enter the node's open state for it."""
+        """Make the handle of an open that meets its preconditions, and call enter() for it."""
         request = opening.request
         handle = self.new_handle(request.node, request.caller, request.flags, opening.stat)
         handle.emptied, handle.by_kind = opening.emptied, opening.by_kind

@@ -200,7 +200,9 @@ class Preconditions:
             self._gate.require_writing_empty(handle, opening.request.call)
 
     def sent_back(self, opening: OpenContext) -> None:
-        """Note that an open was answered with ESTALE: the kernel looks the name up, and tries once more."""
+        """Note that an open was answered with ESTALE. The kernel looks the name up, and tries the open once
+        more.
+        """
         node, caller = opening.request.node, opening.request.caller
         self._replaced_files.missed(node, caller.pid)
         self._nodes.vectors.drop_all()  # the next LOOKUP must reach Python, which keeps the file for the open

@@ -30,7 +30,7 @@ _CALLERS: Final = 4
 (GRANTS)."""
 
 _PATH_BYTES: Final = 1024
-"""The size of the longest path of a file or directory with a recorded vector: the path stays in memory."""
+"""The longest path in bytes of a node whose repeated opens are recorded: the path stays in memory."""
 
 _DECIDED: Final = 4096
 """The limit of events in the map by which files share equal events. A full map is emptied."""
@@ -74,8 +74,8 @@ class RepeatedOpens:
         return len(self._templates)
 
     def has_room(self, node: Node, caller: Caller) -> bool:
-        """Return True if a recorded vector of the node is possible for this caller. Not too many other uids
-        have such a vector (_CALLERS), and the path is short enough to be kept.
+        """Return True if the bridge may answer, and record, a node's opens by this caller. Not too many other
+        uids have such a vector (_CALLERS), and the path is short enough to be kept.
         """
         known = self._templates.get(node.nodeid)
         if known is None:
@@ -121,7 +121,10 @@ class RepeatedOpens:
         self._templates.pop(nodeid, None)
 
     def forget_all(self) -> None:
-        """Do forget() for all nodes. INVARIANT: the bridge answers no open after the call begins."""
+        """Put all answered opens on record, and forget the events that the bridge may repeat for any node.
+
+        INVARIANT: the bridge answers no open after the call begins.
+        """
         self.settle()
         self._templates.clear()
         self._decided.clear()

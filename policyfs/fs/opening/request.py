@@ -87,7 +87,9 @@ class OpenRequest(NamedTuple):
 
 @dataclass(slots=True)
 class OpenContext:
-    """An open under way. Its steps set the fields in order. No step may read a field of a later step."""
+    """An open under way. Its steps (docs/architecture/opening.md) set the fields in order. No step may read a
+    field of a later step.
+    """
 
     request: OpenRequest
     evidence: KindEvidence = field(default_factory=KindEvidence)

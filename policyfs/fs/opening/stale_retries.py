@@ -27,8 +27,8 @@ class SecondTries:
         self._under_way: dict[int, int] = {}
 
     def begins(self, thread: int) -> bool:
-        """Note that a thread's open begins. Return True if it is a second try. Then the caller must call
-        ends() when the try ends.
+        """Note that a thread's open begins. Return True if the kernel tries this open again after ESTALE.
+        Then the caller must call ends() when the open ends.
         """
         if self._awaited.pop(thread, None) is None:
             return False
@@ -36,21 +36,21 @@ class SecondTries:
         return True
 
     def ends(self, thread: int) -> None:
-        """Note that a second try was answered, whatever the answer."""
+        """Note that the second try of an open, after ESTALE, was answered, whatever the answer."""
         left = self._under_way.pop(thread) - 1
         if left:
             self._under_way[thread] = left
 
     def sent_back(self, thread: int) -> None:
-        """Note that a first try was answered with ESTALE."""
+        """Note that an open got ESTALE at its first try: the kernel will try once more."""
         if len(self._awaited) >= _MOST:
             self._forget_late()
         if len(self._awaited) < _MOST:
             self._awaited[thread] = self._clock() + _COMES_S
 
     async def settled(self, most_s: float) -> bool:
-        """Wait until no second try is expected or under way. Return False if that took more than *most_s*
-        seconds.
+        """Wait until no second try of an open (after ESTALE) is expected or under way. Return False if that
+        took more than *most_s* seconds.
 
         INVARIANT: the caller makes its change right after this, with no await in between. So no second try
         sees the change half done.
@@ -63,7 +63,7 @@ class SecondTries:
 
     @property
     def is_any(self) -> bool:
-        """True if a second try is expected or under way."""
+        """True if a second try of an open (after ESTALE) is expected or under way."""
         self._forget_late()
         return bool(self._awaited or self._under_way)
 

@@ -145,7 +145,9 @@ class WriteAccess:
             self._gate.unchanged(handle.generation)  # if it has changed, the kernel opens again
 
     async def _called(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Call a function that opens a file, on a thread if the store is remote (see find_apart())."""
+        """Call *function*, which opens a file. If the store is remote, call it on a thread (see
+        BackingFiles.find_apart()).
+        """
         if self._remote:
             return await trio.to_thread.run_sync(function, *arguments)
         return function(*arguments)

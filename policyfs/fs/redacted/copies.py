@@ -85,7 +85,7 @@ class Redacted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A file that cannot be shown: the denying decision, or the locator's reason."""
+    """A file that cannot be shown: the denying decision, or the reason why hidden data cannot be removed."""
 
     decision: Decision
     kind: str | None
@@ -93,7 +93,7 @@ class Refused:
 
 
 class _Unshared(NamedTuple):
-    """A copy that only one lane may see, and the kind and plan by which it was made. racy: see Said."""
+    """A copy for one lane only, with its kind and plan. racy: the file may have changed without a trace."""
 
     key: _Key
     copy: Copy
@@ -167,7 +167,7 @@ class Redactor:
         return has_room
 
     def payer(self, who: Principal) -> str | None:
-        """Return the app in whose share of the cache a copy counts. None if only one app uses the cache."""
+        """Return the app for which a copy counts in the cache. None if only one app uses the cache."""
         return who.label if self._apart else None
 
     def _full(self, who: Principal) -> NoRoom:
@@ -176,7 +176,7 @@ class Redactor:
         return NoRoom()
 
     def is_final(self, copy: Copy) -> bool:
-        """Return True if the copied file had no writer, and no second look at the copy's plan is pending."""
+        """Return True if the file had no writer, and no second worker must check the copy's plan any more."""
         return self._made[copy].settled and copy not in self._in_doubt and self._copies.peek(copy.key) is copy
 
     async def redacted(

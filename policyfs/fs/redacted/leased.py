@@ -53,7 +53,9 @@ PagesDropped = Callable[[int], None]
 
 
 class Armed(NamedTuple):
-    """The result of LeasedFiles._arm(). reason: why the file cannot be shown, or "" if it can."""
+    """The result of taking a lease (LeasedFiles._arm()). reason: why the file cannot be shown, or "" if it
+    can.
+    """
 
     decision: Decision
     kind: str | None

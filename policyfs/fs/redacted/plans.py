@@ -52,7 +52,7 @@ class Proof(NamedTuple):
 
 class Found(NamedTuple):
     """A file's kind (None: sniffing failed) and plan. shared: True if two workers found the same plan. said:
-    one worker's result, which needs a second look (PlanFinder.ask); None if no second look is needed.
+    one worker's result, which a second worker must check (PlanFinder.ask); None if no second look is needed.
     """
 
     kind: str | None
@@ -137,8 +137,8 @@ class PlanFinder:
         return Found(kind, plan, shared=False, said=said_now(proof.version, what, lane, kind, plan))
 
     def ask(self, found: Found, proof: Proof | None) -> None:
-        """Queue a second look at a result of find(), if the result needs one. proof: the argument of find().
-        Its fd must still be open.
+        """Queue a result of find() for a check by a second worker (a second look), if the result needs one.
+        proof: the argument of find(). Its fd must still be open.
         """
         if found.said is not None and self._second is not None and proof is not None:
             self._second.ask(proof.fd, found.said, self)
@@ -150,5 +150,6 @@ class PlanFinder:
         self.on_confirmed(said)
 
     def denied(self, said: Said) -> None:
-        """Report that the second worker has found another result."""
+        """Report that the second worker has found another result, so that copies by this result are dropped.
+        """
         self.on_denied(said)

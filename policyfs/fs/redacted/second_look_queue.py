@@ -1,4 +1,6 @@
-"""The queue of second looks. Apps take turns, and no app can take all places."""
+"""The queue of second looks: files that a second worker must check (second_looks.py). Apps take turns, and no
+app can take all places.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +30,16 @@ class WaitingLooks(Generic[Look]):
         return self._count
 
     def get(self, lane: Hashable, key: Hashable) -> Look | None:
-        """Return the look that waits under a lane's key, or None."""
+        """Return the second look that waits under this lane and key, or None."""
         looks = self._lanes.get(lane)
         return None if looks is None else looks.get(key)
 
     def has_room(self, lane: Hashable) -> bool:
-        """Return True if one more look of a lane may wait."""
+        """Return True if one more second look of a lane may wait."""
         return len(self._lanes.get(lane, ())) <= WAITING_MAX - self._count
 
     def put(self, lane: Hashable, key: Hashable, look: Look) -> None:
-        """Add a look to the queue. It replaces a look with the same lane and key."""
+        """Add a second look to the queue. It replaces a look with the same lane and key."""
         looks = self._lanes.setdefault(lane, OrderedDict())
         self._count += key not in looks
         looks[key] = look

@@ -229,8 +229,8 @@ class SecondLooks:
             self._differs(job, plan, "a new worker found something else")
 
     def _differs(self, job: _Job, plan: Plan | None, why: str, *, racy: bool = False) -> None:
-        """Handle a result that differs from that of a job. racy: True if both may be right, for different
-        bytes.
+        """Handle a fresh worker's result that differs from the first result of a job. racy: True if both may
+        be right, for different bytes.
         """
         said = job.said
         job.verdict.denied(said)
@@ -253,7 +253,7 @@ class KindsConfirmed:
         self._second = second
 
     def ask(self, fd: int, version: KindKey, kind: str, lane: Hashable) -> None:
-        """Queue a second look at the kind that a worker of a lane found in the file behind *fd*."""
+        """Queue a kind for a second look. A worker of *lane* found this kind in the file behind *fd*."""
         self._second.ask(fd, said_now(version, None, lane, kind, None), self)
 
     def confirmed(self, said: Said, plan: Plan | None) -> None:

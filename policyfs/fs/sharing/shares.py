@@ -35,7 +35,7 @@ class Shares:
         self._lock = threading.Lock()  # a sum is read and written in two steps
 
     def held(self, holder: Holder) -> int:
-        """Return the amount that a holder has."""
+        """Return the amount of the resource that a holder has."""
         return self._held.get(holder, 0)
 
     def check(self, holder: Holder) -> None:
