@@ -69,7 +69,7 @@ class EndOfMount:
         self._announced = end
 
     def withdraw(self) -> None:
-        """Drop the note of announce(), because the unmount did not happen."""
+        """Forget that a client was about to unmount, because the unmount did not happen."""
         self._announced = None
 
     def by(self, end: MountEnd) -> MountEnd:

@@ -85,7 +85,7 @@ class Mountpoint:
         await trio.sleep(_LAST_MOUNT_S)  # an unmount of an unused mount ends the session at once
 
     def detached(self) -> MountEnd | None:
-        """Record, after gone(), that the mount is still used elsewhere. Return this end of the mount.
+        """Record that the mount is detached but still used elsewhere. Return this end. Call it after gone().
 
         Return None if the mount's session has ended.
         """
@@ -179,7 +179,8 @@ class Mountpoint:
         """Unmount, and end the session. Raises MountError if the mount is busy.
 
         The session ends by itself with its last mount. If a mount namespace was created meanwhile (for a
-        container), it may have another mount of the session. That mount is cut off.
+        container), it may have another mount of the session. The daemon cuts that mount off: all its requests
+        fail.
         """
         await trio.to_thread.run_sync(session.unmount, self._path)
         with trio.move_on_after(_LAST_MOUNT_S):

@@ -147,7 +147,7 @@ class Policies:
         return ""
 
     def close(self) -> None:
-        """Close the file of ended exceptions."""
+        """Close the file that keeps the ends of exceptions (rules for a limited time)."""
         self.mark.close()
 
     def refuse(self, sources: Sources | None, by: MountEnd, reason: str) -> None:
@@ -161,7 +161,9 @@ class Policies:
 
 
 def _exceptions(engine: Engine) -> dict[str, object]:
-    """Return the field of a record that lists the exceptions in force, each with its end."""
+    """Return the field of a record that lists the exceptions in force (rules for a limited time), each with
+    its end.
+    """
     gone = ended(engine.policy)
     live = {
         one.rule.id.removeprefix(PREFIX): instant_text(one.until_ns)

@@ -12,7 +12,7 @@ MOST_BYTES: Final = 1 << 17
 
 
 def encoded(message: Json) -> bytes:
-    """Return the packet of a message."""
+    """Return the bytes of the packet that has this message."""
     return json.dumps(message).encode()
 
 

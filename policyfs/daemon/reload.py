@@ -78,7 +78,9 @@ class Reload:
             self._lock.release()
 
     async def _reloaded(self, by: MountEnd, *, previous: bool, expected: object) -> control.Json:
-        """Reload as reload() does. INVARIANT: the caller holds the lock of reloads."""
+        """Load the policy again, or the previous policy, for reload(). INVARIANT: the caller has the lock for
+        reloads.
+        """
         policies, sources = self._policies, None
         try:
             sources = await trio.to_thread.run_sync(partial(policies.read, previous=previous))

@@ -334,7 +334,7 @@ class FileSystem:
         return modes
 
     def _finders(self, keeper: LeaseKeeper | None) -> tuple[FactFinder, PlanFinder]:
-        """Build the finders of kinds and plans, with their second looks."""
+        """Build the finders of kinds and plans, and the second looks (checks by other workers) at both."""
         base = self._base
         kinds, times_tell = KindCache(beneath=base.remembered), base.facts.times_tell
         self.second_looks = second = self._undo.enter_context(

@@ -183,8 +183,8 @@ class Notifier:
         return self._put_one(messages.deleted(parent, child, name))
 
     def inc_epoch(self) -> bool:
-        """Make the kernel look up every name again at its next use. Attributes and pages stay (protocol
-        7.44)."""
+        """Make the kernel look up every name again at its next use. Attributes and pages stay. Needs FUSE
+        7.44."""
         return self._minor >= MINOR_INC_EPOCH and self._put_one(messages.epoch())
 
     def inc_epoch_now(self) -> bool:
@@ -219,7 +219,7 @@ class Notifier:
         return queued
 
     def tend(self) -> None:
-        """If a write hangs in the kernel, let another thread go on. Called several times a second."""
+        """If a write hangs, let another thread go on with the queue. Called several times a second."""
         with self._changed:
             since = self._written_since
             if since is None or self._closed or self._hanging >= _HANGING:

@@ -41,8 +41,8 @@ memory is more, that is the limit. Requests beyond the limit are refused."""
 _READ_AHEAD_KIB: Final = 1024
 _DIRTY_BYTES: Final = 32 << 20
 """The limit of bytes in dirty pages of mappings. The kernel may send the daemon one request for each page:
-8,192 in all. All apps share the 65,535 requests in the background (_lanes.h), and the bridge lets up to
-45,000 READs wait."""
+8,192 in all. All apps share the kernel's limit of 65,535 requests in the background (_lanes.h), and the
+bridge lets up to 45,000 READs wait."""
 # sys/mount.h
 _MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2

@@ -24,7 +24,7 @@ from policyfs.store.admission import Victims
 from policyfs.store.frozen import Frozen, is_alone
 
 _LEAST_COST: Final = 4096
-"""The least cost of a copy, in bytes. A clone costs this: its data are the source's extents."""
+"""The least cost of a copy, in bytes. A clone, which shares the blocks of its source, costs only this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +376,7 @@ class CopyCache:
             self._free(copy)
 
     def _free_mapped(self, copy: Copy) -> None:
-        """End the count of a mapped copy in a principal's share, if it has one."""
+        """Stop counting a copy as mapped by an app, and as part of a principal's share."""
         who, copy.mapped_by = copy.mapped_by, None
         if who is not None:
             self._charge(who, copy, -1)

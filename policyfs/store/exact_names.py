@@ -77,7 +77,7 @@ class ExactNames:
     __slots__ = ("_records", "_tree", "_warn")
 
     def __init__(self, tree: Tree, warn: Callable[[str, bytes], None], records: str = "") -> None:
-        """Give the files that killed daemons have left aside their names back.
+        """Give the files that killed daemons have left under temporary names their old names back.
 
         warn: logs a problem with a name. records: the path of the shared file of records (MoveRecords). If it
         is empty, the files of killed daemons stay as they are, and this object records nothing.
@@ -144,9 +144,9 @@ class ExactNames:
     ) -> bool:
         """Rename the file *moved* over *replaced*. Return False if another file had one of the names.
 
-        After False each file has its name as before. Raises OSError, also before any change. The moved file
-        first goes aside, and is exchanged with the replaced file from there. So the replaced file never has
-        the name *old*. By this name it could be visible to apps that must not see it.
+        After False each file has its name as before. Raises OSError, perhaps before any change. The moved
+        file first gets a temporary name, and is exchanged with the replaced file under that name. So the
+        replaced file never has the name *old*. By this name it could be visible to apps that must not see it.
         """
         taken = aside()
         if self._records is not None:
@@ -269,7 +269,8 @@ class ExactNames:
     def _finish_replacement(self, move: Move, aside_now: Stat, old_dir: int, new_dir: int) -> bool:
         """Finish a replacement if the two files were exchanged, otherwise undo it.
 
-        Return False if the file aside cannot be identified, or if another file has its name. Raises OSError.
+        Return False if the file under the temporary name cannot be identified, or if another file has its old
+        name. Raises OSError.
         """
         try:
             there = self._tree.stat(new_dir, move.to_name)
@@ -292,7 +293,7 @@ class ExactNames:
         return True
 
     def _give_back(self, dirfd: int, move: Move) -> bool:
-        """Give a file that a killed daemon has left aside its name back.
+        """Give a file that a killed daemon has left under a temporary name its old name back.
 
         Return False if another file has this name by now: both files then stay. Raises OSError.
         """

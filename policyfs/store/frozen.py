@@ -50,7 +50,8 @@ class FrozenTooLarge(Exception):  # noqa: N818 - a size class of files, not a mi
 
 
 class Frozen:
-    """One copy. It owns its descriptor *fd* until close(). size: in bytes, equal to version.size.
+    """One frozen copy of a file. It owns its descriptor *fd* until close(). size: in bytes, equal to
+    version.size.
 
     memory: the bytes of memory that the copy takes. fd is open for reading and writing until seal(), then for
     reading only. version: the source's version before the copying began. So a copy counts as out of date if

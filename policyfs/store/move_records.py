@@ -1,4 +1,5 @@
-"""Records of files that are moved aside. If a daemon is killed, the store's next daemon finishes its work.
+"""Records of files that are moved aside: they get a temporary name before their removal. If a daemon is
+killed, the store's next daemon finishes its work.
 
 Before a daemon moves a file aside (exact_names.py), it writes a record: the directory, the new name and the
 old one. Afterwards it clears the record. All daemons of the machine share one file of records, in the
@@ -120,14 +121,17 @@ class MoveRecords:
         return b"", None
 
     def write(self, directory: int, name: bytes, taken: bytes) -> None:
-        """Record that a file will be moved aside, to be removed. directory: its descriptor."""
+        """Record that a file will get the temporary name *taken*, to be removed. directory: a descriptor of
+        its directory.
+        """
         with contextlib.suppress(OSError):
             self._write(Move(self._below(directory), name, taken))
 
     def write_replacement(
         self, old_dir: int, old: bytes, taken: bytes, moved: Stat, new_dir: int, new: bytes, replaced: Stat
     ) -> None:  # fmt: skip
-        """Record that the file *moved* will be moved aside, to replace the file *replaced*."""
+        """Record that the file *moved* will get the temporary name *taken*, to replace the file *replaced*.
+        """
         with contextlib.suppress(OSError):
             here, there = self._below(old_dir), self._below(new_dir)
             self._write(Move(here, old, taken, there, new, mark(moved), mark(replaced)))

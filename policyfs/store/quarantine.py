@@ -270,7 +270,7 @@ class Quarantine:
             return os.open(_BYTES, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
 
     def drop(self, entry: Entry) -> None:
-        """Remove an entry for ever. Raises BlockingIOError if the file is still being copied."""
+        """Remove an entry for ever. Raises BlockingIOError if a process is still writing the entry."""
         with _opened(os.open(self.directory / entry.app, _DIRECTORY)) as mine:
             name = entry.directory.name
             if _ID.fullmatch(name):  # after the rename it is no entry, even if a crash follows

@@ -124,7 +124,7 @@ class Tree:
     def reopen(self, fd: int, flags: int) -> int:
         """Open the object behind *fd* (O_PATH is enough) again, whatever name it has now.
 
-        *flags*: as for open_file(). ELOOP for a symlink.
+        *flags* must not create or truncate (EINVAL). ELOOP for a symlink.
         """
         if flags & _MAKES_OR_CUTS:
             raise OSError(errno.EINVAL, "reopen neither creates nor truncates")

@@ -194,7 +194,7 @@ def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
 def parse_events(raw: bytes, known: Container[bytes] | None = None, *, but_pid: int = -1) -> list[WatchEvent]:
     """Parse the bytes of one read(2) of a fanotify descriptor. Raises ValueError if they are not well-formed.
 
-    known, but_pid: see Watch.read_events.
+    known: handles of the directories that matter; None: all. but_pid: the process whose events are left out.
     """
     events: list[WatchEvent] = []
     at = 0

@@ -83,10 +83,10 @@ class Recorder:
     ) -> None:
         """Record a decision.
 
-        If a refusal must be on record, the reply waits for its record. If an allowance must be on record, its
-        record is written when this returns. If writing it takes longer than a moment, this raises
-        UnrecordedError, which `ledger.recorded_first` handles. Without that wrapper this blocks until the
-        disk has the record. If the event could not be recorded, the answer is FUSEError(EIO).
+        If a refusal must be on record, the reply waits until its event is written. If an allowance must be on
+        record, its event is written when this method returns. If the write takes longer than a moment, the
+        method raises UnrecordedError, which the wrapper `ledger.recorded_first` handles. Without that wrapper
+        the method blocks until the disk has the event. If the event cannot be recorded, the app gets EIO.
         """
         event = self._decision(caller, call, path, decision, details)
         if event is None:
@@ -117,7 +117,7 @@ class Recorder:
         no longer hold.
 
         Raise FUSEError(EIO) if the event could not be recorded. Raise PacedError if the app has used up its
-        budget; `ledger.paced` then waits, and starts the open again.
+        budget for records; `ledger.paced` then waits, and starts the open again.
         """
         event, own = self._decision(caller, call, path, decision, details), current()
         if event is None:

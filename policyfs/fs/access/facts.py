@@ -118,7 +118,8 @@ class FactFinder:
     ) -> Facts:  # fmt: skip
         """Return the facts of the file behind a descriptor; O_PATH is enough if no kind is needed.
 
-        evidence, seeing: see kind_of().
+        evidence: keeps the lease that proves the kind. seeing: True if the kind decides only whether a name
+        and its attributes are shown.
         """
         owner = self.owners.get(fd, self.stat(fd)) if need & Need.OWNER else None
         if evidence is not None:

@@ -106,7 +106,7 @@ class Gate:
         return admitted is None or (ctx.uid == admitted.uid and ctx.gid in admitted.gids)
 
     def unchanged(self, generation: int) -> None:
-        """Raise PolicyChangedError if a reload has come since the policy had this generation (a number)."""
+        """Raise PolicyChangedError if a reload has come since the caller read the number *generation*."""
         if generation != self.generation:
             raise PolicyChangedError
 
@@ -155,9 +155,8 @@ class Gate:
     def asked_for(self, who: Principal, above: PathState, name: bytes) -> tuple[PathState, Unseen]:
         """Return the path state of a name in a LOOKUP, and the denials that follow from the path alone.
 
-        If the path hides all objects except directories, a call takes the same time for every name, looked up
-        or listed before or not (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
-        """
+        If the path hides all objects except directories, this method takes the same time for every name,
+        looked up or listed before or not (docs/decisions/0010-hidden-takes-as-long-as-absent.md)."""
         known = self.engine.known_child(above, name)
         state = self.engine.step(above, name) if known is None else known
         unseen = self._paths.unseen(who, state)
@@ -365,7 +364,7 @@ class Gate:
     ) -> Decision:  # fmt: skip
         """Return the decision if it allows a request on a node; else refuse the request, on record.
 
-        fd, evidence: see node().
+        fd: an O_RDONLY descriptor of the file, or -1. evidence: keeps the lease that proves the file's kind.
         """
         decision = await self.node(caller, ops, node, fd=fd, evidence=evidence)
         if not decision.allowed:

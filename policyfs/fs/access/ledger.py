@@ -181,7 +181,9 @@ class Ledger:
 
     @contextmanager
     def first(self) -> Iterator[None]:
-        """Set is_first inside the context. The caller must pass each UnrecordedError to `record`."""
+        """Make `is_first` True inside the context. If a required record takes long, UnrecordedError is then
+        raised. The caller must pass this error to `record`.
+        """
         before, self._first = self._first, True
         try:
             yield
@@ -225,10 +227,11 @@ def ledger() -> Iterator[Ledger]:
 def paced(
     method: Callable[P, Coroutine[object, object, R]],
 ) -> Callable[P, Coroutine[object, object, R]]:
-    """Wrap a method that opens a file, so that an app without budget waits outside the method.
+    """Wrap a method that opens a file, so that an app that has used up its budget for records waits outside
+    the method.
 
-    If the app has used up its budget, the method ends, the wrapper waits, and calls the method again. During
-    the wait the request holds no lease, lock or descriptor for which others wait.
+    The method raises PacedError and ends. The wrapper waits, and calls the method again. During the wait the
+    request holds no lease, lock or descriptor for which others wait.
     """
 
     @functools.wraps(method)

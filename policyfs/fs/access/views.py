@@ -75,7 +75,7 @@ class Views:
     ) -> BytePath:  # fmt: skip
         """Return the byte path for a caller's open of a file now.
 
-        *owner* is called only if its result matters.
+        owner: returns the file's owner; it is called only if the result matters.
         """
         plain = BytePath.RAW if view.raw else BytePath.LIVE
         if writing or (view.raw and not self._unproven and self._proves_raw()):
@@ -126,14 +126,17 @@ class Views:
 
     @property
     def is_settled(self) -> bool:
-        """True if no reader whose open got ESTALE (unproven()) is expected any more.
+        """True if no reader is expected whose open got ESTALE because nothing proved the file's kind
+        (unproven()).
 
         Then the look-up of a raw file depends only on name and caller.
         """
         return len(self._unproven) == 0
 
     def proven(self, ino_key: int, caller: Caller) -> None:
-        """Note that the reader whose open got ESTALE (unproven()) has opened the file."""
+        """Note that a reader has opened a file, after an open that got ESTALE because nothing proved the
+        file's kind.
+        """
         self._unproven.pop((ino_key, caller.pid))
 
     @staticmethod
@@ -157,10 +160,10 @@ class Views:
     def outdated(self, view: View, caller: Caller) -> None:
         """Note that an open of a frozen copy got ESTALE.
 
-        The next look-ups by the thread then get a node that no other thread uses. So the kernel's second try,
-        which is its last, cannot meet another caller's version. This holds for look-ups of any file, since
-        another file may have taken the name. The kernel looks up twice before that try, and may find another
-        file each time.
+        The next look-ups by the thread then get a node that no other thread uses. So the kernel's second try
+        of the open, which is its last, cannot meet another caller's version. This holds for look-ups of any
+        file, since another file may have taken the name. The kernel looks up twice before that try, and may
+        find another file each time.
         """
         self._outdated.put((view.key, caller.pid), _LOOKED_UP)
 
@@ -211,7 +214,7 @@ class Views:
         If rules can only refuse written files, all callers that may write the file share one node: if there
         were two drafts, only one could be stored. Callers that may not write do not read the bytes that wait
         for their check: two uids of one app may have the same obligations, but different rights for a kind.
-        *owner* is called only if its result matters.
+        owner: returns the file's owner; it is called only if the result matters.
         """
         if byte_path is BytePath.RAW:
             return None

@@ -72,7 +72,8 @@ class ChangeLock:
         raises an exception if the change is no longer allowed.
 
         INVARIANT: *change* checks its conditions itself, since some time passes until the thread runs it.
-        Raise the exceptions of *fence* and *change*, and OSError(EBUSY) as on() does. patient: as in on().
+        patient: True to wait for another daemon as long as it takes. Raise the exceptions of *fence* and
+        *change*, and OSError(EBUSY) if another daemon does not finish its change, or the mount ends first.
         """
         at = await self._taken(fd, beside_loop=False, patient=patient)
         done = self._in_thread[at] = trio.Event()
@@ -89,7 +90,7 @@ class ChangeLock:
         """Keep all other daemons from the file behind *fd* during several changes by this daemon.
 
         Each change takes the lock as usual. Between two of them, other changes by this daemon have their
-        turn. Raise OSError(EBUSY) as on() does.
+        turn. Raise OSError(EBUSY) if another daemon does not finish its change, or the mount ends first.
         """
         at = await self._taken(fd, beside_loop=True, patient=False)
         self._apart[at] += 1

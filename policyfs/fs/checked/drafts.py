@@ -7,7 +7,7 @@ draft has destroyed nothing. The writer sees the draft.
 
 If a draft is refused, the request gets EPERM, and the draft stays: FLUSH comes whenever a duplicate of the
 descriptor is closed, and the program may still correct the file. At the last RELEASE a refused draft is
-dropped, and a file that this session created is removed.
+dropped, and a file that its writer has just created is removed.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class Drafts:
         self._cleaner = Cleaner(fs.tree, plans, _copy_all)
 
     async def empty(self, handle: Handle, state: OpenState) -> Draft:
-        """Empty the node's draft (O_TRUNC), and return it. Raise what begin() raises.
+        """Empty the node's draft (O_TRUNC), and return it. Raise OSError: EOPNOTSUPP if the store has no
+        unnamed files, EMFILE if the caller's app has used up its share of descriptors.
 
         From then on all bytes of the file come from writes through this handle.
         """
@@ -192,12 +193,13 @@ class Drafts:
         is_last: Callable[[], bool],
     ) -> None:  # fmt: skip
         """Store the draft at the last RELEASE, or record its refusal. No app gets the answer. fence,
-        on_thread: as for settle().
+        on_thread: raise if the file may not be changed now.
 
-        A refused file that this session created, and that is empty in the store, is removed. A draft is not
-        checked again if the policy in force has refused it, and nothing was written into it since. A file
-        that was emptied after a refusal keeps its bytes. is_last: returns True if no other handle writes the
-        file, in any view. Raise PolicyChangedError after a reload, with the draft as it was.
+        If a file is new (its writer has created it) and still empty in the store, a refusal removes it. A
+        draft is not checked again if the policy in force has refused it, and nothing was written into it
+        since. A file that was emptied after a refusal keeps its bytes. is_last: returns True if no other
+        handle writes the file, in any view. Raise PolicyChangedError after a reload, with the draft as it
+        was.
         """
         if draft.refused and draft.only_empties(self._tree.fstat(handle.fd)):
             return

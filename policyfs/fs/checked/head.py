@@ -9,7 +9,7 @@ This module has only bookkeeping and arithmetic; ``head_writes.py`` does the I/O
 - If a write makes a head that can no longer become an allowed kind, that write is refused.
 - If the head's kind is not allowed at FLUSH or fsync, the answer is EPERM, and the head stays held: FLUSH
   comes whenever a duplicate of the descriptor is closed. At the last RELEASE such a head is dropped, and a
-  file that this session created is removed. A file that never got a byte stays as an empty file.
+  file that its writer created is removed. A file that never got a byte stays as an empty file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HEAD_BYTES: Final = 64 * 1024
 """The number of bytes that are held and checked: enough for libmagic to name any kind it knows."""
 
 _TEXT_CHUNK: Final = 512
-"""The number of bytes that are enough for libmagic to name a beginning without a known signature."""
+"""The number of first bytes that libmagic needs to tell a file's kind, if they have no known signature."""
 
 _SIGNATURES: Final = starts_for(Use.HEAD)
 _KNOWN: Final = frozenset(kind for kind, _, _ in _SIGNATURES)

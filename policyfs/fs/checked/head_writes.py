@@ -144,7 +144,8 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool,
     ) -> int | None:  # fmt: skip
-        """Write into a file that is empty in the store. Return None if the file is no longer empty."""
+        """Write to a file whose head is held: it is empty in the store. Return None if it is empty no more.
+        """
         del append
         held = head.held or b""
         if offset > len(held):
@@ -256,7 +257,8 @@ class Checker:
             await self._refuse(handle, head, decision, kind)
 
     async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence) -> None:
-        """Set the size if the resulting file meets the requirements or is empty. Raise as write() does."""
+        """Set the size if the resulting file meets the requirements or is empty. Raise what write() raises:
+        FUSEError(EPERM), OSError, and others."""
         generation = self._gate.generation
 
         def cut() -> bool:
@@ -290,9 +292,8 @@ class Checker:
     ) -> None:  # fmt: skip
         """Allocate as fallocate(2) does. Zeros that this makes are judged as a write of zeros.
 
-        Raise what write() raises. Raise UnknownBeginningError also if *mode* makes zeros while bytes are
-        held: the store's file is still empty, and has no bytes to set to zero.
-        """
+        Raise FUSEError(EPERM), OSError and others as write() does. Raise UnknownBeginningError also if *mode*
+        makes zeros while bytes are held: the store's file is still empty, and has no bytes to set to zero."""
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
             before = await self._head_of(handle)
@@ -339,10 +340,9 @@ class Checker:
     ) -> None:
         """Store a held head at the last RELEASE if its kind is allowed, else drop it.
 
-        If the head is refused, and this session created the file, an empty file is removed. is_last: called
-        right before the removal; returns True if no other handle writes the file, in any view. Raise
-        PolicyChangedError after a reload, with the head as it was.
-        """
+        If the head is refused, and the file is new (its writer has created it) and empty, the file is
+        removed. is_last: called right before the removal; returns True if no other handle writes the file, in
+        any view. Raise PolicyChangedError after a reload, with the head as it was."""
         for _ in range(_TRIES if head.held and decision.allowed else 0):
             stored = await self._head_of(handle)
             after = overlay(stored, 0, head.held or b"")
@@ -365,7 +365,8 @@ class Checker:
         return await self._sniffer.kind_of_head(head, lane=handle.caller.principal.lane)
 
     async def note_monitored(self, handle: Handle, decision: Decision) -> None:
-        """Record, once for each handle, content that fails requirements in monitor mode."""
+        """Record content that fails a requirement in monitor mode (it is only recorded), once for each
+        handle."""
         if handle.noted or not handle.bytes_written or not decision.monitored_content:
             return
         kind = await self._kind(handle, await self._head_of(handle))

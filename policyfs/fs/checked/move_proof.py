@@ -52,7 +52,8 @@ def decide_rename(
     engine: Engine, who: Principal, moved: Source, to: PathState, there: Source | None,
     *, exchange: bool, same_directory: bool,
 ) -> Decision:  # fmt: skip
-    """Return the decision on a rename(2). If it depends on a kind that nothing proves, return elsewhere().
+    """Return the decision on a rename(2). If it depends on a kind that nothing proves, return the refusal of
+    elsewhere().
 
     there: the file that has the new name, or None. INVARIANT: the caller does not await before the rename.
     """
@@ -77,7 +78,8 @@ def decide_rename(
 def elsewhere(
     engine: Engine, who: Principal, moved: Source, to: PathState, there: Source | None, *, exchange: bool
 ) -> Decision:
-    """Return the refusal of a rename(2) that only a copy could do. Arguments: as for decide_rename().
+    """Return the refusal of a rename(2) that only a copy could do. moved, there: the files with the old and
+    the new name. to: the state of the new path.
 
     The refusal is ELSEWHERE. If the caller's copy would lose hidden data, the refusal is EACCES, with the
     rules that redact.

@@ -92,7 +92,8 @@ class FileSync:
         return functools.partial(self._sync, fd, datasync) if fd >= 0 else _nothing
 
     async def settle(self, handle: Handle, spares: Callable[[Change], bool] = lambda _: False) -> bool:
-        """Check the file's held bytes, and put them into the store. Raise what flush() raises.
+        """Check the file's held bytes, and put them into the store. Raise FUSEError(EPERM) if they are not
+        allowed, and OSError.
 
         spares: called under the node's lock. If it returns True, the held bytes and the file stay as they
         are.

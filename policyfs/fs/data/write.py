@@ -196,7 +196,7 @@ class FileWriter:
                 self._note_held(change.state, change.handle.fd)
 
     def _path(self, change: Change) -> WritePath:
-        """Return the write path for a change, by the requirements in force now, which may be newer than the
+        """Return the write path for a change. The content requirements in force now decide, not those at the
         open.
         """
         state, decision = change.state, change.decision

@@ -119,11 +119,12 @@ class DirectWrites:
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
         """Write a page of a mapping, up to the file's end.
 
-        INVARIANT: as in write(). Moreover nobody truncates the file, in any view or by another daemon,
-        between the look at its size and the write. Otherwise the bytes behind the cut would come back.
+        INVARIANT: under redaction there is no await between the caller's fence and the write. Moreover nobody
+        truncates the file, in any view or by another daemon, between the look at its size and the write.
+        Otherwise the bytes behind the cut would come back.
 
-        This waits for another daemon as long as it takes, because nobody can send the page again. The fence
-        is called again, since the caller waited for the node's lock.
+        This waits for another daemon as long as it takes, because nobody can send the page again. The
+        change's fence (a check that raises) is called again, since the caller waited for the node's lock.
         """
         handle = change.handle
         if self._remote and not self._guard.may_hide(handle):
@@ -145,7 +146,9 @@ class DirectWrites:
         return len(data)
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
-        """Set the size, on a thread if this frees many blocks. INVARIANT: as in write()."""
+        """Set the size, on a thread if this frees many blocks. INVARIANT: under redaction there is no await
+        between the caller's fence and the change.
+        """
         handle = change.handle
         cut = partial(self._tree.truncate_path if by_path else self._tree.truncate_fd, handle.fd, size)
         if freeing.is_much(self._tree.fstat(handle.fd), size) and not self._guard.may_hide(handle):
@@ -166,7 +169,9 @@ class DirectWrites:
         return version_of(self._tree.fstat(change.handle.fd))
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
-        """Reserve space or make zeros in the store's file at once. INVARIANT: as in write()."""
+        """Reserve space or make zeros in the store's file at once. INVARIANT: under redaction there is no
+        await between the caller's fence and the change.
+        """
         handle = change.handle
         if self._guard.may_hide(handle):
             ranges.allocate(handle.fd, mode, offset, length)

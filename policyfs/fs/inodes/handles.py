@@ -214,16 +214,16 @@ class HandleSource(Protocol):
     """
 
     def take(self, fh: int) -> None:
-        """Put the handle with this number into the table, if the source has it."""
+        """Put the bridge's handle with this number into the table, if the bridge has it."""
 
     def take_of(self, node: Node) -> None:
-        """Put the source's handles of a node into the table."""
+        """Put the bridge's handles of a node into the table."""
 
     def take_all(self) -> None:
-        """Put all handles of the source into the table."""
+        """Put all handles of the bridge into the table."""
 
     def end_all(self) -> None:
-        """Put all handles of the source into the table. From then on the source opens no handles."""
+        """Put all handles of the bridge into the table. From then on the bridge opens no handles."""
 
 
 class HandleTable:

@@ -231,7 +231,9 @@ class NodeTable:
         return [node for node in self.same_inode(ino_key) if node.is_named(parent, name)]
 
     def use(self, state: PathState, child: Callable[[PathState, bytes], PathState]) -> None:
-        """Use another policy from now on. state, child: as in the constructor, by that policy."""
+        """Use another policy from now on. state: the path state of the root by that policy. child: returns
+        the state of a name in a directory with a given state.
+        """
         self._placement.child = child
         self._placement.unlike += 1
         self.root.last_state = state

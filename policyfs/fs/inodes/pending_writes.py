@@ -37,9 +37,10 @@ class Head:
     """The first bytes (head) of a checked file while the file is open for writing.
 
     held: bytes that wait for their check, not in the store. It is None after they were stored, or if the file
-    had bytes before. created: True if this session created the file; if the file is refused, it may be
-    removed. refused: True if a write was refused. An empty file is then not what its writer wanted. left: the
-    file's version right after the daemon's last change, until the handles have noted it (WriteGuard.wrote).
+    had bytes before. created: True if the file is new: its writer has just created it. If the file is
+    refused, it may be removed. refused: True if a write was refused. An empty file is then not what its
+    writer wanted. left: the file's version right after the daemon's last change, until the handles have noted
+    it (WriteGuard.wrote).
 
     INVARIANT: code that drops a head sets held to None, since held bytes count in a share (HeadHolder).
     """
@@ -89,7 +90,7 @@ class Head:
 
 @dataclass(slots=True, eq=False)
 class HeadHolder:
-    """The holder of one head. When it drops the head, the head's bytes are given back to the share."""
+    """The holder of one head. When it drops the head, the head's bytes no longer count in an app's share."""
 
     _head: Head | None = None
 
@@ -109,11 +110,11 @@ class HeadHolder:
 class Draft:
     """All bytes of a file as its writers have changed them, in an unnamed file until they are checked.
 
-    fd: the draft's own descriptor of the unnamed file. created: True if this session created the store's
-    file. changed: True if the draft has changes that the store does not have. refused: True if its check
-    failed. base: size and mtime of the store's file when the draft began, or when the draft was last stored;
-    None once another writer has changed that file. began_empty: True if the file was empty when the draft
-    began. While the file is empty, a refusal loses nothing.
+    fd: the draft's own descriptor of the unnamed file. created: True if the store's file is new: its writer
+    has just created it. changed: True if the draft has changes that the store does not have. refused: True if
+    its check failed. base: size and mtime of the store's file when the draft began, or when the draft was
+    last stored; None once another writer has changed that file. began_empty: True if the file was empty when
+    the draft began. While the file is empty, a refusal loses nothing.
 
     refusal: the last refusal of the draft's content, or None. unchanged: True if nothing was written into the
     draft since that refusal. times_ns: access and modification times that the file gets with the draft: set

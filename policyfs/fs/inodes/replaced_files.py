@@ -1,8 +1,8 @@
 """Files that have just lost their name to another file. For a moment they can still be opened.
 
 Natively, an open that has found a file opens that file, even if a rename takes the file's name before the
-open is done. Here LOOKUP and OPEN are two requests, and the kernel's second try may meet the next rename. The
-app would then see ESTALE. So a replaced file can be opened for _KEPT_S longer.
+open is done. Here LOOKUP and OPEN are two requests, and the kernel's second try (after ESTALE) may meet the
+next rename. The app would then see ESTALE. So a replaced file can be opened for _KEPT_S longer.
 
 If the file was replaced elsewhere (in the store, or through another mount), the daemon learns of this too
 late, and the first OPEN fails. The kernel then looks the name up again. The file that this LOOKUP finds is
@@ -25,7 +25,7 @@ _MOST: Final = 64
 _THREADS: Final = 256
 """The limit of threads, for each name, that got ESTALE for an open of the name and may try once more."""
 _MISSED_S: Final = 5.0
-"""The longest time between a failed OPEN and the kernel's second try."""
+"""The longest time between an OPEN that got ESTALE and the kernel's second try of the open."""
 
 
 class ReplacedFiles:

@@ -191,7 +191,7 @@ class Resolver:
         return self._reach(node)
 
     def dirfd_on_the_way(self, node: Node) -> int:
-        """Return the descriptor as dirfd() does, for a step along a path.
+        """Return the O_PATH descriptor of a directory node, as dirfd() does, for a step along a path.
 
         If the path led to the directory a moment ago, and the directory was removed or moved before any
         process was in it, raise FileNotFoundError, as natively. (After ESTALE the kernel would walk the path
@@ -284,11 +284,12 @@ class Resolver:
         return fd
 
     def still(self, parent: Node, name: bytes, decided: Stat | None) -> None:
-        """Raise StaleNodeError if a name no longer leads to the inode of the decision.
+        """Raise StaleNodeError if a name no longer leads to the object in *decided*, for which the request
+        was decided.
 
-        INVARIANT: no await between this check and the change. (Other requests may have run while facts were
-        found.) After ESTALE the kernel looks the name up again.
-        """
+        decided: the object's attributes; None if no object had the name. INVARIANT: no await between this
+        check and the change. (Other requests may have run while facts were found.) After ESTALE the kernel
+        looks the name up again."""
         try:
             now = self._tree.stat(self.dirfd(parent), name)
         except FileNotFoundError:

@@ -148,8 +148,9 @@ class Timeouts:
         )
 
     def attributes(self, state: PathState, stat: Stat, *, reported: bool) -> float:
-        """Return the result of attr() for an object that is not open. reported: True if the watch reports
-        changes of this object.
+        """Return the seconds for which the kernel may keep the attributes of an object that is not open.
+
+        reported: True if the watch reports changes of this object.
         """
         if self.told_apart and not self.alone:
             return 0.0

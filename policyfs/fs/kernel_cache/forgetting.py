@@ -96,7 +96,9 @@ class KernelCache:
                     self.notifier.inval_inode(known.nodeid)
 
     async def forget_names_now(self, node: Node) -> None:
-        """Do forget_names(), and return once the kernel has forgotten the names."""
+        """Make the kernel forget a file's names as forget_names() does. Return once it has forgotten the
+        names.
+        """
         self.forget_names(node)
         await self.forget_size(node.nodeid)  # notifications are sent in order
 

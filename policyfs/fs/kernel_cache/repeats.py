@@ -76,8 +76,8 @@ class Repeats:
         self._absent = absent
 
     def looked_up(self, node: Node, reply: pyfuse3.EntryAttributes, caller: Caller) -> None:
-        """Note an allowed LOOKUP of a node's name. Do nothing if the kernel keeps the name, since the kernel
-        then sends no repeats.
+        """Note an allowed LOOKUP of a node's name. After a repeat, let the bridge answer further ones. Do
+        nothing if the kernel keeps the name, since the kernel then sends no repeats.
 
         The bridge's answer to a repeat gives the kernel no attributes to keep, even if this reply does.
         """
@@ -89,7 +89,8 @@ class Repeats:
             self._install(node, caller, vectors.LOOKUP)
 
     def missed(self, directory: Node, state: PathState, caller: Caller) -> None:
-        """Note a LOOKUP of an absent name. The answer was ENOENT, and the kernel does not keep it.
+        """Note a LOOKUP of an absent name, which the kernel does not keep. From the second one in a directory
+        on, let the bridge answer.
 
         state: the path state of the name. The bridge may answer repeats only if the caller sees every name in
         the directory, of any object. For the bridge answers faster than Python. If names were hidden, the
@@ -138,7 +139,7 @@ class Repeats:
         return node.ftype is not FileType.DIRECTORY or node.reached
 
     def seen(self, node: Node, caller: Caller) -> None:
-        """Note an allowed GETATTR.
+        """Note an allowed GETATTR. After a repeat, let the bridge answer further ones.
 
         If the kernel keeps the node's name, it keeps the attributes, too. But after a read of a regular file,
         the kernel asks for the attributes again, because the read changes the access time (fs/fuse/dir.c,
@@ -164,7 +165,8 @@ class Repeats:
         return vectors.GETATTR, cold(node.ino) if kept else 0.0
 
     def lacks(self, node: Node, caller: Caller) -> None:
-        """Note a GETXATTR of an absent extended attribute, by a caller that sees the node.
+        """Note a GETXATTR of an absent extended attribute, by a caller that sees the node. After a repeat,
+        let the bridge answer further ones.
 
         Do nothing if the daemon, not the kernel, refuses some callers. Then the answer depends on the groups
         of the caller, too.
@@ -176,7 +178,9 @@ class Repeats:
             self._install(node, caller, self._absent)
 
     def passed(self, node: Node, mode: int, ops: Op, caller: Caller) -> None:
-        """Note an allowed access(2) with this mode. ops: the operations that this mode needs."""
+        """Note an allowed access(2) with this mode. After a repeat, let the bridge answer. ops: the
+        operations that this mode needs.
+        """
         if not self._nodes.vectors.of_names or mode >= vectors.ACCESS_MODES or not _is_repeat(node, _ACCESS):
             return
         if mode & os.X_OK and node.ftype is FileType.REGULAR:
@@ -250,7 +254,8 @@ class Repeats:
     def opened_directory(self, node: Node, caller: Caller, decision: Decision) -> bool:
         """Let the bridge answer repeats of an OPENDIR from now on. decision: the result of judged_listing().
 
-        Return False if there is no room. See the INVARIANT of opened().
+        Return False if there is no room. INVARIANT: the caller notes everything that repeats need before this
+        call, because the bridge may answer a repeat before the call returns.
         """
         grant = vectors.LIST if decision.audit is Audit.OFF else vectors.LIST | vectors.RECORDED
         return self._install(node, caller, grant, caller.gid)

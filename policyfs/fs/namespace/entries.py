@@ -108,11 +108,11 @@ class Entries:
         self, call: Call, path: bytes, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
         moves_to: PathState | None,
     ) -> tuple[End, Stat, int] | None:  # fmt: skip
-        """Return the object that has the new name of a rename, as end() does. Return None if no object has
-        it. Refuse the rename if the object is hidden from the caller.
+        """Return the object that has the new name of a rename, its attributes and its inode key. Return None
+        if no object has the name. Refuse the rename if the object is hidden from the caller.
 
-        moves_to: in an exchange, the path state to which this object moves; None for any other rename. Raise
-        FileNotFoundError if an exchange finds no object.
+        evidence: keeps the proof of the object's kind. moves_to: in an exchange, the path state to which this
+        object moves; None for any other rename. Raise FileNotFoundError if an exchange finds no object.
         """
         try:
             await self._withheld_names.free(self._tree.stat(self._resolver.dirfd(parent), name))

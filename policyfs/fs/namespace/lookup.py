@@ -254,7 +254,8 @@ class Lookup:
 
     def told(self, stat: Stat, node: Node, state: PathState, caller: Caller) -> Stat:
         """Return attributes in the form for the caller. If names in a directory may be hidden from the
-        caller, the directory's link count and size are neutral. ShownModes gives owner, group and mode.
+        caller, neutral values replace the directory's link count and size. ShownModes gives owner, group and
+        mode.
         """
         shown = self._modes.shown(shown_times(node, stat), node, caller)
         if stat.ftype is not FileType.DIRECTORY or self._gate.shows_all_in(caller.principal, state):

@@ -74,7 +74,9 @@ class OpenDirectories:
             self._bridge_handles.end_directories()
 
     def add(self, node: Node, caller: Caller, *, kept: bool) -> Listing:
-        """Add a directory that an app opens. The caller calls shares.check() before. kept: see Listing."""
+        """Add a directory that an app opens. The caller calls shares.check() before. kept: True if the kernel
+        may keep the names that it reads, and show them to other callers.
+        """
         index = self._last_index % _MAX_INDEX + 1
         while index in self._listings:
             index = index % _MAX_INDEX + 1

@@ -36,8 +36,8 @@ from policyfs.store.directory_records import DirectoryRecords
 _WITH_NODE: Final = 8
 """The work for a name with node and attributes, in units: one unit is the work for a name alone."""
 _SETTLED_S: Final = 2.0
-"""The age in seconds of a directory's last change. After this time, the next change certainly has another
-time."""
+"""Seconds after a directory's last change. A further change after this time certainly sets another mtime or
+ctime."""
 _TYPES: Final = {
     stat_bits.S_IFREG >> 12: FileType.REGULAR,
     stat_bits.S_IFDIR >> 12: FileType.DIRECTORY,
@@ -286,12 +286,12 @@ class DirectoryListings:
             self._answering -= 1
 
     def _check_kept(self, listing: Listing) -> None:
-        """Raise OSError(ESTALE) if the kernel may keep the names, and the policy now tells callers apart.
+        """Raise OSError(ESTALE) if the kernel may keep the names, and the policy now shows callers different
+        names.
 
         INVARIANT: a listing that the kernel keeps is the same for every caller, since the kernel shows it to
         every caller. While the directory is open, the kernel may keep the names that it reads, also after a
-        reload.
-        """
+        reload."""
         if listing.kept and not self._timeouts.listing(listing.node.state):
             raise OSError(errno.ESTALE, "the policy has changed: the directory must be opened again")
 

@@ -124,8 +124,8 @@ class CopyPath:
     async def _copy_for(
         self, opening: OpenContext, stat: Stat, judge: _Judge, *, current: bool
     ) -> Redacted | Refused:
-        """Return the copy for an open, pinned: the node's own copy if *current*, else a copy of the file's
-        present version.
+        """Return the copy for an open, kept open in the cache (pinned): the node's own copy if *current*,
+        else a copy of the file's present version.
 
         current: True if the node's copy has the version that the file had when this open came, or a later
         version.
@@ -152,7 +152,8 @@ class CopyPath:
 
     def _without_copy(self, request: OpenRequest) -> NoReturn:
         """Refuse an open that gets no copy: with ESTALE, so that the next LOOKUP finds the node for large
-        files. If the view is raw, refuse with EBUSY, because the reader already got ESTALE once (unproven()).
+        files. If the view is raw, refuse with EBUSY, because the reader already got ESTALE once, when nothing
+        proved the file's kind.
         """
         if request.node.view.raw:
             self._preconditions.unproven(request.node, request.caller, request.call, writing=True)

@@ -140,8 +140,8 @@ class Opener:
             self._preconditions.still_proven(opening)
 
     async def open_to_truncate(self, node: Node, size: int, caller: Caller) -> Handle:
-        """Open the daemon's own handle for a truncate(2) by path: all steps of a write-open except the byte
-        path.
+        """Open the daemon's own handle for a truncate(2) by path: all steps of an open for writing, except
+        step 7 (docs/architecture/opening.md).
         """
         flags = os.O_WRONLY if size else os.O_WRONLY | os.O_TRUNC
         call = Call("truncate", "truncate")

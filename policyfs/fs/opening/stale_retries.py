@@ -13,13 +13,16 @@ from typing import Final
 import trio
 
 _COMES_S: Final = 0.25
-"""The longest time until a second try comes. After that, the file's name or the thread is gone."""
+"""The longest time until the kernel tries an open again. After that, the file's name or the thread is gone.
+"""
 _LOOKS_S: Final = 0.001
 _MOST: Final = 4096
 
 
 class SecondTries:
-    """The threads with an open that got ESTALE, by number, until the second try has ended."""
+    """The threads, by number, that got ESTALE for an open, until the kernel's second try of the open has
+    ended.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -83,7 +83,8 @@ class WriteAccess:
 
     async def before_writing(self, node: Node, handle: Handle, stat: Stat, owner: str) -> None:
         """Clear set-id bits, capabilities, and another app's ownership. Note the version of the file before
-        the first write. A thread sets the owner, for the reason given in empty().
+        the first write. A thread sets the owner, because this may wait for an app's write in passthrough,
+        which may wait for the event loop.
         """
         if self._tree.clear_killpriv(handle.fd):
             self._forget_names(node)  # the kernel may keep the old mode

@@ -93,7 +93,7 @@ class Refused:
 
 
 class _Unshared(NamedTuple):
-    """A copy for one lane only, with its kind and plan. racy: the file may have changed without a trace."""
+    """A copy for one lane only, its kind and plan. racy: True if bytes may have changed without new times."""
 
     key: _Key
     copy: Copy
@@ -152,9 +152,8 @@ class Redactor:
     def copyable(self, stat: Stat, ino_key: int, what: frozenset[str], who: Principal) -> bool:
         """Return True if *who* gets a frozen copy of the file now, False if the file needs a lease instead.
 
-        INVARIANT: if an open gets ESTALE because of this answer, its second try finds room. The kernel tries
-        no third time.
-        """
+        INVARIANT: if an open gets ESTALE because of this answer, the kernel's second try of the open finds
+        room. There is no third try."""
         if self._no_room and self._no_room.get(who.label):
             return False
         if not self._reflink and stat.size > self._size_cap:
@@ -197,7 +196,7 @@ class Redactor:
         return await self._make(fd, ino_key, stat, what, owner, judge, who)
 
     def known(self, ino_key: int, stat: Stat, what: frozenset[str], who: Principal) -> Copy | None:
-        """Return the finished copy of the version in *stat* that *who* may see, or None."""
+        """Return the finished copy of a file in the version of *stat*, if *who* may see it, else None."""
         copy = self._peek(ino_key, stat, what, who)
         return self._copies.get(copy.key) if copy is not None and self._is_current(copy, what) else None
 
@@ -328,12 +327,11 @@ class Redactor:
     def _share(self, said: Said) -> None:
         """Share a copy with all apps, because a second worker has found the same plan.
 
-        If the file may have changed since the first look without a change in stat, the copy is not shared: it
-        may show other bytes.
+        If the file may have changed since the first worker read it, without a change in stat, the copy is not
+        shared: it may show other bytes.
 
         INVARIANT: a copy is shared only if it was patched by the plan that both workers found. Its key may
-        lead to another copy by now, made by a later plan of the same lane's worker.
-        """
+        lead to another copy by now, made by a later plan of the same lane's worker."""
         name = said.version, said.what, said.lane
         held = self._unshared.get(name)
         if held is None or held.kind is None or not said.agrees(held.kind, held.plan):

@@ -62,7 +62,7 @@ class Found(NamedTuple):
 
 
 PlanNews = Callable[[Said], None]
-"""A function that gets the result of one app's worker after the second look at this result."""
+"""A function that gets the result of one app's worker, after a second worker has checked this result."""
 
 
 def _ignore(_: Said) -> None:
@@ -72,8 +72,9 @@ def _ignore(_: Said) -> None:
 class PlanFinder:
     """The finder of plans. It returns a remembered plan, or lets a worker make one.
 
-    memory: None if the daemon remembers no plans. second: None if there are no second looks. on_confirmed,
-    on_denied: called with a worker's result once a second look has confirmed or denied it.
+    memory: None if the daemon remembers no plans. second: queues checks of results by a second worker (second
+    looks); None if there are none. on_confirmed, on_denied: called with a worker's result once a second look
+    has confirmed or denied it.
     """
 
     def __init__(
@@ -115,7 +116,8 @@ class PlanFinder:
         proof: Proof | None,
         version: Hashable = None,
     ) -> Found:
-        """Return kind and plan as locate() does. Found.shared tells whether other lanes may use them.
+        """Return the kind of the file behind *fd*, and the plan to hide *what* in it, as locate() does.
+        Found.shared tells whether other lanes may use them.
 
         INVARIANT: the caller stores the copy that it patches by the plan, so that on_denied can drop this
         copy. It calls ask() for the result, with no await between the two steps. Otherwise the second look

@@ -34,7 +34,7 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
 
 
 class FreshSource(Protocol):
-    """The part of the sniffer that takes second looks."""
+    """The part of the sniffer that lets a fresh worker check a result (a second look)."""
 
     async def look_afresh(self, fd: int, what: frozenset[str] | None) -> tuple[str, Plan | None] | None:
         """Return the result of a worker that has seen no other file, or None if the worker gave no answer."""
@@ -73,7 +73,7 @@ class Said(NamedTuple):
 
 
 class Verdict(Protocol):
-    """The receiver of a second look's result."""
+    """The receiver of the answer of a second look, in which a fresh worker checks another worker's result."""
 
     def confirmed(self, said: Said, plan: Plan | None) -> None:
         """Note that the fresh worker found the same kind and plan. plan: the plan of the fresh worker."""
@@ -121,7 +121,9 @@ class SecondLooks:
         self._stats = SecondLookStats()
 
     def ask(self, fd: int, said: Said, verdict: Verdict) -> None:
-        """Queue a second look at the file behind *fd*. The caller keeps *fd*."""
+        """Queue a second look: a fresh worker checks the result *said* by the file behind *fd*. The caller
+        keeps *fd*.
+        """
         if self._keeper is None:
             return
         turn, key = said.place
@@ -229,8 +231,8 @@ class SecondLooks:
             self._differs(job, plan, "a new worker found something else")
 
     def _differs(self, job: _Job, plan: Plan | None, why: str, *, racy: bool = False) -> None:
-        """Handle a fresh worker's result that differs from the first result of a job. racy: True if both may
-        be right, for different bytes.
+        """Handle a fresh worker's result that differs from the result of the app's worker (in *job*). racy:
+        True if both may be right, for different bytes.
         """
         said = job.said
         job.verdict.denied(said)
