@@ -24,7 +24,7 @@ def commands(
         return {}
 
     async def staying(*_: object) -> Json:
-        """Note that the announced unmount was given up."""
+        """Note that the client has given up the unmount that it announced."""
         end.withdraw()
         return {}
 

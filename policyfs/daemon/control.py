@@ -20,7 +20,7 @@ from policyfs.errors import EXIT_REFUSED, PolicyfsError
 Json = dict[str, object]
 
 DEADLINE_S: Final = 10.0
-"""The longest wait for an answer, or for the bytes of a request."""
+"""The longest wait for an answer of a daemon, or for all bytes of a client's request."""
 RELOAD_S: Final = 300.0
 """The longest wait for a reload: 10,000 rules take a second, and much longer on a small or busy machine."""
 

@@ -23,17 +23,21 @@ class Trail(Protocol):
         """True if there are events to write."""
 
     def flush_steps(self) -> Iterator[None]:
-        """Write the queue on the event loop, in steps, without waiting for the disk."""
+        """Write the events in the queue on the event loop, in steps, without waiting for the disk."""
 
 
 class Losses(Protocol):
     """The record of lost workers: workers that died, took too long, or gave a wrong answer."""
 
     def is_due(self, counts: Mapping[str, int]) -> bool:
-        """Return True if losses are not on record yet."""
+        """Return True if losses of workers are not on record yet. counts: the losses since the start, by
+        cause.
+        """
 
     def flush(self, counts: Mapping[str, int], last_error: str) -> None:
-        """Record losses, and flush the journal. May wait for the disk."""
+        """Record losses of workers, and flush the journal. May wait for the disk. counts: the losses, by
+        cause.
+        """
 
 
 class Kills(Protocol):
@@ -55,7 +59,7 @@ class Findings(Protocol):
         """True if flush() has something to write."""
 
     def flush(self) -> None:
-        """Write the findings. May wait for the disk."""
+        """Write the kinds and plans into the database. May wait for the disk."""
 
 
 class Duties:

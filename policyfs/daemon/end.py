@@ -58,7 +58,7 @@ class MountEnd:
 
 
 class EndOfMount:
-    """The end of one mount, as far as it is known. The first known cause is kept."""
+    """The end of one mount. If several causes are recorded, the first one is kept."""
 
     def __init__(self) -> None:
         self._announced: MountEnd | None = None

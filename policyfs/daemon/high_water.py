@@ -55,7 +55,9 @@ class HighWaterMark:
 
     @property
     def damaged(self) -> bool:
-        """True if the file has no readable number. Then all exceptions count as ended."""
+        """True if the file has no readable number. Then all exceptions (rules for a limited time) count as
+        ended.
+        """
         return self._mark_ns == _NEVER
 
     def now_ns(self) -> int:

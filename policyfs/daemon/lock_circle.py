@@ -162,7 +162,7 @@ class LockCircle:
             self._end(pid)
 
     def _waited_s(self, pid: int) -> float:
-        """Return the seconds since the first look at which a thread of the process waited for a page."""
+        """Return the seconds since this thread first saw a thread of the process wait for a page."""
         since_s = [wait.since_s for (of, _), wait in self._waiting.items() if of == pid]
         return time.monotonic() - min(since_s)
 

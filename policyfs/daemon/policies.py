@@ -56,7 +56,9 @@ class Policies:
         if unsaved:
             log.warning(UNSAVED, why=unsaved)
         self.next_end = next_end(self.engine.policy)
-        """The time at which the next exception ends, in ns since 1970; None if no exception will end."""
+        """The time at which the next exception (a rule for a limited time) ends, in ns since 1970; None if
+        there is none.
+        """
         self.previous = ""
         """The digest of the previous policy; empty if it is unknown."""
 
@@ -91,7 +93,9 @@ class Policies:
         return sources
 
     def compile(self, sources: Sources) -> Engine:
-        """Compile texts without the exceptions that have already ended. Raises PolicyfsError."""
+        """Compile a policy's texts, without exceptions (rules for a limited time) that have already ended.
+        Raises PolicyfsError.
+        """
         engine = self._loader.compile(sources)
         return as_of(engine, self.mark.now_ns())
 
@@ -111,7 +115,7 @@ class Policies:
     def replace(self, engine: Engine, sources: Sources | None, by: MountEnd, generation: int) -> None:
         """Record a new policy right before it is in force. sources: its texts; None if they have not changed.
 
-        by: the cause of the reload. generation: the number of policies so far.
+        by: the cause of the reload. generation: the number of the new policy.
         """
         before = self.engine.digest
         if engine.digest != before:
@@ -129,7 +133,7 @@ class Policies:
     def tell_stale(self, stale: control.Json, generation: int) -> None:
         """Record the open files that the policy in force would not open. stale: a summary of them, as JSON.
 
-        generation: the number of policies so far.
+        generation: the number of the policy in force.
         """
         fields = {"policy": self.engine.digest, "generation": generation, **stale}
         self._journal.tell("stale_handles", fields)

@@ -35,7 +35,9 @@ async def kept(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> 
 
 
 async def once(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run *work* once. An exception is logged, and cancels no other task of the nursery."""
+    """Run *work* once. An exception is logged, and cancels no other task of the nursery (a group of trio
+    tasks).
+    """
     try:
         await work()
     except Exception as error:  # noqa: BLE001 - as in kept()

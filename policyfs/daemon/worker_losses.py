@@ -18,7 +18,7 @@ class Journal(Protocol):
         """Record events of the mount itself, not of an app's request. kind: the type of the events."""
 
     def flush(self) -> None:
-        """Write the queue."""
+        """Write the events in the journal's queue to the disk."""
 
 
 class WorkerLosses:
@@ -36,7 +36,7 @@ class WorkerLosses:
         return any(count != self._told.get(why, 0) for why, count in counts.items())
 
     def flush(self, counts: Mapping[str, int], last_error: str) -> None:
-        """Record the losses since the last record, and flush the journal. May wait for the disk.
+        """Record the workers lost since the last record, and flush the journal. May wait for the disk.
 
         counts: the losses since the start, by cause.
         """

@@ -47,7 +47,9 @@ class Expiring(Generic[K, V]):
         self._entries[key] = (now_s + self._lasts_s, value)
 
     def change(self, key: K, value: V) -> None:
-        """Replace the value of an entry; its end stays the same. Raise KeyError if there is no entry."""
+        """Replace the value of an entry. The entry ends at the same time as before. Raise KeyError if there
+        is none.
+        """
         self._entries[key] = (self._entries[key][0], value)
 
     def get(self, key: K) -> V | None:

@@ -100,7 +100,7 @@ _LOCKED_RANGES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
-    """The parts that open files and serve their bytes."""
+    """The parts of a mount that open files and serve their bytes."""
 
     views: Views
     repeats: Repeats
@@ -325,7 +325,8 @@ class FileSystem:
         self.handlers = Handlers(fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs)
 
     def _shown_modes(self) -> ShownModes:
-        """Build the part that shows owners and modes. If they differ by caller, the kernel keeps none."""
+        """Build the part that shows owners and modes. If callers see different ones, the kernel keeps none.
+        """
         settings = self._settings
         modes = ShownModes(
             self.gate, by_mount=settings.policy_modes, any_uid=settings.any_uid, read_only=settings.read_only

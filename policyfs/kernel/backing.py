@@ -45,7 +45,7 @@ class Backing:
 
     @property
     def live(self) -> int:
-        """The number of ids registered now."""
+        """The number of backing ids that are registered now."""
         return len(self._ids)
 
     def register(self, fd: int) -> int | BackingRefused:

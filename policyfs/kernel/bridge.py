@@ -147,7 +147,7 @@ def pack_fh(index: int, flags: int = 0, backing_id: int = 0, writer: int = 0) ->
 
 
 def fh_index(fh: int) -> int:
-    """Return the index that was given to pack_fh."""
+    """Return the index (the number of an open handle) that was given to pack_fh."""
     return fh & MAX_INDEX
 
 

@@ -66,7 +66,7 @@ def all_pages(nodeids: Iterable[int]) -> Iterator[bytes]:
 
 
 def entry(parent: int, name: bytes, flags: int) -> bytes:
-    """Build INVAL_ENTRY for a name in a directory. flags: EXPIRE_ONLY or 0."""
+    """Build INVAL_ENTRY: the kernel forgets a name in a directory. flags: EXPIRE_ONLY or 0."""
     return _message(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), flags) + name + b"\0")
 
 

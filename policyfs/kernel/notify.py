@@ -176,10 +176,9 @@ class Notifier:
             os.close(fd)
 
     def delete(self, parent: int, child: int, name: bytes) -> bool:
-        """Make the kernel forget a removed name, if the name still refers to that node.
+        """Make the kernel forget a removed name, if the name still refers to *child*.
 
-        Inotify watchers get the event, too.
-        """
+        Inotify watchers get the event, too."""
         return self._put_one(messages.deleted(parent, child, name))
 
     def inc_epoch(self) -> bool:

@@ -114,7 +114,9 @@ class Door:
     def __init__(
         self, handlers: Mapping[Opcode, Handler], bugs: BugLog, quick: Mapping[Opcode, Quick] | None = None
     ) -> None:
-        """quick: handlers that are called first. If one returns None, the request goes to *handlers*."""
+        """quick: handlers that are called first, by opcode. If one returns None, the request goes to
+        *handlers*.
+        """
         self._handlers = dict(handlers)
         self._quick = dict(quick or {})
         self._bugs = bugs

@@ -149,7 +149,7 @@ class Readiness:
         return not self._ended
 
     async def _park(self) -> None:
-        """Wait until it is this task's turn to sleep in epoll."""
+        """Wait until it is this task's turn to sleep in epoll. Only one task sleeps there at a time."""
         turn = trio.Event()
         self._parked.append(turn)
         try:
@@ -162,7 +162,7 @@ class Readiness:
             raise
 
     def _leave(self) -> None:
-        """Let the next task sleep in epoll."""
+        """End this task's turn, and let the next waiting task sleep in epoll."""
         self._asleep = bool(self._parked)
         if self._parked:
             self._parked.pop().set()

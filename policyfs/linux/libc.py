@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
-"""The C library, for other modules. They convert the arguments of their calls themselves."""
+"""The C library, for other modules. These modules convert the arguments of their calls themselves."""
 
 AT_FDCWD: Final = -100
 AT_SYMLINK_NOFOLLOW: Final = 0x100

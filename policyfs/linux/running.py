@@ -46,7 +46,9 @@ def processes(proc: str = "/proc") -> Iterator[Process]:
 
 
 def place_of(groups: str) -> tuple[str, str]:
-    """Return the service and the container that the text of a ``cgroup`` file names. Both may be empty."""
+    """Return the service and the container that the text of a ``cgroup`` file names. Each is empty if there
+    is none.
+    """
     paths = [line.split(":", 2)[2] for line in groups.splitlines() if line.count(":") >= 2]
     for path in paths:
         for pattern, name in _CONTAINERS:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Final
 
 _WINDOW_SHARE: Final = 8
-"""The window gets 1/8 of the cache's bytes and entries."""
+"""The share of the window (the newest entries) in the cache: 1/8 of its bytes and entries."""
 _SAMPLE: Final = 8
 """Counts are halved after 8 look-ups for each entry that the cache may hold."""
 

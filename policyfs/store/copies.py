@@ -305,7 +305,8 @@ class CopyCache:
         return room and fair
 
     def _room_made(self, cost: int, who: Hashable, copy: Copy | None) -> tuple[bool, bool]:
-        """Return the result of _room(). If there is no room, first unpin copies that no app needs."""
+        """Return two booleans: room in the cache, and room in the share of *who*. If there is no room, first
+        unpin copies that no app needs."""
         room = self._room(cost, who, copy)
         while cost <= self.limits[0] and not all(room) and self.on_shortage():
             room = self._room(cost, who, copy)

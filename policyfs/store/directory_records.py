@@ -12,7 +12,7 @@ from policyfs.linux import libc
 from policyfs.linux.statx import statx
 
 BUFFER_BYTES: Final = 16 * 1024
-"""The limit of bytes of one part: about 400 names, which take about 0.15 ms."""
+"""The limit of bytes of one part of a directory's names: about 400 names, which take about 0.15 ms."""
 
 _DIRENT: Final = struct.Struct("=QqHB")  # linux_dirent64: d_ino, d_off, d_reclen, d_type
 _DT_UNKNOWN: Final = 0
@@ -39,7 +39,7 @@ class DirectoryRecords:
         os.close(self._fd)
 
     def read(self) -> int:
-        """Read the next part. Return its size in bytes; 0 at the end.
+        """Read the next part of the directory's names. Return its size in bytes; 0 at the end.
 
         Raises FileNotFoundError if the directory was removed.
         """
@@ -47,7 +47,9 @@ class DirectoryRecords:
         return self.size
 
     def names(self) -> list[tuple[bytes, int, int]]:
-        """Return the names in the last part, without ``.`` and ``..``, as (name, inode number, DT_* type)."""
+        """Return the names in the part that was read last, without ``.`` and ``..``, as (name, inode number,
+        DT_* type).
+        """
         raw, found = self.buffer.raw[: self.size], list[tuple[bytes, int, int]]()
         at, unpack = 0, _DIRENT.unpack_from
         while at < self.size:

@@ -44,7 +44,7 @@ _FINISHED: Final = (
 )
 _OVERLAY: Final = 0x794C7630  # f_type, see linux/magic.h
 _LARGE: Final = 1 << 20
-"""The least size in bytes of a file that is removed on an overlay without a rename before."""
+"""The least size in bytes of a large file. On an overlay such a file is removed without a rename before."""
 
 
 def knows_no_flags(error: OSError) -> bool:
@@ -92,7 +92,7 @@ class ExactNames:
                 self._warn(f"{_UNREAD} ({error.strerror})", b"/")
 
     def close(self) -> None:
-        """Release this daemon's place in the shared file. A second call does nothing."""
+        """Release this daemon's place in the shared file of records. A second call does nothing."""
         if self._records is not None:
             self._records.close()
 
@@ -224,7 +224,9 @@ class ExactNames:
         self._tree.unlink(dirfd, name)
 
     def _finish(self, move: Move) -> bool:
-        """Finish the work of a killed daemon. Return False if a later daemon should try again."""
+        """Finish the removal or replacement that a killed daemon has begun (*move*). Return False to try
+        again later.
+        """
         if not is_aside(move.taken):
             return True
         path = b"/".join((b"", *filter(None, (move.directory, move.name))))

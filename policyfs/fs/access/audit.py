@@ -74,7 +74,7 @@ class Recorder:
         self._settle()
 
     def use_policy(self, generation: int, digest: str) -> None:
-        """Name this policy in all later events."""
+        """Put the policy with this generation (a number) and digest into all later events."""
         self._generation = generation
         self._digest = digest
 
@@ -223,7 +223,9 @@ class Recorder:
         self._sink.admit(event, Audit.BEST_EFFORT)
 
     def _executable(self, pid: int) -> str:
-        """Return the path of a process's executable, read at most once in _EXE_S seconds for each process."""
+        """Return the path of a process's executable. It is read from /proc at most once in _EXE_S seconds for
+        each process.
+        """
         path = self._executables.get(pid)
         if path is None:
             path = executable(pid)
@@ -232,7 +234,7 @@ class Recorder:
 
 
 def _nothing() -> None:
-    """Do nothing: the default while no other part makes events."""
+    """Do nothing. This is the function `settle` while no other part makes events."""
 
 
 def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:

@@ -222,13 +222,15 @@ class FactFinder:
             os.close(reader)
 
     def _proven(self, stat: Stat, lease: Lease | None, lane: Hashable) -> str | None:
-        """Return the remembered kind of this version if a lease proves the version, else None."""
+        """Return the remembered kind of the file version in *stat* if a lease proves this version, else None.
+        """
         if lease is None or not self._remembers:
             return None
         return self._kinds.get(version_key(stat), lane)
 
     def _by_stat(self, stat: Stat, lane: Hashable) -> str | None:
-        """Return the kind remembered for these attributes if leases prove no kinds on the store, else None.
+        """Return the remembered kind of the file version in *stat*, without a lease, if leases prove no kinds
+        on the store.
 
         This is used only for decisions on `see`.
         """

@@ -186,7 +186,7 @@ class Gate:
         return ftype is not FileType.SPECIAL or self.free(who, state, parent)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
-        """Return True if the caller sees every entry in the directory at this path (see PathAnswers)."""
+        """Return True if the caller sees every entry in the directory at this path, of any type."""
         return self._paths.shows_all_in(who, state)
 
     def names_in(self, who: Principal, state: PathState) -> Verdicts:

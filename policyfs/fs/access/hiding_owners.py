@@ -23,7 +23,7 @@ from policyfs.policy.decide import PathState
 from policyfs.store.tree import Tree
 
 _ANSWERS: Final = 1 << 14
-"""The limit of remembered answers. When it is reached, all answers are forgotten."""
+"""The limit of remembered answers about directories. When it is reached, all answers are forgotten."""
 
 Chain = list[tuple[PathState, Facts]]
 Decide = Callable[[Principal, Chain], Decision | None]

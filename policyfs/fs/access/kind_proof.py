@@ -50,7 +50,9 @@ class KindEvidence:
         self.proven_only = True
 
     def keep(self, fd: int, lease: Lease | None) -> None:
-        """Take over a descriptor and the lease on it. lease: None if the kernel refused a lease."""
+        """Keep a descriptor and the lease on it, and close both later. lease: None if the kernel refused a
+        lease.
+        """
         self.close()
         self._fd, self._lease = fd, lease
 
@@ -63,7 +65,7 @@ class KindEvidence:
 
     @property
     def used(self) -> bool:
-        """True if the decision depended on this file's kind or owner, and says nothing about other files."""
+        """True if the decision used this file's kind or owner, so that it holds for no other file."""
         return self.asked or self.owner is not None
 
     def close(self) -> None:
@@ -76,9 +78,9 @@ class KindEvidence:
             os.close(fd)
 
     def close_later(self) -> None:
-        """Close after the reply to the current request, in the event loop's next turn.
+        """Release the lease after the reply to the current request, in the event loop's next turn.
 
-        Without a lease, close at once.
+        Without a lease, close the descriptor at once.
         """
         if self._lease is None:
             self.close()

@@ -33,7 +33,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _TRIES: Final = 3
-"""The limit of records for one change. After each wait, a decision with another event needs a new record."""
+"""The limit of tries to record one change of the store. If the new decision, after the wait for a record, has
+another event, that event needs a record, too.
+"""
 
 
 class Sink(Protocol):
@@ -127,7 +129,7 @@ class UnrecordedError(Exception):
 
 
 class PacedError(Exception):
-    """The error for a request of an app that has used up its budget for records.
+    """The error for a request of an app that has used up its budget for records (its limit in the trail).
 
     The request must stop now, and start again after wait_s seconds.
     """
@@ -138,7 +140,8 @@ class PacedError(Exception):
 
 
 class Ledger:
-    """The ledger of one request: its required records that are not yet written."""
+    """The ledger of one request: the events that must be on record before the reply, but are not written yet.
+    """
 
     __slots__ = ("_commits", "_first", "_recorded", "_waiting", "closed", "paid", "waits_outside")
 
@@ -154,7 +157,9 @@ class Ledger:
         """True while a method runs that `paced` wraps. If the app has used up its budget, the method then
         raises PacedError, and `paced` waits."""
         self.paid = False
-        """True if the request has waited for its app's budget. Then the next record does not wait again."""
+        """True if the request has waited because its app's budget for records was used up. Then the next
+        record does not wait again.
+        """
 
     def add(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
         """Make the reply wait until the event of a ticket is on record. commit: its writing, if it has begun.
@@ -175,7 +180,9 @@ class Ledger:
         return self._first
 
     def has(self, event: Event) -> bool:
-        """Return True if `recorded_first` has just recorded an equal event. A second call returns False."""
+        """Return True if `recorded_first` has just recorded an event equal to *event*. A second call returns
+        False.
+        """
         recorded, self._recorded = self._recorded, None
         return recorded is not None and _same(recorded) == _same(event)
 

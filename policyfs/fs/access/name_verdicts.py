@@ -49,7 +49,7 @@ NOTHING_DECIDED: Final = Verdicts(0, 0, {})
 
 
 class NameVerdicts:
-    """A cache of one engine's decisions on names. posix: True if the mount has --posix."""
+    """A cache of one policy engine's decisions on names. posix: True if the mount has --posix."""
 
     def __init__(self, engine: Engine, *, posix: bool) -> None:
         self._engine = engine

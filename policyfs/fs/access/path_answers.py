@@ -24,7 +24,7 @@ class Unseen(NamedTuple):
 
 
 class PathAnswers:
-    """A cache of one engine's answers. shared: True if the mount is a shared mount."""
+    """A cache of one policy engine's answers. shared: True if the mount is a shared mount."""
 
     def __init__(self, engine: Engine, *, shared: bool) -> None:
         self._engine = engine

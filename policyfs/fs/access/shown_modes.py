@@ -41,11 +41,13 @@ class ShownModes:
         self._classes = _ALL_CLASSES if any_uid else _OWNER_AND_GROUP
         self._read_only = read_only
         self.apps: frozenset[str | None] = frozenset()
-        """The names of the apps that see modes by the policy; None stands for strangers."""
+        """The names of the apps that see modes that match their rights by the policy; None stands for
+        strangers.
+        """
         self.use(gate.engine)
 
     def use(self, engine: Engine) -> None:
-        """Use another policy from now on."""
+        """Read from another policy which apps see such modes."""
         chosen = apps_with_modes(engine, by_mount=self._by_mount)
         self.apps = chosen if self._gate.app is None else chosen & {self._gate.app}
 

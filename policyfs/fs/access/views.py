@@ -153,7 +153,7 @@ class Views:
 
     def expect_writer(self, ino_key: int, view: View) -> None:
         """Note that an open for writing in this view got ESTALE. The next look-ups of the file then find the
-        LIVE node.
+        LIVE node (mediated).
         """
         self._pending.put((ino_key, view.key), True)
 
@@ -179,7 +179,9 @@ class Views:
         self._coming.put((ino_key, caller.pid), True)
 
     def expect_nothing(self, ino_key: int, caller: Caller) -> None:
-        """Note that the thread's open was answered. Its next look-ups need no writer's node any more."""
+        """Note that a thread's open for writing was answered. Its next look-ups need no writer's node any
+        more.
+        """
         if self._coming:
             self._coming.pop((ino_key, caller.pid))
 
@@ -289,7 +291,9 @@ class Views:
 
     @staticmethod
     def serves(node: Node, version: Version) -> bool:
-        """Return True if the node can serve an open of this version of the file."""
+        """Return True if the node can serve an open of this version of the file. An open node keeps its
+        version.
+        """
         if node.open is None or node.open.version is None or not node.open.handles:
             return True
         return node.open.version == version
@@ -324,5 +328,7 @@ class Views:
 
 
 def _newer(node: Node, best: Node) -> bool:
-    """Return True if only *node* is open: an open node is preferred, so that one version has one node."""
+    """Return True if only *node* is open, and *best* is not. An open node is preferred, so that one version
+    has one node.
+    """
     return node.open is not None and best.open is None

@@ -20,10 +20,12 @@ from policyfs.linux import libc
 from policyfs.store.latches import Latches
 
 _WAIT_S: Final = 5.0
-"""The longest wait for another daemon. Changes in memory, and most changes on a disk, take less time."""
+"""The longest wait for another daemon that changes the same file. Changes in memory, and most changes on a
+disk, take less time.
+"""
 _PAUSE_S: Final = 0.0005
 _LATE_PAUSE_S: Final = 0.02
-"""The pause between two tries after _WAIT_S."""
+"""The pause between two tries to get the lock of a file, once _WAIT_S has passed."""
 _LATE: Final = (
     "the daemon of another mount of the store does not finish its change of this file, and pages of this"
     " mount wait to be written; if that daemon is stopped, continue it (SIGCONT) or end it"
@@ -132,6 +134,6 @@ class ChangeLock:
             await trio.sleep(_LATE_PAUSE_S if is_late else _PAUSE_S)
 
     async def _waited(self, fd: int) -> None:
-        """Wait a moment for another daemon that is changing the file behind *fd*."""
+        """Wait a moment, because another daemon is changing the file behind *fd*."""
         del fd
         await trio.sleep(_PAUSE_S)

@@ -20,7 +20,7 @@ from policyfs.redact.core.values import Finding, Outcome, Plan
 from policyfs.store.tree import Tree
 
 _NAMED: Final = 3
-"""The number of findings that the trail names for a cleaned file."""
+"""The limit of removed pieces of data that the trail names for one cleaned file."""
 _PIECE: Final = 1 << 20
 _ZEROS: Final = bytes(_PIECE)
 

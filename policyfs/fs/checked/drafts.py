@@ -131,7 +131,7 @@ class Drafts:
         return await trio.to_thread.run_sync(ranges.write, draft.fd, data, at)
 
     async def truncate(self, draft: Draft, size: int) -> None:
-        """Set a draft's size, on a thread if this frees many blocks."""
+        """Set a draft's size in bytes, on a thread if this frees many blocks."""
         if freeing.is_much(self._tree.fstat(draft.fd), size):
             await trio.to_thread.run_sync(os.ftruncate, draft.fd, size)
         else:

@@ -19,7 +19,9 @@ from typing import Final
 from policyfs.formats import Use, starts_for
 
 HEAD_BYTES: Final = 64 * 1024
-"""The number of bytes that are held and checked: enough for libmagic to name any kind it knows."""
+"""The number of first bytes of a file that are held and checked: enough for libmagic to name any kind it
+knows.
+"""
 
 _TEXT_CHUNK: Final = 512
 """The number of first bytes that libmagic needs to tell a file's kind, if they have no known signature."""
@@ -29,7 +31,7 @@ _KNOWN: Final = frozenset(kind for kind, _, _ in _SIGNATURES)
 
 
 def kind_in(kind: str, patterns: frozenset[str]) -> bool:
-    """Return True if a content kind matches one of the kinds or ``type/*`` patterns."""
+    """Return True if a content kind matches one of *patterns*: a kind, or ``type/*``."""
     return kind in patterns or "*" in patterns or f"{kind.partition('/')[0]}/*" in patterns
 
 

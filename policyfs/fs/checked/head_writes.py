@@ -26,7 +26,7 @@ from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 
 T = TypeVar("T")
 _TRIES: Final = 100
-"""The limit of judgements of one change. A file that others have changed meanwhile is judged again."""
+"""The limit of checks of one change: it is checked again if another process changes the file meanwhile."""
 
 Content = tuple[frozenset[str], ...]
 Fence = Callable[[], None]
@@ -73,11 +73,11 @@ def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
 
 
 class UnknownBeginningError(Exception):
-    """The error for a change that a held head cannot take: a gap, zeros, or too much. It needs a draft."""
+    """The error for a change that a held head cannot take (a gap, zeros, too much): it needs a draft."""
 
 
 class HeadSniffer(Protocol):
-    """The part of the sniffer that heads need."""
+    """The part of the sniffer that finds the kind of a file from its first bytes (the head)."""
 
     async def kind_of_head(self, head: bytes, *, lane: Hashable = None) -> str | None:
         """Return the content kind of a file that begins with *head*; None if sniffing failed."""
@@ -168,7 +168,7 @@ class Checker:
         return len(data)
 
     async def _unhold(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
-        """If another writer has written the file, store the held head now, or refuse it."""
+        """If another process has written the file in the store, store the held head now, or refuse it."""
         for _ in range(_TRIES):
             if head.held is None or not self._tree.fstat(handle.fd).size:
                 return
@@ -379,10 +379,9 @@ class Checker:
             )  # fmt: skip
 
     def _commit(self, handle: Handle, head: Head, data: bytes) -> None:
-        """Store a whole head of an allowed kind.
+        """Store a whole head of an allowed kind in the file, which is empty.
 
-        If the store has no room, the file stays as it was, and the head stays held.
-        """
+        If the store has no room, the file stays as it was, and the head stays held."""
         size = self._tree.fstat(handle.fd).size
         before = os.pread(handle.fd, HEAD_BYTES, 0) if size else b""
         try:

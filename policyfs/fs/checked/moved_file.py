@@ -29,11 +29,13 @@ class Named:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.why = ""
-        """The reason to refuse the file at a place with forbidden words; empty if none was found."""
+        """The reason to refuse the file where a rule forbids words (data of some sorts); empty if there is
+        none.
+        """
         self.ino = os.fstat(fd).st_ino
 
     def holds(self) -> bool:
-        """Return True if the file has one name only: other rules would check a write by another name."""
+        """Return True if the file has one name only: at another name, other rules would check a write."""
         return os.fstat(self.fd).st_nlink == 1
 
     def close(self) -> None:
@@ -47,7 +49,7 @@ class Unsettled(Named):
     __slots__ = ()
 
     def holds(self) -> bool:
-        """Return False: nothing is proven."""
+        """Return False, because no lease proves that the file stays unchanged."""
         return False
 
 

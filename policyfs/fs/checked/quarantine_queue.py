@@ -29,11 +29,11 @@ from policyfs.store.tree import Tree
 
 CALL: Final = Call("quarantine", "close")
 _WAITING_EACH: Final = 16
-"""The limit of waiting files of one app; all strangers count as one app."""
+"""The limit of files of one app that wait for their copy; all strangers count as one app."""
 _MODE: Final = 0o600
-"""The mode of a kept file if the mode of the store's file cannot be read."""
+"""The mode recorded for a refused file if the mode of the store's file cannot be read."""
 _END_S: Final = 10.0
-"""The longest time for which a daemon that ends copies waiting files."""
+"""The longest time for which a daemon that ends still copies waiting files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class _Waiting:
 
 
 class QuarantineQueue:
-    """The queue of one mount. Event loop only, except for copies. warn: logs a problem with a path of the
-    store.
+    """The queue of one mount's refused files that wait for the quarantine. Event loop only, except for
+    copies. warn: logs a problem with a path of the store.
     """
 
     def __init__(
@@ -80,7 +80,8 @@ class QuarantineQueue:
         return QuarantineStats(self._kept, self._dropped, len(self._waiting))
 
     def take(self, handle: Handle, fd: int, refusal: Refusal) -> None:
-        """Queue the file behind *fd*, and take over *fd*. handle: the handle of the file's last writer.
+        """Queue the refused file behind *fd*. The queue closes *fd* later. handle: the handle of the file's
+        last writer.
 
         Raise FUSEError(EIO) if the file is dropped and the drop cannot be recorded.
         """

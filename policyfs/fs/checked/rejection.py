@@ -57,7 +57,7 @@ class Rejections:
             self._forget_names(handle.node)
 
     def _names_of(self, node: Node) -> list[tuple[Node, bytes]]:
-        """Return the known names of a file in all its views. Their number is bounded (see KEPT_NAMES)."""
+        """Return the known names of a file in all its views. A node keeps at most KEPT_NAMES names."""
         same = (each for each in self._nodes.same_inode(node.ino) if each.btime_ns == node.btime_ns)
         names = dict.fromkeys(known for each in same for known in each.all_names())
         return [(parent, name) for parent, name in names if not parent.out_of_reach]
@@ -79,7 +79,7 @@ class Rejections:
 
 
 def _is_removed(remove: Callable[[], bool]) -> bool:
-    """Try to remove one name. Return False if the name no longer leads to the file."""
+    """Call *remove* to remove one name. Return False if the name no longer leads to the file."""
     try:
         return remove()
     except OSError as error:
@@ -93,6 +93,6 @@ def _is_empty(stat: Stat) -> bool:
 
 
 def must_be(content: Iterable[frozenset[str]]) -> str:
-    """Return the note of a refusal for a kind that fails content requirements."""
+    """Return the note for the trail about content of a kind that fails content requirements."""
     wanted = " and ".join("one of " + ", ".join(sorted(patterns)) for patterns in content)
     return f"content must be {wanted}"

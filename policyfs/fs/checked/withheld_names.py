@@ -23,7 +23,7 @@ from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.linux.statx import Stat
 
 _WAIT_S: Final = 0.5
-"""The longest wait for a name whose file is about to be released."""
+"""The longest wait for a withheld name whose file is about to be released."""
 _NUMBER: Final = (1 << 64) - 1
 
 
@@ -48,7 +48,9 @@ class WithheldNames:
         return len(self._files)
 
     async def hide(self, node: Node) -> None:
-        """Hide a file's names from everyone from now on. When this returns, the kernel has forgotten them."""
+        """Withhold a file's names: nobody sees them from now on. When this returns, the kernel has forgotten
+        them.
+        """
         if node.ino in self._files:
             return
         self._files[node.ino] = node.btime_ns, trio.Event()
@@ -78,7 +80,8 @@ class WithheldNames:
         self._forget_names(node)
 
     def has(self, stat: Stat) -> bool:
-        """Return True if the names of this file are withheld."""
+        """Return True if the names of this file are withheld (hidden until the file's content is accepted).
+        """
         if not self._files:
             return False
         found = self._files.get(self._nodes.key_of(stat))
@@ -90,11 +93,14 @@ class WithheldNames:
         return self._numbers
 
     def may_have(self, number: int) -> bool:
-        """Return True if the names of a file with this inode number, on any file system, may be withheld."""
+        """Return True if a file with this inode number, on any file system, may have withheld (hidden) names.
+        """
         return number in self._numbers
 
     async def free(self, stat: Stat) -> None:
-        """Wait a moment until a file's names are no longer withheld. Raise OSError(EBUSY) if they stay."""
+        """Wait a moment until a file's names are no longer withheld (hidden). Raise OSError(EBUSY) if they
+        stay.
+        """
         if not self.has(stat):
             return
         _, ended = self._files[self._nodes.key_of(stat)]

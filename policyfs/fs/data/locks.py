@@ -36,7 +36,8 @@ _SLOWER: Final = 1.5
 """The pause before another try, while a process outside the mount holds the lock. _FIRST_S: the first pause.
 _SLOWER: the factor from each pause to the next. _LAST_S: the longest pause."""
 _EACH_S: Final = 0.0005
-"""The addition to the pause for each waiting request, so that many of them do not cost more."""
+"""The seconds added to the pause for each waiting request, so that many requests do not cost more than one.
+"""
 
 FindFile = Callable[[Handle], int]
 """Function that returns a descriptor of the store's file behind a handle; the caller closes the descriptor.
@@ -44,7 +45,7 @@ It raises StaleNodeError if the file cannot be found."""
 
 
 class Forget(Protocol):
-    """Function that makes the kernel forget its caches of a node. When it returns, they are forgotten."""
+    """Function that makes the kernel forget its caches of a node. When it returns, the caches are empty."""
 
     def __call__(self, nodeid: int, *, pages: bool) -> Awaitable[None]:
         """Forget the node's attributes, and its pages if *pages* is True."""
@@ -209,7 +210,7 @@ class Locks:
             raise OSError(error, os.strerror(error))
 
     def _changed(self, handle: Handle, holder: Holder) -> bool:
-        """Return True if the kernel may not know the changes of the lock's last holder."""
+        """Return True if the kernel may not know the changes of the file by the last holder of the lock."""
         node, state = handle.node, handle.node.open
         if state is None or node.byte_path is BytePath.COPY:  # a copy stays as it was opened
             return False

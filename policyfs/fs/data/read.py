@@ -18,7 +18,7 @@ _OTHER_VIEW: Final = "the policy now hides data that this open file shows: open 
 
 
 class FileReader:
-    """Reads through mediated handles, of bytes that the apps may see now."""
+    """The reader of mediated handles. It reads bytes that the apps may see now."""
 
     def __init__(self, fs: FsContext, paths: Mapping[BytePath, PathServer]) -> None:
         self._gate = fs.gate

@@ -159,7 +159,7 @@ class FileSync:
             state.emptying -= empties
 
     async def _finish(self, handle: Handle, state: OpenState) -> None:
-        """Do what finish() does, under the node's lock."""
+        """Store or drop the held bytes for finish(). The caller has the node's lock."""
 
         def is_last() -> bool:
             if state.writers > 1 or self._guard.written_elsewhere(handle.node):
@@ -188,7 +188,7 @@ class FileSync:
     def _drop(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
         """Drop the held bytes after an error at the last writer's release.
 
-        No later writer may continue these bytes.
+        A later writer begins without these bytes.
         """
         self._withheld_names.show(handle.node)
         if state.holds_back:
@@ -222,7 +222,9 @@ class FileSync:
         return self._head_checked if state.draft is None else self._draft
 
     def _fd_to_sync(self, handle: Handle) -> int:
-        """Return a descriptor of the file, or -1 if a reader's file is gone and there is nothing to sync."""
+        """Return a descriptor of the file to make durable; -1 if a reader's file is gone, with nothing to
+        sync.
+        """
         try:
             return self._backing_fd(handle)
         except OSError as error:
@@ -289,4 +291,4 @@ class FileSync:
 
 
 def _nothing() -> None:
-    """Do nothing, for a file that is gone."""
+    """Do nothing. fsync_now() returns this function for a file that is gone."""

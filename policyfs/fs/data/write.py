@@ -87,7 +87,8 @@ class FileWriter:
         raise OSError(errno.ENOMEM, "too many bytes of this user wait to be written")
 
     async def _write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write a page of a mapping. Return the number of its bytes in the file."""
+        """Write a page of a mapping that the kernel writes back. Return the number of its bytes in the file.
+        """
         async with change.state.lock:
             change.fence()
             try:
@@ -168,8 +169,8 @@ class FileWriter:
     ) -> Change:
         """Return the change if it is allowed. Refuse a change that the policy or the write guard forbids.
 
-        INVARIANT: no await between the decision and the return. The change's fence raises PolicyChangedError
-        after a reload.
+        INVARIANT: no await between the decision and the return. The change's fence (a check right before the
+        change) raises PolicyChangedError after a reload.
         """
         decision = await self._gate.handle(handle, WRITE)
         if not decision.allowed:

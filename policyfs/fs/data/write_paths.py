@@ -52,7 +52,7 @@ class Change:
     on_thread: Callable[[], None]
 
     async def in_thread(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Make the change on a thread: call *function* there."""
+        """Call *function*, which makes the change, on a thread. Call on_thread() there first."""
 
         def make() -> T:
             self.on_thread()
@@ -138,7 +138,7 @@ class DirectWrites:
         return written
 
     def _put_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write the part of a page that lies in the file. Return the number of its bytes."""
+        """Write the part of a page that lies before the file's end. Return the number of bytes written."""
         change.on_thread()
         fd = change.handle.fd
         data = data[: max(0, self._tree.fstat(fd).size - offset)]
@@ -163,7 +163,7 @@ class DirectWrites:
         self._guard.wrote(handle)
 
     def _cut(self, change: Change, cut: Callable[[], None]) -> Version:
-        """Set the size, on a thread. Return the version right after that."""
+        """Call *cut*, which sets the size, on a thread. Return the file's version right after that."""
         change.on_thread()
         cut()
         return version_of(self._tree.fstat(change.handle.fd))
@@ -237,7 +237,8 @@ class DraftWrites:
                 self._guard.dropped(handle.node)
 
     def give_up(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
-        """Drop a draft, or quarantine it, after an error that came before the last release was decided."""
+        """Drop a draft, or move it to the quarantine, after an error before the decision on the last release.
+        """
         draft, state.draft = state.draft, None
         if draft is None:
             return

@@ -99,7 +99,7 @@ class OpenState(HeadHolder):
     patches: tuple[Patch, ...] = ()
     """The bytes that a LEASED node shows instead of the file's."""
     cut: bool = False
-    """True if the file was truncated by its path, through this node."""
+    """True if truncate(2) by a path has set the file's size through this node."""
     generation: int = 0
     """The generation of the policy by which *patches* were computed."""
     located: tuple[str | None, Plan] | None = None
@@ -112,12 +112,13 @@ class OpenState(HeadHolder):
     fd: int = -1
     """A descriptor of a file that lost its last name through this mount while it was open; else -1."""
     fd_closed: Callable[[], object] = lambda: None
-    """Function that is called after *fd* was closed, as *lease_fd_closed*."""
+    """Function that is called after *fd* was closed. It takes the descriptor off an app's share (its limit).
+    """
     stat: Stat | None = None
     """The file's attributes at the last open. They are shown if the file has lost its name in the store."""
     locked: Version | None = None
-    """The file's version when a lock was last granted. At that time the kernel had to ask for attributes
-    again."""
+    """The file's version when a lock was last granted, and the kernel was made to ask for attributes again.
+    """
     mark: int | None = None
     """The number of the mark that tells other daemons of held bytes (FsContext.note_held)."""
 
@@ -165,7 +166,7 @@ class Handle:
     emptied: bool = False
     """True if the app is under redaction, and may write only because it emptied the file."""
     created: bool = False
-    """True if the file was created with this handle."""
+    """True if this handle's open has created the file."""
     by_kind: bool = False
     """True if the decision to open the file depended on its kind."""
     recorded_late: bool = False
@@ -179,7 +180,8 @@ class Handle:
     bytes_written: int = 0
     """Bytes written through the daemon."""
     noted: bool = False
-    """True if this handle's failed kind requirement in monitor mode is already on record."""
+    """True if the trail already has an event that this handle's file fails a kind requirement in monitor
+    mode."""
     generation: int = 0
     """The generation of the policy that allowed the open."""
     facts: Facts | None = None

@@ -44,7 +44,7 @@ class HardLinks:
         self.beyond: set[PathState] = set()
 
     def __len__(self) -> int:
-        """Return the number of kept names."""
+        """Return the number of the node's names that are kept here, without the first one."""
         return len(self._names)
 
     def __iter__(self) -> Iterator[tuple[Node, bytes]]:
@@ -57,7 +57,9 @@ class HardLinks:
 
     @property
     def lost(self) -> bool:
-        """True if paths have changed, so that the states in *beyond* may be wrong now."""
+        """True if paths have changed since, so that the states in *beyond* (of names that are not kept) may
+        be wrong.
+        """
         return bool(self.beyond) and self._unlike != self._placement.unlike
 
     def add(self, parent: Node, name: bytes) -> bool:
@@ -98,7 +100,7 @@ class HardLinks:
         return found
 
     def turn(self, parent: Node, name: bytes) -> None:
-        """Move a name to the end of the order in which names are checked."""
+        """Move a name to the end of the order in which names are checked, because it was just checked."""
         self._names[parent.nodeid, name] = self._names.pop((parent.nodeid, name))
 
     def states(self) -> Iterator[PathState]:

@@ -91,9 +91,9 @@ class Node(PlacedNode):
         self.view = view
         """The obligations that apply to the bytes of this node."""
         self.byte_path = byte_path
-        """The byte path; part of its identity."""
+        """The byte path. A node keeps it for ever; an open by another byte path needs another node."""
         self.links: HardLinks | None = None
-        """Names besides the first, if there are any."""
+        """The node's names besides the first, if there are any."""
         self.lookups = 0
         """The number of references that the kernel has (FUSE lookup count)."""
         self.kept = False
@@ -125,8 +125,8 @@ class Node(PlacedNode):
         self.asked = 0
         """Bits of the sorts of requests that were allowed at least once (kernel_cache/repeats.py)."""
         self.linked = -1
-        """The Resolver's count of losses of events when it last checked that the directory above leads to
-        this one. -1 if this must be checked again."""
+        """The number of event losses that the Resolver had counted when it last checked that the directory
+        above leads to this one. -1 if this must be checked again."""
 
     def tell(self, version: Version) -> None:
         """Note that the kernel is sent the attributes of this version."""

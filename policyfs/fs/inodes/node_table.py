@@ -88,7 +88,7 @@ class NodeTable:
             node = node.next
 
     def oldest(self, count: int) -> list[Node]:
-        """Return *count* nodes: those that this method never returned, or returned longest ago."""
+        """Return *count* nodes: those that no call has returned yet, then those returned longest ago."""
         taken = list(itertools.islice(self._by_id.values(), count))
         for node in taken:
             self._by_id[node.nodeid] = self._by_id.pop(node.nodeid)
@@ -112,7 +112,7 @@ class NodeTable:
     def make_room(self) -> None:
         """If the bridge has no room for more access vectors, drop all of them.
 
-        Node.lookups then counts the look-ups that the bridge has answered.
+        The look-up counts of the nodes (Node.lookups) then include the look-ups that the bridge has answered.
         """
         if self.vectors.is_full():
             for nodeid, lookups in self.vectors.clear():

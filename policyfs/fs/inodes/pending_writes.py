@@ -48,7 +48,9 @@ class Head:
     __slots__ = ("_held", "_payer", "_shares", "created", "left", "refused")
 
     def __init__(self, stored: int, *, created: bool = False, refused: bool = False) -> None:
-        """stored: the file's size in the store, in bytes. If it is 0, held begins empty, else as None."""
+        """stored: the file's size in the store, in bytes. If it is 0, the field *held* begins as empty bytes,
+        else as None.
+        """
         self._held: bytes | None = None if stored else b""
         self._payer: Holder = ""
         self._shares: Shares | None = None
@@ -185,7 +187,7 @@ class Draft:
         return os.fstat(self.fd).st_size
 
     def give(self) -> int:
-        """Return the draft's descriptor, which the caller must close from now on; -1 after the first call."""
+        """Return the draft's descriptor. From now on the caller must close it. A second call returns -1."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             self._released()

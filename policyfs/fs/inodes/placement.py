@@ -58,7 +58,9 @@ class PlacedNode:
 
     @property
     def state(self) -> PathState:
-        """The policy's state of the path by the first name. Raises PathTooLongError if that is too long."""
+        """The policy's state of the path by the first name. Raises PathTooLongError for a path that is too
+        long.
+        """
         if self.out_of_reach:
             raise PathTooLongError(self.name)
         return self.last_state

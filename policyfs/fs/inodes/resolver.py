@@ -30,14 +30,15 @@ _REMOVED: Final = 64
 directories the limit is a quarter of these, but at least a quarter of this number."""
 
 UNWATCHED_S: Final = 1.0
-"""The time for which a directory descriptor is trusted when no watch reports moves in the store."""
+"""The time in seconds for which a directory's descriptor is used without a check if no watch reports moves.
+"""
 
 
 _NAMES_TRIED: Final = 16
 """The number of a node's names that one request looks at."""
 _LONG: Final = 16
-"""If more names than this are opened at once, the directory above the last one gets a descriptor, too: a
-request for its other entries may come soon."""
+"""If a walk opens more directories than this at once, the last but one is kept open, too: a request for its
+other entries may come soon."""
 
 _ON_THE_WAY_S: Final = 5.0
 """The longest time that a walk along a path takes from one name to the next."""
@@ -137,10 +138,8 @@ class Resolver:
         self._nodes.vectors.drop_all()
 
     def moved(self, node: Node) -> None:
-        """Note that a directory was moved in the store, with all directories below.
-
-        Each descriptor is checked before its next use.
-        """
+        """Note that a directory was moved in the store, with all directories below it. Each kept descriptor
+        is checked before its next use."""
         node.linked = -1
         self._moves += 1
         self._nodes.vectors.drop_all()
@@ -212,7 +211,7 @@ class Resolver:
         return self._watched() or time.monotonic() - kept.seen_s < UNWATCHED_S
 
     def _reach(self, node: Node) -> int:
-        """Open a directory from the nearest one above that has a descriptor."""
+        """Open a directory by a walk from the nearest directory above that has a kept descriptor."""
         chain: list[Node] = []
         at, start = node, None
         while start is None:

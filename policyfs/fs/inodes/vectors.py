@@ -23,13 +23,15 @@ MAX_DIRECTORIES: Final = 1024
 
 
 class OpenVectors(Protocol):
-    """The part of the mount that has handed opens to the bridge (opening/bridge_handles.py)."""
+    """The part of the mount that lets the bridge answer opens (opening/bridge_handles.py)."""
 
     def end(self, node: Node) -> None:
-        """Let the bridge answer no more opens of a node, and take over the node's handles from the bridge."""
+        """Let the bridge answer no more opens of a node. Put the bridge's handles of the node into the handle
+        table.
+        """
 
     def end_all(self) -> None:
-        """Let the bridge answer no more opens of any node, and take over all its handles."""
+        """Let the bridge answer no more opens of any node. Put all of its handles into the handle table."""
 
 
 class AccessVectors:
@@ -49,7 +51,7 @@ class AccessVectors:
         self._opens: OpenVectors | None = None
 
     def tell_of_drops(self, opens: OpenVectors) -> None:
-        """Register *opens*, which is called before each drop."""
+        """Register *opens*, which is called before vectors of nodes are dropped."""
         self._opens = opens
 
     def install(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 _MOST: Final = 16_384
-"""The limit of names. Each takes about 250 bytes."""
+"""The limit of remembered absent names. Each takes about 250 bytes."""
 
 
 class AbsentNames:
@@ -49,7 +49,9 @@ class AbsentNames:
         self._names.pop((parent, name), None)
 
     def take(self) -> list[tuple[int, bytes]]:
-        """Remove and return all names. The caller then makes the kernel forget them."""
+        """Remove and return all absent names: pairs (directory node, name). The caller makes the kernel
+        forget them.
+        """
         names, self._names = list(self._names), OrderedDict()
         self.lost = False
         return names

@@ -15,10 +15,11 @@ from policyfs.policy.decide import Engine, PathState
 from policyfs.store.frozen import Version
 
 LONG_S: Final = 86_400.0
-"""The timeout in seconds if a watch reports every change of a name or a directory."""
+"""The timeout of kernel cache entries in seconds, if a watch reports every change of a name or a directory.
+"""
 UNWATCHED_S: Final = 1.0
-"""The timeout without a watch. No event tells the daemon of a change in the store, so apps may see the change
-only after this time."""
+"""The timeout of kernel cache entries in seconds, without a watch. No event tells the daemon of a change in
+the store, so apps may see the change only after this time."""
 COLD_S: Final = 60.0
 """The longest timeout of a regular file's attributes. A watch reports a write only when the file is closed,
 and never reports a truncation by path."""
@@ -59,7 +60,8 @@ class Timeouts:
         self._engine: Engine | None = None
 
     def use(self, engine: Engine) -> None:
-        """Set the engine that finds out whether the answers for a path depend on the caller."""
+        """Use the engine of another policy to find out whether the answers for a path depend on the caller.
+        """
         self._engine = engine
         self.uids_differ = self._any_uid is not None and engine.uids_matter(self._any_uid)
         self.keeps = not (self.guarded or self.uids_differ)

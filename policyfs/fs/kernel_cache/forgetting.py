@@ -37,7 +37,8 @@ class KernelCache:
         self.notifier: Notifier | None = None
 
     def tend(self, pruning: Pruning) -> None:
-        """Keep the number of nodes near its limit, and go on with notifications if a write of one hangs.
+        """Keep the number of nodes near its limit, and let another thread send notifications if one hangs in
+        the kernel.
 
         The daemon calls this several times a second.
         """
@@ -120,7 +121,7 @@ class KernelCache:
         return self.notifier is None or self.notifier.inval_entry(parent, name, True)
 
     def expire_entries(self, names: Iterable[tuple[int, bytes]]) -> None:
-        """Make the kernel look up names (directory, name) again."""
+        """Make the kernel look up these names again. names: pairs (directory node, name)."""
         if self.notifier is not None:
             self.notifier.expire_entries(names)
 

@@ -99,7 +99,7 @@ class Invalidation:
         self._timeouts.reported = self.knows
 
     def knows(self, node: Node) -> bool:
-        """Return True if the watch's events can be matched to this directory."""
+        """Return True if the daemon knows the file handle by which the watch's events name this directory."""
         return node.nodeid in self._learned
 
     def take(self, notifier: Notifier, resolver: Resolver) -> bool:
@@ -133,7 +133,7 @@ class Invalidation:
         notifier.expire_entries(self.listed)  # the reason is in NameExpiry.expire_at_once
 
     def forget_attributes(self, notifier: Notifier, resolver: Resolver) -> list[Node]:
-        """Make the kernel drop all attributes, pages and listings. Return the nodes that it knows."""
+        """Make the kernel drop all attributes, pages and listings. Return the nodes that the kernel knows."""
         resolver.drop_all()  # and all access vectors
         if self.owners_above is not None:
             self.owners_above.changed_all()

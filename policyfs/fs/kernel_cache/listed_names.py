@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 _MOST: Final = 16_384
-"""The limit of names."""
+"""The limit of remembered names in listings."""
 
 
 class ListedNames:
-    """The names in the last reply to each open directory of one mount."""
+    """The names that the kernel got in the last reply to each open directory of one mount."""
 
     def __init__(self, expire: Callable[[Sequence[tuple[int, bytes]]], object], most: int = _MOST) -> None:
         """expire: makes the kernel look up names (directory, name) again."""

@@ -29,7 +29,9 @@ _EXPIRE_S: Final = 5.0
 _AT_ONCE: Final = 16
 """The number of nodes after which other requests may get their turn."""
 _ROUNDS: Final = 3
-"""The limit of rounds. The first round expires all names. A further round expires names moved meanwhile."""
+"""The limit of rounds of one expiry. The first round expires all names. A further round expires names moved
+meanwhile.
+"""
 
 _Entry: TypeAlias = tuple[int, bytes, bool]
 """Node number of a directory, name, and True if the kernel need only look the name up again (gentle)."""
@@ -95,7 +97,7 @@ class NameExpiry:
 
     async def _one_by_one(self, names: _Round, notifier: Notifier) -> bool:
         """Make the kernel look up the names of nodes again, and then the names of nodes that were moved
-        meanwhile. Return False if names are left.
+        meanwhile. Return False if the limits end this before all names are done.
         """
         for _ in range(_ROUNDS):
             await in_slices(names.collect)

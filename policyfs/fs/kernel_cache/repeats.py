@@ -24,12 +24,12 @@ from policyfs.policy.decide import PathState
 from policyfs.store.frozen import Version
 
 _NUMBERS: Final = 1 << 64
-"""The first inode key of other file systems that are mounted in the store (NodeTable.key_of)."""
+"""The least key (NodeTable.key_of) of inodes on other file systems that are mounted in the store."""
 _ODD: Final = (
     os.O_ACCMODE | os.O_TRUNC | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_DIRECT | os.O_DIRECTORY
     | os.O_PATH | os.O_SYNC | os.O_NOATIME | FMODE_EXEC
 )  # fmt: skip
-"""Flags of open(2). Python answers each open that has one of them."""
+"""Flags of open(2) that the bridge does not handle: Python answers each open that has one of them."""
 _ACCESS: Final = 1 << 2
 """A bit of Node.asked: access(2) with any mode. (vectors.UNCOUNTED is the same bit, but stands for no
 request.)
@@ -340,7 +340,8 @@ def _is_repeat(node: Node, sort: int) -> bool:
 
 
 def _is_asked_before(node: Node, sort: int) -> bool:
-    """Return True from the second request of one sort on. sort: a bit of Node.asked."""
+    """Return True from the second request of one sort on. sort: a bit of Node.asked (one sort of requests).
+    """
     if node.asked & sort:
         return True
     node.asked |= sort

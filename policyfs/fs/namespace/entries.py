@@ -178,8 +178,8 @@ class Entries:
         error: int = 0,
         looked_at: tuple[Named | None, ...] = (),
     ) -> NoReturn:
-        """Refuse a move on record. decision: the denial, or None for EACCES. looked_at: the checked files. If
-        the errno is EPERM, their reasons (Named.why) go into the record.
+        """Refuse a rename or link, and record this. decision: the denial, or None for EACCES. looked_at: the
+        checked files. If the errno is EPERM, their reasons (Named.why) go into the record.
         """
         if decision is None:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)

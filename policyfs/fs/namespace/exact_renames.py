@@ -69,8 +69,8 @@ class ExactRenames:
         self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
         flags: int,
     ) -> bool:  # fmt: skip
-        """Give a file a name that no file has, or exchange two files. If these were other files than those of
-        the decision, move them back and return False.
+        """Give a file a name that no file has, or exchange two files. If the rename has moved other files
+        than *moved* and *replaced*, move them back and return False.
         """
         swap = flags & _EXCHANGE
         with contextlib.ExitStack() as stack:
@@ -85,7 +85,8 @@ class ExactRenames:
         return is_done
 
     def _opened(self, stack: contextlib.ExitStack, dirfd: int, name: bytes, stat: Stat) -> int:
-        """Open the file with a name. Raise StaleNodeError if it is not the file in *stat*."""
+        """Open the file that has a name now (O_PATH). Raise StaleNodeError if it is not the file in *stat*.
+        """
         fd = self._tree.open_path(dirfd, name)
         stack.callback(os.close, fd)
         if not self._tree.fstat(fd).same_inode(stat):

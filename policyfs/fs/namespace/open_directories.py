@@ -15,7 +15,7 @@ from policyfs.kernel.bridge import DirectoryEntries
 _LISTED: Final = 2_000_000
 """The limit of names in all open listings. One app alone can have half. A 16-byte name takes 48 bytes."""
 _LISTING_COSTS: Final = 8
-"""The number of names for which an open directory counts in its app's share, besides its own names."""
+"""The weight of an open directory in its app's share, as a number of names. Its own names count besides."""
 _MAX_INDEX: Final = 0xFFFFFF
 
 
@@ -94,20 +94,22 @@ class OpenDirectories:
         self.shares.take(caller.holder, _LISTING_COSTS)
 
     def find(self, fh: int) -> Listing:
-        """Return the listing with the number that the kernel sent. Raise KeyError if there is none."""
+        """Return the open directory with the number that the kernel sent. Raise KeyError if there is none."""
         index = vectors.number_of(fh)
         if index not in self._listings:
             self._bridge_handles.take(fh)
         return self._listings[index]
 
     def remove(self, listing: Listing) -> None:
-        """Remove a listing, and its cost from the share. (take() removes its names from the share.)"""
+        """Remove an open directory, and its weight from the app's share. (take() removes its names from the
+        share.)
+        """
         del self._listings[listing.index]
         self.shares.give(listing.holder, _LISTING_COSTS)
 
     def keep(self, listing: Listing, entries: DirectoryEntries) -> None:
-        """Store a snapshot, which counts in the app's share until take(). Raise OSError (EMFILE) if the share
-        is used up.
+        """Store the snapshot of a directory's names, which counts in the app's share until take(). Raise
+        OSError (EMFILE) if the share is used up.
         """
         self.shares.check(listing.holder)
         listing.entries = entries
@@ -115,7 +117,9 @@ class OpenDirectories:
         self._keep_plenty()
 
     def take(self, listing: Listing) -> DirectoryEntries | None:
-        """Remove the snapshot from a listing, and its names from the share. Return the snapshot, if any."""
+        """Remove the snapshot of names from an open directory, and the names from the app's share. Return it,
+        if any.
+        """
         entries, listing.entries = listing.entries, None
         if entries is not None:
             self.shares.give(listing.holder, len(entries))

@@ -49,7 +49,7 @@ _FEW_BYTES: Final = 1024
 that came without a node, it asks for nodes again (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
 
 _BYTES_OF_A_NAME: Final = 256
-"""The number of bytes of directory records that take as much work as one name that is decided alone."""
+"""The number of bytes of directory records whose reading is as much work as the decision on one name."""
 
 Listed = tuple[bytes, int, int]
 """Name, inode number, DT_* type."""
@@ -57,7 +57,8 @@ Entry = tuple[int, bytes, int, int]
 """Position of the name, name, inode number, DT_* type."""
 
 _FIRST: Final = 3
-"""The first position of a name (_direntries.h). Position 0 is the beginning, 1 follows ``.``, 2 ``..``."""
+"""The first position of a name (_direntries.h). Position 0 is the beginning. ``.`` ends at position 1, ``..``
+at 2."""
 
 Reply = Callable[["Listing", Entry], int]
 """A function that adds an entry to the reply. It returns the work in units (see _WITH_NODE), or 0 if the
@@ -92,7 +93,8 @@ class DirectoryListings:
         self.open = OpenDirectories(bridge_handles)
         self._answering = 0  # requests for listings under way
         self.others_wait: Callable[[int], bool] = lambda _answering: False
-        """A function that gets the number of requests for listings, and tells whether other requests wait."""
+        """A function that returns True if other requests wait. Its argument: the number of requests for
+        listings."""
 
     def __len__(self) -> int:
         """Return the number of open directories."""
@@ -146,7 +148,8 @@ class DirectoryListings:
         return listing.entries
 
     async def _drop(self, listing: Listing) -> None:
-        """Give a snapshot's names back to the share, and free them in parts, so that other requests run."""
+        """Take the names of a snapshot off the app's share, and free them in parts, so that other requests
+        run."""
         entries = self.open.take(listing)
         while entries is not None and entries.drop():
             await trio.lowlevel.checkpoint()

@@ -54,7 +54,7 @@ class OpenDirectories(Protocol):
 
     @property
     def has_plenty(self) -> bool:
-        """True if every app's share has room left, whatever number of directories the bridge has open."""
+        """True if every app's share of open directories has room left, however many the bridge has open."""
 
     def adopt(self, fh: int, node: Node, caller: Caller) -> None:
         """Put a directory that the bridge has opened into the table."""
@@ -233,7 +233,7 @@ class BridgeHandles:
             self.end(node)
 
     def end_directories(self) -> None:
-        """Make the bridge open no more directories, and take over the directories that it has open."""
+        """Make the bridge open no more directories. Put the directories that it has open into the table."""
         listed, self._listed = self._listed, {}  # first: _adopt() may call this again
         try:
             while listed:

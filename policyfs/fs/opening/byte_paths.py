@@ -149,7 +149,7 @@ class LivePath:
         return False
 
     async def connect(self, opening: OpenContext) -> None:
-        """Begin a head if the file's writes are checked."""
+        """If the file's writes are checked, begin to hold its first bytes (a head)."""
         node, handle, state = opening.request.node, opening.handle, opening.shared
         if node.view.checked and state.head is None and (handle.writable or handle.created):
             state.head = Head(self._tree.fstat(handle.fd).size, created=handle.created)

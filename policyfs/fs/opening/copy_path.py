@@ -170,8 +170,8 @@ class CopyPath:
             state.copy, state.version, state.cut = None, None, False
 
     def _adopt(self, handle: Handle, state: OpenState, copy: Copy) -> None:
-        """Make *copy* the copy of the open node, pinned. Raise StaleNodeError if other handles show the
-        node's old copy. If no other handle shows the old copy, *copy* replaces it.
+        """Make *copy* the copy of the open node, and keep it open (pinned). Raise StaleNodeError if other
+        handles show the node's old copy. If no other handle shows the old copy, *copy* replaces it.
         """
         if state.copy is copy:
             return

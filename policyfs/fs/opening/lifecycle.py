@@ -26,7 +26,7 @@ from policyfs.store import freeing
 from policyfs.store.frozen import Version
 
 _EMPTYING_S: Final = 1.0
-"""The longest wait of an open for the release that empties the file."""
+"""The longest wait of an open for another writer's release, which empties the file."""
 
 
 class Lifecycle:
@@ -141,7 +141,9 @@ class Lifecycle:
         self._handles.add(handle)
 
     def leave(self, handle: Handle, state: OpenState) -> None:
-        """End a handle, and undo its enter(). The last leave() of a node releases all its resources."""
+        """End a handle, and undo the enter() of its open. The last leave() of a node releases all its
+        resources.
+        """
         node = handle.node
         if handle.fd >= 0:
             with contextlib.suppress(OSError):  # no process gets this error: FLUSH has already reported it

@@ -15,7 +15,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle, Mode
 
 _SLICE: Final = 64
-"""The number of handles between two turns of other requests."""
+"""The number of handles that are decided in a row. Then other requests have their turn."""
 _FACTS_S: Final = 3.0
 """The time limit for finding facts of files. After it, unknown facts count against the handle."""
 LISTED: Final = 200
@@ -35,12 +35,12 @@ class StaleHandle(NamedTuple):
     reason: str
 
     def fields(self) -> dict[str, object]:
-        """Return the handle as plain data."""
+        """Return this open file as a dictionary, for a record of the trail."""
         return self._asdict() | {"path": self.path.decode("utf-8", "backslashreplace")}
 
 
 def summary(stale: Sequence[StaleHandle]) -> dict[str, object]:
-    """Return the number of handles, their number for each app, and the first LISTED of them."""
+    """Return the number of stale handles, their number for each app, and the first LISTED of them."""
     return {
         "count": len(stale),
         "apps": dict(Counter(one.app for one in stale)),

@@ -41,7 +41,8 @@ _PLANS_MAX = 3
 
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
-    """The cache has no room for another copy. The file is then served like a file too large to copy."""
+    """Error: the cache has no room for another copy. The file is then served like a file too large to copy.
+    """
 
 
 class _Key(NamedTuple):
@@ -213,11 +214,11 @@ class Redactor:
         return bool(what) or self._keeper is None or self._made[copy].settled
 
     def again(self, copy: Copy, owner: str | None, judge: Judge, who: Principal) -> Redacted | Refused:
-        """Return a finished copy, pinned once more, if the decision for this caller hides the same words.
+        """Return a finished copy, kept open once more (pinned), if the decision for this caller hides the
+        same words.
 
         Return Refused if the decision hides other words or denies. Raise NoRoom if the caller's share is used
-        up.
-        """
+        up."""
         made = self._made[copy]
         decision = judge(Facts(made.kind, owner))
         if not decision.allowed or decision.redact != made.hidden:
@@ -352,7 +353,8 @@ class Redactor:
             self._copies.drop(held.key)
 
     def _drop_others(self, key: _Key) -> None:
-        """Drop the copies of other versions of the file. A handle keeps its copy until it is released."""
+        """Drop the finished copies of other versions of a file. A handle keeps its copy until it is released.
+        """
         if len(self._made) > 2 * self._copies.count:
             self._made = {copy: made for copy, made in self._made.items() if copy.frozen.fd >= 0}
             self._latest = {}

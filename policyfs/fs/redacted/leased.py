@@ -159,8 +159,8 @@ class LeasedFiles:
     async def _locate(
         self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
     ) -> tuple[str | None, Plan]:
-        """Return kind and plan. INVARIANT: *fd* is not the descriptor that has the lease: a worker that lives
-        longer than the daemon would keep the lease.
+        """Return the file's kind, and the plan to hide *what* in it, under a lease. INVARIANT: *fd* is not
+        the descriptor that has the lease: a worker that lives longer than the daemon would keep the lease.
         """
         proof = Proof(version_key(self._tree.fstat(fd)), lease.holds, fd)
         return await self._plans.locate(fd, what, lane=caller.principal.lane, proof=proof)
@@ -192,7 +192,9 @@ class LeasedFiles:
         )  # fmt: skip
 
     def _current(self, state: OpenState) -> bool:
-        """Return True if the patches fit the present bytes: the lease holds, and no reload came."""
+        """Return True if the patches of a LEASED node fit the file's bytes: the lease holds, and no reload
+        came.
+        """
         lease = state.lease
         return lease is not None and state.generation == self._gate.generation and lease.holds()
 
@@ -208,7 +210,9 @@ class LeasedFiles:
                 self._broken(node)
 
     def _broken(self, node: Node) -> None:
-        """Drop patches and pages, and release the lease at once: a writer is coming."""
+        """Drop the patches and the kernel's pages of a node, and release its lease at once: a writer is
+        coming.
+        """
         self.breaks += 1
         self._resting.put(node.ino, True)
         if node.open is not None:

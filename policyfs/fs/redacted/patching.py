@@ -17,7 +17,7 @@ _BYTES_AT_ONCE: Final = 1 << 20
 took 50 ms. (Larger patches are punched as holes, store/frozen.py.)"""
 
 Ranges = tuple[tuple[int, int], ...]
-"""Offsets and sizes in bytes."""
+"""The offset and the size in bytes of each patched range."""
 
 
 async def apply_all(copy: Frozen, patches: tuple[Patch, ...]) -> tuple[Ranges, bool]:

@@ -35,7 +35,7 @@ class PlanMemory(Protocol):
         """Return the kind and the plan to hide *what* in this version of a file, or None."""
 
     def put_plan(self, key: KindKey, what: frozenset[str], kind: str, plan: Plan) -> None:
-        """Store a kind and a plan."""
+        """Store the kind of a file version, and the plan to hide *what* in it."""
 
 
 class Proof(NamedTuple):

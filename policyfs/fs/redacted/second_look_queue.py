@@ -9,7 +9,8 @@ from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
 WAITING_MAX: Final = 16_384
-"""The limit of waiting looks, each about 500 bytes. A plan whose look finds no place serves only its app."""
+"""The limit of waiting second looks, each about 500 bytes. A plan without a place here serves only its app.
+"""
 
 Look = TypeVar("Look")
 
@@ -45,7 +46,9 @@ class WaitingLooks(Generic[Look]):
         looks[key] = look
 
     def pop(self) -> Look:
-        """Remove and return the oldest look of the lane whose turn it is. Raise KeyError if no look waits."""
+        """Remove and return the oldest second look of the lane whose turn it is. Raise KeyError if none
+        waits.
+        """
         lane, looks = next(iter(self._lanes.items()), (None, None))
         if looks is None:
             raise KeyError("no look waits")

@@ -28,7 +28,9 @@ from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.tree import Tree
 
 _PATIENCE_S: Final = 0.25
-"""The longest wait of a look for a moment when no app waits for a worker. (The look itself delays no app.)"""
+"""The longest wait of a second look for a moment when no app waits for a worker. (A second look delays no
+app.)
+"""
 _RACY_S: Final = 0.06
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
 
@@ -79,7 +81,7 @@ class Verdict(Protocol):
         """Note that the fresh worker found the same kind and plan. plan: the plan of the fresh worker."""
 
     def denied(self, said: Said) -> None:
-        """Note that the fresh worker found something else."""
+        """Note that the fresh worker found another kind or plan."""
 
 
 @dataclass(slots=True)
@@ -147,7 +149,7 @@ class SecondLooks:
         self._more.set()
 
     async def run(self) -> None:
-        """Take the waiting looks one by one, until the task is cancelled."""
+        """Do the waiting second looks one by one, until the task is cancelled."""
         while True:
             while not len(self._jobs):
                 self._more = trio.Event()
@@ -203,7 +205,9 @@ class SecondLooks:
         return libc.open_handle(self._root, handle, _READ)
 
     async def _under_lease(self, fd: int, leased: int, said: Said) -> tuple[str, Plan | None] | None:
-        """Return a fresh worker's result for the version in *said*, or None if nothing proves the version."""
+        """Under a lease, return a fresh worker's result for the version in *said*, or None if nothing proves
+        the version.
+        """
         scope = trio.CancelScope()
 
         def broken(lease: Lease) -> None:
@@ -259,12 +263,13 @@ class KindsConfirmed:
         self._second.ask(fd, said_now(version, None, lane, kind, None), self)
 
     def confirmed(self, said: Said, plan: Plan | None) -> None:
-        """Keep a kind for all apps, because a second worker has found the same kind."""
+        """Remember a kind for all apps, because a second worker has found the same kind."""
         del plan
         self._kinds.put(said.version, said.kind)
 
     def denied(self, said: Said) -> None:
-        """Drop a lane's kind, because the second worker has found another kind."""
+        """Forget the kind that a lane's worker has found, because the second worker has found another kind.
+        """
         self._kinds.drop_own(said.version, said.lane)
 
 

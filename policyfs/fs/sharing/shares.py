@@ -39,13 +39,14 @@ class Shares:
         return self._held.get(holder, 0)
 
     def check(self, holder: Holder) -> None:
-        """Raise OSError(EMFILE) if a holder has more than is still free."""
+        """Raise OSError(EMFILE) if a holder has more of the resource than is still free."""
         if self.held(holder) > self.limit - self.used:
             self.refused += 1
             raise OSError(errno.EMFILE, f"limit reached: this app has more {self.what} than are still free")
 
     def take(self, holder: Holder, amount: int = 1) -> None:
-        """Add an amount to a holder's share, after check(). The caller gives the same amount back by give().
+        """Count *amount* more of the resource for a holder, after check(). The caller gives the same amount
+        back by give().
 
         The sum may exceed the limit, because check() does not count *amount*.
         """
@@ -55,7 +56,7 @@ class Shares:
                 self.used += amount
 
     def give(self, holder: Holder, amount: int = 1) -> None:
-        """Give back an amount of a holder's share, which take() added."""
+        """Count *amount* less of the resource for a holder. This undoes take()."""
         with self._lock:
             left = self.held(holder) - amount
             if left:

@@ -16,7 +16,9 @@ from policyfs.fs.sharing.shares import Holder
 
 
 class Turns:
-    """The turns of all apps. Event loop only. most: the limit of turns that one app can have at a time."""
+    """The turns of all apps: requests that may need a thread for a long time. most: one app's limit at a
+    time.
+    """
 
     def __init__(self, most: int) -> None:
         self._most: Final = most
