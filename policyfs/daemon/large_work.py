@@ -28,8 +28,8 @@ _LOOK_S: Final = 0.05
 def short_turns() -> Iterator[None]:
     """Make a context in which other threads get the interpreter lock soon.
 
-    It is for a thread that makes many objects that stay. The garbage collection never visits these objects:
-    it would keep the interpreter lock until its end.
+    The context is for a thread that makes many objects that stay. Garbage collection is off inside, and never
+    visits these objects: a collection would keep the interpreter lock until its end.
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(_TURN_S)

@@ -121,7 +121,8 @@ class LockCircle:
         self._over.set()
 
     def writer(self) -> int | None:
-        """Look once. Return the writer's process id if the last LOOKS looks have all found a circle.
+        """Look once for the circle (the loop and an app's write wait for each other). Return the writer's
+        process id if the last LOOKS looks have all found a circle.
 
         A look finds a circle if the loop or a reader is blocked in the same call as before, and a thread of
         the writer waits for a page. The kernel does not show the lock that a thread waits for. A loop that

@@ -325,8 +325,7 @@ class FileSystem:
         self.handlers = Handlers(fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs)
 
     def _shown_modes(self) -> ShownModes:
-        """Build the part that shows owners and modes. If callers see different ones, the kernel keeps none.
-        """
+        """Build the part that shows owners and modes. If they differ by caller, the kernel keeps none."""
         settings = self._settings
         modes = ShownModes(
             self.gate, by_mount=settings.policy_modes, any_uid=settings.any_uid, read_only=settings.read_only

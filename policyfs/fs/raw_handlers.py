@@ -119,7 +119,7 @@ class RawHandlers:
 
     @guarded_now
     def write_dropped_now(self, request: Request) -> None:
-        """Refuse a WRITE if the bridge has dropped its data (kernel/_lanes.c). Others go to pyfuse3."""
+        """Refuse a WRITE if the bridge has dropped its data (kernel/_lanes.c). Other WRITEs go to pyfuse3."""
         self._writer.give_up(request.nodeid, *requests.write_range(request))
 
     @guarded_now

@@ -18,8 +18,9 @@ _ABORT: Final = "abort"
 class ControlFiles:
     """The fusectl file system, through a private mount that has no path.
 
-    The machine has one such file system. It keeps the owners of its files only while it is mounted
-    somewhere. INVARIANT: this object stays open as long as the app must not reach the connection.
+    The machine has one such file system. The kernel keeps the owners of these files only while the file
+    system is mounted somewhere. INVARIANT: this object stays open as long as the app must not reach the
+    connection.
     """
 
     __slots__ = ("_mount_fd",)

@@ -150,9 +150,9 @@ class Notifier:
 
         entries: tuples (directory node, name, expire_only), as for inval_entry().
 
-        Return False if the kernel did not take all of them. This blocks: for each name the kernel waits until
-        no request changes the directory or looks up a new name in it. Call it on a thread of its own, so that
-        the event loop and other notifications need not wait."""
+        Return False if the kernel did not take all of them. The call blocks: for each name the kernel waits
+        until no request changes the directory or looks up a new name in it. Call it on a thread of its own,
+        so that the event loop and other notifications need not wait."""
         with self._changed:  # close() closes the descriptor
             if self._closed:
                 return False
@@ -206,10 +206,9 @@ class Notifier:
             return not self._closed and self._written(messages.inode(nodeid, -1, 0)) == 0
 
     def prune(self, nodeids: Sequence[int]) -> bool:
-        """Make the kernel forget those of these nodes that are not in use. It then sends FORGETs.
+        """Make the kernel forget those of these nodes that are not in use. The kernel then sends FORGETs.
 
-        Needs protocol 7.45.
-        """
+        Needs protocol 7.45."""
         if self._minor < MINOR_PRUNE:
             return False
         queued = True

@@ -1,6 +1,6 @@
 """A check whether a policyfs mount is alive. The check ends in time even if the mount is dead or hangs.
 
-It works for an app's own mount, too.
+The check works for an app mount, too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A trial mount, which finds the FUSE features of this kernel, and tries passthrough of a file.
 
 The trial mounts on an empty private directory, answers the kernel's INIT itself, registers a backing file,
-and removes the mount. It makes no session. So a process may do this before it makes its own mount.
+and removes the mount. It makes no session. So a process may make a trial before it makes its own mount.
 """
 
 from __future__ import annotations

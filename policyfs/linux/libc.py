@@ -348,10 +348,10 @@ NOBODY: Final = 65534
 class NoReserve:
     """A context in which this thread uses no blocks reserved for root: ``with NoReserve(): os.pwrite(...)``.
 
-    ext4, f2fs and ubifs reserve blocks for root. They look at the fsuid of the thread that writes, or that
-    registered the backing file (fs/ext4/balloc.c, ext4_has_free_clusters). This class restores the
-    capabilities that setfsuid(2) removes. INVARIANT: no ``await`` inside, and nothing is created inside.
-    """
+    ext4, f2fs and ubifs reserve blocks for root. These file systems look at the fsuid of the thread that
+    writes, or that registered the backing file (fs/ext4/balloc.c, ext4_has_free_clusters). This class
+    restores the capabilities that setfsuid(2) removes. INVARIANT: no ``await`` inside, and nothing is created
+    inside."""
 
     __slots__ = ("_old_uid",)
 

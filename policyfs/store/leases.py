@@ -4,7 +4,7 @@ A lease is granted only while the file has no writer and no writable shared mapp
 store. A writer that comes later waits in open(2) or truncate(2) until the lease is released, and a signal
 tells the daemon. After /proc/sys/fs/lease-break-time seconds the kernel takes the lease by force. So bytes
 count only if ``holds()`` is True *after* they were read. unlink, rename, chmod and the like break no lease.
-StoreFacts.leases is True for file systems on which leases work in this way.
+StoreFacts.leases is True for file systems on which leases work as described here.
 """
 
 from __future__ import annotations

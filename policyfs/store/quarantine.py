@@ -1,12 +1,11 @@
 """The quarantine: refused files, kept for the administrator in the mount's state directory, for root only.
 
-Each entry DIRECTORY/APP/ID has the files ``bytes`` and ``about.json``. It is created as ``.ID.part`` (a
+Each entry DIRECTORY/APP/ID has the files ``bytes`` and ``about.json``. An entry is created as ``.ID.part`` (a
 part), locked by flock(2) while it is written, and renamed once all of it is on the disk. So an entry with its
 final name is complete. A part is either being written, or a crash has left it. The next daemon removes parts
 that a crash has left.
 
-Waits for the disk: for worker threads and commands. Follows no symlinks.
-"""
+Waits for the disk: for worker threads and commands. Follows no symlinks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The byte ranges that one lock owner has locked. They are split and merged as POSIX requires (fcntl(2)).
+"""The byte ranges that one lock owner has locked. The ranges are split and merged as POSIX requires
+(fcntl(2)).
 
 This module does no I/O. A new lock replaces those parts of the owner's old locks that it overlaps; the other
 parts stay. Adjacent locks of one kind become one.

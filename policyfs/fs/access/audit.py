@@ -234,7 +234,7 @@ class Recorder:
 
 
 def _nothing() -> None:
-    """Do nothing. This is the function `settle` while no other part makes events."""
+    """Do nothing. Recorder calls this function before each event while no other part makes events."""
 
 
 def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ once. Otherwise the request waits, and other requests go on meanwhile.
 
 A refusal is added to the request's ledger, and the reply waits until the refusal is on record
 (error_boundary.guarded). An allowance is put on record before the access. So an open waits after its
-decision. If a change of the store has to wait for its record, the change is decided again after the wait. It
-is made only if the new decision gives the same event (`recorded_first`). So every change follows from a
-decision that was made after the last await.
+decision. If a change of the store has to wait for its record, the change is decided again after the wait. The
+change is made only if the new decision gives the same event (`recorded_first`). So every change follows from
+a decision that was made after the last await.
 """
 
 from __future__ import annotations

@@ -104,7 +104,8 @@ class Views:
     ) -> bool:
         """Return True if a reader needs a copy or a lease although the view hides nothing.
 
-        That is so if the decision depends on the file's kind, and nothing proves the kind of the file itself.
+        This is necessary if the decision depends on the file's kind, and nothing proves the kind of the file
+        itself.
         """
         if self._is_pending(key, view, caller):
             return False
@@ -161,9 +162,9 @@ class Views:
         """Note that an open of a frozen copy got ESTALE.
 
         The next look-ups by the thread then get a node that no other thread uses. So the kernel's second try
-        of the open, which is its last, cannot meet another caller's version. This holds for look-ups of any
-        file, since another file may have taken the name. The kernel looks up twice before that try, and may
-        find another file each time.
+        of the open, which is its last, cannot meet another caller's version. All look-ups of the thread get
+        such a node, whatever the file, since another file may have taken the name. The kernel looks up twice
+        before that try, and may find another file each time.
         """
         self._outdated.put((view.key, caller.pid), _LOOKED_UP)
 
@@ -211,12 +212,13 @@ class Views:
         """Return the lane that owns a caller's node of this view and byte path; None if lanes share the node.
 
         A COPY or LEASED node may show the result of one lane's worker (second_looks.py). If a rule cleans
-        written files, only the writer may read the data that cleaning removes.
+        written files, the writer's lane has a node of its own: only the writer may read the data that
+        cleaning removes.
 
         If rules can only refuse written files, all callers that may write the file share one node: if there
-        were two drafts, only one could be stored. Callers that may not write do not read the bytes that wait
-        for their check: two uids of one app may have the same obligations, but different rights for a kind.
-        owner: returns the file's owner; it is called only if the result matters.
+        were two drafts, only one could be stored. Callers that may not write the file have another node,
+        without the bytes that wait for their check: two uids of one app may have the same obligations, but
+        different rights for a kind. owner: returns the file's owner; it is called only if the result matters.
         """
         if byte_path is BytePath.RAW:
             return None

@@ -1,8 +1,8 @@
 """Cleaning: files are stored without the forbidden data (``require: {clean: [...]}``).
 
-Whoever writes the file, the store gets the bytes that an app under ``redact`` of the same words would read.
-The draft keeps the bytes as written: its writer may go on with them, and may move the file to a path where it
-is stored unchanged.
+The store gets the bytes that an app under ``redact`` of the same words would read. This holds for every
+writer. The draft keeps the bytes as written: its writer may go on with them, and may move the file to a path
+where it is stored unchanged.
 """
 
 from __future__ import annotations

@@ -89,9 +89,9 @@ class DraftStorage:
         """Copy the draft (or its cleaned copy) from *source* into the store's file, or share its blocks.
 
         The draft is copied piece by piece, so that no other change by this daemon waits long. Other daemons
-        wait for the whole copy, so that they cannot stop it half way. The file is written in place, and cut
-        to its new length last: if the file's space were freed first, other files could take that space. If
-        the store cannot reserve space, the bytes behind the file's old end are copied first (_append).
+        wait for the whole copy, so that they cannot stop it before its end. The file is written in place, and
+        cut to its new length last: if the file's space were freed first, other files could take that space.
+        If the store cannot reserve space, the bytes behind the file's old end are copied first (_append).
 
         INVARIANT: before each piece, the file has the bytes that the last piece left, or the bytes that it
         had when the draft began. Two functions are called before the first piece, and raise if the file may
@@ -221,9 +221,9 @@ class DraftStorage:
     def _may_share(self, fd: int, size: int) -> bool:
         """Return True if the store's file gets a draft of *size* bytes in one step, by shared blocks.
 
-        That is so if the file has bytes that could be lost. Where blocks can be shared, no room can be
-        reserved for new bytes in place of old ones: the file system puts them elsewhere (btrfs always, xfs if
-        the old blocks are shared).
+        Blocks are shared only if the file has bytes that could be lost. Where blocks can be shared, no room
+        can be reserved for new bytes in place of old ones: the file system puts them elsewhere (btrfs always,
+        xfs if the old blocks are shared).
         """
         return self._shares_blocks and size > 0 and self._tree.fstat(fd).size > 0
 

@@ -1,9 +1,9 @@
 """Drafts: files are checked as a whole before they reach the store (``require: {no: [...]}``).
 
 The bytes that an app writes to such a file go into a **draft**: an unnamed file beside the store's. At FLUSH,
-fsync and the last RELEASE the draft is checked. It is copied into the store's file only if it has no data of
-the forbidden words. Until then the store's file is unchanged, even if it was opened with O_TRUNC: a refused
-draft has destroyed nothing. The writer sees the draft.
+fsync and the last RELEASE the draft is checked. Its bytes are copied into the store's file only if they have
+no data of the forbidden words. Until then the store's file is unchanged, even if it was opened with O_TRUNC:
+a refused draft has destroyed nothing. The writer sees the draft.
 
 If a draft is refused, the request gets EPERM, and the draft stays: FLUSH comes whenever a duplicate of the
 descriptor is closed, and the program may still correct the file. At the last RELEASE a refused draft is

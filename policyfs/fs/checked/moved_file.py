@@ -1,9 +1,9 @@
 """Moves of files to a place with content requirements: nobody may change the files meanwhile.
 
 A descriptor or a mapping that was made at a place without requirements stays valid after a rename, and could
-write past every check. So the file must have no writers. It is checked under a read lease (store/leases),
-which the kernel grants only while no writer and no writable mapping exists anywhere. The lease must still
-hold when the name changes.
+write past every check. So the file must have no writers. The file is checked under a read lease
+(store/leases), which the kernel grants only while no writer and no writable mapping exists anywhere. The
+lease must still hold when the name changes.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Settled(Named):
     def holds(self) -> bool:
         """Return True if the file is unchanged since its check, and may still be moved.
 
-        That is so if it has no other name, and no forbidden extended attributes. (A lease does not prevent
-        new ones.)
+        It may be moved if it has no other name, and no forbidden extended attributes. (A lease does not
+        prevent new ones.)
         """
         return super().holds() and self._lease.holds() and not (self._bare and self._brings_attributes())
 

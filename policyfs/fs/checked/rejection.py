@@ -48,7 +48,7 @@ class Rejections:
         """Remove all known names of an empty file after its content was refused, even if the file was moved.
 
         If another file takes one of the names meanwhile, that file stays. The refused file stays, too, if
-        another program has written it by then.
+        another program has written bytes into it meanwhile.
         """
         stat = self._tree.fstat(handle.fd)
         ways = [partial(self._by_name, *known, stat) for known in self._names_of(handle.node)]

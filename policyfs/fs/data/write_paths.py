@@ -41,8 +41,9 @@ class Change:
     """A change of an open file's bytes that the policy allows, with the decision's content requirements.
 
     fence: raises PolicyChangedError if a reload came since the decision, and FUSEError if redaction forbids
-    the change by now (WriteGuard.fence). on_thread: raises PolicyChangedError in the same case. A thread
-    calls it right before it changes the file, since the thread may have waited for its turn.
+    the change by now (WriteGuard.fence). on_thread: raises PolicyChangedError if a reload came since the
+    decision. If a thread makes the change, it calls on_thread right before, since the thread may have waited
+    for its turn.
     """
 
     handle: Handle
@@ -123,8 +124,9 @@ class DirectWrites:
         truncates the file, in any view or by another daemon, between the look at its size and the write.
         Otherwise the bytes behind the cut would come back.
 
-        This waits for another daemon as long as it takes, because nobody can send the page again. The
-        change's fence (a check that raises) is called again, since the caller waited for the node's lock.
+        The method waits without a time limit for another daemon that changes the file, because nobody can
+        send the page again. The change's fence (a check that raises) is called again, since the caller waited
+        for the node's lock.
         """
         handle = change.handle
         if self._remote and not self._guard.may_hide(handle):

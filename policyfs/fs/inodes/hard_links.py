@@ -90,7 +90,7 @@ class HardLinks:
         """Remove and return the longest known name in reach (its path is not too long). Return None if there
         is no name.
 
-        This looks at _LOOKED_AT names. If none of them is in reach, the longest known name is taken.
+        The search looks at _LOOKED_AT names. If none of them is in reach, the longest known name is taken.
         """
         if not self._names:
             return None

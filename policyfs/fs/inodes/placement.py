@@ -1,7 +1,8 @@
 """The place of a node in the tree: its directory, and the policy state, depth and length of its path.
 
-If a directory moves, the daemon does not visit the nodes below. It counts the move, and each node below
-updates its place at its next request. So a rename or a reload costs the same for any number of nodes below.
+If a directory moves, the daemon does not visit the nodes below. The daemon counts the move, and each node
+below updates its place at its next request. So a rename or a reload costs the same for any number of nodes
+below.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ next rename. The app would then see ESTALE. So a replaced file can be opened for
 If the file was replaced elsewhere (in the store, or through another mount), the daemon learns of this too
 late, and the first OPEN fails. The kernel then looks the name up again. The file that this LOOKUP finds is
 kept for one open, even if the file loses the name before that open. A later open without a LOOKUP must get
-the file that has the name by then. The same holds for a stat, which is a LOOKUP and a GETATTR.
+the file that has the name at that time. For a stat, which is a LOOKUP and a GETATTR, a file is kept in the
+same way.
 """
 
 from __future__ import annotations
@@ -80,11 +81,11 @@ class ReplacedFiles:
         self._missed.put(path, threads)
 
     def is_wanted(self, node: Node) -> bool:
-        """Return True if an open or a stat has missed this node's name a moment ago: keep the file found
-        there.
+        """Return True if a moment ago an open or a stat found another file than this node's by the node's
+        name. The caller then keeps the file that has the name.
 
-        The answer stays True for some seconds, or until each thread that has missed the name has opened it:
-        the kernel may look up twice before it tries again. Opens of other threads do not count.
+        The answer stays True for some seconds, or until each of these threads has opened the name: the kernel
+        may look up twice before it tries again. Opens of other threads do not count.
         """
         return bool(self._missed and self._missed.get(node.path()))
 

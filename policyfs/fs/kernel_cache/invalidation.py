@@ -32,7 +32,7 @@ _ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVE
 class Invalidation:
     """The reader of one mount's watch, which sends an invalidation to the kernel for each event.
 
-    Without a watch, timeouts stay short (attributes.UNWATCHED_S). They also become short for ever once a
+    Without a watch, timeouts stay short (attributes.UNWATCHED_S). Timeouts also become short for ever once a
     request reaches a directory that the watch does not cover, because another file system is mounted there in
     the store. (File handles of the other file system may equal file handles of the store's directories. Then
     the daemon could not find out which directory an event is about.)

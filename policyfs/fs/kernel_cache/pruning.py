@@ -14,7 +14,9 @@ from policyfs.fs.inodes.node_table import NodeTable
 _MARGIN: Final = 256
 """The number of nodes to forget below the limit, so that new nodes find room until the next call."""
 _AT_ONCE: Final = 2_048
-"""The limit of nodes in one notification. The kernel handles it in one go, in a few milliseconds."""
+"""The limit of nodes in one notification. The kernel handles all of them without a pause, in a few
+milliseconds.
+"""
 _LONGEST_PAUSE: Final = 64
 
 

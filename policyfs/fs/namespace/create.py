@@ -93,7 +93,7 @@ class Creator:
         return handle, self._lookup.created(node, parent, name, state, stat, caller)
 
     def _take_back(self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat) -> None:
-        """Remove a new file after its open was refused. Keep the file if another process uses it by now.
+        """Remove a new file after its open was refused. But keep the file if another process already uses it.
 
         A process of another mount counts once the daemon of that mount has stored bytes in the file, or holds
         bytes of it.

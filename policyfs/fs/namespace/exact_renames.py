@@ -34,8 +34,8 @@ class ExactRenames:
         raise StaleNodeError (ESTALE: the kernel tries again).
 
         renameat2(2) takes names. After the last check, another file may get a name through another mount or
-        in the store. So the daemon removes a replaced file only after it knows which file was moved. It
-        undoes an exchange of other files.
+        in the store. So the daemon removes a replaced file only after it knows which file was moved. If other
+        files were exchanged, the daemon undoes the exchange.
 
         settled: True if a file's content was checked for this move. Then raise OSError (EXDEV) if the store
         knows no flags of renameat2(2). If settled is False, move any file that has the name in three cases:

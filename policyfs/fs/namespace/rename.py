@@ -224,8 +224,8 @@ class Renamer:
         """Raise _HeldError if this daemon holds bytes of one of these files. Refuse the rename (EBUSY) if
         another daemon holds such bytes.
 
-        A file that was only emptied has its old bytes. They must stay, since all bytes that its writer writes
-        next may be refused.
+        A file that was only emptied still has its old bytes in the store. These must stay, since all bytes
+        that its writer writes next may be refused.
 
         INVARIANT: no await between this and the rename.
         """

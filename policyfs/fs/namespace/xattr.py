@@ -56,7 +56,7 @@ class ExtendedAttributes:
         """Return the value of a user.* xattr. Raise OSError (ENODATA) under redaction, or if the caller may
         not read the object. For other names, raise the error that absence() returns.
 
-        Return ACLs only with --posix, since the kernel needs them for its checks. They show no more than mode
+        Return ACLs only with --posix, since the kernel needs them for its checks. ACLs show no more than mode
         bits do.
         """
         self._check_enabled()

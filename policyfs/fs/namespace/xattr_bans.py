@@ -1,8 +1,8 @@
 """The ban on extended attributes where a rule has ``require: {no: [...]}``: an attribute could contain the
 forbidden data.
 
-At such a path no app may set an attribute, whatever its value. A file that has attributes cannot be moved or
-linked to such a path (Settled.holds).
+At a path with such a rule no app may set an attribute, whatever its value. A file that has attributes cannot
+be moved or linked to such a path (Settled.holds).
 """
 
 from __future__ import annotations

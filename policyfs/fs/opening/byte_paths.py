@@ -185,8 +185,8 @@ class LivePath:
         return await self._read_hidden(handle, handle.fd, offset, size)
 
     def _of_unknown_kind(self, handle: Handle) -> bool:
-        """Return True if another lane may have written the waiting bytes, and the file's kind decides whether
-        the handle's app may read them.
+        """Return True if another lane may have written the bytes that wait for their check, and the file's
+        kind decides whether the handle's app may read them.
 
         Waiting bytes stay after their writer has closed the file, while another app has the file open. (An
         app that only reads has a copy or another node, unless a reload came after its open.)

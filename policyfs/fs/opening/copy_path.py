@@ -1,12 +1,12 @@
 """The copy byte path: a frozen copy, for reading a file that is not too large to copy.
 
-It serves a redacted view. It also serves a view that hides nothing, if a decision needs proof of the file's
-kind. Then node.view.redact is empty.
+This byte path serves a redacted view. It also serves a view that hides nothing, if a decision needs proof of
+the file's kind. Then node.view.redact is empty.
 
-The daemon finds a copy of the file's present version in the cache, or makes one (fs/redacted/copies.py). It
-pins the copy twice: for the node, which shows one copy as long as it is open, and for the handle, since the
-copy counts in the share of the handle's app. If other handles of the node show another copy, the open gets
-ESTALE, and the next LOOKUP leads to a node for the new version.
+The daemon finds a copy of the file's present version in the cache, or makes one (fs/redacted/copies.py). The
+daemon keeps the copy open (pins it) twice: for the node, which shows one copy as long as it is open, and for
+the handle, since the copy counts in the share of the handle's app. If other handles of the node show another
+copy, the open gets ESTALE, and the next LOOKUP leads to a node for the new version.
 """
 
 from __future__ import annotations

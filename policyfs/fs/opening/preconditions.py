@@ -124,8 +124,8 @@ class Preconditions:
         An app that only reads gets ESTALE: its next LOOKUP finds a node that shows a copy. There is no such
         node if the open is also for writing, or if no name leads to the file. Then the app gets EBUSY while
         the file has a writer, or EACCES if leases prove nothing; both are on record. An open only for writing
-        needs no proof, since it reads no bytes. This method sets *by_kind*. INVARIANT: no await between this
-        and a reader's last step.
+        needs no proof, since it reads no bytes. The method sets *by_kind* in *opening*. INVARIANT: no await
+        between this and a reader's last step.
         """
         request, evidence, node = opening.request, opening.evidence, opening.request.node
         opening.by_kind = False
@@ -162,7 +162,7 @@ class Preconditions:
         """Raise ETXTBSY for O_RDONLY|O_TRUNC of a running program.
 
         The kernel checks whether a file is being executed only after the reply to OPEN (fs/namei.c,
-        handle_truncate). The bytes would be gone by then. The kernel itself refuses all other writers.
+        handle_truncate). At that time the bytes would be gone. The kernel itself refuses all other writers.
         """
         if not flags & os.O_TRUNC or flags & os.O_ACCMODE != os.O_RDONLY:
             return

@@ -133,7 +133,7 @@ class RepeatedOpens:
     def settle(self) -> None:
         """Put all opens that the bridge has answered so far on record, in the order of their times.
 
-        Then raise RuntimeError if there was an open that Python had never decided.
+        Raise RuntimeError at the end if Python had never decided one of these opens.
         """
         if not self._templates:
             return

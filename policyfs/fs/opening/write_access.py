@@ -111,8 +111,8 @@ class WriteAccess:
         """Empty the file for O_TRUNC, after every step that could refuse the open.
 
         After that, no daemon may store a write that it has checked together with the old bytes. check:
-        Preconditions.check_emptied. It is called again, because the draft that kept the file's bytes may have
-        ended.
+        Preconditions.check_emptied, which is called again, because the draft that kept the file's bytes may
+        have ended.
 
         INVARIANT: a thread does this. During an app's write in passthrough, the kernel holds the lock of the
         store's file while it reads the app's pages. If these are pages of a mediated file, the event loop

@@ -1,7 +1,7 @@
 """Files under a read lease: mostly large files in a redacted view, if the store cannot clone.
 
-Two other sorts of files are served in this way. One is a file for whose copy the cache has no room, or the
-app no share. The other is a file too large to copy that an app may read only because of its kind.
+Two other sorts of files are read under a lease, too: files for whose copy the cache, or the app's share of
+it, has no room; and files too large to copy that an app may read only because of their kind.
 
 The kernel grants a lease only while no process has the file open for writing or mapped writable. After every
 read, the daemon checks the lease, and sends the bytes only if the lease still holds (store/leases). If the

@@ -149,7 +149,9 @@ class SecondLooks:
         self._more.set()
 
     async def run(self) -> None:
-        """Do the waiting second looks one by one, until the task is cancelled."""
+        """Do the waiting second looks (checks of results by fresh workers) one by one, until the task is
+        cancelled.
+        """
         while True:
             while not len(self._jobs):
                 self._more = trio.Event()
@@ -282,7 +284,9 @@ class _Job(NamedTuple):
 def said_now(
     version: KindKey, what: frozenset[str] | None, lane: Hashable, kind: str, plan: Plan | None
 ) -> Said:
-    """Return a worker's result, with *racy* as it is at this moment."""
+    """Return a worker's result as Said. Its field *racy* is True if the file may change again without a
+    change in stat.
+    """
     return Said(version, what, lane, kind, plan, version.is_racy(time.time_ns()))
 
 
