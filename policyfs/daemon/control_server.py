@@ -106,10 +106,10 @@ async def serve(
 ) -> None:
     """Answer commands, and questions about paths, until cancelled.
 
-    A client that stalls or breaks off does no harm. If a command raises an unexpected exception, this is
-    logged as a bug, and the client gets an error. A command may take as long as it needs. The daemon finishes
-    the command even if its client is gone: after half a reload, parts of the daemon would use different
-    policies.
+    A client that stalls, or closes the connection too early, does no harm. If a command raises an unexpected
+    exception, this is logged as a bug, and the client gets an error. A command may take as long as it needs.
+    The daemon finishes the command even if its client is gone: after half a reload, parts of the daemon would
+    use different policies.
     """
 
     async def answer(stream: trio.SocketStream) -> None:

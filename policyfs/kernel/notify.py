@@ -187,7 +187,7 @@ class Notifier:
         return self._minor >= MINOR_INC_EPOCH and self._put_one(messages.epoch())
 
     def inc_epoch_now(self) -> bool:
-        """Do inc_epoch(), and return once the notification is written. Every name is looked up again then.
+        """Make the kernel look up every name again. Return once the notification is written.
 
         The event loop may call this, because the kernel waits for nothing (fs/fuse/dev.c,
         fuse_notify_inc_epoch). Return False if the kernel did not take the notification."""

@@ -126,7 +126,8 @@ class Readiness:
         requests begins in each turn.
 
         A task's buffer keeps the memory of the longest request that it ever read. If the tasks took turns,
-        each would read a longest request sooner or later, and all buffers together would take 260 MB.
+        each would at some time read a request of the greatest length, and all buffers together would take 260
+        MB.
         """
         later_turn = self._asleep
         if later_turn:

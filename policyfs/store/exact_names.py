@@ -58,7 +58,7 @@ def takes_no_name(error: OSError) -> bool:
 
 
 def aside() -> bytes:
-    """Return a new name for a file that is moved out of the way."""
+    """Return a new temporary name, for a file that is to be removed or replaced."""
     return _ASIDE + os.urandom(8).hex().encode()
 
 

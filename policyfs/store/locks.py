@@ -143,7 +143,7 @@ class LockTable:
     def strengthen(self, holder: Holder, fd: int) -> None:
         """Replace a holder's descriptor by *fd*, which is O_RDWR and of the same file.
 
-        The lock owner loses no lock meanwhile. Until now it had only read locks, and two open file
+        The lock owner loses no lock meanwhile. Until now the owner had only read locks, and two open file
         descriptions of one file can have read locks of the same bytes."""
         try:
             for span in holder.spans:

@@ -33,7 +33,7 @@ _OURS: Final = Owner(0, flock=False)
 
 
 class Move(NamedTuple):
-    """One file that was moved aside: directory/name became directory/taken.
+    """One file that got a temporary name (was moved aside): directory/name became directory/taken.
 
     directory, to_directory: paths relative to the store's root. to_directory, to_name: the path of the file
     that the moved file was to replace; both empty if the moved file was to be removed. moved, replaced: the

@@ -301,11 +301,11 @@ def copy(source: int, target: int, size: int) -> str:
 
 
 def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool) -> None:
-    """Copy a kept file to a free name. as_was: True to set the owner and mode of the entry's record.
+    """Copy a refused file from the quarantine to a free name. as_was: True to set the owner and mode of the
+    entry's record.
 
     If as_was is False, only root may use the copy. Raises FileExistsError if the name is taken,
-    WrongEntryError if the kept bytes have changed. After an error nothing is left under the name.
-    """
+    WrongEntryError if the kept bytes have changed. After an error nothing is left under the name."""
     about = entry.about
     if about is None:
         raise WrongEntryError(entry.why)

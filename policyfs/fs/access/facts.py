@@ -92,7 +92,7 @@ class FactFinder:
         So the bad files of one app delay another app by at most one file. evidence: keeps the lease that
         proves the kind. seeing: True if the kind decides only whether a name and its attributes are shown.
 
-        This uses *dirfd* only before its first await.
+        The method uses *dirfd* only before its first await.
         """
         if not need:
             return NO_FACTS

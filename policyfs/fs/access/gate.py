@@ -143,8 +143,8 @@ class Gate:
     def decide(
         self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts, parent: Node | None
     ) -> Decision:
-        """Return the engine's decision, or a denial if the object is a special file (shows()) or hidden
-        (hidden())."""
+        """Return the engine's decision. But deny a special file (see shows()), and an object that hidden()
+        hides."""
         if not self.shows(who, state, ftype, parent):
             return _NOT_SHOWN
         decision = self.engine.decide(who, ops, state, ftype, facts)

@@ -176,7 +176,9 @@ class Ledger:
 
     @property
     def is_first(self) -> bool:
-        """True while a method runs that `recorded_first` wraps. The wrapper can wait for required records."""
+        """True while a method runs that changes the store and that `recorded_first` wraps. This wrapper can
+        wait for required records.
+        """
         return self._first
 
     def has(self, event: Event) -> bool:

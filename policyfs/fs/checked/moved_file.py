@@ -83,7 +83,7 @@ class Settled(Named):
         return any(name.startswith("user.") for name in os.listxattr(self.fd))
 
     def close(self) -> None:
-        """Release the lease, so that writers get in, and close the descriptor."""
+        """Release the lease, so that waiting writers go on, and close the descriptor."""
         self._lease.release()
         super().close()
 
@@ -108,10 +108,11 @@ class MovedFiles:
     async def settled(
         self, parent: Node, name: bytes, stat: Stat, lane: Hashable, words: frozenset[str] | None
     ) -> Settled | None:
-        """Return a file, by its name, under a lease. Return None if it has a writer, or is another file.
+        """Take a lease on the file *name* in *parent*, check the file, and return it. Return None if it has a
+        writer, or is not the file in *stat*.
 
         words: the sorts of data that the file may not hold; None if its content does not matter. stat: the
-        attributes that tell the file from another one.
+        attributes of the file that is to be moved.
 
         The kind is sniffed anew. A kind that was found while the file had a writer proves nothing, because
         stat does not change with each store to a mapping.

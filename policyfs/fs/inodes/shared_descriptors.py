@@ -52,8 +52,8 @@ class SharedDescriptors:
         self._shares.give(charge.holder)
 
     def hand_on(self, node: Node, holders: Collection[Holder]) -> None:
-        """If a holder has closed a node, count its shared descriptors of the node for an app that still has
-        it open.
+        """Move shared descriptors of a node into the share of an app that has the node open. This is done if
+        the holder in whose share they are has closed the node.
 
         holders: all holders that have the node open. If there is none, nothing changes.
         """

@@ -42,7 +42,7 @@ class AbsentNames:
             self.lost |= not self._forget(parent, name)
 
     def found(self, parent: int, name: bytes) -> None:
-        """Remove a name, because the next reply tells the kernel that the name exists.
+        """Remove a name from the absent names, because the next reply tells the kernel that the name exists.
 
         So names of new files take no room from absent names.
         """

@@ -115,9 +115,10 @@ class Renamer:
         the store holds such bytes, only that daemon can check them. Then the answer is EBUSY, on record.
 
         If another file takes the new name during the decision, the daemon decides again. After ESTALE the
-        kernel would try only once more. So a program that replaces this file again and again could make the
-        rename fail, and that never happens natively. A decision may take long, because it may check the moved
-        file. So after _TIME_S the answer is ESTALE all the same.
+        kernel would try only once more. So a program that replaces the file of the new name again and again
+        could make the rename fail, and natively it never fails for this reason. A decision may take long,
+        because it may check the moved file. So after _TIME_S the daemon does not decide again, and the answer
+        is ESTALE.
         """
         if flags & ~(_EXCHANGE | _NOREPLACE):
             raise OSError(errno.EINVAL, "unknown rename flags")

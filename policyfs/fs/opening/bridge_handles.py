@@ -152,9 +152,10 @@ class BridgeHandles:
     def _is_repeat(self, node: Node) -> bool:
         """Return True if the node had a similar open a moment ago.
 
-        Otherwise a program that opens many files, each once, would pay for vectors that are never used. If
-        more than _MOST opens of other nodes lie between two opens of a node, the second may not count as a
-        repeat. (An app that opens very many files takes no vectors from other apps.)
+        If every open counted as a repeat, a program that opens many files, each once, would pay for vectors
+        that are never used. If more than _MOST opens of other nodes lie between two opens of a node, the
+        second may not count as a repeat. (An app that opens very many files takes no vectors from other
+        apps.)
         """
         if node.nodeid in self._recent or node.nodeid in self._earlier:
             return True

@@ -64,7 +64,9 @@ class StaleHandles:
         return list(self._found.values())
 
     async def find(self) -> list[StaleHandle]:
-        """Decide on all open files in passthrough under the policy in force, and return the stale ones."""
+        """Decide on all open files in passthrough under the policy in force, and return those that the policy
+        would not open.
+        """
         generation, found = self._fs.gate.generation, dict[Handle, StaleHandle]()
         until = trio.current_time() + _FACTS_S
         for number, handle in enumerate(list(self._fs.handles)):

@@ -23,7 +23,7 @@ class Shares:
     """The shares of apps in one limited resource. limit: the total amount of the resource. what: the name of
     the resource in the error message.
 
-    Any thread may call take() and give(): a thread that stores held bytes gives back their share itself.
+    Any thread may call take() and give(): a thread that stores held bytes then calls give() for them.
     """
 
     def __init__(self, limit: int, what: str) -> None:
