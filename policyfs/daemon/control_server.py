@@ -91,7 +91,8 @@ def _is_inode(path: Path, inode: int) -> bool:
 
 
 def answer_on(server: socket.socket) -> trio.SocketListener:
-    """Let clients connect to a socket that claim() has bound. Call this once the daemon is ready for clients.
+    """Let clients connect to a socket that claim() has bound. Call this once the daemon is ready for
+    clients.
     """
     server.listen(8)
     server.setblocking(False)

@@ -33,7 +33,9 @@ class HighWaterMark:
     """
 
     def __init__(self, root: Path, clock_ns: Callable[[], int] | None = None) -> None:
-        """Open the file. If it is missing, make it. Raises PolicyfsError."""
+        """Open the file with the mark in the directory *root*. If the file is missing, make it. Raises
+        PolicyfsError.
+        """
         self._clock_ns = time.time_ns if clock_ns is None else clock_ns
         self._path = root / NAME
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -47,7 +47,8 @@ vector_counts = _bridge.vector_counts
 
 DirectoryEntries = _bridge.DirectoryEntries
 Pending = _bridge.Pending
-"""A request that must be answered once. If the object is deleted without an answer, the bridge answers EIO.
+"""A request that must be answered once. If the object is deleted without an answer, the bridge answers
+EIO.
 """
 
 Appender = _bridge.Appender

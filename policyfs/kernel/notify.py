@@ -139,7 +139,8 @@ class Notifier:
         return self._put_one(messages.entry(parent, name, self._gentle if expire_only else 0))
 
     def expire_entries(self, entries: Iterable[tuple[int, bytes]]) -> bool:
-        """Make the kernel look up names (directory node, name) again at their next use, by one queue entry.
+        """Make the kernel look up names (directory node, name) again at their next use, by one queue
+        entry.
         """
         known = list(entries)
         expired = (messages.entry(parent, name, self._gentle) for parent, name in known)

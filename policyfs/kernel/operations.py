@@ -253,7 +253,8 @@ class Door:
             return self._code_of(opcode, error), None
 
     def _code_of(self, opcode: Opcode, error: Exception) -> int:
-        """Return the errno of the answer. An exception other than FUSEError and OSError is logged as a bug.
+        """Return the errno of the answer. An exception other than FUSEError and OSError is logged as a
+        bug.
         """
         if isinstance(error, (pyfuse3.FUSEError, OSError)):
             return error.errno or errno.EIO

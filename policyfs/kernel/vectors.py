@@ -45,7 +45,8 @@ _SERIAL: Final = (1 << 52) - 1
 """
 _OURS: Final = 1 << 55
 _NOT_OURS: Final = 1 << 63
-"""The top bit of a handle's number. Handles of the bridge do not have it: they have the bit _OURS (_opens.c).
+"""The top bit of a handle's number. Handles of the bridge do not have it: they have the bit _OURS
+(_opens.c).
 """
 
 install = bridge.install_vector

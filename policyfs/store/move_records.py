@@ -130,7 +130,8 @@ class MoveRecords:
     def write_replacement(
         self, old_dir: int, old: bytes, taken: bytes, moved: Stat, new_dir: int, new: bytes, replaced: Stat
     ) -> None:  # fmt: skip
-        """Record that the file *moved* will get the temporary name *taken*, to replace the file *replaced*.
+        """Record that the file *moved* will get the temporary name *taken*, to replace the file
+        *replaced*.
         """
         with contextlib.suppress(OSError):
             here, there = self._below(old_dir), self._below(new_dir)

@@ -206,7 +206,8 @@ class Quarantine:
         return whole
 
     def clean(self) -> int:
-        """Remove unfinished entries that a crash has left. Return their number. Entries being written stay.
+        """Remove unfinished entries that a crash has left. Return their number. Entries being written
+        stay.
         """
         removed = 0
         for app in self._apps():

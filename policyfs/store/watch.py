@@ -147,7 +147,8 @@ class Watch:
         return parse_events(raw, known, but_pid=but_pid)
 
     def dir_handle(self, fd: int) -> bytes:
-        """Return the handle of the object behind *fd* (O_PATH is enough): the bytes by which events name it.
+        """Return the handle of the object behind *fd* (O_PATH is enough): the bytes by which events name
+        it.
         """
         return libc.file_handle(fd)
 

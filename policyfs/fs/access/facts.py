@@ -222,7 +222,8 @@ class FactFinder:
             os.close(reader)
 
     def _proven(self, stat: Stat, lease: Lease | None, lane: Hashable) -> str | None:
-        """Return the remembered kind of the file version in *stat* if a lease proves this version, else None.
+        """Return the remembered kind of the file version in *stat* if a lease proves this version, else
+        None.
         """
         if lease is None or not self._remembers:
             return None

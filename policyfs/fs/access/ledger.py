@@ -60,7 +60,7 @@ class Sink(Protocol):
 
 
 class Commits:
-    """The writing (commit) of one mount's required records. Event loop only."""
+    """Writes the required records of one mount (commits them). Event loop only."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
@@ -140,7 +140,8 @@ class PacedError(Exception):
 
 
 class Ledger:
-    """The ledger of one request: the events that must be on record before the reply, but are not written yet.
+    """The ledger of one request: the events that must be on record before the reply, but are not written
+    yet.
     """
 
     __slots__ = ("_commits", "_first", "_recorded", "_waiting", "closed", "paid", "waits_outside")
@@ -162,7 +163,8 @@ class Ledger:
         """
 
     def add(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
-        """Make the reply wait until the event of a ticket is on record. commit: its writing, if it has begun.
+        """Make the reply wait until the event of a ticket is on record. commit: its writing, if it has
+        begun.
         """
         self._commits = commits
         self._waiting.append((ticket, commit))

@@ -103,7 +103,8 @@ class ChangeLock:
             self._give(at)
 
     def _give(self, at: int) -> None:
-        """Release the lock between daemons (latch) with the number *at*, unless this daemon still needs it.
+        """Release the lock between daemons (latch) with the number *at*, unless this daemon still needs
+        it.
         """
         for used in (self._on_loop, self._apart):
             if not used[at]:

@@ -144,7 +144,8 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool,
     ) -> int | None:  # fmt: skip
-        """Write to a file whose head is held: it is empty in the store. Return None if it is empty no more.
+        """Write to a file whose head is held: it is empty in the store. Return None if it is empty no
+        more.
         """
         del append
         held = head.held or b""

@@ -38,7 +38,8 @@ _END_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class QuarantineStats:
-    """Counts of files. kept, dropped: since the mount began. waiting: the files that wait for their copy now.
+    """Counts of files. kept, dropped: since the mount began. waiting: the files that wait for their copy
+    now.
     """
 
     kept: int

@@ -31,7 +31,8 @@ class Rejections:
         self._forget_names = forget_names
 
     def refuse(self, handle: Handle, decision: Decision, kind: str | None, note: str) -> NoReturn:
-        """Record the refusal of content, with the content rules of the decision, and raise FUSEError(EPERM).
+        """Record the refusal of content, with the content rules of the decision, and raise
+        FUSEError(EPERM).
         """
         rules = self.rules_of(decision)
         refusal = Decision(allowed=False, errno=errno.EPERM, rules=rules, audit=Audit.REQUIRED)

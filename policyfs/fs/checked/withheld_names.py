@@ -80,7 +80,8 @@ class WithheldNames:
         self._forget_names(node)
 
     def has(self, stat: Stat) -> bool:
-        """Return True if the names of this file are withheld (hidden until the file's content is accepted).
+        """Return True if the names of this file are withheld (hidden until the file's content is
+        accepted).
         """
         if not self._files:
             return False
@@ -93,7 +94,8 @@ class WithheldNames:
         return self._numbers
 
     def may_have(self, number: int) -> bool:
-        """Return True if a file with this inode number, on any file system, may have withheld (hidden) names.
+        """Return True if a file with this inode number, on any file system, may have withheld (hidden)
+        names.
         """
         return number in self._numbers
 

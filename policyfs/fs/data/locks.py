@@ -36,7 +36,8 @@ _SLOWER: Final = 1.5
 """The pause before another try, while a process outside the mount holds the lock. _FIRST_S: the first pause.
 _SLOWER: the factor from each pause to the next. _LAST_S: the longest pause."""
 _EACH_S: Final = 0.0005
-"""The seconds added to the pause for each waiting request, so that many requests do not cost more than one.
+"""The seconds added to the pause for each waiting request, so that many requests do not cost more than
+one.
 """
 
 FindFile = Callable[[Handle], int]
@@ -249,7 +250,7 @@ class Locks:
             self._somebody_waits = trio.Event()
 
     def close(self) -> None:
-        """Release every lock."""
+        """Release every lock that an app has through this mount."""
         with contextlib.suppress(trio.RunFinishedError):
             self._table.close()
 

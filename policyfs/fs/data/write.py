@@ -87,7 +87,8 @@ class FileWriter:
         raise OSError(errno.ENOMEM, "too many bytes of this user wait to be written")
 
     async def _write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write a page of a mapping that the kernel writes back. Return the number of its bytes in the file.
+        """Write a page of a mapping that the kernel writes back. Return the number of its bytes in the
+        file.
         """
         async with change.state.lock:
             change.fence()

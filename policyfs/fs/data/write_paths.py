@@ -239,7 +239,8 @@ class DraftWrites:
                 self._guard.dropped(handle.node)
 
     def give_up(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
-        """Drop a draft, or move it to the quarantine, after an error before the decision on the last release.
+        """Drop a draft, or move it to the quarantine, after an error before the decision on the last
+        release.
         """
         draft, state.draft = state.draft, None
         if draft is None:

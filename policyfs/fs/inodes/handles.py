@@ -112,12 +112,14 @@ class OpenState(HeadHolder):
     fd: int = -1
     """A descriptor of a file that lost its last name through this mount while it was open; else -1."""
     fd_closed: Callable[[], object] = lambda: None
-    """Function that is called after *fd* was closed. It takes the descriptor off an app's share (its limit).
+    """Function that is called after *fd* was closed. It takes the descriptor off an app's share (its
+    limit).
     """
     stat: Stat | None = None
     """The file's attributes at the last open. They are shown if the file has lost its name in the store."""
     locked: Version | None = None
-    """The file's version when a lock was last granted, and the kernel was made to ask for attributes again.
+    """The file's version when a lock was last granted, and the kernel was made to ask for attributes
+    again.
     """
     mark: int | None = None
     """The number of the mark that tells other daemons of held bytes (FsContext.note_held)."""
@@ -337,7 +339,8 @@ class HandleTable:
         return give_back
 
     def left(self, node: Node) -> None:
-        """Count the shared descriptors of an open node in the shares of apps that still have the node open.
+        """Count the shared descriptors of an open node in the shares of apps that still have the node
+        open.
         """
         self._shared.hand_on(node, self._holders.get(node, {}))
 

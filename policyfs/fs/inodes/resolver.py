@@ -30,7 +30,8 @@ _REMOVED: Final = 64
 directories the limit is a quarter of these, but at least a quarter of this number."""
 
 UNWATCHED_S: Final = 1.0
-"""The time in seconds for which a directory's descriptor is used without a check if no watch reports moves.
+"""The time in seconds for which a directory's descriptor is used without a check if no watch reports
+moves.
 """
 
 

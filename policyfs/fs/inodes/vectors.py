@@ -60,10 +60,12 @@ class AccessVectors:
     ) -> bool:  # fmt: skip
         """Let the bridge answer repeats of a decided request. Return False if there is no room.
 
-        kept_s: for GETATTR of a regular file: the most seconds for which the kernel may keep an answer
-        (attributes.cold); 0: not at all. opened: for an open: the caller's gid, the flags of open(2), and the
-        backing id; for an open of a copy, then the version of the file (size, mtime_ns, ctime_ns). For an
-        open of a directory: the caller's gid.
+        name: the node's name in the directory with the number *parent* and the descriptor *directory_fd*.
+        grant: the rights of *uid*, as bits (kernel/vectors.py). device, format_bits: the device number and
+        the type (S_IFMT) that the file must have. kept_s: for GETATTR of a regular file: the most seconds for
+        which the kernel may keep an answer (attributes.cold); 0: not at all. opened: for an open: the
+        caller's gid, the flags of open(2), and the backing id; for an open of a copy, then the version of the
+        file (size, mtime_ns, ctime_ns). For an open of a directory: the caller's gid.
         """
         if kept_s:
             node.told_by_bridge()

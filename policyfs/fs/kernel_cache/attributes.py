@@ -15,7 +15,8 @@ from policyfs.policy.decide import Engine, PathState
 from policyfs.store.frozen import Version
 
 LONG_S: Final = 86_400.0
-"""The timeout of kernel cache entries in seconds, if a watch reports every change of a name or a directory.
+"""The timeout of kernel cache entries in seconds, if a watch reports every change of a name or a
+directory.
 """
 UNWATCHED_S: Final = 1.0
 """The timeout of kernel cache entries in seconds, without a watch. No event tells the daemon of a change in
@@ -59,7 +60,8 @@ class Timeouts:
         self._engine: Engine | None = None
 
     def use(self, engine: Engine) -> None:
-        """Use the engine of another policy to find out whether the answers for a path depend on the caller.
+        """Use the engine of another policy to find out whether the answers for a path depend on the
+        caller.
         """
         self._engine = engine
         self.uids_differ = self._any_uid is not None and engine.uids_matter(self._any_uid)

@@ -50,7 +50,8 @@ class Invalidation:
         self.events = 0
         self.overflows = 0
         self.owners_above: HidingOwners | None = None
-        """The part that remembers owners of directories. It gets each directory whose owner may have changed.
+        """The part that remembers owners of directories. It gets each directory whose owner may have
+        changed.
         """
         self.listed: Iterable[tuple[int, bytes]] = ()
         """Names that the kernel got with a listing (ListedNames)."""

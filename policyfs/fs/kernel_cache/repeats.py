@@ -41,7 +41,8 @@ _LACKS_IN_IT: Final = 1 << 6
 _IN_IT: Final = 1 << 7
 """A bit of Node.asked, for a directory: a second LOOKUP of a name in this directory."""
 _MISSED: Final = 1 << 11
-"""A bit of Node.asked, for a directory: a LOOKUP of an absent name in it. The kernel did not keep the answer.
+"""A bit of Node.asked, for a directory: a LOOKUP of an absent name in it. The kernel did not keep the
+answer.
 """
 _LONGEST_NAME: Final = bytes(255)
 _FORMATS: Final = {
@@ -340,7 +341,8 @@ def _is_repeat(node: Node, sort: int) -> bool:
 
 
 def _is_asked_before(node: Node, sort: int) -> bool:
-    """Return True from the second request of one sort on. sort: a bit of Node.asked (one sort of requests).
+    """Return True from the second request of one sort on. sort: a bit of Node.asked (one sort of
+    requests).
     """
     if node.asked & sort:
         return True

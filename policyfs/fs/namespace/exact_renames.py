@@ -85,7 +85,8 @@ class ExactRenames:
         return is_done
 
     def _opened(self, stack: contextlib.ExitStack, dirfd: int, name: bytes, stat: Stat) -> int:
-        """Open the file that has a name now (O_PATH). Raise StaleNodeError if it is not the file in *stat*.
+        """Open the file that has a name now (O_PATH). Raise StaleNodeError if it is not the file in
+        *stat*.
         """
         fd = self._tree.open_path(dirfd, name)
         stack.callback(os.close, fd)

@@ -33,7 +33,8 @@ _PATH_BYTES: Final = 1024
 """The longest path in bytes of a node whose repeated opens are recorded: the path stays in memory."""
 
 _DECIDED: Final = 4096
-"""The limit of event objects that files share, because many files have equal events. A full map is emptied.
+"""The limit of event objects that files share, because many files have equal events. A full map is
+emptied.
 """
 
 _TIME, _GID, _PID, _EXE, _SYSCALL, _PATH, _HANDLE, _SIZE, _MTIME = map(

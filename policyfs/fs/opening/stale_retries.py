@@ -13,7 +13,8 @@ from typing import Final
 import trio
 
 _COMES_S: Final = 0.25
-"""The longest time until the kernel tries an open again. After that, the file's name or the thread is gone.
+"""The longest time until the kernel tries an open again. After that, the file's name or the thread is
+gone.
 """
 _LOOKS_S: Final = 0.001
 _MOST: Final = 4096

@@ -152,6 +152,7 @@ class PlanFinder:
         self.on_confirmed(said)
 
     def denied(self, said: Said) -> None:
-        """Report that the second worker has found another result, so that copies by this result are dropped.
+        """Report that the second worker has found another result, so that copies by this result are
+        dropped.
         """
         self.on_denied(said)

@@ -9,7 +9,8 @@ from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
 WAITING_MAX: Final = 16_384
-"""The limit of waiting second looks, each about 500 bytes. A plan without a place here serves only its app.
+"""The limit of waiting second looks, each about 500 bytes. A plan without a place here serves only its
+app.
 """
 
 Look = TypeVar("Look")

@@ -270,7 +270,8 @@ class KindsConfirmed:
         self._kinds.put(said.version, said.kind)
 
     def denied(self, said: Said) -> None:
-        """Forget the kind that a lane's worker has found, because the second worker has found another kind.
+        """Forget the kind that a lane's worker has found, because the second worker has found another
+        kind.
         """
         self._kinds.drop_own(said.version, said.lane)
 
