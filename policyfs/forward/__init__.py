@@ -1,1 +1,1 @@
-"""Delivery of trails to other programs and machines, by a separate process."""
+"""Delivery of trails (audit logs) to other programs and machines, by a process outside of the daemon."""

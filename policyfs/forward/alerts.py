@@ -1,8 +1,7 @@
-"""Alerts: messages about the lines of a trail that match a condition (pure).
+"""Alerts: messages about lines of the trail that match a condition, such as too many denials (pure).
 
-An alert reports the first match at once. In the interval after this report it only counts matches. At the end
-of the interval one message states their exact number, by app. All counts of an alert have the same interval,
-so no count is left when the interval ends.
+An alert sends a message at once for the first match. During the next interval (`every` in the configuration)
+it only counts matches. At the end of the interval it sends one message with their exact number, by app.
 """
 
 from __future__ import annotations
@@ -39,26 +38,31 @@ _RECORDS: Final = {
     ENDED: frozenset({"failed", "detached", "close"}),
     KILLED: frozenset({"killed"}),
 }
-"""The kinds of records for each class that is about records of the journal, not about events."""
+"""Dictionary from a value of the key ``on`` of an alert to the types of records that match it.
+
+It has only the values for records about the trail and the mount. Other alerts are about events."""
 _SEVERE: Final = frozenset({DEGRADED, TAMPERED})
 _APPS: Final = 32
-"""The limit of apps that a count names. The matches of all other apps have one sum."""
+"""The limit of apps in one message of an alert. The matches of all other apps have one sum."""
 _EXAMPLES: Final = 5
 _BUCKETS: Final = 10
 _HOLDERS: Final = 1024
 
 Match = Callable[[Item], int]
-"""A function that returns the number of requests in an item, or 0 if the alert is not about the item."""
+"""A function that gets a line of the trail. It returns 0 if the line does not match the alert's condition.
+
+Otherwise it returns the number of requests that the line stands for."""
 
 
 class Alert:
-    """One alert. It makes a message at once for the first match, and messages with counts for later matches.
+    """One alert of the configuration. It makes messages about lines of the trail that match its condition.
 
-    Not thread-safe.
+    The first match gets a message at once. Later matches are counted, and the counts get one message in each
+    interval. Not thread-safe.
     """
 
     def __init__(self, doc: AlertDoc, now_s: Callable[[], float]) -> None:
-        """now_s: returns the time in seconds of a clock that only goes forward."""
+        """doc: the alert in the configuration. now_s: a clock (seconds) that never goes back."""
         self._doc: Final = doc
         self._now_s: Final = now_s
         self._match: Final = _match_of(doc)
@@ -67,11 +71,14 @@ class Alert:
 
     @property
     def is_pending(self) -> bool:
-        """True if there are counted matches that no message has reported yet."""
+        """True if matches were counted, and no message has reported them yet."""
         return bool(self._folded.count)
 
     def take(self, item: Item) -> Message | None:
-        """Return the item's message if it must be sent at once, else None."""
+        """Test a line of the trail. Return a message that must be sent now, or None.
+
+        If the line matches, but a message was sent less than an interval ago, count the line.
+        """
         weight = self._match(item)
         if not weight:
             return None
@@ -84,8 +91,9 @@ class Alert:
         return self._message(fold, message_of(item).text, at_once=True)
 
     def due(self, *, at_end: bool = False) -> Message | None:
-        """Return the message of the counts if the interval is over, else None. at_end: do not wait for the
-        end of the interval.
+        """Return a message with the number of counted matches if the interval is over, else None.
+
+        at_end: True if the forwarder ends, so that the message is due now.
         """
         if self._until_s is None or (self._now_s() < self._until_s and not at_end):
             return None
@@ -110,7 +118,11 @@ class Alert:
 
 
 class _Fold:
-    """Matches that are counted together. first, last: the times of the first and the last match."""
+    """The number of matches of an alert that one message reports, by app.
+
+    first, last: the times of the first and last match. examples: ids of some matches. others: the number of
+    matches of apps beyond the limit _APPS.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -133,7 +145,7 @@ class _Fold:
             self.others += weight
 
     def summary(self) -> str:
-        """Return a text with the times, and the number of matches of each app."""
+        """Return a text for a message: first and last time, and the number of matches of each app."""
         apps = [f"{app or 'the mount'} {count}" for app, count in self.apps.most_common(5)]
         others = self.others + sum(count for _, count in self.apps.most_common()[5:])
         apps += [f"others {others}"] if others else []
@@ -185,14 +197,21 @@ def _records(which: str) -> Match:
 
 
 def _is_unwanted_end(record: Record | None) -> bool:
-    """Return True if a mount did not start, or did not end by a command or signal of its administrator."""
+    """Return True if a record says that a mount did not start, or that its administrator did not end it.
+
+    An administrator ends a mount by a command or signal.
+    """
     return record is not None and (
         record.kind != "close" or record.fields.get("cause") in {"outside", "error"}
     )
 
 
 class _Burst:
-    """The match of a burst: more than a number of denials of one app, within a time by the trail's clock."""
+    """The condition of an alert on ``denials``: too many denials of one app within some time.
+
+    Called with a line of the trail, it returns the number of requests in this line if the limit is exceeded,
+    else 0. It measures time by the times in the lines.
+    """
 
     def __init__(self, doc: AlertDoc, wanted: Callable[[Event], bool] | None) -> None:
         self._more_than: Final = doc.more_than

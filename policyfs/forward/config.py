@@ -39,7 +39,7 @@ UNREDACTABLE: Final = "unredactable"
 ENDED: Final = "ended"
 KILLED: Final = "killed"
 CLASSES: Final = (RULE, QUERY, DENIALS, DEGRADED, TAMPERED, POLICY, WORKER, UNREDACTABLE, ENDED, KILLED)
-"""The classes of events for alerts; docs/audit.md explains each class."""
+"""The possible values of the key ``on`` of an alert. docs/audit.md explains each value."""
 
 _DURATION: Final = re.compile(r"(\d{1,6})(ms|s|m|h|d)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -49,7 +49,7 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 
 class ForwardErrors(PolicyErrors):
-    """All errors of a configuration, with their places."""
+    """All errors in the configuration of `policyfs audit forward`, each with file, line and column."""
 
     exit_code = EXIT_USAGE
 
@@ -129,7 +129,7 @@ ClassName = Annotated[str, PlainValidator(_one_of(dict.fromkeys(CLASSES)))]
 
 
 class TargetDoc(Strict):
-    """A place to which a sink, an alert or the checkpoints are delivered."""
+    """The keys that items of ``sinks``, ``alerts`` and ``checkpoints`` share. to: the destination."""
 
     id: Name
     to: TargetName
@@ -142,8 +142,9 @@ class TargetDoc(Strict):
 
 
 class SinkDoc(TargetDoc):
-    """One item of ``sinks``. behind: the limit of bytes that are not delivered yet. If there are more, the
-    oldest lines are skipped.
+    """One item of ``sinks``: a destination that gets lines of the trail.
+
+    behind: the limit of bytes that are not delivered yet. If there are more, the oldest lines are skipped.
     """
 
     query: Text = ""
@@ -152,7 +153,7 @@ class SinkDoc(TargetDoc):
 
 
 class AlertDoc(TargetDoc):
-    """One item of ``alerts``."""
+    """One item of ``alerts``: a condition, and a destination for messages about lines that match it."""
 
     on: ClassName
     rules: Texts | None = None
@@ -163,13 +164,13 @@ class AlertDoc(TargetDoc):
 
 
 class CheckpointDoc(TargetDoc):
-    """One item of ``checkpoints``."""
+    """One item of ``checkpoints``: a destination that regularly gets signed ends of the trails."""
 
     every: Duration = 300.0
 
 
 class TopDoc(Head):
-    """The top level of the file."""
+    """The keys at the top level of the configuration file of `policyfs audit forward`."""
 
     user: Text = ""
     state: File = "/var/lib/policyfs-forward"
@@ -179,7 +180,10 @@ class TopDoc(Head):
 
 
 class Config(NamedTuple):
-    """A valid configuration."""
+    """A valid configuration of `policyfs audit forward`.
+
+    user: the user that delivers. state: the directory of cursors (how far each sink has got) and status.
+    """
 
     user: str
     state: str
@@ -189,7 +193,7 @@ class Config(NamedTuple):
 
     @property
     def targets(self) -> tuple[TargetDoc, ...]:
-        """Return all places to which the forwarder delivers."""
+        """Return all items of sinks, alerts and checkpoints."""
         return (*self.sinks, *self.alerts, *self.checkpoints)
 
 
@@ -202,7 +206,7 @@ _LISTS: Final[Mapping[str, tuple[str, type[TargetDoc]]]] = {
 
 
 def parse_config(source_text: SourceText) -> Config:
-    """Read a configuration. Raises ForwardErrors with all errors."""
+    """Parse and check a configuration file. Raises ForwardErrors with all errors of the file."""
     errors: list[PolicyError] = []
     config = _read(source_text, errors)
     if errors or config is None:
@@ -267,7 +271,7 @@ def _subject(noun: str, node: Node, number: int) -> str:
 
 
 def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[PolicyError]) -> None:
-    """Report keys that contradict each other, an id that is used twice, and a wrong query."""
+    """Add errors to *errors*: keys that contradict each other, an id that is used twice, a wrong query."""
     if doc.id in ids:
         errors.append(
             part.error(
@@ -321,5 +325,5 @@ _EVENTS: Final = (RULE, QUERY, DENIALS, UNREDACTABLE)
 
 
 def selection_of(query: str) -> Selection:
-    """Return the selection of a query. An empty query selects all events. Raises QueryError."""
+    """Return a query, ready to test events. An empty query matches all events. Raises QueryError."""
     return Selection(parse_query(query), Clock(datetime.now(UTC), UTC), query)

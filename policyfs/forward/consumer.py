@@ -1,8 +1,9 @@
-"""A consumer: the thread of one sink or alert. It reads the trail, and delivers each line until it arrives.
+"""A consumer: a thread that reads the trail, and delivers its lines to one sink or alert.
 
-The queue of a sink is the trail itself, from the sink's cursor on; memory holds one batch. So a slow sink
-delays no other sink, and needs no more memory. After a failure the thread tries again, after pauses of up to
-30 s.
+A sink is a program, file or machine that gets lines of the trail. The thread repeats each delivery until it
+succeeds, after pauses of up to 30 s. The queue of a sink is the trail itself, from the sink's cursor (the
+place after the last delivered line) on. Only one batch of lines is in memory. So a slow sink delays no other
+sink, and needs no more memory.
 
 INVARIANT: the cursor moves past a line only once the line, or a gap that covers it, was delivered.
 """
@@ -34,21 +35,24 @@ Log = Callable[[str], None]
 
 
 class Transform(Protocol):
-    """The part of a consumer that makes messages from the items of a trail."""
+    """An object that makes the messages to deliver from the lines of a trail."""
 
     @property
     def is_pending(self) -> bool:
-        """True if a taken item is not in any message yet."""
+        """True if a line was taken for a later message, and no message has reported it yet."""
 
     def take(self, item: Item) -> Message | None:
-        """Take an item. Return its message, or None if it has none yet."""
+        """Take a line of the trail. Return a message to deliver now, or None."""
 
     def due(self, *, at_end: bool = False) -> Message | None:
-        """Return a message that is due now, or None. at_end: return the message of all pending items now."""
+        """Return a message about earlier lines if one is due now, else None.
+
+        at_end: True if the consumer ends, so that such a message is due now.
+        """
 
 
 class Everything:
-    """The transform of a sink: a message for each event of a query, and for each record of the journal."""
+    """The maker of a sink's messages: one for each event that the query matches, and each other record."""
 
     is_pending = False
 
@@ -56,21 +60,23 @@ class Everything:
         self._wanted: Final = selection_of(doc.query).matches if doc.query else None
 
     def take(self, item: Item) -> Message | None:
-        """Return the message of an item, or None if the query does not select the item."""
+        """Return the message of a line, or None if it is an event that the sink's query does not match."""
         event = item.record.event if item.record is not None else None
         if event is not None and self._wanted is not None and not self._wanted(event):
             return None
         return message_of(item)
 
     def due(self, *, at_end: bool = False) -> Message | None:  # noqa: ARG002 - nothing waits
-        """Return None: no message waits."""
+        """Return None. A sink has no later messages."""
         return None
 
 
 class Plan(NamedTuple):
-    """The settings of a consumer. from_now: True if a new consumer begins at the trail's present end.
+    """The settings of a consumer (a thread that delivers lines to one sink or alert).
 
-    behind: the limit of bytes that are not delivered yet; None: no limit.
+    name: the id in the configuration. transform: makes messages from lines. delivery: sends messages.
+    from_now: True if a new consumer begins at the trail's present end, not at its oldest line. behind: the
+    limit of bytes that are not delivered yet; None: no limit.
     """
 
     name: str
@@ -79,12 +85,17 @@ class Plan(NamedTuple):
     from_now: bool
     behind: int | None = None
     resends: bool = True
-    """True if lines that a receiver may have lost are delivered again. False for alerts, which would count
-    these lines twice."""
+    """True if lines that a receiver may have lost are delivered again.
+
+    It is False for alerts, which would count these lines twice."""
 
 
 class State(NamedTuple):
-    """The state of a consumer, for the status file. failing: the reason of a failure, empty if it works."""
+    """The state of a consumer, for the status file.
+
+    delivered: the number of delivered messages. failing: the reason why deliveries fail, or empty. positions:
+    a dictionary from a hash chain's name to the place after the last delivered line.
+    """
 
     delivered: int
     failing: str
@@ -92,10 +103,10 @@ class State(NamedTuple):
 
 
 class Consumer:
-    """The work of one sink or alert. run() delivers in the calling thread."""
+    """The delivery of the trail's lines to one sink or alert. run() delivers in the calling thread."""
 
     def __init__(self, plan: Plan, source: Source, cursors: CursorStore, log: Log) -> None:
-        """Raises PolicyfsError if the cursor cannot be read."""
+        """Raises PolicyfsError if the file with the sink's position in the trail cannot be read."""
         self._plan: Final = plan
         self._source: Final = source
         self._cursors: Final = cursors
@@ -117,30 +128,29 @@ class Consumer:
 
     @property
     def name(self) -> str:
-        """Return the id of the sink or alert."""
+        """Return the id of the sink or alert in the configuration."""
         return self._plan.name
 
     @property
     def state(self) -> State:
-        """Return a snapshot of the state."""
+        """Return a copy of the present state. May be called on any thread."""
         return State(self._delivered, self._failing, dict(self._saved))
 
     def stop(self) -> None:
-        """Ask the thread to end. A delivery that waits is given up, and repeated after the next start."""
+        """Ask the thread to end. If a delivery fails and waits to be repeated, the next start repeats it."""
         self._stop.set()
 
     def begin(self) -> None:
-        """Set the cursor of a new consumer with `from_now` to the trail's end. If this fails, run() tries it
-        again.
+        """If this is a new consumer with `from_now`, set its position to the trail's present end.
 
-        Call begin() of all consumers before the first run(). Then every consumer gets each line that is
-        recorded later.
+        If this fails, run() tries it again. Call begin() of all consumers before the first run(). Then every
+        consumer gets each line that is recorded later.
         """
         with contextlib.suppress(OSError):  # run() tries again, and reports the error
             self._begin()
 
     def run(self, *, once: bool = False) -> None:
-        """Deliver until stop(). once: deliver only the present lines, and end at the first failure."""
+        """Deliver lines until stop() is called. once: deliver only the present lines; end at a failure."""
         try:
             while not self._stop.is_set():
                 moved = self._round(once=once)
@@ -174,7 +184,7 @@ class Consumer:
         return self._followers[mount_id]
 
     def _round(self, *, once: bool) -> bool:
-        """Read and deliver a batch of each chain. Return False if there was no line."""
+        """Read and deliver some lines of each hash chain. Return False if there were none, or on an error."""
         moved = False
         try:
             self._begin()
@@ -201,7 +211,10 @@ class Consumer:
         return moved
 
     def _keep_up(self, listing: dict[str, list[str]]) -> None:
-        """Skip the oldest segments of a chain if the sink is too far behind."""
+        """Skip the oldest files of each hash chain if too many bytes are not delivered yet (`behind`).
+
+        listing: the names of the files (segments) of each chain.
+        """
         if self._plan.behind is None or time.monotonic() < self._lag_s + _LAG_S:
             return
         self._lag_s = time.monotonic()
@@ -231,7 +244,10 @@ class Consumer:
             self._is_untold = True  # the cursor stays, so that the counted lines are read again
 
     def _deliver(self, messages: Sequence[Message], *, once: bool) -> bool:
-        """Deliver messages. After a failure try again. Return False if the delivery was given up."""
+        """Deliver messages. After a failure, try again. Return False if the messages were not delivered.
+
+        This is so if the consumer ends, or if it must first go back to earlier lines.
+        """
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
@@ -256,9 +272,9 @@ class Consumer:
         self._failing = reason
 
     def _step_back(self) -> bool:
-        """Go back to the last position up to which the receiver has surely read, even if it died.
+        """Move back to the position up to which the receiver has surely read all lines, even if it has died.
 
-        Return False if the consumer is at this position already, or never goes back.
+        Return False if the consumer is already at this position, or if it never moves back.
         """
         if not self._earlier or self._earlier[0][1] is self._done:
             return False

@@ -1,4 +1,7 @@
-"""Cursors: files with the positions, in each chain, up to which the lines of a sink are delivered."""
+"""Cursors: files that say how far the lines of the trail were delivered to each sink.
+
+A sink is a program, file or machine that gets the lines. Its cursor has a position in each hash chain.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class CursorStore:
-    """The directory of the cursors, locked against a second forwarder."""
+    """The directory of the cursors (positions of sinks in the trail), locked against a second forwarder."""
 
     def __init__(self, path: str) -> None:
-        """Create the directory if it is missing. Raises PolicyfsError."""
+        """Open and lock the directory. Create it if it is missing. Raises PolicyfsError."""
         self.path: Final = path
         try:
             os.makedirs(path, 0o700, exist_ok=True)
@@ -33,7 +36,10 @@ class CursorStore:
             raise PolicyfsError(f"cannot keep cursors in {path}: {exc.strerror}") from exc
 
     def load(self, sink: str) -> dict[str, Position] | None:
-        """Return a sink's positions by mount id, or None if it has no cursor yet. Raises PolicyfsError."""
+        """Return a dictionary from the name of each hash chain to the position of a sink or alert in it.
+
+        sink: the id in the configuration. Return None if there is no cursor yet. Raises PolicyfsError.
+        """
         try:
             with open(os.open(sink + _SUFFIX, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._fd), "rb") as file:
                 chains = json.loads(file.read())["chains"]
@@ -47,16 +53,19 @@ class CursorStore:
             ) from exc
 
     def save(self, sink: str, positions: dict[str, Position]) -> None:
-        """Replace the cursor of a sink, durably and in one step. Raises OSError."""
+        """Write the positions of a sink or alert to the disk. Raises OSError.
+
+        After a crash, the file has either all old or all new positions.
+        """
         text = json.dumps({"chains": {mount_id: one._asdict() for mount_id, one in positions.items()}})
         write_file(self._fd, sink + _SUFFIX, text.encode() + b"\n")
 
     def tell(self, name: str, fields: dict[str, object]) -> None:
-        """Write a status file beside the cursors, for people and monitors. Raises OSError."""
+        """Write *fields* as JSON to the file *name* beside the cursors, for people. Raises OSError."""
         write_file(self._fd, name, json.dumps(fields, indent=1).encode() + b"\n")
 
     def close(self) -> None:
-        """Release the lock."""
+        """Close the directory, and so release its lock."""
         os.close(self._fd)
 
 

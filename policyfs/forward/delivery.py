@@ -1,4 +1,7 @@
-"""Deliveries: ways to send messages to one place, with proof of their arrival."""
+"""Deliveries: ways to send messages to one destination, such as a file or a command.
+
+Each delivery raises DeliveryError unless all messages have arrived.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +18,28 @@ _ERROR_CHARS: Final = 200
 
 
 class DeliveryError(Exception):
-    """The error if messages have not arrived, or perhaps have not arrived. The text is for the user."""
+    """Error if it is not sure that messages have arrived at their destination. Its text is for the user."""
 
 
 class Delivery(Protocol):
-    """A way to send messages to one place."""
+    """A way to send messages to one destination."""
 
     @property
     def unsure_s(self) -> float:
-        """Return the time (s) after a delivery in which the receiver, if it dies, may still lose messages."""
+        """Return the time in seconds in which the receiver may still lose messages that have arrived.
+
+        It loses them if it dies before it has read them.
+        """
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Deliver all messages in order, and wait for the proof of their arrival. Raises DeliveryError."""
+        """Send all messages in order, and wait until they have arrived. Raises DeliveryError."""
 
     def close(self) -> None:
-        """Close the connection or file, without waiting."""
+        """Close the connection or file. Never waits."""
 
 
 def delivery_to(doc: TargetDoc) -> Delivery:
-    """Return the delivery that a configuration asks for. Nothing is opened yet."""
+    """Return the delivery for the destination in an item of the configuration. Nothing is opened yet."""
     from policyfs.forward.journald import JournaldDelivery  # noqa: PLC0415 - it needs DeliveryError
     from policyfs.forward.syslog import SyslogDelivery  # noqa: PLC0415 - for the same reason
 
@@ -52,7 +58,7 @@ def _line(message: Message, *, as_text: bool) -> bytes:
 
 
 class FileDelivery:
-    """Delivery to a file: append lines, and sync. If the file was moved away (logrotate), create it anew."""
+    """Delivery to a file: append lines, and call fsync. After a rename (logrotate), create a new file."""
 
     unsure_s = 0.0
 
@@ -61,7 +67,7 @@ class FileDelivery:
         self._as_text: Final = as_text
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Append the lines. After an error some lines may be in the file; all are delivered again."""
+        """Append the lines of all messages. Raises DeliveryError; then some lines may be in the file."""
         data = b"".join(_line(message, as_text=self._as_text) for message in messages)
         try:
             fd = os.open(self._path, _OPEN, 0o600)
@@ -76,7 +82,7 @@ class FileDelivery:
     def _append(fd: int, data: bytes) -> None:
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
-            data = b"\n" + data  # a crash cut the last line; the whole line is delivered again
+            data = b"\n" + data  # a crash cut the last line; the forwarder delivers the complete line again
         done = 0
         while done < len(data):
             done += os.write(fd, data[done:])
@@ -87,9 +93,9 @@ class FileDelivery:
 
 
 class CommandDelivery:
-    """Delivery to a command, which runs once for each batch, with the lines as its standard input.
+    """Delivery to a command. It runs once for each batch of messages, with their lines as standard input.
 
-    Exit code 0 means: delivered.
+    If its exit code is 0, the messages count as delivered.
     """
 
     unsure_s = 0.0
@@ -100,7 +106,10 @@ class CommandDelivery:
         self._as_text: Final = as_text
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Run the command. Kill it, with its processes, if it does not end in time. Raises DeliveryError."""
+        """Run the command with all messages as input. Raises DeliveryError if it fails.
+
+        If the command does not end in time, kill it and the processes that it started.
+        """
         data = b"".join(_line(message, as_text=self._as_text) for message in messages)
         name = self._words[0]
         try:
@@ -129,7 +138,7 @@ class CommandDelivery:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a command if it still runs, with the processes that it started, and close its pipes."""
+    """Close the pipes of a command. If it still runs, first kill it and the processes that it started."""
     if process.poll() is None:
         os.killpg(process.pid, 9)
     process.wait()

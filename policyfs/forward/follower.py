@@ -1,8 +1,8 @@
-"""The follower of one chain: it reads lines from a position on, after rotation, compression and crashes, too.
+"""The follower of one hash chain of the trail: it reads the chain's lines from a position on.
 
-A position moves only over whole lines. The follower checks each line against the hash chain. For missing
-lines, and for lines that do not fit the chain, it makes items of their own. So a sink learns if it gets only
-a part of a trail.
+It also works after rotation, compression and crashes. A position moves only over complete lines. The follower
+checks the digest in each line. If lines are missing, or a digest is wrong, it adds a record about this to the
+lines. So a sink (the receiver of the lines) learns that it gets only a part of the trail.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from policyfs.trail import chain
 from policyfs.trail.record import BadLine, Place, Record, header_of, parse_line
 
 GAP: Final = "forward_gap"
-"""The type of an item for lines that were not forwarded."""
+"""The type of a record about lines of the trail that were not forwarded."""
 BROKEN: Final = "forward_broken"
-"""The type of an item for lines that do not fit the chain."""
+"""The type of a record about lines of the trail with wrong digests."""
 
 _MOST: Final = 256 * 1024
 
 
 class Position(NamedTuple):
-    """A place between two lines. segment: the segment's plain name; empty before the first segment.
+    """A position between two lines of a hash chain of the trail.
 
-    seq, head, time: the number, chain digest and time of the line before the place.
+    segment: the uncompressed name of the file (segment); empty before the first file. offset: the position in
+    this file, in bytes. seq, head, time: number, digest and time of the line before it.
     """
 
     segment: str = ""
@@ -39,7 +40,11 @@ class Position(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One line, or a finding about lines. raw: the line without its newline; JSON in any case."""
+    """A line of the trail, or a record of the follower about missing or wrong lines.
+
+    mount_id: the name of the hash chain. raw: the line without newline; always JSON. record: the parsed line,
+    or None if the trail has an invalid line here. Then raw is JSON with the reason.
+    """
 
     mount_id: str
     raw: bytes
@@ -47,19 +52,19 @@ class Item(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Return the type of the record, or ``bad_line`` if the line is no record."""
+        """Return the type of the record, or ``bad_line`` if the line is not valid."""
         return self.record.kind if self.record is not None else "bad_line"
 
 
 class Batch(NamedTuple):
-    """Items, and the position after the last item."""
+    """Some lines of a hash chain. position: the position after the last of them."""
 
     items: list[Item]
     position: Position
 
 
 class ChainFollower:
-    """A reader of one chain for one sink."""
+    """A reader of the lines of one hash chain, for one sink (receiver of lines) or alert."""
 
     def __init__(self, source: Source, mount_id: str, position: Position) -> None:
         self._source: Final = source
@@ -67,13 +72,13 @@ class ChainFollower:
         self.position = position
         self._fd: int | None = None
         self._reason = ""
-        """The reason of the next gap, if skip_to() makes this gap; else empty."""
+        """The reason for skipped lines, which the next record about them states; else empty."""
 
     def read(self, names: Sequence[str]) -> Batch | None:
         """Return the next lines, or None if there are none. Raises OSError.
 
-        names: the names of the segments, listed before this call. All segments except the last one are
-        complete.
+        names: the names of the chain's files (segments), oldest first, listed before this call. All of them
+        except the last one are complete.
         """
         number = segment_number(self.position.segment) if self.position.segment else None
         later = [name for name in names if number is None or (segment_number(name) or 0) > number]
@@ -98,18 +103,24 @@ class ChainFollower:
                 self._enter(later[0])
                 data = self._data(items)
         except FileNotFoundError:
-            self.close()  # rotation has removed the segment: the next listing will not have it
+            self.close()  # rotation has removed the segment; the next list of names will not contain it
             return None
         items += self._items(data)
         return Batch(items, self.position) if items else None
 
     def skip_to(self, name: str, reason: str) -> None:
-        """Move to the beginning of a later segment. The next read() reports the gap. Raises OSError."""
+        """Move to the beginning of a later file of the chain, and skip the lines before it. Raises OSError.
+
+        The next read() returns a record about the skipped lines, with this reason.
+        """
         self._enter(name)
         self._reason = reason
 
     def skip_all(self, names: Sequence[str]) -> None:
-        """Move to the end of the chain, after its last line. Raises OSError."""
+        """Move to the end of the chain, after its last line. Raises OSError.
+
+        names: the names of the chain's files (segments), oldest first.
+        """
         self._enter(names[-1])
         assert self._fd is not None  # noqa: S101 - for the type checker
         tail = read_tail(self._fd)
@@ -122,7 +133,7 @@ class ChainFollower:
             self.position = Position(plain_name(names[-1]), tail.offset, record.seq, sealed.chain, time)
 
     def close(self) -> None:
-        """Close the segment."""
+        """Close the file that is being read."""
         if self._fd is not None:
             os.close(self._fd)
         self._fd = None
@@ -134,7 +145,10 @@ class ChainFollower:
         return self._fd is not None
 
     def _open(self, name: str, items: list[Item]) -> None:
-        """Open the position's segment again, and check that it still has the line before the position."""
+        """Open the file of the present position. Check that the line before the position was not changed.
+
+        If it was changed, add a record about this to *items*, and read the file from its beginning.
+        """
         if self._is_open:
             return
         self._fd = self._source.open(self._mount_id, name)
@@ -149,7 +163,7 @@ class ChainFollower:
         return self.position.head.encode() in tail and tail.endswith(b"\n")
 
     def _enter(self, name: str) -> None:
-        """Open a segment, and move to its beginning."""
+        """Open the file *name* of the chain, and move to its beginning."""
         self.close()
         self._fd = self._source.open(self._mount_id, name)
         self.position = self.position._replace(segment=plain_name(name), offset=0)
@@ -186,7 +200,7 @@ class ChainFollower:
                 yield Item(self._mount_id, line, record)
 
     def _joined(self, line: bytes) -> Iterator[Item]:
-        """Check that the first line of a segment continues the lines before it. Yield a finding if not."""
+        """Check that the first line of a file continues the previous file. If not, yield a record of that."""
         header, at = header_of(line), self.position
         if header is None:
             return
@@ -207,7 +221,10 @@ class ChainFollower:
     # -- findings
 
     def _gap(self, reason: str, before: int, header: bytes = b"") -> Item:
-        """Return the item for lines that are not forwarded: from the position to the number *before* - 1."""
+        """Return a record about lines that are not forwarded, from the present position on.
+
+        before: the number of the next line that is forwarded, or 0 if unknown. header: this line.
+        """
         fields: dict[str, object] = {"after": self.position.seq, "since": self.position.time}
         if before:
             fields |= {"before": before, "lost": before - self.position.seq - 1}

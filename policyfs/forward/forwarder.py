@@ -1,4 +1,4 @@
-"""The forwarder: it runs each sink, alert and checkpoint of a configuration in a thread of its own."""
+"""The forwarder: it runs each item of a configuration (sink, alert, checkpoints) in a thread of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RETRY_S: Final = 10.0
 
 
 class Checkpoints:
-    """One item of ``checkpoints``: it regularly sends the signed ends of the chains to one place."""
+    """One item of ``checkpoints``: it regularly sends signed ends of all hash chains to one destination."""
 
     def __init__(self, doc: CheckpointDoc, source: Source, log: Log) -> None:
         self._doc: Final = doc
@@ -39,7 +39,7 @@ class Checkpoints:
 
     @property
     def name(self) -> str:
-        """Return the id in the configuration."""
+        """Return the id of this item in the configuration."""
         return self._doc.id
 
     def stop(self) -> None:
@@ -47,7 +47,10 @@ class Checkpoints:
         self._stop.set()
 
     def run(self, *, once: bool = False) -> None:
-        """Send the ends of all chains now. At each interval send the ends of chains that have grown."""
+        """Send the signed ends of all chains now. After each interval, send those of chains that have grown.
+
+        once: True to return after the first time.
+        """
         while True:
             try:
                 self._send()
@@ -83,17 +86,17 @@ class Checkpoints:
 
 
 def _message(line: bytes, mount_id: str, seq: int, moment: str) -> Message:
-    """Return the message of a checkpoint, with its line exactly as it was signed."""
+    """Return the message of a checkpoint (signed end of a chain), with its line exactly as it was signed."""
     text = line.decode("ascii")
     fields = {"mount_id": mount_id, "checkpoint": text}
     return Message(CHECKPOINT, f"{mount_id}:{seq}", moment, INFO, text, line, fields)
 
 
 class Forwarder:
-    """The threads of a configuration: one for each sink, alert and item of ``checkpoints``."""
+    """The threads that deliver: one for each item of sinks, alerts and checkpoints in the configuration."""
 
     def __init__(self, config: Config, source: Source, cursors: CursorStore, log: Log) -> None:
-        """Raises PolicyfsError if a cursor cannot be read."""
+        """Raises PolicyfsError if the saved position of a sink or alert in the trail cannot be read."""
         self._cursors: Final = cursors
         plans = [
             Plan(doc.id, Everything(doc), delivery_to(doc), doc.start == "now", doc.behind)
@@ -110,11 +113,14 @@ class Forwarder:
         self._log: Final = log
 
     def stop(self) -> None:
-        """Ask the forwarder to end. Safe in a signal handler."""
+        """Ask all threads to end. May be called in a signal handler."""
         self._stopped.set()
 
     def run(self, *, once: bool = False) -> int:
-        """Deliver until stop(). once: deliver only the present lines. Return the exit code."""
+        """Run all threads until stop() is called. Return the exit code of the command.
+
+        once: True to deliver only the present lines.
+        """
         threads = [
             threading.Thread(target=self._guarded, args=(one,), kwargs={"once": once}, daemon=True)
             for one in self._parts
@@ -140,7 +146,10 @@ class Forwarder:
         return (*self._consumers, *self._checkpoints)
 
     def _guarded(self, part: Consumer | Checkpoints, *, once: bool) -> None:
-        """Run a part of the configuration. A bug ends the process, so that no sink stops unnoticed."""
+        """Run one item of the configuration. An unexpected exception ends the whole process.
+
+        So no sink stops without notice.
+        """
         try:
             part.run(once=once)
         except Exception as bug:  # noqa: BLE001 - logged; systemd starts the service again

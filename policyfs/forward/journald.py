@@ -1,7 +1,7 @@
-"""Delivery to journald by its native protocol: structured fields, exact bytes, no limit of length.
+"""Delivery to journald by its native protocol: separate fields, exact bytes, no limit of length.
 
-A datagram that is too large for the socket is sent as a sealed memfd (systemd.io/JOURNAL_NATIVE_PROTOCOL).
-The socket belongs to systemd, so its queue outlives a restart of journald.
+A message that is too large for a datagram is sent as a sealed memfd (systemd.io/JOURNAL_NATIVE_PROTOCOL). The
+socket belongs to systemd, so queued messages stay if journald restarts.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class JournaldDelivery:
     unsure_s = 0.0
 
     def __init__(self, path: str | None = None, *, timeout_s: float = 10.0) -> None:
-        """path: the path of journald's socket; None: $POLICYFS_JOURNAL_SOCKET, or systemd's own path."""
+        """path: the path of journald's socket. None: $POLICYFS_JOURNAL_SOCKET, or else SOCKET."""
         self._path: Final = path or os.environ.get("POLICYFS_JOURNAL_SOCKET") or SOCKET
         self._timeout_s: Final = timeout_s
         self._socket: socket.socket | None = None
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Send all messages. Raises DeliveryError."""
+        """Send all messages to journald, one entry for each. Raises DeliveryError."""
         try:
             for message in messages:
                 self._send(self._connected(), journal_datagram(message))

@@ -32,10 +32,11 @@ _TEXT_MOST: Final = 2048
 
 
 class Message(NamedTuple):
-    """One message. kind: the record's type, or ALERT or CHECKPOINT.
+    """One message to deliver: a line of the trail, an alert, or a checkpoint (signed end of a trail).
 
-    id: stays the same if the message is sent again. time: in the form of a trail. text: one line for people.
-    line: the bytes of the JSON line, or of the checkpoint. fields: the fields of the message.
+    kind: the type of the record, or ALERT or CHECKPOINT. id: the same if the message is sent again. time: as
+    in a trail. severity: of syslog. text: one line for people. line: the bytes of the JSON line, or of the
+    checkpoint. fields: the parsed fields of the JSON line.
     """
 
     kind: str
@@ -48,7 +49,7 @@ class Message(NamedTuple):
 
 
 def message_of(item: Item) -> Message:
-    """Return the message of a line of a trail: the line itself, with its id before its fields."""
+    """Return the message for a line of the trail. Its JSON has the line's id and then the line's fields."""
     record = item.record
     if record is None:
         fields: Fields = json.loads(item.raw)
@@ -90,9 +91,10 @@ def made(kind: str, name: str, time: str, severity: int, text: str, fields: Fiel
 
 
 def syslog(message: Message, host: str, pid: int, *, as_text: bool = False, most: int | None = None) -> bytes:
-    """Return a message in the form of RFC 5424. most: the limit of its bytes.
+    """Return a message in the form of RFC 5424 (syslog). host, pid: of the sender. most: the limit in bytes.
 
-    In a longer message, MSG is the text (at most _TEXT_MOST bytes), and the structured data has ``cut="1"``.
+    If the message is longer, its part MSG is the text for people (at most _TEXT_MOST bytes), and its
+    structured data has ``cut="1"``. as_text: MSG is the text for people in any case.
     """
     moment = _TIME.sub(r"\1Z", message.time)
     head = f"<{_FACILITY * 8 + message.severity}>1 {moment} {host} policyfs {pid} {message.kind[:32]} "
@@ -126,10 +128,11 @@ def _sd(text: str) -> str:
 
 
 def journal_fields(message: Message) -> Iterator[tuple[str, bytes]]:
-    """Yield the fields of a message.
+    """Yield the fields of a message for journald, as pairs of name and bytes.
 
     A list of texts gives one field for each text. An empty list or None gives no field. A number, another
-    list or a mapping gives one field in JSON. If there is NAME_b64, the field NAME has its decoded bytes.
+    list or a mapping gives one field in JSON. If the message has a field NAME_b64 (base64), journald's field
+    for NAME has the decoded bytes.
     """
     yield "MESSAGE", message.text.encode()
     yield "PRIORITY", str(message.severity).encode()
@@ -151,7 +154,7 @@ def journal_fields(message: Message) -> Iterator[tuple[str, bytes]]:
 
 
 def journal_datagram(message: Message) -> bytes:
-    """Return a message in journald's native form: text as NAME=VALUE, other bytes with their length."""
+    """Return a message in journald's native form: NAME=VALUE, or a value with newlines after its length."""
     parts = []
     for name, value in journal_fields(message):
         if b"\n" in value:

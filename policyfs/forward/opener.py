@@ -1,9 +1,10 @@
-"""The opener: a process that keeps the right to read the trail, and hands descriptors to the forwarder.
+"""The opener: a process that may read the trail, and passes open files of the trail to the forwarder.
 
-The forwarder talks to networks and runs commands. So it runs as a user of its own, who can neither read nor
-write the trail. The opener runs no commands, has no network, and keeps only the capability to end the
-forwarder. With Landlock it can open only the trail and the keys, and only for reading. It answers four
-questions. One question asks for checkpoints: the opener signs them with the machine's key.
+The forwarder is the process that delivers lines. It uses networks and runs commands, so it runs as another
+user, who can neither read nor write the trail. The opener runs no commands, has no network, and keeps only
+the capability to end the forwarder. With Landlock it can open only the trail and the keys, and only for
+reading. It answers four requests of the forwarder. One is for checkpoints (signed ends of the trails): the
+opener signs them with the machine's key.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _QUESTION: Final = 4096
 
 
 def contain(directories: list[str]) -> None:
-    """Give up all rights that an opener does not need. Raises OSError if capabilities stay."""
+    """Give up all rights that the opener does not need. Raises OSError if capabilities cannot be dropped.
+
+    directories: the only directories below which this process may read files from now on.
+    """
     LIBC.unshare(_CLONE_NEWNET)  # may fail: Landlock remains, and no code of the opener uses a network
     capabilities.no_new_privs()
     capabilities.keep(frozenset({Capability.KILL}))  # to end the forwarder, which has another uid
@@ -37,14 +41,14 @@ def contain(directories: list[str]) -> None:
 
 
 class Opener:
-    """The opener of one forwarder: it answers the forwarder's questions."""
+    """The server in the opener's process. It answers the forwarder's requests for files of the trail."""
 
     def __init__(self, connection: socket.socket, root: Path, keys: KeyStore) -> None:
         self._connection: Final = connection
         self._access: Final = DirectAccess(root, keys)
 
     def serve(self) -> None:
-        """Answer questions until the forwarder has ended."""
+        """Answer the forwarder's requests until the forwarder has ended."""
         with self._connection, self._connection.makefile("rb") as questions:
             while question := questions.readline(_QUESTION):
                 try:
@@ -80,30 +84,33 @@ class Opener:
 
 
 class OpenerAccess:
-    """Access to the trail through an opener. Not thread-safe."""
+    """Access to the trail by requests to the opener, a process that may read the trail. Not thread-safe."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection: Final = connection
 
     def chains(self) -> Listing:
-        """Return the segments of each chain, or an empty listing if there is no trail."""
+        """Return the names of the files (segments) of each hash chain, or {} if there is no trail."""
         found = self._ask("chains")[0]["chains"]
         assert isinstance(found, dict)  # noqa: S101 - for the type checker
         return found
 
     def open(self, mount_id: str, name: str) -> int:
-        """Open a segment to read. Raises OSError."""
+        """Return a descriptor for reading the file *name* of the hash chain *mount_id*. Raises OSError."""
         _, fds = self._ask("open", mount_id, name)
         return fds[0]
 
     def sizes(self, mount_id: str) -> dict[str, int]:
-        """Return the size on disk, in bytes, of each segment of a chain."""
+        """Return a dictionary from each file (segment) of a hash chain to its size on disk in bytes."""
         found = self._ask("sizes", mount_id)[0]["sizes"]
         assert isinstance(found, dict)  # noqa: S101 - for the type checker
         return found
 
     def checkpoints(self) -> list[bytes]:
-        """Return the signed end of each intact chain."""
+        """Return a checkpoint for each hash chain: a signed line about its last line.
+
+        Chains with damage in their newest file are left out.
+        """
         found = self._ask("checkpoints")[0]["checkpoints"]
         assert isinstance(found, list)  # noqa: S101 - for the type checker
         return [line.encode("ascii") for line in found]

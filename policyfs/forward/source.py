@@ -1,7 +1,7 @@
-"""Access to the segments below a trail root: by their paths, or by descriptors that an opener hands over.
+"""Access to the files (segments) of all trails: by their paths, or by descriptors from the opener.
 
-Source is thread-safe. A listing is at most 0.1 s old. A compressed segment that several sinks read at the
-same time is unpacked once.
+The opener is a separate process that may read the trail. Source is thread-safe. Its list of files is at most
+0.1 s old. If several threads read the same compressed file at the same time, it is unpacked only once.
 """
 
 from __future__ import annotations
@@ -20,37 +20,40 @@ from policyfs.journal.segments import is_compressed, open_segment, plain_name
 
 _FRESH_S: Final = 0.1
 _UNPACKED: Final = 2
-"""The limit of compressed segments that are kept unpacked in memory."""
+"""The limit of compressed files of the trail that stay unpacked in memory."""
 
 Listing = dict[str, list[str]]
-"""The names of the segments of each chain, by mount id, in the order of the chain."""
+"""Dictionary from the name of each hash chain to the names of its files (segments), oldest first."""
 
 
 class Access(Protocol):
-    """The calls that need the right to read the trail or its keys."""
+    """The functions that need the right to read the trail, or the keys that sign checkpoints."""
 
     def chains(self) -> Listing:
-        """Return the segments of each chain, or an empty listing if there is no trail."""
+        """Return the names of the files (segments) of each hash chain, or {} if there is no trail."""
 
     def open(self, mount_id: str, name: str) -> int:
-        """Open a segment to read. Raises OSError."""
+        """Return a descriptor for reading the file *name* of the hash chain *mount_id*. Raises OSError."""
 
     def sizes(self, mount_id: str) -> dict[str, int]:
-        """Return the size on disk, in bytes, of each segment of a chain."""
+        """Return a dictionary from each file (segment) of a hash chain to its size on disk in bytes."""
 
     def checkpoints(self) -> list[bytes]:
-        """Return the signed end of each intact chain. Raises OSError if the key cannot be used."""
+        """Return a checkpoint for each hash chain: a signed line about its last line.
+
+        Chains with damage in their newest file are left out. Raises OSError if the key cannot be used.
+        """
 
 
 class DirectAccess:
-    """Access by paths, with this process's own rights."""
+    """Access to the trail and its keys by their paths, with the rights of this process."""
 
     def __init__(self, root: Path, keys: KeyStore) -> None:
         self._root: Final = root
         self._keys: Final = keys
 
     def chains(self) -> Listing:
-        """Return the segments of each chain, or an empty listing if there is no trail."""
+        """Return the names of the files (segments) of each hash chain, or {} if there is no trail."""
         try:
             found = find_chains(self._root)
         except FileNotFoundError:
@@ -64,11 +67,11 @@ class DirectAccess:
         return {mount_id: names for mount_id, names in listing.items() if names}
 
     def open(self, mount_id: str, name: str) -> int:
-        """Open a segment to read. Raises OSError."""
+        """Return a descriptor for reading the file *name* of the hash chain *mount_id*. Raises OSError."""
         return open_segment(self._chain(mount_id).directory / name)
 
     def sizes(self, mount_id: str) -> dict[str, int]:
-        """Return the size on disk, in bytes, of each segment of a chain."""
+        """Return a dictionary from each file (segment) of a hash chain to its size on disk in bytes."""
         chain = self._chain(mount_id)
         sizes = {}
         for name in chain.segments():
@@ -79,7 +82,10 @@ class DirectAccess:
         return sizes
 
     def checkpoints(self) -> list[bytes]:
-        """Return the signed end of each intact chain. Raises OSError if the key cannot be used."""
+        """Return a checkpoint for each hash chain: a signed line about its last line.
+
+        Chains with damage in their newest file are left out. Raises OSError if the key cannot be used.
+        """
         signer = self._keys.signer()
         lines = (checkpoint_of_chain(chain, signer) for chain in find_chains(self._root))
         return [line for line in lines if line is not None]
@@ -92,7 +98,7 @@ class DirectAccess:
 
 
 class Source:
-    """A reader of chains for all sinks, through one access, with a cached listing."""
+    """Access to the trail for all threads of the forwarder. It remembers the list of files for 0.1 s."""
 
     def __init__(self, access: Access) -> None:
         self._access: Final = access
@@ -102,7 +108,10 @@ class Source:
         self._unpacked: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def chains(self, *, fresh: bool = False) -> Listing:
-        """Return the segments of each chain. fresh: do not use the cached listing. Raises OSError."""
+        """Return the names of the files (segments) of each hash chain. Raises OSError.
+
+        fresh: True to list the files now; else the result may be 0.1 s old.
+        """
         with self._lock:
             if fresh or time.monotonic() - self._listed_s >= _FRESH_S:
                 self._listing = self._access.chains()
@@ -110,7 +119,10 @@ class Source:
             return self._listing
 
     def open(self, mount_id: str, name: str) -> int:
-        """Open a segment to read; the caller closes it. Raises OSError."""
+        """Return a descriptor for reading the file *name* of the hash chain *mount_id*. Raises OSError.
+
+        The caller closes it. The bytes of a compressed file are unpacked.
+        """
         with self._lock:
             if not is_compressed(name):
                 return self._access.open(mount_id, name)
@@ -123,17 +135,17 @@ class Source:
             return os.dup(self._unpacked[key])
 
     def sizes(self, mount_id: str) -> dict[str, int]:
-        """Return the size on disk, in bytes, of each segment of a chain. Raises OSError."""
+        """Return a dictionary from each file of a hash chain to its size on disk in bytes. Raises OSError."""
         with self._lock:
             return self._access.sizes(mount_id)
 
     def checkpoints(self) -> list[bytes]:
-        """Return the signed end of each intact chain. Raises OSError."""
+        """Return a checkpoint (signed end) for each hash chain that is not damaged. Raises OSError."""
         with self._lock:
             return self._access.checkpoints()
 
     def close(self) -> None:
-        """Close the descriptors of unpacked segments."""
+        """Close the unpacked copies of compressed files."""
         with self._lock:
             while self._unpacked:
                 os.close(self._unpacked.popitem()[1])

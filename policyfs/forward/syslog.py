@@ -1,9 +1,9 @@
 """Delivery to a syslog server: RFC 5424 over a unix socket, UDP, TCP or TLS.
 
-Over TCP and TLS the length of each message is sent before it (RFC 6587, 5425). Messages count as delivered
-once the other machine's kernel has acknowledged every byte. The syslog server may still die before it reads
-the messages. So after a broken connection the messages of the last seconds are sent again. UDP gives no proof
-of delivery.
+Over TCP and TLS, the length of each message is sent before the message (RFC 6587, 5425). Messages count as
+delivered once the other machine's kernel has acknowledged every byte. But the syslog server may die before it
+reads them. So after a broken connection the messages of the last 5 s are sent again. With UDP, nothing proves
+that a message has arrived.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SyslogDelivery:
         self.unsure_s: Final = _UNSURE_S if self._is_stream else 0.0
         self._socket: socket.socket | None = None
         self._plain: socket.socket | None = None
-        """The socket under TLS, or the socket itself."""
+        """The TCP socket (for TLS, a duplicate of it that is used only for polls), or None."""
         self._host: Final = _host_name()
 
     @property
@@ -48,7 +48,7 @@ class SyslogDelivery:
         return self._scheme in {"tcp", "tls"}
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Send all messages and, over TCP or TLS, wait until they are acknowledged. Raises DeliveryError."""
+        """Send all messages. Over TCP or TLS, wait until the other kernel has them. Raises DeliveryError."""
         try:
             if self._is_stream:
                 self._stream(messages)
@@ -108,7 +108,7 @@ class SyslogDelivery:
             self._socket = self._plain
             if self._scheme == "tls":
                 self._socket = self._context().wrap_socket(self._plain, server_hostname=host)
-                # wrap_socket took the descriptor over; this duplicate is for polls and SIOCOUTQ only
+                # The descriptor now belongs to the TLS socket. This duplicate is only for polls and SIOCOUTQ.
                 self._plain = socket.socket(fileno=os.dup(self._socket.fileno()))
         return self._socket
 
@@ -156,6 +156,6 @@ class SyslogDelivery:
 
 
 def _host_name() -> str:
-    """Return this machine's name in the characters that RFC 5424 permits; ``-`` for none."""
+    """Return this machine's name with only the characters that RFC 5424 permits, or ``-`` if none is left."""
     name = "".join(char for char in socket.gethostname() if "!" <= char <= "~")
     return name[:255] or "-"

@@ -1,4 +1,6 @@
-"""Accounts: each app's budget of trail bytes, and the counts of events that get no line of their own.
+"""Accounts: for each app, a limit of bytes that it adds to the trail, and counts of events beyond the limit.
+
+Counted events get no line of their own in the trail: one line has the number of these events.
 
 Not thread-safe: the journal calls this module under its own lock.
 """
@@ -13,31 +15,36 @@ from policyfs.trail.event import DENY, Event, Holder, holder_of
 from policyfs.trail.fold import AppFold
 
 RATE: Final = 800_000
-"""The limit of trail bytes that one app causes in each second, on average."""
+"""The limit of bytes that one app adds to the trail in each second, on average."""
 BURST: Final = 1_000_000
-"""The trail bytes that an app may cause in addition, all at once, after a time without events.
+"""The limit of bytes that an app may add to the trail at once, beyond RATE, after a time without events.
 
 RATE and BURST together allow at most 1 MB/s over any five seconds."""
 
 DENIED_RATE: Final = 35_000
 DENIED_BURST: Final = 450_000
-"""RATE and BURST for denials alone. Denials beyond these limits are counted together.
+"""The limits RATE and BURST for denials alone. Denials beyond these limits are counted together.
 
-So an app that always tries new names causes less than 1 MB in ten seconds. Denials never delay a grant."""
+So an app that always tries new names adds less than 1 MB to the trail in ten seconds. Denials never delay
+an allowed request."""
 
 ACCOUNTS: Final = 256
-"""The limit of apps and strangers (uids) with their own accounts. Further strangers share one account."""
+"""The number of accounts after which all further strangers share one account. Each app keeps its own."""
 _STRANGERS: Final = -1
 _OVERDRAFT: Final = 100_000
-"""The bytes by which an app's counts for single directories may exceed its budget of denials.
+"""The limit, in bytes, by which an app may exceed its limit for denials with counts for single directories.
 
 Beyond that, all directories of the app share one count."""
 _COUNTS: Final = 100
-"""The bytes of the counts and times in one line of counts."""
+"""An upper bound of the bytes that counts and times add to an event's line."""
 
 
 class Limits(NamedTuple):
-    """One app's limits in bytes of the trail (see RATE, BURST). denied_*: the limits of its denials."""
+    """One app's limits in bytes of the trail.
+
+    rate: bytes a second. burst: bytes at once, beyond the rate. denied_rate, denied_burst: the same for the
+    app's denials alone.
+    """
 
     rate: int = RATE
     burst: int = BURST
@@ -46,29 +53,45 @@ class Limits(NamedTuple):
 
 
 class Account(NamedTuple):
-    """The account of one app. budget: for all its events. denied: a smaller budget for its denials."""
+    """The account of one app.
+
+    budget: the bytes that all events of the app may add to the trail. denied: the bytes that its denials may
+    add. fold: the counts of events that get no line of their own.
+    """
 
     budget: Budget
     denied: Budget
     fold: AppFold
 
     def left(self, event: Event, now_ns: int) -> float:
-        """Return the trail bytes that the budget still allows for an event."""
+        """Return the number of bytes that an event may add to the trail now.
+
+        A negative number means that earlier events have exceeded the limit. now_ns: monotonic time.
+        """
         left = self.budget.left(now_ns)
         return min(left, self.denied.left(now_ns)) if event.decision == DENY else left
 
     def spend(self, event: Event, now_ns: int, size: int) -> float:
-        """Charge *size* bytes for an event. Return the seconds until the app has a budget again."""
+        """Subtract the *size* bytes of an event's line from the budget.
+
+        Return the seconds until the budget is no longer exceeded, or 0. now_ns: monotonic time.
+        """
         if event.decision == DENY:
             self.denied.spend(size, now_ns)
         return self.budget.spend(size, now_ns)
 
 
 class Accounts:
-    """The accounts of a mount. now_ns: monotonic time. Times in events are wall-clock time."""
+    """The accounts of all apps of a mount. An account limits the bytes that an app adds to the trail.
+
+    now_ns: monotonic time in ns. Times in events are wall-clock time.
+    """
 
     def __init__(self, limits: Limits, window_ns: int) -> None:
-        """window_ns: the time in which the record of a denial also stands for its repeats (see AppFold)."""
+        """limits: the limits of each app.
+
+        window_ns: after a denial is recorded, its repeats in this time (ns) are only counted.
+        """
         self._limits = limits
         self._window_ns = window_ns
         self._all: dict[Holder, Account] = {}
@@ -77,16 +100,16 @@ class Accounts:
         return len(self._all)
 
     def absorb(self, event: Event, now_ns: int) -> bool:
-        """Count an event that repeats a denial or exceeds its app's budget, and return True.
+        """Count an event that repeats a recorded denial, or that exceeds its app's limit, and return True.
 
-        Return False for all other events. These must be recorded.
+        Return False for all other events. The caller must record these.
         """
         account = self._of(event, now_ns)
         if account.fold.absorb(event):
             return True
         if account.left(event, now_ns) > 0:
             return False
-        # A count by directory has the path of the directory. The app chooses its length.
+        # The event of a count by directory has the directory's path. The app chooses the length of this path.
         by_directory = event.decision != DENY or account.denied.left(now_ns) > -_OVERDRAFT
         new = account.fold.count(event, by_directory=by_directory)
         if new is not None:
@@ -94,11 +117,12 @@ class Accounts:
         return True
 
     def spend(self, event: Event, now_ns: int, size: int | None = None) -> float:
-        """Charge a recorded event to its app. Return the seconds until the app has a budget again.
+        """Subtract the bytes of a recorded event from its app's budget.
 
-        size: an upper bound of the line's length in bytes, if known. A denial is charged to the app's budget
-        twice: for its line, and for a later line with the count of its repeats. Most denials are not
-        repeated. So the budget for denials is charged for the later line only once that line is written.
+        Return the seconds until the budget is no longer exceeded, or 0. size: an upper bound of the line's
+        length in bytes, if known. For a denial, this method subtracts the bytes twice: for its line, and for
+        a later line with the number of its repeats. Most denials are not repeated. So collect() subtracts the
+        later line from the budget for denials, and only if that line is needed.
         """
         account = self._of(event, now_ns)
         size = line_bytes(event) if size is None else size
@@ -112,9 +136,9 @@ class Accounts:
         self._of(event, now_ns).fold.recorded(event)
 
     def collect(self, time_ns: int, now_ns: int, *, everything: bool) -> list[Event]:
-        """Return the counts that are due, as events. time_ns: wall-clock time, as in events.
+        """Remove the counts with a window that is over. Return each count as one event.
 
-        everything: True to return all counts, due or not.
+        time_ns: wall-clock time, as in events. now_ns: monotonic time. everything: True to return all counts.
         """
         told: list[Event] = []
         for holder, account in list(self._all.items()):

@@ -1,7 +1,8 @@
-"""The backlog: best-effort events that wait for the writer. Their number and their bytes are limited.
+"""The backlog: best-effort events that wait in memory until the journal's writer appends them to the trail.
 
-One app's share is at most as large as the room that is left for all others. So if one app floods the backlog,
-only events of that app are lost. Not thread-safe: the journal calls this module under its own lock.
+Number and memory of these events are limited. An app may use at most as much of the backlog as is still
+free. So if one app makes too many events, only events of that app are lost. Not thread-safe: the journal
+calls this module under its own lock.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from policyfs.trail.event import Event, Holder, holder_of
 
 QUEUE: Final = 10_000
 QUEUE_BYTES: Final = 16 * 1024 * 1024
-"""QUEUE: the limit of events in the backlog. QUEUE_BYTES: the limit of their memory."""
+"""The limits of the backlog. QUEUE: the number of events. QUEUE_BYTES: their memory in bytes."""
 
 _GAP_BYTES: Final = 512
 
@@ -25,10 +26,10 @@ Item = Event | Entry | Gap
 
 
 class Backlog:
-    """Events and gaps in the order in which they will be written."""
+    """Queue of events and gaps for the trail, oldest first. A gap is a count of events that were dropped."""
 
     def __init__(self, events: int, size: int) -> None:
-        """events: the limit of waiting events. size: the limit of their memory in bytes."""
+        """events: the limit of the number of events. size: the limit of their memory in bytes."""
         self._most_events = events
         self._most_size = size
         self._items: deque[tuple[Item, int]] = deque()
@@ -37,7 +38,7 @@ class Backlog:
         self._gaps: dict[str, Gap] = {}
         self._events = 0
         self.size = 0
-        """An upper bound of the memory of all items, in bytes."""
+        """An upper bound of the memory of all events and gaps in the backlog, in bytes."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -48,7 +49,7 @@ class Backlog:
         return self._events >= self._most_events or self.size >= self._most_size
 
     def add(self, event: Event | Entry) -> bool:
-        """Add an event. Return False if the share of its app is already as large as the room that is left."""
+        """Add an event at the end. Return False if its app would use more room than is still free."""
         holder, size = _holder(event), _memory(event)
         share = self._shares.get(holder)
         events, used = share or (0, 0)
@@ -64,11 +65,14 @@ class Backlog:
         return True
 
     def force(self, event: Event) -> None:
-        """Add an event that must not be dropped, even if the backlog is full."""
+        """Add an event that must not be dropped at the end, even if the backlog is full."""
         self._items.append((event, self._added(event)))
 
     def gap(self, reason: str, time_ns: int) -> Gap:
-        """Return the waiting gap with this reason. If no such gap waits, add a new one."""
+        """Return the gap with this reason in the backlog. If there is none, add a new gap and return it.
+
+        time_ns: the time of a new gap, in ns since 1970.
+        """
         gap = self._gaps.get(reason)
         if gap is None:
             gap = Gap(reason, time_ns)
@@ -76,13 +80,16 @@ class Backlog:
         return gap
 
     def drop(self, event: Event | Entry, reason: str) -> None:
-        """Count a dropped event in the gap with this reason."""
+        """Count an event, which is not added, in the gap with this reason."""
         gap = self.gap(reason, event.time_ns)
         gap.dropped += event.weight
         gap.last_ns = event.time_ns
 
     def take(self, count: int, size: int) -> list[Item]:
-        """Take items from the front: at most *count* items and *size* bytes of memory, but at least one."""
+        """Remove the oldest events and gaps from the backlog, and return them.
+
+        The limits are *count* items and *size* bytes of memory. At least one item is returned, if any waits.
+        """
         taken: list[Item] = []
         while self._items and len(taken) < count and (not taken or self._items[0][1] <= size):
             item, cost = self._items.popleft()
@@ -92,23 +99,23 @@ class Backlog:
         return taken
 
     def put_back(self, items: Sequence[Item]) -> None:
-        """Put unwritten items back at the front."""
+        """Put events and gaps that were taken, but not written, back at the front."""
         for item in reversed(items):
             self._items.appendleft((item, self._added(item)))
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Remove all events and gaps from the backlog."""
         self._items.clear()
         self._shares.clear()
         self._gaps.clear()
         self._events = self.size = 0
 
     def items(self) -> list[Item]:
-        """Return all items, in order."""
+        """Return all events and gaps in the backlog, oldest first."""
         return [item for item, _ in self._items]
 
     def _added(self, item: Item) -> int:
-        """Count an item. Return its memory in bytes."""
+        """Add an event or gap to the counts of the backlog. Return its memory in bytes."""
         size = _GAP_BYTES if isinstance(item, Gap) else _memory(item)
         self._count(item, size, 1)
         return size
@@ -140,7 +147,7 @@ def _memory(item: Event | Entry) -> int:
 
 
 def counted(items: Sequence[Item], reason: str, time_ns: int) -> Gap:
-    """Return one gap that counts the events and gaps in *items*."""
+    """Return one gap that counts all events in *items*, and all events that the gaps in *items* count."""
     gap = Gap(reason, time_ns)
     for item in items:
         gap.dropped += item.dropped if isinstance(item, Gap) else item.weight

@@ -1,4 +1,7 @@
-"""Checkpoints: signed statements about the ends of chains. A daemon may write the chain at the same time."""
+"""Checkpoints: signed statements about the last line of a hash chain of the trail.
+
+A daemon may append to the chain at the same time.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from policyfs.trail.segment_check import check_segment
 
 
 def checkpoint_of_chain(chain: Chain, signer: Signer) -> bytes | None:
-    """Return a signed line about the end of a chain, or None if the check of its newest segment fails."""
+    """Return a checkpoint: a signed line with number and digest of a hash chain's last line.
+
+    Return None if the chain has no lines, or if the digests of its newest file (segment) are wrong.
+    """
     for name in reversed(chain.segments()):
         try:
             fd = open_segment(chain.directory / name)

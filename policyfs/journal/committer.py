@@ -1,7 +1,8 @@
-"""The committer: a thread that puts required events on record. One write takes all events that wait.
+"""The committer: a thread that writes required events to the trail. One write takes all events that wait.
 
-The event loop itself never writes. It begins a commit and waits for a moment, which is enough unless the disk
-is slow. After that moment, the loop handles other requests until the commit ends.
+The event loop itself never writes. It begins a commit (the write of some events), and waits for a moment.
+That is enough unless the disk is slow. After that moment, the loop handles other requests until the commit
+ends.
 """
 
 from __future__ import annotations
@@ -21,26 +22,26 @@ A write into memory takes about 0.1 ms. All other requests wait meanwhile. On bu
 one app add this wait to every second open of other apps.
 """
 _PAUSE_S: Final = 0.02
-"""The longest time without such waits after a wait that failed, in seconds.
+"""The longest time, in seconds, in which the event loop does not wait for records (see _FIRST_PAUSE_S).
 
 So a slow disk takes at most a tenth of the loop's time."""
 _FIRST_PAUSE_S: Final = 0.00125
-"""The time without waits after the first failed wait, in seconds. Each further failed wait doubles the time.
+"""The time, in seconds, in which the event loop does not wait for records after one wait was too short.
 
-The first time is short: a busy processor sometimes starts the thread too late, and a record without a wait
-costs two more turns of the loop.
+Each further wait that is too short doubles this time. The first time is short for two reasons: a busy
+processor sometimes starts the thread too late, and a record without a wait costs two more turns of the loop.
 """
 
 
 class Commit:
-    """Tickets that are being written. Thread-safe."""
+    """Required events, as tickets, that are being written to the trail. Thread-safe."""
 
     __slots__ = ("_done", "_mutex", "_tell", "is_done", "tickets")
 
     def __init__(self, tickets: Sequence[Ticket]) -> None:
         self.tickets: Final = tickets
         self.is_done = False
-        """True once each ticket has its result."""
+        """True once each ticket says whether its event is on record."""
         self._done = threading.Lock()
         self._done.acquire()
         self._mutex = threading.Lock()
@@ -53,7 +54,7 @@ class Commit:
         return self.is_done
 
     def when_done(self, tell: Callable[[], None]) -> None:
-        """Set *tell*, which a thread calls when the commit ends. If it has ended, call *tell* at once."""
+        """Make the writing thread call *tell* when this commit ends. If it has ended, call *tell* now."""
         with self._mutex:
             self._tell = tell
             done = self.is_done
@@ -61,7 +62,7 @@ class Commit:
             tell()
 
     def end(self) -> None:
-        """Mark the commit as done."""
+        """Mark the commit as done, and wake the threads that wait for it."""
         with self._mutex:
             self.is_done = True
             tell = self._tell
@@ -71,10 +72,16 @@ class Commit:
 
 
 class Committer:
-    """The thread that commits. The first commit starts it. Thread-safe, except at_once()."""
+    """The thread that writes required events to the trail. Thread-safe, except at_once().
+
+    An event comes as a ticket, which gets the result of the write. The first commit starts the thread.
+    """
 
     def __init__(self, write: Callable[[Sequence[Ticket]], None], offload: Offload | None = None) -> None:
-        """write: writes tickets, and sets the result of each. offload: writes most tickets instead."""
+        """write: function that writes tickets, and sets the result of each (ticket.error).
+
+        offload: if given, it writes most tickets of at_once() instead, without a Python thread.
+        """
         self._write = write
         self._offload = offload
         self._mutex = threading.Lock()
@@ -87,7 +94,7 @@ class Committer:
         self._pause_s = _FIRST_PAUSE_S
 
     def begin(self, tickets: Sequence[Ticket]) -> Commit:
-        """Queue tickets for the thread. After close(), or without a thread, this call itself writes them."""
+        """Queue tickets for the thread. After close(), or if no thread can start, write them in this call."""
         commit = Commit(tickets)
         with self._mutex:
             taken = not self._closed and self._has_thread()
@@ -112,7 +119,10 @@ class Committer:
         return True
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Begin to write tickets. Wait for a moment if the write may end in it (see Commit.is_done)."""
+        """Begin to write tickets. If recent writes were fast, also wait for the end, at most for a moment.
+
+        Commit.is_done of the result is True if the write has ended. Event loop only.
+        """
         if self._busy or self._waiting or time.monotonic() < self._looks_from_s:
             return self.begin(tickets)
         begun = self._offload is not None and self._offload.write(tickets, _MOMENT_S)
@@ -129,7 +139,7 @@ class Committer:
         return commit
 
     def close(self) -> None:
-        """Write the waiting tickets, and end the thread. A second call does nothing."""
+        """Wait until the thread has written the queued tickets and has ended. A second call does nothing."""
         with self._mutex:
             self._closed, thread = True, self._thread
         self._some.release()

@@ -1,8 +1,8 @@
-"""Lossless compression of sealed segments (zstd), to a tenth of their size.
+"""Compression of closed files of the trail (segments) with zstd, to a tenth of their size.
 
 A compressed segment is a series of zstd frames, which any zstd program can read. Each frame has 1 MiB of
-plain bytes. The plain file is removed once the compressed file is on the disk and was read back. Small
-segments are not compressed.
+uncompressed bytes. Before the uncompressed file is removed, the compressed file is on the disk and was read
+back. Small segments are not compressed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import zstandard
 from policyfs.journal.segments import NEW, ZST, is_compressed, open_segment
 
 COMPRESS_FROM: Final = 1 << 20
-"""The least size of a segment to be compressed, in bytes."""
+"""The least size, in bytes, at which a closed file of the trail (segment) is compressed."""
 
 _FRAME: Final = 1 << 20
 _LEVEL: Final = 1
@@ -35,11 +35,12 @@ def compress(
     least: int = COMPRESS_FROM,
     exclusive: AbstractContextManager[object] = _ALONE,
 ) -> bool:
-    """Compress a segment in a directory, unless it is small. Return True if it was compressed.
+    """Compress a file of the trail (segment), unless it is small. Return True if it was compressed.
 
-    exclusive: a lock that code holds while it removes segments. This function holds it while the compressed
-    segment gets its name. Raises OSError, also if the compressed file does not unpack to the segment's bytes.
-    After an error the plain segment stays.
+    place: a descriptor of its directory. least: smaller files, in bytes, stay uncompressed. exclusive: a lock
+    that the writer holds while it removes segments. This function holds the lock while the compressed file
+    gets its name. Raises OSError, also if the compressed file does not unpack to the segment's bytes. After
+    an error the uncompressed segment stays.
     """
     if is_compressed(name):
         return False
@@ -103,10 +104,10 @@ def _blocks(fd: int) -> Iterator[bytes]:
 
 
 def decompressed(fd: int) -> int:
-    """Return a descriptor of a file in memory with the plain bytes of a compressed file.
+    """Return a descriptor of a file in memory with the uncompressed bytes of a compressed segment.
 
-    If the compressed file is damaged, the plain bytes end at the damage. `verify` reports the rest as
-    missing.
+    fd: the compressed segment (a file of the trail). If it is damaged, the uncompressed bytes end at the
+    damage. `policyfs audit verify` reports the rest as missing.
     """
     memory = os.memfd_create("segment", os.MFD_CLOEXEC)
     with open(fd, "rb", closefd=False) as source, open(memory, "wb", closefd=False) as target:

@@ -1,4 +1,4 @@
-"""Directories of keys and indexes: the system's for root, directories below the home for other users."""
+"""Directories of the trail's keys and indexes: in /var for root, below the home for other users."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ CACHE: Final = "/var/cache/policyfs"
 
 
 def seal_directory() -> Path:
-    """Return the directory of this user's key: $POLICYFS_KEY_DIR if it is set, else root's or the user's."""
+    """Return the directory of the keys that protect the trail and its indexes.
+
+    This is $POLICYFS_KEY_DIR if it is set, else KEYS for root, or ~/.local/state/policyfs for other users.
+    """
     return _own("POLICYFS_KEY_DIR", KEYS, "XDG_STATE_HOME", "~/.local/state")
 
 
 def cache_directory() -> Path:
-    """Return the directory of indexes: $POLICYFS_CACHE_DIR if it is set, else root's or the user's."""
+    """Return the directory of the indexes by which commands search the trail.
+
+    This is $POLICYFS_CACHE_DIR if it is set, else CACHE for root, or ~/.cache/policyfs for other users.
+    """
     return _own("POLICYFS_CACHE_DIR", CACHE, "XDG_CACHE_HOME", "~/.cache")
 
 

@@ -1,4 +1,4 @@
-"""Syncs of a chain's files to the disk from time to time. The writer does not wait for them."""
+"""Regular fsync of the files of a daemon's trail. The writer does not wait for the disk."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from policyfs.journal.writer import ChainWriter
 
 
 class DiskSync:
-    """The syncs of a writer's lines, at most one in *every_ns*.
+    """Calls of fsync for the lines that the writer of a trail has appended, at most one in *every_ns*.
 
-    lock: guards the writer. It is never held during fsync, which may take long. failed: called with the error
-    if a sync cannot begin. unsure: called with a reason if lines may not be on the disk. Both are called with
-    the lock held.
+    lock: guards the writer. This class does not hold the lock during fsync, which may take long. failed:
+    callback for the error if a sync cannot begin. unsure: callback for the reason (a text) if an fsync
+    failed, so that lines may not be on the disk. This class holds the lock while it calls failed or unsure.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class DiskSync:
 
     @property
     def is_due(self) -> bool:
-        """True if there are unsynced lines, and the last sync is at least *every_ns* ago."""
+        """True if lines are not synced yet, and the last sync began at least *every_ns* ago."""
         ago_ns = abs(self._clock_ns() - self._synced_ns)
         return not self.closed and self._writer.unsynced and ago_ns >= self._every_ns
 
     def sync_if_due(self) -> None:
-        """Sync the writer's lines if a sync is due."""
+        """Sync the trail's new lines to the disk if a sync is due. May wait for the disk."""
         with self._lock:
             if not self.is_due:
                 return
@@ -57,7 +57,7 @@ class DiskSync:
         self.sync(fds, seq)
 
     def sync(self, fds: list[int], seq: int) -> None:
-        """Sync and close the descriptors *fds*. seq: the number of the last line that this sync covers."""
+        """Sync and close the trail's files *fds* (descriptors). seq: the number of the last line in them."""
         failure: OSError | None = None
         for fd in fds:
             try:

@@ -1,4 +1,4 @@
-"""Entries: finished lines of events, without the line's number and digest, which the writer adds."""
+"""Entries: lines of events for the trail, complete except for number and digest. The writer adds these."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from policyfs.trail.line import LineFormatter, numbered
 
 _LINE: Final = len(numbered(b"", (1 << 63) - 1)) + TAIL_BYTES + 1
 _MEMORY: Final = 512
-"""The bytes of an entry besides its text: twice the result of sys.getsizeof."""
+"""An upper bound of an entry's memory without its text, in bytes: twice the result of sys.getsizeof."""
 
 
 class Entry(NamedTuple):
-    """An event that will be written. text: the result of LineFormatter.unnumbered()."""
+    """The line of an event that will be written to the trail.
+
+    text: the JSON line without number and digest. weight: the number of requests that the event stands for.
+    time_ns: the event's time, ns since 1970. holder: the app's name, or the uid of a stranger.
+    """
 
     text: bytes
     weight: int
@@ -24,7 +28,7 @@ class Entry(NamedTuple):
 
     @property
     def line_bytes(self) -> int:
-        """Return an upper bound of the line's length in bytes."""
+        """Return an upper bound of the finished line's length in bytes, with number and digest."""
         return _LINE + len(self.text)
 
     @property
@@ -34,9 +38,10 @@ class Entry(NamedTuple):
 
 
 def entry_of(event: Event, formatter: LineFormatter) -> Entry | Event:
-    """Return the entry of a bounded event, or the event itself if its line cannot be made.
+    """Return the entry (unfinished line) of an event, or the event itself if its line cannot be made.
 
-    The writer then formats the event again, and gets the error.
+    In the second case the writer formats the event again, gets the exception, and reports it. event: an event
+    that bounds.bounded() has returned.
     """
     try:
         text = formatter.unnumbered(event)

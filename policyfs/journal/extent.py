@@ -1,22 +1,26 @@
-"""Extents: the end of a segment's whole lines, as the segment's writer knows it."""
+"""Extents: the end of the lines in a file of the trail (segment), as its writer knows it."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
 END: Final = "end"
-"""The segment was closed because recording ended in order."""
+"""Reason for a closed segment: recording ended in order."""
 ROTATION: Final = "rotation"
 CRASH: Final = "crash"
-"""The segment was left by an earlier daemon that did not end in order."""
+"""Reason for a closed segment: it is of an earlier daemon that did not end in order."""
 DAMAGE: Final = "damage"
-"""Another process has changed the segment or its directory."""
+"""Reason for a closed segment: another process has changed the segment or its directory."""
 UNSYNCED: Final = "unsynced"
-"""A sync of the segment to the disk failed."""
+"""Reason for a closed segment: an fsync of it failed."""
 
 
 class Extent(NamedTuple):
-    """The lines of a segment. size: their bytes. seq, head: number and digest of the last line."""
+    """The end of a segment's lines, as its writer knows it.
+
+    segment: the name of the segment (a file of the trail). size: the bytes of all its lines. seq, head: the
+    number and the digest of its last line.
+    """
 
     segment: str
     size: int
@@ -25,7 +29,7 @@ class Extent(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """A segment that gets no further lines. reason: one of the constants above."""
+    """A segment (a file of the trail) to which no line will be added. reason: END, ROTATION, CRASH, ..."""
 
     extent: Extent
     reason: str

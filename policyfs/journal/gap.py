@@ -1,4 +1,4 @@
-"""Gaps: records of how many events are not on record, and why."""
+"""Gaps: records of the trail with the number of events that have no record, and the reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REASON_CHARS: Final = 400
 
 
 class Gap:
-    """A count of events that are not on record, with their times and the reason.
+    """The number of events that have no record in the trail, with the first and last time and the reason.
 
     dropped: the number of best-effort events that happened without a record. refused: the number of requests
     that got an error because they could not be recorded. These requests accessed nothing.
@@ -27,7 +27,7 @@ class Gap:
         self.reason = cut_text(reason, _REASON_CHARS)
 
     def fields(self) -> dict[str, object]:
-        """Return the fields of the gap record, without type, seq and time."""
+        """Return the fields of this gap's record, without type, seq (number of the line) and time."""
         return {
             "dropped": self.dropped,
             "refused": self.refused,

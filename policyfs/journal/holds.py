@@ -1,7 +1,8 @@
-"""Legal holds: periods of a trail. Rotation must not remove the segments of these periods.
+"""Legal holds: periods for which the files of the trail (segments) must not be removed.
 
-A hold is a small file ``holds/NAME`` beside the segments.
-INVARIANT: a hold that cannot be parsed holds all segments.
+Rotation, which removes old segments, keeps the segments of these periods. A hold is a small file
+``holds/NAME`` beside the segments.
+INVARIANT: a hold that cannot be parsed protects all segments.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ _ALWAYS: Final = 1 << 62
 
 
 class Hold(NamedTuple):
-    """A legal hold. since, until: times as in a trail; empty: no limit. made: the time of its creation."""
+    """A legal hold: a period for which the files of a trail must not be removed.
+
+    since, until: begin and end of the period, as times in a trail; empty: no limit. made: the time at which
+    the hold was created.
+    """
 
     name: str
     since: str
@@ -36,12 +41,12 @@ class Hold(NamedTuple):
 
 
 def is_hold_name(name: str) -> bool:
-    """Return True if a hold may have this name."""
+    """Return True if a legal hold may have this name."""
     return _NAME.fullmatch(name) is not None
 
 
 def add_hold(directory: Path, hold: Hold) -> None:
-    """Add a hold to a chain. Raises FileExistsError if the chain has a hold of this name."""
+    """Write a legal hold to a trail directory. Raises FileExistsError if a hold of this name exists there."""
     with suppress(FileExistsError):
         (directory / HOLDS).mkdir(mode=0o700)
     place = os.open(directory / HOLDS, _DIRECTORY)
@@ -54,12 +59,15 @@ def add_hold(directory: Path, hold: Hold) -> None:
 
 
 def remove_hold(directory: Path, name: str) -> None:
-    """Remove a hold. Raises FileNotFoundError if the chain has no hold of this name."""
+    """Remove the legal hold *name* from a trail directory. Raises FileNotFoundError if there is none."""
     (directory / HOLDS / name).unlink()
 
 
 def read_holds(directory: str | os.PathLike[str]) -> list[Hold]:
-    """Return the holds of a chain, sorted by name. A damaged hold holds all segments. Raises OSError."""
+    """Return the legal holds in a trail directory, sorted by name. Raises OSError.
+
+    A hold that cannot be parsed gets an unlimited period, so it protects all files of the trail.
+    """
     try:
         names = sorted(os.listdir(Path(directory) / HOLDS))
     except FileNotFoundError:
@@ -80,7 +88,10 @@ def _read(path: Path) -> Hold:
 
 
 def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
-    """Return the names of the held segments. names: the names of all segments of a chain, in order."""
+    """Return the names of the segments (files of the trail) that legal holds protect.
+
+    names: the names of all segments in one directory, oldest first.
+    """
     begins = [begin_ns(name) for name in names]
     ends = [*begins[1:], _ALWAYS]
     return frozenset(
@@ -94,7 +105,10 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
 
 
 def begin_ns(name: str) -> int:
-    """Return the time in a segment's name, in ns since 1970, or 0 if the name has no time."""
+    """Return the time in the name of a segment (a file of the trail), in ns since 1970.
+
+    Return 0 if the name has no time.
+    """
     found = _BEGUN.match(name)
     if found is None:
         return 0

@@ -1,8 +1,9 @@
-"""Indexes of segments on disk. They belong to one user, and are made again from the segments if not valid.
+"""Stored indexes of the trail's files (segments). An index shows which lines of a segment a search may find.
 
-The name of an index is the SHA-256 of its segment's bytes. So no index fits a segment that was changed. Each
-stored file has a seal (index_seal.py). An index is made again in four cases: its seal is wrong; other users
-could have written the file; the index has another version; a part of it does not match the part's digest.
+The indexes belong to one user. The name of an index is the SHA-256 of its segment's bytes. So no index fits
+a segment that was changed. Each stored file begins with a seal, a digest with a secret key (index_seal.py).
+An index is made again from its segment in four cases: its seal is wrong; other users could have written the
+file; the index has another version; a part of it does not match the part's digest.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def build(segment: SegmentFile, begin: int, end: int, digest: str) -> bytes:
-    """Make the index of a range of a segment."""
+    """Return the index of a range of a segment (a file of the trail), as bytes.
+
+    begin, end: the range, as offsets in bytes. digest: the SHA-256 of the range.
+    """
     builder = IndexBuilder()
     for offset, line in segment.lines(begin, end):
         builder.add(line, offset)
@@ -38,10 +42,16 @@ def build(segment: SegmentFile, begin: int, end: int, digest: str) -> bytes:
 
 
 class IndexCache:
-    """The stored indexes of one user. Without a private directory and a key, no index is stored."""
+    """The stored indexes of one user, by which commands search the trail.
+
+    If there is no directory that only this user can write, or no key for seals, no index is stored.
+    """
 
     def __init__(self, directory: Path, keys: Path | None = None) -> None:
-        """keys: the directory of the key for seals, or None for the user's own directory."""
+        """directory: the directory of the indexes.
+
+        keys: the directory of the key for the indexes' seals, or None for the user's standard directory.
+        """
         self.directory = directory
         self.problem = ""
         """The reason why no indexes are stored; empty if they are stored."""
@@ -55,7 +65,7 @@ class IndexCache:
             self._closing = weakref.finalize(self, os.close, self._fd)
 
     def close(self) -> None:
-        """Close the directory. (It is also closed when the cache is freed.)"""
+        """Close the directory. (Python also closes the directory when this object is freed.)"""
         if self._fd >= 0:
             self._closing()
 
@@ -74,9 +84,9 @@ class IndexCache:
         return None
 
     def contents(self, name: str) -> bytes | None:
-        """Return the bytes after the seal of a stored file, or None if there is no file.
+        """Return the bytes of a stored file without its seal, or None if there is no such file.
 
-        The seal is not checked.
+        The seal (a digest with a secret key at the beginning of the file) is not checked.
         """
         fd = self._open(name)
         if fd is None:
@@ -85,7 +95,7 @@ class IndexCache:
             return file.read()[SEAL_BYTES:]
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a stored file that save() has written, or None if its seal is wrong."""
+        """Return the bytes of a file that save() has stored. Return None if it is missing or was changed."""
         fd = self._open(name)
         if fd is None:
             return None
@@ -94,10 +104,10 @@ class IndexCache:
         return data if self._seal.fits(seal, name, data) else None
 
     def load(self, digest: str, size: int, again: Callable[[], bytes] | None = None) -> Index | None:
-        """Return the stored index of bytes with this digest, or None if no valid index is stored.
+        """Return the stored index of a segment, or of a part of it. Return None if no valid index is stored.
 
-        size: the number of these bytes. again: makes the index again if a part of the stored index turns out
-        to be damaged.
+        digest: the SHA-256 of the segment's bytes. size: the number of these bytes. again: function that
+        makes the index again. It is called if a part of the stored index is found to be damaged later.
         """
         name = index_name(digest)
         fd = self._open(name)
@@ -113,17 +123,20 @@ class IndexCache:
             index = Index(head, lambda at, count: file.read(begin + at, count), again)
         except WrongIndexError:
             return None
-        if abs(time.time() - used_s) > _DAY_S:  # to set the times of all indexes takes longer than a search
+        if abs(time.time() - used_s) > _DAY_S:  # each time would be slow: it takes longer than a search
             with contextlib.suppress(OSError):
                 os.utime(name, dir_fd=self._fd, follow_symlinks=False)
         return index if (index.sha256, index.size) == (digest, size) else None
 
     def save_index(self, digest: str, data: bytes) -> None:
-        """Store the index of bytes with this digest. A failure is no error."""
+        """Store the index of a segment, or of a part of it. If this fails, no error is raised.
+
+        digest: the SHA-256 of the segment's bytes. data: the bytes of the index.
+        """
         self._save(index_name(digest), data, head_of(data))
 
     def save(self, name: str, data: bytes) -> None:
-        """Store a small file. A failure is no error."""
+        """Store the small file *name* with a seal. If this fails, no error is raised."""
         self._save(name, data, data)
 
     def _save(self, name: str, data: bytes, sealed: bytes) -> None:
@@ -144,7 +157,7 @@ class IndexCache:
                 os.unlink(new, dir_fd=self._fd)
 
     def forget_old(self) -> None:
-        """Remove indexes that were not used for 90 days."""
+        """Remove the stored indexes that nobody has used for 90 days."""
         if self._fd < 0:
             return
         for name in os.listdir(self._fd):
@@ -154,19 +167,19 @@ class IndexCache:
 
 
 class _Kept:
-    """An open file, closed when it is freed."""
+    """An open index file. Python closes the file when this object is freed."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         weakref.finalize(self, os.close, fd)
 
     def read(self, at: int, count: int) -> bytes:
-        """Return *count* bytes from an offset on; fewer at the end of the file."""
+        """Return *count* bytes from the offset *at* on, or fewer bytes at the end of the file."""
         return os.pread(self._fd, count, at)
 
 
 def index_name(digest: str) -> str:
-    """Return the name of the index of bytes with this digest."""
+    """Return the file name of the index for a segment with this SHA-256."""
     return f"{digest}.index"
 
 
@@ -175,7 +188,10 @@ def _is_private(info: os.stat_result) -> bool:
 
 
 def _open_private(directory: Path) -> int:
-    """Open the directory, or create it with mode 0700. Raises OSError if other users may write to it."""
+    """Open the directory of the indexes, or create it with mode 0700. Return a descriptor.
+
+    Raises OSError if other users may write to the directory, or replace it.
+    """
     directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)

@@ -1,9 +1,9 @@
-"""Seals of stored files: digests with a key, so that no other user can change a file unnoticed.
+"""Seals of stored indexes: digests with a secret key, so that no other user can change a file unnoticed.
 
-The stored files are indexes, the list of known digests, and the time of the last review. They are made for
-one user, who reads the trail. The key (HMAC-SHA256) belongs to that user, and is in a directory that only
-this user can enter; root's directory is beside the keys of the trail. The key is no key of the trail: if it
-is lost, only the indexes must be made again.
+Seals protect three sorts of files: indexes of the trail, the list of known digests, and the time of the last
+review. These files are made for one user, who reads the trail. The key (HMAC-SHA256) belongs to that user,
+and is in a directory that only this user can enter. For root, this directory also has the keys that sign the
+trail. If the index key is lost, only the indexes must be made again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOE
 
 
 class IndexSeal:
-    """The seals of one user's stored files: creation and check, by the key of this user.
+    """Maker and checker of seals (digests with a secret key) for the stored indexes of one user.
 
-    Raises OSError if the key cannot be read or created, or if other users could read it.
+    The constructor raises OSError if the key cannot be read or created, or if other users could read it.
     """
 
     def __init__(self, directory: Path) -> None:
-        """directory: the directory of the key, created with mode 0700 if missing."""
+        """directory: the directory of the secret key. It is created with mode 0700 if it is missing."""
         directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)
@@ -45,12 +45,15 @@ class IndexSeal:
             os.close(place)
 
     def of(self, name: str, data: bytes) -> bytes:
-        """Return the seal of a file. data: the file's bytes, or a part of them with digests of the rest."""
+        """Return the seal of the file *name* as bytes. data: the bytes that the seal protects.
+
+        These are the whole file, or a first part of it that contains digests of the rest.
+        """
         found = hmac.new(self._key, name.encode() + b"\n" + data, "sha256").hexdigest()
         return found.ljust(SEAL_BYTES - 1).encode("ascii") + b"\n"
 
     def fits(self, seal: bytes, name: str, data: bytes) -> bool:
-        """Return True if *seal* is the seal of the file *name* with the bytes *data*."""
+        """Return True if *seal* is the right seal for the file *name* with the bytes *data*."""
         return hmac.compare_digest(seal, self.of(name, data))
 
 
@@ -78,7 +81,10 @@ def _read(place: int) -> bytes:
 
 
 def _make(place: int) -> None:
-    """Create the key file as a whole. Does nothing if another process has created the file meanwhile."""
+    """Create the file of the secret key with all its bytes at once.
+
+    If another process has created the file meanwhile, that file stays.
+    """
     new = f".new-{_NAME}-{os.urandom(8).hex()}"
     try:
         with open(os.open(new, _WRITE, 0o600, dir_fd=place), "wb") as file:

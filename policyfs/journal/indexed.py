@@ -1,7 +1,8 @@
-"""Searches in chains by indexes. Only lines that a selection may contain are read and parsed.
+"""Searches of the trail by indexes. Only lines that the search may find are read and parsed.
 
-Each older segment has one index. The newest segment still grows: each 8 MiB of it have a stored index, and
-the rest gets an index in memory. Segments that rotation removes meanwhile are left out.
+The trail consists of hash chains, and each chain of files (segments). Each older segment has one index. The
+newest segment still grows: each 8 MiB of it have a stored index, and the rest gets an index in memory. If
+rotation removes a segment meanwhile, the search leaves it out.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 Progress = Callable[[str, int, int], None]
-"""A function that reports progress: name of the work, number of finished steps, number of all steps."""
+"""A function that reports progress. Arguments: name of the work, number of finished steps, of all steps."""
 
 _THREADS: Final = 2
 _Range = tuple[int, int]
 
 
 class Portion:
-    """Some lines of a segment, and their index. first_line: the number of the segment's lines before them.
+    """Consecutive lines of a segment (a file of the trail), with their index.
 
-    A row is the position of an event's line in the index.
+    first_line: the number of lines in the segment before them. The index has one row for each event of these
+    lines. Row numbers begin with 0.
     """
 
     def __init__(self, file: SegmentFile, index: Index, first_line: int) -> None:
@@ -46,11 +48,17 @@ class Portion:
         self.first_line = first_line
 
     def find(self, wanted: Selection) -> Rows:
-        """Return two sets of rows: rows that a selection surely contains, and rows that it may contain."""
+        """Return two sets of rows (events): the events that surely match *wanted*, and those that may match.
+
+        Each row stands for one event of this portion.
+        """
         return RowFinder(self.index, wanted).find()
 
     def exact(self, wanted: Selection) -> int:
-        """Return the rows that a selection contains. If the index is not enough, read the lines."""
+        """Return the set of rows (events) that match *wanted*: byte number R of the integer is 1 for row R.
+
+        If the index is not enough to decide about an event, this method reads the event's line.
+        """
         surely, maybe = self.find(wanted)
         for row in chosen(surely ^ maybe, self.index.rows):
             if _matches(self.row(row), wanted):
@@ -58,16 +66,19 @@ class Portion:
         return surely
 
     def row(self, row: int) -> Record | BadLine:
-        """Read the line of a row."""
+        """Read and parse the line of a row (an event of the index)."""
         line = self.first_line + self.index.line_of(row)
         return self.file.record(self.index.offset_of[row], line)
 
     def rows(self, rows: Sequence[int]) -> Iterator[Record | BadLine]:
-        """Yield the lines of rows."""
+        """Yield the parsed lines of rows (events of the index), in the given order."""
         return map(self.row, rows)
 
     def own(self, kinds: frozenset[str]) -> Iterator[Record | BadLine]:
-        """Yield the journal's own records of *kinds*, and lines that cannot be parsed, in order."""
+        """Yield the journal's own records of these types, and lines that cannot be parsed, in file order.
+
+        kinds: types of records about the journal or the mount, such as ``gap`` or ``close``.
+        """
         place = self.file.chain.mount_id, self.file.name
         found: list[tuple[int, int | str]] = [
             (own.line, own.offset) for own in self.index.own if own.kind in kinds
@@ -79,16 +90,19 @@ class Portion:
                 yield self.file.record(where, self.first_line + line)
 
     def selected(self, wanted: Selection, kinds: frozenset[str] = TROUBLE) -> Iterator[Record | BadLine]:
-        """Yield events that a selection may contain, and the journal's own records of *kinds*, in order."""
+        """Yield the events that may match *wanted*, and the journal's own records of *kinds*, in file order.
+
+        kinds: types of records about the journal or the mount. The default means losses and damage.
+        """
         rows = self.rows(chosen(self.find(wanted).maybe, self.index.rows))
         yield from heapq.merge(rows, self.own(kinds), key=lambda item: item.place.line)
 
 
 class _Task(NamedTuple):
-    """One segment to read, as a list of ranges.
+    """One segment (a file of the trail) to read, as a list of byte ranges.
 
-    kept: the number of ranges, from the first on, with an index in the cache. known: the digest of the only
-    range; empty if the digest is not known or there are several ranges.
+    kept: the index of the first *kept* ranges is stored in the cache. known: if there is only one range, its
+    SHA-256 if known; else an empty string.
     """
 
     name: str
@@ -98,7 +112,7 @@ class _Task(NamedTuple):
 
 
 class IndexedTrail:
-    """A reader of chains by the indexes in a cache."""
+    """A reader of the trail's hash chains that uses stored indexes to find events."""
 
     def __init__(self, chains: Sequence[Chain], cache: IndexCache, progress: Progress) -> None:
         self.chains = chains
@@ -106,14 +120,19 @@ class IndexedTrail:
         self._known = KnownDigests(cache)
         self._progress = progress
         self.built = 0
-        """The number of indexes that this object has made and stored in the cache."""
+        """The number of indexes that this object has made and tried to store in the cache."""
         self._rest: dict[tuple[str, str, int, int], Index] = {}
-        """Indexes that are not in the cache, by mount, segment and range, for commands that read twice."""
+        """Dictionary from (chain, segment, begin, end) to an index that is only in memory.
+
+        A second search by this object uses these indexes again."""
         self._done = 0
         self._total = 0
 
     def portions(self, chain: Chain) -> Iterator[Portion]:
-        """Yield the portions of a chain, in order. A portion is valid only until the next portion comes."""
+        """Yield a hash chain as portions (lines with their index), oldest first.
+
+        A portion is valid only until the next portion is requested, because then its file is closed.
+        """
         tasks = list(self._tasks(chain))
         self._total += len(tasks)
         with contextlib.ExitStack() as stack:
@@ -134,7 +153,7 @@ class IndexedTrail:
     def _digests(
         self, chain: Chain, tasks: Sequence[_Task], stack: contextlib.ExitStack
     ) -> deque[str | Future[str]]:
-        """Return the digests of the ranges with an index in the cache. Threads compute unknown digests."""
+        """Return the SHA-256 of each range that has an index in the cache. Threads compute unknown ones."""
         if all(task.known or not task.kept for task in tasks):
             return deque(task.known for task in tasks if task.kept)
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only where it is needed
@@ -155,9 +174,9 @@ class IndexedTrail:
                 line += index.lines
 
     def _index(self, file: SegmentFile, one: _Range, digest: str) -> Index:
-        """Return the index of a range.
+        """Return the index of a byte range of a segment, from the cache or newly made.
 
-        digest: the digest of the range's bytes, or empty if the index does not belong in the cache.
+        digest: the SHA-256 of the range, or empty if the index must not be stored in the cache.
         """
         if not digest:
             place = (file.chain.mount_id, file.name, *one)
@@ -195,12 +214,18 @@ class IndexedTrail:
                     yield _Task(name, [(0, file.size)], 1, self._known.get(file.info))
 
     def selected(self, chain: Chain, wanted: Selection) -> Iterator[Record | BadLine]:
-        """Yield the events of a chain that a selection may contain, and its records of TROUBLE, in order."""
+        """Yield the events of a chain that may match *wanted*, in order.
+
+        Records of losses and damage of the chain (TROUBLE) are among them.
+        """
         for portion in self.portions(chain):
             yield from portion.selected(wanted)
 
     def newest(self, chain: Chain, wanted: Selection, count: int) -> list[Record | BadLine]:
-        """Return the newest *count* events that a selection contains, and the chain's records of TROUBLE."""
+        """Return the newest *count* events of a chain that match *wanted*, in order.
+
+        The list also has all records of losses and damage of the chain (TROUBLE).
+        """
         found: deque[Place] = deque(maxlen=count)
         offsets: dict[Place, int] = {}
         trouble: list[Record | BadLine] = []
@@ -222,7 +247,7 @@ class IndexedTrail:
 
 
 def _read(chain: Chain, offsets: dict[Place, int]) -> Iterator[Record | BadLine]:
-    """Read lines by their places and offsets."""
+    """Yield parsed lines. offsets: a dictionary from the place of a line to its offset in the segment."""
     for name, places in groupby(offsets, key=lambda place: place.segment):
         with contextlib.suppress(FileNotFoundError), contextlib.closing(SegmentFile(chain, name)) as file:
             for place in places:

@@ -1,11 +1,12 @@
-"""The intake of a journal: it queues, counts or drops each event before the writer gets it.
+"""The intake of a journal: each event comes here first, and is queued for the writer, counted or dropped.
 
-An event is counted, without a line, if it repeats a denial or if its app is beyond its budget (accounts.py).
-All other events go on record. The intake makes the line of a best-effort event, and queues only the line.
+An event is only counted, and gets no line, in two cases: it repeats a recorded denial, or its app has
+exceeded its limit of trail bytes (accounts.py). All other events get a line. The intake makes the line of a
+best-effort event, and queues only the line.
 
-The event loop first puts allowed best-effort events aside, and processes YOUNG of them together. This takes a
-third of the time of processing each event between requests. All other calls first process the events that
-were put aside. So order, counts and budgets are as if each event had been processed at once.
+Allowed best-effort events first go to a list, and the intake processes YOUNG of them together. This takes a
+third of the time that single processing takes. Each other call of the intake first processes the events of
+this list. So order, counts and budgets are as if each event had been processed at once.
 """
 
 from __future__ import annotations
@@ -26,18 +27,21 @@ from policyfs.trail.event import DENY, Event
 from policyfs.trail.line import LineFormatter
 
 YOUNG: Final = 32
-"""The number of events that are processed together. This takes about 0.2 ms of the event loop's time."""
+"""The number of allowed best-effort events that are processed together, in about 0.2 ms of the event loop."""
 
 
 class Intake:
-    """The intake of the events of all apps. Thread-safe. Never waits for the disk.
+    """The first part of the journal: it queues, counts or drops the events of all apps.
 
-    _dropped: the number of requests that will never be on record. _folded: the number of requests that were
-    only counted.
+    Thread-safe. Never waits for the disk. _dropped: the number of requests that will never be on record.
+    _folded: the number of requests that were only counted.
     """
 
     def __init__(self, queue: Backlog, accounts: Accounts, steady_ns: Callable[[], int]) -> None:
-        """steady_ns: a clock that never goes back."""
+        """queue: holds best-effort events until the writer takes them. accounts: the limits of each app.
+
+        steady_ns: a clock in ns that never goes back.
+        """
         self._queue: Final = queue
         self._accounts: Final = accounts
         self._steady_ns: Final = steady_ns
@@ -50,11 +54,15 @@ class Intake:
 
     @property
     def aside(self) -> int:
-        """Return the number of events that were put aside."""
+        """Return the number of allowed best-effort events that are not processed yet (see YOUNG)."""
         return len(self._young)
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Process an event, and return a ticket or None, as Journal.admit() does."""
+        """Queue, count or drop an event. Never waits for the disk.
+
+        Return a ticket if the event must be on record before its request goes on (audit REQUIRED, not only
+        counted), else None. paid: True if the app has already waited because of its limit of trail bytes.
+        """
         if audit is Audit.BEST_EFFORT and event.decision != DENY and _is_small(event):
             self._young.append(event)
             if len(self._young) >= YOUNG:
@@ -78,7 +86,10 @@ class Intake:
             return Ticket(event, wait_s if must_be_told else 0.0, item)
 
     def _settle(self) -> int:
-        """Process the events that were put aside, in order. Return the present time of the steady clock."""
+        """Process the events in the list of allowed best-effort events, oldest first.
+
+        Return the time of the steady clock (ns).
+        """
         now_ns = self._steady_ns()
         while self._young:
             self._take_in(bounded(self._young.popleft()), now_ns)
@@ -102,23 +113,29 @@ class Intake:
         self._queue.drop(item, reason)
 
     def recorded(self, event: Event) -> None:
-        """Note that a required denial is on record, so that its repeats are counted."""
+        """Note that a required denial is in the trail. From now on its repeats are only counted."""
         with self._lock:
             self._accounts.recorded(event, self._steady_ns())
 
     def take(self, count: int, size: int) -> list[Item]:
-        """Take items from the front of the queue: at most *count* and *size* bytes, but at least one item."""
+        """Remove the oldest events and gaps from the queue, and return them for the writer.
+
+        The limits are *count* items and *size* bytes of memory. At least one item is returned, if any waits.
+        """
         with self._lock:
             self._settle()
             return self._queue.take(count, size)
 
     def put_back(self, items: Sequence[Item]) -> None:
-        """Put unwritten items back at the front of the queue."""
+        """Put events and gaps that the writer could not write back at the front of the queue."""
         with self._lock:
             self._queue.put_back(items)
 
     def give_up(self, items: Sequence[Item], reason: str) -> None:
-        """Drop items that were taken and can never be written. Put the gaps among them back."""
+        """Drop the events in *items*, which can never be written, and count them in a gap with this reason.
+
+        The gaps in *items* go back to the front of the queue.
+        """
         with self._lock:
             self._queue.put_back([lost for lost in items if isinstance(lost, Gap)])
             for lost in items:
@@ -126,7 +143,11 @@ class Intake:
                     self._drop(lost, reason)
 
     def collect(self, time_ns: int, *, everything: bool) -> None:
-        """Queue the counts that are due. If the queue is full, the accounts keep them: no count is lost."""
+        """Queue one event for each count of repeated or combined events with a window that is over.
+
+        If the queue is full, the accounts keep the counts, so no count is lost. time_ns: wall-clock time.
+        everything: True to queue all counts, even into a full queue.
+        """
         with self._lock:
             now_ns = self._settle()
             if not everything and self._queue.is_full:
@@ -135,25 +156,28 @@ class Intake:
                 self._queue.force(event)
 
     def waiting(self) -> int:
-        """Return the number of items that wait for the writer."""
+        """Return the number of events and gaps that wait for the writer."""
         with self._lock:
             self._settle()
             return len(self._queue)
 
     @property
     def is_idle(self) -> bool:
-        """True if nothing waits, no app has counts, and all budgets are full."""
+        """True if no event waits, no count is unrecorded, and the budget of each app is full."""
         with self._lock:
             return not (self._young or len(self._queue) or len(self._accounts))
 
     def counts(self) -> tuple[int, int, int]:
-        """Return the numbers of waiting items, of dropped requests, and of counted requests."""
+        """Return three numbers: waiting events and gaps, dropped requests, and only counted requests."""
         with self._lock:
             self._settle()
             return len(self._queue), self._dropped, self._folded
 
     def lost(self, reason: str, time_ns: int) -> Gap | None:
-        """Count all waiting items as dropped. Return one gap that counts them, or None if nothing waits."""
+        """Count all waiting events as dropped, without their removal from the queue.
+
+        Return one gap with their number and this reason, or None if nothing waits.
+        """
         with self._lock:
             self._settle()
             items = self._queue.items()
@@ -161,22 +185,22 @@ class Intake:
             return counted(items, reason, time_ns) if items else None
 
     def clear(self) -> None:
-        """Remove all waiting items."""
+        """Remove all waiting events and gaps from the queue."""
         with self._lock:
             self._queue.clear()
 
     def close(self) -> None:
-        """Drop and count all later best-effort events."""
+        """Make admit() drop all later best-effort events. Their number is counted."""
         with self._lock:
             self._settle()
             self._closed = True
 
 
 def _is_small(event: Event) -> bool:
-    """Return True if an event takes little memory and has no text of unlimited length."""
+    """Return True if an event takes little memory: its path is short, without a second path or a note."""
     return len(event.path) <= PATH_BYTES and event.new_path is None and not event.redacted and not event.note
 
 
 def _line_bytes(item: Event | Entry) -> int:
-    """Return the bytes to charge to an app; 0 for an event whose line cannot be made."""
+    """Return the bytes to subtract from an app's budget, or 0 if the line of the event cannot be made."""
     return item.line_bytes if isinstance(item, Entry) else 0

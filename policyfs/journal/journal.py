@@ -1,18 +1,20 @@
-"""The journal of one mount's trail: a decision is on record, or the caller gets an error.
+"""The journal, which records the events of one mount in its trail.
 
-Events have two strengths (`domain.Audit`). REQUIRED: `admit` returns a ticket. After `commit`, the line is in
-the file if the ticket has no error; before that, nothing may be accessed. BEST_EFFORT: `admit` queues the
-event, and `flush` writes it. If the queue has no room for an event, the event is only counted, and the count
-goes on record once there is room. Repeated denials, and events of an app beyond its budget (accounts.py), are
-only counted, too. An allowed REQUIRED event always gets a line: its ticket says how long the app must wait.
+Events have two audit levels (`domain.Audit`). REQUIRED: `admit` returns a ticket. After `commit`, the line is
+in the file if the ticket has no error; before that, the request must not go on. BEST_EFFORT: `admit` queues
+the event, and `flush` writes it. If the queue has no room for an event, the event is only counted, and the
+number goes on record once there is room. Two other sorts of events are only counted, too: repeated denials,
+and events of an app that has exceeded its limit of trail bytes (accounts.py). But an allowed REQUIRED event
+always gets a line: its ticket says how long an app beyond its limit must wait.
 
 Durability: if the daemon crashes or is killed, no REQUIRED line is lost. The queue and the counts are lost:
-at most the events since the last flush, and the counts of the last window. A power loss may in addition lose
-lines written since the last sync. `flush` syncs at most once a second.
+the events since the last flush, and the counts of the last second. After a power loss, lines since the last
+fsync may be missing, too. `flush` calls fsync at most once a second.
 
-Locks: `_lock` guards the writer. It is held while one slice is made and written, but never during fsync. The
-intake's lock guards the queue, gaps and accounts, and is held for microseconds. `_count_lock` guards the
-counts. Order: `_lock` before the others. `admit` takes only the intake's lock, so it never waits for a disk.
+Locks: `_lock` guards the writer. A thread holds it while it makes and writes one slice (at most 100 events),
+but never during fsync. The intake's lock guards the queue, gaps and accounts, and is held for microseconds.
+`_count_lock` guards the numbers of waiting and refused events. A thread takes `_lock` before the other two.
+`admit` takes only the intake's lock, so it never waits for a disk.
 """
 
 from __future__ import annotations
@@ -57,13 +59,13 @@ if TYPE_CHECKING:
 __all__ = ["Journal", "JournalError", "JournalStats"]
 
 _BREATH_S: Final = 0.00005
-"""The pause between two slices of a flush, in seconds. Other threads get the interpreter lock in it."""
+"""The pause between two writes of a flush, in seconds. Other threads get the interpreter lock meanwhile."""
 
 _SECOND_NS: Final = 1_000_000_000
 
 
 class Journal:
-    """The journal of one mount, in a directory of its own. Thread-safe."""
+    """The journal of one mount: it records events in the mount's trail directory. Thread-safe."""
 
     def __init__(
         self,
@@ -82,15 +84,16 @@ class Journal:
         keys: KeyStore | None = None,
         appender: Appender | None = None,
     ) -> None:
-        """Open the trail in *directory* and continue its chain. A missing directory is created, mode 0700.
+        """Open the trail in *directory* and continue its hash chain. Create a missing directory, mode 0700.
 
-        segment_bytes: the size at which a new segment is begun. keep: the number of segments that stay; 0:
-        all. queue, queue_bytes: the limits of waiting best-effort events, and of their memory. limits: the
-        limits of each app. clock_ns: returns ns since 1970. steady_ns: a clock that never goes back. fold_ns:
-        the time in which a denial stands for its repeats (0: each is recorded), and in which other counts are
-        kept. sync_ns: the least time between two syncs. keys: the keys for seals; None: no seals. appender:
-        for writes that the event loop begins. Raises JournalError if the directory cannot be written, or if
-        another journal has its lock.
+        segment_bytes: the size of a trail file (segment) at which the next one is begun. keep: the number of
+        segments that stay (0: all), or further limits. queue, queue_bytes: the limits of waiting best-effort
+        events, and of their memory. limits: the trail bytes that each app may add. clock_ns: returns ns since
+        1970. steady_ns: a clock that never goes back. fold_ns: the time in which repeats of a recorded denial
+        are only counted (0: each is recorded), and after which counts are recorded. sync_ns: the least time
+        between two fsyncs. keys: the keys that sign closed segments, or None. appender: a thread that writes
+        for the event loop. Raises JournalError if the directory cannot be written, or is locked by another
+        journal.
         """
         self._directory_path = directory
         self._clock_ns = clock_ns
@@ -124,10 +127,11 @@ class Journal:
         )
 
     def record(self, event: Event, audit: Audit) -> None:
-        """Record one event at once, even if its app is beyond its budget.
+        """Record one event now, and do not make its app wait for its limit of trail bytes.
 
-        May wait for the disk: on an event loop, use admit(). Raises JournalError only if this event is
-        REQUIRED and could not be written. Queued events of other callers cause no error here.
+        A BEST_EFFORT event is only queued. May wait for the disk: on an event loop, use admit(). Raises
+        JournalError only if this event is REQUIRED and could not be written. Queued events of other callers
+        cause no error here.
         """
         ticket = self.admit(event, audit)
         if ticket is not None:
@@ -135,15 +139,15 @@ class Journal:
             ticket.check()
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Queue, count or drop an event. Return a ticket for a REQUIRED event that must be recorded, or None.
+        """Queue, count or drop an event. Return a ticket if a REQUIRED event must be recorded, else None.
 
-        The ticket must be committed before the request goes on. paid: True if the app has already waited for
-        its budget. Never waits for the disk, never raises.
+        The caller must commit the ticket before the request goes on. paid: True if the app has already waited
+        because of its limit of trail bytes. Never waits for the disk, never raises.
         """
         return self._intake.admit(event, audit, paid=paid)
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write *tickets*, and a few queued events before them. Afterwards each ticket has its result.
+        """Write a few queued events, and then the events of *tickets*. Set each ticket's result (error).
 
         May wait for the disk, so call it on a thread. Never raises.
         """
@@ -158,33 +162,39 @@ class Journal:
                 self._waiting -= 1
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Make a thread commit *tickets*, and wait for it at most a moment. Event loop only."""
+        """Make a thread write the events of *tickets*, and wait at most 0.5 ms for the end. Event loop only.
+
+        The result says whether the write has ended (is_done).
+        """
         return self._committer.at_once(tickets)
 
     def flush_steps(self) -> Iterator[None]:
-        """Write the present queue, one slice in each step. flush() writes the rest. Event loop only."""
+        """Write the queued best-effort events, at most 100 in each step of the iterator. Event loop only.
+
+        If the steps end too early, the next flush() writes the rest.
+        """
         return iter(()) if self._offload is None else self._offload.flush(self._intake.waiting())
 
     @property
     def is_due(self) -> bool:
-        """True if flush() has work. So an idle mount needs no thread for flushes."""
+        """True if flush() has work, such as queued events or a due fsync. So an idle mount needs no flush."""
         writes = self._offload is not None and self._offload.is_under_way
         counts = not self._intake.is_idle or self._outage is not None
         return writes or counts or self._disk.is_due or self._is_untidy(self._clock_ns())
 
     def flush(self) -> None:
-        """Write the present queue in slices, and sync the file if a sync is due. Never raises.
+        """Write the queued events and counts that are due, and call fsync if it is due. Never raises.
 
         After a failed write, stats() shows the error, and the queue stays. The next call, 50 to 100 ms later,
         tries again.
         """
         self._collect_folded(everything=False)
-        with self._lock:  # ends a write under way, so that items of a failed write are in the queue again
-            left = self._intake.waiting()  # later items do not count: the loop might never end
+        with self._lock:  # this waits for a write under way; if it fails, its items are in the queue again
+            left = self._intake.waiting()  # events that come later do not count: the loop might never end
         while left > 0 and (written := self._write_slice()):
             left -= written
             if self._waiting:
-                break  # a REQUIRED event goes first, and writes a slice, too
+                break  # a thread that commits REQUIRED events waits; it also writes queued events
             time.sleep(_BREATH_S)
         self._tidy()
         self._disk.sync_if_due()
@@ -192,10 +202,11 @@ class Journal:
     def tell(
         self, kind: str, *records: dict[str, object], policy: PolicyText | None = None, previous: str = ""
     ) -> None:
-        """Record facts about the mount itself, now or before the next event. Never raises.
+        """Write records about the mount itself, now or (after a failed write) before the next event.
 
-        policy: the text of the policy that the records name; it is saved. previous: the digest of the
-        previous policy, if the records put a new policy in force.
+        Never raises. kind: the type of the records, such as ``mount``. policy: the text of the policy that
+        the records name. This text is saved first. previous: the digest of the previous policy, if the
+        records say that a new policy is in force.
         """
         with self._lock:
             if self._closed:
@@ -210,10 +221,10 @@ class Journal:
                 self._failed(exc)
 
     def close(self, end: dict[str, object] | None = None) -> None:
-        """Write and sync the rest, record the end, and close the directory. A second call does nothing.
+        """Write all waiting events and a ``close`` record, sync the files, and close the directory.
 
-        Never raises: stats() counts events that could not be written. end: the fields of the last record,
-        with the reason.
+        A second call does nothing. Never raises: stats() counts events that could not be written. end: the
+        fields of the ``close`` record, with the reason.
         """
         self._committer.close()
         with self._lock:
@@ -235,13 +246,13 @@ class Journal:
             fds = self._writer.close()
         self._disk.sync(fds, self._writer.seq)
         if self._sealer is not None:
-            self._sealer.close()  # before the lock is released: no other daemon continues the chain yet
+            self._sealer.close()  # before the directory's lock is released to a next daemon
         if self._offload is not None:
             self._offload.close()
         self._directory.close()
 
     def stats(self) -> JournalStats:
-        """Return the counts without waiting for the writer."""
+        """Return the state and the counts of the journal. Does not wait for the writer."""
         queued, dropped, folded = self._intake.counts()
         return stats_of(
             self._writer, self._sealer, self._first_seq, dropped=dropped, refused=self._refused,
@@ -255,7 +266,7 @@ class Journal:
             self._intake.collect(self._clock_ns(), everything=everything)
 
     def _commit_group(self, group: Sequence[Ticket]) -> None:
-        """Write a whole group in one write. If that fails, write each ticket alone."""
+        """Write the events of all tickets in *group* at once. If that fails, write each event alone."""
         batch: list[Item] = []
         try:
             if self._closed:
@@ -291,7 +302,10 @@ class Journal:
         ticket.error = cannot_record(self._directory_path, exc)
 
     def _write_slice(self) -> int:
-        """Write one slice of the queue. Return the number of written items; 0 if none is left or it fails."""
+        """Write the oldest events of the queue, at most 100.
+
+        Return the number of items that were taken for this; 0 if none is left or the write has failed.
+        """
         with self._lock:
             batch = [] if self._writer.finished else self._take()
             try:
@@ -302,7 +316,10 @@ class Journal:
             return len(batch)
 
     def _take_now(self, most: int) -> list[Item] | None:
-        """Take items for a write by the event loop, or return None if it may write nothing now."""
+        """Take at most *most* items off the queue for a write that the event loop begins.
+
+        Return None if the event loop may write nothing now, because the journal is closed or writes fail.
+        """
         return None if self._closed or self._outage is not None else self._take(most)
 
     def _take(self, most: int = SLICE) -> list[Item]:
@@ -311,7 +328,7 @@ class Journal:
         return self._intake.take(count, SLICE_BYTES)
 
     def _write(self, batch: list[Item], required: Sequence[Item] = ()) -> None:
-        """Write a batch of the queue and then required events. If the write fails, put the batch back."""
+        """Write *batch* (items of the queue), then *required* events. If that fails, put the batch back."""
         try:
             self._append([*batch, *required])
         except OSError as exc:
@@ -328,7 +345,10 @@ class Journal:
             self._write([], required)
 
     def _give_up(self, batch: list[Item], bug: Exception) -> None:
-        """Drop a batch that cannot be formatted: it would fail each time, and hold up all other events."""
+        """Drop items of the queue that cannot be formatted as lines.
+
+        Each attempt to write them would fail, and no later event could be written. bug: the exception.
+        """
         self._bugs += 1
         self._last_error = f"bug: {bug!r}"
         self._intake.give_up(batch, self._last_error)
@@ -342,17 +362,20 @@ class Journal:
             self._outage = Gap(f"could not write: {self._last_error}", self._clock_ns())
 
     def _append(self, items: Sequence[Item]) -> None:
-        """Write *items*, and before them the record of requests that were refused during an outage.
+        """Write *items*, and before them a gap record if requests were refused because writes failed.
 
-        Both are in one write. With two writes, a nearly full disk could take only the record each time, and
-        would fill up with records of this kind.
+        Gap record and items are in one write. With two writes, a nearly full disk could take only the gap
+        record each time, and would fill up with gap records.
         """
         outage = self._outage
         self._writer.write([outage, *items] if outage is not None and outage.refused else items)
         self._outage = None
 
     def _give_up_queue(self) -> None:
-        """Replace the queue by one record that counts its events and takes little room. Used at the end."""
+        """Write one gap record with the number of the queued events, and empty the queue.
+
+        Used at the end, if the disk has no room for the events themselves.
+        """
         gap = self._intake.lost(f"not written by the end: {self._last_error}", self._clock_ns())
         if gap is not None:
             self._append([gap])

@@ -1,9 +1,9 @@
-"""The keys that sign seals. Only root can read the private keys. The public keys form a chain beside them.
+"""The keys that sign seals (statements about closed files of the trail). Only root can read the private keys.
 
-The directory (mode 0700) is not in the trail root, because a copy of a trail must not contain the key to
-forge the trail. ``keys.public`` has one line for each public key, signed with the key before it.
-``KEY.private`` is the newest key's secret. Older secrets are deleted. So with today's secret nobody can sign
-as yesterday's key. Errors are OSError.
+The directory of the keys (mode 0700) is not below the trail root, because a copy of a trail must not contain
+the key to forge the trail. ``keys.public`` has one line for each public key, signed with the previous key.
+``KEY.private`` is the newest private key. Older private keys are deleted. So nobody who steals today's
+private key can sign with the key of yesterday. Errors are OSError.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PAUSE_S: Final = 0.005
 
 
 def is_signed(public: bytes, text: bytes, signature: bytes) -> bool:
-    """Return True if *signature* is the signature of *text* by the key with the public part *public*."""
+    """Return True if *signature* is a valid Ed25519 signature of *text* by the public key *public*."""
     try:
         VerifyKey(public).verify(text, signature)
     except (BadSignatureError, ValueError):
@@ -42,34 +42,37 @@ def is_signed(public: bytes, text: bytes, signature: bytes) -> bool:
 
 
 class Signer:
-    """The newest key, with which lines are signed, and the lines of all public keys."""
+    """The newest key pair, which signs lines, with the lines of all public keys."""
 
     def __init__(self, key: PublicKey, secret: SigningKey, lines: bytes) -> None:
         self.key = key
         self.lines: Final = lines
-        """The public keys, as they are in the file."""
+        """The bytes of the file ``keys.public``: one signed line for each public key."""
         self._secret = secret
 
     def sign(self, kind: str, body: bytes) -> bytes:
-        """Return the signed line with this body."""
+        """Return *body* as a line with a signature. kind: ``seal``, ``checkpoint`` or ``key``."""
         return signed_line(body, self._secret.sign(message(kind, body)).signature)
 
 
 class KeyStore:
-    """The keys of a machine. Several threads and processes can use them at the same time."""
+    """The directory with the keys of a machine that sign its trails.
+
+    Several threads and processes can use the directory at the same time.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory: Final = directory
 
     def public(self) -> bytes:
-        """Return the lines of the public keys, or no bytes if there are no keys yet."""
+        """Return the bytes of the file ``keys.public``, or no bytes if there are no keys yet."""
         try:
             return (self.directory / PUBLIC).read_bytes()
         except FileNotFoundError:
             return b""
 
     def signer(self) -> Signer:
-        """Return the newest key. If there is no key yet, create the first key."""
+        """Return the newest key pair, to sign with. If there is no key yet, create the first key."""
         with self._locked() as place:
             lines = self.public()
             newest = self._read(place, lines) if lines else self._make(place, None)
@@ -77,7 +80,7 @@ class KeyStore:
             return newest
 
     def rotate(self) -> Signer:
-        """Create a new key, sign it with the previous key, and delete the secret of the previous key."""
+        """Create a new key pair, sign its public key with the previous key, and delete older private keys."""
         with self._locked() as place:
             lines = self.public()
             old = self._read(place, lines) if lines else None
@@ -122,14 +125,14 @@ class KeyStore:
         new = Signer(key, secret, b"")
         line = (old or new).sign("key", body_of("key", key))
         lines = (old.lines if old else b"") + line
-        # The secret is written first: a public key without its secret would stop all sealing.
+        # The private key is written first: without it, its public key could sign no seal.
         write_file(place, key.key + _SECRET, bytes(secret).hex().encode() + b"\n")
         write_file(place, PUBLIC, lines)
         return Signer(key, secret, lines)
 
 
 def _forget_others(place: int, newest: PublicKey) -> None:
-    """Remove all other secrets: the previous key's secret, and secrets that a killed process has left."""
+    """Remove all private keys except the newest, also private keys that a killed process has left."""
     own = newest.key + _SECRET
     others = [name for name in os.listdir(place) if name.endswith(_SECRET) and name != own]
     for name in others:
@@ -139,9 +142,9 @@ def _forget_others(place: int, newest: PublicKey) -> None:
 
 
 def _lock(place: int) -> None:
-    """Take the lock of the keys, which processes hold only for moments.
+    """Take the lock of the directory of the keys. Raise BlockingIOError if it is not free within 2 s.
 
-    The wait is limited, because a daemon that ends may wait here.
+    Processes hold this lock only for moments. The wait is limited, because a daemon that ends may wait here.
     """
     until_s = time.monotonic() + _PATIENCE_S
     while True:

@@ -1,7 +1,8 @@
-"""Known digests of files, by the file's identity: device, inode, size, mtime and ctime.
+"""Known SHA-256 digests of files of the trail, so that an unchanged file need not be read again.
 
-No program can set a ctime. So a file with the same identity has the same bytes, unless root has set the clock
-back or has written directly to the disk. `audit index --check` reads the bytes themselves.
+A file counts as unchanged if its device, inode, size, mtime and ctime are the same as before. No program can
+set a ctime. So such a file has the same bytes, except if root has set the clock back or has written directly
+to the disk. `policyfs audit index --check` reads the bytes themselves.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from policyfs.journal.index_cache import IndexCache
 
 _FILE: Final = "digests"
 _SETTLED_NS: Final = 2_000_000_000
-"""The least age of a file's ctime if its digest is to be remembered.
+"""The least age (ns) of a file's last change if its digest is to be remembered.
 
-A later change of the file then gets another ctime, even if the file system's clock is coarse."""
+So a later change of the file gets another ctime, even if the file system stores only whole seconds."""
 _MOST: Final = 100_000
 
 
 class KnownDigests:
-    """The digests that one user has computed, stored in the directory of the indexes."""
+    """The SHA-256 digests of trail files that one user has computed, stored beside the user's indexes."""
 
     def __init__(self, cache: IndexCache) -> None:
         self._cache = cache
@@ -35,11 +36,11 @@ class KnownDigests:
         self._known = {name: digest for name, digest in known if isinstance(digest, str)}
 
     def get(self, info: os.stat_result) -> str:
-        """Return the known digest of a file, or an empty text."""
+        """Return the known SHA-256 of a file, or an empty string. info: the file's present status."""
         return self._known.get(_identity(info), "")
 
     def put(self, info: os.stat_result, digest: str) -> None:
-        """Add the digest of a file. info: the file's status from before the file was read."""
+        """Remember the SHA-256 of a file. info: the file's status before the file was read."""
         if time.time_ns() - info.st_ctime_ns > _SETTLED_NS:
             while len(self._known) >= _MOST:
                 del self._known[next(iter(self._known))]  # the oldest: its file probably no longer exists
@@ -47,7 +48,7 @@ class KnownDigests:
             self._changed = True
 
     def save(self) -> None:
-        """Save the digests to the cache if new ones were added."""
+        """Store the digests beside the indexes, if put() has added new digests."""
         if self._changed:
             self._cache.save(_FILE, json.dumps(self._known).encode("ascii"))
             self._changed = False

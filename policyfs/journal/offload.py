@@ -1,8 +1,9 @@
-"""Writes that the event loop begins, and that a thread without the interpreter lock carries out.
+"""Writes to the trail that the event loop begins, and a thread without the interpreter lock carries out.
 
 The loop makes the lines, and the thread (kernel/_appender.c) only writes them. A Python thread would compete
-with the loop for the interpreter lock at every system call. Before WriterLock gives the lock to a thread, it
-ends a write that is under way. So the holder of the lock never finds a write under way.
+with the loop for the interpreter lock at every system call. If a Python thread takes the writer's lock
+(WriterLock), the lock first waits for the end of a write that is under way. So the holder of this lock never
+finds a write under way.
 """
 
 from __future__ import annotations
@@ -18,20 +19,23 @@ from policyfs.journal.ticket import AHEAD, SLICE, Ticket
 from policyfs.journal.writer import Batch, ChainWriter
 
 _SLICE_S: Final = 0.0005
-"""The longest wait for the previous slice, in seconds. After that, a Python thread flushes the rest."""
+"""The longest wait for the previous write, in seconds. Then a Python thread writes the rest of the queue."""
 
 
 def _nothing() -> None:
-    """Do nothing. This is the default of WriterLock.settle: without an Offload no write is under way."""
+    """Do nothing. This is the default of WriterLock.settle, for a journal that makes all writes itself."""
 
 
 class WriterLock:
-    """The lock of a chain's writer. INVARIANT: the holder of the lock finds no write under way."""
+    """The lock of the writer of a trail.
+
+    INVARIANT: while a thread has the lock by ``with``, no write to the trail is under way in another thread.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.settle: Callable[[], None] = _nothing
-        """Callback that waits for a write under way, however long, and ends it."""
+        """Callback that waits for the end of a write under way, however long, and notes its result."""
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -47,12 +51,15 @@ class WriterLock:
         self._lock.release()
 
     def take(self) -> bool:
-        """Take the lock if it is free. Does not call `settle`. Return True if the lock was taken."""
+        """Take the lock if it is free, and return True; else return False.
+
+        Unlike ``with``, this does not wait for the end of a write under way.
+        """
         return self._lock.acquire(blocking=False)
 
 
 class _Started(NamedTuple):
-    """A write under way: its queued items, its tickets, and their lines."""
+    """A write under way. items: events and gaps of the queue. tickets: required events. batch: the lines."""
 
     items: list[Item]
     tickets: Sequence[Ticket]
@@ -60,10 +67,10 @@ class _Started(NamedTuple):
 
 
 class Offload:
-    """The writes of one chain that its event loop begins, one at a time.
+    """Writes to one trail that the event loop begins and a C thread carries out, one at a time.
 
-    If a write fails, or cannot begin without a wait, nothing of it stays in the file. The journal then tries
-    the write again in a Python thread, and so learns the reason.
+    If a write fails, or cannot begin without a wait, none of its lines stays in the file. The journal then
+    writes these lines by a Python thread. If they fail again, the journal gets the reason.
     """
 
     def __init__(
@@ -76,10 +83,11 @@ class Offload:
         put_back: Callable[[Sequence[Item]], None],
         recorded: Callable[[Ticket], None],
     ) -> None:
-        """The three callbacks are called with the lock held.
+        """appender: the C thread. writer: makes the lines. lock: guards the writer and the three callbacks.
 
-        take: takes at most the given number of items off the queue, or returns None if nothing may be written
-        now. put_back: puts these items back. recorded: notes that a ticket is on record.
+        take: removes at most the given number of items from the queue and returns them, or returns None if
+        nothing may be written now. put_back: puts these items back. recorded: notes that the event of a
+        ticket is in the trail.
         """
         self._appender: Final = appender
         self._writer: Final = writer
@@ -89,14 +97,14 @@ class Offload:
         self._recorded: Final = recorded
         self._started: _Started | None = None
         self._failed = False
-        """True after a failed write. Then a Python thread does the next write."""
+        """True after a failed write. Then a Python thread makes the next write."""
         lock.settle = self._settle
 
     def write(self, tickets: Sequence[Ticket], seconds: float) -> bool:
-        """Begin a write of a few queued items and then the tickets, and wait for it at most *seconds*.
+        """Begin a write of a few queued events and then of *tickets*. Wait for its end at most *seconds*.
 
-        Return False if no write was begun. After the call, a ticket without an error is on record. Event loop
-        only.
+        Return False if no write was begun. After the call, the event of each ticket without an error is in
+        the trail. Event loop only.
         """
         if not self._start(AHEAD, tickets):
             return False
@@ -105,7 +113,7 @@ class Offload:
         return True
 
     def flush(self, queued: int) -> Iterator[None]:
-        """Begin one write of a slice of the queue in each step, until the slices cover *queued* items.
+        """Begin one write of at most 100 queued items in each step of the iterator, *queued* items in all.
 
         The steps end earlier if a Python thread must write the rest. Event loop only.
         """
@@ -120,7 +128,7 @@ class Offload:
         return self._started is not None
 
     def close(self) -> None:
-        """End the thread, after the last write."""
+        """End the C thread, after the last write."""
         self._appender.close()
 
     def _start(self, most: int, tickets: Sequence[Ticket]) -> bool:
@@ -151,9 +159,10 @@ class Offload:
         return _Started(items, tickets, batch)
 
     def _settle_now(self) -> None:
-        """Note the result of a write that has ended. Does nothing if another thread has the lock.
+        """Note the result of a write that has ended, if the lock is free.
 
-        That thread has noted the result when it took the lock, or notes it then.
+        If another thread has the lock, this does nothing: each thread that takes the lock by ``with`` notes
+        the result itself.
         """
         if self._lock.take():
             try:
@@ -162,7 +171,7 @@ class Offload:
                 self._lock.__exit__(None, None, None)
 
     def _settle(self) -> None:
-        """End a write that is under way. The caller holds the lock. May wait for the disk."""
+        """Wait for the end of a write that is under way, and note its result. The caller holds the lock."""
         started = self._started
         if started is None:
             return

@@ -1,10 +1,10 @@
-"""The texts of the policies that a trail names. They are kept beside the segments, and only root reads them.
+"""Copies of the policies that records of a trail name. They are in the trail directory; only root reads them.
 
 Each policy is a directory ``policies/DIGEST`` with the policy's YAML files, unchanged, so that commands can
-check and mount them. The file ``policies/in-force`` names the policy in force and the previous one.
+check and mount them. The file ``policies/in-force`` names the policy in force and the previous policy.
 
-INVARIANT: a text is saved before the first record that names its policy is written. It is removed only after
-the last segment with such a record was removed (writer.py, prune).
+INVARIANT: the text of a policy is saved before the first record that names this policy is written. The text
+is removed only after all files of the trail (segments) with such a record were removed (writer.py, prune).
 """
 
 from __future__ import annotations
@@ -27,14 +27,20 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PolicyText(NamedTuple):
-    """The texts of one policy. files: pairs of a file name in the policy's directory, and the bytes."""
+    """The text of one policy.
+
+    digest: the policy's SHA-256. files: a pair for each YAML file: its name in the saved copy, and its bytes.
+    """
 
     digest: str
     files: tuple[tuple[str, bytes], ...]
 
 
 def policy_text(digest: str, sources: Iterable[tuple[str, bytes]]) -> PolicyText:
-    """Return the texts of a policy, each with a unique file name. sources: pairs of path and bytes."""
+    """Return a policy's text, with a unique name for each file.
+
+    digest: the policy's SHA-256. sources: a pair for each YAML file: its path, and its bytes.
+    """
     files: dict[str, bytes] = {}
     for number, (path, text) in enumerate(sources, start=1):
         name = os.path.basename(path)
@@ -46,7 +52,7 @@ def policy_text(digest: str, sources: Iterable[tuple[str, bytes]]) -> PolicyText
 
 
 def kept_digests(directory: Path) -> list[str]:
-    """Return the digests of the policies that are kept in a mount's trail directory."""
+    """Return the digests of the policies with a saved text in a trail directory, sorted."""
     try:
         names = os.listdir(directory / POLICIES)
     except FileNotFoundError:
@@ -55,13 +61,19 @@ def kept_digests(directory: Path) -> list[str]:
 
 
 def read_policy(directory: Path, digest: str) -> list[tuple[str, bytes]]:
-    """Read the files of a kept policy, as pairs of path and bytes. Raises OSError."""
+    """Return the files of a policy's saved text, as pairs of path and bytes. Raises OSError.
+
+    directory: the trail directory. digest: the policy's SHA-256.
+    """
     place = directory / POLICIES / digest
     return [(str(place / name), (place / name).read_bytes()) for name in sorted(os.listdir(place))]
 
 
 def read_pointer(directory: Path) -> tuple[str, str]:
-    """Return the digests of the policy in force and of the previous policy. Empty if unknown."""
+    """Return the digests of the policy in force and of the previous policy, from a trail directory.
+
+    A digest that is not known is an empty string.
+    """
     try:
         words = (directory / POLICIES / _POINTER).read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -71,56 +83,61 @@ def read_pointer(directory: Path) -> tuple[str, str]:
 
 
 class PolicyTexts:
-    """The policy texts of one chain. Only one thread may use it, as with the writer. Errors are OSError."""
+    """The saved policies of one trail directory. Errors are OSError.
+
+    Not thread-safe: the journal calls this object only while it holds the lock of the trail's writer.
+    """
 
     def __init__(self, directory: TrailDirectory) -> None:
         self._directory = directory
         self._texts: dict[str, PolicyText] = {}
-        """The texts of the policy in force, of the previous one, and of policies that are not saved yet."""
+        """Dictionary from a policy's digest to its text.
+
+        It has the policy in force, the previous policy, and policies that are not saved yet."""
         self._unsaved: set[str] = set()
         self._pointer = ("", "")
         self._named: dict[str, int] = {}
         self.oldest_unknown = 0
-        """The number of the newest segment when this daemon began.
+        """The number of the newest segment (file of the trail) when this daemon began.
 
-        No segment up to this one was searched for names of policies."""
+        It is not known which policies the records of this segment and of older segments name."""
 
     def keep(self, policy: PolicyText) -> None:
-        """Add a text, which must be saved before the next record is written."""
+        """Add the text of a policy. save() must write the text before the next record is written."""
         self._texts[policy.digest] = policy
         self._unsaved.add(policy.digest)
 
     def in_force(self, digest: str, previous: str) -> None:
-        """Set the policy in force and the previous one. The texts of both stay."""
+        """Set the digests of the policy in force and of the previous policy. prune() keeps their texts."""
         self._pointer = (digest, previous)
         self._unsaved.add(_POINTER)
 
     def again(self) -> None:
-        """Make save() write all texts again, because the directory was replaced."""
+        """Make save() write all texts again. Used if the trail directory was replaced."""
         self._unsaved.update(self._texts)
         if self._pointer[0]:
             self._unsaved.add(_POINTER)
 
     def told(self, text: PolicyText, records: Sequence[dict[str, object]], previous: str) -> None:
-        """Add the text of a policy that *records* name.
+        """Add the text of a policy that *records* (their fields) name.
 
-        previous: the digest of the policy before it, if these records put a new policy in force.
+        previous: the digest of the previous policy, if these records say that a new policy is in force.
         """
         self.keep(text)
         if any(fields.get("policy") == text.digest for fields in records):
             self.in_force(text.digest, previous)
 
     def named(self, digest: str, segment: int) -> None:
-        """Note that a record in segment number *segment* names the policy *digest*."""
+        """Note that a record names the policy *digest*. segment: the number of the trail file with it."""
         self._named[digest] = segment
 
     @property
     def is_unsaved(self) -> bool:
-        """True if a text, or the file ``in-force``, is not saved yet."""
+        """True if the text of a policy, or the file ``in-force``, is not saved yet."""
         return bool(self._unsaved)
 
     def save(self) -> None:
-        """Write all unsaved texts to the disk."""
+        """Write all policies that are not saved yet to the disk, and the file ``in-force`` if it changed."""
         if not self._unsaved:
             return
         place = self._open(make=True)
@@ -137,7 +154,11 @@ class PolicyTexts:
         self._texts = {digest: text for digest, text in self._texts.items() if digest in self._pointer}
 
     def prune(self, oldest: int) -> None:
-        """Remove the texts that no record in segment *oldest* or in a later one names."""
+        """Remove the texts of policies that no record names any more.
+
+        oldest: the number of the oldest file of the trail (segment) that still exists. If it is not known
+        whether an existing segment names a policy, the text of this policy stays.
+        """
         try:
             place = self._open(make=False)
         except FileNotFoundError:
@@ -202,7 +223,7 @@ def _write_at(place: int, name: str, data: bytes, flags: int) -> None:
 
 
 def _remove(place: int, name: str) -> None:
-    """Remove a policy's directory with its files, if the directory exists."""
+    """Remove the directory *name* with its files, if it exists. place: descriptor of the parent directory."""
     try:
         there = os.open(name, _DIRECTORY, dir_fd=place)
     except FileNotFoundError:

@@ -1,6 +1,7 @@
-"""Readers of the trails below a trail root. Daemons may write these trails at the same time.
+"""Readers of all trails below a trail root. Daemons may write these trails at the same time.
 
-Nothing here writes. Errors are OSError. If rotation removes a segment meanwhile, this is no error.
+Nothing here writes. Errors are OSError. If rotation removes an old file of the trail (segment) meanwhile,
+this is no error.
 """
 
 from __future__ import annotations
@@ -22,20 +23,23 @@ LineTest = Callable[[bytes], bool]
 
 
 class Chain(NamedTuple):
-    """One chain of segments. mount_id: its name, which is the name of its directory, too."""
+    """One hash chain of the trail: the directory with its files (segments).
+
+    mount_id: the name of the chain, which is also the name of the directory.
+    """
 
     mount_id: str
     directory: Path
 
     def segments(self) -> list[str]:
-        """Return the names of the segments, oldest first."""
+        """Return the names of the chain's files (segments), oldest first."""
         return sort_names(os.listdir(self.directory))
 
 
 def find_chains(root: Path) -> list[Chain]:
-    """Return the chains below a root, sorted by mount id.
+    """Return the hash chains below a trail root, sorted by name.
 
-    If the root itself is the directory of a chain, return only this chain.
+    If the root itself contains segments (files of a trail), it is one chain, and only this chain is returned.
     """
     if any(segment_number(name) is not None for name in os.listdir(root)):
         return [Chain(root.resolve().name, root)]
@@ -46,9 +50,10 @@ def find_chains(root: Path) -> list[Chain]:
 
 
 def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterator[bytes]:
-    """Yield the lines of a segment with their newlines. Only the last line may have no newline.
+    """Yield the lines of a segment (a file of the trail) as bytes, with their newlines.
 
-    patience_s: the longest wait for the rest of a last line that is being written.
+    Only the last line may have no newline. patience_s: the longest wait, in seconds, for the rest of a last
+    line that is being written.
     """
     deadline = time.monotonic() + patience_s
     with os.fdopen(open_segment(directory / segment), "rb") as stream:
@@ -61,9 +66,10 @@ def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterato
 
 
 def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record | BadLine]:
-    """Yield the lines of a chain, oldest first, without lines for which *may_match* returns False.
+    """Yield the parsed lines of a hash chain, oldest first.
 
-    A last line without a newline is left out: it is being written, or was cut.
+    may_match: a function that gets a line as bytes. If it returns False, the line is left out. A last line
+    without a newline is left out, too: it is being written, or was cut by a crash.
     """
     for name in chain.segments():
         try:
@@ -77,9 +83,9 @@ def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record 
 
 
 def last_records(chain: Chain, count: int) -> list[Record | BadLine]:
-    """Return the last lines of a chain, oldest first. The function reads little more than these lines.
+    """Return the last *count* lines of a hash chain, parsed, oldest first. Read little more than these lines.
 
-    The line numbers count from the end of a segment: -1 is its last line.
+    The line numbers in the result are negative. They count from the end of a file: -1 is its last line.
     """
     found: deque[Record | BadLine] = deque()
     for name in reversed(chain.segments()):
@@ -96,7 +102,7 @@ def last_records(chain: Chain, count: int) -> list[Record | BadLine]:
 
 
 def _last_lines(path: Path, count: int) -> list[bytes]:
-    """Return at most *count* full lines from the end of a file, without their newlines."""
+    """Return the last *count* full lines of a file, or fewer if it has fewer, without their newlines."""
     fd = open_segment(path)
     try:
         position = os.fstat(fd).st_size
@@ -114,7 +120,11 @@ def _last_lines(path: Path, count: int) -> list[bytes]:
 
 
 class _Reading:
-    """A position in a chain: segment and offset. piece: the read part of a line that is not finished."""
+    """A position in a hash chain of the trail, at which the next read begins.
+
+    segment: the name of the file. offset: in bytes. line: the number of lines in this file before the offset.
+    piece: the first part of a line that was only partly written when it was read.
+    """
 
     __slots__ = ("line", "offset", "piece", "segment")
 
@@ -126,7 +136,10 @@ class _Reading:
 
 
 class Follower:
-    """A reader of the lines that are written below a trail root from now on, also in new chains."""
+    """A reader of all lines that are written below a trail root after this object was created.
+
+    Lines of chains that begin later are included.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -136,7 +149,7 @@ class Follower:
             self._reading[chain.mount_id] = _Reading(names[-1], _end(chain.directory / names[-1]))
 
     def poll(self) -> list[Record | BadLine]:
-        """Return the lines that were finished since the last call; [] if there are none."""
+        """Return the parsed lines that were completed since the last call, or [] if there are none."""
         found: list[Record | BadLine] = []
         for chain in self._chains():
             found.extend(self._poll_chain(chain))
@@ -163,7 +176,7 @@ class Follower:
 
 
 def _end(path: Path) -> int:
-    """Return the offset after the last newline of a segment, where its next line begins."""
+    """Return the offset in a segment (a file of the trail) at which its next line begins."""
     fd = open_segment(path)
     try:
         return read_tail(fd).offset

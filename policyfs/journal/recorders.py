@@ -1,9 +1,9 @@
-"""The choice of a daemon's chain below a trail root: two running daemons never record in one chain.
+"""The choice of the hash chain in which a new daemon records. Two running daemons never share a chain.
 
 A new daemon continues its mount's chain if the previous daemon has ended. If that daemon still runs (its
-mount was detached while in use, or a container still has the mount), the new daemon records in another chain.
-Each daemon begins with a record of the last digests of all other chains (``others``). So if a chain
-disappears, or is sealed anew, another chain reveals this (trail/witness.py).
+mount was detached while in use, or a container still has the mount), the new daemon records in another chain,
+in another directory. Each daemon first records the last digests of all other chains (``others``). So if
+somebody removes a chain, or replaces its end, another chain reveals this (trail/witness.py).
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from policyfs.journal.segment import Appender
 
 _AT_ONCE: Final = 1000
-"""The limit of daemons of one mountpoint that run at the same time."""
+"""The limit of running daemons that record for one mountpoint."""
 
 
 def recorder_id(mount_id: str, turn: int) -> str:
-    """Return the name of a chain and of its directory.
+    """Return the name of the hash chain, and of its directory, in which a daemon records.
 
-    turn: the daemon's number, from 1, among the daemons of its mountpoint that run at the same time.
+    mount_id: 16 hex digits from the mountpoint. turn: 1 for the first daemon of the mountpoint, 2 for a
+    second daemon that starts while the first one still runs, and so on.
     """
     return mount_id if turn == 1 else hashlib.sha256(f"{mount_id} {turn}".encode()).hexdigest()[:16]
 
@@ -47,10 +48,12 @@ def open_journal(
     keys: Path | None = None,
     appender: Appender | None = None,
 ) -> tuple[Journal, Path]:
-    """Open the first chain of a mountpoint in which no daemon records. Return the journal and its directory.
+    """Open the first hash chain of a mountpoint in which no daemon records. Return its journal and directory.
 
-    keys: the directory of the keys for seals. appender: see Journal. keep: the limits of rotation in this
-    chain. No daemon removes segments of another chain. Raises JournalError.
+    mount_id: 16 hex digits from the mountpoint. segment_bytes: the size of a trail file (segment) at which
+    the next one is begun. keep: the number of segments of this chain that stay (0: all), or further limits.
+    keys: the directory of the keys that sign closed segments, or None. appender: a thread that writes for the
+    event loop. Raises JournalError.
     """
     store = _key_store(keys)
     for turn in range(1, _AT_ONCE + 1):
@@ -82,10 +85,11 @@ def _key_store(keys: Path | None) -> KeyStore | None:
 
 
 def heads(root: Path, *, but: str) -> dict[str, str]:
-    """Return number and digest (``SEQ=DIGEST``) of the last settled line of each chain below a root.
+    """Return a dictionary from the name of each hash chain below *root* to the chain's end (``SEQ=DIGEST``).
 
-    A line is settled once its writer will not take it back. The chain *but* is left out, and chains that
-    cannot be read or that are removed meanwhile: they must not prevent a mount.
+    SEQ and DIGEST are of the last line that the chain's writer will not remove again. (After a failed write,
+    a writer removes a part of a line or lines.) The chain *but* is left out. Chains that cannot be read, or
+    that are removed meanwhile, are left out, too: they must not prevent a mount.
     """
     found = {}
     for other in find_chains(root):

@@ -1,4 +1,7 @@
-"""Retention: the choice of closed segments to remove, by number, age and size. Held segments always stay."""
+"""Retention: limits of number, age and size for the closed files of a trail (segments).
+
+This module chooses the segments to remove. Segments that a legal hold protects always stay.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ BY_AGE: Final = "age"
 BY_SIZE: Final = "size"
 _BLOCK: Final = 1 << 20
 RECHECK_NS: Final = 60_000_000_000
-"""The time after which ages are checked again if the segments have not changed."""
+"""The time, in ns, after which the limits are checked again although no new segment was begun."""
 
 
 class Retention(NamedTuple):
-    """Limits of a chain; 0 means no limit. segments: the number of segments, the newest included.
+    """Limits for the files of a trail (segments). Segments beyond a limit are removed. 0 means no limit.
 
-    age_s: the age of a segment's last line, in seconds. size: the disk space in bytes of all segments that no
-    hold keeps.
+    segments: the number of segments, the newest included. age_s: the age of a segment's last line, in
+    seconds. size: the disk space in bytes of all segments that no legal hold protects.
     """
 
     segments: int = 0
@@ -36,10 +39,10 @@ Keep = int | Retention
 
 
 def removed_so_far(place: SegmentDirectory) -> Ranges:
-    """Return the numbers of the segments that retention has removed, from records of the newest segment.
+    """Return the numbers of the trail's files (segments) that policyfs has removed, as ranges.
 
-    An older version of policyfs did not record them. Then all numbers below the oldest segment count as
-    removed.
+    Records in the newest segment have these numbers. An older version of policyfs did not record them. Then
+    all numbers below the oldest segment count as removed.
     """
     names = place.names()
     for name in reversed(names):
@@ -51,13 +54,16 @@ def removed_so_far(place: SegmentDirectory) -> Ranges:
         if found is not None:
             return found
         if os.stat(name, dir_fd=place.fd).st_size:
-            break  # its header is of an older version
+            break  # an older version of policyfs wrote this segment, without these numbers
     oldest = segment_number(names[0]) if names else None
     return ((1, oldest - 1),) if oldest and oldest > 1 else ()
 
 
 def _stated(fd: int) -> Ranges | None:
-    """Return the ranges in the last header or record of removed segments in a segment, or None."""
+    """Return the numbers of removed segments that the newest record in a segment states, or None.
+
+    Records with these numbers are the segment's header, and ``pruned`` records. fd: the segment.
+    """
     found = None
     offset, rest = 0, b""
     while block := os.pread(fd, _BLOCK, offset):
@@ -73,17 +79,17 @@ def _stated(fd: int) -> Ranges | None:
 
 
 def retention_of(keep: Keep) -> Retention:
-    """Return *keep* as Retention. A plain number limits the number of segments."""
+    """Return *keep* as Retention. A plain number N means: the newest N segments (files of the trail) stay."""
     return keep if isinstance(keep, Retention) else Retention(keep)
 
 
 def expired(
     path: str, place: int, names: Sequence[str], current: str, limits: Retention, now_ns: int
 ) -> list[tuple[str, list[str]]]:
-    """Return the segments to remove, the oldest first, grouped by reason. Raises OSError.
+    """Return the files of a trail (segments) to remove, as pairs of a reason and names, oldest first.
 
-    path, place: the directory of the chain, and its descriptor. names: the names of all segments, in order.
-    current: the segment that is being written.
+    path, place: the trail directory, and its descriptor. names: the names of all segments, oldest first.
+    current: the segment that is being written; it always stays. Raises OSError.
     """
     if not any(limits):
         return []
@@ -94,7 +100,7 @@ def expired(
         beyond = frozenset(names[: -limits.segments])
         found.append((BY_NUMBER, [name for name in free if name in beyond]))
     if limits.age_s:
-        # The end of a segment is the beginning of the next one.
+        # A segment ends when the next segment begins.
         ends = dict(zip(names, map(begin_ns, names[1:]), strict=False))
         oldest_ns = now_ns - limits.age_s * 1_000_000_000
         found.append((BY_AGE, [name for name in free if ends.get(name, now_ns) < oldest_ns]))
@@ -120,7 +126,7 @@ def _size(place: int, name: str) -> int:
 
 
 def _once_each(found: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
-    """Return *found*, with each segment only in the group of its first reason."""
+    """Return *found* (pairs of a reason and names), with each name only under its first reason."""
     seen: set[str] = set()
     only = []
     for reason, names in found:

@@ -1,10 +1,10 @@
-"""The sealer: a thread that reads the lines of the writer again, and seals each segment once it is closed.
+"""The sealer: a thread that reads each line of the trail again, and seals each closed file (segment).
 
-A seal is a signed file about a segment's lines. The sealer reads the segment's file, and compares the result
-with the digest that the writer has in memory. So it notices within about a second that another process has
-changed a line, and never seals a line that the writer did not write. It works in slices of less than a
-millisecond, not on the event loop. It takes the journal's locks only to hand over a record. If a seal cannot
-be written to the disk, the sealer tries again later. The mount never waits for the sealer.
+A seal is a signed file about the lines of one segment. The sealer reads the segment from the file system, and
+compares its digest with the digest that the writer has in memory. So the sealer notices within about a second
+that another process has changed a line, and never seals a line that the writer did not write. The sealer
+works in slices of less than a millisecond, not on the event loop. It takes the journal's lock only to pass on
+a record. If a seal cannot be written to the disk, the sealer tries again later. The mount never waits for it.
 
 INVARIANT: a segment is on the disk before its seal. So after a power loss no seal covers missing lines.
 """
@@ -41,27 +41,27 @@ from policyfs.trail.seal import NO_SEAL, Proof, Seal, body_of, digest_of, read_k
 
 _EVERY_S: Final = 1.0
 _BLOCK: Final = 64 * 1024
-"""The bytes that one slice reads and hashes. This takes about 0.3 ms with the interpreter lock."""
+"""The bytes that the sealer reads and hashes before a pause. This takes about 0.3 ms."""
 _BREATH_S: Final = 0.0005
 _MOST_BYTES: Final = 1 << 20
 
 
 class Reports:
-    """The calls by which a sealer reports to the journal. The sealer's thread makes them."""
+    """Callbacks by which a sealer reports to the journal. They run on the sealer's thread."""
 
     def __init__(
         self, changed: Callable[[str, str], None], sealed: Callable[[dict[str, object]], None]
     ) -> None:
-        """changed: called with a segment and a finding if another process has changed the segment's lines.
+        """changed: called with a segment's name and a text if another process has changed the segment.
 
-        sealed: called with the fields of a new seal.
+        sealed: called after each new seal, with the fields of the record about this seal.
         """
         self.changed: Final = changed
         self.sealed: Final = sealed
 
 
 class _Reading:
-    """A position in a segment, with the chain's state and the tree of digests up to there."""
+    """A position in a segment (a file of the trail), up to which all lines were read and checked."""
 
     def __init__(self, name: str, fd: int) -> None:
         self.name = name
@@ -71,10 +71,10 @@ class _Reading:
         self.head = self.opening = chain.GENESIS
         self.first_seq = self.seq = 0
         self.wrong = ""
-        """The reason why advance() stopped: a line is not as it was written. Empty if all lines are right."""
+        """A text about a line that is not as it was written; empty if all lines are right so far."""
 
     def advance(self, size: int, *, most: int = _BLOCK) -> bool:
-        """Read the next lines before the offset *size*. Return False if none is left, or a line is wrong."""
+        """Check the next lines up to the offset *size*. Return False if none is left, or if one is wrong."""
         if self.wrong or self.offset >= size:
             return False
         wanted = min(most, size - self.offset)
@@ -121,16 +121,16 @@ class _Reading:
 
 
 def checked_digest(head: str, line: chain.Sealed) -> bytes | None:
-    """Return the digest of a line, or None if the line contains another digest.
+    """Return the digest of a line as 32 bytes, or None if the line itself states another digest.
 
-    head: the digest of the line before.
+    head: the digest of the previous line (64 hex digits).
     """
     found = hashlib.sha256(head.encode("ascii") + line.body)
     return found.digest() if found.hexdigest() == line.chain else None
 
 
 class Sealer:
-    """The sealer of one chain's segments. Its thread begins with start(), and ends with close()."""
+    """The thread that writes a signed file (seal) for each closed file (segment) of one trail."""
 
     def __init__(
         self,
@@ -142,9 +142,9 @@ class Sealer:
         compress_from: int = COMPRESS_FROM,
         exclusive: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - has no state
     ) -> None:
-        """compress_from: the least size of a sealed segment to be compressed, in bytes.
+        """compress_from: the least size, in bytes, at which a sealed segment is compressed.
 
-        exclusive: a lock. The sealer holds it for a moment while a compressed segment replaces the plain one.
+        exclusive: a lock. The sealer holds it while a compressed segment replaces the uncompressed one.
         """
         self._path: Final = directory
         self._mount_id: Final = mount_id
@@ -164,14 +164,14 @@ class Sealer:
         self._thread: threading.Thread | None = None
         self._last: tuple[int, str] | None = None
         self.sealed = ""
-        """The name of the segment that was sealed last."""
+        """The name of the segment (file of the trail) that was sealed last, or empty."""
         self.error = ""
-        """The error of the last attempt to seal; empty if it succeeded."""
+        """The error of the last attempt to seal, as text; empty if the attempt succeeded."""
 
     def start(self, resumed: Extent | None, current: Callable[[], Extent | None]) -> None:
-        """Start the thread. current: returns the extent of the segment that is being written.
+        """Start the thread. current: returns the end of the lines in the segment that is being written.
 
-        resumed: the end of an earlier daemon's lines, if this daemon continues their segment.
+        resumed: the end of the earlier daemon's lines, if this daemon continues their segment; else None.
         """
         self._current = current
         if resumed is not None:
@@ -194,12 +194,12 @@ class Sealer:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close_segment(self, extent: Extent, reason: str) -> None:
-        """Queue a segment for sealing. Never waits."""
+        """Make the thread seal a segment later, which was closed for *reason* (``rotation``, ...)."""
         self._closed.append(Closed(extent, reason))
         self._wake.set()
 
     def close(self) -> None:
-        """Seal the closed segments, and end the thread."""
+        """Wait until the thread has sealed all closed segments and has ended."""
         self._ending = True
         self._wake.set()
         if self._thread is not None:
@@ -221,7 +221,7 @@ class Sealer:
 
     def _step(self) -> None:
         try:
-            # Each step opens the path: if the directory was moved away, the journal uses a new one.
+            # Each step opens the path again: if the directory was moved away, the journal has made a new one.
             with SegmentDirectory.at(self._path) as self._directory:
                 while self._closed:
                     self._seal(self._closed[0])
@@ -238,13 +238,13 @@ class Sealer:
             self.error = ""
 
     def _follow(self, extent: Extent) -> None:
-        """Read the new lines of the segment that is being written, so that few are left when it is closed."""
+        """Check the new lines of the segment that is being written. So few are left when it is closed."""
         reading = self._open(extent.segment)
         self._read_to(reading, extent.size)
         self._tell(reading)
 
     def _tell(self, reading: _Reading) -> None:
-        """Report wrong lines of a segment, if any, but only once for each segment."""
+        """Report to the journal, once for each segment, that the segment has a wrong line."""
         if reading.wrong and reading.name not in self._told:
             self._told.add(reading.name)
             self._reports.changed(reading.name, reading.wrong)
@@ -259,7 +259,10 @@ class Sealer:
         return reading
 
     def _read_to(self, reading: _Reading, size: int) -> None:
-        """Read up to the offset *size*, with pauses. Compare the lines with an earlier seal, if any."""
+        """Read and check a segment up to the offset *size*, with pauses.
+
+        If an earlier daemon has sealed a first part of the segment, compare the lines with that seal.
+        """
         old = self._old_seal(reading.name)
         while True:
             step = _BLOCK
@@ -325,7 +328,7 @@ class Sealer:
         )
 
     def _previous(self, number: int) -> str:
-        """Return the digest of the newest seal of an earlier segment."""
+        """Return the digest of the newest seal among the segments with a lower number, or NO_SEAL."""
         if self._last is not None and self._last[0] < number:
             return self._last[1]
         for name in reversed(self._directory.seals()):
@@ -334,14 +337,14 @@ class Sealer:
         return NO_SEAL
 
     def _keep_keys(self, signer: Signer) -> None:
-        """Write the public keys beside the segments, if they are not there yet."""
+        """Write the public keys to the trail directory, if the file there is missing or older."""
         with suppress(FileNotFoundError):
             if self._directory.contents(PUBLIC) == signer.lines:
                 return
         write_file(self._directory.fd, PUBLIC, signer.lines)
 
     def _old_seal(self, name: str) -> Proof | None:
-        """Return the seal that an earlier daemon has written for a segment, or None."""
+        """Return the seal that already exists for the segment *name*, or None."""
         if name not in self._old:
             self._old[name] = self._read_seal(name)
         return self._old[name]
@@ -356,7 +359,7 @@ class Sealer:
 
 
 def _remove_unfinished(place: int) -> None:
-    """Remove unfinished files that a killed daemon has left. No other process writes in this directory."""
+    """Remove unfinished files of a killed daemon. No other process writes in this trail directory now."""
     for name in os.listdir(place):
         if name.startswith(NEW):
             with suppress(OSError):
@@ -364,7 +367,7 @@ def _remove_unfinished(place: int) -> None:
 
 
 def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
-    """Return the segments that earlier daemons have left without a seal, oldest first."""
+    """Return the segments (files of the trail) except *but* that earlier daemons have left without a seal."""
     sealed = directory.seals()
     newest = segment_number(sealed[-1]) or 0 if sealed else 0
     found = []
@@ -381,7 +384,7 @@ def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
 
 
 def _compare(reading: _Reading, old: Proof) -> None:
-    """Compare the lines that were read with the digests in an earlier seal of these lines."""
+    """Compare the lines that were read with their earlier seal. If they differ, set reading.wrong."""
     seal = old.seal
     same = (reading.tree.size, reading.seq, reading.head, reading.tree.root().hex()) == (
         seal.lines, seal.last_seq, seal.head, seal.root,

@@ -1,4 +1,8 @@
-"""The link between a chain's writer and its sealer: closed segments one way, findings and seals the other."""
+"""The link between the writer of a trail and the sealer, which signs closed files of the trail (segments).
+
+The writer passes closed segments to the sealer. The sealer passes back its seals, and changes of lines that
+it has noticed.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,24 @@ if TYPE_CHECKING:
 
 
 def begin_sealing(directory: str, writer: ChainWriter, lock: WriterLock, keys: KeyStore) -> Sealer:
-    """Start a sealer for the segments that *writer* closes. lock: guards the writer."""
+    """Start a sealer, a thread that signs each file of the trail (segment) once *writer* has closed it.
+
+    directory: the trail directory. lock: guards the writer. keys: the keys that sign.
+    """
     # The libraries for signatures are loaded only if something is signed.
     from policyfs.journal.sealer import Reports, Sealer  # noqa: PLC0415
 
     def changed(segment: str, found: str) -> None:
-        """Record that another process has changed lines of a segment. Close this segment."""
+        """Record that another process has changed lines of a segment. Close it if it is being written.
+
+        segment: its name. found: a text about the change.
+        """
         with lock:
             if not writer.finished:
                 writer.distrust(segment, found)
 
     def sealed(fields: dict[str, object]) -> None:
-        """Record a new seal before the next event."""
+        """Queue a record about a new seal. The writer appends it before the next event."""
         with lock:
             if not writer.finished:
                 writer.note("sealed", fields)

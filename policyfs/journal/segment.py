@@ -1,4 +1,4 @@
-"""The segment that is being written."""
+"""The file of the trail that is being written (the newest segment)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Appender(Protocol):
     """A thread that appends to a file without the interpreter lock (kernel/_appender.c)."""
 
     def begin(self, fd: int, offset: int, data: bytes, /) -> bool:
-        """Begin a write at *offset*, the end of the file. Return False if there is no thread."""
+        """Begin to write *data* at *offset*, the end of the file. Return False if there is no thread."""
 
     def wait(self, seconds: float, /) -> bool:
-        """Wait at most *seconds*. Return True if no write is under way after that."""
+        """Wait at most *seconds* for the end of the write. Return True if no write is under way then."""
 
     def result(self) -> tuple[int, int]:
         """Wait until the write has ended. Return its errno, and the number of written bytes."""
@@ -28,9 +28,9 @@ class Appender(Protocol):
 
 
 class Segment:
-    """The segment that is being written. A batch of lines is appended completely or not at all.
+    """The file of the trail that is being written. A batch of lines is appended completely or not at all.
 
-    INVARIANT: while a batch is not complete, the file is locked from the beginning of this batch on.
+    INVARIANT: while a batch is only partly written, the file is locked from the beginning of this batch on.
     settled_tail() checks this lock. (It is an OFD lock for which no process ever waits.)
     """
 
@@ -38,12 +38,12 @@ class Segment:
         self.name = name
         self.number = number
         self.size = size
-        """The size of the whole lines in the file in bytes, and so the offset of the next line."""
+        """The bytes of all complete lines in the file. This is also the offset of the next line."""
         self._fd = fd
         self._torn = False
 
     def damage(self) -> str:
-        """Return the damage of the file as text, or an empty text if the file is as this process left it."""
+        """Return a text about a change of the file by another process, or an empty string."""
         if self._torn:
             self._mend()
         info = os.fstat(self._fd)
@@ -54,7 +54,7 @@ class Segment:
         return ""
 
     def append(self, data: bytes) -> None:
-        """Append all of *data*. After an error, cut off the part that was written, and raise OSError."""
+        """Append all of *data*. After an error, remove the part that was written, and raise OSError."""
         done = 0
         self._lock(flock(fcntl.F_WRLCK, self.size))
         try:
@@ -68,16 +68,17 @@ class Segment:
         self._lock(UNLOCK)
 
     def start(self, appender: Appender, data: bytes) -> bool:
-        """Make a thread append *data* as append() does. Return False if no thread can.
+        """Make the thread *appender* append *data*. Return False if there is no thread.
 
-        After True, call finish().
+        If the result is True, the caller must call finish() after the write.
         """
         return appender.begin(self._fd, self.size, data)
 
     def finish(self, error: int, written: int) -> None:
-        """End a write that start() began. After an error, cut off the written part, and raise OSError.
+        """Note the result of a write that start() began. After an error, remove the part that was written.
 
-        ESTALE: the file was not as this process had left it, and nothing was written.
+        error, written: errno (0: success) and number of written bytes. Raises OSError for the error. ESTALE
+        means that another process had changed the file, and that nothing was written.
         """
         if not error:
             self.size += written
@@ -88,7 +89,7 @@ class Segment:
         raise OSError(error, os.strerror(error))
 
     def _mend(self) -> None:
-        """Cut off a batch that is not complete. After an OSError, the next write first tries this again."""
+        """Remove lines that were written only in part. If this fails, the next write first tries it again."""
         if self._torn:
             os.ftruncate(self._fd, self.size)
         self._torn = False
@@ -99,9 +100,9 @@ class Segment:
             fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, what)
 
     def duplicate(self) -> int:
-        """Return a second descriptor for a sync that does not delay writers. The caller closes it."""
+        """Return a second descriptor of the file, for an fsync on another thread. The caller closes it."""
         return fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 0)
 
     def close(self) -> None:
-        """Close the file without a sync."""
+        """Close the file without an fsync."""
         os.close(self._fd)

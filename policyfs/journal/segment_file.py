@@ -1,4 +1,7 @@
-"""Segments open for reading at any position, plain or compressed. Only needed frames are unpacked."""
+"""Files of the trail (segments) that are open for reading at any position, compressed or not.
+
+Of a compressed segment, only the needed parts (zstd frames) are unpacked.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from policyfs.trail.line import LINE_BYTES
 from policyfs.trail.record import BadLine, Place, Record, parse_line
 
 PART: Final = 8 << 20
-"""The size of the parts of a growing segment. Each part has one index."""
+"""The least size, in bytes, of a part of the segment that is being written. Each part has its own index."""
 _BLOCK: Final = 1 << 20
 _LINE: Final = 2048
 _FRAMES: Final = 2
@@ -25,7 +28,10 @@ _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class SegmentFile:
-    """A segment that is open for reading. size, info: size and status of the file when it was opened."""
+    """A segment (a file of the trail) that is open for reading.
+
+    size, info: the size and the status of the file when it was opened.
+    """
 
     def __init__(self, chain: Chain, name: str) -> None:
         """Raises FileNotFoundError if rotation has removed the segment."""
@@ -47,7 +53,10 @@ class SegmentFile:
         os.close(self._fd)
 
     def parts(self) -> list[tuple[int, int]]:
-        """Return the ranges of a growing segment. Only the last range still changes."""
+        """Divide a segment that is being written into ranges (begin, end) of bytes, at ends of lines.
+
+        Each range except the last has at least 8 MiB and does not change any more.
+        """
         ends = []
         for end in range(PART, self.size, PART):
             block = os.pread(self._fd, LINE_BYTES, end)
@@ -57,7 +66,7 @@ class SegmentFile:
         return list(itertools.pairwise([0, *ends, self.size]))
 
     def digest(self, begin: int, end: int) -> str:
-        """Return the SHA-256 of a range of the file's bytes."""
+        """Return the SHA-256 of the file's bytes from the offset *begin* to *end*, in hex."""
         digest = hashlib.sha256()
         while begin < end and (block := os.pread(self._fd, min(_BLOCK, end - begin), begin)):
             digest.update(block)
@@ -65,9 +74,9 @@ class SegmentFile:
         return digest.hexdigest()
 
     def lines(self, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the whole lines of a range, with their offsets. An unfinished line is left out.
+        """Yield the complete lines from the offset *begin* to *end*, as pairs of offset and line.
 
-        For a compressed segment, the range is the whole file, and offsets count in the plain bytes.
+        For a compressed segment, all lines are yielded, with their offsets in the uncompressed bytes.
         """
         packed = is_compressed(self.name)
         os.lseek(self._fd, 0, os.SEEK_SET)
@@ -83,7 +92,7 @@ class SegmentFile:
                 begin += len(line)
 
     def record(self, offset: int, line: int) -> Record | BadLine:
-        """Read the line at an offset in the plain bytes. line: the line's number, for the result."""
+        """Parse the line at an offset in the uncompressed bytes. line: its number, for the result."""
         raw = self._read(offset, _LINE)
         while b"\n" not in raw and (more := self._read(offset + len(raw), _BLOCK)):
             raw += more
@@ -98,12 +107,15 @@ class SegmentFile:
 
 
 class _Frames:
-    """The frames of a compressed file, unpacked when needed. The frames used last stay in memory."""
+    """The zstd frames of a compressed segment. A frame is unpacked when its bytes are needed.
+
+    The two frames that were unpacked last stay in memory.
+    """
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
         self._table: list[tuple[int, int, int]] = []
-        """For each frame: its offset in the plain bytes, and its offset and size in the file."""
+        """For each frame: its offset in the uncompressed bytes, and its offset and size in the file."""
         self._unpacked: dict[int, bytes] = {}
         plain = at = 0
         while at < size:
@@ -114,7 +126,10 @@ class _Frames:
             plain, at = plain + content, at + count
 
     def read(self, offset: int, count: int) -> bytes:
-        """Return at most *count* plain bytes, all of one frame; no bytes at the end of the file."""
+        """Return at most *count* uncompressed bytes from *offset* on, all from one frame.
+
+        At the end of the file, no bytes are returned.
+        """
         for number in range(len(self._table) - 1, -1, -1):
             begin = self._table[number][0]
             if begin <= offset:
@@ -136,7 +151,9 @@ class _Frames:
 
 
 def _frame(fd: int, at: int) -> tuple[int, int]:
-    """Return the size of a frame and the size of its plain bytes, or 0, 0 if the frame is damaged.
+    """Return the size of a zstd frame in the file, and the size of its uncompressed bytes.
+
+    Return 0, 0 if the frame is damaged. at: the offset of the frame in the file.
 
     The sizes come from the headers of the frame and of its blocks (RFC 8878).
     """

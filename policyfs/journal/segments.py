@@ -1,9 +1,9 @@
-"""The directory of one mount's trail, and the segment files in it.
+"""The directory of one mount's trail, and the files of the trail (segments) in it.
 
-A segment is one file of the trail. Its name is ``NNNNNNNN-YYYYMMDDTHHMMSSZ.jsonl``: its number in the chain,
-then the time at which it was begun. So names, numbers and times have the same order. The directory is reached
-by one descriptor, and symlinks in it are never followed. Errors are OSError; the journal turns them into its
-own errors.
+The name of a segment is ``NNNNNNNN-YYYYMMDDTHHMMSSZ.jsonl``: its number in the hash chain of this directory,
+then the time at which it was begun. So names, numbers and times have the same order. All accesses use one
+descriptor of the directory, and follow no symlinks. Errors are OSError; the journal turns them into its own
+errors.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _NAME: Final = re.compile(r"(\d{8,})-\d{8}T\d{6}Z\.jsonl(?:\.zst)?")
 _SEAL: Final = ".seal"
 _PLAIN: Final = ".jsonl"
 ZST: Final = ".zst"
-"""The end of a compressed segment's name."""
+"""The end of a compressed segment's file name."""
 NEW: Final = ".new-"
-"""The beginning of an unfinished file's name."""
+"""The beginning of the name of a file that is not completely written yet."""
 _SMALL: Final = 1 << 22
 _FIRST_WINDOW: Final = 64 * 1024
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of a 64-bit system
@@ -35,37 +35,37 @@ _TRIES: Final = 50
 
 
 def segment_number(name: str) -> int | None:
-    """Return the number in a segment's file name, or None if it is not a segment's name."""
+    """Return the number in the name of a segment (a file of the trail), or None for other file names."""
     match = _NAME.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def segment_name(number: int, time_ns: int) -> str:
-    """Return the file name of a segment that was begun at that time (ns since 1970)."""
+    """Return the file name of a new segment (a file of the trail). time_ns: now, in ns since 1970."""
     begun = datetime.fromtimestamp(time_ns // 1_000_000_000, UTC)
     return f"{number:08d}-{begun:%Y%m%dT%H%M%S}Z.jsonl"
 
 
 def is_compressed(segment: str) -> bool:
-    """Return True if this is the name of a compressed segment."""
+    """Return True if *segment* is the name of a compressed segment (file of the trail)."""
     return segment.endswith(ZST)
 
 
 def plain_name(segment: str) -> str:
-    """Return the name that a segment had before it was compressed."""
+    """Return the name that a segment (a file of the trail) had before it was compressed."""
     return segment.removesuffix(ZST)
 
 
 def seal_name(segment: str) -> str:
-    """Return the file name of a segment's seal."""
+    """Return the name of the file with a segment's seal (a signed statement about its lines)."""
     return segment.partition(".")[0] + _SEAL
 
 
 def sort_names(names: list[str]) -> list[str]:
-    """Return the names of segments among *names*, in the order of the chain.
+    """Return the names of segments (files of the trail) among *names*, oldest first.
 
-    If a segment exists plain and compressed, only the plain name counts: the compressed file may be
-    unfinished.
+    If a segment exists uncompressed and compressed, only the uncompressed name is returned, because the
+    compressed file may be unfinished.
     """
     there = frozenset(names)
     numbered = [(number, name) for name in names if (number := segment_number(name)) is not None]
@@ -73,16 +73,19 @@ def sort_names(names: list[str]) -> list[str]:
 
 
 class SegmentDirectory:
-    """A directory of segments and their seals, reached through one descriptor."""
+    """A trail directory, open by one descriptor. It has segments (files of the trail) and their seals.
+
+    A seal is a signed file about the lines of one segment.
+    """
 
     def __init__(self, fd: int) -> None:
-        """fd: a descriptor of the directory; close() closes it."""
+        """fd: a descriptor of the directory. close() closes it."""
         self._fd = fd
 
     @classmethod
     @contextmanager
     def at(cls, path: str | os.PathLike[str]) -> Iterator[SegmentDirectory]:
-        """Open the directory at a path, and close it at the end of the context."""
+        """Open the trail directory at a path, and close it at the end of the ``with`` block."""
         directory = cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
         try:
             yield directory
@@ -95,38 +98,41 @@ class SegmentDirectory:
         return self._fd
 
     def names(self) -> list[str]:
-        """Return the names of the segments, in the order of the chain."""
+        """Return the names of the segments (files of the trail) in the directory, oldest first."""
         return sort_names(os.listdir(self._fd))
 
     def seals(self) -> list[str]:
-        """Return the plain names of the segments that have a seal, in the order of the chain."""
+        """Return the uncompressed names of the segments that have a seal, oldest first.
+
+        A segment itself may be compressed, or missing.
+        """
         names = os.listdir(self._fd)
         return sort_names([name.removesuffix(_SEAL) + _PLAIN for name in names if name.endswith(_SEAL)])
 
     def highest(self) -> int:
-        """Return the highest number of a segment or a seal, or 0 if the directory has none."""
+        """Return the highest number of a segment or a seal, or 0 if the directory has neither."""
         newest = (*self.names()[-1:], *self.seals()[-1:])
         return max((segment_number(name) or 0 for name in newest), default=0)
 
     def contents(self, name: str) -> bytes:
-        """Return the bytes of a small file that is not a segment, such as a seal. Follows no symlink."""
+        """Return the bytes of a small file in the directory, such as a seal. Follows no symlink."""
         with open(open_segment(name, dir_fd=self._fd), "rb") as file:
             return file.read(_SMALL)
 
     def read(self, name: str) -> int:
-        """Open an existing segment to read. Raises OSError if it is not a regular file."""
+        """Open a segment for reading, and return a descriptor. Raises OSError if it is no regular file."""
         return open_segment(name, dir_fd=self._fd)
 
     def close(self) -> None:
-        """Close the descriptor. This also releases the directory's lock, if this object has it."""
+        """Close the descriptor of the directory. If this object has the directory's lock, release it."""
         os.close(self._fd)
 
 
 class TrailDirectory(SegmentDirectory):
-    """One mount's trail directory. It is kept open, and locked against a second writer."""
+    """The trail directory of one mount, for its only writer. It is locked against a second writer."""
 
     def __init__(self, path: str) -> None:
-        """Open and lock the directory. Create it and the trail root above it, mode 0700, if missing.
+        """Open and lock the trail directory. Create it, and the trail root above it, mode 0700, if missing.
 
         Raises OSError: EWOULDBLOCK if another journal has the lock, EPERM if other users may write in the
         directory, and errors of the file system.
@@ -139,11 +145,11 @@ class TrailDirectory(SegmentDirectory):
         self._root = _identity(os.path.dirname(path) or ".")
 
     def reopen(self) -> None:
-        """Open the path again, after the directory was moved away or replaced.
+        """Open the path of the trail directory again, after the directory was moved away or replaced.
 
-        A missing directory is created only if the trail root is the same as before. Otherwise the root's file
-        system may be unmounted. Records in a directory below the mountpoint would be hidden once that file
-        system is mounted again.
+        A missing directory is created only if the trail root above it is the same directory as before.
+        Otherwise the file system of the trail root may be unmounted. If policyfs created a trail directory in
+        its mountpoint, the new records would be hidden once that file system is mounted again.
         """
         root = os.path.dirname(self.path) or "."
         if not os.path.lexists(self.path) and os.path.isdir(root) and _identity(root) == self._root:
@@ -153,7 +159,7 @@ class TrailDirectory(SegmentDirectory):
         self._fd = fd
 
     def is_current(self) -> bool:
-        """Return True if the path still leads to the directory that this object has open."""
+        """Return True if the path still leads to the trail directory that this object has open."""
         try:
             there = os.stat(self.path, follow_symlinks=False)
         except OSError:
@@ -162,24 +168,24 @@ class TrailDirectory(SegmentDirectory):
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
     def create(self, name: str) -> int:
-        """Create an empty segment with mode 0600, and open it to append."""
+        """Create an empty segment with mode 0600, and return a descriptor to append to it."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o600, dir_fd=self._fd)
 
     def append_to(self, name: str) -> int:
-        """Open an existing segment to append. Raises OSError if it is not a regular file."""
+        """Open a segment for appending, and return a descriptor. Raises OSError if it is no regular file."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         return _only_regular(os.open(name, flags, dir_fd=self._fd))
 
     def remove(self, name: str) -> None:
-        """Delete one segment, if it exists."""
+        """Delete the file *name* in the trail directory, if it exists."""
         try:
             os.unlink(name, dir_fd=self._fd)
         except FileNotFoundError:
             return
 
     def sync(self) -> None:
-        """Write the directory's names to the disk."""
+        """Write the names in the trail directory to the disk (fsync)."""
         os.fsync(self._fd)
 
 
@@ -189,9 +195,10 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
-    """Open a segment to read its lines. Raises OSError if it is not a regular file. Follows no symlink.
+    """Open a segment (a file of the trail) for reading, and return a descriptor. Follows no symlink.
 
-    For a compressed segment, return a descriptor of a file in memory with the plain bytes.
+    For a compressed segment, the descriptor is of a file in memory with the uncompressed bytes. Raises
+    OSError if the segment is not a regular file.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     name = os.fspath(path)
@@ -241,10 +248,10 @@ UNLOCK: Final = flock(fcntl.F_UNLCK)
 
 
 class Tail(NamedTuple):
-    """The end of a segment: its last whole line, and the bytes after it.
+    """The end of a segment (a file of the trail): its last complete line, and the bytes after this line.
 
-    line: the last whole line without its newline; None if there is no line. offset: the offset behind this
-    line. rest: the bytes behind this line. They are no line, and are empty unless the writer was interrupted.
+    line: the last complete line without its newline, or None if there is no line. offset: the offset after
+    this line. rest: the bytes after this line. They are a cut line of an interrupted write, or empty.
     """
 
     line: bytes | None
@@ -253,7 +260,10 @@ class Tail(NamedTuple):
 
 
 def settled_tail(fd: int) -> bytes | None:
-    """Return the last line that its writer will not remove any more, without newline, or None."""
+    """Return the last line of a segment (a file of the trail) that will stay, without newline, or None.
+
+    After a failed write, the writer removes the lines of this write again. fd: the segment.
+    """
     for _ in range(_TRIES):
         tail = read_tail(fd, _unfinished_from(fd))
         if tail.line is None:
@@ -268,9 +278,10 @@ def settled_tail(fd: int) -> bytes | None:
 
 
 def settled_lines(fd: int, offset: int, most: int) -> bytes:
-    """Return whole lines from an offset on, without lines that their writer may still remove.
+    """Return the lines of a segment (a file of the trail) from an offset on that will stay.
 
-    most: the limit in bytes. A single line may be longer.
+    After a failed write, the writer removes the lines of this write again. So the lines of an unfinished
+    write are left out. fd: the segment. most: the limit in bytes, but a single line may be longer.
     """
     for _ in range(_TRIES):
         data = os.pread(fd, most, offset)
@@ -287,7 +298,7 @@ def settled_lines(fd: int, offset: int, most: int) -> bytes:
 
 
 def _unfinished_from(fd: int) -> int | None:
-    """Return the offset of a batch that is being written, or None."""
+    """Return the offset in the file at which a write that is under way begins, or None."""
     try:
         kind, _, start, _, _ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, flock(fcntl.F_RDLCK)))
     except OSError:
@@ -296,9 +307,10 @@ def _unfinished_from(fd: int) -> int | None:
 
 
 def read_tail(fd: int, end: int | None = None) -> Tail:
-    """Return the tail of a segment: its last line of the right form, and the bytes behind this line.
+    """Return the tail of a segment (a file of the trail): its last valid line, and the bytes after this line.
 
-    Reads no more than needed. end: the offset before which the function reads, or None for the file's end.
+    A line is valid if it has the form of a line with number and digest. Reads no more than needed. end: the
+    offset before which the function reads, or None for the end of the file.
     """
     size = os.fstat(fd).st_size
     size = size if end is None else min(size, end)
@@ -336,7 +348,10 @@ def _pread_all(fd: int, offset: int, size: int) -> bytes:
 
 
 def write_file(place: int, name: str, data: bytes) -> None:
-    """Write a file of mode 0600 to the disk. After a crash it has either the old or the new bytes."""
+    """Write a file with mode 0600 to the disk. After a crash it has either all old or all new bytes.
+
+    place: a descriptor of its directory.
+    """
     new = NEW + name
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(new, flags, 0o600, dir_fd=place), "wb") as file:

@@ -10,15 +10,16 @@ if TYPE_CHECKING:
 
 
 class JournalStats(NamedTuple):
-    """The state of a journal: counts since it was opened, sizes in bytes.
+    """The state of a journal: numbers since it was opened, and sizes in bytes.
 
     written: records in the file, including the journal's own records. dropped: best-effort events that will
     never be recorded. refused: required events that could not be recorded. folded: events that were only
-    counted, such as repeated denials. seq, head: number and digest of the last line. (A copy of these two in
-    another place reveals if somebody shortens or reseals the trail.) failing: True if the last write failed.
-    bugs: queued events that could not be formatted as lines; these events count as dropped, too. sealed: the
-    segment that this daemon sealed last. seal_error: the reason if the last seal could not be written. The
-    daemon tries again.
+    counted, such as repeated denials. queued: events that wait for the writer. segment, bytes: name and size
+    of the file of the trail (segment) that is being written. seq, head: number and digest of the last line.
+    (A copy of number and digest in another place reveals if somebody shortens or replaces the end of the
+    trail.) failing: True if the last write failed. bugs: failed attempts to format queued events as lines;
+    these events count as dropped, too. sealed: the segment that this daemon sealed (signed) last. seal_error:
+    the reason if the last seal could not be written; the daemon tries again.
     """
 
     written: int
@@ -43,7 +44,7 @@ def stats_of(
 ) -> JournalStats:  # fmt: skip
     """Return the state of a journal without waiting for its writer.
 
-    first_seq: the number of the last line when the journal was opened.
+    first_seq: the number of the last line when the journal was opened. The other numbers: see JournalStats.
     """
     seq, head = writer.position
     return JournalStats(

@@ -1,4 +1,4 @@
-"""Tickets: required events that wait for their commit, each with its result."""
+"""Tickets: required events that wait until they are written to the trail, each with the result."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from policyfs.trail.event import Event
 
 SLICE: Final = 100
 SLICE_BYTES: Final = 128 * 1024
-"""SLICE, SLICE_BYTES: the limits of events, and of their memory, in one write.
+"""The limits of one write to the trail. SLICE: events. SLICE_BYTES: their memory in bytes.
 
 A write of this size takes the interpreter lock for about a millisecond."""
 
 AHEAD: Final = 20
-"""The limit of queued events that are written before a required one.
+"""The number of queued best-effort events that the writer writes before a required event.
 
-If no more events are queued, all events are in order."""
+If no more events are queued, the lines of all events are in order."""
 
 
 class JournalError(PolicyfsError):
@@ -29,10 +29,11 @@ class JournalError(PolicyfsError):
 
 
 class Ticket:
-    """A required event that must be committed.
+    """A required event, which must be written to the trail before its request goes on.
 
-    wait_s: the seconds that the app must wait first, because it is beyond its budget. item: the event in the
-    form for the writer. error: None once the event is on record, else the reason why it is not on record.
+    wait_s: the seconds that the app must wait first, because it has exceeded its limit of trail bytes. item:
+    the event as an unfinished line for the writer. error: None once the event is in the trail, else the
+    reason why it is not.
     """
 
     __slots__ = ("error", "event", "item", "wait_s")
@@ -44,13 +45,13 @@ class Ticket:
         self.error: Exception | None = JournalError("not recorded yet")
 
     def check(self) -> None:
-        """Raise the reason if the event is not on record: JournalError, or the exception of a bug."""
+        """Raise an exception if the event is not in the trail: JournalError, or the exception of a bug."""
         if self.error is not None:
             raise self.error
 
 
 def in_groups(tickets: Sequence[Ticket]) -> Iterator[list[Ticket]]:
-    """Yield the tickets in groups of the right size for one write."""
+    """Yield the tickets in groups that are small enough for one write (SLICE, SLICE_BYTES)."""
     group: list[Ticket] = []
     size = 0
     for ticket in tickets:
@@ -64,7 +65,7 @@ def in_groups(tickets: Sequence[Ticket]) -> Iterator[list[Ticket]]:
 
 
 def open_directory(path: str) -> TrailDirectory:
-    """Open the trail's directory, or create it if it is missing. Raises JournalError."""
+    """Open and lock the trail directory at *path*, or create it if it is missing. Raises JournalError."""
     try:
         return TrailDirectory(path)
     except OSError as exc:
@@ -72,12 +73,12 @@ def open_directory(path: str) -> TrailDirectory:
 
 
 def cannot_record(directory: str, exc: OSError) -> JournalError:
-    """Return an error with the reason of *exc* and advice."""
+    """Return an error that says why nothing can be recorded in a trail directory, with advice."""
     return JournalError(f"cannot record in the trail at {directory}: {reason_of(directory, exc)}")
 
 
 def reason_of(directory: str, exc: OSError) -> str:
-    """Return the reason why a trail directory cannot be written, with advice."""
+    """Return a text with the reason why a trail directory cannot be written, and with advice."""
     help_text = {
         errno.EWOULDBLOCK: "another policyfs records there: is the mount already running?",
         errno.EPERM: "users other than root may write in it: chown root and chmod 0700",

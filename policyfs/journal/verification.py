@@ -1,4 +1,8 @@
-"""Checks of a chain's files: segments (in parallel processes), seals, keys and checkpoints."""
+"""Checks of the files in a trail directory, for `policyfs audit verify`.
+
+The files are segments (with the lines; checked in parallel processes), seals (signed statements about closed
+segments) and public keys. Checkpoints (signed statements about the last line) come from another place.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +33,20 @@ from policyfs.trail.seal import (
 from policyfs.trail.segment_check import SegmentCheck, check_segment
 
 PATIENCE_S: Final = 1.0
-"""The longest wait for the rest of a line that is being written. Only the newest segment can have one."""
+"""The longest wait, in seconds, for the rest of a line that is being written in the newest segment."""
 _Reader = Callable[[], Iterator[bytes]]
-"""A function that yields the lines of a segment."""
+"""A function that yields the lines of a segment (a file of the trail)."""
 _LOCKS: Final = Path("/proc/locks")
 _WORTH_A_PROCESS: Final = 32 << 20
 """The least size of a trail, in bytes, for which several processes save time."""
 
 
 class Part(NamedTuple):
-    """The check of one segment, a reader of its lines, and its seal."""
+    """The check of one segment (a file of the trail).
+
+    check: its result. lines: a function that reads the segment's lines again. seal: the signed statement
+    about the segment, or None.
+    """
 
     check: SegmentCheck
     lines: Callable[[], list[bytes]]
@@ -47,9 +55,9 @@ class Part(NamedTuple):
 
 @contextmanager
 def workers(chains: Collection[Chain]) -> Iterator[Executor | None]:
-    """Start processes for the check of these chains.
+    """Start processes that check the files of these hash chains in parallel.
 
-    Yield None if the chains are small, or if there is only one processor.
+    Yield None if the chains have less than 32 MiB, or if there is only one processor.
     """
     size = sum(entry.stat().st_size for chain in chains for entry in os.scandir(chain.directory))
     processors = len(os.sched_getaffinity(0))
@@ -62,7 +70,7 @@ def workers(chains: Collection[Chain]) -> Iterator[Executor | None]:
 
 
 def read_key_chain(directory: Path) -> KeyChain:
-    """Return the public keys beside a trail; no keys if the file is missing."""
+    """Return the public keys in a trail directory, or no keys if their file is missing."""
     try:
         lines = (directory / PUBLIC).read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
@@ -73,9 +81,11 @@ def read_key_chain(directory: Path) -> KeyChain:
 def parts(
     chain: Chain, keys: KeyChain, wanted: Collection[int], pool: Executor | None
 ) -> Iterator[Part]:
-    """Yield the check of each segment of a chain, in order.
+    """Check each segment (file) of a hash chain, and yield the results, oldest segment first.
 
-    Raises FileNotFoundError if rotation removes a segment meanwhile.
+    keys: the public keys that check seals. wanted: numbers of lines; the results have the digests of these
+    lines. pool: processes for parallel checks, or None. Raises FileNotFoundError if rotation removes a
+    segment meanwhile.
     """
     names = chain.segments()
     seals = [_seal(chain.directory, name, keys) for name in names]
@@ -94,9 +104,10 @@ def parts(
 
 
 def is_recorded(chain: Chain) -> bool:
-    """Return True if a daemon of this pid namespace records in a chain, or if this is not known.
+    """Return True if a daemon of this pid namespace records in a hash chain, or if this is not known.
 
-    The function takes no lock, because a daemon that starts meanwhile could not take the same lock.
+    A daemon locks the directory of its chain. The function reads the locks from /proc/locks. It does not try
+    to take the lock itself, because a daemon that starts meanwhile would then fail.
     """
     inode = os.stat(chain.directory).st_ino
     try:
@@ -110,7 +121,7 @@ def is_recorded(chain: Chain) -> bool:
 
 
 def missing_segment(chain: Chain) -> str:
-    """Return the name of the newest sealed segment if it and all later segments are missing, else ""."""
+    """Return the name of the newest segment with a seal if it and all later segments are missing, else ""."""
     with SegmentDirectory.at(chain.directory) as place:
         sealed, names = place.seals()[-1:], place.names()[-1:]
     newest = max((segment_number(name) or 0 for name in names), default=0)
@@ -140,7 +151,10 @@ def _seal(directory: Path, name: str, keys: KeyChain) -> Proof | None:
 
 
 def digests_at(chain: Chain, name: str, seqs: Collection[int]) -> dict[int, str]:
-    """Return the digests in the lines with these numbers, by number."""
+    """Return a dictionary from each number in *seqs* to the digest in the line with this number.
+
+    name: the segment (file of the trail) with these lines. Numbers of other segments are left out.
+    """
     found = {}
     for raw in raw_lines(chain.directory, name):
         sealed = chains.split(raw[:-1])
@@ -151,14 +165,20 @@ def digests_at(chain: Chain, name: str, seqs: Collection[int]) -> dict[int, str]
 
 
 class KeptCheckpoint(NamedTuple):
-    """A checkpoint that was kept elsewhere. distrust: why it proves nothing; empty if it is valid."""
+    """A checkpoint (signed statement about the last line of a trail) that was kept in another place.
+
+    distrust: the reason why the checkpoint proves nothing; empty if its signature is valid.
+    """
 
     checkpoint: Checkpoint
     distrust: str
 
 
 def newest_checkpoint(lines: Collection[bytes], mount_id: str, keys: KeyChain) -> KeptCheckpoint | None:
-    """Return the last checkpoint of a chain among these lines, or None."""
+    """Return the last checkpoint of a hash chain among *lines* (signed lines, newest last), or None.
+
+    mount_id: the name of the chain. keys: the public keys that check the signature.
+    """
     found = None
     for raw in lines:
         line = split(raw)

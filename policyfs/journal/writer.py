@@ -1,9 +1,10 @@
-"""The only writer of a mount's chain: lines, segments, rotation, and resumption after a crash.
+"""The only writer of a mount's trail: lines, files (segments), rotation, and resumption after a crash.
 
-The writer is for one thread. `journal.Journal` adds locks, the queue and the two audit strengths.
+The writer is not thread-safe. `journal.Journal` adds locks, the queue and the two audit levels.
 
-INVARIANT: `position` changes only after all bytes of a batch are in the file. If the file system refuses a
-batch, the chain, the file and the pending notes stay as they were. So the same batch can be tried again.
+INVARIANT: `position` changes only after all bytes of a batch of lines are in the file. If the file system
+refuses a batch, position, file and queued notes (records about the journal itself) do not change. So the same
+batch can be tried again.
 INVARIANT: the bytes of recorded lines are never changed or removed. The writer truncates the file in one case
 only: if the file system took only a first part of a batch, the writer removes this part.
 """
@@ -42,20 +43,20 @@ from policyfs.trail.removed import MOST_RANGES, with_numbers
 
 _FORMAT_VERSION: Final = 1
 _PRUNED_AT_ONCE: Final = 256
-"""The limit of segments that one record names, so that its line is not too long."""
+"""The limit of removed segments that one record names, so that its line is not too long."""
 _NAME_POLICIES: Final = ("policy", "previous", "refused")
 """Fields of records that contain the digest of a policy."""
 
 
 class Batch(NamedTuple):
-    """Lines to append. position: number and digest of the last line."""
+    """Lines to append to the trail, as bytes. position: number and digest of the last of these lines."""
 
     data: bytes
     position: tuple[int, str]
 
 
 class ChainWriter:
-    """The writer of one mount's chain. It appends lines to the newest segment. Errors are OSError."""
+    """The writer of one mount's trail. It appends lines to the newest file (segment). Errors are OSError."""
 
     def __init__(
         self,
@@ -66,19 +67,19 @@ class ChainWriter:
         keep: Keep,
         clock_ns: Callable[[], int],
     ) -> None:
-        """Resume the chain in the directory, or begin one, and record this.
+        """Continue the trail in the directory, or begin a new one. Record that this daemon begins.
 
         segment_bytes: a segment is closed once it has at least this size. keep: the number of segments that
         stay, the newest included (0: all), or a Retention with further limits.
         """
         self.position = (0, chain.GENESIS)
-        """Number and digest of the last line. As one tuple they always fit together, even without a lock."""
+        """Number and digest of the last line. They are one tuple so that a reader needs no lock."""
         self._directory = directory
         self.mount_id: Final = mount_id
         self._segment_bytes = segment_bytes
         self._keep: Final = retention_of(keep)
         self._pruned_at = ("", 0)
-        """The newest segment at the last check of retention, and the time of that check."""
+        """The newest segment when prune() last looked for old segments to remove, and that time (ns)."""
         self._removed = removed_so_far(directory)
         self._clock_ns = clock_ns
         self._format = LineFormatter()
@@ -89,52 +90,52 @@ class ChainWriter:
         self._synced_seq = 0
         self._latest_ns = 0
         self.finished = False
-        """True once nothing may be written: other files may have the numbers of the closed descriptors."""
+        """True once nothing may be written: another file may get the number of a closed descriptor."""
         self.resumed: Extent | None = None
-        """The end of an earlier daemon's lines, if this daemon continues their segment; else None."""
+        """If this daemon continues a segment of an earlier daemon, the end of that daemon's lines."""
         self.closed: Callable[[Extent, str], None] = _unsealed
-        """Callback for each segment that is closed, with the reason."""
+        """Callback that gets the end of each segment that is closed, and the reason."""
         self.texts = PolicyTexts(directory)
         self._resume()
         self.texts.oldest_unknown = self._number
 
     @property
     def seq(self) -> int:
-        """Return the number of the last line, or 0 before the first line."""
+        """Return the number of the last line of the trail, or 0 before the first line."""
         return self.position[0]
 
     @property
     def head(self) -> str:
-        """Return the digest of the last line."""
+        """Return the digest of the last line of the trail (64 hex digits)."""
         return self.position[1]
 
     @property
     def segment(self) -> str:
-        """Return the name of the segment that is being written, or an empty text."""
+        """Return the name of the segment (file) that is being written, or an empty string."""
         return self._segment.name if self._segment else ""
 
     @property
     def segment_size(self) -> int:
-        """Return the number of bytes of whole lines in the segment that is being written."""
+        """Return the bytes of all complete lines in the segment (file) that is being written."""
         return self._segment.size if self._segment else 0
 
     @property
     def extent(self) -> Extent | None:
-        """Return the extent of the segment that is being written, or None."""
+        """Return the end of the lines in the segment (file) that is being written, or None."""
         segment = self._segment
         return Extent(segment.name, segment.size, *self.position) if segment else None
 
     @property
     def unsynced(self) -> bool:
-        """True if there are written lines that no sync has covered."""
+        """True if lines were written after the last successful fsync."""
         return self._synced_seq != self.seq or bool(self._retired)
 
     def note(self, kind: str, fields: dict[str, object]) -> None:
-        """Queue a note, a record about the journal itself. It is written before the next batch."""
+        """Queue a record of type *kind* about the journal itself. It is written before the next events."""
         self._notes.append((kind, fields))
 
     def write(self, items: Sequence[Item]) -> None:
-        """Append the queued notes and then *items*, all of them or none."""
+        """Append the queued records about the journal itself, and then *items*: all of them or none."""
         now_ns = self._now()
         segment = self._ready()
         self.texts.save()
@@ -143,9 +144,10 @@ class ChainWriter:
         self._written(batch)
 
     def start(self, items: Sequence[Item], appender: Appender) -> Batch | None:
-        """Make the appender's thread append *items*. Return None, and do nothing, if other steps come first.
+        """Make the thread *appender* append *items*, and return their lines. Never waits for the disk.
 
-        Never waits for the disk. After a batch, the next call to this object must be finish().
+        Return None, without a write, if only write() can be used now, for example to begin a new segment. If
+        lines are returned, the next call to this object must be finish().
         """
         now_ns, segment = self._now(), self._segment
         if segment is None or segment.size >= self._segment_bytes or self._notes or self.texts.is_unsaved:
@@ -154,14 +156,14 @@ class ChainWriter:
         return batch if segment.start(appender, batch.data) else None
 
     def finish(self, batch: Batch, error: int, written: int) -> None:
-        """End the write that start() began. Raises OSError if the batch is not on record."""
+        """Note the errno and the written bytes of a write that start() began. Raises OSError if it failed."""
         if self._segment is None:
             raise RuntimeError("a write without a segment")
         self._segment.finish(error, written)
         self._written(batch)
 
     def _batch(self, items: Sequence[Item], segment: Segment, now_ns: int) -> Batch:
-        """Make the lines of the queued notes and of *items*."""
+        """Return the lines of the queued records about the journal itself, and then of *items*."""
         seq, head = self.position
         lines = []
         for kind, fields in self._notes:
@@ -188,7 +190,7 @@ class ChainWriter:
         self._notes.clear()
 
     def _now(self) -> int:
-        """Return the time. If the clock has gone back, record this before the next line."""
+        """Return the time (ns since 1970). If the clock has gone back, queue a ``clock`` record about it."""
         now_ns = self._clock_ns()
         if now_ns < self._latest_ns - CLOCK_STEP_NS:
             seconds = round((self._latest_ns - now_ns) / 1e9, 3)
@@ -199,7 +201,7 @@ class ChainWriter:
         return now_ns
 
     def prune(self) -> None:
-        """Record the names of the segments that retention does not keep, and then delete these segments."""
+        """Delete the segments (files) beyond the limits of number, age or size. First record their names."""
         newest, looked_ns = self._pruned_at
         now_ns = self._clock_ns()
         if not any(self._keep) or (newest == self.segment and abs(now_ns - looked_ns) < RECHECK_NS):
@@ -219,7 +221,7 @@ class ChainWriter:
     def _prune(self, doomed: list[str], reason: str) -> None:
         removed = with_numbers(self._removed, (segment_number(name) or 0 for name in doomed))
         if len(removed) > MOST_RANGES:
-            return  # too many holds: a record could not name all missing segments
+            return  # because of many legal holds, a record could not state all removed numbers
         self.note("pruned", {"segments": doomed, "reason": reason, "removed": removed})
         pruned = self._notes[-1]
         before, self._removed = self._removed, removed
@@ -235,29 +237,29 @@ class ChainWriter:
                 self._directory.remove(one)
 
     def distrust(self, segment: str, found: str) -> None:
-        """Record that lines of a segment were changed, and close the segment if it is being written."""
+        """Record that another process changed lines of a segment. Close it if it is being written."""
         self.note("damage", {"segment": segment, "found": found})
         if self._segment is not None and self._segment.name == segment:
             self._retire(self._segment, DAMAGE)
 
     def check_place(self) -> None:
-        """Close the segment if the directory was moved or replaced. The next write opens the path again."""
+        """Close the segment if the trail directory was moved or replaced. The next write opens it again."""
         if self._segment is not None and not self._directory.is_current():
             self._retire(self._segment, DAMAGE)
 
     def begin_sync(self) -> tuple[list[int], int]:
-        """Return descriptors, which the caller syncs and closes, and the number of their last line."""
+        """Return descriptors of files to sync, and the number of their last line. The caller closes them."""
         fds, self._retired = self._retired, []
         if self._segment is not None:
             fds.append(self._segment.duplicate())
         return fds, self.seq
 
     def end_sync(self, seq: int) -> None:
-        """Note that a sync has succeeded. seq: the number that begin_sync() returned."""
+        """Note that an fsync has succeeded. seq: the number that begin_sync() returned."""
         self._synced_seq = max(self._synced_seq, seq)
 
     def sync_failed(self, reason: str) -> None:
-        """Close the segment after a failed sync. A record names the last line that is surely on the disk.
+        """Close the segment after a failed fsync. A record names the last line that is surely on the disk.
 
         After a failed fsync, the kernel treats the pages as written. So a later fsync that succeeds proves
         nothing about these pages.
@@ -270,7 +272,7 @@ class ChainWriter:
             self._segment = None
 
     def close(self) -> list[int]:
-        """Close the segment. Return descriptors, which the caller syncs and closes."""
+        """Close the segment. Return descriptors of files, which the caller must sync and close."""
         if self._segment is not None:
             self._retire(self._segment, END)
         fds, self._retired = self._retired, []
@@ -310,7 +312,7 @@ class ChainWriter:
             self._directory.sync()
         except OSError:
             segment.close()
-            with suppress(OSError):  # if the removal fails, the next daemon of the chain records the file
+            with suppress(OSError):  # if this fails, the next daemon records that the file has no line
                 self._directory.remove(name)
             raise
         self.position = (seq, head)
@@ -350,8 +352,8 @@ class ChainWriter:
             self.note("recovered", cut)
         if names:
             self._number = segment_number(names[-1]) or 0
-            # A seal without its segment shows that lines were removed. More lines in this segment would hide
-            # the loss.
+            # A seal without its segment shows that somebody removed the segment. More lines in the segment
+            # before it would hide that.
             behind = self._number < self._directory.highest()
             if not cuts and not behind and not is_compressed(names[-1]):
                 # After an orderly end the same file is continued, so that restarts do not use up `keep`.

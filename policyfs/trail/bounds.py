@@ -1,8 +1,8 @@
-"""Bounds of an event: its line and its memory stay small for any name that an app chooses (pure).
+"""Bounds of an event: limits of its texts, lists and paths, so that no app can make a line too long (pure).
 
-An event within the bounds is recorded exactly. A longer path is recorded as its head, a mark and its tail,
-with its length and its digest. So two different paths always have different records, and the head is a real
-directory above the path. Lists and texts that are too long are cut. The number of omitted items is recorded.
+An event within the bounds is recorded exactly. Of a path that is too long, the record has the beginning
+(head), a mark, the end (tail), the length and the digest. So two different paths always have different
+records. Lists and texts that are too long are cut, and the number of omitted rules and ranges is recorded.
 """
 
 from __future__ import annotations
@@ -16,31 +16,33 @@ from policyfs.trail.event import Cut, Event
 from policyfs.trail.line import RANGES_LIMIT, is_plain
 
 PATH_BYTES: Final = 1024
-"""Paths up to this length are recorded exactly."""
+"""Paths up to this length in bytes are recorded exactly."""
 
 HEAD_BYTES: Final = 704
 TAIL_BYTES: Final = 256
-"""The limit of bytes of the head, and of the tail, of a longer path. A name of 255 bytes fits.
+"""The limits, in bytes, of the beginning (head) and the end (tail) that are recorded of a longer path.
 
-Head and tail are cut at a slash if they have one."""
+Head and tail are cut at a slash if they have one. Even a last name of 255 bytes fits into the tail."""
 
 MARK: Final = "\u2026".encode()
-"""The mark between head and tail: ``/…`` for omitted segments, ``…`` within a segment."""
+"""The mark between the recorded beginning and end of a long path.
+
+It comes after a slash if the path was cut between two names."""
 
 TEXT_CHARS: Final = 1024
-"""The limit of characters of `exe` and `note`."""
+"""The limit of characters of an event's fields `exe` and `note`."""
 
 RECORD_BYTES: Final = 44 * 1024
-"""The limit of bytes of a record that is not an event, without the number, time and digest in its line."""
+"""The limit of bytes of a record about the journal itself, without number, time and digest of its line."""
 
 RULES_CHARS: Final = 2048
-"""The limit of characters of all ids of the deciding rules together.
+"""The limit of characters of all rule ids together in an event's list `rules`.
 
-Each other list of rules has half of this limit."""
+The lists `would_deny` and `would_allow` have half of this limit."""
 
 
 def cut_path(path: bytes) -> tuple[bytes, Cut | None]:
-    """Return the path in the recorded form, and a Cut if the path was longer than PATH_BYTES."""
+    """Return the path as it is recorded, and a Cut (lengths and digest) if it is longer than PATH_BYTES."""
     if len(path) <= PATH_BYTES:
         return path, None
     end = path.rfind(b"/", 1, HEAD_BYTES + 1)
@@ -51,7 +53,7 @@ def cut_path(path: bytes) -> tuple[bytes, Cut | None]:
 
 
 def cut_text(text: str, chars: int = TEXT_CHARS) -> str:
-    """Return the text, or its beginning and its end if it has more than *chars* characters."""
+    """Return the text. If it has more than *chars* characters, return only its beginning and its end."""
     if len(text) <= chars:
         return text
     half = chars // 2 - 1
@@ -59,12 +61,12 @@ def cut_text(text: str, chars: int = TEXT_CHARS) -> str:
 
 
 def bounded_fields(fields: dict[str, object]) -> dict[str, object]:
-    """Return the fields of a record that is not an event. Cut long fields, so that its line is not too long.
+    """Return the fields of a record about the journal itself, cut so that its line is not too long.
 
-    First the texts in long fields are cut. If the line is still too long, only the beginning and the end of
-    the JSON of these fields stay.
+    First the texts in long fields are cut. If the line is still too long, each long field becomes a text:
+    the beginning and the end of its JSON.
     """
-    share = RECORD_BYTES // max(1, len(fields)) // 3  # a quote of JSON in JSON takes two bytes
+    share = RECORD_BYTES // max(1, len(fields)) // 3  # a quotation mark in JSON takes two bytes in a line
     whole = {name: value for name, value in fields.items() if len(json.dumps(value)) <= share}
     for chars in (TEXT_CHARS, TEXT_CHARS // 8, TEXT_CHARS // 64):
         if len(json.dumps(fields)) <= RECORD_BYTES:
@@ -92,7 +94,7 @@ def _cut_ids(ids: tuple[str, ...], room: int) -> tuple[str, ...]:
 
 
 def bounded(event: Event) -> Event:
-    """Return the event itself if it is within the bounds. Otherwise return a cut copy of it."""
+    """Return the event itself if its texts, lists and paths are short enough, else a copy with cut fields."""
     if (
         len(event.path) <= PATH_BYTES
         and (event.new_path is None or len(event.new_path) <= PATH_BYTES)
@@ -143,11 +145,11 @@ def _bound(event: Event) -> Event:
 
 _EVENT_MEMORY: Final = 1024
 _RANGE_MEMORY: Final = 136
-"""The memory of an event with its numbers, and of one range, in bytes: sys.getsizeof, rounded up."""
+"""The memory in bytes, rounded up: of an event without its texts, and of one redacted range."""
 
 
 def memory_bytes(event: Event) -> int:
-    """Return an upper bound of a bounded event's memory, in bytes."""
+    """Return an upper bound of an event's memory, in bytes. event: a result of bounded()."""
     size = _EVENT_MEMORY + len(event.path) + 4 * (len(event.exe) + len(event.note))
     if event.new_path is not None:
         size += len(event.new_path)
@@ -155,25 +157,25 @@ def memory_bytes(event: Event) -> int:
 
 
 _TEXTS: Final = 512
-"""The limit of texts for which the length as JSON is remembered.
+"""The number of texts for which this module remembers the length as JSON.
 
-They take at most a few hundred KiB, because texts are bounded.
+They take at most a few hundred KiB, because the length of texts is limited.
 """
 _LINE_FIXED: Final = 480
-"""The bytes of the keys, times and digests in every line, rounded up."""
+"""The bytes of the names of fields, the times and the digests in every line, rounded up."""
 _NUMBER: Final = 40
-"""The bytes of a number and its key."""
+"""An upper bound of the bytes of a number in a line, with the name of its field."""
 _WORST: Final = 12
-"""The most bytes that one character takes in a line: an escape of two surrogates."""
+"""The most bytes that one character of a text takes in a line, as an escape such as ``\\ud83d\\ude00``."""
 _WORST_BYTE: Final = 8
-"""The most bytes that one byte of a path that is not UTF-8 takes in a line.
+"""The most bytes in a line for one byte of a path, if the path is not UTF-8.
 
-These are its escape and its share of the base64 text.
+Such a line has an escape for the byte, and the whole path as base64.
 """
 
 
 def line_bytes(event: Event) -> int:
-    """Return an upper bound of the bytes of a bounded event's line. Most lines are a bit shorter."""
+    """Return an upper bound of the bytes of an event's line. event: a result of bounded()."""
     size = _LINE_FIXED + _path_bytes(event.path)
     if event.new_path is not None:
         size += _path_bytes(event.new_path) + 40

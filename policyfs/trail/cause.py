@@ -1,4 +1,4 @@
-"""Causes of denials: a rule, forbidden content, no rule that allows, or a missing resource (pure)."""
+"""Causes of denials: a rule, forbidden content, no rule that allows it, or a missing resource (pure)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _RESOURCES: Final = frozenset(
 
 
 class RuleFact(NamedTuple):
-    """A rule of a kept policy text. effect: ``allow``, ``deny``, ``redact``, ``content``.
+    """Facts about one rule of a policy, from the policy's text beside the trail.
 
-    place: the rule's file and line.
+    effect: ``allow``, ``deny``, ``redact`` or ``content``. place: the rule's file and line.
     """
 
     effect: str
@@ -30,16 +30,21 @@ class RuleFact(NamedTuple):
 
 
 Lookup = Callable[[str, str], RuleFact | None]
-"""A function that returns a rule by policy digest and rule id, or None if the policy's text is not kept."""
+"""A function that returns the facts about a rule, or None if they are not known.
+
+Its arguments are the digest of the policy and the id of the rule."""
 
 
 def nothing_known(_digest: str, _rule: str) -> RuleFact | None:
-    """Return None: no policy text is kept."""
+    """Return None. This is the Lookup for a trail without texts of policies."""
     return None
 
 
 def cause_of(event: Event, lookup: Lookup = nothing_known) -> str:
-    """Return the cause of a denial, one of CAUSES, or an empty text for other events."""
+    """Return the cause of a denied request, one of CAUSES, or an empty string for other events.
+
+    lookup: returns the effect of a rule.
+    """
     if event.decision != DENY:
         return ""
     if event.errno in _RESOURCES:
@@ -56,7 +61,10 @@ def cause_of(event: Event, lookup: Lookup = nothing_known) -> str:
 
 
 def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
-    """Return a sentence about the change that would allow a denied request; empty for other events."""
+    """Return a sentence that says what must change to allow a denied request; empty for other events.
+
+    lookup: returns the effect of a rule, and its file and line.
+    """
     cause = cause_of(event, lookup)
     rules = ", ".join(event.rules)
     places = [fact.place for rule in event.rules if (fact := lookup(event.policy_digest, rule)) is not None]
@@ -74,7 +82,10 @@ def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
 
 
 def grounds(event: Event, lookup: Lookup = nothing_known) -> list[str]:
-    """Return the rules of an event with their places; `no rule allows it` if the event has no rules."""
+    """Return the rules that decided an event as texts, each with file and line of the rule if known.
+
+    If a request was denied because no rule allowed it, the text `no rule allows it` is added.
+    """
     words = []
     for rule in event.rules:
         fact = lookup(event.policy_digest, rule)

@@ -1,10 +1,10 @@
-"""The hash chain that ties every line of a trail to all lines before it (pure).
+"""The hash chain of a trail: the digest in each line depends on all earlier lines (pure).
 
-A line is ``BODY,"chain":"DIGEST"}`` and a newline. DIGEST is the lower-case hex sha256 over the 64 hex
-characters of the previous line's digest (64 zeros before the first line ever) and then the bytes of BODY. The
-first line of a segment is a header. Its field ``previous`` has the digest of the last line of the segment
-before, so the chain runs through all segments. docs/audit.md shows a program of 20 lines that checks a chain
-without policyfs.
+A line is ``BODY,"chain":"DIGEST"}`` and a newline. DIGEST is the lower-case hex SHA-256 of two parts: the 64
+hex characters of the previous line's digest, and the bytes of BODY. (The first line of all uses 64 zeros as
+the previous digest.) The first line of each file of the trail (segment) is a header. Its field ``previous``
+has the digest of the last line of the previous segment, so the chain continues through all segments.
+docs/audit.md shows a short program that checks a chain without policyfs.
 """
 
 from __future__ import annotations
@@ -14,35 +14,41 @@ import re
 from typing import Final, NamedTuple
 
 GENESIS: Final = "0" * 64
-"""The digest before the first line of a chain."""
+"""The previous digest for the first line of a hash chain, which has no previous line."""
 
 _MARK: Final = b',"chain":"'
 _END: Final = b'"}'
 TAIL_BYTES: Final = len(_MARK) + 64 + len(_END)
-"""The length of the end of a line, which the line's digest does not cover."""
+"""The length in bytes of the last part of each line, ``,"chain":"DIGEST"}``, without the newline."""
 _HEX: Final = frozenset(b"0123456789abcdef")
 
 
 class Sealed(NamedTuple):
-    """A parsed line. body: the bytes that the digest covers. chain: the digest in the line."""
+    """The two parts of a line of the trail. body: the bytes before the digest. chain: the digest."""
 
     body: bytes
     chain: str
 
 
 def digest(previous: str, body: bytes) -> str:
-    """Return the chain digest (64 hex characters) of a body. previous: the digest of the line before."""
+    """Return the digest (64 hex characters) for a line of the trail.
+
+    previous: the digest of the previous line. body: the bytes of the line before its digest.
+    """
     return hashlib.sha256(previous.encode("ascii") + body).hexdigest()
 
 
 def seal(previous: str, body: bytes) -> tuple[bytes, str]:
-    """Return the whole line with this body, newline included, and its digest."""
+    """Return a complete line of the trail with its newline, and its digest.
+
+    previous: the digest of the previous line. body: the bytes of the new line before its digest.
+    """
     chain = hashlib.sha256(previous.encode("ascii") + body).hexdigest()
     return b'%b,"chain":"%b"}\n' % (body, chain.encode("ascii")), chain
 
 
 def split(line: bytes) -> Sealed | None:
-    """Split a line (without its newline) into body and digest. Return None if it has another form."""
+    """Split a line of the trail (without newline) into body and digest. Return None if it has no digest."""
     tail = line[-TAIL_BYTES:]
     stated = tail[len(_MARK) : -len(_END)]
     if (
@@ -60,6 +66,9 @@ _SEQ: Final = re.compile(rb'\{"type":"[a-z_]+","seq":([0-9]{1,18}),')
 
 
 def seq_of(body: bytes) -> int | None:
-    """Return the line's number from its body, or None. The rest of the body is not parsed."""
+    """Return the number (seq) of a line of the trail, or None if there is none.
+
+    body: the bytes of the line before its digest. Only their beginning is parsed.
+    """
     match = _SEQ.match(body)
     return int(match[1]) if match else None

@@ -1,4 +1,4 @@
-"""The kinds of damage to a trail, and the search for the damage in a segment with a broken chain (pure)."""
+"""The kinds of damage to a trail, and the search for damaged lines in one of its files (segments) (pure)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ KINDS: Final = (EDITED, DELETED, INSERTED, REORDERED, TRUNCATED, ROLLED_BACK, RE
 
 _MOST: Final = 100
 _FAR: Final = 1 << 18
-"""The limit of lines in which the search looks for the end of a reordered part."""
+"""The limit of lines that the search takes into account as one group in a wrong order."""
 
 
 _NO_LIMIT: Final = 1 << 62
 
 
 class Finding(NamedTuple):
-    """One damage. line: its line in the segment, from 1. what: a sentence about it.
+    """One damage in a segment (a file of the trail).
 
-    before: the number of the last line before the damage that is still as it was written.
+    line: the position of the damaged line in the segment, from 1. kind: one of KINDS. what: a sentence about
+    the damage. before: the number (seq) of the last line before the damage that is as it was written.
     """
 
     line: int
@@ -40,7 +41,7 @@ class Finding(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """A parsed line. seq: None if the number is unknown. stated: the digest in the line, or empty."""
+    """A parsed line. seq: its number, or None if unknown. stated: the digest in the line, or empty."""
 
     seq: int | None
     body: bytes
@@ -49,7 +50,10 @@ class _Line(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """The findings in a segment. seq, head: number and digest of the line that the next segment continues."""
+    """The result of the search for damage in a segment (a file of the trail).
+
+    seq, head: the number and the digest that the first line of the next segment must continue.
+    """
 
     findings: list[Finding]
     seq: int
@@ -65,11 +69,12 @@ def diagnose(
     complete: bool = False,
     last_seq: int = _NO_LIMIT,
 ) -> Diagnosis:
-    """Find the damage in the whole lines of a segment.
+    """Find the damage in the complete lines of a segment (a file of the trail).
 
-    seq, head: number and digest of the line before the first line. digests_sealed: True if a seal proves the
-    digests in the lines, False if a seal contradicts them, None if unknown. complete: True if there are as
-    many lines as a seal states. last_seq: the number of the segment's last line, if a seal states it.
+    seq, head: number and digest of the last line of the previous segment. The other arguments come from the
+    segment's seal (a signed statement about its lines), if it has a seal. digests_sealed: True if the seal
+    proves the digests in the lines, False if it contradicts them, None if unknown. complete: True if there
+    are as many lines as the seal states. last_seq: the number of the last line that the seal states.
     """
     parsed = [_parsed(raw) for raw in lines]
     return _Diagnosis(parsed, seq, head, digests_sealed, complete=complete, last_seq=last_seq).run()
@@ -79,7 +84,7 @@ def _parsed(raw: bytes) -> _Line:
     sealed = chain.split(raw.removesuffix(b"\n"))
     seq = chain.seq_of(sealed.body) if sealed else None
     if sealed is None or seq is None:
-        try:  # a changed line may still be a JSON object with a number
+        try:  # the line was changed, but it may still be a JSON object with its number
             fields = json.loads(raw)
             seq = fields.get("seq") if isinstance(fields, dict) else None
         except ValueError:
@@ -113,9 +118,9 @@ class _Diagnosis:
             if line.seq is not None:
                 self._at.setdefault(line.seq, []).append(index)
         self._before: dict[int, tuple[int, str]] = {}
-        """The index of each accepted line, and the digest of the line before it, by number."""
+        """Dictionary from the number of each valid line to its index and the previous line's digest."""
         self._unsure = False
-        """True if the digest before the next line is lost, so that the next line cannot be checked."""
+        """True if the digest of the previous line is not known, so that the next line cannot be checked."""
 
     def run(self) -> Diagnosis:
         index = 0
@@ -147,10 +152,13 @@ class _Diagnosis:
         self._findings.append(Finding(index + 1, kind, what, self._seq if before is None else before))
 
     def _explain(self, index: int) -> int:
-        """Add the finding about a wrong line. Return the index of the line to continue with."""
+        """Find out why a line does not continue the chain, and add a finding.
+
+        Return the index of the line at which the check continues.
+        """
         line, wanted = self._lines[index], self._seq + 1
         if self._digests_sealed:
-            return self._edited(index)  # all digests are in place, so other bytes of the line were changed
+            return self._edited(index)  # the seal proves all digests: other bytes were changed
         if end := self._permuted(index):
             self._find(index, REORDERED, f"lines {index + 1} to {end} are not in their order")
             for seq in range(wanted, wanted + end - index):
@@ -182,7 +190,10 @@ class _Diagnosis:
         return index
 
     def _permuted(self, index: int) -> int:
-        """Return the end of a part that has all its lines in a wrong order, or 0 if there is no such part."""
+        """Return the end of a group of lines from *index* on that are complete, but in a wrong order.
+
+        The end is the index after the last of these lines. Return 0 if there is no such group.
+        """
         seen: set[int] = set()
         highest, wanted = 0, self._seq + 1
         for end in range(index, min(len(self._lines), index + _FAR)):
@@ -192,7 +203,7 @@ class _Diagnosis:
             seen.add(seq)
             highest = max(highest, seq)
             if highest - wanted == end - index:
-                once = all(self._at[one][-1] <= end for one in seen)  # otherwise the part contains a copy
+                once = all(self._at[one][-1] <= end for one in seen)  # else a line is here and again later
                 return end + 1 if once and end > index and self._in_order(wanted, highest) else 0
         return 0
 
@@ -211,24 +222,25 @@ class _Diagnosis:
         self._seq, self._head = seq, self._lines[index].stated
 
     def _put_before(self, index: int, seq: int) -> bool:
-        """Return True if an accepted line was inserted before this line.
+        """Return True, and add a finding, if an earlier line with the number *seq* was inserted.
 
-        Then this line continues the line before that one.
+        The earlier line seemed valid. But the line at *index* has the same number, and continues the same
+        previous line.
         """
         known = self._before.get(seq)
         if known is None or known[0] >= index or not self._fits(index, known[1]):
             return False
         first, head = known
         if self._lines[first] == self._lines[index]:
-            return False  # the same line twice: the second line is the inserted one
+            return False  # the same line stands there twice: the second one was inserted
         self._find(first, INSERTED, _inserted(index - first), seq - 1)
         self._seq, self._head = seq - 1, head
         return True
 
     def _follows_next(self, index: int) -> bool:
-        """Return True if this line stands in the place of the expected line.
+        """Return True if the line at *index* stands in the place of the expected line, with another number.
 
-        Then the next line has the number that follows the expected one.
+        This is so if the next line has the number after the expected number.
         """
         after = self._lines[index + 1] if index + 1 < len(self._lines) else None
         return after is not None and after.seq == self._seq + 2 and self._lines[index].seq != self._seq + 2

@@ -1,4 +1,4 @@
-"""One event of the trail as a frozen value, and the words that its fields may have (pure).
+"""One event of the trail as a frozen value, and the possible values of its fields (pure).
 
 docs/audit.md describes every field for the people who review a trail. `line` makes the JSON line of an event,
 and `record` parses this line.
@@ -11,13 +11,13 @@ from typing import Final, Literal, NamedTuple, get_args
 ALLOW: Final = "allow"
 DENY: Final = "deny"
 WOULD_DENY: Final = "would_deny"
-"""The decision of an allowed request that a rule would have denied without monitor mode."""
+"""Event.decision of an allowed request that a rule would have denied if it were not in monitor mode."""
 
 STRANGER: Final = "stranger"
-"""Event.app for a uid that belongs to no app."""
+"""Event.app of a request by a uid that belongs to no app."""
 
 Holder = str | int
-"""The principal that is charged for an event: an app's name, or the uid of a stranger."""
+"""The principal of an event: an app's name, or the uid of a stranger. Trail bytes are limited for each."""
 
 DECISIONS: Final = (ALLOW, DENY, WOULD_DENY)
 
@@ -34,11 +34,11 @@ OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 BY_DIRECTORY: Final = "directory"
 BY_OPERATION: Final = "operation"
 BY_APP: Final = "app"
-"""The common property of events that were counted together (Event.folded)."""
+"""Values of Event.folded: the common property of the events that one line counts together."""
 
 
 class Cut(NamedTuple):
-    """The record of a path that is too long to be recorded whole.
+    """Lengths and digest of a path that is too long to be recorded whole.
 
     The recorded path consists of the beginning of the real path, a mark, and the end of the real path. head,
     tail: the lengths of beginning and end, in bytes. size: the length of the real path in bytes. sha256: the
@@ -52,7 +52,7 @@ class Cut(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One decision, or the end of a handle, as it goes on record.
+    """One decision, or the last close of an open file, as it is recorded in the trail.
 
     time_ns: nanoseconds since 1970 UTC. mount: the mountpoint. policy_generation: the number of policy loads
     of the mount, from 1. policy_digest: sha256 hex. app: the app's name or ``stranger``. exe: the caller's
@@ -66,10 +66,11 @@ class Event(NamedTuple):
     open to its release. bytes_read, bytes_written: bytes that went through the daemon, or None if the kernel
     read and wrote. size_*: bytes, mtime_*: nanoseconds, at open and at release.
 
-    repeats: 0 for a single event. With repeats = n, this event stands for n repeats of the denial that was
-    recorded at since_ns. With folded, it stands for n events since then that are not recorded one by one: all
-    of one ``directory`` (the path), of one ``operation`` in any directory, or of one ``app``. Fields in which
-    these events differ are empty. path_cut, new_path_cut: set if a path was too long (`bounds`).
+    repeats: 0 for a single event. If it is n and folded is empty, this event stands for n repeats of the
+    denial that was recorded at since_ns. folded: if not empty, this event stands for n events from since_ns
+    on, which were counted together: in one ``directory`` (the path), of one ``operation`` in any directory,
+    or of one ``app``. Fields in which these events differ are empty. path_cut, new_path_cut: set if a path
+    was too long (`bounds`).
     redacted_ranges, redacted_bytes: number and bytes of all ranges, if redacted lists only the first ones.
     rules_left_out: the number of ids that are missing in the lists.
 
@@ -122,5 +123,5 @@ class Event(NamedTuple):
 
 
 def holder_of(event: Event) -> Holder:
-    """Return the principal that is charged for an event."""
+    """Return the principal of an event: the app's name, or the uid of a stranger."""
     return event.app if event.app != STRANGER else event.uid

@@ -1,4 +1,7 @@
-"""Events in formats for other programs: CSV rows, and File System Activity (1001) of OCSF (pure)."""
+"""Events in formats for other programs: rows of CSV, and class 1001 (File System Activity) of OCSF (pure).
+
+OCSF is the Open Cybersecurity Schema Framework, a standard for security events.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ CSV_HEAD: Final = (
 
 
 def csv_row(event: Event, record_id: str) -> list[str]:
-    """Return the cells of an event. A text that looks like a formula gets an apostrophe before it."""
+    """Return the cells of an event for a row of CSV.
+
+    A text that a spreadsheet would compute, such as ``=1+1``, begins with an apostrophe.
+    """
     new = event.new_path
     values: tuple[object, ...] = (
         record_id, iso_time(event.time_ns), shown(event.mount), shown(event.app), event.uid, event.gid,
@@ -56,7 +62,10 @@ def _cell(value: object) -> str:
 
 
 def ocsf(event: Event, record_id: str, product_version: str, lookup: Lookup = nothing_known) -> Fields:
-    """Return an event as File System Activity of OCSF, with the profile of security controls."""
+    """Return an event as a JSON object of OCSF, class File System Activity, profile ``security_control``.
+
+    record_id: the id of the event's record. lookup: finds rules in the texts of policies.
+    """
     activity, name = _ACTIVITIES.get(event.operation, (_OTHER, "Other"))
     denied = event.decision == DENY
     failed = denied or bool(event.errno)

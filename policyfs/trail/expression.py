@@ -1,6 +1,7 @@
-"""Queries of events as trees, and the text of these trees (pure).
+"""Queries for events as trees of conditions (pure).
 
-The parser (parser.py) makes the same tree from this text.
+The parser (parser.py) makes a tree from a query's text. text_of() makes a text from a tree, and the parser
+makes the same tree from this text.
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ from dataclasses import dataclass
 from typing import Final
 
 BARE: Final = re.compile(r'(?:\\.|\{[^{}\s"]*\}|[^\s(),"\\])+', re.DOTALL)
-"""A pattern for values that need no quotes."""
+"""A pattern for values that need no quotes in the text of a query."""
 
 GLOB_FIELDS: Final = frozenset({"path"})
-"""Fields whose values are globs even in quotes. In other fields a quoted value has no wildcards."""
+"""Fields in which a value in quotes is a glob, too. In other fields a value in quotes has no wildcards."""
 
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value of a term. literal: True if it has no wildcards. at: its place in the query's text."""
+    """One value in a condition of a query, such as ``gallery`` in ``app:gallery``.
+
+    literal: True if ``*`` and so on are plain characters, not wildcards. at: begin and end of the value in
+    the query's text.
+    """
 
     text: str
     literal: bool = False
@@ -31,9 +36,10 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A condition on one field. relation: ``=`` (one of the values), ``>``, ``>=``, ``<``, ``<=``, or ``..``.
+    """A condition on one field of an event, such as ``app:gallery,maps`` or ``size:>1M``.
 
-    ``..`` is the range from the first value to the second. An empty value means no limit.
+    relation: ``=`` (the field has one of the values), ``>``, ``>=``, ``<``, ``<=``, or ``..`` (the range from
+    the first value to the second; an empty value means no limit). at: begin and end in the query's text.
     """
 
     field: str
@@ -44,21 +50,21 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """A condition that holds if all parts hold. Without parts it always holds."""
+    """A condition that is true if all its parts are true. Without parts it is always true."""
 
     parts: tuple[Expression, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """A condition that holds if at least one part holds."""
+    """A condition that is true if at least one of its parts is true."""
 
     parts: tuple[Expression, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """A condition that holds if its part does not hold."""
+    """A condition that is true if its part is false."""
 
     part: Expression
 
@@ -67,19 +73,19 @@ Expression = Term | And | Or | Not
 
 
 def all_of(*parts: Expression) -> Expression:
-    """Join parts by `and`. The parts of a nested `and` become parts of the result."""
+    """Return a condition that joins *parts* by `and`. If a part is an And, its own parts are taken."""
     flat = [one for part in parts for one in (part.parts if isinstance(part, And) else (part,))]
     return flat[0] if len(flat) == 1 else And(tuple(flat))
 
 
 def any_of(*parts: Expression) -> Expression:
-    """Join parts by `or`. The parts of a nested `or` become parts of the result."""
+    """Return a condition that joins *parts* by `or`. If a part is an Or, its own parts are taken."""
     flat = [one for part in parts for one in (part.parts if isinstance(part, Or) else (part,))]
     return flat[0] if len(flat) == 1 else Or(tuple(flat))
 
 
 def terms(tree: Expression) -> Iterator[Term]:
-    """Yield all terms of a tree."""
+    """Yield all terms (conditions on one field) of a query's tree."""
     if isinstance(tree, Term):
         yield tree
     elif isinstance(tree, Not):
@@ -90,7 +96,10 @@ def terms(tree: Expression) -> Iterator[Term]:
 
 
 def conjuncts(tree: Expression) -> Iterator[Term]:
-    """Yield the terms that hold for every event for which the tree holds."""
+    """Yield the terms (conditions on one field) that each event must meet to match a query's tree.
+
+    These are the terms that no `or` or `not` contains.
+    """
     if isinstance(tree, Term):
         yield tree
     elif isinstance(tree, And):
@@ -99,7 +108,7 @@ def conjuncts(tree: Expression) -> Iterator[Term]:
 
 
 def text_of(tree: Expression) -> str:
-    """Return the text of a tree, in the query language."""
+    """Return a query's tree as text in the query language."""
     if isinstance(tree, Term):
         return _term(tree)
     if isinstance(tree, Not):

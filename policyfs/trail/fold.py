@@ -1,12 +1,13 @@
-"""Counts of repeated events of one app, which take the place of records of these events (pure).
+"""Counts of events of one app. The trail gets a line with the count, not a line for each event (pure).
 
-Counted events are called *folded*. There are two ways. If a denial equals a denial that was recorded less
-than a window ago, it is counted as a repeat. If an app is beyond its budget, its events are counted together:
-by directory; if there are too many directories, by operation; and finally by app. Counts are always exact.
+Counted events are called *folded*. There are two ways. First, if a denial equals a denial that was recorded a
+short time ago (a second), it is counted as a repeat. Second, if an app has exceeded its limit of trail bytes,
+its events are counted together: by directory; if there are too many directories, by operation; and finally by
+app. Counts are always exact.
 
 Each app has its own counts, with their own limits, so no app can use up the room of another app. If an access
-was allowed and must be on record, its event is never only counted: the journal does not pass such events to
-this module.
+was allowed and must be on record, its event always gets its own line: the journal does not pass such an event
+to this module.
 """
 
 from __future__ import annotations
@@ -22,20 +23,21 @@ RUNS: Final = 128
 DIRECTORIES: Final = 48
 OPERATIONS: Final = 32
 UIDS: Final = 16
-"""The limits of repeated denials, directories, operations and uids that are counted for one app at one time.
+"""Limits of the counts that one app has at one time. RUNS: denials with repeats.
 
-The counts of an app take at most 0.6 MB on the trail in each window, even with the longest names.
+DIRECTORIES, OPERATIONS, UIDS: directories, operations and uids by which events are counted together. Even
+with the longest names, the counts of an app take at most 0.6 MB in the trail in each window (a second).
 """
 
 FOLD_BYTES: Final = 256 * 1024
-"""The limit of the memory for the kept events of one app, in bytes."""
+"""The limit of the memory for the counts of one app, in bytes."""
 
 _Key = tuple[object, ...]
 
 
 @dataclass(slots=True)
 class _Run:
-    """Several events for which one line will be written. first: the event of this line, without counts."""
+    """Several events for which the trail gets one line. first: the event of this line, without counts."""
 
     first: Event
     last_ns: int
@@ -78,16 +80,16 @@ def _key(event: Event) -> _Key:
 
 
 def _directory(event: Event) -> bytes:
-    """Return the directory of an event's path, or the head of a path that was cut."""
+    """Return the directory of an event's path, or the recorded beginning of a path that was too long."""
     if event.path_cut is not None:
         return event.path[: event.path_cut.head]
     return event.path[: event.path.rfind(b"/")] or b"/"
 
 
 def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
-    """Yield the groups that may count an event, the smallest first.
+    """Yield the groups of events with which an event may be counted: by directory, by operation, by app.
 
-    Each is a tuple: key, value of Event.folded, limit of groups of this sort.
+    Each group is a tuple: its key, the value of Event.folded, and the limit of groups of this sort.
     """
     same = (event.operation, event.decision, event.uid, event.errno, event.rules, event.would_deny)
     yield (_directory(event), *same, event.policy_digest), BY_DIRECTORY, DIRECTORIES
@@ -96,7 +98,10 @@ def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
 
 
 def _together(event: Event, folded: str) -> Event:
-    """Return an event with only the fields that all events of a group share. folded: for Event.folded."""
+    """Return a copy of an event that keeps only the fields that all events of its group share.
+
+    folded: the sort of the group (value of Event.folded).
+    """
     first = event._replace(
         path=_directory(event) if folded == BY_DIRECTORY else b"/",
         folded=folded, pid=0, exe="", syscall="", new_path=None, kind=None, io="", view="", redacted=(),
@@ -110,15 +115,15 @@ def _together(event: Event, folded: str) -> Event:
 
 
 def _of_anybody(event: Event) -> Event:
-    """Return the event of the group for all uids beyond the limit. It names no uid."""
+    """Return a copy of an event that stands for events of any uid. Used if an app has too many uids."""
     return _together(event, BY_APP)._replace(uid=-1, gid=-1)
 
 
 class AppFold:
-    """The counts of one app. Not thread-safe.
+    """The counts of one app's events that get no line of their own in the trail. Not thread-safe.
 
-    window_ns: the time in which a recorded denial stands for its repeats (0: each repeat is recorded). It is
-    also the time in which events are counted together before their line is written.
+    window_ns: after a denial is recorded, its repeats in this time are only counted (0: each repeat is
+    recorded). It is also the time in which other events are counted together before their line is written.
     """
 
     def __init__(self, window_ns: int) -> None:
@@ -134,7 +139,7 @@ class AppFold:
 
     @property
     def bytes(self) -> int:
-        """Return an upper bound of the memory of the kept events."""
+        """Return an upper bound of the memory of the counts, in bytes."""
         return self._bytes
 
     def absorb(self, event: Event) -> bool:
@@ -152,7 +157,7 @@ class AppFold:
         return True
 
     def recorded(self, event: Event) -> None:
-        """Note a recorded denial. Its repeats are counted from now on, if there is room."""
+        """Note that a denial was recorded. If there is room, absorb() counts its repeats from now on."""
         size = memory_bytes(event)
         if (
             event.decision == DENY
@@ -165,9 +170,10 @@ class AppFold:
             self._bytes += size
 
     def count(self, event: Event, *, by_directory: bool = True) -> Event | None:
-        """Count an event in the smallest group that has room. Return the event of a new group, else None.
+        """Count an event together with others of its directory, else of its operation, else of its app.
 
-        by_directory: False if the event must not begin a new group of a directory.
+        If this begins a new count, return the event that its line will have, else None. by_directory: False
+        if no count for a new directory may begin.
         """
         for key, folded, limit in _groups_of(event):
             group, new = self._groups.get(key), None
@@ -193,7 +199,10 @@ class AppFold:
         return group
 
     def collect(self, now_ns: int, *, all_of_them: bool = False) -> list[Event]:
-        """Remove the counts with a window that is over. Return each as one event with ``repeats``."""
+        """Remove the counts that began a window (a second) ago. Return each count as one event.
+
+        Event.repeats is the number of counted requests. all_of_them: True to remove all counts.
+        """
         for key in [key for key, run in self._runs.items() if all_of_them or not self._stands(run, now_ns)]:
             self._finish(self._runs.pop(key))
         for key in [key for key, run in self._groups.items() if all_of_them or not self._stands(run, now_ns)]:

@@ -1,7 +1,8 @@
-"""The reader of a segment's index. It finds events by their fields, without their lines (pure).
+"""The reader of an index. An index is a table of the events in one file of the trail (segment) (pure).
 
-Events with the same caller, verdict and note are of one *class*. Each event has a *row*: its class, its time,
-its path and the place of its line. So a condition on a caller or a verdict is tested once for each class.
+It finds events without their lines. Events with the same caller, decision and note are of one *class*. Each
+event has a *row*: its class, its time, its path and the offset of its line. So a condition on a caller or a
+decision is tested only once for each class.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from policyfs.trail.index_build import FORMAT, MAGIC, NUMBERS, loaded
 
 _PAIR: Final = struct.Struct("=II")
 _FEW_PATHS: Final = 200
-"""The limit of paths that are read one by one. For one more path, all paths are read at once."""
+"""The number of paths that are read one by one. When more paths are needed, all paths are read at once."""
 
 HEAD_BYTES: Final = 1 << 16
-"""The limit of bytes of the head, which is a line of JSON with the places of the sections."""
+"""The limit of bytes of an index's head, a line of JSON that says where each section of the index is."""
 
 
 def head_of(data: memoryview | bytes) -> bytes:
-    """Return the head of an index, without its newline."""
+    """Return the head of an index (its first line), without newline. data: the index, or its beginning."""
     return bytes(data[:HEAD_BYTES]).partition(b"\n")[0]
 
 
@@ -38,7 +39,10 @@ def _behind_head(data: bytes) -> bytes:
 
 
 class Own(NamedTuple):
-    """One of the journal's own records (no event). line, offset: position of its line in the segment."""
+    """A record about the journal or the mount itself (no event), such as ``gap``.
+
+    line, offset: position of its line in the segment (the file of the trail), as line number and in bytes.
+    """
 
     line: int
     kind: str
@@ -48,7 +52,11 @@ class Own(NamedTuple):
 
 
 class Hour(NamedTuple):
-    """Sums over the events of one class in one hour (since 1970). redacted: events with hidden bytes."""
+    """Sums over the events of one class (with the same caller, decision and note) in one hour.
+
+    hour: hours since 1970. weight: the number of requests. redacted: the number of requests with hidden
+    bytes. hidden: the number of bytes that were hidden.
+    """
 
     hour: int
     class_id: int
@@ -60,7 +68,7 @@ class Hour(NamedTuple):
 
 
 class _Items:
-    """A column of an index. Its items are read one by one."""
+    """A column of an index, with one number for each row. Numbers are read one by one."""
 
     def __init__(self, body: Body, kind: str, at: int) -> None:
         self._body = body
@@ -74,16 +82,19 @@ class _Items:
 
 
 class Index:
-    """One index. Its blocks are checked when they are read."""
+    """An index: a table of the events in one segment (a file of the trail). Each event has a row.
+
+    Each block of 16 KiB is compared with its digest when it is read.
+    """
 
     def __init__(
         self, data: memoryview | bytes, read: Read | None = None, again: Callable[[], bytes] | None = None
     ) -> None:
-        """data: the whole index, or its beginning with the whole head if *read* is given.
+        """data: the bytes of the index. If *read* is given, only its beginning with the whole head (a line).
 
-        read: reads the bytes behind the head. again: makes the index again from its segment. It is called if
-        a block does not match its digest. Raises WrongIndexError if the bytes are not an index, or are
-        damaged.
+        read: function that reads bytes after the head. again: function that makes the index again from its
+        segment. It is called if a block does not match its digest. Raises WrongIndexError if the bytes are
+        not an index, or are damaged.
         """
         head = head_of(data)
         try:
@@ -112,15 +123,18 @@ class Index:
             raise WrongIndexError(str(exc)) from exc
         self._columns: dict[str, memoryview] = {}
         self._looked_up = 0
-        """The number of paths that were read one by one."""
+        """The number of paths that were read one by one (see _FEW_PATHS)."""
 
     def _section(self, name: str) -> bytes:
-        """Return a section. Raises WrongIndexError if the section is damaged and cannot be made again."""
+        """Return the bytes of the section *name*, such as ``paths``.
+
+        Raises WrongIndexError if the section is damaged and cannot be made again.
+        """
         _, at, size = self._places[name]
         return self._body.read(at, size)
 
     def _pair(self, name: str, number: int) -> tuple[int, int]:
-        """Return the start and the end of an item, from the column *name* of such positions."""
+        """Return two neighbours of the column *name*: the begin and the end of item *number* elsewhere."""
         begin, end = _PAIR.unpack(self._body.part(self._places[name][1] + 4 * number, _PAIR.size))
         return begin, end
 
@@ -132,22 +146,22 @@ class Index:
 
     @cached_property
     def times(self) -> memoryview:
-        """The times of the rows."""
+        """The time of each row's event, in ns since 1970."""
         return self._column("time")
 
     @cached_property
     def class_of(self) -> memoryview:
-        """The class of each row."""
+        """The class id of each row. Events of a class have the same caller, decision and note."""
         return self._column("class")
 
     @cached_property
     def path_of(self) -> memoryview:
-        """The id of each row's path."""
+        """The id of each row's path (see path())."""
         return self._column("path")
 
     @cached_property
     def offset_of(self) -> _Items:
-        """The offset of each row's line in the segment."""
+        """The offset of each row's line in the segment, in bytes."""
         kind, at, _ = self._places["offset"]
         return _Items(self._body, kind, at)
 
@@ -157,27 +171,30 @@ class Index:
 
     @cached_property
     def classes(self) -> list[Event]:
-        """One event for each class, without the fields of single rows."""
+        """One event for each class, with the fields that all events of the class share, such as the caller.
+
+        The other fields, such as time and path, are empty.
+        """
         return [loaded(values) for values in self._list("classes")]
 
     @cached_property
     def own(self) -> list[Own]:
-        """The journal's own records, in order."""
+        """The segment's records about the journal or the mount itself (no events), in order."""
         return [Own(*values) for values in self._list("own")]
 
     @cached_property
     def bad(self) -> list[tuple[int, str]]:
-        """The number of each line that is not a record, and the reason."""
+        """Pairs for the lines that cannot be parsed: number of the line, and the reason."""
         return [(line, why) for line, why in self._list("bad")]
 
     @cached_property
     def _others(self) -> list[int]:
-        """The number of events before each line that is not an event, in order."""
+        """For each line that is not an event, in order: the number of events before it."""
         lines = sorted([own.line for own in self.own] + [line for line, _ in self.bad])
         return [line - 1 - index for index, line in enumerate(lines)]
 
     def line_of(self, row: int) -> int:
-        """Return the number of a row's line in the segment."""
+        """Return the number of a row's line in the segment, from 1."""
         return row + 1 + bisect_right(self._others, row)
 
     @cached_property
@@ -186,11 +203,11 @@ class Index:
 
     @property
     def path_count(self) -> int:
-        """Return the number of different paths."""
+        """Return the number of different paths in the index."""
         return self._places["paths.at"][2] // 4 - 1
 
     def path(self, path_id: int) -> bytes:
-        """Return a path by its id. Ids have the order of the sorted paths."""
+        """Return the path with this id. The ids are 0, 1, 2, ... in the order of the sorted paths."""
         if self._looked_up > _FEW_PATHS:
             blob, ends = self._paths
             return blob[ends[path_id] : ends[path_id + 1] - 1]
@@ -199,12 +216,12 @@ class Index:
         return self._body.part(self._places["paths"][1] + begin, end - begin - 1)
 
     def paths(self, path_ids: Iterable[int]) -> list[bytes]:
-        """Return many paths by their ids. This is quicker than path() for each."""
+        """Return the paths with these ids. For many paths, this is quicker than path() for each."""
         blob, at = self._paths
         return [blob[at[path_id] : at[path_id + 1] - 1] for path_id in path_ids]
 
     def first_path(self, least: bytes) -> int:
-        """Return the id of the first path that is *least* or sorts after it."""
+        """Return the id of the first path that is equal to *least* or comes after it in sorted order."""
         low, high = 0, self.path_count
         while low < high:
             middle = (low + high) // 2
@@ -215,7 +232,11 @@ class Index:
         return low
 
     def paths_matching(self, pattern: re.Pattern[bytes], prefix: bytes, needle: bytes) -> list[int]:
-        """Return the ids of the paths that match. All of them begin with *prefix* and contain *needle*."""
+        """Return the ids of the paths that match *pattern*.
+
+        prefix, needle: each such path begins with *prefix* and contains *needle* (each may be empty). This
+        makes the search faster.
+        """
         first, last = 0, self.path_count
         if prefix:
             first = self.first_path(prefix)
@@ -233,45 +254,48 @@ class Index:
         return found
 
     def rows_of_path(self, path_id: int) -> list[int]:
-        """Return the rows that have the path with this id, as path or as new path."""
+        """Return the rows (events) with this path, also as the second path of a rename or link."""
         begin, end = self._pair("postings.at", path_id)
         kind, at, _ = self._places["postings"]
         rows = self._body.part(at + 4 * begin, 4 * (end - begin))
         return memoryview(rows).cast(kind).tolist()
 
     def moves(self) -> Iterator[tuple[int, bytes, bytes]]:
-        """Yield the class, the path and the new path of each row with a new path, in order."""
+        """Yield the class id, the path and the new path of each event with two paths (rename, link)."""
         names, ends = self._section("moves"), self._column("moves.at").tolist()
         paths = [names[begin:end] for begin, end in pairwise(ends)]
         yield from zip(self._column("moves.class"), paths[::2], paths[1::2], strict=True)
 
     @cached_property
     def new_paths(self) -> dict[int, int]:
-        """The id of the new path, by row, for rows with a new path."""
+        """Dictionary from each row with a second path (rename, link) to the id of this path."""
         return dict(zip(self._column("new_path.rows"), self._column("new_path"), strict=True))
 
     def rows_cut(self, sha256: str) -> list[int]:
-        """Return the rows with a cut path, by the digest of the whole path."""
+        """Return the rows of events with a path that was too long to be recorded whole.
+
+        sha256: the digest of the whole path.
+        """
         return [row for digest, row in self._list("cuts") if digest == sha256]
 
     @cached_property
     def cut_rows(self) -> frozenset[int]:
-        """The rows with a cut path, one that was too long to be recorded whole."""
+        """All rows of events with a path that was too long to be recorded whole."""
         return frozenset(row for _, row in self._list("cuts"))
 
     def numbers(self, name: str) -> Iterator[tuple[int, int]]:
-        """Yield (row, number) of a column of NUMBERS, in order."""
+        """Yield (row, number) for each event that has a number in the column *name* (one of NUMBERS)."""
         if name not in NUMBERS:
             raise KeyError(name)
         yield from zip(self._column(f"{name}.rows"), self._column(name), strict=True)
 
     @cached_property
     def repeats(self) -> dict[int, int]:
-        """The number of requests, by row, for rows that stand for several requests."""
+        """Dictionary from each row that stands for several requests to the number of these requests."""
         return dict(self.numbers("repeats"))
 
     def hours(self) -> Iterator[Hour]:
-        """Yield the sums for each hour and class."""
+        """Yield sums over the events of each hour, one for each class (same caller, decision and note)."""
         flat = self._column("hours")
         count = len(flat) // len(Hour._fields)
         columns = [flat[at * count : (at + 1) * count] for at in range(len(Hour._fields))]
@@ -279,7 +303,7 @@ class Index:
 
     @cached_property
     def in_order(self) -> bool:
-        """True if the times never go back."""
+        """True if no row has an earlier time than the row before."""
         times = self.times.tolist()
         return all(map(int.__le__, times, times[1:]))
 
@@ -291,7 +315,10 @@ class Index:
         return min(self.times), max(self.times)
 
     def rows_between(self, since_ns: int | None, until_ns: int | None) -> tuple[int, int] | None:
-        """Return the range of rows of a period, or None if the times of the rows are not in order."""
+        """Return the first row of a period, and the row after its last one.
+
+        since_ns, until_ns: the period (None: no limit). Return None if the times of rows are not in order.
+        """
         if not self.in_order:
             return None
         low = 0 if since_ns is None else bisect_left(self.times, since_ns)

@@ -1,8 +1,8 @@
-"""The body of an index. Only the needed blocks of it are read and checked (pure).
+"""The body of an index. Only those blocks of it that are needed are read and checked (pure).
 
-An index consists of a head, a table and the body. The table has the SHA-256 of each block of the body, and
-the head has the digest of the table. So a binary search in a million bytes of paths reads and hashes only a
-few blocks.
+An index is a table of the events in one file of the trail. Its file consists of three parts: a head (a line),
+digests, and the body. The digests are the SHA-256 of each block of the body. The head has a digest of these
+digests. So a binary search in a million bytes of paths reads and hashes only a few blocks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BLOCK: Final = 1 << 14
 _DIGEST: Final = 32
 
 Read = Callable[[int, int], bytes]
-"""A function that returns bytes behind the head of an index, by offset and size."""
+"""A function that returns bytes of an index. Its arguments are an offset after the head, and a size."""
 
 
 class WrongIndexError(ValueError):
@@ -24,7 +24,7 @@ class WrongIndexError(ValueError):
 
 
 def digests_of(body: bytes | memoryview) -> bytes:
-    """Return the table of a body: the digest of each block."""
+    """Return the SHA-256 of each block of an index's body, one after the other."""
     view = memoryview(body)
     return b"".join(
         hashlib.sha256(view[begin : begin + BLOCK]).digest() for begin in range(0, len(view), BLOCK)
@@ -32,12 +32,13 @@ def digests_of(body: bytes | memoryview) -> bytes:
 
 
 class Body:
-    """The body of one index."""
+    """The body of one index, read in blocks. Each block is compared with its digest."""
 
     def __init__(self, size: int, digest: str, read: Read, again: Callable[[], bytes] | None) -> None:
-        """size: the bytes of the body. digest: the digest of the table. read: returns bytes behind the head.
+        """size: the bytes of the body. digest: the digest of the blocks' digests, from the head.
 
-        again: makes table and body again from the segment. It is called if a block does not match the table.
+        read: returns bytes after the head. again: makes the digests and the body again from the segment (the
+        file of the trail). It is called if a block does not match its digest.
         """
         self._size: Final = size
         self._digest: Final = digest
@@ -57,7 +58,7 @@ class Body:
 
     @cached_property
     def _made(self) -> bytes:
-        """Table and body, made again from the segment, but only once."""
+        """The digests of the blocks, and the body, made again from the segment. This happens only once."""
         if self._again is None:
             raise WrongIndexError("the index is damaged")
         return self._again()
@@ -81,7 +82,7 @@ class Body:
         return data[at - begin : at - begin + count]
 
     def part(self, at: int, count: int) -> bytes:
-        """Return a few bytes as read() does, and keep their block in memory for later calls."""
+        """Return a few bytes of the body, as read() does. Keep their block in memory for later calls."""
         number, inside = divmod(at, BLOCK)
         if inside + count > BLOCK:
             return self.read(at, count)
@@ -92,5 +93,5 @@ class Body:
         return block[inside : inside + count]
 
     def check(self) -> None:
-        """Raise WrongIndexError if a block is damaged."""
+        """Raise WrongIndexError if a block of the body is damaged and cannot be made again."""
         self.read(0, self._size)

@@ -1,7 +1,8 @@
-"""The builder of a segment's index (pure). The same lines always make the same bytes.
+"""The builder of an index, a table of the events in one file of the trail (segment) (pure).
 
-The builder cuts an event's line into parts at fields that every event has. Callers and verdicts repeat, so
-equal parts are parsed only once. A line that policyfs did not write in this form is parsed as a whole.
+The same lines always make the same bytes. The builder cuts an event's line into parts at fields that every
+event has, for example the fields of the caller, and the fields of the decision. The same parts come again and
+again, so the builder parses equal parts only once. A line of another form is parsed as a whole.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from policyfs.trail.terms import hidden_of, size_of
 FORMAT: Final = "policyfs-index-3"
 MAGIC: Final = b'{"format":"policyfs-index-3"'
 NUMBERS: Final = ("size", "bytes_read", "bytes_written", "hidden", "repeats")
-"""The numbers of events that have a column in an index. Only rows with the number take room in it."""
+"""The numbers in events for which an index has a column. An event without the number takes no room there."""
 
 _HEAD: Final = b'{"type":"event","seq":'
 _NOWHERE: Final = Place("", "", 0)
@@ -32,7 +33,11 @@ _PLAIN: Final = frozenset(b'"\\')
 
 
 class _Split(NamedTuple):
-    """The parts of an event's line: the fields of the caller, the fields of the verdict, and the rest."""
+    """The parts of an event's line.
+
+    second, nanoseconds: the time. caller: the fields from uid on about the caller. path: the fields of the
+    paths. verdict: the fields from decision to policy. details: all further fields.
+    """
 
     second: bytes
     nanoseconds: int
@@ -43,7 +48,7 @@ class _Split(NamedTuple):
 
 
 def split_line(raw: bytes) -> _Split | None:
-    """Cut a line, without its newline, into parts. Return None if the line has another form."""
+    """Cut an event's line (without newline) into parts. Return None if the line has another form."""
     if not raw.startswith(_HEAD) or raw[-76:-66] != b',"chain":"':
         return None
     time = raw.find(b',"time":"', 22, 60)
@@ -65,7 +70,10 @@ def split_line(raw: bytes) -> _Split | None:
 
 
 def common_of(event: Event) -> Event:
-    """Return the class of an event: the event without the fields that differ from row to row."""
+    """Return a copy of an event without the fields that differ from event to event, such as time and path.
+
+    All events with the same copy are of one class in the index.
+    """
     return event._replace(
         time_ns=0, pid=0, path=b"", new_path=None, redacted=(), handle=None, bytes_read=None,
         bytes_written=None, size_before=None, size_after=None, mtime_before_ns=None, mtime_after_ns=None,
@@ -75,7 +83,10 @@ def common_of(event: Event) -> Event:
 
 
 class IndexBuilder:
-    """The builder of one segment's index. The caller adds the lines in order, and then calls finish()."""
+    """The builder of the index of one segment (file of the trail).
+
+    The caller adds the lines of the segment in order, and then calls finish().
+    """
 
     def __init__(self) -> None:
         self._times = array("q")
@@ -98,7 +109,7 @@ class IndexBuilder:
         self._line = 0
 
     def add(self, raw: bytes, offset: int) -> None:
-        """Add the next line, with its newline. offset: the offset of its first byte in the segment."""
+        """Add the next line, with its newline. offset: the position of its first byte in the segment."""
         self._line += 1
         line = raw[:-1] if raw.endswith(b"\n") else raw
         parts = split_line(line)
@@ -106,7 +117,7 @@ class IndexBuilder:
             self._add_whole(line, offset)
 
     def _add_parts(self, parts: _Split, line: bytes, offset: int) -> bool:
-        """Add an event by its parts. Return False if its line must be parsed as a whole."""
+        """Add an event by the parts of its line. Return False if the line must be parsed as a whole."""
         path_id = self._path_memo.get(parts.path)
         if path_id is None:
             path_id = self._plain_path(parts.path)
@@ -142,7 +153,10 @@ class IndexBuilder:
         return True
 
     def _plain_path(self, text: bytes) -> int:
-        """Return the id of the path in a part of a line, or -1 if the part is not just one plain path."""
+        """Return the id of the path in the path part of a line.
+
+        Return -1 if the path has escapes, or if further fields follow. Then the line is parsed as a whole.
+        """
         value = text[9:-1]
         if text[-1:] != b'"' or not _PLAIN.isdisjoint(value):
             return -1
@@ -205,7 +219,10 @@ class IndexBuilder:
             hour[4] += numbers["hidden"] or 0
 
     def finish(self, segment: str, size: int, sha256: str) -> bytes:
-        """Return the index. segment: the segment's name. size, sha256: of the bytes of all added lines."""
+        """Return the bytes of the index.
+
+        segment: the name of the segment. size, sha256: the size and the digest of the indexed bytes.
+        """
         sections = [
             ("classes", "json", _json([_stored(event) for event in self._class_ids])),
             ("own", "json", _json(self._own)),
@@ -276,7 +293,7 @@ def _stored(event: Event) -> list[object]:
 
 
 def loaded(values: list[object]) -> Event:
-    """Return the event of a class from the values of _stored()."""
+    """Return the event that stands for a class in an index. values: its fields, as _stored() returns them."""
     at = Event._fields.index("path")
     fields = [tuple(value) if isinstance(value, list) else value for value in values]
     return Event._make([*fields[:at], b"", *fields[at:]])
@@ -287,7 +304,7 @@ def _json(value: object) -> bytes:
 
 
 def _file(sections: Iterable[tuple[str, str, bytes]], about: dict[str, object]) -> bytes:
-    """Return the bytes of an index: the head (a line of JSON), the table of digests, and the sections."""
+    """Return the bytes of an index: the head (a line of JSON), the blocks' digests, and the sections."""
     places, parts, at = {}, [], 0
     for name, kind, data in sections:
         places[name] = [kind, at, len(data)]

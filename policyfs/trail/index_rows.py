@@ -1,9 +1,9 @@
-"""Searches for the rows of an index that a selection may contain (pure).
+"""Searches in an index (a table of the events in one file of the trail) for events that match a query (pure).
 
-A row is one event of the index. A set of rows is a number with one byte for each row (0 or 1). So the
-interpreter's arithmetic on long numbers joins and intersects sets. Each part of a query gives two sets: rows
-that surely match, and rows that may match. The sets differ if the index lacks a field. Then the line itself
-must be read.
+Each event has a row in the index. A set of rows is one integer with a byte for each row: 1 if the row is in
+the set, else 0. So Python's arithmetic on long integers joins and intersects sets. Each part of a query gives
+two sets: rows that surely match, and rows that may match. The sets differ if the index lacks a field of the
+query. Then the event's line itself must be read.
 """
 
 from __future__ import annotations
@@ -27,18 +27,21 @@ from policyfs.trail.terms import BY_NAME, compile_tree, moment, number_bounds, p
 _RUN: Final = re.compile(r"[^\\*?{}\[\],]+")
 _BELOW: Final = re.compile(r"((?:/[^\\*?{}\[\],/]+)*)/(\*\*\*?)")
 _FEW: Final = 200
-"""The limit of paths for which rows are looked up path by path."""
+"""The limit of paths for which rows are looked up path by path. For more paths, all rows are tested."""
 
 
 class Rows(NamedTuple):
-    """Two sets of rows: rows that surely match, and rows that may match."""
+    """Two sets of rows (events of an index): rows that surely match a query, and rows that may match it.
+
+    A set is an integer: its byte number R is 1 if row R is in the set.
+    """
 
     surely: int
     maybe: int
 
 
 class RowFinder:
-    """A search for the rows of one index that one selection may contain."""
+    """A search in one index for the rows (events) that match one query."""
 
     def __init__(self, index: Index, wanted: Selection) -> None:
         self._index = index
@@ -49,7 +52,7 @@ class RowFinder:
         return int.from_bytes(b"\1" * self._index.rows, "little")
 
     def find(self) -> Rows:
-        """Return the rows that surely match and the rows that may match."""
+        """Return two sets: the rows that surely match the query, and the rows that may match it."""
         return self._tree(self._wanted.tree)
 
     def _tree(self, tree: Expression) -> Rows:
@@ -147,7 +150,7 @@ def _by_row(tree: Expression) -> bool:
 
 
 def path_ids(index: Index, glob: str, pattern: re.Pattern[bytes]) -> Sequence[int]:
-    """Return the ids of the paths that match a glob."""
+    """Return the ids of the paths in an index that match a glob. pattern: the compiled glob."""
     below = _BELOW.fullmatch(glob)
     if below is not None:
         place = below[1].encode("utf-8", "surrogateescape")
@@ -164,10 +167,9 @@ def path_ids(index: Index, glob: str, pattern: re.Pattern[bytes]) -> Sequence[in
 
 
 def fixed_parts(glob: str) -> tuple[bytes, bytes]:
-    """Return the certain beginning of the paths that match a glob, and a certain part of them.
+    """Return two strings: each path that matches the glob begins with the first, and contains the second.
 
-    Each path that matches begins with the first string, and contains the second. A string is empty if
-    nothing is certain.
+    For example, ``/D/*/photo.jpg`` gives ``/D`` and ``photo.jpg``. A string is empty if no text is fixed.
     """
     outside = re.sub(r"\\.|\{.*\}", "*", glob.removesuffix("/***"), flags=re.DOTALL)
     runs = _RUN.findall(outside)
@@ -175,23 +177,29 @@ def fixed_parts(glob: str) -> tuple[bytes, bytes]:
     prefix = runs[0] if runs and outside.startswith(runs[0]) and runs[0].startswith("/") else ""
     if prefix == outside and not glob.endswith("/***"):
         return prefix.encode("utf-8", "surrogateescape"), b""
-    # The slashes around ** are not certain, because "/a/**/b" also matches "/a/b".
+    # The slashes before and after ** are not fixed, because "/a/**/b" also matches "/a/b".
     prefix, best = prefix.rstrip("/"), best.strip("/")
     return prefix.encode("utf-8", "surrogateescape"), best.encode("utf-8", "surrogateescape")
 
 
 def chosen(rows: int, count: int) -> list[int]:
-    """Return the numbers of the rows in a set, in ascending order. count: the number of rows of the index."""
+    """Return the numbers of the rows in a set, in ascending order.
+
+    rows: the set, an integer with a byte for each row. count: the number of all rows of the index.
+    """
     return list(compress(range(count), rows.to_bytes(count, "little"))) if rows else []
 
 
 def is_all(rows: int, count: int) -> bool:
-    """Return True if the set has every row."""
+    """Return True if the set *rows* has all *count* rows of an index."""
     return rows == int.from_bytes(b"\1" * count, "little")
 
 
 def add_to_summary(summary: Summary, index: Index, rows: int) -> None:
-    """Count the events of a set of rows in a summary. The result is that of Summary.add() for each event."""
+    """Count some events of an index in a summary. rows: the set of these events.
+
+    The result is the same as after Summary.add() for each event, but no line is read.
+    """
     count = index.rows
     if not rows:
         return
@@ -212,7 +220,10 @@ def add_to_summary(summary: Summary, index: Index, rows: int) -> None:
 
 
 def _add_rows(summary: Summary, index: Index, mask: bytes) -> None:
-    """Count some rows of an index, without its sums by hour, which cover all rows."""
+    """Count some rows (events) of an index in a summary. mask: one byte for each row, 1 for a row to count.
+
+    The index also has sums for each hour, but these are sums over all rows.
+    """
     hours = array("q", [time // 3_600_000_000_000 for time in compress(index.times, mask)])
     counts = Counter(zip(hours, compress(index.class_of, mask), strict=True))
     sums: dict[tuple[int, int], list[int]] = {key: [count, 0, 0, 0, 0] for key, count in counts.items()}
@@ -234,7 +245,11 @@ def _add_rows(summary: Summary, index: Index, mask: bytes) -> None:
 
 
 class Sums(NamedTuple):
-    """Sums over events of one class. redacted: the weight of events with hidden bytes."""
+    """Sums over events of one class (with the same caller, decision and note).
+
+    weight: the number of requests. redacted: the number of requests with hidden bytes. hidden: the number of
+    bytes that were hidden.
+    """
 
     weight: int
     bytes_read: int
@@ -244,7 +259,11 @@ class Sums(NamedTuple):
 
 
 def class_event(index: Index, row: int) -> Event:
-    """Return a row's event with the fields in the index: the fields of its class, time, paths, repeats."""
+    """Return the event of a row, as far as the index has its fields.
+
+    These are time, paths, repeats, and the fields that events often share, such as uid and decision. All
+    other fields, such as pid, are empty.
+    """
     new = index.new_paths.get(row)
     return index.classes[index.class_of[row]]._replace(
         time_ns=index.times[row],

@@ -1,9 +1,9 @@
-"""A fast formatter of events, and of the journal's own records, as bodies of JSON lines (pure).
+"""A fast formatter of events, and of the journal's own records, as JSON lines of the trail (pure).
 
 The lines are harmless even if ``cat`` prints them on a terminal: every character that is not printable is
 written as a ``\\uXXXX`` escape (controls, newlines, bidirectional overrides, zero-width and default-ignorable
-characters, lone surrogates). For a JSON parser the text is the same. Bodies have no closing brace:
-`chain.seal` appends the digest as the last field.
+characters, lone surrogates). For a JSON parser the text is the same. This module makes the body of a line, a
+JSON object without its closing brace. `chain.seal` appends the digest as the last field, and the brace.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ _Text = TypeVar("_Text", str, tuple[str, str])
 _CALLERS: Final = 256
 _REQUESTS: Final = 1024
 _MEMO_CHARS: Final = 1024
-"""Limits of the memos: the number of entries, and the characters of a text. Longer texts are not remembered.
+"""Limits of remembered parts of lines. _CALLERS, _REQUESTS: their number. _MEMO_CHARS: their length.
 
-So the memos take at most 3 MiB.
+Longer parts are not remembered. So the memory of LineFormatter is at most 3 MiB.
 """
 _NS: Final = 1_000_000_000
 
 _CALLER: Final = itemgetter(
     *map(Event._fields.index, ("mount", "app", "uid", "gid", "pid", "exe")),
 )
-"""A function that returns the fields of the caller. Most callers end soon, so the memo is small."""
+"""A function that returns an event's fields about the caller.
+
+Their text is remembered for a few callers only, because most processes end soon."""
 _REQUEST: Final = itemgetter(
     *map(
         Event._fields.index,
@@ -40,18 +42,20 @@ _REQUEST: Final = itemgetter(
          "would_allow", "policy_generation", "policy_digest"),
     )
 )  # fmt: skip
-"""A function that returns the fields of the request and its verdict. Many processes share them."""
+"""A function that returns an event's fields about the request and its decision, without path and caller.
+
+Requests of many processes have the same values of these fields."""
 _DETAILS: Final = slice(Event._fields.index("redacted"), Event._fields.index("mtime_after_ns") + 1)
-"""The fields from `redacted` to `mtime_after_ns`."""
+"""The range of the fields of Event from `redacted` to `mtime_after_ns`."""
 _RARE: Final = slice(Event._fields.index("note"), None)
 _NONE_RARE: Final = tuple(Event._field_defaults[name] for name in Event._fields[_RARE])
-"""The fields from `note` on, and their values in most events."""
+"""_RARE: the range of the fields of Event from `note` on. _NONE_RARE: their values in most events."""
 
 RANGES_LIMIT: Final = 256
-"""The limit of redacted ranges in a line, so that no file can make the line endless."""
+"""The limit of redacted ranges in a line, so that no file can make the line too long."""
 
 LINE_BYTES: Final = 48 * 1024
-"""The limit of bytes of a line, digest and newline included.
+"""The limit of bytes of a line of the trail, digest and newline included.
 
 It is the sum of the limits of the fields: 2 paths of 1,024 bytes, escaped and in base64 (15 KiB), 256 ranges
 (10.5), the mountpoint (4), lists of rules (4), exe and note (2), other texts (3.5), numbers, names and
@@ -70,7 +74,7 @@ def is_plain(text: str) -> bool:
 
 
 def quote(text: str) -> str:
-    """Return the text as a JSON string in which every character is visible and harmless."""
+    """Return the text as a JSON string in which every character is visible and harmless on a terminal."""
     if is_plain(text):
         if "\\" in text or '"' in text:
             text = text.replace("\\", "\\\\").replace('"', '\\"')
@@ -108,7 +112,10 @@ def _list(values: tuple[str, ...]) -> str:
 
 
 def _short(text: str, limit: int) -> str:
-    """Return a JSON string of at most *limit* bytes. A longer text keeps its beginning and its end."""
+    """Return the text as a JSON string of at most *limit* bytes.
+
+    Of a longer text, only the beginning and the end are returned.
+    """
     quoted = quote(text)
     keep = limit
     while len(quoted.encode()) > limit:
@@ -118,7 +125,7 @@ def _short(text: str, limit: int) -> str:
 
 
 class LineFormatter:
-    """A formatter of lines. It needs about 3 µs for an event, because it memoises the parts that repeat.
+    """A formatter of the trail's lines. It remembers parts that many lines share: an event takes about 3 µs.
 
     Not thread-safe: the journal calls it under its own lock.
     """
@@ -130,11 +137,17 @@ class LineFormatter:
         self._second_text = ""
 
     def event(self, event: Event, seq: int) -> bytes:
-        """Return the body of a bounded event's line, without the chain digest, as UTF-8."""
+        """Return the body of an event's line (all bytes before the digest) as UTF-8.
+
+        event: a result of bounds.bounded(). seq: the number of the line.
+        """
         return numbered(self.unnumbered(event), seq)
 
     def unnumbered(self, event: Event) -> bytes:
-        """Return the body of an event's line without its beginning, which numbered() adds."""
+        """Return an event's line without its first fields (type, number) and without its digest.
+
+        numbered() adds the first fields.
+        """
         seconds, rest = divmod(event.time_ns, _NS)
         if seconds != self._second:
             self._second_text = _whole_second(seconds)
@@ -157,13 +170,13 @@ class LineFormatter:
         ).encode()
 
     def record(self, kind: str, seq: int, time_ns: int, fields: dict[str, object]) -> bytes:
-        """Return the body of one of the journal's own records (header, gap, ...), as ASCII."""
+        """Return the line of one of the journal's own records (header, gap, ...), without its digest."""
         head = {"type": kind, "seq": seq, "time": iso_time(time_ns)}
         return json.dumps(head | fields, separators=(",", ":"))[:-1].encode("ascii")
 
 
 def numbered(unnumbered: bytes, seq: int) -> bytes:
-    """Return the body of an event's line, with the line's number in the trail."""
+    """Return an event's line without its digest. unnumbered: without type and number, which this adds."""
     return b'{"type":"event","seq":%d%b' % (seq, unnumbered)
 
 
@@ -205,7 +218,7 @@ def _verdict_text(event: Event) -> str:
 
 
 def _details(event: Event) -> str:
-    """Return the text of the fields that most events lack. Only fields with a value appear in it."""
+    """Return the JSON of an event's fields that most events lack, such as sizes. Leave out empty fields."""
     details: Any = event[_DETAILS]
     redacted, handle, read, written, size, size_after, mtime, mtime_after = details
     text = ""
@@ -232,7 +245,7 @@ def _details(event: Event) -> str:
 
 
 def _rare(event: Event) -> str:
-    """Return the text of the fields of cut or counted events, and of the note."""
+    """Return the JSON of an event's fields for the note, for omitted rules, and for repeats."""
     parts: list[str] = []
     if event.rules_left_out:
         parts.append(f',"rules_left_out":{event.rules_left_out}')

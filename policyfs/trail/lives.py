@@ -1,4 +1,4 @@
-"""Lives of files: the events of each file, across renames, and the file's last known state (pure)."""
+"""Lives of files: all events of each file in a trail, also under names before and after renames (pure)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from policyfs.trail.event import DENY, Event
 Item = TypeVar("Item")
 
 NAMES: Final = 1000
-"""The limit of names that are followed for one file."""
+"""The limit of names of one file that other_names() returns."""
 
 MAKES: Final = frozenset({"create", "mkdir", "mknod", "symlink"})
 REMOVES: Final = frozenset({"unlink", "rmdir"})
@@ -24,14 +24,14 @@ Move = tuple[bytes, bytes]
 
 
 def happened(event: Event) -> bool:
-    """Return True if the request was carried out."""
+    """Return True if an event is of one request that was carried out: not denied, and without an error."""
     return event.decision != DENY and not event.errno and not event.folded
 
 
 def other_names(path: bytes, moves: Sequence[Move]) -> set[bytes]:
-    """Return all names that a file may have had.
+    """Return all paths that a file may have had, in a set. path: one of them.
 
-    Renames and links of the file, and of the directories above it, give it other names.
+    moves: all renames and links in a trail. Those of the file, and of directories above it, give other paths.
     """
     found, todo = {path}, [path]
     while todo and len(found) < NAMES:
@@ -59,7 +59,11 @@ def _and_above(path: bytes) -> Iterator[bytes]:
 
 @dataclass(eq=False)
 class Life(Generic[Item]):
-    """One file. first: its first name. names: its present names. ever: all names. events: in order."""
+    """The life of one file.
+
+    first: its first known path. names: its present paths. ever: all its paths. events: its events in order,
+    each with an item of the caller. was_replaced: another file took its last name.
+    """
 
     first: bytes
     names: set[bytes] = field(default_factory=set)
@@ -69,20 +73,23 @@ class Life(Generic[Item]):
     was_deleted: bool = False
     was_replaced: bool = False
     replaces: Life[Item] | None = None
-    """The file that lost its last name to this file, or None."""
+    """The file whose last name this file took (by a rename, for example), or None."""
 
 
 class Lives(Generic[Item]):
-    """The lives of all files of a trail. The caller adds events in the order of time, each with an item."""
+    """The lives of all files of a trail: the events of each file, also under its former names.
+
+    The caller adds events in the order of time. Each event has an item (any object of the caller).
+    """
 
     def __init__(self) -> None:
         self.all: list[Life[Item]] = []
         self._by_name: dict[bytes, Life[Item]] = {}
         self._above: Counter[bytes] = Counter()
-        """The number of known names at and below each path."""
+        """For each path: the number of known names that are this path or below it."""
 
     def add(self, event: Event, item: Item) -> Life[Item]:
-        """Add an event, and return the life of its file."""
+        """Add an event to the life of its file, and return this life. item: any object of the caller."""
         is_real = happened(event)
         if is_real and event.operation in MAKES:
             life = self._begin(event.path, made=True)
@@ -142,10 +149,12 @@ class Lives(Generic[Item]):
 
 
 class Change(NamedTuple):
-    """The changes of one file in a period. path: the last name. former: the first name of a moved file.
+    """The changes of one file in a period.
 
-    what: words such as ``made``, ``changed``, ``moved``, ``deleted``. before, after: the file's size in
-    bytes; None if unknown. apps: the apps that changed the file.
+    path: its last path. former: its first path if it was moved, else empty. what: words such as ``made``,
+    ``changed``, ``moved``, ``deleted``. before, after: the file's size in bytes before and after the changes;
+    None if unknown. apps: the apps that changed the file. first_ns, last_ns: the time of the first and last
+    change.
     """
 
     path: bytes
@@ -159,7 +168,7 @@ class Change(NamedTuple):
 
 
 def is_change(event: Event) -> bool:
-    """Return True if an event may have changed a file or its name."""
+    """Return True if an event's request may have changed a file or its name."""
     if not happened(event):
         return False
     if event.operation in MAKES | REMOVES | MOVES or event.operation == "truncate":
@@ -188,7 +197,7 @@ def _size_before(life: Life[Item]) -> int | None:
 
 
 def changes_of(lives: Iterable[Life[Item]]) -> list[Change]:
-    """Return the changes of files, one entry for each file, sorted by path."""
+    """Return the changes of files, one Change for each changed file, sorted by path."""
     everything = list(lives)
     saved_over = {
         id(one.replaces) for one in everything if one.was_made and one.replaces and not one.replaces.was_made
@@ -198,7 +207,7 @@ def changes_of(lives: Iterable[Life[Item]]) -> list[Change]:
 
 
 def change_of(life: Life[Item]) -> Change | None:
-    """Return the changes of a file, or None if nothing was changed."""
+    """Return the changes of one file, or None if it was not changed."""
     events = [event for event, _ in life.events if is_change(event)]
     if not events:
         return None

@@ -1,7 +1,7 @@
-"""Merkle trees over the lines of a segment, hashed as in RFC 6962 (pure).
+"""Merkle trees over the lines of a trail's file (segment), hashed as in RFC 6962 (pure).
 
-The entry of a line is the line's chain digest, as 32 bytes. So the root covers the bytes of all lines. About
-17 digests (the audit path) prove that one line was in a sealed segment, without any other line.
+The entry of a line is the digest in the line, as 32 bytes. So the root depends on the bytes of all lines.
+About 17 digests (the audit path of RFC 6962) prove that one line was in a segment, without any other line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ _sha256 = hashlib.sha256
 
 
 class MerkleTree:
-    """A tree that grows at its end. It keeps only the digests of its largest full subtrees, about 20."""
+    """A Merkle tree to which entries are added at the end.
+
+    It keeps only the digests of its largest complete subtrees, about 20.
+    """
 
     __slots__ = ("_peaks", "size")
 
@@ -25,7 +28,7 @@ class MerkleTree:
         self._peaks: list[bytes] = []
 
     def add(self, entries: bytes) -> None:
-        """Add entries of 32 bytes each."""
+        """Add entries at the end of the tree. entries: 32 bytes for each."""
         peaks, size = self._peaks, self.size
         for at in range(0, len(entries), ENTRY_BYTES):
             node = _sha256(b"\0" + entries[at : at + ENTRY_BYTES]).digest()
@@ -38,7 +41,7 @@ class MerkleTree:
         self.size = size
 
     def root(self) -> bytes:
-        """Return the root of all entries so far."""
+        """Return the root (32 bytes) of the tree over all entries that were added so far."""
         if not self._peaks:
             return _sha256(b"").digest()
         *peaks, root = self._peaks
@@ -48,7 +51,10 @@ class MerkleTree:
 
 
 def root_of(entries: bytes) -> bytes:
-    """Return the root of these entries. Whole levels at a time are faster than MerkleTree."""
+    """Return the root of the Merkle tree over *entries* (32 bytes each).
+
+    If all entries are known, this is faster than MerkleTree.
+    """
     if not entries:
         return _sha256(b"").digest()
     level = [
@@ -64,7 +70,10 @@ def root_of(entries: bytes) -> bytes:
 
 
 def path_of(entries: bytes, index: int) -> list[bytes]:
-    """Return the audit path of one entry, from the leaf up."""
+    """Return the audit path (RFC 6962) of one entry: the digests that lead from it to the root.
+
+    entries: all entries of the tree, 32 bytes each. index: the position of the one entry.
+    """
     size = len(entries) // ENTRY_BYTES
     if size <= 1:
         return []
@@ -76,7 +85,11 @@ def path_of(entries: bytes, index: int) -> list[bytes]:
 
 
 def root_by_path(entry: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
-    """Return the root to which an audit path leads, or None if the path has the wrong length."""
+    """Return the root of the Merkle tree that follows from one entry and its audit path.
+
+    index: the position of the entry. size: the number of entries in the tree. Return None if the path has the
+    wrong length for them.
+    """
     node, last = _sha256(b"\0" + entry).digest(), size - 1
     if not 0 <= index <= last:
         return None

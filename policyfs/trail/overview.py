@@ -1,4 +1,4 @@
-"""Counts for the HTML report, collected from one index after the other (pure)."""
+"""Counts of events for the HTML report, from the indexes of the trail's files (pure)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _NAMES: Final = 2
 
 
 class Access(NamedTuple):
-    """A kind of access: app, operation, directory, decision, cause and grounds."""
+    """A group of accesses that the HTML report counts together.
+
+    cause: the cause if they were denied, such as ``no rule``, else empty. grounds: the rules that decided.
+    """
 
     app: str
     operation: str
@@ -25,7 +28,11 @@ class Access(NamedTuple):
 
 
 class Overview:
-    """The counts of accesses by directory, and of redactions. lookup: finds rules in policy texts."""
+    """Counts for the HTML report: accesses by app and directory, and redactions.
+
+    lookup: finds rules in the texts of policies. heat, heat_denied: all and denied requests, for each pair of
+    app and directory. redactions, hidden_bytes: for each app, view and kind.
+    """
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
@@ -37,7 +44,10 @@ class Overview:
         self.hidden_bytes: Counter[tuple[str, str, str]] = Counter()
 
     def add(self, index: Index, rows: int) -> None:
-        """Count the events of a set of rows of an index."""
+        """Count some events of an index (table of the events in a file of the trail).
+
+        rows: the set of these events, an integer with a byte (0 or 1) for each row of the index.
+        """
         if not rows:
             return
         directories = [_directory(index.path(path_id)) for path_id in range(index.path_count)]
@@ -84,6 +94,6 @@ class Overview:
 
 
 def _directory(path: bytes) -> bytes:
-    """Return the directory of a path, cut to its first names."""
+    """Return the first two directories of a path, for example ``/DCIM/2026`` of ``/DCIM/2026/03/a.jpg``."""
     parts = path.split(b"/")[1:-1]
     return b"/" + b"/".join(parts[:_NAMES])

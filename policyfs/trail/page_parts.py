@@ -1,4 +1,4 @@
-"""Parts of HTML pages without network: tables that sort and search, for screens and paper (pure).
+"""Parts of an HTML page that needs no network: text, boxes, and tables to sort and search (pure).
 
 INVARIANT: each text from a trail goes through `text_of` or `path_of`, which make every character visible
 and escape HTML. The browser runs only the script with the digest in the page's head.
@@ -18,7 +18,11 @@ from policyfs.trail.table import shown, shown_path
 def document(
     title: str, heading: str, lead: str, numbers: str, sections: Sequence[tuple[str, str]]
 ) -> str:
-    """Return a page. lead: HTML below the heading. numbers: HTML before the sections (title, HTML)."""
+    """Return an HTML page.
+
+    title: the title of the browser's window. lead: HTML below the heading. numbers: HTML before the sections.
+    sections: pairs of a section's title and its HTML.
+    """
     ids = [name.lower().replace(" ", "-") for name, _ in sections]
     links = " · ".join(f'<a href="#{at}">{name}</a>' for at, (name, _) in zip(ids, sections, strict=True))
     body = "\n".join(
@@ -46,17 +50,17 @@ def _digest(text: str) -> str:
 
 
 def text_of(text: str) -> str:
-    """Return a text as harmless HTML."""
+    """Return a text from the trail as HTML, with escapes for HTML and for invisible characters."""
     return html.escape(shown(text))
 
 
 def path_of(path: bytes) -> str:
-    """Return a path as harmless HTML."""
+    """Return a path from the trail as HTML, with escapes for HTML and for invisible characters."""
     return html.escape(shown_path(path))
 
 
 def number_boxes(pairs: Iterable[tuple[str, str, str]]) -> str:
-    """Return a row of boxes. pairs: name, value and CSS class (may be empty) of each box."""
+    """Return a row of boxes as HTML. pairs: for each box its name, value and CSS class (may be empty)."""
     boxes = "".join(
         f'<div><dt>{name}</dt><dd class="{look}">{value}</dd></div>' for name, value, look in pairs
     )
@@ -66,7 +70,11 @@ def number_boxes(pairs: Iterable[tuple[str, str, str]]) -> str:
 def table(
     name: str, caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = ""
 ) -> str:
-    """Return a table that can be sorted. Cells are HTML. right: positions (from 0) of number columns."""
+    """Return an HTML table that can be sorted.
+
+    name: its id. heads, rows: the cells, as HTML. right: the numbers (from 0) of the columns with numbers,
+    with a space between them.
+    """
     numeric = {int(one) for one in right.split()}
     head = "".join(
         f'<th scope="col"{" class=n" if at in numeric else ""}>{text}</th>' for at, text in enumerate(heads)
@@ -86,7 +94,7 @@ def table(
 
 
 def search_field(name: str) -> str:
-    """Return a field that searches the table of this name."""
+    """Return an input field (HTML) that searches the table with the id *name*."""
     return (
         '<p class="search"><label for="find">Search the table: </label>'
         f'<input type="search" id="find" data-table="{name}" data-told="told" autocomplete="off"> '

@@ -39,7 +39,7 @@ _RELATION: Final = re.compile(r">=|<=|>|<")
 
 
 class QueryError(UsageError):
-    """Error in a query. The message has the query, and a mark below the wrong place."""
+    """Error in a query for events. Its message shows the query, with a mark below the wrong part."""
 
     def __init__(self, message: str, text: str = "", at: Span = (0, 0)) -> None:
         self.plain = message
@@ -51,7 +51,7 @@ class QueryError(UsageError):
 
 
 def similar(word: str, known: list[str]) -> str:
-    """Return a sentence that suggests known words similar to *word*."""
+    """Return a text that suggests words of *known* that are similar to *word*, for an error message."""
     meant = difflib.get_close_matches(word, known, n=3)
     if meant:
         return f"did you mean {' or '.join(map(shown, meant))}?"
@@ -60,9 +60,10 @@ def similar(word: str, known: list[str]) -> str:
 
 
 class Parser:
-    """The parser of one query. names: each name and alias of a field, with the field.
+    """The parser of one query for events.
 
-    numeric: the fields for which relations and ranges are allowed.
+    names: a dictionary from each name or alias that a query may use to the field that it means, such as
+    ``operation`` to ``op``. numeric: the fields for which relations (``>``) and ranges are allowed.
     """
 
     def __init__(self, text: str, names: dict[str, str], numeric: frozenset[str]) -> None:
@@ -73,7 +74,7 @@ class Parser:
         self._depth = 0
 
     def parse(self) -> Expression:
-        """Return the tree of the query. Raises QueryError."""
+        """Return the query as a tree of conditions. Raises QueryError."""
         self._skip()
         if self._at == len(self._text):
             return And()

@@ -1,7 +1,7 @@
-"""The part of an event that one app may see (pure). Facts that the policy hides from the app are left out.
+"""The part of an event that the developers or users of one app may see (pure).
 
-An app sees only its own requests. The fields `seq`, `chain` and `handle` are left out: they reveal how many
-requests other apps make.
+An app sees only its own requests, without facts that the policy hides from it. The fields `seq`, `chain` and
+`handle` are left out, too, because they reveal how many requests other apps make.
 INVARIANT: an app sees a denied request only if it may see the request's paths for every kind and owner of a
 file there. Otherwise the record would reveal that a hidden file exists: for a missing file there is no
 record, or a different one.
@@ -14,26 +14,29 @@ from typing import Final, Protocol
 from policyfs.trail.event import ALLOW, DENY, Event
 
 WITHHELD: Final = b"/"
-"""The path that stands in place of a path that the app may not see."""
+"""The path in an event for an app that may not see the real path."""
 
 _BY_NUMBER: Final = frozenset({"release", "read", "write"})
-"""Operations on an open file. The file may have a new path since the open, which the app may not see."""
+"""Operations on an open file. The file may have been moved to a path that the app may not see."""
 _DIRECTORIES: Final = frozenset({"mkdir", "rmdir", "list"})
 _OPENED: Final = frozenset({"open", "create", "read", "release"})
 
 
 class Sight(Protocol):
-    """The rights of an app under the policy of an event. All facts besides the arguments are unknown."""
+    """The rights that an app had under the policy in force at the time of an event.
+
+    A method answers only from its arguments. All other facts about the file count as unknown.
+    """
 
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
-        """Return True if the app may see this path for every kind and owner of a file there."""
+        """Return True if the app may see this path, whatever kind and owner a file there has."""
 
     def reads(self, event: Event, path: bytes, kind: str | None) -> bool:
         """Return True if the app may read a file of this kind at this path."""
 
 
 def part_of(event: Event, app: str, sight: Sight) -> Event | None:
-    """Return the part of an event that the app may see, or None if the app may see no part."""
+    """Return a copy of an event with only the facts that *app* may see, or None if it may see nothing."""
     if event.app != app:
         return None
     told = all(

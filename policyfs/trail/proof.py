@@ -1,4 +1,7 @@
-"""Proofs that one line was in a sealed segment (pure). A proof does not contain the other lines."""
+"""Proofs that one line was in a sealed (signed) file of the trail (pure).
+
+A proof does not contain the other lines of the file.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,11 @@ from policyfs.trail.seal import Check, KeyChain, Seal, entries_of, read_keys, re
 
 
 class Checked(NamedTuple):
-    """The result of the check of a proof. wrong: the reason why the proof proves nothing, or empty."""
+    """The result of the check of a proof that a line was in the trail.
+
+    line: the line. seal: the signed statement about its segment (file of the trail), or None. wrong: the
+    reason why the proof is not valid, or empty.
+    """
 
     line: str
     seal: Seal | None
@@ -21,10 +28,10 @@ class Checked(NamedTuple):
 
 
 def make_proof(lines: Sequence[bytes], index: int, previous: str, seal: bytes, keys: bytes) -> str:
-    """Return the proof of one line, as a line of JSON.
+    """Return a proof, as JSON text, that one line was in a sealed segment (signed file of the trail).
 
-    lines: all lines that the seal covers. index: the position of the line in them. previous: the digest of
-    the line before. seal, keys: the contents of the files of the seal and of the public keys.
+    lines: all lines that the segment's seal covers. index: the position of the one line among them. previous:
+    the digest of the line before it. seal, keys: the contents of the seal's file and of ``keys.public``.
     """
     proof = {
         "type": "proof",
@@ -40,7 +47,10 @@ def make_proof(lines: Sequence[bytes], index: int, previous: str, seal: bytes, k
 
 
 def check_proof(text: str, check: Check) -> Checked:
-    """Check a proof. check: checks a signature. Raises ValueError if *text* is no proof."""
+    """Check a proof that a line was in the trail. Raises ValueError if *text* has not the form of a proof.
+
+    check: function that checks a signature.
+    """
     try:
         proof = json.loads(text)
         line, previous, index = str(proof["line"]), str(proof["previous"]), int(proof["index"])

@@ -1,4 +1,4 @@
-"""Parsers of times and globs that people type, and a merge of several chains (pure)."""
+"""Parsers of times and path globs that people type, and a merge of several hash chains by time (pure)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _CHAR: Final = (
     rb"(?:[\x00-\x2e\x30-\x7f]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}"
     rb"|[\xf0-\xf4][\x80-\xbf]{3}|[\x80-\xff])"
 )
-"""A pattern for one UTF-8 character, or one byte that is not UTF-8. It never matches a slash."""
+"""A pattern for one UTF-8 character except the slash, or for one byte that is not UTF-8."""
 
 
 def parse_when(text: str, now: datetime, zone: tzinfo | None = None) -> int:
     """Parse a time that a person typed. Return ns since 1970.
 
-    ``10m``, ``2h``, ``1d12h``, ``3w``: the time before now. ``now``: this moment. ``today``, ``yesterday``:
-    the day's first moment. ISO 8601 (``2026-03-01``, ``2026-03-01T08:15``, ``...Z``, ``...+01:00``).
-    ``@SECONDS``: since 1970. now: must have a time zone. zone: the zone of days, and of times without a zone;
-    None: the machine's zone. Raises ValueError with a message for people.
+    These forms are accepted. ``10m``, ``2h``, ``1d12h``, ``3w``: so long ago. ``now``. ``today``,
+    ``yesterday``: the day's first moment. ISO 8601: ``2026-03-01``, ``2026-03-01T08:15``, ``...Z``,
+    ``...+01:00``. ``@SECONDS``: since 1970. now: the present time, with a time zone. zone: the zone of days,
+    and of times without a zone (None: the machine's zone). Raises ValueError with a message for people.
     """
     word = text.strip()
     try:
@@ -53,10 +53,10 @@ def parse_when(text: str, now: datetime, zone: tzinfo | None = None) -> int:
 
 
 def parse_period(text: str, now: datetime, zone: tzinfo | None = None) -> tuple[int, int]:
-    """Parse a period. Return (from, to) in ns since 1970. Raises ValueError with a message for people.
+    """Parse a period that a person typed. Return (from, to) in ns since 1970.
 
-    The text is ``FROM..TO`` (times of parse_when), a day (``today``, ``yesterday``, ``2026-03-01``), or a
-    time. In the last case the period lasts from that time until now.
+    The text is ``FROM..TO`` (each a time of parse_when), a day (``today``, ``yesterday``, ``2026-03-01``), or
+    one time (``2h``), from which the period lasts until now. Raises ValueError with a message for people.
     """
     begin, dots, end = text.partition("..")
     since = parse_when(begin, now, zone)
@@ -82,11 +82,11 @@ def _ns(moment: datetime) -> int:
 
 
 def compile_glob(text: str) -> re.Pattern[bytes]:
-    """Compile a path glob of the policy language to a pattern over whole paths (bytes).
+    """Compile a path glob of the policy language to a pattern for whole paths (bytes).
 
-    The syntax: ``*`` and ``?`` within a segment, ``**`` as a whole segment, ``/P/***`` for /P and all below,
-    ``{a,b}``, ``\\`` to quote. A glob that does not begin with a slash matches at any depth. Raises
-    ValueError with a message for people.
+    The syntax: ``*`` and ``?`` within one name of the path, ``**`` for any number of names, ``/P/***`` for
+    /P and all below, ``{a,b}`` for a or b, ``\\`` to quote. A glob that does not begin with a slash matches
+    at any depth. Raises ValueError with a message for people.
     """
     if not text.startswith("/"):
         text = "/**/" + text
@@ -98,9 +98,9 @@ def compile_glob(text: str) -> re.Pattern[bytes]:
 
 
 def literal_digest(text: str) -> str:
-    """Return the sha256 (hex) of a glob's path if the glob is one long path, else an empty text.
+    """Return the SHA-256 (hex) of a glob that is one long path without wildcards, else an empty string.
 
-    Long means that the trail records only parts of the path (bounds.py).
+    Long means that the trail records only parts of such a path, with its SHA-256 (bounds.py).
     """
     path = re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL).encode("utf-8", "surrogateescape")
     if not text.startswith("/") or re.search(r"(?<!\\)(?:\\\\)*[*?{]", text) or len(path) <= PATH_BYTES:
@@ -155,7 +155,10 @@ def _segment(part: str, whole: str) -> bytes:
 
 
 def merge(streams: Iterable[Iterable[Record | BadLine]]) -> Iterator[Record | BadLine]:
-    """Yield the lines of several chains by time. Lines of one chain keep their order in any case."""
+    """Yield the lines of several hash chains, ordered by time.
+
+    streams: for each chain, its parsed lines. Lines of one chain keep their order, even if a time goes back.
+    """
     keyed = [_with_time(index, stream) for index, stream in enumerate(streams)]
     for _, _, _, item in heapq.merge(*keyed, key=lambda entry: entry[:3]):
         yield item

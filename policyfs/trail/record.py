@@ -1,7 +1,7 @@
 """The parser of a trail's lines (pure). It accepts any bytes.
 
-It parses a line even if the line's digest is wrong: `verify` checks the digest. A line that is not a record
-becomes a `BadLine` with its place and the reason, never an exception.
+It parses a line even if the line's digest is wrong; `policyfs audit verify` checks digests. For a line that
+is not a record, it returns a `BadLine` with the place and the reason. It raises no exception.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ID: Final = re.compile(r"([0-9a-zA-Z_.-]+):([0-9]{1,18})")
 _ID_PREFIX: Final = 8
 
 CLOCK_STEP_NS: Final = 2_000_000_000
-"""The journal records a step of the clock if the clock goes back by more than this (ns)."""
+"""If the clock goes back by more than this (ns), the journal records that."""
 
 Fields = dict[str, object]
 
@@ -33,7 +33,11 @@ class WrongFieldError(ValueError):
 
 
 class Place(NamedTuple):
-    """The place of a line: the mount's id, the segment's file name, and the line's position from 1."""
+    """The place of a line in the trails.
+
+    mount_id: the name of the hash chain and of its directory. segment: the name of the file. line: the
+    position in this file, from 1.
+    """
 
     mount_id: str
     segment: str
@@ -41,7 +45,10 @@ class Place(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One line. kind: ``event``, ``header``, ``gap``, ...; event is set for ``event`` only."""
+    """One parsed line of a trail. kind: its type, such as ``event``, ``header`` or ``gap``.
+
+    seq: its number in the hash chain. event: the event if kind is ``event``, else None.
+    """
 
     place: Place
     kind: str
@@ -52,19 +59,25 @@ class Record(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Return the record's id for `audit show`: ``MOUNT:SEQ``."""
+        """Return the record's id for `policyfs audit show`, such as ``3f1c9a0b:2``.
+
+        It consists of the first 8 characters of the mount's id, and the line's number.
+        """
         return f"{self.place.mount_id[:_ID_PREFIX]}:{self.seq}"
 
 
 class BadLine(NamedTuple):
-    """A line that is not a record of the trail. why: the reason."""
+    """A line in a file of the trail that is not a valid record. why: the reason."""
 
     place: Place
     why: str
 
 
 def parse_id(text: str) -> tuple[str, int]:
-    """Parse a record's id into (start of the mount's id, seq). Raises ValueError with a message."""
+    """Parse a record's id, such as ``3f1c9a0b:2``, into the begin of the mount's id and the line's number.
+
+    Raises ValueError with a message for people.
+    """
     match = _ID.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not an event id: an id looks like 0123abcd:42")
@@ -72,7 +85,7 @@ def parse_id(text: str) -> tuple[str, int]:
 
 
 def parse_time(text: str) -> int:
-    """Parse a time in the form of line.iso_time(). Return exact ns since 1970. Raises ValueError."""
+    """Parse a time such as ``2026-03-01T08:15:00.000000001Z``. Return ns since 1970. Raises ValueError."""
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError(f"time {text[:40]!r} is not of the form 2026-03-01T08:15:00.000000000Z")
@@ -83,7 +96,7 @@ def parse_time(text: str) -> int:
 
 
 def parse_line(raw: bytes, place: Place) -> Record | BadLine:
-    """Parse one line, with or without its newline."""
+    """Parse one line of the trail, with or without its newline. place: for the result."""
     try:
         fields = json.loads(raw)
         if not isinstance(fields, dict):
@@ -97,7 +110,10 @@ def parse_line(raw: bytes, place: Place) -> Record | BadLine:
 
 
 def header_of(raw: bytes) -> tuple[int, str] | None:
-    """Return the number of a header and the digest of the line before it, or None for another line."""
+    """Return the number of a header line and the digest of the line before it, or None for other lines.
+
+    A header is the first line of each file of the trail.
+    """
     found = _HEADER.match(raw)
     if found is None:
         return None
@@ -107,7 +123,10 @@ def header_of(raw: bytes) -> tuple[int, str] | None:
 
 
 def event_of(fields: Fields, time_ns: int) -> Event:
-    """Return the event of an ``event`` line. Raises ValueError with the name of a wrong field."""
+    """Return the event of a line with the type ``event``. Raises ValueError that names a wrong field.
+
+    fields: the parsed JSON of the line. time_ns: its time.
+    """
     return Event(
         time_ns=time_ns,
         mount=_text(fields, "mount"),

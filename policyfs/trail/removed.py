@@ -1,7 +1,7 @@
-"""The numbers of the segments that retention has removed, as ranges (pure).
+"""The numbers of the trail's files (segments) that policyfs has removed because of limits, as ranges (pure).
 
-Headers and records of removals contain these ranges. They cover all segments that were ever removed, because
-the records of earlier removals were removed, too.
+Two sorts of records contain these ranges: the first line of each segment, and the record of each removal.
+The ranges have all segments that were ever removed, because records of earlier removals may be removed, too.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from collections.abc import Iterable
 from typing import Final
 
 Ranges = tuple[tuple[int, int], ...]
-"""First and last number of each range, in order."""
+"""Ranges of numbers, in ascending order. Each is a pair of its first and its last number."""
 
 MOST_RANGES: Final = 256
-"""The limit of ranges in one line. Each hold that keeps segments between removed ones adds a range."""
+"""The limit of ranges in one line.
+
+A legal hold that keeps segments between removed segments adds a range."""
 
 
 def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
@@ -28,7 +30,7 @@ def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
 
 
 def ranges_of(value: object) -> Ranges | None:
-    """Return the ranges in a record's field, or None if the value does not have the right form."""
+    """Return the ranges in a record's JSON value, or None if the value does not have the right form."""
     if not isinstance(value, list):
         return None
     found = []
@@ -40,9 +42,9 @@ def ranges_of(value: object) -> Ranges | None:
 
 
 def not_in(ranges: Ranges, first: int, last: int) -> tuple[int, int] | None:
-    """Return the lowest and the highest number from *first* to *last* that are in no range.
+    """Return the lowest and the highest number that is in no range, of the numbers *first* to *last*.
 
-    Return None if all are in a range.
+    Return None if each of these numbers is in a range.
     """
     missing = [(first, last)]
     for begin, end in ranges:

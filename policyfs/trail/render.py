@@ -1,4 +1,4 @@
-"""Records, summaries and reports as rows, sheets and sentences for people (pure)."""
+"""Text for people: records of the trail as rows, and summaries and results of `audit verify` (pure)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ _TOGETHER: Final = {
 
 
 def local_time(time_ns: int, zone: tzinfo | None) -> str:
-    """Return a time in the form ``2026-03-01 08:15:00.123``. zone: None for the machine's zone."""
+    """Return a time in the form ``2026-03-01 08:15:00.123``.
+
+    time_ns: ns since 1970. zone: the time zone, or None for the machine's zone.
+    """
     seconds, rest = divmod(time_ns, 1_000_000_000)
     try:
         moment = datetime.fromtimestamp(seconds, zone)
@@ -44,15 +47,18 @@ def local_time(time_ns: int, zone: tzinfo | None) -> str:
 
 
 class RowPrinter:
-    """A printer of records as rows, one by one. A column grows when a wider cell comes.
+    """A printer of records as rows of a table, one by one. A column grows when a wider cell comes.
 
-    On a terminal, the column WHY continues in lines below if it has no room beside the path.
+    If the last column (WHY) has no room on the terminal beside the path, its text is in further lines.
     """
 
     def __init__(
         self, columns: int | None, zone: tzinfo | None = None, lookup: Lookup = nothing_known
     ) -> None:
-        """columns: the terminal's width; None: cut nothing. zone: None for the machine's zone."""
+        """columns: the terminal's width, or None to cut no cell. zone: None for the machine's time zone.
+
+        lookup: finds rules in the texts of policies.
+        """
         self._columns = columns
         self._lookup = lookup
         self._zone = zone
@@ -60,11 +66,11 @@ class RowPrinter:
         self._widths = [14 if self._narrow else 23, *_LEAST_WIDTHS]
 
     def head(self) -> str:
-        """Return the heading of the rows."""
+        """Return the line with the names of the columns."""
         return self._line(_HEAD)
 
     def row(self, item: Record | BadLine, again: Again | None = None) -> str:
-        """Return one row of text for a record. again: the record's repeats (rows.py)."""
+        """Return the row of a record as text. again: repeats of a refused request, which the row counts."""
         if isinstance(item, BadLine):
             return self._sentence(f"-- {_place(item.place)}: this line is not a record: {shown(item.why)}")
         time = local_time(item.time_ns, self._zone)
@@ -114,12 +120,12 @@ class RowPrinter:
         return "  ".join([*fixed, path, reason]).rstrip()
 
     def _cut(self, index: int, cell: str) -> str:
-        """Return the cell, on a narrow terminal without the year and the milliseconds of a time."""
+        """Return the text of a cell. On a narrow terminal, a time is without year and milliseconds."""
         return cell[5:-4] if self._narrow and index == 0 and cell != _HEAD[0] else cell
 
 
 def paths(event: Event) -> str:
-    """Return the path of an event, or both paths."""
+    """Return the path of an event as text, or both paths of a rename or link."""
     text = shown_path(event.path)
     return text if event.new_path is None else f"{text} -> {shown_path(event.new_path)}"
 
@@ -127,7 +133,11 @@ def paths(event: Event) -> str:
 def why(
     event: Event, again: Again | None = None, zone: tzinfo | None = None, lookup: Lookup = nothing_known
 ) -> str:
-    """Return the grounds of a decision as text: errno, rules, mode, hidden bytes, repeats, note."""
+    """Return the text of the column WHY: errno, rules, way of the bytes, hidden bytes, repeats, note.
+
+    again: repeats of a refused request, which are counted in the same row. lookup: finds rules in the texts
+    of policies.
+    """
     parts = [errno_name(event.errno)] if event.errno else []
     parts += map(shown, grounds(event, lookup))
     parts += [f"would deny: {shown(rule)}" for rule in event.would_deny]
@@ -155,7 +165,7 @@ def _how_often(again: Again, zone: tzinfo | None) -> str:
 
 
 def record_sheet(record: Record, zone: tzinfo | None = None) -> list[str]:
-    """Return all fields of one record, one field in each line."""
+    """Return all fields of one record as lines of text, one field in each line."""
     pairs = [("id", shown(record.id)), ("local time", local_time(record.time_ns, zone))]
     event = record.event
     for name, value in record.fields.items():
@@ -183,7 +193,10 @@ def _place(place: Place) -> str:
 def summary_lines(
     summary: Summary, zone: tzinfo | None, columns: int | None, lookup: Lookup = nothing_known
 ) -> list[str]:
-    """Return a summary on about one screen."""
+    """Return a summary of events as lines of text, about one screen.
+
+    columns: the terminal's width, or None. lookup: finds rules in the texts of policies.
+    """
     if summary.first_ns is None or summary.last_ns is None:
         lines = ["no events"]
     else:
@@ -219,7 +232,10 @@ def summary_lines(
 
 
 def _denied(summary: Summary, columns: int | None, lookup: Lookup) -> list[str]:
-    """Return the paths with the most denials, and the most frequent grounds, with their remedies."""
+    """Return lines about denials: the paths with the most denials, and the most frequent causes.
+
+    For each cause there is a sentence that says what would have to change.
+    """
     if not summary.denied_paths:
         return []
     top = summary.denied_paths.most_common(_TOP)
@@ -235,7 +251,7 @@ def _denied(summary: Summary, columns: int | None, lookup: Lookup) -> list[str]:
 
 
 def grouped_lines(summary: Summary, by: Sequence[str], columns: int | None) -> list[str]:
-    """Return the counts by the combination of the fields *by*."""
+    """Return a table of a summary's counts, as lines of text. by: fields whose values form the groups."""
     decisions = sorted({decision for _, decision in summary.grouped})
     keys = sorted({key for key, _ in summary.grouped})
     rows = [
@@ -262,7 +278,7 @@ def _by_decision(title: str, counts: Counter[tuple[str, str]], columns: int | No
 
 
 def summary_json(summary: Summary) -> Fields:
-    """Return a summary as one JSON object, with counts by name and decision."""
+    """Return a summary of events as one JSON object. Counts have the form {name: {decision: number}}."""
 
     def nested(counts: Counter[tuple[str, str]]) -> Fields:
         out: dict[str, dict[str, int]] = {}
@@ -294,7 +310,7 @@ def summary_json(summary: Summary) -> Fields:
 
 
 def report_lines(report: Report) -> list[str]:
-    """Return the result of a verification as lines, the first break first."""
+    """Return the result of `audit verify` for one hash chain as lines of text, the first damage first."""
     name = shown(report.mount_id)
     verdict = "BROKEN" if not report.whole else "whole, but INCOMPLETE" if report.missing else "whole"
     segments = "1 segment" if report.segments == 1 else f"{report.segments} segments"
@@ -313,7 +329,7 @@ def report_lines(report: Report) -> list[str]:
 
 
 def report_json(report: Report) -> Fields:
-    """Return a verification's result as one JSON object."""
+    """Return the result of `audit verify` for one hash chain as one JSON object."""
 
     def places(found: Sequence[Break]) -> list[Fields]:
         return [

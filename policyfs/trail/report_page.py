@@ -1,4 +1,4 @@
-"""The HTML report: one page with charts and tables (pure).
+"""The HTML report of `policyfs audit report`: one page with charts and tables (pure).
 
 INVARIANT: each text from a trail goes through `text_of` or `path_of`, which make every character visible and
 escape HTML.
@@ -23,17 +23,19 @@ _COLUMNS: Final = 14
 _DIRECTORIES: Final = 25
 _BARS: Final = 120
 _STEPS: Final = (1, 2, 3, 6, 12, 24, 48, 168, 720, 8760, 1 << 40)
-"""The possible numbers of hours of one bar."""
+"""The possible lengths of time for one bar of the chart, in hours."""
 _WIDTH: Final = 960
 _HEIGHT: Final = 220
 _DECISIONS: Final = ("allow", "would_deny", "deny")
 
 
 class Facts(NamedTuple):
-    """The contents of the page. trail: its place. made: the time of the report. query: its text, or empty.
+    """The contents of the HTML report.
 
-    checked: the lines of `audit verify`, empty if it did not run. is_whole: False if it found damage.
-    changes: time and sentence for each change of a policy or mount.
+    trail: the directory of the trail. made: the time of the report. query: the text of the query, or empty.
+    checked: the output of `audit verify`, empty if it did not run. is_whole: False if it found damage.
+    changes: for each change of a policy or mount, its time and a sentence. lookup: finds rules in the texts
+    of policies.
     """
 
     trail: str
@@ -49,7 +51,7 @@ class Facts(NamedTuple):
 
 
 def page(facts: Facts) -> str:
-    """Return the page."""
+    """Return the report as HTML."""
     sections = (
         ("Access over time", _chart(facts)),
         ("Denials and their causes", _denials(facts)),
@@ -92,7 +94,7 @@ def _look_of_trail(facts: Facts) -> str:
 
 
 def _chart(facts: Facts) -> str:
-    """Return a chart with bars over time, by decision, and a table with the same numbers."""
+    """Return HTML: a chart of the number of events over time by decision, and a table of these numbers."""
     by_hour = facts.summary.by_hour
     if not by_hour:
         return "<p>No events.</p>"
@@ -164,7 +166,10 @@ _CAUSES: Final = {
 
 
 def _heat(facts: Facts) -> str:
-    """Return the heat map of apps and directories. Each cell has its number, so colour is not needed."""
+    """Return a table (HTML) of apps and directories with the number of requests in each cell.
+
+    Cells with higher numbers have stronger colours. The numbers can be read without colours, too.
+    """
     heat, denied = facts.overview.heat, facts.overview.heat_denied
     apps: Counter[str] = Counter()
     places: Counter[bytes] = Counter()

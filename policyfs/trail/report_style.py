@@ -1,4 +1,7 @@
-"""Style and script of the HTML report: no network, light and dark, for screens and paper (pure)."""
+"""CSS and JavaScript of the HTML report, for light and dark screens and for paper (pure).
+
+The page loads nothing from a network.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Starts and ends of the daemons of one chain (pure). Two starts without an end between them show a crash."""
+"""Starts and ends of the daemons that recorded in one hash chain of the trail (pure).
+
+Two starts without an end between them show that a daemon crashed or was killed.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,17 @@ _LOST: Final = "best-effort events of its last moments may be missing"
 
 
 class Restarts:
-    """A search for daemons of one chain that crashed or were killed.
+    """A search for daemons that crashed or were killed while they recorded in one hash chain of the trail.
 
     The caller passes all records of starts and ends to take(), in their order."""
 
     def __init__(self) -> None:
         self._origin: tuple[object, object] = None, None
-        """Boot id and pid of the daemon that began last."""
+        """Boot id (from /proc) and pid of the daemon that began last."""
         self._running = False
         """True if a daemon's start is on record, and its end is not."""
         self._header = 0
-        """The number of the last header."""
+        """The number of the last header (first line of a file of the trail)."""
         self._before = False
         """True if a daemon was running before the last header."""
         self._named = False
@@ -37,7 +40,7 @@ class Restarts:
         return self._running
 
     def take(self, record: Record) -> str:
-        """Return a sentence if this record shows that the previous daemon crashed; else ""."""
+        """Return a sentence if this record shows that the previous daemon crashed or was killed; else ""."""
         if record.kind == "close":
             self._running = False
         elif record.kind == "recovered":
@@ -46,7 +49,7 @@ class Restarts:
         elif record.kind in {"header", "resume"}:
             origin = record.fields.get("boot_id"), record.fields.get("pid")
             if record.kind == "resume" and record.seq == self._header + 1 and origin == self._origin:
-                return self._crash(origin[0]) if self._before else ""  # the old segment was full
+                return self._crash(origin[0]) if self._before else ""  # no start: a new segment was begun
             self._named, self._before = False, self._running
             rotated = record.kind == "header" and origin == self._origin
             found = self._crash(origin[0]) if self._running and not rotated else ""

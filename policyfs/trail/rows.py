@@ -1,8 +1,8 @@
-"""Rows of a listing. A refusal with its repeats is one row with a count (pure).
+"""Rows of a listing of events for people. A refused request and its repeats are one row with a count (pure).
 
-After a refusal, an app often tries again, by another call or from another process. The journal adds counts of
-repeats (fold.py). All events with the same app, uid, paths, errno, rules, cause and policy are one refusal.
-The trail keeps each event; only listings for people join them.
+If a request was refused, an app often tries again, by another call or from another process. The journal
+counts some repeats in one event (fold.py). All events with the same app, uid, paths, errno, rules, note and
+policy are shown in one row. The trail itself keeps each event.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from policyfs.trail.event import DENY, Event
 from policyfs.trail.record import BadLine, Record
 
 WINDOW_NS: Final = 3600 * 1_000_000_000
-"""The time in ns after a refusal in which its repeats are counted in its row."""
+"""The time (ns) after a refused request in which its repeats are counted in its row."""
 
 AT_ONCE_NS: Final = 10 * 1_000_000_000
-"""The same time for live listings. It is shorter, because these must show new attempts soon."""
+"""The time (ns) instead of WINDOW_NS for live listings (`tail -f`), which must show new attempts soon."""
 
 HELD: Final = 10_000
-"""The limit of rows that wait for repeats. Beyond it the oldest row is returned."""
+"""The limit of rows that wait for repeats. If there are more, the oldest row is returned."""
 
 
 class Again(NamedTuple):
-    """The repeats of a refusal. times: their number. operations: numbers by operation, the largest first.
+    """The repeats of a refused request.
 
-    last_ns: the time of the last event. more: True if the row of the first refusal was returned before; then
-    times counts only the later events.
+    times: the number of requests. operations: pairs of an operation and its number, the largest number first.
+    last_ns: the time of the last request. more: True if an earlier row has shown the first request. Then
+    times counts only the later requests, else all.
     """
 
     times: int
@@ -38,7 +39,7 @@ class Again(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One row of a listing. item: a record. again: the repeats of the record, or None."""
+    """One row of a listing. item: a record of the trail. again: the repeats of its request, or None."""
 
     item: Record | BadLine
     again: Again | None = None
@@ -72,7 +73,10 @@ _Key = tuple[object, ...]
 
 
 def _key(event: Event) -> _Key | None:
-    """Return the fields that all records of one refusal share, or None if the event is no single refusal."""
+    """Return the fields that an event shares with repeats of the same refused request.
+
+    Return None if no request was refused, or if the event counts different requests together.
+    """
     if event.decision != DENY or event.folded:
         return None
     return (
@@ -93,8 +97,8 @@ def _key(event: Event) -> _Key | None:
 class Rows:
     """The rows of a listing. The caller adds records in the order of time, and gets rows.
 
-    A row waits while it, or an older row, may still get repeats. at_once: True to return a refusal at once,
-    and its repeats in one more row when AT_ONCE_NS is over.
+    A row waits while it, or an older row, may still get repeats. at_once: True to return the row of a refused
+    request at once, and a second row with its repeats after AT_ONCE_NS.
     """
 
     def __init__(self, *, at_once: bool = False) -> None:
@@ -104,7 +108,7 @@ class Rows:
         self._waiting: deque[tuple[_Key | None, _Group]] = deque()
 
     def add(self, item: Record | BadLine) -> list[Row]:
-        """Add one record, and return the rows that are complete now."""
+        """Add one record. Return the rows that are complete now, because no repeats can be added."""
         event = item.event if isinstance(item, Record) else None
         key = None if event is None else _key(event)
         ready = [] if event is None else list(self.due(event.time_ns))
@@ -129,12 +133,12 @@ class Rows:
         return ready
 
     def rest(self) -> Iterator[Row]:
-        """Yield the rows that still wait."""
+        """Yield the rows that still wait for repeats. Used after the last record."""
         while self._waiting:
             yield from self._told(*self._waiting.popleft())
 
     def due(self, now_ns: int) -> Iterator[Row]:
-        """Yield the rows that are complete at this time."""
+        """Yield the rows whose time for repeats is over. now_ns: the present time, ns since 1970."""
         while self._waiting:
             key, group = self._waiting[0]
             first = group.first

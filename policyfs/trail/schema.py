@@ -1,6 +1,6 @@
 """The JSON Schema of the lines of a trail, generated from Event and RECORDS (pure).
 
-A new field or type raises the second number of VERSION. Any other change raises the first number.
+VERSION has two numbers. A new field or type raises the second number. Any other change raises the first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _COUNTS: Final[Schema] = {"type": "object", "additionalProperties": _COUNT}
 _RENAMED: Final = {
     "time_ns": "time", "since_ns": "since", "policy_generation": "generation", "policy_digest": "policy",
 }  # fmt: skip
-"""Fields of Event that have another name in a line."""
+"""Dictionary from the fields of Event that have another name in a line to this name."""
 _BY_NAME: Final[Mapping[str, Schema]] = {
     "time": _TIME, "since": _TIME, "policy": _TEXT, "uid": _NUMBER, "gid": _NUMBER, "pid": _NUMBER,
     "errno": {"type": "string", "pattern": "^([A-Z0-9]+|errno [0-9]+)$"},
@@ -42,7 +42,7 @@ _BY_NAME: Final[Mapping[str, Schema]] = {
     "redacted": {"type": "array", "items": {"type": "array", "items": _COUNT, "minItems": 2}},
     "mtime_before_ns": _NUMBER, "mtime_after_ns": _NUMBER,
 }  # fmt: skip
-"""Schemas of fields that do not follow from the field's type in Event."""
+"""Dictionary from the name of a field to its schema, for fields whose type in Event is not exact enough."""
 
 _AUTHOR: Final[Mapping[str, Schema]] = {
     "cause": {"enum": ["signal", "command", "outside", "error", "watch", "exception"]}, "how": _TEXT,
@@ -141,7 +141,7 @@ _HEAD: Final[Mapping[str, Schema]] = {"seq": {"type": "integer", "minimum": 1}, 
 
 
 def line_schema() -> Schema:
-    """Return the schema of one line of a segment."""
+    """Return the JSON Schema of one line of the trail."""
     definitions = {"event": _event(), "cut": _cut()}
     for kind, (required, fields) in RECORDS.items():
         definitions[kind] = _object(kind, {**fields}, required)
@@ -188,7 +188,7 @@ def _cut() -> Schema:
 
 
 def _of_hint(hint: object) -> Schema:
-    """Return the schema of a field by its type in Event."""
+    """Return the JSON Schema of a field. hint: the type of the field in Event."""
     if isinstance(hint, types.UnionType):
         hint = next(one for one in typing.get_args(hint) if one is not types.NoneType)
     if hint is Cut:

@@ -1,9 +1,9 @@
-"""Seals of segments, and the chain of the keys that sign them (pure).
+"""Seals (signed statements about closed files of the trail, called segments), and the keys that sign (pure).
 
 A seal is one line, ``BODY,"signature":"HEX"}``, in a file beside its segment. The signature (Ed25519) covers
-a prefix and the bytes of BODY. Each kind of signature of policyfs has its own prefix. Public keys are lines
-of the same form in the file ``keys.public``. Each key is signed with the key before it, and the first key
-with itself.
+a prefix and the bytes of BODY. Seals, keys and checkpoints have different prefixes. Public keys are lines of
+the same form in the file ``keys.public``. Each key is signed with the previous key, and the first key with
+itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from policyfs.trail import chain
 
 NO_SEAL: Final = "0" * 64
-"""The value of Seal.previous in the first seal, which has no previous seal."""
+"""The value of Seal.previous in the first seal of a trail, which has no previous seal."""
 
 _SIGNATURE: Final = re.compile(rb'(\{.*),"signature":"([0-9a-f]{128})"\}', re.DOTALL)
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
@@ -28,18 +28,18 @@ _DIGESTS: Final = frozenset({"public", "opening", "head", "root"})
 _MOST: Final = 1 << 60
 
 Check = Callable[[bytes, bytes, bytes], bool]
-"""A function that returns True if a signature is valid: (public key, message, signature)."""
+"""A function that returns True if a signature is valid. Arguments: public key, signed bytes, signature."""
 
 
 class Seal(NamedTuple):
-    """A statement about a segment: its lines, digests and neighbours. The daemon signs it.
+    """A statement about the lines of one segment (a closed file of the trail). The daemon signs it.
 
-    mount_id, segment, number: identify the segment. The seal covers lines from the segment's first line on:
-    first_seq, last_seq, lines and size are their first and last number, their count and their bytes. opening,
-    head: the chain's digest before and after these lines. root: the root of the Merkle tree over these lines.
-    closed: the reason why the segment was closed. adopted: the number of the last line that an earlier daemon
-    had written and not sealed; 0: no such line. time: the time of the seal. previous: the digest of the
-    previous seal. key: the id of the key.
+    mount_id, segment, number: the name of the hash chain, and the name and number of the segment. The seal
+    covers lines from the segment's first line on: first_seq, last_seq, lines and size are their first number,
+    last number, count and bytes. opening, head: the digest before the first and in the last of these lines.
+    root: the root of the Merkle tree over these lines. closed: the reason why the segment was closed.
+    adopted: the number of the last line that an earlier daemon had written and not sealed; 0: no such line.
+    time: the time of the seal. previous: the digest of the previous seal. key: the id of the key that signs.
     """
 
     mount_id: str
@@ -60,11 +60,12 @@ class Seal(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """A statement about the end of a trail at some time, to be kept elsewhere.
+    """A signed statement about the end of a hash chain at some time. The user keeps it at another place.
 
-    seq, head: number and digest of the last line. segment: the newest segment. lines, size, root: the number
-    of its lines, their bytes, and the root of the tree over them. seal: the digest of the newest seal. time:
-    the time of the checkpoint. key: the id of the key.
+    mount_id: the name of the chain. seq, head: number and digest of its last line. segment: its newest file.
+    lines, size, root: the number of lines in this file, their bytes, and the root of the Merkle tree over
+    them. seal: the digest of the chain's newest seal. time: the time of the checkpoint. key: the id of the
+    key that signs.
     """
 
     mount_id: str
@@ -80,9 +81,10 @@ class Checkpoint(NamedTuple):
 
 
 class PublicKey(NamedTuple):
-    """A public key. number: its place in the chain of keys, from 1. key: its id. made: its creation time.
+    """A public key that checks signatures. Each key is signed with the previous key.
 
-    previous: the id of the key before, or empty.
+    number: its position among all keys of the machine, from 1. key: its id. public: its bytes. made: its
+    creation time. previous: the id of the previous key, or empty.
     """
 
     number: int
@@ -93,7 +95,7 @@ class PublicKey(NamedTuple):
 
 
 class SignedLine(NamedTuple):
-    """The parts of a signed line. digest: the digest of the whole line, which the next seal states."""
+    """The parts of a signed line (seal, public key or checkpoint). digest: the SHA-256 of the whole line."""
 
     body: bytes
     signature: bytes
@@ -101,17 +103,23 @@ class SignedLine(NamedTuple):
 
 
 def key_id(public: bytes) -> str:
-    """Return the id of a public key: the first 16 hex digits of its sha256."""
+    """Return the id of a public key: the first 16 hex digits of its SHA-256."""
     return hashlib.sha256(public).digest()[:_KEY_ID_BYTES].hex()
 
 
 def message(kind: str, body: bytes) -> bytes:
-    """Return the bytes that a signature covers. kind: ``seal``, ``key`` or ``checkpoint``."""
+    """Return the bytes that are signed: a prefix for the kind, and the body of the line.
+
+    kind: ``seal``, ``key`` or ``checkpoint``.
+    """
     return b"policyfs %b\n%b" % (kind.encode("ascii"), body)
 
 
 def body_of(kind: str, record: NamedTuple) -> bytes:
-    """Return the body of a record's line, without the signature. kind: as in message()."""
+    """Return a seal, public key or checkpoint as a JSON line without its signature and closing brace.
+
+    kind: ``seal``, ``key`` or ``checkpoint``.
+    """
     fields = {"type": kind, "format": 1}
     for name, value in record._asdict().items():
         fields[name] = value.hex() if isinstance(value, bytes) else value
@@ -119,12 +127,12 @@ def body_of(kind: str, record: NamedTuple) -> bytes:
 
 
 def signed_line(body: bytes, signature: bytes) -> bytes:
-    """Return the whole signed line, newline included."""
+    """Return a complete signed line with its newline. body: the line without its signature."""
     return b'%b,"signature":"%b"}\n' % (body, signature.hex().encode("ascii"))
 
 
 def split(line: bytes) -> SignedLine | None:
-    """Split a signed line. Return None if the line has another form."""
+    """Split a signed line into body and signature. Return None if the line has no signature."""
     found = _SIGNATURE.fullmatch(line.removesuffix(b"\n"))
     if found is None:
         return None
@@ -132,24 +140,24 @@ def split(line: bytes) -> SignedLine | None:
 
 
 def digest_of(line: bytes) -> str:
-    """Return the digest of a seal's line. The next seal names this seal by it."""
+    """Return the SHA-256 (hex) of a seal's line. The next seal contains this digest."""
     return hashlib.sha256(line).hexdigest()
 
 
 def seal_of(body: bytes) -> Seal | None:
-    """Parse the body of a seal. Return None if it is not a seal."""
+    """Parse a seal's line without its signature. Return None if it is not a seal."""
     values = _values(body, "seal", Seal)
     return Seal(*values) if values is not None else None  # type: ignore[arg-type]
 
 
 def checkpoint_of(body: bytes) -> Checkpoint | None:
-    """Parse the body of a checkpoint. Return None if it is not a checkpoint."""
+    """Parse a checkpoint's line without its signature. Return None if it is not a checkpoint."""
     values = _values(body, "checkpoint", Checkpoint)
     return Checkpoint(*values) if values is not None else None  # type: ignore[arg-type]
 
 
 def public_key_of(body: bytes) -> PublicKey | None:
-    """Parse the body of a public key. Return None if it is not a public key, or states a wrong id."""
+    """Parse a public key's line without its signature. Return None if it is no key, or has a wrong id."""
     values = _values(body, "key", PublicKey)
     if values is None:
         return None
@@ -158,7 +166,10 @@ def public_key_of(body: bytes) -> PublicKey | None:
 
 
 def _values(body: bytes, kind: str, record: type[NamedTuple]) -> list[object] | None:
-    """Return the values of a record's fields, or None if a value is missing or of the wrong type."""
+    """Return the values of a signed line's fields, or None if one is missing or has the wrong type.
+
+    body: the line without its signature. kind: the expected type. record: the class with the fields.
+    """
     try:
         fields = json.loads(body + b"}")
     except ValueError:
@@ -182,7 +193,10 @@ def _values(body: bytes, kind: str, record: type[NamedTuple]) -> list[object] | 
 
 
 class KeyChain(NamedTuple):
-    """The public keys beside a trail. wrong: the reason why the chain of keys is not valid, or empty."""
+    """The public keys of a trail, oldest first. Each is signed with the previous key.
+
+    wrong: the reason why the keys after these are not valid, or empty.
+    """
 
     keys: tuple[PublicKey, ...]
     wrong: str
@@ -193,7 +207,10 @@ class KeyChain(NamedTuple):
 
 
 def read_keys(lines: Iterable[bytes], check: Check) -> KeyChain:
-    """Return the chain of keys, up to the first key that does not fit. check: checks a signature."""
+    """Return the public keys in *lines* (of ``keys.public``), up to the first one that is not valid.
+
+    check: function that checks a signature.
+    """
     keys: list[PublicKey] = []
     for number, raw in enumerate(lines, start=1):
         line = split(raw)
@@ -210,9 +227,9 @@ def read_keys(lines: Iterable[bytes], check: Check) -> KeyChain:
 
 
 class Proof(NamedTuple):
-    """A seal with the result of the check of its signature.
+    """A seal (signed statement about a closed file of the trail) with the result of its signature's check.
 
-    digest: the digest of its line. distrust: the reason why the seal proves nothing, or empty.
+    digest: the SHA-256 of the seal's line. distrust: the reason why the seal proves nothing, or empty.
     """
 
     seal: Seal
@@ -227,7 +244,10 @@ UNREADABLE: Final = Proof(
 
 
 def read_seal(line: bytes, keys: KeyChain, check: Check) -> Proof | None:
-    """Parse a seal and check its signature. Return None if the line is not a seal."""
+    """Parse a seal and check its signature. Return None if *line* is not a seal.
+
+    keys: the public keys of the trail. check: function that checks a signature.
+    """
     found = split(line)
     seal = seal_of(found.body) if found else None
     if found is None or seal is None:
@@ -242,7 +262,10 @@ def read_seal(line: bytes, keys: KeyChain, check: Check) -> Proof | None:
 
 
 def entries_of(lines: Iterable[bytes]) -> bytes:
-    """Return the Merkle entries of lines: the chain digests in the lines, or zeros without a digest."""
+    """Return the entries of a Merkle tree over lines of the trail, 32 bytes for each line.
+
+    The entry of a line is the digest in the line, or zeros if the line has no digest.
+    """
     entries = bytearray()
     for line in lines:
         sealed = chain.split(line.removesuffix(b"\n"))

@@ -1,7 +1,7 @@
-"""The check of one segment by itself: digests and numbers of all lines, and the tree of digests (pure, fast).
+"""The check of one segment (file of the trail) alone: digests and numbers of all lines (pure, fast).
 
-The check does not depend on other segments, so several segments can be checked in parallel. Events are not
-parsed: if the digest of a line fits, the daemon wrote the line.
+The check does not need other segments, so several segments can be checked in parallel. Events are not parsed:
+if the digest in a line is right, the daemon wrote the line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ _TAIL: Final = chain.TAIL_BYTES + 1
 
 
 class Cut(NamedTuple):
-    """Bytes at the end of a segment that are not a whole line."""
+    """Bytes at the end of a segment (file of the trail) that are only a part of a line.
+
+    line: the position of this part, as a line number. offset, size: in bytes.
+    """
 
     line: int
     offset: int
@@ -28,13 +31,14 @@ class Cut(NamedTuple):
 
 
 class SegmentCheck(NamedTuple):
-    """The result of the check of one segment.
+    """The result of the check of one segment (a file of the trail).
 
-    sound: True if every line continues the line before, and the first line is a header. lines, size: number
-    and bytes of the whole lines. opening: the digest before the first line. head: the digest of the last
-    line. root: the root of the tree of all lines. sealed_root: the root of the tree of the sealed lines,
-    which the segment's seal covers. sealed_head: the digest of the last sealed line. records: the journal's
-    own records in the segment. digests: the digests of the wanted lines in the segment, by number.
+    sound: True if the first line is a header, and the digest in each line follows from the line before.
+    lines, size: number and bytes of the complete lines. opening: the digest before the first line. head: the
+    digest in the last line. root: the root of the Merkle tree over all lines. sealed_root: the root of the
+    Merkle tree over the lines that the segment's seal (a signed statement) covers. sealed_head: the digest in
+    the last of these lines. records: the records about the journal itself in the segment. cut: a part of a
+    line at the end, or None. digests: a dictionary from the number of each wanted line to its digest.
     """
 
     name: str
@@ -63,10 +67,11 @@ def check_segment(
     sealed_lines: int = 0,
     wanted: Collection[int] = (),
 ) -> SegmentCheck:
-    """Check one segment. lines: with newlines; the last line may have none.
+    """Check one segment (a file of the trail).
 
-    sealed_lines: the number of lines that the segment's seal covers. wanted: the numbers of the lines for
-    which the result has digests.
+    name, number: its name and number. lines: its lines with newlines; the last line may have none.
+    sealed_lines: the number of lines that the segment's seal (a signed statement) covers. wanted: numbers of
+    lines; the result has the digests of these lines.
     """
     sha256, digests, records = hashlib.sha256, [], []
     size = first = seq = 0
@@ -111,7 +116,10 @@ def check_segment(
 
 
 def proves(seal: Seal, lines: Sequence[bytes]) -> bool | None:
-    """Return True if a seal proves the digests in *lines*, False if not, None if there are too few lines."""
+    """Return True if the digests in *lines* are those of a seal (a signed statement about these lines).
+
+    Return False if not, or None if there are fewer lines than the seal states.
+    """
     if len(lines) < seal.lines:
         return None
     return root_of(entries_of(lines[: seal.lines])).hex() == seal.root

@@ -1,4 +1,4 @@
-"""Selections of events: queries of the command line, compiled to test events (pure)."""
+"""Selections: queries of the command line, compiled to functions that test events (pure)."""
 
 from __future__ import annotations
 
@@ -22,21 +22,31 @@ _LITERAL: Final = ("app", "op", "decision", "rule")
 
 
 def parse_query(text: str) -> Expression:
-    """Parse a query. Raises QueryError."""
+    """Parse the text of a query for events, and return it as a tree. Raises QueryError."""
     return Parser(text, NAMES, NUMERIC).parse()
 
 
 def option(field: str, values: list[str]) -> Expression:
-    """Return the term of a command line option. In fields of _LITERAL, wildcards are plain characters."""
+    """Return the condition of a query for a command line option, such as ``--app gallery --app maps``.
+
+    In the fields of _LITERAL, wildcards in a value are plain characters.
+    """
     literal = field in _LITERAL
     return Term(field, tuple(Value(value, literal) for value in values)) if values else And()
 
 
 class Selection:
-    """The events that a query selects, and the period of the query (since_ns, until_ns; None: no limit)."""
+    """A query for events that is ready for use.
+
+    matches: function that returns True if an event matches. since_ns, until_ns: the period of the query in ns
+    since 1970 (None: no limit).
+    """
 
     def __init__(self, tree: Expression, clock: Clock, text: str = "") -> None:
-        """text: the query as typed, for errors. Raises QueryError."""
+        """tree: the parsed query. clock: the present time, for times such as ``2h``. text: for errors.
+
+        Raises QueryError.
+        """
         self.tree = tree
         self.clock = clock
         self.text = text
@@ -49,17 +59,20 @@ class Selection:
         self.until_ns = min(times["until"], default=None)
 
     def covers(self, time_ns: int) -> bool:
-        """Return True if the time lies in the period of the query."""
+        """Return True if a time (ns since 1970) is in the period of the query."""
         if self.since_ns is not None and time_ns < self.since_ns:
             return False
         return self.until_ns is None or time_ns < self.until_ns
 
     def names(self) -> Iterator[tuple[str, str, Value]]:
-        """Yield the words of the query that should occur in the trail, as (field, word, value)."""
+        """Yield the query's names of apps, operations and rules, as (field, word, value).
+
+        The trail should have these names. If not, a name may be a typing error.
+        """
         for term in terms(self.tree):
             if term.field in RECORDED:
                 yield from ((term.field, plain(one), one) for one in term.values if not is_pattern(one))
 
     def narrowed(self, *parts: Expression) -> Selection:
-        """Return the selection of the events that also fulfil the conditions *parts*."""
+        """Return a selection of those events of this selection that also meet the conditions *parts*."""
         return Selection(all_of(self.tree, *parts), self.clock, self.text)

@@ -1,4 +1,4 @@
-"""The journal's own records as sentences for people (pure)."""
+"""Sentences for people about the journal's own records, such as ``mount`` or ``close`` (pure)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from policyfs.trail.verification import describe_trouble
 
 
 def describe(record: Record) -> str:
-    """Return a sentence about one of the journal's own records."""
+    """Return a sentence about one of the journal's own records (a record that is no event)."""
     fields = record.fields
     if record.kind in TROUBLE:
         return shown(describe_trouble(record))
@@ -44,14 +44,14 @@ def describe(record: Record) -> str:
 
 
 def _ended(record: Record) -> str:
-    """Return a sentence about the end of a mount, and its cause."""
+    """Return a sentence about the end of a mount, with its cause. record: of type close or detached."""
     fields = record.fields
     what = "recording ended" if record.kind == "close" else "unmounted while in use"
     return what if "cause" not in fields else f"{what}: {_by(fields)}"
 
 
 def _of_the_mount(record: Record) -> str:
-    """Return a sentence about the start of a mount, or a change of its policy."""
+    """Return a sentence about the start of a mount, or about a change of its policy."""
     fields = record.fields
     digests = {name: shown(str(fields.get(name, "?"))[:16]) for name in ("policy", "previous", "refused")}
     reason = shown(" ".join(str(fields.get("reason", "")).split()))

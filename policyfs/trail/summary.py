@@ -1,4 +1,4 @@
-"""Summaries of a trail: counts and sums of its events (pure)."""
+"""Summaries of a trail: numbers of events, and sums of bytes (pure)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ _PATHS_LIMIT: Final = 100_000
 _REFUSALS: Final = 10_000
 
 TROUBLE: Final = frozenset({"gap", "damage", "recovered"})
-"""The kinds of records in which the journal reports a defect of the trail."""
+"""The types of records about lost events or damage of the trail."""
 
 KILLED: Final = "killed"
-"""The kind of record about a process that the daemon has killed."""
+"""The type of the record about a process that the daemon has killed."""
 
 COUNTED: Final = TROUBLE | {KILLED}
-"""The kinds of the journal's own records that a summary counts."""
+"""The types of records (other than events) that a summary counts."""
 
 
 HOUR_NS: Final = 3600 * 1_000_000_000
 
 
 class EventSums(Protocol):
-    """Sums over events of one class. redacted: the weight of events with hidden bytes."""
+    """Sums over events with the same caller and decision.
+
+    weight: the number of requests. redacted: the number of requests with hidden bytes.
+    """
 
     @property
     def weight(self) -> int: ...
@@ -48,7 +51,10 @@ class _Sums(NamedTuple):
 
 
 class Refusals:
-    """The denials of one app on the same grounds. event: the newest. path: the path with the most denials."""
+    """The denials of one app with the same errno, rules and note.
+
+    event: the newest denial. path: the path with the most denials.
+    """
 
     __slots__ = ("count", "event", "path", "path_count")
 
@@ -59,20 +65,20 @@ class Refusals:
         self.path_count = 0
 
     def add(self, path: bytes, weight: int) -> None:
-        """Count denials of a path."""
+        """Count denied requests for a path. weight: their number."""
         self.count += weight
         if weight > self.path_count:
             self.path, self.path_count = path, weight
 
 
 GROUPS: Final = ("app", "rule", "op", "kind", "hour", "day", "decision", "uid", "exe")
-"""The fields by which a summary can count events."""
+"""The fields by which `audit summary --by` can count events."""
 
 
 class Summary:
-    """Counts of the added events. An event with repeats counts as often as it was repeated.
+    """Counts of the events that were added. An event that stands for several requests counts so many times.
 
-    by: names of GROUPS. Events are also counted by the combination of these fields.
+    by: names of GROUPS. Events are also counted by the combination of the values of these fields.
     """
 
     def __init__(self, by: Sequence[str] = ()) -> None:
@@ -109,7 +115,10 @@ class Summary:
             self.add_denied(event, event.path, weight)
 
     def add_sums(self, event: Event, hour: int, sums: EventSums) -> None:
-        """Count many events of one class and hour (hours since 1970) by their sums."""
+        """Count many events with the same caller and decision in one hour.
+
+        event: one of them. hour: hours since 1970. sums: their number and their sums.
+        """
         weight = sums.weight
         self.events += weight
         self.by_decision[event.decision] += weight
@@ -128,12 +137,12 @@ class Summary:
         self.bytes_written += sums.bytes_written
 
     def add_period(self, first_ns: int, last_ns: int) -> None:
-        """Add the first and the last time of events that were counted by their sums."""
+        """Add the times of the first and last event that add_sums() has counted (ns since 1970)."""
         self.first_ns = first_ns if self.first_ns is None else min(self.first_ns, first_ns)
         self.last_ns = last_ns if self.last_ns is None else max(self.last_ns, last_ns)
 
     def add_trouble(self, item: Record | BadLine) -> None:
-        """Count one of the journal's own records, or a line that is not a record."""
+        """Count a record of the journal itself (such as ``gap``), or a line that is not a valid record."""
         if isinstance(item, BadLine):
             self.bad_lines += 1
         elif item.kind == KILLED:
@@ -144,7 +153,7 @@ class Summary:
             self.refused += _count(item, "refused")
 
     def add_denied(self, event: Event, path: bytes, weight: int) -> None:
-        """Count denials of a path. event: any of the denials. weight: their number."""
+        """Count denied requests for a path. event: any of them. weight: their number."""
         grounds = (event.app, event.errno, event.rules, event.note, event.kind)
         refusals = self.refusals.get(grounds)
         if refusals is None and len(self.refusals) < _REFUSALS:
@@ -160,7 +169,10 @@ class Summary:
 
 
 def _groups(event: Event, hour: int, name: str) -> tuple[str, ...]:
-    """Return the groups of an event by one field of GROUPS: one for each rule, else one group."""
+    """Return the groups in which an event is counted. name: the field of GROUPS whose values form the groups.
+
+    For ``rule`` there is a group for each rule of the event, for other fields only one group.
+    """
     if name == "rule":
         return event.rules or ("(no rule)",)
     if name in {"hour", "day"}:

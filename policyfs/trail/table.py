@@ -1,4 +1,4 @@
-"""Records as tables and sheets of text, with harmful characters of names escaped (pure).
+"""Tables and lists of text for a terminal, with harmful characters of names escaped (pure).
 
 The trail has names of files, and apps choose these names. So every character that a terminal would not show
 as itself is shown as an escape such as ``\\x1b`` or ``\\u202e``: controls, escapes, bidirectional overrides,
@@ -20,7 +20,7 @@ _LEAST: Final = 12
 
 
 def shown(text: str) -> str:
-    """Return the text with each harmful or invisible character escaped."""
+    """Return the text with an escape (``\\x1b``) for each harmful or invisible character."""
     if is_plain(text) and "\\" not in text:
         return text
     return "".join(map(_shown_char, text))
@@ -58,9 +58,9 @@ def _char_width(char: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """Return a text of at most *columns* columns. A longer text loses its middle.
+    """Return a text of at most *columns* columns. If it is longer, ``…`` replaces its middle.
 
-    The two ends of a path tell the most.
+    The beginning and the end of a path are the most useful.
     """
     if width(text) <= columns:
         return text
@@ -80,7 +80,7 @@ def _take(text: str, columns: int) -> str:
 
 
 def wrap(text: str, columns: int) -> list[str]:
-    """Break a text into lines of at most *columns* columns, between words if possible."""
+    """Return a text as lines of at most *columns* columns. Break it between words if possible."""
     lines = [""]
     for word in text.split(" "):
         rest = word
@@ -98,7 +98,7 @@ def wrap(text: str, columns: int) -> list[str]:
 
 
 def pad(text: str, columns: int) -> str:
-    """Return the text, filled up with spaces to *columns* columns."""
+    """Return the text with spaces at its end, so that it has at least *columns* columns."""
     return text + " " * (columns - width(text))
 
 
@@ -110,7 +110,7 @@ def table(
     flexible: int | None = None,
     right: frozenset[int] = frozenset(),
 ) -> list[str]:
-    """Return the lines of a table. The caller has escaped the cells with shown().
+    """Return the lines of a table. head, rows: cells that shown() has escaped.
 
     columns: the terminal's width, or None for no limit. flexible: the column that shrinks if the table is too
     wide. right: the columns that are aligned to the right.
@@ -134,6 +134,9 @@ def _pad_left(text: str, columns: int) -> str:
 
 
 def sheet(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Return lines of ``name  value``, aligned. The caller has escaped the values with shown()."""
+    """Return a line ``name  value`` for each pair, with all values in one column.
+
+    pairs: names, and values that shown() has escaped.
+    """
     room = max((width(name) for name, _ in pairs), default=0)
     return [f"{pad(name, room)}{_GAP}{value}".rstrip() for name, value in pairs]

@@ -1,4 +1,4 @@
-"""The fields of the query language, and the tests of events that terms stand for (pure)."""
+"""The fields of the query language, and the functions that test events for a query's conditions (pure)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ ERRNOS: Final = frozenset(errno.errorcode.values())
 
 
 class Column(NamedTuple):
-    """One field of the query language. kind: word, number, path, text or time. meaning: for people.
+    """One field of the query language, such as ``app``.
 
-    texts, number: return the field's values in an event. by_row: True if the field differs from event to
-    event; False if all events of a class share it (index.py). known: all possible words of the field, if
-    there are few.
+    kind: word, number, path, text or time. meaning: a text for people. texts, number: functions that return
+    the field's values in an event. by_row: True if each event in an index has its own value; False if the
+    index stores the value once for a class of events (index.py). known: all possible words, if there are few.
+    aliases: other names of the field.
     """
 
     name: str
@@ -43,19 +44,19 @@ class Column(NamedTuple):
 
 
 def size_of(event: Event) -> int | None:
-    """Return the file's size: at release if it is known, else at open."""
+    """Return the file's size in an event: after the request if it is recorded, else before; or None."""
     return event.size_before if event.size_after is None else event.size_after
 
 
 def hidden_of(event: Event) -> int | None:
-    """Return the number of hidden bytes (the app reads neutral bytes instead), or None."""
+    """Return the number of bytes that an event hides (the app reads neutral bytes instead), or None."""
     if not event.redacted:
         return None
     return event.redacted_bytes or sum(length for _, length in event.redacted)
 
 
 def reason_of(event: Event) -> str:
-    """Return the grounds of a decision as text: errno, rules, view and note."""
+    """Return a text with errno, rules, view and note of an event, for conditions on ``reason``."""
     words = [errno_name(event.errno)] if event.errno else []
     return " ".join([*words, *event.rules, *event.would_deny, event.view, event.note])
 
@@ -109,20 +110,23 @@ BY_NAME: Final = {column.name: column for column in COLUMNS}
 NAMES: Final = {name: column.name for column in COLUMNS for name in (column.name, *column.aliases)}
 NUMERIC: Final = frozenset(column.name for column in COLUMNS if column.kind == "number")
 RECORDED: Final = ("app", "op", "rule")
-"""Fields with a search for typing errors: their words are compared with words of the trail and its policies.
+"""Fields in which a command finds typing errors: it looks for their words in the trail and its policies.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The present moment, and the zone of times in a query (None: the machine's zone)."""
+    """The present time, and the time zone of times in a query (None: the machine's zone)."""
 
     now: datetime
     zone: tzinfo | None = None
 
 
 class Paths:
-    """A test of an event's paths by a glob. For a path that was cut, the test compares the digest."""
+    """A function that returns True if a glob matches the path or the new path of an event.
+
+    For a path that was too long to be recorded whole, it compares the digest.
+    """
 
     __slots__ = ("pattern", "sha256")
 
@@ -143,7 +147,7 @@ def _sha256(cut: Cut | None) -> str:
 
 
 class Bounds(NamedTuple):
-    """A range of numbers, both ends included. None: no limit at that end."""
+    """A range of numbers from low to high, both included. None: no limit."""
 
     low: int | None
     high: int | None
@@ -156,7 +160,10 @@ class Bounds(NamedTuple):
 
 
 def compile_term(term: Term, clock: Clock, text: str = "") -> Test:
-    """Return the test of one term. text: the query, for errors. Raises QueryError."""
+    """Return a function that tests an event for one condition of a query. Raises QueryError.
+
+    clock: the present time, for times such as ``2h``. text: the query, for errors.
+    """
     column = BY_NAME[term.field]
     if column.kind == "path":
         globs = path_tests(term, text)
@@ -173,7 +180,7 @@ def compile_term(term: Term, clock: Clock, text: str = "") -> Test:
 
 
 def path_tests(term: Term, text: str = "") -> list[Paths]:
-    """Return the tests of the globs in a term. Raises QueryError."""
+    """Return a test of an event's paths for each glob in a condition of a query. Raises QueryError."""
     found = []
     for value in term.values:
         try:
@@ -184,7 +191,10 @@ def path_tests(term: Term, text: str = "") -> list[Paths]:
 
 
 def moment(term: Term, clock: Clock, text: str = "") -> int:
-    """Return the time in a `since` or `until` term, in ns since 1970. Raises QueryError."""
+    """Return the time in a query's condition on ``since`` or ``until``, in ns since 1970.
+
+    Raises QueryError.
+    """
     if len(term.values) > 1:
         raise QueryError(f"{term.field} takes only one time", text, term.values[1].at)
     try:
@@ -194,7 +204,7 @@ def moment(term: Term, clock: Clock, text: str = "") -> int:
 
 
 def number_bounds(term: Term, text: str = "") -> list[Bounds]:
-    """Return the ranges of a numeric term. Raises QueryError."""
+    """Return the ranges of numbers in a query's condition, such as ``size:>1M``. Raises QueryError."""
     if term.relation == "..":
         low, high = (_number(value, text) if value.text else None for value in term.values)
         if low is not None and high is not None and low > high:
@@ -234,7 +244,7 @@ def _text_test(column: Column, texts: Texts, term: Term, text: str) -> Test:
 
 
 def _pattern(glob: str) -> str:
-    """Translate a glob of a word to a regular expression. Syntax: ``*``, ``?``, ``{a,b}``, backslash."""
+    """Translate a glob for words to a regular expression. Its syntax: ``*``, ``?``, ``{a,b}``, backslash."""
     out = []
     for part in re.findall(r"\\.|\{[^{}]*\}|[*?]|.", glob, re.DOTALL):
         if part[0] == "\\" and len(part) == 2:
@@ -247,12 +257,12 @@ def _pattern(glob: str) -> str:
 
 
 def is_pattern(value: Value) -> bool:
-    """Return True if a value has wildcards, so that it may match several words."""
+    """Return True if a value in a query has wildcards, so that it may match several words."""
     return not value.literal and re.search(r"(?<!\\)(?:\\\\)*[*?{]", value.text) is not None
 
 
 def plain(value: Value) -> str:
-    """Return the word that a value without wildcards stands for."""
+    """Return the word of a value in a query that has no wildcards, without its backslashes."""
     return value.text if value.literal else re.sub(r"\\(.)", r"\1", value.text, flags=re.DOTALL)
 
 
@@ -270,7 +280,10 @@ def _check_known(column: Column, term: Term, text: str) -> None:
 
 
 def compile_tree(tree: Expression, clock: Clock, text: str = "") -> Test:
-    """Return the test of an event by a whole query. Raises QueryError."""
+    """Return a function that tests whether an event matches a query. Raises QueryError.
+
+    tree: the parsed query. clock: the present time, for times such as ``2h``. text: the query, for errors.
+    """
     if isinstance(tree, Term):
         return compile_term(tree, clock, text)
     if isinstance(tree, Not):

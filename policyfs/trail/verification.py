@@ -1,4 +1,4 @@
-"""The result of a verification: breaks and notes, each with its place in the trail."""
+"""The result of `policyfs audit verify`: damage and notes, each with its place in the trail."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from policyfs.trail.record import Place, Record
 
 
 class Break(NamedTuple):
-    """One damaged place of the trail, or a note. place.line: 0 stands for the whole segment.
+    """One damage of the trail, or a note about the trail.
 
-    what: a sentence. kind: one of damage.KINDS, or empty for a note.
+    place: the line; if place.line is 0, the whole file. what: a sentence. kind: the kind of damage, one of
+    damage.KINDS, or empty for a note.
     """
 
     place: Place
@@ -19,12 +20,13 @@ class Break(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The result of a verification.
+    """The result of `policyfs audit verify` for one hash chain.
 
-    breaks: the first hundred breaks, in order. notes: defects that the journal itself recorded, and other
-    facts that the administrator should check. seq, head: number and digest of the last line. missing:
-    policies in records without a text beside the trail; the chain may still be whole. proven: the number of
-    the last line before the first break. signed: the number of the last line that seals prove.
+    segments, records: the numbers of files and lines. seq, head: number and digest of the last line. breaks:
+    the first hundred damages, in order. notes: defects that the journal itself recorded, and other facts that
+    the administrator should check. missing: policies that records name, but whose text is not beside the
+    trail; the chain may still be whole. proven: the number of the last line before the first damage. signed:
+    the number of the last line that a seal (signed statement) proves.
     """
 
     mount_id: str
@@ -40,12 +42,12 @@ class Report(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """True if every line is as it was written, and no line is missing between others."""
+        """True if no damage was found: no line was changed, and no line is missing between others."""
         return not self.breaks
 
 
 def describe_trouble(record: Record) -> str:
-    """Return a sentence for people about a gap, damage or recovered record."""
+    """Return a sentence for people about a record of type gap, damage or recovered."""
     fields = record.fields
     if record.kind == "recovered":
         return (

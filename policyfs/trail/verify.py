@@ -1,7 +1,7 @@
-"""Verification that a mount's trail is whole: every line as it was written, none missing or moved (pure).
+"""Verification that a hash chain of the trail is whole: no line was changed, removed or moved (pure).
 
-docs/audit.md states the limits of the proof. A process that can write the files and has the key can make a
-new chain from some line on. A checkpoint or digest that was kept elsewhere reveals such a chain.
+docs/audit.md states the limits of the proof. A process that can write the files, and has the private key, can
+replace all lines from some line on. A signed checkpoint, or a digest, in another place reveals that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BREAKS_LIMIT: Final = 100
 
 
 class Verifier:
-    """The verification of one chain. The caller adds the segments in order, and then calls report()."""
+    """The verification of a hash chain. The caller adds its segments (files) in order, and calls report()."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Verifier:
         expect: Mapping[int, str] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        """expect: required hex digests of lines, by number. checkpoint: states a line that must be there."""
+        """expect: a dictionary from line numbers to required digests. checkpoint: states a required line."""
         self._mount_id = mount_id
         self._expect = dict(expect or {})
         self._checkpoint = checkpoint
@@ -62,33 +62,33 @@ class Verifier:
         self._begun: dict[str, int] = {}
         self._told_seals: dict[str, tuple[Record, str]] = {}
         self.policies: dict[str, Place] = {}
-        """Digests of policies, each with the place of the last record of a start or change that names it."""
+        """Dictionary from a policy's digest to the place of the last mount or policy record that names it."""
 
     @property
     def wanted(self) -> Collection[int]:
-        """Return the numbers of the lines that must have an expected digest."""
+        """Return the numbers of the lines for which a digest is required."""
         more = {self._checkpoint.seq} if self._checkpoint else set()
         return self._expect.keys() | more
 
     @property
     def seq(self) -> int:
-        """Return the number of the last line so far."""
+        """Return the number of the last line that was added."""
         return self._seq
 
     @property
     def has_seals(self) -> bool:
-        """True if a segment that was passed to segment() or add() has a seal."""
+        """True if a segment that was added has a seal (a signed statement about its lines)."""
         return self._last is not None
 
     def segment(self, name: str, number: int, lines: Iterable[bytes], seal: Proof | None = None) -> None:
-        """Check and add one segment. lines: with newlines; the last line may have none."""
+        """Check and add the next segment (file). lines: with newlines; the last line may have none."""
         kept = list(lines)
         covered = seal.seal.lines if seal else 0
         check = check_segment(self._mount_id, name, number, kept, sealed_lines=covered, wanted=self.wanted)
         self.add(check, lambda: kept, seal)
 
     def add(self, check: SegmentCheck, lines: Callable[[], Sequence[bytes]], seal: Proof | None) -> None:
-        """Add the check of the next segment. lines: reads the segment's lines again, to find damage."""
+        """Add the next segment (file) by the result of its check. lines: reads it again, to find damage."""
         self._segments += 1
         self._follow_number(check)
         self._number, self._newest = check.number, check.name
@@ -117,7 +117,7 @@ class Verifier:
         self._first = self._first or (check.name, check.number)
 
     def report(self) -> Report:
-        """Return the result. Call it after all segments were added."""
+        """Return the result of the verification. Call it after all segments (files) were added."""
         for name, cut in self._cuts.items():
             self._break(name, cut.line, TRUNCATED, "cut off, or not a line of a trail")
         if self._empty and self._empty[-1].startswith(f"{self._number:08d}-"):
@@ -148,11 +148,11 @@ class Verifier:
     def _follow_number(self, check: SegmentCheck) -> None:
         if self._first is None or check.number == self._number + 1:
             return
-        self._cuts.pop(_plain(self._newest), None)  # the segment that would explain the cut is missing
+        self._cuts.pop(_plain(self._newest), None)  # the record about the cut is in the missing segment
         self._holes.append((check.name, self._number + 1, check.number - 1, self._seq))
 
     def _join(self, check: SegmentCheck) -> None:
-        """Check that a sound segment continues the segment before it."""
+        """Check that a segment with right digests continues the previous segment."""
         header = check.records[0]
         if header.fields.get("segment") != check.number:
             found = header.fields.get("segment")
@@ -166,7 +166,7 @@ class Verifier:
             if check.number == 1 and (check.opening != chain.GENESIS or check.first_seq != 1):
                 self._break(check.name, 1, DELETED, "the first segment of all does not begin the chain", 0)
             elif check.number > 1:
-                self._seq, self._head = check.first_seq - 1, check.opening  # rotation? see _check_oldest
+                self._seq, self._head = check.first_seq - 1, check.opening  # _check_oldest: was it rotation?
         elif check.opening != self._head:
             self._not_joined(check)
 
@@ -259,7 +259,7 @@ class Verifier:
                 self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
 
     def _is_resumed(self, check: SegmentCheck, seal: Seal) -> bool:
-        """Return True if no line follows the sealed lines, or the next line records a daemon's resumption."""
+        """Return True if the sealed lines are the last, or the next line says that a daemon continued."""
         if check.last_seq == seal.last_seq:
             return True
         return any(one.kind == "resume" and one.seq == seal.last_seq + 1 for one in check.records)
@@ -268,7 +268,7 @@ class Verifier:
         return self._is_behind_hole(check) or any(one.place.segment == check.name for one in self._breaks)
 
     def _check_told_seals(self) -> None:
-        """Compare the seals with the chain's records of seals."""
+        """Compare the seals (signed statements about segments) with the chain's records about seals."""
         for name, (record, digest) in self._told_seals.items():
             proof = self._seals.get(name)
             begun = self._begun.get(name)
@@ -312,7 +312,7 @@ class Verifier:
     def _check_time(self, record: Record) -> None:
         origin = (record.fields.get("boot_id"), record.fields.get("pid"))
         if record.kind == "header" and origin == self._origin:
-            return  # a record of a clock step may follow
+            return  # if the clock went back, a clock record follows
         if record.kind == "clock":
             self._time_ns = record.time_ns
             what = f"the clock went back by {record.fields.get('seconds')} s"
@@ -345,13 +345,13 @@ class Verifier:
         return any(name == check.name for name, *_ in self._holes)
 
     def _gone(self, first: int, last: int) -> str:
-        """Return the missing segments that retention did not remove, as text; empty if there are none."""
+        """Return the numbers of missing segments that policyfs did not remove itself, as text, or empty."""
         told = (int(name[:8]) for name in self._pruned if name[:8].isdecimal())
         gone = not_in(with_numbers(self._removed or (), told), first, last)
         return "" if gone is None else f"{gone[0]} to {gone[1]}" if gone[1] > gone[0] else f"{gone[0]}"
 
     def _check_holes(self) -> None:
-        """Report missing segments in the middle. (Retention may have removed segments between holds.)"""
+        """Report missing segments in the middle that policyfs did not remove itself (because of limits)."""
         for name, first, last, before in self._holes:
             if gone := self._gone(first, last):
                 self._break(name, 0, DELETED, f"segment {gone} is missing before this one", before)
@@ -360,13 +360,13 @@ class Verifier:
         if self._first is None or self._first[1] == 1:
             return
         name, number = self._first
-        first = 1 if self._removed is not None else number - 1  # old headers do not state removed ones
+        first = 1 if self._removed is not None else number - 1  # old headers do not state removed segments
         if gone := self._gone(first, number - 1):
             what = f"segments before this one are missing ({gone}), and no rotation removed them"
             self._break(name, 0, DELETED, what, 0)
 
     def _check_end(self, checkpoint: Checkpoint) -> None:
-        """Report that the end of the chain is missing: a checkpoint states a later line."""
+        """Report that the end of the chain is missing, because a checkpoint states a later line."""
         end = f"the checkpoint of {checkpoint.time} has seq {checkpoint.seq}, but the chain ends with"
         end += f" {self._seq}"
         last = self._last.seal if self._last else None
@@ -376,13 +376,13 @@ class Verifier:
             self._break("", 0, TRUNCATED, f"{end}: its end was cut off")
 
     def fault(self, kind: str, what: str, before: int | None = None) -> None:
-        """Add a break without a segment. before: the last line that is still proven; None: the last line."""
+        """Add a damage without a segment. before: the last proven line; None: the last line."""
         self._break("", 0, kind, what, before)
 
     def _break(
         self, name: str, line: int, kind: str, what: str, before: int | None = None, *, unless: bool = False
     ) -> None:
-        """Add a break. before: the last line still proven. unless: not if the segment has a break already."""
+        """Add a damage. before: the last proven line. unless: do nothing if the segment has one already."""
         if unless and any(found.place.segment == name for found in self._breaks):
             return
         before = self._seq if before is None else before
@@ -396,5 +396,5 @@ def _in_order(found: Break) -> tuple[bool, str, int]:
 
 
 def _plain(name: str) -> str:
-    """Return the name that a segment had before it was compressed."""
+    """Return the name that a segment (file of the trail) had before it was compressed."""
     return name.removesuffix(".zst")

@@ -1,4 +1,8 @@
-"""Chains as witnesses: a new daemon records the last digests of all other chains in its own chain (pure)."""
+"""Hash chains as witnesses of other chains (pure).
+
+A new daemon records the number and digest of the last line of all other chains in its own chain. Later
+`policyfs audit verify` compares the other chains with these records.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,16 @@ from policyfs.trail.damage import RESEALED, TRUNCATED
 from policyfs.trail.record import Place, Record
 
 _PART_BYTES: Final = 40 * 1024
-"""The limit of bytes of one record, so that its whole line stays below line.LINE_BYTES."""
+"""The limit of bytes of one record about other chains, so that its line stays below line.LINE_BYTES."""
 _HEAD: Final = re.compile(r"([0-9]{1,18})=([0-9a-f]{64})")
 
 
 class Sighting(NamedTuple):
-    """A statement in one chain (the witness) about the last line of another chain (seen).
+    """A statement in one hash chain (the witness) about the last line of another chain.
 
-    place: the place of the record with this statement. seq, head: number and digest of the last line. A
-    record about no chain is a sighting of the chain "". first: the place of the first record of the same
-    start, because one start may need several records.
+    place: the place of the record with this statement. seen: the name of the other chain; "" if the record
+    says that there was no other chain. seq, head: number and digest of the last line of the other chain. One
+    start of a daemon may need several such records; first: the place of the first one.
     """
 
     place: Place
@@ -31,7 +35,10 @@ class Sighting(NamedTuple):
 
 
 def records_of(heads: Mapping[str, str]) -> list[dict[str, object]]:
-    """Return the fields of ``others`` records for these heads. Each record fits in one line."""
+    """Return the fields of ``others`` records about the ends of other chains. Each record fits in one line.
+
+    heads: a dictionary from the name of a chain to its end (``SEQ=DIGEST``).
+    """
     parts: list[dict[str, str]] = [{}]
     size = 0
     for seen, head in heads.items():
@@ -47,7 +54,7 @@ def records_of(heads: Mapping[str, str]) -> list[dict[str, object]]:
 
 
 def sightings(records: Iterable[Record]) -> list[Sighting]:
-    """Return the sightings in the ``others`` records among *records*."""
+    """Return all statements about other chains in *records* (in those of type ``others``)."""
     found = []
     first = Place("", "", 0)
     for record in records:
@@ -67,10 +74,11 @@ def sightings(records: Iterable[Record]) -> list[Sighting]:
 
 
 def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sighting, bool]]:
-    """Return the sightings of chains that are gone, each with a boolean.
+    """Return the statements (sightings) about chains that do not exist any more, each with a boolean.
 
-    True: the last start of the witness recorded the sighting. False: the witness has started again later,
-    when the chain was already gone, so the loss is old.
+    seen: all sightings, in order. there: the names of the chains that exist. The boolean is True if the last
+    daemon of the witness still saw the chain when it started. False: a later daemon did not see the chain, so
+    the loss is old.
     """
     latest: dict[str, Place] = {}
     gone = []
@@ -82,7 +90,7 @@ def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sigh
 
 
 class Witness:
-    """The comparison of one chain's lines with the sightings of this chain in other chains."""
+    """The comparison of one hash chain with the statements (sightings) of other chains about it."""
 
     def __init__(self, seen: Iterable[Sighting]) -> None:
         self._open: dict[int, list[Sighting]] = {}
@@ -93,15 +101,15 @@ class Witness:
 
     @property
     def wanted(self) -> Collection[int]:
-        """Return the line numbers of sightings that were not compared yet."""
+        """Return the line numbers in sightings that were not compared with the chain yet."""
         return self._open.keys()
 
     def begin(self, first_seq: int) -> None:
-        """Set the number of the chain's oldest line. Only the first call has an effect."""
+        """Set the number of the oldest line that the chain has. Only the first call has an effect."""
         self._first = self._first or first_seq
 
     def compare(self, digests: Mapping[int, str]) -> None:
-        """Compare lines of the chain with the sightings. digests: the lines' digests by line number."""
+        """Compare lines of the chain with the sightings. digests: from the number of a line to its digest."""
         for seq, digest in digests.items():
             self._line(seq, digest)
 
@@ -112,9 +120,9 @@ class Witness:
                 self._wrong.append((sighting.place, what, RESEALED))
 
     def finish(self) -> list[tuple[Place, str, str]]:
-        """Return the mismatches: the place of the sighting, a sentence, and the kind of damage.
+        """Return the differences: for each the place of the sighting, a sentence, and the kind of damage.
 
-        Call it after the last line of the chain was compared.
+        Call this after the last line of the chain was compared.
         """
         for seq, missing in sorted(self._open.items()):
             if seq >= self._first:  # `verify` reports missing older lines
