@@ -272,7 +272,7 @@ class Consumer:
         self._failing = reason
 
     def _step_back(self) -> bool:
-        """Move back to the position up to which the receiver has surely read all lines, even if it has died.
+        """Move back to the position up to which the receiver has surely read all lines before it died.
 
         Return False if the consumer is already at this position, or if it never moves back.
         """

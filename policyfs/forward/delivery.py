@@ -26,9 +26,9 @@ class Delivery(Protocol):
 
     @property
     def unsure_s(self) -> float:
-        """Return the time in seconds in which the receiver may still lose messages that have arrived.
+        """Return a time in seconds. A receiver that dies within this time after a delivery may lose messages.
 
-        It loses them if it dies before it has read them.
+        The time is 0 if the receiver cannot lose messages that have arrived.
         """
 
     def deliver(self, messages: Sequence[Message]) -> None:

@@ -29,7 +29,9 @@ So an app that always tries new names adds less than 1 MB to the trail in ten se
 an allowed request."""
 
 ACCOUNTS: Final = 256
-"""The number of accounts after which all further strangers share one account. Each app keeps its own."""
+"""The number of accounts (limits of trail bytes) after which all further strangers share one account.
+
+Each app always has its own account."""
 _STRANGERS: Final = -1
 _OVERDRAFT: Final = 100_000
 """The limit, in bytes, by which an app may exceed its limit for denials with counts for single directories.
@@ -132,7 +134,7 @@ class Accounts:
         return beyond_s
 
     def recorded(self, event: Event, now_ns: int) -> None:
-        """Remember a recorded denial, so that its repeats are counted from now on."""
+        """Remember a denial that was recorded. From now on, absorb() counts its repeats."""
         self._of(event, now_ns).fold.recorded(event)
 
     def collect(self, time_ns: int, now_ns: int, *, everything: bool) -> list[Event]:

@@ -19,7 +19,7 @@ _MOMENT_S: Final = 0.0005
 """The longest time that the event loop waits until an event is on record, in seconds.
 
 A write into memory takes about 0.1 ms. All other requests wait meanwhile. On busy processors, the records of
-one app add this wait to every second open of other apps.
+one app add this wait to half of the opens of other apps.
 """
 _PAUSE_S: Final = 0.02
 """The longest time, in seconds, in which the event loop does not wait for records (see _FIRST_PAUSE_S).

@@ -70,7 +70,7 @@ class IndexCache:
             self._closing()
 
     def _open(self, name: str) -> int | None:
-        """Open a stored file. Return None if it is missing, or if other users could have written it."""
+        """Return a descriptor of a stored file, or None if it is missing or other users could write it."""
         if self._fd < 0:
             return None
         try:

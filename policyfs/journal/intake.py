@@ -96,7 +96,7 @@ class Intake:
         return now_ns
 
     def _take_in(self, event: Event, now_ns: int) -> None:
-        """Count, queue or drop a best-effort event."""
+        """Queue a best-effort event for the writer, or only count it, or drop it."""
         if self._accounts.absorb(event, now_ns):
             self._folded += event.weight
             return

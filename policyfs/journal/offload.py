@@ -29,7 +29,7 @@ def _nothing() -> None:
 class WriterLock:
     """The lock of the writer of a trail.
 
-    INVARIANT: while a thread has the lock by ``with``, no write to the trail is under way in another thread.
+    INVARIANT: while a thread is in a ``with`` block of this lock, no other thread writes to the trail.
     """
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class Offload:
 
     @property
     def is_under_way(self) -> bool:
-        """True if a write was begun and its result is not noted yet."""
+        """True if a write was begun, and this object has not dealt with its result yet."""
         return self._started is not None
 
     def close(self) -> None:

@@ -238,7 +238,7 @@ class Sealer:
             self.error = ""
 
     def _follow(self, extent: Extent) -> None:
-        """Check the new lines of the segment that is being written. So few are left when it is closed."""
+        """Check the new lines of the segment that is being written, so that its end needs little time."""
         reading = self._open(extent.segment)
         self._read_to(reading, extent.size)
         self._tell(reading)

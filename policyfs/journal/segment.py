@@ -15,7 +15,7 @@ class Appender(Protocol):
     """A thread that appends to a file without the interpreter lock (kernel/_appender.c)."""
 
     def begin(self, fd: int, offset: int, data: bytes, /) -> bool:
-        """Begin to write *data* at *offset*, the end of the file. Return False if there is no thread."""
+        """Begin to write *data* at *offset*, the end of the file. Return False if no thread can do this."""
 
     def wait(self, seconds: float, /) -> bool:
         """Wait at most *seconds* for the end of the write. Return True if no write is under way then."""

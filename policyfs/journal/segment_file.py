@@ -34,7 +34,7 @@ class SegmentFile:
     """
 
     def __init__(self, chain: Chain, name: str) -> None:
-        """Raises FileNotFoundError if rotation has removed the segment."""
+        """name: the file name in the directory of *chain*. Raises FileNotFoundError if it was removed."""
         self.chain = chain
         self.name = name
         try:

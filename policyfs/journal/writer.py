@@ -45,7 +45,7 @@ _FORMAT_VERSION: Final = 1
 _PRUNED_AT_ONCE: Final = 256
 """The limit of removed segments that one record names, so that its line is not too long."""
 _NAME_POLICIES: Final = ("policy", "previous", "refused")
-"""Fields of records that contain the digest of a policy."""
+"""The names of those fields of records that contain the digest of a policy."""
 
 
 class Batch(NamedTuple):

@@ -308,7 +308,7 @@ class Index:
         return all(map(int.__le__, times, times[1:]))
 
     def period(self) -> tuple[int, int] | None:
-        """Return the first and the last time of the events, or None if there are no events."""
+        """Return the earliest and the latest time of the index's events (ns), or None without events."""
         hours = list(self.hours())
         if not hours:
             return None

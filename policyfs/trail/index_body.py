@@ -20,7 +20,7 @@ Read = Callable[[int, int], bytes]
 
 
 class WrongIndexError(ValueError):
-    """Error for bytes that are not an index of this version, or are damaged."""
+    """Error for an index that is damaged, or that is not of this version."""
 
 
 def digests_of(body: bytes | memoryview) -> bytes:

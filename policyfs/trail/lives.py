@@ -29,9 +29,10 @@ def happened(event: Event) -> bool:
 
 
 def other_names(path: bytes, moves: Sequence[Move]) -> set[bytes]:
-    """Return all paths that a file may have had, in a set. path: one of them.
+    """Return a set of all paths that a file may have had. path: one of them.
 
-    moves: all renames and links in a trail. Those of the file, and of directories above it, give other paths.
+    moves: all renames and links in a trail. A file gets another path by a rename or link of the file, or by a
+    rename of a directory above it.
     """
     found, todo = {path}, [path]
     while todo and len(found) < NAMES:

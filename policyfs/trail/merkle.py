@@ -24,7 +24,7 @@ class MerkleTree:
 
     def __init__(self) -> None:
         self.size = 0
-        """The number of entries."""
+        """The number of entries in the tree."""
         self._peaks: list[bytes] = []
 
     def add(self, entries: bytes) -> None:

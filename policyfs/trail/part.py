@@ -32,7 +32,7 @@ class Sight(Protocol):
         """Return True if the app may see this path, whatever kind and owner a file there has."""
 
     def reads(self, event: Event, path: bytes, kind: str | None) -> bool:
-        """Return True if the app may read a file of this kind at this path."""
+        """Return True if the app may read a file of this kind at this path, whatever owner the file has."""
 
 
 def part_of(event: Event, app: str, sight: Sight) -> Event | None:

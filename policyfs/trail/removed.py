@@ -19,7 +19,7 @@ A legal hold that keeps segments between removed segments adds a range."""
 
 
 def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
-    """Return the ranges with these numbers added."""
+    """Return ranges that contain all numbers of *ranges*, and *numbers*."""
     joined: list[tuple[int, int]] = []
     for first, last in sorted([*ranges, *((number, number) for number in numbers)]):
         if joined and first <= joined[-1][1] + 1:

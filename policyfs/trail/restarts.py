@@ -30,9 +30,9 @@ class Restarts:
         self._header = 0
         """The number of the last header (first line of a file of the trail)."""
         self._before = False
-        """True if a daemon was running before the last header."""
+        """True if a daemon had started, and had no recorded end, before the last header."""
         self._named = False
-        """True if take() has reported the crash before the last header."""
+        """True if take() has already reported the crash that happened before the last header."""
 
     @property
     def unended(self) -> bool:

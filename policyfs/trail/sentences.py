@@ -84,14 +84,14 @@ def _of_the_proof(record: Record) -> str:
 
 
 def _process(fields: Fields) -> str:
-    """Return the killed process, and the time that its read or write had waited, as text."""
+    """Return a text about a killed process, with the time for which its read or write had waited."""
     names = ("exe", "pid", "uid", "blocked_s")
     exe, pid, uid, blocked_s = (shown(str(fields.get(name, "?"))) for name in names)
     return f"{exe or '?'} (pid {pid}, uid {uid}) after {blocked_s} s"
 
 
 def _by(fields: Fields) -> str:
-    """Return the cause of a recorded change, and the process that made it if it is recorded, as text."""
+    """Return a text with the cause of a recorded change and, if known, the process that made it."""
     words = [shown(str(fields.get(name, "?"))) for name in ("cause", "how", "exe", "pid", "uid")]
     cause, how, exe, pid, uid = words
     return f"{cause}, {how}" + (f", by {exe} (pid {pid}, uid {uid})" if "pid" in fields else "")

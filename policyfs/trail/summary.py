@@ -106,7 +106,7 @@ class Summary:
         self.bad_lines = 0
 
     def add(self, event: Event) -> None:
-        """Count one event."""
+        """Count one event, as often as it stands for requests."""
         weight = event.weight
         sums = _Sums(weight, event.bytes_read or 0, event.bytes_written or 0, weight if event.redacted else 0)
         self.add_sums(event, event.time_ns // HOUR_NS, sums)

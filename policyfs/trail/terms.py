@@ -262,7 +262,7 @@ def is_pattern(value: Value) -> bool:
 
 
 def plain(value: Value) -> str:
-    """Return the word of a value in a query that has no wildcards, without its backslashes."""
+    """Return the word that a value of a query means. value: without wildcards. Backslashes are removed."""
     return value.text if value.literal else re.sub(r"\\(.)", r"\1", value.text, flags=re.DOTALL)
 
 

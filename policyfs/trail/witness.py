@@ -101,7 +101,7 @@ class Witness:
 
     @property
     def wanted(self) -> Collection[int]:
-        """Return the line numbers in sightings that were not compared with the chain yet."""
+        """Return the numbers of lines about which other chains have statements that were not compared yet."""
         return self._open.keys()
 
     def begin(self, first_seq: int) -> None:
@@ -109,7 +109,10 @@ class Witness:
         self._first = self._first or first_seq
 
     def compare(self, digests: Mapping[int, str]) -> None:
-        """Compare lines of the chain with the sightings. digests: from the number of a line to its digest."""
+        """Compare lines of the chain with the statements (sightings) of other chains about these lines.
+
+        digests: a dictionary from the number of a line to its digest.
+        """
         for seq, digest in digests.items():
             self._line(seq, digest)
 
@@ -120,7 +123,7 @@ class Witness:
                 self._wrong.append((sighting.place, what, RESEALED))
 
     def finish(self) -> list[tuple[Place, str, str]]:
-        """Return the differences: for each the place of the sighting, a sentence, and the kind of damage.
+        """Return the differences: for each the place of the statement, a sentence, and the kind of damage.
 
         Call this after the last line of the chain was compared.
         """
