@@ -1,1 +1,1 @@
-"""The commands: each module adds its own to the command line."""
+"""The commands. Each module adds its own commands to the command line."""

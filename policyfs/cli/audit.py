@@ -1,8 +1,8 @@
-"""``policyfs audit``: read, search, sum up and verify the trail.
+"""``policyfs audit``: read, search, sum up and verify the trail. The command only reads files.
 
-The command only reads files. So it works without a running mount, and on a copy of a trail. Each mount has a
-chain: its own directory of segments below the trail root. The command reads all chains together, as one
-trail. docs/audit.md is its manual.
+So it works without a running mount, and on a copy of a trail. Each mount has a chain: a directory of its own
+below the trail root (the directory of all trails). The files in a chain are called segments. The command
+reads all chains together, as one trail. docs/audit.md is its manual.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from policyfs.cli.on_record import trail_root
 from policyfs.errors import EXIT_OK, PolicyfsError
 
 _YOUNG: Final = 200_000
-"""The number of new objects after which Python's garbage collector runs. The number is high, because most
-actions make many objects that live to the end of the action, and few cycles.
-"""
+"""The number of new objects after which Python's garbage collector runs. The number is high: most actions of
+`audit` make many objects that stay in use until the action ends, and few cycles of references."""
 _LASTING: Final = ("forward", "tail")
-"""Actions that may run for days. For these the garbage collector keeps Python's own threshold."""
+"""The actions of `audit` that may run for days. While they run, the garbage collector keeps Python's own
+threshold."""
 
 _MODULES: Final = {
     "audit_search": {"tail": "run_tail", "search": "run_search"},
@@ -41,11 +41,12 @@ _MODULES: Final = {
     "audit_forward": {"forward": "run"},
     "audit_schema": {"schema": "run"},
 }
-"""The modules, each with its actions and the function of each action. The help has the same order."""
+"""A dictionary from each module of `audit` to its actions, each with the name of the action's function. The
+help lists the actions in this order."""
 
 
 def add_trail_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--trail``, for commands that read a trail root."""
+    """Add the option ``--trail`` (the trail root: the directory of all trails) to a command that reads it."""
     parser.add_argument(
         "--trail",
         metavar="DIR",
@@ -55,10 +56,10 @@ def add_trail_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], action: str = "") -> None:
-    """Add ``audit`` and its actions to the command line.
+    """Add the command ``audit`` and its actions to the command line.
 
-    action: the action in the user's command. Only the module of this action is imported. Empty: the action is
-    not known yet, so all modules are imported.
+    action: the action in the user's command, such as ``tail``. Then only the module of this action is
+    imported. If *action* is empty, it is not known yet, and all modules are imported.
     """
     parser = subparsers.add_parser("audit", help="read, search and verify the trail")
     parser.set_defaults(run=run)
@@ -73,7 +74,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out one action. Return the exit code. Raises PolicyfsError with a message for the user."""
+    """Carry out the action of `audit` that the user has chosen. Return the exit code.
+
+    Raises PolicyfsError with a message for the user.
+    """
     module, name = next(
         (module, functions[args.action]) for module, functions in _MODULES.items() if args.action in functions
     )

@@ -1,4 +1,7 @@
-"""`policyfs audit diff|who-could`: compare two periods of a trail; ask a policy who may see a path."""
+"""`policyfs audit diff` compares two periods of a trail.
+
+`policyfs audit who-could` asks policies who may see a path.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ _MOST = 40
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the actions to `audit`."""
+    """Add the actions `diff` and `who-could` to `policyfs audit`.
+
+    common: a parser with the options of all actions.
+    """
     help_ = "print what is new in a period, compared with another"
     diff = actions.add_parser("diff", parents=[common], help=help_)
     for name, which in (("before", "earlier"), ("after", "later")):
@@ -59,7 +65,10 @@ def add_parsers(
 
 
 class _Seen(NamedTuple):
-    """Counts of a period's events: by app, by app and directory, and denials by app, grounds and path."""
+    """The numbers of events in a period: for each app, and for each app and directory.
+
+    Also the numbers of denials, for each app, reason (errno and rules) and path.
+    """
 
     apps: Counter[str]
     places: Counter[tuple[str, bytes]]
@@ -67,7 +76,10 @@ class _Seen(NamedTuple):
 
 
 def run_diff(args: argparse.Namespace) -> int:
-    """Print apps, directories and denials that only the second period has. Return 1 if there are any."""
+    """Print the apps, directories and denials that only the second of two periods has.
+
+    Return 1 if there are any.
+    """
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     policies = KeptPolicies(trail.chains)
@@ -150,7 +162,8 @@ def _news(before: _Seen, after: _Seen) -> Iterator[tuple[str, list[dict[str, obj
 
 
 def run_who_could(args: argparse.Namespace) -> int:
-    """Print what each app may do at a path, by each policy. Return 1 if no app may see the path."""
+    """Print what each app may do at a path, by each policy in the trail. Return 1 if no app may see the path.
+    """
     from policyfs.policy.decide import compile_policy  # only this action needs the engine
     from policyfs.policy.exceptions import in_force
 

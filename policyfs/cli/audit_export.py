@@ -1,4 +1,7 @@
-"""`policyfs audit export|sql`: events for other programs, and SQL over all segments."""
+"""`policyfs audit export` writes events for other programs.
+
+`policyfs audit sql` runs SQL on all events of a trail.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ _EVENTS = "* REPLACE (CAST(time AS TIMESTAMP_NS) AS time), coalesce(repeats, 1) 
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the actions to `audit`."""
+    """Add the actions `export` and `sql` to `policyfs audit`.
+
+    common: a parser with the options of all actions.
+    """
     export = actions.add_parser("export", parents=[common], help="write events for other programs")
     export.add_argument("--format", choices=_FORMATS, default="jsonl", help="default: %(default)s")
     export.add_argument(
@@ -66,7 +72,7 @@ def add_parsers(
 
 
 def run_export(args: argparse.Namespace) -> int:
-    """Write the selected events. Return 1 if there is none."""
+    """Write the events that the query selects. Return 1 if there is none."""
     if args.format == "parquet":
         return _parquet(args)
     if args.output is None:
@@ -79,7 +85,7 @@ def run_export(args: argparse.Namespace) -> int:
 
 
 def _private(path: str) -> TextIO:
-    """Open a file for writing, with mode 0600 if it is new: its content is as private as the trail."""
+    """Open a file for writing. A new file gets mode 0600, because its content is as private as the trail."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     return open(fd, "w", encoding="utf-8", newline="")
 
@@ -106,7 +112,7 @@ def _written(args: argparse.Namespace, file: TextIO) -> int:
 def _told(args: argparse.Namespace, policies: KeptPolicies) -> Iterator[tuple[str, Event, Fields]]:
     """Yield the id of each selected event, the event, and its fields.
 
-    With --for-app, yield only the events of this app, with the facts that the app may know.
+    With --for-app, yield only the events of this app, with only the facts that the app itself may know.
     """
     if not args.for_app:
         yield from ((record.id, event, json_fields(record)) for record, event in _selected(args))
@@ -164,7 +170,7 @@ def _view(connection: Any, files: list[str]) -> None:
 
 
 def run_sql(args: argparse.Namespace) -> int:
-    """Print the result of a statement."""
+    """Run an SQL statement on the events of the trail, and print its result."""
     connection = _duckdb()
     import duckdb
 
@@ -188,7 +194,7 @@ def run_sql(args: argparse.Namespace) -> int:
 
 
 def _parquet(args: argparse.Namespace) -> int:
-    """Write the events to a temporary file of JSON lines, and convert this file to Parquet."""
+    """Convert the events to a Parquet file. First write them to a temporary file of JSON lines."""
     if args.output is None:
         raise UsageError("--format parquet needs a file: add -o FILE")
     connection = _duckdb()

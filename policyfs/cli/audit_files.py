@@ -1,4 +1,5 @@
-"""`policyfs audit timeline|changes|who-did`: the events of files, and the callers that caused them."""
+"""`policyfs audit timeline|changes|who-did`: the events of files, and the callers that caused these events.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +46,10 @@ _CHANGES = parse_query(
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the actions to `audit`."""
+    """Add the actions `timeline`, `changes` and `who-did` to `policyfs audit`.
+
+    common: a parser with the options of all actions.
+    """
     timeline = actions.add_parser(
         "timeline", parents=[common], help="print the life of a file, across renames"
     )
@@ -63,7 +67,7 @@ def add_parsers(
 
 
 def run_timeline(args: argparse.Namespace) -> int:
-    """Print the events of each file that ever had the given path."""
+    """Print the events of each file that had the given path at any time."""
     if not args.path.startswith("/"):
         raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.path!r}")
     trail = open_trail(args)
@@ -108,7 +112,7 @@ def _in_order(life: Life[Record]) -> list[bytes]:
 
 
 def _moves(trail: IndexedTrail) -> list[Move]:
-    """Return all renames and links that succeeded."""
+    """Return all renames and links on the trail that succeeded."""
     found: list[Move] = []
     for chain in trail.chains:
         for portion in trail.portions(chain):
@@ -121,7 +125,7 @@ def _moves(trail: IndexedTrail) -> list[Move]:
 
 
 def _on(names: set[bytes]) -> Term:
-    """Return a condition of a query that selects the events of these paths."""
+    """Return a condition of a query (a Term) that selects the events of these paths."""
     return Term("path", tuple(Value(_quoted(name)) for name in sorted(names)))
 
 
@@ -134,7 +138,7 @@ def _quoted(path: bytes) -> str:
 
 
 def run_changes(args: argparse.Namespace) -> int:
-    """Print the changes of each file in a period."""
+    """Print the changes that were made to each file in a period."""
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     changing = wanted.narrowed(_CHANGES)
@@ -204,7 +208,7 @@ class _Deed(NamedTuple):
 
 
 def run_who_did(args: argparse.Namespace) -> int:
-    """Print the callers of the requests below a path, with the number of their requests."""
+    """Print the callers that made requests for paths below a directory, with the number of their requests."""
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     paths = [args.place] if set(args.place) & set("*?{") else [args.place, args.place.rstrip("/") + "/**"]
@@ -237,5 +241,8 @@ def run_who_did(args: argparse.Namespace) -> int:
 
 
 def matching(portion: Portion, wanted: Selection) -> list[Event]:
-    """Return the selected events of a portion, with only the fields that the index has."""
+    """Return the events of a portion (a part of a trail file, with its index) that the query selects.
+
+    The events have only the fields that the index has.
+    """
     return [class_event(portion.index, row) for row in chosen(portion.exact(wanted), portion.index.rows)]

@@ -1,4 +1,4 @@
-"""`policyfs audit forward`: delivers the trail to journald, syslog, commands and files, and raises alerts."""
+"""`policyfs audit forward` delivers the trail to journald, syslog, commands and files, and raises alerts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PR_SET_PDEATHSIG: Final = 1
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the action to `audit`."""
+    """Add the action `forward` to `policyfs audit`. common: a parser with the options of all actions."""
     forward = actions.add_parser(
         "forward", parents=[common], help="deliver the trail to other programs and machines, and raise alerts"
     )
@@ -39,7 +39,10 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Deliver the trail until a signal arrives, or once (--once). Raises PolicyfsError."""
+    """Deliver the trail until a signal (such as SIGTERM) arrives. With --once, deliver it once and end.
+
+    Raises PolicyfsError.
+    """
     from policyfs.forward.config import parse_config
     from policyfs.policy.parse import SourceText
 
@@ -85,13 +88,14 @@ def _forward(config: Config, access: Access, *, once: bool) -> int:
     cursors.close()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # end at once, even if a thread hangs in a sink
+    os._exit(code)  # end at once, even if a thread hangs while it delivers
 
 
 def _as_two(config: Config, root: Path, *, once: bool) -> int:
-    """Fork a process that delivers as the configured user. Then work as the opener of that process.
+    """Fork a process that delivers as the user in the configuration. Then this process opens files for it.
 
-    The opener keeps the right to read the trail, and opens files of the trail for the delivering process.
+    This process, the opener, keeps the right to read the trail. It opens the files of the trail, and passes
+    them to the process that delivers.
     """
     import encodings.idna  # noqa: F401 - host names need it, and the user may be unable to load it
 
@@ -101,8 +105,8 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
 
     user = _user_of(config)
     if config.checkpoints:
-        with suppress(OSError):  # if this fails, the first checkpoint reports the error
-            KeyStore(key_directory()).signer()  # makes a missing key; later this process can write nothing
+        with suppress(OSError):  # if this fails, the first signed checkpoint reports the error
+            KeyStore(key_directory()).signer()  # makes a missing key: later this process may write no file
     _make_state(config.state, user)
     ours, theirs = socket.socketpair()
     parent = os.getpid()
@@ -133,7 +137,7 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
 
 
 def _user_of(config: Config) -> pwd.struct_passwd:
-    """Return the configured user. Raises UsageError if the user is missing, unknown or root."""
+    """Return the user in the configuration. Raises UsageError if the user is missing, unknown or root."""
     if not config.user:
         raise UsageError(
             "events must not be delivered as root: add `user: NAME` to the configuration, with a user"
@@ -150,7 +154,10 @@ def _user_of(config: Config) -> pwd.struct_passwd:
 
 
 def _make_state(path: str, user: pwd.struct_passwd) -> None:
-    """Make the directory of the cursors, and change its owner to the user. Raises PolicyfsError."""
+    """Make the directory of the cursors (files that keep how far the delivery has come), owned by the user.
+
+    Raises PolicyfsError.
+    """
     try:
         os.makedirs(path, 0o700, exist_ok=True)
         place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -170,9 +177,10 @@ def _make_state(path: str, user: pwd.struct_passwd) -> None:
 
 
 def _become(user: pwd.struct_passwd, parent: int) -> None:
-    """Become this user for good. When the opener ends, the kernel ends this process, too.
+    """Become this user, with no way back.
 
-    Raises PolicyfsError if the opener has ended already.
+    When the parent process (the opener) ends, the kernel ends this process, too. Raises PolicyfsError if the
+    parent has already ended.
     """
     os.initgroups(user.pw_name, user.pw_gid)
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)

@@ -1,4 +1,7 @@
-"""`policyfs audit hold`: holds. A hold is a period of the trail that rotation must not remove."""
+"""`policyfs audit hold`: holds.
+
+A hold is a period of the trail that must be kept: policyfs removes old files of a trail, but not these.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from policyfs.trail.table import shown
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the action to `audit`."""
+    """Add the action `hold` to `policyfs audit`. common: a parser with the options of all actions."""
     hold = actions.add_parser("hold", parents=[common], help="protect a period of the trail from rotation")
     hold.add_argument("what", choices=("add", "remove", "list"), metavar="add|remove|list", help="what to do")
     hold.add_argument("name", nargs="?", metavar="NAME", help="the name of the hold")
@@ -33,7 +36,10 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Add, remove or list holds, in all chains below --trail. Raises UsageError."""
+    """Add, remove or list holds (periods of the trail that must be kept), for all mounts below --trail.
+
+    Raises UsageError.
+    """
     chains = chains_of(args)
     if args.what == "list":
         return _list(chains, as_json=args.json)

@@ -1,6 +1,4 @@
-"""`policyfs audit index`: make the indexes of closed segments before a query needs them, or check kept
-indexes.
-"""
+"""`policyfs audit index`: make indexes of closed trail files before a query needs them, or check indexes."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ _PROCESSES = 2
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the action to `audit`."""
+    """Add the action `index` to `policyfs audit`. common: a parser with the options of all actions."""
     index = actions.add_parser(
         "index", parents=[common], help="make the indexes of closed segments, so that queries are quick"
     )
@@ -32,7 +30,7 @@ def add_parsers(
 
 
 def index_segments(args: argparse.Namespace) -> int:
-    """Make or check the indexes. Return 1 if a kept index did not match its segment."""
+    """Make or check the indexes of the trail's files. Return 1 if a kept index did not match its file."""
     cache = IndexCache(cache_directory())
     if cache.problem:
         raise PolicyfsError(f"no index can be kept: {cache.problem}")
@@ -55,9 +53,10 @@ def index_segments(args: argparse.Namespace) -> int:
 
 
 def _work(chain: Chain, name: str, *, check: bool) -> str:
-    """Make or check the index of one segment. Return ``made``, ``kept``, ``wrong`` or ``gone``.
+    """Make or check the index of one segment (a file of the trail).
 
-    wrong: the kept index did not match, and was made again. gone: the segment was removed.
+    Return ``made``, ``kept``, ``wrong`` or ``gone``. ``wrong``: the kept index did not match the segment, and
+    was made again. ``gone``: the segment was removed meanwhile. name: the segment's file name.
     """
     cache = IndexCache(cache_directory())
     try:

@@ -1,4 +1,7 @@
-"""`policyfs audit key|checkpoint`: the keys that sign a trail, and the signed end of each chain."""
+"""`policyfs audit key` shows the keys that sign a trail.
+
+`policyfs audit checkpoint` prints the signed end of each mount's trail.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ from policyfs.trail.table import shown
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the actions to `audit`."""
+    """Add the actions `key` and `checkpoint` to `policyfs audit`.
+
+    common: a parser with the options of all actions.
+    """
     key = actions.add_parser("key", parents=[common], help="show or renew the key that signs the trail")
     key.add_argument(
         "what", choices=("show", "rotate"), metavar="show|rotate", help="show the keys, or make a new one"
@@ -32,17 +38,20 @@ def add_parsers(
 
 
 def run_key(args: argparse.Namespace) -> int:
-    """Show the keys, or make a new one."""
+    """Show the keys that sign the trails, or make a new key."""
     return key(args.what, as_json=args.json)
 
 
 def run_checkpoint(args: argparse.Namespace) -> int:
-    """Print the signed end of each chain."""
+    """Print the signed end of each mount's trail (each chain)."""
     return checkpoint(chains_of(args), args.append)
 
 
 def key(what: str, *, as_json: bool) -> int:
-    """Show the keys, or make a new key, which the old key signs. Raises PolicyfsError."""
+    """Show the keys that sign the trails, or make a new key and sign it with the old one.
+
+    Raises PolicyfsError.
+    """
     from policyfs.journal.keys import KeyStore, is_signed
     from policyfs.trail.seal import read_keys
 
@@ -74,7 +83,10 @@ def _refused(directory: Path, exc: OSError) -> PolicyfsError:
 
 
 def checkpoint(chains: list[Chain], append: str | None) -> int:
-    """Print the signed end of each chain, or append it to a file. Raises PolicyfsError."""
+    """Print the signed end of each chain (the trail of one mount).
+
+    append: the path of a file to append it to instead. Raises PolicyfsError.
+    """
     from policyfs.journal.checkpoint import checkpoint_of_chain
     from policyfs.journal.keys import KeyStore
 

@@ -1,4 +1,7 @@
-"""`policyfs audit`: checks of the names in a query, so that a typing error does not look like "no event"."""
+"""Checks of the names in a query, for `policyfs audit`.
+
+Without them, a typing error would look like "no event".
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,10 @@ Names = dict[str, set[str]]
 
 
 def check_names(trail: IndexedTrail, wanted: Selection) -> None:
-    """Raise QueryError if a query has an unknown app, operation or rule.
+    """Raise QueryError if a query has an app, an operation or a rule that is not known.
 
-    Known are the names in the kept policies and on the trail. The error has the place of the unknown name in
-    the query, and similar names.
+    Known are the names in the policies that the trail keeps, and the names in its events. The error shows the
+    place of the unknown name in the query, and similar names.
     """
     asked = [(_WORDS[field], name, value) for field, name, value in wanted.names()]
     if not trail.chains or not asked:
@@ -55,12 +58,15 @@ def _of_policies(chains: Sequence[Chain]) -> Iterator[Names]:
             sources = [SourceText(*file) for file in read_policy(chain.directory, digest)]
             policy = parse_policy(sources)
         except (OSError, PolicyfsError):
-            continue  # a policy that was refused, or pruned meanwhile
+            continue  # a policy that was refused, or whose text was removed meanwhile
         yield {"app": {app.name for app in policy.apps}, "rule": {rule.id for rule in policy.rules}}
 
 
 def _of_events(trail: IndexedTrail) -> Iterator[Names]:
-    """Yield the names in each segment, also in segments that are older than the kept policies."""
+    """Yield the names of apps, operations and rules in the events of each trail file.
+
+    Some files are older than the oldest policy text that is kept.
+    """
     for chain in trail.chains:
         for portion in trail.portions(chain):
             found: Names = {what: set() for what in _WORDS.values()}

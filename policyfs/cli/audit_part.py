@@ -1,4 +1,4 @@
-"""`policyfs audit export --for-app`: the rights of an app under the policy that an event names."""
+"""The part of a trail that concerns one app, for `policyfs audit export --for-app`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from policyfs.trail.event import STRANGER, Event
 
 
 class PolicySight:
-    """The rights of one app under the policy that an event names.
+    """The rights of one app at the time of each event: under the policy that the event names.
 
-    The app has no rights if the policy does not name it, or if the policy's text is not kept or was changed.
+    If the policy does not name the app, the app has no rights. The same holds if the policy's text is not
+    kept or was changed.
     """
 
     def __init__(self, kept: KeptPolicies, app: str) -> None:
-        """Raises UsageError if *app* is `stranger`: strangers are not one app."""
+        """Raises UsageError if *app* is `stranger`: strangers are not one app.
+
+        kept: the policies that the trail keeps.
+        """
         if app == STRANGER:
             raise UsageError("--for-app: strangers are not one app; name an app of the policy")
         self._kept = kept
@@ -27,12 +31,15 @@ class PolicySight:
         """Digests of policies that do not name the app, or whose text is not kept or was changed."""
 
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
-        """Return True if the app may see this path, whatever the file's kind and owner are."""
+        """Return True if the app could see this path when the event happened.
+
+        The answer holds for every kind and owner that the file can have had.
+        """
         ftype = FileType.DIRECTORY if directory else FileType.REGULAR
         return self._may(event, "see", path, ftype, NO_FACTS)
 
     def reads(self, event: Event, path: bytes, kind: str | None) -> bool:
-        """Return True if the app may read a file of this kind at this path."""
+        """Return True if the app could read a file of this kind at this path when the event happened."""
         return self._may(event, "read", path, FileType.REGULAR, Facts(kind))
 
     def _may(self, event: Event, request: str, path: bytes, ftype: FileType, facts: Facts) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class KeptPolicies:
-    """The policies whose texts are kept beside the given chains. A policy is read when it is first needed."""
+    """The policies that a trail keeps as texts. A policy is read when it is first needed."""
 
     def __init__(self, chains: Sequence[Chain]) -> None:
         self._places = {
@@ -26,7 +26,10 @@ class KeptPolicies:
         self._rules: dict[tuple[str, str], Rule] = {}
 
     def policy(self, digest: str) -> Policy | None:
-        """Return a policy, or None if its text is not kept, was changed, or cannot be read."""
+        """Return the policy with this digest.
+
+        Return None if its text is not kept, was changed, or cannot be read.
+        """
         if digest not in self._policies:
             self._policies[digest] = policy = self._read(digest)
             for rule in policy.rules if policy is not None else ():
@@ -48,18 +51,19 @@ class KeptPolicies:
             return None
 
     def rule(self, digest: str, rule_id: str) -> Rule | None:
-        """Return a rule of a policy, or None if the policy or the rule is unknown."""
+        """Return the rule of this id in the policy with this digest, or None if one of the two is unknown."""
         return None if self.policy(digest) is None else self._rules.get((digest, rule_id))
 
     def fact(self, digest: str, rule_id: str) -> RuleFact | None:
-        """Return the effect and the place (file:line) of a rule, or None if the rule is unknown."""
+        """Return a rule's effect (such as ``deny``) and its place (file:line in the policy); None if unknown.
+        """
         rule = self.rule(digest, rule_id)
         if rule is None:
             return None
         return RuleFact(rule.effect.value, f"{rule.where.file}:{rule.where.line}")
 
     def source(self, digest: str, rule_id: str) -> list[str]:
-        """Return the lines of a rule in its policy's text, or [] if the rule is unknown."""
+        """Return the lines of a rule in its policy's text, or [] if the policy or the rule is unknown."""
         rule, directory = self.rule(digest, rule_id), self._places.get(digest)
         if rule is None or directory is None:
             return []

@@ -1,4 +1,4 @@
-"""`policyfs audit policy`: the policies that a trail names, and their kept texts."""
+"""`policyfs audit policy`: the policies that the events of a trail name, and the texts of these policies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STARTS: Final = tuple(f'{{"type":"{kind}",'.encode() for kind in _KINDS)
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the action to `audit`."""
+    """Add the action `policy` to `policyfs audit`. common: a parser with the options of all actions."""
     policy = actions.add_parser(
         "policy", parents=[common], help="print the policies in force, or the text of one"
     )
@@ -39,12 +39,15 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the policies in force, or the text of one policy."""
+    """Print which policies were in force when, or the text of one policy."""
     return show(chains_of(args), args.digest, columns(), as_json=args.json)
 
 
 def show(chains: list[Chain], digest: str | None, columns: int | None, *, as_json: bool) -> int:
-    """Print the records of mounts and of changed policies, or the text of one policy."""
+    """Print the records of mounts and of changed policies.
+
+    If *digest* is given, print the text of this policy instead.
+    """
     return _list(chains, columns, as_json=as_json) if digest is None else _text(chains, digest)
 
 
@@ -87,9 +90,10 @@ def _text(chains: list[Chain], digest: str) -> int:
 
 
 def wrong_texts(directory: Path, named: Mapping[str, Place]) -> tuple[list[Break], list[Break]]:
-    """Check the kept texts of the policies that records name.
+    """Check the texts of policies that the trail keeps.
 
-    Return two lists of breaks: one for texts that were changed, one for texts that are missing.
+    Return two lists of faults: changed texts, and missing texts. named: a dictionary from the digest of each
+    policy to the place of a record that names the policy.
     """
     from policyfs.policy.parse import digest_of
 

@@ -1,4 +1,7 @@
-"""`policyfs audit prove`: print one record with a proof, or check such a proof without the trail."""
+"""`policyfs audit prove`: print a record of a trail with a proof that it is part of the trail.
+
+The command also checks such a proof, without the trail.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _PUBLIC = "keys.public"
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the action to `audit`."""
+    """Add the action `prove` to `policyfs audit`. common: a parser with the options of all actions."""
     help_ = "print the proof of one record, or check a proof"
     prove = actions.add_parser("prove", parents=[common], help=help_)
     prove.add_argument("id", nargs="?", metavar="ID", help="the ID of a sealed record, e.g. 0123abcd:42")
@@ -30,12 +33,12 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the proof of one record, or check a proof."""
+    """Print the proof of one record, or check a proof (--check)."""
     return check(args.check) if args.check else prove(chains_of(args), args.id)
 
 
 def check(name: str) -> int:
-    """Check the proof in a file. Raises PolicyfsError."""
+    """Check the proof in the file of this name. Raises PolicyfsError."""
     from policyfs.journal.keys import is_signed
 
     try:
@@ -55,7 +58,7 @@ def check(name: str) -> int:
 
 
 def prove(found: list[Chain], name: str | None) -> int:
-    """Print the proof of one record. Raises UsageError, PolicyfsError."""
+    """Print the proof of the record with this id. Raises UsageError, PolicyfsError."""
     if name is None:
         raise UsageError("name a record (audit prove ID) or a proof (audit prove --check FILE)")
     try:

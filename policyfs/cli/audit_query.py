@@ -57,7 +57,10 @@ def add_query(parser: argparse.ArgumentParser, *, named: bool = False) -> None:
 
 
 def selection_of(args: argparse.Namespace) -> Selection:
-    """Return the selection of a command line. Raises UsageError."""
+    """Return the selection of events that the query and options of a command line describe.
+
+    Raises UsageError.
+    """
     text = " ".join(args.query)
     given = {
         "since": [args.since] if args.since else [],
@@ -74,12 +77,15 @@ def selection_of(args: argparse.Namespace) -> Selection:
 
 
 def zone_of(args: argparse.Namespace) -> tzinfo | None:
-    """Return the zone of times: UTC with --utc; else None, which means the machine's zone."""
+    """Return the time zone for printed times: UTC with --utc; else None, which means the machine's zone."""
     return UTC if getattr(args, "utc", False) else None
 
 
 def chains_of(args: argparse.Namespace) -> list[Chain]:
-    """Return the chains below --trail. Raises PolicyfsError if there is no such directory."""
+    """Return the chains (the trail of each mount) in the directory --trail.
+
+    Raises PolicyfsError if it does not exist.
+    """
     root = Path(args.trail)
     try:
         return find_chains(root)
@@ -88,7 +94,10 @@ def chains_of(args: argparse.Namespace) -> list[Chain]:
 
 
 def open_trail(args: argparse.Namespace) -> IndexedTrail:
-    """Return the chains below --trail with their indexes. Warn on stderr if indexes cannot be kept."""
+    """Return the trails in the directory --trail, with their indexes.
+
+    Warn on stderr if new indexes cannot be saved.
+    """
     cache = IndexCache(cache_directory())
     if cache.problem:
         print(f"policyfs: no index is kept, so this takes longer: {cache.problem}", file=sys.stderr)
@@ -98,8 +107,8 @@ def open_trail(args: argparse.Namespace) -> IndexedTrail:
 def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterator[Record | BadLine]:
     """Return the events that may match a selection, and also bad lines and records of problems.
 
-    The events come from all mounts, in the order of time. The caller must check if an event matches. limit:
-    return at most this number of events of each mount, the newest ones; 0: all.
+    The events come from all mounts, in the order of time. The caller must check whether each event really
+    matches. limit: return only this number of the newest events of each mount; 0: all events.
     """
     trail = open_trail(args)
     check_names(trail, wanted)
@@ -109,12 +118,15 @@ def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterato
 
 
 def columns() -> int | None:
-    """Return the width of the terminal, or None if stdout is no terminal: then no text is cut."""
+    """Return the width of the terminal, or None if stdout is no terminal.
+
+    Long texts are cut only on a terminal.
+    """
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def json_fields(item: Record | BadLine) -> Fields:
-    """Return the fields that `--json` prints for a record or a bad line."""
+    """Return the fields that `--json` prints for a record or for a bad line of the trail."""
     if isinstance(item, BadLine):
         return {"type": "bad_line", "why": item.why, **item.place._asdict()}
     return {"id": item.id, **item.fields}

@@ -29,7 +29,7 @@ _QUICK_BYTES = 256 << 20
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the action to `audit`."""
+    """Add the action `report` to `policyfs audit`. common: a parser with the options of all actions."""
     report = actions.add_parser("report", parents=[common], help="write the trail as one HTML page")
     report.add_argument(
         "--html", metavar="FILE", required=True, help="the page; an existing file is replaced"
@@ -41,7 +41,7 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the page. Return 1 if no event matches."""
+    """Write the HTML page. Return 1 if no event matches the query."""
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     policies = KeptPolicies(trail.chains)
@@ -66,7 +66,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview: Overview) -> list[Record]:
-    """Count the events into *summary* and *overview*. Return the records of mounts and policies, by time."""
+    """Count the events of the query into *summary* and *overview*.
+
+    Return the records about mounts and policies, ordered by time.
+    """
     changes = []
     for chain in trail.chains:
         for portion in trail.portions(chain):

@@ -12,7 +12,7 @@ from policyfs.trail.schema import line_schema
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the action to `audit`."""
+    """Add the action `schema` to `policyfs audit`."""
     actions.add_parser("schema", parents=[common], help="print the JSON Schema of the lines of a trail")
 
 

@@ -1,4 +1,4 @@
-"""`policyfs audit tail|search`: records as rows or JSON lines."""
+"""`policyfs audit tail|search`: print records of the trail, as rows of a table or as JSON lines."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ _TAIL_RECORDS: Final = 1000
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the actions to `audit`."""
+    """Add the actions `tail` and `search` to `policyfs audit`.
+
+    common: a parser with the options of all actions.
+    """
     tail = actions.add_parser("tail", parents=[common], help="print the newest records")
     add_query(tail)
     tail.add_argument("-f", "--follow", action="store_true", help="also print new records, until Ctrl-C")
@@ -64,7 +67,7 @@ def _count(text: str) -> int:
 
 
 class _Printer:
-    """A printer of records, one by one: as rows under a heading, or as JSON lines."""
+    """A printer of records, one by one: as rows below a line of column names, or as JSON lines."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._as_json = args.json
@@ -82,7 +85,10 @@ class _Printer:
 
 
 class _Single:
-    """A replacement for Rows with --json or --each: one row for each record, also for repeats."""
+    """The rows for --json or --each: one row for each record.
+
+    It takes the place of Rows, which counts equal records together in one row.
+    """
 
     def add(self, item: Record | BadLine) -> list[Row]:
         return [Row(item)]
@@ -99,12 +105,12 @@ def _rows(args: argparse.Namespace, *, at_once: bool = False) -> Rows | _Single:
 
 
 def run_tail(args: argparse.Namespace) -> int:
-    """Print the newest records."""
+    """Print the newest records, for `policyfs audit tail`."""
     wanted = selection_of(args)
     # First find the end of the trail, then read up to it. So no line between the two steps is lost.
     follower = Follower(Path(args.trail)) if args.follow else None
     printer, rows = _Printer(args), _rows(args)
-    # One row may stand for several records, so read more records than rows are wanted.
+    # One row may stand for several records, so read more records than the number of wanted rows.
     count = args.lines if isinstance(rows, _Single) else max(args.lines, _TAIL_RECORDS)
     items = (
         merge([last_records(chain, count) for chain in chains_of(args)])
@@ -129,7 +135,7 @@ def run_tail(args: argparse.Namespace) -> int:
 
 
 def _is_wanted(item: Record | BadLine, wanted: Selection) -> bool:
-    """Return True if `tail` prints a line. With a query it prints only matching events, else all lines."""
+    """Return True if `tail` prints this line. With a query it prints only matching events, else all lines."""
     if wanted.tree == And():
         return True
     return isinstance(item, Record) and item.event is not None and wanted.matches(item.event)
@@ -138,7 +144,8 @@ def _is_wanted(item: Record | BadLine, wanted: Selection) -> bool:
 def _follow(
     follower: Follower, printer: _Printer, rows: Rows | _Single, wanted: Selection, last_seq: dict[str, int]
 ) -> None:
-    """Print new rows, until Ctrl-C or until the reader of standard output has gone."""
+    """Print new records as they arrive, until Ctrl-C, or until the program that reads the output has ended.
+    """
     reader_gone = select.poll()
     reader_gone.register(sys.stdout.fileno(), 0)  # poll reports POLLERR anyway, when the pipe's reader left
     while True:
@@ -157,7 +164,7 @@ def _follow(
 
 
 def run_search(args: argparse.Namespace) -> int:
-    """Print the matching events."""
+    """Print the events that match the query, for `policyfs audit search`."""
     wanted = selection_of(args)
     printer, rows = _Printer(args), _rows(args)
     newest: deque[Row] = deque(maxlen=args.limit)
@@ -184,7 +191,7 @@ def run_search(args: argparse.Namespace) -> int:
 
 
 def _warn(trouble: list[str]) -> None:
-    """Warn on stderr if the answer may be incomplete: the rows do not show that."""
+    """Print problems of the search on stderr. Because of these problems the answer may be incomplete."""
     sys.stdout.flush()
     for sentence in trouble[:3]:
         print(f"policyfs: the trail is not whole: {sentence}", file=sys.stderr)

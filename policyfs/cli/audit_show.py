@@ -23,13 +23,13 @@ _PROCESS_ROWS = 2000
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the action to `audit`."""
+    """Add the action `show` to `policyfs audit`. common: a parser with the options of all actions."""
     show = actions.add_parser("show", parents=[common], help="print one record and the records around it")
     show.add_argument("id", metavar="ID", help="the ID that tail and search print, e.g. 0123abcd:42")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a record, the rules that decided, and the records around it."""
+    """Print one record, the rules that decided, and the records before and after it."""
     try:
         mount, seq = parse_id(args.id)
     except ValueError as exc:
@@ -55,9 +55,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _find(portion: Portion, seq: int) -> tuple[int | None, Record] | None:
-    """Return the row and the record with this sequence number, or None if the portion has no such record.
+    """Find the record with the number *seq* in a portion (a part of a trail file, with its index).
 
-    The row is None if the record is not an event: an index has rows only for events.
+    Return its row in the index and the record, or None if the portion has no such record. The row is None for
+    a record that is not an event: an index has rows only for events.
     """
     index = portion.index
     own = next((own for own in index.own if own.seq == seq), None)
@@ -115,7 +116,10 @@ def _print_more(
 
 
 def _of_process(portion: Portion, row: int, event: Event) -> list[int]:
-    """Return a row with the nearest rows of the same process, at most _AROUND before and _AROUND after it."""
+    """Return a row of the index, and the nearest rows of the same process.
+
+    At most _AROUND rows before it and _AROUND rows after it are returned.
+    """
     found = []
     for direction in (-1, 1):
         mine: list[int] = []
@@ -133,7 +137,10 @@ def _of_process(portion: Portion, row: int, event: Event) -> list[int]:
 
 
 def _of_file(portion: Portion, row: int) -> list[int]:
-    """Return a row with the nearest rows of the same path, at most _AROUND before and _AROUND after it."""
+    """Return a row of the index, and the nearest rows of the same path.
+
+    At most _AROUND rows before it and _AROUND rows after it are returned.
+    """
     rows = portion.index.rows_of_path(portion.index.path_of[row])
     at = rows.index(row)
     return rows[max(0, at - _AROUND) : at + _AROUND + 1]

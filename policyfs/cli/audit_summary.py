@@ -1,4 +1,4 @@
-"""`policyfs audit summary`: counts of the selected events, and the grounds of denials."""
+"""`policyfs audit summary`: the numbers of the selected events, and the reasons of denials."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from policyfs.trail.table import shown
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the action to `audit`."""
+    """Add the action `summary` to `policyfs audit`. common: a parser with the options of all actions."""
     summary = actions.add_parser("summary", parents=[common], help="count the matching events")
     by_help = f"count for each combination of these fields: {', '.join(GROUPS)}"
     summary.add_argument("--by", metavar="FIELD,...", help=by_help)
@@ -38,7 +38,7 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the counts of the selected events. Return 1 if no event is selected."""
+    """Print the numbers of the selected events. Return 1 if no event is selected."""
     by = args.by.split(",") if args.by else []
     for name in by:
         if name not in GROUPS:
@@ -63,7 +63,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:
-    """Count the events that a selection contains."""
+    """Count the events that a selection contains.
+
+    by: the names of the fields by which the counts are grouped.
+    """
     summary = Summary(by)
     for chain in trail.chains:
         for portion in trail.portions(chain):
@@ -72,7 +75,10 @@ def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:
 
 
 def count_portion(summary: Summary, portion: Portion, wanted: Selection) -> None:
-    """Count the events of one portion, its bad lines, and the journal's own records (COUNTED)."""
+    """Count the events of one portion (a part of a trail file, with its index), and its bad lines.
+
+    Count also the records of the journal about itself, if their kind is in COUNTED.
+    """
     for item in portion.own(COUNTED):
         if isinstance(item, BadLine) or wanted.covers(item.time_ns):
             summary.add_trouble(item)
@@ -103,7 +109,10 @@ def _more_json(summary: Summary, by: list[str], policies: KeptPolicies) -> Field
 
 
 class _Marker:
-    """The time of the last `summary --new` of a trail. The index cache keeps it, sealed like an index."""
+    """The time until which `summary --new` has reported a trail.
+
+    The time is kept beside the indexes, and protected against changes like an index.
+    """
 
     def __init__(self, trail: str) -> None:
         self._name = f"reviewed-{hashlib.sha256(os.fsencode(Path(trail).resolve())).hexdigest()}"

@@ -1,4 +1,7 @@
-"""`policyfs audit verify`: the check of each chain below a trail root, also by records of other chains."""
+"""`policyfs audit verify`: the check of the trail of each mount.
+
+The trails also have records about each other.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ _PUBLIC: Final = "keys.public"
 
 
 class Anchors(NamedTuple):
-    """Evidence from outside a trail, with which `audit verify` compares the trail.
+    """Evidence that was kept outside of a trail. `audit verify` compares the trail with it.
 
     expect: texts ``ID=DIGEST``, a record's id and its digest. checkpoints: the lines of checkpoint files.
     keys: the public keys of the machine that wrote the trail; None if they are unknown.
@@ -48,9 +51,10 @@ class Anchors(NamedTuple):
 
 
 class _Checked(NamedTuple):
-    """The results of reading a chain. spans: the first and last seq of each segment.
+    """The results of the check of one chain (the trail of one mount).
 
-    recorded: True if a daemon recorded in the chain when the reading began or ended.
+    spans: the first and the last record number of each segment (file). recorded: True if a daemon was writing
+    to the chain when the check began or ended.
     """
 
     chain: Chain
@@ -63,7 +67,7 @@ class _Checked(NamedTuple):
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the action to `audit`."""
+    """Add the action `verify` to `policyfs audit`. common: a parser with the options of all actions."""
     parser = actions.add_parser("verify", parents=[common], help="check that no line is missing or changed")
     parser.add_argument(
         "--expect",
@@ -92,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def anchors(args: argparse.Namespace) -> Anchors:
-    """Read the files that the options of `audit verify` name. Raises PolicyfsError."""
+    """Read the evidence in the files that the options of `audit verify` name. Raises PolicyfsError."""
     lines: list[bytes] = []
     for name in args.checkpoint:
         found = _contents(name).splitlines(keepends=True)
@@ -116,9 +120,9 @@ def _contents(name: str) -> bytes:
 
 
 def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool) -> int:
-    """Print a report on each chain. Return 1 if a line or a chain is missing or changed.
+    """Check the chains, and print a report on each. Return 1 if a line or a chain is missing or changed.
 
-    Raises UsageError.
+    Raises UsageError. compared: evidence from outside of the trail.
     """
     expected = _expected(compared.expect)
     reports = reports_on(chains, trail, compared)
@@ -138,7 +142,7 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
 
 
 def reports_on(chains: list[Chain], trail: str, compared: Anchors) -> list[Report]:
-    """Verify each chain, and compare it with the other chains' records about it. Raises UsageError."""
+    """Check each chain, also against the records of other chains about it. Raises UsageError."""
     from policyfs.journal.verification import workers
 
     begun_ns, expected = time.time_ns(), _expected(compared.expect)
@@ -194,7 +198,7 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
                 records += part.check.records
                 spans[part.check.name] = part.check.first_seq, part.check.last_seq
         except FileNotFoundError:
-            continue  # rotation removed the oldest segment meanwhile: read the chain again
+            continue  # rotation removed the oldest segment meanwhile: check the chain again
         if gone := missing_segment(chain):
             verifier.fault(DELETED, f"segment {gone} is missing, but its seal exists")
         _check_keys(verifier, chain, keys, compared.keys, kept)
@@ -203,7 +207,11 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
 
 
 def _all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
-    """Return the machine's keys if they begin with the trail's keys, else the trail's keys."""
+    """Return the keys of this machine if they begin with the keys beside the trail.
+
+    Else return the keys beside the trail. machine: the bytes of the machine's file of public keys; None if
+    there is none.
+    """
     from policyfs.journal.keys import is_signed
 
     own = read_keys((machine or b"").splitlines(keepends=True), is_signed)
@@ -213,9 +221,10 @@ def _all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
 def _check_keys(
     verifier: Verifier, chain: Chain, keys: KeyChain, machine: bytes | None, kept: KeptCheckpoint | None
 ) -> None:
-    """Compare the keys beside a trail with the keys of the machine, and with the key of the checkpoint.
+    """Compare the keys beside a trail with the keys of the machine, and with the key of the kept checkpoint.
 
-    Report differences as faults to *verifier*.
+    Report each difference to *verifier* as a fault. kept: the last checkpoint (signed end of the chain) that
+    is known.
     """
     if keys.wrong:
         verifier.fault(EDITED, f"{_PUBLIC} is not valid: {keys.wrong}", 0)
@@ -231,7 +240,10 @@ def _check_keys(
 
 
 def _report(checked: _Checked, seen: list[Sighting]) -> Report:
-    """Compare a chain with the other chains' records about it. Return the report on the chain."""
+    """Return the report on a chain, with the records of other chains about this chain.
+
+    seen: these records. Each names the last line that the chain had at a time.
+    """
     from policyfs.journal.verification import digests_at
 
     chain, verifier = checked.chain, checked.verifier
@@ -251,14 +263,17 @@ def _report(checked: _Checked, seen: list[Sighting]) -> Report:
 
 
 def _names_at(root: Path, chains: list[Chain]) -> frozenset[str]:
-    """Return the names of the directories at the trail root, also of those without a segment."""
+    """Return the names of the directories in the trail root, also of directories without a trail file."""
     if any(chain.directory == root for chain in chains):
         root = root.resolve().parent  # *root* is the directory of one mount
     return frozenset(os.listdir(root))
 
 
 def _with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
-    """Add to a chain's report the chains that its records name, but that are gone (witness.vanished)."""
+    """Add to the report on a chain the other chains that its records name, and that do not exist any more.
+
+    gone: the record about each such chain, and True if it is the newest record.
+    """
     mine = [(sighting, latest) for sighting, latest in gone if sighting.place.mount_id == report.mount_id]
     breaks = [
         Break(

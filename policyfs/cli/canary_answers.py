@@ -11,10 +11,10 @@ Json = dict[str, object]
 
 
 def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> str:
-    """Return the fault of a canary's answer, or an empty text if the answer is the policy's.
+    """Return the fault of the answer to a canary, or an empty text if it is the answer that the policy gives.
 
-    posix: True if the mount has --posix, so that mode bits may deny, too. reads: True if the canaries' files
-    are photos, and their bytes were read.
+    posix: True if the mount has --posix, so that the mode bits of the file may deny the request, too. reads:
+    True if the canaries' files are photos, and their bytes were read.
     """
     if canary.sort is Sort.HIDING:
         if answer.listed:
@@ -41,7 +41,7 @@ def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> s
 
 
 def not_passed(before: Json, after: Json, *, reads: bool) -> str:
-    """Return the fault if opens of unrestricted files got no passthrough, or an empty text.
+    """Return the fault if files without any restriction were opened without passthrough, or an empty text.
 
     before, after: the status of the mount before and after the opens.
     """

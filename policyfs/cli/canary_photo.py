@@ -1,4 +1,4 @@
-"""A small photo with a place, a camera, a time and a person, to test if redaction removes them."""
+"""A small photo with a place, a camera, a time and a person, to test whether redaction removes them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ SECRETS: Final[dict[str, tuple[bytes, ...]]] = {
     "people": (_PERSON,),
     "all-metadata": (_LATITUDE, _LONGITUDE, _CAMERA, _TIME, _PERSON),
 }
-"""The bytes that redaction must remove from the photo, for each word of a policy."""
+"""A dictionary from each word of a policy (such as ``location``) to the bytes that its redaction must remove
+from the photo."""
 
 
 def photo() -> bytes:
@@ -53,7 +54,7 @@ def photo() -> bytes:
 
 
 def told(data: bytes, words: Iterable[str]) -> list[str]:
-    """Return the words for which *data* still contains a secret, sorted."""
+    """Return the words for which *data* still contains bytes that redaction must remove (SECRETS), sorted."""
     return [word for word in sorted(words) if any(secret in data for secret in SECRETS.get(word, ()))]
 
 
@@ -62,7 +63,7 @@ def _segment(code: int, payload: bytes) -> bytes:
 
 
 def _tiff() -> bytes:
-    """Return the EXIF structure: the main directory, the Exif directory and the GPS directory."""
+    """Return the photo's EXIF data: the main directory, the Exif directory and the GPS directory."""
     main = [(_MAKE, b"Canary"), (_MODEL, _CAMERA), (_DATE_TIME, _TIME), (_ARTIST, _PERSON)]
     start = len(_TIFF_HEADER)
     sizes = [(_EXIF_IFD, 0), (_GPS_IFD, 0)]
@@ -87,7 +88,10 @@ def _place(at: int) -> bytes:
 
 
 def _packed(at: int, entries: list[tuple[int, int, int, bytes]]) -> bytes:
-    """Return a TIFF directory for the offset *at*. Values of more than four bytes follow the directory."""
+    """Return a TIFF directory that will stand at the offset *at*.
+
+    Values of more than four bytes follow the directory. entries: tag, type, count and value of each entry.
+    """
     head, values = len(entries).to_bytes(2, "little"), b""
     behind = at + 2 + 12 * len(entries) + 4
     for tag, kind, count, value in entries:

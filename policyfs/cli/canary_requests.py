@@ -1,4 +1,7 @@
-"""The requests of canaries, and their answers. A forked process makes the requests, under an app's uid."""
+"""Canaries: sample requests that test a mount.
+
+A forked process makes them under an app's uid, and notes the answers.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _READING: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The user and group that the requesting process takes."""
+    """The user and group under which the process that makes the sample requests runs."""
 
     uid: int
     gid: int
@@ -31,10 +34,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to one request. errno: 0 if the request succeeded. inode: st_ino of the file, 0 if unknown.
+    """The answer to one sample request.
 
-    listed: True if the listing of the file's directory has the name; None if the directory was not listed.
-    data: the bytes that were read.
+    errno: 0 if the request succeeded. inode: st_ino of the file, 0 if unknown. listed: True if the listing of
+    the file's directory has the name; None if the directory was not listed. data: the bytes that were read.
     """
 
     errno: int
@@ -44,11 +47,12 @@ class Answer:
 
 
 class NoAnswerError(Exception):
-    """The error if a request got no answer in time, or if the requesting process failed."""
+    """The error if a sample request got no answer in time, or if the process that makes the requests failed.
+    """
 
 
 def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bool) -> list[Answer]:
-    """Make the requests of canaries in a mount, in a new process of this user. Return their answers in order.
+    """Make sample requests in a mount, in a new process of this user. Return their answers in the same order.
 
     reads: also list directories and read bytes. Without *reads* the requests leave no trace, not even an
     access time. Raises NoAnswerError.
@@ -127,12 +131,12 @@ def _answer(mount_fd: int, canary: Canary, *, reads: bool) -> Answer:
 
 
 def _content(fd: int) -> bytes:
-    """Return the bytes of the whole file. One read may return only a part."""
+    """Return all bytes of an open file. One read may return only a part."""
     return b"".join(iter(lambda: os.read(fd, _MOST_BYTES), b""))
 
 
 def _hidden(mount_fd: int, path: bytes, *, reads: bool) -> Answer:
-    """Look for a hidden name by stat, by open and, with *reads*, in the listing of its directory."""
+    """Test whether a name is hidden: by stat, by open and, with *reads*, by the listing of its directory."""
     found, inode = errno.ENOENT, 0
     try:
         inode, found = os.lstat(path, dir_fd=mount_fd).st_ino, 0

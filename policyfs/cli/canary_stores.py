@@ -1,4 +1,7 @@
-"""The stores of canaries: one in memory, with a file for each canary, and the real one (it is only read)."""
+"""The stores for canaries (sample requests that test a mount).
+
+One store is in memory, with a file for each canary. The other is the real store, which is only read.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,17 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _MOST_DIRECTORIES: Final = 32
 _MOST_NAMES: Final = 64
-"""The limits of the search for canaries in the real store: directories, and names in each directory."""
+"""The maximum numbers for the search in the real store: of directories, and of names in each directory."""
 _EACH: Final = 2
 _TYPES: Final = {stat.S_IFREG: FileType.REGULAR, stat.S_IFDIR: FileType.DIRECTORY}
 
 
 @contextlib.contextmanager
 def memory_store() -> Iterator[int]:
-    """Yield a descriptor of a new tmpfs with the directories store, trail and run. It has no mountpoint."""
+    """Yield a descriptor of a new file system in memory (tmpfs) that is not mounted at any path.
+
+    It has the directories store, trail and run.
+    """
     options = [("size", str(_MEMORY_BYTES)), ("mode", "0755")]
     fd = mount_api.detached("tmpfs", options, mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV)
     try:
@@ -40,9 +46,10 @@ def memory_store() -> Iterator[int]:
 
 
 def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable[[Canary], bool]:
-    """Make files for canaries in the store in memory. Return a test: True if a canary has a file.
+    """Make a file for each canary (sample request) in the store in memory.
 
-    A canary has no file if other canaries need a directory with its name.
+    Return a function that returns True if a canary has its file. A canary has none if another canary needs a
+    directory of the same name. content: the bytes of each file.
     """
     store = os.open("store", _DIRECTORY, dir_fd=memory)
     files: set[bytes] = set()
@@ -69,9 +76,10 @@ def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable
 
 
 def known_files(store: str, engine: Engine, who: Principal) -> list[Canary]:
-    """Return canaries for names of the real store. They change nothing, whatever the answer is.
+    """Return canaries (sample requests) for names that exist in the real store.
 
-    The policy's answer to them depends on no kind and no owner.
+    None of them can change anything. The policy's answers to them depend on no kind and no owner. who: the
+    caller that will make the requests.
     """
     answers = Answers(engine, who)
     found: list[Canary] = []
@@ -86,16 +94,16 @@ def known_files(store: str, engine: Engine, who: Principal) -> list[Canary]:
 
 
 def _harmless(canary: Canary, ftype: FileType) -> bool:
-    """Return True if a canary changes nothing, whatever its answer: it only looks, or opens for reading."""
+    """Return True if a canary (a sample request) changes nothing: it only looks, or opens for reading."""
     if canary.sort is Sort.HIDING:
         return True
     return ftype is FileType.REGULAR and canary.op is Op.READ and canary.sort is not Sort.REDACTION
 
 
 def _entries(store: str) -> Iterator[tuple[tuple[bytes, ...], FileType, int]]:
-    """Yield the files and directories of the store, the nearest to its root first. Leave no access times.
+    """Yield the files and directories of the store, those nearest to its root first.
 
-    For each, yield the names of its path, its type and its inode number.
+    Do not change access times. Each item has the names of the path, the type and the inode number.
     """
     todo: deque[tuple[bytes, ...]] = deque([()])
     for _ in range(_MOST_DIRECTORIES):
@@ -114,7 +122,7 @@ def _entries(store: str) -> Iterator[tuple[tuple[bytes, ...], FileType, int]]:
 
 @contextlib.contextmanager
 def _opened(store: str, names: Sequence[bytes]) -> Iterator[int]:
-    """Open a directory of the store, step by step, never through a symlink."""
+    """Open a directory of the store, name by name, never through a symlink. Yield its descriptor."""
     with contextlib.ExitStack() as stack:
         fd = os.open(store, _DIRECTORY | os.O_NOATIME)
         stack.callback(os.close, fd)

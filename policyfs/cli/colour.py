@@ -1,4 +1,4 @@
-"""Colours on a terminal; none with NO_COLOR (no-color.org), and none if a stream is not a terminal."""
+"""Colours on a terminal. There are none with NO_COLOR (no-color.org), or if the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BOLD: Final = "1"
 
 
 def wanted(stream: TextIO) -> bool:
-    """Return True if colours should be written to a stream."""
+    """Return True if a text for this stream should have colours."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, code: str) -> str:
-    """Return a text with the control codes of a colour. The codes take no room on the terminal."""
+    """Return a text with the control codes of a colour around it. code: the number of the colour."""
     return f"\x1b[{code}m{text}\x1b[0m"

@@ -19,11 +19,14 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 
 SECCOMP: Final = Path("/proc/sys/kernel/seccomp/actions_avail")
 _NEEDED: Final = {"kernel", "fuse", "fusectl", "fusermount", "capability", "libfuse", "bridge"}
-"""The checks before a trial mount: if one of them is bad, no trial mount is made."""
+"""Checks that must succeed before policyfs tries a mount of its own as a further check."""
 
 
 def examine(store: str | None, trail: str) -> list[Finding]:
-    """Check the machine and, if one is named, the store. Return the findings."""
+    """Check the machine and, if *store* is given, this store. Return the results.
+
+    trail: the trail root (the directory of all trails).
+    """
     checks: dict[str, Callable[[], Finding]] = {
         "kernel": lambda: machine.check_kernel(os.uname().release),
         "fuse": machine.check_device,
@@ -55,7 +58,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the findings. Return 1 if a finding is bad, or if a check could not run."""
+    """Print the results of the checks. Return 1 if a result is bad, or if a check could not run."""
     store: str | None = args.store
     if store is not None and not os.path.isabs(store):
         store = os.path.abspath(store)

@@ -1,4 +1,4 @@
-"""A live file on a mount, for `policyfs policy explain`: its facts, and the layer that refuses a request."""
+"""A live file on a mount, for `policyfs policy explain`: its facts, and the reason of a refusal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CHANGES: Final = Op.WRITE | Op.CREATE | Op.DELETE | Op.ATTR
 
 
 class Caller(NamedTuple):
-    """The user of a live request."""
+    """The user whose request is explained: uid and groups."""
 
     uid: int
     gid: int
@@ -45,8 +45,9 @@ class Caller(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """The first layer that refuses a request. name: one of policy, mount, store, read-only, mode bits,
-    sniffing, redaction, held writes.
+    """The first part of the system that refuses a request, with the reason.
+
+    name: policy, mount, store, read-only, mode bits, sniffing, redaction, or held writes.
     """
 
     name: str
@@ -56,10 +57,10 @@ class Layer(NamedTuple):
 
 @dataclass(slots=True)
 class LiveFile:
-    """The object at a path in a mount. stat: None if the store has no such object.
+    """The file or directory at a path in a mount. stat: None if the store has no such object.
 
-    above: the directories above the object with their facts, root first. open: the daemon's handles of
-    the object.
+    above: the directories above the object with their facts, root first. open: the handles of the object in
+    the daemon.
     """
 
     path: bytes
@@ -75,7 +76,7 @@ class LiveFile:
 
     @property
     def ftype(self) -> FileType:
-        """Return the object's type; regular if there is no object."""
+        """Return the object's type; regular if the object does not exist."""
         return FileType.REGULAR if self.stat is None else self.stat.ftype
 
 
@@ -93,7 +94,10 @@ def status_of(mountpoint: str) -> Json:
 
 
 def engine_of(status: Json) -> Engine:
-    """Return the engine of the policy and exceptions in force on a mount. Raises PolicyfsError."""
+    """Return an engine with the policy that is in force on a mount, and the exceptions in force.
+
+    Raises PolicyfsError. status: the mount's status.
+    """
     policy = part(status, "policy")
     directory = Path(str(part(status, "trail")["directory"]))
     try:
@@ -109,9 +113,10 @@ def engine_of(status: Json) -> Engine:
 
 
 def user_of(uid: int | None, pid: int | None, status: Json) -> Caller:
-    """Return the caller that --uid or --pid names, or else the user that an app mount admits.
+    """Return the user that --uid or --pid names.
 
-    Raises UsageError if there is neither.
+    Without these options, return the user that an app mount admits. Raises UsageError if there is no such
+    user.
     """
     if pid is not None:
         return process(pid)
@@ -126,7 +131,10 @@ def user_of(uid: int | None, pid: int | None, status: Json) -> Caller:
 
 
 def process(pid: int) -> Caller:
-    """Return the user of a running process, by its file-system ids. Raises PolicyfsError."""
+    """Return the user of a running process, by the ids that the kernel uses for files (fsuid, fsgid).
+
+    Raises PolicyfsError.
+    """
     try:
         text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
     except OSError as error:
@@ -140,7 +148,10 @@ def process(pid: int) -> Caller:
 
 
 def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> LiveFile:
-    """Return the object at a path with the facts that the mount would find. Raises PolicyfsError."""
+    """Return the object at a path in a mount, with the facts that the mount itself would find.
+
+    Raises PolicyfsError.
+    """
     import trio
 
     from policyfs.content.sniffer import Sniffer
@@ -177,7 +188,7 @@ def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> L
 
 
 def _walk(tree: Tree, owners: Owners, names: list[bytes]) -> LiveFile:
-    """Return the object at a path, with the owners of the directories above it."""
+    """Return the object at these names in the store, with the owners of the directories above it."""
     found = LiveFile(b"/", None, Facts())
     fd = os.dup(tree.root_fd)
     try:
@@ -203,7 +214,7 @@ def _walk(tree: Tree, owners: Owners, names: list[bytes]) -> LiveFile:
 async def _sniff(
     found: LiveFile, tree: Tree, names: list[bytes], engine: Engine, who: Principal, op: Op, sniffer: Sniffer
 ) -> None:
-    """Set the kind of a file and, if the request reads it under redaction, its redaction plan."""
+    """Set the kind of a file. If the app would read the file redacted, set the redaction plan, too."""
     try:
         fd = tree.open_below(tree.root_fd, names[:-1]) if names[1:] else os.dup(tree.root_fd)
         try:
@@ -225,7 +236,7 @@ async def _sniff(
 
 
 def has_writer(fd: int) -> bool:
-    """Return True if the kernel refuses a read lease, because a program has the file open for writing."""
+    """Return True if a program has the file open for writing (then the kernel refuses a read lease)."""
     # INVARIANT: ignore SIGIO before taking the lease. If a program opens the file for writing now, the kernel
     # sends this signal, which would end the command.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
@@ -241,14 +252,15 @@ def has_writer(fd: int) -> bool:
 
 
 def hidden_above(engine: Engine, who: Principal, found: LiveFile) -> Decision | None:
-    """Return the denial if a directory above the file is hidden by the directory's owner, else None."""
+    """Return the denial if the owner of a directory above the file hides the file from the caller, else None.
+    """
     return engine.hidden_above(who, [(engine.state_of(path), facts) for path, facts in found.above])
 
 
 def refusing_layer(
     status: Json, explanation: Explanation, found: LiveFile, caller: Caller, hidden: Decision | None
 ) -> Layer | None:
-    """Return the first layer that refuses the request, or None if no layer refuses it."""
+    """Return the first part of the system (such as the policy) that refuses the request, or None."""
     ops, decision = REQUESTS[explanation.request], explanation.decision
     admits = part(status, "admits")
     if not admits["any"] and caller.uid != admits["uid"]:
@@ -287,7 +299,10 @@ def _read_only(status: Json, ops: Op, _decision: Decision, _found: LiveFile, _ca
 
 
 def _mode_bits(status: Json, ops: Op, _decision: Decision, found: LiveFile, caller: Caller) -> Layer | None:
-    """Ask the kernel about the mode bits and ACLs of the store. They count only with --posix."""
+    """Return a refusal by the mode bits and ACLs of the store, by asking the kernel; None if there is none.
+
+    Mode bits and ACLs count only with --posix.
+    """
     if not status["posix"] or caller.uid == 0:
         return None
     wanted, names = list(_needed_modes(str(status["store"]), ops, found)), []
@@ -312,7 +327,10 @@ def _mode_bits(status: Json, ops: Op, _decision: Decision, found: LiveFile, call
 
 
 def _needed_modes(store: str, ops: Op, found: LiveFile) -> Iterator[tuple[bytes, int]]:
-    """Yield the paths in the store that the request uses, each with the access that the caller needs."""
+    """Yield each path in the store that the request uses, with the access that the caller needs there.
+
+    The access is a sum of R_OK, W_OK and X_OK.
+    """
     top = os.fsencode(store)
     directories = [path for path, _ in found.above]
     for at, path in enumerate(directories):
@@ -355,7 +373,7 @@ def _held(status: Json, ops: Op, decision: Decision, found: LiveFile, _caller: C
 
 
 def notes(status: Json, found: LiveFile) -> Iterator[str]:
-    """Yield lines about the live file."""
+    """Yield lines of text about the live file."""
     where = os.fsdecode(found.path)
     if found.stat is None:
         yield f"  live: {status['store']} has no {where}"
@@ -375,7 +393,7 @@ def notes(status: Json, found: LiveFile) -> Iterator[str]:
 
 
 def told(layer: Layer | None) -> str:
-    """Return the line that names the refusing layer."""
+    """Return a line of text that names the part of the system that refuses the request."""
     if layer is None:
         return "  refused by: nothing"
     return f"  refused by: {layer.name} ({errno_name(layer.error)}): {layer.cause}"

@@ -31,9 +31,9 @@ class Finding:
 
 
 def tried(name: str, check: Callable[[], Finding | Iterable[Finding]]) -> list[Finding]:
-    """Run a check and return its findings.
+    """Run a check and return its findings. If it raises an exception, return a finding of state ERROR.
 
-    An exception of the check becomes a finding of state ERROR, so that the other checks go on.
+    So the other checks can go on.
     """
     findings: list[Finding] = []
     try:
@@ -47,7 +47,7 @@ def tried(name: str, check: Callable[[], Finding | Iterable[Finding]]) -> list[F
 
 
 def render(findings: list[Finding]) -> str:
-    """Return findings as a table: state, name, result, and the remedy below it."""
+    """Return findings as a table: state, name, result, and the remedy on the next line."""
     width = max(len(finding.name) for finding in findings)
     lines = []
     for finding in findings:

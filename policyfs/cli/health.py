@@ -1,4 +1,4 @@
-"""Problems of a mount, from its status: for `policyfs status` and for monitoring."""
+"""Problems of a mount, found in its status. `policyfs status` and monitoring programs show them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ASKED_FOR: Final = "switched off (--no-passthrough)"
 
 
 def problems(status: control.Json) -> Iterator[str]:
-    """Yield one sentence for each defect of a mount."""
+    """Yield one sentence for each problem that the status of a mount shows."""
     trail, passthrough = _part(status, "trail"), _part(status, "passthrough")
     if status.get("leaving"):
         yield "it is unmounted, but processes still use it"

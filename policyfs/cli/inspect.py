@@ -1,4 +1,4 @@
-"""`policyfs inspect`: the findings in a file, and the bytes that an app reads instead."""
+"""`policyfs inspect`: the metadata that policyfs finds in a file, and the bytes that apps read instead."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _PREVIEW_BYTES: Final = 32
 _HEX_BYTES: Final = 8
 _LOOKED_AT_BYTES: Final = 1 << 16
 _TEXT_CHARACTERS: Final = 3
-"""The least length of a finding that is shown as text. A shorter one is more likely a number."""
+"""The minimum number of characters of a finding that is shown as text. A shorter finding is more likely a
+number."""
 
 
 def run_inspect(args: argparse.Namespace) -> int:
-    """Print the findings in a file, and save its redacted bytes with --write.
+    """Print the metadata in a file. With --write, also save the file as an app would read it under redaction.
 
     Return 0 if redaction leaves the file unchanged, or if the bytes were saved; else 1.
     """
@@ -54,7 +55,7 @@ def _words(text: str) -> frozenset[str]:
 def _report(
     name: str, size: int, kind: str | None, words: frozenset[str], plan: Plan, fd: int
 ) -> Iterator[str]:
-    """Yield the findings as lines of text."""
+    """Yield lines of text about the metadata that the plan found in a file."""
     yield f"{name}: {kind or 'of unknown kind'}, {size:,} bytes; hidden: {', '.join(sorted(words))}"
     if plan.outcome is Outcome.REFUSE:
         yield f"an app cannot open it (EACCES): {plan.reason}"
@@ -79,7 +80,7 @@ def _report(
 
 
 def _preview(fd: int, finding: Finding) -> str:
-    """Return the first bytes of a finding: as text if they are text, else in hexadecimal."""
+    """Return the first bytes of a finding (a part of the file with metadata), as text or in hexadecimal."""
     data = os.pread(fd, min(finding.length, _PREVIEW_BYTES), finding.offset)
     text = data.replace(b"\0", b"").decode("utf-8", "replace").strip()
     more = "..." if finding.length > _PREVIEW_BYTES else ""
@@ -89,7 +90,7 @@ def _preview(fd: int, finding: Finding) -> str:
 
 
 def _reads_as(fd: int, finding: Finding, patches: tuple[Patch, ...]) -> str:
-    """Describe the bytes that an app reads instead of a finding."""
+    """Describe the bytes that an app reads instead of a finding (a part of the file with metadata)."""
     end = finding.offset + min(finding.length, _LOOKED_AT_BYTES)
     old = os.pread(fd, end - finding.offset, finding.offset)
     new = bytearray(old)
@@ -136,7 +137,10 @@ def _as_json(name: str, size: int, kind: str | None, words: frozenset[str], plan
 
 
 def _save(fd: int, size: int, patches: tuple[Patch, ...], path: str) -> None:
-    """Save the bytes that an app would read in a new file. On an error delete it, and raise PolicyfsError."""
+    """Save the bytes that an app would read under redaction in a new file.
+
+    On an error delete the new file, and raise PolicyfsError.
+    """
     try:
         out = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:

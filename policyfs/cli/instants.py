@@ -1,4 +1,5 @@
-"""The option --at: the time that decides which exceptions of a policy are in force."""
+"""The option --at: a time. Exceptions (allow rules of a policy with an end date) that end later are in force.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from policyfs.policy.values import EXAMPLE_INSTANT, instant
 
 
 def add_at(parser: argparse.ArgumentParser) -> None:
-    """Add the option to a command."""
+    """Add the option --at (a time) to a command."""
     parser.add_argument(
         "--at",
         type=_instant,
@@ -21,7 +22,7 @@ def add_at(parser: argparse.ArgumentParser) -> None:
 
 
 def at_ns(args: argparse.Namespace) -> int:
-    """Return the time of the option, or now, in ns since 1970."""
+    """Return the time that --at gives, or the present time, in ns since 1970."""
     given = getattr(args, "at", None)
     return given if isinstance(given, int) else time.time_ns()
 

@@ -1,4 +1,4 @@
-"""Inspection of files for commands. If root calls, confined workers parse the files, as in a mount."""
+"""Inspection of files for commands. If root is the caller, confined workers read the files, as in a mount."""
 
 from __future__ import annotations
 
@@ -33,12 +33,15 @@ def opened(path: str) -> Iterator[int]:
 
 
 def kind_in_worker(fd: int) -> str | None:
-    """Return the content kind of a file; None if unknown. Needs root. Raises SnifferError."""
+    """Return the content kind of a file, found by a worker process without rights; None if it is unknown.
+
+    Only root can start such a worker. Raises SnifferError.
+    """
     return _by_worker(lambda sniffer: sniffer.kind_of_fd(fd))
 
 
 def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
-    """Return a file's content kind, and the redaction plan under some words of a policy.
+    """Return a file's content kind, and the redaction plan for some words (such as ``location``).
 
     For root, a confined worker parses the file. For any other user, this process parses the file: it has only
     that user's rights. Raises SnifferError.
@@ -57,7 +60,10 @@ def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
 
 
 def _by_worker(question: Callable[[Sniffer], Awaitable[T]]) -> T:
-    """Start a worker, ask it one question, and end it. Return the answer."""
+    """Start a worker, ask it one question, and end it. Return the answer.
+
+    question: a function that gets the worker and asks it.
+    """
     import trio
 
     from policyfs.content.sniffer import Sniffer

@@ -30,7 +30,8 @@ _STATUS_S: Final = 3.0
 
 
 def check_kernel(release: str) -> Finding:
-    """Compare the kernel's version (uname -r) with the first one that has FUSE passthrough."""
+    """Compare the kernel's version (as uname -r prints it) with the first version that has FUSE passthrough.
+    """
     match = re.match(r"(\d+)\.(\d+)", release)
     if match is None:
         return Finding("kernel", State.SLOW, f"cannot read the version {release!r}", "see `passthrough`")
@@ -58,7 +59,8 @@ def check_device(path: str = "/dev/fuse") -> Finding:
 
 
 def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
-    """Check that fusectl is mounted: the only way to free processes that wait in a hung mount."""
+    """Check that fusectl is mounted. Only with fusectl can root free the processes that wait in a hung mount.
+    """
     if mounts_at(str(directory)):
         return Finding("fusectl", State.OK, f"{directory} can abort a hung mount")
     todo = f"mount -t fusectl none {directory}"
@@ -66,7 +68,10 @@ def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
 
 
 def check_fusermount(path: str | None) -> Finding:
-    """Check that no setuid program lets an app unmount its own app mount. path: the path of fusermount3."""
+    """Check that no set-uid program (fusermount3) lets an app unmount its own app mount.
+
+    path: the path of fusermount3.
+    """
     found = None if path is None else os.stat(path)
     if found is None or not found.st_mode & stat.S_ISUID or found.st_uid:
         return Finding("fusermount", State.OK, "no app can unmount its own mount")
@@ -79,7 +84,10 @@ def check_fusermount(path: str | None) -> Finding:
 
 
 def check_capability(status: str, uid_map: str) -> Finding:
-    """Check CAP_SYS_ADMIN in the initial user namespace, from /proc/self/{status,uid_map}."""
+    """Check for CAP_SYS_ADMIN in the initial user namespace.
+
+    status, uid_map: the contents of these two files in /proc/self.
+    """
     match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     if match is None or not int(match[1], 16) >> CAP_SYS_ADMIN & 1:
         return Finding(
@@ -98,9 +106,9 @@ def check_capability(status: str, uid_map: str) -> Finding:
 def linked_libfuse(extension: Path | None = None) -> str:
     """Return the file name of the libfuse that pyfuse3 is linked to, such as libfuse3.so.4.
 
-    Releases of libfuse have different ABI numbers, and pyfuse3 is compiled for one of them. This function
-    reads the file of pyfuse3 and does not load it, because the bridge must be loaded first. extension:
-    another file to read instead. Raises LookupError.
+    Raises LookupError. Releases of libfuse have different ABI numbers, and pyfuse3 is compiled for one of
+    them. This function reads the file of pyfuse3, and does not load it: policyfs's bridge must be loaded
+    first. extension: the path of pyfuse3's library; None: the installed one.
     """
     if extension is None:
         spec = importlib.util.find_spec("pyfuse3")
@@ -116,7 +124,10 @@ def linked_libfuse(extension: Path | None = None) -> str:
 
 
 def check_libfuse(extension: Path | None = None) -> Finding:
-    """Check the libfuse that pyfuse3 will use. extension: see linked_libfuse."""
+    """Check the libfuse that pyfuse3 will use.
+
+    extension: the path of pyfuse3's library; None: the installed one.
+    """
     try:
         library = linked_libfuse(extension)
     except (LookupError, OSError) as error:
@@ -144,7 +155,7 @@ def check_bridge() -> Finding:
 
 
 def check_descriptors(limit: int) -> Finding:
-    """Check the hard limit on open files, to which the daemon raises its soft limit."""
+    """Check the hard limit on open files. The daemon raises its soft limit to this number."""
     if limit < DESCRIPTORS_BAD:
         todo = "LimitNOFILE=65536 in the unit, or ulimit -n"
         return Finding(
@@ -157,7 +168,7 @@ def check_descriptors(limit: int) -> Finding:
 
 
 def check_libmagic() -> Finding:
-    """Check that libmagic can be loaded and knows a JPEG."""
+    """Check that libmagic can be loaded, and that it recognises a JPEG."""
     todo = "apt install libmagic1 (and libmagic-mgc); without it no rule with a type can allow anything"
     try:
         import magic
@@ -173,7 +184,10 @@ def check_libmagic() -> Finding:
 
 
 def check_trail(root: str) -> Finding:
-    """Check that a file can be written in the trail root, or in the nearest directory above that exists."""
+    """Check that files can be written in the trail root (the directory of all trails).
+
+    If the directory does not exist yet, check the nearest directory above it that exists.
+    """
     try:
         with tempfile.TemporaryFile(dir=existing(root)) as file:
             file.write(b"x")
@@ -184,7 +198,10 @@ def check_trail(root: str) -> Finding:
 
 
 def check_filter(machine: str, kernel_has: bool) -> Finding:
-    """Check that a serving daemon can be limited to few system calls. machine: as uname -m names it."""
+    """Check that seccomp can restrict a daemon to few system calls after its start.
+
+    machine: the processor's name, as uname -m prints it. kernel_has: True if the kernel supports this.
+    """
     calls = seccomp.NUMBERS.get(machine)
     if calls is None:
         what = f"no list of system calls for {machine}: an attacker in the daemon could use all of them"
@@ -196,7 +213,7 @@ def check_filter(machine: str, kernel_has: bool) -> Finding:
 
 
 def check_daemons() -> Iterator[Finding]:
-    """Yield a finding for each running daemon: its containment, as the kernel reports it."""
+    """Yield a finding for each running daemon: the restrictions that the kernel reports for its process."""
     for mount in mounts():
         if mount.fstype != FSTYPE:
             continue
@@ -211,7 +228,7 @@ def check_daemons() -> Iterator[Finding]:
 
 
 def daemon_finding(name: str, held: Containment) -> Finding:
-    """Return a daemon's containment as a finding."""
+    """Return the restrictions of a daemon's process as a finding. name: the daemon's name in the text."""
     if held.missing:
         return Finding(name, State.OFF, "; ".join(held.missing), "start it again; see `system calls`")
     what = f"{len(held.capabilities)} capabilities, no new privileges, system calls filtered, no network"

@@ -33,16 +33,18 @@ _MODULES: Final = {
     "owner": {"owner": "show, set, export and import the owners of files"},
     "doctor": {"doctor": "list what is slow or impossible on this machine, with remedies"},
 }
-"""The modules, each with its commands and their help texts. The help has the same order."""
+"""A dictionary from each module to its commands, each with its help text. The help lists the commands in this
+order."""
 
 _WITH_ACTIONS: Final = frozenset({"audit", "policy"})
-"""The modules with actions: they import only the module of the action that the second word names."""
+"""The commands whose second word is an action, such as `audit tail`. Only the module of this action is
+imported."""
 
 _OUTLINE: Final = frozenset({"-h", "--help", "--version"})
 
 
 def build_parser(first: str = "", second: str = "") -> argparse.ArgumentParser:
-    """Build the parser of the command line. first, second: the first words of the user's command.
+    """Build the parser of the command line. first, second: the first two words of the user's command.
 
     If *first* is a command, only the module of this command is imported. It would take most of a second to
     import all modules, and `mount` becomes a daemon, which must not keep other commands in memory. If *first*
@@ -69,7 +71,7 @@ def build_parser(first: str = "", second: str = "") -> argparse.ArgumentParser:
 def process() -> int:
     """Run the command of this process. Return the exit code (see main).
 
-    The process must end afterwards, because large objects of the command stay in memory.
+    The process must end after this call, because large objects of the command stay in memory.
     """
     kept: list[object] = []
     code = main(kept=kept)
@@ -79,11 +81,11 @@ def process() -> int:
 
 
 def main(arguments: Sequence[str] | None = None, kept: list[object] | None = None) -> int:
-    """Run one command. Return its exit code: 0 success, 1 refused or something found, 2 wrong usage, 3 the
-    policy does not compile, 4 policy tests failed. argparse itself ends with SystemExit(2).
+    """Run one command.
 
-    kept: a list that receives large objects of the command. So this function does not free them, which would
-    take long.
+    Return its exit code: 0 success, 1 refused or something found, 2 wrong usage, 3 the policy does not
+    compile, 4 policy tests failed. argparse itself ends with SystemExit(2). kept: a list to which the command
+    adds its large objects. So Python does not free them when this function returns, which would take long.
     """
     words = sys.argv[1:] if arguments is None else arguments
     parser = build_parser(*words[:2]) if words else build_parser("--help")

@@ -88,7 +88,7 @@ def run_status(args: argparse.Namespace) -> int:
 
 
 def _run_path(args: argparse.Namespace) -> int:
-    """Print for how long the kernel may cache the answers on one path."""
+    """Print how long the kernel may keep the answers about one path in its caches."""
     if args.mountpoint is None:
         args.usage_error("--path needs a MOUNTPOINT")
     found = ask(known(args.mountpoint), "kept", about=args.path)
@@ -109,7 +109,7 @@ def _run_path(args: argparse.Namespace) -> int:
 
 
 def _kept_for(seconds: object) -> str:
-    """Return a text for a timeout in seconds."""
+    """Return a timeout in seconds as text."""
     if not isinstance(seconds, (int, float)) or seconds <= 0:
         return "asked for each time"
     return "kept for a day" if seconds >= _DAY_S else f"kept for {seconds:.3g} s"
@@ -127,9 +127,9 @@ def _problems(status: control.Json) -> list[str]:
 def ask(
     path: str, command: str, timeout_s: float = 10.0, *, about: str | None = None, **more: str
 ) -> control.Json:
-    """Send a command to the daemon of the mount at a path. Return the daemon's answer.
+    """Send a command to the daemon of the mount at a path, and return the answer. Raises PolicyfsError.
 
-    Raises PolicyfsError if no daemon answers. The error explains the state of the mount.
+    about, more: arguments of the command. If no daemon answers, the error explains the state of the mount.
     """
     try:
         return control.ask(control.socket_path(path), command, timeout_s, about=about, **more)
@@ -138,7 +138,7 @@ def ask(
 
 
 def _instead(path: str) -> str:
-    """Return a text for a mountpoint where no daemon answers: the state of the mount, and the remedy."""
+    """Return a text for a path at which no daemon answers: the state of the mount, and the remedy."""
     from policyfs.kernel.probe import MountState, mount_state
 
     state = mount_state(path)
@@ -164,7 +164,11 @@ def _status_of(path: str, wait_s: float) -> control.Json:
 
 
 def _site_status(path: str, silent: list[str]) -> list[control.Json]:
-    """Return the status of each mount of a site that answers. silent: gets a line for each other mount."""
+    """Return the status of each mount of a site that answers.
+
+    path: the site file (the list of mounts, docs/mount-sets.md). silent: a list that gets a line of text for
+    each mount that does not answer.
+    """
     from policyfs.cli.site import status_of_site, trail_of
     from policyfs.cli.site_document import read_site
 
@@ -179,13 +183,14 @@ def _site_status(path: str, silent: list[str]) -> list[control.Json]:
 
 
 def _of_site(status: control.Json) -> list[str]:
-    """Return a line for each difference between a mount and its site file."""
+    """Return a line for each difference between a mount and its entry in the site file (a list of mounts)."""
     changes = status.get("site_changes")
     return [f"not as in the site: {change}" for change in changes] if isinstance(changes, list) else []
 
 
 def all_status(silent: list[str]) -> list[control.Json]:
-    """Return the status of every mount that answers. silent: gets the mountpoint of each other mount."""
+    """Return the status of every mount that answers. silent: a list that gets the path of each other mount.
+    """
     from policyfs.linux.mountinfo import FSTYPE, mounts
 
     directory = control.runtime_dir()
@@ -197,7 +202,7 @@ def all_status(silent: list[str]) -> list[control.Json]:
         try:
             found.append(control.ask(path, "status", 2.0))
         except control.NoDaemonError:
-            if path in mounted:  # otherwise the socket is from a killed daemon, and its mount is gone
+            if path in mounted:  # if not, the socket is of a killed daemon, and its mount is gone
                 mountpoint = mounted[path]
                 silent.append(mountpoint)
                 print(f"policyfs: {mountpoint}: no daemon answers: {_instead(mountpoint)}", file=sys.stderr)
@@ -208,7 +213,10 @@ def all_status(silent: list[str]) -> list[control.Json]:
 
 
 def _as_text(status: control.Json) -> str:
-    """Return the main parts of a status as text. With --json the command prints the whole status."""
+    """Return the main parts of a mount's status as text.
+
+    With --json the command prints the whole status instead.
+    """
     policy, passthrough = part(status, "policy"), part(status, "passthrough")
     handles, trail, fuse = part(status, "handles"), part(status, "trail"), part(status, "fuse")
     kind = f"app mount of {status['app']}" if status["app"] else "shared mount"
@@ -257,7 +265,7 @@ def _contained(held: control.Json) -> str:
 
 
 def _proved(proof: control.Json) -> str:
-    """Return a text on the requests that tested the mount before apps could use it."""
+    """Return a text about the sample requests by which policyfs tested the mount before apps could use it."""
     counts = proof.get("canaries")
     if not isinstance(counts, dict):
         return str(proof.get("why", "not made"))
@@ -267,15 +275,19 @@ def _proved(proof: control.Json) -> str:
 
 
 def part(status: control.Json, name: str) -> control.Json:
-    """Return one part of a status; empty if the daemon (of another version) does not report it."""
+    """Return the part of a status with this name.
+
+    Return an empty dictionary if a daemon of another version lacks it.
+    """
     found = status.get(name)
     return found if isinstance(found, dict) else {}
 
 
 def run_reload(args: argparse.Namespace) -> int:
-    """Reload the policy in each mount, and in earlier mounts at its mountpoint that are still in use.
+    """Load the policy again in each named mount.
 
-    If one mount refuses the policy, print the refusal, and still reload the other mounts.
+    If one daemon refuses the policy, still reload the other mounts. Do the same in mounts that were unmounted
+    from the same path and are still in use.
     """
     if args.all == bool(args.mountpoints):
         args.usage_error("name the mountpoints, or use --all")
@@ -300,7 +312,10 @@ def run_reload(args: argparse.Namespace) -> int:
 
 
 def _named(name: str) -> list[str]:
-    """Return the mountpoint that an argument names or, for a site file, the mountpoints of all its mounts."""
+    """Return the mountpoint that an argument of the command names.
+
+    If it names a site file (a list of mounts, docs/mount-sets.md), return the mountpoints of all its mounts.
+    """
     if not name.endswith((".yaml", ".yml")):
         return [known(name)]
     from policyfs.cli.site import place_of
@@ -310,9 +325,9 @@ def _named(name: str) -> list[str]:
 
 
 def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:
-    """Make all daemons of a mountpoint reload their policy. Yield a line for each. Raises PolicyfsError.
+    """Make all daemons of a mountpoint load their policy again. Yield a line of text for each.
 
-    Mounts that were unmounted but are still in use have daemons, too.
+    A mount that was unmounted and is still in use has a daemon, too. Raises PolicyfsError.
     """
     refused: PolicyfsError | None = None
     for leaving in control.leaving_paths(path):

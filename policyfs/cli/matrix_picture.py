@@ -1,4 +1,4 @@
-"""The picture (SVG) of a policy's matrix: rows of paths, columns of callers."""
+"""The picture (SVG) of a policy's matrix: a table with rows of paths and a column for each caller."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FILLS: Final = {
 
 
 def svg(found: Matrix, title: str) -> str:
-    """Return the picture of a matrix as SVG."""
+    """Return the picture of a policy's matrix (rows of paths, columns of callers) as SVG."""
     labels = [fit(label(row), _LONGEST) for row in found.rows]
     left = _MARGIN + max(width(text) for text in labels) * _LETTER + _GAP
     step = max(_BOX * len(OPS), *(width(shown(name)) * _LETTER for name in found.columns)) + _GAP
@@ -64,7 +64,10 @@ def svg(found: Matrix, title: str) -> str:
 
 
 def _boxes(x: float, y: float, cells: dict[Op, Cell], where: str) -> Iterator[str]:
-    """Yield a box with a letter for each operation."""
+    """Yield a box with a letter for each operation. x, y: the left upper corner.
+
+    where: the text for the row and column.
+    """
     for at, op in enumerate(OPS):
         cell = cells[op]
         fill, ink = _FILLS[_look(cell)]

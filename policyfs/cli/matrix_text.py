@@ -1,4 +1,4 @@
-"""The text of a policy's matrix for a terminal, and the matrix as JSON."""
+"""The matrix of a policy (rows of paths, columns of callers), as text for a terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ _NO_ROOM: Final = 4
 
 
 def sign(op: Op, cell: Cell) -> str:
-    """Return the character of a cell (see LEGEND)."""
+    """Return the character that stands for one operation in a cell of the matrix.
+
+    LEGEND explains the characters.
+    """
     if cell.answer is not Answer.ALWAYS:
         return SIGNS[cell.answer]
     special = (op is Op.READ and cell.words) or (op is Op.WRITE and cell.checked)
@@ -41,12 +44,15 @@ def sign(op: Op, cell: Cell) -> str:
 
 
 def signs(cells: Cells | None) -> str:
-    """Return the characters of all operations; spaces for a caller that has no path of the row."""
+    """Return the characters for all operations.
+
+    Return spaces for a caller that no path of the row can concern.
+    """
     return " " * len(OPS) if cells is None else "".join(sign(op, cells[op]) for op in OPS)
 
 
 def colour_of(cell: Cell) -> str:
-    """Return the colour of a cell."""
+    """Return the colour of a cell of the matrix."""
     if cell.answer is Answer.NEVER:
         return DIM
     if cell.answer is not Answer.ALWAYS:
@@ -55,14 +61,15 @@ def colour_of(cell: Cell) -> str:
 
 
 def label(row: Row) -> str:
-    """Return the name of a row: its globs."""
+    """Return the text at the beginning of a row: its globs."""
     return " and ".join(map(shown, row.globs)) or OTHER
 
 
 def text_of(found: Matrix, columns: int | None, *, colours: bool) -> str:
-    """Return a matrix as tables, and below them the legend and the redactions.
+    """Return a policy's matrix as tables, with the legend and the redactions below.
 
-    columns: the width of the terminal, which limits the width of a table. None: one table of any width.
+    columns: the width of the terminal. A matrix that is wider becomes several tables. None: one table of any
+    width.
     """
     lines: list[str] = []
     widest = max([len(OTHER), *(len(label(row)) for row in found.rows)])
@@ -83,7 +90,10 @@ def text_of(found: Matrix, columns: int | None, *, colours: bool) -> str:
 
 
 def _parts(names: Sequence[str], widest: int, columns: int | None) -> Iterator[list[str]]:
-    """Divide the columns of a matrix into tables. Yield the names of the columns of each table."""
+    """Divide the columns of a matrix into tables that fit on the terminal.
+
+    Yield the column names of each table. widest: the width of the longest row name.
+    """
     part: list[str] = []
     used = 0
     for name in names:
@@ -105,7 +115,10 @@ def _painted(cells: Cells | None, room: int, *, colours: bool) -> str:
 
 
 def _removed(found: Matrix) -> Iterator[str]:
-    """Yield a line for each caller that reads redacted files, with the categories of removed data."""
+    """Yield a line for each caller that reads redacted files.
+
+    It lists the words (such as ``location``) of the removed data.
+    """
     for name in found.columns:
         words = {word for row in found.rows if name in row.cells for word in row.cells[name][Op.READ].words}
         if words:
@@ -113,7 +126,7 @@ def _removed(found: Matrix) -> Iterator[str]:
 
 
 def as_json(found: Matrix) -> dict[str, object]:
-    """Return a matrix as one JSON object."""
+    """Return a policy's matrix as one JSON object."""
     return {
         "callers": list(found.columns),
         "rows": [

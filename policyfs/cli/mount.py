@@ -120,7 +120,10 @@ def _count(text: str) -> int:
 
 
 def run_mount(args: argparse.Namespace) -> int:
-    """Check options, paths and policy. Then serve the mount in this process, or fork a daemon for it."""
+    """Check the options, the paths and the policy of a mount.
+
+    Then serve the mount in this process (--foreground), or fork a daemon that serves it.
+    """
     if os.geteuid() != 0:
         raise PolicyfsError("mounting needs root; run it with sudo, or as a systemd unit (packaging/systemd)")
     start = Start.of(args)
@@ -144,9 +147,9 @@ def _mount(args: argparse.Namespace, start: Start) -> int:
 
 
 def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Loader]:
-    """Check options, paths and policy before a mount. Raises PolicyfsError.
+    """Check the options, the paths and the policy of a mount. Raises PolicyfsError.
 
-    Return the options of the daemon, and the loader of its policy.
+    Return the options for the daemon, and a loader with the policy.
     """
     from policyfs.daemon.policies import Loader
 
@@ -185,7 +188,10 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
 
 
 def check_policy(args: argparse.Namespace) -> None:
-    """Check a mount's options against its policy, without its store and mountpoint. Raises PolicyfsError."""
+    """Check a mount's options against its policy. The store and the mountpoint are not needed.
+
+    Raises PolicyfsError.
+    """
     _admitted(args, _compiled(args, read_sources(args.policy), Revisions()).policy)
 
 
@@ -219,10 +225,10 @@ def _options(
 
 
 def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
-    """Raise UsageError if file modes by the policy contradict other options.
+    """Raise UsageError if apps would see modes by the policy, but other options contradict that.
 
-    Modes by the policy (for the mount or for an app) contradict --posix. --modes policy contradicts an app
-    mount if the app must see the store's modes.
+    Such modes (for the mount or for an app) contradict --posix. The option --modes policy contradicts an app
+    mount if the policy says that this app sees the store's modes.
     """
     by_mount = args.modes == "policy"
     told = apps_with_modes(engine, by_mount=by_mount)
@@ -248,7 +254,7 @@ def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
 
 
 def _admitted(args: argparse.Namespace, policy: Policy) -> tuple[int | None, tuple[int, ...]]:
-    """Return the uid and primary groups that a mount admits, or None and () if it admits every uid."""
+    """Return the uid and the primary groups that a mount admits, or None and () if it admits every uid."""
     if args.app is None:
         if args.any_uid or args.uid is not None or args.gid:
             raise UsageError("--any-uid, --uid and --gid need --app")
@@ -290,7 +296,10 @@ def _primary_group(uid: int) -> int:
 
 
 def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str, str]:
-    """Return the absolute paths of store and mountpoint. Raises PolicyfsError if a mount is impossible."""
+    """Check that a mount at these paths is possible. Return both as absolute paths. Raises PolicyfsError.
+
+    clear_dead: True to unmount a dead mount (a mount without a daemon) at the mountpoint.
+    """
     # Imported here, because commands that mount nothing need no FUSE.
     from policyfs.cli.umount import daemon_died
     from policyfs.kernel import session
@@ -343,7 +352,7 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
 
 
 def _lies_in(path: str, directory: str) -> bool:
-    """Return True if an absolute path is the directory or below it."""
+    """Return True if an absolute path is this directory, or is below it."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 

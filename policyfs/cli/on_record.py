@@ -1,4 +1,7 @@
-"""Records of commands that work without a daemon: a mount that failed, files that left the quarantine."""
+"""Records on the trail by commands that work without a daemon.
+
+Examples: a mount that failed, or a file that left the quarantine.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,28 @@ _NO_LOGIN: Final = 0xFFFFFFFF
 
 
 def trail_root(given: str | None = None) -> str:
-    """Return the trail root: as given, else from $POLICYFS_TRAIL_DIR, else the default."""
+    """Return the trail root (the directory of all trails): *given*, else $POLICYFS_TRAIL_DIR or the default.
+    """
     return given or os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT
 
 
 def key_directory(given: str | None = None) -> Path:
-    """Return the directory of the keys for seals: as given, else $POLICYFS_KEY_DIR, else the default."""
+    """Return the directory of the keys that sign trails: *given*, else $POLICYFS_KEY_DIR, else the default.
+    """
     return Path(given or os.environ.get("POLICYFS_KEY_DIR") or KEYS)
 
 
 def existing(root: str) -> Path:
-    """Return the trail root, or the nearest directory above it that exists."""
+    """Return a directory, or the nearest directory above it that exists."""
     where = Path(root)
     return next(one for one in (where, *where.parents, Path(".")) if one.exists())
 
 
 def starter(command: str) -> dict[str, object]:
-    """Describe the caller of a command: the process, and the login user where the kernel knows it."""
+    """Return the fields of a record that describe who called a command.
+
+    They name the process, and the login user if the kernel knows it.
+    """
     from policyfs.fs.access.audit import executable
 
     parent = os.getppid()
@@ -50,10 +58,10 @@ def starter(command: str) -> dict[str, object]:
 def record(
     root: Path, mount_id: str, kind: str, fields: dict[str, object], *, end: dict[str, object]
 ) -> None:
-    """Write one record to the chain of a mount. If a daemon records there now, write to a new chain beside.
+    """Write one record to the trail of a mount, as a command that is not the mount's daemon.
 
-    end: the fields of the last record, which ends the recording. Raises PolicyfsError if the record could not
-    be written.
+    Raises PolicyfsError. If a daemon is writing to the mount's chain, a new chain beside it gets the record.
+    kind, fields: the record. end: the fields of a further record, which closes the recording.
     """
     from policyfs.journal.recorders import open_journal
 

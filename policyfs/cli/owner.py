@@ -76,7 +76,10 @@ class _Store:
 
     @contextlib.contextmanager
     def opened(self, names: Sequence[bytes]) -> Iterator[tuple[int, FileType]]:
-        """Open the object at a path, never through a symlink; yield its descriptor and type."""
+        """Open the object at a path of the store, never through a symlink. Yield its descriptor and type.
+
+        names: the names of the path, from the top of the store down.
+        """
         with contextlib.ExitStack() as stack:
             at = self.tree.root_fd
             if len(names) > 1:
@@ -88,11 +91,11 @@ class _Store:
             yield at, self.tree.fstat(at).ftype
 
     def owner(self, fd: int) -> str:
-        """Return the owner of an open object."""
+        """Return the owner (the name of an app, or ``none``) of an open object."""
         return self.owners.get(fd, self.tree.fstat(fd))
 
     def below(self, names: tuple[bytes, ...]) -> Iterator[tuple[bytes, ...]]:
-        """Yield a path and everything below it, sorted in each directory."""
+        """Yield a path of the store and every path below it. The names of each directory are sorted."""
         todo = [names]
         while todo:
             names = todo.pop()
@@ -109,7 +112,10 @@ class _Store:
 
 
 def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[argparse.Namespace], int]:
-    """Return the function of a command. It opens the store and calls *action* with the open store."""
+    """Return the function of a command.
+
+    It opens the store, and calls *action* with the arguments and the open store.
+    """
 
     def run(args: argparse.Namespace) -> int:
         if os.geteuid() != 0:
@@ -218,7 +224,11 @@ def _change(
     wanted: Iterator[tuple[tuple[bytes, ...], FileType | None, str]],
     done: str,
 ) -> int:
-    """Set the wanted owners, each in one step. Skip files that have this owner already. Print each change."""
+    """Set the owner of each given file, in one step for each file. Print each change.
+
+    Skip files that have this owner. wanted: path, type (None: any) and new owner of each file. done: the word
+    for the action on the trail.
+    """
     code, changed = EXIT_OK, 0
     if not args.dry_run:
         _on_record(store, done)
@@ -242,7 +252,10 @@ def _change(
 
 
 def _on_record(store: _Store, done: str) -> None:
-    """Record a change of owners on the trail before it is made. Without a trail root, do nothing."""
+    """Write on the trail that owners will be changed. The change follows.
+
+    Without a trail root, write nothing. done: the word for the action.
+    """
     if store.trail.is_dir():
         by = starter(f"policyfs owner {done}")
         fields = {"done": done, "store": store.path, **by}

@@ -54,7 +54,7 @@ def _overlaps(store: str, status: Json) -> bool:
 
 
 def check_owner(owner: str, known: KnownApps) -> None:
-    """Raise PolicyfsError if no policy of a store's mounts has the owner.
+    """Raise PolicyfsError if no policy of the store's mounts has an app with the name *owner*.
 
     If a mount does not answer, or no mount is running, print a warning instead.
     """
@@ -72,7 +72,10 @@ def check_owner(owner: str, known: KnownApps) -> None:
 
 
 def warn_of_unknown(owners: Iterable[str], known: KnownApps) -> None:
-    """Print a warning about owners that no policy of the store has. No rule matches such owners."""
+    """Print a warning about names of owners that are apps of no policy of the store.
+
+    No rule matches such owners.
+    """
     unknown = set(owners) - known.names - {OWNER_NONE}
     if unknown and known.mounts and not known.silent:
         _warn(f"no policy of a mount of this store has these owners: {listed(unknown)}")

@@ -1,4 +1,7 @@
-"""Lists of owners: one line of JSON for each file that an app owns. A file name may have any bytes."""
+"""Lists of owners: a file with one line of JSON for each file of the store that an app owns.
+
+The names of files may have any bytes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ _TYPES: Final = {ftype.value: ftype for ftype in FileType if ftype is not FileTy
 
 
 class Owned(NamedTuple):
-    """One line of a list. names: the names of the path, from the top of the store down; () for the top."""
+    """One line of a list of owners.
+
+    names: the names of the file's path, from the top of the store down; () for the top.
+    """
 
     names: tuple[bytes, ...]
     ftype: FileType
@@ -27,12 +33,12 @@ class Owned(NamedTuple):
 
     @property
     def path(self) -> bytes:
-        """The path within the store."""
+        """The path of the file below the top of the store."""
         return b"/" + b"/".join(self.names)
 
 
 def written(owned: Iterable[Owned]) -> Iterator[str]:
-    """Yield the lines of a list."""
+    """Yield the lines of a list of owners."""
     yield json.dumps(HEADER) + "\n"
     for one in owned:
         fields: dict[str, str] = {}
@@ -45,7 +51,10 @@ def written(owned: Iterable[Owned]) -> Iterator[str]:
 
 
 def read(lines: Iterable[bytes], source: str) -> list[Owned]:
-    """Return the entries of a list. source: its name in errors. Raises PolicyfsError for wrong lines."""
+    """Return the entries of a list of owners. source: the list's name in errors.
+
+    Raises PolicyfsError for wrong lines.
+    """
     found: list[Owned] = []
     wrong: list[str] = []
     number = 0

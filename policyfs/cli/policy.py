@@ -1,4 +1,7 @@
-"""`policyfs policy`: a policy's errors and answers, before anything is mounted."""
+"""`policyfs policy`: the commands about policies.
+
+They show a policy's errors and answers before anything is mounted.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,14 @@ _ACTIONS: Final = (
     "apply", "explain", "diff", "lint", "test", "replay", "learn", "fmt", "schema", "view", "matrix", "who",
     "init",
 )  # fmt: skip
-"""Actions with a module of their own, in the order of the help."""
+"""Actions of `policyfs policy` that have a module of their own, in the order of the help."""
 
 # ---------------------------------------------------------------- check
 
 
 @paused()  # garbage need not be collected: the process ends soon
 def run_check(args: argparse.Namespace) -> int:
-    """Check each policy alone. Print all errors of all policies."""
+    """Check each policy, without regard to the other policies. Print all errors of all policies."""
     batch = Batch(sys.stdout)
     for path, engine in batch.loaded(
         args.policy, lambda path: load_policy(read_sources(path), at_ns=at_ns(args))
@@ -62,10 +65,10 @@ def _plural(count: int, noun: str) -> str:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], action: str = "") -> None:
-    """Add `policy` and its actions to the command line.
+    """Add the command `policy` and its actions to the command line.
 
-    action: the word after `policy` in the user's command, or empty. Only the module of this action is
-    imported: to import all modules takes longer than to check a policy of 500 rules. Empty: all modules.
+    action: the word after `policy` in the user's command. Only the module of this action is imported: to
+    import all modules takes longer than to check a policy of 500 rules. Empty: all modules are imported.
     """
     parser = subparsers.add_parser("policy", help="check, test, explain and compare policies")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")

@@ -1,4 +1,7 @@
-"""`policyfs policy apply`: put a valid policy in force in a mount, if its new rights are accepted."""
+"""`policyfs policy apply` puts a valid policy in force in a mount.
+
+The user must accept all new rights of apps.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,10 @@ _SHORT: Final = 16
 
 @dataclass(slots=True)
 class _Applied:
-    """The outcome of `policy apply`. live: the mount's policy before, as `policyfs status` reports it.
+    """The result of `policy apply`.
 
-    refused: the reason of a refusal, empty if there is none.
+    live: the mount's policy before the command, as `policyfs status` reports it. refused: the reason of a
+    refusal, empty if there is none.
     """
 
     mountpoint: str
@@ -47,20 +51,23 @@ class _Applied:
     applied: bool = False
 
     def stays(self) -> str:
-        """Return a text that names the policy in force."""
+        """Return a text that names the policy that stays in force."""
         return f"nothing is changed: policy {self._live()} stays in force"
 
     def _live(self) -> str:
         return f"{str(self.live['digest'])[:_SHORT]}, generation {self.live['generation']},"
 
     def refuse(self, code: int, reason: str) -> _Applied:
-        """Set the reason and the exit code of a refusal."""
+        """Note that the new policy is refused, with the exit code and the reason. Return this object."""
         self.code, self.refused = code, reason
         return self
 
 
 def run_apply(args: argparse.Namespace) -> int:
-    """Apply a policy to a mount. Exit codes: 1 for new rights, 3 for a faulty policy, 4 for a failed test."""
+    """Apply a new policy to a mount.
+
+    Return 1 if new rights were not accepted, 3 for a policy with errors, 4 if a test failed.
+    """
     mountpoint = known(args.mountpoint)
     status = ask(mountpoint, "status")
     live = part(status, "policy")
@@ -79,7 +86,10 @@ def run_apply(args: argparse.Namespace) -> int:
 
 
 def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object], own: str) -> None:
-    """Check, prove and test the new policy, compare it with the policy in force, and fill *found*."""
+    """Check and test the new policy, and compare it with the policy in force. Put the results into *found*.
+
+    own: the path of the mount's policy file. status: the mount's status.
+    """
     trail = Path(str(part(status, "trail")["directory"]))
     mark = HighWaterMark(trail.parent)
     try:
@@ -124,7 +134,8 @@ def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object
 
 
 def _live_text(trail: Path, digest: str) -> Sequence[SourceText] | None:
-    """Return the text of the policy in force from the trail, or None if it is missing or was changed."""
+    """Return the text that the trail keeps of the policy in force, or None if it is missing or was changed.
+    """
     try:
         sources = [SourceText(*file) for file in read_policy(trail, digest)]
     except OSError:
@@ -137,7 +148,7 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _put_in_force(found: _Applied, own: str) -> None:
-    """Write the checked text into the mount's own file, and make the daemon load exactly this text.
+    """Write the new policy into the mount's policy file *own*, and make the daemon load exactly this text.
 
     If the daemon refuses the text, restore the file.
     """
@@ -165,7 +176,7 @@ def _put_in_force(found: _Applied, own: str) -> None:
 
 
 def _others(found: _Applied, own: str) -> list[str]:
-    """Return the other mountpoints that have an older policy from the same file."""
+    """Return the other mountpoints that use the policy file *own* and still have its older text in force."""
     behind = []
     for socket in sorted({*control.runtime_dir().glob("*.sock")} - {control.socket_path(found.mountpoint)}):
         try:
@@ -180,7 +191,10 @@ def _others(found: _Applied, own: str) -> list[str]:
 
 
 def _replace(path: str, text: bytes) -> None:
-    """Replace the text of a file, or of the target if the file is a symlink. Raises PolicyfsError."""
+    """Replace the text of a file in one step. If the file is a symlink, replace its target.
+
+    Raises PolicyfsError.
+    """
     real = Path(os.path.realpath(path))
     try:
         replace_file(real, text)
@@ -222,7 +236,7 @@ def _as_json(found: _Applied, args: argparse.Namespace) -> dict[str, object]:
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `apply` to the actions of `policy`."""
+    """Add the action `apply` to `policyfs policy`."""
     parser = actions.add_parser(
         "apply",
         help="put a policy in force in a mount, unless it allows more than the one before",

@@ -1,4 +1,4 @@
-"""The caller for which a command asks a policy: ``--app`` and ``--uid``."""
+"""The options ``--app`` and ``--uid`` of commands that ask a policy: they name the caller of a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from policyfs.policy.decide import Engine
 
 
 def add_caller(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a caller."""
+    """Add the options --app and --uid, which name a caller."""
     who = parser.add_argument_group("caller (one of these is needed)")
     who.add_argument("--app", metavar="NAME", help="this app")
     who.add_argument(
@@ -19,7 +19,7 @@ def add_caller(parser: argparse.ArgumentParser) -> None:
 
 
 def check_caller(args: argparse.Namespace) -> None:
-    """Raise UsageError if no caller is named."""
+    """Raise UsageError if neither --app nor --uid is given."""
     if args.app is None and args.uid is None:
         raise UsageError("name the caller: --app NAME, or --uid N (a uid that no app has is a stranger)")
 

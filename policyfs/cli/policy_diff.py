@@ -1,4 +1,4 @@
-"""`policyfs policy diff`: requests that a new policy allows and the old one did not, and the reverse."""
+"""`policyfs policy diff`: requests that a new policy allows and an old one does not, and the reverse."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from policyfs.policy.parse import SourceText, parse_policy
 
 
 def run_diff(args: argparse.Namespace) -> int:
-    """Print every difference. Return 1 if the new policy allows more, and --ack does not accept that."""
+    """Print every difference of two policies.
+
+    Return 1 if the new one allows more, and --ack does not accept that.
+    """
     old, new = (Side(path, parse_policy(read_sources(path))) for path in (args.old, args.new))
     accepted = {} if args.ack is None else accepted_in(args.ack)
     found = compared(old, new, at_ns(args))
@@ -33,7 +36,10 @@ def run_diff(args: argparse.Namespace) -> int:
 
 
 def compared(old: Side, new: Side, since_ns: int) -> Diff:
-    """Return the differences of two policies from a time on. Raises PolicyfsError if they are too large."""
+    """Return the differences of two policies, from a time (ns since 1970) on.
+
+    Raises PolicyfsError if the policies are too large to be compared.
+    """
     try:
         return diff(old.policy, new.policy, since_ns)
     except TooHardError as error:
@@ -44,7 +50,10 @@ def compared(old: Side, new: Side, since_ns: int) -> Diff:
 
 
 def accepted_in(path: str) -> dict[str, str]:
-    """Return the accepted changes of a file, with the reasons. Raises PolicyfsError."""
+    """Read a file of accepted changes (--ack). Return a dictionary from the id of each change to the reason.
+
+    Raises PolicyfsError.
+    """
     return parse_accepted(_read(path))
 
 
@@ -56,7 +65,7 @@ def _read(path: str) -> SourceText:
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `diff` to the actions of `policy`."""
+    """Add the action `diff` to `policyfs policy`."""
     parser = actions.add_parser(
         "diff",
         help="show the rights that a new policy adds to an old one, or removes",

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def run_explain(args: argparse.Namespace) -> int:
-    """Print the answer to one request and its reasons. Return 0, also if the answer is a denial."""
+    """Print the answer to one request, with its reasons. Return 0, also if the request would be denied."""
     from policyfs.cli import explain_live as live
 
     if live.is_mount(args.policy):
@@ -83,13 +83,13 @@ def _run_move(args: argparse.Namespace, engine: Engine, who: Principal, path: by
 
 
 def _print(text: str, *, allowed: bool) -> None:
-    """Print an explanation, its first line in colour on a terminal."""
+    """Print an explanation. On a terminal its first line has a colour, which depends on *allowed*."""
     first, end, rest = text.partition("\n")
     print(f"{paint(first, GREEN if allowed else RED) if wanted(sys.stdout) else first}{end}{rest}")
 
 
 def _run_live(args: argparse.Namespace) -> int:
-    """Explain a request for a file that is on a mount now."""
+    """Explain a request for a file that exists on a running mount."""
     from policyfs.cli import explain_live as live
 
     if os.geteuid() != 0:
@@ -169,7 +169,8 @@ def _path(text: str) -> bytes:
 def _hints(
     engine: Engine, who: Principal, explained: Explanation, facts: Facts, args: argparse.Namespace
 ) -> Iterator[str]:
-    """Yield hints if the answer is uncertain because the options do not describe the file."""
+    """Yield hints for the user if the answer is not certain because no option gives the file's kind or owner.
+    """
     decision = explained.decision
     if decision.redact and facts.kind is None:
         yield "the app can open it only if policyfs can clean its kind; add --kind TYPE or --content FILE"
@@ -186,7 +187,7 @@ def _file_type(args: argparse.Namespace) -> FileType:
 
 
 def _facts(policy: Policy, who: Principal, args: argparse.Namespace) -> Facts:
-    """Return the facts given on the command line; all others are unknown."""
+    """Return the facts of the file that the command line gives. All other facts are unknown (None)."""
     if args.kind is not None and not re.fullmatch(r"[a-z0-9_.+-]+/[a-z0-9_.+-]+", args.kind):
         raise UsageError(f"--kind is a MIME type in lower case, such as image/jpeg, not {args.kind!r}")
     kind = args.kind if args.content is None else _sniffed(args.content)
@@ -201,7 +202,7 @@ def _facts(policy: Policy, who: Principal, args: argparse.Namespace) -> Facts:
 
 
 def _sniffed(path: str) -> str | None:
-    """Return the content kind of a file, found by the same confined workers as in a mount."""
+    """Return the content kind of a file. A worker process without rights finds it, as in a mount."""
     if os.geteuid() != 0:
         raise PolicyfsError("--content needs root, to start a worker without rights; or use --kind TYPE")
     with opened(path) as fd:
@@ -260,7 +261,7 @@ def _move_as_json(found: MoveExplanation) -> dict[str, object]:
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `explain` to the actions of `policy`."""
+    """Add the action `explain` to `policyfs policy`."""
     parser = actions.add_parser(
         "explain",
         help="show the decision on one request, with its reasons",

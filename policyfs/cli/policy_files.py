@@ -27,10 +27,10 @@ class UnreadableError(PolicyfsError):
 
 
 def read_sources(path: str, *, regular: bool = False) -> list[SourceText]:
-    """Return the texts of a policy: one file, or each `*.yaml` of a directory except files with tests.
+    """Return the texts of a policy: of one file, or of each `*.yaml` file of a directory.
 
-    regular: accept only regular files. A mount sets this, because a daemon that waits for the writer of a
-    pipe could neither reload nor end. Raises UnreadableError.
+    Files with tests are left out. regular: accept only regular files. A mount sets this, because a daemon
+    that waits for the writer of a pipe could neither reload nor end. Raises UnreadableError.
     """
     read = _read_regular if regular else Path.read_bytes
     where = Path(path)
@@ -55,16 +55,23 @@ def _read_regular(file: Path) -> bytes:
 
 
 class Batch:
-    """A reader of several policies for one command. If a policy has errors, it prints them and goes on."""
+    """A reader of several policies for one command.
+
+    If a policy has errors, it prints them and reads the next policy.
+    """
 
     def __init__(self, errors: TextIO) -> None:
-        """errors: the stream for errors in policies. Errors of reading a file go to standard error."""
+        """errors: the stream to which errors in policies are printed.
+
+        If a file cannot be read, standard error gets the message.
+        """
         self.code = EXIT_OK
-        """The exit code of the command."""
+        """The exit code of the command, for the policies that were read so far."""
         self._errors: Final = errors
 
     def loaded(self, paths: Iterable[str], load: Callable[[str], _Loaded]) -> Iterator[tuple[str, _Loaded]]:
-        """Yield each path and the result of *load* for it. Skip policies with errors."""
+        """Yield each path and the result that the function *load* returns for it. Skip policies with errors.
+        """
         for path in paths:
             try:
                 found = load(path)
@@ -78,6 +85,6 @@ class Batch:
                 yield path, found
 
     def refuse(self) -> None:
-        """Set the exit code for a finding in a policy without errors."""
+        """Set the exit code that a command returns if it found something in a policy without errors."""
         if self.code == EXIT_OK:
             self.code = EXIT_REFUSED

@@ -1,4 +1,4 @@
-"""`policyfs policy fmt`: policies, their tests and accepted changes in canonical form."""
+"""`policyfs policy fmt`: rewrites policies, tests and accepted changes in a standard layout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from policyfs.policy.parse import SourceText
 
 
 def run_fmt(args: argparse.Namespace) -> int:
-    """Write files in canonical form. Return 1 if --check finds a file in another form."""
+    """Write files in the standard layout. With --check only return 1 if a file has another layout."""
     batch = Batch(sys.stderr if args.stdout else sys.stdout)
     for path, found in batch.loaded(args.policy, _formatted):
         if args.stdout and len(found) > 1:
@@ -33,7 +33,7 @@ def run_fmt(args: argparse.Namespace) -> int:
 
 
 def _formatted(path: str) -> list[tuple[SourceText, str]]:
-    """Return the files of a policy, each with its canonical text. Raises PolicyErrors."""
+    """Return each file of a policy with its text in the standard layout. Raises PolicyErrors."""
     sources = read_sources(path)
     if Path(path).is_dir():
         tests = sorted(Path(path).glob(f"*{TEST_SUFFIX}"))
@@ -47,7 +47,7 @@ def _formatted(path: str) -> list[tuple[SourceText, str]]:
 
 
 def _finish(before: SourceText, after: str, *, check: bool) -> None:
-    """Write the canonical text to its file or, with *check*, print the difference."""
+    """Write the text in the standard layout to its file. With *check*, print the difference instead."""
     if before.text == after.encode():
         return
     if check:
@@ -63,7 +63,7 @@ def _finish(before: SourceText, after: str, *, check: bool) -> None:
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `fmt` to the actions of `policy`."""
+    """Add the action `fmt` to `policyfs policy`."""
     parser = actions.add_parser(
         "fmt",
         help="write policies and their tests in canonical form",

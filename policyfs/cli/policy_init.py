@@ -1,4 +1,7 @@
-"""`policyfs policy init`: a small, commented policy and its tests, from a few answers."""
+"""`policyfs policy init` writes a small, commented policy and its tests.
+
+It first asks the user a few questions.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 
 
 def run_init(args: argparse.Namespace) -> int:
-    """Write a policy and its tests, both or none."""
+    """Write a policy file and a file of its tests. If one cannot be written, write none."""
     policy = Path(args.policy)
     if policy.suffix != ".yaml":
         raise UsageError(f"name a file that ends with .yaml, such as home.yaml, not {args.policy}")
@@ -67,7 +70,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `init` to the actions of `policy`."""
+    """Add the action `init` to `policyfs policy`."""
     parser = actions.add_parser(
         "init",
         help="write a first policy and its tests",

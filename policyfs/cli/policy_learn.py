@@ -22,11 +22,12 @@ from policyfs.policy.replay.recorded import Recorded
 from policyfs.policy.replay.replay import Replayer
 
 _POLICIES: Final = 4
-"""The limit of recorded policies that are kept compiled without their exceptions."""
+"""The maximum number of recorded policies that are kept compiled, without their exceptions (allow rules that
+end at a date)."""
 
 
 def run_learn(args: argparse.Namespace) -> int:
-    """Print a proposal. Return 1 if there is nothing to propose."""
+    """Print a proposed policy. Return 1 if there is nothing to propose."""
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     requests, evidence = RecordedRequests(trail, wanted), Evidence()
@@ -52,14 +53,17 @@ def run_learn(args: argparse.Namespace) -> int:
 
 
 class _LastingRules:
-    """The recorded policies without their exceptions: only the rules without an end date."""
+    """The policies of the trail without their exceptions (allow rules that end at a date)."""
 
     def __init__(self, requests: RecordedRequests) -> None:
         self._requests: Final = requests
         self._replayer: Final = functools.lru_cache(_POLICIES)(self._make)
 
     def allow(self, one: Sighting) -> bool:
-        """Return False if only an exception allowed a request, or if that is unknown; else True."""
+        """Return False if only an exception (an allow rule with an end date) allowed the request; else True.
+
+        Return False also if that is unknown.
+        """
         recorded = one.recorded
         if not recorded.allowed or not any(rule.startswith(PREFIX) for rule in recorded.rules):
             return True
@@ -76,9 +80,9 @@ class _LastingRules:
 
 
 def _denied(requests: RecordedRequests, recorded: Recorded) -> bool:
-    """Return True if a deny rule refused the request, or in monitor mode would have refused it.
+    """Return True if a deny rule refused the request, or would have refused it outside of monitor mode.
 
-    A rule counts as a deny rule if its text is lost.
+    If the text of a rule is lost, it counts as a deny rule.
     """
     rules = recorded.would_deny if recorded.allowed else recorded.rules
     effects = (requests.effect(recorded.digest, rule) for rule in rules if not rule.startswith("("))
@@ -86,7 +90,7 @@ def _denied(requests: RecordedRequests, recorded: Recorded) -> bool:
 
 
 def _redacted(requests: RecordedRequests, one: Sighting) -> set[str]:
-    """Return the words that the recorded policy redacts for any caller."""
+    """Return the words of data (such as ``location``) in the redact rules of the recorded policy."""
     engine = requests.engine(one.recorded)
     rules = () if engine is None else engine.policy.rules
     return {word for rule in rules for word in rule.redact if word != DENY_UNKNOWN}
@@ -130,7 +134,7 @@ def _as_json(
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `learn` to the actions of `policy`."""
+    """Add the action `learn` to `policyfs policy`."""
     parser = actions.add_parser(
         "learn",
         help="propose a policy that allows what the apps of a trail did",

@@ -23,7 +23,10 @@ from policyfs.policy.paths import DEEP, parse_glob
 
 @paused()  # garbage need not be collected: the process ends soon
 def run_lint(args: argparse.Namespace) -> int:
-    """Print the findings on each policy. Return 1 if a finding is not silenced by a comment."""
+    """Print the probable mistakes in each policy.
+
+    Return 1 if there is one that no comment in the policy silences.
+    """
     batch = Batch(sys.stderr if args.json else sys.stdout)
     shown = []
 
@@ -75,7 +78,7 @@ def _finding(finding: Finding) -> dict[str, object]:
 
 
 def _absent(engine: Engine, store: str) -> Iterator[Finding]:
-    """Yield a finding for each rule with a path that the store does not have (see _missing)."""
+    """Yield a finding for each rule with a path that does not exist in the store."""
     if not Path(store).is_dir():
         raise PolicyfsError(f"{store} is not a directory; name the store, the directory with your files")
     for rule in engine.policy.rules:
@@ -92,9 +95,9 @@ def _absent(engine: Engine, store: str) -> Iterator[Finding]:
 
 
 def _missing(text: str, store: str) -> str | None:
-    """Return the beginning of a glob, up to and with the first name that is not in the store.
+    """Return the beginning of a glob that does not exist in the store, up to the first missing name.
 
-    Return None if all names before the first wildcard are in the store.
+    Return None if all names before the first wildcard exist.
     """
     at, shown = Path(store), ""
     for segment in parse_glob(text).segments:
@@ -111,7 +114,7 @@ def _missing(text: str, store: str) -> str | None:
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `lint` to the actions of `policy`."""
+    """Add the action `lint` to `policyfs policy`."""
     parser = actions.add_parser(
         "lint",
         help="find probable mistakes in a policy",

@@ -1,4 +1,4 @@
-"""`policyfs policy matrix`: the operations that each app may use at each path."""
+"""`policyfs policy matrix`: a table with the operations that each app may use at each path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from policyfs.policy.classes import TooHardError
 
 
 def run_matrix(args: argparse.Namespace) -> int:
-    """Print the matrix of a policy, or write a picture of it (--svg)."""
+    """Print the matrix of a policy (rows of paths, columns of callers), or write it as a picture (--svg)."""
     policy = load_policy(read_sources(args.policy), at_ns=time.time_ns()).policy
     try:
         found = matrix(policy)
@@ -47,7 +47,7 @@ def _width(text: str) -> int:
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `matrix` to the actions of `policy`."""
+    """Add the action `matrix` to `policyfs policy`."""
     parser = actions.add_parser(
         "matrix",
         help="show who may do what where, as a table or a picture",

@@ -1,4 +1,4 @@
-"""`policyfs policy replay`: the answers of another policy to the requests of a trail."""
+"""`policyfs policy replay`: the answers that another policy would have given to the requests of a trail."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from policyfs.policy.replay.report import Example, Report
 
 
 def run_replay(args: argparse.Namespace) -> int:
-    """Print the answers that would change. Return 1 if the policy would allow more, or less."""
+    """Print the requests to which the other policy gives another answer. Return 1 if it allows more or less.
+    """
     engine = load_policy(read_sources(args.policy))
     if args.monitor:
         engine = compile_policy(engine.policy, monitor=True)
@@ -44,7 +45,7 @@ def _example(one: Sighting) -> Example:
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `replay` to the actions of `policy`."""
+    """Add the action `replay` to `policyfs policy`."""
     parser = actions.add_parser(
         "replay",
         help="show what a policy would have answered to the requests of a trail",

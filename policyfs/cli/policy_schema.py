@@ -1,4 +1,4 @@
-"""`policyfs policy schema`: JSON Schema for editors."""
+"""`policyfs policy schema`: prints a JSON Schema, with which editors check policies."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from policyfs.policy.schema import KINDS, schema
 
 
 def run_schema(args: argparse.Namespace) -> int:
-    """Print the schema of one kind of file."""
+    """Print the JSON Schema of policies, or of one of the other kinds of files."""
     print(json.dumps(schema(args.kind), indent=1))
     return EXIT_OK
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `schema` to the actions of `policy`."""
+    """Add the action `schema` to `policyfs policy`."""
     parser = actions.add_parser(
         "schema",
         help="print the JSON Schema of policies, for editors",

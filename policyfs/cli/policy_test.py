@@ -1,4 +1,4 @@
-"""`policyfs policy test`: a policy's answers compared with the tests beside it."""
+"""`policyfs policy test` compares a policy's answers with the expected answers in its files of tests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _outcome(path: str, named: list[str] | None) -> Outcome:
 
 
 def outcome_of(path: str, files: Sequence[Path]) -> Outcome:
-    """Run the tests in *files* on a policy. Return the outcome. Raises PolicyfsError."""
+    """Run the tests in *files* on the policy at a path. Return the outcome. Raises PolicyfsError."""
     policy = load_policy(read_sources(path)).policy
     try:
         texts = [SourceText(str(file), file.read_bytes()) for file in files]
@@ -54,7 +54,7 @@ def outcome_of(path: str, files: Sequence[Path]) -> Outcome:
 
 
 def beside(policy: Path) -> list[Path]:
-    """Return the files with a policy's tests: beside the policy, and in a directory ``tests`` beside it."""
+    """Return the files with a policy's tests: from the policy's directory, and from ``tests`` in it."""
     if policy.is_dir():
         return sorted([*policy.glob(f"*{TEST_SUFFIX}"), *policy.glob(f"tests/*{TEST_SUFFIX}")])
     name = f"{policy.stem}{TEST_SUFFIX}"
@@ -62,7 +62,7 @@ def beside(policy: Path) -> list[Path]:
 
 
 def _sniffer() -> Callable[[Case], str | None]:
-    """Return a function that finds the kind of the file that a test names, as a mount would."""
+    """Return a function that finds the content kind of the file that a test names, as a mount would."""
 
     def sniff(case: Case) -> str | None:
         if os.geteuid() != 0:
@@ -82,7 +82,7 @@ def _write(path: str, text: str) -> None:
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `test` to the actions of `policy`."""
+    """Add the action `test` to `policyfs policy`."""
     parser = actions.add_parser(
         "test",
         help="compare a policy's answers with the tests beside it",

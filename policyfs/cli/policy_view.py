@@ -28,7 +28,7 @@ _SAMPLES = 5
 
 
 def run_view(args: argparse.Namespace) -> int:
-    """Print the tree that the caller would see."""
+    """Print the tree of files that one caller would see."""
     check_caller(args)
     engine = load_policy(read_sources(args.policy), monitor=args.monitor, at_ns=time.time_ns())
     who = caller_of(engine, args)
@@ -50,7 +50,7 @@ def run_view(args: argparse.Namespace) -> int:
 
 
 def _fill(picture: Picture, args: argparse.Namespace, engine: Engine, who: Principal) -> None:
-    """Walk through the store. Add its names to the picture."""
+    """Walk through the store, and add the names that the caller would see to the picture."""
     import trio
 
     from policyfs.cli.view.walk import Limits, Walk
@@ -85,7 +85,7 @@ def _number(text: str) -> int:
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `view` to the actions of `policy`."""
+    """Add the action `view` to `policyfs policy`."""
     parser = actions.add_parser(
         "view",
         help="show a store as one app would see it",

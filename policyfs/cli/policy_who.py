@@ -1,4 +1,4 @@
-"""`policyfs policy who`: the app of each user, service and container of this machine."""
+"""`policyfs policy who`: shows which app of a policy each user, service and container of this machine is."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _NAMED: Final = 4
 
 @dataclass(slots=True)
 class Person:
-    """One uid, or a range of uids of an app. app: None for a stranger. user: the account's name."""
+    """One uid, or a range of uids of an app. app: None if the uids belong to no app.
+
+    user: the account's name.
+    """
 
     app: str | None
     first: int
@@ -35,7 +38,7 @@ class Person:
     processes: int = 0
 
     def as_text(self) -> str:
-        """Return a text on the services, containers and processes of the uid."""
+        """Return a text about the services, containers and processes that run under this uid."""
         parts = [] if self.user else ["no account"] if not self.processes else []
         for names in (self.services, self.containers):
             parts += [shown(name) for name in sorted(names)[:_NAMED]]
@@ -57,14 +60,15 @@ class Machine:
         self._services: Final = found
 
     def dynamic(self) -> list[str]:
-        """Return the services that get a new uid at each start and do not run now."""
+        """Return the services to which systemd gives a new uid at each start, and that do not run now."""
         live = {process.service for process in self._running}
         return [one.name for one in self._services if one.dynamic and one.name not in live]
 
     def people(self, engine: Engine) -> list[Person]:
         """Return the uids of this machine and of the policy's apps.
 
-        The apps come first, in the order of the policy; then come the strangers, by uid.
+        First come the uids of apps, in the order of the policy. Then come the uids of strangers, in the order
+        of the numbers.
         """
         known: dict[int, Person] = {}
 
@@ -81,7 +85,7 @@ class Machine:
                 person(found).services.add(service.name)
         for process in self._running:
             if process.uid in WORKER_UIDS:
-                continue  # policyfs's own workers, without any rights
+                continue  # the uids of policyfs's own workers, which have no rights
             one = person(process.uid)
             one.processes += 1
             if process.service:
@@ -106,7 +110,7 @@ class Machine:
 
 
 def run_who(args: argparse.Namespace) -> int:
-    """Print the app of each user, service and container."""
+    """Print which app of the policy each user, service and container is."""
     engine = load_policy(read_sources(args.policy))
     machine = Machine(pwd.getpwall(), services(), list(processes()))
     people = machine.people(engine)
@@ -151,7 +155,7 @@ def _as_json(people: list[Person], mounted: list[str], dynamic: list[str]) -> di
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `who` to the actions of `policy`."""
+    """Add the action `who` to `policyfs policy`."""
     parser = actions.add_parser(
         "who",
         help="show which app each user, service and container of this machine is",

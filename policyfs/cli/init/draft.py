@@ -21,7 +21,10 @@ _OPS: Final = {
 
 
 class Draft(NamedTuple):
-    """The answers from which the text of a policy is made. file: the policy's file name, for its comments."""
+    """The user's answers, from which the text of a policy is made.
+
+    file: the policy's file name, for its comments.
+    """
 
     name: str
     file: str
@@ -30,9 +33,10 @@ class Draft(NamedTuple):
     directories: Sequence[Directory]
 
     def media(self, directory: str) -> tuple[str, ...]:
-        """Return the sorts of media to which the policy limits a directory: the only sorts in it now.
+        """Return the sorts of media (such as ``image``) to which the policy limits a directory.
 
-        An empty tuple means no limit.
+        These are the sorts that the directory has now, if it has no other files. An empty tuple means no
+        limit.
         """
         found = next((one.media for one in self.directories if one.name == directory), frozenset())
         return tuple(sorted(found))
@@ -44,11 +48,15 @@ class Draft(NamedTuple):
 
     @property
     def adds(self) -> bool:
-        """True if some app may add files, which it then owns."""
+        """True if some app may add files. The app then owns these files."""
         return any(Level.ADD in wish.shares.values() for wish in self.wishes)
 
     def filled(self) -> list[tuple[tuple[str, ...], list[str]]]:
-        """Return the limited directories in which an app may write, grouped by their sorts of media."""
+        """Return the directories that the policy limits to some sorts of media and in which an app may write.
+
+        They are grouped: each item has sorts of media (such as ``image``), and the directories with these
+        sorts.
+        """
         names = {
             name for wish in self.wishes for name, level in wish.shares.items() if level is not Level.READ
         }
@@ -167,7 +175,10 @@ def _redaction(draft: Draft) -> Iterator[str]:
 
 
 def _uncleaned(draft: Draft) -> list[tuple[str, str]]:
-    """Return the kinds of files that apps under redaction cannot open, each with an example path."""
+    """Return the kinds of files that policyfs cannot redact, each with an example path.
+
+    Apps for which files are redacted cannot open files of these kinds.
+    """
     shared = {name for wish in draft.wishes if not wish.trusted for name in wish.shares}
     found: dict[str, str] = {}
     for directory in draft.directories:
@@ -196,7 +207,7 @@ def _invariants(draft: Draft) -> Iterator[str]:
 
 
 def below(directory: str) -> str:
-    """Return the glob of everything below a directory at the top of the store."""
+    """Return the glob that matches everything below a directory. The directory is at the top of the store."""
     return "/" + re.sub(r"([*?\[\]{}\\])", r"\\\1", directory) + "/**"
 
 

@@ -91,7 +91,7 @@ def _test(
 
 
 def _kind(draft: Draft, directory: str) -> str:
-    """Return a content kind that the policy allows in a directory."""
+    """Return a content kind (such as ``image/jpeg``) that the policy allows in a directory."""
     sorts = draft.media(directory)
     return _SAMPLES[sorts[0]] if sorts else "image/jpeg"
 
@@ -101,7 +101,7 @@ def _path(directory: str) -> str:
 
 
 def _elsewhere(draft: Draft, wish: Wish) -> str:
-    """Return a path that the app does not see, in a directory of the store if possible."""
+    """Return a path that the app of this wish does not see, in a directory of the store if possible."""
     for directory in draft.directories:
         if directory.name not in wish.shares:
             return _path(directory.name)
@@ -109,7 +109,7 @@ def _elsewhere(draft: Draft, wish: Wish) -> str:
 
 
 def _word(draft: Draft, directory: str) -> str:
-    """Return a word for the test ids of a directory, different for each directory."""
+    """Return a word for the ids of the tests of a directory. Each directory gets another word."""
     word = "".join(char if char.isascii() and char.isalnum() else "-" for char in directory)
     if word == directory:
         return word

@@ -12,9 +12,10 @@ from policyfs.cli.view.walk import suffix_of
 from policyfs.errors import PolicyfsError
 
 _NAMES: Final = 5000
-"""The limit of names that are read below one directory at the top."""
+"""The maximum number of names that the survey reads below one directory at the top of the store."""
 _EACH: Final = 2
-"""The limit of files with the same extension that are sniffed below one directory at the top."""
+"""The maximum number of files with the same extension that are sniffed below one directory at the top of the
+store."""
 _MEDIA: Final = frozenset({"image", "video", "audio"})
 
 
@@ -34,7 +35,10 @@ class Directory:
 
     @property
     def media(self) -> frozenset[str]:
-        """The sorts of media (image, video, audio) of the sniffed files; empty if one is of another sort."""
+        """The sorts of media (image, video, audio) of the sniffed files.
+
+        Empty if one of them is no media file.
+        """
         found = frozenset(kind.partition("/")[0] for kind in self.kinds if kind != "inode/x-empty")
         return found if found and found <= _MEDIA else frozenset()
 
@@ -90,7 +94,10 @@ def _files(directory: Directory, top: str) -> list[str]:
 
 
 def _sniff(store: str, samples: list[tuple[Directory, str]]) -> None:
-    """Sniff some files: as root in a confined worker, as another user in this process."""
+    """Sniff some files, and add their kinds to their directories.
+
+    Root lets a worker without rights read the files; any other user reads them in this process.
+    """
     if not samples:
         return
     paths = [path for _, path in samples]

@@ -1,4 +1,4 @@
-"""Wishes: the apps of a first policy, and the access of each app to directories."""
+"""Wishes: the apps that a user wants in a first policy, and the access of each app to directories."""
 
 from __future__ import annotations
 
@@ -48,18 +48,23 @@ class Wish:
 
     @property
     def trusted(self) -> bool:
-        """True if the app reads unredacted files. An app that edits files must read unredacted bytes, because
-        it writes back what it has read.
+        """True if the app reads files without redaction.
+
+        An app that edits files must read them without redaction, because it writes back the bytes that it has
+        read.
         """
         return self.whole or self.places or Level.EDIT in self.shares.values()
 
     def dirs(self, level: Level) -> list[str]:
-        """Return the directories that are shared at a level, sorted."""
+        """Return the directories to which the app has this level of access, sorted."""
         return sorted(name for name, given in self.shares.items() if given is level)
 
 
 def wish_of(text: str) -> Wish:
-    """Return a wish without access for ``NAME``, ``NAME=USER`` or ``NAME=UID``. Raises UsageError."""
+    """Return a new wish for an app, without access to any directory. Raises UsageError.
+
+    text: ``NAME``, ``NAME=USER`` or ``NAME=UID``.
+    """
     name, _, user = text.partition("=")
     if not _NAME.fullmatch(name) or name in _RESERVED:
         raise UsageError(
@@ -95,9 +100,9 @@ def uid_of(user: str) -> tuple[int | None, str]:
 
 
 def share(wishes: Sequence[Wish], text: str, level: Level, known: Iterable[str]) -> None:
-    """Give an app a level in directories, by a text ``NAME:DIR,DIR``. Raises UsageError.
+    """Give an app a level of access to directories. Raises UsageError.
 
-    known: the directories at the top of the store.
+    text: the app and the directories, as ``NAME:DIR,DIR``. known: the directories at the top of the store.
     """
     name, colon, listed = text.partition(":")
     wish = named(wishes, name)
@@ -111,7 +116,7 @@ def share(wishes: Sequence[Wish], text: str, level: Level, known: Iterable[str])
 
 
 def named(wishes: Sequence[Wish], name: str) -> Wish:
-    """Return the wish of an app. Raises UsageError."""
+    """Return the wish of the app with this name. Raises UsageError if there is none."""
     for wish in wishes:
         if wish.name == name:
             return wish
@@ -120,7 +125,8 @@ def named(wishes: Sequence[Wish], name: str) -> Wish:
 
 
 def directories(text: str, known: Iterable[str]) -> list[str]:
-    """Return the directories of a list with commas. Raises UsageError if one is not in *known*."""
+    """Return the directories in a text such as ``DCIM,Movies``. Raises UsageError if one is not in *known*.
+    """
     there = list(known)
     found = [part.strip().strip("/") for part in text.split(",") if part.strip().strip("/")]
     for name in found:
