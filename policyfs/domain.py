@@ -1,7 +1,7 @@
-"""Frozen types for the terms of policyfs. Layer 0: all layers import this module; it imports none.
+"""Frozen types for the terms of policyfs.
 
-docs/architecture.md ("Words") defines the terms. All values are immutable and hashable, so that they can be
-keys of remembered decisions.
+Layer 0: all layers import this module; it imports none. docs/architecture.md ("Words") defines the terms. All
+values are immutable and hashable, so that they can be keys in tables of remembered decisions.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ class Op(enum.IntFlag):
 
 
 WORKER_UIDS: Final = range(2_100_000_000, 2_100_065_536)
-"""Uids and gids of the sniffing workers; no app may have one. The range is above the ids that systemd gives
-to users, services and containers (up to 1879048191, UIDS-GIDS.md). It is also above the ids that SSSD gives
-to accounts (up to 2000200000)."""
+"""Uids and gids of the worker processes that read the content of files. No app may have one. The range is
+above the ids that systemd gives to users, services and containers (up to 1879048191, UIDS-GIDS.md). It is
+also above the ids that SSSD gives to accounts (up to 2000200000)."""
 
 
 class FileType(enum.Enum):
-    """The type of an inode, as far as rules distinguish types. SPECIAL: a fifo, a socket or a device."""
+    """The type of a file-system object, as far as rules distinguish types.
+
+    SPECIAL: a fifo, a socket or a device.
+    """
 
     REGULAR = "regular"
     DIRECTORY = "directory"
@@ -50,17 +53,18 @@ FIXED_KINDS: Final = {
     FileType.SYMLINK: KIND_SYMLINK,
     FileType.SPECIAL: KIND_SPECIAL,
 }
-"""Content kind of each file type other than REGULAR. The type alone determines this kind."""
+"""A dictionary from each file type except REGULAR to its content kind. The type alone determines this
+kind."""
 
 OWNER_NONE: Final = "none"
-"""The owner of a file that no app owns (reserved, never an app's name)."""
+"""The owner of a file that no app owns. No app may have this name."""
 
 
 class Facts(NamedTuple):
-    """The known facts of a file at decision time; ``None`` in a field means unknown.
+    """The known facts of a file at the time of a decision. A field with ``None`` is unknown.
 
-    kind: content kind, a MIME type (``image/jpeg``). owner: an app's name or OWNER_NONE. free_of: words of
-    REDACTIONS. A search of the file found no data of these words.
+    kind: the content kind, a MIME type (``image/jpeg``). owner: an app's name or OWNER_NONE. free_of: words
+    of REDACTIONS. The file was searched, and has no data of these words.
     """
 
     kind: str | None = None
@@ -72,7 +76,7 @@ NO_FACTS: Final = Facts()
 
 
 class Need(enum.IntFlag):
-    """The facts that an answer may depend on."""
+    """A set of facts (kind, owner) that an answer may depend on."""
 
     NOTHING = 0
     KIND = 1
@@ -80,7 +84,10 @@ class Need(enum.IntFlag):
 
 
 class Audit(enum.IntEnum):
-    """Audit level of an event. If several levels apply to one event, the strongest counts."""
+    """The level at which an event is recorded on the trail.
+
+    If several levels apply to one event, the highest counts.
+    """
 
     OFF = 0
     BEST_EFFORT = 1
@@ -88,15 +95,16 @@ class Audit(enum.IntEnum):
 
 
 Lane = str | int | tuple[str, int | None] | None
-"""Key of a group of callers that may share workers and bytes: an app's name, or a stranger's uid. If the
-policy may treat an app's uids differently, the key is a pair of the name and the uid. Callers of one lane
-with the same view of a file may see the same bytes of the file."""
+"""The key of a lane (a group of callers that may share workers and the bytes of files): an app's name, or a
+stranger's uid. If the policy may treat an app's uids differently, the key is a pair of the name and the uid.
+Callers of one lane with the same view of a file may see the same bytes of the file."""
 
 
 def in_turn(lane: Hashable) -> Hashable:
-    """Return the key under which a lane takes turns with other lanes: the app's name, or a stranger's uid.
+    """Return the key by which lanes take turns: the app's name, or a stranger's uid.
 
-    So an app with many uids gets no more turns than an app with one uid.
+    All uids of an app have the same key. So an app with many uids gets no more turns than an app with one
+    uid.
     """
     return lane[0] if isinstance(lane, tuple) else lane
 
@@ -105,9 +113,9 @@ def in_turn(lane: Hashable) -> Hashable:
 class Principal:
     """The app or the stranger for which a request is decided.
 
-    key: small int; one engine gives the same answers to all callers with the same key. app: the app's name,
-    or None for a stranger. uid: the caller's uid; None if it is not known. uids_differ: True if the policy
-    may give the app other answers under another uid.
+    key: a small int. One engine (compiled policy) gives the same answers to all callers with the same key.
+    app: the app's name, or None for a stranger. uid: the caller's uid; None if it is not known. uids_differ:
+    True if the policy may give the app other answers under another uid.
     """
 
     key: int
@@ -124,17 +132,17 @@ class Principal:
 
     @property
     def label(self) -> str:
-        """Return the name shown to people: the app's, or ``stranger``."""
+        """Return the name shown to people: the name of the app, or ``stranger``."""
         return self.app if self.app is not None else "stranger"
 
 
 @dataclass(frozen=True, slots=True)
 class RuleMatch:
-    """One rule that counted in a decision, with its effect and the operation.
+    """One rule that had an effect on a decision.
 
-    effect: ``allow``, ``deny``, ``redact`` or ``content``. op: the operation for which the rule counted.
-    certain: False if the rule matched only because a fact was unknown. monitor: True if the rule's effect was
-    only recorded.
+    effect: ``allow``, ``deny``, ``redact`` or ``content``. op: the operation on which the rule had this
+    effect. certain: False if the rule matched only because a fact was unknown. monitor: True if the effect
+    was only recorded.
     """
 
     rule: str
@@ -148,15 +156,16 @@ class RuleMatch:
 class Decision:
     """The answer to one request: allow or deny, obligations, and the rules that made it.
 
-    errno: 0 if and only if the request is allowed. redact: words for data that must not be readable in the
-    bytes. It is empty if every redact rule lists the file's kind in raw_types. content: content requirements;
-    a written file must meet all of them. Each requirement is a set of patterns, and the file must match one
-    of these. A pattern is a kind such as ``image/jpeg`` or ``image/*``, or a result of ban() or cleaning().
-    In a set with such a result, the kinds are those of files that pass without a search. redact and content
-    are empty in a denial. bare: True for a directory that is seen only because a path below it may be seen.
-    quarantine: True if a file that fails the content requirements is kept for the administrator.
-    monitored_content: content requirements (rule, kinds) that are checked but not enforced. If a written file
-    fails one of these, the rule is recorded as ``would_deny``.
+    errno: 0 if and only if the request is allowed. redact: words; data of these words must be hidden in the
+    bytes that the app reads. It is empty if every redact rule lists the file's kind in raw_types (kinds that
+    stay unchanged). content: content requirements; a written file must meet all of them. Each requirement is
+    a set of patterns, and the file must match one pattern of the set. A pattern is a kind such as
+    ``image/jpeg`` or ``image/*``, or a result of ban() or cleaning(). If a set has such a result, files of
+    the kinds in the set need no search. redact and content are empty in a denial. bare: True for a directory
+    that is seen only because a path below it may be seen. quarantine: True if a file that fails the content
+    requirements is kept for the administrator. monitored_content: content requirements (rule, kinds) that are
+    checked but not enforced. If a written file does not meet one, the trail records the rule as
+    ``would_deny``.
     """
 
     allowed: bool
@@ -173,7 +182,8 @@ class Decision:
 
     @property
     def in_draft(self) -> bool:
-        """True if written bytes go to a draft. The whole draft is checked when it is complete."""
+        """True if the bytes that the app writes go to a draft: the whole file is checked when it is complete.
+        """
         return self.quarantine or bool(banned(self.content))
 
 
@@ -182,7 +192,7 @@ _CLEAN: Final = "clean "
 
 
 def ban(words: frozenset[str]) -> str:
-    """Return the content pattern of files without data of these words, such as ``no location, time``.
+    """Return a content pattern that matches files without data of these words, such as ``no location, time``.
 
     If DENY_UNKNOWN is among the words, policyfs must also understand every part of the file.
     """
@@ -190,7 +200,7 @@ def ban(words: frozenset[str]) -> str:
 
 
 def banned(content: Iterable[frozenset[str]]) -> frozenset[str]:
-    """Return all words in the ban() patterns of these content requirements.
+    """Return the words that content requirements forbid in a file (the words in their ban() patterns).
 
     The result also has the words of cleaning() patterns, each with ``clean`` before it.
     """
@@ -202,7 +212,7 @@ def banned(content: Iterable[frozenset[str]]) -> frozenset[str]:
 
 
 def cleaning(words: frozenset[str]) -> str:
-    """Return the content pattern of files that were cleaned of these words: ``clean location, time``.
+    """Return a content pattern that matches files cleaned of these words, such as ``clean location, time``.
 
     A file is cleaned of a word if every part that may hold data of the word was removed.
     """
@@ -210,31 +220,36 @@ def cleaning(words: frozenset[str]) -> str:
 
 
 def to_clean(words: Iterable[str]) -> frozenset[str]:
-    """Return the words whose data must be removed from a file. words: a result of banned()."""
+    """Return the words whose data must be removed from a file before it is stored.
+
+    words: a result of banned().
+    """
     return frozenset(word.removeprefix(_CLEAN) for word in words if word.startswith(_CLEAN))
 
 
 def only_forbidden(words: Iterable[str], cleaned_of: frozenset[str]) -> frozenset[str]:
-    """Return the words that still forbid a file after its cleaning. words: a result of banned().
+    """Return the words that still forbid a file after it was cleaned.
 
-    A word in *cleaned_of* no longer forbids the file. DENY_UNKNOWN counts only beside another word.
+    words: a result of banned(). A word in *cleaned_of* no longer forbids the file. DENY_UNKNOWN forbids a
+    file only together with another word.
     """
     left = frozenset(word for word in words if not word.startswith(_CLEAN)) - cleaned_of
     return left if left - {DENY_UNKNOWN} else frozenset()
 
 
 def kinds_only(content: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
-    """Return the content requirements that have no pattern of ban() or cleaning(), only kinds."""
+    """Return the content requirements that list only kinds (and have no pattern of ban() or cleaning())."""
     return tuple(kinds for kinds in content if not banned((kinds,)))
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The form in which an app sees a regular file's bytes; the app's possible obligations determine it.
+    """The form in which an app sees a regular file's bytes.
 
-    key: small int, unique within one engine; 0 is the raw view. Two apps have different keys if they could
-    ever get different bytes or checks. redact, checked and bans name the possible obligations; facts decide
-    which of them apply now. bans: words; written bytes must contain no data of these words.
+    The obligations that can apply to the app determine it. key: a small int, unique within one engine
+    (compiled policy); 0 is the raw view. Two apps have different keys if they could ever get different bytes
+    or checks. redact, checked and bans: the obligations that can apply. Facts decide which of them apply now.
+    bans: words; written bytes must contain no data of these words.
     """
 
     key: int
@@ -244,7 +259,7 @@ class View:
 
     @property
     def raw(self) -> bool:
-        """True if no obligation can ever apply in this view."""
+        """True if no obligation (redaction or check) can ever apply in this view."""
         return not self.redact and not self.checked
 
     @property
@@ -260,7 +275,8 @@ RAW_VIEW: Final = View(0, frozenset(), False)
 
 
 REDACTIONS: Final = frozenset({"location", "device", "time", "people", "all-metadata"})
-"""The words: sorts of data that a policy can hide in files. redact/core/categories.py defines each."""
+"""The words of a policy: sorts of data that policyfs can find in files. redact/core/categories.py defines
+each word."""
 
 _EVERYTHING: Final = "all-metadata"
 
@@ -275,20 +291,21 @@ def _spread(words: frozenset[str]) -> frozenset[str]:
 
 
 DENY_UNKNOWN: Final = "on_unknown: deny"
-"""A special member of a set of words: a file is refused if it has a part that policyfs cannot understand. The
-sets of several rules are united, so the strictest rule wins."""
+"""A special member of a set of words. It means: policyfs refuses a file with a part that policyfs cannot
+understand. The sets of several rules are united, so the strictest rule wins."""
 
 TO_TELL: Final = "found to tell"
-"""A special member of a set of words: a file is searched for data before it is stored. A part that policyfs
-cannot understand counts only if a search of its bytes finds something. If DENY_UNKNOWN is also a member, each
-such part counts."""
+"""A special member of a set of words. It means: policyfs searches a file for data of the words before it
+stores the file. If policyfs cannot understand a part of the file, it searches the bytes of this part. The
+part is refused only if the search finds something, or if DENY_UNKNOWN is a member, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Replacement bytes at an offset (in bytes) of a file. A patch never changes the file's size.
+    """Bytes that replace the bytes at an offset of a file. A patch never changes the file's size.
 
-    The replacement is either data or a number of zeros. (A video's position track needs megabytes of zeros.)
+    The new bytes are either given as data, or as a number of zeros. (A video's position track needs megabytes
+    of zeros.)
     """
 
     offset: int
@@ -302,15 +319,16 @@ class Patch:
 
     @property
     def end(self) -> int:
-        """Return the offset behind the last replaced byte."""
+        """Return the offset of the first byte after the replaced bytes."""
         return self.offset + self.size
 
     def part(self, start: int, end: int) -> bytes:
-        """Return the replacement for [start, end) of the file. This range must be within the patch."""
+        """Return the new bytes for the range [start, end) of the file. This range must be within the patch.
+        """
         if self.data:
             return self.data[start - self.offset : end - self.offset]
         return bytes(end - start)
 
     def shifted(self, by: int) -> Patch:
-        """Return the same patch, *by* bytes further on."""
+        """Return the same patch at an offset that is higher by *by* bytes."""
         return Patch(self.offset + by, self.data, self.zeros)

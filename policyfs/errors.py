@@ -18,11 +18,12 @@ ERRNO_RANK: Final = {
     errno.EROFS: 3,
     errno.EXDEV: 4,
 }
-"""Rank of each errno by what it reveals. If several errnos apply, the reply has the errno of lowest rank."""
+"""A rank for each errno: the less an errno reveals, the lower its rank. If several errnos are possible, the
+app gets the errno with the lowest rank."""
 
 
 class PolicyfsError(Exception):
-    """A condition that the user can act on. The message gives the problem and the remedy."""
+    """An error that the user can act on. The message gives the problem and the remedy."""
 
     exit_code: int = EXIT_REFUSED
 

@@ -1,9 +1,10 @@
 """One row for each file format: its kinds, first bytes, other names, and its locator.
 
-All lists of formats and kinds follow from these rows: the policy language's redactable kinds, the signatures
-of checked heads and of embedded pictures, the corrections of libmagic's answers, the locators, and the table
-of kinds in docs/redaction.md. A row names its locator and does not import it: the daemon needs the kinds but
-no parser (docs/decisions/0040-one-row-for-a-format.md).
+All lists of formats and kinds are made from these rows: the kinds that policyfs can redact, the signatures
+(first bytes) by which heads and embedded pictures are checked, the corrections of libmagic's answers, the
+locators (functions that find metadata), and the table of kinds in docs/redaction.md. A row names its locator
+and does not import it: the daemon needs the kinds but no parser
+(docs/decisions/0040-one-row-for-a-format.md).
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ _UNNAMED: Final = "application/octet-stream"
 
 
 class Use(enum.Flag):
-    """Uses of a signature besides ``Start.only``.
+    """Uses of a signature (first bytes) besides ``Start.only``.
 
-    HEAD: to refuse a write to a checked file as soon as the file's first bytes rule out all required kinds. A
-    kind may have HEAD only if each file of this kind begins with one of its signatures. PICTURE: to identify
-    pictures within other files. UNNAMED: to give a kind to files that libmagic cannot name.
+    HEAD: to refuse a write as soon as the file's first bytes rule out all required kinds. A kind may have
+    HEAD only if each file of this kind begins with one of its signatures. PICTURE: to identify pictures
+    within other files. UNNAMED: to give a kind to files that libmagic cannot name.
     """
 
     HEAD = enum.auto()
@@ -32,13 +33,13 @@ class Use(enum.Flag):
 
 
 class Start(NamedTuple):
-    """Signature: files of these kinds have these bytes at this offset.
+    """A signature: bytes at an offset, which files of certain kinds have.
 
-    kinds: an embedded picture with these bytes gets the first kind. also: an offset and further bytes that
-    the file must have for `only` to apply. only: a pattern of the answers that libmagic may give for such a
-    file; empty: any answer. If libmagic's answer does not match the pattern, the answer is wrong: all
-    programs that read such files recognise them by these bytes. If libmagic has no name for such files
-    (Use.UNNAMED), the pattern also matches application/octet-stream.
+    kinds: the kinds of these files. A picture inside another file gets the first kind. also: an offset and
+    further bytes that the file must have for `only` to apply. only: a pattern of the answers that libmagic
+    may give for such a file; empty: any answer. Any other answer of libmagic is wrong, because programs that
+    read such files recognise them by these bytes. If libmagic has no name for such files (Use.UNNAMED), the
+    pattern also matches application/octet-stream.
     """
 
     kinds: tuple[str, ...]
@@ -54,11 +55,11 @@ class Format:
     """All data about one format that policyfs can redact, except the code of its locator.
 
     A locator is a function that finds the metadata in a file. locator: the module below policyfs.redact and
-    the function in it. The module's PARTS names the parts of a file. kinds: the content kinds of the format.
-    Each has a text for the documentation: the parts that are examined. starts: the signatures of its files;
-    empty if the first bytes vary. other_names: names that versions of libmagic and other tools use, each with
-    the kind that it means. brands: kinds, each with compatible brands (ISO base media) that libmagic may not
-    know; the most specific kind is first.
+    the function in it. The module's PARTS names the parts of a file. kinds: a dictionary from each content
+    kind of the format to a text for the documentation: the parts that are examined. starts: the signatures
+    (first bytes) of its files; empty if these bytes vary. other_names: a dictionary from names that versions
+    of libmagic and other tools use to the kind that each means. brands: a dictionary from kinds to compatible
+    brands (ISO base media) that libmagic may not know; the most specific kind is first.
     """
 
     locator: str
@@ -292,8 +293,8 @@ WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
     "application/x-nmea": "a GPS receiver's log",
     "application/x-location-text": "text in which coordinates were found",
 }
-"""Known kinds without a locator, each with the reason. Redaction refuses files of these kinds, and of all
-unknown kinds."""
+"""Known kinds without a locator (a function that finds metadata), each with the reason. Under redaction apps
+cannot open files of these kinds, nor files of unknown kinds."""
 
 _OTHER_NAMES_WITHOUT_LOCATOR: Final = {
     "application/x-empty": KIND_EMPTY,
@@ -306,22 +307,23 @@ _OTHER_NAMES_WITHOUT_LOCATOR: Final = {
 }
 
 REDACTABLE_KINDS: Final = frozenset(kind for one in FORMATS for kind in one.kinds)
-"""Content kinds with a locator; a policy's ``raw_types`` must not name them."""
+"""Content kinds with a locator (a function that finds metadata). A policy's ``raw_types`` must not name
+them."""
 OTHER_NAMES: Final[Mapping[str, str]] = {
     **_OTHER_NAMES_WITHOUT_LOCATOR,
     **{name: kind for one in FORMATS for name, kind in one.other_names.items()},
 }
-"""Other names of kinds, used by some versions of libmagic and by other tools, each with the name used here.
-
-policyfs uses the name of libmagic 5.44. If no other program uses that name, policyfs uses the common name.
-"""
+"""A dictionary from other names of kinds, which some versions of libmagic and other tools use, to the kind
+that policyfs uses. policyfs uses the name of libmagic 5.44. If no other program uses that name, policyfs uses
+the common name."""
 BRANDS: Final = tuple((kind, brands) for one in FORMATS for kind, brands in one.brands.items())
-"""Kinds of pictures in box formats, with their compatible brands; the most specific kinds are first."""
+"""Kinds of pictures in files of boxes (ISO base media), with the brands of such files; the most specific
+kinds are first."""
 STARTS: Final = tuple(start for one in FORMATS for start in one.starts)
 
 
 def starts_for(use: Use) -> tuple[tuple[str, int, bytes], ...]:
-    """Return the signatures with one use: kind, offset, bytes."""
+    """Return the signatures (first bytes) that have one use: kind, offset and bytes of each."""
     return tuple(
         (kind, one.offset, one.data)
         for one in STARTS

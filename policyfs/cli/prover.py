@@ -1,10 +1,10 @@
 """The prover: a process that tests a mount with sample requests (canaries) before apps can reach the mount.
 
-The prover is forked before the daemon. The daemon sends the descriptor of its mount to the prover before the
-mount is attached. The prover forks a second daemon, with the same code, policy and options, over a small
-store in memory. Then it makes requests in both mounts, under the uids of apps. In the store in memory the
-files are photos with a place, and requests may write and remove them. In the real mount requests leave no
-trace. If an answer differs from the policy's, the mount is refused.
+The command that mounts forks the prover before it forks the daemon. The daemon sends the descriptor of its
+mount to the prover, before the mount has a path. The prover forks a second daemon, with the same code, policy
+and options, over a small store in memory. Then it makes requests in both mounts, under the uids of apps. In
+the store in memory the files are photos with a place, and requests may write and remove them. In the real
+mount requests leave no trace. If an answer differs from the policy's, the mount is refused.
 """
 
 from __future__ import annotations
@@ -41,26 +41,30 @@ MOST_CALLERS: Final = 12
 _START_S: Final = 60.0
 _LAST_WORDS: Final = 1 << 17
 _TRIES: Final = 3
-"""The number of tries to read a redacted file. On a busy machine no worker may be free in time."""
+"""The maximum number of tries to read a redacted file. On a busy machine, one try may find no free worker in
+time."""
 _NOBODY: Final = (65534, 4242, 1000, 60001)
 _FILE: Final = Facts(KIND, OWNER_NONE)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller of canaries. label: the app's name, or `stranger`."""
+    """An app or a stranger for which sample requests are made. label: the app's name, or `stranger`."""
 
     label: str
     identity: Identity
 
     def principal(self, engine: Engine, app: str | None) -> Principal:
-        """Return the principal of this caller. app: the app of an app mount; None for a shared mount."""
+        """Return the principal for the requests of this caller.
+
+        app: the app of an app mount; None for a shared mount.
+        """
         uid = self.identity.uid
         return engine.principal(uid) if app is None else engine.app_principal(app, uid)
 
 
 class UnprovedError(Exception):
-    """The error of a failed proof. The message names the request and its fault."""
+    """The error if the test of a mount fails. The message names the sample request and its fault."""
 
 
 # -- in the command that mounts -------------------------------------------------------------------
@@ -68,10 +72,11 @@ class UnprovedError(Exception):
 
 @contextlib.contextmanager
 def proving(options: MountOptions, loader: Loader) -> Iterator[tuple[MountOptions, Callable[[], None]]]:
-    """Fork the prover of a mount, unless --no-proof is set. Yield the daemon's options, and a wait function.
+    """Fork the prover (the process that tests a mount), unless --no-proof is set. Yield two values.
 
-    The wait function returns once the prover has attached the mount and ended. At the end of the context the
-    prover is killed: by then the mount answers, or has failed. Call proving() before any thread starts.
+    The first value is the daemon's options. The second is a function that waits until the prover has attached
+    the mount and ended. At the end of the context the prover is killed: by then the mount answers, or has
+    failed. Call proving() before any thread starts.
     """
     if not options.proof:
         yield options, lambda: None
@@ -115,7 +120,10 @@ def _become_prover(options: MountOptions, loader: Loader, channel: socket.socket
 
 
 def _prove(options: MountOptions, loader: Loader, channel: socket.socket) -> None:
-    """Prove the mount, report the result to the daemon, and attach the mount."""
+    """Test the mount, send the result to the daemon, and attach the mount to its path.
+
+    channel: the socket between this process and the daemon.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     began = time.monotonic()
@@ -146,13 +154,13 @@ def _attach(mount_fd: int, mountpoint: str, channel: socket.socket) -> None:
 
 
 def _proof(options: MountOptions, loader: Loader, channel: socket.socket) -> tuple[int, Json]:
-    """Make all requests in both mounts. Return the real mount's descriptor and the result.
+    """Make the sample requests in the real mount, and in a mount over a store in memory.
 
-    Raises UnprovedError.
+    Return the real mount's descriptor, and the result. Raises UnprovedError.
     """
     sources = loader.read()
     engine = loader.compile(sources)
-    # base: the policy without exceptions. The daemon may know a later time than this process, at which
+    # base: the policy without exceptions. The daemon may know a later time than this process, when
     # exceptions have ended. So use only canaries with the same answer in both engines (undated).
     base = engine
     if engine.policy.exceptions:
@@ -198,7 +206,8 @@ def _canaries(nest: Nest, caller: Caller, options: MountOptions) -> list[Canary]
 
 
 def _callers(options: MountOptions, engine: Engine) -> tuple[list[Caller], int]:
-    """Return the callers of canaries: apps and a stranger. Return also how many apps are left out."""
+    """Return the callers for sample requests: apps and one stranger. Return also the number of apps left out.
+    """
     apps = {app.name: app for app in engine.policy.apps}
     if options.app is not None:
         uids = apps[options.app].uids
@@ -216,7 +225,10 @@ def _callers(options: MountOptions, engine: Engine) -> tuple[list[Caller], int]:
 
 
 class _Mount:
-    """A detached mount, with the channel to its daemon. where: the name of the mount in messages."""
+    """A mount that is not attached to a path yet, with the channel (socket) to its daemon.
+
+    where: its name in messages.
+    """
 
     def __init__(self, channel: socket.socket, mount_fd: int, options: MountOptions, where: str) -> None:
         self._channel = channel
@@ -225,7 +237,11 @@ class _Mount:
         self._where = where
 
     def prove(self, canaries: dict[Caller, list[Canary]], *, reads: bool) -> dict[str, int]:
-        """Make the requests of all callers. Return the number of answers by sort. Raises UnprovedError."""
+        """Make the sample requests of all callers in this mount. Raises UnprovedError.
+
+        Return a dictionary from each sort of answer (such as ``hiding``) to the number of such answers.
+        reads: also list directories and read bytes.
+        """
         counts: dict[str, int] = {}
         for caller, asked in canaries.items():
             before, passed = self._counts(), None
@@ -242,7 +258,7 @@ class _Mount:
         return counts
 
     def keeps_out(self) -> None:
-        """Check that an app mount admits no other user. Raises UnprovedError."""
+        """Check that an app mount refuses a request of another user. Raises UnprovedError."""
         admitted = self._options.user_id
         if admitted is None:
             return
@@ -284,7 +300,8 @@ _VERBS: Final = {Op.SEE: "see", Op.READ: "read", Op.WRITE: "write", Op.DELETE: "
 
 
 class _Probe:
-    """The second daemon: a forked process with the real daemon's options, over the store in memory."""
+    """The second daemon: a forked process with the same options as the real daemon, over a store in memory.
+    """
 
     def __init__(
         self, options: MountOptions, loader: Loader, memory: int, ours: socket.socket, theirs: socket.socket
@@ -314,7 +331,8 @@ class _Probe:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn errors in the context into UnprovedError, with the last line of the daemon's log."""
+        """Turn an error inside the context into UnprovedError, with the last line of the second daemon's log.
+        """
         try:
             yield
         except (OSError, ValueError, TypeError) as error:
@@ -324,7 +342,8 @@ class _Probe:
             raise UnprovedError(f"the daemon of the store in memory did not serve: {why}") from error
 
     def end(self) -> None:
-        """Kill the daemon. Its mount was never attached, and its files exist only in memory."""
+        """Kill the second daemon. Its mount was never attached to a path, and its files exist only in memory.
+        """
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         os.close(self._log)
@@ -334,7 +353,10 @@ class _Probe:
 
 
 def _mounted(channel: socket.socket) -> int:
-    """Wait for the first message of a daemon. Return the descriptor of the daemon's mount."""
+    """Wait until a daemon has mounted.
+
+    Return the descriptor of its mount, which comes with the daemon's first message.
+    """
     _wait(channel)
     packet, fds, _, _ = socket.recv_fds(channel, MOST_BYTES, 1)
     decoded(packet, "the daemon")

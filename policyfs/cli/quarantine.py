@@ -1,4 +1,4 @@
-"""`policyfs quarantine`: the files refused by rules with `on_refused: quarantine`.
+"""`policyfs quarantine`: files that policyfs refused and kept, because a rule has `on_refused: quarantine`.
 
 The command uses only the files that mounts keep, so it works without a running mount. docs/operations.md is
 its manual.
@@ -25,7 +25,7 @@ from policyfs.trail.render import local_time
 from policyfs.trail.table import sheet, shown, shown_path, table
 
 _RECORDED: Final = ("id", "app", "path", "path_b64", "mount", "store", "kind", "size", "sha256")
-"""The fields about the file in the trail's record of a release or drop."""
+"""The names of the fields that describe the file, in the trail's record of a release or drop of this file."""
 _TAKEN: Final = "exists already, and release never overwrites a file: move it away, or release with --to FILE"
 
 
@@ -73,8 +73,10 @@ def _guarded(action: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
 
 
 def _places(root: str) -> list[Quarantine]:
-    """Return the quarantines of all mounts below a trail root. If *root* is the directory of one mount,
-    return its quarantine.
+    """Return the quarantine (directory of refused files) of each mount below a trail root.
+
+    A trail root is the directory of all trails. If *root* is the directory of one mount, return its
+    quarantine.
     """
     path = Path(root)
     if not path.is_dir():
@@ -156,7 +158,10 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _record(place: Quarantine, entry: Entry, done: str, to: str = "") -> None:
-    """Record an action on the trail before it is carried out. Raises PolicyfsError if that fails."""
+    """Write on the trail that a file is released or dropped. The action follows.
+
+    Raises PolicyfsError if that fails. done: the word for the action. to: the path that a released file gets.
+    """
     directory = Path(os.path.abspath(place.directory)).parent
     told = {"id": entry.id, "app": entry.app} if entry.about is None else json.loads(_as_json(entry))
     fields = {"done": done, **{name: told[name] for name in _RECORDED if name in told}}
@@ -184,7 +189,10 @@ def _release(args: argparse.Namespace) -> int:
 
 
 def _into_store(entry: Entry, about: About, source: int) -> str:
-    """Put a file under its own name into the store, never through a symlink. Return the file's path."""
+    """Copy a refused file into the store, under the name that it should have had. Return the path.
+
+    This follows no symlinks. source: a descriptor of the refused file.
+    """
     *above, name = about.path.lstrip(b"/").split(b"/")
     where = os.path.join(about.store, os.fsdecode(about.path.lstrip(b"/")))
     try:
@@ -212,7 +220,8 @@ def _to_file(entry: Entry, source: int, where: str) -> str:
 
 
 def _told(error: OSError, where: str) -> PolicyfsError:
-    """Return an error that explains why a file cannot be released, with the remedy."""
+    """Return an error that explains why a refused file cannot be released, with the remedy. where: its path.
+    """
     shown_where = shown(where)
     if error.errno == errno.EEXIST:
         return PolicyfsError(f"{shown_where} {_TAKEN}")

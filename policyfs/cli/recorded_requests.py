@@ -1,4 +1,7 @@
-"""The requests of a trail, for commands that decide them again. Equal requests are counted together."""
+"""The requests that a trail records, for commands that decide them again.
+
+Equal requests are counted together.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,10 @@ from policyfs.trail.selection import Selection
 
 _CAUSES: Final = {"": Cause.NONE, BY_CONTENT: Cause.CONTENT, BY_RESOURCE: Cause.RESOURCE}
 _ENGINES: Final = 4
-"""The limit of compiled policies in memory. A trail may name hundreds of policies."""
+"""The maximum number of compiled policies in memory. A trail may name hundreds of policies."""
 
 _UNKNOWN: Final = ""
-"""The app of a run if the record of the mount's start is gone."""
+"""The app of a daemon's run if the trail has lost the record of the mount's start."""
 
 _FOLDED: Final = "counted together on the trail, without their paths"
 _CUT: Final = "with a path that is too long to be recorded whole"
@@ -38,10 +41,10 @@ _BAD: Final = "lines are not records: see policyfs audit verify"
 
 
 class Sighting(NamedTuple):
-    """Equal requests of a trail. empty: True if the file was empty at the open; None if that is unknown.
+    """A group of equal requests of a trail, with their number (weight).
 
-    weight: the number of requests. id: a function that reads the id of the first request. Call it
-    before the next Sighting is yielded.
+    empty: True if the file was empty at the open; None if that is unknown. id: a function that reads the id
+    of the first request from the trail. It works only until the next Sighting is yielded.
     """
 
     recorded: Recorded
@@ -53,7 +56,10 @@ class Sighting(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """The key of equal rows of one portion. term: how many instants (see _instants) had passed at the row."""
+    """The values that equal requests of one portion (a part of a trail file, with its index) have in common.
+
+    The ids are those of the index. term: how many of the times of _instants() had passed at the request.
+    """
 
     class_id: int
     path_id: int
@@ -63,10 +69,10 @@ class _Key(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """One run of a daemon, from the daemon's records of the mount and its policies.
+    """One run of a daemon, from start to end, as the daemon has recorded it on the trail.
 
-    app: the app of an app mount; None for a shared mount. exceptions: ids of the exceptions in force, by
-    policy and generation.
+    app: the app of an app mount; None for a shared mount. exceptions: a dictionary from policy digest and
+    generation to the ids of the exceptions (allow rules with an end date) in force.
     """
 
     app: str | None
@@ -74,14 +80,16 @@ class _Run(NamedTuple):
 
 
 class RecordedRequests:
-    """The requests of a trail that a query selects. Only one segment's index and requests are in memory.
+    """The requests of a trail that a query selects. Only one file of the trail is in memory at a time.
 
-    left_out: the number of events, by reason, that record no decision or cannot be decided again.
+    left_out: a dictionary from each reason to the number of events that cannot be decided again for this
+    reason. (Some events record no decision.)
     """
 
     def __init__(self, trail: IndexedTrail, wanted: Selection, ends: Sequence[int] = ()) -> None:
-        """ends: instants at which another policy changes. Requests before and after an instant are never
-        equal.
+        """ends: times (ns since 1970) at which another policy changes.
+
+        A request before such a time and a request after it never count as equal.
         """
         self._trail: Final = trail
         self._wanted: Final = wanted
@@ -91,7 +99,10 @@ class RecordedRequests:
         self._compiled: Final = functools.lru_cache(_ENGINES)(self._compile)
 
     def engine(self, recorded: Recorded, monitor: bool = False) -> Engine | None:
-        """Return the engine of the policy that answered a request, or None if its text is not kept."""
+        """Return the engine of the policy that decided a request, or None if the policy's text is not kept.
+
+        monitor: True to compile the policy as with --monitor.
+        """
         return self._compiled(recorded.digest, recorded.exceptions, monitor)
 
     def _compile(self, digest: str, exceptions: tuple[str, ...], monitor: bool) -> Engine | None:
@@ -101,12 +112,15 @@ class RecordedRequests:
         )
 
     def effect(self, digest: str, rule: str) -> str | None:
-        """Return the effect of a rule of a recorded policy, or None if the policy's text is not kept."""
+        """Return the effect (such as ``deny``) of a rule.
+
+        Return None if the trail has not kept the policy's text.
+        """
         fact = self._policies.fact(digest, rule)
         return None if fact is None else fact.effect
 
     def __iter__(self) -> Iterator[Sighting]:
-        """Yield all requests, segment by segment."""
+        """Yield all selected requests, one file of the trail after the other."""
         for chain in self._trail.chains:
             yield from self._of_chain(chain)
 
@@ -143,7 +157,10 @@ class RecordedRequests:
             yield Sighting(recorded, index.path(key.path_id), new, key.empty, count, id_)
 
     def _instants(self, index: Index, run: _Run) -> list[int]:
-        """Return the instants at which the answers to some requests of a portion may change."""
+        """Return the times (ns since 1970) at which the answers to some requests of a portion may change.
+
+        These are the ends of exceptions, and the times at which the other policy changes.
+        """
         missing = {
             event.policy_digest
             for event in index.classes
@@ -153,15 +170,17 @@ class RecordedRequests:
         return sorted({*self._ends, *ends_of(known, ALWAYS)})
 
     def _exceptions(self, event: Event, run: _Run, at_ns: int) -> tuple[str, ...]:
-        """Return the exceptions in force at an event, from the run's records. If the record is gone, return
-        the policy's exceptions that had not ended at *at_ns*.
+        """Return the exceptions (allow rules with an end date) in force at an event, by the records of its
+        run.
+
+        If the record is gone, return the exceptions of the policy that had not ended at *at_ns*.
         """
         told = run.exceptions.get((event.policy_digest, event.policy_generation))
         policy = self._policies.policy(event.policy_digest) if told is None else None
         return (told or ()) if policy is None else live(policy, at_ns)
 
     def _recorded(self, event: Event, run: _Run, at_ns: int) -> Recorded | str:
-        """Return the request of an event, or the reason why it cannot be decided again."""
+        """Return the request that an event records, or the reason (a text) why it cannot be decided again."""
         if event.operation in NO_DECISIONS:
             return _ENDS
         if event.folded:
@@ -176,9 +195,9 @@ class RecordedRequests:
         )  # fmt: skip
 
     def _mount_of(self, event: Event) -> str | None:
-        """Guess the app of an event's mount from the event's uid. None: a shared mount.
+        """Return a guess of the app whose app mount recorded an event, from the event's uid.
 
-        Needed only if the record of the mount's start is gone.
+        None: a shared mount. The guess is needed only if the trail has lost the record of the mount's start.
         """
         policy = self._policies.policy(event.policy_digest)
         known = () if policy is None else (app.uids for app in policy.apps if app.name == event.app)
@@ -187,9 +206,10 @@ class RecordedRequests:
 
 
 def _runs(portion: Portion, run: _Run) -> Iterator[tuple[int | None, _Run]]:
-    """Yield the runs of a portion, each with the line at which the next run starts (None for the last run).
+    """Yield the daemon's runs in a portion (a part of a trail file, with its index), oldest first.
 
-    run: the run at the beginning of the portion.
+    Each run comes with the number of the line at which the next run starts, or None for the last run. run:
+    the run to which the first lines belong.
     """
     for item in portion.own(frozenset({"mount", "policy"})):
         if not isinstance(item, Record):
@@ -208,10 +228,10 @@ def _runs(portion: Portion, run: _Run) -> Iterator[tuple[int | None, _Run]]:
 
 
 def _times(index: Index, mark: int) -> tuple[list[int], int]:
-    """Return the times of all rows, and the latest time. mark: the latest time in earlier portions.
+    """Return a time for each row of the index, and the latest of these times.
 
-    An exception that has ended stays ended, even if the clock is set back. So a row gets at least the time of
-    each line before it.
+    mark: the latest time in earlier portions. If the clock was set back, a row gets the latest time of the
+    lines before it. So an exception (an allow rule with an end date) that has ended stays ended.
     """
     times = [*index.times, mark]
     for own in index.own:
@@ -222,13 +242,16 @@ def _times(index: Index, mark: int) -> tuple[list[int], int]:
 
 
 def _terms(times: list[int], ends: Sequence[int]) -> Iterable[int]:
-    """Return the number of instants that had passed, for each of the ascending times."""
+    """Return, for each of some ascending times, how many of the ascending times *ends* had passed."""
     first, last = (bisect_right(ends, times[number]) if times else 0 for number in (0, -1))
     return repeat(first, len(times)) if first == last else [bisect_right(ends, time) for time in times]
 
 
 def _grouped(index: Index, rows: list[int], terms: Iterable[int]) -> tuple[Counter[_Key], dict[_Key, int]]:
-    """Return the number of rows with each key, and the first row with each key."""
+    """Return the number of rows of the index with each key, and the first row with each key.
+
+    terms: see _Key.term, for each row.
+    """
     writing = {number for number, event in enumerate(index.classes) if _asks_for_size(event)}
     special = index.new_paths.keys() | index.cut_rows
     classes, paths = index.class_of, index.path_of
@@ -250,7 +273,7 @@ def _grouped(index: Index, rows: list[int], terms: Iterable[int]) -> tuple[Count
 
 
 def _asks_for_size(event: Event) -> bool:
-    """Return True if the answer to an event's request may depend on whether the file was empty."""
+    """Return True if the answer to a recorded request may depend on whether the file was empty."""
     demand = demand_of(event.operation, event.syscall)
     return demand is not None and demand.opens and not demand.empties and bool(demand.ops[0] & Op.WRITE)
 

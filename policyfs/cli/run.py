@@ -32,21 +32,20 @@ from policyfs.linux.namespaces import bind, enter_own_mounts
 
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
-"""Exit codes of a command that cannot be started (POSIX, Shell Command Language, 2.8.2)."""
+"""Exit codes of policyfs if the command cannot be started (POSIX, Shell Command Language, 2.8.2)."""
 _BY_SIGNAL: Final = 128
 _END_S: Final = 30.0
 _POLL_S: Final = 0.02
 _NO_DESCRIPTOR: Final = (1 << 31) - 1
-"""A number above every descriptor. RLIMIT_NOFILE cannot be used: it may have been lowered after a descriptor
-with a higher number was opened."""
+"""A number above every file descriptor, to close all descriptors up to it. RLIMIT_NOFILE is not such a
+number: it may have been lowered after a descriptor with a higher number was opened."""
 _PLACES: Final = 1000
-"""The limit of mounts of one app that this command makes at the same time."""
+"""The maximum number of mounts of one app that `policyfs run` can make at the same time."""
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP)
 _OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
 _CAUGHT: Final = (*_FORWARDED, *_OF_THE_TERMINAL)
-"""Signals that this process catches. A terminal sends _OF_THE_TERMINAL to the command itself, too, so this
-process does not hand these on.
-"""
+"""Signals that this process catches. A terminal sends the signals of _OF_THE_TERMINAL to the command, too. So
+this process passes on only the other ones."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,13 +66,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
-    """The user and group of the command: a user of the app."""
+    """The user and group under which the command runs: a user of the app."""
 
     uid: int
     gid: int
 
     def take(self) -> None:
-        """Become this user, with the groups of the user's account. Without an account, take only *gid*."""
+        """Give this process the user, with the groups of the user's account.
+
+        Without an account, take only the group *gid*.
+        """
         no_new_privs()
         account = _account(self.uid)
         os.setgroups(os.getgrouplist(account.pw_name, self.gid) if account is not None else [self.gid])
@@ -85,7 +87,10 @@ class _Identity:
 
 
 def run_run(args: argparse.Namespace) -> int:
-    """Mount, run the command, unmount. Return the command's exit code, or 128 plus the signal's number."""
+    """Mount the store for the app, run the command, and unmount. Return the command's exit code.
+
+    If a signal has ended the command, return 128 plus the signal's number.
+    """
     command = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not command:
         raise UsageError("write the command behind `--`, such as: policyfs run ... STORE -- ls -l STORE")
@@ -125,7 +130,7 @@ def _mounted(args: argparse.Namespace, start: Start, command: Sequence[str], at:
 
 
 def _claimed_place(app: str) -> tuple[str, int]:
-    """Return an empty directory for a mount of this app, and the descriptor that keeps it locked.
+    """Return an empty directory in which an app's mount can be made, and a descriptor that keeps it locked.
 
     The directory is the first free one of a series. The trail of a mount is named after the mountpoint. So a
     command that runs every night continues the same trail.
@@ -153,7 +158,7 @@ def _claimed_place(app: str) -> tuple[str, int]:
 
 
 def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) -> int:
-    """Start the command, hand signals on to it, and return its exit code.
+    """Start the command, pass signals on to it, and return its exit code. at: the working directory.
 
     Signals are blocked until the handlers are set: before that, a signal would end policyfs and not the
     command.
@@ -181,7 +186,10 @@ def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) 
 
 
 def _become(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) -> NoReturn:
-    """Enter the mount as the app, and execute the command, in the forked child."""
+    """Become the app's user in the namespace with the mount, and execute the command (in the forked child).
+
+    at: the working directory.
+    """
     code = _NOT_EXECUTABLE
     try:
         here = os.getcwd()
@@ -206,9 +214,10 @@ def _become(command: Sequence[str], identity: _Identity, mountpoint: str, at: st
 
 
 def _leave_terminal() -> None:
-    """Forbid the command to type into the terminal (TIOCSTI), where the caller works as root.
+    """Forbid the command to type into the terminal (TIOCSTI), in which the caller may work as root.
 
-    If there is no system call filter for this machine, the command loses the terminal, and so job control.
+    On a machine for which policyfs has no system call filter, the command loses the terminal, and so job
+    control.
     """
     machine = platform.machine()
     program = seccomp.terminal_program(machine)
@@ -217,10 +226,11 @@ def _leave_terminal() -> None:
 
 
 def _stand_at(path: str) -> None:
-    """Change to a directory with the rights of the app, or to / if the app may not enter it.
+    """Change to a directory, with the rights of the app. If the app may not enter it, change to /.
 
     INVARIANT: the caller's working directory is entered again by its path, which may now lead into the mount.
-    The present directory may be in the store itself, where the app could open files by relative names.
+    The present working directory may be in the store itself, where the app could open files by relative
+    names.
     """
     try:
         os.chdir(path)
@@ -229,9 +239,9 @@ def _stand_at(path: str) -> None:
 
 
 def _close_others() -> None:
-    """Close all descriptors except standard input, output and error: one may be a directory of the store.
+    """Close all descriptors except standard input, output and error. One may be a directory of the store.
 
-    None of those three is a directory: the Python interpreter does not start with a directory as one of them.
+    These three are no directories: the Python interpreter does not start with a directory as one of them.
     """
     os.closerange(3, _NO_DESCRIPTOR)
 
@@ -241,7 +251,8 @@ def _say(message: str) -> None:
 
 
 def _end(daemon: int, log_file: Path) -> None:
-    """End the mount and its daemon. Processes that the command left behind lose the mount."""
+    """End the mount and its daemon. Processes that the command has started and that still run lose the mount.
+    """
     with contextlib.suppress(ProcessLookupError):
         os.kill(daemon, signal.SIGTERM)
     until = time.monotonic() + _END_S

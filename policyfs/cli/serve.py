@@ -1,4 +1,4 @@
-"""The daemon of a mount, in this process or forked into the background."""
+"""The start of the daemon of a mount, in this process or in a forked process in the background."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def serve_here(options: MountOptions, loader: Loader, start: Start, *, as_json: 
 
 
 def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool) -> int:
-    """Serve a mount until the mount ends. Return the exit code. ready: called once the mount answers."""
+    """Serve a mount until the mount ends. Return the exit code.
+
+    ready: a function to call once the mount answers.
+    """
     from policyfs.daemon import log
     from policyfs.daemon.daemon import Daemon
 
@@ -63,7 +66,7 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
 
 
 class _Left(BaseException):
-    """The exception of a signal that arrives before the daemon handles signals itself."""
+    """The exception that a signal raises before the daemon is ready to handle signals itself."""
 
 
 class _NotMountedError(PolicyfsError):
@@ -84,8 +87,8 @@ def fork_daemon(
 ) -> int:
     """Fork the daemon. Return its pid once the mount answers. Raises PolicyfsError, also if the daemon fails.
 
-    log_file: the daemon's log; None: daemon.log in the mount's trail directory. lifeline: a pipe. Once its
-    write end is closed, or this process has ended, the mount ends.
+    log_file: the daemon's log; None: daemon.log in the mount's trail directory. lifeline: the read end and
+    the write end of a pipe. When the write end is closed, also by the end of this process, the mount ends.
     """
     log_file = log_file or options.trail / "daemon.log"
     try:
@@ -120,7 +123,10 @@ def fork_daemon(
 
 
 def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start) -> None:
-    """Detach the forked child from the terminal, and serve the mount. Never return."""
+    """Detach the forked child from the terminal, and serve the mount. This function never returns.
+
+    answer_fd: a pipe on which the child reports that the mount answers, or the error.
+    """
     code = EXIT_REFUSED
     try:
         os.setsid()
@@ -138,7 +144,7 @@ def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd
         code = serve(options, loader, ready, as_json=True)
     except PolicyfsError as error:
         code = error.exit_code
-        os.write(answer_fd, str(error).encode())  # first send the reason: to record it may fail, too
+        os.write(answer_fd, str(error).encode())  # send the reason before it is recorded, because the recording may fail, too
         start.failed(str(error))
     except BaseException as error:
         import traceback

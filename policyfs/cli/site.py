@@ -1,4 +1,7 @@
-"""`policyfs up`, `down` and the status of a site: its mounts, started and stopped together."""
+"""`policyfs up` and `down`: start and stop all mounts of a site together, and show their status.
+
+A site is a list of mounts in a file (docs/mount-sets.md).
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ _STATUS_S: Final = 5.0
 
 
 class State(Enum):
-    """The state of a mount of a site. CHANGED: it is up, with other options than in the site's file."""
+    """The state of a mount of a site. CHANGED: the mount is up, but with other options than in the site file.
+    """
 
     UP = "up"
     CHANGED = "up, with other options"
@@ -38,14 +42,20 @@ class State(Enum):
 
 
 class Seen(NamedTuple):
-    """The state of a mountpoint. status: the daemon's. changes: options that differ from the site's file."""
+    """The state of a mountpoint of a site.
+
+    status: the status from the mount's daemon. changes: options that differ from the site file.
+    """
 
     state: State
     status: control.Json = {}  # noqa: RUF012 - never changed
     changes: tuple[str, ...] = ()
 
     def is_to_be_made(self, *, restart: bool) -> bool:
-        """Return True if `up` makes the mount. restart: also make a mount again that has other options."""
+        """Return True if `up` must make the mount.
+
+        restart: True to make a mount that is up with other options again, too.
+        """
         if self.state is State.CHANGED:
             return restart and not is_of_unit(self.status)
         return self.state is not State.UP
@@ -77,7 +87,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_up(args: argparse.Namespace) -> int:
-    """Make every mount that is not up. If one fails, remove the mounts that this command has made."""
+    """Make every mount of the site that is not up.
+
+    If one fails, remove the mounts that this command has made.
+    """
     site = read_site(args.site)
     if os.geteuid() != 0:
         raise PolicyfsError("mounting needs root; run it with sudo, or as a systemd unit (policyfs unit)")
@@ -108,7 +121,7 @@ def run_up(args: argparse.Namespace) -> int:
 
 
 def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
-    """Raise PolicyfsError if a new mount is for an app that the policy does not have."""
+    """Raise PolicyfsError if a mount to be made is for an app that the policy does not have."""
     new = [mount for mount, seen in wanted if seen.state is not State.CHANGED and mount.app is not None]
     if not new:
         return
@@ -122,7 +135,7 @@ def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
 
 
 def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
-    """Make one mount. If it is up with other options, unmount it first.
+    """Make one mount of a site. If it is up with other options, unmount it first.
 
     Return the error, or an empty text.
     """
@@ -141,7 +154,10 @@ def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
 
 
 def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Sequence[str]) -> None:
-    """Raise PolicyfsError if a mount failed. First remove the new mounts, but not the restarted ones."""
+    """Raise PolicyfsError if a mount could not be made. First remove the mounts that this command has made.
+
+    Mounts that were up before and were made again stay. results: the error of each mount, or an empty text.
+    """
     failed = [(mount, said) for (mount, _), said in zip(wanted, results, strict=True) if said]
     if not failed:
         return
@@ -158,14 +174,14 @@ def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Se
 
 
 def _told(seen: Seen, *, made: bool) -> str:
-    """Return a text on the result of `up` for a mount."""
+    """Return a text about the result of `up` for one mount. made: True if `up` has made the mount."""
     if seen.state is State.CHANGED:
         return "up again: its options have changed" if made else "up with other options"
     return {State.UP: "up already", State.DEAD: "up again: its daemon had ended"}.get(seen.state, "up")
 
 
 def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
-    """Return a text with the differences between a running mount and its site, and the remedy."""
+    """Return a text with the differences between a running mount and the site file, and the remedy."""
     differs = f"{label(mount)} ({mount.at}) is not as in the site: {'; '.join(seen.changes)}"
     if is_of_unit(seen.status):
         return (
@@ -180,7 +196,8 @@ def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
 
 
 def run_down(args: argparse.Namespace) -> int:
-    """Unmount every mount of the site in reverse order, also dead mounts."""
+    """Unmount every mount of the site in reverse order. Also unmount dead mounts (mounts without a daemon).
+    """
     site = read_site(args.site)
     code = EXIT_OK
     with _alone(site):
@@ -200,7 +217,7 @@ def run_down(args: argparse.Namespace) -> int:
 
 
 def look(site: Site, mount: MountDoc) -> Seen:
-    """Return the state of the mountpoint of a mount."""
+    """Return the state of the mountpoint of one mount of a site."""
     from policyfs.kernel.probe import MountState, mount_state
     from policyfs.linux.mountinfo import FSTYPE, mounts_at
 
@@ -223,15 +240,18 @@ def look(site: Site, mount: MountDoc) -> Seen:
 
 
 def place_of(mount: MountDoc) -> str:
-    """Return the path of a mountpoint without symlinks. Send no request to the mount."""
+    """Return the path of a mountpoint without symlinks.
+
+    This function sends no request to the mount, which may hang.
+    """
     above, name = os.path.split(mount.at)
     return os.path.join(os.path.realpath(above), name)
 
 
 def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
-    """Return the status of each mount of a site that is up, and a line for each other mount.
+    """Return the status of each mount of a site that is up, and a line of text for each other mount.
 
-    The field ``site_changes`` of a status lists the options that differ from the site's file.
+    The field ``site_changes`` of a status lists the options that differ from the site file.
     """
     up, lines = [], []
     for mount in site.mounts:
@@ -248,12 +268,15 @@ def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
 
 
 def trail_of(site: Site) -> str:
-    """Return the trail root of all mounts of a site."""
+    """Return the trail root (the directory of the trails) for all mounts of a site."""
     return trail_root(site.trail)
 
 
 def _mount(site: Site, mount: MountDoc) -> str:
-    """Make one mount by a separate command. Return the error, or an empty text."""
+    """Make one mount of a site, with `policyfs mount` in a process of its own.
+
+    Return the error, or an empty text.
+    """
     return _run([*site.command(mount), "--clear-dead"])
 
 
@@ -283,7 +306,7 @@ def _make_place(path: str) -> None:
 
 @contextlib.contextmanager
 def _alone(site: Site) -> Iterator[None]:
-    """Let one command at a time change the mounts of a site."""
+    """Hold a lock, so that no other command changes the mounts of this site meanwhile."""
     directory = control.runtime_dir()
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

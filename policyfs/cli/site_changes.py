@@ -1,4 +1,4 @@
-"""Differences between the file of a site and the options of its running mounts."""
+"""Differences between a site file (a list of mounts, docs/mount-sets.md) and its running mounts."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ from policyfs.daemon import control
 _APART: Final = frozenset(
     {"store", "mountpoint", "policy", "trail", "app", "foreground", "log", "clear_dead"}
 )
-"""The options that _changes() does not compare with the others. They are compared in another way, or change
-nothing in a running mount.
-"""
+"""Options that _changes() skips when it compares the options by name. They are compared in another way, or
+they change nothing in a running mount."""
 
 
 def changes(site: Site, mount: MountDoc, status: control.Json) -> tuple[str, ...]:
-    """Return a text for each difference between a running mount and its site file."""
+    """Return a text for each difference between a running mount and its entry in the site file."""
     return tuple(_changes(site, mount, status))
 
 
 def arguments_of(site: Site, mount: MountDoc) -> argparse.Namespace:
-    """Return the parsed arguments of the command that makes a mount."""
+    """Return the arguments of the command `policyfs mount` that makes a mount, parsed."""
     parser = argparse.ArgumentParser()
     mount_command.add_parser(parser.add_subparsers())
     return parser.parse_args(site.command(mount))
 
 
 def is_of_unit(status: control.Json) -> bool:
-    """Return True if another program, such as systemd, runs the daemon in the foreground and watches it."""
+    """Return True if the daemon runs in the foreground: then another program (such as systemd) watches it."""
     given = status.get("options")
     return isinstance(given, dict) and bool(given.get("foreground"))
 

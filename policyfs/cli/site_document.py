@@ -1,4 +1,5 @@
-"""The file of a site: one store, one policy, and the store's mounts. It is read as strictly as a policy."""
+"""The site file: it lists one store, one policy, and the store's mounts. It is read as strictly as a policy.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ ModesWord = Annotated[str, BeforeValidator(_one_of({"store": None, "policy": Non
 
 
 class OptionsDoc(Strict):
-    """The key ``options``: options of `policyfs mount`, with _ in place of -."""
+    """The key ``options`` of a site file: options of `policyfs mount`, with _ in place of -."""
 
     monitor: Truth = False
     posix: Truth = False
@@ -62,7 +63,7 @@ class OptionsDoc(Strict):
     trail_keep: Text | None = None
 
     def words(self) -> list[str]:
-        """Return the options as words of a command line."""
+        """Return these options as words of a command line, such as ``--posix``."""
         found = []
         for name in OptionsDoc.model_fields:
             value, option = getattr(self, name), f"--{name.replace('_', '-')}"
@@ -74,7 +75,7 @@ class OptionsDoc(Strict):
 
 
 class MountDoc(Strict):
-    """One item of ``mounts``: an app mount, or the shared mount."""
+    """One item of the list ``mounts`` in a site file: an app mount, or the shared mount."""
 
     app: Name | None = None
     shared: Truth = False
@@ -99,7 +100,8 @@ class _Top(Head):
 
 
 class Site(NamedTuple):
-    """A site. file: the absolute path of the site's file."""
+    """The contents of a site file: a store, a policy, and mounts. file: the absolute path of the site file.
+    """
 
     file: str
     name: str
@@ -109,7 +111,10 @@ class Site(NamedTuple):
     mounts: tuple[MountDoc, ...]
 
     def command(self, mount: MountDoc) -> list[str]:
-        """Return the words after `policyfs` in the command that makes a mount, without --foreground."""
+        """Return the words after `policyfs` in the command that makes a mount of the site.
+
+        --foreground is left out.
+        """
         words = ["mount", "--policy", self.policy]
         words += [] if self.trail is None else ["--trail", self.trail]
         words += [] if mount.app is None else ["--app", mount.app]
@@ -120,12 +125,12 @@ class Site(NamedTuple):
 
 
 def label(mount: MountDoc) -> str:
-    """Return the name of a mount within its site: its app's, or ``shared``."""
+    """Return the name of a mount within its site: the name of its app, or ``shared``."""
     return mount.app or "shared"
 
 
 def read_site(path: str) -> Site:
-    """Read a site's file. Raises PolicyErrors with every fault, or PolicyfsError if it cannot be read."""
+    """Read a site file. Raises PolicyErrors with all faults, or PolicyfsError if the file cannot be read."""
     try:
         text = SourceText(path, Path(path).read_bytes())
     except OSError as error:
@@ -151,7 +156,8 @@ _READER: Final = Reader(KIND, _Top, MountDoc, "mounts", _subject)
 
 
 def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
-    """Report keys that contradict each other, mounts with the same name, and overlapping mountpoints."""
+    """Add errors for keys that contradict each other, mounts with the same name, and overlapping mountpoints.
+    """
     places: dict[str, str] = {}
     names: set[str] = set()
     for part in parts:

@@ -1,4 +1,8 @@
-"""`policyfs unit` and `policyfs compose`: a site's mounts for services of systemd, and for containers."""
+"""`policyfs unit` and `policyfs compose`: files that give systemd services and containers the mounts of a
+site.
+
+A site is a list of mounts in a file (docs/mount-sets.md).
+"""
 
 from __future__ import annotations
 
@@ -50,7 +54,7 @@ RestrictRealtime=yes
 LockPersonality=yes
 KeyringMode=private
 """  # noqa: E501 - as in packaging/systemd, which a test compares
-"""The settings of a unit that mounts. The units in packaging/systemd explain them."""
+"""Settings for each systemd unit that mounts. The comments of the units in packaging/systemd explain them."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -75,7 +79,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_unit(args: argparse.Namespace) -> int:
-    """Write the unit files, and print their paths. Never overwrite a file that this command did not make."""
+    """Write the systemd unit files of a site, and print their paths.
+
+    Do not overwrite files made by other programs.
+    """
     site, directory = read_site(args.site), Path(args.to)
     files = dict(units(site, args.policyfs))
     try:
@@ -103,7 +110,10 @@ def _foreign(path: Path) -> bool:
 
 
 def units(site: Site, program: str = "policyfs") -> Iterator[tuple[str, str]]:
-    """Yield names and texts of the units: one for each mount, one for all, drop-ins for services."""
+    """Yield names and texts of systemd unit files.
+
+    There is one for each mount, one for all mounts, and a drop-in (additional settings) for each service.
+    """
     made_by = _MADE_BY.format(file=site.file)
     names = [_unit_name(site, mount) for mount in site.mounts]
     wants = "".join(f"Wants={name}\nAfter={name}\n" for name in names)
@@ -136,8 +146,9 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
 
 
 def _drop_in(mount: MountDoc, unit: str) -> str:
-    """Return the drop-in of a service. It puts the service's mount at the path where the service expects its
-    files.
+    """Return the drop-in (additional settings) of a systemd service that uses a mount.
+
+    It puts the mount at the path at which the service expects its files. unit: the name of the mount's unit.
     """
     paths = f"{_path(mount.at)}:{_path(mount.path or '')}"
     return (
@@ -148,18 +159,21 @@ def _drop_in(mount: MountDoc, unit: str) -> str:
 
 
 def _path(path: str) -> str:
-    """Return a path for a setting of a unit file (systemd.syntax(7)). Quotes protect a colon, too."""
+    """Return a path as a value in a unit file (systemd.syntax(7)).
+
+    It is in quotes, because a path may have a colon.
+    """
     plain = path.replace("%", "%%")
     return f'"{plain}"' if any(char in " :;" for char in plain) else plain
 
 
 def _word(text: str) -> str:
-    """Return a word of a command line in a unit file (systemd.service(5))."""
+    """Return a word of a command line in a unit file, with special characters quoted (systemd.service(5))."""
     return _path(text.replace("$", "$$"))
 
 
 def run_compose(args: argparse.Namespace) -> int:
-    """Check the user's compose file, if one is named. Print the compose file of a site."""
+    """Check the user's compose file, if one is named. Print a compose file for the mounts of the site."""
     site = read_site(args.site)
     if args.compose is not None:
         _check(site, args.compose)
@@ -168,7 +182,7 @@ def run_compose(args: argparse.Namespace) -> int:
 
 
 def compose_file(site: Site) -> str:
-    """Return a compose file that gives each container of a site its own mount."""
+    """Return a compose file (for Docker or Podman) that gives each container of a site its own mount."""
     services: dict[str, dict[str, object]] = {}
     for mount in site.mounts:
         for container in mount.container:
@@ -188,7 +202,10 @@ def compose_file(site: Site) -> str:
 
 
 def _check(site: Site, path: str) -> None:
-    """Raise PolicyfsError if a compose file lacks a container, or if a service reaches the store itself."""
+    """Raise PolicyfsError if the compose file at a path lacks a container of the site.
+
+    Raise it also if a service has a volume by which it reaches the store itself.
+    """
     try:
         found = YAML(typ="safe").load(Path(path).read_bytes())
     except (OSError, YAMLError) as error:

@@ -1,4 +1,7 @@
-"""Stale handles (open files that a new policy would not grant): a report, and the end of their processes."""
+"""Stale handles: open files that the policy in force would not grant any more.
+
+They can be reported, and closed. A stale handle is closed by the end of its process.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _SIGNALS: Final = ((signal.SIGTERM, _TERM_S), (signal.SIGKILL, _KILL_S))
 
 
 def told(stale: object) -> Iterator[str]:
-    """Yield lines on stale handles, as `reload` and `status` show them."""
+    """Yield lines of text on stale handles (open files that the policy would not grant any more)."""
     if not isinstance(stale, Mapping) or not stale.get("count"):
         return
     count, files = stale["count"], stale["files"]
@@ -39,9 +42,10 @@ def told(stale: object) -> Iterator[str]:
 
 
 def end_holders(mountpoint: str, status: control.Json, stale: object, *, yes: bool) -> None:
-    """List the processes that hold stale handles, ask, and end them. Raises PolicyfsError if some remain.
+    """List the processes that have stale handles, ask the user, and end these processes.
 
-    yes: do not ask.
+    Stale handles are open files that the policy would not grant any more. yes: do not ask. Raises
+    PolicyfsError if some processes remain.
     """
     files = stale.get("files") if isinstance(stale, Mapping) else None
     found = _holding(mountpoint, status, files if isinstance(files, list) else [])
@@ -62,14 +66,17 @@ def end_holders(mountpoint: str, status: control.Json, stale: object, *, yes: bo
 def _holding(
     mountpoint: str, status: control.Json, files: Sequence[Mapping[str, object]]
 ) -> dict[int, list[Holder]]:
-    """Return the processes that have one of *files* open or mapped, except the daemon and this process."""
+    """Return the processes that have one of *files* open or mapped, by pid.
+
+    The daemon and this process do not count.
+    """
     opened = {(os.fsencode(mountpoint + str(one["path"])), one["uid"]) for one in files}
     pids = {one["pid"] for one in files}
     spared = {status["pid"], os.getpid(), os.getppid(), 1}
     found: dict[int, list[Holder]] = {}
     for holder in holders_of(f"0:{status['connection']}"):
         file = holder.what.startswith("fd ") or holder.what == "mapping"
-        # the process that opened the file, or a process of the same user that got the descriptor from it
+        # the process that opened the file, or one of the same user that got the descriptor from this process
         stale = holder.pid in pids or (holder.path.removesuffix(_DELETED), holder.uid) in opened
         if file and stale and holder.pid not in spared:
             found.setdefault(holder.pid, []).append(holder)
@@ -84,11 +91,11 @@ def _agreed(count: int) -> bool:
 
 
 def _ended(pids: list[int], holding: Callable[[], Collection[int]]) -> list[int]:
-    """End processes, first with SIGTERM, then with SIGKILL. Return the pids of those that live on.
+    """End processes, first with SIGTERM, then with SIGKILL. Return the pids of the processes that still run.
 
-    holding: returns the pids that hold files now. The pid of a process that has ended may belong to another
-    process by now. So pidfds are opened first, and then holding() is called again: only a process that still
-    holds a file gets a signal.
+    holding: a function that returns the pids of the processes that have the files open now. When a process
+    ends, another process may get its pid. So this function opens pidfds and then calls holding() again. Only
+    a process that still has a file open gets a signal.
     """
     fds: dict[int, int] = {}
     try:

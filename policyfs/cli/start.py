@@ -1,4 +1,4 @@
-"""`policyfs mount`: the start of a mount, with its caller and options, and the record of a failed start."""
+"""The start of a mount by a command: who starts it, with which options, and the record if it fails."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ _NOT_OPTIONS: Final = frozenset({"run", "command"})
 
 
 def options_of(args: argparse.Namespace) -> dict[str, object]:
-    """Return the options of a start as given, by name."""
+    """Return the options that the user has given, as a dictionary from names to values."""
     return {name: value for name, value in vars(args).items() if name not in _NOT_OPTIONS}
 
 
 class Start:
-    """One start of a mount, from the command until the mount answers or fails.
+    """One start of a mount, from the command until the mount answers or the start fails.
 
-    root: the trail root. told: the fields about the caller and the options, for the record of a failed start.
+    root: the trail root (the directory of all trails). told: the fields about the caller and the options, for
+    the record of a failed start.
     """
 
     def __init__(self, root: Path, told: dict[str, object], mountpoint: str, places: list[str]) -> None:
@@ -47,14 +48,14 @@ class Start:
         return cls(root, told, mountpoint, places)
 
     def answered(self) -> None:
-        """Note that the mount answers: a later failure is not a failed start."""
+        """Note that the mount answers. If the daemon fails later, that is not a failed start."""
         self._is_over = True
 
     def failed(self, reason: str) -> None:
-        """Record that the mount did not start. Never raises.
+        """Write on the trail that the mount did not start. Never raises. Only the first call writes.
 
-        Only the first call records. There is no record after answered(), without a trail root, or if the
-        trail root is inside the store or the mountpoint.
+        Nothing is written after answered(), without a trail root, or if the trail root is inside the store or
+        the mountpoint.
         """
         root = os.path.realpath(self.root)
         inside = any(root == place or root.startswith(place.rstrip("/") + "/") for place in self._places)

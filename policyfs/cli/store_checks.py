@@ -1,4 +1,4 @@
-"""Checks of one store: its file system, its mode, the trail beside it, and passthrough for its files."""
+"""Checks of one store: its file system, its mode, the place of the trail, and passthrough for its files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from policyfs.store.exact_names import is_aside
 from policyfs.store.facts import StoreFacts, probe
 
 _NAMED: Final = 20
-"""The limit of files left aside that findings name."""
+"""The maximum number of files with a name policyfs-aside-... that findings name."""
 _SHOWN: Final = 200
-"""The limit of characters in a finding for the path of a directory that cannot be searched."""
+"""The maximum number of characters of a directory's path in a finding. (The finding is about a directory that
+cannot be searched.)"""
 _UNSEARCHED_TODO: Final = "search them for names that begin with policyfs-aside-"
 _ASIDE_TODO: Final = (
     "mount the store again: this gives a killed daemon's files their names back. If this line stays, look at"
@@ -26,8 +27,10 @@ _ASIDE_TODO: Final = (
 
 
 def check_trail_place(root: str, store: str) -> Finding:
-    """Check that the trail is not on the store's file system: apps could fill it, and no more events could be
-    recorded.
+    """Check that the trail is on another file system than the store.
+
+    Otherwise apps could fill this file system, and then no more events could be recorded. root: the trail
+    root (the directory of all trails).
     """
     try:
         same = existing(root).stat().st_dev == Path(store).stat().st_dev
@@ -41,7 +44,7 @@ def check_trail_place(root: str, store: str) -> Finding:
 
 
 def check_passthrough(store: str | None) -> Finding:
-    """Try a mount, and passthrough for a file of the store, or for a copy in memory."""
+    """Make a mount, and test passthrough with a file of the store. Without a store, use a file in memory."""
     from policyfs.kernel.session import MountError
     from policyfs.kernel.trial import try_passthrough
 
@@ -61,7 +64,8 @@ def check_passthrough(store: str | None) -> Finding:
 
 
 def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
-    """Yield a finding for each feature of the store's file system. facts: the features, from a probe."""
+    """Yield a finding for each feature of the store's file system. facts: the features that a test has found.
+    """
     if facts.read_only:
         todo = "mount it writable, unless all apps only read"
         yield Finding("store", State.OFF, f"{store} ({facts.name}) is read-only: writes end in EROFS", todo)
@@ -89,8 +93,9 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
 
 
 def check_closed(store: str) -> Finding:
-    """Check that apps cannot reach the store by its path: the mode of the store, or of a directory above,
-    keeps them out.
+    """Check that apps cannot reach the store by its path.
+
+    The mode of the store, or of a directory above it, must keep them out.
     """
     top = Path(store).resolve()
     for where in (top, *top.parents):
@@ -107,9 +112,10 @@ def check_closed(store: str) -> Finding:
 
 
 def check_left_aside(store: str) -> Iterator[Finding]:
-    """Search the whole store for files with a name that no app sees (policyfs-aside-...). Yield findings.
+    """Search the whole store for files with a name that no app can see (policyfs-aside-...). Yield findings.
 
-    Mounts of FUSE file systems in the store are left out: their daemons may hang.
+    A daemon renames a file so while it removes or replaces it. FUSE file systems mounted inside the store are
+    not searched: their daemons may hang.
     """
     top = os.fsencode(os.path.realpath(store))
     others = fuse_mounts_below(top)
@@ -118,7 +124,7 @@ def check_left_aside(store: str) -> Iterator[Finding]:
     for at, directories, names in os.walk(top, onerror=errors.append):
         found += [os.path.join(at, name) for name in (*names, *directories) if is_aside(name)]
         directories[:] = [name for name in directories if os.path.join(at, name) not in others]
-    # A daemon uses such a name while it removes or replaces a file. Then the name is gone by now.
+    # A daemon uses such a name while it removes or replaces a file. In this case the name is gone by now.
     left = [os.fsdecode(path) for path in found if os.path.lexists(path)]
     for path in left[:_NAMED]:
         what = f"no app sees {path!r}: a daemon gave a file this name while it removed or replaced the file"
@@ -136,7 +142,10 @@ def check_left_aside(store: str) -> Iterator[Finding]:
 
 
 def probe_store(store: str) -> Iterator[Finding]:
-    """Yield the findings on the store's mode and file system, or one finding if it cannot be opened."""
+    """Yield the findings on the store's mode and file system.
+
+    If the store cannot be opened, yield one finding.
+    """
     try:
         fd = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`policyfs umount`: unmount, clear dead mounts, and report processes that still use a mount."""
+"""`policyfs umount`: unmount, remove dead mounts (without a daemon), and report users of a mount."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_umount(args: argparse.Namespace) -> int:
-    """Unmount a mount, also a dead mount, and wait for its daemon. Return 1 if processes still use it."""
+    """Unmount a mount or a dead mount (without a daemon). Wait until its daemon has ended.
+
+    Return 1 if processes still use the mount.
+    """
     from policyfs.kernel.probe import MountState, mount_state
 
     path = known(args.mountpoint)
@@ -61,7 +64,10 @@ def run_umount(args: argparse.Namespace) -> int:
 
 
 def _daemons(path: str, stack: contextlib.ExitStack) -> dict[object, int]:
-    """Return a pidfd for each daemon of a mountpoint. The keys are the pids that the daemons report."""
+    """Return a pidfd for each daemon of a mountpoint, by the pid that the daemon reports.
+
+    stack: closes the pidfds at its end.
+    """
     found: dict[object, int] = {}
     for socket_path in _socket_paths(path):
         with contextlib.suppress(control.ControlError, OSError), socket.socket(socket.AF_UNIX) as asking:
@@ -73,7 +79,7 @@ def _daemons(path: str, stack: contextlib.ExitStack) -> dict[object, int]:
 
 
 def _check_elsewhere(path: str, daemons: Mapping[object, int]) -> None:
-    """Raise PolicyfsError if a daemon's mount is only in the daemon's own mount namespace."""
+    """Raise PolicyfsError if a daemon's mount exists only in a mount namespace of the daemon itself."""
     from policyfs.linux.mountinfo import FSTYPE, mounts
 
     for pidfd in daemons.values():
@@ -101,9 +107,10 @@ def _unmount(path: str, *, lazy: bool) -> None:
 
 
 def _afterwards(path: str, daemons: Mapping[object, int], args: argparse.Namespace) -> int:
-    """Wait until the daemons have ended.
+    """After the unmount, wait until the daemons have ended.
 
-    If processes still use the mount: wait for them (--wait), end the mount (--abort), or report them.
+    If processes still use the mount: wait for these processes (--wait), end the mount anyway (--abort), or
+    report the processes.
     """
     until = time.monotonic() + _END_S
     while (living := _living(path, daemons)) and not all(status["leaving"] for status in living):
@@ -127,7 +134,10 @@ def _afterwards(path: str, daemons: Mapping[object, int], args: argparse.Namespa
 
 
 def _await_end(path: str, pidfd: int, until: float) -> None:
-    """Wait for the end of a daemon that no longer answers: it still closes files and seals the trail."""
+    """Wait until a daemon has ended. It answers no more requests, but still closes files and seals the trail.
+
+    until: the time (of the monotonic clock) at which to give up.
+    """
     ended = select.poll()
     ended.register(pidfd, select.POLLIN)
     while not ended.poll(_POLL_LONG_S * 1000):
@@ -153,12 +163,15 @@ def _users(status: control.Json) -> list[str]:
 
 
 def _socket_paths(path: str) -> list[Path]:
-    """Return the control sockets of a mountpoint, including those of daemons with a detached mount."""
+    """Return the control sockets of all daemons of a mountpoint.
+
+    Some daemons may have been unmounted already.
+    """
     return [control.socket_path(path), *control.leaving_paths(path)]
 
 
 def _living(path: str, pids: Container[object]) -> list[control.Json]:
-    """Return the status of each daemon of a mountpoint whose pid is in *pids*."""
+    """Return the status of each daemon of a mountpoint that answers and whose pid is in *pids*."""
     found = []
     for socket_path in _socket_paths(path):
         with contextlib.suppress(control.ControlError):  # the daemon may just have ended, or was killed
@@ -167,13 +180,13 @@ def _living(path: str, pids: Container[object]) -> list[control.Json]:
 
 
 def _tell(path: str, command: str) -> None:
-    """Tell the daemon about an unmount, so that the trail names this command's user. Ignore errors."""
+    """Tell the daemon who unmounts, so that the trail can name this command's user. Ignore all errors."""
     with contextlib.suppress(control.ControlError):
         control.ask(control.socket_path(path), command, _TELL_S)
 
 
 def _warn_of_the_trail(path: str) -> None:
-    """Warn if the trail has refused events: they are lost when the daemon ends."""
+    """Print a warning if the daemon could not write the trail: the missing events are lost when it ends."""
     try:
         trail = part(control.ask(control.socket_path(path), "status", _STATUS_S), "trail")
     except control.ControlError:
@@ -187,10 +200,11 @@ def _warn_of_the_trail(path: str) -> None:
 
 
 def daemon_died(path: str) -> bool:
-    """Return True if no live process holds the control socket of a mount, or False if that is unknown.
+    """Return True if the daemon of a mount has died: no live process has its control socket.
 
-    If a daemon is killed while the kernel holds one of its threads, its FUSE connection stays, and every
-    request on the mount waits for ever. Then only a forced unmount helps.
+    Return False if the daemon lives, or if that is unknown. If a daemon is killed while the kernel holds one
+    of its threads, its FUSE connection stays, and every request on the mount waits for ever. Then only a
+    forced unmount helps.
     """
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(2.0)
@@ -206,7 +220,7 @@ def daemon_died(path: str) -> bool:
     except OSError:
         return True
     fields = dict(line.split(":\t", 1) for line in lines)
-    # Killed but not dead: the process waits for a store that does not answer.
+    # The process was killed, but it has not ended: it waits for a store that does not answer.
     killed = any(int(fields[name], 16) & 1 << signal.SIGKILL - 1 for name in ("SigPnd", "ShdPnd"))
     return killed or fields["State"][0] in "ZX"
 

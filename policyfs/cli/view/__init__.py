@@ -1,1 +1,2 @@
-"""A store as one caller would see it: a walk through the store, and the result as text, JSON or a page."""
+"""A store as one caller would see it: a walk through the store. The result is shown as text, JSON or a page.
+"""

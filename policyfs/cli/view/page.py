@@ -1,4 +1,4 @@
-"""The HTML page of a picture (a store as one caller would see it)."""
+"""The HTML page of a picture. A picture has the names of a store that one caller would see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a store: the names that one caller would see, as values."""
+"""The picture of a store: the names that one caller would see, with the rights of the caller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from policyfs.domain import FileType, Op, View
 
 LETTERS: Final = ((Op.READ, "r"), (Op.WRITE, "w"), (Op.CREATE, "c"), (Op.DELETE, "d"), (Op.ATTR, "a"))
-"""The operations and their letters, in the order of the display."""
+"""The operations, each with the letter that stands for it, in the order of the display."""
 
 UNCHANGED: Final = "unchanged"
 REDACTED: Final = "redacted"
@@ -19,10 +19,10 @@ REFUSED: Final = "refused"
 class Entry(NamedTuple):
     """One name that the caller sees.
 
-    may: the allowed operations. CREATE: the caller may make an ordinary new file or directory in this
-    directory. bare: True for a directory that is seen only as the way to visible paths. view: the view of a
-    regular file. content: the kinds that written files must have. rules: the allow rules for ``may``. kind:
-    None if no answer depends on it.
+    may: the allowed operations. CREATE means for a directory: the caller may make an ordinary new file or
+    directory in it. bare: True for a directory that is seen only as the way to visible paths. view: the view
+    of a regular file. content: the kinds that written files must have. rules: the allow rules for ``may``.
+    kind: the content kind; None if no answer depends on it.
     """
 
     path: bytes
@@ -42,8 +42,8 @@ class Entry(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """Files of one directory that were not looked at, because the policy treats their paths like those of
-    other files there.
+    """Files of one directory that the walk skipped, because the policy treats their paths like other paths
+    there.
     """
 
     directory: bytes
@@ -62,10 +62,10 @@ class Hidden(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """The result of opening one file under redaction. outcome: UNCHANGED, REDACTED or REFUSED.
+    """The result of opening one file that is redacted for the caller.
 
-    words: the words that the policy hides in the file; if it is REDACTED, the words whose data was removed.
-    reason: the reason for the outcome.
+    outcome: UNCHANGED, REDACTED or REFUSED. words: the words that the policy hides in the file. If the
+    outcome is REDACTED: the words whose data was removed. reason: the reason of the outcome.
     """
 
     path: bytes
@@ -77,7 +77,10 @@ class Sample(NamedTuple):
 
 @dataclass(slots=True)
 class Picture:
-    """The result of a walk. unread: the directories that were not listed completely, with the reason."""
+    """The result of a walk through a store for one caller.
+
+    unread: the directories that were not listed completely, with the reason.
+    """
 
     who: str
     store: str
@@ -89,15 +92,18 @@ class Picture:
     samples: list[Sample] = field(default_factory=list)
     unread: list[tuple[bytes, str]] = field(default_factory=list)
     may_be_redacted: Counter[str] = field(default_factory=Counter)
-    """The number of files that are read under redaction, by the extension of their names."""
+    """The number of files that the caller reads redacted, for each extension of their names."""
 
     def counts(self) -> dict[FileType, int]:
-        """Return the number of names of each type that the caller sees, also the files in *rests*."""
+        """Return the number of names that the caller sees, for each file type.
+
+        Files that the walk skipped count, too.
+        """
         found = Counter(entry.ftype for entry in self.entries)
         found[FileType.REGULAR] += sum(rest.files for rest in self.rests)
         return found
 
 
 def words_of(ops: Op) -> list[str]:
-    """Return the names of operations."""
+    """Return the names of a set of operations."""
     return [(op.name or "").lower() for op, _ in LETTERS if ops & op]

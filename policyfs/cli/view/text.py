@@ -1,4 +1,4 @@
-"""The text of a picture for a terminal, and the picture as JSON."""
+"""A picture (the names of a store that one caller would see) as text for a terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ def _tree(picture: Picture, columns: int | None) -> Iterator[str]:
 
 
 def told_of(rest: Rest) -> str:
-    """Return a text with the number of files that were not looked at."""
+    """Return a text with the number of files that the walk skipped."""
     what = f"*{shown(rest.suffix)}" if rest.suffix else "without an extension"
     return f"{rest.files:,} more {what}, not looked at (--alike)"
 
 
 def bytes_of(entry: Entry) -> str:
-    """Return the name of an entry's view, or an empty text for a raw view."""
+    """Return the name of the view in which the caller reads a file. Return an empty text for a raw view."""
     if entry.bare:
         return "on the way"
     return "" if entry.view is None or entry.view.raw else entry.view.label
 
 
 def ordered(picture: Picture) -> list[Entry | Rest]:
-    """Return the entries in the order of a tree: a directory, then its contents, then its rests."""
+    """Return the entries in the order of a tree: a directory, then its contents, then its skipped files."""
     below: dict[bytes, list[Entry]] = defaultdict(list)
     rests: dict[bytes, list[Rest]] = defaultdict(list)
     for entry in picture.entries:
@@ -109,7 +109,10 @@ def _after(picture: Picture, columns: int | None) -> Iterator[str]:
 
 
 def sampled(picture: Picture) -> list[tuple[str, int, str, bytes]]:
-    """Return a row for each kind and result of samples: the kind, the number, the result, and one path."""
+    """Return a table about the files that were opened as samples.
+
+    Each row has a kind, the number of files, the result, and one path.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], bytes] = {}
     for sample in picture.samples:
@@ -120,7 +123,7 @@ def sampled(picture: Picture) -> list[tuple[str, int, str, bytes]]:
 
 
 def result_of(sample: Sample) -> str:
-    """Return a text with the result of one sample: the bytes that the app reads, or the refusal."""
+    """Return a text about the result of opening one file: the bytes that the app reads, or the refusal."""
     if sample.outcome == REDACTED:
         return f"read without {', '.join(sample.words)}"
     if sample.outcome == REFUSED:

@@ -1,4 +1,4 @@
-"""The walk through a store: for one caller, it decides on every name as a mount would."""
+"""A walk through a store for one caller. It decides on every name as a mount would."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _SPECIAL: Final = "a fifo, socket or device: policyfs hides them"
 
 
 class Looker(Protocol):
-    """The sniffer for a walk: it finds the kinds of files, and the data in files that must be hidden."""
+    """The methods of a sniffer that a walk needs.
+
+    They find the kinds of files, and the data to hide in files.
+    """
 
     async def kind_of_fd(self, fd: int, *, lane: Lane = None) -> str | None:
         """Return a file's content kind, or None if it is unknown."""
@@ -40,9 +43,9 @@ class Looker(Protocol):
 class Limits(NamedTuple):
     """The limits of a walk. 0 means no limit.
 
-    most: names that are looked at. alike: files that are looked at in each group of a directory: the files
-    of a group have one suffix, and the policy treats their paths alike. samples: files with one suffix that
-    are opened under redaction.
+    most: the number of names that the walk looks at. alike: the number of files that it looks at in one
+    directory among files with the same suffix, if the policy treats their paths alike. samples: the number of
+    files with the same suffix that it opens under redaction.
     """
 
     most: int
@@ -51,7 +54,10 @@ class Limits(NamedTuple):
 
 
 class _Directory(NamedTuple):
-    """A directory to list. above: path states and facts of all directories from the root to this one."""
+    """A directory to list.
+
+    above: the path states and facts of all directories from the root to this directory.
+    """
 
     names: tuple[bytes, ...]
     state: PathState
@@ -59,7 +65,8 @@ class _Directory(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A file that may be opened as a sample. words: the words that the policy hides in it."""
+    """A file that the walk may open as a sample. words: the words of data that the policy hides in the file.
+    """
 
     names: tuple[bytes, ...]
     state: PathState
@@ -68,7 +75,7 @@ class _Found(NamedTuple):
 
 
 class Walk:
-    """One walk, from the root down. Directories near the root come first."""
+    """One walk through the store, from the root down. It lists directories near the root first."""
 
     def __init__(
         self, tree: Tree, engine: Engine, who: Principal, owners: Owners, looker: Looker, limits: Limits
@@ -146,7 +153,7 @@ class Walk:
     ) -> Iterator[bytes]:
         """Yield the names to look at: all directories, and some of the files that the policy treats alike.
 
-        Add the number of the other files to *picture*.
+        Add the number of the skipped files to *picture*.
         """
         counts: Counter[tuple[PathState, str]] = Counter()
         for name, _, kind in listed:
@@ -169,12 +176,13 @@ class Walk:
         ]
 
     def _may_see(self, state: PathState) -> bool:
-        """Return True if the caller sees a file with this path state, at least with some kind and owner."""
+        """Return True if the caller could see a file with this path state, for some kind and owner."""
         seen = self._decide(Op.SEE, state, FileType.REGULAR, Facts()).allowed
         return seen or bool(self._engine.needs(self._who, Op.SEE, state, FileType.REGULAR))
 
     async def _facts(self, fd: int, name: bytes, stat: Stat, state: PathState) -> Facts:
-        """Return the facts on which an answer about this name depends."""
+        """Return the facts of a file that the answers about it depend on. fd: a descriptor of its directory.
+        """
         need = Need.NOTHING
         for op in (Op.SEE, *_OPS):
             need |= self._engine.needs(self._who, op, state, stat.ftype)
@@ -250,7 +258,9 @@ class Walk:
         )  # fmt: skip
 
     def _can_fill(self, state: PathState) -> bool:
-        """Return True if the caller may make an ordinary new file or directory in this directory."""
+        """Return True if the caller may make ordinary new files or directories in the directory with this
+        state.
+        """
         new = self._engine.step(state, _NEW_NAME)
         facts = Facts(None, self._who.app or OWNER_NONE)
         file = self._decide(Op.CREATE | Op.WRITE, new, FileType.REGULAR, facts)
@@ -276,7 +286,10 @@ class Walk:
                     picture.samples.append(sample)
 
     async def _opened(self, found: _Found) -> Sample | None:
-        """Return the result of opening one file, or None if the file is gone."""
+        """Open a file as the caller would, and return the result.
+
+        Return None if the file does not exist any more.
+        """
         *above, name = found.names
         try:
             inside = self._tree.open_below(self._tree.root_fd, above) if above else -1
