@@ -144,7 +144,7 @@ def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd
         code = serve(options, loader, ready, as_json=True)
     except PolicyfsError as error:
         code = error.exit_code
-        os.write(answer_fd, str(error).encode())  # send the reason before it is recorded, because the recording may fail, too
+        os.write(answer_fd, str(error).encode())  # send the reason first: its recording may fail, too
         start.failed(str(error))
     except BaseException as error:
         import traceback

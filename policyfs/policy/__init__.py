@@ -1,6 +1,6 @@
-"""The policy language: text in, decisions out.
+"""The policy language: from a policy's text to decisions on requests.
 
-Pure (layer 1): knows no file system, no clock, no event loop. The pipeline, in order:
-parse (YAML with positions) -> document (pydantic shapes) -> model (frozen values) ->
-compile (one automaton and a table) -> decide. The language is docs/policy-language.md.
+The package is pure (layer 1): it uses no files, no clock and no event loop. The steps, in order: parse (YAML
+with positions) -> document (pydantic models) -> model (frozen values) -> compile (one automaton and a table)
+-> decide. docs/policy-language.md defines the language.
 """

@@ -1,5 +1,5 @@
-"""Exact answers about whole policies: over every path, caller and file that the rules distinguish.
+"""Exact answers to questions about a whole policy: they hold for all paths, callers and files.
 
-Nothing is sampled at random: paths, callers and files fall into finitely many classes, and each class is
-tried once. A question that has too many classes raises TooHardError.
+Nothing is sampled at random. The rules of a policy distinguish only a finite number of classes of paths,
+callers and files. Each class is tried once. If a question has too many classes, it raises TooHardError.
 """

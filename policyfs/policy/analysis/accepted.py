@@ -1,4 +1,6 @@
-"""Reader of files of accepted changes between policies (`policy diff --ack FILE`)."""
+"""Reader of files of accepted changes: `policy diff --ack FILE` reports no fault for a change that the file
+lists.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ class _Accepted(Strict):
 
 
 ACCEPTED_MODELS: Final = ("accepted", _Accepted)
-"""The key of the list in a file of accepted changes, and the model of its items."""
+"""The key of the list in a file of accepted changes, and the pydantic model of the list's items."""
 
 
 def _subject(node: Node, number: int) -> str:
@@ -37,7 +39,10 @@ _READER: Final = Reader(KIND, _Top, _Accepted, "accepted", _subject)
 
 
 def parse_accepted(text: SourceText) -> dict[str, str]:
-    """Return the reason for each accepted change, by the change's id. Raise PolicyErrors."""
+    """Read a file of accepted changes. Return a dictionary from the id of each change to the reason.
+
+    Raise PolicyErrors.
+    """
     errors: list[PolicyError] = []
     file = _READER.read(text, errors)
     sound(errors, "the file of accepted changes has errors")

@@ -1,8 +1,9 @@
-"""Canaries: sample requests of one caller, on files that are hidden, denied, redacted or in passthrough.
+"""Canaries: sample requests of one caller, with the policy's answers. A mount is tested with them.
 
-A walk over classes of paths finds the paths of canaries, as everywhere in this package. But a mount waits for
-this walk. So the walk ends after a number of places, covers only some rules of a large policy, and may miss
-canaries. The answers are always those of the whole policy.
+Their files are hidden, denied, redacted or in passthrough. To find paths, this module tries classes of paths
+(paths that the rules treat alike). A mount waits for this search. So the search ends after MOST_PLACES
+classes, uses only some rules of a large policy, and may miss canaries. The answers are always those of the
+whole policy.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from policyfs.policy.model import Effect, Rule
 from policyfs.policy.states import PathState
 
 MOST_PLACES: Final = 150
-"""Maximum number of places of one walk."""
+"""Maximum number of classes of paths that one search for canaries tries."""
 
 MOST_RULES: Final = 15
-"""Maximum number of rules of a large policy that a walk covers for one sort of canaries."""
+"""Maximum number of rules of a large policy that the search for one sort of canaries uses."""
 
 _EACH: Final = 2
-"""Number of canaries of one sort for one caller after which the search for this sort ends."""
+"""Number of canaries of one sort for one caller. With so many, the search for this sort ends."""
 
 _DIRECTORY: Final = Facts(KIND_DIRECTORY, OWNER_NONE)
 
 
 class Sort(enum.Enum):
-    """The answer that a canary's request must get."""
+    """The sort of a canary (a sample request): the answer that its request must get."""
 
     HIDING = "hiding"
     DENIAL = "denial"
@@ -44,9 +45,10 @@ class Sort(enum.Enum):
 
 
 class Canary(NamedTuple):
-    """One request, and the policy's answer to it. op: READ, WRITE or DELETE; SEE if the path is hidden.
+    """A sample request, and the answer that the policy gives to it.
 
-    words: the data that must be missing in the bytes. inode: the number of the file, 0 if it is unknown.
+    op: READ, WRITE or DELETE; SEE if the path is hidden. words: words of data; the bytes that are read must
+    not have these data. inode: the inode number of the file, 0 if it is unknown.
     """
 
     sort: Sort
@@ -59,14 +61,14 @@ class Canary(NamedTuple):
 
 
 class Answers:
-    """The answers of a policy to one caller, for files that lie in directories owned by none."""
+    """The answers of a policy to one caller, for files in directories that no app owns."""
 
     def __init__(self, engine: Engine, who: Principal) -> None:
         self._engine: Final = engine
         self._who: Final = who
 
     def decide(self, names: Sequence[bytes], op: Op, ftype: FileType, facts: Facts) -> Decision:
-        """Decide one operation at the path with these names."""
+        """Return the decision on one operation. names: the names of the path, from the root down."""
         state, chain = self._engine.root, []
         for name in names:
             chain.append((state, _DIRECTORY))
@@ -75,7 +77,9 @@ class Answers:
         return hidden or self._engine.decide(self._who, Op.SEE | op, state, ftype, facts)
 
     def canary(self, names: Sequence[bytes], facts: Facts) -> Iterator[Canary]:
-        """Yield the canaries for a regular file with these facts at a path."""
+        """Yield the canaries (sample requests) for a regular file with these facts at the path of these
+        names.
+        """
         path = b"/" + b"/".join(names)
         seen = self.decide(names, Op.SEE, FileType.REGULAR, facts)
         if not seen.allowed:
@@ -103,7 +107,7 @@ class Answers:
 
 
 class Nest:
-    """Maker of a policy's canaries, for one caller after the other."""
+    """Maker of canaries (sample requests) for a policy. It serves one caller after the other."""
 
     def __init__(self, engine: Engine, *, each: int = _EACH, places: int = MOST_PLACES) -> None:
         policy, most = engine.policy, MOST_RULES * len(Sort)
@@ -115,9 +119,9 @@ class Nest:
         self._places: Final = places
 
     def canaries(self, who: Callable[[Engine], Principal], facts: Facts) -> list[Canary]:
-        """Return some canaries of every sort that the policy has for one caller, on files with these facts.
+        """Return some canaries (sample requests) of one caller: of every sort that the policy can answer.
 
-        who: a function that returns the caller as a principal of an engine.
+        who: a function that returns the caller as a principal of an engine. facts: the facts of the files.
         """
         side = Side(self._walked, self._walked.engine.caller(who(self._walked.engine)))
         answers = Answers(self._engine, who(self._engine))
@@ -135,10 +139,10 @@ class Nest:
 
 
 def undated(found: Sequence[Canary], engine: Engine, who: Principal, facts: Facts) -> list[Canary]:
-    """Return the canaries that get the same answer with and without the policy's exceptions.
+    """Return the canaries (sample requests) to which the policy without its exceptions gives the same answer.
 
-    So each canary's expected answer stays right when an exception ends. engine: the policy without
-    exceptions.
+    Exceptions are allow rules with an end date. So the expected answer to each of these canaries stays right
+    when an exception ends. engine: the policy without exceptions.
     """
     answers = Answers(engine, who)
     kept = []
@@ -150,7 +154,7 @@ def undated(found: Sequence[Canary], engine: Engine, who: Principal, facts: Fact
 
 
 def _some(rules: Sequence[Rule]) -> tuple[Rule, ...]:
-    """Return rules of every sort, from all parts of a policy."""
+    """Return some of the rules: rules of every sort, from all parts of a large policy."""
     kept: dict[str, Rule] = {}
     for wanted in _WANTED.values():
         fitting = [rule for rule in rules if wanted(rule)]
@@ -165,11 +169,16 @@ _WANTED: Final[dict[Sort, Callable[[Rule], bool]]] = {
     Sort.REDACTION: lambda rule: rule.effect is Effect.REDACT,
     Sort.PASSTHROUGH: lambda rule: rule.effect is Effect.ALLOW and Op.READ in rule.ops,
 }
-"""For each sort of canaries, a test if a rule can give the answer of this sort."""
+"""For each sort of canaries (sample requests), a function that returns True if a rule can cause its
+answer."""
 
 
 def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[tuple[bytes, ...]]:
-    """Return sample paths where rules for this sort can match. HIDING: also paths that no rule allows."""
+    """Yield sample paths at which the rules can give the answer of a sort. Each path is a tuple of names.
+
+    For HIDING, also yield paths that no rule allows to see. places: the maximum number of classes of paths to
+    try.
+    """
     rules = frozenset(n for n in side.rules if _WANTED[sort](compiled.table.rules[n]))
     everywhere = not rules.isdisjoint(compiled.table.everywhere())
     nodes = compiled.nodes_of(rules)
@@ -182,7 +191,7 @@ def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[
     with contextlib.suppress(TooHardError):
         if rules:
             found += itertools.islice(filter(leads, walk.places(leads)), places)
-        if sort is Sort.HIDING:  # paths that are hidden because no rule allows to see them
+        if sort is Sort.HIDING:  # also paths that are hidden because no rule allows to see them
             found += itertools.islice(walk.places(lambda place: place.top), places)
     below = (place for place in found if not place.top)
     # Made-up names first: a name that a glob spells out is often a directory's.

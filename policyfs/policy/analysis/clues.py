@@ -1,6 +1,6 @@
-"""Differences between the rules of two policies at a place, regardless of the rules' names.
+"""Differences between the rules of two policies at a place, whatever the names of the rules are.
 
-A place is a class of paths (walk.Place).
+A place is a class of paths: all paths that the rules of both policies treat alike (walk.Place).
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ from policyfs.policy.profile import Profile
 from policyfs.policy.views import Views
 
 Way = tuple[bool, ...]
-"""For each side (the old and the new policy), True if the directories above hide a place."""
+"""For each of the two policies (old, new), True if the directories above a place hide the place."""
 
 Cause = tuple[int, int]
-"""A rule that matches at a place: its side, and its index among the rules that match on this side."""
+"""A cause of a difference, as two numbers: the policy (0: old, 1: new), and the index of a rule among the
+rules of this policy that match at the place."""
 
 HIDERS: Final[Cause] = (-1, 0)
-"""A cause: the rules that hide the place because they hide a directory above it."""
+"""A cause that stands for several rules: the rules that hide the place because they hide a directory above
+it."""
 
 LEADERS: Final[Cause] = (-1, 1)
-"""A cause: the rules in which the two policies differ, and which decide if a path below can be seen. If there
-is no such rule: the rules that differ at the place itself."""
+"""A cause that stands for several rules: the rules in which the two policies differ, and which decide if a
+path below the place can be seen. If there are no such rules, the cause stands for the rules that differ at
+the place itself."""
 
 _HIDDEN: Final = Decision(False, errno.ENOENT)
 _FILL: Final = int(Op.WRITE | Op.CREATE)
@@ -43,13 +46,15 @@ _CAUSES: Final = {
     Aspect.QUARANTINE: (Effect.CONTENT, Effect.CONTENT),
     Aspect.RECORD: tuple(Effect)[:2],
 }
-"""For each aspect, the effects of the rules that make a difference: in the old policy, and in the new."""
+"""For each aspect (part of an answer that changed), the effects of the rules that can cause the change: in
+the old policy, and in the new."""
 
 
 class Clue(NamedTuple):
-    """A difference between two policies, at every place where rules of these shapes match.
+    """A difference between two policies. It holds at every place where rules of the same shapes match.
 
-    rank: see findings.rank_of.
+    Rules have the same shape if they differ only in their names and paths. rank: a sort key (see
+    findings.rank_of).
     """
 
     change: Change
@@ -63,7 +68,10 @@ class Clue(NamedTuple):
 
 
 class Clues:
-    """The differences between two policies at places. Equal places are compared only once."""
+    """The differences between two policies at places (classes of paths).
+
+    Places with equal rules are compared once.
+    """
 
     def __init__(self, policies: Sequence[Policy]) -> None:
         self._policies: Final = policies
@@ -74,10 +82,11 @@ class Clues:
     def between(
         self, lives: tuple[Lives, ...], below: tuple[bool, ...], odd: Mapping[Way, int], *, top: bool
     ) -> list[Clue]:
-        """Return one clue, the best one, for each sort of difference and each operation.
+        """Return the best clue for each sort of difference and each operation.
 
-        below: for each side, True if a directory is at least bare. odd: for each way in which the directories
-        above hide the place, the number of directories with special owners. top: the place is the root.
+        lives: the rules that match at the place, in each policy. below: for each policy, True if the caller
+        could see some path below. odd: for each way in which the directories above hide the place, the number
+        of these directories that must have a special owner for this. top: True if the place is the root.
         """
         key = (self._shapes.of(lives), below, tuple(odd.items()), top)
         found = self._known.get(key)
@@ -93,7 +102,7 @@ class Clues:
 
 
 class _Look:
-    """The comparison at one place."""
+    """The comparison of the rules of two policies at one place (class of paths)."""
 
     def __init__(
         self,
@@ -125,7 +134,7 @@ class _Look:
         self._touched: Final = self._operations()
 
     def clues(self) -> Iterator[Clue]:
-        """Yield a clue for each difference."""
+        """Yield a clue for each difference between the policies."""
         here = bool(self._differing) or any(len(set(way)) > 1 for way in self._ways)
         types = FILE_TYPES if here and not self._top else (FileType.DIRECTORY,)
         for ftype in types:
@@ -142,7 +151,10 @@ class _Look:
         return Clue(change, op, causes, ftype, facts, way, self._files, rank)
 
     def _of_file(self, ftype: FileType, facts: Facts, way: Way) -> Iterator[Clue]:
-        """Yield the differences for one class of files."""
+        """Yield the differences for files with these facts.
+
+        way: for each policy, True if the directories above hide the file.
+        """
         seen = [self._answer(index, Op.SEE, ftype, facts, way) for index in (0, 1)]
         appears = seen[0].allowed != seen[1].allowed
         for op in Op:
@@ -153,12 +165,12 @@ class _Look:
                 continue
             for change in changes(before, after):
                 if appears and change.aspect is Aspect.ERRNO:
-                    continue  # the errno follows from whether the path is seen
+                    continue  # the errno depends only on whether the path is seen
                 causes = self._causes(op, change, before, after, hidden=any(way))
                 yield self._clue(change, op, causes, ftype, facts, way)
 
     def _operations(self) -> int:
-        """Return the operations of the rules that differ here."""
+        """Return the operations on which the rules act that only one of the policies has here."""
         touched = 0
         for _, live in self._differing:
             touched |= live.ops | (int(Op.WRITE) if live.ops & _FILL else 0)
@@ -172,7 +184,10 @@ class _Look:
     def _causes(
         self, op: Op, change: Change, before: Decision, after: Decision, *, hidden: bool
     ) -> frozenset[Cause]:
-        """Return the rules behind a difference."""
+        """Return the rules that cause a difference between two decisions.
+
+        hidden: True if directories above hide the path.
+        """
         if hidden:
             return frozenset({HIDERS})
         spoke = {

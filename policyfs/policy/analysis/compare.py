@@ -1,4 +1,5 @@
-"""Comparison of two policies for groups of callers: every answer that differs, with a sample request."""
+"""Comparison of two policies for groups of callers. It finds every different answer, with a sample request.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +25,9 @@ class Comparison:
     """The answers of two policies to groups of callers."""
 
     def __init__(self, groups: Sequence[Group], most: int = MAX_JOINT_PLACES) -> None:
-        """Take groups of callers.
+        """Take groups of callers. A policy must have the callers of all groups, or of none of the groups.
 
-        Each policy must have the callers of all groups, or of none. most: see MAX_JOINT_PLACES.
+        most: the maximum number of classes of paths for many callers together (MAX_JOINT_PLACES).
         """
         self.groups: Final = groups
         self.samples: Final = Samples(groups)
@@ -41,16 +42,18 @@ class Comparison:
         self._refs: Final[dict[tuple[int, int], RuleRef]] = {}
 
     def findings(self) -> Iterator[Finding]:
-        """Yield all differences. One change of an operation may come several times, with other samples.
+        """Yield all differences between the policies. Raise TooHardError.
 
-        Raise TooHardError.
+        The same change of an operation may come several times, with different sample requests.
         """
         for spot, parts in self._walk.spots():
             for part in parts:
                 yield from self._at(spot, part)
 
     def _differing(self, spot: Spot) -> Callers:
-        """Return the callers for whom the policies may differ at a place or below."""
+        """Return the callers for whom the policies may give different answers at this class of paths, or
+        below.
+        """
         if spot.mixed:
             return spot.callers
         found = 0
@@ -59,7 +62,9 @@ class Comparison:
         return found & spot.callers
 
     def _at(self, spot: Spot, part: Part) -> Iterator[Finding]:
-        """Yield the differences at one place, for callers to whom the rules there apply in the same way."""
+        """Yield the differences at one class of paths (spot), for callers for whom the same rules match there
+        (part).
+        """
         here = spot.mixed or any(watched for lives in part.lives for _, watched in lives)
         if spot.top and not here:
             return
@@ -76,7 +81,9 @@ class Comparison:
                     yield from self._found(spot, part, callers, clue)
 
     def _found(self, spot: Spot, part: Part, callers: Callers, clue: Clue) -> Iterator[Finding]:
-        """Yield findings for one clue at a place: one for each set of rules behind the difference."""
+        """Yield findings for one difference (clue) at a class of paths: one for each set of rules that cause
+        it.
+        """
         sample = Sample(spot, clue.op, clue.ftype, clue.facts, clue.way, clue.files)
         names = spot.names
         special = [not is_made_up(name) for name in names]
@@ -96,7 +103,11 @@ class Comparison:
     # ---- rules behind a difference
 
     def _ref(self, index: int, number: int) -> RuleRef:
-        """Return a rule's id with a sign that says how the policies differ in the rule (findings.RuleRef)."""
+        """Return a rule's id, with a sign: ``+`` new, ``-`` removed, ``~`` changed, ``=`` the same in both
+        policies.
+
+        index: the policy (0: old, 1: new). number: the rule's number in this policy.
+        """
         found = self._refs.get((index, number))
         if found is None:
             name = self._compiled[index].table.rules[number].id
@@ -118,7 +129,7 @@ class Comparison:
         )
 
     def _leading_refs(self, spot: Spot, caller: int) -> frozenset[RuleRef]:
-        """Return the rules that differ in what a caller can see below a place."""
+        """Return the rules by which the policies differ in the paths below a place that a caller can see."""
         return frozenset(
             self._ref(index, number)
             for index, (track, nodes) in enumerate(zip(self._tracks, spot.nodes, strict=True))
@@ -127,7 +138,7 @@ class Comparison:
         )
 
     def _hiding_refs(self, spot: Spot, callers: Callers) -> frozenset[RuleRef]:
-        """Return the rules that hide a place because they hide a directory above it.
+        """Return the rules that hide a class of paths, because they hide a directory above these paths.
 
         If some of these rules differ between the two policies, return only the rules that differ.
         """
@@ -137,9 +148,9 @@ class Comparison:
 
 
 def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
-    """Return, for each way in which a place is hidden, the number of directories that need an owner.
+    """Return, for each way in which directories above hide a path, how many of them need a special owner.
 
-    These are the directories above the place.
+    A way tells for each policy whether the path is hidden.
     """
     if not may_be_hidden(spot.hidden):
         return dict.fromkeys(spot.hidden, 0)
@@ -147,7 +158,9 @@ def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
 
 
 def _watched(groups: Sequence[tuple[Side, ...]]) -> list[tuple[frozenset[int], ...]]:
-    """Return for each group of callers, and each side, the rules that the other side lacks for the group."""
+    """Return, for each group of callers and each policy, the rules that the other policy lacks for this
+    group.
+    """
     same: dict[tuple[object, ...], int] = {}
     contents = [
         [same.setdefault(content, len(same)) for content in side.compiled.contents] for side in groups[0]
@@ -171,7 +184,7 @@ def _watched(groups: Sequence[tuple[Side, ...]]) -> list[tuple[frozenset[int], .
 
 
 def _says_the_same_of_all(policy: Compiled, number: int) -> bool:
-    """Return True if a rule means the same whatever the caller's name is."""
+    """Return True if a rule means the same for all callers, whatever the names of their apps are."""
     return not policy.captures[number] and SELF not in policy.owners[number]
 
 

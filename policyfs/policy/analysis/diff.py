@@ -1,4 +1,4 @@
-"""The differences between two policies: complete, grouped, each with sample requests."""
+"""The differences between two policies: all of them, in groups, each with sample requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DIRECTIONS: Final = (Direction.WIDER, Direction.NARROWER, Direction.OTHER)
 
 
 class Example(NamedTuple):
-    """A request that the policies answer differently."""
+    """A sample request to which the two policies give different answers."""
 
     op: Op
     change: Change
@@ -35,9 +35,11 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Differences of one direction and one aspect. who: labels of all callers. id: see Fingerprints.
+    """Differences between two policies that are reported together: they have one direction and one aspect.
 
-    since_ns, until_ns: the period of the differences, if ends of exceptions limit it (ns since 1970).
+    The aspect is the part of the answers that differs. who: the labels of all callers. id: see Fingerprints.
+    since_ns, until_ns: the period (ns since 1970) in which the policies differ so, if ends of exceptions
+    limit it.
     """
 
     direction: Direction
@@ -51,12 +53,12 @@ class Block:
 
     @property
     def ops(self) -> tuple[Op, ...]:
-        """The operations with different answers."""
+        """The operations to which the policies give different answers."""
         return tuple(example.op for example in self.examples)
 
 
 class Note(NamedTuple):
-    """A difference that no single request shows."""
+    """A difference between two policies that no single request can show, such as a changed default."""
 
     direction: Direction
     text: str
@@ -64,23 +66,26 @@ class Note(NamedTuple):
 
 
 class Diff(NamedTuple):
-    """All differences. Differences by which more is allowed (Direction.WIDER) come first."""
+    """All differences between two policies.
+
+    First come those by which the new policy allows more (Direction.WIDER).
+    """
 
     blocks: tuple[Block, ...]
     notes: tuple[Note, ...]
 
     @property
     def wider(self) -> tuple[Block | Note, ...]:
-        """The changes by which more is allowed."""
+        """The differences by which the new policy allows more."""
         changed: tuple[Block | Note, ...] = (*self.notes, *self.blocks)
         return tuple(one for one in changed if one.direction is Direction.WIDER)
 
 
 def diff(old: Policy, new: Policy, at_ns: int = ALWAYS) -> Diff:
-    """Compare two policies, from an instant (ns since 1970) on. Raise TooHardError.
+    """Compare two policies, for all times from an instant (ns since 1970) on. Raise TooHardError.
 
-    Between two ends of exceptions the policies stay the same. So one comparison is enough for the period
-    between two ends.
+    The rights change only when an exception (an allow rule with an end date) ends. So one comparison is
+    enough for the period between two ends.
     """
     blocks: list[Block] = []
     instants = [at_ns, *ends((old, new), at_ns)]
@@ -98,7 +103,10 @@ def diff(old: Policy, new: Policy, at_ns: int = ALWAYS) -> Diff:
 
 
 def _differences(old: Policy, new: Policy, most: int = MAX_JOINT_PLACES) -> list[Block]:
-    """Compare two policies as they are at one time. most: as in Comparison."""
+    """Compare two policies as they are at one time.
+
+    most: the maximum number of classes of paths, as in Comparison.
+    """
     # a change of the defaults is reported once, in a note
     alike = replace(new, audit_allowed=old.audit_allowed, audit_denied=old.audit_denied)
     policies = (Compiled(compile_policy(old)), Compiled(compile_policy(alike)))
@@ -117,7 +125,10 @@ def _differences(old: Policy, new: Policy, most: int = MAX_JOINT_PLACES) -> list
 
 
 def _continued(before: list[Block], after: list[Block]) -> list[Block]:
-    """Join the blocks of earlier periods with the blocks of the next. A block of both becomes one block."""
+    """Join the blocks (groups of differences) of earlier periods with the blocks of the next period.
+
+    If both periods have the same block, the result has it once.
+    """
 
     def sort(block: Block) -> tuple[object, ...]:
         return block.direction, block.aspect, block.who, block.rules, block.ops
@@ -135,7 +146,10 @@ def _continued(before: list[Block], after: list[Block]) -> list[Block]:
 
 
 def _blocks(comparison: Comparison, sort: Sort, by_op: dict[Op, list[Finding]]) -> Iterator[Block]:
-    """Yield the blocks of one sort of difference, one for all callers with the same differing operations."""
+    """Yield the blocks (groups of differences) for one sort of difference.
+
+    Callers for whom the same operations differ are in one block. by_op: the differences for each operation.
+    """
     by_ops: dict[tuple[Op, ...], list[int]] = {}
     callers = {op: functools.reduce(operator.or_, (one.callers for one in by_op[op])) for op in sorted(by_op)}
     for caller in numbers_of(functools.reduce(operator.or_, callers.values())):
@@ -156,7 +170,10 @@ def _by_id(ref: RuleRef) -> tuple[str, str]:
 
 
 def _merged(blocks: list[Block], order: Mapping[str, int]) -> list[Block]:
-    """Join the blocks that differ only in their callers. order: the index of each label in the result."""
+    """Join blocks (groups of differences) that differ only in their callers.
+
+    order: the index of each label of a caller in the result.
+    """
     found: dict[tuple[object, ...], Block] = {}
     for block in blocks:
         key = (block.direction, block.aspect, block.rules, block.ops)
@@ -167,7 +184,10 @@ def _merged(blocks: list[Block], order: Mapping[str, int]) -> list[Block]:
 
 
 class Fingerprints:
-    """Ids of blocks. An id changes with the block's callers, its operations and the texts of its rules."""
+    """Ids of blocks (groups of differences).
+
+    If a block's callers, operations or rules change, its id changes.
+    """
 
     def __init__(self, old: Policy, new: Policy) -> None:
         self._texts: Final[dict[str, list[str]]] = {}
@@ -177,7 +197,7 @@ class Fingerprints:
                 self._texts.setdefault(rule.id, []).append(_plain(said))
 
     def of(self, block: Block) -> str:
-        """Return the id of a block."""
+        """Return the id of a block (a group of differences)."""
         texts = sorted(text for name in {name for _, name in block.rules} for text in self._texts[name])
         ops = tuple(int(op) for op in block.ops)
         return _digest((block.direction.value, block.aspect.value, sorted(block.who), ops, texts))
@@ -192,7 +212,7 @@ def _digest(value: object) -> str:
 
 
 def _plain(value: object) -> str:
-    """Return a value as text, the same in every process."""
+    """Return a value as text. The text is the same in every process."""
     if isinstance(value, frozenset | set):
         return "{" + ",".join(sorted(map(_plain, value))) + "}"
     if isinstance(value, tuple | list):
@@ -204,7 +224,7 @@ def _plain(value: object) -> str:
 
 
 def _notes(old: Policy, new: Policy) -> list[Note]:
-    """Return the differences of the defaults, of the reasons of exceptions, and of the declared apps."""
+    """Return notes on changed defaults, on changed reasons of exceptions, and on changed apps."""
     found = []
     for key, before, after in (
         ("audit", old.audit_allowed, new.audit_allowed),
@@ -231,7 +251,8 @@ def _notes(old: Policy, new: Policy) -> list[Note]:
 
 
 def _app_notes(before: App, after: App) -> list[Note]:
-    """Return differences in what an app mount admits, and in the modes that the app sees."""
+    """Return notes on an app's changes: the users that its app mount admits, and the modes that the app sees.
+    """
     found = []
     if before.gids != after.gids:
         fewer = bool(after.gids) and set(after.gids) <= set(before.gids)

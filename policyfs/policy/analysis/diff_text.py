@@ -1,4 +1,4 @@
-"""A difference of two policies as text for people, and as JSON."""
+"""The difference between two policies as text for people, and as JSON."""
 
 from __future__ import annotations
 
@@ -33,14 +33,17 @@ _TITLES: Final = {Direction.WIDER: "wider", Direction.NARROWER: "narrower", Dire
 
 
 class Side(NamedTuple):
-    """One of the two policies, and the name under which commands find it."""
+    """One of the two policies, with the name of its file for the shown commands."""
 
     name: str
     policy: Policy
 
 
 class Report:
-    """The difference between two policies. accepted: the reasons from --ack, by the ids of changes."""
+    """The report on the differences between two policies.
+
+    accepted: a dictionary from the ids of accepted changes (option --ack) to the reasons.
+    """
 
     def __init__(self, found: Diff, old: Side, new: Side, accepted: Mapping[str, str]) -> None:
         self._found: Final = found
@@ -100,7 +103,9 @@ class Report:
             yield self._mark(block.id)
 
     def _how(self, ref: RuleRef) -> str:
-        """Return a text: how the policies differ in a rule, and when an exception ends."""
+        """Return a text on a rule: how it differs between the policies, and when it ends if it is an
+        exception.
+        """
         known = [sides[ref[1]] for sides in self._until if ref[1] in sides]
         if len(set(known)) == 2:
             return f"until {instant_text(known[0])} before, until {instant_text(known[1])} now"
@@ -116,7 +121,7 @@ class Report:
         return next((known[name] for known in order if name in known), None)
 
     def _example_lines(self, examples: list[Example], block: Block) -> Iterator[str]:
-        """Yield the lines on requests that differ only in the operation."""
+        """Yield the lines on sample requests that are the same except for the operation."""
         example = next((one for one in examples if one.op is not Op.SEE), examples[0])
         request = example.request
         change = f"{example.change.before} before, {example.change.after} now"
@@ -127,7 +132,7 @@ class Report:
         yield f"    {self._commands(example, block)[-1]}"
 
     def _commands(self, example: Example, block: Block) -> list[str]:
-        """Return the commands that explain the request, one for each policy in which the caller exists."""
+        """Return commands that explain a sample request: one for each policy that has this caller."""
         then = "" if block.since_ns is None else f" --at {instant_text(block.since_ns)}"
         return [
             example.request.command(side.name, apps) + then

@@ -1,4 +1,7 @@
-"""Classes of files: one sample for every class of kinds and owners that some rules distinguish."""
+"""Classes of files: files with kinds and owners that no condition of some rules distinguishes.
+
+Each class has a sample: the facts of one file.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,15 @@ from policyfs.policy.table import Live
 _REAL_KINDS: Final = ("image/jpeg", "video/mp4", "audio/mpeg", "text/plain", "application/octet-stream")
 _OTHERS: Final = ("x-other", "x-another")
 OWN: Final = "\0self"
-"""Placeholder for the caller's own name as an owner. It serves for callers with different names."""
+"""Placeholder for an owner: the calling app itself. With it, one sample of a file serves for callers with
+different names."""
 
 GONE: Final = "former-app"
-"""The name of an owner that no policy lists."""
+"""The name of an owner that is no app of the policy, for samples."""
 
 
 class FileClasses:
-    """The classes of files that the conditions of some rules distinguish."""
+    """The classes of files (kinds and owners) that the conditions of some rules distinguish."""
 
     def __init__(self, lives: Iterable[Live]) -> None:
         kinds: dict[frozenset[str], Kinds] = {}
@@ -35,23 +39,23 @@ class FileClasses:
 
     @property
     def one(self) -> bool:
-        """True if no condition distinguishes files of one type."""
+        """True if no condition distinguishes files of the same type."""
         return not self._kinds and not self._owners
 
     def kind_class(self, kind: str | None) -> tuple[object, ...]:
-        """Return a value for a kind. If two kinds have equal values, no condition distinguishes them."""
+        """Return a value for a kind. Two kinds get equal values if no condition distinguishes them."""
         return tuple(kinds.hold(kind) for kinds in self._kinds)
 
     def owner_class(self, owner: str | None) -> object:
-        """Return a value for an owner. If two owners have equal values, no condition distinguishes them."""
+        """Return a value for an owner. Two owners get equal values if no condition distinguishes them."""
         if owner is None:
             return None if self._owners else ()
         return tuple(owner in owners for owners in self._owners)
 
     def samples(self, ftype: FileType, *, unknown: bool = True) -> list[Facts]:
-        """Return facts of each class for a file of this type, ordinary ones first.
+        """Return sample facts: one for each class of files of this type. Ordinary facts come first.
 
-        unknown: include unknown facts.
+        unknown: True to include facts that are unknown (None).
         """
         kinds: dict[object, str | None] = {}
         for kind in self._kind_samples(ftype, unknown=unknown):
@@ -75,11 +79,10 @@ class FileClasses:
         return [OWNER_NONE, *named, "\0app", *([None] if unknown else [])]
 
     def spelled(self, facts: Facts, apps: Iterable[str], own: str | None = None) -> Facts:
-        """Return facts to show in a message. The rules do not distinguish these facts from *facts*.
+        """Return facts to show in a message. The rules treat them like *facts*.
 
-        A fact that no rule asks about becomes None. A made-up kind or owner (with "\\0") is replaced by a
-        real name of its class, if there is one. apps: names that an owner may get. own: the name that
-        replaces OWN.
+        A fact that no rule asks about becomes None. A made-up kind or owner (with "\0") becomes a real name
+        of its class, if there is one. apps: names that an owner may get. own: the name that replaces OWN.
         """
         kind = facts.kind if self._kinds else None
         owner = facts.owner if self._owners else None

@@ -12,16 +12,16 @@ from policyfs.policy.analysis.tracks import Callers
 
 Rank = tuple[int, ...]
 RuleRef = tuple[str, str]
-"""``+``, ``-``, ``~`` or ``=`` (only in the new policy, only in the old, changed, the same), and a rule's id.
-
-An unchanged rule causes a difference if it now matches other callers, because an app has other grants.
-"""
+"""The id of a rule, with a sign before it: ``+`` only in the new policy, ``-`` only in the old, ``~``
+changed, ``=`` the same in both. An unchanged rule can cause a difference if it now matches other callers,
+because an app has other grants."""
 
 
 class Finding(NamedTuple):
-    """One answer that differs, for some callers. rules: the rules behind it.
+    """One answer that differs between two policies, for some callers.
 
-    rank: a sort key. Ordinary requests come first, and among these the requests that show most.
+    rules: the rules that cause the difference. rank: a sort key. Ordinary requests come first, and among
+    these the requests that show most.
     """
 
     change: Change
@@ -33,7 +33,10 @@ class Finding(NamedTuple):
 
 
 def rank_of(change: Change, op: Op, ftype: FileType, facts: Facts, odd: int) -> Rank:
-    """Return the rank of a request without its path. odd: number of directories above with special owners."""
+    """Return a sort key for a request; its path does not count. Ordinary requests get small keys.
+
+    odd: the number of directories above that must have a special owner.
+    """
     new = op is Op.CREATE
     known = facts.kind is None if new else facts.kind is not None
     at = 2 if facts.owner is None else int(facts.owner != OWNER_NONE)
@@ -47,11 +50,14 @@ def rank_of(change: Change, op: Op, ftype: FileType, facts: Facts, odd: int) -> 
 Sort = tuple[Direction, Aspect, frozenset[RuleRef]]
 
 Best = dict[Sort, dict[Op, list[Finding]]]
-"""Findings of each sort for each operation. They include the best finding for each caller."""
+"""Findings (different answers) for each sort of difference and each operation. For each caller, the best
+finding is among them."""
 
 
 def best_of(findings: Iterable[Finding]) -> Best:
-    """Return the best finding of each sort for each operation and caller."""
+    """Return the best finding (sample request with different answers) of each sort, for each operation and
+    caller.
+    """
     best: Best = {}
     for finding in findings:
         key = (finding.change.direction, finding.change.aspect, finding.rules)
@@ -66,6 +72,9 @@ def best_of(findings: Iterable[Finding]) -> Best:
 
 
 def best_for(findings: Iterable[Finding], caller: int) -> Finding:
-    """Return the best finding that concerns a caller. caller: the index of its group."""
+    """Return the best finding (sample request with different answers) for one caller.
+
+    caller: the caller's index.
+    """
     own = (finding for finding in findings if finding.callers >> caller & 1)
     return min(own, key=lambda finding: finding.rank)

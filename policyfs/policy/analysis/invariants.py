@@ -1,4 +1,7 @@
-"""Proof of a policy's invariants: each holds for every request, or there is a request that breaks it."""
+"""Proof of the invariants of a policy (statements that must hold for every request).
+
+For each invariant, either no request can break it, or the proof finds a request that breaks it.
+"""
 
 from __future__ import annotations
 
@@ -51,10 +54,10 @@ def load_policy(
     parse: Callable[[Sequence[SourceText]], Policy] = parse_policy,
     at_ns: int | None = None,
 ) -> Engine:
-    """Parse, prove and compile a policy for a mount. Raise PolicyErrors.
+    """Parse a policy for a mount, prove its invariants, and compile it. Raise PolicyErrors.
 
-    at_ns: the time, in ns since 1970. Exceptions that have ended by then do not count. None: no exception
-    counts.
+    at_ns: the time, in ns since 1970. Exceptions (allow rules with an end date) that have ended by then do
+    not count. None: no exception counts.
     """
     policy = parse(sources)
     prove(policy)
@@ -62,9 +65,10 @@ def load_policy(
 
 
 def prove(policy: Policy) -> None:
-    """Raise PolicyErrors with a request for each invariant that does not hold.
+    """Raise PolicyErrors with a sample request for each invariant that does not hold.
 
-    All exceptions count, even those that have ended. So the result does not depend on the date.
+    All exceptions (allow rules with an end date) count, even those that have ended. So the result does not
+    depend on the date.
     """
     if not policy.invariants:
         return
@@ -77,7 +81,7 @@ def prove(policy: Policy) -> None:
 
 
 def breaches(policy: Policy) -> list[Breach]:
-    """Return one request for each invariant that does not hold. Raise TooHardError."""
+    """Return one request for each invariant of the policy that does not hold. Raise TooHardError."""
     whole = in_force(policy, ALWAYS)
     promised = _marked(whole.invariants)
     rules = tuple(replace(one.rule, id=name) for name, one in promised.items())
@@ -86,16 +90,19 @@ def breaches(policy: Policy) -> list[Breach]:
 
 
 def breaches_of(compiled: Compiled, invariants: Sequence[Invariant]) -> list[Breach]:
-    """Return breaches of further invariants, which have no globs and are not in the policy itself."""
+    """Return one request for each of these invariants that does not hold.
+
+    The invariants must have no globs. They need not be in the policy.
+    """
     promised = _marked(invariants)
     rules = tuple(replace(one.rule, id=name) for name, one in promised.items())
     return _breaches(compiled.with_promises(rules), promised)
 
 
 def _marked(invariants: Sequence[Invariant]) -> dict[str, Invariant]:
-    """Return the invariants by the ids that their rules get.
+    """Return the invariants by the ids of the rules that stand for them in the search.
 
-    These rules are monitored denies: they match, but change no answer.
+    Each of these rules is a deny with `mode: monitor`: the rule matches requests, but changes no answer.
     """
     return {_MARK + one.id: one for one in invariants}
 
@@ -107,9 +114,9 @@ def _breaches(compiled: Compiled, promised: dict[str, Invariant]) -> list[Breach
 
 
 class _Broken(NamedTuple):
-    """A request that breaks an invariant wherever the same rules match.
+    """A request that breaks an invariant, at every place where the same rules match.
 
-    at: the invariant's index among these rules.
+    at: the index of the invariant's rule among the rules that match.
     """
 
     at: int
@@ -120,16 +127,16 @@ class _Broken(NamedTuple):
 
     @property
     def rank(self) -> Rank:
-        """A sort key: plain requests come first. Paths do not count."""
+        """A sort key by which plain requests come first. The path of the request does not count."""
         return FILE_TYPES.index(self.ftype), self.facts.kind is None, self.facts.owner is None
 
 
 _SHOWN: Final = (False,)
-"""The way (clues.Way) of a place that no directory above hides."""
+"""The value of clues.Way for a place that no directory above hides."""
 
 
 class _Found(NamedTuple):
-    """A request that breaks an invariant at a place. caller: the index of the caller's group."""
+    """A request that breaks an invariant at a class of paths. caller: the index of the caller's group."""
 
     rank: Rank
     sample: Sample
@@ -157,9 +164,10 @@ class _Proof:
         )
         self._pending = self._track.watched
         self._open: Final = set(self._promised)
-        """The invariants for which the search may still find a plainer counterexample."""
+        """The invariants for which the search may still find a plainer request that breaks them."""
         self._only_files: Final = all(one.promise is Promise.NEVER_RAW for one in promised.values())
-        """True if no invariant is about directories. Then bare directories make no difference."""
+        """True if no invariant is about directories. Then bare directories (seen only as the way to a path
+        below) do not matter."""
         self._shapes: Final = Shapes()
         self._known: Final[dict[tuple[object, ...], list[_Broken]]] = {}
         self._best: Final[dict[int, _Found]] = {}
@@ -182,7 +190,11 @@ class _Proof:
         ]
 
     def _as_things_stand(self) -> Matters:
-        """Return a function that gives the callers for whom an invariant may break at or below a place."""
+        """Return a function that returns the callers for whom some invariant may break at a class of paths or
+        below.
+
+        It counts only invariants for which the search goes on.
+        """
         return functools.partial(self._matters, self._pending)
 
     def _matters(self, pending: Marks, spot: Spot) -> Callers:
@@ -202,7 +214,10 @@ class _Proof:
                 self._take(spot, lives, broken, callers, bare=bare)
 
     def _take(self, spot: Spot, lives: Lives, broken: _Broken, callers: Callers, *, bare: bool) -> None:
-        """Keep a request that breaks an invariant, if it is the plainest one so far."""
+        """Remember a request that breaks an invariant, if it is plainer than the request found so far.
+
+        spot: the class of paths. bare: True if the caller sees directories there as the way to a path below.
+        """
         names = spot.names
         special = bool(names) and not is_made_up(names[-1])
         rank = (*broken.rank, special, len(names), int(broken.op))
@@ -219,7 +234,10 @@ class _Proof:
             self._open.discard(number)
 
     def _broken(self, lives: Lives, *, top: bool, bare: bool) -> list[_Broken]:
-        """Return the plainest request that breaks each invariant here, for each operation."""
+        """Return the plainest request that breaks each invariant here, for each operation.
+
+        bare: True if the caller sees a directory here as the way to a path below. top: True for the root.
+        """
         asked = [
             (at, live, self._promised[live.number]) for at, (live, watched) in enumerate(lives) if watched
         ]
@@ -254,7 +272,7 @@ def _gives(rule: Rule, ops: Op) -> bool:
 def _forbidden(
     live: Live, invariant: Invariant, profile: Profile, ftype: FileType, facts: Facts, *, bare: bool
 ) -> Iterator[Op]:
-    """Yield the operations that an invariant forbids and the policy allows."""
+    """Yield the operations that an invariant forbids, but the policy allows, on files with these facts."""
     if live.match(fixed_facts(ftype, facts)) is Truth.NO:
         return
     raw = invariant.promise is Promise.NEVER_RAW
@@ -267,7 +285,10 @@ def _forbidden(
 
 
 def _told(breach: Breach, policy: Policy) -> PolicyError:
-    """Return the counterexample as an error at the invariant."""
+    """Return an error with the request that breaks an invariant.
+
+    Its place is the invariant in the policy's text.
+    """
     invariant, request, decision = breach
     where = invariant.rule.where
     files = {rule.where.file for rule in policy.rules} | {one.rule.where.file for one in policy.invariants}

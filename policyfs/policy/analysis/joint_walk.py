@@ -1,4 +1,7 @@
-"""A walk over all classes of paths in some policies, for many callers at once."""
+"""A walk over all classes of paths in one or more policies, for many callers at once.
+
+The paths of a class have the same rules for these callers.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,20 @@ from policyfs.policy.classes import Known, TooHardError, names_out_of
 from policyfs.policy.table import Live, hides
 
 MAX_JOINT_PLACES: Final = 50_000
-"""Maximum number of classes of paths for many callers together. With more, a walk takes half of the callers
-at a time."""
+"""Maximum number of classes of paths in a walk for many callers together. If there are more, the walk begins
+again with half of the callers at a time."""
 
 Hiders = tuple[tuple[int, int], ...]
-"""Rules that hide a place because they hide a directory above it: the side and number of each rule."""
+"""The rules that hide a place (class of paths) because they hide a directory above it. Each is a pair: the
+policy (0: old, 1: new), and the rule's number."""
 
 
 class Spot(NamedTuple):
-    """A class of paths for a set of callers: a sample path, and on each side the nodes that it reaches.
+    """A class of paths, for a set of callers: a sample path, and the nodes of each policy's automaton that it
+    reaches.
 
-    hidden: as in walk.Place, the same for all these callers. hiders: the rules that hide the place.
+    hidden: the ways in which directories above hide it (walk.Hidden), the same for all these callers. hiders:
+    the rules that hide it.
     """
 
     path: Path
@@ -41,25 +47,28 @@ class Spot(NamedTuple):
 
     @property
     def mixed(self) -> bool:
-        """True if, with some owners of the directories above, only one policy hides the place."""
+        """True if only one of the policies hides the place, for some owners of the directories above."""
         return any(len(set(way)) > 1 for way in self.hidden)
 
 
 Matters = Callable[[Spot], Callers]
-"""A function that returns the callers for whom a place matters."""
+"""A function that gets a class of paths, and returns the callers for whom the walk must yield this class."""
 
 
 class JointWalk:
-    """A walk over the classes of paths that matter for some callers, or that lead there (see *matters*)."""
+    """A walk over the classes of paths that matter for some callers, or that lead to such classes.
+
+    The argument *matters* of the constructor decides which classes matter.
+    """
 
     def __init__(
         self, tracks: Sequence[Track], matters: Callable[[], Matters], most: int = MAX_JOINT_PLACES
     ) -> None:
-        """Prepare a walk.
+        """Prepare a walk over classes of paths. most: the maximum number of classes (MAX_JOINT_PLACES).
 
-        matters: returns the function Matters that is valid at the moment. Each finding may change this
-        function. The walk calls *matters* for each place, and again for the places below, after the place was
-        yielded. most: see MAX_JOINT_PLACES.
+        matters: returns the function Matters that is valid at the moment, because each finding may change
+        this function. The walk calls *matters* for each class, and again for the classes below, after the
+        class was yielded.
         """
         self._tracks: Final = tracks
         self._partition: Final = Partition(tracks)
@@ -68,10 +77,10 @@ class JointWalk:
         self._most: Final = most
 
     def spots(self) -> Iterator[tuple[Spot, list[Part]]]:
-        """Yield places with their callers, divided by the rules that match. Raise TooHardError.
+        """Yield classes of paths, each with parts: callers for whom the same rules match. Raise TooHardError.
 
-        Each class of paths comes once for a caller. But if there are too many classes for many callers
-        together, the walk begins again with half of these callers at a time.
+        For one caller, each class comes once. If there are too many classes for many callers together, the
+        walk begins again with half of the callers at a time.
         """
         todo = [self._tracks[0].everyone]
         while todo:
@@ -86,7 +95,10 @@ class JointWalk:
                 todo += [half, callers & ~half]
 
     def _spots(self, callers: Callers, most: int) -> Iterator[tuple[Spot, list[Part]]]:
-        """Yield the places, nearest to the root first."""
+        """Yield the classes of paths for some callers, nearest to the root first.
+
+        Raise TooHardError beyond *most*.
+        """
         shown: Hidden = {tuple(False for _ in self._tracks): ()}
         root = Spot(None, tuple(t.root(callers) for t in self._tracks), callers, shown, (), True)
         seen: set[tuple[object, ...]] = set()
@@ -101,7 +113,8 @@ class JointWalk:
 
     @staticmethod
     def _new(spots: Iterable[Spot], seen: set[tuple[object, ...]], most: int) -> Iterator[Spot]:
-        """Yield the places that the walk has not reached before. Raise TooHardError."""
+        """Yield the classes of paths that the walk has not reached before. Raise TooHardError beyond *most*.
+        """
         for spot in spots:
             key = (spot.nodes, spot.callers, frozenset(spot.hidden))
             if key not in seen:
@@ -113,9 +126,9 @@ class JointWalk:
     def _below_once(
         self, spot: Spot, parts: list[Part], matters: Matters, opened: set[tuple[object, ...]]
     ) -> Iterator[Spot]:
-        """Yield the places one name below.
+        """Yield the classes of paths one name below a class. Each is made only when the walk reaches it.
 
-        Each place is made only when the walk reaches it, because the walk may end before.
+        opened: the keys of the classes whose lower classes were yielded already.
         """
         for below in self._below(spot, parts):
             key = self._key(below)
@@ -124,7 +137,7 @@ class JointWalk:
                 yield from self._children(below, matters)
 
     def _key(self, spot: Spot) -> tuple[object, ...]:
-        """Return all that the places below depend on."""
+        """Return a value with all that decides on the classes of paths below a class."""
         exits = (
             tuple((number, who & spot.callers) for number, who in nodes if number in track.exits)
             for track, nodes in zip(self._tracks, spot.nodes, strict=True)
@@ -132,7 +145,7 @@ class JointWalk:
         return (*exits, spot.callers, frozenset(spot.hidden))
 
     def _below(self, spot: Spot, parts: list[Part]) -> list[Spot]:
-        """Return copies of the place, one for each set of rules that hide the places below it.
+        """Return copies of a class of paths: one for each set of rules that hide the paths below it.
 
         Each copy has the callers to whom these rules apply.
         """
@@ -152,7 +165,7 @@ class JointWalk:
         return found
 
     def _children(self, spot: Spot, matters: Matters) -> Iterator[Spot]:
-        """Yield the places one name below, one for each class of names."""
+        """Yield the classes of paths one name below a class: one for each class of names."""
         edges = (
             edge
             for track, nodes in zip(self._tracks, spot.nodes, strict=True)

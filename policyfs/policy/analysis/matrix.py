@@ -1,4 +1,7 @@
-"""The matrix of a policy: the operations of every caller on regular files at every class of paths."""
+"""The matrix of a policy: a table that shows the operations of each caller on regular files, at all paths.
+
+Its rows are classes of paths, its columns are callers.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ _MARK: Final = "\0path "
 
 
 class Answer(enum.Enum):
-    """Answer for one operation on the regular files at some paths. Their kinds and owners are known."""
+    """The answer in one cell of the matrix.
+
+    It is about the regular files at some paths, with known kind and owner.
+    """
 
     ALWAYS = "always"
     NEVER = "never"
@@ -32,10 +38,10 @@ class Answer(enum.Enum):
 
 
 class Cell(NamedTuple):
-    """One operation of one caller at the paths of one row.
+    """A cell of the matrix: one operation of one caller at the paths of one row.
 
-    words: the data that at least one file lacks when it is read. checked: True if, for at least one file,
-    written bytes must meet content requirements.
+    words: the words of data that policyfs hides in at least one of the files. checked: True if, for at least
+    one of the files, written bytes must meet content requirements.
     """
 
     answer: Answer
@@ -47,10 +53,12 @@ Cells = dict[Op, Cell]
 
 
 class Row(NamedTuple):
-    """A class of paths: all of ``globs`` match these paths, and no more exact glob of another row does.
+    """A row of the matrix: the paths that all of *globs* match, and that no more exact glob of another row
+    matches.
 
-    Without globs: all paths that no glob matches. cells: by the names of the columns. A caller has no cell if
-    each path of the row needs another app's name or another uid.
+    Without globs: all paths that no glob matches. cells: a dictionary from the names of the columns. A caller
+    has no cell if each path of the row contains another app's name or another uid (``{app}`` or ``{uid}`` in
+    the glob).
     """
 
     globs: tuple[str, ...]
@@ -58,14 +66,14 @@ class Row(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """All rows, and the names of the columns."""
+    """The matrix of a policy: the names of the columns (callers), and the rows (classes of paths)."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
 def matrix(policy: Policy) -> Matrix:
-    """Return the matrix of a policy. Raise TooHardError."""
+    """Return the matrix of a policy: the operations of each caller at all paths. Raise TooHardError."""
     marks = _marks(policy)
     compiled = Compiled(compile_policy(replace(policy, rules=(*policy.rules, *marks))))
     with paused():
@@ -85,9 +93,9 @@ def matrix(policy: Policy) -> Matrix:
 
 
 def _marks(policy: Policy) -> list[Rule]:
-    """Return a monitored rule for every glob.
+    """Return, for every glob, a rule that shows where the glob matches. The rules have `mode: monitor`.
 
-    The rule changes no answer, and shows where the glob matches.
+    So they change no answer.
     """
     globs: dict[tuple[str, bool], None] = {}
     for rule in policy.rules:
@@ -106,17 +114,17 @@ def _marks(policy: Policy) -> list[Rule]:
 
 
 Key = frozenset[str]
-"""The globs that match at a place."""
+"""The globs that match at a class of paths."""
 
 
 class _Column:
-    """The answers to one caller at all places."""
+    """The answers to one caller at all classes of paths: a column of the matrix."""
 
     def __init__(self, side: Side) -> None:
         self._side: Final = side
 
     def tallies(self) -> dict[Key, dict[Op, _Tally]]:
-        """Return the answers to each operation, for each set of globs that match at some place together."""
+        """Return, for each set of globs that match together, the counted answers to each operation."""
         found: dict[Key, dict[Op, _Tally]] = {}
         for place in Walk((self._side,)).places(lambda _: True):
             if place.top:
@@ -131,7 +139,11 @@ class _Column:
         return found
 
     def _answers(self, place: Place, op: Op) -> Iterator[tuple[Facts, str, Decision]]:
-        """Yield the answer for each class of files: its facts, "own" or "other", and the decision."""
+        """Yield the answer for each class of files: the facts of a sample file, "own" or "other", and the
+        decision.
+
+        op: the operation. "own" means that the caller owns the file.
+        """
         side, position = self._side, place.positions[0]
         profile = side.profile(position, top=False)
         own = side.caller.app or OWNER_NONE
@@ -145,7 +157,7 @@ class _Column:
 
 @dataclass(slots=True)
 class _Tally:
-    """The answers to one operation at several places."""
+    """A counter of the answers to one operation at several classes of paths."""
 
     always: bool = False
     never: bool = False
@@ -154,7 +166,7 @@ class _Tally:
     checked: bool = False
 
     def count(self, answers: list[tuple[Facts, str, Decision]]) -> None:
-        """Add the answers of one place."""
+        """Add the answers at one class of paths."""
         allowed = {decision.allowed for _, _, decision in answers}
         if allowed == {True}:
             self.always = True
@@ -168,7 +180,7 @@ class _Tally:
                 self.checked = self.checked or bool(decision.content)
 
     def add(self, other: _Tally) -> None:
-        """Add the answers of another tally."""
+        """Add the answers that another tally has counted."""
         self.always = self.always or other.always
         self.never = self.never or other.never
         self.by_fact |= other.by_fact
@@ -176,7 +188,7 @@ class _Tally:
         self.checked = self.checked or other.checked
 
     def cell(self) -> Cell:
-        """Return the cell for all counted places."""
+        """Return the cell of the matrix for all counted answers."""
         sorts = self.always + self.never + len(self.by_fact)
         if sorts > 1:
             answer = Answer.PART if self.never or self.always else Answer.FACTS
@@ -188,7 +200,7 @@ class _Tally:
 
 
 def _fact_behind(answers: list[tuple[Facts, str, Decision]]) -> Answer:
-    """Return the fact on which the answers of one place depend."""
+    """Return the fact (owner or kind) that decides on the answers at one class of paths."""
     own = {decision.allowed for _, whose, decision in answers if whose == "own"}
     others = {decision.allowed for _, whose, decision in answers if whose != "own"}
     if own == {True} and others == {False}:
@@ -200,7 +212,8 @@ def _fact_behind(answers: list[tuple[Facts, str, Decision]]) -> Answer:
 
 
 def _most_exact(key: Key, sets: Iterable[Key]) -> tuple[str, ...]:
-    """Return the sorted globs of a set, without globs that match all paths of another glob in the set."""
+    """Return the globs of a set, sorted. Leave out a glob that matches all paths of another glob in the set.
+    """
     wider = set()
     for one in key:
         for other in key - {one}:
@@ -213,7 +226,10 @@ def _most_exact(key: Key, sets: Iterable[Key]) -> tuple[str, ...]:
 def _columns(
     found: list[tuple[tuple[Subject, ...], dict[Key, dict[Op, _Tally]]]],
 ) -> dict[str, dict[Key, dict[Op, _Tally]]]:
-    """Return the answers by column: the caller's name, with a uid or a mount if these matter."""
+    """Return the answers by the names of columns.
+
+    A column is named after its caller, with the uid or the mount if the answers depend on it.
+    """
     columns: dict[str, dict[Key, dict[Op, _Tally]]] = {}
     for subjects, tallies in found:
         for subject in subjects:

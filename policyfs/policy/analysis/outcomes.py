@@ -11,7 +11,10 @@ from policyfs.errors import errno_name
 
 
 class Direction(enum.Enum):
-    """The direction of a change. OTHER: neither more nor less is allowed."""
+    """The direction of a change from one policy to another.
+
+    OTHER: the new policy allows neither more nor less.
+    """
 
     WIDER = "wider"
     NARROWER = "narrower"
@@ -31,7 +34,7 @@ class Aspect(enum.Enum):
 
 
 class Change(NamedTuple):
-    """One part of an answer in the old policy and in the new."""
+    """One part of an answer that changed, with the text of this part in the old policy and in the new."""
 
     direction: Direction
     aspect: Aspect
@@ -68,21 +71,21 @@ def changes(before: Decision, after: Decision) -> Iterator[Change]:
 
 
 def view_change(before: View, after: View) -> Change | None:
-    """Return the difference between two views of a file."""
+    """Return the difference between the views of a file in two policies, or None."""
     if (before.redact, before.checked, before.bans) == (after.redact, after.checked, after.bans):
         return None
     return Change(Direction.OTHER, Aspect.IO, way_of(before), way_of(after))
 
 
 def way_of(view: View) -> str:
-    """Return the name of a view for reports."""
+    """Return a name for a view in reports: how the bytes of a file get to the app."""
     return "raw (passthrough)" if view.raw else view.label
 
 
 def _direction(stricter: bool, looser: bool) -> Direction:
     """Return the direction of a change of requirements.
 
-    If the requirements became both stricter and looser, or neither, the direction is WIDER, to be safe.
+    If the new requirements are both stricter and looser, or neither, the direction is WIDER, to be safe.
     """
     if stricter == looser:
         return Direction.WIDER
@@ -90,7 +93,9 @@ def _direction(stricter: bool, looser: bool) -> Direction:
 
 
 def _as_strict(ones: Iterable[frozenset[str]], others: Iterable[frozenset[str]]) -> bool:
-    """Return True if a file that meets all of ``ones`` meets all of ``others``."""
+    """Return True if a file that meets all requirements of *ones* certainly meets all requirements of
+    *others*.
+    """
     return all(any(_implies(one, other) for one in ones) for other in others)
 
 
@@ -107,7 +112,7 @@ def _implies(one: frozenset[str], other: frozenset[str]) -> bool:
 
 
 def access(decision: Decision) -> str:
-    """Return a text: the errno of a denial, or that the request is allowed, with its redaction."""
+    """Return a text for a decision: the errno of a denial, or "allowed" and the redaction."""
     if not decision.allowed:
         return errno_name(decision.errno)
     return f"allowed, {redaction(decision.redact)}" if decision.redact else "allowed"

@@ -1,4 +1,7 @@
-"""Partition of the callers at a place into parts: for all callers of a part, the same rules match."""
+"""Division of the callers at a place (class of paths) into parts.
+
+The same rules match for all callers of a part.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,15 @@ from policyfs.policy.model import SELF
 from policyfs.policy.table import Live, asks_for_self
 
 Lives = tuple[tuple[Live, bool], ...]
-"""Matching rules in the order of their numbers, each with True if the other policy lacks the rule."""
+"""The rules that match at a place (class of paths), in the order of their numbers. Each comes with True if
+the other policy lacks the rule."""
 
 
 class Part(NamedTuple):
-    """Callers for whom the same rules match at a place, and these rules on each side.
+    """Callers for whom the same rules match at a place (class of paths), with these rules in each policy.
 
-    If no condition on owners names an app, OWN stands for the app's name. So apps that differ only in their
-    names are in one part.
+    If no condition on owners names an app, the placeholder OWN stands for the app's name. So apps that differ
+    only in their names are in one part.
     """
 
     callers: Callers
@@ -26,7 +30,7 @@ class Part(NamedTuple):
 
 
 class Partition:
-    """Partitions of the callers of some tracks."""
+    """The divisions of some callers into parts, at any place (class of paths)."""
 
     def __init__(self, tracks: Sequence[Track]) -> None:
         self._tracks: Final = tracks
@@ -36,11 +40,14 @@ class Partition:
         self._renamed: Final = sum(
             1 << at for at, sides in enumerate(all_sides) if len({side.caller.app for side in sides}) > 1
         )
-        """The callers with another app in the new policy than in the old. For them, OWN would stand for two
-        names."""
+        """The callers that belong to different apps in the two policies. For these callers the placeholder
+        OWN would mean two names."""
 
     def parts(self, nodes: Sequence[Nodes], callers: Callers) -> list[Part]:
-        """Return the parts of some callers at a place, in no order."""
+        """Return the parts of some callers at a place, in no order.
+
+        nodes: the automaton's nodes there, in each policy.
+        """
         matches = [track.matches(some, callers) for track, some in zip(self._tracks, nodes, strict=True)]
         named = self._named(matches)
         parts = [Part(callers, tuple(() for _ in matches))]
@@ -51,7 +58,7 @@ class Partition:
         return parts
 
     def _named(self, matches: Sequence[Sequence[Match]]) -> frozenset[str]:
-        """Return the owners that conditions of some rules name."""
+        """Return the names of owners in the conditions of some rules."""
         named: set[str] = set()
         for track, some in zip(self._tracks, matches, strict=True):
             for match in some:
@@ -61,9 +68,10 @@ class Partition:
     def _pieces(
         self, index: int, match: Match, named: frozenset[str]
     ) -> Iterator[tuple[Callers, Live, bool]]:
-        """Yield sets of callers for whom a rule means the same.
+        """Yield groups of callers for whom a rule means the same.
 
-        Each set comes with the live rule, and with True if the other policy lacks the rule for these callers.
+        Each comes with the rule as it applies to these callers, and with True if the other policy lacks the
+        rule for them.
         """
         track, table = self._tracks[index], self._tracks[index].compiled.table
         pieces: list[tuple[Callers, tuple[int, ...]]] = [(match.callers, ())]
@@ -83,10 +91,10 @@ class Partition:
     def _by_name(
         self, index: int, callers: Callers, named: frozenset[str]
     ) -> Iterator[tuple[Callers, str | None]]:
-        """Yield the callers in groups. A condition on owners has the same value for all callers of one group.
+        """Yield the callers in groups. A condition on owners means the same for all callers of one group.
 
-        Apps and strangers that these conditions distinguish come first, with the name of the app (None for
-        strangers). All other apps come last, as one group with OWN for the name.
+        First come apps and strangers that conditions name, with the name of the app (None for strangers). All
+        other apps come last, as one group with the placeholder OWN for the name.
         """
         by_app, others = self._tracks[index].by_app, callers
         for app, who in by_app.items():
@@ -99,7 +107,10 @@ class Partition:
 
 
 def _refined(parts: list[Part], callers: Callers, index: int, live: Live, *, watched: bool) -> Iterator[Part]:
-    """Yield the parts after one more rule, which matches for some callers on one side."""
+    """Divide the parts by one more rule, which matches for *callers*. Yield the new parts.
+
+    index: the policy of the rule (0: old, 1: new). watched: True if the other policy lacks the rule.
+    """
     for part in parts:
         inside, outside = part.callers & callers, part.callers & ~callers
         if inside:

@@ -16,9 +16,10 @@ _CREATE: Final = {FileType.DIRECTORY: "mkdir", FileType.SYMLINK: "symlink", File
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request.
+    """One sample request, with its caller, its path and the facts of the file.
 
-    owners: the owners of the directories above the path, top down; empty if they do not matter.
+    owners: the owners of the directories above the path, from the root down; empty if these owners do not
+    matter.
     """
 
     subject: Subject
@@ -30,32 +31,36 @@ class Request:
 
     @property
     def word(self) -> str:
-        """The name of the request for `policy explain`."""
+        """The name of the operation as `policyfs policy explain` expects it."""
         if self.op is Op.CREATE:
             return _CREATE[self.ftype]
         return (self.op.name or "").lower()
 
     @property
     def shown_path(self) -> str:
-        """The path as text."""
+        """The path of the request as text."""
         return self.path.decode("utf-8", "backslashreplace")
 
     @property
     def file(self) -> str:
-        """The file in a few words (``image/jpeg of camera``), without facts that do not matter."""
+        """A few words on the file, such as ``image/jpeg of camera``. Facts that do not matter are left out.
+        """
         kind = {FileType.DIRECTORY: "directory", FileType.SYMLINK: "symlink"}.get(self.ftype, self.facts.kind)
         owner = None if self.facts.owner is None else f"of {self.facts.owner}"
         return " ".join(word for word in (kind, owner) if word)
 
     def above(self) -> Iterator[tuple[str, str]]:
-        """Yield the directories above whose owners matter, each with its owner."""
+        """Yield the directories above the path whose owners matter, each with its owner."""
         names = self.path.decode("utf-8", "backslashreplace").strip("/").split("/")
         for depth, owner in enumerate(self.owners, 1):
             if owner != OWNER_NONE:
                 yield "/" + "/".join(names[:depth]), owner or "unknown"
 
     def command(self, policy: str, apps: frozenset[str]) -> str:
-        """Return the command that explains the request by a policy with these apps."""
+        """Return the command `policyfs policy explain` for this request.
+
+        apps: the names of the policy's apps.
+        """
         path = self.path.decode("utf-8", "surrogateescape")
         words = ["policyfs", "policy", "explain", policy, path, *self._caller(), "--op", self.word]
         if self.ftype is FileType.REGULAR:
@@ -85,7 +90,7 @@ class Request:
         return engine.app_principal(name, self.subject.uid)
 
     def decide(self, engine: Engine) -> Decision | None:
-        """Return the answer of a policy, or None if the caller cannot exist in the policy."""
+        """Return the answer of a policy, or None if the policy cannot have this caller."""
         who = self.principal(engine)
         if who is None:
             return None
@@ -99,7 +104,7 @@ class Request:
 
 
 def _quoted(word: str) -> str:
-    """Quote a word for a shell; bytes that are not printable become escapes."""
+    """Return a word in quotes for a shell. Bytes that are not printable become escapes."""
     if word.isprintable():
         return shlex.quote(word)
     escaped = "".join(

@@ -1,4 +1,4 @@
-"""Sample requests at a place, and their form in messages."""
+"""Sample requests at a class of paths, and their form in messages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from policyfs.policy.analysis.walk import Walk, may_be_hidden
 
 
 class Sample(NamedTuple):
-    """A sample request at a place, not yet in the form for messages.
+    """A sample request at a class of paths, with names and owners that are not yet fit for a message.
 
-    way: for each side, True if directories above hide the place.
+    way: for each policy, True if directories above hide the path.
     """
 
     spot: Spot
@@ -28,7 +28,7 @@ class Sample(NamedTuple):
 
 
 class Samples:
-    """Sample requests of some groups of callers."""
+    """Converter of sample requests of some groups of callers to the form for messages."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
         self._groups: Final = groups

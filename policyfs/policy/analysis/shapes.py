@@ -1,4 +1,4 @@
-"""Shapes of rules: two rules that differ only in their names and paths have equal shapes."""
+"""Shapes of rules. Two rules have the same shape if they differ only in their names and paths."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ Shape = tuple[tuple[tuple[int, bool, int], ...], ...]
 
 
 class Shapes:
-    """The numbered shapes of some rules."""
+    """Numbers for the shapes of rules. Rules that differ only in their names and paths have one shape."""
 
     def __init__(self) -> None:
         self._numbers: Final[dict[tuple[object, ...], int]] = {}
         self._known: Final[dict[Live, int]] = {}
 
     def of(self, lives: tuple[Lives, ...]) -> Shape:
-        """Return a value for the rules of all sides; equal values mean that they give the same answers."""
+        """Return a value for the rules of all policies at a place.
+
+        Equal values: the rules give equal answers.
+        """
         names: dict[str, int] = {}
         return tuple(
             tuple(
@@ -30,11 +33,11 @@ class Shapes:
         )
 
     def alone(self, lives: Iterable[Live]) -> tuple[int, ...]:
-        """Return a value for rules of one policy; equal values mean that the rules give the same answers."""
+        """Return a value for rules of one policy. Equal values: the rules give equal answers."""
         return tuple(map(self._shape, lives))
 
     def _shape(self, live: Live) -> int:
-        """Return a number for a rule. Rules that do the same wherever both match have the same number."""
+        """Return a number for the shape of a rule. Rules with one number do the same wherever both match."""
         number = self._known.get(live)
         if number is None:
             value = _shape(live)

@@ -1,4 +1,7 @@
-"""A policy as it applies to one caller: positions without captures, and without rules for other callers."""
+"""A policy as it applies to one caller (a side). Rules for other callers are left out.
+
+The names ``{app}`` and ``{uid}`` in globs (captures) stand for the caller's own values.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,20 @@ from policyfs.policy.visibility import Sight
 
 _REMEMBERED: Final = 1 << 16
 _SMALL: Final = 256
-"""Numbers below this limit are quick to handle bit by bit."""
+"""Sets of numbers below this limit are quick to handle bit by bit."""
 
 
 class Compiled:
-    """A compiled policy with the data that all its sides share."""
+    """A compiled policy, with data that all callers of it share.
+
+    Sets of rules are ints: bit N stands for rule N.
+    """
 
     def __init__(self, engine: Engine, table: Table | None = None, known: Compiled | None = None) -> None:
         """Take a compiled policy.
 
-        table: the engine's table, or one with further rules (see with_promises). known: the same policy,
-        compiled without the further rules.
+        table: the engine's table of rules, or a table with further rules (see with_promises). known: the same
+        policy without these further rules, if it was made before.
         """
         self.engine: Final = engine
         self.table: Final = table or engine.table
@@ -50,20 +56,20 @@ class Compiled:
         self.targets: Final[list[set[int]]] = (
             [node.targets() for node in nodes] if known is None else known.targets
         )
-        """For each node, the nodes to which some name leads."""
+        """For each node of the automaton, the nodes to which some name leads."""
         self.reach: Final[list[int]] = (
             self.reached({accept: number for number, some in enumerate(self.accepts) for accept in some})
             if known is None
             else [rules << more for rules in known.reach]
         )
-        """For each node, the rules with a glob that matches there or below, as bits."""
+        """For each node of the automaton, the rules with a glob that matches there or below, as bits."""
         self.everywhere: Final = bits(self.table.everywhere())
         self.hiding: Final = bits(number for number, rule in enumerate(self.table.rules) if hides(rule))
-        """The rules that hide everything below a directory, as bits."""
+        """The rules that hide everything below a directory, as bits of an int."""
         self.by_capture: Final = _by_word(self.captures)
-        """For each name of a capture, the rules with it, as bits."""
+        """For each capture (``app`` or ``uid``), the rules with this capture in a glob, as bits of an int."""
         self.by_owner: Final = _by_word(self.owners)
-        """For each owner that conditions name, the rules with these conditions, as bits."""
+        """For each owner that conditions name, the rules with such a condition, as bits of an int."""
         whos: dict[Who | None, list[int]] = {}
         for number, rule in enumerate(self.table.rules):
             whos.setdefault(rule.who, []).append(number)
@@ -75,24 +81,31 @@ class Compiled:
 
     @functools.cached_property
     def contents(self) -> list[tuple[object, ...]]:
-        """Values of the rules, equal for rules with the same effect apart from ``who``."""
+        """A value for each rule.
+
+        Rules with equal values have the same effect and conditions, apart from ``who``.
+        """
         return [content_of(rule) for rule in self.table.rules]
 
     @functools.cached_property
     def by_id(self) -> dict[str, tuple[tuple[object, ...], Who | None]]:
-        """The content and ``who`` of each rule, by the rule's id."""
+        """A dictionary from the id of each rule to its content (effect and conditions) and its ``who``."""
         pairs = zip(self.table.rules, self.contents, strict=True)
         return {rule.id: (content, rule.who) for rule, content in pairs}
 
     def with_promises(self, rules: Sequence[Rule]) -> Compiled:
-        """Return the policy with more rules. These must have no globs, and ids before all other ids."""
+        """Return the policy with more rules.
+
+        These must have no globs, and ids that sort before all other ids.
+        """
         policy = replace(self.engine.policy, rules=(*rules, *self.engine.policy.rules))
         return Compiled(self.engine, Table(policy, _REMEMBERED, self.table), self)
 
     def reached(self, rule_of: Mapping[int, int]) -> list[int]:
-        """Return, for each node, the rules with a glob set that matches there or below, as bits.
+        """Return, for each node of the automaton, the rules with globs that match there or below, as bits.
 
-        rule_of: for each glob set, the number of its rule.
+        rule_of: a dictionary from glob sets (the globs of one condition, by number) to the number of the
+        rule.
         """
         nodes, targets = self.table.automaton.nodes, self.targets
         if not rule_of:
@@ -110,7 +123,10 @@ class Compiled:
         return reach
 
     def callers_by_rule(self, callers: Sequence[Caller]) -> list[int]:
-        """Return, for each rule, the callers who match its ``who``: their indices, as bits."""
+        """Return, for each rule, the callers who match its ``who``.
+
+        They are bits: bit N is the caller with index N.
+        """
         found = [0] * len(self.table.rules)
         for who, numbers in self._who.items():
             fitting = bits(at for at, caller in enumerate(callers) if who is None or caller.of.within(who))
@@ -119,7 +135,7 @@ class Compiled:
         return found
 
     def fitting(self, caller: Caller) -> int:
-        """Return the rules whose ``who`` a caller matches, as bits."""
+        """Return the rules whose ``who`` the caller matches, as bits of an int."""
         found = 0
         for who, numbers in self._who.items():
             if who is None or caller.of.within(who):
@@ -127,7 +143,9 @@ class Compiled:
         return found
 
     def nodes_of(self, rules: frozenset[int]) -> frozenset[int]:
-        """Return the nodes at which the globs of some rules match, and all nodes that lead there."""
+        """Return the nodes of the automaton at which globs of these rules match, and all nodes that lead
+        there.
+        """
         accepts = {accept for number in rules for accept in self.accepts[number]}
         here = {node for accept in accepts for node in self._accepting.get(accept, ())}
         return self.table.automaton.leading_to(accepts) | here
@@ -161,12 +179,13 @@ class Side:
         return self.pruned(self._automaton.resolved(position, self.caller.app, self.caller.uid).free)
 
     def pruned(self, nodes: Iterable[int]) -> Position:
-        """Return the position of these nodes, without nodes that lead to no rule about the caller."""
+        """Return the position (set of nodes) of a path, without nodes that lead to no rule about the caller.
+        """
         reach, own = self.compiled.reach, self.bits
         return self.position_at(frozenset(number for number in nodes if reach[number] & own))
 
     def position_at(self, free: frozenset[int]) -> Position:
-        """Return the position that consists of these nodes."""
+        """Return the position that consists of these nodes of the automaton."""
         found = self._positions.get(free)
         if found is None:
             accepts = frozenset(a for number in free for a in self._automaton.nodes[number].accepts)
@@ -175,7 +194,7 @@ class Side:
         return found
 
     def step(self, position: Position, name: str) -> Position:
-        """Return the position of the child with this name."""
+        """Return the position (set of nodes) of the name *name* in the directory at this position."""
         automaton, found = self._automaton, set[int]()
         for number in position.free:
             if automaton.nodes[number].captures:
@@ -184,20 +203,22 @@ class Side:
         return self.pruned(found)
 
     def edges(self, position: Position) -> tuple[Automaton, Position, tuple[str, ...], tuple[int, ...]]:
-        """Return the arguments of joint_name_classes for a position."""
+        """Return the arguments for joint_name_classes(): the automaton, the position, and the caller's app
+        and uid.
+        """
         return self._automaton, position, self.apps, self.uids
 
     def alive(self, position: Position) -> int:
-        """Return the caller's rules that may match at a position or below, as bits."""
+        """Return the caller's rules that may match at a position or below it, as bits of an int."""
         reach, found = self.compiled.reach, self.compiled.everywhere
         for number in position.free:
             found |= reach[number]
         return found & self.bits
 
     def profile(self, position: Position, *, top: bool) -> Profile:
-        """Return the rules that match here for the caller.
+        """Return the rules that match for the caller at a position. top: True for the root.
 
-        Rules that hide the place because they hide a directory above it do not count.
+        Rules that hide a directory above are left out.
         """
         key = (position, top)
         found = self._profiles.get(key)
@@ -208,18 +229,24 @@ class Side:
         return found
 
     def below(self, position: Position) -> bool:
-        """Return True if the caller could be allowed ``see`` below. Then a directory here is bare."""
+        """Return True if the caller could see some path below.
+
+        Then a directory here is bare, or more than bare.
+        """
         return self.compiled.sight.below(position, self.caller)
 
     def hiding(self, position: Position, *, top: bool) -> tuple[Live, ...]:
-        """Return the rules that may hide everything below a directory here."""
+        """Return the rules that may hide everything below a directory at this position.
+
+        top: True for the root.
+        """
         if top or not self.hides:
             return ()
         return tuple(live for live in self.profile(position, top=False).lives if hides(live.rule))
 
 
 def _by_word(words: Iterable[Iterable[str]]) -> dict[str, int]:
-    """Return for each word the rules that have it, as bits."""
+    """Return, for each word, the indices of the items that have this word, as bits of an int."""
     found: dict[str, list[int]] = {}
     for number, some in enumerate(words):
         for word in some:
@@ -228,7 +255,7 @@ def _by_word(words: Iterable[Iterable[str]]) -> dict[str, int]:
 
 
 def bits(numbers: Iterable[int]) -> int:
-    """Return a set of small numbers as bits."""
+    """Return a set of small numbers as an int: bit N is set if N is in the set."""
     found, many = 0, bytearray()
     for number in numbers:
         if number < _SMALL:
@@ -242,7 +269,7 @@ def bits(numbers: Iterable[int]) -> int:
 
 
 def numbers_of(found: int) -> Iterator[int]:
-    """Yield the numbers of a set from bits()."""
+    """Yield the numbers of a set that is an int (see bits)."""
     if found >> _SMALL:  # bits are shifted out one by one below: each step copies the number
         digits = f"{found:b}"[::-1]
         at = digits.find("1")
@@ -257,7 +284,8 @@ def numbers_of(found: int) -> Iterator[int]:
 
 
 def content_of(rule: Rule) -> tuple[object, ...]:
-    """Return the effect and conditions of a rule without ``who``; equal for rules that do the same."""
+    """Return the effect and conditions of a rule, without ``who``. Rules that do the same have equal values.
+    """
     return (
         rule.effect,
         rule.ops,

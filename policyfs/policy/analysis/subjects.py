@@ -1,4 +1,5 @@
-"""Classes of callers: one sample for every class that the rules of one or two policies distinguish."""
+"""Classes of callers that the rules of one or two policies distinguish, with a sample caller of each class.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +19,15 @@ K = TypeVar("K", bound=Hashable)
 _ORDINARY: Final = (1000, 4242, 65533)
 
 NOTHING: Final = Policy("", "", (), (), Audit.BEST_EFFORT, Audit.REQUIRED, "")
-"""A policy that allows nothing. It stands for the missing side if only one policy has an app."""
+"""A policy that allows nothing. It takes the place of a policy that lacks an app of the other policy."""
 
 
 class Subject(NamedTuple):
-    """A sample caller. mounted: the app of the app mount that the caller uses; None: a shared mount.
+    """A sample caller, in one or two policies.
 
-    apps: for each policy, the caller's app; None: a stranger. default: True if a command with only the app's
-    name means this caller. absent: for each policy, True if the policy has no such app mount.
+    mounted: the app of the app mount that the caller uses; None: a shared mount. apps: for each policy, the
+    caller's app; None: a stranger. default: True if a command with only the app's name means this caller.
+    absent: for each policy, True if it does not have the app of the app mount.
     """
 
     mounted: str | None
@@ -44,14 +46,14 @@ class Subject(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Callers that the rules distinguish only by their names. sides: the first caller in each policy."""
+    """Callers that differ only in their names for the rules. sides: the first caller, in each policy."""
 
     subjects: tuple[Subject, ...]
     sides: tuple[Side, ...]
 
 
 def groups(policies: Sequence[Compiled]) -> list[Group]:
-    """Return all callers, grouped. Raise TooHardError."""
+    """Return all callers of one or two policies, in groups (see Group). Raise TooHardError."""
     nobody = Compiled(compile_policy(NOTHING))
     made: dict[tuple[object, ...], tuple[list[Subject], tuple[Side, ...]]] = {}
     known: dict[tuple[int, int, int | None], Side] = {}
@@ -80,7 +82,7 @@ def _side(
 
 
 def _signature(side: Side) -> tuple[object, ...]:
-    """Return all properties of a caller on which its answers can depend."""
+    """Return a value with all properties of a caller that answers can depend on."""
     policy, caller = side.compiled, side.caller
     captured = {name: side.bits & rules for name, rules in policy.by_capture.items()}
     named = captured.get("app") or side.bits & policy.by_owner.get(caller.app or "", 0)
@@ -94,7 +96,7 @@ def _signature(side: Side) -> tuple[object, ...]:
 
 
 def subjects(policies: Sequence[Compiled]) -> Iterator[Subject]:
-    """Yield a sample of every caller on a shared mount, then of every caller on an app mount."""
+    """Yield sample callers: first of every class on a shared mount, then of every class on an app mount."""
     seen: set[tuple[object, ...]] = set()
     ranges = _ranges(policies)
     present = tuple(False for _ in policies)
@@ -108,7 +110,7 @@ def subjects(policies: Sequence[Compiled]) -> Iterator[Subject]:
         declared = [_declared(policy, app) for policy in policies]
         absent = tuple(uids is None for uids in declared)
         if any(absent) and any(declared):
-            continue  # one policy lacks the app: its uids were compared above, as that policy's callers
+            continue  # one policy lacks the app: its uids were compared above, as strangers there
         apps = tuple(None if missing else app for missing in absent)
         for numbers, spans in classes.items():
             for uid, digits in _uids(policies, spans, (0,)):
@@ -117,12 +119,12 @@ def subjects(policies: Sequence[Compiled]) -> Iterator[Subject]:
 
 
 def _declared(policy: Compiled, name: str) -> tuple[tuple[int, int], ...] | None:
-    """Return the uids of an app; None if the policy does not have it."""
+    """Return the ranges of uids of an app; None if the policy does not have the app."""
     return next((app.uids for app in policy.engine.policy.apps if app.name == name), None)
 
 
 def _is_default(policies: Sequence[Compiled], apps: tuple[str | None, ...], uid: int) -> bool:
-    """Return True if ``--app NAME`` alone means this caller in each policy."""
+    """Return True if the option ``--app NAME``, without a uid, means this caller in each policy."""
     if None in apps or len(set(apps)) != 1:
         return False
     for policy in policies:
@@ -140,7 +142,7 @@ def _shared_signature(policies: Sequence[Compiled], uid: int) -> tuple[tuple[str
 
 
 Span = tuple[int, int]
-"""A range of uids: the first, and one past the last."""
+"""A range of uids: the first uid, and the number after the last uid."""
 
 
 def _ranges(policies: Sequence[Compiled]) -> list[Span]:
@@ -165,7 +167,7 @@ def _uids(
 ) -> list[tuple[int, object]]:
     """Return sample uids of some ranges, each with a value.
 
-    The values of two uids differ if names in globs distinguish the uids.
+    Two uids get equal values if no ``{uid}`` in a glob distinguishes them. ordinary: uids to prefer.
     """
     if any(policy.table.uses_uid for policy in policies):
         automata = [policy.table.automaton for policy in policies]

@@ -1,4 +1,7 @@
-"""Steps through one policy's automaton for many callers at once: a set of callers at each node."""
+"""Steps through one policy's automaton for many callers at once.
+
+Each node of the automaton comes with the set of callers that reach it.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,21 @@ from policyfs.policy.model import SELF, Effect
 from policyfs.policy.names import Captured, NameMatcher, Pattern
 
 Callers = int
-"""A set of callers, as bits: the indices of their groups in a list."""
+"""A set of callers, as an int. Bit N stands for the caller group with index N in a list."""
 
 Nodes = tuple[tuple[int, Callers], ...]
-"""The nodes that a path reaches, each with the callers for whom it reaches the node."""
+"""The nodes of the automaton that a path reaches, each with the callers for whom the path reaches it."""
 
 
 Edges = tuple[Node, tuple[str, ...], tuple[int, ...]]
-"""A node, and the apps and uids that its captures can mean."""
+"""A node of the automaton, with the apps and uids that ``{app}`` and ``{uid}`` can mean in globs there."""
 
 
 class Match(NamedTuple):
-    """A rule that matches at a place, regardless of facts.
+    """A rule that matches at a class of paths for some callers, if its conditions on kind and owner are met.
 
-    unless: the number of each ``unless`` block that also matches there, with the callers for whom it matches.
+    unless: the ``unless`` blocks whose paths match there, too: the number of each block, and the callers for
+    whom it matches.
     """
 
     rule: int
@@ -34,14 +38,20 @@ class Match(NamedTuple):
 
 
 class Marks:
-    """Marks on rules, each for some of the rule's callers."""
+    """Marks on rules. Each mark is valid for some callers.
+
+    by_rule: for each rule, the callers for whom the rule is marked.
+    """
 
     def __init__(self, by_rule: Sequence[Callers]) -> None:
         self.by_rule: Final = by_rule
         self._known: Final[dict[int, Callers]] = {}
 
     def of_any(self, rules: int) -> Callers:
-        """Return the callers for whom one of these rules is marked."""
+        """Return the callers for whom at least one of these rules is marked.
+
+        rules: a set of rule numbers, as bits.
+        """
         found = self._known.get(rules)
         if found is None:
             found = 0
@@ -52,14 +62,17 @@ class Marks:
 
 
 class Track:
-    """The automaton of one policy, for one side of some groups of callers.
+    """The automaton of one policy, for many callers at once.
 
-    A caller has the same nodes as with Side.step, but without useless nodes. A node is useless if no rule to
-    which it leads can still match.
+    For one caller, it reaches the nodes that Side.step reaches, except useless nodes. A node is useless if no
+    rule to which it leads can still match.
     """
 
     def __init__(self, sides: Sequence[Side], watched: Sequence[frozenset[int]]) -> None:
-        """Take the sides of the groups. watched: for each group, the rules to watch."""
+        """Take one caller (side) of each group.
+
+        watched: for each group, the rules of which differences are wanted.
+        """
         self.sides: Final = sides
         self.compiled: Final = sides[0].compiled
         table = self._table = self.compiled.table
@@ -93,11 +106,11 @@ class Track:
     # ---- nodes
 
     def root(self, callers: Callers) -> Nodes:
-        """Return the nodes of the root."""
+        """Return the root's nodes for these callers."""
         return self._own(dict.fromkeys(self._table.automaton.root.free, callers))
 
     def step(self, nodes: Nodes, name: str, callers: Callers) -> Nodes:
-        """Return the nodes of the child with this name, for some of the callers."""
+        """Return the nodes of a name in the directory with these nodes, for some of the callers."""
         reached: dict[int, Callers] = {}
         for number, here in nodes:
             here &= callers
@@ -120,7 +133,7 @@ class Track:
         return found
 
     def _capturing(self, captured: Captured, name: str) -> Callers:
-        """Return the callers for whom a name matches a row of tokens with captures."""
+        """Return the callers for whom a name matches a pattern with ``{app}`` or ``{uid}`` in it."""
         if captured not in self._captured:
             by_pattern: dict[Pattern, Callers] = {}
             for at, side in enumerate(self.sides):
@@ -135,7 +148,10 @@ class Track:
         return found
 
     def _own(self, reached: Mapping[int, Callers]) -> Nodes:
-        """Return the nodes that still matter: a rule about one of their callers can match there or below."""
+        """Return the nodes, each with the callers for whom some rule can still match there or below.
+
+        A node without such callers is left out.
+        """
         alive, reach = self.alive(reached), self.compiled.reach
         found = []
         for number in sorted(reached):
@@ -145,7 +161,7 @@ class Track:
         return tuple(found)
 
     def alive(self, nodes: Iterable[int]) -> int:
-        """Return the rules that may match at some nodes or below, as bits."""
+        """Return the rules that may match at some nodes or below them, as bits of an int."""
         by_paths, by_when = self._free
         in_paths, in_when = self._reach
         for number in nodes:
@@ -154,14 +170,14 @@ class Track:
         return by_paths & by_when
 
     def edges(self, nodes: Nodes, callers: Callers) -> Iterator[Edges]:
-        """Yield the arguments of names_out_of."""
+        """Yield the arguments for names_out_of(): each node with the apps and uids of the callers there."""
         for number, who in nodes:
             node = self._nodes[number]
             if who & callers and number in self.exits:
                 yield (node, *(self._values(who & callers) if node.captures else ((), ())))
 
     def _values(self, callers: Callers) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """Return the apps and the uids of these callers."""
+        """Return the names of the apps, and the uids, of these callers."""
         found = self._names.get(callers)
         if found is None:
             own = [self.sides[at].caller for at in numbers_of(callers)]
@@ -173,7 +189,7 @@ class Track:
     # ---- rules
 
     def leading(self, nodes: Nodes, marks: Marks) -> Callers:
-        """Return the callers for whom a marked rule may match here or below."""
+        """Return the callers for whom a marked rule may match at these nodes or below them."""
         alive, reach = self.alive(number for number, _ in nodes), self.compiled.reach
         found = marks.of_any(self.compiled.everywhere)
         for number, who in nodes:
@@ -181,7 +197,8 @@ class Track:
         return found
 
     def matches(self, nodes: Nodes, callers: Callers) -> list[Match]:
-        """Return the rules that match for some of the callers, by number."""
+        """Return the rules that match at these nodes for some of the callers, in the order of their numbers.
+        """
         table = self._table
         accepts: dict[int | None, Callers] = {None: callers}
         for number, who in nodes:
@@ -203,7 +220,10 @@ class Track:
     # ---- bare directories
 
     def below(self, nodes: Nodes, callers: Callers) -> Callers:
-        """Return the callers who could be allowed ``see`` below. Then a directory here is bare for them."""
+        """Return the callers who could see some path below these nodes.
+
+        For them a directory here is at least bare.
+        """
         nodes = tuple((number, who & callers) for number, who in nodes if who & callers)
         found = self._bare.get((nodes, callers))
         if found is None:
@@ -229,7 +249,10 @@ class Track:
         return found
 
     def _named(self, rules: int) -> frozenset[str] | None:
-        """Return the apps that some rules name as owners, or None if captures can distinguish all apps."""
+        """Return the apps that the owner conditions of some rules name.
+
+        None: ``{app}`` in globs can distinguish all apps.
+        """
         owners: set[str] = set()
         for number in numbers_of(rules):
             if self.compiled.captures[number]:
@@ -239,7 +262,7 @@ class Track:
 
 
 def _callers_by_rule(rules: int, sides: Iterable[Iterable[int]]) -> list[Callers]:
-    """Return for each rule the groups that have it, as bits."""
+    """Return, for each rule, the caller groups to which the rule applies, as bits of an int."""
     found = [0] * rules
     for at, numbers in enumerate(sides):
         for number in numbers:

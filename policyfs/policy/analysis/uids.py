@@ -1,4 +1,4 @@
-"""Sample uids: one of every class that names in globs distinguish, for policies with ``{uid}``."""
+"""Sample uids for policies with ``{uid}`` in globs: one uid of each class that the globs distinguish."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from policyfs.policy.names import NameMatcher, Pattern
 from policyfs.policy.paths import Token, Wild
 
 MAX_STATES: Final = 50_000
-"""Maximum number of beginnings of numbers that are tried. With more, the question counts as too hard."""
+"""Maximum number of beginnings of numbers to try. With more, TooHardError is raised."""
 
 _DIGITS: Final = "0123456789"
 _MOST_DIGITS: Final = 10
@@ -21,9 +21,10 @@ Lives = tuple[int, ...]
 
 
 def digit_classes(automata: Sequence[Automaton], spans: Sequence[tuple[int, int]]) -> list[tuple[int, Lives]]:
-    """Return one uid in the spans for each way in which the patterns of names read its digits.
+    """Return one uid for each way in which the digits of a uid match patterns of names.
 
-    spans: ranges of uids, each as the first and one past the last. Raise TooHardError.
+    Each comes with the state of the matcher. spans: ranges of uids, each as the first uid and the number
+    after the last. Raise TooHardError.
     """
     patterns = {pattern for automaton in automata for pattern in _patterns(automaton)}
     matcher = NameMatcher(sorted(patterns, key=repr))
@@ -38,7 +39,8 @@ def digit_classes(automata: Sequence[Automaton], spans: Sequence[tuple[int, int]
 def _numbers(
     matcher: NameMatcher, starts: Lives, spans: Sequence[tuple[int, int]], length: int
 ) -> Iterator[tuple[int, Lives]]:
-    """Yield one number of this length in the spans for each way in which patterns read its digits."""
+    """Yield numbers with *length* digits in the spans: one for each way in which its digits match patterns.
+    """
     seen: set[tuple[int, object, Lives]] = set()
     todo: list[tuple[int, int, Lives]] = [(0, 0, starts)]
     for count, value, lives in todo:
@@ -64,7 +66,8 @@ def _numbers(
 
 
 def _relation(spans: Sequence[tuple[int, int]], low: int, high: int) -> bool | None:
-    """Return True if all numbers from low to before high are in the spans, False if none is, else None."""
+    """Return True if all numbers from *low* to before *high* are in the spans, False if none is, else None.
+    """
     some = False
     for first, end in spans:
         if first <= low and high <= end:
@@ -74,7 +77,7 @@ def _relation(spans: Sequence[tuple[int, int]], low: int, high: int) -> bool | N
 
 
 def _patterns(automaton: Automaton) -> Iterator[Pattern]:
-    """Yield the patterns of names that could match some digits and not other digits."""
+    """Yield the patterns of names that match some digits and do not match other digits."""
     for node in automaton.nodes:
         every: Iterable[Pattern] = (
             *(Pattern(tuple(name), False) for name in (*node.literals, *node.folded)),
@@ -90,7 +93,8 @@ def _reads_digits(token: Token) -> bool:
 
 
 def _only_alone(automaton: Automaton) -> bool:
-    """Return True if ``{uid}`` is always a whole name."""
+    """Return True if ``{uid}`` is always a whole name in the globs (such as ``/users/{uid}``), never a part.
+    """
     return all(
         captured.tokens == (Wild.UID,)
         for node in automaton.nodes
@@ -100,9 +104,9 @@ def _only_alone(automaton: Automaton) -> bool:
 
 
 def _starts(matcher: NameMatcher, patterns: set[Pattern], *, alone: bool) -> Lives:
-    """Return the positions from which digits are read.
+    """Return the states of the matcher from which the digits of a uid are read.
 
-    alone: True for only the beginnings of names; False for all positions.
+    alone: True for only the beginnings of names; False for all positions in names.
     """
     begin = matcher.start(patterns)
     if alone or not patterns:

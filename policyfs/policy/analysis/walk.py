@@ -1,4 +1,7 @@
-"""A walk over all classes of paths, for one caller in one policy or in two."""
+"""A walk over all classes of paths, for one caller in one policy or in two policies.
+
+A class consists of all paths that the rules treat alike for the caller.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from policyfs.policy.names import bytes_of
 from policyfs.policy.table import Live
 
 MAX_PLACES: Final = 200_000
-"""Maximum number of classes of paths for one caller. With more, a question is too hard."""
+"""Maximum number of classes of paths for one caller. With more, TooHardError is raised."""
 
 _NICE: Final = ("x", "y", "other", "q", "Z", "xyz", "new-name")
 
 Path = tuple["Path", str] | None
-"""A path: the path of its directory, and its last name. None is the root."""
+"""A path: the path of its directory, and its last name. None stands for the root."""
 
 
 def names_of(path: Path) -> tuple[str, ...]:
@@ -33,18 +36,23 @@ def names_of(path: Path) -> tuple[str, ...]:
 
 
 Hidden = Mapping[tuple[bool, ...], tuple[str | None, ...]]
-"""The ways in which directories above can hide a place, depending on their owners. Key: for each side, True
-if the side hides the place. Value: the owners of these directories with which the place is hidden in this
-way, one owner for each directory."""
+"""The ways in which directories above can hide a place (class of paths), depending on the owners of these
+directories. Key: for each policy, True if it hides the place. Value: owners of the directories, one for each,
+for which the place is hidden in this way."""
 
 
 def may_be_hidden(hidden: Hidden) -> bool:
-    """Return True if some side hides a place, for some owners of the directories above it."""
+    """Return True if some policy hides a place (class of paths) for some owners of the directories above it.
+    """
     return any(any(way) for way in hidden)
 
 
 class Place(NamedTuple):
-    """A class of paths: a sample path, and one position for each side."""
+    """A class of paths that the rules treat alike: a sample path, and its position in each policy's
+    automaton.
+
+    hidden: the ways in which directories above can hide it. top: True for the root.
+    """
 
     path: Path
     positions: tuple[Position, ...]
@@ -58,21 +66,21 @@ class Place(NamedTuple):
 
 
 class Walk:
-    """All places that some sides together distinguish, nearest to the root first."""
+    """All places (classes of paths) that the rules about a caller distinguish, nearest to the root first."""
 
     def __init__(self, sides: tuple[Side, ...], most: int = MAX_PLACES) -> None:
         self._sides: Final = sides
         self._most: Final = most
 
     def root(self) -> Place:
-        """Return the root of the mount."""
+        """Return the place that consists of the mount's root."""
         shown: Hidden = {tuple(False for _ in self._sides): ()}
         return Place(None, tuple(side.root for side in self._sides), shown, True)
 
     def places(self, into: Callable[[Place], bool], start: Place | None = None) -> Iterator[Place]:
-        """Yield the places at and below ``start``, or all. Raise TooHardError.
+        """Yield the places (classes of paths) at and below *start*, or all places. Raise TooHardError.
 
-        into: returns True if the walk goes on below a place.
+        into: a function that returns True if the walk must go on below a place.
         """
         seen: set[tuple[tuple[Position, ...], frozenset[tuple[bool, ...]]]] = set()
         todo = deque([start or self.root()])
@@ -90,7 +98,7 @@ class Walk:
                     todo.append(child)
 
     def children(self, place: Place) -> Iterator[Place]:
-        """Yield the places one name below, one for each class of names."""
+        """Yield the places (classes of paths) one name below a place: one for each class of names."""
         hidden = self._hidden_below(place)
         for name in self._names(place):
             positions = tuple(
@@ -106,7 +114,7 @@ class Walk:
         )
 
     def _hidden_below(self, place: Place) -> Hidden:
-        """Return the ways in which the place and the directories above it hide what is below it."""
+        """Return the ways in which a place, or directories above it, hide the paths below it."""
         if place.top:
             return place.hidden
         hiding = [
@@ -116,11 +124,12 @@ class Walk:
         return hidden_below(place.hidden, hiding)
 
     def spelled(self, place: Place) -> tuple[bytes, ...]:
-        """Return the path of a place, in names that a person would write."""
+        """Return the sample path of a place, with names that a person would write."""
         return self.spelled_names(place.names)
 
     def spelled_names(self, names: Iterable[str]) -> tuple[bytes, ...]:
-        """Return the names of a sample path. Names that a person would write replace the made-up ones."""
+        """Return the names of a sample path. Made-up names are replaced by names that a person would write.
+        """
         at = tuple(side.root for side in self._sides)
         found = []
         for name in names:
@@ -137,10 +146,10 @@ class Walk:
 
 
 def hidden_below(above: Hidden, hiding: Sequence[Sequence[Live]]) -> Hidden:
-    """Return the ways in which a directory hides what is below it.
+    """Return the ways in which directories can hide the paths below a directory.
 
-    above: the ways in which the directory is hidden itself. hiding: for each side, the rules by which it may
-    hide what is below it.
+    above: the ways in which the directory is hidden itself. hiding: for each policy, the rules by which the
+    directory may hide the paths below it.
     """
     own: dict[tuple[bool, ...], str | None] = {}
     for owner in _owners(hiding):
@@ -154,7 +163,7 @@ def hidden_below(above: Hidden, hiding: Sequence[Sequence[Live]]) -> Hidden:
 
 
 def _owners(hiding: Iterable[Sequence[Live]]) -> list[str | None]:
-    """Return sample owners of every class that the rules distinguish, ordinary owners first."""
+    """Return sample owners: one of every class that the rules distinguish. Ordinary owners come first."""
     named = {o for lives in hiding for live in lives for c in live.conditions() for o in c.owners or ()}
     return [OWNER_NONE, *sorted(named - {OWNER_NONE}), "\0app", None]
 
@@ -164,5 +173,5 @@ def _odd(char: str) -> bool:
 
 
 def is_made_up(name: str) -> bool:
-    """Return True if a sample name stands for all names that no glob contains literally."""
+    """Return True if a sample name is made up: it stands for all names that no glob spells out."""
     return any(map(_odd, name))
