@@ -1,9 +1,10 @@
-"""One automaton over path segments for all globs of a policy.
+"""One automaton that matches paths, name by name, against all globs of a policy.
 
-Globs share a trie with segments as its edges. The position of a path is the set of trie nodes that the path
-reaches. *Free* nodes are reached for every caller. *Bound* nodes are reached through a capture, so only for
-callers that meet its requirements (names.Bind). A child's position is one step from its parent's position.
-Positions are interned while anything refers to them, so they compare by identity.
+The globs form a tree of nodes (a trie). Its edges are the parts of globs between slashes. The position of a
+path is the set of nodes that the path reaches. *Free* nodes are reached for every caller. *Bound* nodes are
+reached through a capture (``{app}`` or ``{uid}`` in a glob), so only for callers that meet its requirements
+(names.Bind). One step by a name leads from a directory's position to the position of the name in it. Equal
+positions are one object while anything refers to it, so positions compare by identity.
 """
 
 from __future__ import annotations
@@ -24,11 +25,10 @@ from policyfs.policy.names import (
 from policyfs.policy.paths import CAPTURES, DEEP, End, Glob, Segment, Variant, Wild
 
 MAX_BOUND: Final = 128
-"""Maximum number of bound nodes at one path. With more, the path is lost: nobody is allowed anything there.
-
-Only a glob such as ``/**/{uid}/**`` exceeds the limit, on hundreds of nested directories with numbers as
-names. Without the limit, an app could make each step take longer than the step before.
-"""
+"""Maximum number of bound nodes (nodes behind ``{app}`` or ``{uid}``) at one path. With more, the path is
+lost: nobody is allowed anything there. Only a glob such as ``/**/{uid}/**`` exceeds the limit, on hundreds of
+nested directories with numbers as names. Without the limit, an app could make each step take longer than the
+step before."""
 
 _CAPTURES: Final = frozenset(CAPTURES.values())
 
@@ -36,11 +36,12 @@ Binds = frozenset[Bind]
 
 
 class Node:
-    """A node of the trie.
+    """A node of the automaton.
 
-    A target is a node to which a name leads. Nodes that a target reaches without a further name are targets,
-    too. literals, folded: targets by name (folded: in lower case). anything: targets of every name. accepts:
-    the glob sets that match a path at this node.
+    The targets of a name are the nodes to which the name leads from here. Nodes that a target reaches without
+    a further name are targets, too. literals, folded: targets by name (folded: in lower case). anything:
+    targets of every name. accepts: the numbers of glob sets (the globs of one condition). A path that reaches
+    this node matches these glob sets.
     """
 
     __slots__ = ("accepts", "anything", "captures", "folded", "literals", "number", "patterns")
@@ -64,12 +65,16 @@ class Node:
 
 
 _CAPTURE_UNITS: Final = 16
-"""Cost of one bound node, in units (Position.units). Its text, a set and a table take some 1.4 KiB for a name
-of 220 bytes."""
+"""Cost of one bound node (a node behind ``{app}`` or ``{uid}``), in units (Position.units). Its text, a set
+and a table take some 1.4 KiB for a name of 220 bytes."""
 
 
 class Position:
-    """The set of trie nodes that a path reaches. Interned: compared by identity. lost: see MAX_BOUND."""
+    """The set of the automaton's nodes that a path reaches. Equal positions are one object.
+
+    free, bound: nodes without and with requirements on the caller. free_accepts, bound_accepts: the glob sets
+    that these nodes accept. lost: True if there were too many bound nodes (MAX_BOUND).
+    """
 
     __slots__ = ("__weakref__", "bound", "bound_accepts", "free", "free_accepts", "lost")
 
@@ -90,12 +95,13 @@ class Position:
 
     @property
     def units(self) -> int:
-        """Cost of this position in a memo table: 1, and _CAPTURE_UNITS for each bound node."""
+        """Memory cost of this position in a table of answers: 1 unit, and _CAPTURE_UNITS for each bound node.
+        """
         return 1 + _CAPTURE_UNITS * len(self.bound)
 
 
 class AutomatonBuilder:
-    """Collector of globs; ``build`` makes the automaton."""
+    """A builder of the automaton: ``add`` takes the globs, and ``build`` makes the automaton."""
 
     def __init__(self, apps: frozenset[str]) -> None:
         self._apps = apps
@@ -104,7 +110,10 @@ class AutomatonBuilder:
         self._edges: dict[tuple[int, Segment | End | str, bool], int] = {}
 
     def add(self, glob: Glob, accept: int, *, folded: bool) -> None:
-        """Make the glob set ``accept`` match wherever ``glob`` matches."""
+        """Make the glob set *accept* match all paths that *glob* matches.
+
+        A glob set has the globs of one condition. folded: True to ignore the case of ASCII letters.
+        """
         at = 0
         for segment in glob.segments:
             at = self._deep(at) if segment is DEEP else self._segment(at, segment, folded=folded)
@@ -115,7 +124,7 @@ class AutomatonBuilder:
             accepts.append(accept)
 
     def build(self) -> Automaton:
-        """Return the automaton; the builder cannot be used again."""
+        """Return the automaton. The builder cannot be used again."""
         for node in self._nodes:
             node.literals = {name: self._closed(to) for name, to in node.literals.items()}
             node.folded = {name: self._closed(to) for name, to in node.folded.items()}
@@ -201,7 +210,10 @@ class AutomatonBuilder:
 
 
 class Automaton:
-    """The finished automaton: steps from position to position."""
+    """The automaton of a policy.
+
+    A step leads from the position of a directory to the position of a name in it.
+    """
 
     def __init__(self, nodes: tuple[Node, ...], root: tuple[int, ...], apps: frozenset[str]) -> None:
         self.nodes: Final = nodes
@@ -224,7 +236,9 @@ class Automaton:
         self._accepting: Final = accepting
 
     def leading_to(self, accepts: AbstractSet[int]) -> frozenset[int]:
-        """Return the nodes from which one or more names lead to a node that accepts one of the glob sets."""
+        """Return the nodes from which one or more names lead to a node that accepts one of the glob sets
+        *accepts*.
+        """
         found: set[int] = set()
         todo = [number for accept in accepts for number in self._accepting.get(accept, ())]
         while todo:
@@ -235,14 +249,16 @@ class Automaton:
         return frozenset(found)
 
     def just_before(self, accepts: AbstractSet[int]) -> frozenset[int]:
-        """Return the nodes from which one name leads to a node that accepts one of these glob sets."""
+        """Return the nodes from which one name leads to a node that accepts one of the glob sets *accepts*.
+        """
         accepting = (number for accept in accepts for number in self._accepting.get(accept, ()))
         return frozenset(before for number in accepting for before in self._before[number])
 
     def step_of_all(self, position: Position) -> Position:
-        """Return the part of a position that all children share, whatever their names are.
+        """Return the nodes that every name in the directory at this position reaches.
 
-        A name that a literal, a pattern or a capture matches reaches further nodes, too.
+        Some names reach further nodes: names that a literal, a pattern or a capture (``{app}``, ``{uid}``) of
+        a glob matches.
         """
         if position.lost:
             return position
@@ -251,14 +267,19 @@ class Automaton:
         return self._intern(frozenset(free), _undominated(free, bound))
 
     def may_lose(self, position: Position) -> bool:
-        """Return True if some child of this position may be lost (MAX_BOUND)."""
+        """Return True if some name in the directory at this position may be lost (too many captures,
+        MAX_BOUND).
+        """
         reached = [*position.free, *(number for number, _ in position.bound)]
         bound = sum(len(to) for number in reached for to in self.nodes[number].captures.values())
         bound += sum(len(self.nodes[number].targets()) for number, _ in position.bound)
         return position.lost or bound > MAX_BOUND
 
     def step(self, position: Position, text: str) -> Position:
-        """Return the position of the child with this name (see names.text_of)."""
+        """Return the position of the name *text* in the directory at this position.
+
+        text: a result of names.text_of().
+        """
         if position.lost:
             return position
         lower = ascii_lower(text) if self._folds else text
@@ -279,7 +300,10 @@ class Automaton:
         return self._intern(frozenset(free), _undominated(free, bound))
 
     def targets(self, number: int, text: str) -> set[int]:
-        """Return the nodes to which a name leads from one node. Captures do not count."""
+        """Return the nodes to which the name *text* leads from one node.
+
+        Captures (``{app}``, ``{uid}``) do not count.
+        """
         found: set[int] = set()
         self._advance(self.nodes[number], text, ascii_lower(text) if self._folds else text, found)
         return found
@@ -295,7 +319,7 @@ class Automaton:
                 into.update(node.patterns[pattern])
 
     def _matcher(self, node: Node) -> NameMatcher:
-        """Return the matcher of a node's patterns. It is made for the first name that needs it."""
+        """Return the matcher of the patterns at a node. It is made for the first name that needs it."""
         matcher = self._matchers.get(node.number)
         if matcher is None:
             matcher = self._matchers[node.number] = NameMatcher(node.patterns)
@@ -309,11 +333,11 @@ class Automaton:
                     yield target, found
 
     def resolved(self, position: Position, app: str | None, uid: int | None) -> Position:
-        """Return the position for one caller.
+        """Return the position for one caller, without bound nodes.
 
-        Bound nodes become free if their captures fit the caller; all other bound nodes are removed. So names
-        in paths cannot increase the number of positions of one caller. Only the policy determines this
-        number.
+        A bound node becomes free if its captures (``{app}``, ``{uid}``) fit the caller; otherwise it is
+        removed. So names in paths cannot increase the number of positions of one caller. Only the policy
+        determines this number.
         """
         if not position.bound:
             return position
@@ -344,7 +368,10 @@ class Automaton:
 
 
 def _undominated(free: set[int], bound: set[tuple[int, Bind]]) -> frozenset[tuple[int, Bind]]:
-    """Return the bound nodes that are neither free nor also bound by weaker requirements."""
+    """Return the bound nodes that make a difference.
+
+    A node makes none if it is also free, or also bound by weaker requirements on the caller.
+    """
     kept = {(number, bind) for number, bind in bound if number not in free}
     if len(kept) < 2 or len({number for number, _ in kept}) == len(kept):
         return frozenset(kept)

@@ -1,8 +1,8 @@
-"""Classes of callers: rules do not distinguish callers of one class, except by captures of the uid.
+"""Classes of callers. Rules treat all callers of one class alike, except by ``{uid}`` in globs.
 
-Uids fall into classes: two uids are in one class if every ``who.uid`` of the policy holds both or
-neither. A caller is an app (or a stranger) and a uid class. The uid itself matters only to
-``{uid}`` captures, which compare it with the names in a path.
+Two uids are in one class if every ``who.uid`` of the policy holds both or neither. A caller class is an app
+(or the strangers) together with a class of uids. The uid itself matters only for ``{uid}`` in globs, which is
+compared with the names in a path.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ class CallerClass:
         self._fits: dict[int, bool] = {}
 
     def fits(self, number: int, rule: Rule) -> bool:
-        """Return True if the caller matches ``who`` of the rule. number: the rule's number in its table."""
+        """Return True if the callers of this class match ``who`` of the rule.
+
+        number: the rule's number in its table.
+        """
         if rule.who is None:
             return True
         known = self._fits.get(number)
@@ -47,7 +50,7 @@ class CallerClass:
         return known
 
     def within(self, who: Who) -> bool:
-        """Return True if the caller matches this ``who`` block."""
+        """Return True if the callers of this class match this ``who`` block."""
         if who.apps is not None:
             if self.app is None:
                 if STRANGER not in who.apps:
@@ -62,7 +65,7 @@ class CallerClass:
 
 
 class Caller:
-    """A caller class with one of its uids. uid: None if no capture compares the uid."""
+    """A caller class together with one of its uids. uid: None if no glob has ``{uid}``."""
 
     __slots__ = ("app", "of", "uid")
 
@@ -76,7 +79,7 @@ class Caller:
         return self.of.fits(number, rule)
 
     def bind(self) -> Bind:
-        """Return the values of the captures for this caller."""
+        """Return the values that ``{app}`` and ``{uid}`` in globs have for this caller."""
         return Bind(self.app, self.uid)
 
 
@@ -85,7 +88,7 @@ def _within(uid: int, ranges: tuple[UidRange, ...]) -> bool:
 
 
 def tells_uids_apart(who: Who | None, app: str) -> bool:
-    """Return True if a ``who`` block may match an app under some uids only (captures aside)."""
+    """Return True if a ``who`` block can match an app under some uids, and not under others."""
     while who is not None:
         if who.apps is not None and app not in who.apps and ANY not in who.apps:
             return False
@@ -103,7 +106,7 @@ def _uid_sets(who: Who | None) -> Iterator[tuple[UidRange, ...]]:
 
 
 class Callers:
-    """The caller classes and the principals of one policy. Each class is made at its first use."""
+    """The caller classes and the principals of one policy. A class is made when it is first needed."""
 
     def __init__(self, policy: Policy) -> None:
         self._apps: Final = {app.name: app for app in policy.apps}
@@ -122,7 +125,10 @@ class Callers:
 
     @staticmethod
     def _classify(policy: Policy) -> tuple[list[int], list[int]]:
-        """Return the first uid of each range that no rule divides, and the uid class of each range."""
+        """Divide all uids into ranges that no rule divides further.
+
+        Return the first uid of each range, and the number of the uid class of each range.
+        """
         sets = list(dict.fromkeys(s for rule in policy.rules for s in _uid_sets(rule.who)))
         cuts = {0}
         for ranges in sets:
@@ -150,7 +156,8 @@ class Callers:
     ) -> Principal:
         """Return the principal of an app (None for a stranger) with a uid.
 
-        uid_matters: True if captures compare uids. Raise KeyError for an app that the policy does not list.
+        uid_matters: True if globs have ``{uid}``. uids_differ: see Principal. Raise KeyError for an app that
+        the policy does not list.
         """
         of = self._class(app, self.uid_class_of(uid), uid)
         key = of.number
@@ -159,20 +166,22 @@ class Callers:
         return Principal(key, app, uid, uids_differ)
 
     def uid_class_of(self, uid: int) -> int:
-        """Return the class of a uid."""
+        """Return the number of the class of a uid."""
         return self._uid_class[bisect_right(self._starts, uid) - 1]
 
     def uid_classes(self) -> Iterable[int]:
-        """Return all classes of uids."""
+        """Return the numbers of all classes of uids."""
         return self._class_starts.keys()
 
     def bounds(self) -> set[int]:
-        """Return every uid at which a uid class or an app's range begins."""
+        """Return the uids at which something changes: the first uid of each range of a uid class or of an
+        app.
+        """
         ends = {last + 1 for _, last, _ in self._app_ranges if last + 1 < UID_LIMIT}
         return {*self._starts, *self._app_starts, *ends}
 
     def samples(self, uid_class: int) -> list[int]:
-        """Return some uids of a class: first uids in the middle of its ranges, then uids at the ends."""
+        """Return some uids of a class: first from the middle of its ranges, then the ends of the ranges."""
         found: dict[int, None] = {}
         for first, end in self._ranges_of(uid_class):
             for uid in ((first + end) // 2, end - 1, first, first + 1):
@@ -181,7 +190,7 @@ class Callers:
         return list(found)
 
     def another(self, uid_class: int, besides: Collection[int]) -> int | None:
-        """Return a uid of the class that is not in ``besides``, or None if there is no such uid."""
+        """Return a uid of the class that is not in *besides*, or None if there is none."""
         for uid in self.samples(uid_class):
             if uid not in besides:
                 return uid
@@ -192,22 +201,22 @@ class Callers:
         return None
 
     def _ranges_of(self, uid_class: int) -> Iterator[tuple[int, int]]:
-        """Yield the ranges of a class (see _classify): the first uid, and one past the last."""
+        """Yield the ranges of uids that form a class: the first uid, and the number after the last uid."""
         for number in self._class_starts[uid_class]:
             end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
             yield self._starts[number], end
 
     def class_of(self, who: Principal) -> CallerClass:
-        """Return the caller class of a principal that this object made."""
+        """Return the caller class of a principal. This object must have made the principal."""
         return self._classes[who.key & _CLASS_MASK]
 
     @property
     def count(self) -> int:
-        """Maximum number of caller classes: each app and the strangers, for each uid class."""
+        """Maximum number of caller classes: apps and strangers, multiplied by the number of uid classes."""
         return len(self._class_starts) * (len(self._apps) + 1)
 
     def everyone(self) -> Iterator[CallerClass]:
-        """Yield every possible caller class: any app under any uid (app mounts), and strangers."""
+        """Yield every possible caller class: each app under any uid (as in app mounts), and strangers."""
         for uid_class, ranges in self._class_starts.items():
             uid = self._starts[ranges[0]]
             for app in self._apps:
@@ -217,10 +226,10 @@ class Callers:
                 yield self._class(None, uid_class, free)
 
     def of_shared_mount(self) -> list[CallerClass]:
-        """Return every caller class that can make requests on a shared mount: each uid's app, or strangers.
+        """Return every caller class that can make requests on a shared mount.
 
-        The uids of workers do not count: only workers have them, and workers can open no file
-        (docs/decisions/0027).
+        There a uid belongs to its app, or to a stranger. The uids of workers do not count: only workers have
+        them, and workers can open no file (docs/decisions/0027).
         """
         cuts = {*self._starts, WORKER_UIDS.start, WORKER_UIDS.stop}
         for first, last, _ in self._app_ranges:
@@ -242,7 +251,10 @@ class Callers:
         return of
 
     def _free_uid(self, number: int) -> int | None:
-        """Return a uid of this range (see _classify) that no app lists; None if there is none."""
+        """Return a uid that no app lists, from the range with this number (see _classify).
+
+        None: there is none.
+        """
         uid = self._starts[number]
         end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
         at = max(0, bisect_right(self._app_starts, uid) - 1)

@@ -1,4 +1,4 @@
-"""The cause of an answer in one sentence."""
+"""The cause of a decision, in one sentence."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ def cause_of(
     hidden_by: Sequence[tuple[bytes, str]],
     nearest: RuleLine | None,
 ) -> str:
-    """Return the cause of an answer.
+    """Return the cause of an answer as text.
 
-    missing: the operations that no rule allows. hidden_by: (directory, rule).
+    missing: the operations that no rule allows. lines: the rules with their verdicts. hidden_by: pairs of a
+    directory above that hides the path, and the rule by which it does so. nearest: the allow rule that comes
+    nearest to allowing the request.
     """
     spoke = [line for line in lines if line.verdict != NO and "only recorded" not in line.reason]
     if decision.allowed:
@@ -61,7 +63,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def sentence(who: str, request: str, path: str, decision: Decision, cause: str) -> str:
-    """Return the answer and its cause, as a sentence."""
+    """Return a sentence with the answer to a request and its cause. who: the caller's name."""
     if decision.allowed:
         return f"{who} may {request} {path}: {cause}."
     return f"{who} may not {request} {path} ({errno_name(decision.errno)}): {cause}."

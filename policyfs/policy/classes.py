@@ -1,8 +1,8 @@
-"""Sample names: at least one of each class of names that a position distinguishes.
+"""Sample names: one name of each class of names that the globs of a policy distinguish in a directory.
 
 All names that take the same edges of the automaton are one class, so the number of classes is finite. With
-one name of each class, a walk reaches every possible position. So questions about "everything below" are
-answered without the store's files.
+one name of each class, a walk reaches every possible position (set of nodes that a path reaches). So
+questions about all paths below a directory are answered without the store's files.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from policyfs.policy.names import FREE, Bind, Captured, NameMatcher, Pattern
 from policyfs.policy.paths import Wild
 
 MAX_WORDS: Final = 20_000
-"""Maximum number of sample names that are tried for one question. With more, the question counts as too hard
-(TooHardError)."""
+"""Maximum number of sample names that are tried for one question. With more, TooHardError is raised."""
 
 FEW: Final = 256
-"""Maximum number of literals, patterns and steps in few_classes(), which then takes at most 4 ms."""
+"""Maximum number of literal names, patterns and steps in few_classes(). Within this limit it takes at most 4
+ms."""
 
 _MANY_LITERALS: Final = 200
 
@@ -29,7 +29,7 @@ _LAST_PRIVATE: Final = 0xF8FF
 
 
 class TooHardError(Exception):
-    """A question that needs more steps or classes than its limit."""
+    """The error if a question about a policy needs more steps or classes than its limit."""
 
 
 def unused_char(used: Iterable[str]) -> str:
@@ -42,7 +42,10 @@ def unused_char(used: Iterable[str]) -> str:
 
 
 class _Edges:
-    """The edges out of some positions, with captures filled in for the given callers."""
+    """The edges out of some nodes of the automaton.
+
+    The values of callers take the place of ``{app}`` and ``{uid}``.
+    """
 
     def __init__(self) -> None:
         self.literals: set[str] = set()
@@ -78,17 +81,17 @@ def name_classes(
     known: Known | None = None,
     spend: Spend | None = None,
 ) -> list[str]:
-    """Return at least one name of every class that these positions together distinguish.
+    """Return sample names: at least one of every class of names that these positions together distinguish.
 
-    apps, uids: the values of captures that matter; any other value counts as an ordinary name. known:
-    remembers answers between calls. spend: called with the number of characters that are tried next; it may
-    raise TooHardError. Raise TooHardError beyond MAX_WORDS.
+    apps, uids: the values of ``{app}`` and ``{uid}`` that matter; any other value counts as an ordinary name.
+    known: a dictionary that remembers answers between calls. spend: a function that is called with the number
+    of characters that are tried next; it may raise TooHardError. Raise TooHardError beyond MAX_WORDS.
     """
     return joint_name_classes([(automaton, position, apps, uids) for position in positions], known, spend)
 
 
 class FewClasses(NamedTuple):
-    """Sample names of each class at one position.
+    """Sample names of the classes of names in one directory.
 
     literals: names that are each a class of their own. words: one name of each other class; never empty.
     """
@@ -98,9 +101,10 @@ class FewClasses(NamedTuple):
 
 
 def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
-    """Return sample names of the classes at a position; they are the same for all callers.
+    """Return sample names of the classes of names in the directory at a position.
 
-    Return None if there are too many classes, or if captures distinguish names.
+    They are the same for all callers. Return None if there are too many classes, or if ``{app}`` or ``{uid}``
+    distinguish names.
     """
     nodes = [automaton.nodes[number] for number in position.free]
     if position.bound or any(node.captures for node in nodes):
@@ -125,7 +129,8 @@ def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
 Spend = Callable[[int], None]
 
 Known = dict[frozenset[Pattern], list[str]]
-"""Answers to earlier questions: sample names, by the set of patterns that distinguishes the classes."""
+"""A dictionary that remembers answers: sample names, by the set of patterns that distinguishes their
+classes."""
 
 
 def joint_name_classes(
@@ -133,9 +138,10 @@ def joint_name_classes(
     known: Known | None = None,
     spend: Spend | None = None,
 ) -> list[str]:
-    """Return at least one name of every class that positions of several automata together distinguish.
+    """Return sample names: at least one of every class that positions of several automata distinguish.
 
-    Each position has its own apps and uids. known, spend: see name_classes. Raise TooHardError.
+    Each position has its own values of ``{app}`` and ``{uid}``. known, spend: see name_classes. Raise
+    TooHardError.
     """
     edges = _Edges()
     for automaton, position, apps, uids in places:
@@ -147,9 +153,10 @@ def joint_name_classes(
 
 
 def names_out_of(nodes: Iterable[tuple[Node, tuple[str, ...], tuple[int, ...]]], known: Known) -> list[str]:
-    """Return at least one name of every class that some nodes together distinguish.
+    """Return sample names: at least one of every class that some nodes of automata together distinguish.
 
-    Each node has its own apps and uids. known: as for joint_name_classes. Raise TooHardError.
+    Each node has its own values of ``{app}`` and ``{uid}``. known: see joint_name_classes. Raise
+    TooHardError.
     """
     edges = _Edges()
     for node, apps, uids in nodes:
@@ -158,7 +165,7 @@ def names_out_of(nodes: Iterable[tuple[Node, tuple[str, ...], tuple[int, ...]]],
 
 
 def _other(edges: _Edges) -> str:
-    """Return a character that no edge contains."""
+    """Return a character that no name or pattern on these edges contains."""
     return unused_char(
         char
         for tokens in (*(p.tokens for p in edges.patterns), *edges.literals)
@@ -182,10 +189,10 @@ def _names(edges: _Edges, known: Known, spend: Spend | None = None) -> list[str]
 
 
 def _known_words(patterns: frozenset[Pattern], other: str, known: Known, spend: Spend | None) -> list[str]:
-    """Return the result of _words, remembered in *known*.
+    """Return the result of _words, remembered in *known*. other: a character that occurs in no pattern.
 
     A remembered result is used again only if its words contain *other*. An earlier call may have had another
-    unused character, because it had other literals beside the same patterns.
+    character, because it had other literals beside the same patterns.
     """
     found = known.get(patterns)
     if found is None or not any(other in word for word in found):
@@ -196,9 +203,10 @@ def _known_words(patterns: frozenset[Pattern], other: str, known: Known, spend: 
 def _words(
     patterns: AbstractSet[Pattern], other: str, most: int | None = None, spend: Spend | None = None
 ) -> list[str]:
-    """Return a shortest word for each possible set of matching patterns, with ``other`` if possible.
+    """Return a shortest word for each set of patterns that can match one word together.
 
-    Raise TooHardError if more than *most* words (MAX_WORDS) were tried.
+    other: a character that the words contain, if possible. Raise TooHardError if more than *most* words
+    (MAX_WORDS) were tried.
     """
     most = MAX_WORDS if most is None else most
     matcher = NameMatcher(sorted(patterns, key=repr))

@@ -1,4 +1,7 @@
-"""Strict readers of documents that lie beside policies: tests, accepted changes and sites."""
+"""Strict readers of YAML documents other than policies: tests, accepted changes and site files.
+
+A site file is a list of mounts.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,17 @@ D = TypeVar("D", bound=Strict)
 
 
 class Head(Strict):
-    """The keys that all these documents have."""
+    """The keys that each of these documents has."""
 
     api_version: Text = Field(alias="apiVersion")
     kind: Text
 
 
 class Companion(NamedTuple, Generic[T, D]):
-    """A document that Reader.read has read. items: the parts of its list; valid if read() added no error."""
+    """A document as Reader.read has read it.
+
+    items: the items of its list. They are valid only if read() has added no error.
+    """
 
     source: Source
     top: Part[T]
@@ -35,9 +41,10 @@ class Companion(NamedTuple, Generic[T, D]):
 
 
 class Reader(Generic[T, D]):
-    """Reader of documents of one kind. Each document has some keys of its own, and one list of items.
+    """A reader of one kind of document. Such a document has some keys of its own, and one list of items.
 
-    key: the key of the list. subject: returns an item's name for messages, from its node and number.
+    key: the key of the list. subject: a function that returns an item's name for messages, from its YAML node
+    and its number in the list.
     """
 
     def __init__(
@@ -50,7 +57,8 @@ class Reader(Generic[T, D]):
         self._subject: Final = subject
 
     def read(self, text: SourceText, errors: list[PolicyError]) -> Companion[T, D] | None:
-        """Read a file. Return None if it cannot be read at all. Faults are added to ``errors``."""
+        """Read a file. Return None if it cannot be read at all. errors: a list to which all faults are added.
+        """
         try:
             source = decode(text.name, text.text, errors)
             root = compose(source, errors)
@@ -80,6 +88,6 @@ class Reader(Generic[T, D]):
 
 
 def sound(errors: list[PolicyError], headline: str) -> None:
-    """Raise PolicyErrors if there are errors. headline: the first line of the message."""
+    """Raise PolicyErrors if the list has errors. headline: the first line of the message."""
     if errors:
         raise PolicyErrors(errors, headline)

@@ -1,4 +1,4 @@
-"""Comparisons of the rights at two paths, for every caller and under all facts.
+"""Comparisons of the rights at two paths, for every caller, and for every kind and owner of the file.
 
 Below two directories many pairs of paths have the same rules, although their path states differ. A *place*
 stands for all paths with the same rules. So results that depend on rules alone are computed once for each
@@ -24,13 +24,11 @@ from policyfs.policy.table import Live, Table, told_apart
 from policyfs.policy.visibility import Sight
 
 MAX_STEPS: Final = 200_000
-"""Maximum number of steps in one comparison of all paths below two directories.
-
-With more, the comparison is too hard. To try one rule for one caller costs one step, and one more for every
-8,000 facts that the rules distinguish. To test if a rule distinguishes callers costs an eighth of a step.
-Each name below costs one step, and two more for each capture. Each character in a search for classes of names
-costs four steps. To make a set of facts costs, for each kind, one step for every 8,000 facts.
-"""
+"""Maximum number of steps in one comparison of all paths below two directories. With more, TooHardError is
+raised. To try one rule for one caller costs one step, and one more for every 8,000 facts (kinds and owners)
+that the rules distinguish. To test if a rule distinguishes callers costs an eighth of a step. Each name below
+costs one step, and two more for each ``{app}`` or ``{uid}``. Each character in a search for classes of names
+costs four steps. To make a set of facts costs, for each kind, one step for every 8,000 facts."""
 
 _DISTINCTIONS_IN_A_STEP: Final = 8
 _FACTS_IN_A_STEP: Final = 8000
@@ -42,11 +40,12 @@ _DELETE_AT: Final = tuple(Op.ALL).index(Op.DELETE)
 
 
 _Rules = tuple[tuple[Live, ...], bool, bool, bool, bool]
-"""The parts of a profile that decide on rights, apart from the paths below."""
+"""The rules at a path for a caller, and further values that decide on the caller's rights there. Only the
+paths below the path are left out."""
 
 
 class _Pair:
-    """The rights at the old and the new path, for all callers with the same rules at both."""
+    """The rights at an old path and at a new path, for all callers for whom the same rules match at both."""
 
     __slots__ = ("_answers", "_new", "_old", "_worse", "new_depends", "old_depends")
 
@@ -60,11 +59,12 @@ class _Pair:
 
     @property
     def depends(self) -> bool:
-        """True if, under some facts, the rights at one of the two paths depend on the paths below it."""
+        """True if the rights at one of the paths may depend on whether the caller could see a path below it.
+        """
         return self.old_depends or self.new_depends
 
     def is_worse(self, *, old_below: bool = False, new_below: bool = False) -> bool:
-        """Return True if the new rights are worse.
+        """Return True if the rights at the new path are worse, in the sense of Comparison.
 
         old_below, new_below: True if the caller could see some path below the old path, or below the new one.
         """
@@ -77,7 +77,7 @@ class _Pair:
 
 
 class Budget:
-    """The steps that are left for one decision."""
+    """The number of steps of comparisons that one decision may still take."""
 
     __slots__ = ("_left",)
 
@@ -91,20 +91,20 @@ class Budget:
             raise TooHardError
 
     def spend_on_characters(self, count: int) -> None:
-        """Take the steps to try some characters in a search for the classes of names."""
+        """Take the steps for a search for classes of names that tries *count* characters."""
         self.spend(count * _STEPS_OF_A_CHARACTER)
 
 
 class Comparison:
-    """The comparisons for one request. Answers are remembered for this request only."""
+    """Comparisons of rights for one request. Results are remembered only for this request."""
 
     def __init__(
         self, table: Table, sight: Sight, profiles: Profiles, worse: Worse, budget: Budget | None = None
     ) -> None:
-        """Prepare the comparisons for one request.
+        """Prepare the comparisons of rights for one request.
 
-        worse: returns True if the rights at the new path are worse than those at the old path, for this
-        request. budget: None for any number of steps.
+        worse: a function that returns True if the rights at the new path are worse than those at the old
+        path, for this request. budget: the steps that may be taken; None: any number.
         """
         self._table: Final = table
         self._sight: Final = sight
@@ -121,9 +121,9 @@ class Comparison:
         self._deleting: Final[dict[tuple[int, FileType], RightsTally]] = {}
 
     def is_worse(self, old: PathState, new: PathState, ftype: FileType) -> bool:
-        """Return True if ``worse`` holds for the rights at both paths, for some caller and facts.
+        """Return True if the rights at *new* are worse than at *old* for some caller and some facts.
 
-        Raise TooHardError.
+        The function *worse* of this object decides that. Raise TooHardError.
         """
         if old is new:
             return False
@@ -140,11 +140,10 @@ class Comparison:
         )
 
     def always_deletes(self, state: PathState, caller: Caller, ftype: FileType) -> bool:
-        """Return True if the caller may delete a file of this type at this path under all facts.
+        """Return True if the caller may delete a file of this type at this path, whatever its kind and owner
+        are.
 
-        Raise TooHardError.
-
-        INVARIANT: all calls of this method on one comparison have the same caller.
+        Raise TooHardError. INVARIANT: all calls of this method on one comparison have the same caller.
         """
         key = (self._place(state), ftype)
         tally = self._deleting.get(key)
@@ -156,9 +155,10 @@ class Comparison:
         return not tally.rights(below=below).refused[_DELETE_AT]
 
     def _compare(self, old: int, new: int, ftype: FileType) -> list[tuple[_Pair, Caller]] | None:
-        """Compare the rights at two places, as far as they depend on the rules alone.
+        """Compare the rights at two places (see the module). Only the rules count, not the paths below.
 
         Return None if the new place is worse. Otherwise return the callers for whom the paths below decide.
+        old, new: results of _place().
         """
         states = self._states[old], self._states[new]
         depending: list[tuple[_Pair, Caller]] = []
@@ -172,7 +172,7 @@ class Comparison:
         return depending
 
     def _callers(self, old: int, new: int) -> list[Caller]:
-        """Return sample callers of every class that the rules at two places distinguish."""
+        """Return sample callers: one of every class of callers that the rules at two places distinguish."""
         found = self._callers_at.get((old, new))
         if found is None:
             states = self._states[old], self._states[new]
@@ -191,7 +191,10 @@ class Comparison:
         return found
 
     def _space(self, lives: tuple[Live, ...], ftype: FileType) -> FactSpace:
-        """Return the facts that some rules distinguish, and spend the steps to try these rules under them."""
+        """Return the facts (kinds and owners) that some rules distinguish.
+
+        Take the steps to try the rules under them.
+        """
         kinds, owners = told_apart(lives)
         key = (frozenset(kinds), frozenset(owners), ftype)
         found = self._spaces.get(key)
@@ -203,7 +206,7 @@ class Comparison:
         return found
 
     def _place(self, state: PathState) -> int:
-        """Return a number for the rules at a path: paths with equal rules have equal numbers."""
+        """Return the number of a path's place. All paths with equal rules have the same number."""
         found = self._place_of.get(state)
         if found is None:
             rules = (state.situated(self._table), state.hides, state.top, state.position.lost)

@@ -1,7 +1,8 @@
-"""Strict conversion of YAML text to nodes: YAML that a policy must not contain is an error.
+"""Strict conversion of YAML text to a tree of nodes. YAML that a policy must not contain is an error.
 
-A syntax error ends a file. Other errors (repeated keys, tags, merge keys, unknown aliases) are collected. In
-the tree ``Absent.BROKEN`` takes the place of a wrong value, so that no error is reported twice.
+After a syntax error the rest of the file is not read. Other errors (repeated keys, tags, merge keys, unknown
+aliases) are collected. In the tree ``Absent.BROKEN`` takes the place of a wrong value, so that no error is
+reported twice.
 """
 
 from __future__ import annotations
@@ -44,20 +45,20 @@ except ImportError:  # the parser in Python gives the same result, only slower
     CParser = None
 
 MAX_EXPANDED: Final = 10_000
-"""Maximum number of nodes to which a file's aliases may expand."""
+"""Maximum number of nodes of a file when each alias counts as all nodes to which it refers."""
 
 MAX_DEPTH: Final = 30
-"""Maximum depth of nested lists and mappings. The language itself needs 8, and ``not`` may nest."""
+"""Maximum depth of nested lists and mappings. A policy needs 8, and more if ``not`` is nested."""
 
 _CONTROL: Final = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 _EARLY_COMMENT: Final = re.compile("[|>][-+0-9]*#")
-"""A comment directly after the indicator of a block scalar."""
+"""A regular expression for a comment directly after the sign (``|`` or ``>``) that begins a block of text."""
 
 _NOT_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 _NUMERIC: Final = frozenset("-+.0123456789")
-"""First characters of numbers."""
+"""The characters with which a number can begin."""
 _INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _OLD_OCTAL: Final = re.compile(r"[-+]?0[0-9]+")
 _FLOAT: Final = re.compile(
@@ -71,11 +72,14 @@ _WORDS: Final[dict[str, Value]] = {
 
 
 class UnreadableError(Exception):
-    """A file that cannot be read any further; the list of errors holds the cause."""
+    """The error if a file cannot be read any further. The list of errors then has the cause."""
 
 
 def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
-    """Decode a file's bytes to a source. Raise UnreadableError if they are not text or have a directive."""
+    """Decode the bytes of a file. Raise UnreadableError if they are not text, or have a YAML directive.
+
+    name: the file's name in errors.
+    """
     text = text.removeprefix(BOM_UTF8)
     try:
         decoded = text.decode()
@@ -111,7 +115,10 @@ def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
 
 
 def compose(source: Source, errors: list[PolicyError]) -> Node:
-    """Return the node tree of a source. Raise UnreadableError after a syntax error or without content."""
+    """Return the tree of nodes of a file.
+
+    Raise UnreadableError after a syntax error, or if there is no content.
+    """
     node = _composed_by_libyaml(source, errors)
     if node is not None:
         return node
@@ -129,14 +136,15 @@ def compose(source: Source, errors: list[PolicyError]) -> Node:
 
 
 def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | None:
-    """Return the node tree made by libyaml, or None if the parser in Python is needed.
+    """Return the tree of nodes as libyaml reads it. Return None if the parser in Python must read the file.
 
-    libyaml is the parser in C, ten times as fast. The parser in Python is needed in three cases: libyaml is
-    not installed; the text has an error, since messages and places come from the parser in Python; the text
-    has something that the two parsers read differently.
+    libyaml is a parser in C, ten times as fast. The parser in Python is needed in three cases: libyaml is not
+    installed; the text has an error (messages and places come from the parser in Python); the text has
+    something that the two parsers read differently.
     """
     text = source.text
-    # libyaml accepts some wrong tabs and comments. It finds another end of a last line without line feed.
+    # libyaml accepts some tabs and comments that are errors. It finds another end of a last line that has
+    # no line feed.
     if CParser is None or "\t" in text or text[-1:] != "\n" or _EARLY_COMMENT.search(text):
         return None
     found: list[PolicyError] = []
@@ -151,7 +159,7 @@ def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | No
 
 
 class _Composer:
-    """Builder of the tree of one file from its events."""
+    """Builder of the tree of one file. It gets the events of a YAML parser."""
 
     __slots__ = ("anchors", "by_libyaml", "errors", "events", "expanded", "source", "texts")
 
@@ -164,7 +172,8 @@ class _Composer:
         self.errors = errors
         self.anchors: dict[str, Node | None] = {}
         self.texts: dict[str, Value] = {}
-        """The value of each unquoted text of one line, by the text: keys and names repeat often."""
+        """The value of each unquoted text of one line, by the text. It is kept, because keys and names repeat
+        often."""
         self.expanded = 0
 
     def report(self, span: Span, message: str, help_: str) -> None:
@@ -194,7 +203,7 @@ class _Composer:
         return root
 
     def node(self, event: Event, depth: int) -> Node:
-        """Return the node that an event opens, with its whole subtree."""
+        """Return the node that begins with an event, with all nodes below it."""
         start, end = event.start_mark, event.end_mark
         line, column = start.line, start.column
         one_line = end.line == line
@@ -238,7 +247,7 @@ class _Composer:
         return node
 
     def alias(self, event: AliasEvent, span: Span) -> Node:
-        """Return the node that an alias refers to; broken if there is none."""
+        """Return the node to which an alias refers. Return a broken node if there is none."""
         if self.by_libyaml:
             raise UnreadableError  # libyaml sees another end of an alias's name
         name = str(event.anchor)
@@ -284,7 +293,10 @@ class _Composer:
         return Mapping(_through(span, event), tuple(pairs.values()), size)
 
     def sound_key(self, key: Node, pairs: dict[str, tuple[Scalar, Node]]) -> Scalar | None:
-        """Return the key if it may enter the mapping; else report why not and return None."""
+        """Return the key if it may enter the mapping. Otherwise report the reason, and return None.
+
+        pairs: the keys that the mapping has already.
+        """
         if not isinstance(key, Scalar):
             help_ = 'a glob with braces needs quotes: "/{a,b}/**"'
             self.report(key.span, "a list or mapping cannot be a key", help_)
@@ -341,7 +353,10 @@ class _Composer:
 
 
 def _plain_text(raw: str, event: ScalarEvent) -> Value:
-    """Return the value of an unquoted scalar that is not a number, by YAML 1.2's core schema."""
+    """Return the value of a text without quotes that is no number, by YAML 1.2's core schema.
+
+    The value is true, false, null or the text itself.
+    """
     if raw in _WORDS:
         return _WORDS[raw]
     return Unquoted(raw) if event.start_mark.line == event.end_mark.line else Folded(raw)
@@ -359,7 +374,7 @@ def _span(event: Event) -> Span:
 
 
 def _through(span: Span, end: Event) -> Span:
-    """Return the span from an opening event to the event that closes it."""
+    """Return the place in the text from the event that begins a node to the event that ends it."""
     if end.end_mark.line + 1 != span.line:
         return Span(span.line, span.column, 1)
     return Span(span.line, span.column, max(1, end.end_mark.column + 1 - span.column))

@@ -1,4 +1,5 @@
-"""Conditions of rules, exceptions and invariants, made from documents: names looked up, sets expanded."""
+"""Conversion of the conditions in documents (parsed YAML) to values. Names are looked up, sets are expanded.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +17,16 @@ _OF_OWNERS: Final = {
     SELF: "to let each app do this with its own files, write who: {app: any} and when: {owner: self}",
     OWNER_NONE: "callers that are no app are strangers: write stranger",
 }
-"""The help for a word of ``owner`` that a policy uses in ``app``."""
+"""Help texts for words such as ``self`` that belong in ``owner``, if a policy uses them in ``app``."""
 _OF_CALLERS: Final = {
     ANY: "to spare files without an owner, write unless: {owner: none}; to match all files, remove owner",
     STRANGER: "files that strangers create have no owner: write none",
 }
-"""The help for a word of ``app`` that a policy uses in ``owner``."""
+"""Help texts for words such as ``any`` that belong in ``app``, if a policy uses them in ``owner``."""
 
 
 class Resolved(NamedTuple):
-    """The conditions of one rule, exception or invariant."""
+    """The conditions of one rule, exception or invariant, as values."""
 
     who: Who | None
     paths: tuple[str, ...] | None
@@ -34,7 +35,7 @@ class Resolved(NamedTuple):
 
 
 class Conditions:
-    """Converter of documents to conditions. It reports undeclared names."""
+    """Converter of conditions to values. It reports names that the policy does not declare."""
 
     __slots__ = ("names",)
 
@@ -76,7 +77,10 @@ class Conditions:
         )
 
     def kinds(self, part: Part[object], loc: Loc, members: tuple[str, ...] | None) -> frozenset[str] | None:
-        """Return the kinds with their sets expanded, or None if *members* is None."""
+        """Return the kinds with the names of sets replaced by the sets' kinds, or None if *members* is None.
+
+        loc: the place of *members* in the part of the policy.
+        """
         if members is None:
             return None
         return frozenset(kind for _, kind in self.names.expand(part, loc, members, globs=False))
@@ -91,14 +95,14 @@ class Conditions:
 
 
 def _calling(name: str) -> str:
-    """Return the help for a name in ``app`` that is not an app's name, or an empty text."""
+    """Return the help text for a word that a policy wrongly uses in ``app``, or an empty text."""
     if name.isascii() and name.isdigit():
         return app_for_uid(name)
     return _OF_OWNERS.get(name, "")
 
 
 def _owning(name: str) -> str:
-    """Return the help for a name in ``owner`` that is not an app's name, or an empty text."""
+    """Return the help text for a word that a policy wrongly uses in ``owner``, or an empty text."""
     if name.isascii() and name.isdigit():
         return OWNER_IS_AN_APP
     return _OF_CALLERS.get(name, "")

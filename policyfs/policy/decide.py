@@ -46,7 +46,8 @@ from policyfs.policy.visibility import Sight
 __all__ = ["End", "Engine", "PathState", "compile_policy"]
 
 REMEMBERED: Final = 1 << 16
-"""Capacity of each table of remembered answers in an engine, in units (memo.Memo)."""
+"""Capacity of each table of remembered answers in an engine. An answer counts as one unit, or more if it is
+large (memo.Memo)."""
 
 
 class Engine:
@@ -79,19 +80,28 @@ class Engine:
         return self._paths.child(state, name)
 
     def known_child(self, state: PathState, name: bytes) -> PathState | None:
-        """Return the state that child() has remembered for this name, or None."""
+        """Return the path state of a name if child() has remembered it, else None.
+
+        state: that of the directory.
+        """
         return self._paths.known(state, name)
 
     def step(self, state: PathState, name: bytes) -> PathState:
-        """Compute the state of a child, but do not remember it. Each call takes the same time."""
+        """Compute the path state of the name *name* in a directory, and do not remember it.
+
+        This takes the same time in each call.
+        """
         return self._paths.step(state, text_of(name))
 
     def remember(self, state: PathState, name: bytes, child: PathState) -> None:
-        """Keep a result of step() for later calls of child() and known_child()."""
+        """Remember a result of step() for later calls of child() and known_child()."""
         self._paths.remember(state, name, child)
 
     def classes_in(self, state: PathState) -> FewClasses | None:
-        """Return the classes of names that rules distinguish in this directory, or None (see few_classes)."""
+        """Return sample names for the classes of names that rules distinguish in this directory.
+
+        None: see few_classes.
+        """
         return few_classes(self._table.automaton, state.position)
 
     def state_of(self, path: bytes) -> PathState:
@@ -115,11 +125,11 @@ class Engine:
     # ---- answers
 
     def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
-        """Decide a request that needs all operations of ``ops`` at this path. SEE is always needed.
+        """Decide a request that needs all operations of ``ops`` at this path. SEE is always one of them.
 
         If several operations are refused, the answer has the errno that reveals least. So if SEE is refused,
-        the errno is ENOENT. Obligations come from READ and WRITE, if they are in ``ops``. A field of
-        ``facts`` that is None is unknown and counts against the caller.
+        the errno is ENOENT. Obligations come from READ and WRITE, if they are in ``ops``. If a field of
+        ``facts`` is None, the fact is unknown and counts against the caller.
         """
         key = (state, who.key, ops, ftype, facts)
         found = self._decisions.get(key)
@@ -152,7 +162,9 @@ class Engine:
         return found
 
     def possible(self, who: Principal, state: PathState, ftype: FileType) -> Op:
-        """Return the operations among READ, WRITE and ATTR that ``decide`` would allow under some facts."""
+        """Return the operations among READ, WRITE and ATTR that ``decide`` would allow for some kind and
+        owner.
+        """
         key = (state, who.key, ftype)
         found = self._possible.get(key)
         if found is None:
@@ -166,7 +178,10 @@ class Engine:
         return found
 
     def view(self, who: Principal, state: PathState) -> View:
-        """Return the view of a regular file here: raw only if no kind or owner can lead to an obligation."""
+        """Return the view of a regular file at this path.
+
+        It is raw only if no kind or owner leads to an obligation.
+        """
         if state.position.lost:
             return RAW_VIEW
         profile = self._profiles.of(state, self._caller(who))
@@ -176,7 +191,7 @@ class Engine:
         return found
 
     def bans(self, who: Principal, state: PathState, ftype: FileType, facts: Facts) -> frozenset[str]:
-        """Return the words that the rules about this caller ban from files at this path.
+        """Return the words whose data the rules about this caller forbid in files at this path.
 
         The rules count even if the caller may not write files here. The caller may still set attributes, and
         attributes can contain the same data. A field of ``facts`` that is None counts against the caller.
@@ -189,7 +204,8 @@ class Engine:
         )
 
     def unrestricted(self, who: Principal, state: PathState) -> bool:
-        """Return True if the caller certainly may do everything to any file here, without obligations.
+        """Return True if the caller may certainly do everything to any file at this path, without
+        obligations.
 
         That is: no redaction, no check, and no event that must be on record.
         """
@@ -203,13 +219,13 @@ class Engine:
         )
 
     def owner_matters_above(self, state: PathState) -> bool:
-        """Return True if the owner of some ancestor decides whether this path is hidden."""
+        """Return True if the owner of some directory above can decide whether this path is hidden."""
         return self._scope.owner_matters_above(state)
 
     def hidden_above(self, who: Principal, chain: Sequence[tuple[PathState, Facts]]) -> Decision | None:
-        """Return a denial if an ancestor's facts hide this ancestor from the caller, else None.
+        """Return the denial if facts of a directory above hide this directory from the caller, else None.
 
-        chain: the ancestors with their known facts, root first.
+        chain: the path state and the known facts of each directory above, root first.
         """
         caller = self._caller(who)
         if self._lenient(caller):
@@ -232,11 +248,12 @@ class Engine:
         *,
         same_directory: bool = False,
     ) -> Decision:
-        """Decide rename(2). replaced: the file at the new path, if any.
+        """Decide rename(2).
 
-        old.facts and new.facts are the facts of the moved file (see needs_move). replaced.state is new.state.
-        same_directory: True if both names are in one directory, so that a rule that hides this directory
-        hides both names. False is always safe. Raise ValueError for an exchange without ``replaced``.
+        replaced: the file at the new path, if any. old.facts and new.facts must be the facts of the moved
+        file (see needs_move), and replaced.state must be new.state. same_directory: True if both names are in
+        one directory, so that a rule that hides this directory hides both names. False is always safe. Raise
+        ValueError for an exchange without ``replaced``.
         """
         answer = self._mover.rename(
             self, who, old, new, replaced, exchange=exchange, same_directory=same_directory
@@ -247,19 +264,20 @@ class Engine:
         return combined([answer, self.cross_device(who, [(old, new.state), *back])])
 
     def cross_device(self, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
-        """Return the refusal of a rename that would need a copy. moves: each file, and its new path.
+        """Return the refusal of a rename that only a copy could carry out.
 
-        The errno is EXDEV, so that mv copies the file. It is EACCES if the caller would lose hidden data by
-        the copy.
+        moves: each file, and its new path. The errno is EXDEV, so that mv copies the file. It is EACCES if
+        the caller would lose data that are hidden from it by such a copy.
         """
         return self._losses.refusal(self, who, moves)
 
     def link(self, who: Principal, old: End, new: End, *, same_directory: bool = False) -> Decision:
-        """Decide link(2). For the arguments, see rename."""
+        """Decide link(2). The arguments are those of rename()."""
         return self._mover.link(self, who, old, new, same_directory=same_directory)
 
     def needs_move(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
-        """Return the facts of a file that a rename or link from ``old`` to ``new`` may depend on."""
+        """Return the facts of a file on which the answer to a rename or link from *old* to *new* may depend.
+        """
         return self._mover.needs(self, who, old, new, ftype)
 
     def asks_more(self, old: PathState, new: PathState) -> bool:
@@ -273,11 +291,12 @@ class Engine:
 
     @property
     def distinctions(self) -> Distinctions:
-        """The answers that depend on the caller in a shared mount."""
+        """The tests whether answers depend on the caller in a shared mount."""
         return self._distinctions
 
     def uids_matter(self, app: str) -> bool:
-        """Return True if an app may get different answers under different uids, at some path (app mounts)."""
+        """Return True if an app may get different answers under different uids at some path, in an app mount.
+        """
         return self._scope.uids_matter(app)
 
     def caller_matters(self, state: PathState) -> bool:
@@ -289,10 +308,9 @@ class Engine:
         return self._scope.caller_matters_below(state)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
-        """Return True if the caller certainly sees every entry of the directory at this path.
+        """Return True if the caller certainly sees every name in this directory, whatever its file is.
 
-        The entries may have any type and name. The result is the same for all callers that see the same names
-        in the directory.
+        The result is the same for all callers that see the same names in the directory.
         """
         if self._scope.may_hide_below(state):
             return False
@@ -304,7 +322,7 @@ class Engine:
         return self._distinctions.sees_always(self._paths.step_of_all(state), caller)
 
     def contents(self) -> Iterator[list[object]]:
-        """Yield lists of the objects in this engine, so that the caller can free them in small steps.
+        """Yield lists of this engine's objects, so that the caller can free the engine in small steps.
 
         Freeing a large engine at once takes a tenth of a second.
         """
@@ -319,7 +337,7 @@ class Engine:
     def shows_plainly_below(self, who: Principal, state: PathState) -> bool:
         """Return True if the caller certainly sees everything below this path, without any obligation.
 
-        Return False if rules have captures of a uid: these rules may match one uid of an app and not another.
+        Return False if a glob has ``{uid}``: such a rule may match one uid of an app and not another.
         """
         if self._table.uses_uid or self._scope.may_capture_below(state):
             return False
@@ -341,11 +359,11 @@ class Engine:
         return self._table
 
     def profile(self, who: Principal, state: PathState) -> Profile:
-        """Return the rules that can still match at a path for a caller."""
+        """Return the rules that can still match at a path for a caller, when the file's facts are known."""
         return self._profiles.of(state, self._caller(who))
 
     def caller(self, who: Principal) -> Caller:
-        """Return the principal in the form that rules compare."""
+        """Return the principal as the caller (a caller class with a uid) to which rules are compared."""
         return self._caller(who)
 
     def _caller(self, who: Principal) -> Caller:
@@ -356,15 +374,18 @@ class Engine:
 
 
 def compile_policy(policy: Policy, *, monitor: bool = False, remembered: int = REMEMBERED) -> Engine:
-    """Compile a policy. monitor: the mount-wide dry run (``--monitor``). remembered: see REMEMBERED."""
+    """Compile a policy. monitor: True for the option --monitor: all denials of apps are only recorded.
+
+    remembered: the capacity of the tables of remembered answers (REMEMBERED).
+    """
     with paused():
         return Engine(policy, monitor=monitor, remembered=remembered)
 
 
 def as_of(engine: Engine, at_ns: int) -> Engine:
-    """Return an engine with the exceptions in force at an instant. at_ns: ns since 1970.
+    """Return an engine with the exceptions (allow rules with an end date) that are in force at an instant.
 
-    The result is *engine* itself if it has exactly these exceptions.
+    at_ns: ns since 1970. The result is *engine* itself if it has exactly these exceptions.
     """
     policy = in_force(engine.policy, at_ns)
     return engine if policy is engine.policy else compile_policy(policy, monitor=engine.monitor)

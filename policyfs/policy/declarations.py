@@ -1,4 +1,4 @@
-"""Names that the files of a policy declare: apps, grants, sets; and their look-up in rules."""
+"""The names that the files of a policy declare (apps, grants, sets), and checks of names in rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Declarations:
-    """The names that the files together declare, and their look-up."""
+    """The names that all files of a policy together declare. Names in rules are looked up here."""
 
     __slots__ = ("apps", "complete", "errors", "grants", "path_sets", "sets", "sound")
 
@@ -46,7 +46,7 @@ class Declarations:
         return found
 
     def _check_uids(self) -> None:
-        """Report uids that two apps share. The error is placed at the app that is later in the text."""
+        """Report each uid that two apps have. The error's place is the app that comes later in the text."""
         claims = sorted(
             (uids, (part.source.name, part.node.span, index), name)
             for name, part in self.apps.items()
@@ -70,9 +70,10 @@ class Declarations:
     def check_app(
         self, part: Part[object], loc: Loc, name: str, also: tuple[str, ...], hint: Callable[[str], str]
     ) -> None:
-        """Report a name in a rule if no app has it and it is not one of ``also``.
+        """Report a name in a rule if no app has this name, and if it is not in *also*.
 
-        hint: returns the help for a name that is not similar to the right name, or "".
+        loc: the name's place in the part of the policy. hint: a function that returns a help text for the
+        name if no app has a similar name, or "".
         """
         if name in self.apps or name in also or not self.complete:
             return
@@ -82,7 +83,7 @@ class Declarations:
         self.errors.append(part.error(loc, f"no app is named {quote(name)}", help_))
 
     def check_grant(self, part: Part[object], loc: Loc, grant: str) -> None:
-        """Report a grant in a rule that no app holds."""
+        """Report a grant in a rule if no app has this grant."""
         if grant in self.grants or not self.complete or not self.sound:
             return
         near = did_you_mean(grant, self.grants)
@@ -92,9 +93,10 @@ class Declarations:
     def expand(
         self, part: Part[object], loc: Loc, members: Iterable[str], *, globs: bool
     ) -> list[tuple[int, str]]:
-        """Return the members with each set replaced by its contents.
+        """Return the members, with each name of a set replaced by the members of the set.
 
-        Each result has the index of the member from which it comes.
+        Each result comes with the index of the member from which it comes. globs: True for path sets, False
+        for sets of kinds.
         """
         here, other = (self.path_sets, self.sets) if globs else (self.sets, self.path_sets)
         noun, other_noun = ("path set", "set") if globs else ("set", "path set")
@@ -117,14 +119,12 @@ class Declarations:
 
 
 def already(told: str, first: Where) -> str:
-    """Return the message *told* with the place where the name was declared first."""
+    """Return the message *told*, with the place at which the name was declared first."""
     return f"{told} already by {harmless(first.file)}, line {first.line}"
 
 
 def _names_are_known(file: File) -> bool:
-    """Return True if all names that a file declares are known.
-
-    In a faulty file some names may be unreadable.
+    """Return True if all names that a file declares could be read. In a file with faults some may be missing.
     """
     if not isinstance(file.top.node, Mapping) or file.top.doc is None:
         return False

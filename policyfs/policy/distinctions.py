@@ -1,9 +1,10 @@
-"""Answers that depend on the caller in a shared mount. The kernel may keep only answers that do not.
+"""Tests whether callers get different answers in a shared mount.
 
-Conservative: "they differ" is always safe. Only callers that can make requests count: each uid's app, and
-strangers if some uid belongs to no app. Only answers that the kernel caches count: the names that are seen,
-and the node of each name. An open reaches the daemon each time. So rules about reading and writing make no
-difference, unless they make different views of a file.
+The kernel may keep only an answer that is equal for all callers. The result "they differ" is always safe.
+Only callers that can make requests count: each uid's app, and strangers if some uid belongs to no app. Only
+answers that the kernel caches count: the names that are seen, and the node of each name. Each open is a
+request to the daemon. So rules about reading and writing make no difference, unless they lead to different
+views of a file.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ MAX_COMPARED: Final = 256
 
 MAX_LED: Final = 16
 """Maximum number of caller classes for which the paths below one directory are searched. With more, the
-answers count as different. A search takes long, and a request waits for it."""
+answers count as different. A search takes long, and a request waits for the result."""
 
 _HIDDEN: Final = "hidden"
 _SEEN: Final = "seen"
 
 
 class Distinctions:
-    """Comparison of a table's answers for all callers of a shared mount. dry_run: with --monitor."""
+    """Tests whether the callers of a shared mount get different answers. dry_run: True with --monitor."""
 
     def __init__(self, table: Table, sight: Sight, remembered: int, *, dry_run: bool) -> None:
         self._table: Final = table
@@ -53,7 +54,7 @@ class Distinctions:
         self._find_rules_below()
 
     def _find_rules_below(self) -> None:
-        """Find the nodes of the automaton that lead to rules by which callers see different names."""
+        """Find the nodes of the automaton that lead to rules for which callers see different names."""
         automaton = self._table.automaton
         denies, allows = set[int](), set[int]()
         self._granting = set[int]()
@@ -66,7 +67,8 @@ class Distinctions:
                     into.add(accept)
                 elif self._grants_all(number):
                     self._granting.add(accept)
-        # Glob sets of conditions: no rule is looked up by them, so only their captures distinguish callers.
+        # The globs of conditions: no rule is looked up by them, so only {app} and {uid} in them tell callers
+        # apart.
         others = captured - self._table.first_accepts().keys()
         for number in filter(self._sighted.__getitem__, self._table.everywhere()):
             deny = self._table.rules[number].effect is Effect.DENY
@@ -79,7 +81,11 @@ class Distinctions:
         self._allowing = automaton.leading_to(allows)
 
     def _captured_accepts(self) -> set[int]:
-        """Return the glob sets that captures lead to, if captures can distinguish callers; else none."""
+        """Return the glob sets that ``{app}`` and ``{uid}`` lead to, if these can distinguish callers; else
+        none.
+
+        A glob set has the globs of one condition.
+        """
         if self._same_captures:
             return set()
         nodes = self._table.automaton.nodes
@@ -94,7 +100,7 @@ class Distinctions:
     # -- answers ----------------------------------------------------------------------------------
 
     def sight(self, state: PathState) -> bool:
-        """Return True if callers may see different things at this path, for some file type and facts."""
+        """Return True if one caller may see this path and another not, for some file type and facts."""
         if state.top:
             return False  # everyone sees the root
         found = self._seen_at.get(state)
@@ -103,7 +109,9 @@ class Distinctions:
         return found
 
     def node(self, state: PathState) -> bool:
-        """Return True if a file at this path may be different nodes for different callers."""
+        """Return True if a file at this path may be different nodes (for different views) for different
+        callers.
+        """
         found = self._node_at.get(state)
         if found is None:
             differs = self.sight(state) or self._view_differs(state)
@@ -111,30 +119,30 @@ class Distinctions:
         return found
 
     def below(self, state: PathState) -> bool:
-        """Return True if callers may see different things at some path below this path."""
+        """Return True if one caller may see some path below this path and another not."""
         found = self._below_at.get(state)
         if found is None:
             found = self._below_at.keep(state, self._below_differs(state), state.units)
         return found
 
     def sees_always(self, state: PathState, caller: Caller) -> bool:
-        """Return True if a caller certainly sees this path, for every file type and under all facts."""
+        """Return True if a caller certainly sees this path, whatever the file is."""
         answer = self._answer(self._about(state), state, caller, lambda: False)
         return answer == (_SEEN, frozenset(), frozenset())
 
     # -- the rules behind them ----------------------------------------------------------------------
 
     def rules_at(self, state: PathState, *, views: bool = False) -> tuple[str, ...]:
-        """Return the ids of rules by which callers may see different things at this path.
+        """Return the ids of the rules because of which callers may get different answers at this path.
 
-        views: include rules by which callers may have different views of a file.
+        views: True to include rules for which callers may have different views of a file.
         """
         placed = (*state.situated(self._table), *state.hides)
         telling = (one.rule for one in placed if self._tells_at(one))
         return self._ids(number for number in telling if views or self._sighted[number])
 
     def rules_below(self, state: PathState) -> tuple[str, ...]:
-        """Return the ids of rules by which callers may see different names below this path."""
+        """Return the ids of the rules because of which callers may see different names below this path."""
         position, nodes = state.position, self._table.automaton.nodes
         seen: set[int] = set()
         todo = [*position.free, *(number for number, _ in position.bound)]
@@ -186,7 +194,9 @@ class Distinctions:
             return True
 
     def _view_differs(self, state: PathState) -> bool:
-        """Return True if callers may have different views of a file here, or read it in different ways."""
+        """Return True if callers may have different views of a file at this path, or different rights to read
+        it.
+        """
         here = [(self._table.rules[one.rule], one) for one in state.situated(self._table)]
         effects = {rule.effect for rule, _ in here}
         if state.position.lost or effects.isdisjoint({Effect.REDACT, Effect.CONTENT}):
@@ -197,7 +207,10 @@ class Distinctions:
     def _answer(
         self, about: tuple[Situated, ...], state: PathState, caller: Caller, below: Callable[[], bool]
     ) -> Hashable:
-        """Return a value for the answer to SEE here; equal values mean equal answers under all facts."""
+        """Return a value for the answer to SEE at this path. Callers with equal values get equal answers.
+
+        This holds for every file type and all facts.
+        """
         above = [live for one in state.hides if (live := self._table.live(one, caller)) is not None]
         if any(map(always_hides, above)):
             return _HIDDEN
@@ -235,7 +248,8 @@ class Distinctions:
         return not self._granted_below(state)
 
     def _granted_below(self, state: PathState) -> bool:
-        """Return True if a rule without any condition allows everyone to see every path below."""
+        """Return True if a rule without any condition allows every caller to see every path below this path.
+        """
         if self._granted_everywhere:
             return True
         nodes = self._table.automaton.nodes
@@ -246,11 +260,14 @@ class Distinctions:
         )
 
     def _about(self, state: PathState) -> tuple[Situated, ...]:
-        """Return the rules at this path that decide who sees it."""
+        """Return the rules that can match at this path and decide who sees it."""
         return tuple(one for one in state.situated(self._table) if self._sighted[one.rule])
 
     def _grants_all(self, number: int) -> bool:
-        """Return True if a rule allows every caller to see its paths, without any condition."""
+        """Return True if a rule allows every caller to see its paths, without any condition.
+
+        number: the rule's number.
+        """
         rule = self._table.rules[number]
         plain = rule.effect is Effect.ALLOW and rule.when is None and not rule.unless
         return plain and self._callers[0].fits(number, rule)
@@ -263,9 +280,9 @@ class Distinctions:
         return any(True for _ in one.requirements())
 
     def _tells_apart(self, rule: Rule) -> bool:
-        """Return True if the rule can match one of the callers and not another at one path.
+        """Return True if the rule can match one caller and not another at the same path.
 
-        Captures do not count.
+        ``{app}`` and ``{uid}`` in globs do not count.
         """
         if asks_for_self(rule) and not self._one_app:
             return True
@@ -278,7 +295,7 @@ class Distinctions:
 
 
 def _tells(callers: list[CallerClass], who: Who) -> bool:
-    """Return True if a ``who`` block matches some of the callers, and not all."""
+    """Return True if a ``who`` block matches some of the callers, but not all."""
     if len(callers) > MAX_COMPARED:
         return True
     return len({of.within(who) for of in callers}) > 1
@@ -289,7 +306,8 @@ def _about_sight(rule: Rule) -> bool:
 
 
 def _condition(live: Live) -> Hashable:
-    """Return a value for the facts under which a rule matches; equal values mean equal facts."""
+    """Return a value for the conditions on facts of a rule. Rules with equal values match under equal facts.
+    """
     return (None if live.when is None else _block(live.when), frozenset(map(_block, live.unless)))
 
 

@@ -1,4 +1,4 @@
-"""The shape of a policy document: its keys, each with its kind of value (values.py).
+"""The shape of a policy document: pydantic models with its keys. values.py checks the values.
 
 All models are strict and frozen, and an unknown key is an error.
 """
@@ -75,7 +75,7 @@ D = TypeVar("D", bound=Strict)
 
 
 def _says_something(doc: D) -> D:
-    """Refuse an empty block: people would not agree on its meaning."""
+    """Refuse an empty block (such as ``when: {}``), because people would not agree on its meaning."""
     if not doc.model_fields_set:
         refuse("an empty block", "write a condition, or remove the key")
     return doc

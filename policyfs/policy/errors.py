@@ -1,4 +1,4 @@
-"""Errors in a policy, with place and advice: a single error, and the exception that holds all of them."""
+"""Errors in a policy: one fault with its place and advice, and the exception that holds all faults."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from policyfs.errors import EXIT_POLICY, PolicyfsError
 from policyfs.policy.model import Where
 
 _SHOWN: Final = 100
-"""Maximum length of the shown part of a source line, in characters."""
+"""Maximum number of characters of a source line that an error shows."""
 
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories that could steer a terminal or hide parts of a line."""
+"""Unicode categories of characters that could control a terminal, or hide parts of a line."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyError:
     """One fault in a policy's text.
 
-    line: the source line of the fault, empty if there is none. width: the number of wrong characters in
-    it, from ``where.column`` on. ``str()`` gives the whole message for people.
+    line: the source line with the fault, empty if there is none. width: the number of wrong characters in
+    this line, from ``where.column`` on. ``str()`` gives the whole message for people.
     """
 
     where: Where
@@ -47,9 +47,9 @@ class PolicyError:
 
 
 class PolicyErrors(PolicyfsError):  # noqa: N818 - it holds many errors
-    """A policy that does not compile. The exception holds all faults of all files, sorted by position.
+    """The error of a policy that does not compile. It holds all faults of all files, sorted by place.
 
-    what: the headline. Files that are not policies have a headline of their own.
+    what: the first line of the message. Files that are not policies have another first line.
     """
 
     exit_code = EXIT_POLICY
@@ -77,7 +77,10 @@ def quote(text: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``did you mean "x"? `` with a trailing space; empty if no known word is similar."""
+    """Return ``did you mean "x"? `` with the most similar known word.
+
+    Return an empty text if none is similar.
+    """
     near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
     return f"did you mean {quote(near[0])}? " if near else ""
 
@@ -91,7 +94,9 @@ def listed(words: Iterable[str], *, none: str = "none") -> str:
 
 
 def _excerpt(line: str, start: int, width: int) -> tuple[str, str]:
-    """Return the part of the line around ``start``, and the carets for the line below it."""
+    """Return the part of the line around *start*, and a text of carets that marks *width* characters below
+    it.
+    """
     first = 0 if len(line) <= _SHOWN else max(0, min(start - _SHOWN // 3, len(line) - _SHOWN))
     shown = line[first : first + _SHOWN]
     before, after = "..." if first else "", "..." if first + _SHOWN < len(line) else ""
@@ -104,7 +109,7 @@ def _excerpt(line: str, start: int, width: int) -> tuple[str, str]:
 
 
 def _columns(character: str) -> int:
-    """Return the number of terminal columns that a character takes."""
+    """Return the number of columns that a character takes on a terminal."""
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -1,4 +1,5 @@
-"""Exceptions: allow rules that end at a date. Functions take the present time as an argument."""
+"""Exceptions of a policy: allow rules that end at a date. The functions get the present time as an argument.
+"""
 
 from __future__ import annotations
 
@@ -9,48 +10,52 @@ from typing import Final
 from policyfs.policy.model import ExceptionRule, Policy
 
 PREFIX: Final = "exception:"
-"""The beginning of an exception's id as a rule. The id of a rule in a file has no colon."""
+"""The beginning of the ids that exceptions have as rules. Ids of other rules have no colon."""
 
 ALWAYS: Final = -1
-"""An instant before the end of every exception."""
+"""An instant before the end of every exception (an allow rule with an end date)."""
 
 
 def in_force(policy: Policy, at_ns: int) -> Policy:
-    """Return the policy with the exceptions that have not ended at this instant among its rules."""
+    """Return the policy with these rules added: its exceptions that have not ended at this instant."""
     return with_exceptions(policy, live(policy, at_ns))
 
 
 def live(policy: Policy, at_ns: int) -> tuple[str, ...]:
-    """Return the ids of the exceptions that have not ended at this instant."""
+    """Return the ids of the exceptions that have not ended at this instant (ns since 1970)."""
     held = (one.rule.id for one in policy.exceptions if at_ns < one.until_ns)
     return tuple(sorted(id_.removeprefix(PREFIX) for id_ in held))
 
 
 def with_exceptions(policy: Policy, ids: Collection[str]) -> Policy:
-    """Return the policy with the exceptions of these ids, and no other exceptions, among its rules."""
+    """Return the policy with the exceptions of these ids among its rules, and without all other exceptions.
+    """
     base = tuple(rule for rule in policy.rules if not rule.id.startswith(PREFIX))
     dated = tuple(one.rule for one in policy.exceptions if one.rule.id.removeprefix(PREFIX) in ids)
     return policy if base + dated == policy.rules else replace(policy, rules=base + dated)
 
 
 def without_exceptions(policy: Policy) -> Policy:
-    """Return the policy without its exceptions, both as rules and as declarations."""
+    """Return the policy without its exceptions."""
     return replace(with_exceptions(policy, ()), exceptions=())
 
 
 def ended(policy: Policy) -> tuple[ExceptionRule, ...]:
-    """Return the exceptions that are not among the rules of a policy from in_force()."""
+    """Return the exceptions that have ended. policy: a result of in_force()."""
     ids = {rule.id for rule in policy.rules}
     return tuple(one for one in policy.exceptions if one.rule.id not in ids)
 
 
 def next_end(policy: Policy) -> int | None:
-    """Return the instant at which the next exception of a policy from in_force() ends; None if none will."""
+    """Return the next instant at which an exception ends; None if no exception will end.
+
+    policy: a result of in_force(), which has the exceptions that have not ended.
+    """
     gone = ended(policy)
     return min((one.until_ns for one in policy.exceptions if one not in gone), default=None)
 
 
 def ends(policies: Iterable[Policy], after_ns: int) -> list[int]:
-    """Return every instant after *after_ns* at which an exception of some policies ends."""
+    """Return all instants after *after_ns* at which an exception of one of the policies ends."""
     found = {one.until_ns for policy in policies for one in policy.exceptions}
     return sorted(until_ns for until_ns in found if until_ns > after_ns)

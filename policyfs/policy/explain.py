@@ -1,4 +1,4 @@
-"""Explanations of answers: every rule with its reason, the view, and the consequences."""
+"""Explanations of answers: what each rule does and why, the view, and the consequences."""
 
 from __future__ import annotations
 
@@ -46,17 +46,18 @@ REQUESTS: Final = {
     "removexattr": Op.SEE | Op.ATTR,
     "all": Op.ALL,
 }
-"""The operations that each request needs, by its name. ``create`` stands for an open with O_CREAT."""
+"""The operations that each request needs, by the name of the request. ``create`` stands for an open with
+O_CREAT."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer to one request, with its reasons. view: None if the file is not a regular file.
+    """The answer to one request, with its reasons.
 
-    cause: the reason of the answer, in one clause. nearest: if no rule allows the request, the allow rule
-    that comes nearest to allowing it; else None. hidden_by: (directory, rule) for each directory above that
-    hides the path. io: text on how bytes are read and written. kernel: text on the answers that the kernel of
-    a shared mount may remember.
+    view: None if the file is not a regular file. cause: the reason of the answer, in a few words. nearest: if
+    no rule allows the request, the allow rule that comes nearest to allowing it; else None. hidden_by: a pair
+    (directory, rule) for each directory above that hides the path. io: text on how bytes are read and
+    written. kernel: text on the answers that the kernel may keep in a shared mount.
     """
 
     request: str
@@ -78,9 +79,10 @@ class Explanation:
         return self.path.decode("utf-8", "backslashreplace")
 
     def text(self, *, every: bool = False, refusal: str | None = None) -> str:
-        """Format the explanation for people: the cause first, then the rules that matched or may match.
+        """Return the explanation as text: the cause first, then the rules that match or may match.
 
-        every: add the rules that do not match. refusal: why the open is denied although the rules allow it.
+        every: True to add the rules that do not match. refusal: the reason if an open is denied although the
+        rules allow it.
         """
         decision, cause = self.decision, self.cause
         if refusal is not None:
@@ -90,7 +92,7 @@ class Explanation:
         return "\n".join((first, answer, *self.rest(every=every)))
 
     def rest(self, *, every: bool = False) -> Iterator[str]:
-        """Yield the lines that follow the answer."""
+        """Yield the lines of the explanation that follow the answer. every: True for all rules."""
         for directory, rule in self.hidden_by:
             yield f"  hidden, because {rule} hides {directory.decode('utf-8', 'backslashreplace')}"
         yield from self.rule_lines(every=every)
@@ -101,9 +103,9 @@ class Explanation:
         yield f"  kernel: {self.kernel}"
 
     def rule_lines(self, *, every: bool = False) -> Iterator[str]:
-        """Yield the rules that match or may match, the nearest miss, and the number of all other rules.
+        """Yield lines about the rules that match or may match, and about the allow rule that nearly matches.
 
-        every: yield all rules instead.
+        The last line has the number of the other rules. every: True to yield a line for every rule instead.
         """
         for line in self.lines:
             if every or line.verdict != NO:
@@ -127,8 +129,8 @@ def _line(verdict: str, line: RuleLine) -> str:
 class MoveExplanation:
     """The answer to a rename or link.
 
-    ends: explanations for the old path, the new path and, if there is one, the replaced file. Each
-    explanation is about the operations that are needed there.
+    ends: explanations for the old path, for the new path and, if there is one, for the replaced file. Each
+    explains the operations that are needed there.
     """
 
     request: str
@@ -138,7 +140,7 @@ class MoveExplanation:
     cause: str
 
     def text(self, *, every: bool = False) -> str:
-        """Format the explanation for people."""
+        """Return the explanation as text. every: True to add the rules that do not match."""
         old, new = self.ends[:2]
         paths = f"{old.shown_path} to {new.shown_path}"
         lines = [sentence(self.who, self.request, paths, self.decision, self.cause)]
@@ -154,13 +156,16 @@ MOVES: Final = {
     "rename": (Op.SEE | Op.DELETE, Op.SEE | Op.CREATE),
     "link": (Op.SEE | Op.READ | Op.WRITE, Op.SEE | Op.CREATE),
 }
-"""The operations that rename and link need: on the old path, and on the new path."""
+"""For rename and link, the operations that are needed on the old path, and on the new path."""
 
 
 def explain(
     engine: Engine, who: Principal, request: str, path: bytes, ftype: FileType, facts: Facts
 ) -> Explanation:
-    """Explain one request. facts: the file's known facts. Raise UsageError if there is no such request."""
+    """Explain one request. facts: the known facts of the file.
+
+    Raise UsageError if *request* is no name in REQUESTS.
+    """
     ops = REQUESTS.get(request)
     if ops is None:
         raise UsageError(f"no such request: {request!r}; there are {', '.join((*REQUESTS, *MOVES))}")
@@ -210,7 +215,7 @@ def _named(ops: Op) -> str:
 
 
 def _lost_by_copy(decision: Decision, policy: Policy, ftype: FileType) -> str:
-    """Return a text: the data that a copy would lose, the rules, and a remedy for the administrator."""
+    """Return a text about the data that a copy would lose: the words, the rules, and a remedy."""
     rules = {rule.id: rule for rule in policy.rules if rule.id in rules_that_hide(decision)}
     words = ", ".join(sorted({word for rule in rules.values() for word in rule.redact if " " not in word}))
     places = ", ".join(f"{name} at {rule.where.file}:{rule.where.line}" for name, rule in rules.items())
@@ -273,7 +278,10 @@ def _explained(
 
 
 def _dated(lines: tuple[RuleLine, ...], policy: Policy) -> Iterator[RuleLine]:
-    """Yield the lines, with the end of each exception, and a line for each exception that has ended."""
+    """Yield the lines, with the end of each exception. Add a line for each exception that has ended.
+
+    Exceptions are allow rules with an end date.
+    """
     dated = {one.rule.id: one for one in policy.exceptions}
     for line in lines:
         one = dated.get(line.rule)
@@ -312,7 +320,8 @@ def _facts(need: Need) -> str:
 
 
 def _hidden_by(engine: Engine, who: Principal, path: bytes) -> Iterator[tuple[bytes, str]]:
-    """Yield the directories above that are hidden under any owner, each with the rule that hides it."""
+    """Yield each directory above that hides the path under any owner, with the id of the rule that hides it.
+    """
     names = [name for name in path.split(b"/") if name]
     hiding = {live.number for live in engine.profile(who, engine.state_of(path)).hiding}
     for depth in range(1, len(names)):
@@ -323,7 +332,7 @@ def _hidden_by(engine: Engine, who: Principal, path: bytes) -> Iterator[tuple[by
 
 
 def _io(decision: Decision, view: View | None, ops: Op) -> str:
-    """Return a text: how the file's bytes are read and written."""
+    """Return a text about how the bytes of the file are read and written."""
     if not decision.allowed:
         return "none, because the request is denied"
     if view is None or not ops & (Op.READ | Op.WRITE):
@@ -340,9 +349,9 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
 
 
 def open_refusal(decision: Decision, kind: str | None) -> str | None:
-    """Return the reason why policyfs denies an open that the rules allow, or None if it does not.
+    """Return the reason if policyfs denies an open that the rules allow, else None.
 
-    The reason is that policyfs cannot redact this kind of file.
+    policyfs does so for a kind of file that it cannot redact.
     """
     if not decision.allowed or not decision.redact or kind is None:
         return None

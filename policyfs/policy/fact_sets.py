@@ -1,4 +1,4 @@
-"""Sets of facts as bits of one integer, so that rules are compared under all facts at once.
+"""Sets of facts (pairs of kind and owner) as bits of one int, to evaluate rules under all facts at once.
 
 The rules at one path may distinguish hundreds of kinds, and each kind again by the file's owner. To try all
 facts one by one takes seconds. With sets, a few operations cover thousands of facts.
@@ -15,15 +15,15 @@ from policyfs.policy.table import Condition, Live
 
 
 def most_facts(kinds: AbstractSet[Kinds], owners: AbstractSet[str], ftype: FileType) -> int:
-    """Return the maximum size of a FactSpace with these kinds and owners."""
+    """Return the maximum number of facts in a FactSpace with these kinds and owners."""
     some_kinds = 3 + sum(len(one.names) for one in kinds) if ftype is FileType.REGULAR else 1
     return some_kinds * (len(owners) + 3)
 
 
 class Matches(NamedTuple):
-    """The facts under which a condition or rule holds, as two sets.
+    """The facts under which a condition or rule matches, as two sets (bits of an int).
 
-    certain: the facts under which it holds. possible: the facts under which it holds or is unknown; it
+    certain: the facts under which it matches. possible: the facts under which it matches or may match; it
     contains *certain*.
     """
 
@@ -32,9 +32,9 @@ class Matches(NamedTuple):
 
 
 class FactSpace:
-    """All facts that some conditions distinguish, for files of one type.
+    """All facts (pairs of a kind and an owner) that some conditions distinguish, for files of one type.
 
-    Each bit of a set is one pair of a kind and an owner. The pairs of one kind are neighbours: with three
+    A set of facts is an int with one bit for each pair. The pairs of one kind are neighbours: with three
     owners, the first kind has the bits 0 to 2. Equal kinds and owners give equal spaces. size: the number of
     facts.
     """
@@ -45,7 +45,7 @@ class FactSpace:
     )  # fmt: skip
 
     def __init__(self, kinds: AbstractSet[Kinds], owners: AbstractSet[str], ftype: FileType) -> None:
-        """Take the sets of kinds and the owners that the conditions ask for (table.told_apart)."""
+        """kinds, owners: the sets of kinds and the owners that the conditions ask for (table.told_apart)."""
         self.ftype: Final = ftype
         some_kinds = sample_kinds(kinds, ftype, unknown=True)
         some_owners = sample_owners(owners, unknown=True)
@@ -83,11 +83,13 @@ class FactSpace:
         return Matches(certain, possible)
 
     def raw(self, live: Live) -> int:
-        """Return the facts under which a redacting rule leaves the file unchanged (``raw_types``)."""
+        """Return the facts under which a redact rule leaves the file unchanged (its ``raw_types`` lists the
+        kind).
+        """
         return self._of_kinds(live.raw).certain
 
     def _of_condition(self, condition: Condition | None) -> Matches:
-        """Return the facts under which the condition holds (Condition.hold). None always holds."""
+        """Return the facts under which the condition is true, and may be true. None is always true."""
         certain = possible = self.everything
         if condition is not None and condition.kinds is not None:
             certain, possible = self._of_kinds(condition.kinds)
@@ -100,7 +102,9 @@ class FactSpace:
         return Matches(certain, possible)
 
     def _of_kinds(self, kinds: Kinds) -> Matches:
-        """Return the facts with a kind in the set (Kinds.hold)."""
+        """Return the facts with a kind that is in the set *kinds*, and the facts with a kind that may be in
+        it.
+        """
         found = self._kinds.get(kinds)
         if found is None:
             if kinds.everything:

@@ -1,8 +1,8 @@
-"""Conditions on facts, with the values yes, no and unknown; and sample facts.
+"""Conditions on facts (kind and owner), with the results yes, no and unknown; and sample facts.
 
 Sample facts show if a rule could ever match. An impossible fact is not unknown: a directory is never
 ``image/jpeg``, a regular file never ``inode/directory``, and a stranger never owns anything. A condition that
-only impossible facts could meet is false before the file is read. So a rule about directories causes no
+only impossible facts could meet is false without a look at the file. So a rule about directories causes no
 sniffing of files.
 """
 
@@ -31,17 +31,18 @@ class Truth(enum.IntEnum):
 
 
 NOT: Final = (Truth.YES, Truth.UNKNOWN, Truth.NO)
-"""``NOT[truth]`` is the negation of a truth value; UNKNOWN stays UNKNOWN."""
+"""The negations of truth values: ``NOT[truth]``. The negation of UNKNOWN is UNKNOWN."""
 
 FILE_TYPES: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
-"""File types that rules may be about. Special files are shown only where no rule requires anything."""
+"""File types that rules may be about. Special files (fifos, sockets, devices) are shown only where no rule
+requires anything."""
 
 _OTHER_APP: Final = "\0app"
 _OTHER_KIND: Final = "\0kind"
 
 
 def fixed_facts(ftype: FileType, facts: Facts) -> Facts:
-    """Return the facts with the kind that directories and symlinks always have."""
+    """Return the facts, with the fixed kind if the file is a directory or a symlink."""
     kind = FIXED_KINDS.get(ftype)
     return facts if kind is None else Facts(kind, facts.owner)
 
@@ -59,7 +60,10 @@ class Kinds:
         self.for_files = bool(self._majors or self._everything or self._exact - _FIXED_FILES)
 
     def hold(self, kind: str | None) -> Truth:
-        """Check if a kind is in the set. kind: None for a regular file of unknown kind."""
+        """Return YES if a kind is in the set, NO if not, or UNKNOWN.
+
+        kind: None for a regular file of unknown kind.
+        """
         if self._everything:
             return Truth.YES
         if kind is None:
@@ -69,10 +73,10 @@ class Kinds:
         return Truth.NO
 
     def union(self, exact: Mapping[str, int], majors: Mapping[str, int]) -> int:
-        """Return the union of the fact sets of all kinds in this set, as bits. Not for the set ``*``.
+        """Return the union of the fact sets of all kinds in this set, as bits. This set must not be ``*``.
 
-        exact: the fact set of each kind. majors: the fact set of all kinds of one major type, such as
-        ``image/``.
+        exact: a dictionary from each kind to its fact set. majors: a dictionary from a major type, such as
+        ``image/``, to the fact set of all its kinds.
         """
         found = 0
         for kind in self._exact:
@@ -87,7 +91,7 @@ class Kinds:
         return self._everything
 
     def samples(self) -> Iterator[str]:
-        """Yield a sample of every class of kinds that the set distinguishes, for regular files."""
+        """Yield kinds of regular files: one of every class of kinds that this set distinguishes."""
         yield from self._exact - _FIXED_FILES
         for major in self._majors:
             yield major + _OTHER_KIND
@@ -99,9 +103,9 @@ _FIXED_FILES: Final = frozenset(FIXED_KINDS.values())
 def sample_facts(
     kinds: Iterable[Kinds], owners: Iterable[str], ftype: FileType, *, unknown: bool
 ) -> list[Facts]:
-    """Return a sample of every class of facts that these conditions distinguish.
+    """Return sample facts: one of every class of facts that these conditions distinguish.
 
-    unknown: include unknown facts.
+    unknown: True to include unknown facts (None).
     """
     some_owners = sample_owners(owners, unknown=unknown)
     return [
@@ -110,14 +114,20 @@ def sample_facts(
 
 
 def sample_kinds(kinds: Iterable[Kinds], ftype: FileType, *, unknown: bool) -> list[str | None]:
-    """Return a sample of every class of kinds that these sets distinguish. unknown: add the unknown kind."""
+    """Return sample kinds: one of every class of kinds that these sets distinguish.
+
+    unknown: True to include the unknown kind (None).
+    """
     if ftype is not FileType.REGULAR:
         return [FIXED_KINDS[ftype]]
     return [*_regular_kinds(kinds), *([None] if unknown else [])]
 
 
 def sample_owners(owners: Iterable[str], *, unknown: bool) -> list[str | None]:
-    """Return these owners, "none", and a sample of other apps. unknown: add the unknown owner."""
+    """Return sample owners: these owners, "none", and one other app.
+
+    unknown: True to include the unknown owner.
+    """
     found: list[str | None] = [*dict.fromkeys((*sorted(owners), OWNER_NONE, _OTHER_APP))]
     return [*found, None] if unknown else found
 

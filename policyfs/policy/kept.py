@@ -1,4 +1,6 @@
-"""Description of the kernel's caching of a path in a shared mount, for ``explain`` and ``status``."""
+"""A text on the answers about a path that the kernel may keep in a shared mount, for ``explain`` and
+``status``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ _NAMED: Final = 3
 
 
 def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
-    """Return a text: the answers that a shared mount's kernel may keep at a path, and reasons."""
+    """Return a text: the answers about a path that the kernel of a shared mount may keep, with the reasons.
+    """
     differ = engine.distinctions
     if engine.monitor:
         return "asks the daemon each time: under --monitor apps and strangers are treated in different ways"
@@ -32,7 +35,8 @@ def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
 
 
 def _by(rules: tuple[str, ...]) -> str:
-    """Return a text that names the first few of the rules that distinguish callers."""
+    """Return a text that names the first few of these rules, because of which callers get different answers.
+    """
     if not rules:
         return ""
     more = f" and {len(rules) - _NAMED} more" if len(rules) > _NAMED else ""

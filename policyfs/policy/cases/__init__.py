@@ -1,1 +1,1 @@
-"""Tests of policies: requests with the answers that a policy must give, in files beside it."""
+"""Tests of policies: requests with the expected answers. They are in files beside the policy."""

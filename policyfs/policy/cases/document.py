@@ -101,11 +101,11 @@ class _Top(Head):
 
 
 CASE_MODELS: Final = ("tests", CaseDoc)
-"""The key of the list in a file of tests, and the model of its items."""
+"""The key of the list in a file of tests, and the pydantic model of the list's items."""
 
 
 class Case(NamedTuple):
-    """One test of a file."""
+    """One test of a file: a request, and the expected answer."""
 
     where: Where
     doc: CaseDoc
@@ -121,7 +121,10 @@ _READER: Final = Reader(KIND, _Top, CaseDoc, "tests", _subject)
 
 
 def parse_cases(sources: Sequence[SourceText], apps: Sequence[str], rules: frozenset[str]) -> list[Case]:
-    """Return the tests of some files. apps, rules: the names that the policy has. Raise PolicyErrors."""
+    """Return the tests in some files. Raise PolicyErrors.
+
+    apps, rules: the names of the policy's apps, and the ids of its rules.
+    """
     errors: list[PolicyError] = []
     found: list[Case] = []
     seen: set[tuple[str, str]] = set()
@@ -140,7 +143,7 @@ def parse_cases(sources: Sequence[SourceText], apps: Sequence[str], rules: froze
 
 
 def read_cases(text: SourceText) -> list[CaseDoc]:
-    """Return the tests of a file without comparing its names with a policy. Raise PolicyErrors."""
+    """Return the tests in a file. Names in the tests are not compared with a policy. Raise PolicyErrors."""
     errors: list[PolicyError] = []
     file = _READER.read(text, errors)
     sound(errors, "the tests have errors")
@@ -150,7 +153,7 @@ def read_cases(text: SourceText) -> list[CaseDoc]:
 def _check(
     part: Part[CaseDoc], doc: CaseDoc, apps: Sequence[str], rules: frozenset[str], errors: list[PolicyError]
 ) -> None:
-    """Report names that the policy does not have, and keys that cannot be used together."""
+    """Add an error for each name that the policy does not have, and for keys that cannot be used together."""
     if (doc.app is None) == (doc.uid is None) and part.sound:
         help_ = "write app: gallery, app: stranger or uid: 10011"
         errors.append(part.error((), "needs app or uid, and not both", help_))

@@ -1,4 +1,4 @@
-"""The outcome of a run of tests: text for people, JSON, JUnit's XML."""
+"""The results of a run of tests, as text for people, as JSON, and as XML in JUnit's form."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Outcome(NamedTuple):
         return [result for result in self.results if not result.passed]
 
     def uncovered(self) -> list[str]:
-        """Return the rules that counted in no answer, in the order of the policy."""
+        """Return the rules that had no effect on any answer in the tests, in the order of the policy."""
         reached = set().union(*(result.rules for result in self.results)) if self.results else set()
         return [rule.id for rule in self.policy.rules if rule.id not in reached]
 
     def text(self) -> str:
-        """Return the failures and a summary as text."""
+        """Return the failed tests and a summary as text."""
         lines = [line for result in self.failed for line in (*_lines(result), "")]
         return "\n".join([*lines, *self._sum()])
 
@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
         yield f"{self.name}: {told}; tests reach {rules - len(uncovered)} of {rules} rules"
 
     def as_json(self) -> dict[str, object]:
-        """Return the outcome as plain data."""
+        """Return the results as plain data (dictionaries and lists) for JSON."""
         return {
             "policy": self.name,
             "digest": self.policy.digest,
@@ -70,7 +70,7 @@ class Outcome(NamedTuple):
 
 
 def _lines(result: Result) -> Iterator[str]:
-    """Yield a failure: the request, and each difference."""
+    """Yield the lines about a failed request of a test: the request, and each difference."""
     where = result.case.where
     place = f"{harmless(where.file)}:{where.line}:{where.column}"
     yield f"{place}: test {harmless(result.case.doc.id)}: {harmless(result.request)}"
@@ -84,7 +84,7 @@ def _lines(result: Result) -> Iterator[str]:
 
 
 def junit(outcomes: Sequence[Outcome]) -> str:
-    """Return the outcomes in the XML of JUnit, which CI systems read."""
+    """Return the results as XML in JUnit's form, which CI systems read."""
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', "<testsuites>"]
     for outcome in outcomes:
         counts = f'tests="{len(outcome.results)}" failures="{len(outcome.failed)}"'

@@ -1,4 +1,4 @@
-"""Comparison of a policy's answers to the requests of its tests with the expected answers."""
+"""Run of a policy's tests: it compares the policy's answers with the expected answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Difference(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The outcome of one request of a test. rules: the rules that counted."""
+    """The result of one request of a test. rules: the rules that had an effect on the answer."""
 
     case: Case
     request: str
@@ -51,10 +51,11 @@ class Result(NamedTuple):
 def run(
     policy: Policy, cases: Iterable[Case], named: str, sniff: Callable[[Case], str | None]
 ) -> Iterator[Result]:
-    """Yield the outcome of every request.
+    """Yield the result of every request of the tests.
 
-    A case without ``at`` (a time) is decided as if the policy had no exceptions. named: the policy's name in
-    the commands of the results. sniff: returns the kind of the file in ``content``.
+    A test without ``at`` (a time) is decided as if the policy had no exceptions (allow rules with an end
+    date). named: the policy's name in the commands of the results. sniff: a function that returns the content
+    kind of the file that a test names in ``content``.
     """
     engines: dict[tuple[Rule, ...], Engine] = {}
     for case in cases:
@@ -102,7 +103,10 @@ class _Request:
         self._facts: Final = Facts(kind, owner)
 
     def result(self, policy: str) -> Result:
-        """Decide the request, and compare the answer with the expected answer."""
+        """Decide the request, and compare the answer with the expected answer.
+
+        policy: the name for the command.
+        """
         decision = self._decide()
         refused = self._ftype is FileType.REGULAR and open_refusal(decision, self._facts.kind) is not None
         differences = tuple(self._differences(decision, refused=refused))
@@ -157,7 +161,7 @@ class _Request:
         return f"{self._operation} {self._path}{to} by {who} ({kind} of {owner}){at}"
 
     def _command(self, policy: str) -> str:
-        """Return the command that explains the answer, or "" for a move."""
+        """Return the command that explains the answer, or "" for a rename or link."""
         if self._case.doc.to is not None:
             return ""
         by_app = self._case.doc.uid is None and self._who.app is not None

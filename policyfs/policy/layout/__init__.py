@@ -1,1 +1,1 @@
-"""The canonical form of policy files: order, quotes and indentation, with every comment where it belongs."""
+"""The canonical form of policy files: one standard order, quotes and indentation. Comments are kept."""

@@ -1,6 +1,6 @@
-"""The canonical form of one file.
+"""Conversion of one file to canonical form (the standard layout).
 
-It has the same meaning and all comments. To convert it again changes nothing.
+The result has the same meaning and all comments. Another conversion of the result changes nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from policyfs.policy.layout.writer import Writer
 
 
 class LostCommentError(PolicyfsError):
-    """A canonical text that would lack a comment: a bug in policyfs. The caller writes nothing."""
+    """The error if the converted text would lack a comment, which is a bug in policyfs.
+
+    The caller must write nothing.
+    """
 
 
 def canonical(text: str) -> str:
-    """Return a valid file in canonical form. Raise LostCommentError."""
+    """Return the text of a valid file in canonical form (the standard layout). Raise LostCommentError."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if not text.endswith("\n"):
         text += "\n"
@@ -41,7 +44,7 @@ def _kind(top: Collection) -> str:
 
 
 def _is_anchored(node: Node) -> bool:
-    """Return True if a node has anchors. Then the order of the keys matters."""
+    """Return True if a node has YAML anchors. Then the order of its keys must not change."""
     if not isinstance(node, Collection):
         return bool(getattr(node, "anchor", None))
     return bool(node.anchor) or any(_is_anchored(entry.value) for entry in node.entries)

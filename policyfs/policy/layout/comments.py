@@ -1,4 +1,7 @@
-"""Comments of a file, each assigned to one entry."""
+"""The comments of a YAML file.
+
+Each comment is given to one entry (a key with its value, or an item of a list).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from policyfs.policy.layout.tree import Collection, Comment, Entry
 
 
 class _Found(NamedTuple):
-    """A comment in the text. own: True if the comment has a line of its own."""
+    """A comment, with its place in the text. own: True if the comment has a line of its own."""
 
     at: int
     column: int
@@ -18,14 +21,15 @@ class _Found(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """An entry, and the collections around it, the outermost first."""
+    """An entry of a file, with the lists and mappings that contain it, the outermost first."""
 
     entry: Entry
     around: tuple[Collection, ...]
 
 
 def comments_of(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
-    """Return the texts of all comments, in order. spans: the places of scalars."""
+    """Return the texts of all comments of a file, in order. spans: the places of single values in the text.
+    """
     return [found.comment.text for found in _found(text, spans)]
 
 
@@ -33,7 +37,7 @@ def _found(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[_Found]:
     at = 0
     for start, end in [*spans, (len(text), len(text))]:
         stop = start
-        if text[start : start + 1] in {"|", ">"}:  # a comment may stand behind the block's indicator
+        if text[start : start + 1] in {"|", ">"}:  # a comment may follow the sign that begins the block
             stop = text.find("\n", start)
         while at < stop:
             if text[at] == "#" and (at == 0 or text[at - 1].isspace()):
@@ -50,7 +54,11 @@ def _found(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[_Found]:
 
 
 def attach(text: str, top: Collection, spans: Sequence[tuple[int, int]]) -> list[Comment]:
-    """Give each comment to its entry, and note blank lines. Return the comments at the head of the file."""
+    """Give each comment of a file to an entry, and note blank lines in the entries.
+
+    Return the comments at the beginning of the file. top: the file's top mapping. spans: the places of single
+    values.
+    """
     known = sorted(_entries(top, (top,)), key=lambda one: one.entry.start)
     header: list[Comment] = []
     first = known[0].entry.start if known else len(text)
@@ -80,7 +88,7 @@ def _blank_above(text: str, start: int) -> bool:
 
 
 def _beside(text: str, known: Sequence[_Known], found: _Found) -> bool:
-    """Give a comment to the entry that stands before it on its line. Return False if there is none."""
+    """Give a comment to the entry that is before it on the same line. Return False if there is none."""
     best: tuple[int, int, Entry, bool] | None = None
     line = text.rfind("\n", 0, found.at) + 1
     for one in known:
@@ -101,7 +109,10 @@ def _beside(text: str, known: Sequence[_Known], found: _Found) -> bool:
 
 
 def _above(known: Sequence[_Known], found: _Found, top: Collection) -> None:
-    """Give a comment to the next entry, or to the end of the collection that has the same indentation."""
+    """Give a comment to the next entry.
+
+    If it has the indentation of a list or mapping that ends above it, give it to that.
+    """
     following = next((one for one in known if one.entry.start > found.at), None)
     before = [one for one in known if one.entry.start < found.at]
     inside = {id(collection) for collection in following.around} if following is not None else set()

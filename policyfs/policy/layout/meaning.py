@@ -1,4 +1,4 @@
-"""The meaning of policy files, which a change of their form must preserve."""
+"""The meaning of policy files. A conversion to the standard layout must not change it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ _NOWHERE = Where("", 1, 1)
 
 
 def other_kind(text: SourceText) -> str:
-    """Return the kind of a file other than a policy, such as a file of tests, or "" for a policy."""
+    """Return the kind of a file if it is not a policy (such as ``PolicyTests``), or "" for a policy."""
     found = re.search(rb"^kind:\s*['\"]?(\w+)", text.text, re.MULTILINE)
     kind = found[1].decode() if found is not None else ""
     return kind if kind in {TESTS, ACCEPTED} else ""
 
 
 def meaning(sources: Sequence[SourceText], *, prove: bool) -> object:
-    """Return the meaning of files, without places in their text: policies together, other files one by one.
+    """Return the meaning of files as a value to compare, without places in the texts. Raise PolicyErrors.
 
-    prove: prove invariants, too. Raise PolicyErrors.
+    All policy files together are one policy. Each other file is read alone. prove: True to prove invariants,
+    too.
     """
     found: list[object] = []
     for source in sources:

@@ -1,4 +1,5 @@
-"""The order of keys in canonical files, by the document models."""
+"""The order of keys in files in canonical form (the standard layout). It is the order in the document models.
+"""
 
 from __future__ import annotations
 
@@ -36,16 +37,17 @@ _PLAIN: Final[dict[str, type[BaseModel]]] = {"metadata": MetadataDoc, "defaults"
 @lru_cache
 def _order(model: type[BaseModel], *, head: bool = False) -> tuple[str, ...]:
     names = [field.alias or name for name, field in model.model_fields.items()]
-    if head and "description" in names:  # a rule's purpose comes before its effect
+    if head and "description" in names:  # the description of a rule comes before its effect
         names.remove("description")
         names.insert(1, "description")
     return tuple(names)
 
 
 def order_of(path: Sequence[str]) -> tuple[str, ...]:
-    """Return the keys of a mapping in order; empty if its keys stay as they are.
+    """Return the keys of a mapping in their canonical order. Return () if the keys must stay as they are.
 
-    path: the keys that lead to the mapping; ``*`` stands for an item of a list, and for a name.
+    path: the keys that lead to the mapping. In the path ``*`` stands for an item of a list, and for a name
+    such as an app's.
     """
     if not path:
         return (*_order(FileDoc), "tests", "accepted")
@@ -61,10 +63,10 @@ def order_of(path: Sequence[str]) -> tuple[str, ...]:
 
 
 ITEMS: Final = frozenset(("rules", "invariants", "tests", "exceptions", "accepted"))
-"""Lists whose items have a blank line between them, and are never on one line."""
+"""Keys of lists. Between the items of such a list there is a blank line, and no item is on one line."""
 SECTIONS: Final = frozenset(("apps", "sets", "path_sets", "defaults")) | ITEMS
-"""Keys of the top level with a blank line above."""
+"""Keys of the top level that have a blank line above them."""
 OPEN: Final = frozenset(("metadata", *SECTIONS)) - {"defaults"}
-"""Keys of the top level whose values are never on one line."""
+"""Keys of the top level whose values are never written on one line."""
 GLOBS: Final = frozenset(("paths", "path"))
-"""Keys of globs. In files of tests they are plain paths."""
+"""Keys whose values are globs. In files of tests the values are plain paths."""

@@ -1,4 +1,4 @@
-"""Quotes of scalars in canonical files."""
+"""Quotes around single values (scalars) in files in canonical form (the standard layout)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from policyfs.policy.layout.tree import Scalar
 WIDTH: Final = 110
 """Maximum number of columns of a line, if its text can be broken."""
 _WRAP: Final = 100
-"""Maximum number of columns of a line of running text."""
+"""Maximum number of columns of a line of ordinary text, such as a description."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z(/][^\n]*")
 _WORDS: Final = frozenset(("true", "false", "null", "yes", "no", "on", "off"))
 
 
 def scalar(value: Scalar, *, glob: bool, flow: bool) -> str:
-    """Return a scalar on one line."""
+    """Return a single value as YAML on one line.
+
+    glob: True if the value is a glob. flow: True if it is inside ``[...]`` or ``{...}``.
+    """
     text = value.text
     if value.plain and not glob and not _is_word(text):
         return text  # a number, a word such as true, or no value
@@ -27,12 +30,12 @@ def scalar(value: Scalar, *, glob: bool, flow: bool) -> str:
 
 
 def _is_word(text: str) -> bool:
-    """Return True if YAML surely reads these characters as text, even without quotes."""
+    """Return True if YAML certainly reads this text as text, even without quotes."""
     return bool(re.match(r"[A-Za-z(/]", text)) and text.lower() not in _WORDS
 
 
 def _breaks(text: str, *, flow: bool) -> bool:
-    """Return True if YAML would read this plain text as something else."""
+    """Return True if YAML would read this text, without quotes, as something else. flow: see scalar()."""
     if text.lower() in _WORDS or not text.isprintable() or text != text.strip():
         return True
     if ": " in text or " #" in text or text.endswith(":"):
@@ -62,7 +65,10 @@ def _escaped(char: str) -> str:
 
 
 def block(value: Scalar, indent: str, width: int) -> list[str] | None:
-    """Return a scalar as a block, its indicator first; None if the scalar is better on one line."""
+    """Return a single value as lines of a YAML block. The first line is the sign ``|`` or ``>``.
+
+    Return None if the value is better on one line.
+    """
     text = value.text
     lines = text.removesuffix("\n").split("\n")
     if len(lines) > 1:

@@ -1,4 +1,4 @@
-"""A YAML file as a tree of entries, each with its place in the text. Comments are not read here."""
+"""A YAML file as a tree of entries, each with its place in the text. comments.py adds the comments."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Comment(NamedTuple):
 
 
 class Scalar(NamedTuple):
-    """A value.
+    """A single value. plain: True if it has no quotes, so that it may be a number.
 
-    plain: True if it has no quotes, so that it may be a number. style: ``|`` or ``>`` if it is a block.
+    style: ``|`` or ``>`` if it is a block of lines.
     """
 
     text: str
@@ -39,7 +39,7 @@ class Scalar(NamedTuple):
 
 
 class Alias(NamedTuple):
-    """A reference to an anchor."""
+    """A reference to an anchor, such as ``*name``."""
 
     name: str
     start: int
@@ -66,11 +66,11 @@ class Collection:
 
 @dataclass(slots=True)
 class Entry:
-    """A key with its value, or an item of a list. head: the index behind the key's colon, or the item's dash.
+    """A key with its value, or an item of a list.
 
-    leading: comments above the entry. header: comments beside the key, if the value begins on a later line.
-    trailing: comments beside the entry. gap: True if a blank line stands above the entry, or between the
-    entry and its comments.
+    head: the index in the text behind the key's colon, or behind the item's dash. leading: comments above the
+    entry. header: comments beside the key, if the value begins on a later line. trailing: comments beside the
+    entry. gap: True if a blank line stands above the entry, or between the entry and its comments.
     """
 
     key: Scalar | None
@@ -89,7 +89,7 @@ Node = Scalar | Alias | Collection
 
 
 def read_tree(text: str) -> tuple[Collection, list[tuple[int, int]]]:
-    """Return a file's top mapping, and the places of all scalars in the text, in order.
+    """Return the top mapping of a file, and the places of all single values in the text, in order.
 
     The text must be a valid policy file.
     """
@@ -156,7 +156,8 @@ class _Reader:
         return Entry(None, value, start, start + (not made.flow), max(value.end, start), self._column(start))
 
     def _dash(self, at: int, before: int) -> int:
-        """Return the index of the next dash that is in no comment."""
+        """Return the index of the next dash in the text that is in no comment. before: the index to stop at.
+        """
         while at < before:
             char = self._text[at]
             if char == "#":

@@ -1,4 +1,4 @@
-"""The text of a tree, in canonical form."""
+"""The writer of a tree of entries as YAML text in canonical form (the standard layout)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _STEP: Final = 2
 
 
 class Writer:
-    """Writer of one file. sort: True to put keys in order. globs: True to quote the values of GLOBS keys."""
+    """A writer of one file. sort: True to put keys in order.
+
+    globs: True to put quotes around globs (keys in GLOBS).
+    """
 
     def __init__(self, *, sort: bool, globs: bool) -> None:
         self._sort = sort
@@ -21,7 +24,7 @@ class Writer:
         self._lines: list[str] = []
 
     def text(self, top: Collection, header: Sequence[Comment]) -> str:
-        """Return the whole text."""
+        """Return the whole text of a file. header: the comments at its beginning."""
         self._comments(header, 0)
         if header and top.entries:
             entry = top.entries[0]
@@ -55,7 +58,10 @@ class Writer:
         self._comments(node.footer, indent)
 
     def _separate(self, entry: Entry, path: tuple[str, ...]) -> None:
-        """Put a blank line above an entry, if the canonical form has one there."""
+        """Write a blank line above an entry, if the canonical form has one there.
+
+        path: the keys that lead to it.
+        """
         name = entry.key.text if entry.key is not None else ""
         if (
             (not path and name in SECTIONS)
@@ -98,7 +104,7 @@ class Writer:
         self._lines.append(f"{line}  {notes[-1].text}" if notes else line)
 
     def _scalar(self, value: Scalar, start: str, entry: Entry, indent: int, path: tuple[str, ...]) -> None:
-        """Write text that does not fit on a line, as a block."""
+        """Write a text that is too long for one line, as a block of lines."""
         lines = block(value, " " * (indent + _STEP), 0)
         if lines is None or value.anchor is not None:
             anchor = f"&{value.anchor} " if value.anchor else ""
@@ -132,7 +138,7 @@ class Writer:
         self._collection(value, indent + _STEP, path)
 
     def _is_open(self, entry: Entry, path: tuple[str, ...]) -> bool:
-        """Return True if an entry is never written on one line."""
+        """Return True if an entry must never be written on one line. path: the keys that lead to it."""
         if isinstance(entry.value, Collection) and not entry.value.entries and not entry.value.footer:
             return False
         name = entry.key.text if entry.key is not None else ""
@@ -145,7 +151,10 @@ class Writer:
         return self._globs and bool(names) and (names[-1] in GLOBS or names[0] == "path_sets")
 
     def _flow(self, node: Node, path: tuple[str, ...], room: int) -> str | None:
-        """Return a value on one line, or None if it does not fit or has comments."""
+        """Return a value as text on one line.
+
+        Return None if it does not fit into *room* columns, or has comments.
+        """
         found = self._line(node, path)
         if found is None:
             return None

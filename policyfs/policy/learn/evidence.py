@@ -1,4 +1,4 @@
-"""Evidence: the requests of a trail by app, way of use, directory and extension."""
+"""Evidence for a proposed policy: the requests of a trail, by app, way of use, directory and extension."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from policyfs.policy.learn.refusals import Refusals
 from policyfs.policy.replay.recorded import Recorded, demand_of
 
 PLACES: Final = 100_000
-"""Maximum number of stored places. Requests in further places are kept back (Guard.MANY)."""
+"""Maximum number of places (files of one directory with one extension) that are stored. Requests in further
+places are not used (Guard.MANY)."""
 MADE: Final = 500_000
-"""Maximum number of remembered new files. Changes of further files are kept back."""
+"""Maximum number of new files that are remembered. Changes of further files are not used as evidence."""
 ALIKE: Final = 3
-"""Minimum number of names, or of directories, that one glob replaces."""
+"""Minimum number of names, or of directories, that one glob takes the place of."""
 IDS: Final = 3
 _NAMED: Final = 100
-"""Maximum number of names without an extension at the top of a mount that are listed one by one."""
+"""Maximum number of names that a proposal lists one by one: names without an extension, at the top of a
+mount."""
 _EXTENSION: Final = re.compile(r".+\.([A-Za-z0-9]{1,10})", re.DOTALL)
 
 
 class Use(enum.Enum):
-    """A way to use files: to list directories, to look at files, to read, to make files and change them."""
+    """A way in which an app uses files: list directories, look at files, read them, or make and change them.
+    """
 
     LIST = "list"
     LOOK = "look"
@@ -36,7 +39,7 @@ class Use(enum.Enum):
 
 
 class Place(NamedTuple):
-    """Files of one directory with one extension (empty: none), as one app uses them."""
+    """Files of one directory with one extension (empty: no extension) that one app uses in one way."""
 
     app: str
     use: Use
@@ -45,13 +48,15 @@ class Place(NamedTuple):
 
     @property
     def by_name(self) -> bool:
-        """True if each name must be listed: a glob would match all names at the top of the mount."""
+        """True if a proposal must list each name, because a glob would match all names at the top of the
+        mount.
+        """
         return not self.directory and not self.extension
 
 
 @dataclass(slots=True)
 class Sample:
-    """The requests in a place. names: the first few different names."""
+    """The requests for one place. names: the first few different names of files."""
 
     ops: Op = Op.SEE
     count: int = 0
@@ -60,30 +65,32 @@ class Sample:
 
 
 class Evidence:
-    """Collector of requests. It keeps back the requests that guards forbid."""
+    """A collector of requests. It keeps back a request if a guard (a reason not to allow it) applies."""
 
     def __init__(self) -> None:
         self.places: dict[Place, Sample] = {}
         self.uids: dict[int, str] = {}
         self.used = 0
         self.denied = 0
-        """Number of requests that were denied: no evidence of use."""
+        """Number of requests that were denied. They do not show what an app uses."""
         self.kept_back: Counter[tuple[Guard, str, str]] = Counter()
-        """Number of requests that were kept back, by guard, app and operation."""
+        """Number of requests that were kept back, by guard (the reason), app and operation."""
         self.examples: dict[tuple[Guard, str, str], str] = {}
         self.refused: dict[str, Refusals] = {}
-        """Refusals by rules of the recorded policy, by app."""
+        """For each app, the operations that rules of the recorded policy refused."""
         self.raw_readers: set[str] = set()
-        """Apps that read files in the raw view."""
+        """Apps that read files unredacted (in the raw view)."""
         self._made: set[int] = set()
 
     def add(
         self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str], *, denied_by_rule: bool,
         by_exception: bool = False,
     ) -> Guard | None:  # fmt: skip
-        """Add *count* equal requests. Return the guard that keeps them back, or None.
+        """Add *count* equal requests. Return the guard (the reason) if they are kept back, else None.
 
-        denied_by_rule: a deny rule refused them, or would have. by_exception: only exceptions allowed them.
+        id_: a function that returns the id of one of them. denied_by_rule: True if a deny rule refused them,
+        or in monitor mode would have. by_exception: True if only exceptions (allow rules with an end date)
+        allowed them.
         """
         if not recorded.allowed and not denied_by_rule:
             self.denied += count
@@ -152,6 +159,6 @@ class Evidence:
 
 
 def extension(name: str) -> str:
-    """Return a name's extension; empty if it has none."""
+    """Return the extension of a file's name, without the dot; empty if there is none."""
     found = _EXTENSION.fullmatch(name)
     return found[1] if found is not None else ""

@@ -24,10 +24,10 @@ Names = tuple[str, ...]
 
 
 class Pattern(NamedTuple):
-    """A set of paths. name: the extension of all names, or with *whole* the last name itself.
+    """A set of paths below a directory, for one glob.
 
-    deep: True if the names are at any depth below the directory. own: True if the set is the app's own
-    folder.
+    name: the extension of all names, or with *whole* the last name itself. deep: True if the names are at any
+    depth below the directory. own: True if the set is the app's own folder (a directory with the app's name).
     """
 
     directory: Names
@@ -38,7 +38,7 @@ class Pattern(NamedTuple):
 
     @property
     def glob(self) -> str:
-        """The glob of the policy language."""
+        """The set of paths as a glob of the policy language."""
         start = "".join("/" + escaped(name) for name in self.directory)
         if self.own:
             return f"{start}/{{app}}/***"
@@ -47,11 +47,11 @@ class Pattern(NamedTuple):
         return f"{start}{'/**' if self.deep else ''}/*{'.' + self.name if self.name else ''}"
 
     def is_above(self, path: Names) -> bool:
-        """Return True if a path lies in the directory of the glob, or is this directory."""
+        """Return True if a path is the directory of the glob, or lies in it."""
         return path[: len(self.directory)] == self.directory
 
     def matches(self, path: Names, app: str) -> bool:
-        """Return True if the glob matches a path, for this app."""
+        """Return True if the glob matches a path for this app. path: its names, from the root down."""
         size = len(self.directory)
         if not self.is_above(path):
             return False
@@ -65,9 +65,7 @@ class Pattern(NamedTuple):
 
 
 class Proposed(NamedTuple):
-    """A rule to propose.
-
-    weight: the number of requests that support it. ids: the ids of some of these requests.
+    """A rule to propose. weight: the number of requests for which it is needed. ids: the ids of some of them.
     """
 
     app: str
@@ -92,12 +90,12 @@ class Proposed(NamedTuple):
 
 
 def escaped(name: str) -> str:
-    """Quote the characters of a name that have another meaning in a glob."""
+    """Return a name with a backslash before each character that has a special meaning in a glob."""
     return _SPECIAL.sub(r"\\\1", name)
 
 
 def proposals(evidence: Evidence) -> list[Proposed]:
-    """Return rules that allow the requests of the evidence."""
+    """Return proposed rules that allow the requests of the evidence."""
     found: list[Proposed] = []
     grouped: dict[tuple[str, Use], dict[Place, Sample]] = defaultdict(dict)
     for place, sample in evidence.places.items():
@@ -110,7 +108,10 @@ def proposals(evidence: Evidence) -> list[Proposed]:
 def _effective(
     grouped: dict[tuple[str, Use], dict[Place, Sample]], evidence: Evidence
 ) -> list[tuple[tuple[str, Use], dict[Pattern, Sample]]]:
-    """Return the patterns of each app and use, without operations that the proposal's deny rules refuse."""
+    """Return the patterns (sets of paths) of each app and way of use, with the operations to allow.
+
+    Operations that the proposal's deny rules refuse on all paths of a pattern are left out.
+    """
     found: dict[tuple[str, Use], dict[Pattern, Sample]] = defaultdict(dict)
     for (app, use), places in grouped.items():
         refusals = evidence.refused.get(app, Refusals())
@@ -124,7 +125,7 @@ def _effective(
 
 
 def _refused(pattern: Pattern, app: str, refusals: Refusals) -> Op:
-    """Return the operations that are refused on all paths of a pattern."""
+    """Return the operations that the recorded policy refused on all paths of a pattern."""
     if pattern.whole:
         return refusals.of((*pattern.directory, pattern.name) if pattern.name else ())
     above = (*pattern.directory, app) if pattern.own else pattern.directory
@@ -132,7 +133,8 @@ def _refused(pattern: Pattern, app: str, refusals: Refusals) -> Op:
 
 
 def _rules(app: str, use: Use, patterns: dict[Pattern, Sample]) -> Iterator[Proposed]:
-    """Yield a rule for each glob; whole paths of one directory with the same operations are one rule."""
+    """Yield a rule for each pattern. Whole paths of one directory with the same operations become one rule.
+    """
     together: dict[tuple[Names, Op], list[Pattern]] = defaultdict(list)
     for pattern, sample in sorted(patterns.items()):
         if pattern.whole:
@@ -146,7 +148,7 @@ def _rules(app: str, use: Use, patterns: dict[Pattern, Sample]) -> Iterator[Prop
 
 
 def _patterns(app: str, places: dict[Place, Sample]) -> dict[Pattern, Sample]:
-    """Return patterns for all places, each with its requests."""
+    """Return patterns (sets of paths) that contain all the places, each with its requests."""
     found: dict[Pattern, Sample] = {}
     for place, sample in places.items():
         for pattern, part in _of_place(app, place, sample):
@@ -166,7 +168,10 @@ def _of_place(app: str, place: Place, sample: Sample) -> Iterator[tuple[Pattern,
 
 
 def _across(found: dict[Pattern, Sample]) -> dict[Pattern, Sample]:
-    """Replace equal patterns of several directories by one for a directory above, deepest first."""
+    """Replace equal patterns of several directories by one pattern for a directory above.
+
+    The deepest come first.
+    """
     depth = max((len(pattern.directory) for pattern in found), default=0)
     for size in range(depth - 1, 0, -1):
         families: dict[tuple[Names, str], list[Pattern]] = defaultdict(list)
@@ -182,7 +187,7 @@ def _across(found: dict[Pattern, Sample]) -> dict[Pattern, Sample]:
 
 
 def _joined(found: dict[Pattern, Sample]) -> dict[Pattern, Sample]:
-    """Merge whole paths into globs that match them and allow at least as much."""
+    """Replace whole paths by a glob if the glob matches them and allows at least as much."""
     wide = [pattern for pattern in found if not (pattern.whole or pattern.own)]
     for pattern in [pattern for pattern in found if pattern.whole]:
         path = (*pattern.directory, pattern.name)
@@ -202,7 +207,7 @@ def _add(found: dict[Pattern, Sample], pattern: Pattern, part: Sample) -> None:
 
 
 def _without_covered(rules: list[Proposed]) -> list[Proposed]:
-    """Return the rules, without rules that list directories which other rules of the app show anyway."""
+    """Return the rules, without rules for listing a directory that other rules of the app show anyway."""
     kept = []
     for rule in rules:
         mine = [one for one in rules if one.app == rule.app and one.use is not Use.LIST]
@@ -216,10 +221,10 @@ def _without_covered(rules: list[Proposed]) -> list[Proposed]:
 
 
 def _is_shown(pattern: Pattern, others: Iterable[tuple[Pattern, Use]]) -> bool:
-    """Return True if a glob is the root, or a directory on the way to paths that other rules allow.
+    """Return True if a path is the root, or a directory on the way to paths that other rules allow.
 
-    A rule for the app's own files does not count. Its path was a file when it was used, so the rule does not
-    show the path as a directory.
+    A rule for the app's own files does not count. Its path was a file when the app used it, so the rule does
+    not show the path as a directory.
     """
     path = (*pattern.directory, pattern.name) if pattern.whole else pattern.directory
     if pattern.whole and not pattern.name:

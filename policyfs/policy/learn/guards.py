@@ -1,4 +1,4 @@
-"""Guards: reasons why a proposal never allows some requests of a trail.
+"""Guards: reasons for which a proposed policy never allows a request of the trail.
 
 A trail shows all that apps did, including requests that no app should make. If such a request is to be
 allowed, a person must write the rule.
@@ -17,7 +17,7 @@ from policyfs.policy.replay.recorded import Demand, Recorded, demand_of
 
 
 class Guard(enum.Enum):
-    """A reason not to allow a request in a proposal."""
+    """A reason for which a proposed policy does not allow a request."""
 
     STRANGER = "a caller that is not an app"
     DENIED = "a rule of the recorded policy denies it"
@@ -36,10 +36,10 @@ PRIVATE_GLOBS: Final = (
     "/**/.*/**",
     "/**/{private,Private,PRIVATE,secret,Secret,secrets,Secrets,vault,Vault}/***",
 )
-"""Directories that only their owner should use."""
+"""Globs of directories that other apps should not use."""
 APP_GLOB: Final = "/Android/{data,obb}/*/***"
 OWN_GLOB: Final = "/Android/{data,obb}/{app}/***"
-"""APP_GLOB: the directories of apps. OWN_GLOB: the caller's own directories."""
+"""Globs. APP_GLOB: the directories of all apps. OWN_GLOB: the directories of the calling app."""
 
 _PRIVATE_NAMES: Final = frozenset(
     ("private", "Private", "PRIVATE", "secret", "Secret", "secrets", "Secrets", "vault", "Vault")
@@ -68,7 +68,10 @@ def is_private(names: Sequence[str], app: str) -> bool:
 
 
 def guard_of(recorded: Recorded, names: Sequence[str] | None, *, made: bool) -> Guard | None:
-    """Return the guard against a request, or None. made: True if the app made this file earlier."""
+    """Return the guard that applies to a request (the reason not to allow it), or None.
+
+    made: True if the app made this file earlier on the trail.
+    """
     demand = demand_of(recorded.operation, recorded.syscall)
     if recorded.app is None:
         return Guard.STRANGER

@@ -1,4 +1,4 @@
-"""The text of a proposed policy, with its evidence in comments."""
+"""The text of a proposed policy. Comments in it show the requests on which it is based."""
 
 from __future__ import annotations
 
@@ -31,11 +31,14 @@ _MEANT: Final = {
     "derived-copies": "the app did this on the trail; if it must not see the originals, remove this, too",
     "not-searched": "the trail has too many places to check all",
 }
-"""Findings of lint that are intended in a proposal, with the reasons."""
+"""Findings of `policy lint` that are intended in a proposal, with the reasons."""
 
 
 def silenced(text: str) -> str:
-    """Return a proposal with comments that silence the intended findings of lint."""
+    """Return the text of a proposal, with comments for the intended findings of `policy lint`.
+
+    `policy lint` does not report a finding with such a comment.
+    """
     source = SourceText("proposal", text.encode())
     meant: dict[int, dict[str, str]] = defaultdict(dict)
     for finding in lint(load_policy([source]), [source], at_ns=0).findings:
@@ -50,7 +53,10 @@ def silenced(text: str) -> str:
 
 
 def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str]) -> str:
-    """Return a proposal. words: the data, besides locations, to redact for everyone."""
+    """Return the text of a proposed policy.
+
+    words: the words of data that it redacts for everyone, in addition to ``location``.
+    """
     lines = [
         "# A proposal, learnt from a trail. Read each rule before you use it: a trail tells what was done,",
         "# not what should be. The numbers are ids for `policyfs audit show`.",
@@ -148,7 +154,8 @@ def _words(ops: Op) -> str:
 
 
 def _conflicts(rules: Sequence[Proposed], evidence: Evidence) -> Iterator[tuple[str, dict[Op, list[str]]]]:
-    """Yield, by app, the paths that the recorded policy denied and a proposed glob would allow."""
+    """Yield each app with paths that the recorded policy denied to it, but that a proposed glob would allow.
+    """
     for app, refusals in sorted(evidence.refused.items()):
         mine = [rule for rule in rules if rule.app == app]
         found: dict[Op, list[str]] = defaultdict(list)

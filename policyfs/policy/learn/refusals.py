@@ -1,7 +1,7 @@
 """Refusals: the operations that deny rules of the recorded policy refused to an app, by path.
 
-A name that is not printable text cannot be written in a policy. In the proposed deny rule, `?` stands for
-each such character or byte. So the rule denies a little more, never less.
+The proposed policy gets deny rules for them. A name that is not printable text cannot be written in a policy.
+In the deny rule, `?` stands for each such character or byte. So the rule denies a little more, never less.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from typing import Final
 from policyfs.domain import Op
 
 MOST: Final = 2_000
-"""Maximum number of refused paths of an app that are named. An app with more gets no proposal."""
+"""Maximum number of refused paths of an app that are listed. No rules are proposed for an app with more."""
 UNPRINTABLE: Final = "\0"
-"""A character or byte that no policy can name."""
+"""A sign that stands for a character or byte that a policy cannot contain."""
 
 
 class Refusals:
-    """Refused operations by path. A refused `see` counts for all paths below, too."""
+    """The operations that were refused to an app, by path. A refused `see` counts for all paths below, too.
+    """
 
     def __init__(self) -> None:
         self.paths: dict[tuple[str, ...], Op] = {}
         self.too_many = False
-        """True if not all paths are known."""
+        """True if there were too many refused paths to know them all."""
         self._unprintable: dict[tuple[str, ...], Op] = {}
 
     def add(self, path: bytes, ops: Op) -> None:

@@ -1,1 +1,1 @@
-"""Findings on policies that compile: probable mistakes, each with an id, a reason and a place."""
+"""Findings of `policy lint` on valid policies: probable mistakes, each with an id, a reason and a place."""

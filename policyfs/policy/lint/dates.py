@@ -1,4 +1,6 @@
-"""Findings on exceptions that have ended, end soon, or last longer than a year."""
+"""Findings on exceptions (allow rules with an end date) that have ended, end soon, or last longer than a
+year.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,13 @@ from policyfs.policy.values import instant_text
 
 _HOUR_NS: Final = 3600 * 1_000_000_000
 SOON_NS: Final = 14 * 24 * _HOUR_NS
-"""Lint reports an exception that ends within this time."""
+"""`policy lint` reports an exception if it ends within this time."""
 LONG_NS: Final = 366 * 24 * _HOUR_NS
-"""Lint reports an exception that lasts longer than this time: it works like a permanent rule."""
+"""`policy lint` reports an exception that lasts longer than this time: it is like a permanent rule."""
 
 
 def dates(policy: Policy, at_ns: int) -> Iterator[Finding]:
-    """Yield the findings at an instant (ns since 1970)."""
+    """Yield the findings on the policy's exceptions at an instant (ns since 1970)."""
     for one in policy.exceptions:
         end, left_ns = instant_text(one.until_ns), one.until_ns - at_ns
         if left_ns <= 0:

@@ -1,4 +1,4 @@
-"""Findings, and the comments in a policy that silence them."""
+"""Findings (probable mistakes in a policy), and the comments in a policy that silence them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _IGNORE: Final = re.compile(r"\s+(?P<id>[a-z-]+)\s+because\s+(?P<reason>\S.*)")
 
 
 class Finding(NamedTuple):
-    """One finding. id: the sort of the finding. subject: the rule or app concerned. todo: the remedy."""
+    """One probable mistake in a policy. id: the sort of the mistake. subject: the rule or app.
+
+    todo: the remedy.
+    """
 
     id: str
     where: Where
@@ -28,7 +31,7 @@ class Finding(NamedTuple):
 
 
 class Silenced(NamedTuple):
-    """A finding that a comment silences, and the comment's reason."""
+    """A finding that is not reported because of a comment in the policy, with the reason in this comment."""
 
     finding: Finding
     reason: str
@@ -56,10 +59,10 @@ class _Comment(NamedTuple):
 def split(
     findings: Iterable[Finding], policy: Policy, sources: Sequence[SourceText]
 ) -> tuple[list[Finding], list[Silenced]]:
-    """Return the findings to report, and the findings that comments silence.
+    """Divide findings: those to report, and those that a comment in the policy silences.
 
-    A comment that silences nothing is a finding, too. A comment belongs to the rule or app around it, or to
-    the rule or app that begins below it.
+    A comment that silences no finding is reported as a finding, too. A comment belongs to the rule or app in
+    which it stands, or to the rule or app that begins below it.
     """
     starts = _starts(policy)
     comments, faults = _comments(sources)
@@ -96,7 +99,7 @@ def _starts(policy: Policy) -> dict[str, list[int]]:
 
 
 def _subject_line(starts: dict[str, list[int]], comment: _Comment, sources: Sequence[SourceText]) -> int:
-    """Return the line of the rule or app that a comment belongs to."""
+    """Return the number of the line at which the rule or app of a comment begins."""
     own = starts.get(comment.where.file, [])
     lines = _lines(next(source for source in sources if source.name == comment.where.file))
     line = comment.where.line
@@ -134,7 +137,7 @@ def _lines(source: SourceText) -> list[str]:
 
 
 def excerpt(finding: Finding, sources: Sequence[SourceText]) -> PolicyError:
-    """Return a finding in the form of an error, with its line and a caret."""
+    """Return a finding in the form of an error, which shows the line of the policy with a caret."""
     source = next((source for source in sources if source.name == finding.where.file), None)
     lines = [] if source is None else _lines(source)
     line = lines[finding.where.line - 1] if finding.where.line <= len(lines) else ""

@@ -1,4 +1,7 @@
-"""Findings that `policy check` shows, too. The checks decide on sample paths with names from the rules."""
+"""Findings that `policy check` shows, too.
+
+They are found by decisions on sample paths, made from the rules' globs.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,11 @@ from policyfs.policy.synced import cleaned_for_readers
 
 
 def hints(engine: Engine) -> Iterator[Finding]:
-    """Yield findings: mixed directories, backups that see the policy's modes, readers of cleaned files."""
+    """Yield findings on three sorts of problems that concern whole directories or apps.
+
+    These are: directories in which an app sees only some files; backup programs that see modes by the policy;
+    apps that write files, and then read them without the removed data (``clean``).
+    """
     for mixed in mixed_directories(engine):
         yield on_rule(
             "hidden-beside-visible",
@@ -43,7 +50,7 @@ def hints(engine: Engine) -> Iterator[Finding]:
 
 
 def line(finding: Finding) -> str:
-    """Format a finding as one line."""
+    """Return a finding as one line of text."""
     subject = f"{finding.subject}: " if finding.subject.startswith(("rule ", "exception ")) else ""
     where = finding.where
     return f"{where.file}:{where.line}: warning: {subject}{finding.message}; {finding.todo} [{finding.id}]"

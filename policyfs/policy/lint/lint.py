@@ -1,4 +1,4 @@
-"""All findings on one policy."""
+"""All findings (probable mistakes) on one policy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from policyfs.policy.parse import SourceText
 
 
 class Report(NamedTuple):
-    """The findings to report, by place, and the findings that comments in the policy silence."""
+    """The findings to report, sorted by place, and the findings that comments in the policy silence."""
 
     findings: list[Finding]
     silenced: list[Silenced]
@@ -31,9 +31,9 @@ class Report(NamedTuple):
 def lint(
     engine: Engine, sources: Sequence[SourceText], more: Iterable[Finding] = (), *, at_ns: int
 ) -> Report:
-    """Return the findings on a policy at a time, in ns since 1970.
+    """Return the findings (probable mistakes) on a policy at a time, in ns since 1970.
 
-    more: findings from other sources, such as a look at a store.
+    more: further findings, such as those of a look at a store. sources: the policy's texts, for comments.
     """
     with paused():
         each = [*_findings(engine), *dates(engine.policy, at_ns), *more]

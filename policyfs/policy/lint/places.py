@@ -1,8 +1,8 @@
-"""Answers at plain paths, shared by all rules and callers for which the same sorts of rules match there.
+"""Answers at plain paths, for `policy lint`.
 
-A plain path is one path that a glob matches. In a large policy, most plain paths have rules that differ from
-the rules at another plain path only by their names. So answers are found once for each sort of rules, and
-shared.
+They are shared by paths and callers with the same sorts of rules. A plain path is one path that a glob
+matches. Rules of one sort differ only in their names and paths. In a large policy, most plain paths have the
+same sorts of rules as another plain path. So answers are found once for each sort of rules, and shared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Names = tuple[str, ...]
 
 
 class Place(NamedTuple):
-    """A path in lint.
+    """A path for which `policy lint` asks questions.
 
     situated: the rules that match there for some callers. above: the rules by which directories above may
     hide the path.
@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The part of a decision that is the same wherever rules of the same sorts match."""
+    """The part of a decision that is the same for all paths and callers with the same sorts of rules."""
 
     allowed: bool
     redact: frozenset[str]
@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 
 
 class Here:
-    """The policy at one place for one caller. lives: the rules that match."""
+    """The rules at one place (path) for one caller. lives: the rules that match, if the file's facts fit."""
 
     __slots__ = ("_key", "_place", "_places", "_profile", "_side", "lives")
 
@@ -60,12 +60,12 @@ class Here:
 
     @property
     def top(self) -> bool:
-        """True if the place is the root."""
+        """True if the path is the root."""
         return self._place.top
 
     @property
     def hidden_by(self) -> frozenset[str]:
-        """The rules that may hide the place by one of the directories above."""
+        """The ids of the rules that may hide this path because they hide a directory above it."""
         table, caller = self._places.compiled.table, self._side.caller
         return frozenset(
             table.rules[one.rule].id for one in self._place.above if table.live(one, caller) is not None
@@ -73,16 +73,16 @@ class Here:
 
     @property
     def profile(self) -> Profile:
-        """The rules that match here. Rules that hide the place by a directory above it are left out."""
+        """The rules that match at this path. Rules that hide a directory above are left out."""
         if self._profile is None:
             self._profile = Profile(self._places.compiled.table.policy, self.lives, top=self.top)
         return self._profile
 
     def shared(self, question: Hashable, find: Callable[[Callable[[], bool]], T]) -> T:
-        """Return the answer to a question. The answer must depend only on the sorts of the rules here.
+        """Return the answer to a question, from memory if paths with the same sorts of rules had it.
 
-        find: finds the answer. It gets a function as argument, which returns True if the caller could see
-        some path below.
+        The answer must depend only on these sorts. find: a function that finds the answer. Its argument is a
+        function that returns True if the caller could see some path below.
         """
         if self._key is None:
             self._key = self._places.shapes.alone(self.lives)
@@ -93,7 +93,7 @@ class Here:
         return self._side.below(self._side.pruned(self._place.position.free))
 
     def answer(self, op: Op, facts: Facts, ftype: FileType = FileType.REGULAR) -> Answer:
-        """Return the answer to one operation on a file with these facts."""
+        """Return the answer to one operation on a file with these facts at this path."""
 
         def find(below: Callable[[], bool]) -> Answer:
             decision = self.profile.answer(int(op), ftype, facts, below=below)
@@ -102,7 +102,7 @@ class Here:
         return self.shared((op, facts, ftype), find)
 
     def needs(self, op: Op) -> Need:
-        """Return the facts of a regular file that the answer to an operation depends on."""
+        """Return the facts of a regular file on which the answer to an operation depends."""
 
         def find(below: Callable[[], bool]) -> Need:
             return self.profile.needs(int(op), FileType.REGULAR, below=below, lenient=False)
@@ -111,7 +111,7 @@ class Here:
 
 
 class Places:
-    """The places of one policy."""
+    """The places (paths for which `policy lint` asks questions) of one policy."""
 
     def __init__(self, compiled: Compiled) -> None:
         self.compiled: Final = compiled
@@ -123,19 +123,19 @@ class Places:
         self._known_below: Final[dict[Hashable, object]] = {}
 
     def at(self, names: Names, side: Side) -> Here:
-        """Return the rules at a path for a caller."""
+        """Return the rules at the path of these names, for one caller."""
         return Here(self, self._at(names, side), side)
 
     def here(self, position: Position, side: Side, *, top: bool) -> Here:
-        """Return the rules at a position for a caller."""
+        """Return the rules at a position (the nodes of the automaton for a path), for one caller."""
         return Here(self, Place(position, self.compiled.table.situated(position), (), top), side)
 
     def shared(
         self, key: Hashable, find: Callable[[Callable[[], bool]], T], below: Callable[[], bool]
     ) -> T:
-        """Return the result of ``find``, remembered by the key.
+        """Return the result of *find*, remembered under the key.
 
-        If ``find`` called ``below``, the result is remembered by the result of ``below``, too.
+        If *find* has called *below*, the result is valid only for this answer of *below*.
         """
         found = self._known.get(key, self)
         if found is self:
@@ -160,7 +160,7 @@ class Places:
         return found  # type: ignore[return-value]  # the question is in the key
 
     def _at(self, names: Names, side: Side) -> Place:
-        """Return the place of a path for a caller."""
+        """Return the place for the path of these names and one caller."""
         place = self._common(names)
         if place is None:
             place = self._own.get((side, names))
@@ -170,7 +170,10 @@ class Places:
         return place
 
     def _common(self, names: Names) -> Place | None:
-        """Return the place of a path for all callers, or None if a capture distinguishes callers."""
+        """Return the place for the path of these names, if it is the same for all callers.
+
+        Return None if ``{app}`` or ``{uid}`` in globs distinguish callers there.
+        """
         try:
             return self._shared[names]
         except KeyError:

@@ -1,4 +1,4 @@
-"""Exact search for rules that never match, and for allows that never allow anything."""
+"""Search for rules that match no request, and for allow rules that have no effect. It tries all cases."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from policyfs.policy.model import Effect, Rule
 from policyfs.policy.paths import DEEP, End, Glob, Wild, parse_glob
 
 _TRIED: Final = 8
-"""Maximum number of callers, and of globs, for which plain paths (see places.py) are tried first. After
-these, all paths are tried."""
+"""Maximum number of callers, and of globs, for which plain paths (one path that a glob matches) are tried
+first. If these do not answer the question, all paths are tried."""
 
 _PLAIN: Final = "\ue000"
 
 
 def reach(places: Places, groups: Sequence[Group]) -> Iterator[Finding]:
-    """Yield the findings on all rules."""
+    """Yield the findings on all rules: rules that match no request, and allow rules without effect."""
     compiled = places.compiled
     sides = [group.sides[0] for group in groups]
     about = compiled.callers_by_rule([side.caller for side in sides])
@@ -35,7 +35,10 @@ def reach(places: Places, groups: Sequence[Group]) -> Iterator[Finding]:
 
 
 class _Reach:
-    """The search for a request that one rule matches, and for the operations that an allow rule permits."""
+    """The search for a request that one rule matches.
+
+    For an allow rule: also for operations that it makes possible.
+    """
 
     def __init__(self, places: Places, number: int, rule: Rule, sides: list[Side]) -> None:
         self._places: Final = places
@@ -124,10 +127,10 @@ class _Reach:
 
 
 class _Seen(NamedTuple):
-    """The results for a rule so far, after a look at a place.
+    """The results of the search for one rule so far, after a look at one more path.
 
-    denied: operations that are denied at the place, each with the denying rules, as indices among the rules
-    that match there.
+    denied: operations that are denied at the path, each with the rules that deny them. These rules are given
+    as indices among the rules that match there.
     """
 
     matched: bool
@@ -136,10 +139,10 @@ class _Seen(NamedTuple):
 
 
 def _look(here: Here, asked: tuple[int, Op, bool, bool], below: Callable[[], bool]) -> _Seen:
-    """Try the files at a place for one of the rules that match there.
+    """Try files of all classes at a path, for one of the rules that match there.
 
     asked: the rule's index among the rules that match; its operations that have not been allowed anywhere
-    yet; True if it has matched; True if a directory above hides the place.
+    yet; True if it has matched; True if a directory above hides the path.
     """
     at, left, matched, hidden = asked
     live, profile = here.lives[at], here.profile
@@ -175,7 +178,9 @@ def not_searched(rule: Rule) -> Finding:
 
 
 def _down(side: Side, names: Iterable[str]) -> frozenset[str]:
-    """Return the rules that may hide a path because they hide a directory above it."""
+    """Return the ids of the rules that may hide the path of these names, because they hide a directory above
+    it.
+    """
     position, top = side.root, True
     found: set[str] = set()
     for name in names:
@@ -185,7 +190,7 @@ def _down(side: Side, names: Iterable[str]) -> frozenset[str]:
 
 
 def plain_names(glob: Glob, side: Side) -> tuple[str, ...] | None:
-    """Return the names of a path that a glob matches for a caller, or None if there is no such path."""
+    """Return the names of one path that a glob matches for a caller. Return None if there is no such path."""
     names = []
     for segment in glob.segments:
         if segment is DEEP:

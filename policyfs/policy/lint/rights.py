@@ -1,4 +1,6 @@
-"""Findings on the rights of apps: too many, too few, or other rights than the rules seem to give."""
+"""Findings on the rights of apps: too many or too few, or other rights than the author of the rules may
+expect.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ _Check = Callable[["Rights", Rule, Side], Iterator[Finding]]
 
 
 class Rights:
-    """The checks of the rights in one policy."""
+    """The checks of apps' rights in one policy."""
 
     def __init__(self, places: Places, groups: Sequence[Group]) -> None:
         self._places: Final = places
@@ -63,7 +65,8 @@ class Rights:
         self._reading: Final = self._bits(lambda rule: bool(rule.ops & Op.READ))
         self._replacing: Final = self._bits(lambda rule: bool(rule.ops & (Op.WRITE | Op.DELETE)))
         self._copies: Final = self._bits(lambda rule: any(map(_DERIVED.search, rule.paths or ())))
-        """The rules about directories of thumbnails and transcodes."""
+        """The rules about directories in which programs keep small or converted copies of files, as bits of
+        an int."""
         self._by_app: Final[dict[str, list[Side]]] = {}
         for group in groups:
             for subject in group.subjects:
@@ -94,7 +97,10 @@ class Rights:
                         yield finding
 
     def _fitting(self, app: App, *kinds: int) -> list[Rule]:
-        """Return the rules about an app that are in all sets *kinds*. The sets are given as bits."""
+        """Return the rules about an app that are in all the sets *kinds*.
+
+        Each set is an int with one bit for each rule.
+        """
         about = functools.reduce(operator.or_, (side.bits for side in self._by_app.get(app.name, ())), 0)
         return [self._rules[number] for number in numbers_of(functools.reduce(operator.and_, kinds, about))]
 
@@ -121,7 +127,9 @@ class Rights:
                     return
 
     def _derived(self, app: App) -> Iterator[Finding]:
-        """Yield a finding if an app reads thumbnails or transcodes of files that rules restrict for it."""
+        """Yield a finding if an app reads small or converted copies of files whose originals are restricted
+        for it.
+        """
         denies = self._fitting(app, self._enforced[Effect.DENY], self._reading)
         restricted = denies or self._fitting(app, self._enforced[Effect.REDACT])
         if not restricted:
@@ -144,7 +152,9 @@ class Rights:
             return
 
     def _replaced(self, app: App) -> Iterator[Finding]:
-        """Yield a finding if an app may replace a file that it reads redacted: the new file lacks data."""
+        """Yield a finding if an app may replace files that it reads redacted: the new file lacks the hidden
+        data.
+        """
         if not self._fitting(app, self._enforced[Effect.REDACT]):
             return
         side = self._by_app[app.name][0]
@@ -166,20 +176,24 @@ class Rights:
                     return
 
     def _lost(self, names: Names, side: Side) -> list[str]:
-        """Return the words of the data that a photo loses if the caller saves it again."""
+        """Return the words of the data that a photo loses if the app reads it redacted and saves it again.
+
+        names: the photo's path.
+        """
         here, own = self._places.at(names, side), Facts(None, side.caller.app)
         read, written = here.answer(Op.READ, _PHOTO), here.answer(Op.WRITE, _PHOTO)
         created = here.answer(Op.CREATE, own).allowed and here.answer(Op.DELETE, _PHOTO).allowed
         if not read.allowed or not (written.allowed or created):
             return []
         refused = banned(written.content)
-        kept_out = refused | to_clean(refused)  # the store must not have these data in any case
+        kept_out = refused | to_clean(refused)  # the store must not have these data, whoever writes the file
         return sorted(word for word in read.redact if " " not in word and word not in kept_out)
 
     # ---- sensitive kinds
 
     def _raw_sensitive(self) -> Iterator[Finding]:
-        """Yield a finding for each app that reads files redacted at some paths, and unchanged at others."""
+        """Yield a finding for each app that reads files redacted at some paths, and unchanged at other paths.
+        """
         promised = []
         for app in self._policy.apps:
             redactions = self._fitting(app, self._enforced[Effect.REDACT])
@@ -211,7 +225,10 @@ class Rights:
 
     @staticmethod
     def _names(rule: Rule, side: Side) -> Names | None:
-        """Return the names of a plain path that the rule's first glob matches."""
+        """Return the names of one path that the rule's first glob matches.
+
+        Return None if there is no such path.
+        """
         return plain_names(parse_glob((rule.paths or ("/**",))[0]), side)
 
     def _by_fact(self, rule: Rule, side: Side) -> Iterator[Finding]:
@@ -223,7 +240,7 @@ class Rights:
         app = next((app for app in self._policy.apps if app.name == side.caller.app), None)
         by_kind, by_owner = kinds and need & Need.KIND, owners and need & Need.OWNER
         if by_owner and not by_kind and app is not None and app.uids:
-            return  # hidden-beside-visible reports it
+            return  # the check hidden-beside-visible reports this case
         if by_kind or by_owner:
             fact = "kind" if by_kind else "owner"
             cost = "; every name in a listing is opened to find its kind" if by_kind else ""
@@ -296,7 +313,7 @@ class Rights:
             _unchecked,
         ),
     )
-    """The checks of one rule for one caller, each with a test whether the check concerns a rule."""
+    """The checks of one rule for one caller. Each comes with a test whether the check can concern a rule."""
 
 
 def _enforced(effect: Effect, rule: Rule) -> bool:
@@ -304,14 +321,14 @@ def _enforced(effect: Effect, rule: Rule) -> bool:
 
 
 def _asked(rule: Rule) -> tuple[bool, bool]:
-    """Return if conditions of a rule ask for the kind of regular files, and if they ask for the owner."""
+    """Return two booleans: a condition of the rule asks for the kind of regular files, or for the owner."""
     asked = [*rule.unless, *(() if rule.when is None else (rule.when,))]
     kinds = any((block.kinds or frozenset()) - _FIXED for block in asked)
     return kinds, any(block.owners is not None for block in asked)
 
 
 def _shown(names: Names) -> str:
-    """Return a plain path as text."""
+    """Return the path of these names as text."""
     return "/" + "/".join(name.replace("\ue000", "x") for name in names)
 
 

@@ -1,4 +1,4 @@
-"""Findings that the text of one rule shows."""
+"""Findings that need only the text of one rule."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _MAJORS: Final = frozenset(
 ) | {"video", "x-content"}
 _KNOWN: Final = frozenset({*REDACTABLE_KINDS, *WITHOUT_LOCATOR, *FIXED_KINDS.values(), KIND_EMPTY})
 _NEARLY_COMPLETE: Final = ("image", "video")
-"""Types of which _KNOWN has nearly all kinds. If an unknown kind of such a type is similar to a known kind,
-it is probably a typing error."""
+"""Major types of which _KNOWN has nearly all kinds. If an unknown kind of such a type is similar to a known
+kind, it is probably a typing error."""
 _NEAR: Final = 0.8
 _EXTENSION: Final = re.compile(r"[*?}a-zA-Z0-9]\.(\{[^{}]*\}|[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)$")
 
@@ -40,7 +40,7 @@ def _strangers(rule: Rule) -> Iterator[Finding]:
 
 
 def _admits_strangers(who: Who | None) -> bool:
-    """Return True if callers that are not apps match, although the block does not name strangers."""
+    """Return True if a ``who`` block also matches strangers, but does not name them."""
     if who is None:
         return True
     if who.apps is not None or who.grants is not None:
@@ -108,7 +108,7 @@ def _case(rule: Rule) -> Iterator[Finding]:
 
 
 def _has_other_case(glob: str, extension: re.Match[str], globs: Iterable[str]) -> bool:
-    """Return True if another glob differs from this glob only in the case of its extension."""
+    """Return True if one of the globs is equal to this glob except for the case of its extension."""
     before, after = glob[: extension.start(1)], extension[1]
     return any(
         other != glob and other.startswith(before) and other[len(before) :].lower() == after.lower()
@@ -138,7 +138,7 @@ def _below_only(rule: Rule) -> Iterator[Finding]:
 
 
 def _kinds(rule: Rule) -> Iterator[Finding]:
-    """Yield a finding for each kind that no file is known to have."""
+    """Yield a finding for each kind in a rule that no file is known to have."""
     blocks = [*rule.unless, *(() if rule.when is None else (rule.when,))]
     named = {kind for block in blocks for kind in block.kinds or ()} | rule.raw_types
     named |= {kind for kind in rule.content if "/" in kind and " " not in kind}
@@ -157,7 +157,7 @@ def _kinds(rule: Rule) -> Iterator[Finding]:
 
 
 def _costs(rule: Rule) -> Iterator[Finding]:
-    """Yield a finding if a requirement's condition on the kind keeps no other files in passthrough."""
+    """Yield a finding if a requirement makes all files mediated, although it has a condition on the kind."""
     asked = [] if rule.when is None else [rule.when]
     if rule.effect in (Effect.REDACT, Effect.CONTENT) and any(block.kinds for block in asked):
         what = "read from copies" if rule.effect is Effect.REDACT else "written through the daemon"

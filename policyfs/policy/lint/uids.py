@@ -1,4 +1,4 @@
-"""Findings on apps and uids that a rule names together."""
+"""Findings on rules that name apps together with uids of other callers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from policyfs.policy.model import ANY, STRANGER, Policy, Rule, UidRange, Who
 
 
 def uids(policy: Policy) -> Iterator[Finding]:
-    """Yield a finding for each rule that names apps and uids if none of the uids belongs to the apps."""
+    """Yield a finding for each rule that names apps and uids, if none of the uids belongs to one of these
+    apps.
+    """
     known = {app.name: app.uids for app in policy.apps}
     for rule in policy.rules:
         for who in _blocks(rule.who):
