@@ -1,4 +1,4 @@
-"""Data that a caller would lose if it moved a file by a copy and a deletion, as mv does after EXDEV.
+"""Data that would be lost if a caller moved a file by a copy and a deletion, as mv does after EXDEV.
 
 A caller that reads a file redacted makes a copy without the hidden data. If the original is then deleted,
 nobody has these data any more. So such a rename ends in EACCES, and mv changes nothing. See "No loss by
@@ -35,10 +35,12 @@ from policyfs.policy.states import Paths, PathState
 from policyfs.policy.table import Live, Table, sample_facts_of
 
 MAX_PAIRS: Final = 500
-"""Maximum number of pairs of paths below two directories to try. With more, a copy counts as a loss."""
+"""Maximum number of pairs of paths (old and new path) to try below a directory. With more, a copy counts as a
+loss."""
 
 MAX_FACTS: Final = 5000
-"""Maximum number of facts to try below two directories, in all. With more, a copy counts as a loss."""
+"""Maximum number of facts (kinds and owners) to try below a directory, in all. With more, a copy counts as a
+loss."""
 
 _READ: Final = Op.SEE | Op.READ
 _REPLACE: Final = Op.SEE | Op.READ | Op.DELETE
@@ -48,7 +50,8 @@ Matches = tuple[RuleMatch, ...]
 
 
 class _Cause(NamedTuple):
-    """All that decides whether a copy of files at one path would lose data, except the files' facts.
+    """All that decides whether a copy of files at one path would lose data, except the kinds and owners of
+    the files.
 
     Paths with the same cause are tried only once. here: the rules on reading and deleting the files. there:
     the content requirements at the new path.
@@ -65,7 +68,7 @@ class _Cause(NamedTuple):
 
 
 class Losses:
-    """Decisions on renames that would need a copy, for one engine."""
+    """Decisions on renames that only a copy could carry out, for one engine (compiled policy)."""
 
     def __init__(self, table: Table, paths: Paths, profiles: Profiles, remembered: int) -> None:
         self._table: Final = table
@@ -77,10 +80,10 @@ class Losses:
         self._below: Final[Memo[tuple[PathState, PathState, int], Matches]] = Memo(remembered)
 
     def refusal(self, engine: Decider, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
-        """Return the refusal of a rename that would need a copy. moves: each file, and its new path.
+        """Return the refusal of a rename that only a copy could carry out.
 
-        The errno is EACCES if the caller would lose hidden data by the copy. The decision then names the
-        redact rules. Otherwise the errno is EXDEV.
+        moves: each file, and its new path. The errno is EACCES if the caller would lose data that are hidden
+        from it by the copy. The decision then names the redact rules. Otherwise the errno is EXDEV.
         """
         found: dict[str, RuleMatch] = {}
         for old, to in moves:
@@ -96,7 +99,10 @@ class Losses:
         )
 
     def _rules(self, engine: Decider, who: Principal, old: End, to: PathState) -> Matches:
-        """Return the rules that hide data from the caller, if the copy would lose this data; else none."""
+        """Return the rules that hide data from the caller, if a copy would lose these data; else none.
+
+        to: the new path.
+        """
         caller = engine.caller(who)
         fitting = [rule for number, rule in self._redacting if caller.fits(number, rule)]
         if not fitting or old.ftype not in (FileType.REGULAR, FileType.DIRECTORY):
@@ -116,9 +122,10 @@ class Losses:
     def _of_file(
         self, engine: Decider, who: Principal, ops: Op, old: PathState, to: PathState, facts: Facts
     ) -> Matches:
-        """Return the rules that hide data of a file, if these operations are allowed on it.
+        """Return the rules that hide data of a file from the caller, if the operations *ops* are allowed on
+        the file.
 
-        If the policy cleans every file at the new path of this data, the result is empty: the copy loses only
+        If the policy cleans every file at the new path of these data, the result is empty: a copy loses only
         data that the policy removes anyway.
         """
         read = engine.decide(who, ops, old, FileType.REGULAR, facts)
@@ -128,9 +135,10 @@ class Losses:
         return tuple(match for match in read.rules if match.effect == _REDACT)
 
     def _cleaned(self, caller: Caller, to: PathState, kind: str | None) -> frozenset[str]:
-        """Return the words of which the policy cleans a copy at this path in any case.
+        """Return the words of which the policy certainly cleans a copy at the new path.
 
-        There are two cases: the copy is a new file, or it replaces a file of another owner.
+        The copy may be a new file, or replace a file of another owner. The words must be cleaned in both
+        cases.
         """
         profile = self._profiles.of(to, caller)
 
@@ -142,9 +150,10 @@ class Losses:
         return by(caller.app or OWNER_NONE) & by(OWNER_NONE)
 
     def _of_directory(self, engine: Decider, who: Principal, old: PathState, to: PathState) -> Matches:
-        """Return the rules that hide data of a possible file below, if the caller may delete this file.
+        """Return the rules that hide data of a possible file below a directory, if the caller may delete this
+        file.
 
-        Raise TooHardError.
+        Raise TooHardError if there are too many paths.
         """
         caller = engine.caller(who)
         seen: set[tuple[PathState, PathState]] = set()
@@ -185,7 +194,10 @@ class Losses:
 
 
 def rules_that_hide(refusal: Decision) -> tuple[str, ...]:
-    """Return the ids of the redact rules that caused a refused rename: its copy would lose hidden data."""
+    """Return the ids of the redact rules because of which a rename was refused.
+
+    refusal: a result of refusal().
+    """
     if refusal.allowed:
         return ()
     return tuple(match.rule for match in refusal.rules if match.effect == _REDACT)

@@ -1,4 +1,4 @@
-"""A bounded table of remembered answers. A forgotten answer can always be computed again."""
+"""A table of remembered answers with a limited size. An answer that was forgotten can be computed again."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ V = TypeVar("V")
 
 
 class Memo(Generic[K, V]):
-    """A map with a bounded number of units. If it is full, it forgets its oldest entries.
+    """A map with a limited size, in units. If it is full, it forgets its oldest entries.
 
-    It forgets one entry at a time, and only as many as necessary: freeing 80 MB at once takes 75 ms.
-
-    An answer that refers to a large path state keeps this state in memory. So the answer counts as many units
-    as the state has parts. Apps choose the names in a path. So without units, apps could choose how much
-    memory is used.
+    It forgets one entry at a time, and only as many as necessary: freeing 80 MB at once takes 75 ms. An
+    answer that refers to a large path state keeps this state in memory. So an answer counts as many units as
+    the state has parts. Apps choose the names in a path. So without units, apps could choose how much memory
+    is used.
     """
 
     __slots__ = ("_entries", "_held", "_units", "capacity", "get")
 
     def __init__(self, capacity: int) -> None:
-        """Take the capacity in units. An entry with more units than the capacity is kept alone."""
+        """capacity: the maximum sum of units. An entry with more units than that is kept as the only entry.
+        """
         self.capacity: Final = capacity
         self._entries: OrderedDict[K, V] = OrderedDict()  # a dict is slow to find its oldest entry
         self._units: dict[K, int] = {}  # only for entries with more than one unit
@@ -35,7 +35,7 @@ class Memo(Generic[K, V]):
         return len(self._entries)
 
     def keep(self, key: K, value: V, units: int = 1) -> V:
-        """Store an answer and return it."""
+        """Store an answer for a key, and return the answer. units: the size of the answer."""
         self._forget(key)
         while self._entries and self._held + units > self.capacity:
             self._forget(next(iter(self._entries)))

@@ -1,7 +1,8 @@
-"""Search for directories in which an app sees only some of the files.
+"""Search for mixed directories: an app sees some of the files in such a directory, and not the others.
 
-On a shared mount, inotify on such a directory tells the app about the other files, too. The search is a hint
-for people. It uses decisions on sample paths from the rules. No decision of a mount depends on it.
+On a shared mount, inotify on such a directory tells the app about the hidden files, too. The search is a hint
+for people. It uses decisions on sample paths, made from the rules' globs. No decision of a mount depends on
+it.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from policyfs.policy.model import SELF, App, Block, Effect, Rule, Who
 from policyfs.policy.table import Situated
 
 _CAPTURED: Final = 3
-"""Maximum number of directories to try for one rule with captures in its globs. Each app has its own
-directory for such a rule. The directories of further apps differ only by their names, or by a rule about such
-an app. That rule is tried, too."""
+"""Maximum number of directories to try for one rule with ``{app}`` or ``{uid}`` in its globs. Each app has a
+directory of its own for such a rule. These directories differ only by their names, or by another rule about
+one of the apps. That other rule is tried, too."""
 _OTHER: Final = "some-other-name"
 _ALTERNATIVES: Final = re.compile(r"\{([^{}]*)\}")
 _WILD: Final = re.compile(r"[*?]+")
 
 
 class MixedDirectory(NamedTuple):
-    """A directory in which an app sees only some files, and the rule that was tried there."""
+    """A directory in which an app sees only some of the files, and the rule for which it was tried."""
 
     rule: Rule
     app: str
@@ -34,7 +35,9 @@ class MixedDirectory(NamedTuple):
 
 
 def mixed_directories(engine: Engine) -> list[MixedDirectory]:
-    """Return at most one directory for each rule that allows or denies ``see``, in the order of the rules."""
+    """Return mixed directories (an app sees only some files): at most one for each rule on ``see``, in the
+    rules' order.
+    """
     # an app without uids has only app mounts
     apps = [(app, engine.principal(app.uids[0][0])) for app in engine.policy.apps if app.uids]
     search = _Search(engine, [_Asking(app, who, engine.caller(who).of) for app, who in apps])
@@ -48,7 +51,7 @@ def mixed_directories(engine: Engine) -> list[MixedDirectory]:
 
 
 class _Asking(NamedTuple):
-    """An app on the shared mount."""
+    """An app on the shared mount for which directories are tried."""
 
     app: App
     who: Principal
@@ -56,11 +59,11 @@ class _Asking(NamedTuple):
 
 
 class _Search:
-    """The search for mixed directories in one policy.
+    """The search for mixed directories (an app sees only some files) in one policy.
 
     Two rules are of one sort if they differ only in their paths. In a large policy, most rules share their
-    sort with many others. The search tries two names in each directory. It remembers the result for an app by
-    the sorts of the rules that can match at these names.
+    sort with many other rules. The search tries two names in each directory. It remembers the result for an
+    app by the sorts of the rules that can match at these names.
     """
 
     def __init__(self, engine: Engine, asking: Sequence[_Asking]) -> None:
@@ -74,7 +77,8 @@ class _Search:
         self._known: Final[dict[tuple[object, ...], dict[str, bool]]] = {}
 
     def mixed_by(self, rule: Rule) -> Iterator[MixedDirectory]:
-        """Yield mixed directories for the apps that a rule is about."""
+        """Yield directories, for paths of one rule, in which an app of this rule sees only some of the files.
+        """
         at: dict[str, _Place] = {}
         captured = 0
         for one in self._asked_by(rule.who):
@@ -90,7 +94,7 @@ class _Search:
                     yield MixedDirectory(rule, one.app.name, place.directory or "/")
 
     def _asked_by(self, who: Who | None) -> list[_Asking]:
-        """Return the apps that match a ``who`` block."""
+        """Return the apps that match a ``who`` block and have uids (so that they use the shared mount)."""
         found = self._about.get(who)
         if found is None:
             found = [one for one in self._asking if who is None or one.caller.within(who)]
@@ -123,7 +127,10 @@ class _Search:
         return self._sort(one.rule), one.binds, one.unless
 
     def _sort(self, number: int) -> int:
-        """Return a number for a rule. Rules that do the same wherever both match have the same number."""
+        """Return a number for the sort of a rule.
+
+        Rules that do the same wherever both match have the same number.
+        """
         found = self._sort_of.get(number)
         if found is None:
             rule = self._engine.table.rules[number]
@@ -135,7 +142,7 @@ class _Search:
         return found
 
     def _is_mixed(self, rule: Rule, place: _Place, one: _Asking) -> bool:
-        """Return True if the app sees one file in the directory and does not see another."""
+        """Return True if the app sees one file in the directory, and does not see another file there."""
         found = place.known.get(one.app.name)
         if found is None:
             found = place.known[one.app.name] = _is_mixed(self._engine, one.who, rule, place)
@@ -143,11 +150,11 @@ class _Search:
 
 
 class _Place(NamedTuple):
-    """Two names in one directory: one from a glob, and another name.
+    """Two names to try in one directory: a name from a glob, and another name.
 
     dull: True if no name and no fact makes a difference for any caller. known: for each app that was tried,
-    True if the app sees one file there and does not see another. All places at which the same sorts of rules
-    match share this map.
+    True if it sees one file there and not another. All directories in which the same sorts of rules match
+    share this map.
     """
 
     directory: str
@@ -161,10 +168,10 @@ def _facts_asked(block: Block) -> tuple[object, ...]:
 
 
 def sample(glob: str, app: App) -> tuple[str, str]:
-    """Return a directory that the glob matches, and the name of a file in it."""
+    """Return a directory for files that the glob matches, and the name of such a file."""
     text = glob.replace("{app}", app.name).replace("{uid}", str(app.uids[0][0] if app.uids else 0))
     while (chosen := _ALTERNATIVES.sub(lambda match: match[1].split(",")[0], text)) != text:
-        text = chosen  # alternatives may contain further ones
+        text = chosen  # alternatives in braces may contain further braces
     parts = text.strip("/").split("/")
     if parts[-1] in {"**", "***"}:
         parts[-1] = "*"
@@ -173,7 +180,7 @@ def sample(glob: str, app: App) -> tuple[str, str]:
 
 
 def _is_mixed(engine: Engine, who: Principal, rule: Rule, place: _Place) -> bool:
-    """Return True if the caller sees one file in the directory and does not see another."""
+    """Return True if the caller sees one file in the directory, and does not see another file there."""
     first, second = (
         [live for live in engine.profile(who, state).lives if live.ops & Op.SEE] for state in place.states
     )
@@ -188,7 +195,7 @@ def _is_mixed(engine: Engine, who: Principal, rule: Rule, place: _Place) -> bool
 
 
 def _facts(rule: Rule, who: Principal) -> Iterator[Facts]:
-    """Yield facts of files that the rule may distinguish."""
+    """Return sample facts (kind and owner) of files that the rule may treat in different ways."""
     yield Facts("application/octet-stream", OWNER_NONE)
     yield Facts("application/octet-stream", who.app)
     for block in _blocks(rule):

@@ -1,6 +1,6 @@
-"""A policy as frozen values: the result of parsing and the input of compiling.
+"""A policy as frozen values: parse.py makes them from texts, and the engine is compiled from them.
 
-Only parse.py makes a ``Policy``, and it validates everything. So all names are declared, sets are expanded,
+Only parse.py makes a ``Policy``, and it checks everything. So all names are declared, sets are expanded,
 globs can be parsed, and numbers are in range. docs/policy-language.md explains the fields.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 from policyfs.domain import Audit, Op
 
 UidRange = tuple[int, int]
-"""Uids from the first to the last, both included."""
+"""A range of uids: the first and the last uid. Both belong to the range."""
 
 ANY: Final = "any"
 """In ``who.app``: every app that the policy lists."""
@@ -26,14 +26,16 @@ SELF: Final = "self"
 
 
 class Modes(enum.Enum):
-    """Source of the owner, group and mode that stat shows to an app: the store, or the policy."""
+    """The source of the owner, group and mode that stat shows to an app: the files of the store, or the
+    policy.
+    """
 
     STORE = "store"
     POLICY = "policy"
 
 
 class Effect(enum.Enum):
-    """Effect of a rule on a matching request."""
+    """The effect of a rule on the requests that match it."""
 
     ALLOW = "allow"
     DENY = "deny"
@@ -43,7 +45,7 @@ class Effect(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A place in a policy's source text: file name as given, line and column from 1."""
+    """A place in a policy's text: the name of the file, the line and the column (both counted from 1)."""
 
     file: str
     line: int
@@ -52,10 +54,11 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """A principal of the policy. uids: empty if the app exists only through an app mount.
+    """An app of a policy.
 
-    gids: the primary groups that an app mount may admit; empty: the primary group of the uid's account.
-    modes: None if the policy does not set them; then an option of the mount decides.
+    uids: empty if the app exists only in an app mount. gids: the primary groups that an app mount may admit;
+    empty: the primary group of the account with the app's uid. modes: None if the policy does not set them;
+    then an option of the mount decides.
     """
 
     name: str
@@ -69,7 +72,7 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """The callers that a rule is about. A field is None if its key is absent; then any caller matches it.
+    """The callers that a rule is about. A field is None if its key is absent; then every caller matches it.
 
     apps may hold ``any`` and ``stranger`` besides the names of apps. A field matches if one of its members
     matches. A caller matches if all fields match and the block ``not_`` does not match.
@@ -83,10 +86,10 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One ``when`` or ``unless`` block; all fields that are not None must hold.
+    """One ``when`` or ``unless`` block. It is true if all fields that are not None are true.
 
-    kinds: MIME types or ``type/*``, sets expanded. owners: ``self``, ``none``, names of apps.
-    paths: globs as text, path sets expanded.
+    kinds: MIME types or patterns such as ``image/*``. owners: ``self``, ``none``, names of apps. paths: globs
+    as text. Names of sets have been replaced by their members.
     """
 
     kinds: frozenset[str] | None
@@ -98,9 +101,9 @@ class Block:
 class Rule:
     """One rule. Fields that do not apply to the rule's effect are empty.
 
-    ops: the operations that the rule touches; ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT. For
-    CONTENT, CREATE stands only for the new path of rename and link: an empty new file holds nothing to check.
-    paths: globs as text, path sets expanded; None: every path. unless: if one of these blocks holds, the rule
+    ops: the operations on which the rule has an effect; ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT.
+    For CONTENT, CREATE stands only for the new path of rename and link: a new file is empty, so there is
+    nothing to check. paths: globs as text; None: every path. unless: if one of these blocks holds, the rule
     does not match. errno: the errno of a deny; None: the default. redact, raw_types: only for REDACT.
     content: only for CONTENT. audit: None if the rule sets no level. monitor: True if the rule is recorded
     only, never enforced. quarantine: only for CONTENT; True if refused files are kept for the administrator.
@@ -126,7 +129,7 @@ class Rule:
 
 
 class Promise(enum.Enum):
-    """The sort of an invariant, named by its key in the policy language."""
+    """The statement that an invariant makes. The values are its keys in the policy language."""
 
     NEVER = "never"
     ONLY = "only"
@@ -135,11 +138,11 @@ class Promise(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """A statement that must hold for every request.
+    """An invariant: a statement that must hold for every request.
 
-    rule: a monitored deny. It matches the requests that must not be allowed; for NEVER_RAW: the requests that
-    must not read data of ``words``. line, width: the line of its source text and the number of characters to
-    mark there, for errors.
+    rule: a deny rule with `mode: monitor`. It matches the requests that must not be allowed. For NEVER_RAW,
+    it matches the requests that must not read data of ``words``. line, width: the line of the invariant in
+    the policy's text, and the number of characters to mark there in errors.
     """
 
     id: str
@@ -152,10 +155,10 @@ class Invariant:
 
 @dataclass(frozen=True, slots=True)
 class ExceptionRule:
-    """An allow that ends at a date (exceptions.py).
+    """An exception: an allow rule that ends at a date (exceptions.py).
 
-    rule: its id has the prefix of exceptions, which no other rule has. until_ns: the first instant at which
-    the exception no longer allows, in ns since 1970.
+    rule: its id begins with ``exception:``, as no id of another rule does. until_ns: the first instant at
+    which the exception no longer allows anything, in ns since 1970.
     """
 
     rule: Rule
@@ -168,7 +171,8 @@ class ExceptionRule:
 class Policy:
     """A whole policy: one file, or all files of a directory merged.
 
-    rules: the rules without an end date. in_force() adds the exceptions that are in force at an instant.
+    rules: the rules. in_force() adds the exceptions (allow rules with an end date) that are in force at an
+    instant.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Apps that see owners, groups and modes made from the policy, not those of the store.
+"""The apps that see owners, groups and modes made from the policy, instead of those of the store.
 
-A backup program must see those of the store. Decisions on sample paths, made of names from the rules, tell if
-an app is a backup. No decision on a request depends on this.
+A backup program must see those of the store. Decisions on sample paths, made from the rules' globs, show if
+an app is probably a backup program. No decision on a request depends on this module.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _NAMES = ("/x", "/some-other-name/x", "/some-other-name/x/x")
 def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
     """Return the names of the apps that see modes made from the policy; None stands for strangers.
 
-    by_mount: True if the mount option sets such modes for all apps. Then the result has all apps, except apps
-    with `modes: store` in the policy and apps that look like a backup.
+    by_mount: True if the mount's option --modes is ``policy``. Then the result has all apps, except apps with
+    `modes: store` in the policy and apps that look like a backup program.
     """
     named = {app.name for app in engine.policy.apps if app.modes is Modes.POLICY}
     if not by_mount:
@@ -30,7 +30,7 @@ def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
 
 
 def looks_like_backup(engine: Engine, app: App) -> bool:
-    """Return True if an app may read everything unredacted and may write nothing.
+    """Return True if an app may read everything unredacted and may write nothing, as a backup program.
 
     Only sample paths are tried.
     """
@@ -39,7 +39,7 @@ def looks_like_backup(engine: Engine, app: App) -> bool:
 
 
 def principal_of(engine: Engine, app: App) -> Principal:
-    """Return the principal of an app, under its first uid if it has any."""
+    """Return the principal of an app, under its first uid if the policy gives the app uids."""
     return engine.principal(app.uids[0][0]) if app.uids else engine.app_principal(app.name, 0)
 
 
@@ -51,7 +51,7 @@ def _only_read(engine: Engine, who: Principal, path: str) -> bool:
 
 
 def _paths(engine: Engine, app: App) -> Iterator[str]:
-    """Yield sample paths: some fixed paths, and a path for each glob of the rules."""
+    """Yield sample paths: some fixed paths, and one path for each glob of the rules."""
     yield from _NAMES
     for rule in engine.policy.rules:
         for glob in rule.paths or ():

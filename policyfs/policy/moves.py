@@ -1,9 +1,10 @@
-"""Decisions on rename and link: the caller needs rights on both paths, and must not gain rights by moving.
+"""Decisions on rename and link.
 
-See "What a request needs" and "No gain by moving" in docs/policy-language.md. To compare two paths, the
-decisions on both are computed for every caller and all facts. For directories, every possible name below is
-compared, too. If there are too many names, the answer is EXDEV, and mv copies the files. (losses.py turns
-EXDEV into EACCES if the caller could lose hidden data by such a copy.)
+The caller needs rights on both paths, and nobody may get more rights by the move. See "What a request needs"
+and "No gain by moving" in docs/policy-language.md. To compare two paths, the decisions on both are computed
+for every caller and all facts (kinds and owners). For directories, every possible name below is compared,
+too. If there are too many names, the answer is EXDEV, and mv copies the files. (losses.py turns EXDEV into
+EACCES if such a copy could lose data that are hidden from the caller.)
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ from policyfs.policy.tally import Rights, least
 from policyfs.policy.visibility import Sight
 
 MAX_PAIRS: Final = 500
-"""Maximum number of compared pairs of paths below two directories. With more, the answer is EXDEV."""
+"""Maximum number of pairs of paths below two directories that are compared. With more, the answer is
+EXDEV."""
 
 
 class End(NamedTuple):
-    """One end of a rename or link: a path, and the file that is (or will be) there."""
+    """One end of a rename or link: a path, and the file that is there or will be there."""
 
     state: PathState
     ftype: FileType
@@ -52,7 +54,7 @@ class End(NamedTuple):
 
 
 class Decider(Protocol):
-    """The methods of the engine that decisions on moves use."""
+    """The methods of the engine that this module uses for decisions."""
 
     def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
         """See Engine.decide."""
@@ -68,7 +70,7 @@ class Decider(Protocol):
 
 
 class Mover:
-    """Decisions on moves for one engine."""
+    """Decisions on renames and links, for one engine (compiled policy)."""
 
     def __init__(
         self,
@@ -132,7 +134,9 @@ class Mover:
         return combined(parts)
 
     def needs(self, engine: Decider, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
-        """Return the facts of a file that its move may depend on (Engine.needs_move)."""
+        """Return the facts of a file on which the answer to its rename or link may depend
+        (Engine.needs_move).
+        """
         need = Need.NOTHING
         for state in (old, new):
             for op in (Op.READ, Op.WRITE, Op.CREATE, Op.DELETE):
@@ -165,10 +169,10 @@ class Mover:
         ]
 
     def _content(self, engine: Decider, who: Principal, old: End, new: End) -> list[Decision]:
-        """Decide for each content requirement of the new path if the moved file meets it.
+        """Return a decision for each content requirement of the new path: whether the moved file meets it.
 
-        If the old path has the same ban, no file with such data could be written there. So the moved file
-        needs no search for this data.
+        If the old path forbids the same data, no file with these data could be written there. So the moved
+        file is not searched for them.
         """
         if new.ftype is not FileType.REGULAR:
             return []
@@ -178,7 +182,7 @@ class Mover:
             for live in self._profiles.of(old.state, caller).content(old.facts)
             if not live.rule.monitor
         }
-        # a requirement that admits some kinds without a search may have let a file with such data pass
+        # a requirement that also lists kinds may have let a file of such a kind pass without a search
         kept_out = banned(content for content in before if len(content) == 1)
         facts = new.facts._replace(free_of=new.facts.free_of | kept_out)
         asked = self._profiles.of(new.state, caller).content(new.facts)
@@ -192,7 +196,7 @@ class Mover:
             match = RuleMatch(live.rule.id, live.rule.effect.value, Op.CREATE, certain)
             default = self._table.policy.audit_allowed if met else self._table.policy.audit_denied
             audit = default if live.rule.audit is None else live.rule.audit
-            # with EXDEV, mv copies the file: the copy is cleaned, and so meets the requirement
+            # after EXDEV, mv copies the file: the copy is cleaned, and so meets the requirement
             code = errno.EXDEV if words and not only_forbidden(words, cleaned) else errno.EPERM
             found.append(Decision(met, 0 if met else code, (match,), audit))
         return found
@@ -211,9 +215,9 @@ class Mover:
         return self._could_copy(engine, who, old, new)
 
     def _could_copy(self, engine: Decider, who: Principal, old: End, new: End) -> bool:
-        """Return True if the caller may copy the file and delete the old one.
+        """Return True if the caller may copy the file to the new path, and delete it at the old path.
 
-        Then the caller gains nothing by the move.
+        Then a move gives the caller nothing that it could not have anyway.
         """
         caller = engine.caller(who)
         source = self._rights(old.state, caller, old.ftype, old.facts)
@@ -234,7 +238,8 @@ class Mover:
         )
 
     def _gain(self, old: PathState, new: PathState, ftype: FileType, *, same_directory: bool) -> bool:
-        """Return True if any caller could see or do more at the new path, or content requirements differ."""
+        """Return True if some caller would have more rights at the new path, or other content requirements.
+        """
         key = (old, new, ftype, same_directory)
         found = self._gains.get(key)
         if found is None:
@@ -248,10 +253,10 @@ class Mover:
         return found
 
     def _maybe_hidden(self, state: PathState) -> bool:
-        """Return True if an ancestor's owner decides for some caller whether the path is hidden.
+        """Return True if the owner of a directory above can hide the path from some caller.
 
-        The path state does not say which directory hides the path. So such a path may be compared only with
-        paths in the same directory.
+        The path state does not tell which directory this is. So such a path may be compared only with paths
+        in the same directory.
         """
         return bool(state.hides) and any(
             profile.hiding_maybe and not profile.hiding
@@ -265,7 +270,7 @@ class Mover:
     def _alike_below(
         self, old: PathState, new: PathState, who: Principal, caller: Caller, *, same_directory: bool
     ) -> bool:
-        """Return True if a directory may move from one path to the other, with everything below it."""
+        """Return True if a directory may move to the new path, as far as all paths below it are concerned."""
         key = (old, new, who.key, same_directory)
         found = self._same_below.get(key)
         if found is None:
@@ -278,9 +283,10 @@ class Mover:
         return found
 
     def _walk(self, old: PathState, new: PathState, caller: Caller) -> bool:
-        """Return True if the rights at both paths and below are equal, and the caller may delete all files.
+        """Return True if the rights at both paths and below them are equal, and the caller may delete all
+        files below.
 
-        The rights must be equal for everybody. The files are those below the old path. Raise TooHardError.
+        The rights must be equal for every caller. The files are those below the old path. Raise TooHardError.
         """
         budget = Budget()
         comparison = self._compared(differs, budget)
@@ -314,9 +320,10 @@ def children(
     known: Known,
     budget: Budget,
 ) -> Iterator[tuple[PathState, PathState]]:
-    """Yield a pair of path states for each class of names: the states of one name in two directories.
+    """Yield pairs of path states: those of the same name in two directories.
 
-    known: see classes.joint_name_classes. Raise TooHardError.
+    One pair for each class of names. A class has the names that the rules treat alike. known: see
+    classes.joint_name_classes. Raise TooHardError.
     """
     uids = sample_uids(table, pair, caller)
     apps = tuple(sorted(table.automaton.apps))
@@ -327,7 +334,7 @@ def children(
 
 
 def combined(parts: Sequence[Decision]) -> Decision:
-    """Return one decision for all parts of a request."""
+    """Return one decision for the parts of a request (such as the old and the new path of a rename)."""
     code = least(part.errno for part in parts if not part.allowed)
     rules: dict[tuple[str, bool], RuleMatch] = {}
     for match in (match for part in parts for match in part.rules):

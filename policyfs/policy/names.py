@@ -1,8 +1,9 @@
-"""Matching of one name against many patterns at once: bit-parallel, linear in the name, no backtracking.
+"""Matching of one name against many patterns at once, without backtracking.
 
-One integer holds all patterns, one behind the other, with a bit for each position between tokens. A character
-moves every live position of every pattern in a few operations on that integer. So ten thousand patterns cost
-little more than ten, there are no states to store, and no pattern makes the matching time explode.
+The time is linear in the name's length. One integer holds all patterns, one behind the other, with a bit for
+each position between tokens. For each character of the name, a few operations on this integer move all live
+positions (the positions that the characters so far can have reached) of every pattern. So ten thousand
+patterns cost little more than ten, there are no states to store, and no pattern makes the matching slow.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final, NamedTuple
 from policyfs.policy.paths import CAPTURES, Token, Variant, Wild
 
 UID_LIMIT: Final = 1 << 32
-"""Uids are 32 bits wide; larger numbers in names are not uids."""
+"""The number of possible uids: they have 32 bits. A larger number in a name is not a uid."""
 
 _UID_DIGITS: Final = 10
 _DIGITS: Final = frozenset("0123456789")
@@ -31,24 +32,28 @@ def ascii_lower(text: str) -> str:
 
 
 def text_of(name: bytes) -> str:
-    """Decode a name for the matcher: one element for each UTF-8 character or invalid byte."""
+    """Decode a name to text for the matcher: one element for each UTF-8 character, and for each invalid byte.
+    """
     return name.decode("utf-8", "surrogateescape")
 
 
 def bytes_of(text: str) -> bytes:
-    """Encode a name: the inverse of text_of."""
+    """Encode the text of a name to bytes. This reverses text_of."""
     return text.encode("utf-8", "surrogateescape")
 
 
 class Pattern(NamedTuple):
-    """A row of tokens without captures. folded: ASCII letters match either case."""
+    """A pattern of names: a row of tokens (characters and wildcards).
+
+    folded: True to ignore the case of ASCII letters.
+    """
 
     tokens: Variant
     folded: bool
 
 
 def bits_of(mask: int) -> Iterator[int]:
-    """Yield the positions of the set bits, lowest first."""
+    """Yield the numbers of the bits that are set in *mask*, lowest first."""
     while mask:
         low = mask & -mask
         yield low.bit_length() - 1
@@ -70,7 +75,11 @@ def _chars(token: str, *, folded: bool) -> tuple[str, ...]:
 
 
 class NameMatcher:
-    """A fixed set of patterns, laid out once. ``start`` selects the patterns of one run."""
+    """Matcher of names for a fixed set of patterns.
+
+    A position is the bit before a token or at the end of a pattern. Positions are live if the characters so
+    far can have reached them. ``start`` selects the patterns that one run tries.
+    """
 
     __slots__ = ("_accepts", "_all", "_any", "_chars", "_ends", "_runs", "_starts")
 
@@ -94,7 +103,7 @@ class NameMatcher:
                 at += 1
             ends[at] = pattern
             at += 1
-        self._starts: Final[Mapping[Pattern, int]] = starts  # each before its accepting position
+        self._starts: Final[Mapping[Pattern, int]] = starts  # the first position of each pattern
         self._ends: Final[Mapping[int, Pattern]] = ends
         self._any: Final = _mask(ones, at)
         self._runs: Final = _mask(runs, at)
@@ -106,21 +115,26 @@ class NameMatcher:
 
     @property
     def alphabet(self) -> Iterable[str]:
-        """The characters in the patterns. All other characters behave alike."""
+        """The characters that occur in the patterns. All other characters have the same effect."""
         return self._chars.keys()
 
     def start(self, patterns: Iterable[Pattern]) -> int:
-        """Return the live positions before the first character of a text, if only these patterns count."""
+        """Return the positions that are live before the first character of a name, if only these patterns are
+        tried.
+        """
         live = _mask((self._starts[pattern] for pattern in patterns), self._accepts.bit_length())
         return live | ((live & self._runs) << 1)
 
     def step(self, live: int, char: str) -> int:
-        """Return the live positions after one more character."""
+        """Return the live positions after one more character. live: the positions before this character."""
         live = ((live & self._chars.get(char, self._any)) << 1) | (live & self._runs)
         return live | ((live & self._runs) << 1)
 
     def run(self, live: int, text: str) -> int:
-        """Return the accepting positions that are live after the whole text."""
+        """Return the accepting positions (ends of patterns) that are live after the whole text.
+
+        live: the positions before the text.
+        """
         chars, anything, runs = self._chars, self._any, self._runs
         for char in text:
             if not live:
@@ -134,11 +148,11 @@ class NameMatcher:
         return self.accepted(self.run(self._all, text))
 
     def accepting(self, live: int) -> int:
-        """Return the accepting positions among the live ones."""
+        """Return the accepting positions (ends of patterns) among the live positions."""
         return live & self._accepts
 
     def accepted(self, live: int) -> Iterator[Pattern]:
-        """Yield the patterns whose accepting position is among the live ones."""
+        """Yield the patterns whose ends are live, so that they match the characters so far."""
         for position in bits_of(live & self._accepts):
             yield self._ends[position]
 
@@ -173,9 +187,9 @@ def matches(pattern: Pattern, text: str) -> bool:
 
 
 def _literal_parts_in(tokens: Variant, text: str) -> bool:
-    """Return True if the tokens match the name. All tokens must be literal text or ``*``.
+    """Return True if the tokens match the name. The tokens must be literal text or ``*``.
 
-    This is as fast as str.find.
+    This takes no longer than str.find.
     """
     parts = "".join("\0" if token is Wild.RUN else str(token) for token in tokens).split("\0")
     first, last = parts[0], parts[-1]
@@ -194,10 +208,11 @@ def _literal_parts_in(tokens: Variant, text: str) -> bool:
 
 
 class Bind(NamedTuple):
-    """Requirements that a caller must meet so that captures match.
+    """Requirements on a caller, so that the captures (``{app}``, ``{uid}``) of a glob match the names of a
+    path.
 
-    app, uid: the only value with which the captures match; None: any value. names: rows of tokens, each with
-    a name for which several values may match. ``fits`` tries the caller's own values.
+    app, uid: the only value with which the captures match; None: any value. names: pairs of a row of tokens
+    and a name, for names that several values may match. ``fits`` tries the caller's own values.
     """
 
     app: str | None
@@ -205,7 +220,7 @@ class Bind(NamedTuple):
     names: frozenset[tuple[Captured, str]] = frozenset()
 
     def fits(self, app: str, uid: int | None) -> bool:
-        """Return True if a caller that is this app under this uid meets the requirements."""
+        """Return True if a caller that is this app, under this uid, meets the requirements."""
         if (self.app is not None and self.app != app) or (self.uid is not None and self.uid != uid):
             return False
         return not self.names or all(
@@ -213,7 +228,7 @@ class Bind(NamedTuple):
         )
 
     def weaker(self) -> Iterator[Bind]:
-        """Yield the requirements that remain if app, uid, names, or several of these are dropped."""
+        """Yield weaker requirements: the same without app, uid, names, or without several of these."""
         apps = {self.app, None}
         uids = {self.uid, None}
         names = {self.names, frozenset()}
@@ -229,15 +244,15 @@ FREE: Final = Bind(None, None)
 
 
 class Captured(NamedTuple):
-    """A row of tokens with captures in it."""
+    """A pattern of names with a capture (``{app}`` or ``{uid}``) in it: a row of tokens."""
 
     tokens: Variant
     folded: bool
 
     def filled(self, bind: Bind) -> Pattern:
-        """Return the pattern in which the values of ``bind`` replace the captures.
+        """Return the pattern in which the values of *bind* take the place of ``{app}`` and ``{uid}``.
 
-        A capture without a value stays.
+        If *bind* has no value for one of them, it stays.
         """
         tokens: list[Token] = []
         for token in self.tokens:
@@ -250,13 +265,13 @@ class Captured(NamedTuple):
         return Pattern(tuple(tokens), self.folded)
 
     def bind(self, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
-        """Return the requirements on a caller for whom the name matches, in addition to ``bind``.
+        """Return the requirements that a caller must meet so that this pattern matches the name.
 
-        Return None if the name matches for no caller. If only one value can match, the answer holds that
-        value. Otherwise the answer holds the name, and ``fits`` tries the caller's own value.
-
-        INVARIANT: the result for a name is one Bind, not one for each value. A name of 255 digits contains
-        2,500 uids. Apps choose names, and must not be able to choose how many callers a path distinguishes.
+        They include *bind*. Return None if the name matches for no caller. If only one value of ``{app}`` or
+        ``{uid}`` can match, the answer holds that value. Otherwise the answer holds the name, and ``fits``
+        tries the caller's own value. apps: the names of all apps. INVARIANT: the result for a name is one
+        Bind, not one for each value. A name of 255 digits contains 2,500 uids. Apps choose names, and must
+        not be able to choose how many callers a path distinguishes.
         """
         tokens = self.filled(bind).tokens
         captures = [at for at, token in enumerate(tokens) if token in _CAPTURES]
@@ -274,7 +289,11 @@ class Captured(NamedTuple):
         return Bind(bind.app, bind.uid, bind.names | {(self, text)})
 
     def _only(self, tokens: Variant, at: int, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
-        """Return the result of bind() for a single capture, if each other token matches one character."""
+        """Return the result of bind() for a pattern with one capture, if each other token matches one
+        character.
+
+        at: the index of the capture.
+        """
         stop = len(text) - (len(tokens) - at - 1)
         fixed = (*tokens[:at], *tokens[at + 1 :])
         if stop <= at or not matches(Pattern(fixed, self.folded), text[:at] + text[stop:]):
@@ -292,7 +311,7 @@ class Captured(NamedTuple):
 
 
 def uids_in(text: str, most: int) -> set[int] | None:
-    """Return all uids that are written somewhere in the text; None if there are more than ``most``."""
+    """Return all uids that are written somewhere in the text; None if there are more than *most*."""
     found: set[int] = set()
     for run in _DIGIT_RUN.finditer(text):
         for start in range(run.start(), run.end()):

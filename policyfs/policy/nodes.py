@@ -1,7 +1,7 @@
 """A policy file as a tree of YAML nodes, each with its place in the text.
 
-ruamel.yaml scans and parses (YAML 1.2). The tree is composed here from its events, because the strict checks
-need details that a loader drops: positions, quotes, repeated keys, tags, aliases.
+ruamel.yaml scans and parses the text (YAML 1.2). policyfs makes the tree from the parser's events, because
+its strict checks need details that the usual loader drops: positions, quotes, repeated keys, tags, aliases.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from policyfs.policy.model import Where
 
 
 class Span(NamedTuple):
-    """The place of a node: line and column from 1; width in characters, 1 if the node is on several lines."""
+    """The place of a node in the text: line and column, counted from 1; width in characters.
+
+    The width is 1 if the node is on several lines.
+    """
 
     line: int
     column: int
@@ -23,20 +26,20 @@ class Span(NamedTuple):
 
 
 class Absent(enum.Enum):
-    """Placeholder for a missing value."""
+    """A placeholder for a value that is missing or wrong."""
 
     NULL = "no value"
     BROKEN = "reported already"
 
 
 class Unquoted(str):
-    """Text without quotes in the file."""
+    """Text that has no quotes in the file."""
 
     __slots__ = ()
 
 
 class Folded(Unquoted):
-    """Unquoted text over several lines."""
+    """Text without quotes that goes over several lines in the file."""
 
     __slots__ = ()
 
@@ -45,7 +48,7 @@ Value = str | int | float | bool | Absent
 
 
 class Scalar(NamedTuple):
-    """A single value. raw: the value as text, before it was converted to a number or the like."""
+    """A single value. raw: the text of the value, before it was converted (for example to a number)."""
 
     span: Span
     value: Value
@@ -53,7 +56,10 @@ class Scalar(NamedTuple):
 
 
 class Items(NamedTuple):
-    """A YAML sequence. size: the number of its nodes with aliases expanded, itself included."""
+    """A YAML sequence. size: the number of nodes in it, itself included.
+
+    An alias counts as the nodes it refers to.
+    """
 
     span: Span
     items: tuple[Node, ...]
@@ -61,7 +67,7 @@ class Items(NamedTuple):
 
 
 class Mapping(NamedTuple):
-    """A YAML mapping with text keys, none repeated. size: as in Items."""
+    """A YAML mapping. Its keys are text, and no key occurs twice. size: as in Items."""
 
     span: Span
     pairs: tuple[tuple[Scalar, Node], ...]
@@ -79,13 +85,14 @@ class Mapping(NamedTuple):
 Node = Scalar | Items | Mapping
 
 Loc = tuple[int | str, ...]
-"""A path into a tree: keys of mappings and indices of sequences."""
+"""A path in a tree of nodes: keys of mappings and indices of sequences."""
 
 
 def node_at(node: Node, loc: Loc) -> Node:
-    """Return the node at the end of a path, or the last node on it that exists.
+    """Return the node at the end of a path in the tree.
 
-    An index has no effect on a node that is not a sequence: a single value may stand for a list.
+    If it does not exist, return the last node on the path that exists. An index is ignored at a node that is
+    not a sequence, because a single value may stand for a list.
     """
     for step in loc:
         if isinstance(node, Mapping) and isinstance(step, str):
@@ -99,7 +106,8 @@ def node_at(node: Node, loc: Loc) -> Node:
 
 
 def data_of(node: Node) -> object:
-    """Return a tree as plain data: dict, list, and scalar values (``Absent`` for a missing value)."""
+    """Return a tree of nodes as plain data: dict, list, and single values (``Absent`` for a missing value).
+    """
     if isinstance(node, Mapping):
         return {key.raw: data_of(value) for key, value in node.pairs}
     if isinstance(node, Items):
@@ -112,9 +120,9 @@ _ESCAPE_LENGTH: Final = {"x": 4, "u": 6, "U": 10}
 
 
 class Source:
-    """The decoded text of one file; makes the errors that point into it.
+    """The decoded text of one file. It makes the errors that name a place in the text.
 
-    plain: True only if no part of the text refers to another part by an anchor.
+    plain: True only if no part of the text refers to another part by a YAML anchor.
     """
 
     __slots__ = ("lines", "name", "plain", "text")
@@ -126,28 +134,28 @@ class Source:
         self.lines: list[str] = _LINE_BREAK.split(text) if "\r" in text else text.split("\n")
 
     def where(self, span: Span) -> Where:
-        """Return a span as file, line and column."""
+        """Return a place in the text as file, line and column."""
         return Where(self.name, span.line, span.column)
 
     def error(self, span: Span, message: str, help_: str) -> PolicyError:
-        """Return an error at a span, with its source line."""
+        """Return an error at a place in the text, with the source line."""
         line = self.lines[span.line - 1] if span.line <= len(self.lines) else ""
         return PolicyError(self.where(span), message, help_, line, span.width)
 
     def span_of_index(self, index: int) -> Span:
-        """Return the span of one character, given by its index in the text."""
+        """Return the place of one character. index: its index in the text."""
         lines = _LINE_BREAK.split(self.text[:index])
         return Span(len(lines), len(lines[-1]) + 1, 1)
 
     def word_at(self, span: Span) -> str:
-        """Return the text from a span's start to the next blank, as written."""
+        """Return the text from a place to the next blank, as it is written in the file."""
         return self.lines[span.line - 1][span.column - 1 :].split(maxsplit=1)[0]
 
     def inside(self, scalar: Scalar, offset: int) -> Span:
-        """Return the span of one character of a scalar's value, or the scalar's own span.
+        """Return the place of one character of a single value. offset: the character's index in the value.
 
-        offset: in characters of the value; an escape or a doubled quote is one character. If the place is
-        unknown (several lines, an anchor before it), the result is the span of the whole scalar.
+        An escape or a doubled quote counts as one character. If the place is unknown (the value is on several
+        lines, or an anchor comes before it), return the place of the whole value.
         """
         raw = self.lines[scalar.span.line - 1][scalar.span.column - 1 :]
         at = _offset_in_source(raw, scalar.raw, offset)
@@ -157,7 +165,7 @@ class Source:
 
 
 def _offset_in_source(raw: str, value: str, offset: int) -> int | None:
-    """Return the index in the source text of a value's character ``offset``, or None if it is unknown."""
+    """Return the index, in the source text *raw*, of the character *offset* of a value. None: unknown."""
     style = raw[:1]
     if style not in ("'", '"'):
         return offset if raw.startswith(value) else None

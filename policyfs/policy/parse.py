@@ -1,4 +1,4 @@
-"""Parser from policy texts to a policy; the only entry point.
+"""The parser of policies, from texts to a Policy. It is the only way to make a Policy.
 
 The parser raises all faults of all files at once, or returns a policy that needs no further checks.
 """
@@ -28,15 +28,15 @@ class SourceText(NamedTuple):
 
 
 def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = REDACTABLE_KINDS) -> Policy:
-    """Parse the files to one policy; their order has no meaning.
+    """Parse the files of a policy. The order of the files has no meaning. Raise PolicyErrors with all faults.
 
-    Raise PolicyErrors with all faults, sorted by file and position.
+    The faults are sorted by file and place. redactable: the kinds that policyfs can redact.
     """
     return parsed(sources, redactable=redactable)[0]
 
 
 def parsed(sources: Sequence[SourceText], *, redactable: frozenset[str]) -> tuple[Policy, bool]:
-    """Parse as parse_policy does. The second value is True if all files are plain (Source.plain)."""
+    """Parse as parse_policy does. The second value is True if no file has YAML anchors (Source.plain)."""
     if not sources:
         where = Where("policy", 1, 1)
         help_ = "name a policy file, or a directory that holds *.yaml files"
@@ -65,7 +65,10 @@ def parsed(sources: Sequence[SourceText], *, redactable: frozenset[str]) -> tupl
 
 
 def _drop(files: list[File]) -> None:
-    """Free the trees rule by rule: freeing all at once would stop all threads for a tenth of a second."""
+    """Free the trees of nodes rule by rule.
+
+    Freeing all at once would stop all threads for a tenth of a second.
+    """
     parts = [part for file in files for part in file.rules]
     items = [part.node for part in parts]
     files.clear()
@@ -74,7 +77,7 @@ def _drop(files: list[File]) -> None:
 
 
 def digest_of(texts: Iterable[bytes]) -> str:
-    """Return the SHA-256 in hex of a policy's texts. Their names and order do not matter.
+    """Return the SHA-256 of a policy's texts, in hex. The names and the order of the files do not matter.
 
     For one file it is the output of ``sha256sum``. For several files it is the SHA-256 of their sorted
     digests, one per line: ``sha256sum *.yaml | cut -c1-64 | sort | sha256sum``.

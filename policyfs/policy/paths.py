@@ -1,10 +1,11 @@
-"""Parser of path globs to frozen values, with errors that point at the character.
+"""Parser of globs (patterns of paths). Its errors name the wrong character.
 
-The grammar is that of docs/policy-language.md ("paths", below "Rules"). A glob is a chain of segments and an
-ending. A segment is a set of variants, and each variant is a row of tokens. Alternatives in braces become
-variants, so matchers see no alternatives. Names are matched as text decoded from UTF-8 with
-``surrogateescape``: one element is one UTF-8 character or one invalid byte, and ``?`` stands for one element.
-UTF-8 is self-synchronizing, so a literal matches exactly where its bytes match.
+The grammar is that of docs/policy-language.md ("paths", below "Rules"). A glob is a chain of segments (the
+parts between slashes) and an ending. A segment is a set of variants, and each variant is a row of tokens
+(characters and wildcards). Alternatives in braces become variants, so matchers see no alternatives. Names are
+matched as text decoded from UTF-8 with ``surrogateescape``: one element is one UTF-8 character or one invalid
+byte, and ``?`` stands for one element. No UTF-8 character is a part of another one, so a literal matches
+exactly where its bytes match.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MAX_VARIANTS: Final = 256
-"""Maximum number of variants of one segment, with its alternatives multiplied out."""
+"""Maximum number of variants of one segment (the part of a glob between slashes). ``{a,b}{c,d}`` has four
+variants."""
 
 
 class GlobError(ValueError):
-    """A glob that cannot be parsed. offset: characters from the start of the glob's text."""
+    """The error for a glob that cannot be parsed. offset: the index of the wrong character in the glob."""
 
     def __init__(self, message: str, advice: str, offset: int) -> None:
         super().__init__(message)
@@ -30,7 +32,7 @@ class GlobError(ValueError):
 
 
 class Wild(enum.Enum):
-    """A token that is not literal text."""
+    """A token of a glob that is not a literal character: a wildcard or a capture (``{app}``, ``{uid}``)."""
 
     ONE = "?"
     RUN = "*"
@@ -41,13 +43,14 @@ class Wild(enum.Enum):
 CAPTURES: Final = {"app": Wild.APP, "uid": Wild.UID}
 
 Token = str | Wild
-"""One character of literal text (``str`` of length 1), or a wildcard or capture."""
+"""A token of a glob: one literal character (``str`` of length 1), a wildcard or a capture (``{app}``,
+``{uid}``)."""
 
 Variant = tuple[Token, ...]
 
 
 class End(enum.Enum):
-    """The ending of a glob, after its last segment."""
+    """The ending of a glob: which paths below its last segment it matches."""
 
     HERE = ""
     BELOW = "**"
@@ -58,8 +61,8 @@ class End(enum.Enum):
 class Segment:
     """A pattern of one name in a path. It matches a name if one of its variants matches.
 
-    deep: True for ``**`` between other segments (zero or more names); such a segment has no variants. plain:
-    the text of the only variant, if all of it is literal.
+    deep: True for ``**`` between other segments, which matches zero or more names and has no variants. plain:
+    the text of the only variant, if all its tokens are literal.
     """
 
     variants: tuple[Variant, ...]
@@ -72,7 +75,7 @@ DEEP: Final = Segment((), deep=True)
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """A parsed glob. captures: the captures in it: ``app``, ``uid``, both or none."""
+    """A parsed glob. captures: the names of the captures in it: ``app``, ``uid``, both or none."""
 
     text: str
     segments: tuple[Segment, ...]
@@ -82,22 +85,22 @@ class Glob:
 
 _FORBIDDEN: Final = re.compile("[\0\ud800-\udfff]")
 _PLAIN: Final = re.compile(r"[^*?\[\]{}\\]+")
-"""A segment in which every character stands for itself."""
+"""A regular expression for a segment in which every character stands for itself."""
 _SOUND: Final = re.compile(
-    # matches globs without quotes, braces, captures and faults
+    # matches globs without backslashes, braces, captures and faults
     "(?:/(?:[*][*]|(?![.][.]?(?:/|\\Z))(?:[^*?\\[\\]{}\\\\/\0\ud800-\udfff]|[?]|[*](?![*]))+))+(?:/[*]{3})?"
 )
 
 
 _REMEMBERED: Final = 1 << 15
-"""Maximum number of parsed globs that are kept: enough for some 20,000 rules. One takes about a KiB."""
+"""Maximum number of parsed globs that are remembered: enough for some 20,000 rules. One takes about a KiB."""
 
 _NO_CAPTURES: Final[frozenset[str]] = frozenset()
 
 
 def check_glob(text: str) -> None:
     """Raise GlobError if the glob cannot be parsed."""
-    if not _SOUND.fullmatch(text):  # most globs need no more than this
+    if not _SOUND.fullmatch(text):  # most globs match this, and need no further check
         parse_glob(text)
 
 
@@ -161,7 +164,10 @@ def _check_whole(text: str) -> None:
 
 
 def _split(text: str) -> list[tuple[int, str]]:
-    """Split a glob to (offset, text) of each segment. Raise GlobError, also for a quoted slash."""
+    """Divide a glob at its slashes. Return the index in the glob, and the text, of each segment.
+
+    Raise GlobError, also for a slash after a backslash.
+    """
     pieces: list[tuple[int, str]] = []
     start = 1
     at = 1
@@ -186,9 +192,9 @@ def _split(text: str) -> list[tuple[int, str]]:
 
 
 class _SegmentReader:
-    """Recursive reader of one segment.
+    """Reader of one segment of a glob (the part between slashes), with nested braces.
 
-    After each method except _token, ``at`` is the index behind the text that was read.
+    ``at`` is the index of the next character to read, after each method except _token.
     """
 
     def __init__(self, piece: str, offset: int) -> None:
@@ -207,7 +213,10 @@ class _SegmentReader:
         return GlobError(message, advice, self.offset + at)
 
     def _row(self, *, inside: bool) -> list[Variant]:
-        """Read one row of tokens, up to the end or, inside braces, up to ``,`` or ``}``."""
+        """Read rows of tokens: up to the end of the segment or, inside braces, up to ``,`` or ``}``.
+
+        Return several rows if braces have alternatives.
+        """
         rows: list[Variant] = [()]
         while self.at < len(self.piece):
             char = self.piece[self.at]
@@ -222,7 +231,7 @@ class _SegmentReader:
         return rows
 
     def _token(self, char: str) -> Token:
-        """Read the token that starts at ``at``; leave ``at`` on its last character."""
+        """Read the token that starts at the index ``at``. Leave ``at`` at the last character of the token."""
         if char == "\\":
             self.at += 1
             if self.at == len(self.piece):
@@ -293,7 +302,7 @@ class _SegmentReader:
 
 
 def _squeeze(row: Variant) -> Variant:
-    """Merge adjacent ``*`` (from alternatives) into one."""
+    """Return the row with one ``*`` in place of several ``*`` in sequence (which come from alternatives)."""
     kept: list[Token] = []
     for token in row:
         if token is Wild.RUN and kept and kept[-1] is Wild.RUN:

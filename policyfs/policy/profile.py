@@ -1,4 +1,6 @@
-"""Answers to requests at one path for one caller: "The decision" of docs/policy-language.md."""
+"""Answers to requests at one path for one caller. docs/policy-language.md ("The decision") defines the
+answers.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,17 @@ from policyfs.policy.tally import Rights, Tally
 
 _SEE: Final = int(Op.SEE)
 _FILL: Final = int(Op.WRITE | Op.CREATE)
-"""Operations by which a name gets bytes: a write to its file, or a move or link of a file to the name."""
+"""Operations by which a name can get bytes: a write to its file, or a rename or link of a file to this
+name."""
 
 
 class Profile:
     """All rules that can match at one path for one caller, ready for requests.
 
-    hiding: the rules that hide an ancestor, and so this path, under all facts. hiding_maybe: the rules that
-    hide an ancestor only under some owners. can_fill: True if some allow of WRITE or CREATE could match, so
-    that the caller could bring bytes under this name. Only then do content requirements apply.
+    hiding: the rules that hide a directory above, and so this path, under all facts. hiding_maybe: the rules
+    that hide a directory above only if it has certain owners. can_fill: True if some allow rule for WRITE or
+    CREATE could match, so that the caller could bring bytes under this name. Only then do content
+    requirements apply.
     """
 
     __slots__ = ("_need", "can_fill", "hiding", "hiding_maybe", "lives", "lost", "policy", "top")
@@ -50,9 +54,11 @@ class Profile:
         lost: bool = False,
         lenient: bool = False,
     ) -> None:
-        """Take the rules at a path, and the rules that may hide a directory above the path.
+        """lives: the rules that can match at the path.
 
-        lenient: True if the mount-wide dry run covers this caller. Then a missing allow denies nothing.
+        above: the rules that may hide a directory above the path. top: True for the root. lost: True if
+        nobody is allowed anything at this path (automaton.MAX_BOUND). lenient: True if the mount has
+        --monitor and the caller is an app. Then a missing allow rule denies nothing.
         """
         self.policy = policy
         self.top = top
@@ -82,8 +88,8 @@ class Profile:
     ) -> Decision:
         """Return the decision on these operations. SEE is always one of them.
 
-        below: returns True if the caller could see some path below this path. lenient: True if the mount-wide
-        dry run (--monitor) covers this caller.
+        below: a function that returns True if the caller could see some path below this path. lenient: True
+        if the mount has --monitor and the caller is an app, so that denials are only recorded.
         """
         tally = Tally(self.policy, ops | _SEE, can_fill=self.can_fill, lenient=lenient)
         known = fixed_facts(ftype, facts)
@@ -97,7 +103,10 @@ class Profile:
         return tally.decision(bare=bare)
 
     def _see(self, tally: Tally, ftype: FileType, below: Callable[[], bool]) -> bool:
-        """Decide if the path is seen. Return True if it is seen only as a bare directory."""
+        """Decide if the caller sees the path.
+
+        Return True if the path is seen only as the way to a path below.
+        """
         for live in self.hiding:
             tally.spoke(live, _SEE, Truth.YES, monitor=tally.lenient)
             if tally.lenient:
@@ -115,7 +124,10 @@ class Profile:
         return not tally.unseen
 
     def rights(self, ftype: FileType, facts: Facts, *, below: Callable[[], bool]) -> Rights:
-        """Return the caller's rights on a file here, as enforced. facts: from fixed_facts."""
+        """Return the caller's rights on a file at this path. Rules in monitor mode do not count.
+
+        facts: a result of fixed_facts.
+        """
         tally = Tally(self.policy, int(Op.ALL), can_fill=self.can_fill, lenient=False)
         for live in self.lives:
             truth = live.match(facts)
@@ -124,7 +136,10 @@ class Profile:
         return tally.rights(bare=self._see(tally, ftype, below))
 
     def content(self, facts: Facts) -> tuple[Live, ...]:
-        """Return the enforced content requirements on a regular file here, for this caller."""
+        """Return the content requirements that apply to the bytes of a regular file at this path.
+
+        Requirements in monitor mode do not count.
+        """
         if not self.can_fill:
             return ()
         return tuple(
@@ -134,13 +149,14 @@ class Profile:
         )
 
     def content_possible(self) -> bool:
-        """Return True if a content requirement, enforced or only recorded, may touch a file here."""
+        """Return True if a content requirement may apply to a file at this path, also one in monitor mode."""
         return self.can_fill and any(
             live.rule.effect is Effect.CONTENT and live.may_match(FileType.REGULAR) for live in self.lives
         )
 
     def possible(self, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Op:
-        """Return the operations among READ, WRITE and ATTR that some facts would allow.
+        """Return the operations among READ, WRITE and ATTR that are allowed for some kind and owner of the
+        file.
 
         For some apps, policyfs derives the owner and the mode bits that stat shows from these operations.
         """
@@ -152,7 +168,7 @@ class Profile:
         return possible
 
     def needs(self, ops: int, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Need:
-        """Return the facts on which the answer depends. All other facts make no difference."""
+        """Return the facts (kind, owner) on which the answer to the operations depends."""
         key = (ops, ftype, lenient)
         if key not in self._need:
             self._need[key] = self._find_need(ops, ftype, below, lenient=lenient)
@@ -180,7 +196,10 @@ class Profile:
 
 
 def profile_at(table: Table, state: PathState, caller: Caller, *, lenient: bool) -> Profile:
-    """Return the profile of a path for a caller."""
+    """Return the profile (all rules that can match) of a path for a caller.
+
+    lenient: True if the mount has --monitor and the caller is an app.
+    """
     lives = tuple(
         live for situated in state.situated(table) if (live := table.live(situated, caller)) is not None
     )
@@ -189,11 +208,11 @@ def profile_at(table: Table, state: PathState, caller: Caller, *, lenient: bool)
 
 
 class Profiles:
-    """The profiles of one engine, remembered up to a limit.
+    """The profiles (all rules at a path for a caller) of one engine. They are remembered, up to a limit.
 
-    dry_run: True for the mount-wide dry run, which covers only apps. The profiles do not refer to the engine,
-    so the engine is in no reference cycle. After a reload, the old engine is freed as soon as the last
-    reference to it is gone.
+    dry_run: True if the mount has --monitor, which affects only apps. The profiles do not refer to the
+    engine, so the engine is in no reference cycle. After a reload, the old engine is freed as soon as the
+    last reference to it is gone.
     """
 
     def __init__(self, table: Table, remembered: int, *, dry_run: bool) -> None:
@@ -202,7 +221,7 @@ class Profiles:
         self.known: Final[Memo[tuple[PathState, int, int | None], Profile]] = Memo(remembered)
 
     def of(self, state: PathState, caller: Caller) -> Profile:
-        """Return the rules that can still match at a path for a caller."""
+        """Return all rules that can match at a path for a caller, when the file's facts are known."""
         own = caller.uid if caller.app is not None else None
         uid = own if own is not None and state.tells_uid(self._table, own) else None
         key = (state, caller.of.number, uid)
@@ -219,7 +238,10 @@ def _only(facts: Facts, need: Need) -> Facts:
 
 
 def _outcome(decision: Decision) -> tuple[object, ...]:
-    """Return all fields of a decision except ``rules``, as one value to compare."""
+    """Return a value with all fields of a decision except ``rules``.
+
+    Decisions with equal values have the same effect.
+    """
     return (
         decision.allowed,
         decision.errno,
@@ -235,7 +257,10 @@ def _outcome(decision: Decision) -> tuple[object, ...]:
 
 
 def hidden_by(profile: Profile, facts: Facts) -> Decision | None:
-    """Return a denial if enforced denies of SEE hide this directory under these facts, or else None."""
+    """Return a denial if deny rules for SEE hide this directory when it has these facts, else None.
+
+    Rules in monitor mode do not count.
+    """
     known = fixed_facts(FileType.DIRECTORY, facts)
     matches: list[RuleMatch] = []
     audits: list[Audit] = []
@@ -254,12 +279,12 @@ def hidden_by(profile: Profile, facts: Facts) -> Decision | None:
 
 
 def may_hide(live: Live) -> bool:
-    """Return True if this deny of see matches a directory under some owner."""
+    """Return True if this deny rule for SEE matches a directory at least if it has a certain owner."""
     owners = [*sorted({o for c in live.conditions() for o in c.owners or ()}), OWNER_NONE, "\0", None]
     return any(live.match(Facts(KIND_DIRECTORY, owner)) for owner in owners)
 
 
 def always_hides(live: Live) -> bool:
-    """Return True if this deny of see matches a directory under every owner."""
+    """Return True if this deny rule for SEE matches a directory whatever its owner is."""
     owners = [*sorted({o for c in live.conditions() for o in c.owners or ()}), OWNER_NONE, "\0", None]
     return all(live.match(Facts(KIND_DIRECTORY, owner)) for owner in owners)

@@ -1,7 +1,8 @@
-"""Conversion of the documents of all files to one policy: names looked up, sets expanded, rules made.
+"""Conversion of the documents (parsed YAML) of all files to one policy: names are looked up, sets are
+expanded.
 
-Checks that need more than one value are here: is the app declared, does an app hold the grant, may
-these keys stand together. The checks go on after a fault.
+Checks that need more than one value are here: is the app declared, does an app have the grant, may these keys
+be used together. The checks continue after a fault.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ def resolve(
     digest: str,
     errors: list[PolicyError],
 ) -> Policy:
-    """Return the policy that the files declare together.
+    """Return the policy that the files declare together. It is valid only if no error was added to *errors*.
 
-    The policy is valid only if no error was added to ``errors``. complete: False if a file could not be read.
-    That file may declare names that look unknown. redactable: the kinds for which redaction has a locator.
+    complete: False if a file could not be read. That file may declare names that look unknown. redactable:
+    the kinds that policyfs can redact.
     """
     names = Declarations(files, complete, errors)
     rules = _Rules(names, redactable, errors)
@@ -77,7 +78,10 @@ def resolve(
 
 
 def _check_ids(parts: Iterable[Part[object]], errors: list[PolicyError]) -> None:
-    """Report parts that share an id. parts: all rules, all invariants or all exceptions."""
+    """Add an error for each id that occurs twice.
+
+    parts: all rules, all invariants or all exceptions of the files.
+    """
     seen: dict[str, Part[object]] = {}
     for part in parts:
         node = node_at(part.node, ("id",))
@@ -99,7 +103,10 @@ def _title(file: File) -> str:
 
 
 def _default(files: Sequence[File], key: str, otherwise: Audit, errors: list[PolicyError]) -> Audit:
-    """Return one value of ``defaults``, which at most one file may set."""
+    """Return the value of one key of ``defaults``. At most one file may set it.
+
+    otherwise: the value if none does.
+    """
     chosen: tuple[File, str] | None = None
     for file in files:
         word = getattr(file.top.doc.defaults, key) if file.top.doc is not None else None
@@ -122,7 +129,7 @@ def _app(name: str, part: Part[AppDoc]) -> App:
 
 
 class _Rules:
-    """Converter of documents to rules, invariants and exceptions."""
+    """Converter of documents (parsed YAML) to rules, invariants and exceptions."""
 
     __slots__ = ("conditions", "errors", "names", "redactable")
 
@@ -133,7 +140,7 @@ class _Rules:
         self.errors = errors
 
     def rule(self, part: Part[RuleDoc], doc: RuleDoc) -> Rule | None:
-        """Return the rule of a document; None if it does not have exactly one effect."""
+        """Return the rule that a document describes. Return None if it does not have exactly one effect."""
         effect = self._effect(part)
         self._check_companions(part, doc, effect)
         who, paths, when, unless = self.conditions.of(part, doc)
@@ -164,7 +171,10 @@ class _Rules:
         )
 
     def invariant(self, part: Part[InvariantDoc], doc: InvariantDoc) -> Invariant | None:
-        """Return the invariant of a document; None if it has none or several of never, only, never_raw."""
+        """Return the invariant that a document describes.
+
+        Return None if it does not have exactly one of the keys never, only and never_raw.
+        """
         given = [promise for promise in Promise if part.has(promise.value)]
         help_ = "write exactly one of never, only, never_raw; make one invariant for each"
         if len(given) != 1:
@@ -206,7 +216,7 @@ class _Rules:
         return Invariant(doc.id, promise, rule, frozenset(doc.never_raw or ()), line, span.width)
 
     def exception(self, part: Part[ExceptionDoc], doc: ExceptionDoc) -> ExceptionRule:
-        """Return the exception of a document."""
+        """Return the exception (an allow rule with an end date) that a document describes."""
         who, paths, when, unless = self.conditions.of(part, doc)
         rule = Rule(
             id=PREFIX + doc.id,
@@ -229,7 +239,7 @@ class _Rules:
         return ExceptionRule(rule, doc.until, doc.reason, doc.approved_by)
 
     def _effect(self, part: Part[RuleDoc]) -> Effect | None:
-        """Return the one effect of the rule; report a rule with none or several."""
+        """Return the effect of a rule. Add an error if the rule has no effect, or several."""
         given = [key for key in ("allow", "deny", "require") if part.has(key)]
         if len(given) != 1:
             help_ = "write exactly one of allow, deny, require; make one rule for each"
@@ -256,7 +266,7 @@ class _Rules:
         return Effect.REDACT if required == ["redact"] else Effect.CONTENT
 
     def _check_companions(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect | None) -> None:
-        """Report keys that cannot be used with the rule's effect."""
+        """Add an error for each key that cannot be used together with the rule's effect."""
         if effect is None:
             return
         report = self.errors.append
@@ -285,10 +295,10 @@ class _Rules:
             report(part.key_error("mode", "a redaction cannot be monitored, only enforced", help_))
 
     def _check_on_unknown(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect) -> None:
-        """Report an ``on_unknown`` that cannot be used with the rule.
+        """Add an error if ``on_unknown`` has a value that cannot be used with the rule's requirement.
 
-        Redaction never shows a reader a part that cannot be understood. A written file with such a part may
-        pass or be refused.
+        Redaction never shows an app a part that policyfs cannot understand. A written file with such a part
+        may be accepted or refused.
         """
         if doc.on_unknown is None:
             return
@@ -303,7 +313,10 @@ class _Rules:
             self.errors.append(part.error(("on_unknown",), message, f"known here: {', '.join(words)}"))
 
     def _raw_types(self, part: Part[RuleDoc], doc: RuleDoc) -> frozenset[str]:
-        """Return the kinds that are not searched. Report kinds for which redaction has a locator."""
+        """Return the kinds of the rule's ``raw_types``: files of these kinds are not searched.
+
+        Add an error for each kind that policyfs can redact, because such a kind needs no exception.
+        """
         loc = ("raw_types",)
         members = self.names.expand(part, loc, doc.raw_types or (), globs=False)
         for index, kind in members:
@@ -319,23 +332,32 @@ class _Rules:
 
 _REQUIRED: Final = ("redact", "content", "no", "clean")
 _ON_UNKNOWN: Final = {"redact": ("zero", "deny"), "no": ("allow", "deny")}
-"""Values of ``on_unknown`` by requirement; the first is the default."""
+"""The permitted values of ``on_unknown`` for each requirement. The first value is the default."""
 
 
 def _about(doc: RuleDoc, words: frozenset[str], raw_types: frozenset[str]) -> frozenset[str]:
-    """Return the content requirement of a ``no`` or ``clean`` rule."""
+    """Return the content requirement of a rule with ``no`` or ``clean``.
+
+    raw_types: kinds that need no search.
+    """
     if doc.require is None or not (doc.require.no or doc.require.clean):
         return frozenset()
     return frozenset({ban(words) if doc.require.no else cleaning(words), *raw_types})
 
 
 def _is_about_words(part: Part[RuleDoc], effect: Effect | None) -> bool:
-    """Return True if the rule names words. Such a rule may let some kinds through without a search."""
+    """Return True if the rule's requirement has words (such as ``location``).
+
+    Such a rule may have ``raw_types``.
+    """
     return effect is Effect.REDACT or part.has("require", "no") or part.has("require", "clean")
 
 
 def _words(doc: RuleDoc) -> frozenset[str]:
-    """Return the words that the rule hides or forbids, with DENY_UNKNOWN if it refuses unknown files."""
+    """Return the words of the rule's requirement.
+
+    The result has DENY_UNKNOWN if the rule says `on_unknown: deny`.
+    """
     required = doc.require
     given = () if required is None else (required.redact, required.no, required.clean)
     words = frozenset(word for words in given for word in words or ())
@@ -343,7 +365,7 @@ def _words(doc: RuleDoc) -> frozenset[str]:
 
 
 def _ops(doc: RuleDoc, effect: Effect) -> Op:
-    """Return the operations that a rule of this effect touches."""
+    """Return the operations on which a rule with this effect acts."""
     if effect is Effect.REDACT:
         return Op.READ
     if effect is Effect.CONTENT:

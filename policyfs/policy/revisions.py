@@ -1,8 +1,9 @@
 """Parser for the successive texts of one policy. From a new text it parses only the changed rules.
 
-The file is cut where an item of ``rules`` begins. If the text above ``rules`` is unchanged, a rule whose
-text is known from the last time has the same meaning. The other rules are parsed in a document of their
-own. If any of this is not certain, or anything is wrong, the whole text is parsed.
+The text of a file is divided where an item of ``rules`` begins. If the text above ``rules`` is unchanged, a
+rule whose text is known from the last time has the same meaning. The other rules are parsed in a document of
+their own. If the parser is not certain that the result is right, or if the text has an error, it parses the
+whole text.
 """
 
 from __future__ import annotations
@@ -23,21 +24,23 @@ _COMMENT: Final = re.compile("[ ]*(?:#.*)?")
 
 
 class _Cut(NamedTuple):
-    """A file's text in parts: all above the first rule, and each rule with the number of its first line."""
+    """The parts of a file's text: all text above the first rule, and each rule with the number of its first
+    line.
+    """
 
     head: str
     rules: list[tuple[int, str]]
 
 
 class _Known(NamedTuple):
-    """The text above a file's rules, and the rules by their text, from the last load."""
+    """What is remembered of a file that was parsed: the text above its rules, and each rule by its text."""
 
     head: str
     rules: dict[str, Rule]
 
 
 class Revisions:
-    """The parser of a mount's policy; it remembers the rules of the last text that it has parsed."""
+    """The parser of a mount's policy. It remembers the rules of the last text that it has parsed."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
@@ -45,7 +48,7 @@ class Revisions:
         """The number of rules that had to be parsed for the last text."""
 
     def parse(self, sources: Sequence[SourceText]) -> Policy:
-        """Parse the files to one policy, as parse_policy does, and with its errors."""
+        """Parse the files of a policy. The result and the errors are those of parse_policy."""
         with paused():
             cuts = {name: _cut(text) for name, text in sources}
             policy = self._revised(sources, cuts)
@@ -58,7 +61,10 @@ class Revisions:
         return policy
 
     def _revised(self, sources: Sequence[SourceText], cuts: dict[str, _Cut | None]) -> Policy | None:
-        """Return the policy with only new rules parsed; None if that is not possible."""
+        """Return the policy, with only the new rules parsed. Return None if that is not possible.
+
+        cuts: the parts of each file's text; None if the text could not be divided.
+        """
         if not self._known or len(cuts) != len(sources) or cuts.keys() != self._known.keys():
             return None
         reduced: list[SourceText] = []
@@ -69,7 +75,7 @@ class Revisions:
                 return None
             line = cut.head.count("\n") + 1
             picked = [(number, text) for number, text in cut.rules if text not in known.rules]
-            picked = picked or cut.rules[:1]  # a document without rules has another meaning
+            picked = picked or cut.rules[:1]  # a document without any rule would have another meaning
             new[name] = []
             for number, text in picked:
                 new[name].append((line, number))
@@ -78,14 +84,17 @@ class Revisions:
         try:
             part, plain = parsed(reduced, redactable=REDACTABLE_KINDS)
         except PolicyErrors:
-            return None  # the whole text is parsed, so that errors state their places in it
+            return None  # then the whole text is parsed, so that errors name their places in it
         self.rules_parsed = len(part.rules)
         return self._merged(part, cuts, new, digest_of(source.text for source in sources)) if plain else None
 
     def _merged(
         self, part: Policy, cuts: dict[str, _Cut | None], new: dict[str, list[tuple[int, int]]], digest: str
     ) -> Policy | None:
-        """Return the policy of known and new rules. new: each new rule's line in *part* and in the file."""
+        """Return the policy that consists of remembered and new rules. part: a policy of the new rules.
+
+        new: for each file, pairs of the line of a new rule in *part* and its line in the file.
+        """
         parsed_at = {(rule.where.file, rule.where.line): rule for rule in part.rules}
         fresh = {
             (name, number): parsed_at.get((name, line))
@@ -93,7 +102,7 @@ class Revisions:
             for line, number in lines
         }
         if len(parsed_at) != len(fresh) or len(part.rules) != len(fresh) or None in fresh.values():
-            return None  # a rule does not begin or end where the text was cut
+            return None  # a rule does not begin or end where the text was divided
         rules: list[Rule] = []
         for name, cut in sorted(cuts.items()):
             known = self._known[name].rules
@@ -108,7 +117,10 @@ class Revisions:
 
 
 def _learnt(cuts: dict[str, _Cut | None], policy: Policy) -> dict[str, _Known]:
-    """Return the parsed rules of each file of a valid policy; nothing if rules do not begin at the cuts."""
+    """Return the rules of each file of a valid policy, by their texts.
+
+    Empty if the texts were divided at wrong places.
+    """
     found: dict[str, _Known] = {}
     begins = [(rule.where.file, rule.where.line) for rule in policy.rules]
     sound = [(name, cut) for name, cut in sorted(cuts.items()) if cut is not None]
@@ -121,11 +133,12 @@ def _learnt(cuts: dict[str, _Cut | None], policy: Policy) -> dict[str, _Known]:
 
 
 def _cut(text: bytes) -> _Cut | None:
-    """Cut a file's text at its rules; None if ``rules`` is not its last key, in block style.
+    """Divide a file's text into its rules.
 
-    INVARIANT: each further line of a rule is indented more than the rule's dash, or blank, or a comment. So
-    the next dash ends all that the rule has left open, except quotes and brackets. If these do not end in
-    the rule, the rule cannot be parsed alone.
+    Return None if ``rules`` is not its last key, with one item below the other. INVARIANT: each further line
+    of a rule is indented more than the rule's dash, or blank, or a comment. So the next dash ends everything
+    that began in the rule, except quotes and brackets. If these do not end in the rule, the rule cannot be
+    parsed alone.
     """
     try:
         decoded = text.decode()

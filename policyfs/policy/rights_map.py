@@ -1,7 +1,7 @@
-"""A caller's rights at one path under all facts at once, to compare paths.
+"""A caller's rights at one path under all facts (kinds and owners) at once, to compare paths.
 
-Each right is the set of the facts under which the caller has it (fact_sets.py). For one Facts value,
-tally.Rights holds the same.
+Each right is a set: the facts under which the caller has the right, as bits of an int (fact_sets.py).
+tally.Rights has the same contents for one combination of facts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from policyfs.policy.table import Live
 
 _OPS: Final = tuple(int(op) for op in Op.ALL)
 _WITHIN: Final = tuple(tuple(op for op in _OPS if op & ops) for ops in range(int(Op.ALL) + 1))
-"""The single operations of each set of operations."""
+"""For each set of operations, a tuple of the single operations in it."""
 
 _SEE: Final = int(Op.SEE)
 _READ_AT: Final = _OPS.index(int(Op.READ))
@@ -29,11 +29,13 @@ K = TypeVar("K")
 
 
 class RightsMap(NamedTuple):
-    """The sets of facts under which a caller has each right. Equal maps: equal rights under all facts.
+    """For each right of a caller, the set of facts under which the caller has it.
 
-    allowed: for each operation, in the order of Op.ALL. refused: for each operation, the sets of each errno.
-    redact: for each word; empty where READ is refused. content: for each content requirement. audits: for
-    each level, the facts under which a rule that restricts, or one that allows, has at least this level.
+    Equal maps mean equal rights. allowed: one set for each operation, in the order of Op.ALL. bare: the facts
+    of directories that are seen only as the way to a path below. redact: a dictionary from each word to a
+    set, without the facts under which READ is refused. content: a dictionary from each content requirement to
+    a set. refused: for each operation, a dictionary from each errno to a set. audits: for each audit level
+    two sets: a rule that restricts has at least this level, or a rule that allows.
     """
 
     allowed: tuple[int, ...]
@@ -45,7 +47,10 @@ class RightsMap(NamedTuple):
 
 
 def gains(before: RightsMap, after: RightsMap) -> bool:
-    """Return True if a move gives the caller more rights or other content requirements, under some facts."""
+    """Return True if a move gives the caller more rights, or other content requirements, under some facts.
+
+    before, after: the rights at the old and the new path.
+    """
     if before.content != after.content:
         return True
     if any(then & ~now for now, then in zip(before.allowed, after.allowed, strict=True)):
@@ -55,20 +60,20 @@ def gains(before: RightsMap, after: RightsMap) -> bool:
 
 
 def asks_more(before: RightsMap, after: RightsMap) -> bool:
-    """Return True if a content requirement is new after a move, under some facts."""
+    """Return True if, under some facts, the new path has a content requirement that the old path lacks."""
     return any(some & ~before.content.get(content, 0) for content, some in after.content.items())
 
 
 def differs(before: RightsMap, after: RightsMap) -> bool:
-    """Return True if any right differs under some facts."""
+    """Return True if some right differs under some facts."""
     return before != after
 
 
 class RightsTally:
-    """The effects of a profile's rules under all facts of a space.
+    """The combined effects of the rules at one path for one caller, under all facts (kinds and owners).
 
-    unsettled: the facts under which no rule allows or denies SEE. The path is then seen only if it is a
-    directory on the way to a path that the caller could see.
+    unsettled: the facts under which no rule allows or denies SEE. Under these facts the path is seen only if
+    it is a directory on the way to a path that the caller could see.
     """
 
     __slots__ = ("_allows", "_content", "_denied", "_granted", "_profile", "_redact", "_refusing",
@@ -96,7 +101,7 @@ class RightsTally:
         self.unsettled: Final = unsettled if is_directory else 0
 
     def _count(self) -> None:
-        """Apply the effects of all rules, as Tally.count does for one Facts value."""
+        """Apply the effects of all rules, as Tally.count does for one combination of facts."""
         redacting: list[tuple[Live, Matches]] = []
         raw = self._space.everything
         for live in self._profile.lives:
@@ -144,9 +149,9 @@ class RightsTally:
         )
 
     def _refused(self, op: int, unseen: int) -> dict[int, int]:
-        """Return, for each errno, the facts under which an operation is refused with this errno.
+        """Return, for each errno, the set of facts under which an operation is refused with this errno.
 
-        If several errnos apply, the errno that reveals least counts. So the sets are disjoint.
+        If several errnos are possible, the one that reveals least counts. So no fact is in two of the sets.
         """
         if op == _SEE:
             return _sparse({errno.ENOENT: unseen})
@@ -168,7 +173,7 @@ def _add(sets: dict[K, int], keys: Iterable[K], some: int) -> None:
 
 
 def _raise(levels: dict[Audit, int], level: Audit | None, some: int) -> None:
-    """Add the facts to this level and to all lower ones."""
+    """Add facts to the set of this audit level, and to the sets of all lower levels."""
     if level is not None:
         _add(levels, [lower for lower in _LEVELS if lower <= level], some)
 

@@ -1,4 +1,4 @@
-"""Lines of an explanation: each rule with its verdict on a request and the reason, and the nearest miss."""
+"""The lines of an explanation: for each rule, whether it matches a request, and the reason."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from policyfs.policy.states import PathState
 from policyfs.policy.table import Live, Situated, binds_hold
 
 _FAULTS: Final = ("mode", "when", "who", "paths", "allow")
-"""Keys that can keep an allow from giving an operation. A rule with a fault in an early key is nearer to a
-match than a rule with a fault in a late key.
-"""
+"""Keys of an allow rule that can be the reason why it does not allow an operation. The earlier the failing
+key is in this list, the nearer the rule is to a match."""
 
 NO: Final = "no"
-"""The verdict on a rule that does not match."""
+"""The verdict on a rule that does not match the request."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleLine:
-    """One rule's effect on a request. verdict: ``matches``, ``may match`` (a fact is unknown) or ``no``."""
+    """The line about one rule. verdict: ``matches``, ``may match`` (a fact is unknown) or ``no``."""
 
     rule: str
     effect: str
@@ -34,7 +33,7 @@ class RuleLine:
 
 
 class Weigher:
-    """Finder of the verdict of each rule on one request, with the reason."""
+    """Finder of the lines about rules for one request: the verdict on each rule, with the reason."""
 
     def __init__(self, engine: Engine, who: Principal, ops: Op, state: PathState, facts: Facts) -> None:
         self._table: Final = engine.table
@@ -50,7 +49,11 @@ class Weigher:
         return tuple(self._line(number, rule) for number, rule in enumerate(self._table.rules))
 
     def nearest(self, missing: Op, path: bytes) -> RuleLine | None:
-        """Return the line of the allow with the fewest faults that keep it from giving these operations."""
+        """Return the line of the allow rule that nearly allows the operations *missing*: the one with the
+        fewest faults.
+
+        A fault is a key of the rule that keeps it from matching.
+        """
         ranked: list[tuple[int, int, int, str, int]] = []
         for number, rule in enumerate(self._table.rules):
             if rule.effect is Effect.ALLOW:
@@ -68,7 +71,7 @@ class Weigher:
         return self._line(number, rule)
 
     def _faults(self, number: int, rule: Rule, missing: Op) -> list[str]:
-        """Return the keys of an allow that keep it from giving any of these operations."""
+        """Return the keys of an allow rule that keep it from allowing any of the operations *missing*."""
         faults = [] if rule.ops & missing else ["allow"]
         if not self._caller.fits(number, rule):
             faults.append("who")
@@ -110,7 +113,8 @@ class Weigher:
         return "may match", f"{_unknown(live)} is unknown, so the rule counts as matching"
 
     def _condition_fault(self, rule: Rule, situated: Situated, live: Live | None) -> str:
-        """Return the condition on facts that keeps the rule from matching."""
+        """Return a text on the condition on facts (kind or owner) because of which the rule does not match.
+        """
         if live is not None and live.when is not None and live.when.hold(self._facts) is Truth.NO:
             return f"when: {_asked(rule.when)} does not hold"
         for number, binds in situated.unless:
@@ -152,7 +156,7 @@ def _asked(block: Block | None) -> str:
 
 
 def _who_fault(who: Who | None, caller: Caller) -> str:
-    """Return the key of ``who`` that the caller does not match."""
+    """Return the key of ``who`` because of which the caller does not match."""
     if who is None:
         return "everyone"
     name = caller.app or STRANGER
@@ -167,7 +171,7 @@ def _who_fault(who: Who | None, caller: Caller) -> str:
 
 
 def _shared(glob: str, path: bytes) -> int:
-    """Return how many characters a glob and a path have in common at their beginnings."""
+    """Return the number of characters that a glob and a path have in common at their beginnings."""
     text = path.decode("utf-8", "surrogateescape")
     same = 0
     for one, other in zip(glob, text, strict=False):

@@ -1,4 +1,4 @@
-"""Sample callers: some callers that stand for all others in answers about some paths."""
+"""Sample callers: a few callers. At some paths, every other caller gets the same answers as one of them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from policyfs.policy.states import PathState
 from policyfs.policy.table import Situated, Table
 
 MAX_UIDS: Final = 128
-"""Maximum number of uids that names in some paths could mean. With more, a comparison is too hard."""
+"""Maximum number of uids that names in some paths could mean (by ``{uid}`` in globs). With more, TooHardError
+is raised."""
 
 _SAMPLES: Final = 3
 
 
 def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
-    """Return sample callers. At these paths each other caller gets the same answers as one of the samples.
+    """Return sample callers for some paths: every other caller gets the same answers there as one of them.
 
     Raise TooHardError if names in the paths could mean more than MAX_UIDS uids.
     """
@@ -33,12 +34,12 @@ def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
     numbers = sorted({one.rule for one in situated})
     rules = [(number, table.rules[number]) for number in numbers]
     named = _named_owners(rule for _, rule in rules) | _captured_apps(table, binds)
-    # rules with the same ``who`` fit the same callers
+    # rules with the same ``who`` match the same callers
     asking = {rule.who: (number, rule) for number, rule in rules if rule.who is not None}.values()
     found: dict[tuple[object, ...], Caller] = {}
     for of in table.callers.everyone():
         fits = tuple(of.fits(number, rule) for number, rule in asking)
-        # apps that no rule here names differ only in their names
+        # apps that no rule at these paths names differ only in their names
         name = of.app if of.app in named else of.app is not None
         own = _uids_in(table, of, uids) if of.app is not None else []
         for uid in own:
@@ -50,7 +51,10 @@ def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
 
 
 def sample_uids(table: Table, states: Iterable[PathState], caller: Caller) -> tuple[int, ...]:
-    """Return the values of ``{uid}`` to try below these paths. Raise TooHardError."""
+    """Return the uids that must be tried below these paths, because ``{uid}`` in globs can distinguish them.
+
+    Raise TooHardError.
+    """
     found = _uids_of({bind for state in states for _, bind in state.position.bound})
     if table.uses_uid:
         if caller.uid is not None:
@@ -69,7 +73,7 @@ def _named_owners(rules: Iterable[Rule]) -> set[str | None]:
 
 
 def _uids_of(binds: Iterable[Bind]) -> set[int]:
-    """Return all uids that captures distinguish from other uids."""
+    """Return all uids that requirements of captures (``{uid}`` in globs) distinguish from other uids."""
     found: set[int] = set()
     for bind in binds:
         if bind.uid is not None:

@@ -1,4 +1,4 @@
-"""JSON Schemas of policies, tests and accepted changes for editors, made from the document models.
+"""JSON Schemas of policies, tests and accepted changes, made from the pydantic models.
 
 Editors use a schema to complete keys and to mark faults. A schema accepts every file that policyfs accepts.
 policyfs checks more, such as the names of apps and the grammar of globs.
@@ -50,20 +50,25 @@ _PLAIN: Final[Mapping[Callable[..., object], JsonSchemaValue]] = {
     values._app_uids: _UIDS,  # noqa: SLF001 - likewise
     values._gid: _UID,  # noqa: SLF001 - likewise
 }
-"""The schema of each plain value, by the function that checks it."""
+"""A dictionary from each function that checks a single value to the schema of the value."""
 
 _LISTS: Final = (values._several, values._maybe_none, values._blocks)  # noqa: SLF001 - likewise
 
 
 class _Generator(GenerateJsonSchema):
-    """Generator of the schemas of values that functions check."""
+    """Generator of JSON Schemas for values that are checked by functions, of which pydantic cannot make
+    schemas.
+    """
 
     def function_plain_schema(self, schema: core_schema.PlainValidatorFunctionSchema) -> JsonSchemaValue:
-        """Return the schema of a plain value."""
+        """Return the schema of a value that one function checks alone."""
         return self._of(schema["function"]["function"])
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
-        """Return the schema of a choice, or of a list that may also be written as a single item."""
+        """Return the schema of a value that a function converts first: one of some words, or a list.
+
+        A list of one item may also be written as the item.
+        """
         function = schema["function"]["function"]
         if function in values.CHOICES:
             return self._of(function)
@@ -82,7 +87,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def schema(kind: str = KIND) -> dict[str, object]:
-    """Return the schema of a kind of file: Policy, PolicyTests or AcceptedChanges."""
+    """Return the schema of a kind of file. kind: Policy, PolicyTests or AcceptedChanges."""
     properties: dict[str, object] = {"apiVersion": {"const": API_VERSION}, "kind": {"const": kind}}
     required = ["apiVersion", "kind"]
     definitions: dict[str, object] = {}
@@ -127,7 +132,7 @@ def _ref(model: type[Strict], definitions: dict[str, object]) -> dict[str, objec
 
 
 def _plain(value: object) -> object:
-    """Return a schema without titles, without defaults, and without None for absent keys.
+    """Return a schema without titles, without defaults, and without the value None for absent keys.
 
     Only the code needs these.
     """

@@ -1,6 +1,6 @@
-"""Tests whether answers depend on the caller. The kernel may keep all other answers, for every caller.
+"""Tests whether answers depend on the caller. If an answer does not, the kernel may keep it for all callers.
 
-Conservative: "they depend" is always safe. The opposite is returned only if no rule can distinguish callers.
+The result "they depend" is always safe. The opposite is returned only if no rule can distinguish callers.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from policyfs.policy.table import Situated, Table, asks_for_self
 
 
 class Scope:
-    """The tests for one table.
+    """The tests whether answers depend on the caller, for one table of rules.
 
-    dry_run: True for a mount with --monitor. Such a mount enforces nothing on apps, but denies strangers.
+    dry_run: True for a mount with --monitor. Such a mount only records denials of apps, but really denies
+    strangers.
     """
 
     def __init__(self, table: Table, *, dry_run: bool) -> None:
@@ -60,7 +61,7 @@ class Scope:
         )
 
     def uids_matter(self, app: str) -> bool:
-        """Return True if an app may get different answers under different uids, at some path."""
+        """Return True if an app may get different answers under different uids at some path."""
         known = self._uids_matter.get(app)
         if known is None:
             rules = self._table.rules
@@ -69,7 +70,7 @@ class Scope:
         return known
 
     def owner_matters_above(self, state: PathState) -> bool:
-        """Return True if an ancestor's owner may decide whether this path is hidden."""
+        """Return True if the owner of a directory above may decide whether this path is hidden."""
         return any(self._asks_owner(situated) for situated in state.hides)
 
     def caller_matters(self, state: PathState) -> bool:
@@ -77,7 +78,7 @@ class Scope:
         if self._dry_run:
             return True
         if state.top or state.position.lost:
-            # everyone sees the root; rules decide on its other operations, as at any path
+            # everyone sees the root; for the other operations on it, rules decide as at any path
             return state.top and any(map(self._tells, state.situated(self._table)))
         here = state.situated(self._table)
         if any(map(self._tells, (*here, *state.hides))):
@@ -105,18 +106,18 @@ class Scope:
         )
 
     def may_except_in(self, state: PathState) -> bool:
-        """Return True if an allow matches at this path's children in general, but may fail at one child.
+        """Return True if an allow rule that matches at all names in this directory may fail at one of them.
 
-        The answer True is always safe. Such an allow fails at a child that a path of its ``unless`` block
-        matches, and at a lost child (automaton.MAX_BOUND).
+        The answer True is always safe. Such a rule fails at a name that a path of its ``unless`` block
+        matches, and at a lost name (automaton.MAX_BOUND).
         """
         position = state.position
         return self._table.automaton.may_lose(position) or _is_at_one_of(self._before_exceptions, position)
 
     def only_allows_below(self, state: PathState) -> bool:
-        """Return True if certainly all rules that can match below this path are allows.
+        """Return True if all rules that can match below this path are certainly allow rules.
 
-        These allows may have the condition ``who``, and no other condition.
+        These rules may have the condition ``who``, and no other condition.
         """
         position = state.position
         return not (
@@ -129,7 +130,10 @@ class Scope:
         )
 
     def may_capture_below(self, state: PathState) -> bool:
-        """Return True if a capture may match below this path. (A path with too many captures is lost.)"""
+        """Return True if a capture (``{app}`` or ``{uid}`` in a glob) may match below this path.
+
+        A path with too many captures is lost: nobody is allowed anything there.
+        """
         position = state.position
         return position.lost or bool(position.bound) or not self._capturing.isdisjoint(position.free)
 
@@ -148,7 +152,9 @@ class Scope:
         return any(block.owners is not None for block in blocks)
 
     def _seen_by_all(self, here: tuple[Situated, ...]) -> bool:
-        """Return True if an allow of SEE without any condition matches, and no deny of SEE may match."""
+        """Return True if an allow rule for SEE without any condition matches, and no deny rule for SEE can
+        match.
+        """
         allowed = False
         for situated in here:
             rule = self._table.rules[situated.rule]
@@ -162,7 +168,10 @@ class Scope:
 
 
 def _is_at_one_of(nodes: frozenset[int], position: Position) -> bool:
-    """Return True if a path has reached one of these nodes, freely or through a capture."""
+    """Return True if a path has reached one of these nodes of the automaton.
+
+    Nodes behind ``{app}`` or ``{uid}`` count.
+    """
     return not nodes.isdisjoint(position.free) or any(number in nodes for number, _ in position.bound)
 
 
@@ -171,12 +180,16 @@ def _hides(rule: Rule) -> bool:
 
 
 def _is_plain(rule: Rule) -> bool:
-    """Return True for an enforced allow that applies to all files at its paths."""
+    """Return True if the rule is an allow rule, not in monitor mode, that applies to all files at its paths.
+    """
     return rule.effect is Effect.ALLOW and not rule.monitor and rule.when is None and not rule.unless
 
 
 def tells_callers_apart(rule: Rule) -> bool:
-    """Return True if the rule can match one caller and not another at one path, captures not counted."""
+    """Return True if the rule can match one caller and not another at one path.
+
+    ``{app}`` and ``{uid}`` in globs do not count.
+    """
     return rule.who is not None or asks_for_self(rule)
 
 

@@ -1,4 +1,7 @@
-"""Conversion of YAML nodes to documents: each app, set and rule is checked alone; faults have positions."""
+"""Conversion of YAML nodes to documents (pydantic models). Each app, set and rule is checked alone.
+
+Each fault has its place in the text.
+"""
 
 from __future__ import annotations
 
@@ -58,25 +61,27 @@ _CHILDREN: Final[dict[tuple[type[Strict], str], type[Strict]]] = {
     (InvariantDoc, "unless"): BlockDoc,
     (WhoDoc, "not"): WhoDoc,
 }
-"""Model of each child document, by parent and key. It gives the keys that are known there."""
+"""A dictionary from the model of a document and a key in it to the model of the document under this key. The
+known keys come from these models."""
 
 _KINDS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Kinds)
 _GLOBS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Globs)
 
 
 _STAND_INS: Final[dict[str, object]] = {"until": EXAMPLE_INSTANT, "allow": "see"}
-"""Values in the place of keys that are missing, so that the rest of the part can be checked."""
+"""Values that take the place of missing keys, so that the rest of the part can be checked."""
 
 _PRUNINGS: Final = 4
-"""Maximum number of attempts to validate a part without its faults. Each attempt may find more faults."""
+"""Maximum number of attempts to check a part after its faults were removed. Each attempt may find more
+faults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[T_co]):
-    """One declaration in a file: an app, a set, a rule. subject: its name in messages.
+    """One declaration in a file, such as an app, a set or a rule.
 
-    doc: the document of the part. If the part has faults: the document without them, so that the rest can
-    still be checked; None if nothing is left. key: the node of the name.
+    subject: its name in messages. doc: the document of the part. If the part has faults: the document without
+    them, so that the rest can still be checked; None if nothing is left. key: the YAML node of its name.
     """
 
     source: Source
@@ -88,11 +93,11 @@ class Part(Generic[T_co]):
 
     @property
     def where(self) -> Where:
-        """The place where the part starts: at its name, if it has one."""
+        """The place at which the part begins: at its name, if it has a name."""
         return self.source.where(self.key.span if self.key is not None else self.node.span)
 
     def name_error(self, message: str, help_: str) -> PolicyError:
-        """Return an error at the key that names the part."""
+        """Return an error at the key that is the part's name, such as the name of an app."""
         span = self.key.span if self.key is not None else self.node.span
         return self.source.error(span, f"{self.subject}: {message}", help_)
 
@@ -104,18 +109,18 @@ class Part(Generic[T_co]):
         return node is not None
 
     def error(self, loc: Loc, message: str, help_: str) -> PolicyError:
-        """Return an error at the value at the end of a path."""
+        """Return an error at a value of the part. loc: the keys and indices that lead to the value."""
         told = f"{_place(self.subject, loc)}: {message}"
         return self.source.error(node_at(self.node, loc).span, told, help_)
 
     def key_error(self, key: str, message: str, help_: str) -> PolicyError:
-        """Return an error at one of the part's own keys."""
+        """Return an error at one of the keys of the part."""
         return _key_error(self.source, self.node, self.subject, (key,), message, help_)
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """All declarations of one file; a name maps to its part even if the part is faulty."""
+    """All declarations of one file. A part with faults is listed under its name, too."""
 
     source: Source
     top: Part[FileDoc]
@@ -128,7 +133,7 @@ class File:
 
 
 def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
-    """Return the declarations of a file's tree; faults are added to ``errors``."""
+    """Return the declarations in a file's tree of nodes. errors: a list to which faults are added."""
     if not isinstance(root, Mapping) and not _broken(root):
         message = f"the top level must be a mapping, not {what(data_of(root))}"
         errors.append(source.error(root.span, message, f"start with: apiVersion: {API_VERSION}"))
@@ -157,7 +162,7 @@ def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
 
 
 class Shaper:
-    """Validator of the parts of one file."""
+    """Checker of the parts (apps, sets, rules) of one file. It uses the pydantic models."""
 
     __slots__ = ("errors", "source")
 
@@ -172,7 +177,11 @@ class Shaper:
         validate: Callable[[object], T],
         model: type[Strict] | None,
     ) -> Part[T]:
-        """Validate one node; report its faults in policyfs's words, at their own nodes."""
+        """Check one part of the file. Report its faults in policyfs's words, at the nodes where they are.
+
+        subject: the part's name in messages. validate: the function that makes the document; it raises
+        pydantic's errors.
+        """
         data = data_of(node)
         try:
             return Part(self.source, node, subject, validate(data), sound=True)
@@ -188,7 +197,7 @@ class Shaper:
     def listed(
         self, node: Node | None, noun: str, validate: Callable[[object], T], model: type[Strict]
     ) -> tuple[Part[T], ...]:
-        """Validate the items of a list, such as ``rules``."""
+        """Check the items of a list, such as ``rules``. noun: the word for an item in messages."""
         items = node.items if isinstance(node, Items) else ()
         return tuple(
             self.part(item, _subject(noun, item, number), validate, model)
@@ -202,7 +211,10 @@ class Shaper:
         validate: Callable[[object], T],
         model: type[Strict] | None,
     ) -> dict[str, Part[T]]:
-        """Validate the named parts of a mapping, such as ``apps``."""
+        """Check the parts of a mapping from names to parts, such as ``apps``.
+
+        noun: the word for a part in messages.
+        """
         if not isinstance(node, Mapping):
             return {}
         parts = {}
@@ -221,7 +233,8 @@ class Shaper:
     def told(
         self, detail: ErrorDetails, node: Node, subject: str, model: type[Strict] | None
     ) -> PolicyError | None:
-        """Return pydantic's finding in policyfs's words, or None if this place has an error already."""
+        """Return an error that pydantic has found, in policyfs's words. None: the place has an error already.
+        """
         loc = detail["loc"]
         if detail["type"] == "extra_forbidden":
             known = _known_keys(model, loc[:-1])
@@ -256,7 +269,10 @@ class Shaper:
 def _without_faults(
     data: object, validate: Callable[[object], T], details: Sequence[ErrorDetails]
 ) -> T | None:
-    """Return the rest of a faulty part without its faults, validated, or None if nothing is left."""
+    """Remove the faults from a part, and check the rest. Return its document, or None if nothing is left.
+
+    details: the faults that pydantic has found.
+    """
     for _ in range(_PRUNINGS):
         for detail in sorted(details, key=lambda detail: len(detail["loc"]), reverse=True):
             if detail["type"] == "missing" and isinstance(data, dict):
@@ -272,7 +288,7 @@ def _without_faults(
 
 
 def _pruned(data: object, loc: Loc) -> object:
-    """Return the data without the value at the end of a path."""
+    """Return the data without the value to which the keys and indices in *loc* lead."""
     if not loc or not isinstance(data, dict | list):
         return Absent.BROKEN
     step = loc[0]
@@ -300,7 +316,7 @@ def _nothing(value: object) -> bool:
 
 
 def _misshapen(kind: str, value: object, message: str) -> tuple[str, str]:
-    """Return message and help for a value that is not a mapping or list where one must be."""
+    """Return message and help text for a value that is not a mapping or list, where one is needed."""
     if value is Absent.NULL:
         return "has no value", "write a value, or remove the key"
     if kind in ("model_type", "dict_type"):
@@ -311,7 +327,7 @@ def _misshapen(kind: str, value: object, message: str) -> tuple[str, str]:
 
 
 def _missing(key: str) -> tuple[str, str]:
-    """Return message and help for a key that must be there."""
+    """Return message and help text for a key that is missing."""
     if key == "id":
         return "has no id", 'give it one, such as "id: media.read"; the audit trail names it'
     known = {"apiVersion": API_VERSION, "kind": KIND, "until": EXAMPLE_INSTANT, "allow": "[see, read]"}
@@ -320,7 +336,7 @@ def _missing(key: str) -> tuple[str, str]:
 
 
 def _known_keys(model: type[Strict] | None, loc: Loc) -> list[str]:
-    """Return the known keys of the document at the end of a path, in the order of its fields."""
+    """Return the known keys of the document to which *loc* leads, in the order of its fields."""
     for step in loc:
         if isinstance(step, str) and model is not None:
             model = _CHILDREN.get((model, step)) or _plain_child(model, step)
@@ -329,7 +345,7 @@ def _known_keys(model: type[Strict] | None, loc: Loc) -> list[str]:
 
 
 def _plain_child(model: type[Strict], key: str) -> type[Strict] | None:
-    """Return the model of a key if its value can only be one document, or None."""
+    """Return the model of a key if its value can only be one document. Otherwise return None."""
     field = model.model_fields.get(key)
     kind = field.annotation if field is not None else None
     return kind if isinstance(kind, type) and issubclass(kind, Strict) else None
@@ -342,7 +358,8 @@ def _key_error(source: Source, node: Node, subject: str, loc: Loc, message: str,
 
 
 def _span_of_key(node: Node, loc: Loc) -> Span:
-    """Return the span of the last key of a path. An empty value has no place, so errors point at its key."""
+    """Return the place of the last key of a path. (Errors name the key, because an empty value has no place.)
+    """
     while loc and not isinstance(loc[-1], str):
         loc = loc[:-1]
     if not loc:
@@ -353,13 +370,14 @@ def _span_of_key(node: Node, loc: Loc) -> Span:
 
 
 def _place(subject: str, loc: Loc) -> str:
-    """Return a name for the place at the end of a path: ``rule "a", who.app``."""
+    """Return text for a value in a part, such as ``rule "a", who.app``. loc: the keys that lead to the value.
+    """
     keys = ".".join(str(step) for step in loc if isinstance(step, str))
     return ", ".join(part for part in (subject, keys) if part)
 
 
 def _subject(noun: str, node: Node, number: int) -> str:
-    """Return a name for a rule or an invariant: its id, or its number if it has none."""
+    """Return text for a rule or an invariant: its id, or its number in the list if it has no id."""
     found = node.get("id") if isinstance(node, Mapping) else None
     if isinstance(found, Scalar) and isinstance(found.value, str):
         return f"{noun} {quote(found.raw)}"

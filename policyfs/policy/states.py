@@ -1,4 +1,7 @@
-"""Path states: a position in the automaton, and the rules that hide a directory above the path."""
+"""Path states: for a path, the automaton's position, and the rules that hide a directory above the path.
+
+The position is the set of the automaton's nodes that the path reaches.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,20 @@ from policyfs.policy.names import Bind, text_of
 from policyfs.policy.table import Situated, Table, hides
 
 MAX_HIDES: Final = 1024
-"""Maximum number of rules that hide directories above one path. With more rules, the path is lost (see
-automaton.MAX_BOUND)."""
+"""Maximum number of rules that hide directories above one path. With more rules, the path is lost: nobody is
+allowed anything there."""
 
 
 _NAME_BYTES: Final = 32
-"""Number of bytes of a name that count as one unit. A long name takes more memory than an answer."""
+"""Number of bytes of a name that count as one unit in tables of remembered states. So long names take more of
+the tables' capacity."""
 
 
 class PathState:
-    """State of the policy's automaton after a path. Interned: equal states are one object.
+    """The state of the policy's automaton after a path. Equal states are one object.
 
-    top: True for the root. hides: rules that hide an ancestor, and so this path, from the callers whom the
-    rule matches. A rule about owners hides the path only if the ancestor has such an owner.
+    top: True for the root. hides: rules that hide a directory above, and so this path, from the callers whom
+    the rule matches. A rule about owners hides the path only if that directory has such an owner.
     """
 
     __slots__ = ("__weakref__", "_below", "_binds", "_situated", "hides", "position", "top")
@@ -37,13 +41,14 @@ class PathState:
         self._binds: frozenset[Bind] | None = None
 
     def situated(self, table: Table) -> tuple[Situated, ...]:
-        """Return the rules that can match at this path."""
+        """Return the rules that can match at this path, with the conditions that are still open."""
         if self._situated is None:
             self._situated = table.situated(self.position)
         return self._situated
 
     def hides_below(self, table: Table) -> frozenset[Situated]:
-        """Return the rules that hide the children of this path."""
+        """Return the rules that hide all names in this directory, because they hide it or a directory above.
+        """
         if self._below is None:
             own = [] if self.top else [s for s in self.situated(table) if hides(table.rules[s.rule])]
             above = [old for old in self.hides if not any(new.covers(old) for new in own)]
@@ -52,11 +57,15 @@ class PathState:
 
     @property
     def units(self) -> int:
-        """Size of this state in memo tables, in units: its position's, and 1 for each rule of ``hides``."""
+        """Size of this state in tables of remembered answers: its position's units, and 1 for each rule of
+        ``hides``.
+        """
         return self.position.units + len(self.hides)
 
     def requirements(self, table: Table) -> frozenset[Bind]:
-        """Return all requirements that captures put on the caller at this path."""
+        """Return the requirements on a caller by ``{app}`` and ``{uid}`` in the globs that this path can
+        match.
+        """
         if self._binds is None:
             found: set[Bind] = set()
             for situated in (*self.situated(table), *self.hides):
@@ -65,7 +74,8 @@ class PathState:
         return self._binds
 
     def tells_uid(self, table: Table, uid: int) -> bool:
-        """Return True if captures may treat this uid differently from a uid that is in no name."""
+        """Return True if ``{uid}`` in globs may treat this uid differently from a uid that occurs in no name.
+        """
         digits = str(uid)
         return any(
             bind.uid == uid or any(digits in text for _, text in bind.names)
@@ -74,7 +84,8 @@ class PathState:
 
 
 class Paths:
-    """Factory of path states: the root, and children by name."""
+    """Maker of path states: of the root, and of the names in a directory. It remembers states up to a limit.
+    """
 
     def __init__(self, table: Table, remembered: int) -> None:
         self._table: Final = table
@@ -85,7 +96,7 @@ class Paths:
         self.root: Final = PathState(table.automaton.root, frozenset(), top=True)
 
     def child(self, state: PathState, name: bytes) -> PathState:
-        """Return the state of the entry ``name`` of the directory with this state."""
+        """Return the path state of the name *name* in the directory with this state."""
         key = (state, name)
         found = self.children.get(key)
         if found is None:
@@ -94,26 +105,32 @@ class Paths:
         return found
 
     def remember(self, state: PathState, name: bytes, child: PathState) -> None:
-        """Keep ``child`` as the answer of child() for this name."""
+        """Remember *child* as the state of the name *name* in the directory with this state."""
         self.children.keep((state, name), child, child.units + len(name) // _NAME_BYTES)
 
     def known(self, state: PathState, name: bytes) -> PathState | None:
-        """Return the state that child() has remembered for this name, or None."""
+        """Return the remembered state of the name *name* in the directory with this state, or None."""
         return self.children.get((state, name))
 
     def step(self, state: PathState, text: str) -> PathState:
-        """Compute the state of a child by its decoded name, but do not remember it."""
+        """Compute the state of a name in the directory with this state, and do not remember it.
+
+        text: the decoded name.
+        """
         return self._below(state, self._table.automaton.step(state.position, text))
 
     def step_of_all(self, state: PathState) -> PathState:
-        """Return a state with the rules that match at every child, whatever the child's name is.
+        """Return a state with the rules that match at every name in the directory with this state.
 
-        Further rules may match at some children.
+        Further rules may match at some of the names.
         """
         return self._below(state, self._table.automaton.step_of_all(state.position))
 
     def _below(self, state: PathState, position: Position) -> PathState:
-        """Return the state of a child at this position."""
+        """Return the state of a name in the directory with this state.
+
+        position: the automaton's position of the name.
+        """
         automaton = self._table.automaton
         below = state.hides_below(self._table)
         if len(below) > MAX_HIDES:
@@ -126,7 +143,7 @@ class Paths:
         return found
 
     def state_of(self, path: bytes) -> PathState:
-        """Return the state of an absolute path; empty segments are skipped."""
+        """Return the state of an absolute path. Repeated slashes count as one."""
         state = self.root
         for name in path.split(b"/"):
             if name:

@@ -1,7 +1,7 @@
-"""Search for apps that read back cleaned versions of their own files.
+"""Search for apps that read back cleaned versions of files that they have written.
 
-A sync job takes such a version for a change. The search is a hint for people. It uses decisions on sample
-paths from the rules. No decision of a mount depends on it.
+For a sync job, such a version looks like a change. The search is a hint for people. It uses decisions on
+sample paths, made from the rules' globs. No decision of a mount depends on it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from policyfs.policy.model import App, Effect, Rule
 
 
 class CleanedForReader(NamedTuple):
-    """A rule of ``clean``, and an app that reads back its own writes at this path."""
+    """A rule with ``clean``, and an app that reads, at this path, the files that it writes."""
 
     rule: Rule
     app: str
@@ -23,7 +23,7 @@ class CleanedForReader(NamedTuple):
 
 
 def cleaned_for_readers(engine: Engine) -> list[CleanedForReader]:
-    """Return, for each rule that cleans writes, every app that both reads and writes there."""
+    """Return, for each rule with ``clean``, every app that both reads and writes at a path of the rule."""
     found = []
     for rule in engine.policy.rules:
         if rule.effect is Effect.CONTENT and to_clean(banned((rule.content,))):
@@ -36,7 +36,9 @@ def cleaned_for_readers(engine: Engine) -> list[CleanedForReader]:
 
 
 def _path(engine: Engine, rule: Rule, app: App, glob: str) -> str:
-    """Return a path that the glob matches and the app reads and writes under the rule, or ""."""
+    """Return a path that the glob matches, and at which the rule applies to writes of the app that also
+    reads. "": none.
+    """
     uid = app.uids[0][0] if app.uids else 0
     who = engine.principal(uid) if app.uids else engine.app_principal(app.name, uid)
     directory, file = sample(glob, app)

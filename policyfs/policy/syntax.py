@@ -1,4 +1,4 @@
-"""YAML syntax errors, reworded with advice."""
+"""YAML syntax errors in words for the author of a policy, with advice."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from policyfs.policy.nodes import Source, Span
 
 
 class _Saying(NamedTuple):
-    """Message for a syntax error. ``{token}``: the word there; ``{start}``: the construct's first line.
+    """The message for a syntax error.
 
-    at_start: True to show the place where the construct began, not where it failed.
+    In it ``{token}`` stands for the word at the error, and ``{start}`` for the first line of the construct.
+    at_start: True to show the place at which the construct began, not the place at which it failed.
     """
 
     message: str
@@ -79,7 +80,7 @@ _TOKEN: Final = re.compile(r"[^\s,\[\]{}]+")
 
 
 def syntax_error(source: Source, fault: MarkedYAMLError) -> PolicyError:
-    """Return ruamel.yaml's finding as an error in words for a policy's author."""
+    """Return a syntax error that ruamel.yaml has found, in words for the author of a policy."""
     told = " ".join(f"{fault.context or ''} {fault.problem or ''}".split())
     saying = next((saying for key, saying in _SAYINGS if key in told), None)
     if saying is None:

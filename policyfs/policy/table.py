@@ -1,9 +1,9 @@
-"""Partial evaluation: the rules that remain for one path, and then for one caller.
+"""The rules that remain for one path, and then for one caller.
 
-A *position* is the automaton's state after a path. At a position, a rule becomes *situated*: its conditions
-on the path are decided, except captures. For one caller, a situated rule either cannot match, or it becomes
-*live*: only its conditions on facts are still open. All live rules at a path for a caller are the *profile*,
-which gives every answer.
+A *position* is the state of the automaton after a path. At a position, a rule becomes *situated*: its
+conditions on the path are decided, except ``{app}`` and ``{uid}`` in globs (captures). For one caller, a
+situated rule either cannot match, or it becomes *live*: only its conditions on facts (kind, owner) are still
+open. All live rules at a path for a caller are the *profile*, which gives every answer.
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ from policyfs.policy.paths import parse_glob
 
 
 class Condition(NamedTuple):
-    """A block's conditions on facts, for one caller. A field is None if there is no such condition."""
+    """The conditions of a block on facts (kind and owner), for one caller.
+
+    A field is None if it restricts nothing.
+    """
 
     kinds: Kinds | None
     owners: frozenset[str] | None
 
     def hold(self, facts: Facts) -> Truth:
-        """Return YES if all parts hold, NO if one does not, else UNKNOWN. facts: from fixed_facts."""
+        """Return YES if all conditions are true, NO if one is false, else UNKNOWN.
+
+        facts: a result of fixed_facts.
+        """
         kind = Truth.YES if self.kinds is None else self.kinds.hold(facts.kind)
         if self.owners is None or kind is Truth.NO:
             return kind
@@ -40,10 +46,11 @@ class Condition(NamedTuple):
 
 
 class Live:
-    """A rule with its conditions on path and caller met; only conditions on facts are open.
+    """A rule whose conditions on path and caller are true. Only conditions on facts (kind, owner) are open.
 
-    A table keeps equal live rules only once. number: the rule's place in the order of ids. fixed: the result
-    of match() if it is the same under all facts, else None.
+    A table has equal live rules only once. number: the rule's number in the order of ids. when, unless: the
+    open conditions. raw: the kinds of ``raw_types``. fixed: the result of match() if it is the same under all
+    facts, else None.
     """
 
     __slots__ = ("_may", "_must", "fixed", "number", "ops", "raw", "rule", "unless", "when")
@@ -69,7 +76,7 @@ class Live:
         self._must: bool | None = None
 
     def match(self, facts: Facts) -> Truth:
-        """Check if the rule matches. facts: a result of fixed_facts."""
+        """Return YES if the rule matches, NO if not, or UNKNOWN. facts: a result of fixed_facts."""
         if self.fixed is not None:
             return self.fixed
         truth = Truth.YES if self.when is None else self.when.hold(facts)
@@ -80,23 +87,23 @@ class Live:
         return truth
 
     def conditions(self) -> tuple[Condition, ...]:
-        """Return all conditions of the rule: those of ``when`` and of ``unless``."""
+        """Return all conditions of the rule on facts: those of ``when`` and of ``unless``."""
         return self.unless if self.when is None else (self.when, *self.unless)
 
     def may_match(self, ftype: FileType) -> bool:
-        """Return True if the rule matches some file of this type under some facts."""
+        """Return True if the rule matches some file of this type, for some kind and owner."""
         if ftype not in self._may:
             self._may[ftype] = any(self.match(facts) is Truth.YES for facts in _samples((self,), ftype))
         return self._may[ftype]
 
     def may_oblige(self) -> bool:
-        """Return True if the rule may match some regular file, also one of unknown kind or owner."""
+        """Return True if the rule may match some regular file. The file's kind or owner may be unknown."""
         return self.may_match(FileType.REGULAR) or any(
             self.match(facts) is not Truth.NO for facts in _samples((self,), FileType.REGULAR, unknown=True)
         )
 
     def must_match(self) -> bool:
-        """Return True if the rule matches every file of every type."""
+        """Return True if the rule matches every file, whatever its type, kind and owner are."""
         if self._must is None:
             self._must = all(
                 self.match(facts) is Truth.YES for ftype in FILE_TYPES for facts in _samples((self,), ftype)
@@ -105,7 +112,7 @@ class Live:
 
 
 def told_apart(lives: Iterable[Live]) -> tuple[set[Kinds], set[str]]:
-    """Return the sets of kinds and the owners that these rules ask for."""
+    """Return the sets of kinds, and the owners, in the conditions of these rules."""
     kinds: set[Kinds] = set()
     owners: set[str] = set()
     for live in lives:
@@ -124,14 +131,18 @@ def _samples(lives: Iterable[Live], ftype: FileType, *, unknown: bool = False) -
 
 
 def sample_facts_of(lives: Iterable[Live], ftype: FileType, *, unknown: bool) -> list[Facts]:
-    """Return a sample of every class of facts that these rules distinguish, for a file of this type."""
+    """Return sample facts: one of every class of facts that these rules distinguish, for a file of this type.
+
+    unknown: True to include unknown facts (None).
+    """
     return _samples(lives, ftype, unknown=unknown)
 
 
 class Situated(NamedTuple):
-    """A rule at a position. binds: sets of names.Bind; the caller must meet one bind of each set.
+    """A rule at a position (state of the automaton after a path), with the conditions that are still open.
 
-    unless: the blocks with paths that match here. Each has its number, and its binds (None: any caller).
+    binds: sets of names.Bind (requirements on the caller); the caller must meet one bind of each set. unless:
+    the blocks with paths that match here. Each has its number, and its binds (None: any caller).
     """
 
     rule: int
@@ -148,24 +159,24 @@ class Situated(NamedTuple):
         )
 
     def requirements(self) -> Iterator[Bind]:
-        """Yield all requirements that captures put on the caller."""
+        """Yield all requirements that ``{app}`` and ``{uid}`` in globs put on the caller."""
         for binds in (*self.binds, *(binds for _, binds in self.unless if binds is not None)):
             yield from binds
 
 
 def binds_hold(binds: Binds, caller: Caller) -> bool:
-    """Return True if the caller meets one of the binds."""
+    """Return True if the caller meets at least one of the requirements."""
     app = caller.app
     return app is not None and any(bind.fits(app, caller.uid) for bind in binds)
 
 
 class _Compiled:
-    """A rule with the numbers of its glob sets (None: no globs)."""
+    """A rule with the numbers of its glob sets. A glob set has the globs of one condition. None: no globs."""
 
     __slots__ = ("kinds", "paths", "raw", "rule", "self_asked", "unless", "unless_kinds", "when")
 
     def __init__(self, rule: Rule, known: dict[frozenset[str], Kinds]) -> None:
-        """Take a rule. known: sets of kinds, shared by all rules."""
+        """rule: the rule. known: a dictionary of sets of kinds, which all rules share."""
         self.rule = rule
         self.paths: int | None = None
         self.when: int | None = None
@@ -183,13 +194,13 @@ def _kinds(block: Block | None, known: dict[frozenset[str], Kinds]) -> Kinds | N
 
 
 class Table:
-    """The rules of a policy, ordered by id, over one automaton."""
+    """The rules of a policy, ordered by id, with one automaton for all their globs."""
 
     def __init__(self, policy: Policy, remembered: int, known: Table | None = None) -> None:
-        """Make the table of a policy.
+        """Make the table of a policy. remembered: the capacity for remembered results.
 
-        known: the table of a policy with fewer rules. The rules that it lacks must come before all other
-        rules and have no globs. The new table uses the automaton of *known*.
+        known: the table of a policy with fewer rules; the new table uses its automaton. The rules that
+        *known* lacks must come before all other rules, and must have no globs.
         """
         self.policy: Final = policy
         self.callers: Final = Callers(policy)
@@ -231,7 +242,7 @@ class Table:
         compiled.paths = add(rule.paths)
         compiled.when = add(rule.when.paths) if rule.when is not None else None
         compiled.unless = [add(block.paths) for block in rule.unless]
-        # a rule is looked up by one of its glob sets; a rule without globs is tried everywhere
+        # a rule is found by one of its glob sets; a rule without globs is tried at every path
         first = compiled.paths if compiled.paths is not None else compiled.when
         if first is None:
             self._everywhere.append(number)
@@ -240,7 +251,7 @@ class Table:
         return accepts
 
     def contents_of_rules(self) -> tuple[_Compiled, ...]:
-        """Return all rules in the order of their numbers, each with the numbers of its glob sets."""
+        """Return all rules, each with the numbers of its glob sets (the globs of one condition)."""
         return self._compiled
 
     def contents(self) -> list[object]:
@@ -248,29 +259,43 @@ class Table:
         return [*self._compiled, *self.rules, *self.automaton.nodes]
 
     def first_accepts(self) -> dict[int, int]:
-        """Return the number of a rule for each glob set by which the rule is looked up."""
+        """Return a dictionary from a glob set to the number of a rule, for each glob set by which a rule is
+        found.
+
+        A glob set has the globs of one condition, such as ``paths``.
+        """
         return self._by_accept
 
     def everywhere(self) -> list[int]:
-        """Return the numbers of the rules without globs (``paths``, ``when``), which are tried everywhere."""
+        """Return the numbers of the rules without globs in ``paths`` and ``when``.
+
+        They are tried at every path.
+        """
         return self._everywhere
 
     def accepts_of(self, number: int) -> frozenset[int]:
-        """Return the numbers of all glob sets of a rule: of ``paths``, ``when`` and ``unless``."""
+        """Return the numbers of all glob sets of a rule: one for ``paths``, ``when`` and each ``unless`` with
+        globs.
+        """
         compiled = self._compiled[number]
         return frozenset(a for a in (compiled.paths, compiled.when, *compiled.unless) if a is not None)
 
     def needed_accepts(self, number: int) -> tuple[int | None, int | None]:
-        """Return the numbers of the glob sets of ``paths`` and ``when``: both must match. None: no globs."""
+        """Return the numbers of the glob sets of a rule's ``paths`` and ``when``. Both must match a path.
+
+        None: this condition has no globs.
+        """
         compiled = self._compiled[number]
         return compiled.paths, compiled.when
 
     def unless_accepts(self, number: int) -> Sequence[int | None]:
-        """Return the number of the glob set of each ``unless`` block of a rule; None: no globs."""
+        """Return, for each ``unless`` block of a rule, the number of its glob set. None: it has no globs."""
         return self._compiled[number].unless
 
     def situated(self, position: Position) -> tuple[Situated, ...]:
-        """Return all rules whose path conditions can match here, in the order of their ids."""
+        """Return all rules that can match at a position (state of the automaton after a path), in the order
+        of ids.
+        """
         found = list(self._everywhere)
         for accept in (*position.free_accepts, *position.bound_accepts):
             number = self._by_accept.get(accept)
@@ -298,7 +323,9 @@ class Table:
         return Situated(number, tuple(needed), tuple(unless))
 
     def path_fault(self, number: int, position: Position) -> str | None:
-        """Return the first key (``paths``, ``when.path``) that matches here for no caller, or None."""
+        """Return the first condition on paths (``paths``, ``when.path``) that matches here for no caller, or
+        None.
+        """
         compiled = self._compiled[number]
         for key, accept in (("paths", compiled.paths), ("when.path", compiled.when)):
             if accept is not None and accept not in position.free_accepts | position.bound_accepts.keys():
@@ -306,7 +333,7 @@ class Table:
         return None
 
     def live(self, situated: Situated, caller: Caller) -> Live | None:
-        """Return the live rule for this caller, or None if the rule can never match."""
+        """Return the rule as it applies to this caller. Return None if it can never match for the caller."""
         if not caller.fits(situated.rule, self.rules[situated.rule]):
             return None
         if not all(binds_hold(binds, caller) for binds in situated.binds):
@@ -317,7 +344,10 @@ class Table:
         return self.live_for(situated.rule, caller.app, blocks)
 
     def live_for(self, number: int, app: str | None, blocks: tuple[int, ...]) -> Live | None:
-        """Return the live rule for an app (None: a stranger). blocks: ``unless`` blocks whose paths match."""
+        """Return a rule as it applies to an app (None: a stranger). number: the rule's number.
+
+        blocks: the indices of the ``unless`` blocks whose paths match.
+        """
         compiled = self._compiled[number]
         app = app if compiled.self_asked else None
         key = (number, app, blocks)
@@ -347,7 +377,7 @@ class Table:
 
 
 def _owners(block: Block, app: str | None) -> frozenset[str] | None:
-    """Return the owners in a block, with ``self`` replaced by the app. A stranger owns nothing."""
+    """Return the owners in a block, with ``self`` replaced by the app's name. A stranger owns nothing."""
     if block.owners is None:
         return None
     named = block.owners - {SELF}
@@ -357,11 +387,11 @@ def _owners(block: Block, app: str | None) -> frozenset[str] | None:
 
 
 def asks_for_self(rule: Rule) -> bool:
-    """Return True if a condition of the rule compares the owner with the caller."""
+    """Return True if a condition of the rule has the owner ``self`` (the calling app)."""
     blocks = [*rule.unless] if rule.when is None else [rule.when, *rule.unless]
     return any(SELF in (block.owners or ()) for block in blocks)
 
 
 def hides(rule: Rule) -> bool:
-    """Return True if the rule, on a directory, hides everything below it."""
+    """Return True if the rule, when it matches a directory, hides everything below it."""
     return rule.effect is Effect.DENY and bool(rule.ops & Op.SEE) and not rule.monitor

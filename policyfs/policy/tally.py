@@ -1,4 +1,4 @@
-"""The effects of rules on one request, combined to a decision or to rights."""
+"""The combination of the effects of all rules on one request, to a decision or to rights."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from policyfs.policy.model import Effect, Policy
 from policyfs.policy.table import Live
 
 NO_ALLOW: Final = "(no rule allows it)"
-"""Placeholder in ``would_deny`` for the missing allow under a mount-wide dry run."""
+"""The text in ``would_deny`` if no rule allows a request and the mount has --monitor."""
 
 _SEE: Final = int(Op.SEE)
 _READ: Final = int(Op.READ)
 
 
 def least(codes: Iterable[int]) -> int:
-    """Return the errno that reveals least; 0 if there are none."""
+    """Return the errno that reveals least. Return 0 if *codes* is empty."""
     return min(codes, key=lambda code: ERRNO_RANK.get(code, len(ERRNO_RANK)), default=0)
 
 
 class Rights(NamedTuple):
     """A caller's rights at one path, in a form to compare paths.
 
-    allowed: bits of Op, including SEE of a bare directory. refusals: the errno of each operation, 0 if
-    allowed. redact: empty unless READ is allowed. audits: the strongest level among the rules that restrict,
-    and the strongest among the rules that allow.
+    allowed: the allowed operations, as bits of Op; SEE also for a bare directory (seen only as the way to a
+    path below). refusals: the errno of each operation, 0 if it is allowed. redact: the hidden words; empty
+    unless READ is allowed. audits: the highest audit level of the rules that restrict, and of the rules that
+    allow.
     """
 
     allowed: int
@@ -41,7 +42,7 @@ class Rights(NamedTuple):
 
 
 class Tally:
-    """The effects of the rules on one request, and the resulting decision."""
+    """A counter of the effects of rules on one request. It gives the decision."""
 
     def __init__(self, policy: Policy, ops: int, *, can_fill: bool, lenient: bool) -> None:
         self.policy: Final = policy
@@ -62,7 +63,10 @@ class Tally:
         self._said: dict[int, RuleMatch] = {}
 
     def spoke(self, live: Live, ops: int, truth: Truth, *, monitor: bool) -> None:
-        """Add the rule to the rules that the decision names."""
+        """Add a rule to the rules that the decision will name.
+
+        ops: the operations on which it has an effect. truth: YES, or UNKNOWN if a fact is unknown.
+        """
         certain = truth is Truth.YES
         before = self._said.get(live.number)
         if before is not None:
@@ -72,7 +76,10 @@ class Tally:
         self._said[live.number] = RuleMatch(live.rule.id, effect, Op(ops), certain, monitor)
 
     def count(self, live: Live, touched: int, truth: Truth, kind: str | None) -> None:
-        """Apply the effect of a rule that matches, or may match."""
+        """Apply the effect of a rule that matches, or may match.
+
+        touched: the operations on which it has an effect.
+        """
         rule = live.rule
         monitor = rule.monitor
         if rule.effect is Effect.ALLOW:
@@ -101,14 +108,14 @@ class Tally:
         self.spoke(live, touched, truth, monitor=monitor)
 
     def decision(self, *, bare: bool) -> Decision:
-        """Return the resulting decision."""
+        """Return the decision. bare: True for a directory that is seen only as the way to a path below."""
         code = self._errno(self.ops)
         if self.lenient and code:
             self.would_deny.extend(live.rule.id for live in self._denies)
             if (self.unseen and not self.named) or self.ops & ~(self.granted | self.denied) & ~_SEE:
                 self.would_deny.append(NO_ALLOW)
             code = 0
-        # a refusal has no obligations: these depend on the kind, and a refusal does not need the kind
+        # a refusal has no obligations (they depend on the kind, and a refusal does not need the kind)
         redact = self._redact() if code == 0 else frozenset()
         content = self._content if code == 0 else []
         return Decision(
@@ -128,7 +135,10 @@ class Tally:
         )
 
     def rights(self, *, bare: bool) -> Rights:
-        """Return the rights: the answers for all operations at once."""
+        """Return the rights: the answers for all operations at once.
+
+        bare: True for a directory that is seen only as the way to a path below.
+        """
         refusals = tuple(self._errno(int(op)) for op in Op.ALL)
         allowed = sum(int(op) for op, code in zip(Op.ALL, refusals, strict=True) if not code)
         return Rights(
@@ -159,10 +169,10 @@ class Tally:
         return least(codes)
 
     def _audit(self, *, denied: bool, redacted: bool) -> Audit:
-        """Return the strongest audit level of the rules that made the answer, else the default.
+        """Return the highest audit level of the rules that made the answer.
 
-        An allow with ``audit: off`` suppresses no record of a denial or redaction. Monitored denies count as
-        allows here.
+        If they set none, return the default. An allow with ``audit: off`` does not prevent the record of a
+        denial or redaction. Denies in monitor mode count as allows here.
         """
         restricting = _strongest((*self._denies, *self._redacts, *self._content))
         allowing = _strongest(self._allows)

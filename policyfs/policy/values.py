@@ -1,7 +1,7 @@
-"""The values that the keys of a policy document accept, each checked alone.
+"""The values that the keys of a policy document accept. Each value is checked alone.
 
-A check against other parts of the policy (is this app declared?) is in resolve.py. A list of one item
-may be written as the item.
+resolve.py checks values against other parts of the policy (is this app declared?). A list of one item may be
+written as the item.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ AUDITS: Final[Mapping[str, Audit]] = {
 }
 
 RESERVED: Final = frozenset({"any", "stranger", "self", "none"})
-"""Words that have a special meaning in places for an app's name."""
+"""Words that have a special meaning where an app's name is expected. So they are no names of apps."""
 
 MAX_UID: Final = 2**32 - 2
-"""The largest uid or gid; 2**32 - 1 is the kernel's "no id"."""
+"""The largest uid or gid. The kernel uses 2**32 - 1 for "no id"."""
 
 _APP_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -63,7 +63,7 @@ _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _WITHOUT_ZONE: Final = re.compile(rf"{_DATE.pattern}T\d{{2}}:\d{{2}}(?::\d{{2}})?", re.ASCII)
 _INSTANT: Final = re.compile(rf"{_WITHOUT_ZONE.pattern}(?:Z|[+-]\d{{2}}:\d{{2}})", re.ASCII)
 INSTANT_PATTERN: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})$"
-"""The form of a date and time with its zone, for the schema of editors."""
+"""A regular expression for a date and time with its zone, for the schema that editors use."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ASKED_FOR: Final[Mapping[str, str]] = {
@@ -93,20 +93,21 @@ _MISNAMED: Final[Mapping[str, str]] = {
     "video/mkv": "video/x-matroska",
     "text/srt": "application/x-subrip",
 }
-"""Kinds that people write and libmagic never reports. A rule about such a kind would never match."""
+"""A dictionary from kinds that people write, but that libmagic never reports, to the right kinds. A rule
+about such a kind would never match."""
 
 
 OWNER_IS_AN_APP: Final = (
     "the owner of a file is the app that created it, not a uid: write self (the calling app), none (no app),"
     " or the name of an app"
 )
-"""The help for a uid in ``owner``."""
+"""The help text for a uid in the place of an ``owner``."""
 
 
 def refuse(message: str, help_: str, offset: int | None = None) -> NoReturn:
-    """Raise an error that pydantic reports at the value's place.
+    """Raise an error about a value. pydantic reports it at the value's place.
 
-    offset: the index of the wrong character in the value, None if all of it is wrong.
+    offset: the index of the wrong character in the value; None if all of it is wrong.
     """
     detail: dict[str, object] = {"message": message, "help": help_}
     if offset is not None:
@@ -115,7 +116,7 @@ def refuse(message: str, help_: str, offset: int | None = None) -> NoReturn:
 
 
 def what(value: object) -> str:
-    """Return the name of a value's type in the words of YAML."""
+    """Return the name of a value's type in the words of YAML, such as "a list"."""
     if value is Absent.NULL:
         return "no value"
     if isinstance(value, bool):
@@ -128,7 +129,7 @@ def what(value: object) -> str:
 
 
 def text(value: object) -> str:
-    """Return the value if it is text, or refuse it."""
+    """Return the value if it is text. Otherwise raise an error."""
     if isinstance(value, str):
         return str(value)
     if value is Absent.NULL:
@@ -138,21 +139,21 @@ def text(value: object) -> str:
 
 
 def _calling_app(value: object) -> str:
-    """Check a name in ``app`` of ``who``. A number is probably a uid."""
+    """Check a name in ``app`` of ``who``. A number gets a special error: it is probably a uid."""
     if isinstance(value, int) and not isinstance(value, bool):
         refuse(f"must be the name of an app, not the number {value}", app_for_uid(value))
     return text(value)
 
 
 def _owning_app(value: object) -> str:
-    """Check a name in ``owner``. A number is probably the uid of a file's owner."""
+    """Check a name in ``owner``. A number gets a special error: it is probably the uid of a file's owner."""
     if isinstance(value, int) and not isinstance(value, bool):
         refuse(f"must be the name of an app, not the number {value}", OWNER_IS_AN_APP)
     return text(value)
 
 
 def app_for_uid(uid: object) -> str:
-    """Return the help for a uid in the place of an app's name."""
+    """Return the help text for a uid in the place of an app's name."""
     return f"write the name of the app that has this uid, or who: {{uid: {uid}}}"
 
 
@@ -200,7 +201,8 @@ def _operation(value: object) -> str:
 
 
 CHOICES: Final[dict[Callable[[object], str], tuple[str, ...]]] = {}
-"""The words that each function from _one_of accepts, for the schema for editors."""
+"""A dictionary from each function that _one_of has made to the words that it accepts, for the schema that
+editors use."""
 
 
 def _one_of(words: Mapping[str, object]) -> Callable[[object], str]:
@@ -318,7 +320,7 @@ def instant_text(at_ns: int) -> str:
 
 
 def _several(value: object) -> object:
-    """Return a list as a tuple, and a single value as a tuple of one item."""
+    """Return a list as a tuple, and a single value as a tuple with one item. Refuse an empty list."""
     if isinstance(value, list):
         if not value:
             refuse("an empty list", "name at least one, or remove the key")

@@ -1,4 +1,5 @@
-"""Views: a caller's possible obligations on a regular file, as a small number."""
+"""Views: the obligations (redaction, checks) that can apply to a caller on a regular file, as a small number.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +12,17 @@ from policyfs.policy.table import Condition, Live
 
 
 class Views:
-    """The numbered views of one engine.
+    """The views of one engine, each with a number (key).
 
-    A view's key stands for obligations as a function of the facts, with ``self`` already replaced by
-    the app's name. So callers with the same key have the same obligations under all facts.
+    One key stands for the obligations under all facts, with ``self`` replaced by the app's name. So callers
+    with the same key have the same obligations for every kind and owner of a file.
     """
 
     def __init__(self) -> None:
         self._views: Final[dict[frozenset[object], View]] = {frozenset(): RAW_VIEW}
 
     def view(self, profile: Profile) -> View:
-        """Return the view of a profile. It is raw only if the caller has no obligations under any facts."""
+        """Return the view for the rules in a profile. It is raw only if no facts lead to an obligation."""
         redact: set[str] = set()
         bans: frozenset[str] = frozenset()
         checked = False
@@ -45,7 +46,7 @@ class Views:
 
 
 def _function(live: Live) -> tuple[object, ...]:
-    """Return a value for the rule's obligation; equal values mean equal obligations."""
+    """Return a value for the obligation that a rule gives. Rules with equal values give equal obligations."""
     rule = live.rule
     return (
         rule.effect,

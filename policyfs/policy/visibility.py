@@ -1,7 +1,8 @@
-"""Bare directories: directories on the way to a path that an app could see, by the rules alone.
+"""Bare directories: a caller sees such a directory only as the way to a path below that it could see.
 
-An app could see a path if two conditions hold. An allow of ``see`` matches some file there. No enforced deny
-of ``see`` matches every file there. Rules that hide the path from above are not considered.
+A caller could see a path if two conditions hold. An allow rule for ``see`` matches some file there. No deny
+rule for ``see`` (except in monitor mode) matches every file there. Rules that hide a directory above the path
+are not considered.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from policyfs.policy.paths import Variant, Wild
 from policyfs.policy.table import Table
 
 MAX_POSITIONS: Final = 1000
-"""Maximum number of positions to try below a directory. With more, the directory is hidden, not bare."""
+"""Maximum number of positions (states of the automaton after a path) to try below a directory. With more, the
+directory is hidden, not bare."""
 
 _MAX_TRIES: Final = 32
 _MAX_NODES: Final = 5000
@@ -31,8 +33,9 @@ _ANY_CHAR: Final = "\uf8ff"
 class _Goal:
     """The paths that some allow rules match.
 
-    accepts: the numbers of the rules' glob sets. nodes: the nodes of the automaton that lead to these glob
-    sets. everywhere: True if one of the rules has no globs, and so matches each path.
+    accepts: the numbers of the rules' glob sets (the globs of one condition). nodes: the nodes of the
+    automaton that lead to these glob sets. everywhere: True if one of the rules has no globs, and so matches
+    each path.
     """
 
     __slots__ = ("accepts", "everywhere", "nodes")
@@ -44,7 +47,7 @@ class _Goal:
 
 
 class Sight:
-    """Cached answers of ``below`` for one table."""
+    """The answers of ``below`` for one table of rules. They are remembered."""
 
     def __init__(self, table: Table, remembered: int) -> None:
         self._table: Final = table
@@ -57,9 +60,11 @@ class Sight:
         self._seeing_everywhere: Final = [number for number in table.everywhere() if number in seeing]
 
     def below(self, position: Position, caller: Caller) -> bool:
-        """Return True if ``see`` could be allowed to this caller on some path below the position."""
+        """Return True if this caller could see some path below the position (the automaton's state after a
+        path).
+        """
         uid = caller.uid if self._table.uses_uid and caller.app is not None else None
-        # INVARIANT: the key has the caller's resolved position, because a caller has few of these. With
+        # INVARIANT: the key has the position resolved for the caller, because a caller has few of these. With
         # directories named by numbers, an app can make any number of unresolved positions. Each of these
         # would need its own search.
         own = self._automaton.resolved(position, caller.app, caller.uid)
@@ -85,7 +90,7 @@ class Sight:
         )
 
     def _could(self, position: Position, caller: Caller) -> bool:
-        """Return True if ``see`` could be allowed at exactly this position, not below."""
+        """Return True if the caller could see a path at exactly this position, not below it."""
         allowed = False
         for situated in self._table.situated(position):
             rule = self._table.rules[situated.rule]
@@ -119,7 +124,7 @@ class Sight:
         return goal
 
     def _direct(self, position: Position, caller: Caller, goal: _Goal) -> bool:
-        """Return True if the caller could see a path that the globs of the allows spell out."""
+        """Return True if the caller could see a path below that the globs of the allow rules spell out."""
         if goal.everywhere and self._could(self._automaton.step(position, _ANY_CHAR), caller):
             return True
         for tries, path in enumerate(self._spelled(position, caller, goal)):
@@ -149,7 +154,10 @@ class Sight:
                         todo.append((target, (*path, name)))
 
     def _explore(self, start: Position, caller: Caller, goal: _Goal) -> bool:
-        """Return True if some position below *start* may be seen. False if too many must be tried."""
+        """Return True if the caller could see a path at a position below *start*.
+
+        Return False also if more than MAX_POSITIONS positions must be tried.
+        """
         apps = () if caller.app is None else (caller.app,)
         uids = () if caller.uid is None else (caller.uid,)
         seen: set[Position] = set()
@@ -179,7 +187,7 @@ def _allows_see(rule: Rule) -> bool:
 
 
 def _exits(node: Node, caller: Caller) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield a name for every edge of a node that this caller may take."""
+    """Yield a name for every edge of a node that this caller may take, with the nodes to which it leads."""
     yield from node.literals.items()
     yield from node.folded.items()
     for pattern, targets in node.patterns.items():

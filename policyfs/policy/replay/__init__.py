@@ -1,1 +1,1 @@
-"""Recorded requests, decided again under another policy."""
+"""Replay: requests that a trail has recorded are decided again under another policy."""

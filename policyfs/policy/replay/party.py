@@ -1,4 +1,7 @@
-"""Answers of one policy to the caller of a recorded request, in a given world (worlds.py)."""
+"""Answers of one policy to the caller of a recorded request.
+
+The answers are for a world: an assumption about all facts that the trail has not recorded (worlds.py).
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ from policyfs.policy.states import PathState
 from policyfs.policy.table import Live
 
 REFUSED: Final = "refused"
-"""The effect of a redaction that makes an open or a rename fail."""
+"""The effect of a redact rule that makes an open or a rename fail, for the reports."""
 
 _HIDDEN: Final = Decision(False, errno.ENOENT)
 _OPS: Final = (Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
 
 
 class Place(NamedTuple):
-    """The paths of a request in one policy. new: the new path of a rename or link, else None.
+    """The path states of a request in one policy. new: the new path of a rename or link, else None.
 
     beside: True if both paths are in one directory.
     """
@@ -34,23 +37,27 @@ class Place(NamedTuple):
 
 
 class Party:
-    """A policy's engine, and the caller as its principal. who: None if the policy has no such app."""
+    """A policy's engine, and the caller of a recorded request as its principal.
+
+    who: None if the policy does not have the caller's app.
+    """
 
     def __init__(self, engine: Engine, who: Principal | None) -> None:
         self.engine: Final = engine
         self.who: Final = who
 
     def lives(self, place: Place) -> Iterator[Live]:
-        """Yield the rules that may match at the request's paths."""
+        """Yield the rules that may match at the paths of the request."""
         for state in filter(None, (place.state, place.new)):
             if self.who is not None:
                 yield from self.engine.profile(self.who, state).lives
 
     def owner_matters_above(self, place: Place) -> bool:
-        """Return True if directories above may hide one of the paths by their owners.
+        """Return True if the owners of directories above may decide whether one of the paths is hidden from
+        this caller.
 
-        The result is exact for this caller. Engine.owner_matters_above considers all callers. It may be True
-        although owners make no difference for this caller.
+        Engine.owner_matters_above considers all callers. So it may be True although owners make no difference
+        for this caller.
         """
         who = self.who
         return who is not None and any(
@@ -58,7 +65,7 @@ class Party:
         )
 
     def need(self, demand: Demand, ops: Op, ftype: FileType, place: Place) -> Need:
-        """Return the facts on which an answer may depend."""
+        """Return the facts on which the answer to the request may depend."""
         who, engine = self.who, self.engine
         if who is None:
             return Need.NOTHING
@@ -76,10 +83,11 @@ class Party:
     def answer(
         self, demand: Demand, world: World, place: Place, *, hidden: bool, told_kind: bool
     ) -> Decision:
-        """Return the answer in a world. For an open, it includes the conditions of redaction.
+        """Return the answer of this policy in a world (an assumption about all facts that are not recorded).
 
-        hidden: True if a directory above hides the path. told_kind: True if the trail states the file's kind.
-        Otherwise the world's kind stands for many kinds, and policyfs may be able to redact some of these.
+        For an open, it includes the conditions of redaction. hidden: True if a directory above hides the
+        path. told_kind: True if the trail has recorded the file's kind. Otherwise the world's kind stands for
+        many kinds, and policyfs may be able to redact some of these.
         """
         if hidden or self.who is None:
             return _HIDDEN
@@ -88,7 +96,7 @@ class Party:
             facts = facts._replace(owner=self.who.app or OWNER_NONE)
         if demand.move:
             return self._moved(self.who, demand, world, facts, place)
-        if not demand.creates:  # as in a mount: facts that make no difference stay unknown
+        if not demand.creates:  # as in a mount, facts that make no difference stay unknown
             need = self.engine.needs(self.who, world.ops, place.state, world.ftype)
             kind = facts.kind if need & Need.KIND else None
             facts = Facts(kind, facts.owner if need & Need.OWNER else None)
@@ -114,7 +122,11 @@ class Party:
     def _opened(
         self, who: Principal, demand: Demand, world: World, decision: Decision, place: Place
     ) -> Decision:
-        """Return the answer to an allowed open: under redaction, only an emptied file can be written."""
+        """Return the answer to an open that the rules allow.
+
+        Under redaction, an open for writing is refused, unless it first empties the file or the caller owns
+        the file.
+        """
         if not world.ops & Op.WRITE or demand.creates or demand.empties or world.empty:
             return decision
         owner = world.facts.owner
@@ -129,11 +141,11 @@ class Party:
 
 
 def _refused(decision: Decision) -> Decision:
-    """Return the refusal of an open that the rules allow, because of the redaction that they require."""
+    """Return the refusal of an open that the rules allow, but that fails because of redaction."""
     rules = tuple(match for match in decision.rules if match.effect == "redact")
     return Decision(False, errno.EACCES, _named(rules), decision.audit)
 
 
 def _named(rules: Sequence[RuleMatch]) -> tuple[RuleMatch, ...]:
-    """Return the matches, with the effect REFUSED for each rule that redacts."""
+    """Return the matches of rules. The effect of each redact rule among them is REFUSED."""
     return tuple(replace(match, effect=REFUSED) if match.effect == "redact" else match for match in rules)

@@ -1,4 +1,4 @@
-"""Recorded requests: the facts that a trail has of a request, and the operations that the request needed."""
+"""Requests as a trail has recorded them: their facts, and the operations that they needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _OPEN: Final = re.compile(r"open\((O_RDONLY|O_WRONLY|O_RDWR)((?:\|[A-Z_]+)*)\)")
 
 
 class Cause(enum.Enum):
-    """The cause of a recorded denial. POLICY: a rule denied the request, or no rule allowed it."""
+    """The cause of a denial that the trail has recorded.
+
+    POLICY: a rule denied the request, or no rule allowed it.
+    """
 
     NONE = "none"
     POLICY = "policy"
@@ -26,13 +29,14 @@ class Cause(enum.Enum):
 
 
 class Recorded(NamedTuple):
-    """A request and its answer as the trail records them, without the paths.
+    """A request and its answer, as the trail has recorded them. The paths are elsewhere.
 
     mounted: the app of an app mount; None for a shared mount. rules: the rules that made the answer; for a
     denial only the rules that deny. would_deny: rules in monitor mode that would have denied it. kind: the
     file's content kind, if it was found. view: the label of the app's view; empty if the request was not an
-    open. digest: the digest of the policy that answered. exceptions: ids of this policy's exceptions in force
-    at that time. at_ns: an instant at which the same exceptions were in force as at the time of the request.
+    open. digest: the digest of the policy that answered. exceptions: ids of this policy's exceptions (allow
+    rules with an end date) in force at that time. at_ns: an instant at which the same exceptions were in
+    force.
     """
 
     app: str | None
@@ -53,11 +57,11 @@ class Recorded(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """The possible meanings of a request. ops: sets of operations; the request needed one of these sets.
+    """The possible meanings of a recorded request. The trail may not tell which one was true.
 
-    types: possible types of the file at the path. creates: True if the request made the file, so that the
-    caller owns it. opens: True if it opened a file. empties: True if it first emptied the file. move:
-    ``rename``, ``exchange`` or ``link``, else empty.
+    ops: sets of operations; the request needed one of these sets. types: possible types of the file at the
+    path. creates: True if the request made the file, so that the caller owns it. opens: True if it opened a
+    file. empties: True if it first emptied the file. move: ``rename``, ``exchange`` or ``link``, else empty.
     """
 
     ops: tuple[Op, ...]
@@ -69,11 +73,11 @@ class Demand(NamedTuple):
 
 
 class World(NamedTuple):
-    """An assumption about all facts that the trail does not record of a request.
+    """An assumption about all facts of a request that the trail has not recorded.
 
     facts: the facts of the file. replaced: the object that had the new name of a rename, with its facts;
-    None: no object. hidden: for each policy, True if a directory above hides the path by its owner. empty:
-    True if the file held nothing when it was opened.
+    None: no object. hidden: for each policy, True if a directory above hides the path because of that
+    directory's owner. empty: True if the file was empty when it was opened.
     """
 
     ops: Op
@@ -108,11 +112,14 @@ _PLAIN: Final = {
 }
 
 NO_DECISIONS: Final = frozenset({"release", "quarantine"})
-"""Operations whose events record no decision, only a change of a file or handle."""
+"""Operations whose events on the trail are no decisions: they record that a file or handle changed."""
 
 
 def demand_of(operation: str, syscall: str) -> Demand | None:
-    """Return the possible meanings of a recorded request; None if they are unknown."""
+    """Return the possible meanings of a recorded request. Return None if they are unknown.
+
+    operation, syscall: the names that the event has.
+    """
     if operation == "rename" and "EXCHANGE" in syscall:
         return _PLAIN["rename"]._replace(move="exchange")
     if operation not in {"open", "create"}:

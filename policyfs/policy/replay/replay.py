@@ -1,4 +1,6 @@
-"""Replay: the answers of another policy to recorded requests, and the changes."""
+"""Replay: the answers of another policy to the requests of a trail, and the differences to the recorded
+answers.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +19,24 @@ from policyfs.policy.replay.recorded import Cause, Demand, Recorded, World, dema
 from policyfs.policy.replay.worlds import TooManyError, untold, worlds
 
 REMEMBERED: Final = 1 << 16
-"""Maximum number of remembered classes of requests, and of remembered answers. With more, all are
+"""Maximum number of remembered answers, and of remembered classes of requests. With more, all are
 forgotten."""
 _TIMES: Final = 8
-"""Maximum number of instants for which the new policy is kept compiled, with the exceptions of each
-instant."""
+"""Maximum number of instants for which the new policy is kept compiled, each with the exceptions (allow rules
+with an end date) in force at it."""
 
 Engines = Callable[[Recorded, bool], Engine | None]
-"""A function that returns the policy that answered a request, or None if its text is lost. The second
-argument is True for a dry run (--monitor)."""
+"""A function that returns the engine of the policy that answered a request, or None if the policy's text is
+lost. The second argument is True to compile the policy as with --monitor."""
 
 
 class Verdict(NamedTuple):
-    """Change of the answer to a request. direction: None if nothing changes, or if the change is not known.
+    """The result for one request: how its answer changes under the new policy.
 
-    rules: the rules of the new answer. untold: facts on which the answer depends, but which are not on the
-    trail; empty if the answer is certain. by_answer: True if only the recorded answer is compared. In this
-    case, the trail lacks the policy that gave it, or this policy gives another answer now (a file with
-    several names).
+    direction: None if nothing changes, or if the change is not known. rules: the rules of the new answer.
+    untold: facts on which the answer depends, but which the trail has not recorded; empty if the answer is
+    certain. by_answer: True if only the recorded answer could be compared. Then the trail lacks the policy
+    that gave this answer, or the policy gives another answer now (as for a file with several names).
     """
 
     direction: Direction | None = None
@@ -56,8 +58,8 @@ _RESOURCE: Final = Verdict(untold=("whether it would have been allowed: a resour
 class Asked(NamedTuple):
     """A class of recorded requests that differ only in their paths.
 
-    old: the recorded policy; empty if its text is lost. For a request in monitor mode, the policy is there
-    twice: without and with `--monitor`.
+    old: the policy that answered; empty if its text is lost. For a request in monitor mode, the policy is
+    there twice: without and with `--monitor`.
     """
 
     number: int
@@ -68,9 +70,10 @@ class Asked(NamedTuple):
 
 
 class Replayer:
-    """Decider of recorded requests under a new policy, with the exceptions in force at their time.
+    """Decider of recorded requests under a new policy.
 
-    recorded_policies: returns the policy that answered a request when it was recorded.
+    Exceptions (allow rules with an end date) count if they were in force at the time of the request.
+    recorded_policies: a function that returns the policy that answered a request.
     """
 
     def __init__(self, engine: Engine, recorded_policies: Engines) -> None:
@@ -81,7 +84,7 @@ class Replayer:
         self._count = 0
 
     def asked(self, recorded: Recorded) -> Asked:
-        """Return the class of a request."""
+        """Return the class of a recorded request, for decide()."""
         found = self._asked.get(recorded)
         if found is None:
             if len(self._asked) >= REMEMBERED:
@@ -98,7 +101,11 @@ class Replayer:
         return found
 
     def decide(self, asked: Asked, path: bytes, new_path: bytes | None, *, empty: bool | None) -> Verdict:
-        """Decide a recorded request again, at these paths. empty: True if the file was empty, or None."""
+        """Decide a recorded request again, under the new policy.
+
+        path, new_path: its paths; new_path only for a rename or link. empty: True if the file was empty at
+        the open; None: unknown.
+        """
         if asked.demand is None:
             return _UNKNOWN_CALL
         if asked.recorded.cause is Cause.RESOURCE:
@@ -114,7 +121,7 @@ class Replayer:
 
 
 def _principal(engine: Engine, recorded: Recorded) -> Principal | None:
-    """Return the caller as a principal of a policy, or None if the policy has no such app."""
+    """Return the caller of a recorded request as a principal of a policy. None: the policy lacks the app."""
     if recorded.mounted is None:
         return engine.principal(recorded.uid)
     try:
@@ -130,7 +137,7 @@ def _place(engine: Engine, path: bytes, new_path: bytes | None) -> Place:
 
 
 class _Case:
-    """A recorded request, with its paths in the new policy and in the recorded policy."""
+    """A recorded request with its paths, for the new policy and for the policy that answered."""
 
     def __init__(self, asked: Asked, demand: Demand, places: list[Place], empty: bool | None) -> None:
         self._recorded: Final = asked.recorded
@@ -140,10 +147,11 @@ class _Case:
         self._empty: Final = empty
 
     def verdict(self) -> Verdict:
-        """Compare the answers of both policies in all worlds (worlds.py) that fit the record.
+        """Compare the answers of both policies in all worlds that fit the recorded answer.
 
-        A world fits if the recorded policy gives the recorded answer in it. If no world fits (a file with
-        several names, an old record), the recorded answer is compared with the new answers.
+        A world is an assumption about all facts that the trail has not recorded. It fits if the recorded
+        policy gives the recorded answer in it. If no world fits (a file with several names, an old record),
+        the recorded answer is compared with the new answers.
         """
         try:
             for party, place in self._old:
@@ -170,9 +178,9 @@ class _Case:
         return party.answer(self._demand, world, place, hidden=hidden, told_kind=told_kind)
 
     def _repeats(self, before: Decision, world: World) -> bool:
-        """Return True if this answer of the recorded policy equals the recorded answer."""
+        """Return True if this answer of the recorded policy, in one world, equals the recorded answer."""
         recorded = self._recorded
-        if world.hidden[1]:  # the event names other rules: those that hide the directory
+        if world.hidden[1]:  # the event names the rules that hide the directory, and no others
             return not recorded.allowed and recorded.errno == before.errno
         if recorded.cause is Cause.CONTENT and recorded.operation == "write":
             return before.allowed and bool(before.content)
@@ -185,9 +193,10 @@ class _Case:
         return _rules(before) == frozenset(recorded.rules)
 
     def _over(self, found: list[World], before: list[Decision] | None, party: Party | None) -> Verdict:
-        """Return one verdict for all worlds. If the worlds disagree, ``untold`` has the facts that decide.
+        """Return one verdict for all worlds that fit.
 
-        before: the answers of the recorded policy; None: only the recorded answer is known.
+        If the worlds lead to different changes, ``untold`` has the facts that make the difference. before:
+        the answers of the recorded policy, one for each world; None: only the recorded answer is known.
         """
         verdicts = []
         for number, world in enumerate(found):
@@ -221,14 +230,18 @@ class _Case:
         return Verdict(direction, before, now, self._named(after))
 
     def _named(self, after: Decision) -> tuple[str, ...]:
-        """Return the rules that make the new answer; none for a denial that no rule makes."""
+        """Return the ids of the rules that make the new answer. There are none if no rule allows the request.
+        """
         if after.allowed:
             return tuple(sorted(_rules(after)))
         causes = {"deny", REFUSED} | ({"content"} if after.errno in _OF_CONTENT else set())
         return tuple(sorted({match.rule for match in after.rules if match.effect in causes}))
 
     def _changes(self, was: Decision | None, after: Decision) -> Iterator[tuple[Direction, str, str]]:
-        """Yield the direction of each change, and both answers in words."""
+        """Yield the direction of each change of the answer, with the text of both answers.
+
+        was: the old answer; None if the trail only tells whether the request was allowed.
+        """
         before = was
         if before is None:  # the old answer is only known as allowed or denied
             before = after if after.allowed and self._recorded.allowed else self._as_recorded()
@@ -245,7 +258,7 @@ class _Case:
         return Decision(recorded.allowed, 0 if recorded.allowed else recorded.errno or errno.EACCES)
 
     def _of_view(self, party: Party | None) -> Iterator[tuple[Direction, str, str]]:
-        """Yield the change of an open's view, if there is one."""
+        """Yield the change of the app's view of the opened file, if there is one."""
         (new, place), recorded = self._new, self._recorded
         if new.who is None or not recorded.view:
             return
@@ -256,7 +269,7 @@ class _Case:
         yield direction, _way(recorded.view), way_of(after)
 
     def _written(self, was: Decision | None, after: Decision, world: World) -> Verdict:
-        """Return the verdict on a write whose bytes were refused for their content."""
+        """Return the verdict on a recorded refusal of written bytes because of their content."""
         if not after.allowed:
             return SAME if after.errno == errno.EPERM else self._compare_refusals(after)
         asked = frozenset(after.content)
@@ -276,7 +289,7 @@ class _Case:
 
 
 def _rules(decision: Decision) -> frozenset[str]:
-    """Return the rules that an event of this decision names."""
+    """Return the ids of the rules that an event with this decision names."""
     return frozenset(
         match.rule
         for match in decision.rules
@@ -289,7 +302,8 @@ def _way(label: str) -> str:
 
 
 def _by_labels(before: str, after: View) -> Direction:
-    """Return the direction of a view's change, as far as the labels show it."""
+    """Return the direction of a change of views, as far as it can be known from the recorded label *before*.
+    """
     words = frozenset(before.partition("redacted(")[2].rstrip(")").split(",")) - {""}
     was_checked = before.startswith("checked")
     stricter = hides_at_least(after.redact, words) and after.checked >= was_checked

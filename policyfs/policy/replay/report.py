@@ -1,4 +1,4 @@
-"""The report of a replay: changes in groups, with counts and examples."""
+"""The report of a replay: requests with changed answers in groups, with counts and examples."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from policyfs.policy.replay.recorded import Recorded
 from policyfs.policy.replay.replay import Verdict
 
 GROUPS: Final = 10_000
-"""Maximum number of groups that are counted one by one. Requests of further groups are counted in one group
-for each direction."""
+"""Maximum number of groups that are counted one by one. All further groups are counted as one group for each
+direction (more or less allowed)."""
 EXAMPLES: Final = 3
 _SHOWN: Final = 40
 _TOGETHER: Final = "(others)"
 
 
 class Example(NamedTuple):
-    """An example of a group's requests. id: the id of its record in the trail."""
+    """One request of a group, as an example. id: the id of its record on the trail."""
 
     path: bytes
     new_path: bytes | None
@@ -29,7 +29,10 @@ class Example(NamedTuple):
 
 
 class Key(NamedTuple):
-    """The common properties of a group. before, after: the two answers. rules_*: the rules that decided."""
+    """The properties that all requests of a group have in common.
+
+    before, after: the texts of the two answers. rules_*: the rules that made these answers.
+    """
 
     direction: Direction
     app: str
@@ -43,14 +46,14 @@ class Key(NamedTuple):
 
 @dataclass(slots=True)
 class Group:
-    """Requests with the same properties and the same change."""
+    """Requests that have the same properties and whose answers change in the same way, counted."""
 
     count: int = 0
     examples: list[Example] = field(default_factory=list)
 
 
 class Report:
-    """Counter of the verdicts of a replay, in groups."""
+    """The verdicts of a replay, counted in groups of requests."""
 
     def __init__(self) -> None:
         self._groups: dict[Key, Group] = {}
@@ -63,7 +66,10 @@ class Report:
     def add(
         self, recorded: Recorded, verdict: Verdict, count: int, example: Callable[[], Example]
     ) -> None:
-        """Add a verdict on *count* requests. example: returns one of these; called only if shown."""
+        """Add a verdict on *count* equal requests.
+
+        example: a function that returns one of these requests. It is called only if the report shows it.
+        """
         self.requests += count
         self.by_answer += count if verdict.by_answer else 0
         if verdict.untold:
@@ -85,12 +91,12 @@ class Report:
             group.examples.append(example())
 
     def count(self, direction: Direction) -> int:
-        """Return the number of requests whose answer changes in this direction."""
+        """Return the number of requests whose answers change in this direction (such as more allowed)."""
         return sum(group.count for key, group in self._groups.items() if key.direction is direction)
 
     @property
     def moves(self) -> bool:
-        """True if the new policy gives or takes away a right in some request."""
+        """True if the new policy allows more or less for some request."""
         return any(key.direction is not Direction.OTHER for key in self._groups)
 
     def _sorted(self) -> list[tuple[Key, Group]]:
@@ -133,7 +139,7 @@ class Report:
     # ---- JSON
 
     def as_json(self) -> dict[str, object]:
-        """Return the report as an object for JSON."""
+        """Return the report as plain data (dictionaries and lists) for JSON."""
         return {
             "requests": self.requests,
             **{direction.value: self.count(direction) for direction in Direction},

@@ -1,7 +1,7 @@
-"""Worlds: all possible combinations of the facts of a request that the trail does not record.
+"""Worlds: all possible combinations of the facts that a trail has not recorded of a request.
 
 Both policies answer the request in each world. If the change is the same in every world, it is certain.
-Otherwise the change depends on facts that the trail does not tell.
+Otherwise it depends on facts that are not on the trail.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from policyfs.policy.replay.recorded import ALL_TYPES, Demand, World
 from policyfs.policy.table import Live, sample_facts_of
 
 MOST: Final = 20_000
-"""Maximum number of worlds of one request. With more, the request counts as undecidable."""
+"""Maximum number of worlds (combinations of unrecorded facts) of one request. With more, the change of its
+answer counts as unknown."""
 
 
 class TooManyError(Exception):
-    """More than MOST worlds are possible for a request."""
+    """The error if a request has more than MOST worlds (combinations of unrecorded facts)."""
 
 
 UNTOLD: Final = {
@@ -33,15 +34,16 @@ UNTOLD: Final = {
     "hidden": "the owner of a directory above",
     "empty": "whether it was empty",
 }
-"""Words for facts that a trail may lack, by the fields of a world."""
+"""Words for the facts that a trail may lack, by the names of the fields of World."""
 
 
 def worlds(
     demand: Demand, kind: str | None, *, empty: bool | None, parties: Sequence[Party], places: Sequence[Place]
 ) -> list[World]:
-    """Return the worlds of a request. kind, empty: of the file; None if the trail does not tell.
+    """Return the worlds of a request: all combinations of its facts that the trail has not recorded.
 
-    parties, places: each policy, and the request's paths in it. Raise TooManyError.
+    kind, empty: the recorded facts of the file; None if the trail does not tell. parties, places: each
+    policy, and the request's paths in it. Raise TooManyError.
     """
     found: list[World] = []
     hidings = list(itertools.product(*(_hidings(*pair) for pair in zip(parties, places, strict=True))))
@@ -73,7 +75,7 @@ def _hidings(party: Party, place: Place) -> tuple[bool, ...]:
 def _need(
     demand: Demand, ops: Op, ftype: FileType, parties: Sequence[Party], places: Sequence[Place]
 ) -> Need:
-    """Return the facts that an answer may depend on."""
+    """Return the facts (kind, owner) on which the answer of one of the policies may depend."""
     need = Need.NOTHING
     for party, place in zip(parties, places, strict=True):
         need |= party.need(demand, ops, ftype, place)
@@ -83,7 +85,9 @@ def _need(
 def _facts(
     demand: Demand, ftype: FileType, kind: str | None, need: Need, lives: Sequence[Live]
 ) -> Iterator[Facts]:
-    """Yield the facts that the file may have had: a sample of every class that rules distinguish."""
+    """Yield the facts that the file may have had: one sample of every class of facts that the rules
+    distinguish.
+    """
     if demand.creates:  # its owner is the caller, and its kind is not known yet
         yield Facts(FIXED_KINDS.get(ftype), None)
         return
@@ -100,14 +104,14 @@ def _facts(
 
 
 def _words(lives: Iterable[Live]) -> frozenset[str]:
-    """Return all words for data if a rule forbids some of these data in written bytes, else none."""
+    """Return all words for data (such as ``location``) if a rule forbids data in written bytes, else none."""
     return REDACTIONS if any(banned((live.rule.content,)) for live in lives) else frozenset()
 
 
 def _replaced(
     demand: Demand, lives: Sequence[Live], need: Need, parties: Sequence[Party], places: Sequence[Place]
 ) -> Iterator[tuple[FileType, Facts] | None]:
-    """Yield the objects that may have had the new name."""
+    """Yield the objects that may have had the new name of a rename, with their facts. None: no object."""
     if demand.move not in {"rename", "exchange"}:
         yield None
         return
@@ -121,7 +125,10 @@ def _replaced(
 
 
 def untold(found: Sequence[World], answers: Sequence[object]) -> tuple[str, ...]:
-    """Return words for the facts that the answers depend on."""
+    """Return words for the facts that are not recorded, and on which the answers depend.
+
+    found, answers: the worlds, and the answer in each world.
+    """
     fields: dict[str, list[Hashable]] = {
         "ops": [world.ops for world in found],
         "ftype": [world.ftype for world in found],
@@ -142,9 +149,9 @@ def untold(found: Sequence[World], answers: Sequence[object]) -> tuple[str, ...]
 
 
 def _decides(others: Sequence[Sequence[object]], answers: Sequence[object]) -> bool:
-    """Return True if two worlds that agree in the columns *others* have different answers.
+    """Return True if two worlds have equal values in the columns *others*, but different answers.
 
-    Then the column that is left out decides.
+    Then the fact in the column that is left out makes the difference.
     """
     known: dict[tuple[object, ...], object] = {}
     rows = zip(zip(*others, strict=True), answers, strict=True)
