@@ -160,7 +160,7 @@ def _duckdb() -> Any:
 
 
 def _view(connection: Any, files: list[str]) -> None:
-    """Create the view `events` in DuckDB, over files of JSON lines."""
+    """Create the SQL view `events` in DuckDB (a database). It reads files of JSON lines."""
     names = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
     types = ", ".join(f"{name}: '{kind}'" for name, kind in _TYPES.items())
     connection.execute(

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check(name: str) -> int:
-    """Check the proof in the file of this name. Raises PolicyfsError."""
+    """Check a proof that `audit prove` has made of a record. name: the proof's file. Raises PolicyfsError."""
     from policyfs.journal.keys import is_signed
 
     try:

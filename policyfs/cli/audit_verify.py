@@ -120,9 +120,10 @@ def _contents(name: str) -> bytes:
 
 
 def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool) -> int:
-    """Check the chains, and print a report on each. Return 1 if a line or a chain is missing or changed.
+    """Check the chains (the trails of the mounts), and print a report on each.
 
-    Raises UsageError. compared: evidence from outside of the trail.
+    Return 1 if a line or a chain is missing or changed. Raises UsageError. compared: evidence from outside of
+    the trail.
     """
     expected = _expected(compared.expect)
     reports = reports_on(chains, trail, compared)
@@ -142,7 +143,10 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
 
 
 def reports_on(chains: list[Chain], trail: str, compared: Anchors) -> list[Report]:
-    """Check each chain, also against the records of other chains about it. Raises UsageError."""
+    """Check each chain (the trail of one mount), also against the records of other chains about it.
+
+    Raises UsageError.
+    """
     from policyfs.journal.verification import workers
 
     begun_ns, expected = time.time_ns(), _expected(compared.expect)

@@ -87,7 +87,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_up(args: argparse.Namespace) -> int:
-    """Make every mount of the site that is not up.
+    """Make every mount of the site file (a list of mounts) that is not up.
 
     If one fails, remove the mounts that this command has made.
     """
@@ -135,7 +135,7 @@ def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
 
 
 def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
-    """Make one mount of a site. If it is up with other options, unmount it first.
+    """Make one mount of a site file (a list of mounts). If it is up with other options, unmount it first.
 
     Return the error, or an empty text.
     """
@@ -196,7 +196,9 @@ def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
 
 
 def run_down(args: argparse.Namespace) -> int:
-    """Unmount every mount of the site in reverse order. Also unmount dead mounts (mounts without a daemon).
+    """Unmount every mount of the site file (a list of mounts), the last one first.
+
+    Also unmount dead mounts (mounts without a daemon).
     """
     site = read_site(args.site)
     code = EXIT_OK
@@ -217,7 +219,7 @@ def run_down(args: argparse.Namespace) -> int:
 
 
 def look(site: Site, mount: MountDoc) -> Seen:
-    """Return the state of the mountpoint of one mount of a site."""
+    """Return the state of the mountpoint of one mount of a site file (a list of mounts)."""
     from policyfs.kernel.probe import MountState, mount_state
     from policyfs.linux.mountinfo import FSTYPE, mounts_at
 
@@ -273,7 +275,7 @@ def trail_of(site: Site) -> str:
 
 
 def _mount(site: Site, mount: MountDoc) -> str:
-    """Make one mount of a site, with `policyfs mount` in a process of its own.
+    """Make one mount of a site file (a list of mounts), with `policyfs mount` in a process of its own.
 
     Return the error, or an empty text.
     """
@@ -306,7 +308,7 @@ def _make_place(path: str) -> None:
 
 @contextlib.contextmanager
 def _alone(site: Site) -> Iterator[None]:
-    """Hold a lock, so that no other command changes the mounts of this site meanwhile."""
+    """Hold a lock, so that no other command changes the mounts of this site file (a list of mounts)."""
     directory = control.runtime_dir()
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -111,7 +111,7 @@ class Site(NamedTuple):
     mounts: tuple[MountDoc, ...]
 
     def command(self, mount: MountDoc) -> list[str]:
-        """Return the words after `policyfs` in the command that makes a mount of the site.
+        """Return the words after `policyfs` in the command that makes a mount of the site file.
 
         --foreground is left out.
         """
@@ -125,7 +125,8 @@ class Site(NamedTuple):
 
 
 def label(mount: MountDoc) -> str:
-    """Return the name of a mount within its site: the name of its app, or ``shared``."""
+    """Return the name of a mount within its site file (a list of mounts): the name of its app, or ``shared``.
+    """
     return mount.app or "shared"
 
 

@@ -79,7 +79,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_unit(args: argparse.Namespace) -> int:
-    """Write the systemd unit files of a site, and print their paths.
+    """Write the systemd unit files for a site file (a list of mounts), and print their paths.
 
     Do not overwrite files made by other programs.
     """
@@ -173,7 +173,8 @@ def _word(text: str) -> str:
 
 
 def run_compose(args: argparse.Namespace) -> int:
-    """Check the user's compose file, if one is named. Print a compose file for the mounts of the site."""
+    """Check the user's compose file, if one is named. Print a compose file for the mounts of the site file.
+    """
     site = read_site(args.site)
     if args.compose is not None:
         _check(site, args.compose)
@@ -182,7 +183,9 @@ def run_compose(args: argparse.Namespace) -> int:
 
 
 def compose_file(site: Site) -> str:
-    """Return a compose file (for Docker or Podman) that gives each container of a site its own mount."""
+    """Return a compose file (for Docker or Podman) that gives each container of a site file (a list of
+    mounts) its own mount.
+    """
     services: dict[str, dict[str, object]] = {}
     for mount in site.mounts:
         for container in mount.container:

@@ -267,8 +267,8 @@ class Automaton:
         return self._intern(frozenset(free), _undominated(free, bound))
 
     def may_lose(self, position: Position) -> bool:
-        """Return True if some name in the directory at this position may be lost (too many captures,
-        MAX_BOUND).
+        """Return True if some name in the directory at this position may be lost (too many ``{app}`` and
+        ``{uid}``, MAX_BOUND).
         """
         reached = [*position.free, *(number for number, _ in position.bound)]
         bound = sum(len(to) for number in reached for to in self.nodes[number].captures.values())

@@ -10,7 +10,8 @@ from typing import Final
 from policyfs.policy.model import ExceptionRule, Policy
 
 PREFIX: Final = "exception:"
-"""The beginning of the ids that exceptions have as rules. Ids of other rules have no colon."""
+"""The beginning of the ids that exceptions (allow rules with an end date) have as rules. Ids of other rules
+have no colon."""
 
 ALWAYS: Final = -1
 """An instant before the end of every exception (an allow rule with an end date)."""
@@ -22,7 +23,9 @@ def in_force(policy: Policy, at_ns: int) -> Policy:
 
 
 def live(policy: Policy, at_ns: int) -> tuple[str, ...]:
-    """Return the ids of the exceptions that have not ended at this instant (ns since 1970)."""
+    """Return the ids of the exceptions (allow rules with an end date) that have not ended at this instant (ns
+    since 1970).
+    """
     held = (one.rule.id for one in policy.exceptions if at_ns < one.until_ns)
     return tuple(sorted(id_.removeprefix(PREFIX) for id_ in held))
 
@@ -36,12 +39,13 @@ def with_exceptions(policy: Policy, ids: Collection[str]) -> Policy:
 
 
 def without_exceptions(policy: Policy) -> Policy:
-    """Return the policy without its exceptions."""
+    """Return the policy without its exceptions (allow rules with an end date)."""
     return replace(with_exceptions(policy, ()), exceptions=())
 
 
 def ended(policy: Policy) -> tuple[ExceptionRule, ...]:
-    """Return the exceptions that have ended. policy: a result of in_force()."""
+    """Return the exceptions (allow rules with an end date) that have ended. policy: a result of in_force().
+    """
     ids = {rule.id for rule in policy.rules}
     return tuple(one for one in policy.exceptions if one.rule.id not in ids)
 

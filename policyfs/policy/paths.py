@@ -50,7 +50,7 @@ Variant = tuple[Token, ...]
 
 
 class End(enum.Enum):
-    """The ending of a glob: which paths below its last segment it matches."""
+    """The ending of a glob: which paths below its last segment (the part after the last slash) it matches."""
 
     HERE = ""
     BELOW = "**"
@@ -85,7 +85,8 @@ class Glob:
 
 _FORBIDDEN: Final = re.compile("[\0\ud800-\udfff]")
 _PLAIN: Final = re.compile(r"[^*?\[\]{}\\]+")
-"""A regular expression for a segment in which every character stands for itself."""
+"""A regular expression for a segment (the part of a glob between slashes) in which every character stands for
+itself."""
 _SOUND: Final = re.compile(
     # matches globs without backslashes, braces, captures and faults
     "(?:/(?:[*][*]|(?![.][.]?(?:/|\\Z))(?:[^*?\\[\\]{}\\\\/\0\ud800-\udfff]|[?]|[*](?![*]))+))+(?:/[*]{3})?"

@@ -24,13 +24,15 @@ from policyfs.policy.model import Effect, Rule
 from policyfs.policy.states import PathState
 
 MOST_PLACES: Final = 150
-"""Maximum number of classes of paths that one search for canaries tries."""
+"""Maximum number of classes of paths that one search for canaries (sample requests) tries."""
 
 MOST_RULES: Final = 15
-"""Maximum number of rules of a large policy that the search for one sort of canaries uses."""
+"""Maximum number of rules of a large policy that the search for one sort of canaries (sample requests)
+uses."""
 
 _EACH: Final = 2
-"""Number of canaries of one sort for one caller. With so many, the search for this sort ends."""
+"""Number of canaries (sample requests) of one sort for one caller. With so many, the search for this sort
+ends."""
 
 _DIRECTORY: Final = Facts(KIND_DIRECTORY, OWNER_NONE)
 

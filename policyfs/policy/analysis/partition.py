@@ -30,7 +30,10 @@ class Part(NamedTuple):
 
 
 class Partition:
-    """The divisions of some callers into parts, at any place (class of paths)."""
+    """The division of callers into parts, at each place (class of paths).
+
+    For all callers of a part the same rules match.
+    """
 
     def __init__(self, tracks: Sequence[Track]) -> None:
         self._tracks: Final = tracks
