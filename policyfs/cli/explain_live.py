@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.cli.manage import ask, known, part
 from policyfs.daemon.control import Json
-from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, Decision, Facts, FileType, Op, Principal
+from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, OWNER_NONE, Decision, Facts, FileType, Op, Principal
 from policyfs.errors import PolicyfsError, UsageError, errno_name
 from policyfs.journal.policy_texts import read_policy
 from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
@@ -173,8 +173,9 @@ def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> L
         finally:
             owners.close()
         found.path = path
-        if who.app is None or found.facts.owner != who.app:
-            found.hidden = Views.hidden_now(engine, who, engine.state_of(path), lambda: found.facts.owner)
+        owner = found.facts.owner or OWNER_NONE
+        if who.app is None or owner != who.app:
+            found.hidden = Views.hidden_now(engine, who, engine.state_of(path), lambda: owner)
         if found.ftype is FileType.REGULAR and found.stat is not None:
             sniffer = Sniffer.start(workers=1)
             try:
