@@ -33,7 +33,7 @@ class _Cut(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What is remembered of a file that was parsed: the text above its rules, and each rule by its text."""
+    """The record of a file that was parsed: the text above its rules, and each rule by its text."""
 
     head: str
     rules: dict[str, Rule]

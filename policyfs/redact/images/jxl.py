@@ -32,7 +32,7 @@ _FOREIGN: Final = re.compile(
 """Starts of data that common programs append to pictures; too long to be in a codestream by chance."""
 _OVERLAP: Final = 32
 _FREED_PARTS: Final = 4
-"""What a box that becomes free space costs in the file's budget, in parts. An honest file has few such
+"""The cost of a box that becomes free space, in the file's budget, in parts. An honest file has few such
 boxes.
 """
 

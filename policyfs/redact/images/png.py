@@ -80,7 +80,7 @@ _HEAD_BYTES: Final = 8
 _CHECK_BYTES: Final = 4
 _READ_BYTES: Final = 1 << 12
 _WORK: Final = 4
-"""What a chunk costs in the file's budget, in parts, for its examination and its replacement."""
+"""The cost of a chunk in the file's budget, in parts, for its examination and its replacement."""
 _EXIF_PREAMBLE: Final = b"Exif\0\0"
 
 
