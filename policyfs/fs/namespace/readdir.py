@@ -1,5 +1,5 @@
-"""Listings: snapshots of directories, taken when an app begins to read. Beyond the app's share of names, the
-answer is EMFILE."""
+"""Listings: snapshots of directories, taken when an app begins to read, and anew at each rewinddir(3). Beyond
+the app's share of names, the answer is EMFILE."""
 
 from __future__ import annotations
 
