@@ -87,9 +87,10 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # after setresuid, which clears it
     if os.getppid() != parent:
         raise ConfinementError("the zygote is gone already")
+    abi = _landlock()  # before the limit of descriptors, since it needs one
     _limit(limits)
     held.append("no_new_privs, limits")
-    if abi := _landlock():
+    if abi:
         held.append(f"landlock {abi}")
     if _seccomp():
         held.append("seccomp")
@@ -136,7 +137,7 @@ def _limit(limits: Limits) -> None:
 
 def _landlock() -> int:
     """Forbid access to every path, connections, and signals to other processes. Return the version of the
-    kernel's Landlock ABI; 0 without Landlock.
+    kernel's Landlock ABI; 0 without Landlock. Raise ConfinementError if a kernel with Landlock refuses.
     """
     abi = int(LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION))
     if abi < 1:
@@ -149,10 +150,13 @@ def _landlock() -> int:
         LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     )
     if ruleset < 0:
-        return 0
+        raise ConfinementError(f"Landlock: {os.strerror(ctypes.get_errno())}")
     failed = LIBC.syscall(_SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)
+    error = ctypes.get_errno()
     os.close(ruleset)
-    return 0 if failed else abi
+    if failed:
+        raise ConfinementError(f"Landlock: {os.strerror(error)}")
+    return abi
 
 
 # ------------------------------------------------------------------ seccomp

@@ -120,6 +120,31 @@ def test_everything_held_here():
         assert part in held
 
 
+def test_landlock_holds_however_many_descriptors_are_open():
+    """It needs one more, which the limit of descriptors could refuse."""
+    parent = os.getpid()
+
+    def child() -> str:
+        for _ in range(LIMITS.descriptors):
+            os.dup(0)
+        return ", ".join(confine(LIMITS, parent))
+
+    assert "landlock" in str(in_child(child))
+
+
+def test_a_worker_that_landlock_does_not_take_does_not_start():
+    """A kernel that has Landlock can refuse it: a process may have 16 rule sets at most."""
+    parent = os.getpid()
+
+    def child() -> str:
+        assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0
+        for _ in range(16):
+            assert under_test._landlock()
+        return ", ".join(confine(LIMITS, parent))
+
+    assert str(in_child(child)).startswith(ConfinementError.__name__)
+
+
 def test_landlock_alone_forbids_every_path():
     def child() -> list[int]:
         assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0
