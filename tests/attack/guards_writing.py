@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import trio
@@ -37,6 +38,29 @@ def stopper() -> Callable[[], None]:
         os.read(hears, 1)
 
     return stop
+
+
+class Stops:
+    """The test's half of stopper(): tells when the daemon has stopped, and lets it go on."""
+
+    def __init__(self, environment: dict[str, str], directory: Path) -> None:
+        """environment: of a daemon that is not started yet. directory: for the fifos."""
+        fifos = [directory / name for name in ("says", "hears")]
+        for fifo in fifos:
+            os.mkfifo(fifo)
+        environment[STOPS] = ":".join(map(str, fifos))
+        self._says, self._hears = (os.open(fifo, os.O_RDWR | os.O_NONBLOCK) for fifo in fifos)
+
+    def stopped(self) -> bool:
+        """Return True once for each stop."""
+        try:
+            return bool(os.read(self._says, 1))
+        except BlockingIOError:
+            return False
+
+    def go_on(self, times: int = 1000) -> None:
+        """Let the daemon pass so many stops; by default all that a test may meet."""
+        os.write(self._hears, b"." * times)
 
 
 def stops_when_judged() -> None:

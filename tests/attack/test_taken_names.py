@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.attack.guards_writing import STOPS
+from tests.attack.guards_writing import Stops
 from tests.support.machine.processes import Child, call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import WEAKENED, Mounts
@@ -55,15 +55,11 @@ class Taken:
         self.there = mounts.start(POLICY, store, "--app", "gallery") / place
         self.here = mounts.prepare(POLICY, store, "--app", "camera")
         self.here.program = (WEAKENED, ",".join(("stops-before-removal", *guards)))
-        fifos = [store.parent / name for name in ("says", "hears")]
-        for fifo in fifos:
-            os.mkfifo(fifo)
-        self.here.environment[STOPS] = ":".join(map(str, fifos))
+        self.stops = Stops(self.here.environment, store.parent)
         self.here.start()
-        self.says, self.hears = (os.open(fifo, os.O_RDWR | os.O_NONBLOCK) for fifo in fifos)
         call_as(GALLERY, self._put, self.there / "good.jpg")
         self.writer: Child = start_as(CAMERA, self._written, self.here / place / "a.jpg", WRITTEN[place])
-        wait_for(self._stopped, "the daemon about to remove the name")
+        wait_for(self.stops.stopped, "the daemon about to remove the name")
 
     @staticmethod
     def _put(path: Path) -> None:
@@ -73,15 +69,9 @@ class Taken:
     def _written(_channel: object, path: Path, data: bytes) -> list[str]:
         return _write(path, data)
 
-    def _stopped(self) -> bool:
-        try:
-            return bool(os.read(self.says, 1))
-        except BlockingIOError:
-            return False
-
     def go_on(self) -> list[str]:
         """Let the daemon go on to the end of the request. Returns how the camera's calls ended."""
-        os.write(self.hears, b"." * 1000)
+        self.stops.go_on()
         ended: list[str] = self.writer.result()
         wait_for(lambda: self.here.status()["handles"]["files"] == 0, "the file to be released")
         return ended

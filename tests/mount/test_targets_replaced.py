@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.attack.guards_writing import STOPS
+from tests.attack.guards_writing import Stops
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.stores import WEAKENED, Mounts
 
@@ -42,28 +42,18 @@ class Renaming:
             path.chmod(0o777)
         self.mount = mounts.prepare(POLICY, store, *options)
         self.mount.program = (WEAKENED, "stops-before-removal")
-        fifos = [store.parent / name for name in ("says", "hears")]
-        for fifo in fifos:
-            os.mkfifo(fifo)
-        self.mount.environment[STOPS] = ":".join(map(str, fifos))
+        self.stops = Stops(self.mount.environment, store.parent)
         self.mount.start()
-        self.says, self.hears = (os.open(fifo, os.O_RDWR | os.O_NONBLOCK) for fifo in fifos)
         self.app = start_as(CAMERA, _rename, self.mount.mountpoint, rename)
 
     def at_next_stop(self, source: str, target: str) -> None:
         """When the daemon has decided, and is about to rename, rename another file over one of the two."""
-        wait_for(self._stopped, "the daemon about to rename")
+        wait_for(self.stops.stopped, "the daemon about to rename")
         os.rename(self.store / source, self.store / target)
-        os.write(self.hears, b".")
-
-    def _stopped(self) -> bool:
-        try:
-            return bool(os.read(self.says, 1))
-        except BlockingIOError:
-            return False
+        self.stops.go_on(1)
 
     def go_on(self) -> str:
-        os.write(self.hears, b"." * 1000)
+        self.stops.go_on()
         ended = str(self.app.result())
         assert self.mount.status()["bugs"] == 0
         return ended
