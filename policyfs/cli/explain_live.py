@@ -173,10 +173,10 @@ def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> L
         finally:
             owners.close()
         found.path = path
-        owner = found.facts.owner or OWNER_NONE
-        if who.app is None or owner != who.app:
-            found.hidden = Views.hidden_now(engine, who, engine.state_of(path), lambda: owner)
         if found.ftype is FileType.REGULAR and found.stat is not None:
+            owner = found.facts.owner or OWNER_NONE
+            if who.app is None or owner != who.app:
+                found.hidden = Views.hidden_now(engine, who, engine.state_of(path), lambda: owner)
             sniffer = Sniffer.start(workers=1)
             try:
                 trio.run(_sniff, found, tree, names, engine, who, op, sniffer)

@@ -82,7 +82,7 @@ _SUBTYPED: Final = (
 
 
 class Property(NamedTuple):
-    """Those facts of a property that are needed to read the items.
+    """The part of a property that is needed to read the items.
 
     length_size: size in bytes of the length field before each NAL unit.
     """

@@ -38,7 +38,7 @@ class Track:
 
 @dataclass(slots=True)
 class Movie:
-    """Those data of a movie box that are needed to read the rest of the file.
+    """The data of a movie box that are needed to read the rest of the file.
 
     defaults: a dictionary from the id of a track to the default size of its samples in fragments (``trex``).
     """

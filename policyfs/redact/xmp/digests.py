@@ -39,9 +39,7 @@ Values = Mapping[tuple[int, int], bytes]
 
 
 class Held:
-    """Those data of a picture that digests cover: values of EXIF tags, and IPTC records of image
-    resources.
-    """
+    """The data of a picture that digests cover: values of EXIF tags, and IPTC records of image resources."""
 
     __slots__ = ("records", "values")
 
