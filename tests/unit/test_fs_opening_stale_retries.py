@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from policyfs.fs.opening.stale_retries import _COMES_S, _MOST, SecondTries
+from policyfs.fs.opening.stale_retries import _COMES_S, _HELD_S, _MOST, SecondTries
 from tests.support.mount.file_system import on_trio
 
 
@@ -114,3 +114,48 @@ def test_it_is_known_whether_any_is_awaited_or_under_way() -> None:
     tries.sent_back(2)
     clock.now += _COMES_S + 0.01
     assert not tries.is_any
+
+
+@on_trio
+async def test_no_first_try_begins_before_the_change_that_waits_for_second_tries() -> None:
+    tries = SecondTries()
+    tries.sent_back(1)
+    order: list[str] = []
+
+    async def first_try() -> None:
+        await tries.may_begin()
+        order.append("first try")
+
+    async with trio.open_nursery() as nursery:
+
+        async def change() -> None:
+            assert await tries.settled(5)
+            order.append("change")
+
+        nursery.start_soon(change)
+        await trio.sleep(0.003)  # it has begun to wait
+        nursery.start_soon(first_try)
+        await trio.sleep(0.01)
+        assert order == []
+        assert tries.begins(1)
+        tries.ends(1)
+    assert order == ["change", "first try"]
+    await first_try()
+
+
+@on_trio
+async def test_first_tries_do_not_wait_long_for_a_second_one_that_hangs() -> None:
+    clock = Clock()
+    tries = SecondTries(clock)
+    tries.sent_back(1)
+    assert tries.begins(1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tries.settled, 5)
+        await trio.sleep(0.003)  # it has begun to wait
+        with trio.move_on_after(0.01) as early:
+            await tries.may_begin()
+        assert early.cancelled_caught
+        clock.now += _HELD_S
+        await tries.may_begin()
+        assert tries.is_any
+        tries.ends(1)

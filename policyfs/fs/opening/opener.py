@@ -61,8 +61,11 @@ class Opener:
     @paced
     async def open(self, node: Node, flags: int, caller: Caller) -> Handle:
         """Open a node for a caller. Raise FUSEError if the policy refuses, OSError for other errors."""
-        opening, thread = OpenContext(OpenRequest.of(node, caller, flags)), caller.pid
+        thread = caller.pid
         second, stale, paced_out = self.second_tries.begins(thread), False, False
+        if not second:
+            await self.second_tries.may_begin()
+        opening = OpenContext(OpenRequest.of(node, caller, flags))
         try:
             await self._open(opening)
         except PacedError:
