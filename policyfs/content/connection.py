@@ -161,6 +161,8 @@ class WorkerLink:
         code = None
         with trio.move_on_after(_CAUSE_S), contextlib.suppress(trio.ClosedResourceError):
             code = await self._exit_code()
+            if code is None:  # the kernel kills the workers of a zygote that ends (PR_SET_PDEATHSIG)
+                return WorkerGoneError("the worker died with its zygote", outside=True)
         if code is None:
             return WorkerGoneError("the worker died")
         if code >= 0:
@@ -171,9 +173,12 @@ class WorkerLink:
     async def _exit_code(self) -> int | None:
         """Return the worker's exit code, or the negative number of the signal that killed it.
 
-        Return None if the zygote (the worker's parent) died before it reported the worker's end.
+        Return None if the zygote (the worker's parent) died before it reported the worker's end. Raise
+        trio.ClosedResourceError if the daemon has killed the worker.
         """
-        while self._ending >= 0:
+        while True:
+            if self._ending < 0:
+                raise trio.ClosedResourceError
             try:
                 told = os.read(self._ending, ENDED.size)
             except BlockingIOError:
@@ -183,7 +188,6 @@ class WorkerLink:
                 return None
             code: int = ENDED.unpack(told)[0]
             return code
-        return None
 
     async def _send(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> None:
         try:

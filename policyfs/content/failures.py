@@ -45,7 +45,7 @@ class SnifferStats:
 class FailedError(Exception):
     """A request without an answer. why: a key of SnifferStats.failed. The message is for people.
 
-    outside: True if another process ended or stopped the worker.
+    outside: True if another process ended or stopped the worker or the zygote.
     """
 
     def __init__(self, why: str, text: str, *, outside: bool = False) -> None:

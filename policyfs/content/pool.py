@@ -44,12 +44,13 @@ class NoWorkerError(Exception):
     """No worker is available. why: ``died`` (none could be started) or ``busy`` (too many killed workers have
     not ended).
 
-    The message is for people.
+    The message is for people. outside: True if another process ended the zygote or the new worker.
     """
 
-    def __init__(self, why: str, text: str) -> None:
+    def __init__(self, why: str, text: str, *, outside: bool = False) -> None:
         super().__init__(text)
         self.why = why
+        self.outside = outside
 
 
 class Pool:
@@ -90,12 +91,6 @@ class Pool:
     def workers(self) -> list[WorkerLink]:
         """All workers that were not killed."""
         return [*self.fresh, *self.idle, *self.busy, *self.apart]
-
-    def zygote_died(self) -> bool:
-        """Return True if the zygote (the parent process of the workers) has ended. Its workers ended with
-        it.
-        """
-        return self._zygote is not None and self._zygote.died()
 
     async def fill(self, count: int) -> None:
         """Fork workers until there are ``count`` spare workers, which have served nobody. Raises
@@ -232,7 +227,9 @@ class Pool:
             except BaseException:
                 self.kill(worker)
                 raise
-        except (ZygoteError, WorkerGoneError, OSError) as error:
+        except (ZygoteError, WorkerGoneError) as error:
+            raise NoWorkerError("died", str(error), outside=error.outside) from error
+        except OSError as error:
             raise NoWorkerError("died", str(error)) from error
         return worker
 

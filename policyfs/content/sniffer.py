@@ -299,8 +299,8 @@ class Sniffer:
         A file that kills its workers kills at most two. The second worker is newly forked, since a waiting
         worker may be harmed, too.
 
-        If another process ended or stopped the worker, or the worker died with the zygote, this says nothing
-        about the file. Then the request is repeated until the deadline, any number of times.
+        If another process ended or stopped the worker or the zygote, this says nothing about the file. Then
+        the request is repeated until the deadline, any number of times.
         """
         deaths = 0
         take = self._pool.take
@@ -310,7 +310,7 @@ class Sniffer:
             except FailedError as failure:
                 if failure.why != "died" or self._pool.closed:
                     raise
-                if not failure.outside and not self._pool.zygote_died():
+                if not failure.outside:
                     deaths += 1
                 if deaths == 2:
                     raise
@@ -322,7 +322,7 @@ class Sniffer:
         try:
             return await take(lane)
         except NoWorkerError as error:
-            raise FailedError(error.why, str(error)) from error
+            raise FailedError(error.why, str(error), outside=error.outside) from error
 
     async def _with_worker(
         self, worker: WorkerLink, command: Command, fd: int | None, size: int, payload: bytes

@@ -35,7 +35,15 @@ _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF
 
 
 class ZygoteError(Exception):
-    """A zygote that cannot be started, cannot carry out an order, or is gone. The message has the cause."""
+    """A zygote that cannot be started, cannot carry out an order, or is gone. The message has the cause.
+
+    outside: True if the zygote ended after it was ready. No bytes of a file reach a zygote, so another
+    process ended it. (If a zygote never was ready, its successor would probably fail, too.)
+    """
+
+    def __init__(self, text: str, *, outside: bool = False) -> None:
+        super().__init__(text)
+        self.outside = outside
 
 
 class Launcher:
@@ -161,13 +169,6 @@ class ZygoteProcess:
         overdue = owes and time.monotonic() - self._waiting_since_s > _OVERDUE_S
         return self._pidfd >= 0 and not self._alive.poll(0) and not overdue
 
-    def died(self) -> bool:
-        """Return True if the zygote ended after it was ready.
-
-        Return False if the zygote never was ready: its successor would probably fail, too.
-        """
-        return self._ready and self._pidfd >= 0 and bool(self._alive.poll(0))
-
     async def worker(self, *, idle: bool = False) -> WorkerLink:
         """Order a new worker, and return the connection to it. Before use, the caller must wait for hello().
 
@@ -191,7 +192,7 @@ class ZygoteProcess:
                 for fd in fds:
                     os.close(fd)  # it ends by itself once its socket is closed
         except (OSError, trio.ClosedResourceError) as error:
-            raise ZygoteError(f"the zygote is gone: {error}") from error
+            raise ZygoteError(f"the zygote is gone: {error}", outside=self._ready) from error
         if len(fds) != 3:
             for fd in fds:
                 os.close(fd)

@@ -14,6 +14,7 @@ import trio.testing
 from policyfs.content import protocol
 from policyfs.content.connection import WorkerGoneError, WorkerLink
 from policyfs.content.protocol import Command, Status
+from policyfs.content.zygote import ENDED
 
 
 class Impostor:
@@ -84,6 +85,25 @@ def test_anything_else_is_a_dead_worker(impostor, said, why):
     impostor.say(said, then_end=True)
     with pytest.raises(WorkerGoneError, match=why):
         ask(impostor)
+
+
+@pytest.mark.parametrize(
+    ("told", "why", "outside"),
+    [
+        (b"", "died with its zygote", True),  # the pipe closes before the zygote's pidfd is readable
+        (ENDED.pack(-signal.SIGKILL), "died of signal 9", True),
+        (ENDED.pack(-signal.SIGSEGV), "died of signal 11", False),
+        (ENDED.pack(1), "exit code 1", False),
+    ],
+)
+def test_it_is_known_whether_another_process_ended_the_worker(impostor, told, why, outside):
+    os.write(impostor.told, told)
+    os.close(impostor.told)
+    impostor.told = os.open(os.devnull, os.O_WRONLY)
+    impostor.say(b"", then_end=True)
+    with pytest.raises(WorkerGoneError, match=why) as raised:
+        ask(impostor)
+    assert raised.value.outside == outside
 
 
 def test_a_plan_may_be_large_but_not_endless(impostor):

@@ -13,6 +13,7 @@ import trio
 from policyfs.content.connection import WorkerLink
 from policyfs.content.pool import _KEPT_MIN, _UNDEAD_MAX, NoWorkerError, Pool
 from policyfs.content.sandbox import Limits
+from policyfs.content.spawner import ZygoteError
 from tests.support.mount.file_system import on_trio
 
 LIMITS = Limits(uid=2_100_000_000, gid=2_100_000_000, address_space=1 << 29, cpu_s=60, descriptors=8, uids=8)
@@ -196,5 +197,26 @@ def test_where_killed_ones_do_not_end_none_is_forked(workers: Workers) -> None:
     run()
 
 
-def test_without_a_zygote_there_is_none_that_died(workers: Workers) -> None:
-    assert (workers.pool.zygote_pid, workers.pool.zygote_died()) == (0, False)
+def test_without_a_zygote_there_is_no_pid(workers: Workers) -> None:
+    assert workers.pool.zygote_pid == 0
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_a_worker_that_cannot_be_had_because_another_process_ended_the_zygote(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, outside: bool
+) -> None:
+    class Dead:
+        def fit(self) -> bool:
+            return True
+
+        async def worker(self, *, idle: bool) -> WorkerLink:
+            raise ZygoteError("the zygote is gone", outside=outside)
+
+    monkeypatch.setattr(workers.pool, "_zygote", Dead())
+
+    async def main() -> None:
+        with pytest.raises(NoWorkerError, match="gone") as raised:
+            await workers.pool.take("a")
+        assert (raised.value.why, raised.value.outside) == ("died", outside)
+
+    trio.run(main)

@@ -16,6 +16,7 @@ import trio
 
 from policyfs.content.connection import WorkerLink
 from policyfs.content.kinds import SNIFF_BYTES
+from policyfs.content.pool import NoWorkerError, Pool
 from policyfs.content.sniffer import Sniffer, SnifferError
 from policyfs.content.zygote import SESSION_NICE
 from policyfs.domain import WORKER_UIDS, Lane
@@ -471,6 +472,24 @@ def test_workers_that_die_with_their_zygote_say_nothing_of_the_file(start, jpeg_
     assert kinds(sniffer, jpeg_fd) == ["image/jpeg"]
     stats = sniffer.stats()
     assert (stats.failed, stats.repeated, stats.zygotes_started) == ({}, 1, 2)
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_losses_that_other_processes_cause_are_repeated_any_number_of_times(
+    sniffer, jpeg_fd, monkeypatch, outside
+):
+    losses = iter([NoWorkerError("died", "the zygote is gone", outside=outside)] * 5)
+    another = Pool.another
+
+    async def after_losses(pool: Pool, lane: object) -> WorkerLink:
+        for loss in losses:
+            raise loss
+        return await another(pool, lane)
+
+    monkeypatch.setattr(Pool, "take", after_losses)
+    monkeypatch.setattr(Pool, "another", after_losses)
+    assert kinds(sniffer, jpeg_fd) == ["image/jpeg" if outside else None]
+    assert sniffer.stats().failed == ({} if outside else {"died": 1})
 
 
 def test_a_zygote_that_keeps_dying_is_started_less_and_less_often(start, jpeg_fd):

@@ -97,9 +97,10 @@ def test_a_killed_one_is_not_fit_and_says_so():
     async def story(zygote: ZygoteProcess) -> None:
         await worker_ends(await zygote.worker())
         os.kill(zygote.pid, signal.SIGKILL)
-        with pytest.raises(ZygoteError, match="gone"):
+        with pytest.raises(ZygoteError, match="gone") as raised:
             while True:
                 await worker_ends(await zygote.worker())
+        assert raised.value.outside
         while zygote.fit():
             await trio.lowlevel.checkpoint()
 
@@ -109,8 +110,9 @@ def test_a_killed_one_is_not_fit_and_says_so():
 def test_an_interpreter_that_cannot_run_it_has_last_words(monkeypatch):
     monkeypatch.setattr(spawner, "_module_path", lambda: ["/nowhere"])
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
-    with pytest.raises(ZygoteError, match="No module named 'policyfs'"):
+    with pytest.raises(ZygoteError, match="No module named 'policyfs'") as raised:
         run(nothing)
+    assert not raised.value.outside
 
 
 async def nothing(zygote: ZygoteProcess) -> None:
