@@ -3,12 +3,16 @@
 A zygote is the parent of workers (zygote.py). A serving daemon can execute no program, so it could not
 replace a killed zygote. The daemon executes the launcher before it serves. A new zygote is a fork of the
 launcher: it shares the launcher's memory and is ready at once. The launcher reads only orders: one word and
-the descriptor that becomes the new zygote's control socket. So an attacker who has taken over the daemon
-gains nothing through the launcher.
+one descriptor. So an attacker who has taken over the daemon gains nothing through the launcher.
 
-Messages on the control socket (SOCK_SEQPACKET): the daemon sends START with one descriptor. The launcher
-answers with the zygote's pid as a decimal and a pidfd, or with the reason why it cannot start one. When the
-daemon's end closes, the launcher exits.
+Messages on the control socket (SOCK_SEQPACKET): the daemon sends START with the descriptor that becomes the
+new zygote's control socket. The launcher answers with the zygote's pid as a decimal and a pidfd, or with the
+reason why it cannot start one. When the daemon's end closes, the launcher exits.
+
+The daemon sends GUARD with the control file that ends its mount's connection (fs/fuse/control.c). There is no
+answer. If the daemon is killed, the launcher ends the connection. Without this the kernel may keep the
+connection: a thread of the killed daemon may be in a notification that waits for the lock of a directory. If
+an app has this lock and waits for the daemon's answer, both wait for ever.
 """
 
 from __future__ import annotations
@@ -21,7 +25,14 @@ import traceback
 from collections.abc import Callable
 from typing import Final, NoReturn
 
+from policyfs.content.sandbox import request_parent_death_signal
+
 START: Final = b"start"
+GUARD: Final = b"guard"
+DAEMON_KILLED: Final = signal.SIGUSR1
+"""The signal that the kernel sends to the launcher when the daemon's main thread ends. Other threads of the
+daemon, and with them its sockets, may last longer.
+"""
 MAX_MESSAGE: Final = 2000
 ZYGOTE_FD: Final = 3
 """The number of the control socket's descriptor in a zygote. The zygote starts with descriptors 0 to 3
@@ -39,6 +50,9 @@ def serve(control: socket.socket, live: Live | str) -> None:
     """
     while True:
         message, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 1)
+        if message == GUARD and len(fds) == 1:
+            _guard(fds[0])
+            continue
         try:
             if message != START or len(fds) != 1:
                 return
@@ -52,6 +66,17 @@ def serve(control: socket.socket, live: Live | str) -> None:
         finally:
             for fd in passed:
                 os.close(fd)
+
+
+def _guard(abort_fd: int) -> None:
+    """End a connection when the daemon has been killed. abort_fd: the control file; it stays open."""
+
+    def end(_number: int, _frame: object) -> None:
+        with contextlib.suppress(OSError):  # the connection has ended
+            os.write(abort_fd, b"1")
+
+    signal.signal(DAEMON_KILLED, end)
+    request_parent_death_signal(DAEMON_KILLED)
 
 
 def _start(control: socket.socket, theirs: int, live: Live) -> tuple[bytes, list[int]]:
@@ -76,6 +101,7 @@ def _become_zygote(control_fd: int, live: Live) -> NoReturn:
         os.dup2(control_fd, ZYGOTE_FD)
         os.set_inheritable(ZYGOTE_FD, False)
         os.closerange(ZYGOTE_FD + 1, 1 << 20)
+        signal.signal(DAEMON_KILLED, signal.SIG_DFL)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the kernel reaps the launcher's children
         status = live(socket.socket(fileno=ZYGOTE_FD))
     except BaseException:  # noqa: BLE001 # no exception may reach the launcher's code

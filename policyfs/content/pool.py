@@ -92,6 +92,15 @@ class Pool:
         """All workers that were not killed."""
         return [*self.fresh, *self.idle, *self.busy, *self.apart]
 
+    def guard(self, abort_fd: int) -> None:
+        """Let the launcher end a FUSE connection if this process is killed (Launcher.guard).
+
+        Raises ZygoteError.
+        """
+        if self._launcher is None:
+            raise ZygoteError("there is no launcher")
+        self._launcher.guard(abort_fd)
+
     async def fill(self, count: int) -> None:
         """Fork workers until there are ``count`` spare workers, which have served nobody. Raises
         NoWorkerError.

@@ -84,7 +84,7 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
     held.append(f"uid {limits.uid}")
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_SET_DUMPABLE, 0)
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # after setresuid, which clears it
+    request_parent_death_signal(signal.SIGKILL)  # after setresuid, which clears it
     if os.getppid() != parent:
         raise ConfinementError("the zygote is gone already")
     abi = _landlock()  # before the limit of descriptors, since it needs one
@@ -100,6 +100,13 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
 def name_process(name: str) -> None:
     """Set the name that ps and top show, at most 15 bytes."""
     LIBC.prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), 0, 0, 0)
+
+
+def request_parent_death_signal(number: signal.Signals) -> None:
+    """Let the kernel send a signal to this process when the thread that started it ends (prctl(2),
+    PR_SET_PDEATHSIG). Raises OSError.
+    """
+    _prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -19,6 +19,7 @@ from policyfs.content.pool import SERVED_MAX, SPARES, NoWorkerError, Pool
 from policyfs.content.protocol import Command, Reply, Status, WireError
 from policyfs.content.queue import Line
 from policyfs.content.sandbox import Limits
+from policyfs.content.spawner import ZygoteError
 from policyfs.content.uids import BLOCK, NoUidsError, free_block
 from policyfs.domain import in_turn
 from policyfs.errors import PolicyfsError
@@ -97,6 +98,17 @@ class Sniffer:
         sniffer = cls(limits, workers=workers, at_first=at_first, deadline_s=deadline_s, queue=queue)
         trio.run(sniffer._start)
         return sniffer
+
+    def guard(self, abort_fd: int) -> None:
+        """Let the process that starts the workers end a FUSE connection if this process is killed.
+
+        abort_fd: the connection's control file `abort`, open for writing; the caller closes it. Call it once,
+        from the thread that called start(). Raises SnifferError if that process is gone.
+        """
+        try:
+            self._pool.guard(abort_fd)
+        except ZygoteError as error:
+            raise SnifferError(f"the mount would not end with its daemon: {error}") from error
 
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
         """Return the content kind of the regular file behind an O_RDONLY descriptor; None if unknown.

@@ -23,7 +23,7 @@ import trio
 import policyfs
 from policyfs.content import protocol
 from policyfs.content.connection import WorkerLink
-from policyfs.content.launcher import START
+from policyfs.content.launcher import GUARD, START
 from policyfs.content.sandbox import Limits
 from policyfs.content.zygote import FORK, FORK_IDLE, LAUNCH, MAX_MESSAGE, READY
 
@@ -106,6 +106,17 @@ class Launcher:
             ours.close()
             raise
         return ZygoteProcess(int(message), fds[0], ours, self._stderr)
+
+    def guard(self, abort_fd: int) -> None:
+        """Let the launcher end a FUSE connection if this process is killed.
+
+        abort_fd: the connection's control file `abort`, open for writing; the caller closes it. The launcher
+        notices the end of the thread that has executed it. Raises ZygoteError if the launcher is gone.
+        """
+        try:
+            socket.send_fds(self._control, [GUARD], [abort_fd])
+        except OSError as error:
+            raise ZygoteError(f"the launcher is gone: {error}; {last_words(self._stderr)}") from error
 
     async def _settle(self) -> None:
         """End each zygote whose caller was cancelled before it received the zygote."""

@@ -100,7 +100,7 @@ class Daemon:
         self._garbage = Garbage(lambda: sum(counters().values()))
         self._mountpoint = Mountpoint(
             self._options, self._end, self._log, self._kills,
-            read_only=self.facts.read_only or self._options.read_only,
+            read_only=self.facts.read_only or self._options.read_only, guard=self.sniffer.guard,
         )  # fmt: skip
         self._undo.callback(self._mountpoint.close)
         base = Foundation(

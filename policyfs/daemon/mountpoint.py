@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +36,14 @@ class Mountpoint:
     """
 
     def __init__(
-        self, options: MountOptions, end: EndOfMount, log: Log, kills: Kills, *, read_only: bool
-    ) -> None:
+        self, options: MountOptions, end: EndOfMount, log: Log, kills: Kills,
+        *, read_only: bool, guard: Callable[[int], None],
+    ) -> None:  # fmt: skip
+        """Mount. Raise MountError if that fails.
+
+        guard: gives another process the control file (a descriptor) that ends the connection. That process
+        ends the connection if the daemon is killed, whatever the daemon's threads wait for.
+        """
         self._path = options.mountpoint
         self._end = end
         self._log = log
@@ -62,6 +69,7 @@ class Mountpoint:
             self._undo.callback(self._unmount_at_end)
             self._undo.callback(self.give_up_mount_fd)
             self._undo.callback(os.close, self.device.fd)
+            self._guard(guard)
             self._undo = self._undo.pop_all()
 
     def give_up_mount_fd(self) -> None:
@@ -196,6 +204,16 @@ class Mountpoint:
         with contextlib.suppress(session.MountError):
             if self.is_mounted:
                 session.unmount(self._path, lazy=True)
+
+    def _guard(self, guard: Callable[[int], None]) -> None:
+        """Give another process the control file that ends the connection. Without fusectl do nothing."""
+        if self._control_files is None:
+            return
+        abort_fd = self._control_files.open_abort(self.device.conn_id)
+        try:
+            guard(abort_fd)
+        finally:
+            os.close(abort_fd)
 
     def _open_control_files(self) -> ControlFiles | None:
         """Open the control files. Return None in a user namespace without fusectl.

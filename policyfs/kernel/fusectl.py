@@ -44,9 +44,8 @@ class ControlFiles:
 
         Return False if there is no such connection any more.
         """
-        flags = os.O_WRONLY | os.O_CLOEXEC
         try:
-            fd = os.open(f"{conn_id}/{_ABORT}", flags, dir_fd=self._mount_fd)
+            fd = self.open_abort(conn_id)
         except FileNotFoundError:
             return False
         try:
@@ -54,6 +53,14 @@ class ControlFiles:
         finally:
             os.close(fd)
         return True
+
+    def open_abort(self, conn_id: int) -> int:
+        """Open a connection's control file `abort` for writing.
+
+        A write to it ends this connection, and never a later connection with the same number. Raises OSError:
+        ENOENT if there is no such connection.
+        """
+        return os.open(f"{conn_id}/{_ABORT}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._mount_fd)
 
     def close(self) -> None:
         """Close the mount. A second call does nothing."""

@@ -9,12 +9,14 @@ from typing import Any, Final
 import trio
 
 from policyfs.cli import run
+from policyfs.content.sniffer import Sniffer
 from policyfs.daemon import lock_circle
 from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.daemon.lock_circle import LockCircle
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.fs.checked import head_writes
 from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.handlers import Handlers
 from policyfs.journal import recorders
 from policyfs.kernel import notify as notify_module
 from policyfs.kernel import vectors
@@ -127,6 +129,30 @@ def readers_unseen() -> None:
     vectors.set_shares(0, 0)
 
 
+def connection_unguarded() -> None:
+    """A killed daemon's connection ends when the kernel has freed the daemon's threads."""
+    put(Sniffer, "guard", lambda self, abort_fd: None)
+
+
+def removal_unanswered() -> None:
+    """No guard is gone, but a removal drops its name from the kernel's cache, and gets no answer. The kernel
+    has the directory's lock during the removal, and waits for this lock to drop the name.
+    """
+    notifiers: list[Notifier] = []
+    make = Notifier.__init__
+
+    def anew(self: Notifier, *parts: Any, **named: Any) -> None:
+        make(self, *parts, **named)
+        notifiers.append(self)
+
+    async def unlink(self: Handlers, parent: int, name: bytes, ctx: object) -> None:
+        notifiers[-1].inval_entry(parent, name, expire_only=False)
+        await trio.sleep_forever()
+
+    put(Notifier, "__init__", anew)
+    put(Handlers, "unlink", unlink)
+
+
 MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "circle-unseen": circle_unseen,
     "readers-unseen": readers_unseen,
@@ -144,4 +170,6 @@ MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "descriptors-kept-above": descriptors_kept_above,
     "terminal-kept": terminal_kept,
     "keyring-kept": keyring_kept,
+    "connection-unguarded": connection_unguarded,
+    "removal-unanswered": removal_unanswered,
 }

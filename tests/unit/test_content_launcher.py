@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import socket
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
-from policyfs.content.launcher import MAX_MESSAGE, START, ZYGOTE_FD, Live, serve
+from policyfs.content.launcher import GUARD, MAX_MESSAGE, START, ZYGOTE_FD, Live, serve
 from tests.support.machine.inchild import in_child
 
 
@@ -111,3 +113,32 @@ def test_an_order_that_it_does_not_know_ends_it(message: bytes) -> None:
 
         assert ordered("unused", send) == []
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+def _become_daemon(ours: socket.socket, theirs: socket.socket, abort_fd: int) -> NoReturn:
+    """In a forked process: start a launcher, let it guard a connection, and end."""
+    try:
+        if os.fork() == 0:
+            ours.close()
+            serve(theirs, "unused")
+        else:
+            socket.send_fds(ours, [GUARD], [abort_fd])
+            start(ours, theirs)
+            socket.recv_fds(ours, MAX_MESSAGE, 4)  # it has taken both orders
+    finally:
+        os._exit(0)
+
+
+def test_a_killed_daemons_connection_is_ended() -> None:
+    """Even if the daemon's socket lasts, as with threads that last: here the test has it, too."""
+    ours, theirs = pair()
+    ended, abort_fd = os.pipe()
+    with ours, theirs:
+        daemon = os.fork()
+        if daemon == 0:
+            _become_daemon(ours, theirs, abort_fd)
+        os.close(abort_fd)
+        os.waitpid(daemon, 0)
+        assert select.select([ended], [], [], 10)[0]
+        assert os.read(ended, 8) == b"1"
+    os.close(ended)

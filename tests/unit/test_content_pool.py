@@ -197,6 +197,11 @@ def test_where_killed_ones_do_not_end_none_is_forked(workers: Workers) -> None:
     run()
 
 
+def test_without_a_launcher_no_connection_is_guarded(workers: Workers) -> None:
+    with pytest.raises(ZygoteError, match="no launcher"):
+        workers.pool.guard(0)
+
+
 def test_without_a_zygote_there_is_no_pid(workers: Workers) -> None:
     assert workers.pool.zygote_pid == 0
 

@@ -492,6 +492,12 @@ def test_losses_that_other_processes_cause_are_repeated_any_number_of_times(
     assert sniffer.stats().failed == ({} if outside else {"died": 1})
 
 
+def test_a_mount_that_nobody_would_end_is_no_mount(sniffer):
+    trio.run(sniffer.aclose)
+    with pytest.raises(SnifferError, match="would not end with its daemon"):
+        sniffer.guard(0)
+
+
 def test_a_zygote_that_keeps_dying_is_started_less_and_less_often(start, jpeg_fd):
     sniffer = start(workers=1, deadline_s=20)
     begin = time.monotonic()

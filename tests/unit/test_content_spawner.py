@@ -142,6 +142,15 @@ def test_the_launcher_runs_nothing_but_zygotes_and_has_only_their_rights():
     trio.run(main)
 
 
+def test_a_launcher_that_is_gone_guards_nothing():
+    launcher = Launcher(LIMITS)
+    os.kill(launcher.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, launcher.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(ZygoteError, match="the launcher is gone"):
+        launcher.guard(0)
+    trio.run(launcher.close, 5)
+
+
 def test_a_zygote_that_nobody_waited_for_ends():
     async def main() -> None:
         launcher = Launcher(LIMITS)

@@ -55,6 +55,7 @@ class Kernel:
         self.terminated = 0
         self.aborted: list[int] = []
         self.aborts = True
+        self.guarded: list[tuple[int, bytes]] = []
         self.reader = -1
         self.here = True
         monkeypatch.setattr(session, "mount_device", self.mount_device)
@@ -91,6 +92,17 @@ class Kernel:
         self.aborted.append(conn_id)
         return self.aborts
 
+    def open_abort(self, conn_id: int) -> int:
+        """Of the control files."""
+        reader, writer = os.pipe()
+        os.write(writer, b"%d" % conn_id)
+        os.close(writer)
+        return reader
+
+    def guard(self, abort_fd: int) -> None:
+        """Of the process that ends the connection of a killed daemon."""
+        self.guarded.append((abort_fd, os.read(abort_fd, 20)))
+
     def close(self) -> None:
         """Of the control files."""
         self.aborted.append(-1)
@@ -117,13 +129,24 @@ def mounted(kernel: Kernel, said: Said | None = None, **options) -> Iterator[Mou
     before = len(os.listdir("/proc/self/fd"))
     log = (said or Said()).log
     kills = Kills(Nothing())
-    with closing(Mountpoint(replace(OPTIONS, **options), EndOfMount(), log, kills, read_only=False)) as made:
+    made = Mountpoint(
+        replace(OPTIONS, **options), EndOfMount(), log, kills, read_only=False, guard=kernel.guard
+    )
+    with closing(made):
         yield made
     kernel.end()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 # -- the mount ---------------------------------------------------------------------------------------
+
+
+def test_another_process_gets_what_ends_the_connection(kernel: Kernel) -> None:
+    with mounted(kernel) as made:
+        [(abort_fd, number)] = kernel.guarded
+        assert int(number) == made.device.conn_id
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(abort_fd)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +189,7 @@ def test_a_mount_that_fails_leaves_nothing_open(kernel: Kernel, monkeypatch: pyt
     monkeypatch.setattr(session, "mount_device", refused)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(MountError, match="cannot mount"):
-        Mountpoint(OPTIONS, EndOfMount(), Said().log, Kills(Nothing()), read_only=True)
+        Mountpoint(OPTIONS, EndOfMount(), Said().log, Kills(Nothing()), read_only=True, guard=kernel.guard)
     assert len(os.listdir("/proc/self/fd")) == before
     assert (kernel.aborted, kernel.unmounts) == ([-1], [])
 

@@ -66,6 +66,17 @@ def test_one_connection_is_ended(connections: Path) -> None:
     assert (connections / "41/abort").read_bytes() == b""
 
 
+def test_the_file_that_ends_a_connection_is_opened(connections: Path) -> None:
+    files = ControlFiles()
+    fd = files.open_abort(42)
+    with pytest.raises(FileNotFoundError):
+        files.open_abort(43)
+    files.close()
+    os.write(fd, b"1")
+    os.close(fd)
+    assert (connections / "42/abort").read_bytes() == b"1"
+
+
 def test_a_connection_that_is_gone_needs_no_end(connections: Path) -> None:
     files = ControlFiles()
     assert not files.abort(43)
