@@ -138,8 +138,12 @@ class CommandDelivery:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Close the pipes of a command. If it still runs, first kill it and the processes that it started."""
-    if process.poll() is None:
+    """Close the pipes of a command. If it took too long, first kill it and the processes that it started.
+
+    The command itself may have ended, while a child of it still has its standard error. INVARIANT: it was not
+    waited for yet, so no other process group has its number.
+    """
+    if process.returncode is None:
         os.killpg(process.pid, 9)
     process.wait()
     for pipe in (process.stdin, process.stderr):

@@ -81,8 +81,10 @@ def test_a_command_that_fails_has_not_taken_them(words: list[str], why: str) -> 
         CommandDelivery(words, 10).deliver(MESSAGES)
 
 
-def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
-    script = f"sleep 300 & echo $! >{tmp_path}/pid; wait"
+@pytest.mark.parametrize("after", ["wait", "exit 0"], ids=["hangs", "ends"])
+def test_the_children_of_a_command_that_takes_long_are_killed(tmp_path: Path, after: str) -> None:
+    """Also if the command itself has ended. A child still has its standard error then."""
+    script = f"sleep 300 & echo $! >{tmp_path}/pid; {after}"
     with pytest.raises(DeliveryError, match="did not end within"):
         CommandDelivery(["/bin/sh", "-c", script], 0.5).deliver(MESSAGES)
     pid = int((tmp_path / "pid").read_text())
