@@ -203,7 +203,11 @@ class DirentBuffer:
         self._left = size
 
     def add(self, name: bytes, ino: int, kind: int, position: int) -> bool:
-        """Add an entry. Return False if it does not fit. kind: DT_*. position: that of the next entry."""
+        """Add an entry. Return False if it does not fit.
+
+        kind: the file's type (DT_* of readdir(3)). position: the offset of the entry after this one, as the
+        kernel passes it in the next request.
+        """
         head = _DIRENT.pack(ino, position, len(name), kind)
         padding = -(len(head) + len(name)) % 8
         self._left -= len(head) + len(name) + padding

@@ -26,8 +26,8 @@ the tables' capacity."""
 class PathState:
     """The state of the policy's automaton after a path. Equal states are one object.
 
-    top: True for the root. hides: rules that hide a directory above, and so this path, from the callers whom
-    the rule matches. A rule about owners hides the path only if that directory has such an owner.
+    top: True for the root. hides: rules that hide a directory above from some callers. They hide this path
+    from the same callers. A rule about owners does so only if the directory above has such an owner.
     """
 
     __slots__ = ("__weakref__", "_below", "_binds", "_situated", "hides", "position", "top")

@@ -115,10 +115,10 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One refused file in the quarantine. about: its record; None if the entry is damaged, being written, or
-    left by a crash.
+    """One refused file in the quarantine.
 
-    why: the reason for about = None, as text."""
+    about: the record of the refusal; None if the entry is damaged, being written, or left by a crash. why: if
+    *about* is None, the reason for this as text."""
 
     id: str
     app: str

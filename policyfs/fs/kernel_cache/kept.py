@@ -87,7 +87,7 @@ def kept(
 
 
 def _reason(engine: Engine, timeouts: Timeouts, path: bytes, ftype: FileType) -> str:
-    """Return the reason for the timeouts that comes from the mount or its policy."""
+    """Return, as a sentence, why the mount's kind or policy gives a path these timeouts."""
     if timeouts.guarded:
         return "asks the daemon each time: the mount admits some callers only"
     if timeouts.uids_differ:
