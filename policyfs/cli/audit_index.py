@@ -48,7 +48,7 @@ def index_segments(args: argparse.Namespace) -> int:
                 progress("indexing segments", done, len(work))
     for name in wrong:
         print(f"{name}: the kept index did not match its segment; it was made again")
-    print(f"{len(work)} closed segments, {made} indexes made")
+    print(f"found {len(work)} closed segments, and made {made} indexes")
     return EXIT_REFUSED if wrong else EXIT_OK
 
 

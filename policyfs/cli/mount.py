@@ -1,4 +1,4 @@
-"""`policyfs mount`: checks before a mount, and the start of its daemon."""
+"""The command `policyfs mount`: it checks the request, and starts the daemon of the mount."""
 
 from __future__ import annotations
 

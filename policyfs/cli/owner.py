@@ -112,9 +112,8 @@ class _Store:
 
 
 def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[argparse.Namespace], int]:
-    """Return the function of a command.
-
-    It opens the store, and calls *action* with the arguments and the open store.
+    """Return a function that runs a command: the function opens the store, and calls *action* with the
+    arguments and the open store.
     """
 
     def run(args: argparse.Namespace) -> int:

@@ -239,7 +239,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     """Add the action `apply` to `policyfs policy`."""
     parser = actions.add_parser(
         "apply",
-        help="put a policy in force in a mount, unless it allows more than the one before",
+        help="load a policy into a mount, if it allows no more than the present policy",
         description=(
             "Checks the policy, proves its invariants, runs the tests beside it, compares it with the policy"
             " in force, and has the mount load it. If anything is wrong, nothing is changed: exit code 3 if"

@@ -162,7 +162,9 @@ class WorkerLink:
         with trio.move_on_after(_CAUSE_S), contextlib.suppress(trio.ClosedResourceError):
             code = await self._exit_code()
             if code is None:  # the kernel kills the workers of a zygote that ends (PR_SET_PDEATHSIG)
-                return WorkerGoneError("the worker died with its zygote", outside=True)
+                return WorkerGoneError(
+                    "the worker ended because its parent process (the zygote) ended", outside=True
+                )
         if code is None:
             return WorkerGoneError("the worker died")
         if code >= 0:

@@ -93,7 +93,7 @@ class Pool:
         return [*self.fresh, *self.idle, *self.busy, *self.apart]
 
     def guard(self, abort_fd: int) -> None:
-        """Let the launcher end a FUSE connection if this process is killed (Launcher.guard).
+        """Let the launcher end a FUSE connection if the daemon is killed (Launcher.guard).
 
         Raises ZygoteError.
         """

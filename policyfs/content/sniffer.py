@@ -100,10 +100,10 @@ class Sniffer:
         return sniffer
 
     def guard(self, abort_fd: int) -> None:
-        """Let the process that starts the workers end a FUSE connection if this process is killed.
+        """Let the launcher (launcher.py) end a FUSE connection if the daemon is killed.
 
-        abort_fd: the connection's control file `abort`, open for writing; the caller closes it. Call it once,
-        from the thread that called start(). Raises SnifferError if that process is gone.
+        abort_fd: the connection's control file `abort`, open for writing; the caller closes it. Call this
+        once, from the thread that called start(). Raises SnifferError if the launcher is gone.
         """
         try:
             self._pool.guard(abort_fd)

@@ -108,7 +108,7 @@ class Launcher:
         return ZygoteProcess(int(message), fds[0], ours, self._stderr)
 
     def guard(self, abort_fd: int) -> None:
-        """Let the launcher end a FUSE connection if this process is killed.
+        """Let the launcher end a FUSE connection if the daemon is killed.
 
         abort_fd: the connection's control file `abort`, open for writing; the caller closes it. The launcher
         notices the end of the thread that has executed it. Raises ZygoteError if the launcher is gone.

@@ -26,5 +26,5 @@ def _words(tells: Tells) -> str:
     if tells == NOTHING:
         return "no word"
     if tells == UNKNOWN:
-        return "every word, by what it tells"
+        return "by content"
     return in_words(tells).replace("other", "all-metadata only") if tells != Tells.OTHER else "all-metadata"

@@ -57,7 +57,7 @@ def check_proof(text: str, check: Check) -> Checked:
         path = [bytes.fromhex(step) for step in proof["path"]]
         seal_line, key_lines = str(proof["seal"]), [f"{one}\n".encode() for one in proof["keys"]]
     except (KeyError, TypeError, ValueError) as exc:
-        raise ValueError("this is not proof of a record") from exc
+        raise ValueError("this text does not have the form of a proof") from exc
     keys = read_keys(key_lines, check)
     found = read_seal(f"{seal_line}\n".encode(), keys, check)
     wrong = keys.wrong or ("it has no seal" if found is None else found.distrust)

@@ -33,9 +33,9 @@ def run(trail: Path, *words: str) -> int:
 def test_indexes_are_made_once(trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
     closed = len(segments(trail / MOUNT_ID)) - 1
     assert run(trail, "index") == 0
-    assert capsys.readouterr().out == f"{closed} closed segments, {closed} indexes made\n"
+    assert capsys.readouterr().out == f"found {closed} closed segments, and made {closed} indexes\n"
     assert run(trail, "index", "--check") == 0
-    assert capsys.readouterr().out == f"{closed} closed segments, 0 indexes made\n"
+    assert capsys.readouterr().out == f"found {closed} closed segments, and made 0 indexes\n"
 
 
 def forged(trail: Path) -> str:

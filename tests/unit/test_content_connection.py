@@ -90,7 +90,7 @@ def test_anything_else_is_a_dead_worker(impostor, said, why):
 @pytest.mark.parametrize(
     ("told", "why", "outside"),
     [
-        (b"", "died with its zygote", True),  # the pipe closes before the zygote's pidfd is readable
+        (b"", "because its parent process", True),  # the pipe closes before the zygote's pidfd is readable
         (ENDED.pack(-signal.SIGKILL), "died of signal 9", True),
         (ENDED.pack(-signal.SIGSEGV), "died of signal 11", False),
         (ENDED.pack(1), "exit code 1", False),

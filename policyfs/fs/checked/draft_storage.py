@@ -163,7 +163,7 @@ class DraftStorage:
         return True
 
     def _put_piece(self, copy: _Copy) -> None:
-        """Copy the next piece into the store, on a thread."""
+        """Copy the next piece of a draft into the store. Runs on a thread, because it waits for the disk."""
         draft, fd = copy.draft, copy.handle.fd
         copy.most = copy.length
         try:

@@ -1,8 +1,8 @@
 """The table of a mount's nodes, by number and by backing inode.
 
-One directory has one node. A regular file has one node for each of its views and path classes
-(docs/architecture/views.md), and in a redacted view one for each open version. Node numbers are never used
-twice in the life of a mount.
+One directory has one node. A regular file has one node for each pair of a view and a byte path
+(docs/architecture/views.md). In a redacted view, each open version of the file has a node of its own. Node
+numbers are never used twice in the life of a mount.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of a mount's open directories, with the share of each app in them."""
+"""The table of a mount's open directories. It also limits the names that one app's listings keep."""
 
 from __future__ import annotations
 

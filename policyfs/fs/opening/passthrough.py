@@ -131,7 +131,9 @@ class Passthrough:
         self.give_back(backing_id)
 
     def drop(self, node: Node) -> None:
-        """Release a file's idle id at once, because the id would keep the space of a removed file in use."""
+        """Release a file's idle backing id at once. If the file is removed, the id would keep its blocks in
+        use.
+        """
         kept = self._idle.pop(node.nodeid, None)
         if kept is not None:
             self.give_back(kept[0])

@@ -63,10 +63,10 @@ class SecondTries:
 
     async def settled(self, most_s: float) -> bool:
         """Wait until no second try of an open (after ESTALE) is expected or under way. Return False if that
-        took more than *most_s* seconds. During the first _HELD_S seconds no first try begins.
+        took more than *most_s* seconds. For the first _HELD_S seconds, make first tries wait (may_begin()).
 
-        INVARIANT: the caller makes its change right after this, with no await in between. So no second try
-        sees the change half done.
+        INVARIANT: the caller puts the new policy in force right after this call, with no await in between. So
+        no second try of an open meets another policy than its LOOKUP.
         """
         self._held = self._held or trio.Event()
         free_at = self._clock() + _HELD_S

@@ -94,7 +94,7 @@ PARTS: Final[tuple[Part, ...]] = (
         UNKNOWN,
         "removed: the others move up, zeros follow within the packet",
     ),
-    Part(_KIND, "Skeleton", "when it was recorded; headers in words", Tells.TIME | Tells.PEOPLE, "zeros"),
+    Part(_KIND, "Skeleton", "time of the recording; headers as text", Tells.TIME | Tells.PEOPLE, "zeros"),
     Part(_KIND, "streams of captions (Kate, CMML)", "what is said", UNKNOWN, "zeros"),
     Part(_KIND, "pages of sound and pictures", "the sound", NOTHING, "stay"),
     Part(_KIND, "between pages, pages of no stream", "anything", UNKNOWN, "zeros"),

@@ -38,7 +38,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "comment",
         "text, often the program's name",
         Tells.PEOPLE,
-        "an empty comment, also if a place, a date or a program is in it",
+        "an empty comment; under other words, too, if it holds a place, a date or a program",
     ),
     Part(_KIND, "application XMP", "XMP", UNKNOWN, "cleaned in place"),
     Part(

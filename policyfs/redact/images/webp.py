@@ -40,13 +40,13 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "EXIF", "EXIF", UNKNOWN, "cleaned in place; padding if it is broken"),
     Part(_KIND, "XMP", "XMP", UNKNOWN, "cleaned in place"),
     Part(_KIND, "ICCP", "colours", NOTHING, "stays; padding if it is not a profile"),
-    Part(_KIND, "VP8X", "which chunks there are", NOTHING, "agrees with the remaining chunks"),
+    Part(_KIND, "VP8X", "which chunks there are", NOTHING, "stays, without the flags of removed chunks"),
     Part(
         _KIND,
         "VP8, VP8L, ALPH, ANIM, ANMF",
         "the picture",
         NOTHING,
-        "stay; zeros from the first metadata in them on",
+        "stay up to the first metadata; zeros from there to the end of the chunk",
     ),
     Part(_KIND, "any other chunk, also in a frame; behind the RIFF", "anything", UNKNOWN, "padding, zeros"),
 )

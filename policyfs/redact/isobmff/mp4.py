@@ -96,7 +96,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "H.264, H.265, H.266 frames: SEI user data",
         "an encoder's settings (device), MISB times (time), unknown data",
         UNKNOWN,
-        "blanks, if some of the frames tried have any; captions and dynamic range stay",
+        "blanks, if policyfs finds some in its sample of frames; captions and dynamic range stay",
     ),
     Part(_MOVIES, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
     Part(
@@ -104,7 +104,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "tracks: subtitles, chapters",
         "what is said; telemetry of drones",
         Tells.PEOPLE,
-        "zeros if people is hidden, if location or time is hidden and a line has it, and if it is not text",
+        "zeros under people; under location or time, if a line holds one; always, if it is not text",
     ),
     Part(_MOVIES, "tracks: tmcd", "time of day", Tells.TIME, "samples become zeros"),
     Part(

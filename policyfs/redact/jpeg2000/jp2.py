@@ -66,7 +66,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "COM marker segment, Latin text",
         "software, a comment",
         Tells.DEVICE | Tells.PEOPLE,
-        "blanks; also where it holds coordinates",
+        "blanks; under location, too, if it holds coordinates",
     ),
     Part("JPEG 2000", "COM marker segment, binary; unknown marker segments", "anything", UNKNOWN, "zeros"),
     Part(
@@ -97,7 +97,9 @@ PARTS: Final[tuple[Part, ...]] = (
         UNKNOWN,
         "cleaned as XMP; other XML becomes an empty packet",
     ),
-    Part("JPEG 2000", "lbl ", "a label", Tells.PEOPLE, "blanks; also where it holds coordinates"),
+    Part(
+        "JPEG 2000", "lbl ", "a label", Tells.PEOPLE, "blanks; under location, too, if it holds coordinates"
+    ),
     Part(
         "JPEG 2000",
         "jp2h with size, colour, palette, channels, resolution",

@@ -66,7 +66,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "H.264, H.265, H.266 frames: SEI user data",
         "as in movies",
         UNKNOWN,
-        "blanks, if some of the frames tried have any",
+        "blanks, if policyfs finds some in its sample of frames",
     ),
     Part(_ALL, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
     Part(_ALL, "unknown elements, Void, between and behind", "anything", UNKNOWN, "Void, zeros"),
@@ -197,9 +197,10 @@ class _Locator:
         return stop
 
     def _junk(self, at: int, end: int) -> int:
-        """Turn the bytes before the next element that players know into a Void element. Zeros stay.
+        """Put a Void element in place of the bytes before the next element that players know. Return the
+        offset of that element.
 
-        Return the offset of this next element.
+        If the bytes begin with zeros, these stay. Then return the offset behind them.
         """
         self.inner.budget.part(10)
         if self.source.read(at, 1) == b"\0":

@@ -308,8 +308,9 @@ class _Locator:
         self.found.notes += [Note(start, end - start, "PDF", tag) for _ in patches]
 
     def _comments(self, gone: list[tuple[int, int]]) -> None:
-        """Zero comments within objects, unless bytes around them are removed already. gone: the ranges of
-        removed bytes.
+        """Replace each comment within an object by zeros, unless the comment overlaps a range in *gone*.
+
+        gone: the ranges of bytes that are removed already.
         """
         for start, end in _outside(sorted(set(self.scan.comments)), sorted(gone)):
             self._blank(start, end, "comment")

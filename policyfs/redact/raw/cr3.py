@@ -56,7 +56,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("CR3", "CMT1, CMT2", "EXIF", UNKNOWN, "cleaned as in a JPEG"),
     Part("CR3", "CMT3", "Canon's maker notes", UNKNOWN, "by tag; colour and sensor data stay"),
     Part("CR3", "CMT4", "GPS", Tells.LOCATION | Tells.TIME, "a TIFF structure that tells nothing"),
-    Part("CR3", "THMB, PRVW, track of a JPEG", "previews", NOTHING, "cleaned as JPEGs"),
+    Part("CR3", "THMB, PRVW, track of a JPEG", "previews", NOTHING, "stay; each is cleaned as a JPEG"),
     Part("CR3", "tracks of raw pixels; CNCV, CCTP, CTBO", "the picture", NOTHING, "stay"),
     Part("CR3", "CTMD track", "time, exposure, EXIF and maker notes again", UNKNOWN, "empty records"),
     Part("CR3", "uuid box with XMP", "XMP", UNKNOWN, "cleaned as in a JPEG"),

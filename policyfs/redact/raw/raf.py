@@ -24,7 +24,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("RAF", "header", "model, number of the camera, firmware", Tells.DEVICE, "zeros"),
     Part("RAF", "JPEG", "everything that a photo's JPEG holds", UNKNOWN, "as in a JPEG"),
     Part("RAF", "directory", "sizes, layout, white balance", NOTHING, "stays; unnamed records: zeros"),
-    Part("RAF", "TIFF of the sensor's pixels", "levels, pixels", NOTHING, "as in a TIFF"),
+    Part("RAF", "TIFF of the sensor's pixels", "levels, pixels", NOTHING, "stays; tags as in a TIFF"),
 )
 
 _MAGIC: Final = b"FUJIFILMCCD-RAW "

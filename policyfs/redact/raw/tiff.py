@@ -48,13 +48,13 @@ MANY_STRIPS: Final = 256
 
 PARTS: Final[tuple[Part, ...]] = (
     Part("TIFF, raws", "tags of EXIF and TIFF", "as in EXIF", UNKNOWN, "removed; the others close the gap"),
-    Part("TIFF, raws", "GPS directory", "coordinates, time", Tells.LOCATION | Tells.TIME, "likewise"),
+    Part("TIFF, raws", "GPS directory", "coordinates, time", Tells.LOCATION | Tells.TIME, "removed"),
     Part(
-        "TIFF", "GeoTIFF keys, Intergraph's, JPL's", "coordinates of the picture", Tells.LOCATION, "likewise"
+        "TIFF", "GeoTIFF keys, Intergraph's, JPL's", "coordinates of the picture", Tells.LOCATION, "removed"
     ),
-    Part("TIFF", "GDAL metadata, Photoshop's layers, annotations", "anything", UNKNOWN, "likewise"),
+    Part("TIFF", "GDAL metadata, Photoshop's layers, annotations", "anything", UNKNOWN, "removed"),
     Part("TIFF, raws", "XMP, IPTC, Photoshop's resources", "as in a JPEG", UNKNOWN, "cleaned in place"),
-    Part("DNG", "camera, serial numbers, lens, ids", "model, serial numbers", Tells.DEVICE, "likewise"),
+    Part("DNG", "camera, serial numbers, lens, ids", "model, serial numbers", Tells.DEVICE, "removed"),
     Part("DNG", "DNGPrivateData", "the maker's note, wrapped", UNKNOWN, "as a maker note; else removed"),
     Part("DNG", "original raw file", "anything", UNKNOWN, "removed"),
     Part("raws", "maker notes", "see Maker notes", UNKNOWN, "by tag; values become zeros"),
@@ -110,7 +110,7 @@ class _File:
         head, role = _head(self.source)
         walk.structure.add(0, head.size)
         if walk.open(head.first, head.frame, role, chained=True) is None:
-            raise NotThisKindError("there is no directory in it")
+            raise NotThisKindError("it has no TIFF directory (IFD)")
         walk.walk()
         if walk.model.startswith(b"DSLR-A100"):
             raise NotThisKindError("the place of the pixels is not known in files of this camera")

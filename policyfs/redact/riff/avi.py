@@ -89,7 +89,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "H.264, H.265, H.266 frames: SEI user data",
         "as in movies",
         UNKNOWN,
-        "blanks, if some of the frames tried have any",
+        "blanks, if policyfs finds some in its sample of frames",
     ),
     Part(_KIND, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
     Part(_KIND, "movi: other streams, JUNK, unknown chunks", "texts, positions", UNKNOWN, "zeros"),
