@@ -279,6 +279,22 @@ def test_unused_objects_that_touch_others():
 
 
 @pytest.mark.parametrize(
+    ("text", "becomes"),
+    [
+        (b"\n\n(ab)", b"\n\n[  ]"),
+        (b"(abc)", b"[   ]"),
+        (b"\n(ab)\t", b"\nnull\t"),
+        (b"(abcdef)", b" null\0\0\0"),
+    ],
+)
+def test_the_next_word_stays_a_word_behind_an_unused_object(text, becomes):
+    """Here `endobj`, which would be read as one word with `null`."""
+    word = b"x" * (len(text) - 2)
+    data = pdf({8: word}).replace(b"obj\n" + word + b"\nendobj", b"obj" + text + b"endobj")
+    assert b"8 0 obj" + becomes + b"endobj" in run(data)
+
+
+@pytest.mark.parametrize(
     ("raw", "says"),
     [
         (b"(a\\(b\\)c)", b"a(b)c"),

@@ -33,6 +33,13 @@ _HEX_NAME: Final = re.compile(rb"#([0-9A-Fa-f]{2})")
 _CONTROLS: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"\r": b"", b"\n": b""}
 
 
+def is_regular(char: bytes) -> bool:
+    """Return True if a byte is a regular character, which continues a word before it (7.2.3). For b"" return
+    False.
+    """
+    return char not in b"\0\t\n\x0c\r ()<>[]{}/%"
+
+
 class MalformedError(Exception):
     """The bytes are not a PDF object."""
 

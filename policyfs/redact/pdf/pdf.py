@@ -20,7 +20,7 @@ from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.matroska.ebml import zero_patches
 from policyfs.redact.pdf.keys import Edits, edit, silenced
 from policyfs.redact.pdf.object_scan import HEAD_BYTES, MARK, Item, Scan
-from policyfs.redact.pdf.objects import Node
+from policyfs.redact.pdf.objects import Node, is_regular
 from policyfs.redact.pdf.streams import (
     ObjectStream,
     Room,
@@ -296,6 +296,8 @@ class _Locator:
         head = self.source.read(item.start, len(_NULL) + 1)
         lead = len(head) - len(head.lstrip(b"\0\t\n\x0c\r "))
         at, none = item.start + lead, _NULL if lead else b" " + _NULL
+        if end - at == len(none) and is_regular(self.source.read(end, 1)):
+            none = b"[" + b" " * (len(none) - 2) + b"]"  # the next word would continue "null"
         if end - at < len(none) or self.source.read(at, len(none)) == none:
             return
         self.found.patches.append(Patch(at, none))
