@@ -45,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     reload_.add_argument(
         "--strict",
         action="store_true",
-        help="list the processes with open files that the policy would not grant, and offer to end them",
+        help="list each process with an open file that the new policy does not permit, and offer to end it",
     )
     reload_.add_argument("--yes", action="store_true", help="with --strict: end them without asking")
     reload_.add_argument(

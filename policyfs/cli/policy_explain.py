@@ -291,7 +291,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     owner.add_argument("--owner", metavar="APP", help="the owner: an app, self or none")
     owner.add_argument("--former-owner", metavar="NAME", help="an owner that is not an app any more")
     add_at(parser)
-    add("--monitor", action="store_true", help="decide like a mount with --monitor")
+    add("--monitor", action="store_true", help="permit what is denied to listed apps")
     add("--all", action="store_true", help="show the rules that do not match, too")
     add("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run_explain)

@@ -75,7 +75,8 @@ class EndOfMount:
     def by(self, end: MountEnd) -> MountEnd:
         """Record the end of the mount, if none is on record yet. Return the end on record.
 
-        If a client has announced the end, its end is recorded in place of *end*, because it is more precise.
+        If a client has announced the end of the mount, record the announced end and not *end*, because the
+        announced one is more precise.
         """
         if self._end is None:
             self._end = self._announced or end

@@ -45,9 +45,10 @@ class Transform(Protocol):
         """Take a line of the trail. Return a message to deliver now, or None."""
 
     def due(self, *, at_end: bool = False) -> Message | None:
-        """Return a message about earlier lines if one is due now, else None.
+        """Return the message that reports the lines that take() kept for later, if it must be sent now. Else
+        return None.
 
-        at_end: True if the consumer ends, so that such a message is due now.
+        at_end: True if the consumer ends. Then the message must be sent now.
         """
 
 

@@ -116,7 +116,7 @@ class ChainWriter:
 
     @property
     def segment_size(self) -> int:
-        """Return the bytes of all complete lines in the segment (file) that is being written."""
+        """Return the number of bytes of all complete lines in the segment (file) that is being written."""
         return self._segment.size if self._segment else 0
 
     @property

@@ -26,8 +26,9 @@ the tables' capacity."""
 class PathState:
     """The state of the policy's automaton after a path. Equal states are one object.
 
-    top: True for the root. hides: rules that hide a directory above from some callers. They hide this path
-    from the same callers. A rule about owners does so only if the directory above has such an owner.
+    top: True for the root. hides: the rules that hide a directory above this path. Each of them hides the
+    path, too, from the callers that it matches. If a rule names an owner, it does so only if that directory
+    has this owner.
     """
 
     __slots__ = ("__weakref__", "_below", "_binds", "_situated", "hides", "position", "top")

@@ -152,10 +152,11 @@ def probe(root_fd: int) -> StoreFacts:
 
 
 def directory_folds_by_flag(dirfd: int) -> bool:
-    """Return True if this directory finds names in any case, by its file system's type or by its flags.
+    """Return True if look-ups in this directory ignore upper and lower case.
 
-    Unlike directory_folds(), this function tries no name. So it is quick enough for each directory that a
-    lookup reaches. O_PATH is enough. Raises OSError: EACCES if the flags cannot be read.
+    The file system's type or the directory's flags tell this. Unlike directory_folds(), this function tries
+    no name. So it is quick enough for each directory that a lookup reaches. *dirfd* may be an O_PATH
+    descriptor. Raises OSError: EACCES if the flags cannot be read.
     """
     kind = _NAMES.get(libc.file_system_type(dirfd))
     if kind in _FOLDING or kind not in _FLAGGED:

@@ -174,7 +174,7 @@ def seal(frozen: Frozen) -> None:
 
 
 def open_readonly(frozen: Frozen) -> int:
-    """Return a new O_RDONLY descriptor of the copy with an offset of its own. The caller closes it."""
+    """Open the copy. Return an O_RDONLY descriptor, which has its own offset. The caller closes it."""
     return os.open(proc_fd(frozen.fd), os.O_RDONLY | os.O_CLOEXEC)
 
 

@@ -130,7 +130,7 @@ class LockTable:
         return [holder for holder in self._all() if not holder.spans and id(holder) not in busy]
 
     def add(self, inode: Inode, owner: Owner, app: object, fd: int, *, writable: bool) -> Holder:
-        """Create the holder (descriptor and locks) of a lock owner in a file.
+        """Add a holder: the descriptor and the locks that one lock owner has in a file. Return the holder.
 
         fd: a descriptor of the file that nobody else uses; the table closes it. O_RDWR if *writable*, else
         O_RDONLY."""

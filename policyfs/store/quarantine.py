@@ -118,7 +118,7 @@ class Entry:
     """One refused file in the quarantine.
 
     about: the record of the refusal; None if the entry is damaged, being written, or left by a crash. why: if
-    *about* is None, the reason for this as text."""
+    *about* is None, a text that says why there is no record."""
 
     id: str
     app: str

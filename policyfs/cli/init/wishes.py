@@ -111,7 +111,8 @@ def share(wishes: Sequence[Wish], text: str, level: Level, known: Iterable[str])
     for directory in directories(listed, known):
         before = wish.shares.get(directory)
         if before is not None and before is not level:
-            raise UsageError(f"{name} has two levels in {directory}: {before.value} and {level.value}")
+            both = f"--{before.value} and --{level.value}"
+            raise UsageError(f"{both} give {name} the directory {directory}; write only one of them")
         wish.shares[directory] = level
 
 

@@ -87,7 +87,7 @@ def kept(
 
 
 def _reason(engine: Engine, timeouts: Timeouts, path: bytes, ftype: FileType) -> str:
-    """Return, as a sentence, why the mount's kind or policy gives a path these timeouts."""
+    """Return, as a sentence, why the mount's type or policy gives a path these timeouts."""
     if timeouts.guarded:
         return "asks the daemon each time: the mount admits some callers only"
     if timeouts.uids_differ:

@@ -178,7 +178,9 @@ def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _cleaner(head: bytes, body: bytes, inner: Inner) -> Callable[[bytes], Cleaned | None] | None:
-    """Return the function that cleans a block of this form; None for an unknown form.
+    """Return the function that cleans a block of metadata with this header and body.
+
+    Return None for an unknown form.
 
     head: the header that was found (Exif, XMP, Photoshop), or b"". body: the bytes behind the header.
     """

@@ -131,7 +131,7 @@ class _Locator:
             return False
         data = self.source.read(at + head.length, stop - at - head.length)
         if (child_data(data, 0x4282) or b"").rstrip(b"\0") not in _DOC_TYPES:
-            raise NotThisKindError("it is EBML of another type")
+            raise NotThisKindError("it is EBML of another type than Matroska or WebM")
         self._master(at, head)
         return True
 
