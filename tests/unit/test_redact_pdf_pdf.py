@@ -294,6 +294,12 @@ def test_the_next_word_stays_a_word_behind_an_unused_object(text, becomes):
     assert b"8 0 obj" + becomes + b"endobj" in run(data)
 
 
+def test_a_word_behind_an_unused_object_that_goes_itself_leaves_nothing_to_do_again():
+    junk = b"(ab)junk"
+    out = run(pdf({8: junk}))
+    assert b"8 0 obj\n[  ]".ljust(len(b"8 0 obj\n") + len(junk), b"\0") in out
+
+
 @pytest.mark.parametrize(
     ("raw", "says"),
     [

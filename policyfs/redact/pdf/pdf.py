@@ -296,10 +296,11 @@ class _Locator:
         head = self.source.read(item.start, len(_NULL) + 1)
         lead = len(head) - len(head.lstrip(b"\0\t\n\x0c\r "))
         at, none = item.start + lead, _NULL if lead else b" " + _NULL
-        if end - at == len(none) and is_regular(self.source.read(end, 1)):
-            none = b"[" + b" " * (len(none) - 2) + b"]"  # the next word would continue "null"
-        if end - at < len(none) or self.source.read(at, len(none)) == none:
+        apart = b"[" + b" " * (len(none) - 2) + b"]"
+        if end - at < len(none) or self.source.read(at, len(none)) in (none, apart):
             return
+        if end - at == len(none) and is_regular(self.source.read(end, 1)):
+            none = apart  # else the next word would continue "null"
         self.found.patches.append(Patch(at, none))
         self.found.patches += zero_patches(self.source, at + len(none), end)
         self.found.notes.append(Note(at, end - at, "PDF", "unused object"))
