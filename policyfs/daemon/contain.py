@@ -70,9 +70,7 @@ def give_up_rights(*, special_files: bool = False) -> None:
     """
     try:
         no_new_privs()
-        # A core file would put data of files that the daemon has read on a disk where nobody expects such
-        # data.
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _forbid_core_dumps()
         libc.keep_capabilities()
         kept = WITH_DEVICES if special_files else DAEMON
         keep(kept)
@@ -81,6 +79,18 @@ def give_up_rights(*, special_files: bool = False) -> None:
         raise PolicyfsError(f"the daemon cannot give up rights: {error.strerror}") from error
     if not rights.no_new_privs or (rights.effective | rights.permitted | rights.handed_on) - kept:
         raise PolicyfsError("the daemon could not give up rights: one of its threads still has them")
+
+
+def _forbid_core_dumps() -> None:
+    """Let a crash write no core file, which would hold data of files that the daemon has read.
+
+    A limit of 0 bytes forbids only files: the kernel still sends the memory to the program in core_pattern.
+    With 1 byte, it sends nothing (fs/coredump.c). Raises OSError.
+    """
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    except ValueError:  # the hard limit is 0, and this process may not raise it; containment() reports this
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def close_door(*, special_files: bool = False) -> bool:
@@ -118,7 +128,7 @@ def _interfaces(pid: int | str) -> list[str]:
 def _core(pid: int | str) -> list[str]:
     limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii")
     line = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
-    return [] if line.split()[4] == "0" else ["a crash would write data of files to a core file"]
+    return [] if line.split()[4] == "1" else ["a crash would give data of files to a core file or program"]
 
 
 def _missing(rights: Rights, *, alone: bool) -> list[str]:

@@ -127,7 +127,7 @@ def test_what_holds_is_shown(store: Path, mounts: Mounts) -> None:
     mount.wrapper = ("prlimit", "--core=unlimited:unlimited", "--")
     mount.start()
     limits = Path(f"/proc/{mount.pid}/limits").read_text()
-    assert re.search(r"^Max core file size\s+0\s+0\s", limits, re.MULTILINE)
+    assert re.search(r"^Max core file size\s+1\s+1\s", limits, re.MULTILINE)
     contained = mount.status()["contained"]
     assert contained["missing"] == []
     assert contained["seccomp"] == "filter"

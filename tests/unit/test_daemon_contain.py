@@ -18,7 +18,7 @@ import pytest
 from policyfs.daemon import contain
 from policyfs.errors import PolicyfsError
 from policyfs.linux import seccomp
-from policyfs.linux.capabilities import Capability, rights_of
+from policyfs.linux.capabilities import Capability, keep, rights_of
 from tests.support.machine.inchild import in_child
 
 pytestmark = pytest.mark.mount
@@ -173,13 +173,27 @@ def test_what_is_missing_is_said() -> None:
         contain.leave_network()
         contain.give_up_rights()
         contain.close_door()
-        return [list(before.missing), list(contain.containment().missing)]
+        core = resource.getrlimit(resource.RLIMIT_CORE)
+        return [list(before.missing), list(contain.containment().missing), core]
 
     said = in_child(child)
     assert isinstance(said, list), said
-    before, after = said
+    before, after, core = said
     assert len(before) == 6
     assert after == []
+    assert core == [1, 1], "with 0 the kernel still gives a crash's memory to a program in core_pattern"
+
+
+def test_where_the_limit_of_core_files_cannot_be_1_it_is_0_and_that_is_said() -> None:
+    def child() -> list[object]:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        keep(contain.WITH_DEVICES)  # without SYS_RESOURCE
+        contain.give_up_rights()
+        return [resource.getrlimit(resource.RLIMIT_CORE), list(contain.containment().missing)]
+
+    core, missing = in_child(child)
+    assert core == [0, 0]
+    assert any("crash" in one for one in missing)
 
 
 def test_an_unknown_machine_has_no_filter(monkeypatch) -> None:
