@@ -42,7 +42,7 @@ class Mountpoint:
         """Mount. Raise MountError if that fails.
 
         guard: gives another process the control file (a descriptor) that ends the connection. That process
-        ends the connection if the daemon is killed, whatever the daemon's threads wait for.
+        ends the connection when the daemon's main thread is killed, even if other threads of the daemon wait.
         """
         self._path = options.mountpoint
         self._end = end
