@@ -151,6 +151,9 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """Answer OPEN."""
+        second_tries = self._opener.second_tries
+        if second_tries.holds(ctx.pid):
+            await second_tries.may_begin(raw_request().rests)
         handle = await self._opener.open(self._node(inode), flags, self._gate.caller(ctx))
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False)
 

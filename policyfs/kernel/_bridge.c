@@ -30,6 +30,8 @@ static PyMethodDef methods[] = {
 	 "operations(callable or None, opcodes): hand requests of these opcodes (one bit each) to it."},
 	{"hear_flushes", operations_hear_flushes, METH_O,
 	 "hear_flushes(every): choose whether Python gets each FLUSH of any handle while it takes locks."},
+	{"let_rest", turns_let_rest, METH_O,
+	 "let_rest(unique): stop counting a request as under way, so that its uid may begin another."},
 	{"take_turns", turns_take, METH_VARARGS,
 	 "take_turns(most, room, bytes): uids take turns. A uid has three lanes. most: limit of the requests of one\n"
 	 "lane that are under way (0: off). room: limit of all; a lane has at most as many of it as are left for\n"

@@ -118,6 +118,7 @@ void turns_session_over(void);
 /* Wake a reader that waits for room. */
 void turns_make_room(void);
 
+PyObject *turns_let_rest(PyObject *module, PyObject *unique);
 PyObject *turns_take(PyObject *module, PyObject *args);
 PyObject *turns_waiting(PyObject *module, PyObject *unused);
 

@@ -281,6 +281,10 @@ class RawRequest:
         """The caller's process id, 0 if it is outside the daemon's pid namespace."""
         return self._field(6)
 
+    def rests(self) -> None:
+        """Stop counting this request as under way, so that its uid may begin another (Request.rests())."""
+        _bridge.let_rest(self.unique)
+
     @property
     def body(self) -> bytes:
         """The bytes after the header: the opcode's own struct, then names."""

@@ -6,6 +6,9 @@ import contextlib
 import errno
 import mmap
 import os
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ from tests.support.mount.daemons import Mount, policyfs_process
 from tests.support.mount.stores import Mounts
 
 ONE, TWO = 10010, 10011
+_THREADS = 40
+"""More than the requests of one uid that may be under way."""
 HEAD = f"""\
 apiVersion: policyfs/v1
 kind: Policy
@@ -389,6 +394,40 @@ def test_no_open_around_reloads_is_stale(mounts: Mounts, empty_store: Path) -> N
         (empty_store / name).mkdir()
         (empty_store / name).chmod(0o777)
         children.append(start_as(uid, _rewrites, mount / name))
+    for turn in range(count(25, 1_000)):
+        change(mount, policies[turn % 2])
+    for child in children:
+        child.send("stop")
+    said = [child.result() for child in children]
+    assert all(set(one) == {""} for one in said), said
+
+
+def _rewrites_by_threads(channel, directory: Path) -> dict[str, int]:
+    """Let many threads make files anew until told to stop; how often each error came."""
+    told = threading.Event()
+
+    class Told:
+        poll = staticmethod(told.is_set)
+
+    directories = [directory / str(number) for number in range(_THREADS)]
+    for one in directories:
+        one.mkdir()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        counts = [pool.submit(_rewrites, Told, one) for one in directories]
+        channel.recv()
+        told.set()
+        return dict(sum((Counter(one.result()) for one in counts), Counter()))
+
+
+def test_no_open_of_many_threads_around_reloads_is_stale(mounts: Mounts, empty_store: Path) -> None:
+    """First tries wait for a reload. Still the second try of another thread of the app must begin."""
+    policies = [REDACTED % words for words in (("location", "device"), ("device", "location"))]
+    mount = mounts.start(policies[0], empty_store)
+    children = []
+    for name, uid in (("a", ONE), ("b", TWO)):
+        (empty_store / name).mkdir()
+        (empty_store / name).chmod(0o777)
+        children.append(start_as(uid, _rewrites_by_threads, mount / name))
     for turn in range(count(25, 1_000)):
         change(mount, policies[turn % 2])
     for child in children:

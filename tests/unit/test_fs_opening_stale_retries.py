@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import trio
+from functools import partial
 
-from policyfs.fs.opening.stale_retries import _COMES_S, _HELD_S, _MOST, SecondTries
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from policyfs.fs.opening.stale_retries import _COMES_S, _MOST, _MOST_RESTING, SecondTries
 from tests.support.mount.file_system import on_trio
 
 
@@ -123,7 +126,8 @@ async def test_no_first_try_begins_before_the_change_that_waits_for_second_tries
     order: list[str] = []
 
     async def first_try() -> None:
-        await tries.may_begin()
+        if tries.holds(2):
+            await tries.may_begin(lambda: order.append("rests"))
         order.append("first try")
 
     async with trio.open_nursery() as nursery:
@@ -136,26 +140,44 @@ async def test_no_first_try_begins_before_the_change_that_waits_for_second_tries
         await trio.sleep(0.003)  # it has begun to wait
         nursery.start_soon(first_try)
         await trio.sleep(0.01)
-        assert order == []
+        assert order == ["rests"]
+        assert not tries.holds(1), "it is the second try"
+        assert not tries.holds(0), "it may be one"
         assert tries.begins(1)
         tries.ends(1)
-    assert order == ["change", "first try"]
+    assert order == ["rests", "change", "first try"]
     await first_try()
+    assert order == ["rests", "change", "first try", "first try"]
 
 
 @on_trio
-async def test_first_tries_do_not_wait_long_for_a_second_one_that_hangs() -> None:
-    clock = Clock()
-    tries = SecondTries(clock)
+async def test_no_more_than_so_many_of_those_that_wait_rest() -> None:
+    tries = SecondTries()
+    for _ in range(2):  # those that went on make room
+        tries.sent_back(1)
+        resting: list[int] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tries.settled, 5)
+            await wait_all_tasks_blocked()
+            for number in range(_MOST_RESTING + 1):
+                nursery.start_soon(tries.may_begin, partial(resting.append, number))
+            await wait_all_tasks_blocked()
+            assert len(resting) == _MOST_RESTING
+            assert tries.begins(1)
+            tries.ends(1)
+
+
+@on_trio
+async def test_first_tries_go_on_when_a_second_one_hangs() -> None:
+    tries = SecondTries()
     tries.sent_back(1)
     assert tries.begins(1)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(tries.settled, 5)
-        await trio.sleep(0.003)  # it has begun to wait
-        with trio.move_on_after(0.01) as early:
-            await tries.may_begin()
-        assert early.cancelled_caught
-        clock.now += _HELD_S
-        await tries.may_begin()
+        nursery.start_soon(tries.settled, 0.02)
+        await wait_all_tasks_blocked()
+        assert tries.holds(2)
+        with trio.fail_after(5):
+            await tries.may_begin(lambda: None)
+        assert not tries.holds(2)
         assert tries.is_any
         tries.ends(1)

@@ -63,8 +63,6 @@ class Opener:
         """Open a node for a caller. Raise FUSEError if the policy refuses, OSError for other errors."""
         thread = caller.pid
         second, stale, paced_out = self.second_tries.begins(thread), False, False
-        if not second:
-            await self.second_tries.may_begin()
         opening = OpenContext(OpenRequest.of(node, caller, flags))
         try:
             await self._open(opening)

@@ -3,6 +3,8 @@
 The second try must find the node that this open needs, under the same policy as its LOOKUP. A second ESTALE
 would reach the app. So a reload waits a moment until all second tries have ended (settled()). Meanwhile no
 first try begins: apps that open files all the time would otherwise always leave a second try to wait for.
+A first try that waits lets its request rest (RawRequest.rests()), so that the second try of another thread
+of the same app can begin.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from typing import Final
 
 import trio
 
-_COMES_S: Final = 0.25
-"""The longest time until the kernel tries an open again. After that, the file's name or the thread is
-gone.
+_COMES_S: Final = 2.0
+"""The longest time until the kernel tries an open again: it looks the name up before, and a machine under
+load takes longer. After that, the file's name or the thread is gone.
 """
-_HELD_S: Final = 0.25
-"""The longest time for which no first try of an open begins (settled())."""
 _LOOKS_S: Final = 0.001
+_MOST_RESTING: Final = 256
+"""The most first tries that wait and let their requests rest. Any further one that waits counts as under
+way: when all go on, no more than these run beside the limit of their uids.
+"""
 _MOST: Final = 4096
 
 
@@ -33,6 +37,7 @@ class SecondTries:
         self._awaited: dict[int, float] = {}
         self._under_way: dict[int, int] = {}
         self._held: trio.Event | None = None
+        self._holding = 0
 
     def begins(self, thread: int) -> bool:
         """Note that a thread's open begins. Return True if the kernel tries this open again after ESTALE.
@@ -56,35 +61,45 @@ class SecondTries:
         if len(self._awaited) < _MOST:
             self._awaited[thread] = self._clock() + _COMES_S
 
-    async def may_begin(self) -> None:
-        """Wait until first tries of opens may begin: at most _HELD_S for one call of settled()."""
-        while self._held is not None:
-            await self._held.wait()
+    def holds(self, thread: int) -> bool:
+        """True if an open of this thread must wait before it begins (may_begin()): a reload waits for the end
+        of second tries, and this open is a first try. Thread 0 stands for all threads outside the daemon's
+        pid namespace, so that an open of thread 0 may be a second try: it does not wait.
+        """
+        return self._held is not None and thread != 0 and thread not in self._awaited
+
+    async def may_begin(self, rests: Callable[[], None]) -> None:
+        """Wait until first tries of opens may begin: as long as a call of settled() waits.
+
+        rests: stops counting the request of this open as under way (RawRequest.rests()).
+        """
+        if self._holding < _MOST_RESTING:
+            rests()
+        self._holding += 1
+        try:
+            while self._held is not None:
+                await self._held.wait()
+        finally:
+            self._holding -= 1
 
     async def settled(self, most_s: float) -> bool:
         """Wait until no second try of an open (after ESTALE) is expected or under way. Return False if that
-        took more than *most_s* seconds. For the first _HELD_S seconds, make first tries wait (may_begin()).
+        took more than *most_s* seconds. Meanwhile first tries wait (may_begin()).
 
         INVARIANT: the caller puts the new policy in force right after this call, with no await in between. So
         no second try of an open meets another policy than its LOOKUP.
         """
-        self._held = self._held or trio.Event()
-        free_at = self._clock() + _HELD_S
+        held = self._held = self._held or trio.Event()
         try:
             with trio.move_on_after(most_s):
-                while self.is_any:
-                    await trio.sleep(_LOOKS_S)  # some second tries never come, and no event reports that
-                    if self._clock() >= free_at:
-                        self._free_held()
+                while self.is_any:  # noqa: ASYNC110 - some second tries never come: no event reports that
+                    await trio.sleep(_LOOKS_S)
                 return True
             return False
         finally:
-            self._free_held()
-
-    def _free_held(self) -> None:
-        if self._held is not None:
-            self._held.set()
-            self._held = None
+            held.set()
+            if self._held is held:
+                self._held = None
 
     @property
     def is_any(self) -> bool:
