@@ -24,11 +24,12 @@ __all__ = [
 
 
 def locate(kind: str | None, what: frozenset[str], source: ByteSource) -> Plan:
-    """Return the plan that hides the data of the words *what* in a file of this kind (None: unknown).
+    """Return the plan that hides data in a file.
 
-    what: words of categories.WORDS, and perhaps two special members. DENY_UNKNOWN: the outcome is REFUSE if a
-    part of the file is not understood. TO_TELL: the plan has no patches; its outcome is CLEAN if no data of
-    the words was found (redact/verdict.py), else REFUSE. Never raises: after any error the outcome is REFUSE.
+    kind: the file's kind; None if it is unknown. what: the words (categories.WORDS) whose data the plan
+    hides, and perhaps two special members. DENY_UNKNOWN: the outcome is REFUSE if a part of the file is not
+    understood. TO_TELL: the plan has no patches; its outcome is CLEAN if no data of the words was found
+    (redact/verdict.py), else REFUSE. Never raises: after any error the outcome is REFUSE.
     """
     words = what - {DENY_UNKNOWN, TO_TELL}
     if TO_TELL in what:

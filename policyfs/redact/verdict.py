@@ -1,8 +1,10 @@
-"""Verdicts on files that must not contain data of certain categories, before they are stored.
+"""Verdicts on new files, before the store gets them: a file is refused if it contains data of certain
+categories.
 
 Redaction removes every part that *may* hold data of a category. If all these parts counted here, nearly every
 photo would be refused, because makers write tags without known names. So a part counts if its categories are
-known. All other bytes that redaction would remove count only if a search finds such data in them.
+known. All other bytes that redaction would remove count only if a search finds data of the categories in
+these bytes.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ _PLACE_NAME: Final = re.compile(
 )
 """Pattern of a word for a kind of place (``city``) with the name of a place after it."""
 _OF_A_PLACE: Final = re.compile(
-    rb"\x25\x88\x04\0\x01\0\0\0|\x88\x25\0\x04\0\0\0\x01"  # EXIF: the pointer to a GPS directory, II and MM
+    rb"\x25\x88\x04\0\x01\0\0\0|\x88\x25\0\x04\0\0\0\x01"  # EXIF: pointer to a GPS directory (II, MM)
     rb"|\x01\0\x02\0\x02\0\0\0[NS]\0|\0\x01\0\x02\0\0\0\x02[NS]\0"  # GPSLatitudeRef
     rb"|\x03\0\x02\0\x02\0\0\0[EW]\0|\0\x03\0\x02\0\0\0\x02[EW]\0"  # GPSLongitudeRef
     rb"|\x1c\x02[\x5a\x5c\x5f\x64\x65]\0."  # IPTC-IIM 2:90 to 2:101: city, sublocation, state, country
@@ -51,8 +53,8 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
     """Return the reason to refuse a file that must not contain data of the categories *hide*; "" if there is
     no reason.
 
-    found: what redaction would remove. strict: refuse a file with bytes that are not understood, without a
-    search of these bytes.
+    found: the changes that redaction would make. strict: True to refuse a file with bytes that are not
+    understood, without a search of these bytes.
     """
     patches = in_order(found.patches, source.size)
     if not patches:
@@ -63,8 +65,8 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
         return f"holds data about {in_words(hide & _told(known))}: {_listed(known)}"
     odd = [note for note in notes if not note.bare and not (_is_known(note) and note.tells & hide)]
     named = _listed(odd) or f"bytes at {patches[0].offset}"
-    # True if there are notes, and each is on a known part without its data ("bare"). The search skips these
-    # parts. It covers only bytes without a note (behind the last field of a table).
+    # True if there are notes, and all notes are bare (known parts that hold no data). The search skips these
+    # parts. So only bytes without a note are searched (behind the last field of a table).
     empty = bool(notes) and not odd
     if strict and not empty:
         return f"parts are not understood: {named}; the rule denies such files (on_unknown: deny)"
@@ -74,7 +76,8 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
         return f"parts are not understood, and too large to be searched: {named}"
     told, bare = Tells(0), [note for note in notes if note.bare]
     for patch in patches:
-        # with a margin: no patch begins or ends with zeros, but a fraction at the end of a patch may
+        # With a margin: patches neither begin nor end with zeros, but coordinates at their ends may begin or
+        # end with zeros.
         start, end = max(0, patch.offset - _MARGIN_BYTES), min(source.size, patch.end + _MARGIN_BYTES)
         for piece in _pieces(source, start, end, bare):
             told |= _searched(piece, hide & ~told)
@@ -116,7 +119,9 @@ def _pieces(source: ByteSource, start: int, end: int, bare: list[Note]) -> Itera
 
 
 def _searched(data: bytes, asked: Tells) -> Tells:
-    """Return the asked categories that a search finds in bytes of unknown structure."""
+    """Search bytes of unknown structure for data of the categories *asked*; return the categories that are
+    found.
+    """
     if not asked or not data.strip(b"\0"):
         return Tells(0)
     told = Tells(0)

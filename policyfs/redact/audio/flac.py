@@ -147,8 +147,8 @@ def _comments(edits: Edits, at: int, head: bytes, data: bytes) -> None:
         edits.note(start + comments.read, len(behind), "behind the comments", broken=True)
     missing = len(data) - len(comments.kept)
     if missing >= _HEAD_BYTES:
-        # This block ends with its comments. Padding follows; it is the last block if this block was the last
-        # one.
+        # This block ends with its comments. A padding block follows. It is marked as the last block if this
+        # block was.
         new_head = bytes([COMMENTS]) + len(comments.kept).to_bytes(3)
         rest = missing - _HEAD_BYTES
         pad = bytes([head[0] & _LAST | PADDING]) + rest.to_bytes(3) + bytes(rest)
@@ -196,7 +196,7 @@ def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
     """Check that the sound in [start, end) ends at `end`, by the checksum of the last frame.
 
     At `end` the file ends, or a tag begins. longest: length of the longest frame in bytes, 0 if unknown.
-    Raises NotThisKindError if the check fails: then nobody knows which bytes are sound.
+    Raises NotThisKindError if the check fails: then it is not known which bytes are sound.
     """
     source = edits.source
     low = max(start, end - _END_SEARCH_BYTES)
@@ -246,8 +246,8 @@ def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
 
 
 def _holds_frame(data: bytes) -> bool:
-    """Return True if *data* may begin with a whole frame: some number of its first bytes ends with a valid
-    checksum.
+    """Return True if *data* may begin with a whole frame: for some number of first bytes, the last two of
+    them are a valid checksum.
     """
     value = 0
     for at, byte in enumerate(data):

@@ -18,7 +18,7 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, SliceSource
 from policyfs.redact.tags.ape_lyrics import clean_end, clean_front, clean_here
 
 MAX_FRAMES: Final = 3_000_000
-"""Maximum number of frames in a file. Twenty hours of sound have so many."""
+"""Maximum number of frames in a file (about twenty hours of sound)."""
 _KBITS: Final = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -172,8 +172,8 @@ def _alike(data: bytes, one: int, two: int) -> bool:
 
 
 class _Sound:
-    """The walk over the frames of one file, up to the end of the sound. sized: returns the length of a
-    frame.
+    """The walk over the frames of one file, up to the end of the sound. sized: the function that returns the
+    length of a frame.
     """
 
     def __init__(self, edits: Edits, end: int, sized: Sized) -> None:

@@ -1,9 +1,9 @@
 """Ogg files (RFC 3533) with Vorbis, Opus, Speex, FLAC, Theora and Skeleton streams.
 
 The locator joins the headers of each logical stream from their pages, cleans them, and puts them back into
-the same bytes. Zeros follow a shorter comment list within its packet; all these codecs allow that. Checksums
-of changed pages are renewed. Pages of sound and pictures are walked, not read. Bytes between pages become
-zeros, and so does a stream of captions.
+the same bytes. If a comment list is shorter than before, zeros follow it within its packet; all these codecs
+allow such zeros. Checksums of changed pages are computed again. Only the headers of pages with sound and
+pictures are read. Bytes between pages and streams of captions become zeros.
 """
 
 from __future__ import annotations
@@ -344,7 +344,7 @@ class _Locator:
         return new
 
     def _skeleton(self, stream: _Stream, data: bytes) -> bytes:
-        """Return new bytes of a Skeleton packet: facts about other streams (times of recording), texts."""
+        """Return new bytes of a Skeleton packet, which describes other streams (texts, recording times)."""
         new = bytearray(data)
         if data.startswith(b"fishead\0"):
             new[_SKELETON_BYTES:] = bytes(len(data[_SKELETON_BYTES:]))

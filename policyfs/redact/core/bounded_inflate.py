@@ -1,4 +1,5 @@
-"""zlib streams within a file (RFC 1950, 1951): read up to a limit, written with an exact size.
+"""Functions that inflate zlib streams (RFC 1950, 1951) up to a limit, and write zlib streams of an exact
+size.
 
 A compressed part of a file must keep its size when its data changes. Stored blocks and empty blocks can fill
 a stream to nearly any size.
@@ -14,9 +15,7 @@ from policyfs.redact.core.cleaners import Budget
 
 MAX_INFLATED_BYTES: Final = 4 << 20
 _STEP_BYTES: Final = 1 << 16
-"""Maximum number of bytes inflated in one step. A step that fails counts as so many bytes in the file's
-budget.
-"""
+"""Maximum number of bytes inflated in one step. A failed step takes its whole size from the file's budget."""
 _MAX_TRIED_BYTES: Final = 1 << 18
 _STORED_HEADER: Final = b"\x78\x01"
 _STORED_MAX: Final = 0xFFFF
@@ -53,8 +52,8 @@ def deflated_to(plain: bytes, size: int, *, padded: bool = False) -> bytes | Non
     """Return a zlib stream of exactly size bytes; None if the data does not fit.
 
     Empty blocks fill the rest. Empty blocks are part of the format, so no reader finds bytes behind the
-    stream. padded: zeros may follow the stream, because its readers stop at the end of the stream. Zeros fill
-    a rest that is too small for empty blocks.
+    stream. padded: True if readers stop at the end of the stream. Then zeros follow the stream if the rest is
+    too small for empty blocks.
     """
     for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):  # the second packs digits better
         packer = zlib.compressobj(9, strategy=strategy)

@@ -1,8 +1,8 @@
-"""Categories of metadata (sorts of facts), and the words of a policy that hide them.
+"""Categories of metadata (sorts of data), and the words of a policy that hide data of these categories.
 
 A rule names words (``require: {redact: [location, device]}``), and each word hides categories. In the tables
-of this package each tag, record, property or box has *tells*: the categories that its data may have. The part
-is hidden if ``tells & hide`` is not empty.
+of this package each tag, record, property or box has *tells*: the categories of the data that it may hold.
+Such a part is removed if ``tells & hide`` is not empty.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 
 class Tells(enum.Flag):
-    """Categories of facts that a part of a file may tell: one flag for each category."""
+    """Categories of the data that a part of a file may hold: one flag for each category."""
 
     LOCATION = enum.auto()
     """The place: coordinates, place names, map links, and digests that would confirm a guess of the place."""

@@ -1,9 +1,9 @@
 """Types that locators and cleaners of metadata blocks share.
 
-A **locator** reads a whole file by range and returns patches. A **cleaner** takes the bytes of one
-block (a TIFF structure, an XMP packet, an IPTC record list, an embedded image) and returns the same
-number of bytes, without the facts to hide. If the cleaner does not understand the block, it returns None.
-Then the caller blanks the whole block, so that raw bytes never stay.
+A **locator** reads a whole file by range and returns patches. A **cleaner** takes the bytes of one block (a
+TIFF structure, an XMP packet, an IPTC record list, an embedded image) and returns the same number of bytes,
+without the data to hide. If the cleaner does not understand the block, it returns None. Then the caller
+blanks the whole block, so that raw bytes never stay.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ MAX_PARTS: Final = 50_000
 """Maximum number of segments, boxes, chunks and elements in a file, with all files embedded in it."""
 SEARCH_FLOOR_BYTES: Final = 1 << 18
 MAX_SEARCHED_BYTES: Final = 1 << 29
-"""Maximum number of bytes searched one by one. A file with the size of a terabyte may be a single hole."""
+"""Maximum number of bytes of a file that are searched one by one. A sparse file of a terabyte takes no room
+on the disk, but a search of all its bytes would take very long.
+"""
 MAX_INFLATED_BYTES: Final = 16 << 20
 MAX_TEXTS_BYTES: Final = 3 << 17
-"""Maximum number of bytes of free text that are searched. In a text of numbers, each byte costs a
-microsecond.
+"""Maximum number of bytes of free text that are searched in a file. In a text of numbers, the search takes a
+microsecond for each byte.
 """
 
 
@@ -41,9 +43,9 @@ class TooMuchError(Exception):
 class Note(NamedTuple):
     """A record of one removed part: its offset (bytes from the block's start), its length, format and name.
 
-    tells: the categories of facts that the part may have held. broken: True if the part was removed because
-    its structure was not understood; a rule with ``on_unknown: deny`` then refuses the file. bare: True if
-    the part is known, but held no data of its categories (a GPS directory with only its version).
+    tells: the categories of the data that the part may have held. broken: True if the part was removed
+    because its structure was not understood; a rule with ``on_unknown: deny`` then refuses the file. bare:
+    True if the part is known, but held no data of its categories (a GPS directory with only its version).
     """
 
     offset: int
@@ -80,11 +82,11 @@ class Found:
 
 @dataclass(slots=True)
 class Budget:
-    """Work that is still allowed on one file, with all files embedded in it.
+    """The work that is still allowed on one file and on all files embedded in the file.
 
     parts: segments, boxes, chunks. searched: bytes searched one by one. texts: bytes of free text, whose
-    search costs a thousand times as much. extents: bytes to which items of tables refer; many items may refer
-    to the same bytes. inflated: bytes of inflated data.
+    search costs a thousand times as much. extents: bytes to which items of tables refer. Bytes to which two
+    items refer count twice. inflated: bytes of inflated data.
     """
 
     parts: int
@@ -108,8 +110,8 @@ class Budget:
     def search_chunk(self, chunk: bytes) -> bool:
         """Count a chunk before a search; return False if it holds only zeros. Raises TooMuchError.
 
-        Zeros cost twice as much. They may be a hole, which costs nothing to write, but takes memory when it
-        is read.
+        Zeros cost twice as much as other bytes, because they may be a hole in a sparse file. A hole costs the
+        writer nothing, but it takes memory when it is read.
         """
         blank = is_blank(chunk)
         self.search(2 * len(chunk) if blank else len(chunk))
@@ -143,8 +145,8 @@ class Budget:
 def budget_for(source: ByteSource) -> Budget:
     """Return the budget of a file, by its size.
 
-    Four times its bytes may be searched, and tables may refer to twice its bytes. A small file gets some
-    bytes more.
+    The budget allows a search of four times the file's size, and references of tables to twice the file's
+    size. SEARCH_FLOOR_BYTES are added to both limits, for small files.
     """
     searched = min(4 * source.size + SEARCH_FLOOR_BYTES, MAX_SEARCHED_BYTES)
     return Budget(MAX_PARTS, searched, extents=2 * source.size + SEARCH_FLOOR_BYTES)
@@ -153,7 +155,7 @@ def budget_for(source: ByteSource) -> Budget:
 class Inner(Protocol):
     """The categories to hide, and the cleaners of blocks and files that are embedded in a file.
 
-    Each cleaner returns None if it does not understand the block.
+    Most cleaners return None if they do not understand the block. xmp() and iim() return a block in any case.
     """
 
     @property

@@ -1,7 +1,7 @@
 """Coordinates, codes of places and links to maps in text, in the spellings of many programs and languages.
 
 _PATTERNS are searched in all texts. Each pattern of _MORE has *hints*: words or signs. Every text that the
-pattern matches has one of its hints. The search for a hint is quick, and comes first.
+pattern matches has one of these hints. The search for a hint is quick, so the hint is searched first.
 """
 
 from __future__ import annotations
@@ -182,13 +182,13 @@ _GRID: Final = re.compile(
 """
 _TWO_LINES: Final = re.compile(r"\s*[-+]?\d{1,3}[.,]\d{4,12}\s*\n\s*[-+]?\d{1,3}[.,]\d{4,12}\s*")
 _PLAIN: Final = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {
-    0x066B: ord("."),  # of Arabic
+    0x066B: ord("."),  # the Arabic decimal separator
     0x060C: ord(","),
     0x3001: ord(","),
     0x2212: ord("-"),
 }
-"""A dictionary from signs of other scripts to signs of ASCII. Digits need no entry: patterns match those of
-any script.
+"""A dictionary from signs of other scripts to signs of ASCII. Digits need no entry: patterns match the digits
+of any script.
 """
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{20,}")
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}")
@@ -205,10 +205,10 @@ def holds_place(text: str) -> bool:
 
 
 def _decoded(text: str) -> Iterator[str]:
-    """Yield a text without its escapes, if it has any; then the texts that are encoded in it (base64,
-    hexadecimal).
+    """Yield the text without its escapes, if it has escapes. Then yield the texts that are encoded in it
+    (base64, hexadecimal).
 
-    Empty lines separate the encoded texts.
+    All encoded texts are yielded as one string, with empty lines between them.
     """
     plain = unquote(text) if "%" in text else text
     plain = unescape(plain) if "&#" in plain else plain

@@ -1,7 +1,7 @@
 """Detection of filler, which is bytes without information: padding, one repeated byte, a word like ``Auto``.
 
-Filler stays whatever words a policy names. So bytes count as filler only if they cannot tell anything:
-a place, a day or a serial number needs more than three bytes.
+Filler stays, whatever words a policy names. So bytes count as filler only if they cannot hold a place, a day
+or a serial number: each of these needs more than three bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Search for facts in free text: comments, captions, descriptions, and values that should not be text.
+"""Search for places, times and devices in free text: comments, captions, descriptions, and values that should
+not be text.
 
 Text tells a place if it has coordinates, an Open Location Code or a link to a map. Text tells a time if it
 has a date with a time of day. Text tells a device if it has words that cameras and programs write into
@@ -76,10 +77,10 @@ def decode(data: bytes) -> str:
 def readings(data: bytes) -> Iterator[str]:
     """Yield the possible texts of bytes in an unknown encoding.
 
-    The first text is that of decode(). It is wrong for UTF-16 with letters other than ASCII: bytes of these
-    letters come between the digits, and bytes of Cyrillic letters look like digits. So bytes that look like
-    UTF-16 are decoded as UTF-16, too. The text may start at the first or the second byte, because another
-    field may be before it.
+    The first text is the result of decode(). This result is wrong for UTF-16 with letters other than ASCII:
+    bytes of these letters come between the digits, and bytes of Cyrillic letters look like digits. So bytes
+    that look like UTF-16 are decoded as UTF-16, too. A text in UTF-16 may start at the first or the second
+    byte, because another field may be before the text.
     """
     yield decode(data)
     plain = data.rstrip(b"\0")
@@ -106,9 +107,10 @@ def bytes_tell_place(data: bytes) -> bool:
 
 
 def told_in_text(text: str, asked: Tells) -> Tells:
-    """Return the asked categories (place, time, device) of the data in a text.
+    """Search a text for data of the categories *asked* (place, time, device); return the categories that are
+    found.
 
-    Return all asked categories if the text is too long to be searched.
+    Return all categories in *asked* if the text is too long to be searched.
     """
     if len(text) > MAX_TEXT_BYTES:
         return asked & UNKNOWN
@@ -124,9 +126,10 @@ def told_in_text(text: str, asked: Tells) -> Tells:
 
 
 def told_in(data: bytes, asked: Tells) -> Tells:
-    """Return the asked categories (place, time, device) of the data in text of an unknown encoding.
+    """Search text of an unknown encoding for data of the categories *asked*; return the categories that are
+    found.
 
-    The caller counts the bytes in the budget.
+    Only places, times and devices can be found. The caller counts the bytes in the budget.
     """
     told = NOTHING
     for text in readings(data) if asked & _IN_TEXT else ():

@@ -16,7 +16,7 @@ from policyfs.domain import Patch
 CHUNK_BYTES: Final = 1 << 20
 MAX_ZEROS_BYTES: Final = 1 << 26
 """Maximum number of bytes that one call reads to find out if they are zeros. So a hole of a terabyte takes no
-longer.
+more time than a hole of 64 MiB.
 """
 _BLANK: Final = bytes(1 << 16)
 
@@ -152,7 +152,8 @@ def zeros(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
 
 
 def skip_zeros(source: ByteSource, start: int) -> int:
-    """Return the offset of the first byte at or after start that is not zero; the size if all are zero.
+    """Return the offset of the first byte at or after start that is not zero; the source's size if all bytes
+    are zero.
 
     After MAX_ZEROS_BYTES of zeros the search ends: return the offset after them.
     """
@@ -168,7 +169,7 @@ def skip_zeros(source: ByteSource, start: int) -> int:
 def in_order(patches: Iterable[Patch], size: int) -> tuple[Patch, ...]:
     """Return the patches sorted by offset.
 
-    Raises ValueError if two patches overlap, or if a patch is not within [0, size). That is a bug of the
+    Raises ValueError if two patches overlap, or if a patch is not within [0, size). Both are bugs of the
     caller.
     """
     ordered = tuple(sorted((p for p in patches if p.size), key=lambda p: p.offset))

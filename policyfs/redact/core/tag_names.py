@@ -161,9 +161,9 @@ def tells_time(text: str) -> bool:
 def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) -> Tells:
     """Return the categories of the data in a text that has a name, but only categories in `hide`.
 
-    tells: the categories of the text's name. If one of them is hidden, the value is not searched. Otherwise
-    the value is searched for coordinates, dates, devices and programs. If the value is too long, or the
-    file's budget for texts is used up, the text counts as if it held data of all categories.
+    tells: the categories of the text's name. If one of these categories is hidden, the value is not searched.
+    Otherwise the value is searched for coordinates, dates, devices and programs. If the value is too long, or
+    the file's budget for texts is used up, the text counts as if it held data of all categories.
     """
     found = tells & hide
     if found or not value:
@@ -182,7 +182,8 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
 def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = None) -> Tells:
     """Return the categories of the data in a text with this name ("caption"), but only categories in `hide`.
 
-    Like told(), but markup may hold anything, unless the name is in _STRUCTURED.
+    Like told(), with one more rule: markup counts as a text that may hold data of all categories. The rule
+    does not apply to names in _STRUCTURED.
     """
     if len(value) > _MAX_RAW_BYTES:
         return hide & UNKNOWN

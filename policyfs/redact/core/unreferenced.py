@@ -1,5 +1,5 @@
-"""Decision on the unreferenced bytes of a structure: filler (bytes without information) may stay, all others
-become zeros.
+"""Decision on the unreferenced bytes of a structure: filler (bytes without information) may stay, all other
+bytes become zeros.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from policyfs.redact.core.intervals import Extents
 
 
 class Leftover(NamedTuple):
-    """Unreferenced bytes [start, end) of a block. stays: True if they may stay, because they hold no
+    """Unreferenced bytes [start, end) of a block. stays: True if these bytes may stay, because they hold no
     information.
     """
 

@@ -14,8 +14,7 @@ from policyfs.redact.core.filler import is_empty_header, is_uniform, is_word
 from policyfs.redact.exif.ifd import Entry
 
 MOST_NUMBERS: Final = 2
-"""Maximum number of different small numbers that may stay in those tags of a directory that have no known
-name.
+"""Maximum number of different small numbers that may stay in tags without a known name, for one directory.
 
 Three numbers could be degrees, minutes and seconds.
 """
@@ -71,10 +70,9 @@ def number_in(kind: int, room: bytes) -> int:
 
 
 def are_too_many(numbers: Iterable[int]) -> bool:
-    """Return True if small numbers could be information together. They are the values of those tags of a
-    directory that have no known name.
+    """Return True if small numbers could be information together, such as degrees, minutes and seconds.
 
-    The number 0 does not count.
+    numbers: the small values of all tags of a directory that have no known name. The number 0 does not count.
     """
     return len(set(numbers) - {0}) > MOST_NUMBERS
 

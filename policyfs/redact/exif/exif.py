@@ -1,10 +1,10 @@
 """Cleaner of TIFF structures with EXIF tags (Exif 2.32, TIFF 6.0): the walk over a source in memory.
 
 The result holds the header, the directories with their known tags, and the values of these tags. Other bytes
-become zeros, unless they are filler, which has no information (core/unreferenced.py). So data cannot stay by
-accident if no kept tag refers to it: a GPS directory without a pointer, or with a pointer that is wrong by
-some bytes, or padding. When a tag is removed, the later tags of its directory move up, as if the tag had
-never been there.
+become zeros, unless they are filler, which has no information (core/unreferenced.py). So data to which no
+kept tag refers does not stay by accident. Examples are padding, a GPS directory without a pointer, and a GPS
+directory with a pointer that is wrong by some bytes. When a tag is removed, the later tags of its directory
+move up, as if the tag had never been there.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ class _ExifWalk(Walk):
         return self.numbers(entries[0]) if single else []
 
     def _clean_nested(self, blobs: list[Blob]) -> None:
-        """Clean embedded blocks and thumbnails. Remove each one that shares bytes with another part."""
+        """Clean embedded blocks and thumbnails. Remove each of them that shares bytes with another part."""
         for directory in self.directories:
             for entry in directory.entries:
                 if not entry.keep or not entry.nested:
@@ -336,7 +336,7 @@ class _ExifWalk(Walk):
         beside = claimed.without(Extents(written))
         for start, data in put:
             for at in (0, len(data) - 1) if data else ():
-                if self.block[start + at] != data[at]:  # bytes beside removed data may belong to it
+                if self.block[start + at] != data[at]:  # bytes beside removed data may belong to this data
                     beside.add(start + at, start + at + 1)
         stay = any(d.holds_any for d in self.directories) and not self.inner.hide & Tells.OTHER
         for start, end, stays in leftovers(self.block, claimed, beside):

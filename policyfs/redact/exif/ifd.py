@@ -111,8 +111,8 @@ class Entry:
     inline: bool
     keep: bool = False
     nested: bool = False
-    """True if the value has a cleaner of its own (XMP, a maker note). Then it does not count as a plain
-    value, which stays unchanged.
+    """True if the value has a cleaner of its own (XMP, a maker note). Kept values without such a cleaner stay
+    unchanged.
     """
     holds: bool = False
     """True if the value holds directories, which the walk handles as directories."""
@@ -136,8 +136,8 @@ class Entry:
 
     @property
     def room(self) -> bytes:
-        """The bytes of the entry in which its value is, if the value is short. Otherwise they are the value's
-        offset.
+        """The last four bytes of the entry (eight in BigTIFF). They hold the value if it is short, and
+        otherwise the value's offset.
         """
         return self.raw[-self.frame.offset_bytes :]
 
@@ -147,8 +147,8 @@ class Directory:
     """A TIFF directory (IFD). old: its bytes before any change. chained: True if it has a pointer to a next
     directory.
 
-    following: the offset of the next directory (0: none). Readers find this directory by the entry
-    *referrer*, or by the pointer in the directory *previous*.
+    following: the offset of the next directory (0: none). referrer: the entry that refers to this directory.
+    previous: the directory that points to this directory as its next one.
     """
 
     offset: int
@@ -216,9 +216,9 @@ def _neutral(entry: Entry) -> bytes:
     """Return an entry without information, which replaces a removed entry of a maker note.
 
     If the value is in the maker note, the entry's offset and length stay, and the value becomes zeros:
-    readers guess from the offsets how far a maker note was moved. Offset and length do not stay if the value
-    is outside of the maker note, because its bytes may belong to another tag. They do not stay for a picture,
-    because it may be anywhere.
+    readers guess from the offsets how far a maker note was moved. There are two exceptions, in which offset
+    and length do not stay. A value outside of the maker note may have the bytes of another tag. A picture may
+    be anywhere in the file.
     """
     frame = entry.frame
     if entry.inline or not entry.size or entry.picture or not frame.owns(entry.start, entry.end):

@@ -1,9 +1,9 @@
-"""Walk over the directories of a TIFF structure. It records the bytes that they occupy, and decides which
-entries stay.
+"""Walk over the directories of a TIFF structure. The walk records the bytes of the directories, and decides
+which entries stay.
 
 The walk is the base of tiff_walk.py (whole TIFF files, raws and maker notes, by range) and of exif.py (EXIF
 in other files, in memory). The result is the set of bytes that stay, and patches within these bytes. Every
-other byte becomes zero. So data cannot stay by accident if no kept tag refers to it.
+other byte becomes zero. So data to which no kept tag refers does not stay by accident.
 """
 
 from __future__ import annotations
@@ -73,12 +73,20 @@ class Walk(ABC):
     wiped: Extents = field(default_factory=Extents)
     """Bytes of removed parts, which may not stay as a part of any other value."""
     wiped_in_notes: Extents = field(default_factory=Extents)
+    """Bytes of removed values that a maker note has outside of its own bytes. No value of a maker note may
+    keep these bytes.
+    """
     kept: list[tuple[int, int]] = field(default_factory=list)
     patches: list[Patch] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     doomed: list[tuple[int, int, bool]] = field(default_factory=list)
+    """Bytes [start, end) of removed values, until settle_wiped() adds them to *wiped* (False) or to
+    *wiped_in_notes* (True).
+    """
     learnt: list[Entry] = field(default_factory=list)
+    """The entries that stated *make* and *model*."""
     decided: int = 0
+    """Number of directories whose entries were examined already."""
     numbers_left: int = MAX_NUMBERS
 
     # --- differences between the kinds of structures ---
@@ -119,7 +127,7 @@ class Walk(ABC):
 
     @abstractmethod
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return the categories of the data in an entry's value, but only asked ones. Only text is
+        """Return the categories of the data in an entry's value, but only categories in *asked*. Only text is
         searched.
         """
 
@@ -255,7 +263,7 @@ class Walk(ABC):
     def note(
         self, at: int, size: int, tag: str, tells: Tells, *, broken: bool = False, bare: bool = False
     ) -> None:
-        """Record that a part was removed. Its arguments are the fields of a Note."""
+        """Record that a part was removed. The arguments are the fields of a Note."""
         self.notes.append(Note(at, size, self.name, tag, tells, broken, bare))
 
     def wipe(self, entry: Entry) -> None:
@@ -267,8 +275,8 @@ class Walk(ABC):
             self.doomed.append((entry.start, entry.end, elsewhere))
 
     def settle_wiped(self) -> None:
-        """Compute *wiped*: the marked bytes of removed values, without bytes of directories, which the walk
-        examines itself.
+        """Compute *wiped* and *wiped_in_notes*: the marked bytes of removed values, without the bytes of
+        directories. (The walk examines directories itself.)
         """
         for wiped, elsewhere in ((self.wiped, False), (self.wiped_in_notes, True)):
             spans = Extents((start, end) for start, end, other in self.doomed if other == elsewhere)

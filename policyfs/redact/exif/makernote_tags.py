@@ -1,10 +1,10 @@
 """Known tags of makers' own directories, and the categories of each.
 
 Maker notes are not standardised. The authors of metadata readers found out the meaning of the tags over the
-years (documentation of ExifTool, Exiv2 and libraw). Tags that nobody has named are in no table. They are
-removed unless their values have no information (empty_values.py). If only parts of a block are known, the
-block has the categories of all data that some camera stores in it. Data that decoders of raw pixels need
-(levels, matrices, curves, keys to decrypt them) has no category.
+years (documentation of ExifTool, Exiv2 and libraw). Tags without a known name are in no table. Such a tag
+stays only if its value has no information (empty_values.py). If only parts of a block are known, the block
+has the categories of all data that some camera stores in it. Data that decoders of raw pixels need (levels,
+matrices, curves, keys to decrypt them) has no category.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Maker notes: the layouts of their directories, and the origins of the offsets in them.
 
-A note that nobody can read (of an unknown maker, encrypted as a whole, or with debug output) is removed
-as a whole. ExifTool's and Exiv2's documentation describe the layouts.
+A note is removed as a whole if it cannot be read: its maker is unknown, it is encrypted as a whole, or it
+holds debug output. The documentation of ExifTool and Exiv2 describes the layouts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_NOTE_ENTRIES: Final = 400
 _HEAD_BYTES: Final = 64
 _FOOTER_BYTES: Final = 8
 OVERRUN_BYTES: Final = 256
-"""Maximum of bytes by which a maker note may exceed its stated size, as in files of Canon's EOS 300D."""
+"""Maximum number of bytes that a maker note may have beyond its stated size, as with Canon's EOS 300D."""
 _ADOBE_BLOCKS: Final = (b"MakN", b"SR2 ", b"CRW ", b"MRW ", b"RAF ", b"Pano", b"Koda", b"Leaf")
 
 
@@ -113,13 +113,13 @@ LAYOUTS: Final = (
     _layout("Nikon", rb"(?=\0.|.\0)", From.TIFF, rb"NIKON"),
     _layout("Sony", rb"(?=\0.|.\0)(?!\x01\0)", From.TIFF, rb"SONY"),
 )
-"""Layouts of maker notes, tried in order. If *head* is only a lookahead, the directory starts at once."""
+"""Layouts of maker notes, tried in order. If *head* matches no bytes, the directory starts at byte 0."""
 
 
 def open_note(walk: TiffWalk, entry: Entry) -> bool:
     """Open the directory of a maker note (Exif 2.32, MakerNote); return False if it is not understood.
 
-    If ``device`` is hidden, no note is opened: even its layout tells the camera's maker.
+    If ``device`` is hidden, no note is opened: even the layout of a note tells the camera's maker.
     """
     if walk.inner.hide & Tells.DEVICE or entry.inline or entry.frame.big or entry.frame.note:
         return False
@@ -191,7 +191,7 @@ def _open_at(walk: TiffWalk, entry: Entry, start: int, end: int, outer: Frame) -
         return False
     guess = layout.count_from is From.GUESS
     base = _guessed(directory, (outer.base, start), (start, end)) if guess else frame.base
-    alone = walk.name == "TIFF"  # programs that make pictures from raws move notes; in raws they are in place
+    alone = walk.name == "TIFF"  # programs that make pictures from raws move notes; raws have notes in place
     told = _base_by_footer(walk, directory, (start, end)) if layout.role == "Canon" else None
     if told is not None:
         base = told
@@ -241,8 +241,8 @@ def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int,
     """Return True if the offsets fit: the values are in the maker note, behind it, or in place
     (_is_in_place).
 
-    base: origin of offsets. most: three of four values in the note are enough. If the offsets do not fit, a
-    program moved the note and left its offsets. Bytes of one tag would then stay as the value of another.
+    base: origin of offsets. most: True if three of four values in the note are enough. If the offsets do not
+    fit, a program moved the note, and bytes of one tag would stay as another tag's value.
     """
     by, (start, end) = base - directory.frame.base, note
     spared = {tag for tag, rule in NOTE_TABLES[directory.role].items() if rule.how is How.PICTURE}
@@ -283,9 +283,9 @@ def _rebase(directory: Directory, base: int) -> None:
 def _base_by_footer(walk: TiffWalk, directory: Directory, note: tuple[int, int]) -> int | None:
     """Return the base (origin of offsets) from a moved Canon note's footer; None if the base does not fit.
 
-    The base fits if with it the values fill the room from the directory to the footer, but not with the
-    present base. With a base that is wrong by some bytes, the end of one value would stay as the start of the
-    next value.
+    The base fits if the values fill the room from the directory to the footer with this base, but not with
+    the present base. With a base that is wrong by some bytes, the end of one value would stay as the start of
+    the next value.
     """
     (start, end), frame = note, directory.frame
     if not _footer(walk, start, end, frame):
@@ -335,8 +335,8 @@ def clean_note(
     """Clean the maker note in an entry. The EXIF structure of the entry starts at the block's first byte.
 
     make, model: the camera's names. taken: ranges of other values in the note, and in OVERRUN_BYTES behind
-    it. Return None if the note is not understood, or if nothing of it may stay. Pieces may be outside of the
-    note, as its values may be. The caller must check that no other data is there. Raises TooMuchError.
+    it. Return None if the note is not understood, or if nothing of it may stay. Pieces, like values, may be
+    outside of the note. The caller must check that no other data is there. Raises TooMuchError.
     """
     if inner.hide & (Tells.DEVICE | Tells.OTHER):
         return None

@@ -88,7 +88,8 @@ DNG_NUMBERS: Final = (
     *(0xC612, 0xC613, *range(0xC616, 0xC62F), *range(0xC631, 0xC634)),
     *(*range(0xC65A, 0xC65D), *range(0xC68D, 0xC693), 0xC6BF),
 )
-"""Versions, levels, matrices and the like. Programs copy them from a DNG into a picture made from the DNG."""
+"""Versions, levels, matrices and the like: numbers that programs copy from a DNG into a picture made of it.
+"""
 
 _Row = tuple[int, str, Tells]
 _DEVICE: Final = Tells.DEVICE

@@ -49,8 +49,8 @@ _PRINTABLE: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n\0"
 _POINTERS: Final = (3, 4, 13, 16, 18)
 
 NoteOpener = Callable[["TiffWalk", Entry], bool]
-"""Function that opens the directories of a maker note or of private data; False if it does not understand
-them.
+"""Function that opens the directories of a maker note or of private data. It returns False if it does not
+understand the data.
 """
 
 
@@ -128,7 +128,7 @@ class TiffWalk(Walk):
 
     def _clean_inline(self, entry: Entry) -> None:
         """Remove the city from time zone numbers that are stored in their entry, and zero the entry's bytes
-        behind them.
+        behind the numbers.
         """
         room = entry.room
         told = clean_city(entry.tag, room[: entry.size], entry.frame.order)
@@ -144,8 +144,8 @@ class TiffWalk(Walk):
         return len(value) == entry.size and (is_word(value) or is_uniform(value))
 
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return the categories of the data in a value, but only asked ones. Long binary values are not
-        searched.
+        """Return the categories of the data in a value, but only categories in *asked*. Long binary values
+        are not searched.
 
         Outside of maker notes, a tag with the category PEOPLE is text, whatever its field type is
         (UserComment, XPComment).
@@ -170,10 +170,10 @@ class TiffWalk(Walk):
     # --- values that overlap ---
 
     def settle(self) -> None:
-        """Remove values that overlap other data or removed bytes, until no value overlaps any.
+        """Remove values that overlap other data or removed bytes, until no kept value overlaps other data.
 
-        Raises NotThisKindError if this takes too many rounds. Raises it, too, if the name of the maker or the
-        model is removed, because this name decided the layout of a maker note.
+        Raises NotThisKindError if too many rounds are needed. Also raises NotThisKindError if the name of the
+        maker or the model is removed, because this name decided the layout of a maker note.
         """
         entries = (entry for directory in self.directories for entry in directory.entries)
         plain = [entry for entry in entries if entry.keep and not entry.inline]

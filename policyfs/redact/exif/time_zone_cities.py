@@ -1,7 +1,7 @@
 """Cleaner of makers' time zone tags. It removes the city and leaves the zone.
 
 Source: ExifTool's documentation of Canon's TimeInfo tags. Pentax' city tags are removed as a whole
-(makernote_tags.py), because none of their numbers means "no city".
+(makernote_tags.py), because no number in these tags means "no city".
 """
 
 from __future__ import annotations

@@ -235,7 +235,9 @@ class _HeifFile(BoxFile):
     # --- items ---
 
     def _item(self, item: Item, data: Gathered, meta: Meta) -> None:
-        """Decide if an item's data stays (a picture, cleaned metadata) or is removed, and record this."""
+        """Decide if an item's data stays (a picture, cleaned metadata) or is removed, and record the
+        decision.
+        """
         if 0 < item.protected <= meta.protections and _is_picture(item):
             self.ground.claim(data, Found(), media=True)
             return

@@ -39,7 +39,9 @@ class Bitmap:
     header: int
     colours: int
     pixels: int | None
-    """Size of the pixels; None if they are compressed, and go on to the end of the file."""
+    """Size of the pixels; None if they are compressed and the header states no size. Then they go on to the
+    end of the file.
+    """
     mask: int
     """Size of a second bitmap with one bit per pixel. Only icons have such a mask. Its height is half of the
     header's height.
@@ -78,7 +80,7 @@ def read_bitmap(head: bytes) -> Bitmap:
 
 
 def _stride(width: int, bits: int) -> int:
-    """Return the bytes of a row of pixels, a multiple of four."""
+    """Return the size of a row of pixels in bytes, a multiple of four."""
     return (width * bits + 31) // 32 * 4
 
 

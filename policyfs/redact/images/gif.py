@@ -98,7 +98,7 @@ class _Locator:
         return self.edits.found
 
     def _byte(self, at: int) -> int:
-        """Return the byte at an offset; 0 behind the file's end, because 0 ends any row of sub-blocks."""
+        """Return the byte at an offset; 0 behind the file's end, because a 0 ends every row of sub-blocks."""
         index = at - self.base
         if not 0 <= index < len(self.window):
             self.base, self.window, index = at, self.source.read(at, _READ_BYTES), 0

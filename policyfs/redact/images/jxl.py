@@ -1,7 +1,7 @@
 """JPEG XL files: a bare codestream, or boxes with a codestream, Exif and XMP (ISO/IEC 18181-2).
 
-A codestream stays. It has no room for metadata except the names of frames, and no walk over it is possible
-without a decoder. Boxes that are compressed with Brotli cannot be examined, so they are removed.
+A codestream stays: it has no room for metadata, except the names of frames, and only a decoder could find
+these names. Boxes that are compressed with Brotli cannot be examined, so they are removed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_jxl(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a JPEG XL file, with its replacement.
+    """Locate everything to hide in a JPEG XL file; return the changes that hide it.
 
     Raises NotThisKindError, TooMuchError.
     """

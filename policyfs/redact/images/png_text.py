@@ -163,8 +163,8 @@ def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a metadata block from a text chunk. Its first bytes show its type, since names are often wrong
-    (XMP in APP1, bare IPTC).
+    """Clean a metadata block from a text chunk. The first bytes of the block show its type, because the names
+    of such chunks are often wrong (XMP in APP1, bare IPTC).
     """
     for head in (_EXIF, _XMP_HEADER, _PHOTOSHOP, b""):
         if block.startswith(head):
@@ -178,9 +178,8 @@ def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _cleaner(head: bytes, body: bytes, inner: Inner) -> Callable[[bytes], Cleaned | None] | None:
-    """Return the function that cleans a block of metadata with this header and body.
-
-    Return None for an unknown form.
+    """Return the function that cleans a block of metadata with this header and body; None for an unknown
+    form.
 
     head: the header that was found (Exif, XMP, Photoshop), or b"". body: the bytes behind the header.
     """

@@ -3,8 +3,8 @@
 A ``uuid`` box in ``moov`` holds the EXIF as four TIFF structures: CMT1 (its first directory), CMT2 (the EXIF
 directory), CMT3 (Canon's maker notes), CMT4 (GPS). Two ``uuid`` boxes at the top of the file hold XMP and a
 preview. One track is a JPEG as large as the picture, other tracks are raw pixels, and one track (CTMD)
-repeats the metadata. Canon publishes no description. The layout is the one on which ExifTool and LibRaw
-agree.
+repeats the metadata. Canon publishes no description. This module follows the layout on which ExifTool and
+LibRaw agree.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class _Raf:
     def _keep(self, start: int, end: int) -> None:
         """Record that the bytes [start, end) stay.
 
-        Raises NotThisKindError if some of them stay already, or are behind the file's end.
+        Raises NotThisKindError if some of these bytes are recorded already, or are behind the file's end.
         """
         if end > self.source.size or self.kept.hits(start, end):
             raise NotThisKindError("its parts overlap, or lie behind its end")

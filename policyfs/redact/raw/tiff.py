@@ -35,12 +35,12 @@ MAX_JPEG_STRIPS: Final = 4096
 MAX_LOST_BYTES: Final = 1 << 20
 """Number of unreferenced bytes that may always be zeroed.
 
-If a file has more such bytes, and they are more than half of it, pixels may be among them, at places that
-only the maker knows. The file is then refused, so that it is not ruined.
+If a file has more such bytes, and they are more than half of the file, they may include pixels, at places
+that only the maker knows. The file is then refused, because redaction would ruin it.
 """
 
 MAX_PADDING: Final = 8
-"""Longest gap between strips that stays in a file with more than MANY_STRIPS strips.
+"""Maximum size in bytes of a gap between strips that stays, in a file with more than MANY_STRIPS strips.
 
 Such gaps are padding, or the lengths that GDAL writes before and behind each tile.
 """

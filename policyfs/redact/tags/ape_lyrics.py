@@ -138,8 +138,8 @@ def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Te
 
 
 def _lyrics(edits: Edits, at: int, end: int) -> None:
-    """Remove the whole text of the Lyrics3 tag [at, end): it has many kinds of fields, and few programs read
-    it.
+    """Remove the whole text of the Lyrics3 tag [at, end): the tag has many kinds of fields, and few programs
+    read such tags.
 
     The marks of the tag stay, with an empty text between them, so that the sound still ends at the first
     mark.
@@ -228,7 +228,9 @@ def _items(body: bytes) -> Iterator[_Item]:
 
 
 def _clean_item(item: _Item, edits: Edits) -> tuple[Tells, bytes | None]:
-    """Return an item's categories, and its new bytes, as many as before; None if it is removed."""
+    """Return the categories of an item, and its new bytes, as many as before. The new bytes are None if the
+    item is removed.
+    """
     head, value = item.data[: item.value], item.data[item.value :]
     kind = item.data[4] >> 1 & 3
     if kind == 0:

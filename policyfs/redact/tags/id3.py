@@ -1,8 +1,7 @@
 """ID3v2 tags (ID3v2.2.0, 2.3.0, 2.4.0 informal standards) in MP3, FLAC, AIFF, WAV files.
 
-A frame stays if neither its name nor its text tells anything that is hidden. Frames that stay move
-up, and zeros follow them, which is the padding that the standard prescribes. Bytes that cannot be
-understood become padding, too.
+A frame stays if neither its name nor its text tells anything that is hidden. Frames that stay move up, and
+padding follows them: zeros, as the standard prescribes. Bytes that are not understood become padding, too.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ _WINDOWS_NUMBERS: Final = MappingProxyType(
         **dict.fromkeys((b"WM/WMContentID", b"WM/WMCollectionID", b"WM/WMCollectionGroupID"), 16),
     }
 )
-"""A dictionary from the owners of private frames that Windows Media writes to the size of their numbers in
-bytes.
+"""A dictionary for private frames that hold a number and come from Windows Media: the frame's owner -> the
+size of the number in bytes.
 """
 _WINDOWS_TEXTS: Final = frozenset({b"WM/Provider", b"WM/UniqueFileIdentifier"})
 _MAX_PRIVATE_BYTES: Final = 256
@@ -135,7 +134,7 @@ class _Cleaner:
             self.notes.append(Note(HEAD_BYTES + end, len(rest), "ID3", "padding", broken=True))
         if not self.notes:
             return Cleaned(self.tag)
-        # An extended header has the size of padding and a checksum, which would be wrong now.
+        # An extended header has the size of padding and a checksum. Both would be wrong now.
         head = self.tag[:5] + bytes([flags & ~_EXTENDED]) + self.tag[6:HEAD_BYTES]
         new = b"".join(kept)
         if whole:
@@ -162,7 +161,7 @@ class _Cleaner:
     def _padded(self, head: bytes, frames: bytes, size: int, footer: int) -> bytes:
         """Return the body with padding and with its footer, if the tag has one.
 
-        A tag with a footer may have no padding: a private frame fills it instead.
+        The standard forbids padding in a tag with a footer. So a private frame fills such a tag.
         """
         missing = size - len(frames)
         if footer and missing > HEAD_BYTES:
@@ -198,8 +197,9 @@ class _Cleaner:
     def _frames(self, body: bytes, start: int) -> list[_Frame] | None:
         """Return the frames; None if there are too many.
 
-        By the standard, sizes are syncsafe in ID3v2.4 and plain in other versions. Programs confuse this in
-        both directions. So both readings are tried, and the better one counts (_merit).
+        By the standard, sizes are syncsafe in ID3v2.4 and plain in other versions. Some programs write plain
+        sizes in ID3v2.4, or syncsafe sizes in ID3v2.3. So both ways to read sizes are tried, and the way with
+        the higher rank counts (_merit).
         """
         ways = {2: (False,), 3: (False, True), 4: (True, False)}[self.version]
         found = [list(self._walk(body, start, safe=way)) for way in ways]
@@ -246,7 +246,9 @@ class _Cleaner:
         return kept
 
     def _frame(self, frame: _Frame, data: bytes) -> tuple[Tells, bytes | None]:
-        """Return a frame's categories, and its new content of the same length; None if it is removed."""
+        """Return the categories of a frame, and its new content of the same length. The content is None if
+        the frame is removed.
+        """
         if frame.name == "PRIV" and not data.strip(b"\0"):
             return UNKNOWN, data
         plain = self._plain(frame, data)

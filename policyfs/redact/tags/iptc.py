@@ -70,7 +70,7 @@ _RESOURCES: Final = _by_number(
     (_OTHER, (0x0431, 0x0433, 0x0436)),
     (_DEVICE | _TIME | _PEOPLE | _OTHER, (0x042F,)),
     (_DEVICE | _TIME | _OTHER, (0x03E9, 0x03EA)),  # a printer's settings, as XML too
-    (_DEVICE | _TIME | _PEOPLE | _OTHER, (0x043A, 0x043B)),  # the same, with titles
+    (_DEVICE | _TIME | _PEOPLE | _OTHER, (0x043A, 0x043B)),  # settings of a printer, with titles
     (_PEOPLE, (IRB_CAPTION, 0x040A, 0x040B, 0x040E, 0x041B, 0x041E)),
     (_DEVICE, (0x0421,)),
     (NOTHING, (0x03ED, 0x040F, 0x0411, 0x0428)),
@@ -85,7 +85,7 @@ _SIGNATURES: Final = frozenset({b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa"})
 
 
 def clean_iim(data: bytes, inner: Inner) -> Cleaned:
-    """Remove the records that hold data to hide. The other records move up, and zeros follow them."""
+    """Remove the IPTC records that hold data to hide. The other records move up, and zeros follow them."""
     kept: list[bytes] = []
     notes: list[Note] = []
     at = 0

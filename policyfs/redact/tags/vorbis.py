@@ -19,7 +19,7 @@ _MAX_COMMENTS: Final = 10_000
 _PICTURE_PARTS: Final = 100
 """The cost of a cover picture in the file's budget, in parts, whatever its content. Files have few covers."""
 _VENDOR: Final = re.compile(rb"(?:reference libFLAC|Xiph\.Org lib\w{1,10} I) [\w. ()-]{1,40}")
-"""Names of libraries (vendor strings). A date in such a name is the library's, not the sound's."""
+"""Names of libraries (vendor strings). A date in such a name is the date of the library, not of the sound."""
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}")
 _PICTURE_KEYS: Final = ("metadata_block_picture", "coverart")
 
@@ -28,8 +28,8 @@ _PICTURE_KEYS: Final = ("metadata_block_picture", "coverart")
 class Comments:
     """A cleaned list of comments. kept: its new bytes. read: the length of the old list in bytes.
 
-    Neither counts the bytes behind the last comment. Offsets in *notes* (records of removed comments) count
-    from the start of the list.
+    Bytes behind the last comment are not a part of the list. Offsets in *notes* (records of removed comments)
+    count from the start of the list.
     """
 
     kept: bytes
@@ -73,8 +73,9 @@ def clean_comments(data: bytes, inner: Inner) -> Comments | None:
 
 
 def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
-    """Return the categories of a comment's data, and its new bytes (the same length), or None to remove the
-    comment.
+    """Return the categories of a comment's data, and the new bytes of the comment, as many as before.
+
+    The new bytes are None if the comment must be removed.
     """
     inner.budget.part(2)
     key, equals, value = comment.partition(b"=")

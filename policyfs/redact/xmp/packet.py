@@ -87,7 +87,7 @@ class _Span:
 
 
 def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
-    """Remove the properties with data to hide from a packet; its length stays."""
+    """Remove the properties with data to hide from a packet; the packet's length stays."""
     mark, encoding = _encoding(data)
     body = _without_tail(data[len(mark) :], encoding)
     tail = data[len(mark) + len(body) :]
@@ -242,7 +242,7 @@ class _Scanner:
             self.at = end
             return
         around = self.stack[-1]
-        # Text that continues behind a comment or an element: readers join it, so one piece cannot be judged.
+        # A later piece of a text (behind a comment or an element): readers join the pieces, so it is removed.
         goes_on = around.said and bool(piece.strip())
         around.said = around.said or bool(piece.strip())
         if around.picture and piece.strip() and not goes_on:

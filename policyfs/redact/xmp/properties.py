@@ -283,7 +283,7 @@ _SPEAKING: Final = (
     ),
 )
 """Pairs of categories and a pattern: an unlisted name that matches the pattern has these categories, besides
-those of the other names in its namespace.
+the default categories of its namespace.
 """
 
 
