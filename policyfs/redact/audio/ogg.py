@@ -311,7 +311,7 @@ class _Locator:
     def _comments(self, stream: _Stream, data: bytes, skip: int, *, frame: bool) -> bytes | None:
         comments = clean_comments(data[skip:], self.inner)
         if comments is None:
-            # Put an empty list there if there is room: without a list, every decoder would stop.
+            # An empty list replaces the comments if there is room: without a list, every decoder would stop.
             empty = data[:skip] + bytes(8) + (b"\1" if frame else b"")
             if len(empty) > len(data):
                 return None

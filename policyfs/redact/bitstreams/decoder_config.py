@@ -25,8 +25,8 @@ _ARRAYS_AT: Final = MappingProxyType({b"hvcC": 22, b"lhvC": 5})
 WITH_ARRAYS: Final = MappingProxyType({b"hvcC": HEVC, b"lhvC": HEVC, b"vvcC": VVC})
 """A dictionary from the type of a decoder configuration with arrays of units to the codec."""
 _ALONE: Final = MappingProxyType({HEVC.name: frozenset[int](), VVC.name: frozenset({12, 13})})
-"""A dictionary from the name of a codec to types of units. Such a unit is alone in its array, and the array
-does not state a number of units.
+"""A dictionary from the name of a codec to types of units. A unit of such a type is alone in its array, and
+the array does not state a number of units.
 """
 _LENGTH_AT: Final = MappingProxyType({b"hvcC": 21, b"lhvC": 4, b"avcC": 4, b"vvcC": 4})
 _FRAMED: Final = MappingProxyType({b"avcC": AVC, b"hvcC": HEVC, b"vvcC": VVC})

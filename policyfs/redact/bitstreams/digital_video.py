@@ -1,7 +1,7 @@
 """Digital video (DV, DVCPRO): each picture holds the time at which the tape was recorded.
 
 The time and the camera's settings are in packs within the blocks of each frame (IEC 61834-4, SMPTE 314M).
-Redaction does not remove them from frames. If a rule hides times or devices, the file is refused.
+Redaction does not remove this data from frames. If a rule hides times or devices, the file is refused.
 """
 
 from __future__ import annotations

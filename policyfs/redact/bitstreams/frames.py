@@ -1,8 +1,9 @@
 """SEI messages in frames of H.264, H.265 and H.266: cameras and encoders write names, dates and places there.
 
 Such messages become blanks of the same length, so that no byte of a picture moves. First, some frames from
-all over a track are tried. If they have something to remove, the other frames are searched, too: all of them,
-or only the frames from which a player can start. Each container lists its frames in its own way (Frames).
+all over a track are searched. If one of these frames has something to remove, the other frames are searched,
+too: all other frames, or only the frames from which a player can start. Each container lists its frames in
+its own way (Frames).
 """
 
 from __future__ import annotations

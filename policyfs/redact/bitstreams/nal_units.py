@@ -17,8 +17,8 @@ from policyfs.redact.core.cleaners import Budget, Found, Inner, Note
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, zeros
 
 START_CODE: Final = b"\0\0\1"
-"""The start code: bytes before each unit in a byte stream (H.264 and H.265 annex B). A zero before them is a
-part of the code, too.
+"""The start code: bytes before each unit in a byte stream (H.264 and H.265 annex B). A zero before these
+bytes is a part of the code, too.
 """
 MAX_PADDING_BYTES: Final = 1 << 12
 """Maximum number of zeros behind the last unit: some writers round sizes up."""

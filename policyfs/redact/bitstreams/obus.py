@@ -1,7 +1,6 @@
 """Walk over the OBUs (units) of AV1 (bitstream specification 5.3 and 5.8), and their neutral form.
 
-Metadata OBUs may hold any bytes. If a decoder does not need a metadata OBU, it becomes padding of the same
-size.
+Metadata OBUs may hold any bytes. A metadata OBU that decoders do not need becomes padding of the same size.
 """
 
 from __future__ import annotations

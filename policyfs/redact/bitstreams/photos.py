@@ -1,8 +1,8 @@
 """Frames that are whole pictures (Motion JPEG, PNG, TIFF): each may have EXIF, XMP and comments of its own.
 
 A time-lapse film is often a row of photos as the camera made them. First, some frames from all over a track
-are tried. If one of them has something to remove, or the track has few frames, all frames are cleaned as
-pictures.
+are cleaned. If one of these frames has something to remove, or the track has few frames, all frames are
+cleaned as pictures.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SEI messages of H.264, H.265 and H.266: one walk and one allow list for pictures, movies and settings.
 
 Messages may hold anything: positions of drones, dates of camcorders, the options of an encoder. Numbers that
-are needed to show the picture stay, and a time code is a time. A message that is not listed is unknown. A
+are needed to show the picture stay. A time code counts as a time. A message that is not listed is unknown. A
 message that holds other messages (scalable nesting) is unknown, too. A unit keeps its size: removed payloads
 become blanks, or the whole unit becomes filler. Sources: ITU-T H.264 annex D, H.265 annex D, H.274 (payload
 types), ISO/IEC 14496-15; MISB ST 0604; the output of encoders.
@@ -176,7 +176,7 @@ def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
 def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
     """Restore the bytes around emulation prevention bytes after blanks were written.
 
-    Before each emulation prevention byte are two zeros, behind it is a small number.
+    Two zeros are before each emulation prevention byte, and a small number is behind the byte.
     """
     at = unit.find(_ESCAPED, header)
     while at >= 0:

@@ -1,7 +1,7 @@
 """Detection of filler, which is bytes without information: padding, one repeated byte, a word like ``Auto``.
 
-Filler stays, whatever words a policy names. So bytes count as filler only if they cannot hold a place, a day
-or a serial number: each of these needs more than three bytes.
+No word of a policy removes filler. So bytes count as filler only if they cannot hold a place, a day or a
+serial number: each of these needs more than three bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from policyfs.redact.core.free_text import bytes_tell_place
 from policyfs.redact.core.patches import CHUNK_BYTES, MAX_ZEROS_BYTES, ByteSource, is_blank
 
 MOST_BYTES: Final = 3
-"""Maximum number of bytes between zeros that count as filler, whatever values these bytes have."""
+"""Maximum number of bytes between zeros that count as filler with any values."""
 MAX_FILLER_BYTES: Final = 1 << 16
 """Maximum size of a range that is tested for all forms of filler. A longer range counts as filler only if it
 is one repeated byte, or a few bytes between zeros.
@@ -21,7 +21,7 @@ _SHORT_BYTES: Final = 256
 
 _HEADERS: Final = frozenset(
     {
-        b"\0\0\0\x08wide",  # QuickTime: room for a longer header of the box behind it
+        b"\0\0\0\x08wide",  # QuickTime: room for a longer header of the next box
         b"\0\0\0\x08mdat",
         b"\0\0\0\x08free",
         b"\0\0\0\x08skip",
@@ -58,7 +58,7 @@ def is_word(data: bytes) -> bool:
 
 
 def says_nothing(data: bytes) -> bool:
-    """Return True if unreferenced bytes are filler and may stay whatever words a policy names.
+    """Return True if unreferenced bytes are filler, which no word of a policy removes.
 
     Filler is one repeated byte, up to three bytes between zeros, or a header of an empty box.
     """

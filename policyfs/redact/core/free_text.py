@@ -4,7 +4,7 @@ not be text.
 Text tells a place if it has coordinates, an Open Location Code or a link to a map. Text tells a time if it
 has a date with a time of day. Text tells a device if it has words that cameras and programs write into
 captions and comments by themselves. Names of places, days and things in prose look like any other words, so
-they stay; docs/redaction.md states this limit.
+such names stay; docs/redaction.md states this limit.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ class Part:
     """Row of the table in docs/redaction-parts.md: a part of a file, and its data.
 
     kinds: the formats that have the part ("PNG"). where: the part's name in its standard. holds: its data,
-    for people. tells: the categories of its data; a word that hides one of them removes the part. becomes:
-    the bytes that replace the part, for people.
+    for people. tells: the categories of its data; a word that hides one of these categories removes the part.
+    becomes: the bytes that replace the part, for people.
     """
 
     kinds: str

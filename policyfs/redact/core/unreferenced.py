@@ -24,8 +24,8 @@ class Leftover(NamedTuple):
 def leftovers(block: bytes, claimed: Extents, gone: Extents) -> Iterator[Leftover]:
     """Yield the unreferenced ranges of a block that are not all zero.
 
-    claimed: referenced bytes. gone: removed bytes. A range beside removed bytes does not stay, because it may
-    belong to them.
+    claimed: referenced bytes. gone: removed bytes. A range beside removed bytes does not stay, because the
+    range may belong to the removed data.
     """
     for start, end in claimed.gaps(len(block)):
         data = block[start:end]

@@ -1,7 +1,8 @@
 """Text files beside photos: XMP sidecars, and the JSON files of Google Takeout.
 
-Both are small, and are cleaned as a whole in memory. Blanks replace the removed parts, so that the files stay
-XML and JSON. Files that consist of places (tracks, logs) have no locator; tracks.py recognises them.
+Both kinds of files are small, and are cleaned as a whole in memory. Blanks replace the removed parts, so that
+the files stay XML and JSON. Files that consist of places (tracks, logs) have no locator; tracks.py recognises
+them.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Exif items of HEIF (ISO/IEC 23008-12 Annex A.2.1) and Exif boxes of JPEG XL (ISO/IEC 18181-2) start with 4
 bytes: the offset of the TIFF header, counted from the end of these bytes. The offset is 0, or 6 if the "Exif"
-mark of JPEG comes before the header. Some writers leave the offset out, or write a wrong one. Then readers
-search for the header, and so does this module.
+mark of JPEG comes before the header. Some writers leave the offset out, or write a wrong offset. Then readers
+search for the header, and this module does the same.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def empty_tiff(size: int) -> bytes:
 
 
 def clean_tiff_block(data: bytes, inner: Inner, container: str) -> Cleaned:
-    """Clean a TIFF structure. If it is not understood, an empty structure replaces it.
+    """Clean a TIFF structure. An empty structure replaces a structure that is not understood.
 
     container: the format's name, for the records of removed parts.
     """

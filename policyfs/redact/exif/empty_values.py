@@ -1,6 +1,6 @@
 """Detection of TIFF tag values without information: one repeated byte, a small number, a word like ``Auto``.
 
-Such values stay whatever words a policy names (see core/filler.py).
+Such values are filler (core/filler.py): they may stay in tags that would be removed otherwise.
 """
 
 from __future__ import annotations

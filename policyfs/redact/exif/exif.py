@@ -1,8 +1,8 @@
 """Cleaner of TIFF structures with EXIF tags (Exif 2.32, TIFF 6.0): the walk over a source in memory.
 
-The result holds the header, the directories with their known tags, and the values of these tags. Other bytes
-become zeros, unless they are filler, which has no information (core/unreferenced.py). So data to which no
-kept tag refers does not stay by accident. Examples are padding, a GPS directory without a pointer, and a GPS
+The result holds the header, the directories with their known tags, and the values of these tags. All other
+bytes become zeros, except filler (bytes without information, core/unreferenced.py). So data to which no kept
+tag refers does not stay by accident. Examples are padding, a GPS directory without a pointer, and a GPS
 directory with a pointer that is wrong by some bytes. When a tag is removed, the later tags of its directory
 move up, as if the tag had never been there.
 """
@@ -263,7 +263,7 @@ class _ExifWalk(Walk):
                         self.drop(entry, UNKNOWN, broken=True)
 
     def _keep_note(self, entry: Entry) -> bool:
-        """Keep the understood parts of a maker note; return False if it has none.
+        """Keep the understood parts of a maker note; return False if there are none.
 
         The note's values may be anywhere in the block.
         """

@@ -216,8 +216,8 @@ def _neutral(entry: Entry) -> bytes:
     """Return an entry without information, which replaces a removed entry of a maker note.
 
     If the value is in the maker note, the entry's offset and length stay, and the value becomes zeros:
-    readers guess from the offsets how far a maker note was moved. There are two exceptions, in which offset
-    and length do not stay. A value outside of the maker note may have the bytes of another tag. A picture may
+    readers guess from the offsets how far a maker note was moved. Offset and length do not stay for two sorts
+    of values: a value outside of the maker note may have bytes that belong to another tag, and a picture may
     be anywhere in the file.
     """
     frame = entry.frame

@@ -140,7 +140,7 @@ class Walk(ABC):
     def open(
         self, at: int, frame: Frame, role: str, *, chained: bool, referrer: Entry | None = None
     ) -> Directory | None:
-        """Open the directory at an offset of the source, and record that it occupies its bytes.
+        """Open the directory at an offset of the source, and record the bytes of the directory as used.
 
         role: the directory's role, such as "EXIF". chained: True if a pointer to a next directory follows the
         entries. referrer: the entry that refers to the directory. Return None if no directory can be there.
@@ -148,7 +148,7 @@ class Walk(ABC):
         """
         shape = directory_shape(self.source, at, frame, chained=chained)
         if shape is None or shape.entries > self.MAX_ENTRIES or self.structure.hits(at, shape.end):
-            return None  # cut off, or a loop, or two directories in one place
+            return None  # the directory is cut off, or is in a loop, or overlaps another one
         self._admit(shape.entries)
         directory = read_directory(self.source, at, frame, role, shape)
         directory.referrer = referrer
@@ -157,8 +157,8 @@ class Walk(ABC):
         return directory
 
     def open_next(self, directory: Directory) -> bool:
-        """Open the TIFF directory (IFD) to which the end of this one points; return False if no directory can
-        be there.
+        """Open the next TIFF directory (IFD), to which the end of *directory* points; return False if no
+        directory can be there.
         """
         at = directory.frame.base + directory.following
         following = self.open(at, directory.frame, directory.role, chained=True)
@@ -217,7 +217,9 @@ class Walk(ABC):
                 self._follow(directory)
 
     def _learn(self, directory: Directory) -> None:
-        """Read maker and model from tags that stay: the meaning of a maker note depends on them."""
+        """Read the names of maker and model from tags that stay: the meaning of a maker note depends on these
+        names.
+        """
         if directory.frame.note:
             return
         for entry in directory.entries:
@@ -323,7 +325,7 @@ class Walk(ABC):
 
         A directory is removed before the directories that refer to it. The first directory stays, because a
         TIFF must have one, and the other directories are chained to it. spare: True to keep directories that
-        never had an entry.
+        had no entry before any change.
         """
         for directory in reversed(self.directories[1:]):
             if not (directory.dropped or directory.holds_any or (spare and directory.was_empty)):

@@ -1,4 +1,4 @@
-"""Known tags of makers' own directories, and the categories of each.
+"""The known tags of makers' own directories, and the categories of each tag.
 
 Maker notes are not standardised. The authors of metadata readers found out the meaning of the tags over the
 years (documentation of ExifTool, Exiv2 and libraw). Tags without a known name are in no table. Such a tag
@@ -34,7 +34,7 @@ _CANON: Final = rules(
     ("2-5 a 11-13 1a 1c 1d 26 27 3c 81 90-92 94 99 ae b1-b4 b6 d0 e f", _OTHER),
     ("4005 4008 4009 4013 4018 4020 4021 4024-4026 4028 403f", _OTHER),
     ("4 29 98 9a a0-a4 a9 aa b0 e0 4001-4003 4015 4016", NOTHING),
-    ("1", _DEVICE | _OTHER),  # settings, the lens among them
+    ("1", _DEVICE | _OTHER),  # settings, also of the lens
     ("6-8 c 10 15 1e 28 38 93 95 96 4019", _DEVICE),
     ("9", _DEVICE | _PEOPLE),
     ("d 97", _NO_PLACE),

@@ -1,8 +1,8 @@
 """Categories and value types of the tags of whole TIFF files and of raw files.
 
 The tags of EXIF come from tags.py. This module adds the tags that only whole files have: DNG 1.7, GeoTIFF
-1.1, TIFF/EP (ISO 12234-2), and the other directories in raw files of cameras. As in tags.py, a tag that is in
-no table is removed whatever words a policy names, unless its value has no information.
+1.1, TIFF/EP (ISO 12234-2), and the other directories in raw files of cameras. As in tags.py, every word of a
+policy removes a tag that is in no table. Such a tag stays only if its value has no information.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rules for tags: the categories of each, and the way to examine its value."""
+"""Rules for tags: the categories of each tag, and the way to examine the tag's value."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The known tags of TIFF and EXIF, and the categories of each.
+"""The known tags of TIFF and EXIF, and the categories of each tag.
 
-The tables are allow lists on purpose: a private tag may hold anything, even a place. So a tag that is in no
-table is removed whatever words a policy names, unless its value has no information (empty_values.py).
-Sources: TIFF 6.0, TIFF/EP, Exif 2.32 and 3.0 (CIPA DC-008), CIPA DC-007 (multi-picture format), Microsoft's
-photo tags.
+The tables are allow lists on purpose: a private tag may hold anything, even a place. So every word of a
+policy removes a tag that is in no table. Such a tag stays only if its value has no information
+(empty_values.py). Sources: TIFF 6.0, TIFF/EP, Exif 2.32 and 3.0 (CIPA DC-008), CIPA DC-007 (multi-picture
+format), Microsoft's photo tags.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class TagTable:
     """The known tags of one sort of TIFF structure, by the roles of its directories.
 
     name: the format's name in findings. following: the categories of a later directory (of a thumbnail) as a
-    whole, whatever its tags are.
+    whole. Its single tags do not matter.
     """
 
     name: str
@@ -387,7 +387,7 @@ EXIF_TABLE: Final = TagTable(
     "EXIF",
     MappingProxyType(
         {
-            # Some writers put tags into the wrong one of these two directories. So each has the tags of both.
+            # Some writers put tags into the wrong directory of these two. So each table has the tags of both.
             IMAGE: _rules(_PICTURE, _EXIF),
             EXIF: _rules(_PICTURE, _EXIF),
             INTEROP: _rules(_INTEROP),

@@ -115,7 +115,7 @@ class TiffWalk(Walk):
         in_note = entry.frame.note
         if not entry.size or not self.within(entry):
             if rule.how is How.PICTURE and in_note and entry.start >= self.source.size:
-                entry.nested = entry.holds = True  # a preview elsewhere in the file with this EXIF
+                entry.nested = entry.holds = True  # a preview outside of the EXIF, elsewhere in the file
                 return True
             return self.drop(entry, UNKNOWN, broken=not in_note)
         if rule.how in LATE:
@@ -147,7 +147,7 @@ class TiffWalk(Walk):
         """Return the categories of the data in a value, but only categories in *asked*. Long binary values
         are not searched.
 
-        Outside of maker notes, a tag with the category PEOPLE is text, whatever its field type is
+        Outside of maker notes, a tag with the category PEOPLE counts as text with any field type
         (UserComment, XPComment).
         """
         rule = self.tables[entry.directory.role].get(entry.tag, UNNAMED)

@@ -39,8 +39,8 @@ class Bitmap:
     header: int
     colours: int
     pixels: int | None
-    """Size of the pixels; None if they are compressed and the header states no size. Then they go on to the
-    end of the file.
+    """Size of the pixels; None if they are compressed and the header states no size. Then the pixels go on to
+    the end of the file.
     """
     mask: int
     """Size of a second bitmap with one bit per pixel. Only icons have such a mask. Its height is half of the

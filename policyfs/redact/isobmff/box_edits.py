@@ -31,7 +31,7 @@ def name_of(kind: bytes) -> str:
 class TextRoom:
     """The budget for searches in the texts of one file.
 
-    left: the number of bytes that may still be searched. When it is used up, texts are removed without a
+    left: the number of bytes that may still be searched. When no byte is left, texts are removed without a
     search.
     """
 
@@ -142,8 +142,8 @@ class Block:
     def wipe(self, start: int, end: int, where: str, tag: str, tells: Tells, *, broken: bool = False) -> None:
         """Zero the bytes [start, end). If any byte changes, record that the part *tag* was removed.
 
-        where: the name of the part's container. tells: the categories of its data. Filler (bytes without
-        information) stays if *tells* is UNKNOWN and *broken* is False.
+        where: the name of the part's container. tells: the categories of the part's data. Filler (bytes
+        without information) stays if *tells* is UNKNOWN and *broken* is False.
         """
         if tells == UNKNOWN and not broken and says_nothing(self.data[start:end]):
             return
@@ -153,14 +153,14 @@ class Block:
     def note(
         self, start: int, end: int, where: str, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False
     ) -> None:
-        """Record that the bytes [start, end) were removed. where, tag: the names of their container and of
-        the part.
+        """Record that the bytes [start, end) were removed. where, tag: the names of the container and of the
+        part.
         """
         self.found.notes.append(Note(self.offset + start, end - start, where, tag, tells, broken))
 
     def free(self, box: Box, where: str, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
         """Turn a box into a ``free`` box of the same size that holds zeros, and record the removal. where:
-        its container.
+        the name of the box's container.
         """
         content = box.body - (16 if box.kind == UUID else 0)
         changed = self.put(box.start + 4, FREE)
@@ -185,11 +185,11 @@ class Block:
             self.note(start, end, where, "junk", UNKNOWN, broken=True)
 
     def replace(self, at: int, size: int, cleaned: Cleaned | None, where: str, tag: str) -> bool:
-        """Replace the bytes [at, at + size) by the result of a cleaner, and copy its records of removed
-        parts.
+        """Replace the bytes [at, at + size) by the result of a cleaner, and copy the result's records of
+        removed parts.
 
-        Return False if the result is None or has another size. where, tag: the names of their container and
-        of the part.
+        Return False if the result is None or has another size. where, tag: the names of the container and of
+        the part.
         """
         if cleaned is None or len(cleaned.data) != size:
             return False

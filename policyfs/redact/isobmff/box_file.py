@@ -88,7 +88,9 @@ class BoxFile(abc.ABC):
         return any(claim.media for claim in self.ground.claims)
 
     def block(self, box: Box, clean: Callable[[bytes, Inner], Cleaned | None]) -> bool:
-        """Clean a box's payload in memory. Return False if it is too long, or if the cleaner returns None."""
+        """Clean a box's payload in memory. Return False if the payload is too long, or if the cleaner returns
+        None.
+        """
         size = box.end - box.body
         if size > MAX_PAYLOAD_BYTES:
             return False

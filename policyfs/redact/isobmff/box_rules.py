@@ -65,7 +65,8 @@ def _inside(walk: Walk, start: int, end: int, rules: Mapping[bytes, Rule], where
 def container(inside: Mapping[bytes, Rule], skip: int = 0) -> Rule:
     """Return the rule for a box that holds boxes.
 
-    inside: the rules for the boxes in it. skip: number of bytes in its body before the first of these boxes.
+    inside: the rules for the boxes inside. skip: number of bytes in the outer box's body before the first of
+    these boxes.
     """
 
     def rule(walk: Walk, box: Box) -> None:

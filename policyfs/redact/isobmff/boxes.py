@@ -119,7 +119,7 @@ def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_e
 def full_box(payload: bytes) -> tuple[int, int]:
     """Return version and flags from the start of a full box's payload.
 
-    Raises ValueError if they are missing.
+    Raises ValueError if the payload is too short.
     """
     if len(payload) < 4:
         raise ValueError("too short for version and flags")

@@ -17,8 +17,8 @@ from policyfs.redact.isobmff.tracks import Track
 
 TRIED_UNITS: Final = 64
 MAX_UNITS: Final = 100_000
-"""Maximum number of units (slices, parameters, messages) that are searched in fragments, after some had user
-data.
+"""Maximum number of units (slices, parameters, messages) that are searched in all fragments, after user data
+was found in some fragments.
 """
 _ENCRYPTED: Final = frozenset({b"encv", b"drmi"})
 """Formats of encrypted samples. Their bytes may look like a message by chance."""
@@ -27,8 +27,8 @@ _ENCRYPTED: Final = frozenset({b"encv", b"drmi"})
 def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
     """Clean the metadata in a track's frames, unless the frames are encrypted.
 
-    The metadata are SEI messages. If each frame is a whole picture, they are the metadata of this picture.
-    runs: ranges of the track's samples in fragments. Raises NotThisKindError, TooMuchError.
+    The metadata of a frame are its SEI messages. If the frame is a whole picture, its metadata are those of
+    the picture. runs: ranges of the track's samples in fragments. Raises NotThisKindError, TooMuchError.
     """
     if _ENCRYPTED & set(track.entries.formats):
         return Found()
@@ -45,9 +45,10 @@ def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Extents
 def _framing(track: Track) -> Framing | None:
     """Return the framing of a track (its codec, and the size of the length field before each unit), or None.
 
-    Usually a box in a sample entry states the framing. Without such a box, bytes that look like one are used,
-    because lax readers do the same. Without these bytes, the frames of a known codec are searched for start
-    codes. Raises NotThisKindError if there are several framings.
+    Usually a box in a sample entry states the framing. If there is no such box, the framing comes from bytes
+    that look like such a box, because lax readers use these bytes, too. If there are no such bytes, the
+    frames of a known codec are searched for start codes. Raises NotThisKindError if there are several
+    framings.
     """
     if len(track.entries.framings) > 1:
         raise NotThisKindError("its frames are coded in two ways")
@@ -103,7 +104,7 @@ def _key_frames(track: Track, count: int) -> Sequence[int]:
 def _runs(runs: Extents, coded: Framing, source: ByteSource, inner: Inner) -> Found:
     """Clean the SEI messages in fragments. In a run (``trun``), units follow each other without a gap.
 
-    First, some runs are searched. The others are searched only if these have something to remove.
+    First, some runs are searched. All runs are searched only if the first ones have something to remove.
     """
     tried, found = set(spread(range(len(runs.starts)))), Found()
     for number in sorted(tried):

@@ -1,7 +1,7 @@
 """Cleaner of GoPro's telemetry (GPMF): a structure of keys, lengths and nested values.
 
 Stabilisers and editors read gyroscope, shutter and white balance from the telemetry, sample by sample. So the
-structure stays, and values with a known key stay unless their category is hidden. Values with any other key
+structure stays. A value with a known key stays if its category is not hidden. Values with any other key
 become zeros. Source: GoPro's published description of GPMF; ExifTool's documentation of GoPro tags.
 """
 

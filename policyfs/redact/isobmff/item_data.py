@@ -63,7 +63,9 @@ class Gathered:
         return b"".join(self._source.read(s.start, s.end - s.start) for s in pieces)
 
     def place(self, offset: int) -> int:
-        """Return the offset in the source of one byte of the joined pieces; 0 if they have no such byte."""
+        """Return the offset in the source of one byte of the joined pieces; 0 if the pieces have no such
+        byte.
+        """
         return next((span.start for span in self.pieces(offset, offset + 1)), 0)
 
     def patches(self, patches: Iterable[Patch]) -> Iterator[Patch]:
@@ -159,11 +161,13 @@ def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A record that some bytes of a file are needed. They stay, except for the patches within them.
+    """A record that some bytes of a file belong to a picture or to metadata. The bytes stay, with the patches
+    applied.
 
     media: True for media, False for metadata. If two different claims share bytes of metadata, both claims
-    are removed. blank: True if the claimed bytes must be removed; the notes (records of removed parts) then
-    count only if some byte is not zero yet. walked: True if the structure of the media was read and is sound.
+    are removed. blank: True if the claimed bytes do not stay, but must be removed. Then the notes (records of
+    removed parts) count only if some byte is not zero yet. walked: True if the structure of the media was
+    read and is sound.
     """
 
     spans: tuple[Span, ...]
@@ -311,8 +315,8 @@ class Ground:
     def _is_filler(self, gap: Span, hidden: Sequence[Span]) -> bool:
         """Return True if the bytes *gap*, which no claim covers, may stay.
 
-        They may stay if they are filler (bytes without information), and neither beside nor among removed
-        bytes.
+        Bytes may stay if they are filler (bytes without information), and are neither beside nor among
+        removed bytes.
         """
         if gap.end - gap.start > BLIND_BYTES or _touch(hidden, [Span(gap.start - 1, gap.end + 1)]):
             return False
@@ -322,7 +326,7 @@ class Ground:
         """Raise NotThisKindError if claims on shared picture bytes need different changes.
 
         If two pictures share bytes and only one of them needs a change there, the bytes of the other picture
-        change, too. A reader of the other picture may then find data that nobody has checked.
+        change, too. A reader of the other picture may then find data that was not checked.
         """
         told = {(claim.spans, claim.patches) for claim in self.claims if claim.walked}
         starts = sorted(span.start for spans, _ in told for span in spans)

@@ -49,7 +49,7 @@ class _Moof:
     """The walk through one ``moof`` box: its state, and the track fragment in which the walk is.
 
     start: offset of the ``moof`` in the file. at: offset of the next run's data, unless the run states
-    another offset. base: the offset from which runs count. size: default size of a sample.
+    another offset. base: the origin of the offsets that runs state. size: default size of a sample.
     """
 
     fragments: Fragments

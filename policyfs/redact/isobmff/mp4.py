@@ -1,8 +1,9 @@
 """Movies in ISO base media files and QuickTime files: MP4, MOV, M4A, M4B, M4V, 3GP.
 
 After redaction every byte is one of four: a box in the shape that the standard prescribes, a sample of a kept
-track, cleaned metadata, or neutral. In media data (``mdat``), padding, unknown boxes and behind the last box,
-bytes of no kept sample become zeros unless they are filler: dash-cams write positions between the frames.
+track, cleaned metadata, or neutral. In media data (``mdat``), in padding, in unknown boxes and behind the
+last box, only kept samples and filler stay. Other bytes there become zeros, because dash-cams write positions
+between the frames.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from policyfs.redact.isobmff.tracks import Movie, Track
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
 
 MAX_BOXES: Final = 150_000
-"""Maximum number of boxes at the top of a file, and in fragments; a recording of many hours has so many."""
+"""Maximum number of boxes at the top of a file, and in fragments. A recording of many hours needs them."""
 MAX_HOLES: Final = 100_000
 """Maximum number of zeroed ranges between samples. A day of telemetry has one range for each second."""
 MAX_FILLER_HOLES: Final = 256
-"""If more ranges than this are between samples, all of them become zeros, even those without information."""
+"""If there are more ranges between samples than this number, all these ranges become zeros, also filler."""
 MAX_LINE_BYTES: Final = 256
 MAX_META_BYTES: Final = 1 << 22
 MAX_CHECKED_BYTES: Final = 1 << 26
@@ -204,14 +205,14 @@ class _Locator:
         return self.found
 
     def _sound(self) -> Iterator[Box]:
-        """Yield the boxes, but no last box without a certain end (except media data and the movie box)."""
+        """Yield the boxes with a certain end. Media data and the movie box are yielded in any case."""
         return (box for box in self.boxes if not self._is_open(box))
 
     def _is_open(self, box: Box) -> bool:
         return (box.cut or box.to_end) and box.kind != _MEDIA and box != self.boxes.first(b"moov")
 
     def _in_frames(self, unread: list[tuple[int, int]]) -> None:
-        """Add the changes within frames. Raises NotThisKindError if some overlap or are outside of
+        """Add the changes within frames. Raises NotThisKindError if changes overlap or are outside of
         *unread*.
         """
         patches = sorted(set(self.frames.patches), key=lambda patch: patch.offset)
@@ -302,8 +303,8 @@ class _Locator:
         if box == movie_box or (kind == b"moof" and not box.cut):
             return None
         if kind in (b"ftyp", b"styp") and not box.cut:
-            # The file type always stays, but only its first bytes if it is too large: readers look for it to
-            # find a movie behind a picture.
+            # The file type always stays, because readers look for it to find a movie behind a picture. If the
+            # box is too large, only its first bytes stay.
             most = _MAX_BRANDS_BYTES if box.size > _MAX_BRANDS_BYTES + 16 else (box.end - box.body) & ~3
             return (box.body + most, box.end) if box.end > box.body + most else None
         if kind in INDEX_RULES and not box.cut and box.size <= MAX_META_BYTES:
@@ -338,7 +339,7 @@ class _Locator:
             unread.append((start, end))
 
     def _zero(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Zero the bytes of these ranges outside of kept samples; filler may stay. Raises TooMuchError."""
+        """Zero the bytes of these ranges outside of kept samples. Filler may stay. Raises TooMuchError."""
         self._gone_starts, self._gone_ends = sorted(self.gone.starts), sorted(self.gone.ends)
         holes = list(islice(_common(ranges, self.kept.gaps(self.source.size)), MAX_HOLES + 1))
         total = sum(end - start for start, end in holes)

@@ -1,9 +1,9 @@
 """Categories of a track's samples, and the removal of metadata from samples that stay.
 
 Pictures, sound and hints stay: they are the purpose of the file. Subtitles stay if they read like subtitles.
-A text track of coordinates, of digits, or of bytes that are no text is telemetry. Timed metadata is removed
-unless its keys are known and their categories are not hidden: drones, action cameras and dash-cams have many
-formats.
+A text track of coordinates, of digits, or of bytes that are no text is telemetry. Timed metadata stays only
+if its keys are known and the categories of the keys are not hidden: drones, action cameras and dash-cams have
+many formats.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TIMED_METADATA: Final = b"meta"
 _METADATA: Final = frozenset(
     b"camm,gpmd,rtmd,djmd,dbgi,fdsc,mebx,mett,metx,urim,CTMD,RVMI,nmea,gps ,text,tx3g,marl,priv".split(b",")
 )
-"""Formats of samples that are metadata, whatever the handler.
+"""Formats of samples that are metadata, even if the track's handler states another type.
 
 The space behind ``gps`` belongs to the name.
 """
@@ -50,8 +50,8 @@ _TIME_OF_DAY: Final = re.compile(r"^\W*\d\d[:;.]\d\d[:;.]\d\d")
 def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) -> Tells:
     """Return the categories of the data in a track's samples: NOTHING for picture, sound and hints.
 
-    sorted_out: True if clean_pictures() removes the hidden values from GoPro's telemetry. Then only its
-    settings (OTHER) count.
+    sorted_out: True if clean_pictures() removes the hidden values from GoPro's telemetry. Then only the
+    settings in the telemetry (OTHER) count.
     """
     handler, formats = track.handler, track.entries.formats
     odd = any(kind in _METADATA for kind in formats)
@@ -84,8 +84,8 @@ def _is_telemetry(track: Track) -> bool:
 def _telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
     """Remove hidden values from the samples of GoPro's telemetry.
 
-    runs: ranges of the track's samples in fragments. They become zeros, because the end of each sample is not
-    known.
+    runs: ranges of the track's samples in fragments. These ranges become zeros, because the ends of their
+    samples are not known.
     """
     telemetry = Telemetry(source, inner)
     samples = track.samples()
@@ -172,8 +172,8 @@ def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents
     """Clean the metadata within a track's samples: GoPro's telemetry, SEI messages, EXIF in photo frames.
 
     In a film, some frames from all over the track are searched first. The other frames are searched only if
-    one of these has metadata. runs: ranges of the track's samples in fragments. Raises NotThisKindError,
-    TooMuchError.
+    one of the first frames has metadata. runs: ranges of the track's samples in fragments. Raises
+    NotThisKindError, TooMuchError.
     """
     if _is_telemetry(track):
         return _telemetry(track, source, inner, runs)

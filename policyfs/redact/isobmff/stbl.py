@@ -20,7 +20,7 @@ from policyfs.redact.isobmff import _stbl
 MAX_CHUNKS: Final = 500_000
 """Maximum number of chunks of all kept tracks, and of all removed tracks. A film of many hours has fewer."""
 _PLAIN_BYTES: Final = 8
-"""If all samples have one size, and the size is less than this number of bytes, they are plain sound, not
+"""If all samples have one size, and this size is less than _PLAIN_BYTES, the samples are plain sound, not
 packets.
 
 (QuickTime always states 1 byte.)
@@ -81,8 +81,8 @@ class Extents:
     def gaps(self, size: int) -> Iterator[tuple[int, int]]:
         """Yield the ranges of [0, size) that no range of this object covers, in order.
 
-        Starts and ends are sorted separately. Behind end number i is a gap if start number i + 1 is greater:
-        then all ranges that have begun have ended.
+        Starts and ends are sorted separately. A gap follows end number i if start number i + 1 is greater
+        than this end: then all ranges that have begun have ended.
         """
         if self._ordered is None:
             self._ordered = self.starts[:], self.ends[:]

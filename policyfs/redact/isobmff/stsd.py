@@ -49,7 +49,7 @@ _CODEC: Final = frozenset(
 )
 """Boxes of a sample entry with parameters for decoding and display.
 
-They stay, unless they hold a place and location is hidden.
+Such a box is removed if it holds a place and location is hidden.
 """
 
 
@@ -82,7 +82,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
             break
         formats.append(entry.kind)
         if entry.extended or entry.end - entry.body < _least(handler):
-            # The entry's type stays: the decision on the samples depends on it.
+            # The entry's type stays: the decision on the samples depends on the type.
             start, tag = entry.body - len(entry.extended), name_of(entry.kind)
             block.wipe(start, entry.end, "stsd", tag, UNKNOWN, broken=True)
             continue
@@ -159,8 +159,8 @@ def _behind_sound(block: Block, entry: Box) -> int:
 def _frame(block: Block, entry: Box) -> tuple[int, int]:
     """Return a pair (bytes, samples): this many bytes hold this many samples of plain sound.
 
-    Return (0, 1) if that is unknown. A sample table often states 1 byte per sample of plain sound; players
-    use these numbers instead.
+    Return (0, 1) if the numbers are unknown. A sample table often states 1 byte per sample of plain sound;
+    players use the numbers of this pair instead.
     """
     body = entry.body
     channels, bits = block.number(body + 16, 2), block.number(body + 18, 2)

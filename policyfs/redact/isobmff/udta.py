@@ -143,7 +143,7 @@ def _spherical(body: bytes) -> bytes:
 def clean_meta(block: Block, box: Box) -> None:
     """Clean a ``meta`` box in place.
 
-    In ISO's form a version precedes the boxes; in QuickTime's form it does not.
+    In ISO's form, a version comes before the boxes. QuickTime's form has no version.
     """
     skip = 0 if block.data[box.body + 4 : box.body + 8] == b"hdlr" else 4
     boxes = block.children(box, skip)

@@ -1,9 +1,9 @@
 """Categories of the named metadata in QuickTime and MPEG-4 files.
 
 The tables list four-letter types of ``udta`` and ``ilst``, names of QuickTime keys, and names of iTunes'
-free-form items. A name in no table is unknown: its value is removed, whatever word a policy names. Sources:
-QuickTime File Format ("User data", "Metadata"), 3GPP TS 26.244 section 8, ISO/IEC 14496-12; for names in no
-standard, the files of cameras, phones and editors.
+free-form items. A name in no table is unknown: every word of a policy removes its value. Sources: QuickTime
+File Format ("User data", "Metadata"), 3GPP TS 26.244 section 8, ISO/IEC 14496-12; for names in no standard,
+the files of cameras, phones and editors.
 """
 
 from __future__ import annotations

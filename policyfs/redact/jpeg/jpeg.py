@@ -1,9 +1,10 @@
 """JPEG files: every image in them, and all bytes around the images.
 
-The file starts with its first image. Images that follow it directly, or to which its multi-picture directory
-points, are cleaned like the first image. A motion photo's video is cleaned, too, wherever it starts. Other
-data behind the images (an archive, an unknown trailer) becomes zeros. So each byte of the result is a checked
-part of a picture's structure, compressed picture data, metadata that was understood, or neutral.
+The file starts with its first image. Further images are cleaned like the first one if they follow it
+directly, or if its multi-picture directory points to them. A motion photo's video is cleaned, too, at any
+offset. Other data behind the images (an archive, an unknown trailer) becomes zeros. So each byte of the
+result is a checked part of a picture's structure, compressed picture data, metadata that was understood, or
+neutral.
 """
 
 from __future__ import annotations
@@ -51,10 +52,9 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_jpeg(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a JPEG, with its replacement.
+    """Locate everything to hide in a JPEG; return the changes that hide it.
 
-    Raises NotThisKindError if there is neither a picture nor a segment that is understood,
-    TooMuchError.
+    Raises NotThisKindError if there is neither a picture nor a segment that is understood, TooMuchError.
     """
     return _Locator(source, inner).locate()
 
@@ -144,7 +144,7 @@ class _Locator:
 
         offsets: where the multi-picture directory says that images start. marked: True if Huawei's mark of a
         motion photo may be at the end. The mark, and filler (bytes without information), stay only if an EOI
-        ends the first image. Otherwise readers may take them for a part of this image.
+        ends the first image. Otherwise readers may take such bytes for a part of this image.
         """
         region = SliceSource(self.source, 0, end)
         images, videos, done = 1, 0, first.end

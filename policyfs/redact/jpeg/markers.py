@@ -198,7 +198,7 @@ class _Walker:
             if needed:
                 return None
             self.image.bad_lengths.append(marker + 2)
-            if code in _METADATA:  # an empty segment between its neighbours
+            if code in _METADATA:  # counts as an empty segment
                 self.image.segments.append(Segment(code, offset, 0))
             return offset
         end = offset + length - 2

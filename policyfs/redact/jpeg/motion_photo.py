@@ -77,7 +77,7 @@ def find_video(source: ByteSource, start: int, end: int, budget: Budget) -> Vide
 
 def _boxes_end(source: ByteSource, at: int, budget: Budget) -> int:
     """Return the end of the last box that belongs to the file of boxes at the offset `at`. Another file may
-    follow it.
+    follow this box.
     """
     start = at
     while at < source.size:

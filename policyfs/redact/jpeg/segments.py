@@ -87,7 +87,7 @@ def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner
     telemetry = [s for s in loaded if s.code == APP6 and s.old.startswith(GOPRO_HEADER)]
     for segment in loaded:
         if len(telemetry) > 1 and any(segment is one for one in telemetry):
-            segment.drop("GPMF", broken=True)  # readers join these, but no camera writes several
+            segment.drop("GPMF", broken=True)  # readers join such segments, but no camera writes several
         elif not _is_shared(segment):
             _clean_one(segment, inner)
     _clean_exif(loaded, inner)
@@ -157,7 +157,9 @@ def _clean_jfif(old: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _cut(old: bytes, end: int, name: str) -> Cleaned:
-    """Keep the bytes up to the offset *end*. Record the bytes behind it as removed, unless they are zeros."""
+    """Keep the bytes up to the offset *end*. If other bytes than zeros are behind it, record that they were
+    removed.
+    """
     new = old[:end].ljust(len(old), b"\0")
     notes = (Note(end, len(old) - end, name, "behind its fields"),) if new != old else ()
     return Cleaned(new, notes)
@@ -186,8 +188,8 @@ def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _spread(parts: Sequence[Loaded], cleaned: Cleaned, skip: int) -> None:
-    """Put a cleaned block back into the segments from which it was joined. skip: bytes before its part in
-    each segment.
+    """Put a cleaned block back into the segments from which it was joined. skip: number of bytes in each
+    segment before the block's part.
     """
     at = 0
     for segment in parts:
@@ -201,8 +203,7 @@ def _spread(parts: Sequence[Loaded], cleaned: Cleaned, skip: int) -> None:
 
 
 def _clean_exif(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """Clean EXIF, also if its header is one that only lax readers accept, or if it is cut into several
-    segments.
+    """Clean EXIF, also if only lax readers accept its header, or if the EXIF is cut into several segments.
 
     A segment whose EXIF does not start with a byte order continues the segment before it: ExifTool writes
     EXIF of over 64 KiB in this way.
@@ -223,7 +224,7 @@ def _clean_exif(loaded: Sequence[Loaded], inner: Inner) -> None:
 
 
 def _exif_skip(segment: Loaded) -> int:
-    """Return the number of bytes before the EXIF of a segment; 0 if it has none."""
+    """Return the number of bytes before the EXIF of a segment; 0 if the segment has no EXIF."""
     found = _EXIF_START.match(segment.old) if segment.code == APP1 else None
     return found.end() if found else 0
 
@@ -232,7 +233,7 @@ def _clean_exif_block(parts: Sequence[Loaded], inner: Inner) -> None:
     skip = _exif_skip(parts[0])
     cleaned = inner.tiff(b"".join(part.old[skip:] for part in parts))
     cuts = accumulate(len(part.old) - skip for part in parts[:-1])
-    # If cleaning makes a part start with a byte order, readers no longer join it to the part before it.
+    # If a cleaned part starts with a byte order, readers no longer join it to the part before it.
     if cleaned is None or any(_TIFF_START.match(cleaned.data, at) for at in cuts):
         for part in parts:
             part.drop("unreadable", broken=True)

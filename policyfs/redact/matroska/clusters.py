@@ -36,8 +36,8 @@ from policyfs.redact.matroska.tag_names import BLOCK, BLOCK_GROUP, REFERENCE_BLO
 from policyfs.redact.matroska.tracks import Role, Track
 
 FEW_BLOCKS: Final = 200_000
-"""If a file has at most so many blocks, its clusters are walked, even if all tracks are pictures and
-sound.
+"""If a file has at most this number of blocks, all its clusters are walked, even if all tracks are pictures
+and sound.
 """
 MAX_BLOCKS: Final = 1_000_000
 """Maximum number of blocks in a file with tracks other than pictures and sound. A larger file is refused."""
@@ -347,7 +347,7 @@ class Clusters:
 
     def _told(self, number: int, texts: list[_Text]) -> Tells:
         """Return the categories of the data in a track's subtitles, but only categories to hide. One subtitle
-        counts for all.
+        with such data is enough.
         """
         hide = self.inner.hide
         if self.tracks[number].packed:

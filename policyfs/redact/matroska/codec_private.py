@@ -113,8 +113,8 @@ def _user_data(found: re.Match[bytes]) -> bytes:
 
 
 def _lines(data: bytes, kept: re.Pattern[bytes]) -> bytes:
-    """Return the data with spaces in place of each line, unless the line matches the pattern `kept` and holds
-    no place.
+    """Return the data with spaces in place of each line that holds a place, or does not match the pattern
+    `kept`.
     """
     return b"".join(
         line if kept.fullmatch(line) and not bytes_tell_place(line) else _blank_line(line)
@@ -151,7 +151,7 @@ def clean_comments(data: bytes, hide: Tells) -> bytes:
     """Clean Vorbis comments: the vendor, then NAME=value, each behind its length. The length of the data
     stays.
 
-    A removed comment becomes a comment without a meaning. If the list cannot be understood, it becomes a list
+    A removed comment becomes a comment without a meaning. A list that cannot be understood becomes a list
     without comments, with spaces as its vendor.
     """
     out = bytearray(data)

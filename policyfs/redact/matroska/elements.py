@@ -47,7 +47,7 @@ _ONCE: Final = frozenset(
 )
 """Pairs (parent, child) of element ids: other elements are judged by the data of the child.
 
-If a parent has several such children, only the first stays, because some readers would take the last.
+If a parent has several such children, only the first stays, because some readers would use the last child.
 """
 _CONTAINER: Final = "Matroska"
 _MAX_NUMBER_BYTES: Final = 8
@@ -70,7 +70,7 @@ class Child:
 
 
 def children(data: bytes) -> Iterator[Child]:
-    """Yield the elements of a master element's data, up to the first broken one."""
+    """Yield the elements of a master element's data, up to the first broken element."""
     at = 0
     while (head := head_at(data, at)) is not None and head.size is not None:
         end = at + head.length + head.size
@@ -89,7 +89,7 @@ def child_data(data: bytes, ident: int) -> bytes | None:
 class Tree:
     """Cleaner of one file's master elements.
 
-    gone_at: offsets of removed elements; Seek entries to them are removed.
+    gone_at: offsets of removed elements. Seek entries that point to such an element are removed.
     """
 
     inner: Inner

@@ -1,8 +1,8 @@
 """Search for SEI messages in the H.264, H.265 and H.266 frames of a Matroska file's blocks.
 
-First, some frames are searched. All frames of a film are listed only if one of these has a message to remove.
-The frames that are searched first come from some clusters: a cluster lasts some seconds, and its start is
-known without a look at any other block.
+First, some frames are searched. All frames of a film are listed only if one of the first frames has a message
+to remove. The frames that are searched first come from some clusters: a cluster lasts some seconds, and its
+start is known without a look at any other block.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class _Film:
     def tried(self) -> dict[int, dict[int, Frame]]:
         """Return the frames that are searched first: a dictionary from track number to (offset -> frame).
 
-        They are from the first and the last cluster, and from some clusters between them.
+        The frames are from the first cluster, the last cluster, and some clusters between these two.
         """
         count = len(self.clusters)
         picked = sorted({0, count - 1, *spread(range(count))}) if count else []
@@ -122,7 +122,7 @@ class _Film:
     def listed(self, number: int, *, keys: bool) -> Iterator[Frame]:
         """Yield the frames of a track.
 
-        keys: only those from which a player can start. Raises TooMuchError.
+        keys: True to yield only frames from which a player can start. Raises TooMuchError.
         """
         for cluster in self.clusters:
             for block in self.blocks(cluster):

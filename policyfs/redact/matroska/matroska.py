@@ -2,7 +2,7 @@
 
 The elements of the first level are read by range. Metadata is cleaned in memory. Clusters are walked block by
 block (clusters.py) if a track is neither picture nor sound, or if the file has few blocks. Messages in frames
-are cleaned last (frames.py). Bytes in no element, or behind the last one, become Void.
+are cleaned last (frames.py). Bytes in no element, or behind the last element, become Void.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from policyfs.redact.matroska.tracks import codes_of, tracks_of
 
 MAX_MASTER_BYTES: Final = 1 << 22
 MAX_FILE_BYTES: Final = 12 << 20
-"""Maximum sizes of a metadata element and of an attached file. Larger ones are removed unread."""
+"""Maximum sizes of a metadata element and of an attached file. A larger element or file is removed unread."""
 
 _DOC_TYPES: Final = frozenset({b"matroska", b"webm"})
 _NEEDS: Final = {
@@ -116,8 +116,8 @@ class _Locator:
         return self.found
 
     def _top(self, at: int, stop: int, head: Head) -> bool:
-        """Clean an EBML or Void element outside of segments. Return False for any other element, or a broken
-        one.
+        """Clean an EBML or Void element outside of segments. Return False for any other element, and for a
+        broken element.
 
         Raises NotThisKindError if an EBML element names another type of document.
         """
@@ -200,7 +200,7 @@ class _Locator:
         """Put a Void element in place of the bytes before the next element that players know. Return the
         offset of that element.
 
-        If the bytes begin with zeros, these stay. Then return the offset behind them.
+        If the bytes begin with zeros, the zeros stay. Then return the offset behind the zeros.
         """
         self.inner.budget.part(10)
         if self.source.read(at, 1) == b"\0":
@@ -241,7 +241,7 @@ class _Locator:
         self.found.notes += notes_of(cleaned, start)
 
     def _attachments(self, at: int, stop: int, head: Head) -> None:
-        """Clean the attached files one by one, because together they may be large."""
+        """Clean the attached files one by one, because all files together may be large."""
         before = len(self.found.patches)
         here, kept = at + head.length, 0
         first = checked = here
@@ -283,7 +283,7 @@ class _Locator:
         return True
 
     def _seek_heads(self) -> None:
-        """Clean the seek heads. They come last, because they must not point to removed elements."""
+        """Clean the seek heads, after all other elements: seek heads must not point to removed elements."""
         self.tree.gone_at = frozenset(self.gone)
         for at, head in self.seeks:
             self._master(at, head)

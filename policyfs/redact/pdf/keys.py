@@ -73,8 +73,8 @@ ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"DCS": LOCATION,
     }
 )
-"""Keys of entries that are removed whatever their value is, with their categories: private data of programs,
-attached files, certificates, places.
+"""A dictionary from keys to categories. Entries with these keys are removed with any type of value: private
+data of programs, attached files, certificates, places.
 """
 
 INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
@@ -91,8 +91,8 @@ INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"APTL:Keywords": PEOPLE,
     }
 )
-"""Further keys of the document information dictionary, with the categories of their values. Any other key
-there may tell anything.
+"""Further keys of the document information dictionary, with the categories of their values. A value with any
+other key may hold anything.
 """
 
 _PLACES: Final = re.compile(
@@ -128,10 +128,10 @@ class Edits:
     refs: set[int] = field(default_factory=set)
     metadata: set[int] = field(default_factory=set)
     texts: dict[int, Tells] = field(default_factory=dict)
-    """A dictionary from the number of an object to the categories to hide of the keys that refer to the
-    object.
+    """A dictionary from the number of an object to categories: those of the keys that refer to the object, if
+    the categories must be hidden.
 
-    If the object is a string, it is replaced.
+    If such an object is a string, it is replaced.
     """
 
     def applied(self, text: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 The scan trusts no cross-reference table, and finds every object of every revision. Bytes between objects are
 known (tables, trailers, the header), or count as junk. The dictionary of a stream states its length. If the
-length disagrees with ``endstream``, the file is refused as no PDF.
+length disagrees with ``endstream``, the file is refused.
 """
 
 from __future__ import annotations
@@ -207,8 +207,8 @@ class Scan:
         raise NotThisKindError("a stream in it does not end")
 
     def _settle(self) -> None:
-        """Check the streams whose length is in another object of the file. Lengths that are in object streams
-        come later.
+        """Check the streams whose length is in another object of the file. Lengths in object streams are
+        checked later.
         """
         unsure = self.unsure
         self.unsure = [(number, item) for number, item in unsure if number not in self.integers]

@@ -125,8 +125,8 @@ class _Locator:
         return self.found
 
     def _take(self, item: Item, node: Node) -> _Object:
-        """Return an object with the edits that hide its data. Record if it is a trailer, or what its stream
-        holds.
+        """Return an object with the edits that hide its data. The result also states if the object is a
+        trailer, and the purpose of its stream.
         """
         kind = node.name(b"Type") if node.kind == "dict" else b""
         trailer = item.number < 0 or (kind == b"XRef" and item.data > 0)
@@ -197,7 +197,7 @@ class _Locator:
     def _informations(self) -> None:
         """Edit the document information again.
 
-        Only trailers identify the document information, and they come later in the file.
+        Only trailers identify the document information, and trailers come later in the file.
         """
         for here in self.objects:
             if here.item.number in self.infos and here.role != "trailer":

@@ -204,9 +204,8 @@ class ObjectStream:
     def found(self, source: ByteSource, reached: set[int], texts: Mapping[int, Tells]) -> Found:
         """Return the changes for removed entries and for objects to which nothing refers any more.
 
-        reached: numbers of referenced objects. texts: a dictionary from the number of an object to the
-        categories to hide of the keys that refer to it (Edits.texts). Raises NotThisKindError if the rest
-        cannot be compressed into the same length.
+        reached: numbers of referenced objects. texts: like Edits.texts, for the whole file. Raises
+        NotThisKindError if the rest cannot be compressed into the same length.
         """
         new, found = self.tidy, Found()
         for inside in self.objects:

@@ -201,7 +201,9 @@ class _File:
         self.inner.budget.part()
         payloads, frame = self._segments(start, end)
         if whole and frame not in (0, _LOSSLESS):
-            if not self.walk.free(start, end):  # else the strip would stay with only its header examined
+            if not self.walk.free(
+                start, end
+            ):  # else the strip would stay, though only its header was examined
                 raise NotThisKindError("its pictures overlap other data")
             if self.walk.embed_picture(start, end - start):
                 return
@@ -312,7 +314,7 @@ def unreferenced(source: ByteSource, kept: Extents, padding: int = 0, *gone: Ext
     """Yield patches that zero all bytes of the file that are not kept and not zero already.
 
     kept: the ranges that stay. Gaps of up to `padding` bytes stay, too. gone: ranges of removed bytes. If
-    gone is given, filler (bytes without information) stays, unless it is beside removed bytes.
+    gone is given, filler (bytes without information) stays if it is not beside removed bytes.
     """
     left = MAX_ZEROED_BYTES
     for start, end in kept.gaps(source.size):

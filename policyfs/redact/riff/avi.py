@@ -1,8 +1,8 @@
 """AVI files (Microsoft, "AVI RIFF File Reference"; OpenDML AVI extensions 1.02).
 
 Headers of streams, indexes, pictures and sound stay. Streams of texts, makers' chunks, padding and unknown
-data become zeros: cameras write maker notes there, and dash cams write their position. Of chunks with
-pictures and sound, only the headers are read. Messages in pictures are cleaned last.
+data become zeros: cameras write maker notes there, and dash cams write their position. Chunks with pictures
+and sound are not read, except their headers. Messages in pictures are cleaned last.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class _Locator:
     def _body(self, at: int, end: int) -> int:
         """Clean the chunks of one RIFF. Return the end of the RIFF."""
         for chunk in chunks(self.source, self.inner, at, end):
-            inside = chunk.start + 4 <= end  # bytes behind the RIFF are removed: a type there would vanish
+            inside = chunk.start + 4 <= end  # a type behind the RIFF would be removed with the bytes there
             if chunk.name == LIST and inside and self.source.read(chunk.start, 4) == b"movi":
                 if chunk.size < _HEADER_BYTES:  # the size is missing if a recorder lost its power
                     self._movie(chunk.start + 4, min(end, self.source.size))

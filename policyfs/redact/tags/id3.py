@@ -38,8 +38,8 @@ FRAMES: Final = MappingProxyType(
         ),
     }
 )
-"""A dictionary from categories to names of frames. Other frames are unknown, unless _Cleaner knows them by
-their content.
+"""A dictionary from categories to names of frames. All other frames are unknown, except those that _Cleaner
+knows by their content.
 """
 
 _TOLD: Final = {name: tells for tells, names in FRAMES.items() for name in names.split()} | {

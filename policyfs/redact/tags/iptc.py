@@ -1,7 +1,7 @@
 """IPTC-IIM records and the Photoshop image resource blocks that carry them.
 
 Sources: IPTC Information Interchange Model 4.2; Adobe Photoshop File Formats Specification (image resources).
-The tables are allow lists: an unknown dataset or resource is removed whatever words a policy names.
+The tables are allow lists: every word of a policy removes an unknown dataset or resource.
 """
 
 from __future__ import annotations

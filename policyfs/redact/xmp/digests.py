@@ -1,4 +1,5 @@
-"""Digests of EXIF and of IPTC records within XMP. They are restored if they match the data of the file.
+"""Digests of EXIF and of IPTC records within XMP. A removed digest is restored if it matches the data of the
+file.
 
 A digest of data that a file does not hold (any more) would confirm a guess of that data, for example of a
 place. So the cleaner of XMP may remove digests. This module restores a removed digest if it matches the

@@ -1,9 +1,9 @@
 """Cleaner of XMP packets (ISO 16684-1); the length of a packet stays.
 
 The packet is tokenised strictly. A removed element or attribute (properties.py) is overwritten with spaces.
-So the XML stays well-formed, whatever form of RDF it has. Encodings: UTF-8, UTF-16 and UTF-32. A packet that
-is not understood for certain (not well-formed, a DOCTYPE, an encoding that is not the declared one) becomes
-an empty packet.
+So the XML stays well-formed in every form of RDF. Encodings: UTF-8, UTF-16 and UTF-32. A packet that is not
+understood for certain (not well-formed, a DOCTYPE, an encoding that is not the declared one) becomes an empty
+packet.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class _Scanner:
         return end + len(mark)
 
     def _hide(self, end: int, what: str, tells: Tells = UNKNOWN) -> Iterator[_Span]:
-        """Remove the token up to *end*, unless an element around it is removed already."""
+        """Remove the token up to *end*, if no element around it is removed already."""
         if self.hidden_from < 0:
             yield _Span(self.at, end, what, tells)
         self.at = end

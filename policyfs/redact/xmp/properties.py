@@ -1,9 +1,9 @@
 """Categories of XMP properties: a list of namespaces and of the names in them.
 
-A namespace that is not listed may tell anything, so its properties are removed whatever words a policy names.
-In every listed namespace, a property tells a place if its name has a word for places. So a reader that looks
-at prefixes, and not at URIs, finds no place either. Sources: ISO 16684-1, XMP specification part 2, IPTC
-Photo Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
+A namespace that is not listed may tell anything, so every word of a policy removes its properties. In every
+listed namespace, a property tells a place if its name has a word for places. So a reader that looks at
+prefixes, and not at URIs, finds no place either. Sources: ISO 16684-1, XMP specification part 2, IPTC Photo
+Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
         _XAP + "sType/ManifestItem#": _named(REST),
         "http://ns.adobe.com/xmp/sType/Area#": _SHAPES,
         "http://ns.adobe.com/xmp/Identifier/qual/1.0/": _named(REST),
-        # The digest that names an extended packet; the packet itself is cleaned, and renamed.
+        # The digest that names an extended packet. (The packet is cleaned, and its name is the new digest.)
         "http://ns.adobe.com/xmp/note/": _named(REST, (NOTHING, "HasExtendedXMP")),
         "http://ns.adobe.com/xmp/1.0/DynamicMedia/": _DYNAMIC,
         "http://ns.adobe.com/creatorAtom/1.0/": _named(REST),
@@ -288,7 +288,7 @@ the default categories of its namespace.
 
 
 def speaks_of_place(name: str) -> bool:
-    """Return True if a property's local name stands for a place ("City"), whatever its namespace is.
+    """Return True if a property's local name stands for a place ("City") in any namespace.
 
     Also return True for a digest of metadata, which would confirm a guess of the place.
     """

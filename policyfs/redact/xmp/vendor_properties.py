@@ -24,7 +24,7 @@ REST: Final = UNKNOWN & ~_LOCATION
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """Categories of a namespace's properties: a dictionary for the named properties, and one value for all
+    """Categories of a namespace's properties: a dictionary for the named properties, and a default for all
     others.
     """
 
@@ -50,7 +50,7 @@ _MICROSOFT: Final = named(
 )
 _GOOGLE_CAMERA: Final = named(
     UNKNOWN,
-    # Start of a motion photo's video; readers need it, and it tells nothing.
+    # Start of a motion photo's video: readers need this number, and it tells nothing.
     (NOTHING, "MicroVideo MicroVideoOffset MicroVideoVersion MicroVideoPresentationTimestampUs"),
     (NOTHING, "MotionPhoto MotionPhotoVersion MotionPhotoPresentationTimestampUs"),
     (_DEVICE | _TIME, "BurstID CreationsBurstID"),
