@@ -29,8 +29,8 @@ _MAX_SAMPLES: Final = 1 << 36
 _PLACEHOLDER: Final = b"\xff" * 8
 _END_SEARCH_BYTES: Final = 1 << 18
 _LONGEST_AT: Final = _HEAD_BYTES + 7
-"""Offset of a field in the first metadata block (STREAMINFO), with its header: the length of the longest
-frame.
+"""Offset of the field with the length of the longest frame, from the start of the first metadata block
+(STREAMINFO) with its header.
 """
 _LEAST_FRAME_BYTES: Final = 8
 _CUT_TRIES: Final = 8
@@ -92,8 +92,8 @@ def locate_flac(source: ByteSource, inner: Inner) -> Found:
 
 
 def _block(edits: Edits, at: int, head: bytes, end: int) -> None:
-    """Remove the data to hide from the metadata block [at, end) of the file, which is not the first. head:
-    the block's header.
+    """Remove the data to hide from a metadata block that is not the first one. at, end: the block's range in
+    the file. head: the block's header.
     """
     kind, start = head[0] & 0x7F, at + _HEAD_BYTES
     size = end - start

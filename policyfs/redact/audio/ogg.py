@@ -269,7 +269,7 @@ class _Locator:
     def _note(
         self, stream: _Stream, offset: int, length: int, tag: str, tells: Tells, *, broken: bool = False
     ) -> None:
-        """Record that a part of the current packet was removed. offset: that of the part in the packet."""
+        """Record that a part of the current packet was removed. offset: the part's offset in the packet."""
         for at, size in stream.pieces:
             if offset < size:
                 self.edits.note(at + offset, length, tag, tells, broken=broken)

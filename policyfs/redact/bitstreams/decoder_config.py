@@ -140,8 +140,8 @@ def array_units(fields: Fields, codec: Codec) -> Iterator[ArrayUnit]:
 def clean_config(kind: bytes, config: bytes, inner: Inner) -> bytes | None:
     """Remove the data to hide from SEI units and metadata OBUs in a decoder configuration.
 
-    kind: type of the configuration. Return its new bytes, as many as before; None if its structure is not
-    valid.
+    kind: type of the configuration. Return its new bytes, as many as before; None if the configuration's
+    structure is not valid.
     """
     try:
         if kind in WITH_ARRAYS:

@@ -105,8 +105,8 @@ def _number(plain: bytes, at: int) -> tuple[int, int]:
 
 
 def _judged(kind: int, payload: bytes, hide: Tells) -> tuple[Tells, int]:
-    """Return the categories of a message's data, and the size of its known UUID in bytes (0: none), which
-    stays.
+    """Return the categories of a message's data, and the size in bytes of its known UUID (0: none). A known
+    UUID stays.
 
     kind: payload type of the message. hide: the categories to look for in the message's text.
     """

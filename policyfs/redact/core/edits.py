@@ -31,14 +31,14 @@ class Edits:
     found: Found = field(default_factory=Found)
 
     def put(self, offset: int, old: bytes, new: bytes) -> bool:
-        """Replace the bytes *old* at an offset by *new*; return True if they differ."""
+        """Replace the bytes *old* at an offset by *new*; return True if *old* and *new* differ."""
         patches = list(difference(offset, old, new))
         self.found.patches += patches
         return bool(patches)
 
     def zero(self, start: int, end: int, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
-        """Zero the bytes [start, end) of the file. If any of them was not zero, record that the part *tag*
-        was removed.
+        """Zero the bytes [start, end) of the file. If any of these bytes was not zero, record that the part
+        *tag* was removed.
         """
         end = min(end, self.source.size)
         patches = list(zeros(self.source, start, end))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 class Fields:
-    """Position in a byte string. Each read moves it forward, and raises ValueError if bytes are missing."""
+    """A position in a byte string. Each read moves the position forward. A read raises ValueError if bytes
+    are missing.
+    """
 
     __slots__ = ("at", "data")
 

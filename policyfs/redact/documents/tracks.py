@@ -1,7 +1,7 @@
 """Kinds of text files with places: sidecars, tracks, receivers' logs.
 
-libmagic returns text/plain, text/xml or application/json for most of these files. This module gives them
-kinds of their own. So a rule that lets plain text through unread does not let a track through.
+libmagic returns text/plain, text/xml or application/json for most of these files. This module gives such
+files their own kinds. So a rule that lets plain text through unread does not let a track through.
 """
 
 from __future__ import annotations

@@ -78,8 +78,8 @@ def are_too_many(numbers: Iterable[int]) -> bool:
 
 
 def behind_value(room: bytes, size: int) -> bytes:
-    """Return the value bytes of an entry behind the first *size* bytes; b"" if all of them are 0 or all are
-    0xff.
+    """Return the value bytes of an entry behind the first *size* bytes; b"" if all these bytes are 0, or all
+    are 0xff.
     """
     behind = room[size:]
     return behind if behind.strip(b"\0") and behind.strip(b"\xff") else b""

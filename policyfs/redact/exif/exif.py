@@ -67,8 +67,8 @@ def clean_tiff(block: bytes, inner: Inner, table: TagTable = tags.EXIF_TABLE) ->
 
 @dataclass(slots=True)
 class _ExifWalk(Walk):
-    """The walk over the directories of one structure with EXIF tags. clean() calls its steps in their
-    order.
+    """The walk over the directories of one structure with EXIF tags. clean() calls all steps of the walk in
+    their order.
     """
 
     MAX_ENTRIES: ClassVar[int] = 0xFFFF

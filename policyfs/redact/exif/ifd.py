@@ -162,6 +162,7 @@ class Directory:
     previous: Directory | None = None
     referrer: Entry | None = None
     dropped: bool = False
+    """True if the directory was removed."""
     crowded: bool = False
     """True if the tags without a known name have too many different small numbers
     (empty_values.MOST_NUMBERS).

@@ -68,8 +68,11 @@ class Walk(ABC):
     model: bytes = b""
     directories: list[Directory] = field(default_factory=list)
     structure: Extents = field(default_factory=Extents)
+    """Bytes of the header, of directories, and of other parts that no value may overlap."""
     values: Extents = field(default_factory=Extents)
+    """Bytes of kept values that stay unchanged."""
     embedded: Extents = field(default_factory=Extents)
+    """Bytes of kept blocks and pictures, which were cleaned in their place."""
     wiped: Extents = field(default_factory=Extents)
     """Bytes of removed parts, which may not stay as a part of any other value."""
     wiped_in_notes: Extents = field(default_factory=Extents)

@@ -1,8 +1,8 @@
 """Texts of a PNG: tEXt, zTXt, iTXt chunks, and blocks that programs pack into them.
 
 exiftool and ImageMagick write whole EXIF, IPTC and XMP blocks as hexadecimal text ("Raw profile type exif").
-XMP also has an iTXt chunk of its own. Both may be deflated. A text with a known keyword (core/tag_names.py)
-stays or is removed as a whole. An embedded block is cleaned in its place.
+XMP also has an iTXt chunk of its own. Texts of both sorts may be deflated. A text with a known keyword
+(core/tag_names.py) stays or is removed as a whole. An embedded block is cleaned in its place.
 """
 
 from __future__ import annotations

@@ -110,8 +110,8 @@ class _Locator:
             drop(self.edits, chunk)
 
     def _picture(self, chunk: Chunk) -> None:
-        """Keep a chunk of compressed picture data. If a chunk of metadata seems to start in it, keep only the
-        bytes before.
+        """Keep a chunk of compressed picture data. If a chunk of metadata seems to start in the picture data,
+        keep only the bytes before that start.
         """
         self.pictures += chunk.name != b"ALPH"
         found = self.edits.search(_LATER, chunk.start, chunk.end, _LONGEST_MATCH)

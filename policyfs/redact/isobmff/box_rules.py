@@ -20,7 +20,7 @@ from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data
 
 @dataclass(slots=True)
 class Walk:
-    """The state of a walk through nested boxes. where: the name of the container in which the walk is."""
+    """The state of a walk through nested boxes. where: the name of the current container."""
 
     block: Block
     movie: Movie

@@ -137,7 +137,8 @@ class Telemetry:
 def clean_gpmf(data: bytes, inner: Inner) -> Cleaned | None:
     """Clean a block of GPMF outside of a track. Return None if the whole block must be removed.
 
-    A block must be removed if it is not GPMF, or if OTHER is hidden: its settings are of this category.
+    A block must be removed if it is not GPMF, or if OTHER is hidden: the settings in the block are of this
+    category.
     """
     if inner.hide & Tells.OTHER or len(data) < _HEAD_BYTES or not data.startswith(tuple(_NESTED)):
         return None

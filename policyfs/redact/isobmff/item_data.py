@@ -222,7 +222,7 @@ class Ground:
         body.
 
         container: the name of the format, for the record of the removal. Zeros up to the end of the file look
-        like a box. They are treated like the bytes behind the last box.
+        like a box, but are treated like bytes behind the last box.
         """
         if box.to_end and not any(box.kind):
             self.rest(box.start, box.end)

@@ -162,8 +162,8 @@ def _groups(walk: Walk, box: Box) -> None:
 
 
 def _auxiliary(walk: Walk, box: Box) -> None:
-    """Clean ``saiz`` or ``saio``, the sizes and offsets of auxiliary data. Remove the box if it states
-    another use than decryption.
+    """Clean ``saiz`` or ``saio``, the sizes and offsets of auxiliary data. Remove a box that states another
+    use than decryption.
 
     If the data may lie outside of the ``moov``, set ``scattered`` of the track.
     """

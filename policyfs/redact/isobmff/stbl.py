@@ -46,8 +46,8 @@ def numbers(data: memoryview, code: str) -> array[int]:
 
 
 def part_of(payload: memoryview, header: int, width: int) -> memoryview:
-    """Return the entries of a table, cut at the table's end. The last 4 bytes of its header state the number
-    of entries.
+    """Return the entries of a table, cut at the table's end. The last 4 bytes of the table's header state the
+    number of entries.
 
     header: size of the header in bytes. width: size of an entry in bytes.
     """

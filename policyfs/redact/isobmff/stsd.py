@@ -1,8 +1,8 @@
 """Cleaner of sample descriptions (``stsd``): an entry for each format of a track's samples.
 
-Parameters of codecs stay: without them nothing plays. Names of compressors and vendors are removed under
-``device``. Unknown names of keys, set-up data of timed metadata, and boxes that are not a codec's are always
-removed. Sources: ISO/IEC 14496-12 section 8.5.2 and 14496-15; QuickTime File Format ("Video sample
+Parameters of codecs stay: without them nothing plays. Names of compressors and vendors are removed if
+``device`` is hidden. Unknown names of keys, set-up data of timed metadata, and boxes that are not a codec's
+are always removed. Sources: ISO/IEC 14496-12 section 8.5.2 and 14496-15; QuickTime File Format ("Video sample
 description", "Sound sample description", "Timecode sample description"); Apple's Timed Metadata (``mebx``).
 """
 

@@ -175,7 +175,7 @@ def clean_meta(block: Block, box: Box) -> None:
 def clean_handler(block: Block, box: Box) -> None:
     """Clean an ``hdlr`` box.
 
-    Its name, and the maker of the component that wrote the box, tell the software.
+    The box holds a name, and the maker of the component that wrote the box. Both tell the software.
     """
     start = box.body + 12
     if block.body(box)[8:16] == b"mdirappl":  # readers recognise iTunes' lists by these bytes

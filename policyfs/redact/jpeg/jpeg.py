@@ -1,10 +1,10 @@
 """JPEG files: every image in them, and all bytes around the images.
 
-The file starts with its first image. Further images are cleaned like the first one if they follow it
-directly, or if its multi-picture directory points to them. A motion photo's video is cleaned, too, at any
-offset. Other data behind the images (an archive, an unknown trailer) becomes zeros. So each byte of the
-result is a checked part of a picture's structure, compressed picture data, metadata that was understood, or
-neutral.
+The file starts with its first image. Further images are cleaned like the first image if they follow one
+another directly, or if the multi-picture directory of the first image points to them. A motion photo's video
+is cleaned, too, at any offset. Other data behind the images (an archive, an unknown trailer) becomes zeros.
+So each byte of the result is a checked part of a picture's structure, compressed picture data, metadata that
+was understood, or neutral.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class _Locator:
     def _behind(self, first: Image, end: int, offsets: list[int], *, marked: bool) -> None:
         """Clean the bytes between the first image and *end*: further images, videos, other bytes.
 
-        offsets: where the multi-picture directory says that images start. marked: True if Huawei's mark of a
+        offsets: the offsets of images in the multi-picture directory. marked: True if Huawei's mark of a
         motion photo may be at the end. The mark, and filler (bytes without information), stay only if an EOI
         ends the first image. Otherwise readers may take such bytes for a part of this image.
         """

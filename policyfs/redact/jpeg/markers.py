@@ -1,9 +1,9 @@
 """Marker structure of a JPEG (ITU-T T.81 Annex B): its segments, and the bytes outside of them.
 
-The walk reads one image by ranges, from SOI (start of image) to EOI (end of image). Readers differ in how
-they read broken files. The walk chooses one way for each case. It reports junk: bytes that must become zero
-so that all readers read the file in this way. Junk is between segments, after a wrong length, or after bytes
-that are no JPEG.
+The walk reads one image by ranges, from SOI (start of image) to EOI (end of image). Readers read broken files
+in different ways. For each kind of damage, the walk follows one of these ways. It reports junk: bytes that
+must become zero so that all readers follow the same way. Junk is between segments, after a wrong length, or
+after bytes that are no JPEG.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from policyfs.redact.jpeg.motion_photo import FTYP_BYTES
 
 FIRST_CHUNK_BYTES: Final = 64
 CHUNK_BYTES: Final = 1 << 18
-"""Maximum number of bytes per read. A search starts with FIRST_CHUNK_BYTES, because only in a scan the next
-marker is far away.
+"""Maximum number of bytes per read. A search starts with FIRST_CHUNK_BYTES, because the next marker is far
+away only in a scan.
 """
 MAX_FILL_BYTES: Final = 4096
 """Maximum number of fill bytes (0xff) before a marker that stay unchanged."""

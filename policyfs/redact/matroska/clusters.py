@@ -181,7 +181,7 @@ class Clusters:
 
     @property
     def _media(self) -> frozenset[int]:
-        """First bytes of the blocks of picture and sound tracks. Only for track numbers of one byte."""
+        """The first bytes of blocks of picture and sound tracks with track numbers of one byte."""
         return frozenset(n | 0x80 for n, t in self.tracks.items() if n < 0x7F and t.role is Role.MEDIA)
 
     def _element(self, at: int, stop: int, head: Head) -> None:
@@ -199,9 +199,9 @@ class Clusters:
     def _broken(self, at: int, stop: int, head: Head | None, *, lasting: bool) -> bool:
         """Turn an element that is cut off or malformed into a Void element; return True.
 
-        A block of pictures or sound stays if `lasting` is True (the last picture of a broken recording); then
-        return False. lasting: True if the bytes at `stop` never change. A Void element there would move the
-        end of the block.
+        If `lasting` is True, a block of pictures or sound stays, and the result is False (the last picture of
+        a broken recording). lasting: True if the bytes at `stop` never change: a Void element there would
+        move the block's end.
         """
         if lasting and head is not None and head.ident == SIMPLE_BLOCK:
             found = number_at(self.source.read(at + head.length, min(8, stop - at - head.length)))

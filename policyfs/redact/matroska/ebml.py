@@ -59,7 +59,7 @@ def head_before(source: ByteSource, at: int, end: int) -> Head | None:
 def number_at(data: bytes, at: int = 0) -> tuple[int, int] | None:
     """Read a number of variable width.
 
-    Return the number and its length in bytes, or None if it is cut off.
+    Return the number and its length in bytes, or None if the number is cut off.
     """
     if at >= len(data):
         return None

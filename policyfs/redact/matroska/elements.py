@@ -45,7 +45,7 @@ _ONCE: Final = frozenset(
         (tag_names.COMPRESSION, tag_names.COMPRESSION_SETTINGS),
     }
 )
-"""Pairs (parent, child) of element ids: other elements are judged by the data of the child.
+"""Pairs (parent, child) of element ids. The decision on other elements depends on the data of such a child.
 
 If a parent has several such children, only the first stays, because some readers would use the last child.
 """

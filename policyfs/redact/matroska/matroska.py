@@ -170,7 +170,7 @@ class _Locator:
         self.seeks, self.gone = [], set()
 
     def _first_level(self, at: int, end: int, head: Head | None) -> int:
-        """Clean one element of the first level. Return the offset of the next one."""
+        """Clean one element of the first level. Return the offset of the next element."""
         self.inner.budget.part()
         ident = -1 if head is None else head.ident
         if head is None or (head.size is None and ident != tag_names.CLUSTER):
@@ -222,7 +222,7 @@ class _Locator:
         return self.clusters.walk(start, end, sized)
 
     def _master(self, at: int, head: Head) -> None:
-        """Clean an element of metadata in memory. If it is too large, turn it into a Void element."""
+        """Clean an element of metadata in memory. Turn an element that is too large into a Void element."""
         start, ident, size = at + head.length, head.ident, head.size or 0
         stop = start + size
         if size > MAX_MASTER_BYTES:

@@ -118,8 +118,7 @@ class Edits:
     """The edits of one object, and the references that stay in the object.
 
     blanks: the ranges that become spaces. taken: the removed values, each as (start, length, key,
-    categories); from them come the records of removed parts. metadata: the objects to which its Metadata
-    entries refer.
+    categories), for the records of removed parts. metadata: the objects to which its Metadata entries refer.
     """
 
     blanks: list[tuple[int, int]] = field(default_factory=list)
@@ -128,8 +127,8 @@ class Edits:
     refs: set[int] = field(default_factory=set)
     metadata: set[int] = field(default_factory=set)
     texts: dict[int, Tells] = field(default_factory=dict)
-    """A dictionary from the number of an object to categories: those of the keys that refer to the object, if
-    the categories must be hidden.
+    """A dictionary from the number of an object to which a kept entry refers, to categories: those categories
+    of the entry's key that must be hidden.
 
     If such an object is a string, it is replaced.
     """

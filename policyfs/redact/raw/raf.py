@@ -34,8 +34,8 @@ _OF_THE_CAMERA: Final = ((0x14, 0x40),)
 """Header fields about the camera: its number, its model, and the version of the program that wrote the file.
 """
 _TABLES: Final = ((0x5C, 0x64), (0x78, 0x80))
-"""Pairs of offsets in the header. At each offset is the position (offset, length) of a directory, or of the
-pixels.
+"""Pairs of offsets in the header. The first one leads to the position (offset, length) of a directory, the
+second one to the position of the pixels.
 """
 _KNOWN: Final = frozenset(
     numbers("100 110 111 115 121 130 131 2000 2100 2200 2300-2302 2310 2311 2400 2ff0 9200 9650 c000")

@@ -97,7 +97,7 @@ def _head(source: ByteSource) -> tuple[Header, str]:
 
 @dataclass(slots=True)
 class _File:
-    """The search for the parts to hide in one TIFF or raw file. locate() calls its steps in their order."""
+    """The search for the parts to hide in one TIFF or raw file. locate() calls all steps in their order."""
 
     source: ByteSource
     inner: Inner
@@ -201,9 +201,7 @@ class _File:
         self.inner.budget.part()
         payloads, frame = self._segments(start, end)
         if whole and frame not in (0, _LOSSLESS):
-            if not self.walk.free(
-                start, end
-            ):  # else the strip would stay, though only its header was examined
+            if not self.walk.free(start, end):  # else the strip would stay with only its header examined
                 raise NotThisKindError("its pictures overlap other data")
             if self.walk.embed_picture(start, end - start):
                 return

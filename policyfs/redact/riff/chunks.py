@@ -104,7 +104,7 @@ def padding_at(window: Window, after: int, end: int) -> int:
     byte.
 
     after: end of the chunk's data. Only bytes before `end` count. Bytes behind `end` belong to another chunk,
-    and its name may be replaced.
+    and redaction may change the name of that chunk.
     """
     here, there = (window.read(at, max(0, min(4, end - at))) for at in (after, after + 1))
     padded = LIKELY_NAME.fullmatch(there) is not None and here not in _AT_ONCE

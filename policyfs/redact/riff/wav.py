@@ -130,7 +130,7 @@ class _Locator:
         return self.edits.found
 
     def _chunk(self, chunk: Chunk) -> int:
-        """Clean one chunk; return the offset of the next one."""
+        """Clean one chunk; return the offset of the next chunk."""
         if chunk.name == b"data":
             return self._data(chunk)
         if chunk.name == b"ds64" and chunk.size >= 24:

@@ -346,7 +346,7 @@ def _private(plain: bytes) -> tuple[Tells, bytes]:
 def _blank(encoding: int, text: bytes) -> bytes:
     """Return blanks of the same length as a text, in its encoding.
 
-    encoding: that of ID3v2. 1 is UTF-16 with a byte-order mark, 2 is UTF-16 in big-endian order.
+    encoding: its number in ID3v2. 1 is UTF-16 with a byte-order mark, 2 is UTF-16 in big-endian order.
     """
     mark = text[:2] if encoding == 1 and text[:2] in (b"\xff\xfe", b"\xfe\xff") else b""
     unit = b" " if encoding not in (1, 2) else b"\0 " if encoding == 2 or mark == b"\xfe\xff" else b" \0"

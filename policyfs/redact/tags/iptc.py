@@ -48,8 +48,8 @@ _ENVELOPE: Final = _by_number(
 )
 _DATASETS: Final = {1: _ENVELOPE, 2: _APPLICATION}
 _SIZES: Final = frozenset({(7, 10), (7, 20), (7, 90), (7, 95), (9, 10)})
-"""Datasets with the size of the object (the picture's data), which are before and behind the object: numbers
-of at most four bytes.
+"""Datasets before and behind the object (the picture's data) that state the object's size: numbers of at most
+four bytes.
 """
 _SIZE_BYTES: Final = 4
 

@@ -142,7 +142,7 @@ def _unit(encoding: str) -> int:
 
 
 def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[str, tuple[Note, ...]]:
-    """Return a text with spaces over its spans (as many bytes), and notes: records with offsets in bytes."""
+    """Replace spans of a text by spaces; return the text, as long as before, and notes (offsets in bytes)."""
     unit, done = _unit(encoding), 0
     pieces: list[str] = []
     notes: list[Note] = []
