@@ -1,4 +1,4 @@
-"""Functions that drop the capabilities of a process for good, set no_new_privs, and read both.
+"""Functions that drop capabilities for good, set no_new_privs, and read the rights of a process.
 
 Numbers and structures: linux/capability.h, linux/prctl.h, capabilities(7).
 """
@@ -51,18 +51,18 @@ ZYGOTE: Final = frozenset({
     Capability.DAC_READ_SEARCH,  # to read modules and libraries in any place
     Capability.KILL, Capability.SETUID, Capability.SETGID, Capability.SYS_CHROOT,
 })  # fmt: skip
-"""The capabilities of the launcher and the zygote, the processes that start workers. They need these
-capabilities to give a worker another uid, to confine it, and to end it.
+"""The capabilities of the launcher and the zygote, the processes that start workers. With these
+capabilities they give a worker another uid, confine it, and end it.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """The rights of a process: sets of capabilities by number. handed_on: the capabilities that exec can pass
-    on (the inheritable and ambient sets).
+    """The rights of a process: sets of capabilities by number, and two other limits.
 
-    no_new_privs: True if exec cannot add capabilities. seccomp: ``off``, ``strict`` or ``filter``. For a
-    process with several threads: the union of their sets, and the weakest value of the other fields.
+    handed_on: the capabilities that exec can pass on (the inheritable and ambient sets). no_new_privs: True
+    if exec cannot add capabilities. seccomp: ``off``, ``strict`` or ``filter``. For a process with several
+    threads, each set is the union of the threads' sets. The other fields have the weakest value of a thread.
     """
 
     effective: frozenset[int]
@@ -74,7 +74,10 @@ class Rights:
 
 
 def no_new_privs() -> None:
-    """Forbid that exec gives this thread, or a process that it starts, more rights. Raises OSError."""
+    """Set no_new_privs for this thread, and for all threads and processes that it starts later.
+
+    From then on, exec gives them no more rights. Raises OSError.
+    """
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
@@ -82,8 +85,8 @@ def keep(wanted: frozenset[Capability]) -> None:
     """Drop all capabilities except *wanted* for good, also from the bounding set.
 
     After that, exec gives capabilities only to root, and only those of the bounding set. Applies to the
-    calling thread and to threads that it starts later. Adds no capability that the thread lacks. Raises
-    OSError if the kernel refuses.
+    calling thread and to threads that it starts later. A capability that the thread lacks is not added.
+    Raises OSError if the kernel refuses.
     """
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     for number in sorted(rights_of("thread-self").bounding - wanted):
@@ -111,9 +114,10 @@ def _drop_from_bounding_set(number: int) -> None:
 
 
 def rights_of(pid: int | str = "self") -> Rights:
-    """Return the rights of a process, of all its threads together. pid: a number, or ``self``.
+    """Return the rights of a process: of all its threads together.
 
-    ``thread-self``: only those of the calling thread. Raises OSError if the process has ended.
+    pid: a number, ``self``, or ``thread-self`` for the calling thread alone. Raises OSError if the process
+    has ended.
     """
     found = [_rights_of_thread(text) for text in _threads(pid)]
     if not found:
@@ -150,7 +154,7 @@ def _rights_of_thread(status: str) -> Rights:
 
 
 def name_of(number: int) -> str:
-    """Return a capability's name as in man pages (CAP_...), or the number of an unknown one."""
+    """Return a capability's name as in man pages (CAP_...); ``capability N`` if *number* is unknown."""
     try:
         return f"CAP_{Capability(number).name}"
     except ValueError:

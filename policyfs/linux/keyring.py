@@ -1,4 +1,4 @@
-"""Session keyrings (session-keyring(7)): keys that a process passes on to all its descendants."""
+"""Session keyrings (session-keyring(7)). A process passes the keys in its keyring on to all descendants."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _JOIN_SESSION_KEYRING: Final = 1  # linux/keyctl.h
 
 
 def leave_session_keyring() -> None:
-    """Enter a new, empty session keyring. Does nothing if the kernel has no keyrings, or refuses them.
+    """Enter a new, empty session keyring. Raises OSError.
 
-    Raises OSError for any other error.
+    Does nothing if the kernel has no keyrings or refuses a new one, or on an unknown kind of machine.
     """
     number = _KEYCTL.get(platform.machine())
     if number is None or LIBC.syscall(number, _JOIN_SESSION_KEYRING, None) >= 0:

@@ -1,4 +1,4 @@
-"""Landlock (landlock(7)): it limits a process to reading files, and only below some directories."""
+"""A limit for a process (landlock(7)): it can only read files, and only below some directories."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VERSION: Final = 1
 _PATH_BENEATH: Final = 1
 _READ_FILE: Final = 1 << 2
 _READ_DIR: Final = 1 << 3
-_BITS: Final = {1: 13, 2: 14, 3: 15, 4: 15}
+_BITS: Final = {1: 13, 2: 14, 3: 15, 4: 15}  # the number of file access rights that each ABI version knows
 _BITS_SINCE_5: Final = 16
 
 

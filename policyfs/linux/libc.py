@@ -1,7 +1,7 @@
-"""The system calls that Python's ``os`` lacks or cannot express, bound once with ctypes.
+"""Wrappers for the system calls that Python's ``os`` lacks or cannot express, bound once with ctypes.
 
-Each wrapper raises a plain OSError with the errno of the call. During the system call it releases the
-interpreter lock, as the functions of ``os`` do. Needs glibc 2.30.
+Each wrapper raises a plain OSError with the errno of the call. Each releases the interpreter lock during the
+system call, as the functions of ``os`` do. Needs glibc 2.30.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RENAME_EXCHANGE: Final = 2
 UTIME_NOW: Final = (1 << 30) - 1
 UTIME_OMIT: Final = (1 << 30) - 2
 TIME_NOW: Final = -(1 << 63)
-"""Stands for the kernel's present time in utimens_fd, in place of nanoseconds since 1970."""
+"""The value for utimens_fd() that means the kernel's present time. Other values are ns since 1970."""
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _AT_HANDLE_FID: Final = 0x200
@@ -54,7 +54,7 @@ class _FileHandle(ctypes.Structure):
 
 
 def _bind(name: str, result: type[ctypes._SimpleCData[int]], *arguments: type) -> ctypes._NamedFuncPointer:
-    function: ctypes._NamedFuncPointer = LIBC[name]  # another object than LIBC.name, which others use
+    function: ctypes._NamedFuncPointer = LIBC[name]  # a new object; LIBC.name, used elsewhere, stays as it is
     function.restype = result
     function.argtypes = arguments
     return function
@@ -66,7 +66,7 @@ _str: Final = ctypes.c_char_p
 _ptr: Final = ctypes.c_void_p
 
 STATX: Final = _bind("statx", _int, _int, _str, _int, ctypes.c_uint, _ptr)
-"""statx(2) without a wrapper, for statx.py: a wrapper would add a third to the time of the call."""
+"""statx(2) without a wrapper, for statx.py. (A wrapper would add a third to the time of the call.)"""
 
 _OPENAT2: Final = 437  # linux/unistd.h, alike on all machines; glibc has no wrapper
 _syscall: Final = _bind("syscall", ctypes.c_long, ctypes.c_long, ctypes.c_long, _str, _ptr, ctypes.c_size_t)
@@ -107,7 +107,7 @@ def fail(name: bytes | None = None) -> OSError:
 def check_name(name: bytes) -> bytes:
     """Return *name* if it is one path component, else raise OSError(EINVAL).
 
-    The kernel sends only such names. The check ensures that no bug of policyfs leads out of the store.
+    The kernel sends only single names. Because of the check, no bug of policyfs can lead out of the store.
     The file system checks the length (ENAMETOOLONG).
     """
     if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
@@ -116,7 +116,7 @@ def check_name(name: bytes) -> bytes:
 
 
 def join_names(names: Sequence[bytes]) -> Iterator[bytes]:
-    """Join single names to relative paths, and yield the paths: each as long as one system call accepts.
+    """Yield the relative path of *names* in pieces. One system call accepts the length of each piece.
 
     Raises OSError(EINVAL) for a name that check_name() refuses."""
     part: list[bytes] = []
@@ -140,8 +140,8 @@ def _checked(names: list[bytes]) -> bytes:
 
 
 def proc_fd(fd: int) -> bytes:
-    """Return the path of a descriptor's link in /proc. The link leads to the object, whatever its name is
-    now."""
+    """Return the path of a descriptor's link in /proc. The link leads to the object also if the object was
+    renamed."""
     return b"/proc/self/fd/%d" % fd
 
 
@@ -154,7 +154,7 @@ def rename2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) -> N
 def open_beneath(dirfd: int, path: bytes, flags: int) -> int:
     """Open a relative path with openat2(2). The path never leaves *dirfd*.
 
-    *path*: less than 4,096 bytes (PATH_MAX). Needs Linux 5.6. Raises OSError (ELOOP for a symlink in it).
+    *path*: less than 4,096 bytes (PATH_MAX). Needs Linux 5.6. Raises OSError: ELOOP for a symlink in *path*.
     """
     how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
     fd = int(_syscall(_OPENAT2, dirfd, path, ctypes.byref(how), ctypes.sizeof(how)))
@@ -166,8 +166,8 @@ def open_beneath(dirfd: int, path: bytes, flags: int) -> int:
 def link_fd(fd: int, new_dir: int, new: bytes) -> None:
     """Create a hard link to the object behind *fd* (O_PATH is enough). A symlink is not followed.
 
-    linkat(2) with AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH, and returns ENOENT without it. The link in /proc
-    does not need this capability.
+    linkat(2) with AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH, and fails with ENOENT without it. Then the
+    function links by the path in /proc, for which no capability is needed.
     """
     if not _linkat(fd, b"", new_dir, new, AT_EMPTY_PATH):
         return
@@ -246,8 +246,8 @@ def file_handle(fd: int) -> bytes:
     """Return the file handle of the object behind *fd* (also O_PATH), as name_to_handle_at(2) gives it.
 
     The result is the handle's type (int32), then its opaque bytes. A handle is unique within one file system.
-    It is valid as long as the inode exists, and is never used again. If the file system cannot open files by
-    handle, the handle only identifies the inode (AT_HANDLE_FID, Linux 6.5).
+    It is valid as long as the inode exists. No later inode gets the same handle. If the file system cannot
+    open files by handle, the handle only identifies the inode (AT_HANDLE_FID, Linux 6.5).
     """
     mount_id = ctypes.c_int()
     for flags in (AT_EMPTY_PATH, AT_EMPTY_PATH | _AT_HANDLE_FID):
@@ -301,13 +301,13 @@ class Identity:
 
     A file created inside the context belongs to that uid and gid from its first moment. The kernel's own
     rules apply to setgid parents, the grpid mount option, default ACLs, id-mapped mounts, and file systems
-    without owners. So no chown is needed, which could fail or come too late. A crash leaves no file that root
-    owns. The kernel does not check the caller's permission: setfsuid(2) removes capabilities from the thread
-    (capabilities(7), "Effect of user ID changes"), but this class restores them at once.
+    without owners. So no chown is needed. (A chown could fail or come too late.) A crash leaves no file that
+    root owns. The kernel does not check the caller's permission: setfsuid(2) removes capabilities from the
+    thread (capabilities(7), "Effect of user ID changes"), but this class restores the capabilities at once.
 
-    INVARIANT: only on the event-loop thread, and without an ``await`` inside. fsuid and fsgid belong to the
-    thread, but the umask belongs to the whole process. Other threads that create files at the same time must
-    not rely on the umask.
+    INVARIANT: used only on the event-loop thread, and without an ``await`` inside. fsuid and fsgid belong to
+    the thread, but the umask belongs to the whole process. Other threads that create files at the same time
+    must not rely on the umask.
 
     Raises OSError(EPERM) if the identity cannot be taken (no CAP_SETUID, unmapped id).
     """
@@ -362,7 +362,7 @@ class NoReserve:
         self._old_uid = int(_setfsuid(NOBODY))
         if _fixup.on and _capset(_HEADER, _KEPT):
             _setfsuid(self._old_uid & _NO_ID)
-            if _capget(_HEADER, _KEPT):  # the first time, or after rights were given up
+            if _capget(_HEADER, _KEPT):  # the first use, or the process has given up rights since
                 raise fail()
             _setfsuid(NOBODY)
             if _capset(_HEADER, _KEPT):
@@ -376,13 +376,13 @@ class NoReserve:
 
 _HEADER: Final = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
 _KEPT: Final = (ctypes.c_uint32 * 6)(*[0xFFFFFFFF] * 6)
-"""The capabilities that all threads of this process have. They are read once. Before that, these sets have
-more capabilities than any thread, so that capset(2) refuses the sets."""
+"""The capabilities that all threads of this process have, once they are read. Before that, the sets have more
+capabilities than any thread, so that capset(2) refuses the sets."""
 
 
 class _Fixup:
-    """State of the kernel's setting that keep_capabilities() changes. on: True while setfsuid(2) removes
-    capabilities."""
+    """A flag with the state of the setting that keep_capabilities() changes. on: True while setfsuid(2)
+    removes capabilities."""
 
     def __init__(self) -> None:
         self.on = True
@@ -394,7 +394,7 @@ _fixup: Final = _Fixup()
 def keep_capabilities() -> bool:
     """Make setfsuid(2) keep capabilities, also in later threads (capabilities(7), SECBIT_NO_SETUID_FIXUP).
 
-    This halves the time of NoReserve. Return False without CAP_SETPCAP. Call it before any thread starts, and
-    after the start of child processes that give up rights by a change of their uid."""
+    This setting halves the time of NoReserve. Return False without CAP_SETPCAP. Call it before any thread
+    starts. Child processes that give up rights by a change of their uid must be started before the call."""
     _fixup.on = bool(_prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
     return not _fixup.on

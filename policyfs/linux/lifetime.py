@@ -1,8 +1,8 @@
-"""A signal to this process at the end of another process. The kernel sends the signal when a pipe has no
-writer any more.
+"""A signal to this process when another process ends. The kernel sends the signal when a pipe has no writer
+any more.
 
-PR_SET_PDEATHSIG (prctl(2)) cannot be used here. The kernel clears that setting each time when a process takes
-another identity, as the daemon does for each new file.
+PR_SET_PDEATHSIG (prctl(2)) cannot be used here: the kernel clears that setting each time a process takes
+another identity. The daemon takes the caller's identity for each new file.
 """
 
 from __future__ import annotations

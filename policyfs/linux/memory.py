@@ -1,4 +1,4 @@
-"""The memory that this process may use: the machine's, or its control group's."""
+"""The memory that this process can use: the machine's, or the limit of the process's control group."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def usable_bytes() -> int:
 
 
 def group_limit(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
-    """Return the memory limit of this process's control group in bytes, or None if there is none.
+    """Return the memory limit of this process's control group in bytes, or None if there is no limit.
 
-    This is the least limit of the group and of the groups above it, in version 2 or in version 1's memory
-    controller.
+    The result is the least limit of the group and of the groups above it. The function reads control groups
+    of version 2, and the memory controller of version 1.
     """
     limits: list[int] = []
     with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""Mounts as values, from /proc/PID/mountinfo (proc_pid_mountinfo(5)).
+"""The mounts of a process, read from /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 
-No function here sends a request to a mounted file system, which may be dead, may hang, or may admit only one
-app.
+No function here sends a request to a mount that it describes. (Such a mount may be dead, may hang, or may
+admit only one app.)
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 class Mount:
     """One line of mountinfo.
 
-    parent_id: the mount on which this mount is. device: the kernel's dev_t (major << 20 | minor); for FUSE
-    this is the connection's number. path: as the process PID of the mountinfo file sees it. options: those of
-    the mount. super_options: those of the file system.
+    parent_id: the mount on which this mount is. device: the kernel's dev_t (major << 20 | minor); for FUSE,
+    the connection's number. path: the mount's path as the process PID of the mountinfo file sees it.
+    options: the options of the mount. super_options: the options of the file system.
     """
 
     mount_id: int
@@ -47,8 +47,8 @@ def _unescape(text: str) -> str:
     if "\\" not in text and text.isascii():
         return text
     raw = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
-    # The file was decoded byte by byte (latin-1). So an escape such as \040 becomes one character for one
-    # byte.
+    # The file was decoded byte by byte (latin-1). So an escape such as \040 becomes one character, which
+    # stands for one byte.
     return os.fsdecode(raw.encode("latin-1"))
 
 
@@ -94,7 +94,10 @@ def mount_of_fd(fd: int) -> Mount | None:
 
 
 def mount_id_of_fd(fd: int, pid: int | None = None) -> int | None:
-    """Return the mnt_id of descriptor *fd* of process *pid* (None: this process), from fdinfo."""
+    """Return the mnt_id of descriptor *fd* of process *pid* (None: this process), from fdinfo.
+
+    Return None if fdinfo has no such line. Raises OSError.
+    """
     with open(f"/proc/{'self' if pid is None else pid}/fdinfo/{fd}", "rb") as lines:
         for line in lines:
             if line.startswith(b"mnt_id:"):
@@ -109,14 +112,15 @@ def mounts_at(path: str) -> list[Mount]:
 
 
 def parse_mounts_at(path: str, lines: Iterable[str]) -> list[Mount]:
-    """Parse only those lines of mountinfo (decoded as latin-1) whose mounts are on exactly this path."""
+    """Return the mounts on exactly this path. lines: the lines of mountinfo, decoded as latin-1."""
     return [parse_mount(line) for line in lines if _unescape(line.split(" ", 5)[4]) == path]
 
 
 def resolve(path: str) -> str:
-    """Return the absolute path without symlinks. Sends no request to a mount on the path itself.
+    """Return the absolute path without symlinks. Sends no request to a mount on exactly this path.
 
-    Raises OSError: ELOOP, or ENOENT and others if a directory of the path cannot be opened.
+    Mounts above the path get requests. Raises OSError: ELOOP, or ENOENT and others if a directory above the
+    path cannot be reached.
     """
     for _ in range(_MAX_SYMLINKS):
         path = os.path.join(os.getcwd(), path)

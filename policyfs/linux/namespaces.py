@@ -15,7 +15,7 @@ _MS_SLAVE: Final = 1 << 19
 
 
 def enter_own_mounts() -> None:
-    """Enter a new mount namespace. Its mounts stay private; new mounts of the machine appear in it, too.
+    """Enter a new mount namespace. Mounts made in it stay private. New mounts of the machine appear in it.
 
     Call it before any thread starts. Raises OSError: EPERM without CAP_SYS_ADMIN.
     """
@@ -25,7 +25,7 @@ def enter_own_mounts() -> None:
 
 
 def bind(source: str, target: str) -> None:
-    """Show the directory *source* at *target*, too. Raises OSError."""
+    """Mount the directory *source* at *target*, too (a bind mount). Raises OSError."""
     _mount(os.fsencode(source), os.fsencode(target), _MS_BIND)
 
 

@@ -1,4 +1,4 @@
-"""Processes at the other end of a socket."""
+"""The process at the other end of a Unix socket."""
 
 from __future__ import annotations
 

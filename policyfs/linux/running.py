@@ -20,8 +20,10 @@ _UIDS: Final = re.compile(r"^Uid:\t\d+\t(\d+)", re.MULTILINE)
 
 
 class Process(NamedTuple):
-    """A process: its effective uid, and the name of its service's unit or of its container. A missing name is
-    "".
+    """A running process. uid: its effective uid.
+
+    service: the name of its systemd unit, or "". container: the manager and the name or number of its
+    container, or "".
     """
 
     uid: int
@@ -46,8 +48,8 @@ def processes(proc: str = "/proc") -> Iterator[Process]:
 
 
 def place_of(groups: str) -> tuple[str, str]:
-    """Return the service and the container that the text of a ``cgroup`` file names. Each is empty if there
-    is none.
+    """Return the service and the container that the text of a ``cgroup`` file names. At least one of the two
+    is empty.
     """
     paths = [line.split(":", 2)[2] for line in groups.splitlines() if line.count(":") >= 2]
     for path in paths:

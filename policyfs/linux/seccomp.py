@@ -1,12 +1,12 @@
 """Filters of system calls (seccomp): the list for the serving daemon, and a builder for shorter lists.
 
-The daemon stays root with CAP_SYS_ADMIN, which the kernel requires for passthrough. An attacker could use
-these rights by calls that the daemon never needs once the mount exists: calls to execute programs, make
-processes, mount, enter namespaces, load kernel modules or BPF, trace other processes, use the network, and
-get executable memory. A call that is not listed fails without effect.
+The daemon stays root with CAP_SYS_ADMIN, which the kernel requires for passthrough. An attacker in the daemon
+could use these rights by system calls that the daemon does not need once the mount exists. Such calls execute
+programs, make processes, mount, enter namespaces, load kernel modules or BPF, trace other processes, use the
+network, or get executable memory. A call that is not listed fails without effect.
 
 Sources: linux/seccomp.h, linux/filter.h, asm/unistd.h. If the kernel uses only the lower 32 bits of an
-argument, only these are checked.
+argument, the filter checks only these bits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 from policyfs.linux.libc import LIBC
 
 REFUSED: Final = errno.EBADRQC
-"""The errno of a refused call. No file system returns it, so it tells fs/error_boundary.py of a bug.
+"""The errno of a refused call. No file system returns it. So fs/error_boundary.py can report it as a bug.
 
 (EPERM would look like an answer of the file system.)"""
 
@@ -93,7 +93,7 @@ NUMBERS: Final = {
 _NEWEST: Final = 466
 """The number of the newest system call of Linux 6.15.
 
-Newer calls get ENOSYS, so that libc does without them, as on an older kernel."""
+Newer calls get ENOSYS, as on an older kernel. Then libc uses older calls instead."""
 
 _THREAD: Final = 0x00010000  # CLONE_THREAD
 _NAMESPACES: Final = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
@@ -130,7 +130,7 @@ _IOCTL_CALLS: Final = {
     "x86_64": ((0xC000003E, 16), (0xC000003E, _X32_BIT | 514), (0x40000003, 54)),  # also x32 and i386
     "aarch64": ((0xC00000B7, 29), (0x40000028, 54)),  # also 32-bit arm
 }
-"""ioctl(2) on each machine: AUDIT_ARCH_* and the number, for all programs that the machine runs."""
+"""AUDIT_ARCH_* and the number of ioctl(2), for each architecture of programs that a machine can run."""
 
 
 class _Program(ctypes.Structure):
@@ -148,8 +148,8 @@ def close_door(pid: int, *, special_files: bool = False) -> bool:
     program = filter_program(machine, pid, special_files=special_files)
     if program is None:
         return False
-    # SPEC_ALLOW: only the daemon's own code runs here. So measures against speculation, which are slow and
-    # were the default before Linux 5.16, would protect nothing.
+    # SPEC_ALLOW: no slow measures against speculation (the default before Linux 5.16). They would protect
+    # nothing, because only the daemon's own code runs here.
     number, flags = NUMBERS[machine]["seccomp"], _FLAG_TSYNC | _FLAG_SPEC_ALLOW
     if not _install(number, unknown_program(machine), flags):
         return False
@@ -170,8 +170,8 @@ def _install(number: int, program: bytes, flags: int) -> bool:
 def unknown_program(machine: str) -> bytes:
     """Return the filter that answers ENOSYS to calls that libc can do without.
 
-    These calls have a filter of their own, because the filter of filter_program() logs its refusals, and libc
-    tries clone3 for every new thread. If several filters answer, the strictest answer counts.
+    These calls have a filter of their own: the filter of filter_program() logs its refusals, and libc tries
+    clone3 for every new thread. If several filters answer, the strictest answer counts.
     """
     clone3 = NUMBERS[machine]["clone3"]
     return _packed([
@@ -184,10 +184,9 @@ def unknown_program(machine: str) -> bytes:
 
 
 def filter_program(machine: str, pid: int, *, special_files: bool = False) -> bytes | None:
-    """Return the daemon's filter as a classic BPF program. machine: its name in uname. pid: the daemon
-    itself.
+    """Return the daemon's filter as a classic BPF program, or None if the machine has no list of calls.
 
-    Return None if there is no list of calls for the machine.
+    machine: the machine's name in uname. pid: the daemon's number. special_files: see close_door().
     """
     if machine not in NUMBERS:
         return None
@@ -199,10 +198,10 @@ def filter_program(machine: str, pid: int, *, special_files: bool = False) -> by
 
 
 def short_program(machine: str, names: Collection[str]) -> bytes | None:
-    """Return a filter that allows the system calls *names*, and mmap and mprotect without PROT_EXEC. Other
-    calls fail with EPERM.
+    """Return a filter that allows the system calls *names*. Other calls fail with EPERM.
 
-    Return None if there is no list for the machine.
+    If *names* has mmap and mprotect, these calls are allowed without PROT_EXEC only. Return None if there is
+    no list for the machine.
     """
     if machine not in NUMBERS:
         return None
@@ -222,7 +221,7 @@ def install(machine: str, program: bytes) -> bool:
 
 
 def terminal_program(machine: str) -> bytes | None:
-    """Return a filter that refuses (EPERM) to put input into a terminal, and allows all other calls.
+    """Return a filter that refuses the ioctls that put input into a terminal (EPERM). It allows all else.
 
     Return None if there is no list for the machine.
     """
@@ -245,9 +244,9 @@ def _program(
 ) -> bytes:
     """Return a filter. names: the calls to allow.
 
-    looked_at: a dictionary from each call that is decided by its arguments to the BPF code that decides.
-    These calls come first. end: the code for all other calls. If the filter decides a call without its
-    arguments, the kernel caches the answer.
+    looked_at: the BPF code for each call that the filter decides by its arguments, by the call's name. This
+    code comes first. end: the code for all calls that are not listed. If the filter decides a call without
+    its arguments, the kernel caches the answer.
     """
     calls, program = NUMBERS[machine], _native(machine)
     for name, block in looked_at.items():
@@ -259,8 +258,8 @@ def _program(
 
 
 def _native(machine: str) -> list[Instruction]:
-    """Return BPF code that loads the number of the call, and kills the process for another architecture's
-    calls.
+    """Return BPF code that loads the number of the call. It kills the process for a call of another
+    architecture.
     """
     return [
         (_LOAD_WORD, 0, 0, _AT_ARCHITECTURE),
@@ -277,8 +276,9 @@ def _packed(program: list[Instruction]) -> bytes:
 
 
 def _by_argument(pid: int) -> dict[str, list[Instruction]]:
-    """Return a dictionary from each call that is allowed only with some arguments to the BPF code that checks
-    these. Each piece of code ends with the filter's answer.
+    """Return the BPF code for each call that is allowed only with some arguments, by the call's name.
+
+    The code checks the arguments, and ends with the filter's answer.
     """
     return {
         "mmap": _without(2, _PROT_EXEC),

@@ -20,7 +20,7 @@ _MASKED: Final = Path("/dev/null")
 
 
 class Service(NamedTuple):
-    """One service. user: from ``User=``; empty for root. dynamic: True if it has a new uid at each start."""
+    """One service. user: from ``User=``; empty for root. dynamic: True if each start gives a new uid."""
 
     name: str
     user: str
@@ -28,7 +28,7 @@ class Service(NamedTuple):
 
 
 def services(directories: Iterable[str] = UNIT_DIRECTORIES) -> list[Service]:
-    """Return the services of this machine, by name; templates and masked units are left out."""
+    """Return the services of this machine, sorted by name, without templates and masked units."""
     places = [Path(one) for one in directories]
     files: dict[str, Path] = {}
     for place in places:
@@ -57,7 +57,8 @@ def _listed(place: Path, pattern: str) -> list[Path]:
 
 
 def _keys(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield the keys of the section [Service], each with its last value."""
+    """Yield the keys and values of the section [Service], in the file's order. Yield none of an unreadable
+    file."""
     try:
         text = file.read_text("utf-8", "replace")
     except OSError:

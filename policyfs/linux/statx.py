@@ -1,4 +1,4 @@
-"""statx(2): attributes of store objects by descriptor, with birth time, in one system call."""
+"""Attributes of store objects by descriptor, with birth time, from one system call (statx(2))."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ class Stat(NamedTuple):
         return _FTYPES.get(stat.S_IFMT(self.mode), FileType.SPECIAL)
 
     def same_inode(self, other: Stat) -> bool:
-        """Return True if both are attributes of the same inode.
+        """Return True if both values are attributes of the same inode.
 
-        A later inode may get the number of a removed one. The birth time tells the two apart.
+        A new inode can get the number of a removed inode. The birth time tells the two inodes apart.
         """
         return (self.dev, self.ino, self.btime_ns) == (other.dev, other.ino, other.btime_ns)
 
 
 def statx(dirfd: int, name: bytes) -> Stat:
-    """Return the attributes of *name* in the directory *dirfd*. If it is a symlink, return the symlink's own.
+    """Return the attributes of *name* in the directory *dirfd*. A symlink is not followed.
 
     Raises OSError: EINVAL if *name* is not a single name, else the errors of statx(2).
     """

@@ -2,9 +2,9 @@
 
 The globs form a tree of nodes (a trie). Its edges are the parts of globs between slashes. The position of a
 path is the set of nodes that the path reaches. *Free* nodes are reached for every caller. *Bound* nodes are
-reached through a capture (``{app}`` or ``{uid}`` in a glob), so only for callers that meet its requirements
-(names.Bind). One step by a name leads from a directory's position to the position of the name in it. Equal
-positions are one object while anything refers to it, so positions compare by identity.
+reached through a capture (``{app}`` or ``{uid}`` in a glob). So they count only for callers that meet the
+requirements of the capture (names.Bind). One step by a name leads from a directory's position to the position
+of the name in this directory. Equal positions are the same object, so code compares them by identity.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Node:
 
 
 _CAPTURE_UNITS: Final = 16
-"""Cost of one bound node (a node behind ``{app}`` or ``{uid}``), in units (Position.units). Its text, a set
-and a table take some 1.4 KiB for a name of 220 bytes."""
+"""Cost of one bound node (a node behind ``{app}`` or ``{uid}``), in units (Position.units). For a name of 220
+bytes, the captured text, a set and a table take some 1.4 KiB."""
 
 
 class Position:
@@ -255,10 +255,10 @@ class Automaton:
         return frozenset(before for number in accepting for before in self._before[number])
 
     def step_of_all(self, position: Position) -> Position:
-        """Return the nodes that every name in the directory at this position reaches.
+        """Return the position with the nodes that every name in the directory at this position reaches.
 
-        Some names reach further nodes: names that a literal, a pattern or a capture (``{app}``, ``{uid}``) of
-        a glob matches.
+        A name reaches further nodes if a literal, a pattern or a capture (``{app}``, ``{uid}``) of a glob
+        matches the name.
         """
         if position.lost:
             return position
@@ -370,7 +370,7 @@ class Automaton:
 def _undominated(free: set[int], bound: set[tuple[int, Bind]]) -> frozenset[tuple[int, Bind]]:
     """Return the bound nodes that make a difference.
 
-    A node makes none if it is also free, or also bound by weaker requirements on the caller.
+    A node makes no difference if it is also free, or also bound by weaker requirements on the caller.
     """
     kept = {(number, bind) for number, bind in bound if number not in free}
     if len(kept) < 2 or len({number for number, _ in kept}) == len(kept):

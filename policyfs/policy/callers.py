@@ -1,8 +1,8 @@
 """Classes of callers. Rules treat all callers of one class alike, except by ``{uid}`` in globs.
 
-Two uids are in one class if every ``who.uid`` of the policy holds both or neither. A caller class is an app
-(or the strangers) together with a class of uids. The uid itself matters only for ``{uid}`` in globs, which is
-compared with the names in a path.
+Two uids are in one class if every ``who.uid`` of the policy has both uids, or none of them. A caller class is
+an app (or the strangers) together with a class of uids. The uid itself matters only for ``{uid}`` in globs,
+which is compared with the names in a path.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NO_UID: Final = UID_LIMIT - 1
 class CallerClass:
     """All callers of one app (or all strangers) with uids of one class.
 
-    number: the low 32 bits of the keys of their principals.
+    number: the low 32 bits of the key (Principal.key) of each caller in the class.
     """
 
     __slots__ = ("_fits", "app", "grants", "number", "sample_uid", "uid_class")
@@ -174,8 +174,8 @@ class Callers:
         return self._class_starts.keys()
 
     def bounds(self) -> set[int]:
-        """Return the uids at which something changes: the first uid of each range of a uid class or of an
-        app.
+        """Return the first uid of each range of a uid class or of an app, and the first uid after each range
+        of an app.
         """
         ends = {last + 1 for _, last, _ in self._app_ranges if last + 1 < UID_LIMIT}
         return {*self._starts, *self._app_starts, *ends}
@@ -190,7 +190,7 @@ class Callers:
         return list(found)
 
     def another(self, uid_class: int, besides: Collection[int]) -> int | None:
-        """Return a uid of the class that is not in *besides*, or None if there is none."""
+        """Return a uid of the class that is not in *besides*. Return None if *besides* has all its uids."""
         for uid in self.samples(uid_class):
             if uid not in besides:
                 return uid
@@ -253,7 +253,7 @@ class Callers:
     def _free_uid(self, number: int) -> int | None:
         """Return a uid that no app lists, from the range with this number (see _classify).
 
-        None: there is none.
+        Return None if apps list all uids of the range.
         """
         uid = self._starts[number]
         end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT

@@ -19,9 +19,9 @@ def cause_of(
 ) -> str:
     """Return the cause of an answer as text.
 
-    missing: the operations that no rule allows. lines: the rules with their verdicts. hidden_by: pairs of a
-    directory above that hides the path, and the rule by which it does so. nearest: the allow rule that comes
-    nearest to allowing the request.
+    missing: the operations that no rule allows. lines: the rules with their verdicts. hidden_by: a pair
+    (directory, rule) for each directory above that hides the path. nearest: the allow rule that comes nearest
+    to allowing the request, if any.
     """
     spoke = [line for line in lines if line.verdict != NO and "only recorded" not in line.reason]
     if decision.allowed:

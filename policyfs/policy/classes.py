@@ -19,8 +19,8 @@ MAX_WORDS: Final = 20_000
 """Maximum number of sample names that are tried for one question. With more, TooHardError is raised."""
 
 FEW: Final = 256
-"""Maximum number of literal names, patterns and steps in few_classes(). Within this limit it takes at most 4
-ms."""
+"""Maximum number of literal names, patterns and steps in few_classes(). Within this limit, the function takes
+at most 4 ms."""
 
 _MANY_LITERALS: Final = 200
 
@@ -83,9 +83,9 @@ def name_classes(
 ) -> list[str]:
     """Return sample names: at least one of every class of names that these positions together distinguish.
 
-    apps, uids: the values of ``{app}`` and ``{uid}`` that matter; any other value counts as an ordinary name.
-    known: a dictionary that remembers answers between calls. spend: a function that is called with the number
-    of characters that are tried next; it may raise TooHardError. Raise TooHardError beyond MAX_WORDS.
+    apps, uids: the values of ``{app}`` and ``{uid}`` that matter. Any other value counts as an ordinary name.
+    known: a dictionary that remembers answers between calls. spend: a function that gets the number of
+    characters before they are tried, and can raise TooHardError. Raise TooHardError beyond MAX_WORDS.
     """
     return joint_name_classes([(automaton, position, apps, uids) for position in positions], known, spend)
 
@@ -103,8 +103,8 @@ class FewClasses(NamedTuple):
 def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
     """Return sample names of the classes of names in the directory at a position.
 
-    They are the same for all callers. Return None if there are too many classes, or if ``{app}`` or ``{uid}``
-    distinguish names.
+    The names are the same for all callers. Return None if there are too many classes, or if ``{app}`` or
+    ``{uid}`` distinguish names.
     """
     nodes = [automaton.nodes[number] for number in position.free]
     if position.bound or any(node.captures for node in nodes):
@@ -191,8 +191,8 @@ def _names(edges: _Edges, known: Known, spend: Spend | None = None) -> list[str]
 def _known_words(patterns: frozenset[Pattern], other: str, known: Known, spend: Spend | None) -> list[str]:
     """Return the result of _words, remembered in *known*. other: a character that occurs in no pattern.
 
-    A remembered result is used again only if its words contain *other*. An earlier call may have had another
-    character, because it had other literals beside the same patterns.
+    A remembered result is used again only if one of its words contains *other*. An earlier call with the same
+    patterns and other literals may have had a different character.
     """
     found = known.get(patterns)
     if found is None or not any(other in word for word in found):
@@ -203,10 +203,10 @@ def _known_words(patterns: frozenset[Pattern], other: str, known: Known, spend: 
 def _words(
     patterns: AbstractSet[Pattern], other: str, most: int | None = None, spend: Spend | None = None
 ) -> list[str]:
-    """Return a shortest word for each set of patterns that can match one word together.
+    """Return a short word for each set of patterns that can match one word together.
 
-    other: a character that the words contain, if possible. Raise TooHardError if more than *most* words
-    (MAX_WORDS) were tried.
+    other: a character that the words contain, if possible. Raise TooHardError if more than *most* words were
+    tried. most: None for MAX_WORDS.
     """
     most = MAX_WORDS if most is None else most
     matcher = NameMatcher(sorted(patterns, key=repr))

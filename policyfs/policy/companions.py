@@ -23,7 +23,7 @@ D = TypeVar("D", bound=Strict)
 
 
 class Head(Strict):
-    """The keys that each of these documents has."""
+    """The keys that all these documents have."""
 
     api_version: Text = Field(alias="apiVersion")
     kind: Text
@@ -32,7 +32,7 @@ class Head(Strict):
 class Companion(NamedTuple, Generic[T, D]):
     """A document as Reader.read has read it.
 
-    items: the items of its list. They are valid only if read() has added no error.
+    items: the items of the document's list. The items are valid only if read() has added no error.
     """
 
     source: Source
@@ -43,8 +43,8 @@ class Companion(NamedTuple, Generic[T, D]):
 class Reader(Generic[T, D]):
     """A reader of one kind of document. Such a document has some keys of its own, and one list of items.
 
-    key: the key of the list. subject: a function that returns an item's name for messages, from its YAML node
-    and its number in the list.
+    key: the key of the list. subject: a function that returns an item's name for messages. Its arguments are
+    the item's YAML node, and the item's number in the list.
     """
 
     def __init__(

@@ -40,12 +40,12 @@ _DELETE_AT: Final = tuple(Op.ALL).index(Op.DELETE)
 
 
 _Rules = tuple[tuple[Live, ...], bool, bool, bool, bool]
-"""The rules at a path for a caller, and further values that decide on the caller's rights there. Only the
-paths below the path are left out."""
+"""The rules at a path for a caller, and four flags. They decide on the caller's rights at the path, together
+with the paths below it."""
 
 
 class _Pair:
-    """The rights at an old path and at a new path, for all callers for whom the same rules match at both."""
+    """The rights at an old path and at a new path, for all callers with the same rules at these paths."""
 
     __slots__ = ("_answers", "_new", "_old", "_worse", "new_depends", "old_depends")
 
@@ -64,9 +64,10 @@ class _Pair:
         return self.old_depends or self.new_depends
 
     def is_worse(self, *, old_below: bool = False, new_below: bool = False) -> bool:
-        """Return True if the rights at the new path are worse, in the sense of Comparison.
+        """Return True if the rights at the new path are worse, by the function *worse* (see Comparison).
 
-        old_below, new_below: True if the caller could see some path below the old path, or below the new one.
+        old_below: True if the caller could see some path below the old path. new_below: the same for the new
+        path.
         """
         key = (old_below, new_below)
         found = self._answers.get(key)
@@ -123,7 +124,7 @@ class Comparison:
     def is_worse(self, old: PathState, new: PathState, ftype: FileType) -> bool:
         """Return True if the rights at *new* are worse than at *old* for some caller and some facts.
 
-        The function *worse* of this object decides that. Raise TooHardError.
+        The function *worse* of this object compares the rights. Raise TooHardError.
         """
         if old is new:
             return False
@@ -157,8 +158,8 @@ class Comparison:
     def _compare(self, old: int, new: int, ftype: FileType) -> list[tuple[_Pair, Caller]] | None:
         """Compare the rights at two places (see the module). Only the rules count, not the paths below.
 
-        Return None if the new place is worse. Otherwise return the callers for whom the paths below decide.
-        old, new: results of _place().
+        Return None if the new place is worse for some caller. Otherwise return the callers for whom the paths
+        below decide. old, new: results of _place().
         """
         states = self._states[old], self._states[new]
         depending: list[tuple[_Pair, Caller]] = []
@@ -193,7 +194,7 @@ class Comparison:
     def _space(self, lives: tuple[Live, ...], ftype: FileType) -> FactSpace:
         """Return the facts (kinds and owners) that some rules distinguish.
 
-        Take the steps to try the rules under them.
+        Take the steps (see Budget) for trying the rules under these facts.
         """
         kinds, owners = told_apart(lives)
         key = (frozenset(kinds), frozenset(owners), ftype)

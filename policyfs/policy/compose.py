@@ -76,9 +76,9 @@ class UnreadableError(Exception):
 
 
 def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
-    """Decode the bytes of a file. Raise UnreadableError if they are not text, or have a YAML directive.
+    """Decode the bytes of a file. name: the file's name in errors.
 
-    name: the file's name in errors.
+    Raise UnreadableError if the bytes are not UTF-8, or contain a control character or a YAML directive.
     """
     text = text.removeprefix(BOM_UTF8)
     try:
@@ -143,8 +143,8 @@ def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | No
     something that the two parsers read differently.
     """
     text = source.text
-    # libyaml accepts some tabs and comments that are errors. It finds another end of a last line that has
-    # no line feed.
+    # libyaml accepts some tabs and comments that are errors. If the last line has no line feed, libyaml
+    # reports another end of this line.
     if CParser is None or "\t" in text or text[-1:] != "\n" or _EARLY_COMMENT.search(text):
         return None
     found: list[PolicyError] = []
@@ -172,8 +172,8 @@ class _Composer:
         self.errors = errors
         self.anchors: dict[str, Node | None] = {}
         self.texts: dict[str, Value] = {}
-        """The value of each unquoted text of one line, by the text. It is kept, because keys and names repeat
-        often."""
+        """The values of unquoted texts of one line, by text. They are remembered, because keys and names
+        occur often."""
         self.expanded = 0
 
     def report(self, span: Span, message: str, help_: str) -> None:
@@ -247,7 +247,9 @@ class _Composer:
         return node
 
     def alias(self, event: AliasEvent, span: Span) -> Node:
-        """Return the node to which an alias refers. Return a broken node if there is none."""
+        """Return the node to which an alias refers. Report an error and return a broken node if there is no
+        such node.
+        """
         if self.by_libyaml:
             raise UnreadableError  # libyaml sees another end of an alias's name
         name = str(event.anchor)

@@ -1,9 +1,9 @@
 """The engine: a compiled policy that answers requests. Pure; only one thread at a time may use it.
 
 A path state stands for a path, and a principal for a caller. The answer to a repeated request is one
-dictionary look-up. The engine leaves one rule to the file system ("Redaction" in docs/policy-language.md): an
-app may open a file that is redacted for it for writing only if the open empties the file first. The file
-system decides this by the flags of the open, ``Decision.redact`` and the file's owner.
+dictionary look-up. The engine leaves one rule to the file system ("Redaction" in docs/policy-language.md). If
+a file is redacted for an app, the app may open the file for writing only if the open empties the file first.
+The file system decides this by the flags of the open, ``Decision.redact`` and the file's owner.
 """
 
 from __future__ import annotations
@@ -80,16 +80,16 @@ class Engine:
         return self._paths.child(state, name)
 
     def known_child(self, state: PathState, name: bytes) -> PathState | None:
-        """Return the path state of a name if child() has remembered it, else None.
+        """Return the path state of a name if child() or remember() has stored it, else None.
 
-        state: that of the directory.
+        state: the directory's path state.
         """
         return self._paths.known(state, name)
 
     def step(self, state: PathState, name: bytes) -> PathState:
-        """Compute the path state of the name *name* in a directory, and do not remember it.
+        """Compute the path state of the name *name* in a directory, without remembering it.
 
-        This takes the same time in each call.
+        So a repeated call takes as long as the first call.
         """
         return self._paths.step(state, text_of(name))
 
@@ -100,7 +100,7 @@ class Engine:
     def classes_in(self, state: PathState) -> FewClasses | None:
         """Return sample names for the classes of names that rules distinguish in this directory.
 
-        None: see few_classes.
+        Return None in the same cases as few_classes().
         """
         return few_classes(self._table.automaton, state.position)
 
@@ -125,7 +125,7 @@ class Engine:
     # ---- answers
 
     def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
-        """Decide a request that needs all operations of ``ops`` at this path. SEE is always one of them.
+        """Decide a request that needs all operations of ``ops`` at this path. SEE is always added to them.
 
         If several operations are refused, the answer has the errno that reveals least. So if SEE is refused,
         the errno is ENOENT. Obligations come from READ and WRITE, if they are in ``ops``. If a field of
@@ -252,7 +252,7 @@ class Engine:
 
         replaced: the file at the new path, if any. old.facts and new.facts must be the facts of the moved
         file (see needs_move), and replaced.state must be new.state. same_directory: True if both names are in
-        one directory, so that a rule that hides this directory hides both names. False is always safe. Raise
+        one directory. (A rule that hides this directory hides both names.) False is always safe. Raise
         ValueError for an exchange without ``replaced``.
         """
         answer = self._mover.rename(
@@ -266,8 +266,8 @@ class Engine:
     def cross_device(self, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
         """Return the refusal of a rename that only a copy could carry out.
 
-        moves: each file, and its new path. The errno is EXDEV, so that mv copies the file. It is EACCES if
-        the caller would lose data that are hidden from it by such a copy.
+        moves: each file, and its new path. The errno is EXDEV, so that mv copies the file. But it is EACCES
+        if such a copy would lose data that are hidden from the caller.
         """
         return self._losses.refusal(self, who, moves)
 
@@ -281,7 +281,7 @@ class Engine:
         return self._mover.needs(self, who, old, new, ftype)
 
     def asks_more(self, old: PathState, new: PathState) -> bool:
-        """Return True if some app may have a content requirement at ``new`` that it does not have at ``old``.
+        """Return True if perhaps some app has a content requirement at ``new`` that it lacks at ``old``.
 
         The bytes of a file at ``old`` were not checked against this requirement.
         """
@@ -291,20 +291,20 @@ class Engine:
 
     @property
     def distinctions(self) -> Distinctions:
-        """The tests whether answers depend on the caller in a shared mount."""
+        """The tests that show if answers depend on the caller in a shared mount."""
         return self._distinctions
 
     def uids_matter(self, app: str) -> bool:
-        """Return True if an app may get different answers under different uids at some path, in an app mount.
+        """Return True if an app can get different answers under different uids at some path, in an app mount.
         """
         return self._scope.uids_matter(app)
 
     def caller_matters(self, state: PathState) -> bool:
-        """Return True if callers may get different answers to some request at this path."""
+        """Return True if callers can get different answers to some request at this path."""
         return self._scope.caller_matters(state)
 
     def caller_matters_below(self, state: PathState) -> bool:
-        """Return True if callers may get different answers at some path below this path."""
+        """Return True if callers can get different answers at some path below this path."""
         return self._scope.caller_matters_below(state)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
@@ -359,11 +359,11 @@ class Engine:
         return self._table
 
     def profile(self, who: Principal, state: PathState) -> Profile:
-        """Return the rules that can still match at a path for a caller, when the file's facts are known."""
+        """Return the profile of a path for a caller: the rules that can match there under some facts."""
         return self._profiles.of(state, self._caller(who))
 
     def caller(self, who: Principal) -> Caller:
-        """Return the principal as the caller (a caller class with a uid) to which rules are compared."""
+        """Return the caller of a principal: a caller class with a uid. Rules are matched against it."""
         return self._caller(who)
 
     def _caller(self, who: Principal) -> Caller:

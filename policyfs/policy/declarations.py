@@ -73,7 +73,7 @@ class Declarations:
         """Report a name in a rule if no app has this name, and if it is not in *also*.
 
         loc: the name's place in the part of the policy. hint: a function that returns a help text for the
-        name if no app has a similar name, or "".
+        name, or "". If it returns "", the error names a similar app instead.
         """
         if name in self.apps or name in also or not self.complete:
             return
@@ -95,8 +95,8 @@ class Declarations:
     ) -> list[tuple[int, str]]:
         """Return the members, with each name of a set replaced by the members of the set.
 
-        Each result comes with the index of the member from which it comes. globs: True for path sets, False
-        for sets of kinds.
+        Each item of the result is a pair: the index in *members*, and a kind or glob. globs: True for path
+        sets, False for sets of kinds.
         """
         here, other = (self.path_sets, self.sets) if globs else (self.sets, self.path_sets)
         noun, other_noun = ("path set", "set") if globs else ("set", "path set")
@@ -124,7 +124,8 @@ def already(told: str, first: Where) -> str:
 
 
 def _names_are_known(file: File) -> bool:
-    """Return True if all names that a file declares could be read. In a file with faults some may be missing.
+    """Return True if all names that a file declares could be read. In a file with faults, names may be
+    missing.
     """
     if not isinstance(file.top.node, Mapping) or file.top.doc is None:
         return False

@@ -1,6 +1,6 @@
-"""Tests whether callers get different answers in a shared mount.
+"""Tests that show if callers get different answers in a shared mount.
 
-The kernel may keep only an answer that is equal for all callers. The result "they differ" is always safe.
+The kernel may keep only an answer that is equal for all callers. The result "answers differ" is always safe.
 Only callers that can make requests count: each uid's app, and strangers if some uid belongs to no app. Only
 answers that the kernel caches count: the names that are seen, and the node of each name. Each open is a
 request to the daemon. So rules about reading and writing make no difference, unless they lead to different
@@ -35,7 +35,8 @@ _SEEN: Final = "seen"
 
 
 class Distinctions:
-    """Tests whether the callers of a shared mount get different answers. dry_run: True with --monitor."""
+    """Tests that show if the callers of a shared mount get different answers. dry_run: True with --monitor.
+    """
 
     def __init__(self, table: Table, sight: Sight, remembered: int, *, dry_run: bool) -> None:
         self._table: Final = table
@@ -67,8 +68,8 @@ class Distinctions:
                     into.add(accept)
                 elif self._grants_all(number):
                     self._granting.add(accept)
-        # The globs of conditions: no rule is looked up by them, so only {app} and {uid} in them tell callers
-        # apart.
+        # The globs of conditions: no rule is found by these globs. So they distinguish callers only by {app}
+        # and {uid}.
         others = captured - self._table.first_accepts().keys()
         for number in filter(self._sighted.__getitem__, self._table.everywhere()):
             deny = self._table.rules[number].effect is Effect.DENY
@@ -81,10 +82,9 @@ class Distinctions:
         self._allowing = automaton.leading_to(allows)
 
     def _captured_accepts(self) -> set[int]:
-        """Return the glob sets that ``{app}`` and ``{uid}`` lead to, if these can distinguish callers; else
-        none.
+        """Return the glob sets (the globs of one condition) that ``{app}`` and ``{uid}`` lead to.
 
-        A glob set has the globs of one condition.
+        Return an empty set if ``{app}`` and ``{uid}`` cannot distinguish callers.
         """
         if self._same_captures:
             return set()
@@ -100,7 +100,9 @@ class Distinctions:
     # -- answers ----------------------------------------------------------------------------------
 
     def sight(self, state: PathState) -> bool:
-        """Return True if one caller may see this path and another not, for some file type and facts."""
+        """Return True if perhaps one caller sees this path and another does not, for some type and facts of
+        the file.
+        """
         if state.top:
             return False  # everyone sees the root
         found = self._seen_at.get(state)
@@ -109,9 +111,7 @@ class Distinctions:
         return found
 
     def node(self, state: PathState) -> bool:
-        """Return True if a file at this path may be different nodes (for different views) for different
-        callers.
-        """
+        """Return True if perhaps a file at this path has different nodes (or views) for different callers."""
         found = self._node_at.get(state)
         if found is None:
             differs = self.sight(state) or self._view_differs(state)
@@ -119,7 +119,7 @@ class Distinctions:
         return found
 
     def below(self, state: PathState) -> bool:
-        """Return True if one caller may see some path below this path and another not."""
+        """Return True if perhaps one caller sees some path below this path and another does not."""
         found = self._below_at.get(state)
         if found is None:
             found = self._below_at.keep(state, self._below_differs(state), state.units)
@@ -130,19 +130,19 @@ class Distinctions:
         answer = self._answer(self._about(state), state, caller, lambda: False)
         return answer == (_SEEN, frozenset(), frozenset())
 
-    # -- the rules behind them ----------------------------------------------------------------------
+    # -- the rules that make answers different ------------------------------------------------------
 
     def rules_at(self, state: PathState, *, views: bool = False) -> tuple[str, ...]:
-        """Return the ids of the rules because of which callers may get different answers at this path.
+        """Return the ids of the rules that can give callers different answers at this path.
 
-        views: True to include rules for which callers may have different views of a file.
+        views: True to include rules that can give callers different views of a file.
         """
         placed = (*state.situated(self._table), *state.hides)
         telling = (one.rule for one in placed if self._tells_at(one))
         return self._ids(number for number in telling if views or self._sighted[number])
 
     def rules_below(self, state: PathState) -> tuple[str, ...]:
-        """Return the ids of the rules because of which callers may see different names below this path."""
+        """Return the ids of the rules that can show callers different names below this path."""
         position, nodes = state.position, self._table.automaton.nodes
         seen: set[int] = set()
         todo = [*position.free, *(number for number, _ in position.bound)]
@@ -160,7 +160,7 @@ class Distinctions:
     def _ids(self, numbers: Iterable[int]) -> tuple[str, ...]:
         return tuple(sorted({self._table.rules[number].id for number in numbers}))
 
-    # -- how ----------------------------------------------------------------------------------------
+    # -- the comparisons ----------------------------------------------------------------------------
 
     def _sight_differs(self, state: PathState) -> bool:
         if self._dry_run:
@@ -194,8 +194,8 @@ class Distinctions:
             return True
 
     def _view_differs(self, state: PathState) -> bool:
-        """Return True if callers may have different views of a file at this path, or different rights to read
-        it.
+        """Return True if perhaps callers have different views of a file at this path, or different rights to
+        read it.
         """
         here = [(self._table.rules[one.rule], one) for one in state.situated(self._table)]
         effects = {rule.effect for rule, _ in here}
@@ -280,7 +280,7 @@ class Distinctions:
         return any(True for _ in one.requirements())
 
     def _tells_apart(self, rule: Rule) -> bool:
-        """Return True if the rule can match one caller and not another at the same path.
+        """Return True if, at the same path, the rule can match one caller and fail to match another.
 
         ``{app}`` and ``{uid}`` in globs do not count.
         """
@@ -306,8 +306,7 @@ def _about_sight(rule: Rule) -> bool:
 
 
 def _condition(live: Live) -> Hashable:
-    """Return a value for the conditions on facts of a rule. Rules with equal values match under equal facts.
-    """
+    """Return a value for a rule's conditions on facts. Rules with equal values match under the same facts."""
     return (None if live.when is None else _block(live.when), frozenset(map(_block, live.unless)))
 
 

@@ -18,7 +18,10 @@ ALWAYS: Final = -1
 
 
 def in_force(policy: Policy, at_ns: int) -> Policy:
-    """Return the policy with these rules added: its exceptions that have not ended at this instant."""
+    """Return the policy with its exceptions as rules, without those that have ended at this instant.
+
+    Exceptions are allow rules with an end date. at_ns: ns since 1970.
+    """
     return with_exceptions(policy, live(policy, at_ns))
 
 
@@ -31,8 +34,7 @@ def live(policy: Policy, at_ns: int) -> tuple[str, ...]:
 
 
 def with_exceptions(policy: Policy, ids: Collection[str]) -> Policy:
-    """Return the policy with the exceptions of these ids among its rules, and without all other exceptions.
-    """
+    """Return the policy with only the exceptions of these ids among its rules."""
     base = tuple(rule for rule in policy.rules if not rule.id.startswith(PREFIX))
     dated = tuple(one.rule for one in policy.exceptions if one.rule.id.removeprefix(PREFIX) in ids)
     return policy if base + dated == policy.rules else replace(policy, rules=base + dated)

@@ -23,8 +23,8 @@ def most_facts(kinds: AbstractSet[Kinds], owners: AbstractSet[str], ftype: FileT
 class Matches(NamedTuple):
     """The facts under which a condition or rule matches, as two sets (bits of an int).
 
-    certain: the facts under which it matches. possible: the facts under which it matches or may match; it
-    contains *certain*.
+    certain: the facts under which the condition or rule matches. possible: the facts under which it matches,
+    or perhaps matches. *possible* contains *certain*.
     """
 
     certain: int
@@ -45,7 +45,7 @@ class FactSpace:
     )  # fmt: skip
 
     def __init__(self, kinds: AbstractSet[Kinds], owners: AbstractSet[str], ftype: FileType) -> None:
-        """kinds, owners: the sets of kinds and the owners that the conditions ask for (table.told_apart)."""
+        """Make the facts. kinds, owners: the values that the conditions ask for (table.told_apart)."""
         self.ftype: Final = ftype
         some_kinds = sample_kinds(kinds, ftype, unknown=True)
         some_owners = sample_owners(owners, unknown=True)
@@ -83,13 +83,13 @@ class FactSpace:
         return Matches(certain, possible)
 
     def raw(self, live: Live) -> int:
-        """Return the facts under which a redact rule leaves the file unchanged (its ``raw_types`` lists the
-        kind).
+        """Return the facts under which a redact rule leaves the file unchanged: its ``raw_types`` lists the
+        file's kind.
         """
         return self._of_kinds(live.raw).certain
 
     def _of_condition(self, condition: Condition | None) -> Matches:
-        """Return the facts under which the condition is true, and may be true. None is always true."""
+        """Return the facts under which the condition is true, and perhaps true. None is always true."""
         certain = possible = self.everything
         if condition is not None and condition.kinds is not None:
             certain, possible = self._of_kinds(condition.kinds)
@@ -102,8 +102,8 @@ class FactSpace:
         return Matches(certain, possible)
 
     def _of_kinds(self, kinds: Kinds) -> Matches:
-        """Return the facts with a kind that is in the set *kinds*, and the facts with a kind that may be in
-        it.
+        """Return the facts with a kind that is in the set *kinds*, and the facts with a kind that is perhaps
+        in this set.
         """
         found = self._kinds.get(kinds)
         if found is None:

@@ -1,9 +1,9 @@
 """Conditions on facts (kind and owner), with the results yes, no and unknown; and sample facts.
 
 Sample facts show if a rule could ever match. An impossible fact is not unknown: a directory is never
-``image/jpeg``, a regular file never ``inode/directory``, and a stranger never owns anything. A condition that
-only impossible facts could meet is false without a look at the file. So a rule about directories causes no
-sniffing of files.
+``image/jpeg``, a regular file is never ``inode/directory``, and a stranger never owns anything. If only
+impossible facts could meet a condition, the condition is false without a look at the file. So a rule about
+directories causes no sniffing of files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NOT: Final = (Truth.YES, Truth.UNKNOWN, Truth.NO)
 """The negations of truth values: ``NOT[truth]``. The negation of UNKNOWN is UNKNOWN."""
 
 FILE_TYPES: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
-"""File types that rules may be about. Special files (fifos, sockets, devices) are shown only where no rule
+"""File types that rules can be about. Special files (fifos, sockets, devices) are shown only where no rule
 requires anything."""
 
 _OTHER_APP: Final = "\0app"
@@ -87,7 +87,7 @@ class Kinds:
 
     @property
     def everything(self) -> bool:
-        """True if every kind is in the set, also an unknown one."""
+        """True if every kind is in the set, also an unknown kind."""
         return self._everything
 
     def samples(self) -> Iterator[str]:

@@ -14,8 +14,7 @@ _NAMED: Final = 3
 
 
 def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
-    """Return a text: the answers about a path that the kernel of a shared mount may keep, with the reasons.
-    """
+    """Return a text that says which answers about a path the kernel of a shared mount may keep, and why."""
     differ = engine.distinctions
     if engine.monitor:
         return "asks the daemon each time: under --monitor apps and strangers are treated in different ways"
@@ -35,8 +34,7 @@ def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
 
 
 def _by(rules: tuple[str, ...]) -> str:
-    """Return a text that names the first few of these rules, because of which callers get different answers.
-    """
+    """Return a text with the first few of these rules. They give callers different answers."""
     if not rules:
         return ""
     more = f" and {len(rules) - _NAMED} more" if len(rules) > _NAMED else ""

@@ -50,8 +50,7 @@ Matches = tuple[RuleMatch, ...]
 
 
 class _Cause(NamedTuple):
-    """All that decides whether a copy of files at one path would lose data, except the kinds and owners of
-    the files.
+    """The values that decide, with a file's kind and owner, if a copy of files at one path would lose data.
 
     Paths with the same cause are tried only once. here: the rules on reading and deleting the files. there:
     the content requirements at the new path.
@@ -82,8 +81,8 @@ class Losses:
     def refusal(self, engine: Decider, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
         """Return the refusal of a rename that only a copy could carry out.
 
-        moves: each file, and its new path. The errno is EACCES if the caller would lose data that are hidden
-        from it by the copy. The decision then names the redact rules. Otherwise the errno is EXDEV.
+        moves: each file, and its new path. The errno is EACCES if the copy would lose data that are hidden
+        from the caller. The decision then names the redact rules. Otherwise the errno is EXDEV.
         """
         found: dict[str, RuleMatch] = {}
         for old, to in moves:
@@ -125,8 +124,8 @@ class Losses:
         """Return the rules that hide data of a file from the caller, if the operations *ops* are allowed on
         the file.
 
-        If the policy cleans every file at the new path of these data, the result is empty: a copy loses only
-        data that the policy removes anyway.
+        The result is empty if the policy removes these data from every file at the new path. Then the copy
+        loses no other data.
         """
         read = engine.decide(who, ops, old, FileType.REGULAR, facts)
         hidden = frozenset(word for word in read.redact if " " not in word)
@@ -135,7 +134,7 @@ class Losses:
         return tuple(match for match in read.rules if match.effect == _REDACT)
 
     def _cleaned(self, caller: Caller, to: PathState, kind: str | None) -> frozenset[str]:
-        """Return the words of which the policy certainly cleans a copy at the new path.
+        """Return the words whose data the policy certainly removes from a copy at the new path (``clean``).
 
         The copy may be a new file, or replace a file of another owner. The words must be cleaned in both
         cases.

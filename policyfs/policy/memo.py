@@ -13,17 +13,16 @@ V = TypeVar("V")
 class Memo(Generic[K, V]):
     """A map with a limited size, in units. If it is full, it forgets its oldest entries.
 
-    It forgets one entry at a time, and only as many as necessary: freeing 80 MB at once takes 75 ms. An
-    answer that refers to a large path state keeps this state in memory. So an answer counts as many units as
-    the state has parts. Apps choose the names in a path. So without units, apps could choose how much memory
-    is used.
+    The map forgets one entry at a time, and only as many as necessary. (Freeing 80 MB at once takes 75 ms.)
+    An answer that refers to a large path state keeps this state in memory. So the answer counts as many units
+    as the state has (PathState.units). Without units, apps could choose how much memory the map takes,
+    because apps choose the names in a path.
     """
 
     __slots__ = ("_entries", "_held", "_units", "capacity", "get")
 
     def __init__(self, capacity: int) -> None:
-        """capacity: the maximum sum of units. An entry with more units than that is kept as the only entry.
-        """
+        """Make an empty map. capacity: the maximum sum of units. A larger entry is kept as the only entry."""
         self.capacity: Final = capacity
         self._entries: OrderedDict[K, V] = OrderedDict()  # a dict is slow to find its oldest entry
         self._units: dict[K, int] = {}  # only for entries with more than one unit

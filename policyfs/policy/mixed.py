@@ -27,7 +27,7 @@ _WILD: Final = re.compile(r"[*?]+")
 
 
 class MixedDirectory(NamedTuple):
-    """A directory in which an app sees only some of the files, and the rule for which it was tried."""
+    """A directory in which an app sees only some of the files, and the rule whose globs led to it."""
 
     rule: Rule
     app: str
@@ -51,7 +51,7 @@ def mixed_directories(engine: Engine) -> list[MixedDirectory]:
 
 
 class _Asking(NamedTuple):
-    """An app on the shared mount for which directories are tried."""
+    """An app of the shared mount. The search tries directories for this app."""
 
     app: App
     who: Principal
@@ -61,9 +61,9 @@ class _Asking(NamedTuple):
 class _Search:
     """The search for mixed directories (an app sees only some files) in one policy.
 
-    Two rules are of one sort if they differ only in their paths. In a large policy, most rules share their
-    sort with many other rules. The search tries two names in each directory. It remembers the result for an
-    app by the sorts of the rules that can match at these names.
+    Two rules are of one sort if they differ only in their paths. In a large policy, many rules are of one
+    sort. The search tries two names in each directory. It remembers the result for an app by the sorts of the
+    rules that can match at these names.
     """
 
     def __init__(self, engine: Engine, asking: Sequence[_Asking]) -> None:
@@ -153,8 +153,8 @@ class _Place(NamedTuple):
     """Two names to try in one directory: a name from a glob, and another name.
 
     dull: True if no name and no fact makes a difference for any caller. known: for each app that was tried,
-    True if it sees one file there and not another. All directories in which the same sorts of rules match
-    share this map.
+    True if the app sees one file in the directory and not another file. Directories in which the same sorts
+    of rules match share this dictionary.
     """
 
     directory: str

@@ -72,7 +72,7 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """The callers that a rule is about. A field is None if its key is absent; then every caller matches it.
+    """The callers that a rule is about. A field is None if its key is absent. Then every caller matches it.
 
     apps may hold ``any`` and ``stranger`` besides the names of apps. A field matches if one of its members
     matches. A caller matches if all fields match and the block ``not_`` does not match.
@@ -157,8 +157,8 @@ class Invariant:
 class ExceptionRule:
     """An exception: an allow rule that ends at a date (exceptions.py).
 
-    rule: its id begins with ``exception:``, as no id of another rule does. until_ns: the first instant at
-    which the exception no longer allows anything, in ns since 1970.
+    rule: the allow rule. Its id begins with ``exception:``; ids of other rules do not. until_ns: the first
+    instant at which the exception no longer allows anything, in ns since 1970.
     """
 
     rule: Rule

@@ -1,7 +1,7 @@
-"""The apps that see owners, groups and modes made from the policy, instead of those of the store.
+"""The apps that see owners, groups and modes made from the policy, not the values in the store.
 
-A backup program must see those of the store. Decisions on sample paths, made from the rules' globs, show if
-an app is probably a backup program. No decision on a request depends on this module.
+A backup program must see the values in the store. Decisions on sample paths, made from the rules' globs, show
+if an app is probably a backup program. No decision on a request depends on this module.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Decisions on rename and link.
 
 The caller needs rights on both paths, and nobody may get more rights by the move. See "What a request needs"
-and "No gain by moving" in docs/policy-language.md. To compare two paths, the decisions on both are computed
-for every caller and all facts (kinds and owners). For directories, every possible name below is compared,
-too. If there are too many names, the answer is EXDEV, and mv copies the files. (losses.py turns EXDEV into
-EACCES if such a copy could lose data that are hidden from the caller.)
+and "No gain by moving" in docs/policy-language.md. To compare two paths, the decisions on both paths are
+computed for every caller and all facts (kinds and owners). For directories, every possible name below is
+compared, too. If there are too many names, the answer is EXDEV, and mv copies the files. (losses.py turns
+EXDEV into EACCES if such a copy could lose data that are hidden from the caller.)
 """
 
 from __future__ import annotations
@@ -169,10 +169,10 @@ class Mover:
         ]
 
     def _content(self, engine: Decider, who: Principal, old: End, new: End) -> list[Decision]:
-        """Return a decision for each content requirement of the new path: whether the moved file meets it.
+        """Return one decision for each content requirement of the new path.
 
-        If the old path forbids the same data, no file with these data could be written there. So the moved
-        file is not searched for them.
+        A decision is allowed if the moved file meets the requirement. If the old path forbids the same data,
+        no file with these data could be written there. So the moved file is not searched for these data.
         """
         if new.ftype is not FileType.REGULAR:
             return []
@@ -182,7 +182,7 @@ class Mover:
             for live in self._profiles.of(old.state, caller).content(old.facts)
             if not live.rule.monitor
         }
-        # a requirement that also lists kinds may have let a file of such a kind pass without a search
+        # if a requirement also lists kinds, a file of such a kind may have passed without a search
         kept_out = banned(content for content in before if len(content) == 1)
         facts = new.facts._replace(free_of=new.facts.free_of | kept_out)
         asked = self._profiles.of(new.state, caller).content(new.facts)
@@ -196,7 +196,7 @@ class Mover:
             match = RuleMatch(live.rule.id, live.rule.effect.value, Op.CREATE, certain)
             default = self._table.policy.audit_allowed if met else self._table.policy.audit_denied
             audit = default if live.rule.audit is None else live.rule.audit
-            # after EXDEV, mv copies the file: the copy is cleaned, and so meets the requirement
+            # after EXDEV, mv copies the file: the copy is cleaned, so the copy meets the requirement
             code = errno.EXDEV if words and not only_forbidden(words, cleaned) else errno.EPERM
             found.append(Decision(met, 0 if met else code, (match,), audit))
         return found
@@ -217,7 +217,7 @@ class Mover:
     def _could_copy(self, engine: Decider, who: Principal, old: End, new: End) -> bool:
         """Return True if the caller may copy the file to the new path, and delete it at the old path.
 
-        Then a move gives the caller nothing that it could not have anyway.
+        Then the caller could also get the result of the move by a copy.
         """
         caller = engine.caller(who)
         source = self._rights(old.state, caller, old.ftype, old.facts)
@@ -255,7 +255,7 @@ class Mover:
     def _maybe_hidden(self, state: PathState) -> bool:
         """Return True if the owner of a directory above can hide the path from some caller.
 
-        The path state does not tell which directory this is. So such a path may be compared only with paths
+        The path state does not tell which directory this is. So such a path must be compared only with paths
         in the same directory.
         """
         return bool(state.hides) and any(
@@ -270,7 +270,7 @@ class Mover:
     def _alike_below(
         self, old: PathState, new: PathState, who: Principal, caller: Caller, *, same_directory: bool
     ) -> bool:
-        """Return True if a directory may move to the new path, as far as all paths below it are concerned."""
+        """Return True if the paths below a directory permit its move to the new path."""
         key = (old, new, who.key, same_directory)
         found = self._same_below.get(key)
         if found is None:
@@ -320,10 +320,10 @@ def children(
     known: Known,
     budget: Budget,
 ) -> Iterator[tuple[PathState, PathState]]:
-    """Yield pairs of path states: those of the same name in two directories.
+    """Yield pairs of path states: the states of one name in two directories.
 
-    One pair for each class of names. A class has the names that the rules treat alike. known: see
-    classes.joint_name_classes. Raise TooHardError.
+    There is one pair for each class of names. A class has the names that the rules treat alike. pair: the
+    states of the two directories. known: see classes.name_classes. Raise TooHardError.
     """
     uids = sample_uids(table, pair, caller)
     apps = tuple(sorted(table.automaton.apps))

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from policyfs.policy.paths import CAPTURES, Token, Variant, Wild
 
 UID_LIMIT: Final = 1 << 32
-"""The number of possible uids: they have 32 bits. A larger number in a name is not a uid."""
+"""The number of possible uids. (A uid has 32 bits.) This number, or a larger one in a name, is not a uid."""
 
 _UID_DIGITS: Final = 10
 _DIGITS: Final = frozenset("0123456789")
@@ -152,7 +152,7 @@ class NameMatcher:
         return live & self._accepts
 
     def accepted(self, live: int) -> Iterator[Pattern]:
-        """Yield the patterns whose ends are live, so that they match the characters so far."""
+        """Yield the patterns that match the characters so far: the ends of these patterns are live."""
         for position in bits_of(live & self._accepts):
             yield self._ends[position]
 
@@ -178,7 +178,7 @@ def matches(pattern: Pattern, text: str) -> bool:
             at += 1
             seen += 1
         elif back is not None:
-            # only the last run is made longer: a longer earlier run could not help
+            # only the last * takes more characters: more characters for an earlier * could not help
             back = (back[0], back[1] + 1)
             at, seen = back[0] + 1, back[1]
         else:
@@ -252,7 +252,7 @@ class Captured(NamedTuple):
     def filled(self, bind: Bind) -> Pattern:
         """Return the pattern in which the values of *bind* take the place of ``{app}`` and ``{uid}``.
 
-        If *bind* has no value for one of them, it stays.
+        A capture for which *bind* has no value stays in the pattern.
         """
         tokens: list[Token] = []
         for token in self.tokens:
@@ -267,11 +267,11 @@ class Captured(NamedTuple):
     def bind(self, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
         """Return the requirements that a caller must meet so that this pattern matches the name.
 
-        They include *bind*. Return None if the name matches for no caller. If only one value of ``{app}`` or
-        ``{uid}`` can match, the answer holds that value. Otherwise the answer holds the name, and ``fits``
-        tries the caller's own value. apps: the names of all apps. INVARIANT: the result for a name is one
-        Bind, not one for each value. A name of 255 digits contains 2,500 uids. Apps choose names, and must
-        not be able to choose how many callers a path distinguishes.
+        The result includes the requirements of *bind*. Return None if the name matches for no caller. If only
+        one value of ``{app}`` or ``{uid}`` can match, the result holds that value. Otherwise the result holds
+        the name, and ``fits`` tries the caller's own value. apps: the names of all apps. INVARIANT: the
+        result for a name is one Bind, not one for each value. A name of 255 digits contains 2,500 uids. Apps
+        choose names, and must not be able to choose how many callers a path distinguishes.
         """
         tokens = self.filled(bind).tokens
         captures = [at for at, token in enumerate(tokens) if token in _CAPTURES]
@@ -289,7 +289,7 @@ class Captured(NamedTuple):
         return Bind(bind.app, bind.uid, bind.names | {(self, text)})
 
     def _only(self, tokens: Variant, at: int, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
-        """Return the result of bind() for a pattern with one capture, if each other token matches one
+        """Return the result of bind() for a pattern with one capture in which each other token matches one
         character.
 
         at: the index of the capture.

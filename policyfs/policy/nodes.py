@@ -56,7 +56,7 @@ class Scalar(NamedTuple):
 
 
 class Items(NamedTuple):
-    """A YAML sequence. size: the number of nodes in it, itself included.
+    """A YAML sequence. size: the number of nodes in the sequence, with the sequence itself.
 
     An alias counts as the nodes it refers to.
     """
@@ -91,8 +91,8 @@ Loc = tuple[int | str, ...]
 def node_at(node: Node, loc: Loc) -> Node:
     """Return the node at the end of a path in the tree.
 
-    If it does not exist, return the last node on the path that exists. An index is ignored at a node that is
-    not a sequence, because a single value may stand for a list.
+    If this node does not exist, return the last node on the path that exists. An index is ignored at a node
+    that is not a sequence, because a single value can stand for a list.
     """
     for step in loc:
         if isinstance(node, Mapping) and isinstance(step, str):
@@ -165,7 +165,10 @@ class Source:
 
 
 def _offset_in_source(raw: str, value: str, offset: int) -> int | None:
-    """Return the index, in the source text *raw*, of the character *offset* of a value. None: unknown."""
+    """Return the index, in the source text *raw*, of the character *offset* of a value.
+
+    Return None if it is unknown.
+    """
     style = raw[:1]
     if style not in ("'", '"'):
         return offset if raw.startswith(value) else None

@@ -4,8 +4,8 @@ The grammar is that of docs/policy-language.md ("paths", below "Rules"). A glob 
 parts between slashes) and an ending. A segment is a set of variants, and each variant is a row of tokens
 (characters and wildcards). Alternatives in braces become variants, so matchers see no alternatives. Names are
 matched as text decoded from UTF-8 with ``surrogateescape``: one element is one UTF-8 character or one invalid
-byte, and ``?`` stands for one element. No UTF-8 character is a part of another one, so a literal matches
-exactly where its bytes match.
+byte, and ``?`` stands for one element. No UTF-8 character is a part of another UTF-8 character, so a literal
+matches exactly where its bytes match.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ _SOUND: Final = re.compile(
 
 
 _REMEMBERED: Final = 1 << 15
-"""Maximum number of parsed globs that are remembered: enough for some 20,000 rules. One takes about a KiB."""
+"""Maximum number of parsed globs that are remembered: enough for some 20,000 rules. A glob takes about 1 KiB.
+"""
 
 _NO_CAPTURES: Final[frozenset[str]] = frozenset()
 
@@ -105,7 +106,7 @@ def check_glob(text: str) -> None:
         parse_glob(text)
 
 
-@functools.lru_cache(maxsize=_REMEMBERED)  # each reload, and lint many times, parse the same globs again
+@functools.lru_cache(maxsize=_REMEMBERED)  # each reload parses the same globs again; lint does so many times
 def parse_glob(text: str) -> Glob:
     """Parse one glob. Raise GlobError."""
     sound = _SOUND.fullmatch(text)
@@ -195,7 +196,7 @@ def _split(text: str) -> list[tuple[int, str]]:
 class _SegmentReader:
     """Reader of one segment of a glob (the part between slashes), with nested braces.
 
-    ``at`` is the index of the next character to read, after each method except _token.
+    After each method except _token, ``at`` is the index of the next character to read.
     """
 
     def __init__(self, piece: str, offset: int) -> None:

@@ -37,9 +37,9 @@ class Profile:
     """All rules that can match at one path for one caller, ready for requests.
 
     hiding: the rules that hide a directory above, and so this path, under all facts. hiding_maybe: the rules
-    that hide a directory above only if it has certain owners. can_fill: True if some allow rule for WRITE or
-    CREATE could match, so that the caller could bring bytes under this name. Only then do content
-    requirements apply.
+    that hide a directory above only if it has certain owners. can_fill: True if the caller could bring bytes
+    under this name: some allow rule for WRITE or CREATE could match, or a missing allow rule denies nothing.
+    Only then do content requirements apply.
     """
 
     __slots__ = ("_need", "can_fill", "hiding", "hiding_maybe", "lives", "lost", "policy", "top")
@@ -54,9 +54,9 @@ class Profile:
         lost: bool = False,
         lenient: bool = False,
     ) -> None:
-        """lives: the rules that can match at the path.
+        """Prepare the rules. lives: the rules that can match at the path.
 
-        above: the rules that may hide a directory above the path. top: True for the root. lost: True if
+        above: the rules that can hide a directory above the path. top: True for the root. lost: True if
         nobody is allowed anything at this path (automaton.MAX_BOUND). lenient: True if the mount has
         --monitor and the caller is an app. Then a missing allow rule denies nothing.
         """
@@ -86,7 +86,7 @@ class Profile:
         below: Callable[[], bool],
         lenient: bool = False,
     ) -> Decision:
-        """Return the decision on these operations. SEE is always one of them.
+        """Return the decision on these operations. SEE is always added to them.
 
         below: a function that returns True if the caller could see some path below this path. lenient: True
         if the mount has --monitor and the caller is an app, so that denials are only recorded.
@@ -149,7 +149,8 @@ class Profile:
         )
 
     def content_possible(self) -> bool:
-        """Return True if a content requirement may apply to a file at this path, also one in monitor mode."""
+        """Return True if a content requirement can apply to a file here. Requirements in monitor mode count.
+        """
         return self.can_fill and any(
             live.rule.effect is Effect.CONTENT and live.may_match(FileType.REGULAR) for live in self.lives
         )
@@ -221,7 +222,7 @@ class Profiles:
         self.known: Final[Memo[tuple[PathState, int, int | None], Profile]] = Memo(remembered)
 
     def of(self, state: PathState, caller: Caller) -> Profile:
-        """Return all rules that can match at a path for a caller, when the file's facts are known."""
+        """Return the profile of a path for a caller: the rules that can match there under some facts."""
         own = caller.uid if caller.app is not None else None
         uid = own if own is not None and state.tells_uid(self._table, own) else None
         key = (state, caller.of.number, uid)
@@ -279,7 +280,7 @@ def hidden_by(profile: Profile, facts: Facts) -> Decision | None:
 
 
 def may_hide(live: Live) -> bool:
-    """Return True if this deny rule for SEE matches a directory at least if it has a certain owner."""
+    """Return True if this deny rule for SEE matches a directory under some owner (also none, or unknown)."""
     owners = [*sorted({o for c in live.conditions() for o in c.owners or ()}), OWNER_NONE, "\0", None]
     return any(live.match(Facts(KIND_DIRECTORY, owner)) for owner in owners)
 

@@ -41,8 +41,8 @@ def resolve(
 ) -> Policy:
     """Return the policy that the files declare together. It is valid only if no error was added to *errors*.
 
-    complete: False if a file could not be read. That file may declare names that look unknown. redactable:
-    the kinds that policyfs can redact.
+    complete: False if a file could not be read. Then unknown names are no errors, because that file may
+    declare them. redactable: the kinds that policyfs can redact.
     """
     names = Declarations(files, complete, errors)
     rules = _Rules(names, redactable, errors)
@@ -105,7 +105,7 @@ def _title(file: File) -> str:
 def _default(files: Sequence[File], key: str, otherwise: Audit, errors: list[PolicyError]) -> Audit:
     """Return the value of one key of ``defaults``. At most one file may set it.
 
-    otherwise: the value if none does.
+    otherwise: the value if no file sets the key.
     """
     chosen: tuple[File, str] | None = None
     for file in files:
@@ -140,7 +140,7 @@ class _Rules:
         self.errors = errors
 
     def rule(self, part: Part[RuleDoc], doc: RuleDoc) -> Rule | None:
-        """Return the rule that a document describes. Return None if it does not have exactly one effect."""
+        """Return the rule of a document. Return None if the document does not have exactly one effect."""
         effect = self._effect(part)
         self._check_companions(part, doc, effect)
         who, paths, when, unless = self.conditions.of(part, doc)
@@ -173,7 +173,7 @@ class _Rules:
     def invariant(self, part: Part[InvariantDoc], doc: InvariantDoc) -> Invariant | None:
         """Return the invariant that a document describes.
 
-        Return None if it does not have exactly one of the keys never, only and never_raw.
+        Return None if the document does not have exactly one of the keys never, only and never_raw.
         """
         given = [promise for promise in Promise if part.has(promise.value)]
         help_ = "write exactly one of never, only, never_raw; make one invariant for each"

@@ -1,9 +1,8 @@
 """Parser for the successive texts of one policy. From a new text it parses only the changed rules.
 
 The text of a file is divided where an item of ``rules`` begins. If the text above ``rules`` is unchanged, a
-rule whose text is known from the last time has the same meaning. The other rules are parsed in a document of
-their own. If the parser is not certain that the result is right, or if the text has an error, it parses the
-whole text.
+rule with a known text has the same meaning as before. All other rules are parsed in a document of their own.
+If it is not certain that the result is right, or if the text has an error, the whole text is parsed.
 """
 
 from __future__ import annotations
@@ -119,7 +118,7 @@ class Revisions:
 def _learnt(cuts: dict[str, _Cut | None], policy: Policy) -> dict[str, _Known]:
     """Return the rules of each file of a valid policy, by their texts.
 
-    Empty if the texts were divided at wrong places.
+    Return an empty dictionary if the texts were divided at wrong places.
     """
     found: dict[str, _Known] = {}
     begins = [(rule.where.file, rule.where.line) for rule in policy.rules]
@@ -135,10 +134,10 @@ def _learnt(cuts: dict[str, _Cut | None], policy: Policy) -> dict[str, _Known]:
 def _cut(text: bytes) -> _Cut | None:
     """Divide a file's text into its rules.
 
-    Return None if ``rules`` is not its last key, with one item below the other. INVARIANT: each further line
-    of a rule is indented more than the rule's dash, or blank, or a comment. So the next dash ends everything
-    that began in the rule, except quotes and brackets. If these do not end in the rule, the rule cannot be
-    parsed alone.
+    Return None if the text is not UTF-8, or if ``rules`` is not the file's last key, with one item below the
+    other. INVARIANT: each further line of a rule is indented more than the rule's dash, or blank, or a
+    comment. So the next dash ends everything that began in the rule, except quotes and brackets. If a quote
+    or bracket does not end in the rule, the rule cannot be parsed alone.
     """
     try:
         decoded = text.decode()

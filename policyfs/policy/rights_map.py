@@ -34,8 +34,9 @@ class RightsMap(NamedTuple):
     Equal maps mean equal rights. allowed: one set for each operation, in the order of Op.ALL. bare: the facts
     of directories that are seen only as the way to a path below. redact: a dictionary from each word to a
     set, without the facts under which READ is refused. content: a dictionary from each content requirement to
-    a set. refused: for each operation, a dictionary from each errno to a set. audits: for each audit level
-    two sets: a rule that restricts has at least this level, or a rule that allows.
+    a set. refused: for each operation, a dictionary from each errno to a set. audits: two tuples with one set
+    for each audit level. A set of the first tuple has the facts under which a rule that restricts has at
+    least this level. The second tuple is the same for rules that allow.
     """
 
     allowed: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""The lines of an explanation: for each rule, whether it matches a request, and the reason."""
+"""The lines of an explanation: for each rule, the verdict (does it match a request?), and the reason."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Weigher:
         """Return the line of the allow rule that nearly allows the operations *missing*: the one with the
         fewest faults.
 
-        A fault is a key of the rule that keeps it from matching.
+        A fault is a key of the rule that keeps the rule from matching. Return None if no rule has a fault.
         """
         ranked: list[tuple[int, int, int, str, int]] = []
         for number, rule in enumerate(self._table.rules):
@@ -113,8 +113,7 @@ class Weigher:
         return "may match", f"{_unknown(live)} is unknown, so the rule counts as matching"
 
     def _condition_fault(self, rule: Rule, situated: Situated, live: Live | None) -> str:
-        """Return a text on the condition on facts (kind or owner) because of which the rule does not match.
-        """
+        """Return a text on the ``when`` or ``unless`` block that keeps the rule from matching."""
         if live is not None and live.when is not None and live.when.hold(self._facts) is Truth.NO:
             return f"when: {_asked(rule.when)} does not hold"
         for number, binds in situated.unless:
@@ -156,7 +155,7 @@ def _asked(block: Block | None) -> str:
 
 
 def _who_fault(who: Who | None, caller: Caller) -> str:
-    """Return the key of ``who`` because of which the caller does not match."""
+    """Return a text on the key of ``who`` that the caller does not match."""
     if who is None:
         return "everyone"
     name = caller.app or STRANGER

@@ -1,4 +1,4 @@
-"""Sample callers: a few callers. At some paths, every other caller gets the same answers as one of them."""
+"""Sample callers for some paths. At these paths, every caller gets the same answers as a sample caller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SAMPLES: Final = 3
 
 
 def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
-    """Return sample callers for some paths: every other caller gets the same answers there as one of them.
+    """Return sample callers for some paths: every caller gets the same answers there as a sample caller.
 
     Raise TooHardError if names in the paths could mean more than MAX_UIDS uids.
     """
@@ -39,7 +39,7 @@ def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
     found: dict[tuple[object, ...], Caller] = {}
     for of in table.callers.everyone():
         fits = tuple(of.fits(number, rule) for number, rule in asking)
-        # apps that no rule at these paths names differ only in their names
+        # apps that are no owner in a rule, and no {app} in a path, differ only in their names
         name = of.app if of.app in named else of.app is not None
         own = _uids_in(table, of, uids) if of.app is not None else []
         for uid in own:

@@ -1,6 +1,7 @@
-"""Tests whether answers depend on the caller. If an answer does not, the kernel may keep it for all callers.
+"""Tests that show if answers depend on the caller. Other answers may stay in the kernel, for all callers.
 
-The result "they depend" is always safe. The opposite is returned only if no rule can distinguish callers.
+The result "the answer depends on the caller" is always safe. The opposite result is given only if no rule can
+distinguish callers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from policyfs.policy.table import Situated, Table, asks_for_self
 
 
 class Scope:
-    """The tests whether answers depend on the caller, for one table of rules.
+    """The tests that show if answers depend on the caller, for one table of rules.
 
     dry_run: True for a mount with --monitor. Such a mount only records denials of apps, but really denies
     strangers.
@@ -61,7 +62,7 @@ class Scope:
         )
 
     def uids_matter(self, app: str) -> bool:
-        """Return True if an app may get different answers under different uids at some path."""
+        """Return True if an app can get different answers under different uids at some path."""
         known = self._uids_matter.get(app)
         if known is None:
             rules = self._table.rules
@@ -70,11 +71,11 @@ class Scope:
         return known
 
     def owner_matters_above(self, state: PathState) -> bool:
-        """Return True if the owner of a directory above may decide whether this path is hidden."""
+        """Return True if the owner of a directory above can decide whether this path is hidden."""
         return any(self._asks_owner(situated) for situated in state.hides)
 
     def caller_matters(self, state: PathState) -> bool:
-        """Return True if callers may get different answers at this path."""
+        """Return True if callers can get different answers at this path."""
         if self._dry_run:
             return True
         if state.top or state.position.lost:
@@ -86,7 +87,7 @@ class Scope:
         return not self._seen_by_all(here) and self.caller_matters_below(state)
 
     def caller_matters_below(self, state: PathState) -> bool:
-        """Return True if callers may get different answers at some path below this path."""
+        """Return True if callers can get different answers at some path below this path."""
         position = state.position
         return (
             self._dry_run
@@ -96,7 +97,7 @@ class Scope:
         )
 
     def may_hide_below(self, state: PathState) -> bool:
-        """Return True if some rule may deny some caller SEE of something below this path."""
+        """Return True if perhaps a rule denies SEE to some caller, at some path below this path."""
         position = state.position
         return (
             position.lost
@@ -106,10 +107,10 @@ class Scope:
         )
 
     def may_except_in(self, state: PathState) -> bool:
-        """Return True if an allow rule that matches at all names in this directory may fail at one of them.
+        """Return True if an allow rule for all names in this directory can fail to match at one of the names.
 
-        The answer True is always safe. Such a rule fails at a name that a path of its ``unless`` block
-        matches, and at a lost name (automaton.MAX_BOUND).
+        The answer True is always safe. Such a rule does not match at a name that a path of its ``unless``
+        block matches. No rule allows a lost name (automaton.MAX_BOUND).
         """
         position = state.position
         return self._table.automaton.may_lose(position) or _is_at_one_of(self._before_exceptions, position)
@@ -117,7 +118,7 @@ class Scope:
     def only_allows_below(self, state: PathState) -> bool:
         """Return True if all rules that can match below this path are certainly allow rules.
 
-        These rules may have the condition ``who``, and no other condition.
+        These rules can have the condition ``who``, and have no other condition.
         """
         position = state.position
         return not (
@@ -130,7 +131,7 @@ class Scope:
         )
 
     def may_capture_below(self, state: PathState) -> bool:
-        """Return True if a capture (``{app}`` or ``{uid}`` in a glob) may match below this path.
+        """Return True if a capture (``{app}`` or ``{uid}`` in a glob) can match below this path.
 
         A path with too many captures is lost: nobody is allowed anything there.
         """
@@ -186,7 +187,7 @@ def _is_plain(rule: Rule) -> bool:
 
 
 def tells_callers_apart(rule: Rule) -> bool:
-    """Return True if the rule can match one caller and not another at one path.
+    """Return True if, at the same path, the rule can match one caller and fail to match another.
 
     ``{app}`` and ``{uid}`` in globs do not count.
     """

@@ -80,8 +80,9 @@ faults."""
 class Part(Generic[T_co]):
     """One declaration in a file, such as an app, a set or a rule.
 
-    subject: its name in messages. doc: the document of the part. If the part has faults: the document without
-    them, so that the rest can still be checked; None if nothing is left. key: the YAML node of its name.
+    subject: the part's name in messages. doc: the document of the part. If the part has faults, the document
+    lacks them, so that the rest can still be checked; None if nothing is left. sound: True if the part has no
+    faults. key: the YAML node of the part's name, if it has a name.
     """
 
     source: Source
@@ -233,7 +234,9 @@ class Shaper:
     def told(
         self, detail: ErrorDetails, node: Node, subject: str, model: type[Strict] | None
     ) -> PolicyError | None:
-        """Return an error that pydantic has found, in policyfs's words. None: the place has an error already.
+        """Return an error that pydantic has found, in policyfs's words.
+
+        Return None if the place has an error already.
         """
         loc = detail["loc"]
         if detail["type"] == "extra_forbidden":
@@ -269,7 +272,8 @@ class Shaper:
 def _without_faults(
     data: object, validate: Callable[[object], T], details: Sequence[ErrorDetails]
 ) -> T | None:
-    """Remove the faults from a part, and check the rest. Return its document, or None if nothing is left.
+    """Remove the faults from a part, and check the rest. Return the document of the rest, or None if nothing
+    is left.
 
     details: the faults that pydantic has found.
     """

@@ -26,9 +26,9 @@ the tables' capacity."""
 class PathState:
     """The state of the policy's automaton after a path. Equal states are one object.
 
-    top: True for the root. hides: the rules that hide a directory above this path. Each of them hides the
-    path, too, from the callers that it matches. If a rule names an owner, it does so only if that directory
-    has this owner.
+    top: True for the root. hides: the rules that hide a directory above this path. Each of these rules hides
+    the path, too, from the callers that the rule matches. A rule that names an owner hides the path only if
+    that directory has this owner.
     """
 
     __slots__ = ("__weakref__", "_below", "_binds", "_situated", "hides", "position", "top")
@@ -48,8 +48,7 @@ class PathState:
         return self._situated
 
     def hides_below(self, table: Table) -> frozenset[Situated]:
-        """Return the rules that hide all names in this directory, because they hide it or a directory above.
-        """
+        """Return the rules that hide all names in this directory: they hide this directory or one above."""
         if self._below is None:
             own = [] if self.top else [s for s in self.situated(table) if hides(table.rules[s.rule])]
             above = [old for old in self.hides if not any(new.covers(old) for new in own)]

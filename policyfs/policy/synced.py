@@ -15,7 +15,7 @@ from policyfs.policy.model import App, Effect, Rule
 
 
 class CleanedForReader(NamedTuple):
-    """A rule with ``clean``, and an app that reads, at this path, the files that it writes."""
+    """A rule with ``clean``, and an app that both reads and writes files at this path."""
 
     rule: Rule
     app: str
@@ -36,8 +36,9 @@ def cleaned_for_readers(engine: Engine) -> list[CleanedForReader]:
 
 
 def _path(engine: Engine, rule: Rule, app: App, glob: str) -> str:
-    """Return a path that the glob matches, and at which the rule applies to writes of the app that also
-    reads. "": none.
+    """Return a sample path that the glob matches, or "".
+
+    The path is returned if the app may read and write there, and if the rule applies to these writes.
     """
     uid = app.uids[0][0] if app.uids else 0
     who = engine.principal(uid) if app.uids else engine.app_principal(app.name, uid)

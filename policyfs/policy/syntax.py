@@ -14,8 +14,9 @@ from policyfs.policy.nodes import Source, Span
 class _Saying(NamedTuple):
     """The message for a syntax error.
 
-    In it ``{token}`` stands for the word at the error, and ``{start}`` for the first line of the construct.
-    at_start: True to show the place at which the construct began, not the place at which it failed.
+    In ``help``, ``{token}`` stands for the word at the error. In ``message``, ``{start}`` stands for the
+    number of the construct's first line. at_start: True to show the place at which the construct began, not
+    the place of the error.
     """
 
     message: str

@@ -48,7 +48,7 @@ class Condition(NamedTuple):
 class Live:
     """A rule whose conditions on path and caller are true. Only conditions on facts (kind, owner) are open.
 
-    A table has equal live rules only once. number: the rule's number in the order of ids. when, unless: the
+    Equal live rules of a table are one object. number: the rule's number by order of ids. when, unless: the
     open conditions. raw: the kinds of ``raw_types``. fixed: the result of match() if it is the same under all
     facts, else None.
     """
@@ -142,7 +142,7 @@ class Situated(NamedTuple):
     """A rule at a position (state of the automaton after a path), with the conditions that are still open.
 
     binds: sets of names.Bind (requirements on the caller); the caller must meet one bind of each set. unless:
-    the blocks with paths that match here. Each has its number, and its binds (None: any caller).
+    the blocks that can match here. Each has its number, and its binds (None: any caller).
     """
 
     rule: int
@@ -150,7 +150,8 @@ class Situated(NamedTuple):
     unless: tuple[tuple[int, Binds | None], ...]
 
     def covers(self, other: Situated) -> bool:
-        """Return True if *other* is the same rule, and this one matches all callers that *other* matches."""
+        """Return True if *other* has the same rule, and this object matches all callers that *other* matches.
+        """
         return (
             self.rule == other.rule
             and self.unless == other.unless
@@ -176,7 +177,7 @@ class _Compiled:
     __slots__ = ("kinds", "paths", "raw", "rule", "self_asked", "unless", "unless_kinds", "when")
 
     def __init__(self, rule: Rule, known: dict[frozenset[str], Kinds]) -> None:
-        """rule: the rule. known: a dictionary of sets of kinds, which all rules share."""
+        """Prepare a rule. known: a dictionary of sets of kinds, which all rules share."""
         self.rule = rule
         self.paths: int | None = None
         self.when: int | None = None
@@ -269,7 +270,7 @@ class Table:
     def everywhere(self) -> list[int]:
         """Return the numbers of the rules without globs in ``paths`` and ``when``.
 
-        They are tried at every path.
+        These rules are tried at every path.
         """
         return self._everywhere
 

@@ -1,4 +1,4 @@
-"""The combination of the effects of all rules on one request, to a decision or to rights."""
+"""The effects of all rules on one request, combined to a decision or to rights."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ class Rights(NamedTuple):
     """A caller's rights at one path, in a form to compare paths.
 
     allowed: the allowed operations, as bits of Op; SEE also for a bare directory (seen only as the way to a
-    path below). refusals: the errno of each operation, 0 if it is allowed. redact: the hidden words; empty
-    unless READ is allowed. audits: the highest audit level of the rules that restrict, and of the rules that
-    allow.
+    path below). refusals: the errno of each operation, 0 if it is allowed. redact: the hidden words; empty if
+    READ is refused. audits: the highest audit level of the rules that restrict, and of the rules that allow.
     """
 
     allowed: int
@@ -65,7 +64,7 @@ class Tally:
     def spoke(self, live: Live, ops: int, truth: Truth, *, monitor: bool) -> None:
         """Add a rule to the rules that the decision will name.
 
-        ops: the operations on which it has an effect. truth: YES, or UNKNOWN if a fact is unknown.
+        ops: the operations on which the rule acts. truth: YES, or UNKNOWN if a fact is unknown.
         """
         certain = truth is Truth.YES
         before = self._said.get(live.number)
@@ -76,9 +75,9 @@ class Tally:
         self._said[live.number] = RuleMatch(live.rule.id, effect, Op(ops), certain, monitor)
 
     def count(self, live: Live, touched: int, truth: Truth, kind: str | None) -> None:
-        """Apply the effect of a rule that matches, or may match.
+        """Apply the effect of a rule. truth: YES, or UNKNOWN if a fact is unknown.
 
-        touched: the operations on which it has an effect.
+        touched: the operations on which the rule acts. kind: the file's kind; None if it is unknown.
         """
         rule = live.rule
         monitor = rule.monitor
@@ -171,8 +170,8 @@ class Tally:
     def _audit(self, *, denied: bool, redacted: bool) -> Audit:
         """Return the highest audit level of the rules that made the answer.
 
-        If they set none, return the default. An allow with ``audit: off`` does not prevent the record of a
-        denial or redaction. Denies in monitor mode count as allows here.
+        If these rules set no level, return the default. An allow with ``audit: off`` does not prevent the
+        record of a denial or redaction. Denies in monitor mode count as allows here.
         """
         restricting = _strongest((*self._denies, *self._redacts, *self._content))
         allowing = _strongest(self._allows)

@@ -47,7 +47,7 @@ AUDITS: Final[Mapping[str, Audit]] = {
 }
 
 RESERVED: Final = frozenset({"any", "stranger", "self", "none"})
-"""Words that have a special meaning where an app's name is expected. So they are no names of apps."""
+"""Words that have a special meaning where an app's name is expected. So no app can have such a name."""
 
 MAX_UID: Final = 2**32 - 2
 """The largest uid or gid. The kernel uses 2**32 - 1 for "no id"."""

@@ -47,7 +47,7 @@ class _Goal:
 
 
 class Sight:
-    """The answers of ``below`` for one table of rules. They are remembered."""
+    """The search for visible paths below a directory, for one table of rules. Its results are remembered."""
 
     def __init__(self, table: Table, remembered: int) -> None:
         self._table: Final = table
@@ -64,9 +64,9 @@ class Sight:
         path).
         """
         uid = caller.uid if self._table.uses_uid and caller.app is not None else None
-        # INVARIANT: the key has the position resolved for the caller, because a caller has few of these. With
-        # directories named by numbers, an app can make any number of unresolved positions. Each of these
-        # would need its own search.
+        # INVARIANT: the key has the position resolved for the caller, because one caller has few resolved
+        # positions. With directories named by numbers, an app can make any number of unresolved positions.
+        # Each unresolved position would need its own search.
         own = self._automaton.resolved(position, caller.app, caller.uid)
         key = (own, caller.of.number, uid)
         found = self._answers.get(key)
@@ -187,7 +187,7 @@ def _allows_see(rule: Rule) -> bool:
 
 
 def _exits(node: Node, caller: Caller) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield a name for every edge of a node that this caller may take, with the nodes to which it leads."""
+    """Yield a name for every edge of a node that this caller can take, with the nodes to which it leads."""
     yield from node.literals.items()
     yield from node.folded.items()
     for pattern, targets in node.patterns.items():
