@@ -76,7 +76,7 @@ class Rights:
 def no_new_privs() -> None:
     """Set no_new_privs for this thread, and for all threads and processes that it starts later.
 
-    From then on, exec gives them no more rights. Raises OSError.
+    From then on, exec cannot add rights to them. Raises OSError.
     """
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 

@@ -19,8 +19,8 @@ def set_turns(*, nicer: int, slice_ns: int, idle: bool = False) -> None:
     """Add *nicer* to the calling thread's nice value (setpriority(2)). Set its time slice to *slice_ns* ns
     (0.1 to 100 ms).
 
-    Time slices matter since Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT): if a thread with a shorter slice
-    wakes up, it does not wait until another thread's longer slice ends. Older kernels ignore the slices.
+    Time slices matter since Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT). A thread with a shorter slice
+    that wakes up does not wait for the end of another thread's longer slice. Older kernels ignore the slices.
     Threads and processes that start later inherit both values. If the kernel refuses, nothing happens.
 
     idle: True to run only while no other process wants the processor (sched(7), SCHED_IDLE).

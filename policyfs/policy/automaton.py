@@ -26,9 +26,9 @@ from policyfs.policy.paths import CAPTURES, DEEP, End, Glob, Segment, Variant, W
 
 MAX_BOUND: Final = 128
 """Maximum number of bound nodes (nodes behind ``{app}`` or ``{uid}``) at one path. With more, the path is
-lost: nobody is allowed anything there. Only a glob such as ``/**/{uid}/**`` exceeds the limit, on hundreds of
-nested directories with numbers as names. Without the limit, an app could make each step take longer than the
-step before."""
+lost: no caller is allowed anything there. Only a glob such as ``/**/{uid}/**`` exceeds the limit, on hundreds
+of nested directories with numbers as names. Without the limit, an app could make each step take longer than
+the step before."""
 
 _CAPTURES: Final = frozenset(CAPTURES.values())
 
@@ -267,7 +267,7 @@ class Automaton:
         return self._intern(frozenset(free), _undominated(free, bound))
 
     def may_lose(self, position: Position) -> bool:
-        """Return True if some name in the directory at this position may be lost (too many ``{app}`` and
+        """Return True if perhaps some name in the directory at this position is lost (too many ``{app}`` and
         ``{uid}``, MAX_BOUND).
         """
         reached = [*position.free, *(number for number, _ in position.bound)]
@@ -319,7 +319,7 @@ class Automaton:
                 into.update(node.patterns[pattern])
 
     def _matcher(self, node: Node) -> NameMatcher:
-        """Return the matcher of the patterns at a node. It is made for the first name that needs it."""
+        """Return the matcher of the patterns at a node. The first call for a node makes the matcher."""
         matcher = self._matchers.get(node.number)
         if matcher is None:
             matcher = self._matchers[node.number] = NameMatcher(node.patterns)

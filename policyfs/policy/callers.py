@@ -228,8 +228,8 @@ class Callers:
     def of_shared_mount(self) -> list[CallerClass]:
         """Return every caller class that can make requests on a shared mount.
 
-        There a uid belongs to its app, or to a stranger. The uids of workers do not count: only workers have
-        them, and workers can open no file (docs/decisions/0027).
+        On a shared mount, a uid belongs to the app that lists it, or to a stranger. The uids of workers do
+        not count: only workers have these uids, and workers can open no file (docs/decisions/0027).
         """
         cuts = {*self._starts, WORKER_UIDS.start, WORKER_UIDS.stop}
         for first, last, _ in self._app_ranges:

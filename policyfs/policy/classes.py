@@ -29,7 +29,7 @@ _LAST_PRIVATE: Final = 0xF8FF
 
 
 class TooHardError(Exception):
-    """The error if a question about a policy needs more steps or classes than its limit."""
+    """The error if a question about a policy needs more steps or classes than a limit permits."""
 
 
 def unused_char(used: Iterable[str]) -> str:

@@ -57,8 +57,7 @@ class Reader(Generic[T, D]):
         self._subject: Final = subject
 
     def read(self, text: SourceText, errors: list[PolicyError]) -> Companion[T, D] | None:
-        """Read a file. Return None if it cannot be read at all. errors: a list to which all faults are added.
-        """
+        """Read a file. Return None if the file cannot be read at all. errors: a list that gets all faults."""
         try:
             source = decode(text.name, text.text, errors)
             root = compose(source, errors)

@@ -40,8 +40,8 @@ _DELETE_AT: Final = tuple(Op.ALL).index(Op.DELETE)
 
 
 _Rules = tuple[tuple[Live, ...], bool, bool, bool, bool]
-"""The rules at a path for a caller, and four flags. They decide on the caller's rights at the path, together
-with the paths below it."""
+"""The rules at a path for a caller, and four flags of the profile. The caller's rights at the path depend on
+these values and on the paths below."""
 
 
 class _Pair:
@@ -59,7 +59,7 @@ class _Pair:
 
     @property
     def depends(self) -> bool:
-        """True if the rights at one of the paths may depend on whether the caller could see a path below it.
+        """True if the rights at one of the paths can depend on whether the caller could see a path below it.
         """
         return self.old_depends or self.new_depends
 

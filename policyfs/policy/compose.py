@@ -295,7 +295,7 @@ class _Composer:
         return Mapping(_through(span, event), tuple(pairs.values()), size)
 
     def sound_key(self, key: Node, pairs: dict[str, tuple[Scalar, Node]]) -> Scalar | None:
-        """Return the key if it may enter the mapping. Otherwise report the reason, and return None.
+        """Return the key if the mapping accepts it. Otherwise report the reason, and return None.
 
         pairs: the keys that the mapping has already.
         """

@@ -1,4 +1,4 @@
-"""The engine: a compiled policy that answers requests. Pure; only one thread at a time may use it.
+"""The engine: a compiled policy that answers requests. Only one thread at a time may use an engine.
 
 A path state stands for a path, and a principal for a caller. The answer to a repeated request is one
 dictionary look-up. The engine leaves one rule to the file system ("Redaction" in docs/policy-language.md). If
@@ -125,7 +125,7 @@ class Engine:
     # ---- answers
 
     def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
-        """Decide a request that needs all operations of ``ops`` at this path. SEE is always added to them.
+        """Decide a request that needs all operations of ``ops`` at this path. SEE is always needed, too.
 
         If several operations are refused, the answer has the errno that reveals least. So if SEE is refused,
         the errno is ENOENT. Obligations come from READ and WRITE, if they are in ``ops``. If a field of
@@ -205,9 +205,7 @@ class Engine:
 
     def unrestricted(self, who: Principal, state: PathState) -> bool:
         """Return True if the caller may certainly do everything to any file at this path, without
-        obligations.
-
-        That is: no redaction, no check, and no event that must be on record.
+        obligations: no redaction, no check, and no event that must be on record.
         """
         answer = self.decide(who, Op.ALL, state, FileType.REGULAR, NO_FACTS)
         return (
@@ -276,7 +274,7 @@ class Engine:
         return self._mover.link(self, who, old, new, same_directory=same_directory)
 
     def needs_move(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
-        """Return the facts of a file on which the answer to a rename or link from *old* to *new* may depend.
+        """Return the facts of a file on which the answer to a rename or link from *old* to *new* can depend.
         """
         return self._mover.needs(self, who, old, new, ftype)
 
@@ -337,7 +335,7 @@ class Engine:
     def shows_plainly_below(self, who: Principal, state: PathState) -> bool:
         """Return True if the caller certainly sees everything below this path, without any obligation.
 
-        Return False if a glob has ``{uid}``: such a rule may match one uid of an app and not another.
+        Return False if a glob has ``{uid}``: such a rule can match one uid of an app and fail for another.
         """
         if self._table.uses_uid or self._scope.may_capture_below(state):
             return False
@@ -363,7 +361,7 @@ class Engine:
         return self._profiles.of(state, self._caller(who))
 
     def caller(self, who: Principal) -> Caller:
-        """Return the caller of a principal: a caller class with a uid. Rules are matched against it."""
+        """Return the caller of a principal: a caller class with a uid. Rules match callers."""
         return self._caller(who)
 
     def _caller(self, who: Principal) -> Caller:

@@ -3,7 +3,7 @@
 The kernel may keep only an answer that is equal for all callers. The result "answers differ" is always safe.
 Only callers that can make requests count: each uid's app, and strangers if some uid belongs to no app. Only
 answers that the kernel caches count: the names that are seen, and the node of each name. Each open is a
-request to the daemon. So rules about reading and writing make no difference, unless they lead to different
+request to the daemon. So rules about reading and writing make a difference only if they lead to different
 views of a file.
 """
 

@@ -53,9 +53,9 @@ def ended(policy: Policy) -> tuple[ExceptionRule, ...]:
 
 
 def next_end(policy: Policy) -> int | None:
-    """Return the next instant at which an exception ends; None if no exception will end.
+    """Return the next instant (ns since 1970) at which an exception ends; None if no exception will end.
 
-    policy: a result of in_force(), which has the exceptions that have not ended.
+    policy: a result of in_force(). Its rules include the exceptions that have not ended.
     """
     gone = ended(policy)
     return min((one.until_ns for one in policy.exceptions if one not in gone), default=None)

@@ -351,8 +351,8 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
 def open_refusal(decision: Decision, kind: str | None) -> str | None:
     """Return the reason if policyfs denies an open that the rules allow, else None.
 
-    policyfs denies an open if the file must be redacted, and policyfs cannot redact files of its kind. kind:
-    None if it is unknown; then the result is None.
+    policyfs denies an open if the file must be redacted, and policyfs cannot redact files of its kind. If
+    *kind* is None (unknown), the result is None.
     """
     if not decision.allowed or not decision.redact or kind is None:
         return None

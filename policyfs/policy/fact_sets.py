@@ -1,6 +1,6 @@
 """Sets of facts (pairs of kind and owner) as bits of one int, to evaluate rules under all facts at once.
 
-The rules at one path may distinguish hundreds of kinds, and each kind again by the file's owner. To try all
+The rules at one path can distinguish hundreds of kinds, and for each kind many owners of the file. To try all
 facts one by one takes seconds. With sets, a few operations cover thousands of facts.
 """
 

@@ -1,7 +1,7 @@
 """Data that would be lost if a caller moved a file by a copy and a deletion, as mv does after EXDEV.
 
 A caller that reads a file redacted makes a copy without the hidden data. If the original is then deleted,
-nobody has these data any more. So such a rename ends in EACCES, and mv changes nothing. See "No loss by
+these data are lost for everyone. So such a rename ends in EACCES, and mv changes nothing. See "No loss by
 moving" in docs/policy-language.md.
 """
 
@@ -136,8 +136,8 @@ class Losses:
     def _cleaned(self, caller: Caller, to: PathState, kind: str | None) -> frozenset[str]:
         """Return the words whose data the policy certainly removes from a copy at the new path (``clean``).
 
-        The copy may be a new file, or replace a file of another owner. The words must be cleaned in both
-        cases.
+        The copy can be a new file with the caller as its owner. Or it can replace a file of another owner,
+        which then has no owner. The result has the words that are cleaned in both cases.
         """
         profile = self._profiles.of(to, caller)
 

@@ -129,7 +129,7 @@ class _Search:
     def _sort(self, number: int) -> int:
         """Return a number for the sort of a rule.
 
-        Rules that do the same wherever both match have the same number.
+        Two rules have the same number if they have the same effect at all paths that both rules match.
         """
         found = self._sort_of.get(number)
         if found is None:
@@ -171,7 +171,7 @@ def sample(glob: str, app: App) -> tuple[str, str]:
     """Return a directory for files that the glob matches, and the name of such a file."""
     text = glob.replace("{app}", app.name).replace("{uid}", str(app.uids[0][0] if app.uids else 0))
     while (chosen := _ALTERNATIVES.sub(lambda match: match[1].split(",")[0], text)) != text:
-        text = chosen  # alternatives in braces may contain further braces
+        text = chosen  # alternatives in braces can contain further braces
     parts = text.strip("/").split("/")
     if parts[-1] in {"**", "***"}:
         parts[-1] = "*"
@@ -195,7 +195,7 @@ def _is_mixed(engine: Engine, who: Principal, rule: Rule, place: _Place) -> bool
 
 
 def _facts(rule: Rule, who: Principal) -> Iterator[Facts]:
-    """Return sample facts (kind and owner) of files that the rule may treat in different ways."""
+    """Yield sample facts (kind and owner) of files that the rule can treat in different ways."""
     yield Facts("application/octet-stream", OWNER_NONE)
     yield Facts("application/octet-stream", who.app)
     for block in _blocks(rule):

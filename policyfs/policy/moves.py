@@ -1,8 +1,8 @@
 """Decisions on rename and link.
 
-The caller needs rights on both paths, and nobody may get more rights by the move. See "What a request needs"
-and "No gain by moving" in docs/policy-language.md. To compare two paths, the decisions on both paths are
-computed for every caller and all facts (kinds and owners). For directories, every possible name below is
+The caller needs rights on both paths, and no caller may get more rights by the move. See "What a request
+needs" and "No gain by moving" in docs/policy-language.md. To compare two paths, the decisions on both paths
+are computed for every caller and all facts (kinds and owners). For directories, every possible name below is
 compared, too. If there are too many names, the answer is EXDEV, and mv copies the files. (losses.py turns
 EXDEV into EACCES if such a copy could lose data that are hidden from the caller.)
 """
@@ -134,7 +134,7 @@ class Mover:
         return combined(parts)
 
     def needs(self, engine: Decider, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
-        """Return the facts of a file on which the answer to its rename or link may depend
+        """Return the facts of a file on which the answer to its rename or link can depend
         (Engine.needs_move).
         """
         need = Need.NOTHING

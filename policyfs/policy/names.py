@@ -1,9 +1,10 @@
 """Matching of one name against many patterns at once, without backtracking.
 
 The time is linear in the name's length. One integer holds all patterns, one behind the other, with a bit for
-each position between tokens. For each character of the name, a few operations on this integer move all live
-positions (the positions that the characters so far can have reached) of every pattern. So ten thousand
-patterns cost little more than ten, there are no states to store, and no pattern makes the matching slow.
+each position between tokens. A position is live if the characters so far can have reached it. For each
+character of the name, a few operations on this integer move the live positions of all patterns. So ten
+thousand patterns cost little more than ten, there are no states to store, and no pattern makes the matching
+slow.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ class Bind(NamedTuple):
     path.
 
     app, uid: the only value with which the captures match; None: any value. names: pairs of a row of tokens
-    and a name, for names that several values may match. ``fits`` tries the caller's own values.
+    and a name, for names that several values can match. ``fits`` tries the caller's own values.
     """
 
     app: str | None

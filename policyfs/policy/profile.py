@@ -57,7 +57,7 @@ class Profile:
         """Prepare the rules. lives: the rules that can match at the path.
 
         above: the rules that can hide a directory above the path. top: True for the root. lost: True if
-        nobody is allowed anything at this path (automaton.MAX_BOUND). lenient: True if the mount has
+        no caller is allowed anything at this path (automaton.MAX_BOUND). lenient: True if the mount has
         --monitor and the caller is an app. Then a missing allow rule denies nothing.
         """
         self.policy = policy
@@ -86,7 +86,7 @@ class Profile:
         below: Callable[[], bool],
         lenient: bool = False,
     ) -> Decision:
-        """Return the decision on these operations. SEE is always added to them.
+        """Return the decision on these operations. SEE is always needed, too.
 
         below: a function that returns True if the caller could see some path below this path. lenient: True
         if the mount has --monitor and the caller is an app, so that denials are only recorded.

@@ -1,7 +1,7 @@
 """Conversion of the documents (parsed YAML) of all files to one policy: names are looked up, sets are
 expanded.
 
-Checks that need more than one value are here: is the app declared, does an app have the grant, may these keys
+Checks that need more than one value are here: is the app declared, does an app have the grant, can these keys
 be used together. The checks continue after a fault.
 """
 
@@ -297,8 +297,8 @@ class _Rules:
     def _check_on_unknown(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect) -> None:
         """Add an error if ``on_unknown`` has a value that cannot be used with the rule's requirement.
 
-        Redaction never shows an app a part that policyfs cannot understand. A written file with such a part
-        may be accepted or refused.
+        Redaction never shows an app a part that policyfs cannot understand. It zeroes the part, or denies the
+        open. A rule with ``no`` can accept or refuse a written file with such a part.
         """
         if doc.on_unknown is None:
             return

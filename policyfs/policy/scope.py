@@ -133,7 +133,7 @@ class Scope:
     def may_capture_below(self, state: PathState) -> bool:
         """Return True if a capture (``{app}`` or ``{uid}`` in a glob) can match below this path.
 
-        A path with too many captures is lost: nobody is allowed anything there.
+        A path with too many captures is lost: no caller is allowed anything there.
         """
         position = state.position
         return position.lost or bool(position.bound) or not self._capturing.isdisjoint(position.free)

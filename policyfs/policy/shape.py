@@ -72,7 +72,7 @@ _STAND_INS: Final[dict[str, object]] = {"until": EXAMPLE_INSTANT, "allow": "see"
 """Values that take the place of missing keys, so that the rest of the part can be checked."""
 
 _PRUNINGS: Final = 4
-"""Maximum number of attempts to check a part after its faults were removed. Each attempt may find more
+"""Maximum number of attempts to check a part after its faults were removed. Each attempt can find more
 faults."""
 
 

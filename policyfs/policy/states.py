@@ -14,8 +14,8 @@ from policyfs.policy.names import Bind, text_of
 from policyfs.policy.table import Situated, Table, hides
 
 MAX_HIDES: Final = 1024
-"""Maximum number of rules that hide directories above one path. With more rules, the path is lost: nobody is
-allowed anything there."""
+"""Maximum number of rules that hide directories above one path. With more rules, the path is lost: no caller
+is allowed anything there."""
 
 
 _NAME_BYTES: Final = 32
@@ -74,7 +74,7 @@ class PathState:
         return self._binds
 
     def tells_uid(self, table: Table, uid: int) -> bool:
-        """Return True if ``{uid}`` in globs may treat this uid differently from a uid that occurs in no name.
+        """Return True if ``{uid}`` in globs can treat this uid differently from a uid that occurs in no name.
         """
         digits = str(uid)
         return any(
@@ -113,7 +113,7 @@ class Paths:
         return self.children.get((state, name))
 
     def step(self, state: PathState, text: str) -> PathState:
-        """Compute the state of a name in the directory with this state, and do not remember it.
+        """Compute the state of a name in the directory with this state, without remembering the result.
 
         text: the decoded name.
         """
@@ -122,7 +122,7 @@ class Paths:
     def step_of_all(self, state: PathState) -> PathState:
         """Return a state with the rules that match at every name in the directory with this state.
 
-        Further rules may match at some of the names.
+        Further rules can match at some of the names.
         """
         return self._below(state, self._table.automaton.step_of_all(state.position))
 

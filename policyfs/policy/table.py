@@ -3,7 +3,7 @@
 A *position* is the state of the automaton after a path. At a position, a rule becomes *situated*: its
 conditions on the path are decided, except ``{app}`` and ``{uid}`` in globs (captures). For one caller, a
 situated rule either cannot match, or it becomes *live*: only its conditions on facts (kind, owner) are still
-open. All live rules at a path for a caller are the *profile*, which gives every answer.
+open. All live rules at a path for a caller are the *profile*. The profile gives every answer.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Live:
         return self._may[ftype]
 
     def may_oblige(self) -> bool:
-        """Return True if the rule may match some regular file. The file's kind or owner may be unknown."""
+        """Return True if the rule can match some regular file. (An unknown kind or owner counts, too.)"""
         return self.may_match(FileType.REGULAR) or any(
             self.match(facts) is not Truth.NO for facts in _samples((self,), FileType.REGULAR, unknown=True)
         )
@@ -290,7 +290,7 @@ class Table:
         return compiled.paths, compiled.when
 
     def unless_accepts(self, number: int) -> Sequence[int | None]:
-        """Return, for each ``unless`` block of a rule, the number of its glob set. None: it has no globs."""
+        """Return, for each ``unless`` block of a rule, the number of its glob set; None without globs."""
         return self._compiled[number].unless
 
     def situated(self, position: Position) -> tuple[Situated, ...]:
@@ -334,7 +334,7 @@ class Table:
         return None
 
     def live(self, situated: Situated, caller: Caller) -> Live | None:
-        """Return the rule as it applies to this caller. Return None if it can never match for the caller."""
+        """Return the rule as it applies to this caller, or None if it can never match for this caller."""
         if not caller.fits(situated.rule, self.rules[situated.rule]):
             return None
         if not all(binds_hold(binds, caller) for binds in situated.binds):
@@ -394,5 +394,5 @@ def asks_for_self(rule: Rule) -> bool:
 
 
 def hides(rule: Rule) -> bool:
-    """Return True if the rule, when it matches a directory, hides everything below it."""
+    """Return True if the rule hides everything below each directory that it matches."""
     return rule.effect is Effect.DENY and bool(rule.ops & Op.SEE) and not rule.monitor

@@ -1,9 +1,9 @@
-"""Canaries: sample requests of one caller, with the policy's answers. A mount is tested with them.
+"""Canaries: sample requests of one caller, with the policy's answers. A mount is tested with these requests.
 
-Their files are hidden, denied, redacted or in passthrough. To find paths, this module tries classes of paths
-(paths that the rules treat alike). A mount waits for this search. So the search ends after MOST_PLACES
-classes, uses only some rules of a large policy, and may miss canaries. The answers are always those of the
-whole policy.
+The files of the requests are hidden, denied, redacted or in passthrough. To find paths, this module tries
+classes of paths (paths that the rules treat alike). A mount waits for this search. So the search ends after
+MOST_PLACES classes, uses only some rules of a large policy, and can miss canaries. The answers are always
+those of the whole policy.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Nest:
         self._places: Final = places
 
     def canaries(self, who: Callable[[Engine], Principal], facts: Facts) -> list[Canary]:
-        """Return some canaries (sample requests) of one caller: of every sort that the policy can answer.
+        """Return some canaries (sample requests) of one caller, of every sort for which the search finds one.
 
         who: a function that returns the caller as a principal of an engine. facts: the facts of the files.
         """
@@ -171,8 +171,8 @@ _WANTED: Final[dict[Sort, Callable[[Rule], bool]]] = {
     Sort.REDACTION: lambda rule: rule.effect is Effect.REDACT,
     Sort.PASSTHROUGH: lambda rule: rule.effect is Effect.ALLOW and Op.READ in rule.ops,
 }
-"""For each sort of canaries (sample requests), a function that returns True if a rule can cause its
-answer."""
+"""For each sort of canaries (sample requests), a function that returns True if a rule can cause the answer
+of this sort."""
 
 
 def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[tuple[bytes, ...]]:
@@ -196,7 +196,7 @@ def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[
         if sort is Sort.HIDING:  # also paths that are hidden because no rule allows to see them
             found += itertools.islice(walk.places(lambda place: place.top), places)
     below = (place for place in found if not place.top)
-    # Made-up names first: a name that a glob spells out is often a directory's.
+    # Made-up names first: a name that a glob spells out is often the name of a directory.
     return map(walk.spelled, sorted(below, key=lambda place: not is_made_up(place.names[-1])))
 
 

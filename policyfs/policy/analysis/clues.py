@@ -85,8 +85,8 @@ class Clues:
         """Return the best clue for each sort of difference and each operation.
 
         lives: the rules that match at the place, in each policy. below: for each policy, True if the caller
-        could see some path below. odd: for each way in which the directories above hide the place, the number
-        of these directories that must have a special owner for this. top: True if the place is the root.
+        could see some path below. odd: for each way (Way) in which the directories above hide the place, the
+        number of these directories that must have a special owner. top: True if the place is the root.
         """
         key = (self._shapes.of(lives), below, tuple(odd.items()), top)
         found = self._known.get(key)
@@ -170,7 +170,7 @@ class _Look:
                 yield self._clue(change, op, causes, ftype, facts, way)
 
     def _operations(self) -> int:
-        """Return the operations on which the rules act that only one of the policies has here."""
+        """Return the operations of the rules that only one of the policies has here."""
         touched = 0
         for _, live in self._differing:
             touched |= live.ops | (int(Op.WRITE) if live.ops & _FILL else 0)

@@ -44,14 +44,14 @@ class Comparison:
     def findings(self) -> Iterator[Finding]:
         """Yield all differences between the policies. Raise TooHardError.
 
-        The same change of an operation may come several times, with different sample requests.
+        The same change of an operation can come several times, with different sample requests.
         """
         for spot, parts in self._walk.spots():
             for part in parts:
                 yield from self._at(spot, part)
 
     def _differing(self, spot: Spot) -> Callers:
-        """Return the callers for whom the policies may give different answers at this class of paths, or
+        """Return the callers for whom the policies can give different answers at this class of paths, or
         below.
         """
         if spot.mixed:
@@ -82,7 +82,7 @@ class Comparison:
 
     def _found(self, spot: Spot, part: Part, callers: Callers, clue: Clue) -> Iterator[Finding]:
         """Yield findings for one difference (clue) at a class of paths: one for each set of rules that cause
-        it.
+        the difference.
         """
         sample = Sample(spot, clue.op, clue.ftype, clue.facts, clue.way, clue.files)
         names = spot.names
@@ -129,7 +129,9 @@ class Comparison:
         )
 
     def _leading_refs(self, spot: Spot, caller: int) -> frozenset[RuleRef]:
-        """Return the rules by which the policies differ in the paths below a place that a caller can see."""
+        """Return the rules in which the policies differ, and which decide on the paths that a caller can see
+        below a place.
+        """
         return frozenset(
             self._ref(index, number)
             for index, (track, nodes) in enumerate(zip(self._tracks, spot.nodes, strict=True))
@@ -148,7 +150,7 @@ class Comparison:
 
 
 def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
-    """Return, for each way in which directories above hide a path, how many of them need a special owner.
+    """Return, for each way in which directories above hide a path, the number of those with a special owner.
 
     A way tells for each policy whether the path is hidden.
     """

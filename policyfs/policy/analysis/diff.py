@@ -38,8 +38,8 @@ class Block:
     """Differences between two policies that are reported together: they have one direction and one aspect.
 
     The aspect is the part of the answers that differs. who: the labels of all callers. id: see Fingerprints.
-    since_ns, until_ns: the period (ns since 1970) in which the policies differ so, if ends of exceptions
-    limit it.
+    since_ns, until_ns: the beginning and the end of the period in which the policies differ in this way (ns
+    since 1970). None: no end of an exception limits the period there.
     """
 
     direction: Direction
@@ -68,7 +68,7 @@ class Note(NamedTuple):
 class Diff(NamedTuple):
     """All differences between two policies.
 
-    First come those by which the new policy allows more (Direction.WIDER).
+    First come the differences by which the new policy allows more (Direction.WIDER).
     """
 
     blocks: tuple[Block, ...]

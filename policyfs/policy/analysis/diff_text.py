@@ -55,11 +55,11 @@ class Report:
         self._until: Final = [{one.rule.id: one.until_ns for one in policy.exceptions} for policy in whole]
 
     def open_count(self) -> int:
-        """Return the number of changes that allow more and that nobody accepted."""
+        """Return the number of changes that allow more, without the accepted changes."""
         return sum(one.id not in self._accepted for one in self._found.wider)
 
     def stale(self) -> list[str]:
-        """Return the ids of accepted changes that this difference does not contain."""
+        """Return the ids of accepted changes that are not among the changes that allow more."""
         return sorted(self._accepted.keys() - {one.id for one in self._found.wider})
 
     # ---- text
@@ -103,9 +103,7 @@ class Report:
             yield self._mark(block.id)
 
     def _how(self, ref: RuleRef) -> str:
-        """Return a text on a rule: how it differs between the policies, and when it ends if it is an
-        exception.
-        """
+        """Return a text on a rule: its difference between the policies, and the end of an exception."""
         known = [sides[ref[1]] for sides in self._until if ref[1] in sides]
         if len(set(known)) == 2:
             return f"until {instant_text(known[0])} before, until {instant_text(known[1])} now"

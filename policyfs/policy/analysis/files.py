@@ -1,4 +1,4 @@
-"""Classes of files: files with kinds and owners that no condition of some rules distinguishes.
+"""Classes of files. No condition of some rules distinguishes the kinds and owners of the files in one class.
 
 Each class has a sample: the facts of one file.
 """
@@ -15,8 +15,8 @@ from policyfs.policy.table import Live
 _REAL_KINDS: Final = ("image/jpeg", "video/mp4", "audio/mpeg", "text/plain", "application/octet-stream")
 _OTHERS: Final = ("x-other", "x-another")
 OWN: Final = "\0self"
-"""Placeholder for an owner: the calling app itself. With it, one sample of a file serves for callers with
-different names."""
+"""Placeholder for an owner: the calling app itself. With this placeholder, one sample of a file serves for
+callers with different names."""
 
 GONE: Final = "former-app"
 """The name of an owner that is no app of the policy, for samples."""
@@ -39,7 +39,7 @@ class FileClasses:
 
     @property
     def one(self) -> bool:
-        """True if no condition distinguishes files of the same type."""
+        """True if there is only one class: no condition distinguishes files of the same type."""
         return not self._kinds and not self._owners
 
     def kind_class(self, kind: str | None) -> tuple[object, ...]:
@@ -79,10 +79,10 @@ class FileClasses:
         return [OWNER_NONE, *named, "\0app", *([None] if unknown else [])]
 
     def spelled(self, facts: Facts, apps: Iterable[str], own: str | None = None) -> Facts:
-        """Return facts to show in a message. The rules treat them like *facts*.
+        """Return facts to show in a message. The rules treat the result like *facts*.
 
         A fact that no rule asks about becomes None. A made-up kind or owner (with "\0") becomes a real name
-        of its class, if there is one. apps: names that an owner may get. own: the name that replaces OWN.
+        of its class, if there is one. apps: names for made-up owners. own: the name that replaces OWN.
         """
         kind = facts.kind if self._kinds else None
         owner = facts.owner if self._owners else None

@@ -92,7 +92,7 @@ def breaches(policy: Policy) -> list[Breach]:
 def breaches_of(compiled: Compiled, invariants: Sequence[Invariant]) -> list[Breach]:
     """Return one request for each of these invariants that does not hold.
 
-    The invariants must have no globs. They need not be in the policy.
+    The invariants must have no globs. The policy can be without these invariants.
     """
     promised = _marked(invariants)
     rules = tuple(replace(one.rule, id=name) for name, one in promised.items())
@@ -164,7 +164,7 @@ class _Proof:
         )
         self._pending = self._track.watched
         self._open: Final = set(self._promised)
-        """The invariants for which the search may still find a plainer request that breaks them."""
+        """The invariants for which the search can still find a plainer request that breaks the invariant."""
         self._only_files: Final = all(one.promise is Promise.NEVER_RAW for one in promised.values())
         """True if no invariant is about directories. Then bare directories (seen only as the way to a path
         below) do not matter."""
@@ -190,10 +190,10 @@ class _Proof:
         ]
 
     def _as_things_stand(self) -> Matters:
-        """Return a function that returns the callers for whom some invariant may break at a class of paths or
-        below.
+        """Return the function Matters for the walk, as it is now.
 
-        It counts only invariants for which the search goes on.
+        For a class of paths, this function returns the callers for whom perhaps an invariant does not hold
+        there or below. Only invariants for which the search goes on count.
         """
         return functools.partial(self._matters, self._pending)
 
@@ -201,7 +201,7 @@ class _Proof:
         if _SHOWN not in spot.hidden:
             return 0
         asked = self._track.leading(spot.nodes[0], pending) & spot.callers
-        # everyone sees the root; anything else must be allowed
+        # everyone sees the root; a rule must allow anything else
         return asked if spot.top or not asked else asked & self._track.leading(spot.nodes[0], self._giving)
 
     def _at(self, spot: Spot, part: Part) -> None:

@@ -26,11 +26,11 @@ policy (0: old, 1: new), and the rule's number."""
 
 
 class Spot(NamedTuple):
-    """A class of paths, for a set of callers: a sample path, and the nodes of each policy's automaton that it
-    reaches.
+    """A class of paths, for a set of callers.
 
-    hidden: the ways in which directories above hide it (walk.Hidden), the same for all these callers. hiders:
-    the rules that hide it.
+    path: a sample path. nodes: the nodes of each policy's automaton that this path reaches. hidden: the ways
+    in which directories above hide the class (walk.Hidden), the same for all these callers. hiders: the rules
+    that hide the class. top: True for the root.
     """
 
     path: Path
@@ -66,9 +66,9 @@ class JointWalk:
     ) -> None:
         """Prepare a walk over classes of paths. most: the maximum number of classes (MAX_JOINT_PLACES).
 
-        matters: returns the function Matters that is valid at the moment, because each finding may change
-        this function. The walk calls *matters* for each class, and again for the classes below, after the
-        class was yielded.
+        matters: a function that returns the function Matters as it is now. (Each finding can change the
+        function Matters.) The walk calls *matters* for each class. After the walk has yielded a class, it
+        calls *matters* again for the classes below.
         """
         self._tracks: Final = tracks
         self._partition: Final = Partition(tracks)
@@ -126,7 +126,7 @@ class JointWalk:
     def _below_once(
         self, spot: Spot, parts: list[Part], matters: Matters, opened: set[tuple[object, ...]]
     ) -> Iterator[Spot]:
-        """Yield the classes of paths one name below a class. Each is made only when the walk reaches it.
+        """Yield the classes of paths one name below a class. A class is made only when the walk reaches it.
 
         opened: the keys of the classes whose lower classes were yielded already.
         """

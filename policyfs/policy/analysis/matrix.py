@@ -26,7 +26,7 @@ _MARK: Final = "\0path "
 class Answer(enum.Enum):
     """The answer in one cell of the matrix.
 
-    It is about the regular files at some paths, with known kind and owner.
+    The answer is about the regular files at some paths, with known kind and owner.
     """
 
     ALWAYS = "always"
@@ -56,9 +56,9 @@ class Row(NamedTuple):
     """A row of the matrix: the paths that all of *globs* match, and that no more exact glob of another row
     matches.
 
-    Without globs: all paths that no glob matches. cells: a dictionary from the names of the columns. A caller
-    has no cell if each path of the row contains another app's name or another uid (``{app}`` or ``{uid}`` in
-    the glob).
+    Without globs: all paths that no glob matches. cells: the cells by the names of the columns. A caller has
+    no cell if each path of the row contains another app's name or another uid (``{app}`` or ``{uid}`` in the
+    glob).
     """
 
     globs: tuple[str, ...]
@@ -93,9 +93,9 @@ def matrix(policy: Policy) -> Matrix:
 
 
 def _marks(policy: Policy) -> list[Rule]:
-    """Return, for every glob, a rule that shows where the glob matches. The rules have `mode: monitor`.
+    """Return, for every glob, a rule that shows where the glob matches.
 
-    So they change no answer.
+    These rules have `mode: monitor`, so they change no answer.
     """
     globs: dict[tuple[str, bool], None] = {}
     for rule in policy.rules:
@@ -228,7 +228,8 @@ def _columns(
 ) -> dict[str, dict[Key, dict[Op, _Tally]]]:
     """Return the answers by the names of columns.
 
-    A column is named after its caller, with the uid or the mount if the answers depend on it.
+    A column has the name of its caller. If the answers depend on the uid or the mount, the name includes the
+    uid or the mount.
     """
     columns: dict[str, dict[Key, dict[Op, _Tally]]] = {}
     for subjects, tallies in found:

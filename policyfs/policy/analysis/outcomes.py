@@ -119,13 +119,13 @@ def access(decision: Decision) -> str:
 
 
 def redaction(words: frozenset[str]) -> str:
-    """Return a text that names the metadata which redaction removes."""
+    """Return a text with the words of the metadata that redaction removes."""
     named = sorted(words - {DENY_UNKNOWN})
     told = f"{', '.join(named)} removed" if named else "unchanged bytes"
     return f"{told}, {DENY_UNKNOWN}" if DENY_UNKNOWN in words else told
 
 
 def content(requirements: Iterable[frozenset[str]]) -> str:
-    """Return a text that names the content which written files must have."""
+    """Return a text with the content that written files must have."""
     told = sorted(" or ".join(sorted(kinds)) for kinds in requirements)
     return f"only {' and '.join(told)}" if told else "any content"

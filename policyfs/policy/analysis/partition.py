@@ -14,8 +14,8 @@ from policyfs.policy.model import SELF
 from policyfs.policy.table import Live, asks_for_self
 
 Lives = tuple[tuple[Live, bool], ...]
-"""The rules that match at a place (class of paths), in the order of their numbers. Each comes with True if
-the other policy lacks the rule."""
+"""The rules that match at a place (class of paths), by number. Each rule comes with True if the other policy
+lacks the rule."""
 
 
 class Part(NamedTuple):
@@ -73,8 +73,8 @@ class Partition:
     ) -> Iterator[tuple[Callers, Live, bool]]:
         """Yield groups of callers for whom a rule means the same.
 
-        Each comes with the rule as it applies to these callers, and with True if the other policy lacks the
-        rule for them.
+        Each group comes with the rule as it applies to these callers, and with True if the other policy lacks
+        the rule for these callers.
         """
         track, table = self._tracks[index], self._tracks[index].compiled.table
         pieces: list[tuple[Callers, tuple[int, ...]]] = [(match.callers, ())]

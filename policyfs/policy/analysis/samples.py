@@ -14,7 +14,7 @@ from policyfs.policy.analysis.walk import Walk, may_be_hidden
 
 
 class Sample(NamedTuple):
-    """A sample request at a class of paths, with names and owners that are not yet fit for a message.
+    """A sample request at a class of paths. Its names and owners do not yet have the form for messages.
 
     way: for each policy, True if directories above hide the path.
     """

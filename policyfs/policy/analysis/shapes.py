@@ -21,7 +21,7 @@ class Shapes:
     def of(self, lives: tuple[Lives, ...]) -> Shape:
         """Return a value for the rules of all policies at a place.
 
-        Equal values: the rules give equal answers.
+        Rules with equal values give equal answers.
         """
         names: dict[str, int] = {}
         return tuple(
@@ -33,11 +33,12 @@ class Shapes:
         )
 
     def alone(self, lives: Iterable[Live]) -> tuple[int, ...]:
-        """Return a value for rules of one policy. Equal values: the rules give equal answers."""
+        """Return a value for rules of one policy. Rules with equal values give equal answers."""
         return tuple(map(self._shape, lives))
 
     def _shape(self, live: Live) -> int:
-        """Return a number for the shape of a rule. Rules with one number do the same wherever both match."""
+        """Return a number for the shape of a rule. Rules with the same number do the same where both match.
+        """
         number = self._known.get(live)
         if number is None:
             value = _shape(live)

@@ -96,7 +96,7 @@ class Compiled:
     def with_promises(self, rules: Sequence[Rule]) -> Compiled:
         """Return the policy with more rules.
 
-        These must have no globs, and ids that sort before all other ids.
+        The new rules must have no globs, and ids that sort before all other ids.
         """
         policy = replace(self.engine.policy, rules=(*rules, *self.engine.policy.rules))
         return Compiled(self.engine, Table(policy, _REMEMBERED, self.table), self)
@@ -125,7 +125,7 @@ class Compiled:
     def callers_by_rule(self, callers: Sequence[Caller]) -> list[int]:
         """Return, for each rule, the callers who match its ``who``.
 
-        They are bits: bit N is the caller with index N.
+        A set of callers is an int: bit N stands for the caller with index N.
         """
         found = [0] * len(self.table.rules)
         for who, numbers in self._who.items():
@@ -209,7 +209,7 @@ class Side:
         return self._automaton, position, self.apps, self.uids
 
     def alive(self, position: Position) -> int:
-        """Return the caller's rules that may match at a position or below it, as bits of an int."""
+        """Return the caller's rules that can match at a position or below it, as bits of an int."""
         reach, found = self.compiled.reach, self.compiled.everywhere
         for number in position.free:
             found |= reach[number]
@@ -231,12 +231,12 @@ class Side:
     def below(self, position: Position) -> bool:
         """Return True if the caller could see some path below.
 
-        Then a directory here is bare, or more than bare.
+        Then the caller sees a directory at this position, at least as a bare directory.
         """
         return self.compiled.sight.below(position, self.caller)
 
     def hiding(self, position: Position, *, top: bool) -> tuple[Live, ...]:
-        """Return the rules that may hide everything below a directory at this position.
+        """Return the rules that can hide everything below a directory at this position.
 
         top: True for the root.
         """
@@ -270,7 +270,7 @@ def bits(numbers: Iterable[int]) -> int:
 
 def numbers_of(found: int) -> Iterator[int]:
     """Yield the numbers of a set that is an int (see bits)."""
-    if found >> _SMALL:  # bits are shifted out one by one below: each step copies the number
+    if found >> _SMALL:  # the loop below would copy a large number in each step
         digits = f"{found:b}"[::-1]
         at = digits.find("1")
         while at >= 0:

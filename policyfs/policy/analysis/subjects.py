@@ -27,7 +27,7 @@ class Subject(NamedTuple):
 
     mounted: the app of the app mount that the caller uses; None: a shared mount. apps: for each policy, the
     caller's app; None: a stranger. default: True if a command with only the app's name means this caller.
-    absent: for each policy, True if it does not have the app of the app mount.
+    absent: for each policy, True if the policy does not have the app of the app mount.
     """
 
     mounted: str | None
@@ -38,7 +38,7 @@ class Subject(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Return the name shown to people: the app's, ``stranger``, or both if the policies differ."""
+        """The name shown to people: the app's name or ``stranger``; two names and the uid if they differ."""
         names = dict.fromkeys("stranger" if app is None else app for app in self.apps)
         if self.mounted is not None:
             return self.mounted
@@ -46,7 +46,9 @@ class Subject(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Callers that differ only in their names for the rules. sides: the first caller, in each policy."""
+    """Callers for whom all answers are the same, whatever their names are. sides: the first caller, in each
+    policy.
+    """
 
     subjects: tuple[Subject, ...]
     sides: tuple[Side, ...]
@@ -110,7 +112,7 @@ def subjects(policies: Sequence[Compiled]) -> Iterator[Subject]:
         declared = [_declared(policy, app) for policy in policies]
         absent = tuple(uids is None for uids in declared)
         if any(absent) and any(declared):
-            continue  # one policy lacks the app: its uids were compared above, as strangers there
+            continue  # one policy lacks the app: there the app's uids are strangers, compared above
         apps = tuple(None if missing else app for missing in absent)
         for numbers, spans in classes.items():
             for uid, digits in _uids(policies, spans, (0,)):

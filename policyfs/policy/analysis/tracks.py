@@ -29,7 +29,7 @@ class Match(NamedTuple):
     """A rule that matches at a class of paths for some callers, if its conditions on kind and owner are met.
 
     unless: the ``unless`` blocks whose paths match there, too: the number of each block, and the callers for
-    whom it matches.
+    whom the block matches.
     """
 
     rule: int
@@ -64,14 +64,15 @@ class Marks:
 class Track:
     """The automaton of one policy, for many callers at once.
 
-    For one caller, it reaches the nodes that Side.step reaches, except useless nodes. A node is useless if no
-    rule to which it leads can still match.
+    For one caller, step() reaches the same nodes as Side.step, without useless nodes. A node is useless if no
+    rule to which the node leads can still match.
     """
 
     def __init__(self, sides: Sequence[Side], watched: Sequence[frozenset[int]]) -> None:
         """Take one caller (side) of each group.
 
-        watched: for each group, the rules of which differences are wanted.
+        watched: for each group, the rules to look for: rules that the other policy lacks, or the rules of
+        invariants.
         """
         self.sides: Final = sides
         self.compiled: Final = sides[0].compiled
@@ -161,7 +162,7 @@ class Track:
         return tuple(found)
 
     def alive(self, nodes: Iterable[int]) -> int:
-        """Return the rules that may match at some nodes or below them, as bits of an int."""
+        """Return the rules that can match at some nodes or below them, as bits of an int."""
         by_paths, by_when = self._free
         in_paths, in_when = self._reach
         for number in nodes:
@@ -189,7 +190,7 @@ class Track:
     # ---- rules
 
     def leading(self, nodes: Nodes, marks: Marks) -> Callers:
-        """Return the callers for whom a marked rule may match at these nodes or below them."""
+        """Return the callers for whom a marked rule can match at these nodes or below them."""
         alive, reach = self.alive(number for number, _ in nodes), self.compiled.reach
         found = marks.of_any(self.compiled.everywhere)
         for number, who in nodes:
@@ -222,7 +223,7 @@ class Track:
     def below(self, nodes: Nodes, callers: Callers) -> Callers:
         """Return the callers who could see some path below these nodes.
 
-        For them a directory here is at least bare.
+        For these callers, a directory here is at least bare.
         """
         nodes = tuple((number, who & callers) for number, who in nodes if who & callers)
         found = self._bare.get((nodes, callers))
@@ -251,7 +252,7 @@ class Track:
     def _named(self, rules: int) -> frozenset[str] | None:
         """Return the apps that the owner conditions of some rules name.
 
-        None: ``{app}`` in globs can distinguish all apps.
+        Return None if one of the rules has ``{app}`` or ``{uid}`` in a glob, which can distinguish all apps.
         """
         owners: set[str] = set()
         for number in numbers_of(rules):

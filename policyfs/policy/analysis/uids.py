@@ -23,8 +23,8 @@ Lives = tuple[int, ...]
 def digit_classes(automata: Sequence[Automaton], spans: Sequence[tuple[int, int]]) -> list[tuple[int, Lives]]:
     """Return one uid for each way in which the digits of a uid match patterns of names.
 
-    Each comes with the state of the matcher. spans: ranges of uids, each as the first uid and the number
-    after the last. Raise TooHardError.
+    Each uid comes with the state of the matcher. spans: ranges of uids, each as the first uid and the number
+    after the last uid. Raise TooHardError.
     """
     patterns = {pattern for automaton in automata for pattern in _patterns(automaton)}
     matcher = NameMatcher(sorted(patterns, key=repr))

@@ -37,8 +37,8 @@ def names_of(path: Path) -> tuple[str, ...]:
 
 Hidden = Mapping[tuple[bool, ...], tuple[str | None, ...]]
 """The ways in which directories above can hide a place (class of paths), depending on the owners of these
-directories. Key: for each policy, True if it hides the place. Value: owners of the directories, one for each,
-for which the place is hidden in this way."""
+directories. Key: for each policy, True if it hides the place. Value: one owner for each directory, so that
+the place is hidden in this way."""
 
 
 def may_be_hidden(hidden: Hidden) -> bool:
@@ -51,7 +51,7 @@ class Place(NamedTuple):
     """A class of paths that the rules treat alike: a sample path, and its position in each policy's
     automaton.
 
-    hidden: the ways in which directories above can hide it. top: True for the root.
+    hidden: the ways in which directories above can hide the place. top: True for the root.
     """
 
     path: Path
@@ -148,8 +148,8 @@ class Walk:
 def hidden_below(above: Hidden, hiding: Sequence[Sequence[Live]]) -> Hidden:
     """Return the ways in which directories can hide the paths below a directory.
 
-    above: the ways in which the directory is hidden itself. hiding: for each policy, the rules by which the
-    directory may hide the paths below it.
+    above: the ways in which the directory itself is hidden. hiding: for each policy, the rules by which the
+    directory can hide the paths below it.
     """
     own: dict[tuple[bool, ...], str | None] = {}
     for owner in _owners(hiding):

@@ -1,1 +1,1 @@
-"""Tests of policies: requests with the expected answers. They are in files beside the policy."""
+"""Tests of policies: requests with the expected answers. The tests are in files beside the policy."""

@@ -1,4 +1,4 @@
-"""Run of a policy's tests: it compares the policy's answers with the expected answers."""
+"""The run of a policy's tests: the policy's answers are compared with the expected answers."""
 
 from __future__ import annotations
 

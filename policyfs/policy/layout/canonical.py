@@ -13,9 +13,9 @@ from policyfs.policy.layout.writer import Writer
 
 
 class LostCommentError(PolicyfsError):
-    """The error if the converted text would lack a comment, which is a bug in policyfs.
+    """The error if the converted text would lack a comment. This is a bug in policyfs.
 
-    The caller must write nothing.
+    A caller that gets this error must leave the file as it is.
     """
 
 
@@ -36,7 +36,7 @@ def canonical(text: str) -> str:
 
 
 def _kind(top: Collection) -> str:
-    """Return the value of a file's key ``kind``, or "" if there is none."""
+    """Return the value of a file's key ``kind``, or "" if the file has no such key."""
     for entry in top.entries:
         if entry.key is not None and entry.key.text == "kind" and isinstance(entry.value, Scalar):
             return entry.value.text

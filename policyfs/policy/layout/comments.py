@@ -37,7 +37,7 @@ def _found(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[_Found]:
     at = 0
     for start, end in [*spans, (len(text), len(text))]:
         stop = start
-        if text[start : start + 1] in {"|", ">"}:  # a comment may follow the sign that begins the block
+        if text[start : start + 1] in {"|", ">"}:  # a comment can follow the sign that begins the block
             stop = text.find("\n", start)
         while at < stop:
             if text[at] == "#" and (at == 0 or text[at - 1].isspace()):
@@ -88,7 +88,7 @@ def _blank_above(text: str, start: int) -> bool:
 
 
 def _beside(text: str, known: Sequence[_Known], found: _Found) -> bool:
-    """Give a comment to the entry that is before it on the same line. Return False if there is none."""
+    """Give a comment to the entry before it on the same line. Return False if there is no such entry."""
     best: tuple[int, int, Entry, bool] | None = None
     line = text.rfind("\n", 0, found.at) + 1
     for one in known:
@@ -111,7 +111,8 @@ def _beside(text: str, known: Sequence[_Known], found: _Found) -> bool:
 def _above(known: Sequence[_Known], found: _Found, top: Collection) -> None:
     """Give a comment to the next entry.
 
-    If it has the indentation of a list or mapping that ends above it, give it to that.
+    But if a list or mapping with the comment's indentation ends above the comment, give the comment to this
+    list or mapping.
     """
     following = next((one for one in known if one.entry.start > found.at), None)
     before = [one for one in known if one.entry.start < found.at]

@@ -1,4 +1,4 @@
-"""The meaning of policy files. A conversion to the standard layout must not change it."""
+"""The meaning of policy files, for a check: a conversion to the standard layout must not change it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _WORDS: Final = frozenset(("true", "false", "null", "yes", "no", "on", "off"))
 def scalar(value: Scalar, *, glob: bool, flow: bool) -> str:
     """Return a single value as YAML on one line.
 
-    glob: True if the value is a glob. flow: True if it is inside ``[...]`` or ``{...}``.
+    glob: True if the value is a glob. flow: True if the value is inside ``[...]`` or ``{...}``.
     """
     text = value.text
     if value.plain and not glob and not _is_word(text):
@@ -44,7 +44,7 @@ def _breaks(text: str, *, flow: bool) -> bool:
 
 
 def quoted(text: str) -> str:
-    """Return text in double quotes, or in single quotes if it then needs no escapes."""
+    """Return text in double quotes, or in single quotes if only double quotes would need escapes."""
     if not text.isprintable():
         return '"' + "".join(map(_escaped, text)) + '"'
     if ("\\" in text or '"' in text) and "'" not in text:

@@ -25,9 +25,9 @@ class Comment(NamedTuple):
 
 
 class Scalar(NamedTuple):
-    """A single value. plain: True if it has no quotes, so that it may be a number.
+    """A single value. plain: True if the value has no quotes, so that it can be a number.
 
-    style: ``|`` or ``>`` if it is a block of lines.
+    style: ``|`` or ``>`` for a block of lines, the quote for a value in quotes, else None.
     """
 
     text: str
@@ -156,7 +156,9 @@ class _Reader:
         return Entry(None, value, start, start + (not made.flow), max(value.end, start), self._column(start))
 
     def _dash(self, at: int, before: int) -> int:
-        """Return the index of the next dash in the text that is in no comment. before: the index to stop at.
+        """Return the index of the next dash in the text. Dashes in comments do not count.
+
+        before: the index at which the search ends. It is the result if there is no dash.
         """
         while at < before:
             char = self._text[at]

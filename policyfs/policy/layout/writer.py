@@ -60,7 +60,7 @@ class Writer:
     def _separate(self, entry: Entry, path: tuple[str, ...]) -> None:
         """Write a blank line above an entry, if the canonical form has one there.
 
-        path: the keys that lead to it.
+        path: the keys that lead to the entry.
         """
         name = entry.key.text if entry.key is not None else ""
         if (
@@ -104,7 +104,7 @@ class Writer:
         self._lines.append(f"{line}  {notes[-1].text}" if notes else line)
 
     def _scalar(self, value: Scalar, start: str, entry: Entry, indent: int, path: tuple[str, ...]) -> None:
-        """Write a text that is too long for one line, as a block of lines."""
+        """Write a text that is too long for one line: as a block of lines, if that is possible."""
         lines = block(value, " " * (indent + _STEP), 0)
         if lines is None or value.anchor is not None:
             anchor = f"&{value.anchor} " if value.anchor else ""

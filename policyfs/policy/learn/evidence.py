@@ -20,7 +20,7 @@ places are not used (Guard.MANY)."""
 MADE: Final = 500_000
 """Maximum number of new files that are remembered. Changes of further files are not used as evidence."""
 ALIKE: Final = 3
-"""Minimum number of names, or of directories, that one glob takes the place of."""
+"""Minimum number of names, or of directories, that one glob can replace."""
 IDS: Final = 3
 _NAMED: Final = 100
 """Maximum number of names that a proposal lists one by one: names without an extension, at the top of a
@@ -65,14 +65,14 @@ class Sample:
 
 
 class Evidence:
-    """A collector of requests. It keeps back a request if a guard (a reason not to allow it) applies."""
+    """A collector of requests. A request is kept back if a guard (a reason not to allow it) applies."""
 
     def __init__(self) -> None:
         self.places: dict[Place, Sample] = {}
         self.uids: dict[int, str] = {}
         self.used = 0
         self.denied = 0
-        """Number of requests that were denied. They do not show what an app uses."""
+        """Number of requests that were denied, but not by a deny rule. They are no evidence for a rule."""
         self.kept_back: Counter[tuple[Guard, str, str]] = Counter()
         """Number of requests that were kept back, by guard (the reason), app and operation."""
         self.examples: dict[tuple[Guard, str, str], str] = {}
@@ -86,11 +86,11 @@ class Evidence:
         self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str], *, denied_by_rule: bool,
         by_exception: bool = False,
     ) -> Guard | None:  # fmt: skip
-        """Add *count* equal requests. Return the guard (the reason) if they are kept back, else None.
+        """Add *count* equal requests. Return the guard (the reason) if the requests are kept back, else None.
 
-        id_: a function that returns the id of one of them. denied_by_rule: True if a deny rule refused them,
-        or in monitor mode would have. by_exception: True if only exceptions (allow rules with an end date)
-        allowed them.
+        id_: a function that returns the id of one of the requests. denied_by_rule: True if a deny rule
+        refused the requests, or only recorded them in monitor mode. by_exception: True if only exceptions
+        (allow rules with an end date) allowed the requests.
         """
         if not recorded.allowed and not denied_by_rule:
             self.denied += count

@@ -1,6 +1,6 @@
 """Globs for the places of a trail: the least general globs that are short enough to read.
 
-- A caller's own folder (a directory with the app's name): all of it.
+- A caller's own folder (a directory with the app's name): the whole folder.
 - Three or more files of one directory with one extension: `/D/*.ext`; without an extension: `/D/*`, but never
   all names at the top.
 - Three or more such directories below one directory: `/P/**/*.ext`; never below the root.
@@ -65,7 +65,8 @@ class Pattern(NamedTuple):
 
 
 class Proposed(NamedTuple):
-    """A rule to propose. weight: the number of requests for which it is needed. ids: the ids of some of them.
+    """A rule to propose. weight: the number of requests that need the rule. ids: the ids of some of these
+    requests.
     """
 
     app: str
@@ -170,7 +171,7 @@ def _of_place(app: str, place: Place, sample: Sample) -> Iterator[tuple[Pattern,
 def _across(found: dict[Pattern, Sample]) -> dict[Pattern, Sample]:
     """Replace equal patterns of several directories by one pattern for a directory above.
 
-    The deepest come first.
+    The deepest directories come first.
     """
     depth = max((len(pattern.directory) for pattern in found), default=0)
     for size in range(depth - 1, 0, -1):

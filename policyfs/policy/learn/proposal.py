@@ -1,4 +1,4 @@
-"""The text of a proposed policy. Comments in it show the requests on which it is based."""
+"""The text of a proposed policy. Comments in the text show the requests on which the policy is based."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def silenced(text: str) -> str:
 def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str]) -> str:
     """Return the text of a proposed policy.
 
-    words: the words of data that it redacts for everyone, in addition to ``location``.
+    words: the words of data that the policy redacts for everyone, in addition to ``location``.
     """
     lines = [
         "# A proposal, learnt from a trail. Read each rule before you use it: a trail tells what was done,",

@@ -1,7 +1,8 @@
 """Refusals: the operations that deny rules of the recorded policy refused to an app, by path.
 
-The proposed policy gets deny rules for them. A name that is not printable text cannot be written in a policy.
-In the deny rule, `?` stands for each such character or byte. So the rule denies a little more, never less.
+The proposed policy gets deny rules for these operations. A policy cannot contain a character that is not
+printable, or a byte that is not UTF-8. In the deny rule, `?` stands for each such character or byte. So the
+rule denies a little more, never less.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Refusals:
     def __init__(self) -> None:
         self.paths: dict[tuple[str, ...], Op] = {}
         self.too_many = False
-        """True if there were too many refused paths to know them all."""
+        """True if there were more refused paths than MOST. Then none of them is kept."""
         self._unprintable: dict[tuple[str, ...], Op] = {}
 
     def add(self, path: bytes, ops: Op) -> None:

@@ -1,6 +1,6 @@
 """Findings that `policy check` shows, too.
 
-They are found by decisions on sample paths, made from the rules' globs.
+These findings come from decisions on sample paths, made from the rules' globs.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from policyfs.policy.synced import cleaned_for_readers
 def hints(engine: Engine) -> Iterator[Finding]:
     """Yield findings on three sorts of problems that concern whole directories or apps.
 
-    These are: directories in which an app sees only some files; backup programs that see modes by the policy;
-    apps that write files, and then read them without the removed data (``clean``).
+    These are: directories in which an app sees only some files; backup programs that see modes made from the
+    policy; apps that write files, and then read them without the removed data (``clean``).
     """
     for mixed in mixed_directories(engine):
         yield on_rule(

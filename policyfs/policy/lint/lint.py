@@ -33,7 +33,8 @@ def lint(
 ) -> Report:
     """Return the findings (probable mistakes) on a policy at a time, in ns since 1970.
 
-    more: further findings, such as those of a look at a store. sources: the policy's texts, for comments.
+    more: further findings, such as findings from a look at a store. sources: the policy's texts, for the
+    comments in them.
     """
     with paused():
         each = [*_findings(engine), *dates(engine.policy, at_ns), *more]

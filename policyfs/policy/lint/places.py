@@ -1,8 +1,8 @@
 """Answers at plain paths, for `policy lint`.
 
-They are shared by paths and callers with the same sorts of rules. A plain path is one path that a glob
-matches. Rules of one sort differ only in their names and paths. In a large policy, most plain paths have the
-same sorts of rules as another plain path. So answers are found once for each sort of rules, and shared.
+A plain path is one path that a glob matches. Rules of one sort differ only in their names and paths. In a
+large policy, most plain paths have the same sorts of rules as another plain path. So an answer is found once,
+and all paths and callers with the same sorts of rules share it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Names = tuple[str, ...]
 class Place(NamedTuple):
     """A path for which `policy lint` asks questions.
 
-    situated: the rules that match there for some callers. above: the rules by which directories above may
-    hide the path.
+    situated: the rules that match there for some callers. above: the rules by which directories above can
+    hide the path. top: True for the root.
     """
 
     position: Position
@@ -65,7 +65,7 @@ class Here:
 
     @property
     def hidden_by(self) -> frozenset[str]:
-        """The ids of the rules that may hide this path because they hide a directory above it."""
+        """The ids of the rules that can hide this path because they hide a directory above it."""
         table, caller = self._places.compiled.table, self._side.caller
         return frozenset(
             table.rules[one.rule].id for one in self._place.above if table.live(one, caller) is not None
@@ -79,10 +79,10 @@ class Here:
         return self._profile
 
     def shared(self, question: Hashable, find: Callable[[Callable[[], bool]], T]) -> T:
-        """Return the answer to a question, from memory if paths with the same sorts of rules had it.
+        """Return the answer to a question. It is remembered for all paths with the same sorts of rules.
 
-        The answer must depend only on these sorts. find: a function that finds the answer. Its argument is a
-        function that returns True if the caller could see some path below.
+        The answer must depend only on these sorts, and on the argument of *find*. find: a function that finds
+        the answer. Its argument is a function that returns True if the caller could see some path below.
         """
         if self._key is None:
             self._key = self._places.shapes.alone(self.lives)

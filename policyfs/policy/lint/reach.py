@@ -37,7 +37,7 @@ def reach(places: Places, groups: Sequence[Group]) -> Iterator[Finding]:
 class _Reach:
     """The search for a request that one rule matches.
 
-    For an allow rule: also for operations that it makes possible.
+    For an allow rule, it also searches for an allowed request for each operation of the rule.
     """
 
     def __init__(self, places: Places, number: int, rule: Rule, sides: list[Side]) -> None:
@@ -178,7 +178,7 @@ def not_searched(rule: Rule) -> Finding:
 
 
 def _down(side: Side, names: Iterable[str]) -> frozenset[str]:
-    """Return the ids of the rules that may hide the path of these names, because they hide a directory above
+    """Return the ids of the rules that can hide the path of these names, because they hide a directory above
     it.
     """
     position, top = side.root, True

@@ -1,5 +1,4 @@
-"""Findings on the rights of apps: too many or too few, or other rights than the author of the rules may
-expect.
+"""Findings on the rights of apps: too many rights, too few, or others than the rules' author probably means.
 """
 
 from __future__ import annotations
@@ -186,7 +185,7 @@ class Rights:
         if not read.allowed or not (written.allowed or created):
             return []
         refused = banned(written.content)
-        kept_out = refused | to_clean(refused)  # the store must not have these data, whoever writes the file
+        kept_out = refused | to_clean(refused)  # no writer can bring these data into the store
         return sorted(word for word in read.redact if " " not in word and word not in kept_out)
 
     # ---- sensitive kinds
@@ -313,7 +312,8 @@ class Rights:
             _unchecked,
         ),
     )
-    """The checks of one rule for one caller. Each comes with a test whether the check can concern a rule."""
+    """The checks of one rule for one caller. Each comes with a function that returns True if the check can
+    concern a rule."""
 
 
 def _enforced(effect: Effect, rule: Rule) -> bool:

@@ -47,17 +47,17 @@ class Party:
         self.who: Final = who
 
     def lives(self, place: Place) -> Iterator[Live]:
-        """Yield the rules that may match at the paths of the request."""
+        """Yield the rules that can match at the paths of the request."""
         for state in filter(None, (place.state, place.new)):
             if self.who is not None:
                 yield from self.engine.profile(self.who, state).lives
 
     def owner_matters_above(self, place: Place) -> bool:
-        """Return True if the owners of directories above may decide whether one of the paths is hidden from
+        """Return True if the owners of directories above can decide whether one of the paths is hidden from
         this caller.
 
-        Engine.owner_matters_above considers all callers. So it may be True although owners make no difference
-        for this caller.
+        Engine.owner_matters_above considers all callers. So its result can be True although owners make no
+        difference for this caller.
         """
         who = self.who
         return who is not None and any(
@@ -65,7 +65,7 @@ class Party:
         )
 
     def need(self, demand: Demand, ops: Op, ftype: FileType, place: Place) -> Need:
-        """Return the facts on which the answer to the request may depend."""
+        """Return the facts on which the answer to the request can depend."""
         who, engine = self.who, self.engine
         if who is None:
             return Need.NOTHING
@@ -85,9 +85,9 @@ class Party:
     ) -> Decision:
         """Return the answer of this policy in a world (an assumption about all facts that are not recorded).
 
-        For an open, it includes the conditions of redaction. hidden: True if a directory above hides the
-        path. told_kind: True if the trail has recorded the file's kind. Otherwise the world's kind stands for
-        many kinds, and policyfs may be able to redact some of these.
+        For an open, the answer includes the conditions of redaction. hidden: True if a directory above hides
+        the path. told_kind: True if the trail has recorded the file's kind. Otherwise the world's kind stands
+        for many kinds, and perhaps policyfs can redact some of these kinds.
         """
         if hidden or self.who is None:
             return _HIDDEN
@@ -124,8 +124,8 @@ class Party:
     ) -> Decision:
         """Return the answer to an open that the rules allow.
 
-        Under redaction, an open for writing is refused, unless it first empties the file or the caller owns
-        the file.
+        Under redaction, an open for writing is allowed in three cases: the open first empties the file, the
+        file is empty, or the caller owns the file.
         """
         if not world.ops & Op.WRITE or demand.creates or demand.empties or world.empty:
             return decision

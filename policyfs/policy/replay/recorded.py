@@ -32,8 +32,8 @@ class Recorded(NamedTuple):
     """A request and its answer, as the trail has recorded them. The paths are elsewhere.
 
     mounted: the app of an app mount; None for a shared mount. rules: the rules that made the answer; for a
-    denial only the rules that deny. would_deny: rules in monitor mode that would have denied it. kind: the
-    file's content kind, if it was found. view: the label of the app's view; empty if the request was not an
+    denial only the rules that deny. would_deny: rules in monitor mode that would have denied the request.
+    kind: the file's content kind, or None. view: the label of the app's view; empty if the request was not an
     open. digest: the digest of the policy that answered. exceptions: ids of this policy's exceptions (allow
     rules with an end date) in force at that time. at_ns: an instant at which the same exceptions were in
     force.
@@ -57,11 +57,12 @@ class Recorded(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """The possible meanings of a recorded request. The trail may not tell which one was true.
+    """The possible meanings of a recorded request. The trail does not always tell the true meaning.
 
     ops: sets of operations; the request needed one of these sets. types: possible types of the file at the
-    path. creates: True if the request made the file, so that the caller owns it. opens: True if it opened a
-    file. empties: True if it first emptied the file. move: ``rename``, ``exchange`` or ``link``, else empty.
+    path. creates: True if the request made the file, so that the caller owns the file. opens: True if the
+    request opened a file. empties: True if the request first emptied the file. move: ``rename``, ``exchange``
+    or ``link``, else empty.
     """
 
     ops: tuple[Op, ...]

@@ -22,8 +22,8 @@ REMEMBERED: Final = 1 << 16
 """Maximum number of remembered answers, and of remembered classes of requests. With more, all are
 forgotten."""
 _TIMES: Final = 8
-"""Maximum number of instants for which the new policy is kept compiled, each with the exceptions (allow rules
-with an end date) in force at it."""
+"""Maximum number of instants for which the new policy is kept compiled, each time with the exceptions (allow
+rules with an end date) in force at that instant."""
 
 Engines = Callable[[Recorded, bool], Engine | None]
 """A function that returns the engine of the policy that answered a request, or None if the policy's text is
@@ -103,8 +103,8 @@ class Replayer:
     def decide(self, asked: Asked, path: bytes, new_path: bytes | None, *, empty: bool | None) -> Verdict:
         """Decide a recorded request again, under the new policy.
 
-        path, new_path: its paths; new_path only for a rename or link. empty: True if the file was empty at
-        the open; None: unknown.
+        path, new_path: the request's paths; new_path only for a rename or link. empty: True if the file was
+        empty at the open; None: unknown.
         """
         if asked.demand is None:
             return _UNKNOWN_CALL
@@ -121,7 +121,10 @@ class Replayer:
 
 
 def _principal(engine: Engine, recorded: Recorded) -> Principal | None:
-    """Return the caller of a recorded request as a principal of a policy. None: the policy lacks the app."""
+    """Return the caller of a recorded request as a principal of a policy.
+
+    Return None if the policy lacks the app.
+    """
     if recorded.mounted is None:
         return engine.principal(recorded.uid)
     try:
@@ -149,9 +152,9 @@ class _Case:
     def verdict(self) -> Verdict:
         """Compare the answers of both policies in all worlds that fit the recorded answer.
 
-        A world is an assumption about all facts that the trail has not recorded. It fits if the recorded
-        policy gives the recorded answer in it. If no world fits (a file with several names, an old record),
-        the recorded answer is compared with the new answers.
+        A world is an assumption about all facts that the trail has not recorded. A world fits if the recorded
+        policy gives the recorded answer in this world. If no world fits (a file with several names, an old
+        record), the recorded answer is compared with the new answers.
         """
         try:
             for party, place in self._old:
@@ -230,7 +233,9 @@ class _Case:
         return Verdict(direction, before, now, self._named(after))
 
     def _named(self, after: Decision) -> tuple[str, ...]:
-        """Return the ids of the rules that make the new answer. There are none if no rule allows the request.
+        """Return the ids of the rules that make the new answer.
+
+        The result is empty if the request is denied only because no rule allows it.
         """
         if after.allowed:
             return tuple(sorted(_rules(after)))

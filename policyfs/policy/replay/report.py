@@ -68,7 +68,7 @@ class Report:
     ) -> None:
         """Add a verdict on *count* equal requests.
 
-        example: a function that returns one of these requests. It is called only if the report shows it.
+        example: a function that returns one of these requests. It is called only if the report needs one.
         """
         self.requests += count
         self.by_answer += count if verdict.by_answer else 0

@@ -34,7 +34,7 @@ UNTOLD: Final = {
     "hidden": "the owner of a directory above",
     "empty": "whether it was empty",
 }
-"""Words for the facts that a trail may lack, by the names of the fields of World."""
+"""Words for the facts that a trail can lack, by the names of the fields of World."""
 
 
 def worlds(
@@ -54,7 +54,7 @@ def worlds(
     for ops, ftype in itertools.product(demand.ops, demand.types):
         need = _need(demand, ops, ftype, parties, places)
         known = list(_facts(demand, ftype, kind, need, lives))
-        if need & Need.OWNER:  # the caller may own the file, even if no rule asks for owners
+        if need & Need.OWNER:  # perhaps the caller owns the file, even if no rule asks for owners
             own = {party.who.app for party in parties if party.who is not None and party.who.app}
             more = [facts._replace(owner=app) for facts in known for app in own]
             known = list(dict.fromkeys([*known, *more]))
@@ -75,7 +75,7 @@ def _hidings(party: Party, place: Place) -> tuple[bool, ...]:
 def _need(
     demand: Demand, ops: Op, ftype: FileType, parties: Sequence[Party], places: Sequence[Place]
 ) -> Need:
-    """Return the facts (kind, owner) on which the answer of one of the policies may depend."""
+    """Return the facts (kind, owner) on which the answer of one of the policies can depend."""
     need = Need.NOTHING
     for party, place in zip(parties, places, strict=True):
         need |= party.need(demand, ops, ftype, place)
@@ -85,10 +85,10 @@ def _need(
 def _facts(
     demand: Demand, ftype: FileType, kind: str | None, need: Need, lives: Sequence[Live]
 ) -> Iterator[Facts]:
-    """Yield the facts that the file may have had: one sample of every class of facts that the rules
+    """Yield the possible facts of the file at that time: one sample of every class of facts that the rules
     distinguish.
     """
-    if demand.creates:  # its owner is the caller, and its kind is not known yet
+    if demand.creates:  # the file's owner is the caller, and the file's kind is not known yet
         yield Facts(FIXED_KINDS.get(ftype), None)
         return
     seen: dict[Facts, None] = {}
@@ -111,7 +111,7 @@ def _words(lives: Iterable[Live]) -> frozenset[str]:
 def _replaced(
     demand: Demand, lives: Sequence[Live], need: Need, parties: Sequence[Party], places: Sequence[Place]
 ) -> Iterator[tuple[FileType, Facts] | None]:
-    """Yield the objects that may have had the new name of a rename, with their facts. None: no object."""
+    """Yield the possible objects at the new name of a rename, with their facts. None: no object."""
     if demand.move not in {"rename", "exchange"}:
         yield None
         return
