@@ -1,4 +1,4 @@
-"""Session keyrings (session-keyring(7)). A process passes the keys in its keyring on to all descendants."""
+"""A change to a new session keyring (session-keyring(7)), without the keys that the parent has passed on."""
 
 from __future__ import annotations
 

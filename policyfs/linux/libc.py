@@ -116,7 +116,7 @@ def check_name(name: bytes) -> bytes:
 
 
 def join_names(names: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield the relative path of *names* in pieces. One system call accepts the length of each piece.
+    """Yield the relative path of *names* in pieces. Each piece is short enough for one system call.
 
     Raises OSError(EINVAL) for a name that check_name() refuses."""
     part: list[bytes] = []

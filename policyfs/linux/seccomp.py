@@ -1,7 +1,7 @@
 """Filters of system calls (seccomp): the list for the serving daemon, and a builder for shorter lists.
 
 The daemon stays root with CAP_SYS_ADMIN, which the kernel requires for passthrough. An attacker in the daemon
-could use these rights by system calls that the daemon does not need once the mount exists. Such calls execute
+could use these rights in system calls that the daemon does not need once the mount exists. Such calls execute
 programs, make processes, mount, enter namespaces, load kernel modules or BPF, trace other processes, use the
 network, or get executable memory. A call that is not listed fails without effect.
 

@@ -93,7 +93,7 @@ def name_classes(
 class FewClasses(NamedTuple):
     """Sample names of the classes of names in one directory.
 
-    literals: names that are each a class of their own. words: one name of each other class; never empty.
+    literals: names; each of them is a class of its own. words: one name of each other class; never empty.
     """
 
     literals: frozenset[str]

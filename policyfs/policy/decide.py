@@ -180,7 +180,7 @@ class Engine:
     def view(self, who: Principal, state: PathState) -> View:
         """Return the view of a regular file at this path.
 
-        It is raw only if no kind or owner leads to an obligation.
+        The view is raw only if no kind or owner leads to an obligation.
         """
         if state.position.lost:
             return RAW_VIEW
@@ -361,7 +361,7 @@ class Engine:
         return self._profiles.of(state, self._caller(who))
 
     def caller(self, who: Principal) -> Caller:
-        """Return the caller of a principal: a caller class with a uid. Rules match callers."""
+        """Return the caller of a principal: its caller class together with its uid."""
         return self._caller(who)
 
     def _caller(self, who: Principal) -> Caller:

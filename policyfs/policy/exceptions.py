@@ -18,9 +18,9 @@ ALWAYS: Final = -1
 
 
 def in_force(policy: Policy, at_ns: int) -> Policy:
-    """Return the policy with its exceptions as rules, without those that have ended at this instant.
+    """Return the policy with its exceptions (allow rules with an end date) among its rules.
 
-    Exceptions are allow rules with an end date. at_ns: ns since 1970.
+    at_ns: an instant, in ns since 1970. Exceptions that have ended by then are left out.
     """
     return with_exceptions(policy, live(policy, at_ns))
 

@@ -52,8 +52,9 @@ Matches = tuple[RuleMatch, ...]
 class _Cause(NamedTuple):
     """The values that decide, with a file's kind and owner, if a copy of files at one path would lose data.
 
-    Paths with the same cause are tried only once. here: the rules on reading and deleting the files. there:
-    the content requirements at the new path.
+    Paths with the same cause are tried only once. here: the rules on reading and deleting the files. hidden:
+    True if the files are hidden or lost. there: the content requirements at the new path. can_fill: as in
+    Profile, for the new path.
     """
 
     here: tuple[Live, ...]
@@ -124,8 +125,8 @@ class Losses:
         """Return the rules that hide data of a file from the caller, if the operations *ops* are allowed on
         the file.
 
-        The result is empty if the policy removes these data from every file at the new path. Then the copy
-        loses no other data.
+        The result is empty if the policy removes these data from every file at the new path. Then a copy
+        loses only data that the policy removes anyway.
         """
         read = engine.decide(who, ops, old, FileType.REGULAR, facts)
         hidden = frozenset(word for word in read.redact if " " not in word)

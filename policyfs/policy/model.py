@@ -1,6 +1,6 @@
 """A policy as frozen values: parse.py makes them from texts, and the engine is compiled from them.
 
-Only parse.py makes a ``Policy``, after checks of everything. So all names are declared, sets are expanded,
+Only parse.py makes a ``Policy``, and only after all checks. So all names are declared, sets are expanded,
 globs can be parsed, and numbers are in range. docs/policy-language.md explains the fields.
 """
 
@@ -72,7 +72,7 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """The callers that a rule is about. A field is None if its key is absent. Then every caller matches it.
+    """The callers that a rule is about. A field is None if its key is absent. None matches every caller.
 
     apps: the names of apps, and also ``any`` and ``stranger``. A field matches if one of its members
     matches. A caller matches if all fields match and the block ``not_`` does not match.

@@ -50,7 +50,9 @@ Variant = tuple[Token, ...]
 
 
 class End(enum.Enum):
-    """The ending of a glob: which paths below its last segment (the part after the last slash) it matches."""
+    """The ending of a glob. It decides if the glob matches the path of the segments before it, or the paths
+    below, or both.
+    """
 
     HERE = ""
     BELOW = "**"
@@ -106,7 +108,7 @@ def check_glob(text: str) -> None:
         parse_glob(text)
 
 
-@functools.lru_cache(maxsize=_REMEMBERED)  # each reload parses the same globs again; lint does so many times
+@functools.lru_cache(maxsize=_REMEMBERED)  # reloads and lint parse the same globs many times
 def parse_glob(text: str) -> Glob:
     """Parse one glob. Raise GlobError."""
     sound = _SOUND.fullmatch(text)

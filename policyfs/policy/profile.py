@@ -280,7 +280,7 @@ def hidden_by(profile: Profile, facts: Facts) -> Decision | None:
 
 
 def may_hide(live: Live) -> bool:
-    """Return True if this deny rule for SEE matches a directory under some owner (also none, or unknown)."""
+    """Return True if this deny rule for SEE matches a directory with some owner (an app, none or unknown)."""
     owners = [*sorted({o for c in live.conditions() for o in c.owners or ()}), OWNER_NONE, "\0", None]
     return any(live.match(Facts(KIND_DIRECTORY, owner)) for owner in owners)
 

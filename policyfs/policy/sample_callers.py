@@ -1,4 +1,4 @@
-"""Sample callers for some paths. At these paths, every caller gets the same answers as a sample caller."""
+"""Sample callers: at some paths, every caller gets the same answers as one of the sample callers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SAMPLES: Final = 3
 
 
 def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
-    """Return sample callers for some paths: every caller gets the same answers there as a sample caller.
+    """Return sample callers: at these paths, every caller gets the same answers as a sample caller.
 
     Raise TooHardError if names in the paths could mean more than MAX_UIDS uids.
     """

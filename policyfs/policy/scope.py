@@ -1,4 +1,4 @@
-"""Tests that show if answers depend on the caller. Other answers may stay in the kernel, for all callers.
+"""Tests that show if answers depend on the caller. If an answer does not, the kernel may keep the answer.
 
 The result "the answer depends on the caller" is always safe. The opposite result is given only if no rule can
 distinguish callers.

@@ -48,7 +48,7 @@ class PathState:
         return self._situated
 
     def hides_below(self, table: Table) -> frozenset[Situated]:
-        """Return the rules that hide all names in this directory: they hide this directory or one above."""
+        """Return the rules that hide all names in this directory: they hide it, or a directory above it."""
         if self._below is None:
             own = [] if self.top else [s for s in self.situated(table) if hides(table.rules[s.rule])]
             above = [old for old in self.hides if not any(new.covers(old) for new in own)]

@@ -22,7 +22,8 @@ class Views:
         self._views: Final[dict[frozenset[object], View]] = {frozenset(): RAW_VIEW}
 
     def view(self, profile: Profile) -> View:
-        """Return the view for the rules in a profile. It is raw only if no facts lead to an obligation."""
+        """Return the view for the rules in a profile. The view is raw only if no facts lead to an obligation.
+        """
         redact: set[str] = set()
         bans: frozenset[str] = frozenset()
         checked = False

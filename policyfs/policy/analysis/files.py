@@ -1,4 +1,4 @@
-"""Classes of files. No condition of some rules distinguishes the kinds and owners of the files in one class.
+"""Classes of files: some rules treat all files of one class alike, although kinds and owners differ.
 
 Each class has a sample: the facts of one file.
 """

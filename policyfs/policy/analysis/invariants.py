@@ -92,7 +92,7 @@ def breaches(policy: Policy) -> list[Breach]:
 def breaches_of(compiled: Compiled, invariants: Sequence[Invariant]) -> list[Breach]:
     """Return one request for each of these invariants that does not hold.
 
-    The invariants must have no globs. The policy can be without these invariants.
+    The invariants must have no globs. They do not have to be in the policy.
     """
     promised = _marked(invariants)
     rules = tuple(replace(one.rule, id=name) for name, one in promised.items())

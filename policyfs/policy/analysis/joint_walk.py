@@ -21,8 +21,8 @@ MAX_JOINT_PLACES: Final = 50_000
 again with half of the callers at a time."""
 
 Hiders = tuple[tuple[int, int], ...]
-"""The rules that hide a place (class of paths) because they hide a directory above it. Each is a pair: the
-policy (0: old, 1: new), and the rule's number."""
+"""The rules that hide a place (class of paths) because they hide a directory above it. Each rule is a pair:
+the policy (0: old, 1: new), and the rule's number."""
 
 
 class Spot(NamedTuple):

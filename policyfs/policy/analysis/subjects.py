@@ -46,8 +46,9 @@ class Subject(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Callers for whom all answers are the same, whatever their names are. sides: the first caller, in each
-    policy.
+    """Callers that the rules treat alike. (``owner: self`` stands for the own files of each caller.)
+
+    sides: the first caller, in each policy.
     """
 
     subjects: tuple[Subject, ...]

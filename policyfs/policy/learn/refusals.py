@@ -1,8 +1,8 @@
 """Refusals: the operations that deny rules of the recorded policy refused to an app, by path.
 
-The proposed policy gets deny rules for these operations. A policy cannot contain a character that is not
-printable, or a byte that is not UTF-8. In the deny rule, `?` stands for each such character or byte. So the
-rule denies a little more, never less.
+The proposed policy gets deny rules for these operations. A policy must be printable text. So in a deny rule,
+`?` stands for each character or byte of a name that is not printable. The rule denies a little more, never
+less.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Findings on the rights of apps: too many rights, too few, or others than the rules' author probably means.
+"""Findings on the rights of apps: too many rights, too few rights, or rights that the author of the rules
+probably does not expect.
 """
 
 from __future__ import annotations

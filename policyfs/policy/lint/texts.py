@@ -157,7 +157,8 @@ def _kinds(rule: Rule) -> Iterator[Finding]:
 
 
 def _costs(rule: Rule) -> Iterator[Finding]:
-    """Yield a finding if a requirement with a condition on the kind costs all files their passthrough."""
+    """Yield a finding if a requirement has a condition on the kind. Files of other kinds are restricted, too.
+    """
     asked = [] if rule.when is None else [rule.when]
     if rule.effect in (Effect.REDACT, Effect.CONTENT) and any(block.kinds for block in asked):
         what = "read from copies" if rule.effect is Effect.REDACT else "written through the daemon"
