@@ -35,7 +35,7 @@ class FsContext:
 
         If the file cannot be marked, discard its held bytes and raise OSError.
 
-        INVARIANT: callers call this after each change of a head or a draft, before they reply to the request,
+        INVARIANT: each change of a head or a draft is followed by this call, before the reply to the request,
         with no await in between. So before a writer gets its reply, every other daemon knows that this file
         has held bytes. Then no other daemon renames this file over another file.
         """
@@ -52,10 +52,10 @@ class FsContext:
             self.held.unmark(mark)
 
     def _take_back(self, state: OpenState, fd: int) -> None:
-        """Discard all held bytes of a file. All of them are from the last change, since a file with older
-        held bytes has a mark already.
+        """Discard all held bytes of a file. All held bytes are from the last change: a file with older held
+        bytes has a mark already.
 
-        The app gets the error and may write again. The new head counts only the bytes in the store.
+        The app gets the error and can write again. The new head begins with the file's size in the store.
         """
         held = state.draft or state.head
         state.drop_held()

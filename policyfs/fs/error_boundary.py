@@ -1,4 +1,4 @@
-"""The boundary to pyfuse3: any exception of a handler becomes an errno; none ends the loop."""
+"""The boundary to pyfuse3. Every exception of a handler becomes an errno, so that none ends the main loop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ S = TypeVar("S", bound=HasBugLog)
 
 
 def _refusal(bugs: BugLog, where: str, error: Exception) -> pyfuse3.FUSEError:
-    """Return the error for the app: the errno of an OSError, or EIO for a bug, which is logged."""
+    """Return the error for the app: the errno of an OSError, or EIO for a bug. Log the bug."""
     if isinstance(error, OSError) and error.errno is not None and error.errno not in _OUR_FAULT:
         return pyfuse3.FUSEError(error.errno)
     bugs.bug(where, error)

@@ -15,7 +15,8 @@ class Expiring(Generic[K, V]):
     """A map in which each entry lasts for *lasts_s* seconds after put().
 
     Every open(2) calls get(), so get() costs only one dictionary look-up and removes nothing. The next put()
-    or len() removes ended entries. Until then bool() counts them (docs/decisions/0041-maps-of-our-own.md).
+    or len() removes ended entries. Until then bool() counts ended entries, too
+    (docs/decisions/0041-maps-of-our-own.md).
     """
 
     __slots__ = ("_clock_s", "_entries", "_lasts_s", "_most")
@@ -47,8 +48,9 @@ class Expiring(Generic[K, V]):
         self._entries[key] = (now_s + self._lasts_s, value)
 
     def change(self, key: K, value: V) -> None:
-        """Replace the value of an entry. The entry ends at the same time as before. Raise KeyError if there
-        is none.
+        """Replace the value of an entry. The entry ends at the same time as before.
+
+        Raise KeyError if the key has no entry.
         """
         self._entries[key] = (self._entries[key][0], value)
 

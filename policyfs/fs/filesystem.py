@@ -90,7 +90,7 @@ from policyfs.store.locks import Limits, LockTable
 from policyfs.store.memory import MemoryPlaces
 
 _FOLDING_SAID: Final = 1000
-"""The limit of directories that the log names because they ignore the case of names."""
+"""The log names at most this many directories that ignore the case of names."""
 _CLONE_IDLE_S: Final = 10.0
 _WAITING_LOCKS: Final = 1024
 """The limit of requests of all apps together that wait for locks."""
@@ -118,7 +118,7 @@ class _Opening:
 
 
 class FileSystem:
-    """All parts of one mount. The daemon sets the notifier later, when the session runs."""
+    """The object that builds and connects all parts of one mount. The daemon sets the notifier later."""
 
     def __init__(self, settings: Settings, engine: Engine, base: Foundation, bugs: BugLog) -> None:
         keeper = base.keeper if base.facts.leases else None
@@ -325,7 +325,7 @@ class FileSystem:
         self.handlers = Handlers(fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs)
 
     def _shown_modes(self) -> ShownModes:
-        """Build the part that shows owners and modes. If they differ by caller, the kernel keeps none."""
+        """Build the part that shows owners and modes. If these differ by caller, the kernel keeps none."""
         settings = self._settings
         modes = ShownModes(
             self.gate, by_mount=settings.policy_modes, any_uid=settings.any_uid, read_only=settings.read_only
@@ -334,7 +334,7 @@ class FileSystem:
         return modes
 
     def _finders(self, keeper: LeaseKeeper | None) -> tuple[FactFinder, PlanFinder]:
-        """Build the finders of kinds and plans, and the second looks (checks by other workers) at both."""
+        """Build the finders of kinds and of plans, and the second looks (checks by other workers)."""
         base = self._base
         kinds, times_tell = KindCache(beneath=base.remembered), base.facts.times_tell
         self.second_looks = second = self._undo.enter_context(
@@ -365,7 +365,7 @@ class FileSystem:
         return self._operations.quick_handlers() | self.locks.quick_requests()
 
     def _say_folding(self, node: Node) -> None:
-        """Log once for each directory that it is refused because it ignores the case of names."""
+        """Log, once for each directory, that the directory is refused since it ignores the case of names."""
         if node.nodeid not in self._folding and len(self._folding) < _FOLDING_SAID:
             self._folding.add(node.nodeid)
             self._base.warn("apps cannot use a directory that ignores the case of names", node.path())

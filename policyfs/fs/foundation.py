@@ -32,7 +32,7 @@ class Settings:
     quarantine: each app's limits in the quarantine.
     posix: True with --posix. Then the mount behaves like a native file system where no rule has a
     requirement.
-    latches: the path of the file with the locks between the daemons of one store.
+    latches: the path of the lock file that all daemons of one store use.
     policy_modes: True if all apps see modes that follow from the policy (see ShownModes).
     any_uid: True for an app mount that admits every uid.
     admitted: the callers that an app mount with several groups admits.
@@ -65,7 +65,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """The parts below the file system. The daemon makes and closes them.
+    """The parts below the file system. The daemon makes and closes these parts.
 
     warn: logs a problem with a path of the store.
     """

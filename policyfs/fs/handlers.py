@@ -1,4 +1,4 @@
-"""Handlers of the FUSE requests that pyfuse3 knows. They translate requests, and decide nothing."""
+"""Handlers of the FUSE requests that pyfuse3 knows. A handler translates a request, and decides nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _AT_ONCE: Final = 16
 
 
 class Handlers(pyfuse3.Operations):
-    """One mount's request handlers."""
+    """The object with the handlers of one mount. pyfuse3 calls one method for each request."""
 
     supports_dot_lookup = False
     enable_writeback_cache = False
@@ -79,7 +79,7 @@ class Handlers(pyfuse3.Operations):
         """Handle FORGET and BATCH_FORGET: the kernel has given up references to nodes.
 
         The kernel sends tens of thousands of FORGETs if memory is short, or if an app removes a directory
-        with many names. No process waits for an answer. So one task handles all of them, a few at a time.
+        with many names. No process waits for an answer. So one task handles all FORGETs, a few at a time.
         """
         self._forgets.extend(inode_list)
         if self._forgetting:
@@ -304,5 +304,7 @@ class Handlers(pyfuse3.Operations):
 
 
 def _time(given_ns: int, now: int) -> int:
-    """Return the time to set. If it is TIME_NOW, the store sets its present time, as it does for ctime."""
+    """Return the time to set, in nanoseconds, or TIME_NOW. For TIME_NOW the store sets its own present time,
+    as for ctime.
+    """
     return TIME_NOW if now else given_ns

@@ -1,7 +1,7 @@
-"""Handlers of the requests that pyfuse3 does not know. They translate requests, and decide nothing.
+"""Handlers of the requests that pyfuse3 does not know. A handler translates a request, and decides nothing.
 
-A request that may need a thread for a long time takes a turn of its app (sharing/turns.py). The fsyncs
-take no turn: their handlers return Work, which needs no task.
+A request that may need a thread for a long time takes a turn of its app (sharing/turns.py). FSYNC and
+FSYNCDIR take no turn: their quick handlers return Work, which needs no task.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FLAGS: Final = struct.Struct("=II")
 
 
 class RawHandlers:
-    """The handlers of one mount, by opcode."""
+    """The object with one mount's handlers of requests that pyfuse3 does not know."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class RawHandlers:
         sync_directory: Callable[[int], None],
         bugs: BugLog,
     ) -> None:
-        """sync_directory: makes the directory behind a descriptor durable; it waits for the disk."""
+        """sync_directory: writes the directory behind a descriptor to the disk, and waits for the disk."""
         self._nodes = fs.nodes
         self._handles = fs.handles
         self._gate = fs.gate
@@ -125,7 +125,9 @@ class RawHandlers:
 
     @guarded_now
     def getxattr_now(self, request: Request) -> None:
-        """Answer GETXATTR if no file has such an attribute. (`ls -l` asks every file for ACLs and labels.)"""
+        """Refuse GETXATTR at once if no object ever has the attribute, and the caller sees the object.
+        Otherwise return None: then getxattr() answers. (`ls -l` asks every file for ACLs and labels.)
+        """
         asked = requests.getxattr(request)
         self._xattrs.absent_now(self._node(request), asked.name, self._gate.caller(request))
 

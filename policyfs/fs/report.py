@@ -9,7 +9,7 @@ from policyfs.kernel import vectors
 
 def report(fs: FileSystem) -> dict[str, object]:
     """Return the present counts of a mount's file system. Sizes are in bytes."""
-    # Before the count of handles, which takes over the handles that the bridge still has.
+    # Read this first: the list of handles below takes over the handles that the bridge still has.
     repeats = fields(vectors.stats()) if fs.nodes.vectors.in_use else None
     handles, copies, notifier = list(fs.handles), fs.copies.stats(), fs.kernel_cache.notifier
     sent = None if notifier is None else notifier.stats()

@@ -18,7 +18,7 @@ class Context(Protocol):
 
     @property
     def pid(self) -> int:
-        """The id of the sender's thread group; 0 if the daemon cannot see it."""
+        """The id of the sender's thread group; 0 if the daemon cannot see that process."""
 
     @property
     def umask(self) -> int:

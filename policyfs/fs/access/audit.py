@@ -111,7 +111,7 @@ class Recorder:
     async def recorded(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> bool:
-        """Record a decision. If it must be on record, wait until its record is written.
+        """Record a decision. If the decision must be on record, wait until its record is written.
 
         Return True if other requests could run during the call. Then a check that the caller made before may
         no longer hold.
@@ -223,8 +223,8 @@ class Recorder:
         self._sink.admit(event, Audit.BEST_EFFORT)
 
     def _executable(self, pid: int) -> str:
-        """Return the path of a process's executable. It is read from /proc at most once in _EXE_S seconds for
-        each process.
+        """Return the path of a process's executable. For each process, /proc is read at most once in _EXE_S
+        seconds.
         """
         path = self._executables.get(pid)
         if path is None:

@@ -37,7 +37,7 @@ class KindSource(Protocol):
 
 
 class OwnerSource(Protocol):
-    """The recorded owners of files (store/owner.py)."""
+    """A store that has the recorded owners of files (store/owner.py)."""
 
     def get(self, fd: int, stat: Stat) -> str:
         """Return the app that owns the file, or OWNER_NONE."""
@@ -56,7 +56,7 @@ def _never_again(*_: object) -> None:
 
 
 class FactFinder:
-    """Finder of the facts that a decision depends on; other facts are not read.
+    """A finder that reads the facts on which a decision depends, and no other facts.
 
     keeper: grants read leases; None if leases prove nothing on the store. times_tell: True if stat still
     shows a write after the writer has closed the file (see StoreFacts). If False, remembered kinds count only
@@ -169,7 +169,7 @@ class FactFinder:
     ) -> str | None:
         """Return the kind of the file behind *fd*.
 
-        The caller gives *fd* away: *evidence* owns it afterwards. Without *evidence*, this closes it.
+        The caller gives *fd* away: *evidence* owns *fd* afterwards. Without *evidence*, *fd* is closed.
         """
         lease: Lease | None = None
         try:

@@ -49,7 +49,7 @@ def _nobody_has_it_open(_node: Node) -> int:
 
 
 class Gate:
-    """The decisions on all requests of one mount, under the policy in force.
+    """The gate that decides all requests of one mount, under the policy in force.
 
     INVARIANT: path states and principals are valid under one policy only, and the policy may change at any
     await. Each reload changes *generation*, a number. So after an await, values of a policy are used only if
@@ -155,8 +155,8 @@ class Gate:
     def asked_for(self, who: Principal, above: PathState, name: bytes) -> tuple[PathState, Unseen]:
         """Return the path state of a name in a LOOKUP, and the denials that follow from the path alone.
 
-        If the path hides all objects except directories, this method takes the same time for every name,
-        looked up or listed before or not (docs/decisions/0010-hidden-takes-as-long-as-absent.md)."""
+        If the path hides all objects except directories, this method takes the same time for every name, also
+        for names looked up or listed before (docs/decisions/0010-hidden-takes-as-long-as-absent.md)."""
         known = self.engine.known_child(above, name)
         state = self.engine.step(above, name) if known is None else known
         unseen = self._paths.unseen(who, state)
@@ -190,7 +190,7 @@ class Gate:
         return self._paths.shows_all_in(who, state)
 
     def names_in(self, who: Principal, state: PathState) -> Verdicts:
-        """Return the decisions on `see` for all names in a directory, as far as path and type decide."""
+        """Return the decisions on `see` for all names in a directory that follow from path and type alone."""
         return self._names.of(who, state)
 
     def hidden(self, who: Principal, state: PathState, parent: Node | None) -> Decision | None:
@@ -233,7 +233,7 @@ class Gate:
                     return decision
 
     def sees_now(self, caller: Caller, node: Node) -> bool:
-        """Return True if a caller sees a node whatever its facts are. If False, only node() can decide."""
+        """Return True if a caller sees a node, with any facts. If False, only node() can decide."""
         who = caller.principal
         return not self.need(who, Op.SEE, node) and self.judge(who, Op.SEE, node, NO_FACTS).allowed
 
@@ -256,7 +256,7 @@ class Gate:
         self, node: Node, need: Need, who: Principal, fd: int = -1,
         *, evidence: KindEvidence | None = None, seeing: bool = False,
     ) -> Facts:  # fmt: skip
-        """Return the facts of a node. They are found by a descriptor, or by a name that leads to the node."""
+        """Find the facts of a node by a descriptor, or by a name that leads to the node. Return them."""
         behind = functools.partial(
             self.facts.behind, need=need, lane=who.lane, evidence=evidence, seeing=seeing
         )
@@ -341,7 +341,7 @@ class Gate:
         return not self.judge(who, ops, node, Facts(None, owner)).allowed
 
     def require_writing_empty(self, handle: Handle, call: Call) -> None:
-        """Refuse, on record, to empty a mediated file if its app could not write to the empty file.
+        """Refuse, on record, to empty a mediated file if the app could not write to the empty file.
 
         An empty file has kind `empty`, and each write is decided again. A denial of the next write would come
         too late: the old bytes would be lost.

@@ -23,7 +23,7 @@ from policyfs.policy.decide import PathState
 from policyfs.store.tree import Tree
 
 _ANSWERS: Final = 1 << 14
-"""The limit of remembered answers about directories. When it is reached, all answers are forgotten."""
+"""The limit of remembered answers about directories. At this limit, all answers are forgotten."""
 
 Chain = list[tuple[PathState, Facts]]
 Decide = Callable[[Principal, Chain], Decision | None]
@@ -88,10 +88,10 @@ class HidingOwners:
         self._changes += 1
 
     def hidden(self, who: Principal, parent: Node, generation: int, decide: Decide) -> Decision | None:
-        """Return the denial if the owner of *parent*, or of a directory above it, hides the names in
-        *parent*.
+        """Return the denial if the owner of *parent*, or of a directory above, hides the names in *parent*.
+        Return None if no owner hides them.
 
-        generation: the policy's generation. Raise OSError(ESTALE) if the path no longer leads to *parent*.
+        generation: the policy's generation. Raise OSError (ESTALE) if the path no longer leads to *parent*.
         """
         if parent.out_of_reach:
             raise PathTooLongError(parent.name)

@@ -25,11 +25,12 @@ class UnprovenKindError(Exception):
 
 
 class KindEvidence:
-    """The read lease under which a file's kind was found. It is kept until the request takes effect.
+    """A proof of a file's kind: it has the read lease under which the kind was found, and keeps this lease
+    until the request takes effect.
 
     asked: True if the decision needed the kind. owner: the file's owner if the decision needed the owner,
-    else None. expected: the attributes of the only file that may be sniffed; None if any file may be.
-    proven_only: True if only a kind under a lease may be used (demand()).
+    else None. expected: the attributes of the only file that may be sniffed; None if every file may be
+    sniffed. proven_only: True if only a kind under a lease may be used (demand()).
     """
 
     __slots__ = ("_fd", "_lease", "asked", "expected", "owner", "proven_only")
@@ -65,7 +66,7 @@ class KindEvidence:
 
     @property
     def used(self) -> bool:
-        """True if the decision used this file's kind or owner, so that it holds for no other file."""
+        """True if the decision used this file's kind or owner. The decision then holds for no other file."""
         return self.asked or self.owner is not None
 
     def close(self) -> None:

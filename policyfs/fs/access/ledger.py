@@ -1,4 +1,4 @@
-"""Ledgers: the required records of one request, and the wait for them without blocking the event loop.
+"""Ledgers. The ledger of a request has its required records. The wait for them blocks no other request.
 
 A thread writes the records (journal/committer.py). If a record takes only a moment, the request goes on at
 once. Otherwise the request waits, and other requests go on meanwhile.
@@ -42,8 +42,8 @@ class Sink(Protocol):
     """The part of the journal that records events."""
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Accept an event for the trail. Return a ticket, which stands for the event until it is written: the
-        caller must commit it. Return None if the event needs no commit.
+        """Accept an event for the trail. Return a ticket, which stands for the event until the event is
+        written. The caller must commit the ticket. Return None if the event needs no commit.
 
         paid: True if the request has already waited for its app's budget (journal/accounts.py).
         """
@@ -54,19 +54,19 @@ class Sink(Protocol):
         """
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Start to write the events of these tickets on another thread, and wait a moment at most for the
-        end.
+        """Start to write the events of these tickets on another thread. Wait a moment at most until they are
+        written.
         """
 
 
 class Commits:
-    """Writes the required records of one mount (commits them). Event loop only."""
+    """A writer that commits the required records of one mount to the trail. Event loop only."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
 
     def at_once(self, ticket: Ticket) -> Commit | None:
-        """Start to write the event of a ticket to the trail. Return the commit, which tells when it is
+        """Start to write the event of a ticket to the trail. Return the commit, which tells when the event is
         written.
 
         If the ticket's app has used up its budget and must wait first, start nothing and return None. Raise
@@ -163,15 +163,15 @@ class Ledger:
         """
 
     def add(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
-        """Make the reply wait until the event of a ticket is on record. commit: its writing, if it has
-        begun.
+        """Make the reply wait until the event of a ticket is on record. commit: the write of the event, or
+        None if it has not begun.
         """
         self._commits = commits
         self._waiting.append((ticket, commit))
 
     async def settle(self) -> None:
-        """Wait until the events of all added tickets are on record. Raise FUSEError(EIO) if one could not be
-        recorded.
+        """Wait until the events of all added tickets are on record. Raise FUSEError(EIO) if an event could
+        not be recorded.
         """
         while self._waiting and self._commits is not None:
             await self._commits.wait(*self._waiting.pop())
@@ -238,11 +238,10 @@ def ledger() -> Iterator[Ledger]:
 def paced(
     method: Callable[P, Coroutine[object, object, R]],
 ) -> Callable[P, Coroutine[object, object, R]]:
-    """Wrap a method that opens a file, so that an app that has used up its budget for records waits outside
-    the method.
+    """Wrap a method that opens a file. If the app has used up its budget for records, the wrapper waits.
 
     The method raises PacedError and ends. The wrapper waits, and calls the method again. During the wait the
-    request holds no lease, lock or descriptor for which others wait.
+    request holds no lease, lock or descriptor for which other requests wait.
     """
 
     @functools.wraps(method)

@@ -1,8 +1,8 @@
 """Decisions on all names of a directory at once, for listings.
 
 The decision on a name depends on its path and on the object's type, and perhaps on facts. A policy usually
-mentions only a few names of a directory. If it decides all other names alike, one decision is enough for all
-of these.
+mentions only a few names of a directory. If the policy decides all other names alike, one decision is enough
+for all other names.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SPECIAL: Final = 0xFFFF & ~_UNKNOWN & ~sum(_TYPES.values())
 
 
 class Verdicts(NamedTuple):
-    """Decisions on the names in a directory, by path and file type alone.
+    """A set of decisions on the names in a directory that depend on path and file type alone.
 
     shown, hidden: sets of file types, one bit for each DT_* type (readdir(3)). Under any name that is not in
     *apart*, the caller sees objects of the types in *shown*, but not of the types in *hidden*. For a type in

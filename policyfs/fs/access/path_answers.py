@@ -12,11 +12,11 @@ _REMEMBERED: Final = 1 << 14
 
 
 class Unseen(NamedTuple):
-    """Denials of `see` that follow from a path alone, without any fact.
+    """The denials of `see` that follow from a path alone, without any fact.
 
     whatever: the denial for objects of every type. but_directory: the denial for objects of every type except
-    directories. A field is None if the path alone gives no such denial. The object's type or facts may still
-    give one.
+    directories. A field is None if the path alone gives no such denial. With the object's type or facts, the
+    policy may still deny.
     """
 
     whatever: Decision | None

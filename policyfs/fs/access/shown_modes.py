@@ -28,7 +28,7 @@ _ALL_CLASSES: Final = 0o111
 
 
 class ShownModes:
-    """Owner, group and mode by the policy, for the apps that see these instead of the store's.
+    """The part of a mount that shows some apps owner, group and mode by the policy, instead of the store's.
 
     by_mount: True if all apps of the mount see modes by the policy (see apps_with_modes). any_uid: True for
     an app mount that admits every uid. There the kernel may give one uid the attributes of a reply to another
@@ -47,7 +47,7 @@ class ShownModes:
         self.use(gate.engine)
 
     def use(self, engine: Engine) -> None:
-        """Read from another policy which apps see such modes."""
+        """Use another policy: read from it which apps see modes by the policy."""
         chosen = apps_with_modes(engine, by_mount=self._by_mount)
         self.apps = chosen if self._gate.app is None else chosen & {self._gate.app}
 
@@ -57,7 +57,7 @@ class ShownModes:
         return bool(self.apps)
 
     def shown(self, stat: Stat, node: Node, caller: Caller) -> Stat:
-        """Return *stat* as the caller sees it: for one of the apps, with owner, group and mode by its rights.
+        """Return *stat* as the caller sees it. For an app in *apps*, owner, group and mode show its rights.
 
         INVARIANT: the owner is replaced only for callers that may change attributes. The kernel lets the
         owner take leases (fcntl F_SETLEASE), and then every other open of the file waits.

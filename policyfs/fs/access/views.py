@@ -1,10 +1,11 @@
 """The choice of the node that serves a caller's open of a file: by view, path state and byte path.
 
 See docs/architecture/views.md. In a redacted view, a file is LIVE (mediated, each read decided) in two cases:
-the caller may see all of it now, as its owner may, or a process writes it through this view. Any other file
-is a frozen COPY, or LEASED if it is too large to copy. A COPY or LEASED node without open handles takes the
-current version of the file. An open node keeps its version, and newer opens go to another node: OPEN answers
-ESTALE, and the kernel looks the name up again.
+the policy hides nothing of the file from the caller now (from the file's owner, for example), or a process
+writes the file through this view. Any other file is a frozen COPY, or LEASED if it is too large to copy.
+
+A COPY or LEASED node without open handles takes the current version of the file. An open node keeps its
+version, and newer opens go to another node: OPEN answers ESTALE, and the kernel looks the name up again.
 
 If a file may be read only because of its kind, the bytes must be proven to be of that kind. A raw file is
 proven by a lease that holds until the open is answered (fs/opening/opener.py). Without such a lease, a COPY
@@ -40,7 +41,7 @@ kernel's entry, one finds the name anew."""
 
 Copyable = Callable[[Stat, int, frozenset[str], Principal], bool]
 """Function that returns True if a principal gets a file as a frozen copy. Arguments: the file's attributes,
-its inode (NodeTable.key_of), the words to hide, and the principal."""
+the file's inode (NodeTable.key_of), the words to hide, and the principal."""
 
 
 def version_of(stat: Stat) -> Version:
@@ -49,7 +50,10 @@ def version_of(stat: Stat) -> Version:
 
 
 class Views:
-    """The choice of nodes for regular files: one node for each view and byte path. New nodes are added."""
+    """The part of a mount that chooses the node for an open of a regular file.
+
+    There is one node for each view and byte path. If no node fits, a new one is added.
+    """
 
     def __init__(
         self, nodes: NodeTable, facts: FactFinder, copyable: Copyable,
@@ -60,12 +64,12 @@ class Views:
         self._facts = facts
         self._copyable = copyable
         self._proves_raw = proves_raw
-        # By inode and thread: opens that got ESTALE, of readers without a proof, and of writers.
+        # Opens that got ESTALE, by inode and thread: of readers without a proof, then of writers.
         self._unproven = Expiring[tuple[int, int], bool](_PENDING_S)
         self._coming = Expiring[tuple[int, int], bool](_PENDING_S)
         self._pending = Expiring[tuple[int, int], bool](_PENDING_S)  # by inode and view
         self._outdated = Expiring[tuple[int, int], int](_PENDING_S)  # look-ups left, by view and thread
-        self._kept = Expiring[int, int](_PENDING_S)  # by node: the thread for whose second try it is
+        self._kept = Expiring[int, int](_PENDING_S)  # by node: the thread that the node is kept for
 
     # -- which byte path -----------------------------------------------------------------------------
 
@@ -127,8 +131,7 @@ class Views:
 
     @property
     def is_settled(self) -> bool:
-        """True if no reader is expected whose open got ESTALE because nothing proved the file's kind
-        (unproven()).
+        """True if no reader is expected to try its open again after unproven().
 
         Then the look-up of a raw file depends only on name and caller.
         """
@@ -162,9 +165,9 @@ class Views:
         """Note that an open of a frozen copy got ESTALE.
 
         The next look-ups by the thread then get a node that no other thread uses. So the kernel's second try
-        of the open, which is its last, cannot meet another caller's version. All look-ups of the thread get
-        such a node, whatever the file, since another file may have taken the name. The kernel looks up twice
-        before that try, and may find another file each time.
+        of the open, which is its last, cannot meet another caller's version. This holds for look-ups of every
+        file, since another file may have taken the name. The kernel looks up twice before the second try, and
+        may find another file each time.
         """
         self._outdated.put((view.key, caller.pid), _LOOKED_UP)
 
@@ -266,8 +269,8 @@ class Views:
         """Return True if a node was made for the second try of an open (after ESTALE) by the caller's thread,
         and is not open yet.
 
-        Return False if it was made for another thread: this caller must not use it. Return None if every
-        caller may use it.
+        Return False if the node was made for another thread: this caller must not use it. Return None if
+        every caller may use the node.
         """
         thread = self._kept.get(node.nodeid) if self._kept and node.open is None else None
         return None if thread is None else thread == caller.pid
@@ -330,7 +333,7 @@ class Views:
 
 
 def _newer(node: Node, best: Node) -> bool:
-    """Return True if only *node* is open, and *best* is not. An open node is preferred, so that one version
-    has one node.
+    """Return True if *node* is open, and *best* is not. An open node is preferred, so that one version has
+    one node.
     """
     return node.open is not None and best.open is None

@@ -1,8 +1,8 @@
 """Cleaning: files are stored without the forbidden data (``require: {clean: [...]}``).
 
 The store gets the bytes that an app under ``redact`` of the same words would read. This holds for every
-writer. The draft keeps the bytes as written: its writer may go on with them, and may move the file to a path
-where it is stored unchanged.
+writer. The draft keeps the bytes as written: its writer can go on writing, and can move the file to a path
+without cleaning.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Cleaned:
     """The result of the cleaning of a draft.
 
     kind: the draft's kind; None if sniffing failed. fd: descriptor of an unnamed file, the cleaned copy;
-    closed by close(). It is -1 if the draft has no forbidden data, or cannot be cleaned. note: the removed
-    data, for the trail. refusal: the reason if the draft cannot be cleaned, else empty.
+    closed by close(). -1 if the draft has no forbidden data, or cannot be cleaned. note: the removed data,
+    for the trail. refusal: the reason if the draft cannot be cleaned, else empty.
     """
 
     kind: str | None
@@ -60,8 +60,8 @@ class Cleaner:
     async def clean(self, fd: int, words: frozenset[str], owner: tuple[int, int], lane: Hashable) -> Cleaned:
         """Clean the file behind *fd* (O_RDONLY) into an unnamed file, if it has forbidden data.
 
-        Nobody may write the file meanwhile. owner: uid and gid of the copy, because the copy counts in their
-        quota. Raise OSError of the store.
+        Callers make sure that nobody writes the file meanwhile. owner: uid and gid of the copy. The copy
+        counts in the disk quota of this user and group. Raise OSError of the store.
         """
         kind, plan = await self._plans.locate(fd, words, lane=lane, proof=None)
         if plan.outcome is Outcome.REFUSE:
@@ -79,7 +79,7 @@ class Cleaner:
         return cleaned
 
     async def is_clean(self, fd: int, words: frozenset[str], lane: Hashable) -> bool:
-        """Return True if the file behind *fd* has nothing that must be removed."""
+        """Return True if the file behind *fd* has no data of these words."""
         if not os.fstat(fd).st_size:
             return True
         _, plan = await self._plans.locate(fd, words, lane=lane, proof=None)

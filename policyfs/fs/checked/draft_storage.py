@@ -34,8 +34,8 @@ _TORN_UNCLEANED: Final = f"{_TORN}; the file was not cleaned"
 class _Copy:
     """The state of a copy of a draft, or of its cleaned version, into the store's file.
 
-    source: descriptor of the bytes. size: their number. torn: the value of draft.torn before the copy (a note
-    if the file had only a part of the draft, else ""). old: the file's version before the first piece.
+    source: descriptor of the bytes. size: the number of bytes. torn: the value of draft.torn before the copy
+    (a note if the file had only a part of the draft, else ""). old: the version before the first piece.
     appends: True if the store cannot reserve space, and the file becomes longer. Then the bytes behind the
     file's old end are copied first. begin: the offset of the first piece: the file's old end if *appends*,
     else 0. done: the number of copied bytes. most: the file's length after the next piece, if no other
@@ -73,7 +73,7 @@ class _Copy:
 
 
 class DraftStorage:
-    """Storage of drafts in the files of one store. The caller holds the lock of the draft's node.
+    """The part of a mount that copies drafts into the store. Callers hold the lock of the draft's node.
 
     shares_blocks: True if two files of the store can share blocks (reflink).
     """
@@ -99,8 +99,8 @@ class DraftStorage:
         have waited for its turn. From then on all bytes in the file are of this draft.
 
         After an error of the store the caller may try again: draft.base is then the state that the failed
-        piece left. As long as only a part of the draft is in the file, draft.torn is set. The daemon's end
-        waits for the last piece, however long the disk takes.
+        piece left. As long as only a part of the draft is in the file, draft.torn is set. A daemon that ends
+        waits for the last piece, even if the disk takes long.
 
         Raise OSError (EBUSY) if other programs have changed the file at each of _TRIES tries to begin. The
         file then has its old bytes. After the first piece, changes that leave the bytes alone do no harm.
@@ -108,7 +108,7 @@ class DraftStorage:
         if self._may_share(handle.fd, draft.size):
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(_write_out, source, handle.fd)
-        with trio.CancelScope(shield=True):  # from an fsync that the daemon's end interrupts
+        with trio.CancelScope(shield=True):  # the daemon's end may cancel the fsync that calls this
             async with self._change_lock.apart(handle.fd):
                 await self._copy(_Copy(handle, draft, source, draft.size, draft.torn), fence, on_thread)
 
@@ -142,8 +142,8 @@ class DraftStorage:
         the mode has changed.) The caller then tries again with the new version. Raise OSError (EBUSY) if
         another program has written the file.
 
-        From the second piece on, draft.base proves nothing if it is not the file's state: if an app sets
-        times just when a piece ends, draft.base becomes None (Draft.dated).
+        From the second piece on, draft.base can differ from the file although no program has written the
+        file: if an app sets times just when a piece ends, draft.base becomes None (Draft.dated).
         """
         now, draft = self._tree.fstat(copy.handle.fd), copy.draft
         same = base_of(now) == draft.base
@@ -156,8 +156,8 @@ class DraftStorage:
             raise _changed()
         at_once = not same and copy.done
         self._put_piece(copy)
-        # If only the times have changed, all remaining pieces are copied now. Otherwise each of them would
-        # need a new comparison, and an app that may set times could make us leave a file half written.
+        # If only the times have changed, all remaining pieces are copied now. Otherwise each piece would need
+        # a new comparison, and an app that may set times could make us leave a file half written.
         while at_once and not copy.is_done:
             self._put_piece(copy)
         return True
@@ -222,8 +222,8 @@ class DraftStorage:
         """Return True if the store's file gets a draft of *size* bytes in one step, by shared blocks.
 
         Blocks are shared only if the file has bytes that could be lost. Where blocks can be shared, no room
-        can be reserved for new bytes in place of old ones: the file system puts them elsewhere (btrfs always,
-        xfs if the old blocks are shared).
+        can be reserved for new bytes in place of old ones: the file system puts new bytes elsewhere (btrfs
+        always, xfs if the old blocks are shared).
         """
         return self._shares_blocks and size > 0 and self._tree.fstat(fd).size > 0
 

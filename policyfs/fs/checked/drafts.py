@@ -46,7 +46,7 @@ _RELEASING: Final = Call("write", "close")
 
 
 class Drafts:
-    """The drafts of one mount. The caller holds the lock of the draft's node."""
+    """The part of a mount that makes, checks and stores drafts. Callers hold the lock of the draft's node."""
 
     def __init__(
         self,
@@ -84,8 +84,8 @@ class Drafts:
     async def begin(self, handle: Handle, state: OpenState, fence: Fence) -> Draft:
         """Return the node's draft. A new draft begins as a copy of the file.
 
-        If the store has all of the draft, and another writer has changed the file since, a new draft replaces
-        it.
+        If the store has all changes of the old draft, and another writer has changed the file since, a new
+        draft replaces the old one.
 
         Raise OSError: EOPNOTSUPP if the store has no unnamed files, EMFILE if the caller's app has used up
         its share of descriptors. *fence* is called after the copy, and raises if another app has written the
@@ -198,8 +198,8 @@ class Drafts:
         If a file is new (its writer has created it) and still empty in the store, a refusal removes it. A
         draft is not checked again if the policy in force has refused it, and nothing was written into it
         since. A file that was emptied after a refusal keeps its bytes. is_last: returns True if no other
-        handle writes the file, in any view. Raise PolicyChangedError after a reload, with the draft as it
-        was.
+        handle writes the file, in any view. After a reload, raise PolicyChangedError and leave the draft
+        unchanged.
         """
         if draft.refused and draft.only_empties(self._tree.fstat(handle.fd)):
             return
@@ -222,7 +222,7 @@ class Drafts:
 
         Do nothing if the file has a part of the draft already: such a draft goes into the quarantine, which
         makes a record of its own. If an app wrote bytes through a mapping after its last close(), only this
-        record tells that they are lost.
+        record tells that these bytes are lost.
         """
         if draft.torn:
             return
@@ -236,8 +236,7 @@ class Drafts:
         """Drop a draft that has no writer any more.
 
         The draft goes into the quarantine if its refusal requires that. If the store's file has only a part
-        of the draft, the draft goes there, too, whatever was decided later: then only the draft has all of
-        the new bytes.
+        of the draft, the draft always goes into the quarantine: only the draft has all of the new bytes.
         """
         refusal = draft.refusal
         if draft.torn:
@@ -278,9 +277,9 @@ class Drafts:
         return cleaned
 
     async def _told(self, fd: int, words: frozenset[str], lane: Hashable) -> tuple[str | None, str]:
-        """Return a file's kind, and the reason for which a rule that forbids these words refuses it.
+        """Return a file's kind, and the reason for which a rule that forbids these words refuses the file.
 
-        The reason is empty if no such rule refuses the file.
+        The reason is empty if the file has no data of these words.
         """
         read_only = self._tree.reopen(fd, os.O_RDONLY)
         try:
@@ -310,7 +309,7 @@ class Drafts:
     async def _check_other_names(
         self, handle: Handle, draft: Draft, decision: Decision, cleans: frozenset[str]
     ) -> None:
-        """Refuse a draft if the file has other names and its cleaning would remove data under those, too."""
+        """Refuse a draft if the file has other names, and cleaning would remove data under these, too."""
         if self._tree.fstat(handle.fd).nlink <= 1:
             return
         fd = self._tree.reopen(handle.fd, os.O_RDONLY)

@@ -3,7 +3,7 @@
 This module has only bookkeeping and arithmetic; ``head_writes.py`` does the I/O. The states of a head
 (docs/architecture/checked-writes.md):
 
-- A file that is empty in the store starts with an empty head. Its bytes are held here, and not written.
+- A file that is empty in the store starts with an empty head. Written bytes are held in the head.
 - As soon as sniffing finds an allowed kind in the head, the head is written to the store. From then on every
   write into the first HEAD_BYTES is checked by the resulting bytes.
 - If a write makes a head that can no longer become an allowed kind, that write is refused.

@@ -26,7 +26,7 @@ from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 
 T = TypeVar("T")
 _TRIES: Final = 100
-"""The limit of checks of one change: it is checked again if another process changes the file meanwhile."""
+"""The limit of checks of one change. A change is checked again if another process has changed the file."""
 
 Content = tuple[frozenset[str], ...]
 Fence = Callable[[], None]
@@ -84,11 +84,11 @@ class HeadSniffer(Protocol):
 
 
 class Checker:
-    """The check of writes, by the bytes that the file would have. The caller holds the node's lock.
+    """A checker that judges writes by the bytes that the file would have. The caller holds the node's lock.
 
-    INVARIANT: right before the change, and under the change lock (change_lock.py), the bytes of the judgement
-    are compared with the store again. If another daemon of the store has changed them meanwhile, the write is
-    judged anew. All steps that may wait for the disk are done on threads.
+    INVARIANT: right before the change, and under the change lock (change_lock.py), the judged bytes are
+    compared with the store again. If another daemon of the store has changed these bytes meanwhile, the write
+    is judged anew. All steps that may wait for the disk are done on threads.
     """
 
     def __init__(
@@ -144,8 +144,8 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool,
     ) -> int | None:  # fmt: skip
-        """Write to a file whose head is held: it is empty in the store. Return None if it is empty no
-        more.
+        """Write to a file whose head is held, and that is empty in the store. Return None if the file is no
+        longer empty there.
         """
         del append
         held = head.held or b""
@@ -218,7 +218,7 @@ class Checker:
         return done[0]
 
     async def _committed(self, handle: Handle, head: Head, judged: bytes, fence: Fence) -> bool:
-        """Store a held head if the store's file is unchanged since the judgement. Return True if so."""
+        """Store a held head if the store's file is unchanged since the judgement. Return True if stored."""
         held = head.held or b""
 
         def put() -> bool:
@@ -291,7 +291,7 @@ class Checker:
         self, handle: Handle, head: Head, mode: int, offset: int, length: int, decision: Decision,
         fence: Fence,
     ) -> None:  # fmt: skip
-        """Allocate as fallocate(2) does. Zeros that this makes are judged as a write of zeros.
+        """Allocate as fallocate(2) does. Zeros that the allocation makes are judged like a write of zeros.
 
         Raise FUSEError(EPERM), OSError and others as write() does. Raise UnknownBeginningError also if *mode*
         makes zeros while bytes are held: the store's file is still empty, and has no bytes to set to zero."""
@@ -343,7 +343,7 @@ class Checker:
 
         If the head is refused, and the file is new (its writer has created it) and empty, the file is
         removed. is_last: called right before the removal; returns True if no other handle writes the file, in
-        any view. Raise PolicyChangedError after a reload, with the head as it was."""
+        any view. After a reload, raise PolicyChangedError and leave the head unchanged."""
         for _ in range(_TRIES if head.held and decision.allowed else 0):
             stored = await self._head_of(handle)
             after = overlay(stored, 0, head.held or b"")

@@ -16,14 +16,14 @@ from policyfs.fs.access.strictest import stricter
 from policyfs.policy.decide import End, Engine, PathState
 
 ELSEWHERE: Final = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
-"""The decision for a file that cannot be moved to a path, but may be copied there without a loss."""
+"""The decision for a file that cannot be moved to a path, but can be copied there without a loss."""
 
 
 class Source(NamedTuple):
     """A file that is about to get another name.
 
-    settled: True if its kind was found under a lease of its own. The caller checks whether that lease holds
-    (fs/checked/moved_file.py).
+    settled: True if the kind was found under the lease of a Settled file (fs/checked/moved_file.py), and not
+    by *evidence*. The caller checks whether that lease holds.
     """
 
     end: End
@@ -40,8 +40,8 @@ class Source(NamedTuple):
         return None if doubted is self.end or self.end.state is to else doubted
 
     def doubted(self) -> End:
-        """Return the file's End (state, type and facts, for the engine). Its kind is unknown if nothing
-        proves it.
+        """Return the file's End (state, type and facts, for the engine). If nothing proves the kind, the End
+        has an unknown kind.
         """
         if self.settled or not self.evidence.asked or self.evidence.holds():
             return self.end
@@ -52,8 +52,8 @@ def decide_rename(
     engine: Engine, who: Principal, moved: Source, to: PathState, there: Source | None,
     *, exchange: bool, same_directory: bool,
 ) -> Decision:  # fmt: skip
-    """Return the decision on a rename(2). If it depends on a kind that nothing proves, return the refusal of
-    elsewhere().
+    """Return the decision on a rename(2). If this decision depends on a kind that nothing proves, return the
+    refusal of elsewhere().
 
     there: the file that has the new name, or None. INVARIANT: the caller does not await before the rename.
     """

@@ -54,7 +54,7 @@ class Unsettled(Named):
 
 
 class Settled(Named):
-    """A file that is to be moved, under a lease, and the facts found under the lease.
+    """A file that is to be moved, with a read lease on the file, and the facts found under this lease.
 
     kind: None if sniffing failed. free_of: the words of which the file holds no data. bare: True if the file
     must have no ``user.*`` attributes.
@@ -89,7 +89,7 @@ class Settled(Named):
 
 
 class MovedFiles:
-    """The check of moved files, under leases. keeper: None if leases mean nothing on this store."""
+    """A checker that checks moved files under leases. keeper: None if leases mean nothing on this store."""
 
     def __init__(
         self,
@@ -108,11 +108,11 @@ class MovedFiles:
     async def settled(
         self, parent: Node, name: bytes, stat: Stat, lane: Hashable, words: frozenset[str] | None
     ) -> Settled | None:
-        """Take a lease on the file *name* in *parent*, check the file, and return it. Return None if it has a
-        writer, or is not the file in *stat*.
+        """Take a lease on the file *name* in *parent*, check the file, and return it.
 
-        words: the sorts of data that the file may not hold; None if its content does not matter. stat: the
-        attributes of the file that is to be moved.
+        Return None if the file has a writer, if *stat* is of another file, or if leases mean nothing on this
+        store. words: the sorts of data that the file may not hold; None if its content does not matter. stat:
+        the attributes of the file that is to be moved.
 
         The kind is sniffed anew. A kind that was found while the file had a writer proves nothing, because
         stat does not change with each store to a mapping.

@@ -20,7 +20,7 @@ _ON_THE_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.
 
 
 class Rejections:
-    """The refusal of written content, for held heads and for drafts."""
+    """The part of a mount that refuses written content: held heads and drafts."""
 
     def __init__(self, fs: FsContext, forget_names: NamesForgotten) -> None:
         self._tree = fs.tree

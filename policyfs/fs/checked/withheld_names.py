@@ -1,13 +1,13 @@
-"""Withheld names: a new file whose content was refused at a close is shown to nobody until it is accepted.
+"""Withheld names: if a close of a new file was refused, no app sees its name until its content is accepted.
 
 FLUSH comes whenever a duplicate of a descriptor is closed. So a refused FLUSH is not the end: the file keeps
-its name in the store, and its writer may still correct it. But close() has failed, and a name without its
-bytes must not be shown. After an accepted FLUSH or fsync the name is shown again. If no FLUSH or fsync is
-accepted, the name is removed at the last release.
+its name in the store, and the writer can still correct the file. But close() has failed, and the daemon must
+not show the name of a file without its bytes. After an accepted FLUSH or fsync the daemon shows the name
+again. If no FLUSH or fsync is accepted, it removes the name at the last release.
 
-No other file may take such a name, since the writer may still correct its file: requests for the name fail
-with EBUSY or EEXIST. close() answers before the kernel releases the file, so requests wait a moment before
-that error.
+No other file can take a withheld name, since the writer may still correct its file: requests for the name
+fail with EBUSY or EEXIST. close() answers before the kernel releases the file, so requests wait a moment
+before that error.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _NUMBER: Final = (1 << 64) - 1
 
 
 class WithheldNames:
-    """The files of one mount with withheld names: no app sees them until the content is accepted. Event loop
-    only.
+    """A record of the files of one mount with withheld names. No app sees these names until the file's
+    content is accepted. Event loop only.
 
     forget_names: makes the kernel forget the names of a node, a moment later. forget_now: the same, but the
     kernel has forgotten the names when the call returns.
@@ -48,8 +48,8 @@ class WithheldNames:
         return len(self._files)
 
     async def hide(self, node: Node) -> None:
-        """Withhold a file's names: nobody sees them from now on. When this returns, the kernel has forgotten
-        them.
+        """Withhold a file's names: no app sees these names from now on. When this method returns, the kernel
+        has forgotten the names.
         """
         if node.ino in self._files:
             return
@@ -60,7 +60,7 @@ class WithheldNames:
         await self._forget_now(node)
 
     def show(self, node: Node) -> None:
-        """Show a file's names again, if it still has any.
+        """Show a file's names again, if the file still has names.
 
         A moment later the kernel forgets the listings without these names. A program that lists such a
         directory before that gets a new listing.
@@ -101,7 +101,7 @@ class WithheldNames:
 
     async def free(self, stat: Stat) -> None:
         """Wait a moment until a file's names are no longer withheld (hidden). Raise OSError(EBUSY) if they
-        stay.
+        are still withheld after _WAIT_S.
         """
         if not self.has(stat):
             return

@@ -53,7 +53,7 @@ class Forget(Protocol):
 
 
 class Locks:
-    """The lock requests of one mount."""
+    """The handler of the lock requests of one mount."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Locks:
         forget_now: Callable[[int], None],
         bugs: BugLog,
     ) -> None:
-        """forget_now: makes the kernel forget the attributes of an open node, before it returns."""
+        """forget_now: makes the kernel forget the attributes of an open node before the call returns."""
         self._table = table
         self._tree = fs.tree
         self._handles = fs.handles
@@ -81,7 +81,7 @@ class Locks:
         return {Opcode.GETLK: self.getlk, Opcode.SETLK: self.setlk, Opcode.SETLKW: self.setlk}
 
     def quick_requests(self) -> dict[Opcode, Quick]:
-        """Return the handlers of lock requests that need not wait. Most requests need not."""
+        """Return the handlers of lock requests that need not wait. Most requests need not wait."""
         return {Opcode.SETLK: self.setlk_now, Opcode.SETLKW: self.setlk_now}
 
     def stats(self) -> LockStats:
@@ -158,8 +158,8 @@ class Locks:
         """Return the holder (descriptor and locks) of a lock owner in a file, with a writable descriptor if
         an exclusive byte range is requested.
 
-        The descriptor is writable only if the handle is. Such a handle has a writable descriptor of its own
-        until its release, so there are no leases on the file.
+        The descriptor is writable only if the handle is writable. A writable handle has a writable descriptor
+        of its own until its release, so there are no leases on the file.
         """
         flags = os.O_RDWR if handle.writable else os.O_RDONLY
         holder = self._table.find(inode, owner)
@@ -213,7 +213,7 @@ class Locks:
     def _changed(self, handle: Handle, holder: Holder) -> bool:
         """Return True if the kernel may not know the changes of the file by the last holder of the lock."""
         node, state = handle.node, handle.node.open
-        if state is None or node.byte_path is BytePath.COPY:  # a copy stays as it was opened
+        if state is None or node.byte_path is BytePath.COPY:  # a copy never changes
             return False
         version = version_of(self._tree.fstat(holder.fd))
         changed = handle.mode is Mode.MEDIATED or state.locked != version
@@ -223,7 +223,8 @@ class Locks:
     # -- the end of locks ---------------------------------------------------------------------------
 
     def flushed(self, handle: Handle, owner: int) -> None:
-        """Release a process's POSIX locks on a file after a close of one of its descriptors (fcntl(2)).
+        """Release a process's POSIX locks on a file after the process has closed a descriptor of the file
+        (fcntl(2)).
 
         INVARIANT: called before the first await of FLUSH, so that a request after close(2) can get the locks.
         """

@@ -28,15 +28,15 @@ _MODES: Final = frozenset({0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE, KEE
 ranges, or out of them."""
 
 _COPY_MOST: Final = 64 << 20
-"""The limit of bytes copied for one request, so that a killed caller waits for no more than that. A multiple
-of every block size, so that the next request can share blocks, too."""
+"""The limit of bytes copied for one request. A killed caller waits for one request at most. The limit is a
+multiple of every block size, so that the next request can share blocks, too."""
 
 
 def _as_stored(handle: Handle) -> bool:
     """Return True if readers of the handle see exactly the bytes of the store's file.
 
-    Return False while a mediated file has a writer. What the writer stores to a mapping is only in the
-    kernel's pages until they are written back, and the store still has a hole there.
+    Return False while a mediated file has a writer. Bytes that the writer stores to a mapping are only in the
+    kernel's pages until the kernel writes these pages back. Until then the store still has a hole there.
     """
     node = handle.node
     if handle.mode is not Mode.PASSTHROUGH and node.open is not None and node.open.writers:
@@ -45,7 +45,7 @@ def _as_stored(handle: Handle) -> bool:
 
 
 class Ranges:
-    """FALLOCATE, LSEEK and COPY_FILE_RANGE of one mount."""
+    """The handler of FALLOCATE, LSEEK and COPY_FILE_RANGE for one mount."""
 
     def __init__(
         self, fs: FsContext, *, reader: FileReader, writer: FileWriter, open_files: OpenFiles,
@@ -67,9 +67,9 @@ class Ranges:
     async def seek(self, handle: Handle, offset: int, whence: int) -> int:
         """Return the offset of the next data or hole. An app that may not read the raw bytes sees no holes.
 
-        A redacted range looks like a hole, but is none. A held head, or a page that is not written back, is
-        data without blocks in the store. The answer for such a file is one extent of data up to its end,
-        which is right for any file.
+        A redacted range looks like a hole, but is not a hole. A held head, or a page that is not written
+        back, is data without blocks in the store. The answer for such a file is one extent of data up to the
+        file's end, which is right for any file.
         """
         if whence not in {os.SEEK_DATA, os.SEEK_HOLE}:
             raise OSError(errno.EINVAL, "only SEEK_DATA and SEEK_HOLE reach the daemon")

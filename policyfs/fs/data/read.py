@@ -36,7 +36,7 @@ class FileReader:
         return data
 
     async def may_read(self, handle: Handle, call: Call) -> bool:
-        """Refuse a read if the policy in force denies it, or must hide more than the handle's view does.
+        """Refuse a read if the policy in force denies it, or hides more data than the handle hides.
 
         Return True if the app may read, and False only for a handle that was not opened for reading.
         """

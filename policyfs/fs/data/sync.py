@@ -21,7 +21,7 @@ from policyfs.linux.statx import Stat
 
 
 class FileSync:
-    """FLUSH, fsync and the last release for handles of one mount.
+    """The handler of FLUSH, fsync and the last release for one mount.
 
     backing_fd: returns a descriptor of the store's file behind a handle; the caller closes it. remote: True
     if another process or machine serves the store.
@@ -54,12 +54,12 @@ class FileSync:
         self._remote = remote
 
     async def flush(self, handle: Handle, *, empties: bool = False) -> None:
-        """Store held bytes when a descriptor is closed, if they are allowed. Otherwise raise EPERM.
+        """Store held bytes when a descriptor is closed, if the bytes are allowed. Otherwise raise EPERM.
 
         A file that was only emptied keeps its old bytes until new bytes are stored, or until the release of
         its last writer. With *empties* the file is emptied now.
 
-        A network store may report a lack of room, or a failed write, only at a close. So this closes a
+        A network store may report a lack of room, or a failed write, only at a close. So this method closes a
         duplicate of the descriptor while the app waits for the answer.
 
         The names of a new file with refused content are withheld before the app gets the answer.
@@ -92,8 +92,8 @@ class FileSync:
         return functools.partial(self._sync, fd, datasync) if fd >= 0 else _nothing
 
     async def settle(self, handle: Handle, spares: Callable[[Change], bool] = lambda _: False) -> bool:
-        """Check the file's held bytes, and put them into the store. Raise FUSEError(EPERM) if they are not
-        allowed, and OSError.
+        """Check the file's held bytes, and put them into the store. Raise FUSEError(EPERM) if the bytes are
+        not allowed, and OSError of the store.
 
         spares: called under the node's lock. If it returns True, the held bytes and the file stay as they
         are.
@@ -150,7 +150,7 @@ class FileSync:
         state = open_state(handle)
         if not handle.writable or not self._may_hold(handle, state):
             return
-        # Also if there are other writers: all may be released at once, and each release sees the others.
+        # Count it even if there are other writers: all may be released at once, and each sees the others.
         empties = state.draft is not None and state.draft.only_empties(self._tree.fstat(handle.fd))
         state.emptying += empties
         try:
@@ -241,8 +241,8 @@ class FileSync:
     def _writer_of(self, handle: Handle) -> Handle:
         """Return a handle that may write held bytes, or *handle* if there is none.
 
-        `sync FILE` opens the file for reading. A reader who may not write the file has a node of its own,
-        beside that of the writers (Views.whose).
+        `sync FILE` opens the file for reading. A reader that may not write the file has a node of its own,
+        beside the writers' node (Views.whose).
         """
         if handle.writable:
             return handle
@@ -250,7 +250,7 @@ class FileSync:
         return next(writers, None) or self.holding(handle.node.ino) or handle
 
     def _waits(self, change: Change) -> bool:
-        """Return True if a FLUSH does not store the draft, because that would only empty the file.
+        """Return True if a FLUSH does not store the draft, because the draft would only empty the file.
 
         A shell empties a file and closes a copy of the descriptor before its program writes. If all bytes of
         that program are refused, the file must keep its old bytes.

@@ -25,7 +25,7 @@ the range's offset and length in bytes."""
 
 
 class FileWriter:
-    """Changes of files through mediated handles. Each change is decided, and takes one of the write paths."""
+    """The handler of changes through mediated handles. It decides on each change, and chooses its path."""
 
     def __init__(
         self,
@@ -53,14 +53,14 @@ class FileWriter:
         True if the suid and sgid bits must be cleared.
 
         back: True if the kernel writes back a page that was changed through a mapping. Such a write never
-        makes a file longer. If it has bytes behind the file's end, the file was cut after the app had changed
-        these bytes.
+        makes a file longer. If the write has bytes behind the file's end, the file was cut after the app had
+        changed these bytes.
 
         The kernel puts the bytes into its pages before it sends the write. If the write is refused, these
-        pages must be dropped: otherwise processes that have them mapped would see, and write back, bytes that
-        the file never held. No other page is dropped. The kernel may be writing another page back, which may
-        take long on a slow store. A notification that drops such a page would wait for the end of this
-        write-back, and notifications for other files would wait behind it.
+        pages must be dropped: otherwise processes that have the pages mapped would see, and write back, bytes
+        that the file never held. No other page is dropped. The kernel may be writing another page back, which
+        may take long on a slow store. A notification that drops such a page would wait for the end of this
+        write-back, and notifications for other files would wait behind this notification.
         """
 
         async def put(change: Change) -> int:
@@ -79,7 +79,7 @@ class FileWriter:
         return len(data) if back else written
 
     def give_up(self, nodeid: int, offset: int, length: int) -> None:
-        """Refuse a write after the bridge has dropped its data, and drop its pages.
+        """Refuse a write after the bridge has dropped its data. Make the kernel drop the pages of the write.
 
         The bridge drops the data of writes if too many writes of one uid wait.
         """
@@ -87,7 +87,7 @@ class FileWriter:
         raise OSError(errno.ENOMEM, "too many bytes of this user wait to be written")
 
     async def _write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write a page of a mapping that the kernel writes back. Return the number of its bytes in the
+        """Write a page of a mapping that the kernel writes back. Return the number of the page's bytes in the
         file.
         """
         async with change.state.lock:
@@ -111,7 +111,7 @@ class FileWriter:
         await self._decided(handle, cut, size)
 
     async def set_size(self, handle: Handle, size: int, call: Call) -> None:
-        """Set the size of a raw file. Bytes are not checked: the app may write any bytes in passthrough."""
+        """Set the size of a raw file without a check: in passthrough the app may write any bytes anyway."""
 
         async def cut(change: Change) -> None:
             await self._direct.truncate(change, size, by_path=False)
@@ -198,8 +198,8 @@ class FileWriter:
                 self._note_held(change.state, change.handle.fd)
 
     def _path(self, change: Change) -> WritePath:
-        """Return the write path for a change. The content requirements in force now decide, not those at the
-        open.
+        """Return the write path for a change, by the content requirements in force now. (The requirements at
+        the open do not count.)
         """
         state, decision = change.state, change.decision
         if state.draft is not None or decision.in_draft:

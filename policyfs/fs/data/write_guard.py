@@ -1,8 +1,8 @@
-"""The guard of writes under redaction: an app changes a part of a file only if all of the file is its own.
+"""The guard of writes under redaction: an app may change a part of a file only if the whole file is its own.
 
-See docs/policy-language.md, "Redaction". A file is the app's own while the app is its owner, or after the app
-has emptied it and nobody else has written it since (Handle.seen). So there is a check before each change of
-bytes, and a note after it.
+See docs/policy-language.md, "Redaction". A file is the app's own while the app is its owner. A file is also
+the app's own after the app has emptied the file, until another program writes it (Handle.seen). So there is a
+check before each change of bytes, and a note after the change.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOT_ALL_ITS_OWN: Final = (
 
 
 class WriteGuard:
-    """The check before a change of a file's bytes, and the note after the change.
+    """The part of a mount that checks before each change of a file's bytes, and notes the change afterwards.
 
     drop_pages: makes the kernel drop the pages and attributes of a node.
     """
@@ -47,8 +47,8 @@ class WriteGuard:
 
         After a reload the check raises PolicyChangedError: the change must be decided anew. INVARIANT: the
         caller runs the check right before the bytes change, with no await in between. back: True for a page
-        that the app had mapped. Such a page holds the neutral bytes that the app saw. These must not replace
-        the hidden bytes, even if the app owns the file.
+        that the app had mapped. Such a page holds the neutral bytes that the app saw. The neutral bytes must
+        not replace the hidden bytes, even if the app owns the file.
         """
 
         generation = self._gate.generation
@@ -90,14 +90,15 @@ class WriteGuard:
         """Make the kernel drop a node's pages and attributes: its held bytes were dropped, or were stored in
         another form (cleaned).
 
-        The kernel has the held bytes in the node's pages, and their size in its attributes.
+        The kernel has the held bytes in the node's pages, and the size with these bytes in the node's
+        attributes.
         """
         self._drop_pages(node.nodeid)
 
     def wrote(self, handle: Handle, version: Version | None = None) -> None:
-        """Note a change of the store's file, and drop the kernel's pages and attributes of its other nodes.
+        """Note a change of the store's file. Drop the kernel's pages and attributes of its other nodes.
 
-        version: the file's version right after a thread's change; by default the present one.
+        version: the file's version right after a thread's change; None for the present version.
         """
         version = version or version_of(self._tree.fstat(handle.fd))
         node = handle.node

@@ -32,8 +32,8 @@ from policyfs.store.tree import Tree
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 _INLINE_WRITE: Final = 64 * 1024
-"""The largest write, in bytes, that goes to the page cache from the loop. Larger ones, and those to a store
-that another process or machine serves, go from a thread."""
+"""The largest write, in bytes, that the event loop makes itself. A thread makes larger writes, and all writes
+to a store that another process or machine serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class WritePath(Protocol):
         """Write *data* as write(2) does. append: at the file's end. Return the number of bytes written."""
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write a page of a mapping, up to the file's end. Return the number of its bytes in the file.
+        """Write a page of a mapping, up to the file's end. Return the number of the page's bytes in the file.
 
         INVARIANT: if only a part of the page can be written, that is an error, since no app gets the count.
         """
@@ -95,7 +95,7 @@ class HeldWrites(WritePath, Protocol):
 
 
 class DirectWrites:
-    """Changes of a file without content requirements. No bytes are held."""
+    """The write path of files without content requirements. No bytes are held."""
 
     def __init__(self, tree: Tree, guard: WriteGuard, change_lock: ChangeLock, *, remote: bool) -> None:
         """remote: True if another process or machine serves the store."""
@@ -120,9 +120,9 @@ class DirectWrites:
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
         """Write a page of a mapping, up to the file's end.
 
-        INVARIANT: under redaction there is no await between the caller's fence and the write. Moreover nobody
-        truncates the file, in any view or by another daemon, between the look at its size and the write.
-        Otherwise the bytes behind the cut would come back.
+        INVARIANT: under redaction there is no await between the caller's fence and the write. Also, nobody
+        truncates the file, in any view or by another daemon, between the look at the file's size and the
+        write. Otherwise the bytes behind the cut would come back.
 
         The method waits without a time limit for another daemon that changes the file, because nobody can
         send the page again. The change's fence (a check that raises) is called again, since the caller waited
@@ -183,7 +183,7 @@ class DirectWrites:
 
 
 class DraftWrites:
-    """Changes of a file that is checked as a whole: they go into the file's draft."""
+    """The write path of files that are checked as a whole: changes go into the file's draft."""
 
     def __init__(self, tree: Tree, guard: WriteGuard, drafts: Drafts) -> None:
         self._tree = tree
@@ -256,10 +256,10 @@ class DraftWrites:
 
 
 class HeadCheckedWrites:
-    """Changes of a file that must have an allowed kind: each is checked by the resulting first bytes.
+    """The write path of files that must have an allowed kind: each change is checked by the new first bytes.
 
-    draft: takes the file over if a change leaves a gap before the file's beginning is known. Programs make
-    such changes if they write blocks in parallel, or reserve a file's length first.
+    draft: the write path that takes a file over if a change leaves a gap before the file's beginning is
+    known. Programs make such changes if they write blocks in parallel, or reserve a file's length first.
     """
 
     def __init__(self, tree: Tree, guard: WriteGuard, checker: Checker, draft: DraftWrites) -> None:
@@ -324,7 +324,7 @@ class HeadCheckedWrites:
         if head is not None:
             held = head.held
             await self._checker.finish(change.handle, head, change.decision, change.fence, is_last)
-            # INVARIANT: a writer that opened the node while this one was ending goes on with the head.
+            # INVARIANT: a writer that opened the node while this writer was ending goes on with the head.
             if state.writers <= 1:
                 state.head = None
                 if held:

@@ -36,7 +36,7 @@ program runs."""
 
 
 class Caller:
-    """The sender of a request: its process, and its principal under the policy in force.
+    """The process that sends a request, with its principal under the policy in force.
 
     The principal is looked up at each use, since the policy may change while a request is under way, and a
     principal of one policy means nothing to another.
@@ -143,7 +143,7 @@ class OpenState(HeadHolder):
         return held is not None and held.created
 
     def drop_held(self) -> None:
-        """Discard the draft and the head. The file then is as it is in the store."""
+        """Discard the draft and the head. The file's content is then the content in the store."""
         if self.draft is not None:
             self.draft.close()
         self.draft = self.head = None
@@ -213,8 +213,8 @@ class Handle:
 
 
 class HandleSource(Protocol):
-    """Handles that the bridge has opened, and that are not in the table yet. They are put into the table when
-    a part of the daemon needs them (opening/bridge_handles.py).
+    """A source of handles that the bridge has opened, and that the table does not have yet. The table takes
+    a handle when a part of the daemon needs this handle (opening/bridge_handles.py).
     """
 
     def take(self, fh: int) -> None:
@@ -231,11 +231,11 @@ class HandleSource(Protocol):
 
 
 class HandleTable:
-    """All open handles of a mount, by the 64-bit number that the kernel sends back.
+    """The table that finds the open handles of a mount by the 64-bit number that the kernel sends back.
 
     descriptors: the limit of the daemon's descriptors that all handles together hold. An app gets another
-    descriptor or handle only while it has no more of them than are free. held_bytes: the bytes that all heads
-    hold (pending_writes.py).
+    descriptor or handle only while it has no more of these than are free. held_bytes: the bytes that all
+    heads hold (pending_writes.py).
     """
 
     def __init__(self, descriptors: int = 1 << 16) -> None:
@@ -268,7 +268,7 @@ class HandleTable:
 
     @property
     def has_plenty(self) -> bool:
-        """True if every app's share has room left, even if the source has as many handles as it can (16,384).
+        """True if every app's share has room left even after the source has opened its limit of 16,384 files.
 
         INVARIANT: the source opens files only while this is True, since it does not know the shares.
         """
@@ -315,7 +315,7 @@ class HandleTable:
 
         Return the function that gives the descriptor back; None if all these apps have used up their shares.
         """
-        self.of_node(node)  # the source may have handles of it
+        self.of_node(node)  # the source may have handles of the node
         for holder in self._holders.get(node, {}):
             try:
                 self.descriptors.check(holder)

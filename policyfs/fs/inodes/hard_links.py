@@ -1,9 +1,9 @@
 """The names of a node besides its first: hard links.
 
 A request by number is decided by the path states of the names, not by the names. So a file with very many
-names costs no more than one with a few. KEPT_NAMES names are kept, the first one included. Of each further
-name only the state is kept, until the node is forgotten. If the file has lost such a name meanwhile, the
-kept state can only make the decision stricter.
+names costs no more than a file with a few names. KEPT_NAMES names are kept, the first one included. For each
+further name only the state is kept, until the node is forgotten. If the file has lost a further name
+meanwhile, the kept state can only make the decision stricter.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from policyfs.policy.decide import PathState
 
 _LOOKED_AT: Final = 8
-"""The number of names among which pop() searches for a name with a path that is not too long, beginning with
-the longest known.
+"""The number of names among which pop() searches for a name with a path that is not too long. The search
+begins with the name that was added or checked longest ago.
 """
 
 
@@ -48,7 +48,9 @@ class HardLinks:
         return len(self._names)
 
     def __iter__(self) -> Iterator[tuple[Node, bytes]]:
-        """Yield directory and name of each kept name, the longest known first."""
+        """Yield directory and name of each kept name. The name that was added or checked longest ago is the
+        first.
+        """
         return iter([(parent, name) for (_, name), parent in self._names.items()])
 
     def has(self, parent: Node, name: bytes) -> bool:
@@ -57,8 +59,8 @@ class HardLinks:
 
     @property
     def lost(self) -> bool:
-        """True if paths have changed since, so that the states in *beyond* (of names that are not kept) may
-        be wrong.
+        """True if the states in *beyond* (of names that are not kept) may be wrong, because paths or the
+        policy have changed.
         """
         return bool(self.beyond) and self._unlike != self._placement.unlike
 
@@ -76,7 +78,7 @@ class HardLinks:
         return False
 
     def drop(self, parent: Node, name: bytes) -> bool:
-        """Remove a name. Return False if it is not kept."""
+        """Remove a name. Return False if the name is not kept."""
         if self._names.pop((parent.nodeid, name), None) is None:
             return False
         if self._seen == self._placement.moved and not parent.out_of_reach:
@@ -87,10 +89,10 @@ class HardLinks:
         return True
 
     def pop(self) -> tuple[Node, bytes] | None:
-        """Remove and return the longest known name in reach (its path is not too long). Return None if there
-        is no name.
+        """Remove one name whose path is not too long, and return this name. Return None if there is no name.
 
-        The search looks at _LOOKED_AT names. If none of them is in reach, the longest known name is taken.
+        The search looks at the _LOOKED_AT names that were added or checked longest ago, and takes the first
+        match. If the paths of all these names are too long, it takes the first of these names.
         """
         if not self._names:
             return None

@@ -1,6 +1,7 @@
 """Nodes: the objects that the kernel knows by number, with all names by which each was reached.
 
-A node takes a few hundred bytes and no descriptor: the daemon finds its file through the parent directory.
+A node takes a few hundred bytes and no descriptor: the daemon finds the node's file through the parent
+directory.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ class StaleNodeError(OSError):
 
 
 class BytePath(enum.Enum):
-    """The byte path of a node: how an app gets the node's bytes (opening/byte_paths.py). It never changes."""
+    """The byte path of a node: how an app gets the node's bytes (opening/byte_paths.py).
+
+    The byte path of a node never changes.
+    """
 
     RAW = "raw"
     """The store's bytes: in passthrough, or mediated if passthrough is not possible."""
@@ -47,7 +51,9 @@ class BytePath(enum.Enum):
 
     @property
     def finds_kind(self) -> bool:
-        """True if the kind is found in exactly the bytes that the app reads. Such a node is read-only."""
+        """True if the daemon finds the kind in exactly the bytes that the app reads. The node is then
+        read-only.
+        """
         return self is BytePath.COPY or self is BytePath.LEASED
 
 
@@ -85,13 +91,12 @@ class Node(PlacedNode):
         self.ino = ino
         """Key of the backing inode (NodeTable.key_of)."""
         self.btime_ns = btime_ns
-        """Birth time of the backing inode. If the inode number is used again, the new inode has another
-        time."""
+        """Birth time of the backing inode. A new inode with the same number has another birth time."""
         self.ftype = ftype
         self.view = view
         """The obligations that apply to the bytes of this node."""
         self.byte_path = byte_path
-        """The byte path. A node keeps it for ever; an open by another byte path needs another node."""
+        """The byte path. It never changes. An open by another byte path needs another node."""
         self.links: HardLinks | None = None
         """The node's names besides the first, if there are any."""
         self.lookups = 0
@@ -99,20 +104,20 @@ class Node(PlacedNode):
         self.kept = False
         """True if the kernel may have kept one of the node's names since the policy in force began."""
         self.children = 0
-        """The number of kept names in this directory, and of lost names to which the paths of nodes still
-        refer."""
+        """The number of kept names in this directory, plus the number of lost names that are still part of a
+        node's path."""
         self.next: Node | None = None
         """The next node of the same backing inode."""
         self.open: OpenState | None = None
         """The state that the node's open handles share; None while the node is not open."""
         self.mediated = False
-        """True for ever once the daemon has served bytes of this node. The kernel's pages and mappings may
-        outlive the last close. Passthrough beside them fails with EIO."""
+        """True for ever once the daemon has served bytes of this node. The kernel's pages and mappings of
+        these bytes may outlive the last close. An open in passthrough would then fail with EIO."""
         self.cached: Version | None = None
         """The version of the file whose pages the kernel may have in its cache."""
         self._told: int | None = None
         """Hash of the version whose attributes were last sent to the kernel. (A version would take 150
-        bytes.) _UNKNOWN if the bridge sends attributes, too."""
+        bytes.) None before the first reply. _UNKNOWN if the bridge sends attributes, too."""
         self.whose: Lane = None
         """The only lane that may use the node (access/views.py), or None."""
         self.listed: tuple[int, Version | None] | None = None
@@ -125,11 +130,11 @@ class Node(PlacedNode):
         self.asked = 0
         """Bits of the sorts of requests that were allowed at least once (kernel_cache/repeats.py)."""
         self.linked = -1
-        """The number of event losses that the Resolver had counted when it last checked that the directory
-        above leads to this one. -1 if this must be checked again."""
+        """For a directory: the Resolver's count of losses of events, at its last check that the name in the
+        directory above leads to this directory. -1 if the Resolver must check this again."""
 
     def tell(self, version: Version) -> None:
-        """Note that the kernel is sent the attributes of this version."""
+        """Note that the daemon sends the attributes of this version to the kernel."""
         if self._told != _UNKNOWN:
             self._told = hash(version)
 
@@ -146,12 +151,16 @@ class Node(PlacedNode):
         return self._told == hash(version)
 
     def was_told_another(self, version: Version) -> bool:
-        """Return True if the attributes that the kernel got last were of another version than this one."""
+        """Return True if the kernel has got attributes, and the last ones were of another version, or of an
+        unknown one.
+        """
         return self._told is not None and not self.was_told(version)
 
     @property
     def is_idle(self) -> bool:
-        """True if the daemon has no handle of the node. (The kernel may use the node in other ways.)"""
+        """True if the kernel has references to the node, and the daemon has no handle of the node. Never True
+        for the root. (The kernel can use an idle node, for example as a working directory.)
+        """
         return self.lookups > 0 and self.open is None and self.nodeid != ROOT_ID
 
     # -- its names --------------------------------------------------------------------------
@@ -170,10 +179,11 @@ class Node(PlacedNode):
                 yield Name(parent, name, self._placement.child(parent.state, name))
 
     def states(self) -> tuple[PathState, ...]:
-        """Return the distinct states of all names of the node. A request by number must be allowed for each.
+        """Return the distinct path states of all names of the node. A request by number is allowed only if it
+        is allowed for each of these states.
 
-        Raise StaleNodeError if states of names that are not kept may have changed, PathTooLongError if the
-        paths of all names are too long.
+        Raise StaleNodeError if the states of names that are not kept may have changed. Raise PathTooLongError
+        if the paths of all names are too long.
         """
         if self.links is None:
             return (self.state,)
@@ -220,4 +230,5 @@ NamesForgotten = Callable[[Node], None]
 
 
 SizeForgotten = Callable[[int], Awaitable[None]]
-"""Function that makes the kernel ask for a node's attributes again. It returns once that is certain."""
+"""Function that makes the kernel ask for a node's attributes again. The argument is the node's number. The
+function returns once the kernel has forgotten the attributes."""

@@ -21,7 +21,7 @@ from policyfs.policy.decide import PathState
 
 
 class NodeTable:
-    """All nodes of a mount, by number and by backing inode.
+    """The table that finds the nodes of a mount by number and by backing inode.
 
     several_devices: True once a file with another device number was found (each btrfs subvolume has its own).
     gone: the number of dropped nodes.
@@ -31,8 +31,8 @@ class NodeTable:
         self, root: Stat, state: PathState, child: Callable[[PathState, bytes], PathState],
         vectors: AccessVectors = NO_VECTORS,
     ) -> None:  # fmt: skip
-        """state: the path state of the root. child: returns the state of a name in a directory with a given
-        state.
+        """state: the path state of the root. child: returns the path state of a name. Its arguments are the
+        path state of the directory and the name.
         """
         self.root_dev = root.dev
         self.vectors = vectors
@@ -88,7 +88,7 @@ class NodeTable:
             node = node.next
 
     def oldest(self, count: int) -> list[Node]:
-        """Return *count* nodes: those that no call has returned yet, then those returned longest ago."""
+        """Return at most *count* nodes: those that were added, or returned by this method, longest ago."""
         taken = list(itertools.islice(self._by_id.values(), count))
         for node in taken:
             self._by_id[node.nodeid] = self._by_id.pop(node.nodeid)
@@ -119,9 +119,9 @@ class NodeTable:
                 self._by_id[nodeid].lookups += lookups
 
     def tell_of_gone(self, told: Callable[[Node], None]) -> None:
-        """Register *told*, which is called with each directory's node that is dropped.
+        """Register *told*, a function that is called with the node of each dropped directory.
 
-        No request uses the node after that.
+        No request uses the node after that call.
         """
         self._told.append(told)
 
@@ -144,7 +144,9 @@ class NodeTable:
         parent.children += 1
 
     def _set_first(self, node: Node, parent: Node, name: bytes) -> None:
-        """Set the first name of a node that has none. Nodes below update their paths at their next use."""
+        """Set the first name of a node without a first name. Nodes below update their paths at their next
+        use.
+        """
         was_in, node.was_in = node.was_in, None
         node.parent, node.name = parent, name
         if node.children:
@@ -180,8 +182,8 @@ class NodeTable:
         self._collect(parent)
 
     def turn(self, node: Node) -> bool:
-        """Make another name of a node its first one. Return True if there is one, and its path is not too
-        long.
+        """Make another name of a node its first name. Return True if the node has another name, and the path
+        of that name is not too long.
         """
         self.vectors.drop(node)
         first = node.parent, node.name
@@ -198,7 +200,7 @@ class NodeTable:
             del self._directories[parent.nodeid, name]
 
     def found_at(self, node: Node, parent: Node, name: bytes) -> None:
-        """Note that a directory was found under a name, and drop any other name of its node.
+        """Note that a directory was found under a name, and drop all other names of the directory's node.
 
         If the node has another name, the directory was moved in the store.
         """
@@ -212,7 +214,8 @@ class NodeTable:
             self._placement.unlike += 1
 
     def keep_in(self, node: Node, parent: Node, name: bytes) -> None:
-        """Give a node without a name the path of *name* in a directory, as if that were its last name."""
+        """Give a node without a name the path of *name* in *parent*, as if the node had just lost this name.
+        """
         node.was_in, node.name = parent, name
         parent.children += 1
         node.find_out(elsewhere=True)
@@ -231,9 +234,7 @@ class NodeTable:
         return [node for node in self.same_inode(ino_key) if node.is_named(parent, name)]
 
     def use(self, state: PathState, child: Callable[[PathState, bytes], PathState]) -> None:
-        """Use another policy from now on. state: the path state of the root by that policy. child: returns
-        the state of a name in a directory with a given state.
-        """
+        """Use another policy from now on. state, child: of that policy, as for __init__."""
         self._placement.child = child
         self._placement.unlike += 1
         self.root.last_state = state
@@ -242,10 +243,10 @@ class NodeTable:
     # -- life ---------------------------------------------------------------------------------
 
     def forget(self, nodeid: int, lookups: int) -> None:
-        """Subtract *lookups* from a node's references: the kernel has given them up."""
+        """Subtract *lookups* from a node's references: the kernel has given up these references."""
         node = self._by_id.get(nodeid)
         if node is not None and nodeid != ROOT_ID:
-            self.vectors.drop(node)  # look-ups that the bridge has answered count before these
+            self.vectors.drop(node)  # this first adds the look-ups that the bridge has answered
             node.lookups = max(0, node.lookups - lookups)
             self._collect(node)
 
@@ -254,7 +255,7 @@ class NodeTable:
         self._collect(node)
 
     def _collect(self, node: Node) -> None:
-        """Drop a node without references, and each directory above that then has no references either."""
+        """Drop a node without references. Then drop each directory above that has no references any more."""
         unused = [node]
         while unused:
             node = unused.pop()

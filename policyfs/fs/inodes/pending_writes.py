@@ -36,11 +36,11 @@ class Refusal(NamedTuple):
 class Head:
     """The first bytes (head) of a checked file while the file is open for writing.
 
-    held: bytes that wait for their check, not in the store. It is None after they were stored, or if the file
-    had bytes before. created: True if the file is new: its writer has just created it. If the file is
-    refused, it may be removed. refused: True if a write was refused. An empty file is then not what its
-    writer wanted. left: the file's version right after the daemon's last change, until the handles have noted
-    it (WriteGuard.wrote).
+    held: bytes that wait for their check, not in the store. None after these bytes were stored, or if the
+    file had bytes before. created: True if the file is new: its writer has just created it. A new file can be
+    removed after a refusal. refused: True if a write was refused. An empty file is then not what its writer
+    wanted. left: the file's version right after the daemon's last change, until the handles have noted this
+    version (WriteGuard.wrote).
 
     INVARIANT: code that drops a head sets held to None, since held bytes count in a share (HeadHolder).
     """
@@ -71,13 +71,13 @@ class Head:
         self._held = held
 
     def has_room_for(self, held: bytes, holder: Holder, shares: Shares) -> bool:
-        """Return True if the head may hold these bytes.
+        """Return True if the share has room for these bytes. If not, the file needs a draft. In a store
+        without drafts the write then fails.
 
         shares: the bytes that all heads of the mount hold, by app. All bytes of a head count in the share of
-        the app that writes the first of them. If this returns False, the file needs a draft. An app's share
-        of descriptors limits its drafts. Without a limit of held bytes, an app could fill the memory with 64
-        KiB for each open file. In a store without drafts the write fails instead. So no app may use up the
-        room that others need.
+        the app that writes the first of these bytes. Without this limit, an app could fill the memory with 64
+        KiB for each open file, and leave no room for other apps. (An app's share of descriptors limits its
+        drafts.)
         """
         if not self._held:
             self._payer, self._shares = holder, shares
@@ -92,13 +92,14 @@ class Head:
 
 @dataclass(slots=True, eq=False)
 class HeadHolder:
-    """The holder of one head. When it drops the head, the head's bytes no longer count in an app's share."""
+    """An object that has one head. If it drops the head, the head's bytes no longer count in an app's share.
+    """
 
     _head: Head | None = None
 
     @property
     def head(self) -> Head | None:
-        """The first bytes of a checked file, or None. They are held until they are checked."""
+        """The first bytes of a checked file, or None. The daemon holds these bytes until their check."""
         return self._head
 
     @head.setter
@@ -123,9 +124,9 @@ class Draft:
     after the last write, or noted by put_off(). cleaned_of: the words whose data was removed from the version
     in the store, but not from the draft.
 
-    torn: a note for the trail if the store's file has only a part of the draft, because another program wrote
-    there meanwhile, or the store failed; else empty. recorded: path and note of a cleaning of the draft that
-    is on record, but not stored yet; else None.
+    torn: empty, or a note for the trail that the store's file has only a part of the draft. (Another program
+    wrote into the file meanwhile, or the store failed.) recorded: path and note of a cleaning of the draft
+    that is on record, but not stored yet; else None.
     """
 
     __slots__ = (

@@ -102,8 +102,8 @@ class PlacedNode:
             return
         before, as_it_was = now, False
         for node in reversed(chain):
-            # The node above has not changed, and had the *seen* that this node has. So this node's place is
-            # still right.
+            # The place of the node above has not changed, and both nodes had the same *seen* before. So this
+            # node's place is still right.
             if as_it_was and node.seen == before:
                 node.seen = now
                 continue
@@ -128,8 +128,8 @@ class PlacedNode:
     def path(self) -> bytes:
         """Return the path within the mount by the first name, for the trail; ``/`` for the root.
 
-        A node that has lost its last name keeps its last path. Of a path that is too long, return three dots
-        and the end.
+        A node that has lost its last name keeps its last path. If the path is too long, return three dots and
+        the end of the path.
         """
         parts: list[bytes] = []
         size = 0

@@ -1,14 +1,14 @@
-"""Files that have just lost their name to another file. For a moment they can still be opened.
+"""Replaced files: files that have just lost their name to another file. An app can still open them briefly.
 
 Natively, an open that has found a file opens that file, even if a rename takes the file's name before the
 open is done. Here LOOKUP and OPEN are two requests, and the kernel's second try (after ESTALE) may meet the
 next rename. The app would then see ESTALE. So a replaced file can be opened for _KEPT_S longer.
 
 If the file was replaced elsewhere (in the store, or through another mount), the daemon learns of this too
-late, and the first OPEN fails. The kernel then looks the name up again. The file that this LOOKUP finds is
-kept for one open, even if the file loses the name before that open. A later open without a LOOKUP must get
-the file that has the name at that time. For a stat, which is a LOOKUP and a GETATTR, a file is kept in the
-same way.
+late, and the first OPEN fails. The kernel then looks the name up again. The daemon keeps the file that this
+LOOKUP finds for one open, even if the file loses the name before that open. A later open without a LOOKUP
+must get the file that has the name at that time. A stat is a LOOKUP and a GETATTR. For a stat the daemon
+keeps the file in the same way.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from policyfs.store import freeing
 _KEPT_S: Final = 0.25
 _MOST: Final = 64
 _THREADS: Final = 256
-"""The limit of threads, for each name, that got ESTALE for an open of the name and may try once more."""
+"""The limit, for each name, of threads that got ESTALE for an open of the name and will try once more."""
 _MISSED_S: Final = 5.0
 """The longest time between an OPEN that got ESTALE and the kernel's second try of the open."""
 
 
 class ReplacedFiles:
-    """Descriptors of files that lost their name to another file, by node. They use disk space, so they are
-    few and short-lived.
+    """A collection of descriptors of replaced files, by node. A replaced file still uses disk space. So the
+    collection is small, and keeps a descriptor only for a moment.
     """
 
     def __init__(self) -> None:
@@ -75,17 +75,17 @@ class ReplacedFiles:
         name now.
         """
         threads = self._missed.get(path := node.path()) or set()
-        if len(threads) >= _THREADS:  # the second tries of most of them never came
+        if len(threads) >= _THREADS:  # most of these threads did not try again
             threads.clear()
         threads.add(thread)
         self._missed.put(path, threads)
 
     def is_wanted(self, node: Node) -> bool:
-        """Return True if a moment ago an open or a stat found another file than this node's by the node's
-        name. The caller then keeps the file that has the name.
+        """Return True if an open or a stat by this node's path has just missed its file (see missed()). The
+        caller then keeps the file that has the name.
 
-        The answer stays True for some seconds, or until each of these threads has opened the name: the kernel
-        may look up twice before it tries again. Opens of other threads do not count.
+        The answer stays True for some seconds, or until each thread that missed its file has opened the path:
+        the kernel may look up twice before the second try. Opens of other threads do not count.
         """
         return bool(self._missed and self._missed.get(node.path()))
 

@@ -1,10 +1,12 @@
-"""The resolver: it finds the directory descriptor and the name that lead to a node now.
+"""The resolver finds the directory descriptor and the name that lead to a node now.
 
-One system call opens a directory at any depth, and follows no symlink: it takes all names on the way from the
-nearest directory with a kept descriptor. The result is compared with the node's inode. If the directory was
-swapped in the store meanwhile, the answer is ESTALE. Each step from one directory to the next is also checked
-alone, once, and again after an event that reports a move of that directory
-(docs/decisions/0030-bounded-paths.md). Descriptors of directories are kept in a bounded LRU. Files have none.
+One system call opens a directory at any depth. It begins at the nearest directory with a kept descriptor,
+takes all names on the way, and follows no symlink. The resolver compares the opened directory with the node's
+inode. If another directory has taken the name meanwhile, the answer is ESTALE.
+
+The resolver also checks each step from one directory to the next alone, once, and again after an event that
+reports a move of that directory (docs/decisions/0030-bounded-paths.md). A bounded LRU keeps descriptors of
+directories. Files have no kept descriptors.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ from policyfs.store.facts import directory_folds_by_flag
 from policyfs.store.tree import Tree
 
 _REMOVED: Final = 64
-"""The limit of removed directories whose descriptors are kept for processes in them. With few descriptors for
-directories the limit is a quarter of these, but at least a quarter of this number."""
+"""The limit of removed directories whose descriptors are kept for processes in them. With a small limit of
+descriptors for directories, this limit is a quarter of that limit, but at least 16."""
 
 UNWATCHED_S: Final = 1.0
 """The time in seconds for which a directory's descriptor is used without a check if no watch reports
@@ -38,8 +40,8 @@ moves.
 _NAMES_TRIED: Final = 16
 """The number of a node's names that one request looks at."""
 _LONG: Final = 16
-"""If a walk opens more directories than this at once, the last but one is kept open, too: a request for its
-other entries may come soon."""
+"""If a walk opens more directories than this at once, the parent of the last directory is kept open, too: a
+request for other entries of the parent may come soon."""
 
 _ON_THE_WAY_S: Final = 5.0
 """The longest time that a walk along a path takes from one name to the next."""
@@ -53,8 +55,9 @@ class DirectoryGoneError(OSError):
 
 
 class _Kept(NamedTuple):
-    """A directory's descriptor. seen_s, moves: the time (time.monotonic()) and the value of Resolver.moves
-    when the names on the way were last checked to lead to this directory.
+    """A directory's descriptor, with the last check that the names on the way lead to this directory.
+
+    seen_s: the time (time.monotonic()) of that check. moves: the value of Resolver.moves at that time.
     """
 
     fd: int
@@ -63,11 +66,11 @@ class _Kept(NamedTuple):
 
 
 class Resolver:
-    """The search for nodes in the store.
+    """A resolver that finds the objects of nodes in the store.
 
-    on_open: called with each directory that gets its first descriptor (the watch then learns its file
-    handle). on_folding: called with each directory that is refused because it ignores the case of names: the
-    policy's rules would not work in it (docs/decisions/0009-no-case-insensitive-stores.md). INVARIANT: a
+    on_open: called with each directory that gets its first descriptor (the watch then learns the directory's
+    file handle). on_folding: called with each directory that is refused because it ignores the case of names.
+    The policy's rules would not work in it (docs/decisions/0009-no-case-insensitive-stores.md). INVARIANT: a
     descriptor returned by dirfd() is valid until the caller's next await, since the LRU may close it then.
     """
 
@@ -177,7 +180,10 @@ class Resolver:
             os.close(self._removed.popitem(last=False)[1])
 
     def dirfd(self, node: Node) -> int:
-        """Return the O_PATH descriptor of a directory node. Raise ESTALE if its path leads elsewhere now."""
+        """Return the O_PATH descriptor of a directory node.
+
+        Raise OSError (ESTALE) if the path no longer leads to the directory.
+        """
         if node.nodeid == ROOT_ID:
             return self._tree.root_fd
         entry = self._fds.get(node.nodeid)
@@ -236,10 +242,11 @@ class Resolver:
         return kept if kept is not None and self._is_current(kept) else None
 
     def _walk(self, fd: int, chain: list[Node], seen_s: float) -> int:
-        """Open the last directory of a chain. Each directory lies in the one before, the first in the
-        directory *fd*.
+        """Open the last directory of a chain. Each directory lies in the directory before. The first lies in
+        the directory *fd*.
 
-        Steps that are checked already (Node.linked) are opened together, all others one by one."""
+        One system call takes all steps that are checked already (Node.linked). Each other step takes a call.
+        """
         together: list[Node] = []
         losses = self._losses
         for node in chain:
@@ -284,12 +291,13 @@ class Resolver:
         return fd
 
     def still(self, parent: Node, name: bytes, decided: Stat | None) -> None:
-        """Raise StaleNodeError if a name no longer leads to the object in *decided*, for which the request
-        was decided.
+        """Raise StaleNodeError if a name no longer leads to the object for which the request was decided.
 
-        decided: the object's attributes; None if no object had the name. INVARIANT: no await between this
+        decided: that object's attributes; None if no object had the name. Raise OSError (EEXIST) if the name
+        now leads to a special file: such files are hidden from every app. INVARIANT: no await between this
         check and the change. (Other requests may have run while facts were found.) After ESTALE the kernel
-        looks the name up again."""
+        looks the name up again.
+        """
         try:
             now = self._tree.stat(self.dirfd(parent), name)
         except FileNotFoundError:
@@ -305,8 +313,8 @@ class Resolver:
         """Return directory descriptor, name and attributes of a node, by the first name that leads to it.
 
         At most _NAMES_TRIED names are tried. A name that leads elsewhere is dropped from the node, except the
-        only name of a directory. The node is not the root. Raise OSError(ESTALE) if none of the names leads
-        to the node, PathTooLongError if the paths of all its names are too long.
+        only name of a directory. The node is not the root. Raise OSError (ESTALE) if none of the names leads
+        to the node. Raise PathTooLongError if the paths of all its names are too long.
         """
         for _ in range(_NAMES_TRIED):
             parent, name = node.parent, node.name
@@ -327,8 +335,8 @@ class Resolver:
         """Check a file's known names. Return True if they have changed and at least one is left.
 
         Each call checks _NAMES_TRIED names: the first, and those checked longest ago. A name that leads
-        elsewhere is dropped. If no name is left, the node takes the names by which other nodes of the same
-        file were found since.
+        elsewhere is dropped. If no name is left, the node gets names of other nodes of the same file, if
+        these names still lead to the file.
         """
         changed = False
         for parent, name in list(itertools.islice(node.all_names(), _NAMES_TRIED)):
@@ -365,7 +373,7 @@ class Resolver:
     def open_if_same(
         self, node: Node, parent: Node, name: bytes, open_at: Callable[[int, bytes], int]
     ) -> int | None:
-        """Open the object that has a name now. Return None if that is not the node's object.
+        """Open the object that has a name now. Return None if it is not the node's object.
 
         The caller closes the descriptor.
         """
@@ -376,7 +384,10 @@ class Resolver:
         return None
 
     def _found(self, node: Node, parent: Node, name: bytes) -> tuple[int, Stat] | None:
-        """Return directory descriptor and attributes if the name leads to the node, else None."""
+        """Return the directory's descriptor and the node's attributes if the name leads to the node.
+
+        Return None if it does not.
+        """
         try:
             dirfd = self.dirfd(parent)
             stat = self._tree.stat(dirfd, name)

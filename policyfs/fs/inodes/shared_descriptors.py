@@ -2,9 +2,9 @@
 
 A node has such a descriptor for a draft, for a lease, or for a file that has lost its name. The descriptor
 stays until the node's last handle is released, or longer than the handle that it was opened for. INVARIANT:
-it counts in the share of an app that has the node open. Otherwise an app could keep files open that other
-apps have written, and so use up their shares. Or an app could close the handle to which a descriptor is
-charged, and keep the descriptor through another handle.
+a shared descriptor counts in the share of an app that has the node open. Otherwise an app could keep files
+open that other apps have written, and so use up the shares of these apps. Or an app could close the handle
+for which a descriptor counts, and keep the descriptor through another handle.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Charge:
 
 
 class SharedDescriptors:
-    """The shared descriptors of each open node. shares: the shares in which the descriptors count."""
+    """A record of the shared descriptors of each open node. shares: the shares in which they count."""
 
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
@@ -52,8 +52,8 @@ class SharedDescriptors:
         self._shares.give(charge.holder)
 
     def hand_on(self, node: Node, holders: Collection[Holder]) -> None:
-        """Move shared descriptors of a node into the share of an app that has the node open. This is done if
-        the holder in whose share they are has closed the node.
+        """Take a node's shared descriptors out of the shares of holders that have closed the node. Count
+        these descriptors in the share of a holder that has the node open.
 
         holders: all holders that have the node open. If there is none, nothing changes.
         """

@@ -63,9 +63,9 @@ class AccessVectors:
         name: the node's name in the directory with the number *parent* and the descriptor *directory_fd*.
         grant: the rights of *uid*, as bits (kernel/vectors.py). device, format_bits: the device number and
         the type (S_IFMT) that the file must have. kept_s: for GETATTR of a regular file: the most seconds for
-        which the kernel may keep an answer (attributes.cold); 0: not at all. opened: for an open: the
-        caller's gid, the flags of open(2), and the backing id; for an open of a copy, then the version of the
-        file (size, mtime_ns, ctime_ns). For an open of a directory: the caller's gid.
+        which the kernel may keep an answer (attributes.cold); 0: not at all. opened: only for an open. For a
+        directory: the caller's gid. For a file: the caller's gid, the flags of open(2), and the backing id.
+        For a copy also the version of the file (size, mtime_ns, ctime_ns).
         """
         if kept_s:
             node.told_by_bridge()
@@ -75,7 +75,10 @@ class AccessVectors:
         )  # fmt: skip
 
     def see_all(self, directory: Node, directory_fd: int, uid: int) -> bool:
-        """Let the bridge answer a uid's LOOKUPs of absent names in a directory. Return False without room."""
+        """Let the bridge answer a uid's LOOKUPs of absent names in a directory.
+
+        Return False if the bridge has no room.
+        """
         return vectors.see_all(directory.nodeid, directory_fd, uid)
 
     def is_full(self) -> bool:
@@ -83,9 +86,10 @@ class AccessVectors:
         return vectors.stats().nodes >= MAX_NODES
 
     def clear(self) -> list[tuple[int, int]]:
-        """Drop all vectors. Return a list of node numbers and look-ups, for Node.lookups.
+        """Drop all vectors. Return pairs: a node's number, and the number of look-ups to add to its
+        Node.lookups.
 
-        These are the look-ups that the bridge has answered and Node.lookups does not count yet.
+        The bridge has answered these look-ups, and Node.lookups does not count them yet.
         """
         if self._opens is not None:
             self._opens.end_all()

@@ -15,10 +15,10 @@ _MOST: Final = 16_384
 
 
 class AbsentNames:
-    """The absent names of one mount that the kernel may keep, by directory.
+    """A record of the absent names that the kernel of one mount may keep, by directory.
 
-    INVARIANT: a name is added before the reply that lets the kernel keep it as absent. Some of these names
-    may exist by now, or the kernel may have forgotten their directories. It does no harm to expire them.
+    INVARIANT: a name is added before the reply that lets the kernel keep the name as absent. Some of the
+    names may exist by now, or the kernel may have forgotten their directories. Expiring these does no harm.
 
     lost: True if the kernel may keep absent names that this object no longer has.
     """

@@ -40,7 +40,7 @@ class Timeouts:
     watch reports changes in the store. reported: a function that returns True if the watch reports changes in
     a directory. forgets_absent: True if the daemon can make the kernel forget absent names (INC_EPOCH).
     told_apart: True if some app sees owners and modes that follow from its rights (access/shown_modes.py).
-    posix: True if mounted with --posix. Then all rights of a caller decide whether it sees special files.
+    posix: True if mounted with --posix. Then a caller sees special files only with all rights.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class Timeouts:
         return differ.node(state) if ftype is FileType.REGULAR else differ.sight(state)
 
     def entry_of(self, node: Node, state: PathState) -> float:
-        """Return the seconds for which the kernel may keep a name that leads to this node. If there are any,
-        set node.kept.
+        """Return the seconds for which the kernel may keep a name that leads to this node. If the result is
+        not 0, set node.kept.
 
         Return 0 for a copy or a leased file in a raw view. The node has this byte path only because nothing
         proved the kind of the store's file. The next open may find a proof, and then needs another node.
@@ -111,8 +111,8 @@ class Timeouts:
     def alike_below(self, who: Principal, old: PathState, new: PathState) -> bool:
         """Return True if a directory may move together with the kernel's answers about names below it.
 
-        The answers move with the directory, as its entry does (outlast()). So they must be right for every
-        caller at the old path and at the new path. who: the principal that moves the directory.
+        The answers move with the directory, as its entry does (outlast()). So the answers must be right for
+        every caller at the old path and at the new path. who: the principal that moves the directory.
         """
         engine = self._engine
         if engine is None or self.told_apart:
@@ -130,8 +130,8 @@ class Timeouts:
         reply.)
 
         by_kind: True if a file's kind decides who sees a name at this path. Then a name may be hidden because
-        sniffing failed, and this must not last. An absent name gets the same short time. Otherwise callers
-        could distinguish absent names from hidden ones.
+        sniffing failed, so the kernel keeps the answer only for a short time. An absent name gets the same
+        short time. Otherwise callers could distinguish absent names from hidden names.
         """
         allowed = self.entry(state)
         return min(allowed, UNWATCHED_S) if by_kind or not self.forgets_absent else allowed
@@ -143,8 +143,8 @@ class Timeouts:
         until the watch knows the directory's handle.
         """
         if node.open is not None and node.byte_path.finds_kind and not self.entry(state):
-            # Its bytes do not change while an app can read them. With a timeout of 0 the kernel would ask for
-            # the attributes at every read of a page-cached file. Access by path sends a LOOKUP anyway.
+            # The node's bytes do not change while an app can read them. With a timeout of 0 the kernel would
+            # ask for attributes at every read of a page-cached file. Access by path sends a LOOKUP anyway.
             return 0.0 if self.told_apart and not self.alone else UNWATCHED_S
         return self.attributes(
             state, stat, reported=node.ftype is not FileType.DIRECTORY or self.reported(node)
@@ -218,8 +218,8 @@ def fill(
 def shown_size(node: Node, stat: Stat) -> int:
     """Return a file's size as readers of this node see it.
 
-    The size includes held bytes. For a node that shows a copy, it is the copy's size. After a truncation
-    through this node, it is the new size, as on a local file.
+    The size includes held bytes. For a node that shows a copy, return the copy's size. After a truncation
+    through this node, return the new size, as on a local file.
     """
     state = node.open
     if state is None:

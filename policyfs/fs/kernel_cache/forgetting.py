@@ -22,7 +22,7 @@ _FORGET_S: Final = 2.0
 
 
 class KernelCache:
-    """The kernel's caches of one mount, as far as the daemon can empty them.
+    """The part of a mount that makes the kernel empty its caches.
 
     notifier: sends the notifications. None until the session runs. Until then the methods do nothing.
     """
@@ -37,8 +37,8 @@ class KernelCache:
         self.notifier: Notifier | None = None
 
     def tend(self, pruning: Pruning) -> None:
-        """Keep the number of nodes near its limit, and let another thread send notifications if one hangs in
-        the kernel.
+        """Keep the number of nodes near its limit. If the thread that sends notifications hangs in the
+        kernel, let another thread send them.
 
         The daemon calls this several times a second.
         """
@@ -51,7 +51,7 @@ class KernelCache:
         return self.notifier is not None and self.notifier.is_over()
 
     def drop_pages(self, nodeid: int, offset: int = 0, length: int = 0) -> None:
-        """Make the kernel drop all pages of a node, or those of *length* bytes from *offset* on."""
+        """Make the kernel drop the pages of a node: *length* bytes from *offset* on (0, 0: all pages)."""
         if self.notifier is not None:
             self.notifier.inval_inode(nodeid, offset, length)
 
@@ -85,7 +85,7 @@ class KernelCache:
                 await forgotten.wait()
 
     def forget_names(self, node: Node) -> None:
-        """Make the kernel forget a file's names, the listings that contain them, and its attributes.
+        """Make the kernel forget a file's names, the listings that contain them, and the file's attributes.
 
         The daemon uses this after its own changes, which the watch does not report.
         """
@@ -97,8 +97,8 @@ class KernelCache:
                     self.notifier.inval_inode(known.nodeid)
 
     async def forget_names_now(self, node: Node) -> None:
-        """Make the kernel forget a file's names as forget_names() does. Return once it has forgotten the
-        names.
+        """Make the kernel forget a file's names as forget_names() does. Return once the kernel has forgotten
+        the names.
         """
         self.forget_names(node)
         await self.forget_size(node.nodeid)  # notifications are sent in order

@@ -30,7 +30,7 @@ _ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVE
 
 
 class Invalidation:
-    """The reader of one mount's watch, which sends an invalidation to the kernel for each event.
+    """A reader of one mount's watch that sends the kernel invalidations for each event.
 
     Without a watch, timeouts stay short (attributes.UNWATCHED_S). Timeouts also become short for ever once a
     request reaches a directory that the watch does not cover, because another file system is mounted there in
@@ -75,7 +75,9 @@ class Invalidation:
         return -1 if self._watch is None else self._watch.fileno()
 
     def learn(self, node: Node, fd: int) -> None:
-        """Note the file handle of a directory that a request has reached. Events name it by this handle."""
+        """Note the file handle of a directory that a request has reached. Events name the directory by this
+        handle.
+        """
         if self._watch is None:
             return
         try:
@@ -204,11 +206,11 @@ class Invalidation:
 
     @staticmethod
     def _forget_node(node: Node, version: Version, notifier: Notifier) -> bool:
-        """Invalidate a node's attributes and pages. In passthrough the pages stay: they are the file's own.
+        """Invalidate a node's attributes and pages. In passthrough keep the pages: these are the file's own.
 
         Send nothing if the kernel already has the attributes of this version. Otherwise a late event could
-        disturb an app that has opened the file since. For the kernel drops a GETATTR reply that a
-        notification overtakes, and a read then ends at the size that the kernel knew before.
+        disturb an app that has opened the file since: the kernel drops a GETATTR reply that a notification
+        overtakes. A read then ends at the size that the kernel knew before.
         """
         if node.was_told(version) and node.cached in {None, version}:
             return True

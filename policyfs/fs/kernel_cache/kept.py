@@ -31,7 +31,9 @@ class Kept:
 
 
 def names_in(path: str) -> list[bytes]:
-    """Return the names in a path of the mount. Raise PolicyfsError if it is not an absolute path."""
+    """Return the names in a path of the mount. Raise PolicyfsError if *path* is not absolute, or has . or ..
+    in it.
+    """
     names = [name for name in os.fsencode(path).split(b"/") if name]
     if not path.startswith("/") or b"." in names or b".." in names:
         raise PolicyfsError(f"{path}: write the path within the mount, such as /DCIM/a.jpg")
@@ -87,7 +89,7 @@ def kept(
 
 
 def _reason(engine: Engine, timeouts: Timeouts, path: bytes, ftype: FileType) -> str:
-    """Return, as a sentence, why the mount's type or policy gives a path these timeouts."""
+    """Return a sentence that tells why the mount's type or policy gives a path these timeouts."""
     if timeouts.guarded:
         return "asks the daemon each time: the mount admits some callers only"
     if timeouts.uids_differ:

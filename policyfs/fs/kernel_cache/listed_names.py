@@ -16,7 +16,7 @@ _MOST: Final = 16_384
 
 
 class ListedNames:
-    """The names that the kernel got in the last reply to each open directory of one mount."""
+    """A record of the names that the kernel got in the last reply to each open directory of one mount."""
 
     def __init__(self, expire: Callable[[Sequence[tuple[int, bytes]]], object], most: int = _MOST) -> None:
         """expire: makes the kernel look up names (directory, name) again."""

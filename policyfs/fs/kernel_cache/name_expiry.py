@@ -48,11 +48,11 @@ def _never(node: Node) -> bool:
 
 
 class NameExpiry:
-    """The expiry of all names of one mount, one by one. The kernel then looks up every name again.
+    """The part of a mount that expires all names one by one. The kernel then looks up every name again.
 
     staying: called at each reload. It returns a function (Stays) that tells for which nodes a new look-up of
     their names is enough. The kernel drops all other names at once, so that an older answer to a LOOKUP
-    cannot bring such a name back.
+    cannot bring back one of these names.
     """
 
     def __init__(self, nodes: NodeTable, absent: AbsentNames, listed: ListedNames) -> None:

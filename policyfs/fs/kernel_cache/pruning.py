@@ -1,8 +1,8 @@
 """The limit of nodes that the kernel knows. Beyond the limit, the kernel must forget the oldest unused nodes.
 
-Each file or directory that was looked up has a node in the daemon as long as the kernel knows it. The kernel
-forgets nodes when its own memory is short, never when the daemon's memory is short. So without this limit, an
-app that makes or looks up files without end would make the daemon grow without end.
+Each file or directory that was looked up has a node in the daemon as long as the kernel knows the node. The
+kernel forgets nodes when its own memory is short, never when the daemon's memory is short. So without this
+limit, an app that makes or looks up files without end would make the daemon grow without end.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ class Notify(Protocol):
 
 
 class Pruning:
-    """The limit of one mount's nodes. Their number stays above the limit only while apps use too many nodes.
+    """The part of a mount that keeps the number of nodes near its limit. The number stays above the limit
+    only while apps use too many nodes.
 
-    The kernel forgets a node if no process has it open, maps it, watches it or works in it, and if the kernel
-    knows no name below it (fs/fuse/dev.c, fuse_notify_prune). asked: the number of nodes that the kernel was
-    asked to forget so far.
+    The kernel forgets a node if no process has the node open, maps it, watches it or works in it, and if the
+    kernel knows no name below the node (fs/fuse/dev.c, fuse_notify_prune). asked: the number of nodes that
+    the kernel was asked to forget so far.
     """
 
     def __init__(self, nodes: NodeTable, most: int) -> None:

@@ -61,7 +61,7 @@ class Copied(NamedTuple):
 
 
 class Repeats:
-    """The choice of one mount's access vectors. Handlers call a method after they have decided a request.
+    """The part of a mount that chooses access vectors. Handlers call a method after a decision.
 
     absent: the sorts of extended attributes that no caller ever sees (NO_ATTRIBUTES, NO_ACLS of
     kernel/vectors.py).
@@ -77,7 +77,7 @@ class Repeats:
         self._absent = absent
 
     def looked_up(self, node: Node, reply: pyfuse3.EntryAttributes, caller: Caller) -> None:
-        """Note an allowed LOOKUP of a node's name. After a repeat, let the bridge answer further ones. Do
+        """Note an allowed LOOKUP of a node's name. After a repeat, let the bridge answer further repeats. Do
         nothing if the kernel keeps the name, since the kernel then sends no repeats.
 
         The bridge's answer to a repeat gives the kernel no attributes to keep, even if this reply does.
@@ -90,12 +90,12 @@ class Repeats:
             self._install(node, caller, vectors.LOOKUP)
 
     def missed(self, directory: Node, state: PathState, caller: Caller) -> None:
-        """Note a LOOKUP of an absent name, which the kernel does not keep. From the second one in a directory
-        on, let the bridge answer.
+        """Note a LOOKUP of an absent name, which the kernel does not keep. From the second such LOOKUP in a
+        directory on, let the bridge answer.
 
         state: the path state of the name. The bridge may answer repeats only if the caller sees every name in
-        the directory, of any object. For the bridge answers faster than Python. If names were hidden, the
-        time of an answer would tell an absent name from a hidden name.
+        the directory, of any object. The reason: the bridge answers faster than Python. If names were hidden,
+        the time of an answer would tell an absent name from a hidden name.
         """
         if not self._nodes.vectors.of_names or not _is_asked_before(directory, _MISSED):
             return
@@ -129,8 +129,8 @@ class Repeats:
             self._install(node, caller, vectors.LOOKUP | vectors.GETATTR | self._absent)
 
     def _leads_to_one_node(self, node: Node, caller: Caller) -> bool:
-        """Return True if each LOOKUP of the node's name leads to this node, whatever the facts are, and
-        whatever other requests do.
+        """Return True if each LOOKUP of the node's name leads to this node. Facts and other requests must not
+        change this.
         """
         if node.ftype is FileType.REGULAR:
             # The byte path of the node must depend on no fact, and on no open that was sent back to LOOKUP.
@@ -140,11 +140,11 @@ class Repeats:
         return node.ftype is not FileType.DIRECTORY or node.reached
 
     def seen(self, node: Node, caller: Caller) -> None:
-        """Note an allowed GETATTR. After a repeat, let the bridge answer further ones.
+        """Note an allowed GETATTR. After a repeat, let the bridge answer further repeats.
 
-        If the kernel keeps the node's name, it keeps the attributes, too. But after a read of a regular file,
-        the kernel asks for the attributes again, because the read changes the access time (fs/fuse/dir.c,
-        fuse_invalidate_atime).
+        If the kernel keeps the node's name, the kernel keeps the attributes, too. But after a read of a
+        regular file, the kernel asks for the attributes again, because the read changes the access time
+        (fs/fuse/dir.c, fuse_invalidate_atime).
         """
         if not self._nodes.vectors.in_use or not _is_repeat(node, vectors.GETATTR):
             return
@@ -167,7 +167,7 @@ class Repeats:
 
     def lacks(self, node: Node, caller: Caller) -> None:
         """Note a GETXATTR of an absent extended attribute, by a caller that sees the node. After a repeat,
-        let the bridge answer further ones.
+        let the bridge answer further repeats.
 
         Do nothing if the daemon, not the kernel, refuses some callers. Then the answer depends on the groups
         of the caller, too.
@@ -328,7 +328,7 @@ class Repeats:
 
 
 def _are_in_64_bits(*times_ns: int) -> bool:
-    """Return True if all times are between 1970 and 2262. An app can set others if the store keeps them."""
+    """Return True if all times are between 1970 and 2262. An app can set other times on some stores."""
     return all(0 <= time_ns < 1 << 63 for time_ns in times_ns)
 
 

@@ -11,10 +11,11 @@ from policyfs.policy.model import Policy
 
 
 class StayingNames:
-    """The names that the kernel may keep in use after one reload, until it has looked them up again.
+    """A check that finds the names that may stay: after a reload, the kernel may use them until it has looked
+    them up again.
 
-    The daemon may have answered a LOOKUP of such a name under the old policy, and the kernel may use this
-    answer at any later time. So a name may stay only if the old answer does no harm: it let the kernel keep
+    The daemon may have answered a LOOKUP of a name under the old policy, and the kernel may use this answer
+    at any later time. So a name stays only if the old answer does no harm: the old answer let the kernel keep
     nothing, or the new policy gives the same answer.
     """
 

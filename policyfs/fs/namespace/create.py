@@ -96,7 +96,7 @@ class Creator:
         """Remove a new file after its open was refused. But keep the file if another process already uses it.
 
         A process of another mount counts once the daemon of that mount has stored bytes in the file, or holds
-        bytes of it.
+        bytes of the file.
         """
         self._nodes.vectors.drop_nodes(self._nodes.same_inode(node.ino))
         others = any(known.open is not None for known in self._nodes.same_inode(node.ino))
@@ -161,7 +161,7 @@ class Creator:
             dirfd = self._resolver.dirfd(parent)
             made = self._tree.fstat(fd)
             if made.ftype is FileType.DIRECTORY:
-                self._tree.rmdir(dirfd, name)  # removes only an empty directory, whoever made it
+                self._tree.rmdir(dirfd, name)  # if another directory has the name: only if it is empty
             else:
                 self._exact_names.unlink(dirfd, name, made)
             raise
@@ -222,10 +222,10 @@ class Creator:
     async def mknod(
         self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Make an empty regular file.
+        """Make an empty regular file. Make an object of another type only where the policy has no requirement
+        (Gate.free).
 
-        Refuse other types (EPERM), because the kernel opens objects of these types without the daemon. Make
-        them only where the policy has no requirement (Gate.free).
+        Elsewhere refuse other types (EPERM): the kernel opens such objects without the daemon.
         """
         call = Call("mknod", "mknod")
         free = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)

@@ -52,7 +52,7 @@ class HiddenError(OSError):
 
 
 class Entries:
-    """The directory entries of one mount, for requests that change names."""
+    """The part of a mount that finds and drops directory entries, for requests that change names."""
 
     def __init__(
         self,
@@ -141,8 +141,8 @@ class Entries:
     def keep_open(self, ino_key: int, parent: Node, name: bytes, *, replaced: bool) -> None:
         """Keep a descriptor of an object that loses this name, so that fstat and other requests still work.
 
-        This is needed for an open file without another name, for a directory that a process may use, and for
-        a replaced file that the kernel still knows.
+        Keep it for an open file without another name, for a directory that a process may use, and for a
+        replaced file that the kernel still knows.
         """
         for node in self._nodes.named(ino_key, parent, name):
             self._nodes.vectors.drop(node)  # from here on the handle table has all handles of the node

@@ -18,7 +18,7 @@ _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
 
 
 class ExactRenames:
-    """The renames in one store. Each rename moves the files that its decision was about, or no file."""
+    """The part of a mount that renames exactly: a rename moves the files of its decision, or no file."""
 
     __slots__ = ("_exact_names", "_tree")
 

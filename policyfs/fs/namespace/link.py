@@ -60,10 +60,11 @@ class Linker:
             return await self._link(node, parent, name, caller, call, evidence)
 
     def _check_pending(self, node: Node, stat: Stat) -> None:
-        """Refuse a new name if no daemon would remove it when the content of a new file is refused later.
+        """Refuse another name for a new file if no daemon would remove that name after a later refusal of the
+        file's content.
 
         Raise OSError (EMLINK) if the daemon cannot keep one more name of the file. Raise OSError (EBUSY) if
-        another daemon holds bytes of the file: it would not know the new name.
+        another daemon holds bytes of the file: that daemon would not know the new name.
         """
         same = list(self._nodes.same_inode(node.ino))
         if any(each.open is not None and each.open.is_new for each in same):

@@ -66,7 +66,7 @@ class Lookup:
         negative entry that the kernel may keep.
 
         If a reload overtakes the LOOKUP, decide again. Do not answer ESTALE: the kernel would then try the
-        whole open a second time. The kernel makes no third try, and the open itself may need the second one.
+        whole open a second time. The kernel makes no third try, and the open itself may need the second try.
         """
         for _ in range(_RELOADS):
             with contextlib.suppress(PolicyChangedError):

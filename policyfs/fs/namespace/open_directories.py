@@ -15,7 +15,8 @@ from policyfs.kernel.bridge import DirectoryEntries
 _LISTED: Final = 2_000_000
 """The limit of names in all open listings. One app alone can have half. A 16-byte name takes 48 bytes."""
 _LISTING_COSTS: Final = 8
-"""The weight of an open directory in its app's share, as a number of names. Its own names count besides."""
+"""The weight of an open directory in its app's share, as a number of names. The names in its snapshot count,
+too."""
 _MAX_INDEX: Final = 0xFFFFFF
 
 
@@ -28,7 +29,7 @@ class Listing:
     INVARIANT: a name has the same position in all listings of its directory. The position depends only on the
     name (docs/decisions/0050-positions-are-names.md).
 
-    kept: True if the kernel may keep what this open directory reads, and show it to other callers.
+    kept: True if the kernel may keep the names from this listing, and show them to other callers.
     """
 
     index: int
@@ -63,7 +64,7 @@ class OpenDirectories:
 
     @property
     def has_plenty(self) -> bool:
-        """True if every app's share has room left, whatever number of directories the bridge has open.
+        """True if every app's share has room left even after the bridge has opened its limit of directories.
 
         INVARIANT: the bridge opens directories only while this is True, since it does not know the shares.
         """
@@ -75,7 +76,7 @@ class OpenDirectories:
 
     def add(self, node: Node, caller: Caller, *, kept: bool) -> Listing:
         """Add a directory that an app opens. The caller calls shares.check() before. kept: True if the kernel
-        may keep the names that it reads, and show them to other callers.
+        may keep the names from this listing, and show them to other callers.
         """
         index = self._last_index % _MAX_INDEX + 1
         while index in self._listings:
@@ -117,8 +118,8 @@ class OpenDirectories:
         self._keep_plenty()
 
     def take(self, listing: Listing) -> DirectoryEntries | None:
-        """Remove the snapshot of names from an open directory, and the names from the app's share. Return it,
-        if any.
+        """Remove the snapshot of names from an open directory, and the names from the app's share. Return the
+        snapshot, or None if there is none.
         """
         entries, listing.entries = listing.entries, None
         if entries is not None:

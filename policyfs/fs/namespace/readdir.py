@@ -49,7 +49,7 @@ _FEW_BYTES: Final = 1024
 that came without a node, it asks for nodes again (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
 
 _BYTES_OF_A_NAME: Final = 256
-"""The number of bytes of directory records whose reading is as much work as the decision on one name."""
+"""Reading this number of bytes of directory records is as much work as deciding on one name."""
 
 Listed = tuple[bytes, int, int]
 """Name, inode number, DT_* type."""

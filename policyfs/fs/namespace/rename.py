@@ -88,7 +88,7 @@ class Renamer:
         change_lock: ChangeLock,
         forget_all_names: Callable[[], None],
     ) -> None:
-        """forget_all_names: makes the kernel look up every name again, from its return on."""
+        """forget_all_names: makes the kernel look up every name again, from the return of this call on."""
         self._tree = fs.tree
         self._nodes = fs.nodes
         self._resolver = fs.resolver
@@ -108,15 +108,16 @@ class Renamer:
     ) -> None:
         """Rename as rename(2) does, also with NOREPLACE or EXCHANGE.
 
-        A file that replaces another file, or is exchanged with it, may have held bytes (a head or a draft):
-        its writer has not closed it yet. The daemon checks these bytes first. If they were refused only after
-        the rename, both files would be lost (after an exchange: if the app had removed the old file by then).
-        A file that was only emptied keeps its bytes, as at a FLUSH, and moves with them. If another daemon of
-        the store holds such bytes, only that daemon can check them. Then the answer is EBUSY, on record.
+        A file that replaces another file, or that changes places with it, may have held bytes (a head or a
+        draft): the writer has not closed the file yet. The daemon checks these bytes first. If the bytes were
+        refused only after the rename, both files would be lost (after an exchange: if the app had removed the
+        old file by then). A file that was only emptied keeps its bytes, as at a FLUSH, and moves with them.
+        If another daemon of the store holds bytes of the file, only that daemon can check these bytes. Then
+        the answer is EBUSY, on record.
 
         If another file takes the new name during the decision, the daemon decides again. After ESTALE the
         kernel would try only once more. So a program that replaces the file of the new name again and again
-        could make the rename fail, and natively it never fails for this reason. A decision may take long,
+        could make the rename fail. Natively a rename never fails for this reason. A decision may take long,
         because it may check the moved file. So after _TIME_S the daemon does not decide again, and the answer
         is ESTALE.
         """
@@ -181,7 +182,7 @@ class Renamer:
             settled = sure is not None or sure_there is not None
             by_facts = (moved.used or target.used) and not _replaces_directory(old_stat, new_stat, flags)
             decided = (old_parent, old, old_stat), (new_parent, new, new_stat), flags
-            if settled or by_facts:  # the search for facts took time: record nothing about files that left
+            if settled or by_facts:  # the search for facts took time: other files may have the names now
                 with self._same_files(*decided):
                     pass
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
@@ -204,12 +205,12 @@ class Renamer:
         self, old: tuple[Node, bytes, Stat], new: tuple[Node, bytes, Stat | None], flags: int
     ) -> Iterator[None]:
         """Check that both names still lead to the files of the decision. If the old name leads to another
-        file, raise StaleNodeError. If only the new name does, raise _TargetChangedError, also instead of a
-        StaleNodeError from the code inside the context.
+        file, raise StaleNodeError. If only the new name leads to another file, raise _TargetChangedError,
+        also instead of a StaleNodeError from the code inside the context.
 
         With flags, raise StaleNodeError for either name. In an exchange, the kernel gives the entry of each
-        name to the other name, so it must look up both names again. With NOREPLACE, the kernel itself answers
-        EEXIST.
+        name to the other name, so the kernel must look up both names again. With NOREPLACE, the kernel itself
+        answers EEXIST.
         """
         self._resolver.still(*old)
         try:
@@ -225,10 +226,10 @@ class Renamer:
         """Raise _HeldError if this daemon holds bytes of one of these files. Refuse the rename (EBUSY) if
         another daemon holds such bytes.
 
-        A file that was only emptied still has its old bytes in the store. These must stay, since all bytes
-        that its writer writes next may be refused.
+        A file that was only emptied still has its old bytes in the store. The old bytes must stay, since all
+        bytes that the writer writes next may be refused.
 
-        INVARIANT: no await between this and the rename.
+        INVARIANT: no await between this call and the rename.
         """
         for stat in ends:
             if (holding := self._sync.holding(self._nodes.key_of(stat), stat)) is not None:
@@ -348,7 +349,7 @@ def _replaces_directory(moved: Stat, replaced: Stat | None, flags: int) -> bool:
 def _unless_lost(
     error: OSError, decide: Callable[[], Decision], refuse: Callable[[Decision], NoReturn]
 ) -> NoReturn:
-    """Raise the store's error. But if it is EXDEV, and a copy would lose hidden data, refuse on record."""
+    """Raise the store's error. But after EXDEV, if a copy would lose hidden data, refuse on record."""
     if error.errno == errno.EXDEV and rules_that_hide(decision := decide()):
         refuse(decision)
     raise error

@@ -1,8 +1,8 @@
 """suid, sgid and ACLs with --posix. Then the kernel itself checks mode bits, as natively.
 
-The mount itself never honours suid and sgid (MS_NOSUID). The kernel knows the caller's groups. So before it
-sends SETATTR or CREATE, it decides who may change a mode, and whether sgid is lost because the caller is
-outside the group. This module does the rest.
+The mount itself never honours suid and sgid (MS_NOSUID). The kernel knows the caller's groups. So before the
+kernel sends SETATTR or CREATE, it decides whether the caller may change the mode. It also clears sgid if the
+caller is outside the group. This module does the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ _TRY_S: Final = 0.005
 
 
 class SetIdBits:
-    """The suid and sgid bits of one mount's files. keeper: None if leases prove nothing on the store."""
+    """The part of a mount that sets and clears suid and sgid bits.
+
+    keeper: None if leases prove nothing on the store.
+    """
 
     def __init__(self, tree: Tree, keeper: LeaseKeeper | None) -> None:
         self._tree = tree
@@ -37,7 +40,7 @@ class SetIdBits:
 
         The answer holds until *stack* is closed. A file gets the bits only while no process has it open for
         writing, in any mount or in the store. Natively, a write clears the bits (file_remove_privs). But the
-        daemon does not see a write through a file that is open already, and could not clear them.
+        daemon does not see a write through a file that is open already, and could not clear the bits.
         """
         if not mode & _IDS or not stat_bits.S_ISREG(self._tree.fstat(fd).mode):
             return True
@@ -56,7 +59,7 @@ class SetIdBits:
 
     @staticmethod
     def loses_ids(stat: Stat, caller: Caller) -> bool:
-        """Return True if chown(path, -1, -1) would clear suid or sgid. Then only the owner may call it
+        """Return True if chown(path, -1, -1) would clear suid or sgid. Then only the owner may make this call
         (notify_change).
         """
         mode = stat.mode

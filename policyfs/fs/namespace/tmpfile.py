@@ -1,8 +1,8 @@
 """Files without a name: open(2) with O_TMPFILE.
 
-The daemon decides on such a file, and records it on the trail, as the creation of the name UNNAMED in its
-directory. If an app gives the file a name, the daemon decides on a creation at the new path. Until then it
-treats the file like an open file that has lost its name.
+The daemon decides on such a file, and records the file on the trail, like a new file with the name UNNAMED in
+the same directory. If an app gives the file a name, the daemon decides on a creation at the new path. Until
+then the daemon treats the file like an open file that has lost its name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNNAMED: Final = b"#unnamed"
 
 
 class Tmpfiles:
-    """The files without a name of one mount."""
+    """The handler of TMPFILE for one mount. It also gives such a file its first name."""
 
     def __init__(self, fs: FsContext, *, lookup: Lookup, opener: Opener, open_files: OpenFiles) -> None:
         self._tree = fs.tree

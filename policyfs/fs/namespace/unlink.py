@@ -77,8 +77,8 @@ class Remover:
         return held
 
     def _needs_facts(self, caller: Caller, end: End) -> bool:
-        """Return True if the decision depends on the file's owner or kind. Then it says nothing about another
-        file that takes the name.
+        """Return True if the decision depends on the file's owner or kind. Then the decision says nothing
+        about another file that takes the name.
         """
         needs = self._gate.engine.needs
         return any(needs(caller.principal, op, end.state, end.ftype) for op in (Op.SEE, Op.DELETE))

@@ -28,7 +28,7 @@ _HIDDEN: Final = "xattrs are hidden if the file is redacted for the app, or if t
 
 
 class ExtendedAttributes:
-    """The xattr requests of one mount."""
+    """The handler of the xattr requests of one mount."""
 
     def __init__(
         self,
@@ -71,11 +71,11 @@ class ExtendedAttributes:
         return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
 
     def absent_now(self, node: Node, name: bytes, caller: Caller) -> None:
-        """Raise the error of absence(), as getxattr() would, if this needs no facts, no record, and no look
-        at the object.
+        """Raise the error of absence(), as getxattr() would, if the answer needs no facts, no record, and no
+        look at the object. Otherwise return.
 
-        INVARIANT: if the caller may not see the object, this returns without an error, so that getxattr()
-        refuses on record.
+        INVARIANT: if the caller may not see the object, this method returns without an error, so that
+        getxattr() refuses on record.
         """
         self._check_enabled()
         shown = _is_user(name) or (self._set_id_bits is not None and name in ACLS)
@@ -172,8 +172,8 @@ class ExtendedAttributes:
             shown = name.decode("utf-8", "backslashreplace")
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
         if _is_user(name) and await self._hides_xattrs(node, caller):
-            # The answer must not depend on the file's hidden xattrs, since that would reveal them. A change
-            # would destroy them.
+            # The answer must not depend on the file's hidden xattrs, since the answer would reveal them. A
+            # change would destroy them.
             code = errno.EOPNOTSUPP if call.syscall == "setxattr" else errno.ENODATA
             raise OSError(code, "xattrs of a file that is redacted for the app are hidden")
         return decision
@@ -200,9 +200,9 @@ def absence(name: bytes) -> OSError:
     xattr.
 
     The error is EOPNOTSUPP for names in system.* (ACLs) and for SELinux labels, as on a file system without
-    ACLs and labels: `ls -l` asks each file for them, and stops asking after this answer. It is ENODATA for
-    all other names, since getcap(8) and Samba take any other error for a failure. kernel/_avc.c gives the
-    same answers.
+    ACLs and labels: `ls -l` asks each file for them, and stops asking after this answer. For all other names
+    the error is ENODATA, since getcap(8) and Samba take any other error for a failure. kernel/_avc.c gives
+    the same answers.
     """
     if name.startswith(b"system.") or name == _LABEL:
         return OSError(errno.EOPNOTSUPP, "this mount has no ACLs and no labels")

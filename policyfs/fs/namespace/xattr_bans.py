@@ -1,8 +1,8 @@
 """The ban on extended attributes where a rule has ``require: {no: [...]}``: an attribute could contain the
 forbidden data.
 
-At a path with such a rule no app may set an attribute, whatever its value. A file that has attributes cannot
-be moved or linked to such a path (Settled.holds).
+At a path with such a rule no app may set an attribute, even one without forbidden data. A file that has
+attributes cannot be moved or linked to such a path (Settled.holds).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from policyfs.fs.inodes.node import Node
 
 
 class AttributeBans:
-    """The ban on extended attributes for one mount."""
+    """The check of a mount that refuses extended attributes where a rule forbids them."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
@@ -32,7 +32,7 @@ class AttributeBans:
     def check(self, node: Node, caller: Caller, call: Call, facts: Facts) -> None:
         """Raise FUSEError(EOPNOTSUPP), on record, if a rule forbids some data at one of the file's paths.
 
-        INVARIANT: no await between this and the change, because the check uses the node's present names.
+        INVARIANT: no await between this call and the change, because the check uses the node's present names.
         """
         words = self._words(node, caller, facts)
         if not words:

@@ -20,7 +20,7 @@ _MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO}
 
 
 class BackingFiles:
-    """Descriptors of backing files.
+    """The part of a mount that opens backing files for reading.
 
     remote: True if another process or machine serves the store. An open may then take long.
     """
@@ -98,7 +98,7 @@ class BackingFiles:
 
     def reopen_unlinked(self, node: Node) -> tuple[int, Stat]:
         """Open a file without a name again, by a descriptor that the daemon has (/proc/self/fd). Raise
-        StaleNodeError if the daemon has none.
+        StaleNodeError if the daemon has no descriptor of the file.
         """
         if node.open is not None and node.open.fd >= 0:
             fd = self._tree.reopen(node.open.fd, os.O_RDONLY)

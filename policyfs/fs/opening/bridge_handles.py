@@ -30,15 +30,15 @@ from policyfs.store.copies import Copy
 from policyfs.store.frozen import Version
 
 _MOST: Final = 1 << 15
-"""The limit of nodes whose opens the bridge may answer. Each keeps a backing file open in the kernel. One app
-can have at most half of them."""
+"""The limit of nodes whose opens the bridge may answer. Each node keeps a backing file open in the kernel.
+One app can have at most half of these nodes."""
 _MOST_LISTED: Final = 1 << 13
 """The limit of directories whose opens the bridge may answer. A further directory takes the place of the
 oldest.
 """
 _AGE_S: Final = 2.0
-"""Python takes a handle over once it was open in the bridge for this time, or up to twice as long. Then the
-bridge has room for other handles."""
+"""Python takes a handle over after the handle was open in the bridge for this time, or up to twice as long.
+Then the bridge has room for other handles."""
 _UNUSED_AGES: Final = 30
 """A node loses its vector if it was not opened for this number of periods of _AGE_S (a minute in all)."""
 _RECENT_S: Final = 60.0
@@ -81,8 +81,8 @@ class _Entered(NamedTuple):
 
 
 class BridgeHandles:
-    """The vectors of one mount by which the bridge answers opens. The daemon takes the bridge's handles over
-    when it needs them.
+    """The part of a mount that lets the bridge answer opens. It takes the bridge's handles over when the
+    daemon needs them.
 
     INVARIANT: all parts of the daemon find handles through the HandleTable, which first takes over the
     handles of the bridge. So no part misses a handle of the bridge.
@@ -121,7 +121,7 @@ class BridgeHandles:
     # -- vectors ------------------------------------------------------------------------------------
 
     def opened(self, opening: OpenContext) -> None:
-        """Note an allowed open. If all its repeats get the same answer, let the bridge answer them.
+        """Note an allowed open. If all its repeats get the same answer, let the bridge answer the repeats.
 
         INVARIANT: no await since the last decision on this open and its record.
         """
@@ -216,8 +216,8 @@ class BridgeHandles:
         )
 
     def opened_directory(self, node: Node, caller: Caller) -> None:
-        """Note an allowed OPENDIR whose reply let the kernel use the listing that it keeps. If all its
-        repeats get the same answer, let the bridge answer them.
+        """Note an allowed OPENDIR whose reply let the kernel use the listing that it keeps. If all repeats of
+        the OPENDIR get the same answer, let the bridge answer the repeats.
 
         INVARIANT: no await since the decision on this OPENDIR and its record.
         """
@@ -335,8 +335,8 @@ class BridgeHandles:
         """Put handles of the bridge into the table, as if Python had opened them.
 
         The bridge then has room for other handles. INVARIANT: once a quarter of the limits is used, the
-        bridge opens no more files (HandleTable.has_plenty). So no app gets more than its share, whatever
-        makes Python take handles over.
+        bridge opens no more files (HandleTable.has_plenty). So no app gets more than its share when Python
+        takes handles over.
         """
         for one in opened:
             node = self._nodes.find(one.nodeid)

@@ -2,8 +2,8 @@
 
 Raw: the store's bytes, in passthrough, or mediated if passthrough is not possible. Live: the file itself,
 mediated, with a decision for each request. Copy: a frozen copy whose hidden parts are replaced by neutral
-bytes (copy_path.py). Leased: the file itself, patched at each read, while a read lease proves that nobody
-writes it.
+bytes (copy_path.py). Leased: the file itself, patched at each read, while a read lease proves that no process
+writes the file.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class PathServer(Protocol):
         """Try to open by a backing id that the kernel already has, in place of steps 1 to 7 of an open
         (docs/architecture/opening.md).
 
-        This needs no descriptor. If it works, set stat, decision, handle and state in *opening*, and return
-        True. Return False if the open must go through all steps. Where connect() would refuse, this method
-        may simply return False: the full open then calls connect().
+        This way needs no descriptor. On success, set stat, decision, handle and state in *opening*, and
+        return True. Return False if the open must go through all steps. This method can also return False
+        where connect() would refuse: the full open then calls connect().
         """
 
     async def connect(self, opening: OpenContext) -> None:
@@ -87,14 +87,16 @@ class RawPath:
         request, handle = opening.request, opening.handle
         self._passthrough.choose(request.node, opening.shared, opening.fd)
         if handle.by_kind and opening.shared.mode is Mode.MEDIATED and not handle.writable:
-            # In the kernel's page cache, the app would also find older pages. The file may have had another
-            # kind then.
+            # The app could also read older pages from the kernel's page cache, of a time when the file may
+            # have had another kind.
             self._preconditions.unproven(request.node, request.caller, request.call, writing=False)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read the file. After a reload, a raw file may have bytes that wait for their check. The check may
-        refuse or clean them. So return these bytes only if no other lane has the node open, and no other lane
-        can have written them. Otherwise return the bytes that are in the store.
+        """Read the file.
+
+        After a reload, a raw file may have bytes that wait for their check. The check may refuse or clean
+        these bytes. So return waiting bytes only if no other lane has the node open, and no other lane can
+        have written them. Otherwise return the bytes in the store.
         """
         state = open_state(handle)
         if state.holds_back and self._has_alone(handle):
@@ -104,7 +106,9 @@ class RawPath:
         return await read_store(handle.fd, offset, size)
 
     def _has_alone(self, handle: Handle) -> bool:
-        """Return True if only the handle's lane has the node open, and only that lane can have written it."""
+        """Return True if only the handle's lane has the node open, and only this lane can have written the
+        waiting bytes.
+        """
         lane = handle.caller.principal.lane
         if any(self._gate.principal(uid).lane != lane for uid in open_state(handle).writer_uids):
             return False
@@ -125,7 +129,7 @@ async def _read_waiting(
             return await read_draft(fd, offset, size)
         finally:
             os.close(fd)
-    held = None if state.head is None else state.head.held  # read once: a thread may just be storing it
+    held = None if state.head is None else state.head.held  # read once: a thread may be storing the head
     if held:
         return held[offset : offset + size]
     return None

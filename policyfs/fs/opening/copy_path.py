@@ -160,7 +160,7 @@ class CopyPath:
         raise StaleNodeError from None
 
     def _give_up(self, node: Node, state: OpenState) -> None:
-        """Stop showing the node's copy. Raise StaleNodeError if other handles show it."""
+        """Stop showing the node's copy. Raise StaleNodeError if other handles show this copy."""
         self._nodes.vectors.drop(node)  # handles of the bridge count, too
         if state.handles > 1:
             raise StaleNodeError
@@ -190,7 +190,7 @@ class CopyPath:
 
 
 class _Judge:
-    """A function that decides on one open by the kind found in a copy. It keeps its last decision."""
+    """A function that decides on one open by the kind found in a copy. *decision*: its last decision."""
 
     def __init__(self, gate: Gate, request: OpenRequest) -> None:
         self._gate = gate

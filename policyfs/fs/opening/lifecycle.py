@@ -30,7 +30,7 @@ _EMPTYING_S: Final = 1.0
 
 
 class Lifecycle:
-    """The beginning and the end of one mount's handles and open states."""
+    """The part of a mount that begins and ends handles and open states."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Lifecycle:
         self._remote = remote
 
     def new_handle(self, node: Node, caller: Caller, flags: int, stat: Stat) -> Handle:
-        """Make a handle right after the decision that allows it. It has no byte path yet."""
+        """Make a handle right after the decision that allows the open. The handle has no byte path yet."""
         handle = Handle(self._handles.new_index(caller), node, caller, flags, -1)
         handle.before = version_of(stat)
         handle.generation = self._gate.generation
@@ -75,8 +75,8 @@ class Lifecycle:
 
         INVARIANT: all open nodes through which the daemon may write one inode share one lock. So the result
         of a check in one view is still right when the bytes are stored, even if apps write by other views.
-        No task waits for such a lock while it holds another one. Copies and leases have locks of their own,
-        because their long steps must not delay a writer.
+        No task waits for such a lock while the task holds another lock. Copies and leases have locks of their
+        own, because their long steps must not delay a writer.
         """
         if writing:  # an app that writes the file must not open a copy of it by a vector
             for each in self._nodes.same_inode(node.ino):
@@ -119,8 +119,8 @@ class Lifecycle:
             node.tell(version)
 
     def finish(self, handle: Handle, state: OpenState, stat: Stat) -> None:
-        """Give the handle its number, and put it into the table. Raise PolicyChangedError if the policy has
-        changed since its decision.
+        """Give the handle its number, and put the handle into the table. Raise PolicyChangedError if the
+        policy has changed since the decision.
         """
         self._gate.unchanged(handle.generation)
         node = handle.node

@@ -15,7 +15,7 @@ from policyfs.fs.opening.backing_file import BackingFiles
 
 
 class OpenFiles:
-    """The open files of one mount, for operations that change their names or attributes.
+    """The part of a mount that finds descriptors of open files, for operations on their names or attributes.
 
     forget_attributes: makes the kernel ask for the attributes of a node again. It takes the node's number.
     """
@@ -78,9 +78,10 @@ class OpenFiles:
                 self._forget_attributes(node.nodeid)
 
     def descriptor(self, node: Node, handle: Handle | None = None) -> int:
-        """Return a descriptor of the node's object. The caller closes it. handle: the open file, if the
-        request came through one; then the descriptor is of that file, even if its name leads to another file
-        by now.
+        """Return a descriptor of the node's object. The caller closes the descriptor.
+
+        handle: the open file, if the request came through an open file. Then the descriptor is of this file,
+        even if the node's name leads to another file by now.
         """
         if node.nodeid == ROOT_ID:
             return os.dup(self._tree.root_fd)
@@ -88,6 +89,6 @@ class OpenFiles:
             return os.dup(node.open.fd)
         if handle is not None and handle.fd >= 0 and node.byte_path is not BytePath.COPY:
             return os.dup(handle.fd)
-        if node.parent is None and node.ftype is FileType.DIRECTORY:  # removed, and a process is in it
+        if node.parent is None and node.ftype is FileType.DIRECTORY:  # removed, but a process is in it
             return os.dup(self._resolver.dirfd(node))
         return self._resolver.open_checked(node)

@@ -20,7 +20,9 @@ _TELLS_EACH: Final = "the store is a FUSE file system, which may report a write 
 
 
 class Passthrough:
-    """The registered backing files of one mount. backing: None if passthrough is switched off.
+    """The part of a mount that registers backing files with the kernel, and chooses the mode of nodes.
+
+    backing: None if passthrough is switched off.
 
     tells_each: True if the store reports a write error only to the open file that wrote. In passthrough, the
     kernel has this open file, and the daemon cannot read its errors at close and fsync. So the daemon then
@@ -131,8 +133,8 @@ class Passthrough:
         self.give_back(backing_id)
 
     def drop(self, node: Node) -> None:
-        """Release a file's idle backing id at once. If the file is removed, the id would keep its blocks in
-        use.
+        """Release a file's idle backing id at once. If the file is removed, the id would keep the file's
+        blocks in use.
         """
         kept = self._idle.pop(node.nodeid, None)
         if kept is not None:

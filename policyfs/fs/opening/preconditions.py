@@ -95,7 +95,7 @@ class Preconditions:
             raise StaleNodeError
 
     def check_path(self, opening: OpenContext) -> None:
-        """Raise ESTALE if this open now needs another byte path than that of the node."""
+        """Raise ESTALE if this open now needs another byte path than the node's."""
         request = opening.request
         node, caller, writing = request.node, request.caller, request.writing
         try:
@@ -125,7 +125,7 @@ class Preconditions:
         node if the open is also for writing, or if no name leads to the file. Then the app gets EBUSY while
         the file has a writer, or EACCES if leases prove nothing; both are on record. An open only for writing
         needs no proof, since it reads no bytes. The method sets *by_kind* in *opening*. INVARIANT: no await
-        between this and a reader's last step.
+        between this call and a reader's last step.
         """
         request, evidence, node = opening.request, opening.evidence, opening.request.node
         opening.by_kind = False
@@ -140,7 +140,7 @@ class Preconditions:
     def still_proven(self, opening: OpenContext) -> None:
         """Refuse a reader if the kind is no longer proven after the open was put on record.
 
-        INVARIANT: no await between this and the reply.
+        INVARIANT: no await between this call and the reply.
         """
         request = opening.request
         if opening.handle.recorded_late and not opening.evidence.holds():
@@ -172,7 +172,7 @@ class Preconditions:
 
     def check_emptying(self, opening: OpenContext) -> None:
         """Refuse, on record, an open for writing by an app under redaction, if the file has another owner and
-        the open does not empty it.
+        the open does not empty the file.
 
         See "Redaction" in docs/policy-language.md. Set *emptied* if the app may write only because the open
         empties the file.
@@ -191,8 +191,10 @@ class Preconditions:
         opening.emptied = True
 
     def check_emptied(self, opening: OpenContext) -> None:
-        """Refuse an open that empties a file if the app may not write an empty file. Do nothing if a draft
-        keeps the file's bytes, or in passthrough, where a writer keeps the rights of its open.
+        """Refuse an open that empties a file if the app may not write an empty file.
+
+        Do nothing if a draft keeps the file's bytes. Do nothing in passthrough either: there a writer keeps
+        the rights of its open.
         """
         handle, state = opening.handle, opening.shared
         kept = state.mode is not Mode.MEDIATED or state.draft is not None or opening.decision.in_draft

@@ -50,8 +50,8 @@ LISTING: Final = Call("list", "opendir")
 class _Template(NamedTuple):
     """The event of an open whose repeats the bridge answers.
 
-    event: has no path, process, time, handle, and version of the file. So many files share one event, and a
-    file with a vector takes little memory.
+    event: the event without path, process, time, handle, and version of the file. So many files share one
+    event, and a file with a vector takes little memory.
     """
 
     event: Event
@@ -59,11 +59,11 @@ class _Template(NamedTuple):
 
 
 class RepeatedOpens:
-    """The events of one mount's opens by the bridge. Event loop only.
+    """The part of a mount that records the opens that the bridge has answered. Event loop only.
 
     INVARIANT: settle() is called before the mount makes any other event, before each flush of the journal,
-    and when a vector ends. So these events are on the trail in the right order, and as early as events of
-    Python.
+    and when a vector ends. So these events are on the trail in the right order, and as early as the events of
+    opens that Python answers.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -76,8 +76,9 @@ class RepeatedOpens:
         return len(self._templates)
 
     def has_room(self, node: Node, caller: Caller) -> bool:
-        """Return True if the bridge may answer, and record, a node's opens by this caller. Not too many other
-        uids have such a vector (_CALLERS), and the path is short enough to be kept.
+        """Return True if the bridge may answer, and record, a node's opens by this caller.
+
+        For this, fewer than _CALLERS other uids have such a vector, and the path is short enough to be kept.
         """
         known = self._templates.get(node.nodeid)
         if known is None:
@@ -87,8 +88,8 @@ class RepeatedOpens:
     def note(self, opening: OpenContext, decision: Decision) -> None:
         """Note an open whose repeats the bridge will answer, and the decision on the repeats.
 
-        INVARIANT: the bridge answers no repeat before this returns. Otherwise settle() could not build the
-        event of the repeat.
+        INVARIANT: the bridge answers no repeat before this method returns. Otherwise settle() could not build
+        the event of the repeat.
         """
         request = opening.request
         event = self._recorder.event_of(
@@ -152,7 +153,7 @@ class RepeatedOpens:
     async def run(self) -> None:
         """Put opens on record each time that many events wait in the bridge. Returns at once without vectors.
 
-        Without this the bridge would have no room for further events, and apps would wait for Python.
+        Without this task the bridge would have no room for further events, and apps would wait for Python.
         """
         bell = vectors.events_bell()
         while bell >= 0:

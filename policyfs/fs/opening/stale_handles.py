@@ -1,5 +1,5 @@
-"""Stale handles: files open in passthrough that the policy in force would not open. The kernel keeps them
-open."""
+"""Stale handles: open files in passthrough that the policy in force would not open. The kernel keeps these
+files open."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from policyfs.fs.inodes.handles import Handle, Mode
 _SLICE: Final = 64
 """The number of handles that are decided in a row. Then other requests have their turn."""
 _FACTS_S: Final = 3.0
-"""The time limit for finding facts of files. After it, unknown facts count against the handle."""
+"""The time limit for finding facts of files. After this time, unknown facts count against the handle."""
 LISTED: Final = 200
-"""The limit of handles that an answer or a record lists. The count in it is of all handles."""
+"""The limit of handles that an answer or a record lists. Its count includes all handles."""
 
 
 class StaleHandle(NamedTuple):
@@ -49,8 +49,8 @@ def summary(stale: Sequence[StaleHandle]) -> dict[str, object]:
 
 
 class StaleHandles:
-    """The stale handles of a mount. The daemon finds them after each change of the policy, and remembers each
-    until it is closed.
+    """The part of a mount that finds stale handles after each change of the policy. It remembers each stale
+    handle until the handle is closed.
     """
 
     def __init__(self, fs: FsContext) -> None:
@@ -82,7 +82,7 @@ class StaleHandles:
         return self.live()
 
     async def _reason(self, handle: Handle, until: float) -> str:
-        """Return the reason why the policy would not open the file now, or "" if it would."""
+        """Return the reason why the policy would not open the file now, or "" if the policy would open it."""
         gate, node = self._fs.gate, handle.node
         ops = Op.SEE
         ops |= Op.READ if handle.readable else Op(0)

@@ -33,7 +33,7 @@ which the kernel takes the lease away."""
 
 
 class WriteAccess:
-    """Descriptors for writing, for one mount.
+    """The part of a mount that opens the store's files for writing.
 
     is_over: returns True if the mount has ended. remote: True if an open of a file in the store may take
     long.
@@ -83,8 +83,10 @@ class WriteAccess:
 
     async def before_writing(self, node: Node, handle: Handle, stat: Stat, owner: str) -> None:
         """Clear set-id bits, capabilities, and another app's ownership. Note the version of the file before
-        the first write. A thread sets the owner, because this may wait for an app's write in passthrough,
-        which may wait for the event loop.
+        the first write.
+
+        A thread sets the owner: this call may wait for an app's write in passthrough, and that write may wait
+        for the event loop.
         """
         if self._tree.clear_killpriv(handle.fd):
             self._forget_names(node)  # the kernel may keep the old mode
@@ -126,7 +128,7 @@ class WriteAccess:
             self._gate.unchanged(handle.generation)  # again: this thread may have waited for its turn
             self._tree.truncate_fd(handle.fd, 0)
 
-        async with state.lock:  # a draft may have begun while this waited for the lock
+        async with state.lock:  # a draft may have begun during the wait for the lock
             # A reader's O_TRUNC empties the file itself: a reader has no draft, and an empty file shows
             # nothing.
             if state.draft is not None or (opening.decision.in_draft and handle.writable):

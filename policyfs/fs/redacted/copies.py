@@ -209,8 +209,8 @@ class Redactor:
         """Return True if a copy can still serve the version that it was made of.
 
         A reader of a view that hides nothing gets a copy only because the file has a writer. The reader must
-        see the latest bytes. After copying beside a writer, stat does not tell whether the copy has them.
-        """
+        see the latest bytes. If a file was copied while it had a writer, stat cannot prove that the copy has
+        these."""
         return bool(what) or self._keeper is None or self._made[copy].settled
 
     def again(self, copy: Copy, owner: str | None, judge: Judge, who: Principal) -> Redacted | Refused:
@@ -353,7 +353,7 @@ class Redactor:
             self._copies.drop(held.key)
 
     def _drop_others(self, key: _Key) -> None:
-        """Drop the finished copies of other versions of a file. A handle keeps its copy until it is released.
+        """Drop the finished copies of other versions of a file. Handles keep their copy until their release.
         """
         if len(self._made) > 2 * self._copies.count:
             self._made = {copy: made for copy, made in self._made.items() if copy.frozen.fd >= 0}

@@ -8,7 +8,7 @@ from policyfs.fs.inodes.handles import Handle
 
 
 class HiddenWords:
-    """The words hidden in open files, by the policy in force and the present owner of each file."""
+    """A finder of the words hidden in open files, by the policy in force and each file's present owner."""
 
     def __init__(self, fs: FsContext) -> None:
         self._tree = fs.tree

@@ -1,7 +1,8 @@
 """Files under a read lease: mostly large files in a redacted view, if the store cannot clone.
 
-Two other sorts of files are read under a lease, too: files for whose copy the cache, or the app's share of
-it, has no room; and files too large to copy that an app may read only because of their kind.
+Two other sorts of files are read under a lease, too. For the first sort, the cache (or the app's share of the
+cache) has no room for a copy. Files of the second sort are too large to copy, and the app may read them only
+because of their kind.
 
 The kernel grants a lease only while no process has the file open for writing or mapped writable. After every
 read, the daemon checks the lease, and sends the bytes only if the lease still holds (store/leases). If the
@@ -53,8 +54,8 @@ PagesDropped = Callable[[int], None]
 
 
 class Armed(NamedTuple):
-    """The result of taking a lease (LeasedFiles._arm()). reason: why the file cannot be shown, or "" if it
-    can.
+    """The result of taking a lease (LeasedFiles._arm()). reason: why the file cannot be shown; "" if the file
+    can be shown.
     """
 
     decision: Decision
@@ -63,7 +64,10 @@ class Armed(NamedTuple):
 
 
 class LeasedFiles:
-    """The leases of one mount. keeper: None if leases prove nothing on this store."""
+    """The part of a mount that takes leases and reads files under them.
+
+    keeper: None if leases prove nothing on this store.
+    """
 
     def __init__(
         self,
@@ -119,7 +123,7 @@ class LeasedFiles:
     async def _arm(self, handle: Handle, state: OpenState, fd: int, owner: str | None) -> Armed:
         """Take the lease and locate hidden data under it. The caller has the node's lock. *fd*: O_RDONLY.
 
-        An open needs this, and a read after a reload or after the loss of the lease.
+        An open calls this method. A read calls it after a reload, or after the loss of the lease.
         """
         node, caller = handle.node, handle.caller
         unknown = self._gate.judge(caller.principal, _READ, node, Facts(None, owner))

@@ -1,7 +1,7 @@
 """Redaction plans from workers, and remembered plans. A remembered plan needs proof of the file's version.
 
-A worker's plan serves only the lane for which the worker made it. Once a second worker has found the same
-plan, the daemon remembers the plan, and it serves every app (second_looks.py).
+A worker's plan serves only the lane for which the worker made the plan. Once a second worker has found the
+same plan, the daemon remembers the plan and uses it for every app (second_looks.py).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PlanSource(Protocol):
 
 
 class PlanMemory(Protocol):
-    """Remembered plans (content/disk_cache.py)."""
+    """A memory that has the plans of many file versions (content/disk_cache.py)."""
 
     def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
         """Return the kind and the plan to hide *what* in this version of a file, or None."""
@@ -97,10 +97,10 @@ class PlanFinder:
     ) -> tuple[str | None, Plan]:
         """Return the kind of the file behind *fd* (O_RDONLY), and the plan to hide *what* in it.
 
-        version: the file and its version by stat, or None to take it from the proof. The daemon remembers by
-        this version that workers have failed on the file.
+        version: the file and its version by stat, or None to take both from the proof. If workers fail on the
+        file, the daemon remembers the failure for this version.
 
-        INVARIANT: without a proof nothing is remembered, and nothing remembered is used. While the file has a
+        INVARIANT: without a proof no plan is remembered, and no remembered plan is used. While the file has a
         writer, stat proves nothing, and an old plan for new bytes would be a leak.
         """
         found = await self.find(fd, what, lane=lane, proof=proof, version=version)
@@ -117,11 +117,11 @@ class PlanFinder:
         version: Hashable = None,
     ) -> Found:
         """Return the kind of the file behind *fd*, and the plan to hide *what* in it, as locate() does.
-        Found.shared tells whether other lanes may use them.
+        Found.shared is True if other lanes may use the result.
 
         INVARIANT: the caller stores the copy that it patches by the plan, so that on_denied can drop this
-        copy. It calls ask() for the result, with no await between the two steps. Otherwise the second look
-        could end before the copy is stored.
+        copy. Then the caller calls ask() for the result, with no await between the two steps. Otherwise the
+        second look could end before the copy is stored.
         """
         if not what:  # nothing to hide: only the kind decides
             return Found(await self._source.kind_of_fd(fd, lane=lane), Plan(Outcome.CLEAN), shared=False)
@@ -152,7 +152,7 @@ class PlanFinder:
         self.on_confirmed(said)
 
     def denied(self, said: Said) -> None:
-        """Report that the second worker has found another result, so that copies by this result are
+        """Report that the second worker has found another result. Copies that were patched by *said* are then
         dropped.
         """
         self.on_denied(said)

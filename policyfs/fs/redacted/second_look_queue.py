@@ -9,8 +9,8 @@ from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
 WAITING_MAX: Final = 16_384
-"""The limit of waiting second looks, each about 500 bytes. A plan without a place here serves only its
-app.
+"""The limit of waiting second looks, each about 500 bytes. A plan without a place in the queue serves only
+the app whose worker made the plan.
 """
 
 Look = TypeVar("Look")
@@ -21,7 +21,7 @@ class WaitingLooks(Generic[Look]):
     Event loop only.
 
     A lane gets another place while it has no more places than are free. So a single lane can have half
-    of all places, and two lanes can have a third each. A lane without places always gets one.
+    of all places, and two lanes can have a third each. A lane without places always gets a place.
     """
 
     def __init__(self) -> None:

@@ -3,8 +3,8 @@
 A hostile file may take over a worker. The worker can then return any result, and can put bytes of one file
 into another file's plan. So a result first serves only the app of that worker. Later, when no app waits for a
 worker, a fresh worker looks at the same file. The fresh worker has seen no other file, and ends afterwards.
-Only if both results are the same, the daemon remembers the result and uses it for other apps. If they differ,
-or if two workers of one app contradict each other, the daemon ends that app's workers and drops their
+Only if both results are the same, the daemon remembers the result and uses it for other apps. If the results
+differ, or if two workers of one app contradict each other, the daemon ends that app's workers and drops their
 results.
 """
 
@@ -99,10 +99,10 @@ class SecondLookStats:
 
 
 class SecondLooks:
-    """The waiting looks, and the task that takes them one by one.
+    """The part of a mount that queues second looks, and does them one by one.
 
     keeper: None if leases prove nothing on the store. Then nothing proves that the bytes are still the same,
-    and no look is taken.
+    and no second look is done.
     """
 
     def __init__(
@@ -123,8 +123,8 @@ class SecondLooks:
         self._stats = SecondLookStats()
 
     def ask(self, fd: int, said: Said, verdict: Verdict) -> None:
-        """Queue a second look: a fresh worker checks the result *said* by the file behind *fd*. The caller
-        keeps *fd*.
+        """Queue a second look: a fresh worker looks at the file behind *fd*, and checks the result *said*.
+        The caller keeps *fd*.
         """
         if self._keeper is None:
             return
@@ -161,7 +161,7 @@ class SecondLooks:
             job = self._jobs.pop()
             try:
                 await self._take(job)
-            except OSError:  # the file has gone, has a writer, or there is no descriptor or memory for it now
+            except OSError:  # the file has gone or has a writer, or no descriptor or memory is free now
                 self._stats.dropped += 1
 
     def stats(self) -> SecondLookStats:
@@ -238,7 +238,7 @@ class SecondLooks:
 
     def _differs(self, job: _Job, plan: Plan | None, why: str, *, racy: bool = False) -> None:
         """Handle a fresh worker's result that differs from the result of the app's worker (in *job*). racy:
-        True if both may be right, for different bytes.
+        True if both results may be right, for different bytes.
         """
         said = job.said
         job.verdict.denied(said)
@@ -254,7 +254,9 @@ class SecondLooks:
 
 
 class KindsConfirmed:
-    """The second looks at kinds. A kind serves all apps once a second worker has found the same kind."""
+    """The part of a mount that queues second looks at kinds. A kind serves all apps once a second worker has
+    found the same kind.
+    """
 
     def __init__(self, kinds: KindCache, second: SecondLooks) -> None:
         self._kinds = kinds

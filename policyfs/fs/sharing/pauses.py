@@ -1,4 +1,4 @@
-"""Pauses in long work, so that other requests need not wait until the work is done."""
+"""Pauses in long work: other requests then run before the work is done."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ needs a few turns of the event loop, and waits for this work at each turn."""
 
 
 SLICE_S: Final = 0.001
-"""The length in seconds of one slice of work for which no process waits. A shorter slice would slow the work
-down: the next slice may begin only after 32 requests (kernel/readiness.py)."""
+"""The length of a slice of work, in seconds. No process waits for such work. With shorter slices the work
+would take longer: up to 32 requests may run before the next slice (kernel/readiness.py)."""
 
 
 async def in_slices(go_on: Callable[[], bool]) -> None:

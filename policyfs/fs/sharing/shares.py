@@ -1,12 +1,12 @@
-"""Shares of a limited resource: a holder that has more than is still free gets EMFILE.
+"""Shares of a limited resource. A holder gets EMFILE if it has more of the resource than is still free.
 
-A holder is an app, or the uid of a stranger. No holder can use the resource up for the others. Resources that
+A holder is an app, or the uid of a stranger. No holder can use up the resource alone. Resources that
 are divided in this way are open files and descriptors (fs/inodes/handles.py) and listed names
 (fs/namespace/open_directories.py).
 
-A holder may take more while it has no more than is still free. So a single holder can have half of the
-resource, two holders can have a third each, and a holder that has nothing always gets some. The number of
-holders need not be known in advance.
+A holder can take more as long as its own amount is not larger than the free amount. So a single holder can
+have half of the resource, two holders can have a third each, and a holder that has nothing always gets some.
+The number of holders need not be known in advance.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Holder = str | int
 
 
 class Shares:
-    """The shares of apps in one limited resource. limit: the total amount of the resource. what: the name of
-    the resource in the error message.
+    """A counter that knows each holder's amount of one limited resource.
 
-    Any thread may call take() and give(): a thread that stores held bytes then calls give() for them.
+    limit: the total amount of the resource. what: the name of the resource in the error message. Every thread
+    may call take() and give(): after a thread has stored held bytes, the same thread calls give().
     """
 
     def __init__(self, limit: int, what: str) -> None:
@@ -45,10 +45,10 @@ class Shares:
             raise OSError(errno.EMFILE, f"limit reached: this app has more {self.what} than are still free")
 
     def take(self, holder: Holder, amount: int = 1) -> None:
-        """Count *amount* more of the resource for a holder, after check(). The caller gives the same amount
-        back by give().
+        """Count *amount* more of the resource for a holder. Callers call check() before, and give() for the
+        same amount later.
 
-        The sum may exceed the limit, because check() does not count *amount*.
+        The total can exceed the limit, because check() does not count *amount*.
         """
         if amount:
             with self._lock:

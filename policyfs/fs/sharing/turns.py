@@ -1,7 +1,8 @@
-"""Turns: a limit of one app's simultaneous requests that may need a thread for a long time.
+"""Turns: permissions for slow requests. A slow request may need a thread for a long time.
 
-Threads are few, and each read or write of bytes that are not in memory needs one. An app at its limit waits
-until one of its own requests ends, and never waits for another app's request.
+Threads are few, and each read or write of bytes that are not in memory needs a thread. So an app can have
+only a few turns at once. At this limit the app waits until one of its own requests ends. It never waits for
+another app's request.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from policyfs.fs.sharing.shares import Holder
 
 
 class Turns:
-    """The turns of all apps: requests that may need a thread for a long time. most: one app's limit at a
-    time.
+    """A limiter that gives turns to the slow requests of all apps. most: the limit of turns that one app has
+    at once.
     """
 
     def __init__(self, most: int) -> None:
@@ -29,7 +30,7 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, holder: Holder) -> AsyncIterator[None]:
-        """Wait for a turn of an app, in the order of arrival. Hold the turn inside the context."""
+        """Wait for a turn of an app, in the order of arrival. Keep the turn until the context ends."""
         limiter = self._limiters.get(holder)
         if limiter is None:
             limiter = self._limiters[holder] = trio.CapacityLimiter(self._most)
