@@ -136,7 +136,7 @@ class FileSystem:
         self._handlers(fs, self.opening, self.data, self.names)
 
     def _context(self, engine: Engine, finder: FactFinder) -> FsContext:
-        """Build the parts that all others use: nodes, handles, the resolver, the gate."""
+        """Build the parts that all other parts use: nodes, handles, the resolver, the gate."""
         settings, tree, owners = self._settings, self._base.tree, self._base.owners
         vectors = AccessVectors(in_use=settings.vectors, of_names=settings.vectors and settings.app is None)
         self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root, engine.child, vectors)
@@ -361,7 +361,7 @@ class FileSystem:
         return self._operations.handlers() | self.locks.requests()
 
     def quick_requests(self) -> dict[Opcode, Quick]:
-        """Return the handlers that the bridge tries before those of requests(). They never wait."""
+        """Return the handlers that the bridge tries before those of requests(). Such handlers never wait."""
         return self._operations.quick_handlers() | self.locks.quick_requests()
 
     def _say_folding(self, node: Node) -> None:

@@ -74,7 +74,7 @@ class RawHandlers:
         }
 
     def quick_handlers(self) -> dict[Opcode, Quick]:
-        """Return the handlers that the bridge tries first, by opcode. They never wait."""
+        """Return the handlers that the bridge tries first, by opcode. Such handlers never wait."""
         return {
             Opcode.FSYNC: self.fsync_now,
             Opcode.FSYNCDIR: self.fsyncdir_now,

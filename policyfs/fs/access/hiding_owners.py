@@ -39,8 +39,8 @@ class _Owner(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """A remembered answer. It is valid only while the counters of moves, reloads and other changes still have
-    the values *counts*.
+    """A remembered answer, valid only while the counters of moves, reloads and other changes still have the
+    values *counts*.
 
     since_s: the time (time.monotonic()) at which the oldest of the owners was read.
     """
@@ -132,8 +132,8 @@ class HidingOwners:
     def _read(self, nodes: list[Node], now_s: float) -> None:
         """Read the unknown owners of a chain of directories that begins below the root.
 
-        INVARIANT: this opens descriptors of its own, because the Resolver may close its descriptors at any
-        time.
+        INVARIANT: this method opens descriptors of its own, because the Resolver may close its descriptors at
+        any time.
         """
         unknown = [self._is_unknown(node) for node in nodes]
         if True not in unknown:

@@ -202,7 +202,7 @@ class Ledger:
             self._first, self._recorded = before, None
 
     async def record(self, missing: UnrecordedError) -> None:
-        """Wait until the missing event is on record. Raise FUSEError(EIO) if it could not be recorded."""
+        """Wait until the missing event is on record. Raise FUSEError(EIO) if that was not possible."""
         await missing.commits.wait(missing.ticket, missing.commit)
         self._recorded = missing.ticket.event
 

@@ -2,8 +2,8 @@
 
 Smbd, FTP and NFS servers in user space look at mode bits, and refuse access themselves if the store's own
 bits do not allow it. With `modes: policy` such an app sees its own group on every file, and mode bits that
-match the answers of access(2). On files whose attributes the app may change, it sees itself as the owner. The
-shown modes grant nothing: the gate does not look at them.
+match the answers of access(2). The app sees itself as the owner of files if it may change their attributes.
+The shown modes grant nothing: the gate does not use them.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from policyfs.errors import ERRNO_RANK
 
 
 def stricter(one: Decision | None, other: Decision) -> Decision:
-    """Return one decision that is as strict as both. A denial wins over an allowance.
+    """Return one decision that is as strict as both decisions. A denial wins over an allowance.
 
     Of two denials, the errno that reveals less counts. Obligations add up, and the stronger audit level
     counts.

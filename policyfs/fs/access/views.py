@@ -14,9 +14,9 @@ or LEASED node of the same view serves the file (docs/decisions/0017-a-kind-coun
 A LIVE, COPY or LEASED node of a redacted view belongs to one lane (Principal.lane): an app, a stranger's uid,
 or one uid of an app whose uids the policy treats differently. The kernel keeps the pages that a LIVE node's
 writer wrote, and other lanes under redaction must not read these pages. COPY and LEASED nodes show the result
-of one lane's worker until a second worker has found the same (second_looks.py). A LIVE node of a view that
-only refuses bytes belongs to all callers that may write the file. Callers that may only read the file have
-another node, without held bytes.
+of one lane's worker until a second worker has found the same result (second_looks.py). A LIVE node of a view
+that only refuses bytes belongs to all callers that may write the file. Callers that may only read the file
+have another node, without held bytes.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from policyfs.store.frozen import Version
 
 _PENDING_S: Final = 5.0
 _LOOKED_UP: Final = 2
-"""The number of LOOKUPs before the kernel tries an open a second time, after ESTALE: one revalidates the
-kernel's entry, one finds the name anew."""
+"""The number of LOOKUPs before the kernel tries an open a second time, after ESTALE. The first LOOKUP checks
+the kernel's entry again. The second finds the name anew."""
 
 Copyable = Callable[[Stat, int, frozenset[str], Principal], bool]
 """Function that returns True if a principal gets a file as a frozen copy. Arguments: the file's attributes,
@@ -79,7 +79,7 @@ class Views:
     ) -> BytePath:  # fmt: skip
         """Return the byte path for a caller's open of a file now.
 
-        owner: returns the file's owner; it is called only if the result matters.
+        owner: a function that returns the file's owner. It is called only if the owner matters.
         """
         plain = BytePath.RAW if view.raw else BytePath.LIVE
         if writing or (view.raw and not self._unproven and self._proves_raw()):
@@ -98,7 +98,7 @@ class Views:
     def _snapshot(self, stat: Stat, key: int, view: View, caller: Caller) -> BytePath:
         """Return COPY if the caller gets a frozen copy, else LEASED.
 
-        With both, the bytes do not change while they are read.
+        On either byte path, the bytes do not change while an app reads them.
         """
         copyable = self._copyable(stat, key, view.redact, caller.principal)
         return BytePath.COPY if copyable else BytePath.LEASED
@@ -220,15 +220,17 @@ class Views:
 
         If rules can only refuse written files, all callers that may write the file share one node: if there
         were two drafts, only one could be stored. Callers that may not write the file have another node,
-        without the bytes that wait for their check: two uids of one app may have the same obligations, but
-        different rights for a kind. owner: returns the file's owner; it is called only if the result matters.
+        without the bytes that wait for their check. (Two uids of one app may have the same obligations, but
+        different rights for a kind.)
+
+        owner: a function that returns the file's owner. It is called only if the owner matters.
         """
         if byte_path is BytePath.RAW:
             return None
         who = caller.principal
         refuses = byte_path is BytePath.LIVE and not (view.redact or to_clean(view.bans))
         if refuses and (cls._may_write(engine, who, state, owner) or not engine.distinctions.node(state)):
-            return None  # a writer, or nobody may write the file
+            return None  # this caller, or no caller, may write the file
         return who.lane
 
     @staticmethod

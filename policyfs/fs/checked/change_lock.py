@@ -34,14 +34,14 @@ T = TypeVar("T")
 
 
 class ChangeLock:
-    """The locks for changes, one for each file. They exclude other daemons, and other threads of this one."""
+    """A set of locks for changes, one for each file. A lock excludes other daemons and other threads."""
 
     def __init__(
         self, latches: Latches, is_over: Callable[[], bool] = lambda: False,
         warn: Callable[[str, bytes], None] = lambda _what, _path: None,
     ) -> None:  # fmt: skip
-        """is_over: returns True if the mount has ended, and nothing waits for another daemon any more. warn:
-        logs a problem with a file.
+        """is_over: returns True if the mount has ended. Then no change waits for another daemon longer than
+        _WAIT_S. warn: logs a problem with a file.
         """
         self._warn = warn
         self._latches = latches
@@ -91,8 +91,8 @@ class ChangeLock:
     async def apart(self, fd: int) -> AsyncIterator[None]:
         """Keep all other daemons from the file behind *fd* during several changes by this daemon.
 
-        Each change takes the lock as usual. Between two of them, other changes by this daemon have their
-        turn. Raise OSError(EBUSY) if another daemon does not finish its change, or the mount ends first.
+        Each change takes the lock as usual. Between two of these changes, this daemon can make other changes.
+        Raise OSError(EBUSY) if another daemon does not finish its change, or the mount ends first.
         """
         at = await self._taken(fd, beside_loop=True, patient=False)
         self._apart[at] += 1
@@ -103,8 +103,8 @@ class ChangeLock:
             self._give(at)
 
     def _give(self, at: int) -> None:
-        """Release the lock between daemons (latch) with the number *at*, unless this daemon still needs
-        it.
+        """Release the lock between daemons (latch) with the number *at*, if this daemon no longer needs the
+        lock.
         """
         for used in (self._on_loop, self._apart):
             if not used[at]:
@@ -121,7 +121,7 @@ class ChangeLock:
         until, is_late = trio.current_time() + _WAIT_S, False
         while True:
             while (busy := self._in_thread.get(at)) is not None:
-                await busy.wait()  # for a change by this daemon, however long the disk takes
+                await busy.wait()  # for a change by this daemon, even if the disk takes long
                 until = trio.current_time() + _WAIT_S
             if beside_loop or not self._on_loop[at]:
                 if self._latches.take(fd) is not None:

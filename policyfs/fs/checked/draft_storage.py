@@ -34,12 +34,14 @@ _TORN_UNCLEANED: Final = f"{_TORN}; the file was not cleaned"
 class _Copy:
     """The state of a copy of a draft, or of its cleaned version, into the store's file.
 
-    source: descriptor of the bytes. size: the number of bytes. torn: the value of draft.torn before the copy
-    (a note if the file had only a part of the draft, else ""). old: the version before the first piece.
+    source: descriptor of the bytes. size: the number of bytes.
+    torn: the value of draft.torn before the copy (a note if the file had only a part of the draft, else "").
+    old: the file's version before the first piece.
     appends: True if the store cannot reserve space, and the file becomes longer. Then the bytes behind the
-    file's old end are copied first. begin: the offset of the first piece: the file's old end if *appends*,
-    else 0. done: the number of copied bytes. most: the file's length after the next piece, if no other
-    program changes the file.
+    file's old end are copied first.
+    begin: the offset of the first piece: the file's old end if *appends*, else 0.
+    done: the number of copied bytes.
+    most: the file's length after the next piece, if no other program changes the file.
     """
 
     handle: Handle
@@ -89,8 +91,8 @@ class DraftStorage:
         """Copy the draft (or its cleaned copy) from *source* into the store's file, or share its blocks.
 
         The draft is copied piece by piece, so that no other change by this daemon waits long. Other daemons
-        wait for the whole copy, so that they cannot stop it before its end. The file is written in place, and
-        cut to its new length last: if the file's space were freed first, other files could take that space.
+        wait, so that their changes cannot stop the copy before its end. The file is written in place, and cut
+        to its new length last: if the file's space were freed first, other files could take that space.
         If the store cannot reserve space, the bytes behind the file's old end are copied first (_append).
 
         INVARIANT: before each piece, the file has the bytes that the last piece left, or the bytes that it
@@ -203,7 +205,7 @@ class DraftStorage:
         """Write a piece behind the file's end, and behind all bytes that another program appends meanwhile.
 
         INVARIANT: no old byte is overwritten before the store has all appended pieces. If the store has no
-        room for them, the file gets its old length again. Raise OSError (ENOSPC, EDQUOT).
+        room for these pieces, the file gets its old length again. Raise OSError (ENOSPC, EDQUOT).
         """
         fd, end, rest = copy.handle.fd, copy.length, memoryview(data)
         try:
@@ -213,7 +215,7 @@ class DraftStorage:
             if end == copy.size and copy.begin:
                 ranges.write_out(fd)  # a network store may say only now that it has no room
         except OSError:
-            if self._tree.fstat(fd).size == end:  # else another program has appended to it meanwhile
+            if self._tree.fstat(fd).size == end:  # else another program has appended bytes meanwhile
                 self._tree.truncate_fd(fd, copy.begin)
                 copy.draft.torn, copy.done, copy.most = copy.torn, 0, copy.begin
             raise
@@ -245,18 +247,18 @@ class DraftStorage:
         except OSError as error:
             if error.errno in {errno.EOPNOTSUPP, errno.ENOSYS}:
                 return False
-            if self._tree.fstat(fd).size == now:  # else another program has appended to it meanwhile
+            if self._tree.fstat(fd).size == now:  # else another program has appended bytes meanwhile
                 self._tree.truncate_fd(fd, now)  # frees the part that was reserved behind the end
             raise
         return True
 
 
 def _write_out(source: int, target: int) -> None:
-    """Write the bytes of both files to the disk, on a worker thread, before they share blocks.
+    """Write the bytes of both files to the disk, on a worker thread, before the files share blocks.
 
-    Otherwise the kernel would write them while it shares the blocks, under the locks of both files. If any
-    app then changed the mode of the store's file, or removed the file, the event loop would wait for the
-    disk, and all apps with it.
+    Otherwise the kernel would write these bytes while it shares the blocks, under the locks of both files. If
+    an app then changed the mode of the store's file, or removed the file, the event loop would wait for the
+    disk. All apps would wait, too.
     """
     for fd in (source, target):
         ranges.write_out(fd)
@@ -267,7 +269,7 @@ def _changed() -> OSError:
 
 
 def _alike(copy: _Copy) -> bool:
-    """Return True if the copied bytes are still in the file. This reads them, on a worker thread."""
+    """Return True if the copied bytes are still in the file. Read these bytes, on a worker thread."""
     end = copy.begin + copy.done
     one, other = copy.source, copy.handle.fd
     return _are_alike(one, other, copy.begin, min(end, copy.size)) and _are_alike(

@@ -1,9 +1,9 @@
 """Drafts: files are checked as a whole before they reach the store (``require: {no: [...]}``).
 
 The bytes that an app writes to such a file go into a **draft**: an unnamed file beside the store's. At FLUSH,
-fsync and the last RELEASE the draft is checked. Its bytes are copied into the store's file only if they have
-no data of the forbidden words. Until then the store's file is unchanged, even if it was opened with O_TRUNC:
-a refused draft has destroyed nothing. The writer sees the draft.
+fsync and the last RELEASE the daemon checks the draft. The daemon copies the draft into the store's file only
+if the draft has no data of the forbidden words. Until then the store's file is unchanged, even after an open
+with O_TRUNC: a refused draft has destroyed nothing. The writer sees the draft.
 
 If a draft is refused, the request gets EPERM, and the draft stays: FLUSH comes whenever a duplicate of the
 descriptor is closed, and the program may still correct the file. At the last RELEASE a refused draft is
@@ -195,11 +195,12 @@ class Drafts:
         """Store the draft at the last RELEASE, or record its refusal. No app gets the answer. fence,
         on_thread: raise if the file may not be changed now.
 
-        If a file is new (its writer has created it) and still empty in the store, a refusal removes it. A
-        draft is not checked again if the policy in force has refused it, and nothing was written into it
-        since. A file that was emptied after a refusal keeps its bytes. is_last: returns True if no other
-        handle writes the file, in any view. After a reload, raise PolicyChangedError and leave the draft
-        unchanged.
+        If a file is new (its writer has created it) and still empty in the store, a refusal removes the file.
+        A draft is not checked again if the policy in force has refused the draft, and nothing was written
+        since. A file that was emptied after a refusal keeps its bytes.
+
+        is_last: returns True if no other handle writes the file, in any view. After a reload, raise
+        PolicyChangedError and leave the draft unchanged.
         """
         if draft.refused and draft.only_empties(self._tree.fstat(handle.fd)):
             return

@@ -73,7 +73,7 @@ def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
 
 
 class UnknownBeginningError(Exception):
-    """The error for a change that a held head cannot take (a gap, zeros, too much): it needs a draft."""
+    """The error for a change that needs a draft. A held head cannot take it (a gap, zeros, too much)."""
 
 
 class HeadSniffer(Protocol):
@@ -111,7 +111,7 @@ class Checker:
     ) -> int:  # fmt: skip
         """Write *data* if the resulting file meets the decision's content requirements.
 
-        append: write at the file's end, behind bytes that others add meanwhile (another view, the store).
+        append: write at the file's end, even behind bytes that another view or process adds meanwhile.
         Return the number of written bytes, as write(2) does: less if the store has no room for more. Raise
         FUSEError(EPERM), on record, if the file would not meet the requirements; the exceptions of *fence*;
         OSError of the store; UnknownBeginningError. If this raises, no byte was written.
@@ -195,7 +195,7 @@ class Checker:
         judged: the file's first HEAD_BYTES at the time of the judgement; None if the file need only be
         HEAD_BYTES long or longer. INVARIANT: nobody has written the file between the fence and the change,
         since only the version that the fence saw is changed. The resulting version (head.left) is read right
-        after the change, on the same thread, so that later writes of others do not count as ours."""
+        after the change, on the same thread. So later writes of other processes do not count as ours."""
         allowed: list[Version] = []
         head.left = None
         on_thread = partial(self._gate.unchanged, self._gate.generation)

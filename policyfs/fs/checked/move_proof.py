@@ -1,8 +1,8 @@
 """Moves that depend on a file's kind: the kind must be proven, since a writer may have the file open.
 
-Without a proof, a process that has the file open could give it another kind after the move. Then the new path
-would show data that the old path hid. Between paths of one state no proof is needed: the same rules hold at
-both.
+Without a proof, a process that has the file open could give the file another kind after the move. Then the
+new path would show data that the old path hid. Between paths of one state no proof is needed: the same rules
+hold at both paths.
 """
 
 from __future__ import annotations

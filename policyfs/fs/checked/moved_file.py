@@ -74,8 +74,8 @@ class Settled(Named):
     def holds(self) -> bool:
         """Return True if the file is unchanged since its check, and may still be moved.
 
-        It may be moved if it has no other name, and no forbidden extended attributes. (A lease does not
-        prevent new ones.)
+        The file may be moved if it has no other name, and no forbidden extended attributes. (A lease does not
+        prevent new attributes.)
         """
         return super().holds() and self._lease.holds() and not (self._bare and self._brings_attributes())
 

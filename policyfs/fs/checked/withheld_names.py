@@ -76,7 +76,7 @@ class WithheldNames:
         for known in self._nodes.same_inode(node.ino):
             for parent, _ in known.all_names():
                 parent.listed = None
-                self._nodes.vectors.drop(parent)  # so the bridge no longer lets the kernel use its listing
+                self._nodes.vectors.drop(parent)  # so the kernel no longer uses the listing that it keeps
         self._forget_names(node)
 
     def has(self, stat: Stat) -> bool:

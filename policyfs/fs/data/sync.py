@@ -76,7 +76,7 @@ class FileSync:
         """Make the file durable, with the writes of all its handles in all views."""
         spares = functools.partial(self._spares_others, handle)
         while not await self.settle(self._writer_of(handle), spares):
-            pass  # that writer was released meanwhile; try the next one, if there is one
+            pass  # the writer's handle was released meanwhile: try the next writer, if any
         fd = self._fd_to_sync(handle)
         if fd >= 0:
             await trio.to_thread.run_sync(self._sync, fd, datasync)

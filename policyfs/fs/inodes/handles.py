@@ -38,8 +38,8 @@ program runs."""
 class Caller:
     """The process that sends a request, with its principal under the policy in force.
 
-    The principal is looked up at each use, since the policy may change while a request is under way, and a
-    principal of one policy means nothing to another.
+    The principal is looked up at each use: the policy may change while a request is under way, and a
+    principal of the old policy means nothing to the new policy.
     """
 
     __slots__ = ("_who", "gid", "pid", "uid", "umask")
@@ -94,8 +94,8 @@ class OpenState(HeadHolder):
     lease_fd: int = -1
     """The descriptor that the lease is on, or -1."""
     lease_fd_closed: Callable[[], object] = lambda: None
-    """Function that is called after *lease_fd* was closed. It takes the descriptor off an app's share (its
-    limit)."""
+    """Function that is called after *lease_fd* was closed. The function takes the descriptor off an app's
+    share (its limit)."""
     patches: tuple[Patch, ...] = ()
     """The bytes that a LEASED node shows instead of the file's."""
     cut: bool = False
@@ -107,16 +107,16 @@ class OpenState(HeadHolder):
     draft: Draft | None = None
     """The written bytes that are not checked yet."""
     emptying: int = 0
-    """The number of releases under way that may still have to empty the file. close() has left the file's
-    bytes, and the release of the last writer empties the file."""
+    """The number of releases under way that may empty the file. The app has emptied the file, but FLUSH has
+    kept the old bytes. The last writer's release empties the store's file."""
     fd: int = -1
     """A descriptor of a file that lost its last name through this mount while it was open; else -1."""
     fd_closed: Callable[[], object] = lambda: None
-    """Function that is called after *fd* was closed. It takes the descriptor off an app's share (its
-    limit).
+    """Function that is called after *fd* was closed. The function takes the descriptor off an app's share
+    (its limit).
     """
     stat: Stat | None = None
-    """The file's attributes at the last open. They are shown if the file has lost its name in the store."""
+    """The file's attributes at the last open, to be shown if the file has lost its name in the store."""
     locked: Version | None = None
     """The file's version when a lock was last granted, and the kernel was made to ask for attributes
     again.
@@ -327,8 +327,8 @@ class HandleTable:
     def open_for(self, node: Node, holder: Holder, make: Callable[[], int]) -> tuple[int, Callable[[], None]]:
         """Open one more descriptor of an open node by *make*, and count it in the share of *holder*.
 
-        Return the descriptor, and the function that gives it back to the share. Raise OSError (EMFILE) if the
-        holder has used up its share; and the errors of *make*."""
+        Return the descriptor, and the function that takes it off the share again. Raise OSError (EMFILE) if
+        the holder has used up its share, and the errors of *make*."""
         self.descriptors.check(holder)
         fd = make()
         return fd, self._charged(node, holder)

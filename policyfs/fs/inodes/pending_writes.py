@@ -37,10 +37,12 @@ class Head:
     """The first bytes (head) of a checked file while the file is open for writing.
 
     held: bytes that wait for their check, not in the store. None after these bytes were stored, or if the
-    file had bytes before. created: True if the file is new: its writer has just created it. A new file can be
-    removed after a refusal. refused: True if a write was refused. An empty file is then not what its writer
-    wanted. left: the file's version right after the daemon's last change, until the handles have noted this
-    version (WriteGuard.wrote).
+    file had bytes before.
+    created: True if the file is new: its writer has just created it. A new file can be removed after a
+    refusal.
+    refused: True if a write was refused. An empty file is then not the file that the writer wanted.
+    left: the file's version right after the daemon's last change, until the handles have noted this version
+    (WriteGuard.wrote).
 
     INVARIANT: code that drops a head sets held to None, since held bytes count in a share (HeadHolder).
     """
@@ -111,22 +113,24 @@ class HeadHolder:
 
 
 class Draft:
-    """All bytes of a file as its writers have changed them, in an unnamed file until they are checked.
+    """An unnamed file with all bytes of a file as its writers have changed them. The bytes wait for a check.
 
-    fd: the draft's own descriptor of the unnamed file. created: True if the store's file is new: its writer
-    has just created it. changed: True if the draft has changes that the store does not have. refused: True if
-    its check failed. base: size and mtime of the store's file when the draft began, or when the draft was
-    last stored; None once another writer has changed that file. began_empty: True if the file was empty when
-    the draft began. While the file is empty, a refusal loses nothing.
-
-    refusal: the last refusal of the draft's content, or None. unchanged: True if nothing was written into the
-    draft since that refusal. times_ns: access and modification times that the file gets with the draft: set
-    after the last write, or noted by put_off(). cleaned_of: the words whose data was removed from the version
-    in the store, but not from the draft.
-
-    torn: empty, or a note for the trail that the store's file has only a part of the draft. (Another program
-    wrote into the file meanwhile, or the store failed.) recorded: path and note of a cleaning of the draft
-    that is on record, but not stored yet; else None.
+    fd: the draft's own descriptor of the unnamed file.
+    created: True if the store's file is new: its writer has just created it.
+    changed: True if the draft has changes that the store does not have.
+    refused: True if the check of the draft failed.
+    base: size and mtime of the store's file when the draft began, or when the draft was last stored. None
+    once another writer has changed the store's file.
+    began_empty: True if the file was empty when the draft began. While the file is empty, a refusal loses
+    nothing.
+    refusal: the last refusal of the draft's content, or None.
+    unchanged: True if nothing was written into the draft since that refusal.
+    times_ns: access and modification times that the file gets with the draft. They were set after the last
+    write, or noted by put_off(). None if there are no such times.
+    cleaned_of: the words for the data that was removed from the version in the store, but not from the draft.
+    torn: a note for the trail if the store's file has only a part of the draft, else empty. (Another program
+    wrote into the file meanwhile, or the store failed.)
+    recorded: path and note of a cleaning that is on record, but not stored yet; else None.
     """
 
     __slots__ = (

@@ -21,9 +21,10 @@ _CUT: Final = b"..."
 class Placement:
     """The data by which the nodes of a table compute their paths.
 
-    child: returns the policy's state of a name in a directory with a given state. moved: counts changes of
-    the paths of known nodes. unlike: counts events that may have changed decisions on paths that the daemon
-    no longer knows (a reload, or a move of a directory in the store).
+    child: returns the path state of a name. Its arguments are the path state of the directory and the name.
+    moved: the number of changes of the paths of known nodes.
+    unlike: the number of events that may have changed decisions on paths that the daemon no longer knows (a
+    reload, or a move of a directory in the store).
     """
 
     __slots__ = ("child", "moved", "unlike")

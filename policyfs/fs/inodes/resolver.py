@@ -115,8 +115,8 @@ class Resolver:
     def drop(self, nodeid: int) -> None:
         """Forget the descriptor of a directory that may have moved.
 
-        Keep the descriptor if the directory was removed: no path leads to the directory any more, and it may
-        be the working directory of a process.
+        Keep the descriptor if the directory was removed: no path leads to the directory any more, but a
+        process may still have it as working directory.
         """
         entry = self._fds.pop(nodeid, None)
         if entry is None:
@@ -199,10 +199,12 @@ class Resolver:
     def dirfd_on_the_way(self, node: Node) -> int:
         """Return the O_PATH descriptor of a directory node, as dirfd() does, for a step along a path.
 
-        If the path led to the directory a moment ago, and the directory was removed or moved before any
-        process was in it, raise FileNotFoundError, as natively. (After ESTALE the kernel would walk the path
-        once more. If another directory were removed during this walk, the app would see ESTALE.) Otherwise
-        raise ESTALE: a process may be in the moved directory, and must not be told that its files are gone.
+        Raise FileNotFoundError, as natively, if a LOOKUP has found the directory a moment ago, and the
+        directory was removed or moved before the daemon first used it. (After ESTALE the kernel would walk
+        the path once more. If another directory were removed during this walk, the app would see ESTALE.)
+
+        Raise OSError (ESTALE) if any other directory was removed or moved. A process may be in the moved
+        directory, and must not be told that its files are gone.
         """
         try:
             return self.dirfd(node)
@@ -332,7 +334,7 @@ class Resolver:
         raise OSError(errno.ESTALE, "the file has no name any more")
 
     def renamed(self, node: Node) -> bool:
-        """Check a file's known names. Return True if they have changed and at least one is left.
+        """Check a file's known names. Return True if the names have changed, and at least one name is left.
 
         Each call checks _NAMES_TRIED names: the first, and those checked longest ago. A name that leads
         elsewhere is dropped. If no name is left, the node gets names of other nodes of the same file, if
@@ -386,7 +388,7 @@ class Resolver:
     def _found(self, node: Node, parent: Node, name: bytes) -> tuple[int, Stat] | None:
         """Return the directory's descriptor and the node's attributes if the name leads to the node.
 
-        Return None if it does not.
+        Return None if the name leads elsewhere, or nowhere.
         """
         try:
             dirfd = self.dirfd(parent)

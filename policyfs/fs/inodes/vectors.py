@@ -31,7 +31,7 @@ class OpenVectors(Protocol):
         """
 
     def end_all(self) -> None:
-        """Let the bridge answer no more opens of any node. Put all of its handles into the handle table."""
+        """Let the bridge answer no more opens of any node. Put all its handles into the handle table."""
 
 
 class AccessVectors:
@@ -61,11 +61,12 @@ class AccessVectors:
         """Let the bridge answer repeats of a decided request. Return False if there is no room.
 
         name: the node's name in the directory with the number *parent* and the descriptor *directory_fd*.
-        grant: the rights of *uid*, as bits (kernel/vectors.py). device, format_bits: the device number and
-        the type (S_IFMT) that the file must have. kept_s: for GETATTR of a regular file: the most seconds for
-        which the kernel may keep an answer (attributes.cold); 0: not at all. opened: only for an open. For a
-        directory: the caller's gid. For a file: the caller's gid, the flags of open(2), and the backing id.
-        For a copy also the version of the file (size, mtime_ns, ctime_ns).
+        grant: the rights of *uid*, as bits (kernel/vectors.py).
+        device, format_bits: the device number and the type (S_IFMT) that the file must have.
+        kept_s: for GETATTR of a regular file, the limit in seconds for which the kernel may keep an answer
+        (attributes.cold). 0: the kernel must not keep it.
+        opened: only for an open. For a directory: the caller's gid. For a file: the caller's gid, the flags
+        of open(2), and the backing id. For a copy also the version of the file (size, mtime_ns, ctime_ns).
         """
         if kept_s:
             node.told_by_bridge()
@@ -100,7 +101,7 @@ class AccessVectors:
 
         For a directory, the bridge also answers no more requests about the nodes in it. The bridge then
         closes its descriptor of the directory, so that a removed directory does not stay on the disk. Return
-        the number of look-ups that the bridge had answered. This call adds them to Node.lookups.
+        the number of look-ups that the bridge had answered, after adding this number to Node.lookups.
         """
         if not self.in_use:
             return 0

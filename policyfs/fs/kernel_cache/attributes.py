@@ -30,15 +30,17 @@ a whole library, read in one walk, would expire at the same moment."""
 
 
 class Timeouts:
-    """The times for which the kernel may keep answers. These times depend on the policy, the callers and the
-    watch.
+    """The part of a mount that finds the times for which the kernel may keep answers. These times depend on
+    the policy, the callers and the watch.
 
-    alone: True if only one app uses this mount, and its answers do not depend on the uid. any_uid: the app of
-    an app mount that admits every uid, else None. guarded: True if the daemon, not the kernel, refuses some
-    callers. uids_differ: True if the mount admits every uid, and the app's answers depend on the uid. keeps:
-    False if guarded or uids_differ is True. Then the kernel may keep no answer at all. watched: True while a
-    watch reports changes in the store. reported: a function that returns True if the watch reports changes in
-    a directory. forgets_absent: True if the daemon can make the kernel forget absent names (INC_EPOCH).
+    alone: True if only one app uses this mount, and the app's answers do not depend on the uid.
+    any_uid: the app of an app mount that admits every uid, else None.
+    guarded: True if the daemon, not the kernel, refuses some callers.
+    uids_differ: True if the mount admits every uid, and the app's answers depend on the uid.
+    keeps: False if guarded or uids_differ is True. Then the kernel may keep no answer at all.
+    watched: True while a watch reports changes in the store.
+    reported: a function that returns True if the watch reports changes in a directory.
+    forgets_absent: True if the daemon can make the kernel forget absent names (INC_EPOCH).
     told_apart: True if some app sees owners and modes that follow from its rights (access/shown_modes.py).
     posix: True if mounted with --posix. Then a caller sees special files only with all rights.
     """

@@ -160,9 +160,9 @@ class Invalidation:
     def _stays(self, directory: Node, event: WatchEvent) -> bool:
         """Return True if the name in an event leads to the same node as before, and is listed as before.
 
-        A change of attributes or bytes may change the owner or the kind. Owner and kind may decide who sees
-        the name. For some nodes they also decide which node shows the bytes. If they decide nothing here, the
-        kernel keeps the name, so that an app need not look up again the file that it writes.
+        A change of attributes or bytes may change the owner or the kind. Owner and kind may decide which
+        callers see the name, and for some nodes also which node shows the bytes. If owner and kind decide
+        nothing here, the kernel keeps the name. Then an app need not look up again the file that it writes.
         """
         if not event.kind & _LISTED:
             return True

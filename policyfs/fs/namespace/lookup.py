@@ -83,8 +83,8 @@ class Lookup:
         return held
 
     async def _lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Decide once on a LOOKUP. Raise PolicyChangedError if a reload overtakes it. Raise PathTooLongError
-        if the name's path is too long, whether or not the name exists.
+        """Decide once on a LOOKUP. Raise PolicyChangedError if a reload comes during the LOOKUP. Raise
+        PathTooLongError if the name's path is too long, whether or not the name exists.
 
         INVARIANT: if the path alone hides a name, the daemon replies without a call on the store. So the
         reply takes as long as for an absent name (docs/decisions/0010-hidden-takes-as-long-as-absent.md).

@@ -1,4 +1,4 @@
-"""The table of a mount's open directories. It also limits the names that one app's listings keep."""
+"""The table of a mount's open directories. The table also limits the names that one app's listings keep."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Listing:
 
 
 class OpenDirectories:
-    """The open directories of one mount, by the number that the kernel sends back.
+    """The table that finds the open directories of one mount by the number that the kernel sends back.
 
     INVARIANT: all parts of the daemon find open directories through this table. The table first takes over
     the open directories of the bridge (opening/bridge_handles.py).

@@ -45,8 +45,8 @@ _TYPES: Final = {
 }
 
 _FEW_BYTES: Final = 1024
-"""The limit in bytes of a READDIR reply that follows a reply with nodes. When the kernel then looks up a name
-that came without a node, it asks for nodes again (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
+"""The limit in bytes of a READDIR reply that follows a reply with nodes. If the kernel then looks up a name
+that came without a node, the kernel asks for nodes again (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
 
 _BYTES_OF_A_NAME: Final = 256
 """Reading this number of bytes of directory records is as much work as deciding on one name."""
@@ -64,8 +64,8 @@ Reply = Callable[["Listing", Entry], int]
 """A function that adds an entry to the reply. It returns the work in units (see _WITH_NODE), or 0 if the
 entry does not fit."""
 Dots = Callable[[bytes, int, int], None]
-"""A function that adds ``.`` or ``..`` to the reply: name, inode number, position. Both fit into every
-reply."""
+"""A function that adds ``.`` or ``..`` to the reply. Arguments: name, inode number, position. Every reply has
+room for the two entries."""
 
 
 class DirectoryListings:
@@ -354,7 +354,7 @@ class DirectoryListings:
         return not engine.needs(listing.caller.principal, Op.SEE, state, ftype)
 
     def directory_fd(self, fh: int) -> int:
-        """Return the descriptor of an open directory. It is valid until the next await."""
+        """Return the descriptor of an open directory. The descriptor is valid until the next await."""
         return self._resolver.dirfd(self.open.find(fh).node)
 
     async def releasedir(self, fh: int) -> None:

@@ -54,7 +54,7 @@ class OpenDirectories(Protocol):
 
     @property
     def has_plenty(self) -> bool:
-        """True if every app's share of open directories has room left, however many the bridge has open."""
+        """True if every app's share has room left even after the bridge has opened all that it can open."""
 
     def adopt(self, fh: int, node: Node, caller: Caller) -> None:
         """Put a directory that the bridge has opened into the table."""

@@ -4,9 +4,9 @@ This byte path serves a redacted view. It also serves a view that hides nothing,
 the file's kind. Then node.view.redact is empty.
 
 The daemon finds a copy of the file's present version in the cache, or makes one (fs/redacted/copies.py). The
-daemon keeps the copy open (pins it) twice: for the node, which shows one copy as long as it is open, and for
-the handle, since the copy counts in the share of the handle's app. If other handles of the node show another
-copy, the open gets ESTALE, and the next LOOKUP leads to a node for the new version.
+daemon keeps the copy open (pins it) twice. The first pin is for the node: an open node shows one copy. The
+second pin is for the handle: the copy counts in the share of the handle's app. If other handles of the node
+show another copy, the open gets ESTALE, and the next LOOKUP leads to a node for the new version.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ class CopyPath:
         who, owner = handle.caller.principal, opening.owner
         handle.payer = self._redactor.payer(who)
         try:
-            # The node's own copy is right even if another view has put another copy into the cache since. It
-            # is also right if the file has changed while this open waited for the copy.
+            # The node's own copy is right even if another view has put another copy into the cache since.
+            # This copy is also right if the file has changed while this open waited for the copy.
             if state.copy is not None and (node.parent is None or current):
                 made = self._redactor.again(state.copy, owner, judge, who)
                 if node.parent is None or isinstance(made, Redacted):  # a nameless node gets no newer copy

@@ -78,7 +78,7 @@ class Lifecycle:
         No task waits for such a lock while the task holds another lock. Copies and leases have locks of their
         own, because their long steps must not delay a writer.
         """
-        if writing:  # an app that writes the file must not open a copy of it by a vector
+        if writing:  # an app that writes the file must not open a copy of the file by a vector
             for each in self._nodes.same_inode(node.ino):
                 if each is node or each.byte_path is BytePath.COPY:
                     self._nodes.vectors.drop(each)
@@ -108,8 +108,8 @@ class Lifecycle:
     async def show_size(self, handle: Handle, version: Version) -> None:
         """Make the kernel ask for the file's size again, if the file has changed since the last answer.
 
-        The kernel reads no further than the size that it knows. (In passthrough it uses the backing file's
-        size.)
+        The kernel reads no further than the size that it knows. (In passthrough the kernel uses the backing
+        file's size.)
         """
         node = handle.node
         if handle.mode is Mode.MEDIATED:

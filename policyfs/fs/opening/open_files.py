@@ -17,7 +17,7 @@ from policyfs.fs.opening.backing_file import BackingFiles
 class OpenFiles:
     """The part of a mount that finds descriptors of open files, for operations on their names or attributes.
 
-    forget_attributes: makes the kernel ask for the attributes of a node again. It takes the node's number.
+    forget_attributes: a function of a node's number. It makes the kernel ask for the node's attributes again.
     """
 
     def __init__(

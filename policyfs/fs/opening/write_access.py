@@ -28,8 +28,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _LEASE_WAIT_S: Final = 50.0
-"""The longest wait for a program to give up its lease. It is longer than the kernel's lease-break-time, after
-which the kernel takes the lease away."""
+"""The longest wait for a program to give up its lease. This time is longer than the kernel's
+lease-break-time. After the lease-break-time, the kernel takes the lease away."""
 
 
 class WriteAccess:

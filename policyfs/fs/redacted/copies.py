@@ -184,8 +184,8 @@ class Redactor:
     ) -> Redacted | Refused:
         """Return a copy that *who* may read, of the file behind *fd* (O_RDONLY), pinned once for payer().
 
-        judge: decides on the kind found in the copy. Return Refused if it denies, or if hidden data cannot be
-        removed. Raise FrozenTooLarge or NoRoom if the file needs a lease instead, and OSError.
+        judge: decides by the kind found in the copy. Return Refused if *judge* denies, or if hidden data
+        cannot be removed. Raise FrozenTooLarge or NoRoom if the file needs a lease instead, and OSError.
         """
         stat = self._tree.fstat(fd)
         shared = _key(ino_key, stat, what, None)
@@ -210,7 +210,7 @@ class Redactor:
 
         A reader of a view that hides nothing gets a copy only because the file has a writer. The reader must
         see the latest bytes. If a file was copied while it had a writer, stat cannot prove that the copy has
-        these."""
+        the latest bytes."""
         return bool(what) or self._keeper is None or self._made[copy].settled
 
     def again(self, copy: Copy, owner: str | None, judge: Judge, who: Principal) -> Redacted | Refused:
@@ -347,7 +347,7 @@ class Redactor:
             latest.add(shared)
 
     def _take_back(self, said: Said) -> None:
-        """Drop a copy, because a second worker has found another plan. Later opens do not get it."""
+        """Drop a copy, because a second worker has found another plan. Later opens get another copy."""
         held = self._unshared.pop((said.version, said.what, said.lane), None)
         if held is not None:
             self._copies.drop(held.key)

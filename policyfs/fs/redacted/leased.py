@@ -50,7 +50,7 @@ could never open the file."""
 _READING: Final = Call("read", "read")
 
 PagesDropped = Callable[[int], None]
-"""A function that makes the kernel drop the cached pages of a node. It takes the node's number."""
+"""A function of a node's number. It makes the kernel drop the cached pages of the node."""
 
 
 class Armed(NamedTuple):

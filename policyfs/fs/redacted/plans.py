@@ -70,11 +70,11 @@ def _ignore(_: Said) -> None:
 
 
 class PlanFinder:
-    """The finder of plans. It returns a remembered plan, or lets a worker make one.
+    """A finder of plans that returns a remembered plan, or lets a worker make a plan.
 
     memory: None if the daemon remembers no plans. second: queues checks of results by a second worker (second
-    looks); None if there are none. on_confirmed, on_denied: called with a worker's result once a second look
-    has confirmed or denied it.
+    looks); None if there are no second looks. on_confirmed, on_denied: called with a worker's result once a
+    second look has confirmed or denied the result.
     """
 
     def __init__(
