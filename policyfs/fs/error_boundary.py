@@ -1,4 +1,4 @@
-"""The boundary to pyfuse3. Every exception of a handler becomes an errno, so that none ends the main loop."""
+"""The boundary to pyfuse3 turns every exception of a handler into an errno, so that none ends the loop."""
 
 from __future__ import annotations
 

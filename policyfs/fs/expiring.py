@@ -28,7 +28,7 @@ class Expiring(Generic[K, V]):
         self._lasts_s: Final = lasts_s
         self._most: Final = most
         self._clock_s: Final = clock_s
-        # The entry that ends first is the first one. An OrderedDict finds its first entry faster than a dict.
+        # The entry that ends first is at the front. An OrderedDict finds its front faster than a dict.
         self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
 
     def __bool__(self) -> bool:

@@ -1,4 +1,4 @@
-"""The assembly of one mount's file system: the rooms of fs/ are connected here, and nowhere else.
+"""This module builds one mount's file system. It connects the rooms of fs/, and no other module does.
 
 The daemon builds the foundation (store, journal, sniffer, leases, watch) and passes it in.
 """

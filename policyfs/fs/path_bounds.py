@@ -20,7 +20,7 @@ KEPT_NAMES: Final = 128
 
 
 class PathTooLongError(OSError):
-    """The path has more than MAX_LEVELS names or MAX_PATH_BYTES bytes: ENAMETOOLONG."""
+    """The error (ENAMETOOLONG) for a path with more than MAX_LEVELS names or MAX_PATH_BYTES bytes."""
 
     def __init__(self, name: bytes) -> None:
         super().__init__(errno.ENAMETOOLONG, "the path has more names or bytes than policyfs allows", name)

@@ -1,1 +1,1 @@
-"""The gate of a mount: decisions, the facts and views that they depend on, and the record of decisions."""
+"""The gate of a mount decides requests by facts, chooses the views of files, and records decisions."""

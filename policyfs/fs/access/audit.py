@@ -267,7 +267,7 @@ def executable(pid: int) -> str:
 
 
 def _recorded_mtime(version: Version | None) -> int | None:
-    """Return a version's mtime for the trail, or None. If the time does not fit into 64 bits, return the
-    nearest time that fits.
+    """Return a version's mtime for the trail; None if *version* is None. If the time does not fit into 64
+    bits, return the nearest time that fits.
     """
     return None if version is None else max(-(1 << 63), min(version.mtime_ns, (1 << 63) - 1))

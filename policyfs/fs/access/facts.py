@@ -1,4 +1,4 @@
-"""Facts for decisions, found only when needed: a file's owner, and its kind by sniffing.
+"""The fact finder reads a file's owner, and sniffs the file's kind, only if a decision needs these facts.
 
 A remembered kind is used only while a read lease is held. A kind is remembered only if such a lease held
 while the file was sniffed (docs/decisions/0017-a-kind-counts-under-a-lease.md).
@@ -233,14 +233,14 @@ class FactFinder:
         """Return the remembered kind of the file version in *stat*, without a lease, if leases prove no kinds
         on the store.
 
-        This is used only for decisions on `see`.
+        This method is called only for decisions on `see`.
         """
         return None if self._remembers else self._kinds.get(version_key(stat), lane)
 
     def _may_keep(self, stat: Stat, fd: int, lease: Lease | None, *, seeing: bool) -> bool:
-        """Return True if a sniffed kind may be remembered: the lease still holds.
+        """Return True if a sniffed kind may be remembered, because the lease still holds.
 
-        If leases prove no kinds on the store, return True if the kind is only for a decision on `see`, and
+        On a store where leases prove no kinds, return True if the kind is only for a decision on `see`, and
         stat is unchanged.
         """
         if self._remembers:

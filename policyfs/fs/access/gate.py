@@ -256,7 +256,7 @@ class Gate:
         self, node: Node, need: Need, who: Principal, fd: int = -1,
         *, evidence: KindEvidence | None = None, seeing: bool = False,
     ) -> Facts:  # fmt: skip
-        """Find the facts of a node by a descriptor, or by a name that leads to the node. Return them."""
+        """Return the facts of a node. Find these by a descriptor, or by a name that leads to the node."""
         behind = functools.partial(
             self.facts.behind, need=need, lane=who.lane, evidence=evidence, seeing=seeing
         )
@@ -293,7 +293,7 @@ class Gate:
         return need
 
     def possible(self, who: Principal, node: Node) -> Op:
-        """Return those of READ, WRITE and ATTR that all names of a node allow, at least for some facts."""
+        """Return the operations (of READ, WRITE and ATTR) that all names of a node allow, for some facts."""
         possible = Op.READ | Op.WRITE | Op.ATTR
         for state in node.states():
             possible &= self.engine.possible(who, state, node.ftype)
@@ -313,8 +313,8 @@ class Gate:
     async def handle(self, handle: Handle, ops: Op) -> Decision:
         """Return the decision of the policy in force on a further operation through an open handle.
 
-        The facts are those of the file behind the handle, whatever name the file has now. For a frozen copy
-        the facts are those of the file when the copy was made.
+        The facts are those of the file behind the handle, even if the file has another name now. For a frozen
+        copy the facts are those of the file when the copy was made.
         """
         node, renamed = handle.node, False
         while True:

@@ -1,4 +1,4 @@
-"""Proof of a content kind: a read lease, held while a decision depends on the kind.
+"""A read lease proves a file's kind. The daemon holds the lease while a decision depends on the kind.
 
 A kind counts only as long as nobody writes to the file. stat(2) does not show every write: if a process
 stores bytes in a mapped page that is already dirty, no time changes

@@ -1,4 +1,4 @@
-"""Ledgers. The ledger of a request has its required records. The wait for them blocks no other request.
+"""A ledger has the required records of one request. The wait for these records blocks no other request.
 
 A thread writes the records (journal/committer.py). If a record takes only a moment, the request goes on at
 once. Otherwise the request waits, and other requests go on meanwhile.
@@ -178,8 +178,8 @@ class Ledger:
 
     @property
     def is_first(self) -> bool:
-        """True while a method runs that changes the store and that `recorded_first` wraps. This wrapper can
-        wait for required records.
+        """True while a method runs that `recorded_first` wraps. Such a method changes the store. The wrapper
+        can wait for required records.
         """
         return self._first
 

@@ -1,4 +1,4 @@
-"""Decisions on all names of a directory at once, for listings.
+"""A listing takes the decisions on all names of a directory at once.
 
 The decision on a name depends on its path and on the object's type, and perhaps on facts. A policy usually
 mentions only a few names of a directory. If the policy decides all other names alike, one decision is enough

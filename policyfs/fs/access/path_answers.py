@@ -1,4 +1,4 @@
-"""Answers that depend on the path and the caller alone, remembered for one policy."""
+"""A cache of answers that depend on the path and the caller alone, under one policy."""
 
 from __future__ import annotations
 

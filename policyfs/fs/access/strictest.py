@@ -1,4 +1,4 @@
-"""The combination of the decisions for all names of a file into one decision."""
+"""A function that combines the decisions for all names of a file into one decision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The choice of the node that serves a caller's open of a file: by view, path state and byte path.
+"""This module chooses the node that serves a caller's open of a file, by view, path state and byte path.
 
 See docs/architecture/views.md. In a redacted view, a file is LIVE (mediated, each read decided) in two cases:
 the policy hides nothing of the file from the caller now (from the file's owner, for example), or a process

@@ -1,4 +1,4 @@
-"""Cleaning: files are stored without the forbidden data (``require: {clean: [...]}``).
+"""Cleaning removes forbidden data from a file before the file is stored (``require: {clean: [...]}``).
 
 The store gets the bytes that an app under ``redact`` of the same words would read. This holds for every
 writer. The draft keeps the bytes as written: its writer can go on writing, and can move the file to a path

@@ -1,4 +1,4 @@
-"""Storage of drafts: after a draft's check, its bytes go into the store's file."""
+"""After a draft's check, this module copies the draft's bytes into the store's file."""
 
 from __future__ import annotations
 

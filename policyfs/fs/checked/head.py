@@ -24,7 +24,7 @@ knows.
 """
 
 _TEXT_CHUNK: Final = 512
-"""The number of first bytes that libmagic needs to tell a file's kind, if they have no known signature."""
+"""The number of first bytes that libmagic needs to tell the kind of a file without a known signature."""
 
 _SIGNATURES: Final = starts_for(Use.HEAD)
 _KNOWN: Final = frozenset(kind for kind, _, _ in _SIGNATURES)

@@ -114,7 +114,7 @@ class Checker:
         append: write at the file's end, even behind bytes that another view or process adds meanwhile.
         Return the number of written bytes, as write(2) does: less if the store has no room for more. Raise
         FUSEError(EPERM), on record, if the file would not meet the requirements; the exceptions of *fence*;
-        OSError of the store; UnknownBeginningError. If this raises, no byte was written.
+        OSError of the store; UnknownBeginningError. After an exception, no byte was written.
         """
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
@@ -169,7 +169,7 @@ class Checker:
         return len(data)
 
     async def _unhold(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
-        """If another process has written the file in the store, store the held head now, or refuse it."""
+        """Store the held head now, or refuse it, if another process has written the file in the store."""
         for _ in range(_TRIES):
             if head.held is None or not self._tree.fstat(handle.fd).size:
                 return
@@ -258,8 +258,8 @@ class Checker:
             await self._refuse(handle, head, decision, kind)
 
     async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence) -> None:
-        """Set the size if the resulting file meets the requirements or is empty. Raise what write() raises:
-        FUSEError(EPERM), OSError, and others."""
+        """Set the size if the resulting file meets the requirements or is empty. Raise the same exceptions as
+        write(): FUSEError(EPERM), OSError, and others."""
         generation = self._gate.generation
 
         def cut() -> bool:

@@ -1,4 +1,4 @@
-"""The refusal of written content: the answer, the record, and the removal of the file."""
+"""This module refuses written content, records the refusal, and removes the file."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 FLUSH comes whenever a duplicate of a descriptor is closed. So a refused FLUSH is not the end: the file keeps
 its name in the store, and the writer can still correct the file. But close() has failed, and the daemon must
 not show the name of a file without its bytes. After an accepted FLUSH or fsync the daemon shows the name
-again. If no FLUSH or fsync is accepted, it removes the name at the last release.
+again. If no FLUSH or fsync is accepted, the daemon removes the name at the last release.
 
 No other file can take a withheld name, since the writer may still correct its file: requests for the name
 fail with EBUSY or EEXIST. close() answers before the kernel releases the file, so requests wait a moment

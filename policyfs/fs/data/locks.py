@@ -42,7 +42,7 @@ one.
 
 FindFile = Callable[[Handle], int]
 """Function that returns a descriptor of the store's file behind a handle; the caller closes the descriptor.
-It raises StaleNodeError if the file cannot be found."""
+The function raises StaleNodeError if the file cannot be found."""
 
 
 class Forget(Protocol):
@@ -111,7 +111,7 @@ class Locks:
 
     @guarded_now
     def setlk_now(self, request: Request) -> bytes | None:
-        """Answer SETLK or SETLKW without a wait. A database takes and releases nine locks for one commit.
+        """Answer SETLK or SETLKW without a wait. (This makes databases fast: one commit needs nine locks.)
 
         Return None if the request must wait for another lock, or until the kernel has forgotten pages.
         """

@@ -1,4 +1,4 @@
-"""Reads of mediated handles, decided again each time under the policy in force."""
+"""Reads of mediated handles. Each read is decided again under the policy in force."""
 
 from __future__ import annotations
 

@@ -95,8 +95,8 @@ class FileSync:
         """Check the file's held bytes, and put them into the store. Raise FUSEError(EPERM) if the bytes are
         not allowed, and OSError of the store.
 
-        spares: called under the node's lock. If it returns True, the held bytes and the file stay as they
-        are.
+        spares: called under the node's lock. If *spares* returns True, the held bytes and the file stay
+        unchanged.
 
         Return False, and do nothing, if the handle was released meanwhile. (A rename, and a reader's fsync,
         pass the handle of another process.) INVARIANT: such a handle is used only under the node's lock: its

@@ -1,4 +1,4 @@
-"""Writes of mediated handles, decided again each time under the policy in force."""
+"""Writes of mediated handles. Each write is decided again under the policy in force."""
 
 from __future__ import annotations
 

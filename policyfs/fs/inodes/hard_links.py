@@ -28,7 +28,7 @@ begins with the name that was added or checked longest ago.
 
 
 class HardLinks:
-    """The further names of a node, after its first one, and the states of their paths.
+    """A collection of a node's names after the first name, with the path states of these names.
 
     beyond: the path states of names that are not kept. Each state is from the time when the name was found.
     """

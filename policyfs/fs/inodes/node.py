@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROOT_ID: Final = 1
 _UNKNOWN: Final = -1  # no hash is -1
-_NEVER: Final = -math.inf  # one object for all nodes: a float of its own would take 32 bytes for each
+_NEVER: Final = -math.inf  # one object for all nodes: otherwise each node would have a float of 32 bytes
 
 
 class StaleNodeError(OSError):
@@ -114,7 +114,7 @@ class Node(PlacedNode):
         """True for ever once the daemon has served bytes of this node. The kernel's pages and mappings of
         these bytes may outlive the last close. An open in passthrough would then fail with EIO."""
         self.cached: Version | None = None
-        """The version of the file whose pages the kernel may have in its cache."""
+        """The version of the file of which the kernel may have pages in its cache, or None."""
         self._told: int | None = None
         """Hash of the version whose attributes were last sent to the kernel. (A version would take 150
         bytes.) None before the first reply. _UNKNOWN if the bridge sends attributes, too."""

@@ -110,7 +110,7 @@ class NodeTable:
         return node
 
     def make_room(self) -> None:
-        """If the bridge has no room for more access vectors, drop all of them.
+        """Drop all access vectors if the bridge has no room for more.
 
         The look-up counts of the nodes (Node.lookups) then include the look-ups that the bridge has answered.
         """

@@ -23,7 +23,8 @@ HELD_MOST: Final = 64 << 20
 class Refusal(NamedTuple):
     """The refusal of a file by its check.
 
-    quarantine: True if the file must be kept. generation: the generation of the policy that refused the file.
+    quarantine: True if the file must go into the quarantine. generation: the generation of the policy that
+    refused the file.
     """
 
     kind: str | None
@@ -204,7 +205,7 @@ class Draft:
             freeing.close(fd)
 
     async def closed(self) -> None:
-        """Discard the draft. Return once its room is free: its writer goes on, and may need this room."""
+        """Discard the draft. Return once its room is free, since the writer may need this room next."""
         if (fd := self.give()) >= 0:
             await freeing.closed(fd)
 

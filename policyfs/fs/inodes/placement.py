@@ -36,7 +36,9 @@ class Placement:
 
 
 class PlacedNode:
-    """A node with its place in the tree. It computes its path state again if a directory above has moved."""
+    """A node that knows its place in the tree. The node computes its path state again after a move of a
+    directory above.
+    """
 
     __slots__ = ("_placement", "last_state", "levels", "name", "parent", "seen", "size_bytes", "was_in")
 

@@ -1,7 +1,7 @@
 """Shared descriptors: descriptors that all handles of an open node use, and the shares in which they count.
 
 A node has such a descriptor for a draft, for a lease, or for a file that has lost its name. The descriptor
-stays until the node's last handle is released, or longer than the handle that it was opened for. INVARIANT:
+can stay open longer than the handle that it was opened for, until the node's last release. INVARIANT:
 a shared descriptor counts in the share of an app that has the node open. Otherwise an app could keep files
 open that other apps have written, and so use up the shares of these apps. Or an app could close the handle
 for which a descriptor counts, and keep the descriptor through another handle.

@@ -35,7 +35,7 @@ class OpenVectors(Protocol):
 
 
 class AccessVectors:
-    """The access vectors of one mount. in_use: False if the mount has none.
+    """The part of a mount that installs and drops access vectors. in_use: False if the mount has no vectors.
 
     of_names: False if only opens of files get vectors, because the kernel itself keeps names and directories.
 

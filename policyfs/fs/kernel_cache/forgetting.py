@@ -87,7 +87,7 @@ class KernelCache:
     def forget_names(self, node: Node) -> None:
         """Make the kernel forget a file's names, the listings that contain them, and the file's attributes.
 
-        The daemon uses this after its own changes, which the watch does not report.
+        The daemon calls this method after its own changes, which the watch does not report.
         """
         for known in self._nodes.same_inode(node.ino):
             for parent, name in known.all_names():
@@ -109,7 +109,8 @@ class KernelCache:
             self._changes.forget_attributes(self.notifier, self._resolver)
 
     async def expire_all_names(self) -> bool:
-        """Make the kernel look up every name again after a change of policy. Return when this is certain.
+        """Make the kernel look up every name again after a change of policy. Return once all old names have
+        expired.
 
         Return False if the kernel drops all names at once. Then working directories have no path for a
         moment.

@@ -1,4 +1,4 @@
-"""The invalidation of the kernel's caches after events of the watch, which report changes made elsewhere.
+"""This module invalidates the kernel's caches after events of the watch, which reports changes elsewhere.
 
 So the kernel's names, attributes, pages and listings are right again within milliseconds. The same is true of
 the paths and owners of directories that the daemon remembers. Access depends only on these paths and owners,

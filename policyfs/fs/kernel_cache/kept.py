@@ -31,8 +31,8 @@ class Kept:
 
 
 def names_in(path: str) -> list[bytes]:
-    """Return the names in a path of the mount. Raise PolicyfsError if *path* is not absolute, or has . or ..
-    in it.
+    """Return the names in a path of the mount. Raise PolicyfsError if *path* is not absolute, or contains the
+    name ``.`` or ``..``.
     """
     names = [name for name in os.fsencode(path).split(b"/") if name]
     if not path.startswith("/") or b"." in names or b".." in names:

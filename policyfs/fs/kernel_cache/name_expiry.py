@@ -1,4 +1,4 @@
-"""Expiry of all names after a reload, one by one, so that working directories keep their path.
+"""After a reload, all names in the kernel expire one by one, so that working directories keep their path.
 
 The alternative is INC_EPOCH: then the kernel drops each name at its next use. Until the kernel has found a
 directory again, a process in that directory has no working directory (getcwd: ENOENT). So the daemon uses
@@ -97,7 +97,7 @@ class NameExpiry:
 
     async def _one_by_one(self, names: _Round, notifier: Notifier) -> bool:
         """Make the kernel look up the names of nodes again, and then the names of nodes that were moved
-        meanwhile. Return False if the limits end this before all names are done.
+        meanwhile. Return False if a limit is reached before all names are done.
         """
         for _ in range(_ROUNDS):
             await in_slices(names.collect)

@@ -21,7 +21,7 @@ _LONGEST_PAUSE: Final = 64
 
 
 class Notify(Protocol):
-    """A notifier. prune() asks the kernel to forget unused nodes. It returns False if the kernel does not
+    """A notifier that can ask the kernel to forget unused nodes. prune() returns False if the kernel does not
     know this notification.
     """
 

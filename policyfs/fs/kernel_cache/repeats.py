@@ -1,4 +1,4 @@
-"""The choice of decisions that become access vectors: the bridge may repeat their answers without Python.
+"""This module chooses decisions for access vectors: the bridge repeats their answers without Python.
 
 A decision is chosen only if it depends on the caller's uid and the node's only name, and on nothing else: no
 fact, no owner of a directory above, no writer. A decision that must be on record before its answer is never
@@ -335,7 +335,8 @@ def _are_in_64_bits(*times_ns: int) -> bool:
 def _is_repeat(node: Node, sort: int) -> bool:
     """Return True for a directory. For any other node, return True from the second request of one sort on.
 
-    Otherwise programs that look at each file only once (find) would pay for vectors that answer nothing.
+    If the first request counted, too, programs that look at each file only once (find) would pay for vectors
+    that answer nothing.
     """
     return node.ftype is FileType.DIRECTORY or _is_asked_before(node, sort)
 

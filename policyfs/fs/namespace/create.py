@@ -1,4 +1,4 @@
-"""The creation of files, directories and symlinks."""
+"""The requests that create files, directories and symlinks: CREATE, MKDIR, MKNOD and SYMLINK."""
 
 from __future__ import annotations
 

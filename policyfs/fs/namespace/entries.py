@@ -40,7 +40,7 @@ _WHY_LOST: Final = (
 
 
 class HiddenError(OSError):
-    """One of the two names in a request is hidden from the caller.
+    """The error for a request if one of its two names is hidden from the caller.
 
     decision: the denial. key: the inode key of the object that has this name.
     """
@@ -178,8 +178,8 @@ class Entries:
         error: int = 0,
         looked_at: tuple[Named | None, ...] = (),
     ) -> NoReturn:
-        """Refuse a rename or link, and record this. decision: the denial, or None for EACCES. looked_at: the
-        checked files. If the errno is EPERM, their reasons (Named.why) go into the record.
+        """Refuse a rename or link, on record. decision: the denial, or None for EACCES. looked_at: the files
+        that were checked. If the errno is EPERM, the reasons (Named.why) go into the record.
         """
         if decision is None:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)

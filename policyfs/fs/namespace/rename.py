@@ -47,8 +47,8 @@ _HELD_ELSEWHERE: Final = "another mount of the store has bytes of the file that 
 
 
 class _HeldError(Exception):
-    """A file in a rename has held bytes, which are not in the store yet. handle: the handle of the writer of
-    these bytes.
+    """The error for a rename of a file with held bytes, which are not in the store yet. handle: the writer's
+    handle.
     """
 
     def __init__(self, handle: Handle) -> None:
@@ -57,7 +57,7 @@ class _HeldError(Exception):
 
 
 class _TargetChangedError(StaleNodeError):
-    """The new name leads to another file than at the decision. The daemon has renamed nothing."""
+    """The error if the new name leads to another file than at the decision. Nothing was renamed."""
 
 
 class _Side(NamedTuple):
@@ -278,8 +278,8 @@ class Renamer:
         """Lock these files until *stack* is closed. Other daemons then do not change their names and
         attributes.
 
-        INVARIANT: no await between this and the change (checked/change_lock.py). Of two files, the file with
-        the lower inode number is locked first.
+        INVARIANT: no await between this call and the change (checked/change_lock.py). Of two files, the file
+        with the lower inode number is locked first.
         """
         for named in sorted(filter(None, ends), key=lambda named: named.ino):
             await stack.enter_async_context(self._change_lock.on(named.fd))

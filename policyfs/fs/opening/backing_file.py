@@ -1,4 +1,4 @@
-"""The store's file behind a node. The daemon opens it by one of its names, or again by an open descriptor."""
+"""The store's file behind a node. The daemon opens this file by a name, or again by an open descriptor."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class PathServer(Protocol):
 
 
 class RawPath:
-    """The raw byte path: the store's own bytes, unchanged, for all apps with a raw view of the file."""
+    """The server of the raw byte path. All apps with a raw view of a file get the store's own bytes."""
 
     def __init__(
         self, fs: FsContext, *, preconditions: Preconditions, passthrough: Passthrough, lifecycle: Lifecycle
@@ -136,8 +136,8 @@ async def _read_waiting(
 
 
 class LivePath:
-    """The live byte path: the file itself, mediated. It serves an app's own file under redaction, and a file
-    with checked writes.
+    """The server of the live byte path: the file itself, mediated. This byte path serves an app's own file
+    under redaction, and a file with checked writes.
     """
 
     def __init__(self, fs: FsContext, *, hidden: HiddenWords, redactor: Redactor) -> None:
@@ -244,8 +244,8 @@ class LivePath:
 
 
 class LeasedPath:
-    """The leased byte path: the file itself under a read lease. It serves files that are too large to copy,
-    if they are redacted, or if only their kind allows the app to read them.
+    """The server of the leased byte path: the file itself under a read lease. This byte path serves files
+    that are too large to copy, if the files are redacted, or if only their kind allows the app to read them.
     """
 
     def __init__(self, leased: LeasedFiles) -> None:

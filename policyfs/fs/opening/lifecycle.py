@@ -1,8 +1,8 @@
-"""The lifecycle of handles, from the decision to the release, and of the state that all handles of a node
-share, from the first open to the last release.
+"""The lifecycle of handles and of open states. A handle lives from the decision on an open to the release. An
+open state, which all handles of a node share, lives from the first open to the last release.
 
-Every open calls begin(), prepares its byte path, and calls finish(). Each enter() needs one leave(): if the
-open fails after enter(), or when the file is released.
+Every open calls begin(), prepares its byte path, and calls finish(). Each enter() needs one leave(): when the
+file is released, or when the open fails after enter().
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class Lifecycle:
         self.let_go(node, state)
 
     def let_go(self, node: Node, state: OpenState) -> None:
-        """Undo one enter(). The handle of that enter(), if any, is already closed (leave())."""
+        """Undo one enter(). If a handle belongs to this enter(), leave() has already closed the handle."""
         state.handles -= 1
         if state.handles:
             return

@@ -1,4 +1,4 @@
-"""Passthrough: the choice of a node's mode at its first open, and the backing ids."""
+"""Passthrough: this module chooses a node's mode at the node's first open, and keeps the backing ids."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Preconditions:
     async def decide(self, opening: OpenContext) -> None:
         """Set the decision and the owner in *opening*, or refuse on record.
 
-        If a file has a writer, its reader gets a copy. Then a worker finds the kind in the copy, later.
+        If a file has a writer, a reader gets a copy. A worker then finds the kind in the copy, at step 7.
         """
         request, evidence = opening.request, opening.evidence
         node, caller = request.node, request.caller

@@ -41,7 +41,7 @@ def describe(flags: int) -> str:
 
 
 class _Asked(NamedTuple):
-    """The meaning of open flags. It is computed once for each value, which makes each open faster."""
+    """The meaning of open flags. The daemon computes it once for each value, to make opens faster."""
 
     call: Call
     ops: Op

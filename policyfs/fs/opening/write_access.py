@@ -116,9 +116,9 @@ class WriteAccess:
         Preconditions.check_emptied, which is called again, because the draft that kept the file's bytes may
         have ended.
 
-        INVARIANT: a thread does this. During an app's write in passthrough, the kernel holds the lock of the
-        store's file while it reads the app's pages. If these are pages of a mediated file, the event loop
-        must be free to send them.
+        INVARIANT: a thread empties the file. During an app's write in passthrough, the kernel holds the lock
+        of the store's file while it reads the app's pages. If these are pages of a mediated file, the event
+        loop must be free to send the pages.
         """
         handle, state = opening.handle, opening.shared
         if not opening.request.empties:

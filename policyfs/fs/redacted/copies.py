@@ -41,8 +41,8 @@ _PLANS_MAX = 3
 
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
-    """Error: the cache has no room for another copy. The file is then served like a file too large to copy.
-    """
+    """The error if the cache has no room for another copy. The file is then served like a file too large to
+    copy."""
 
 
 class _Key(NamedTuple):
@@ -67,7 +67,7 @@ def version_of_key(key: KindKey) -> Version:
 
 
 def _file(key: _Key) -> _Key:
-    """Return a copy's key without version and lane: it stands for the file and the hidden words."""
+    """Return a copy's key without version and lane. Such a key stands for the file and the hidden words."""
     return key._replace(version=_NO_VERSION, lane=None)
 
 
@@ -276,7 +276,7 @@ class Redactor:
     ) -> _Patched | Refused:
         """Locate the hidden data in a copy, patch the copy and seal it.
 
-        If this returns Refused, the caller must close the copy. If this raises, the copy is closed already.
+        After Refused, the caller must close the copy. After an exception, the copy is closed already.
 
         INVARIANT: the second look at the plan is queued last, and no await comes before the copy is in
         `_unshared`. Otherwise the look could end before that, and a copy with a denied plan would stay.

@@ -9,8 +9,8 @@ read, the daemon checks the lease, and sends the bytes only if the lease still h
 kernel refuses or breaks the lease, apps get EBUSY until the writer is done, as for a file whose check is
 pending.
 
-Such files are never in passthrough, even if nothing in them is hidden: the lease keeps writers out, but it
-ends before the apps' mappings end (docs/decisions/0022-large-clean-files-stay-mediated.md).
+Files under a lease are never in passthrough, even if nothing in the file is hidden: the lease keeps writers
+out, but ends before the apps' mappings end (docs/decisions/0022-large-clean-files-stay-mediated.md).
 """
 
 from __future__ import annotations

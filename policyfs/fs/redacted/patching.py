@@ -1,4 +1,4 @@
-"""The application of patches: a whole plan to a copy, in slices, or some patches to bytes after a read."""
+"""Functions that apply patches: a whole plan to a copy, in slices, or some patches to bytes after a read."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class PlanFinder:
             self._second.ask(proof.fd, found.said, self)
 
     def confirmed(self, said: Said, plan: Plan | None) -> None:
-        """Remember a plan, because a second worker has found the same plan. It now serves every app."""
+        """Remember a plan for every app, because a second worker has found the same plan."""
         if self._memory is not None and plan is not None and said.what is not None:
             self._memory.put_plan(said.version, said.what, said.kind, plan)
         self.on_confirmed(said)

@@ -86,7 +86,7 @@ class Verdict(Protocol):
 
 @dataclass(slots=True)
 class SecondLookStats:
-    """The counts of looks since the start. Only *waiting* counts the looks of the present moment.
+    """The counts of second looks since the start. Only *waiting* counts the looks that wait now.
 
     dropped: looks that were not possible, for example because the file had a writer. differed: results of an
     app's worker that contradicted the fresh worker, or an earlier worker of the same app.
@@ -207,8 +207,8 @@ class SecondLooks:
         return libc.open_handle(self._root, handle, _READ)
 
     async def _under_lease(self, fd: int, leased: int, said: Said) -> tuple[str, Plan | None] | None:
-        """Under a lease, return a fresh worker's result for the version in *said*, or None if nothing proves
-        the version.
+        """Return a fresh worker's result for the version in *said*, found under a lease. Return None if
+        nothing proves the version.
         """
         scope = trio.CancelScope()
 

@@ -33,7 +33,9 @@ async def in_slices(go_on: Callable[[], bool]) -> None:
 
 
 class Pauses:
-    """The pauses of one request. others_wait: returns True if another request waits or is under way."""
+    """A counter that tells one request when to pause. others_wait: returns True if another request waits or
+    is under way.
+    """
 
     __slots__ = ("_look", "_others_wait", "_work")
 
