@@ -214,13 +214,13 @@ class Views:
     ) -> Lane:  # fmt: skip
         """Return the lane that owns a caller's node of this view and byte path; None if lanes share the node.
 
-        A COPY or LEASED node may show the result of one lane's worker (second_looks.py). If a rule cleans
+        A COPY or LEASED node can show the result of one lane's worker (second_looks.py). If a rule cleans
         written files, the writer's lane has a node of its own: only the writer may read the data that
         cleaning removes.
 
         If rules can only refuse written files, all callers that may write the file share one node: if there
         were two drafts, only one could be stored. Callers that may not write the file have another node,
-        without the bytes that wait for their check. (Two uids of one app may have the same obligations, but
+        without the bytes that wait for their check. (Two uids of one app can have the same obligations, but
         different rights for a kind.)
 
         owner: a function that returns the file's owner. It is called only if the owner matters.

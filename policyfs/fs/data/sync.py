@@ -269,8 +269,8 @@ class FileSync:
     def _spares_others(self, handle: Handle, change: Change) -> bool:
         """Return True if a reader's fsync leaves the draft alone: others write the draft, over old bytes.
 
-        A writer may have emptied the file just now, and all its next bytes may be refused. Then the old bytes
-        would be lost through an app that may only read them.
+        Perhaps a writer has emptied the file just now, and all its next bytes will be refused. Then the fsync
+        of an app that only reads would destroy the old bytes.
 
         Raise OSError (EBUSY) if the reader sees the draft: a success would confirm bytes that nothing keeps.
         """

@@ -141,8 +141,8 @@ class Node(PlacedNode):
     def told_by_bridge(self) -> None:
         """Note that the daemon no longer knows which attributes the kernel got last.
 
-        While a reply of the daemon is under way, the bridge may send other attributes, and the kernel may
-        then ignore the reply.
+        While a reply of the daemon is under way, the bridge can send other attributes. Perhaps the kernel
+        then ignores the reply.
         """
         self._told = _UNKNOWN
 

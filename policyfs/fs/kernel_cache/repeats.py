@@ -194,11 +194,13 @@ class Repeats:
     ) -> Decision | None:
         """Return the decision by which the bridge may answer repeats of an allowed open for reading, or None.
 
-        A repeat is an open by the same uid and gid, with the same flags. Each repeat is an event on the trail
-        (vectors.take_events), unless the decision's audit is off. Return None if the bridge must not answer
+        A repeat is an open by the same uid and gid, with the same flags. If the decision's audit is not off,
+        each repeat is an event on the trail (vectors.take_events). Return None if the bridge must not answer
         repeats, for example if the decision must be on record first, or if a rule in monitor mode would deny
-        the open. backing_id: 0 if the open was not in passthrough; then there are no repeats. copied: the
-        copy, if the node shows a copy.
+        the open.
+
+        backing_id: 0 if the open was not in passthrough; then there are no repeats. copied: the copy, if the
+        node shows a copy.
         """
         if flags & _ODD or node.ftype is not FileType.REGULAR or not backing_id:
             return None

@@ -11,11 +11,11 @@ from policyfs.policy.model import Policy
 
 
 class StayingNames:
-    """A check that finds the names that may stay: after a reload, the kernel may use them until it has looked
-    them up again.
+    """A check that finds the names that may stay: the kernel may use these names after a reload, until it has
+    looked them up again.
 
-    The daemon may have answered a LOOKUP of a name under the old policy, and the kernel may use this answer
-    at any later time. So a name stays only if the old answer does no harm: the old answer let the kernel keep
+    Perhaps the daemon has answered a LOOKUP of a name under the old policy, and the kernel will use this
+    answer later. So a name stays only if the old answer does no harm: the old answer let the kernel keep
     nothing, or the new policy gives the same answer.
     """
 

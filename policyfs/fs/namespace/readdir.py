@@ -119,10 +119,10 @@ class DirectoryListings:
         """Return flags for the kernel. FH_CACHE_DIR lets the kernel keep the directory's new listing.
         FH_KEEP_CACHE lets the kernel use the listing that it has.
 
-        The kernel may use only a listing that was made under the policy in force, since the kernel may be
-        late in dropping listings after a reload. Without a watch, the directory must also be unchanged since
-        that listing. At that time, its last change must have been older than _SETTLED_S, because two changes
-        in a short time may leave the same time.
+        The kernel may use only a listing that was made under the policy in force. (After a reload, the kernel
+        can be late in dropping listings.) Without a watch, the directory must also be unchanged since that
+        listing. At that time, the directory's last change must have been older than _SETTLED_S, because two
+        changes in a short time can leave the same time.
         """
         version, is_settled = None, True
         if not self._timeouts.watched:

@@ -226,8 +226,8 @@ class Renamer:
         """Raise _HeldError if this daemon holds bytes of one of these files. Refuse the rename (EBUSY) if
         another daemon holds such bytes.
 
-        A file that was only emptied still has its old bytes in the store. The old bytes must stay, since all
-        bytes that the writer writes next may be refused.
+        A file that was only emptied still has its old bytes in the store. The old bytes must stay: perhaps
+        the check will refuse all bytes that the writer writes next.
 
         INVARIANT: no await between this call and the rename.
         """

@@ -163,7 +163,8 @@ class AttributeSetter:
     def _nothing(self, set_id_bits: SetIdBits, node: Node, fd: int, caller: Caller) -> None:
         """Handle chown(path, -1, -1), or a write to a file with suid. Set ctime and clear suid, as natively.
 
-        If the caller may not change attributes, do nothing and raise no error: the caller may be the writer.
+        If the caller may not change attributes, do nothing and raise no error: perhaps the caller is the
+        writer.
         """
         if self._gate.judge(caller.principal, Op.SEE | Op.ATTR, node, Facts(None, None)).allowed:
             stat = self._tree.fstat(fd)

@@ -2,7 +2,7 @@
 
 A node (a file or a directory) has an open vector while the bridge may answer opens of the node. The vector
 counts as one more handle of the node (Lifecycle.enter). So the node keeps its mode and its backing id as long
-as the bridge may open it. See docs/architecture/vectors.md.
+as the bridge may open the node. See docs/architecture/vectors.md.
 """
 
 from __future__ import annotations

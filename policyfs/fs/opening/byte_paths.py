@@ -94,9 +94,9 @@ class RawPath:
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Read the file.
 
-        After a reload, a raw file may have bytes that wait for their check. The check may refuse or clean
-        these bytes. So return waiting bytes only if no other lane has the node open, and no other lane can
-        have written them. Otherwise return the bytes in the store.
+        After a reload, a raw file can have bytes that wait for their check. Perhaps the check will refuse or
+        clean these bytes. So return waiting bytes only if no other lane has the node open, and no other lane
+        can have written them. Otherwise return the bytes in the store.
         """
         state = open_state(handle)
         if state.holds_back and self._has_alone(handle):
@@ -166,7 +166,7 @@ class LivePath:
         the draft, comes some time after close(2) has returned, and other writers may have changed the file.)
 
         If an app may read the file only because of its kind, do not return waiting bytes that another lane
-        may have written: the kind of these bytes is not known yet.
+        can have written: the kind of these bytes is not known yet.
         """
         redacts = bool(handle.node.view.redact)
 
@@ -189,11 +189,11 @@ class LivePath:
         return await self._read_hidden(handle, handle.fd, offset, size)
 
     def _of_unknown_kind(self, handle: Handle) -> bool:
-        """Return True if another lane may have written the bytes that wait for their check, and the file's
-        kind decides whether the handle's app may read them.
+        """Return True if another lane can have written the bytes that wait for their check, and the file's
+        kind decides whether the handle's app may read these bytes.
 
         Waiting bytes stay after their writer has closed the file, while another app has the file open. (An
-        app that only reads has a copy or another node, unless a reload came after its open.)
+        app that only reads has a copy or another node, except if a reload came after its open.)
         """
         node, who = handle.node, handle.caller.principal
         writers = open_state(handle).writer_uids

@@ -85,7 +85,7 @@ class WriteAccess:
         """Clear set-id bits, capabilities, and another app's ownership. Note the version of the file before
         the first write.
 
-        A thread sets the owner: this call may wait for an app's write in passthrough, and that write may wait
+        A thread sets the owner. This call can wait for an app's write in passthrough, and that write can wait
         for the event loop.
         """
         if self._tree.clear_killpriv(handle.fd):

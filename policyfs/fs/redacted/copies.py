@@ -328,11 +328,11 @@ class Redactor:
     def _share(self, said: Said) -> None:
         """Share a copy with all apps, because a second worker has found the same plan.
 
-        If the file may have changed since the first worker read it, without a change in stat, the copy is not
-        shared: it may show other bytes.
+        If the file can have changed since the first worker read it, without a change in stat, the copy is not
+        shared: the copy perhaps shows other bytes.
 
-        INVARIANT: a copy is shared only if it was patched by the plan that both workers found. Its key may
-        lead to another copy by now, made by a later plan of the same lane's worker."""
+        INVARIANT: a copy is shared only if it was patched by the plan that both workers found. By now the
+        copy's key can lead to another copy, made by a later plan of the same lane's worker."""
         name = said.version, said.what, said.lane
         held = self._unshared.get(name)
         if held is None or held.kind is None or not said.agrees(held.kind, held.plan):
