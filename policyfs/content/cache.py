@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 RACY_NS: Final = 50_000_000
-"""Age of a file's last change in ns. If the last change is more recent, the file's kind is not stored.
+"""A file's kind is stored only if the file's last change is at least this old (in ns).
 
-Within one tick of the kernel's clock, a file may change again without a change of its stat (10 ms at HZ=100,
-before multigrain timestamps).
+Within one tick of the kernel's clock, a file may change again without a change of its stat. (A tick is 10 ms
+at HZ=100, on kernels before multigrain timestamps.)
 """
 
 
@@ -38,8 +38,8 @@ class KindKey(NamedTuple):
 _Entry = tuple[KindKey, tuple[Hashable] | None]
 """The key of a cache entry: a file's version, and a tuple with the lane that may use the entry.
 
-If None stands in place of the tuple, all lanes may use the entry, because a second worker has confirmed the
-kind.
+The key has None instead of the tuple if all lanes may use the entry, because a second worker has confirmed
+the kind.
 """
 
 
@@ -71,9 +71,9 @@ class KindCache:
 
     Failures are not stored, so the next request tries again. An entry takes about 400 bytes.
 
-    INVARIANT: a kind from this cache is the file's kind at the time of the stat in its key. A program with a
-    shared mapping can change the bytes without a change of the stat. So a caller of get() must hold a read
-    lease (fs/access/facts.py), or decide only about a name and attributes.
+    INVARIANT: a kind from this cache is the file's kind at the time of the stat in the entry's key. A program
+    with a shared mapping can change the bytes without a change of the stat. So a caller of get() must hold a
+    read lease (fs/access/facts.py), or decide only about a name and attributes.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class KindCache:
     ) -> None:
         """Make an empty cache for up to *capacity* entries.
 
-        beneath: a slower cache. get() asks it if this cache has no entry, and put() also writes to it.
-        clock_ns: returns the time in ns since 1970.
+        beneath: a slower cache. get() reads the slower cache if this cache has no entry. put() writes to
+        both. clock_ns: returns the time in ns since 1970.
         """
         self._beneath = beneath
         self._kinds: OrderedDict[_Entry, str] = OrderedDict()
@@ -96,7 +96,7 @@ class KindCache:
     def get(self, key: KindKey, lane: Hashable = None) -> str | None:
         """Return the kind of this version of a file, or None if the cache has none.
 
-        lane: kinds that put_own() stored for this lane count, too.
+        lane: the lane that asks. get() also returns a kind that put_own() has stored for this lane.
         """
         for entry in ((key, None), (key, (lane,))):
             kind = self._kinds.get(entry)

@@ -1,5 +1,5 @@
-"""The daemon's connection to one worker process. It sends requests, receives replies and notices the worker's
-end.
+"""The daemon's connection to one worker process. The connection sends requests, receives replies and notices
+the worker's end.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class WorkerGoneError(Exception):
 class WorkerLink:
     """The connection to one worker process. At most one task uses it at a time.
 
-    If a request got no reply (the worker died, the deadline passed, the task was cancelled), the owner must
+    If a request got no reply (the worker died, the deadline passed, the task was cancelled), the caller must
     kill() the worker. Otherwise the next request could receive the old reply.
     """
 
@@ -78,7 +78,7 @@ class WorkerLink:
         """Wait until the worker has given up its rights. Return the measures in force (chroot, seccomp ...)
         as text for people.
 
-        Raises WorkerGoneError with the worker's reason if it could not give up all rights.
+        Raises WorkerGoneError with the worker's reason if the worker could not give up all rights.
         """
         try:
             reply = await self._receive(protocol.HELLO, protocol.MAX_REASON)
@@ -107,12 +107,12 @@ class WorkerLink:
         return await self._receive(number, limit)
 
     def fit(self) -> bool:
-        """Return True if this worker is alive and has sent no bytes. Only for a worker without a request."""
+        """Return True if this worker is alive and has sent no bytes. Call this only between two requests."""
         return not self._quiet.poll(0)
 
     def kill(self) -> None:
-        """Send SIGKILL to the worker and close the socket. From then on, gone() tells whether the process has
-        ended.
+        """Send SIGKILL to the worker and close the socket. Afterwards, gone() returns True once the process
+        has ended.
 
         A task that waits for a reply gets WorkerGoneError. Call this only while trio runs. Further calls do
         nothing.
@@ -245,4 +245,4 @@ class WorkerLink:
 
 
 class _HungUpError(Exception):
-    """The worker's end of the socket is closed."""
+    """The error if the worker's end of the socket is closed."""

@@ -1,12 +1,12 @@
 """A database (SQLite) of content kinds and redaction plans, which are kept over restarts.
 
-All mounts of a machine that keep their trails in one directory share it. Only speed depends on the database.
-So a new one replaces a damaged one, and answers that cannot be written are lost.
+All mounts of a machine that keep their trails in one directory share the database. Only speed depends on it.
+So a new database replaces a damaged one, and answers that cannot be written are lost.
 
 INVARIANT: an answer is valid for the version of a file in its key. The caller must know that the file has the
 bytes of this version: while a program can write the file, stat proves nothing. So callers store and read
 plans and kinds only with a read lease on the file (fs/redacted/copies.py and leased.py, fs/access/facts.py).
-They do this only on a store where stat shows every finished write (StoreFacts.times_tell).
+Callers do this only on a store where stat shows every finished write (StoreFacts.times_tell).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from policyfs.content.protocol import WireError
 from policyfs.redact.core.values import Plan
 
 MAX_ROWS: Final = 1_000_000
-"""The limit of rows. At its opening, a database with more rows is emptied.
+"""The limit of rows. When a database with more rows is opened, all its rows are deleted.
 
-So many rows take about 200 MB. People have about a tenth as many files.
+This number of rows takes about 200 MB. People have about a tenth as many files.
 """
 MAX_ANSWER_BYTES: Final = 1 << 20
 """The size of the largest packed plan that is stored. Larger plans are made again each time."""
@@ -45,7 +45,8 @@ Rows without this text are deleted. Older versions of policyfs wrote such rows f
 _BUSY_S: Final = 1.0
 _KIND: Final = "kind"
 _UNPROVEN_KIND: Final = ""
-"""The column ``what`` of kinds that older versions of policyfs stored without a lease. Such rows are deleted.
+"""The value of the column ``what`` in rows of older versions of policyfs: kinds that were stored without a
+lease. These rows are deleted.
 """
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS found (
@@ -79,7 +80,7 @@ class RememberedStats:
 
 
 class Remembered:
-    """The stored answers (kinds and plans), by versions of files. path: the path of the database.
+    """A database of workers' answers (kinds and plans), by versions of files. path: the path of its file.
 
     file_system: the id (statvfs f_fsid) of the file system that has the files. detector: a text that changes
     whenever old answers become invalid. warn: a function that takes messages for the administrator. Only one
@@ -182,8 +183,8 @@ class Remembered:
         self._damaged = False  # if the last write found damage, the next start replaces the database
 
     def _key(self, key: KindKey, what: str) -> _Key | None:
-        """Return the key of a row. Return None for a file with a time before 1677 or after 2262: too large a
-        number for SQLite. Apps may set such times where the store can keep them.
+        """Return the key of a row. Return None for a file with a time before 1677 or after 2262: SQLite
+        cannot store the number. Apps can set such times if the store keeps them.
         """
         version = (key.btime_ns, key.size, key.mtime_ns, key.ctime_ns)
         if not all(-(1 << 63) <= number < 1 << 63 for number in version):
@@ -226,7 +227,7 @@ class Remembered:
     def _open(self) -> None:
         """Open the database, or replace a damaged database by a new one.
 
-        If a new database cannot be made, either, warn the administrator and work without a database.
+        If the new database cannot be made, warn the administrator and work without a database.
         """
         try:
             self._connect()

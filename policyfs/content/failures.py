@@ -10,8 +10,8 @@ from typing import Final
 OF_THE_FILE: Final = frozenset({"deadline", "died"})
 """The causes of failures that may be the file's fault."""
 _LOSSES: Final = frozenset({"died", "lied"})
-"""The causes of failures after which the worker is lost. (The count leaves out workers that are killed at the
-deadline.)
+"""The causes of failures that set last_loss_ns. (A worker that is killed at the deadline does not set this
+time.)
 """
 
 
@@ -43,7 +43,8 @@ class SnifferStats:
 
 
 class FailedError(Exception):
-    """A request without an answer. why: a key of SnifferStats.failed. The message is for people.
+    """The error for a request without an answer. why: a key of SnifferStats.failed. The message is for
+    people.
 
     outside: True if another process ended or stopped the worker or the zygote.
     """
@@ -55,7 +56,7 @@ class FailedError(Exception):
 
 
 class Failures:
-    """Number of failed requests for each cause, and the text of the last failure."""
+    """A counter of failed requests for each cause, with the text of the last failure."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

@@ -30,8 +30,8 @@ def normalise(answer: str) -> str | None:
     """Return the content kind for libmagic's answer (a MIME type, perhaps with a charset).
 
     Return None for an answer that is not a MIME type: an error text of libmagic ("cannot open ..."), or two
-    answers without a space between them, which some versions give. ``application/octet-stream`` is an answer,
-    not a failure.
+    different types without a space between them, which some versions give. ``application/octet-stream`` is an
+    answer, not a failure.
     """
     name = answer.partition(";")[0].strip().lower()
     name = OTHER_NAMES.get(name, name)
@@ -54,8 +54,8 @@ def settle(kind: str, head: bytes) -> str | None:
     For ``application/octet-stream``, return the kind of the head's signature, if policyfs knows one.
 
     libmagic tries some tests before others (tar's checksum before JPEG's first bytes). So somebody can make a
-    file that libmagic calls one kind and every image viewer opens as another. With either kind some rule
-    would fail to protect the file. With an unknown kind all rules decide against the caller.
+    file to which libmagic gives one kind, and which every image viewer opens as another kind. With either
+    kind some rule would fail to protect the file. With an unknown kind all rules decide against the caller.
     """
     for start, allowed in _ONLY:
         at, more = start.also

@@ -1,18 +1,18 @@
-"""The launcher: a process that starts zygotes for the daemon, and has imported all that they need.
+"""The launcher: a process that starts zygotes for the daemon, and has imported all modules that zygotes need.
 
-A zygote is the parent of workers (zygote.py). A serving daemon can execute no program, so it could not
+A zygote is the parent of workers (zygote.py). A serving daemon cannot execute a program, so it could not
 replace a killed zygote. The daemon executes the launcher before it serves. A new zygote is a fork of the
-launcher: it shares the launcher's memory and is ready at once. The launcher reads only orders: one word and
-one descriptor. So an attacker who has taken over the daemon gains nothing through the launcher.
+launcher: the zygote shares the launcher's memory and is ready at once. The launcher reads only orders: one
+word and one descriptor. So an attacker who has taken over the daemon gains nothing through the launcher.
 
 Messages on the control socket (SOCK_SEQPACKET): the daemon sends START with the descriptor that becomes the
 new zygote's control socket. The launcher answers with the zygote's pid as a decimal and a pidfd, or with the
 reason why it cannot start one. When the daemon's end closes, the launcher exits.
 
 The daemon sends GUARD with the control file that ends its mount's connection (fs/fuse/control.c). There is no
-answer. If the daemon is killed, the launcher ends the connection. Without this the kernel may keep the
-connection: a thread of the killed daemon may be in a notification that waits for the lock of a directory. If
-an app has this lock and waits for the daemon's answer, both wait for ever.
+answer. If the daemon is killed, the launcher ends the connection. Otherwise the kernel may keep the
+connection: a thread of the killed daemon may send a notification and wait for the lock of a directory. If an
+app has this lock and waits for the daemon's answer, the thread and the app wait for ever.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def serve(control: socket.socket, live: Live | str) -> None:
 
 
 def _guard(abort_fd: int) -> None:
-    """End a connection when the daemon has been killed. abort_fd: the control file; it stays open."""
+    """End a FUSE connection when the daemon has been killed. abort_fd: its control file, which stays open."""
 
     def end(_number: int, _frame: object) -> None:
         with contextlib.suppress(OSError):  # the connection has ended

@@ -1,8 +1,8 @@
 """Refusals of files for which the workers found no answer. A refused file is not tried again for a while.
 
-A file that keeps a worker busy until the deadline, or kills the worker, would do so at every open. On an
-overloaded machine the same happens with a harmless file, so each refusal ends by itself. The refusal lasts
-FIRST_S after the first failure, and twice as long after each further one, up to LONGEST_S. After one good
+A file that keeps a worker busy until the deadline, or kills the worker, would do the same at every open. On
+an overloaded machine a harmless file can also miss the deadline, so each refusal ends by itself. The refusal
+lasts FIRST_S after the first failure. Each further failure doubles this time, up to LONGEST_S. After one good
 answer the next failure counts as the first.
 """
 
@@ -35,11 +35,11 @@ class _Failure(NamedTuple):
 
 
 class Missed:
-    """A bounded map from an app and a version of a file to the last failure of the workers there
+    """A bounded map from an app, a version of a file and the words to hide to the workers' last failure
     (Sniffer.locate).
 
-    The map is used only to refuse files. So a version from stat is enough, although it does not prove the
-    bytes.
+    The map is used only to refuse files. So a version from stat is enough, although stat does not prove that
+    the bytes are the same.
     """
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic, capacity: int = MAX_FILES) -> None:
@@ -52,7 +52,7 @@ class Missed:
         return len(self._failures)
 
     def refusal(self, key: Hashable) -> str | None:
-        """Return the reason why the file is refused now, or None if a worker may try it."""
+        """Return the reason why the file is refused now, or None if a worker may read the file."""
         failure = self._failures.get(key)
         now_s = self._clock_s()
         if failure is None or now_s >= failure.until_s:

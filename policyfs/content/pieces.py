@@ -72,7 +72,7 @@ def literal_bytes_for(kind: str, head: bytes) -> int:
 
 
 def cost(piece: Piece) -> int:
-    """Return how many literal bytes a piece counts as, for the limit of its plan."""
+    """Return the number of literal bytes that a piece counts as, for the limit of its plan."""
     if piece.origin >= 0:
         return 0
     if len(piece.data) == 1 and piece.data[0] in NEUTRAL:
@@ -81,7 +81,7 @@ def cost(piece: Piece) -> int:
 
 
 class Splitter:
-    """Splits patches of one file into pieces."""
+    """A splitter that divides the patches of one file into pieces."""
 
     def __init__(self, read: Read, size: int) -> None:
         """Set the function that reads the file's bytes. size: size of the file in bytes."""
@@ -90,8 +90,8 @@ class Splitter:
         self._searched = 0
 
     def pieces(self, patch: Patch) -> list[Piece]:
-        """Split the new bytes of a patch into pieces, and return these in order. The pieces have no gaps
-        between them.
+        """Split the new bytes of a patch into pieces. Return the pieces in order; there are no gaps between
+        them.
         """
         data = patch.data
         if data.count(data[:1]) == len(data):
@@ -121,8 +121,8 @@ class Splitter:
         """Split new bytes into copies of nearby bytes of the file and literal bytes. Yield these pieces in
         order.
 
-        data: the new bytes. offset: their offset in the file. near: the file's bytes around them. start: the
-        offset of *near* in the file.
+        data: the new bytes. offset: the offset of *data* in the file. near: the file's bytes around this
+        offset. start: the offset of *near* in the file.
         """
         new = at = 0
         shift = 0

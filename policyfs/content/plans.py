@@ -20,7 +20,7 @@ MAX_FINDINGS: Final = 1024
 MAX_PATCH_BYTES: Final = 32 * 1024 * 1024
 """The limit of replacement bytes in all patches of one plan. The daemon keeps these bytes in memory.
 
-For a patch of zeros the plan has only the number of zeros, so they do not count.
+For a patch of zeros the plan has only the number of zeros, so these zeros do not count.
 """
 MAX_WORD: Final = 200
 
@@ -30,8 +30,8 @@ _FINDING: Final = struct.Struct("<QQ?")
 _PATCH: Final = struct.Struct("<QQBB")
 _LITERAL, _REPEATED, _ZEROS, _COPY = 0, 1, 2, 3
 _GOES_ON: Final = 0x80
-"""Bit in the byte that states a piece's form (zeros, repeated, literal or copy). It is set if the piece
-belongs to the same patch as the piece before it.
+"""A bit in the byte with a piece's form (zeros, repeated, literal or copy). The bit is set if the piece and
+the piece before it belong to the same patch.
 """
 _ORIGIN: Final = struct.Struct("<Q")
 

@@ -54,7 +54,7 @@ class NoWorkerError(Exception):
 
 
 class Pool:
-    """The workers, by their lanes. Only for use from one trio run at a time.
+    """A pool of workers that belong to lanes. Only for use from one trio run at a time.
 
     A lane is the callers that may share a worker: an app, or one uid. INVARIANT: a worker serves one lane in
     all its life. So a worker that reads one app's files never has data of another app's files in its memory.
@@ -162,7 +162,7 @@ class Pool:
     def give_back(self, worker: WorkerLink) -> None:
         """Take back a worker that has answered, so that it can get another request.
 
-        If the pool then has too many workers, kill the one that has been idle for the longest time.
+        If the pool then has too many workers, kill the worker that has been idle for the longest time.
         """
         self.busy.remove(worker)
         self.idle.append(worker)
@@ -256,7 +256,8 @@ class Pool:
             if self.closed:
                 raise ZygoteError("the sniffer is closed")
             if self._launcher is None:
-                # INVARIANT: the launcher starts before the daemon serves: a serving daemon executes nothing.
+                # INVARIANT: the launcher starts before the daemon serves. Later the daemon can execute no
+                # program.
                 self._launcher = Launcher(self._limits)
             self._zygote = await self._launcher.zygote()
             self.zygotes_started += 1

@@ -1,8 +1,8 @@
 """Frames between the daemon, the zygote and the workers.
 
 Requests and replies are a fixed header and a payload over a stream socket; a file descriptor travels with the
-first byte of a request. Only ``struct`` parses frames, never pickle or the like: the sender may be a process
-that was taken over.
+first byte of a request. Only ``struct`` parses frames, never a module such as pickle: an attacker may have
+taken over the sender.
 
 =============  ==================================================  =============================
 request        payload                                             reply's payload when OK
@@ -13,7 +13,7 @@ LOCATE + fd    words to locate, sorted, one per line               plan (plans.p
 =============  ==================================================  =============================
 
 A reply with a status other than OK has the reason as text. A worker has one request at a time. A reply
-repeats the number of its request. If a worker sends anything else, or too many bytes, the daemon replaces it.
+repeats the number of its request. If a worker sends other or too many bytes, the daemon replaces the worker.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FLAG_RETIRE: Final = 1
 The worker has used up its processor time, or a bug or lack of memory stopped its parser.
 """
 HELLO: Final = 0
-"""Number of the reply that a worker sends once, unasked, when it is ready."""
+"""Number of the reply that a worker sends once, without a request, when the worker is ready."""
 
 
 class Command(enum.IntEnum):
@@ -63,11 +63,11 @@ class Status(enum.IntEnum):
 
 
 class WireError(Exception):
-    """A malformed frame from the other side."""
+    """The error for a malformed frame from the other process."""
 
 
 class Request(NamedTuple):
-    """One request as a worker receives it; the worker owns fd and closes it."""
+    """One request that a worker has received. The worker owns fd and closes it."""
 
     number: int
     command: Command
@@ -77,7 +77,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """One reply as the daemon receives it."""
+    """One reply that the daemon has received."""
 
     number: int
     status: Status

@@ -23,10 +23,10 @@ class _Waiter:
 class Line:
     """A queue that admits up to *places* tasks at a time, and at most *places* - 1 tasks of one lane.
 
-    The other tasks wait. Lanes take turns, and within a lane the first task is served first. A lane is an app
-    or one uid. If all files of an app hang the parsers, only this app waits for them. One app's files do not
-    keep all processors busy, either: if there are as many places as processors, one processor stays free for
-    other processes.
+    The other tasks wait. The queue serves one lane after the other (round robin), and the tasks of one lane
+    in their order. A lane is an app or one uid. If the parsers hang at all files of an app, only this app
+    waits for the parsers. One app's files do not keep all processors busy, either: if there are as many
+    places as processors, one processor stays free for other processes.
     """
 
     def __init__(self, places: int, limit: int) -> None:

@@ -1,10 +1,11 @@
 """Confinement: the rights that a worker gives up before it reads its first hostile byte.
 
-A worker runs only if it could give up all of these: root, every group, every capability and any way back to
-them (no_new_privs), new processes, core dumps, debuggers, and all memory and time except a little. As far as
-the kernel can do this, the worker also gives up every path (chroot into a directory without files, Landlock
-without exceptions), the network and signals (Landlock), and all system calls except the few that receive a
-request, read a passed file and answer (seccomp). The worker reports the measures in force, for ``doctor``.
+A worker runs only if it could give up all of these: root, every group, every capability and any way to get
+them back (no_new_privs), new processes, core dumps, debuggers, and all memory and time except a little. As
+far as the kernel can do this, the worker also gives up every path (chroot into a directory without files,
+Landlock without exceptions), the network and signals (Landlock), and all system calls except the few that
+receive a request, read a passed file and answer (seccomp). The worker reports the measures in force, for
+``doctor``.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _LANDLOCK_FS_BITS_SINCE_5: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of a worker. Sizes in bytes; cpu_s is for its whole life, in seconds.
+    """Limits of a worker. Sizes in bytes. cpu_s: the processor time of the worker's whole life, in seconds.
 
     uid, gid: the first uid and gid for workers. uids: the number of uids, and of gids, from there on. Each
     living worker has a uid and a gid of its own.
@@ -84,10 +85,10 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
     held.append(f"uid {limits.uid}")
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_SET_DUMPABLE, 0)
-    request_parent_death_signal(signal.SIGKILL)  # after setresuid, which clears it
+    request_parent_death_signal(signal.SIGKILL)  # after setresuid, which clears the signal
     if os.getppid() != parent:
         raise ConfinementError("the zygote is gone already")
-    abi = _landlock()  # before the limit of descriptors, since it needs one
+    abi = _landlock()  # before the limit of descriptors, since Landlock needs one
     _limit(limits)
     held.append("no_new_privs, limits")
     if abi:
@@ -115,12 +116,12 @@ def _prctl(option: int, value: int) -> None:
 
 
 def let_others_in(*, idle: bool = False) -> None:
-    """Let every process that wakes up run before this one. So an app that has received its answer goes on at
-    once.
+    """Let every process that wakes up run before this process. So an app that has received its answer goes on
+    at once.
 
-    The nice value is raised by 5: if all processes compute, this one gets a third of another's share. The
-    time slices of this process are long. So a process with shorter slices that wakes up need not wait until
-    such a slice ends.
+    The nice value is raised by 5: if all processes compute, this process gets a third of the time of another
+    process. The time slices of this process are long. So a process with shorter slices that wakes up need not
+    wait until a slice of this process ends.
 
     idle: True to run only while no other process wants the processor.
     """
@@ -181,8 +182,8 @@ _CALLS: Final = frozenset(
 def seccomp_filter(machine: str) -> bytes | None:
     """Return the filter for a machine name from uname; None for a machine without a list of call numbers.
 
-    A call that is not in _CALLS fails with EPERM. It does not kill the worker, since some libc may make a
-    harmless call that is not in _CALLS.
+    A call that is not in _CALLS fails with EPERM. The call does not kill the worker, because some libc may
+    make a harmless call that is not in _CALLS.
     """
     return seccomp.short_program(machine, sorted(_CALLS))
 

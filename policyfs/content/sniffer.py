@@ -28,8 +28,8 @@ from policyfs.redact.core.values import Plan
 _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
 _AFRESH_DEADLINES: Final = 6
-"""The limit for a second look (Sniffer.look_afresh), as a multiple of the deadline. It is long because all
-other processes run first.
+"""The time limit of a second look (Sniffer.look_afresh), as a multiple of the deadline. The limit is long,
+because all other processes run first.
 """
 _LARGE_PLAN: Final = 64 * 1024
 """The size (bytes) above which a thread unpacks a plan. For the worst plan this takes 15 ms."""
@@ -40,16 +40,17 @@ class SnifferError(PolicyfsError):
 
 
 class Sniffer:
-    """Sends requests for content kinds and redaction plans to a pool of unprivileged workers.
+    """A client that asks a pool of unprivileged workers for content kinds and redaction plans.
 
-    Every request ends within three times the deadline: twice for the wait for a worker, once for the wait for
-    its answer. No request raises because of a file: an unknown kind is None, and an unknown plan is a plan
-    that refuses. A worker that dies, hangs or eats memory is replaced. If two workers die at a file, or one
-    hangs, this request has no answer. No other request suffers.
+    Every request ends within three times the deadline: twice the deadline for the wait for a worker, once for
+    the wait for the worker's answer. A bad file never makes a request raise an error: an unknown kind is
+    None, and an unknown plan is a plan that refuses the file. A worker that dies, hangs or eats memory is
+    replaced. If two workers die at a file, or one hangs, this request has no answer. No other request
+    suffers.
 
     The optional ``lane`` of a request is the app or uid for which the file is read. A worker serves one lane
-    only (pool.py). Apps take turns, however many lanes they have. So an app waits for at most one file of
-    another app. Only for use from one trio run at a time.
+    only (pool.py). The queue serves one app after the other, no matter how many lanes an app has. So an app
+    waits for at most one file of another app. Only for use from one trio run at a time.
     """
 
     def __init__(self, limits: Limits, *, workers: int, at_first: int, deadline_s: float, queue: int) -> None:
@@ -78,9 +79,9 @@ class Sniffer:
     ) -> Sniffer:
         """Start the zygote and first workers, before trio runs; takes about 0.3 s. Needs root.
 
-        workers: this number of workers starts at once. By default there is one for each processor, at least 2
-        and at most 8, and they start on demand. No app gets all of them. uid, gid: ids of all workers; by
-        default each worker has its own unused ones (uids.py). apps: ranges of uids (first, last) that belong
+        workers: the number of workers, which all start at once. By default, workers start on demand: one for
+        each processor, at least 2 and at most 8. No app gets all workers. uid, gid: ids of all workers; by
+        default each worker has its own unused ids (uids.py). apps: ranges of uids (first, last) that belong
         to apps. queue: the number of requests that may wait. address_space: bytes per worker. Raises
         SnifferError with advice if libmagic is missing or rights cannot be dropped.
         """
@@ -134,10 +135,10 @@ class Sniffer:
     ) -> tuple[str | None, Plan]:
         """Return the kind of the file behind an O_RDONLY descriptor, and a plan that hides the words *what*.
 
-        Without an answer, return None and a plan that refuses with the reason. The plan is valid for the
-        bytes that the file had then; the caller must keep these from changing. version: the file's version.
-        If the workers fail at this version, further requests for it are refused at once, for a while
-        (missed.py). Raises ValueError for a descriptor that is not read-only.
+        Without an answer, return None and a plan that refuses the file, with the reason. The plan is valid
+        only for the bytes that the worker read; the caller must make sure that they do not change. version:
+        the file's version. If the workers fail at this version, further requests for this version are refused
+        at once, for a while (missed.py). Raises ValueError for a descriptor that is not read-only.
         """
         size = _checked_size(fd)
         words = "\n".join(sorted(what)).encode("ascii")
@@ -306,9 +307,9 @@ class Sniffer:
         self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable
     ) -> Reply:
         """Return a worker's reply. If the worker dies by itself, ask a second worker: earlier requests may
-        have harmed the first.
+        have harmed the first worker.
 
-        A file that kills its workers kills at most two. The second worker is newly forked, since a waiting
+        A file that kills its workers kills at most two. The second worker is newly forked, because an idle
         worker may be harmed, too.
 
         If another process ended or stopped the worker or the zygote, this says nothing about the file. Then
@@ -382,8 +383,8 @@ class Sniffer:
 
 
 def _at_once(fd: int, size: int, offset: int, count: int) -> bytes:
-    """Read bytes of a file of *size* bytes from the kernel's page cache. Raises OSError if some of them are
-    not there.
+    """Read bytes of a file of *size* bytes from the kernel's page cache. Raises OSError if the page cache
+    lacks some of these bytes.
     """
     data = bytearray(max(0, min(count, size - offset)))
     if os.preadv(fd, [data], offset, os.RWF_NOWAIT) != len(data):
@@ -392,7 +393,8 @@ def _at_once(fd: int, size: int, offset: int, count: int) -> bytes:
 
 
 def _checked_size(fd: int) -> int:
-    """Return the size (bytes) of the file behind a descriptor. Raises ValueError if it is not read-only."""
+    """Return the size (bytes) of the file behind *fd*. Raises ValueError if the descriptor is not read-only.
+    """
     if fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH) != os.O_RDONLY:
         raise ValueError(f"descriptor {fd} is not read-only; a worker gets no other")
     return os.fstat(fd).st_size

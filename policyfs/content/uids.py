@@ -1,8 +1,8 @@
 """Unused uids for the workers of one daemon.
 
 A process may signal, stop, limit and trace other processes with its uid. So a worker shares its uid neither
-with other programs (many run as ``nobody``) nor with other workers. The uids come from domain.WORKER_UIDS;
-each daemon takes a block of that range that is unused when it starts.
+with other programs (many run as ``nobody``) nor with other workers. The uids come from domain.WORKER_UIDS.
+Each daemon takes a block of this range; when the daemon starts, the block must be unused.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Final
 from policyfs.domain import WORKER_UIDS
 
 BLOCK: Final = 32
-"""The number of uids of one daemon: more than it ever has workers, even with those that are still ending."""
+"""The number of uids of one daemon. It never has so many workers, even with killed ones that have not ended.
+"""
 _TRIES: Final = 64
 _BEGINNING: Final = 4096
 """Bytes of /proc/PID/status that are read: `Uid:` is its ninth line, after a name of 64 bytes at most."""
 _COMMON: Final = 65_536
-"""Users and services have uids below this number; so have 65534 (nobody) and 65535."""
+"""The uids of users and services are below this number, and so are 65534 (nobody) and 65535."""
 
 
 class NoUidsError(Exception):
@@ -34,8 +35,8 @@ class NoUidsError(Exception):
 def free_block(apps: Sequence[tuple[int, int]] = ()) -> int:
     """Return the first of BLOCK uids (and gids of the same numbers) without accounts or processes.
 
-    apps: ranges of uids (first, last) that belong to apps. Where this user namespace lacks WORKER_UIDS
-    the block comes from the top of its uids. Raises NoUidsError, OSError.
+    apps: ranges of uids (first, last) that belong to apps. If this user namespace lacks WORKER_UIDS, the
+    block comes from the highest uids of the namespace. Raises NoUidsError, OSError.
     """
     used = _uids_of_processes()
     for first in _candidates():

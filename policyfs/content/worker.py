@@ -68,7 +68,7 @@ class Passed:
     def read(self, offset: int, size: int) -> bytes:
         """Read up to *size* bytes from *offset*, fewer only at the file's end.
 
-        Raises OSError if the file cannot be read and SniffError if it has shrunk meanwhile.
+        Raises OSError if the file cannot be read, and SniffError if the file is shorter than *self.size*.
         """
         wanted = max(0, min(size, self.size - offset))
         data = os.pread(self._fd, wanted, offset)
@@ -81,8 +81,8 @@ class Passed:
 
 
 class Detector:
-    """Finds kinds and plans inside a worker. INVARIANT: it is created before confine(), which forbids opening
-    files.
+    """A detector that finds kinds and plans inside a worker. INVARIANT: it is created before confine(),
+    because confine() forbids the opening of files.
     """
 
     def __init__(self) -> None:

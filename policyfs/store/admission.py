@@ -15,11 +15,11 @@ from typing import Final
 _WINDOW_SHARE: Final = 8
 """The share of the window (the newest entries) in the cache: 1/8 of its bytes and entries."""
 _SAMPLE: Final = 8
-"""Counts are halved after 8 look-ups for each entry that the cache may hold."""
+"""Frequencies counts 8 look-ups for each entry that the cache has room for. Then it halves its counts."""
 
 
 class Frequencies:
-    """The number of recent look-ups of each key, cached or not. Counts at most *sample* keys."""
+    """A counter of the recent look-ups of each key, in the cache or not. It counts at most *sample* keys."""
 
     __slots__ = ("_counts", "_sample", "_seen")
 
@@ -44,7 +44,7 @@ class Frequencies:
 
 
 class Victims:
-    """The keys of a cache with their costs in bytes, in the order in which the cache must evict them."""
+    """A list of a cache's keys that decides the order of eviction. Each key has a cost in bytes."""
 
     __slots__ = ("_frequencies", "_main", "_window", "_window_cost", "_window_limits")
 
@@ -56,14 +56,16 @@ class Victims:
         self._window_cost = 0
 
     def ask(self, key: Hashable) -> None:
-        """Count a look-up of a key, cached or not. If cached, the key becomes the most recently used one."""
+        """Count a look-up of a key. If the cache has the key, the key becomes the most recently used one."""
         self._frequencies.count(key)
         for part in (self._window, self._main):
             if key in part:
                 part.move_to_end(key)
 
     def add(self, key: Hashable, cost: int) -> None:
-        """Add a new entry, and move the entries that exceed the window to the main part."""
+        """Add a new entry to the window. If the window is then too large, move its oldest entries to the main
+        part.
+        """
         self._window[key] = cost
         self._window_cost += cost
         max_cost, max_entries = self._window_limits
@@ -79,9 +81,9 @@ class Victims:
             self._main.pop(key, None)
 
     def next_ones(self, may_go: Callable[[Hashable], bool]) -> Iterator[Hashable]:
-        """Yield the keys to evict, in this order. Leave out the keys for which *may_go* returns False.
+        """Yield the keys in the order of eviction. Leave out the keys for which *may_go* returns False.
 
-        Do not change this object meanwhile.
+        Do not call ask(), add() or remove() before the iteration has ended.
         """
         fresh = (key for key in self._window if may_go(key))
         old = (key for key in self._main if may_go(key))

@@ -1,15 +1,15 @@
-"""The cache of finished frozen copies. It evicts the least used copy first, and never one in use.
+"""The cache of finished frozen copies. The cache evicts the least used copy first, and no copy in use.
 
 INVARIANT: event-loop thread only, and no ``await`` between get() or put() and pin(): the next put() may
 close a copy that is not pinned.
 
-A copy is in use while it is pinned, and also while an app has it mapped: in passthrough a mapping and its
-memory outlive the descriptor. A copy in use is charged to the principals for which it is pinned. **A
-principal gets one more copy only if its copies in use and the new copy take at most the room that no copy in
-use takes yet.** So one principal gets at most half of the cache, and several leave room for one more.
+A copy is in use while it is pinned, and also while an app has the copy mapped. (In passthrough a mapping
+outlives the descriptor.) A copy in use is charged to each principal that has pinned the copy. **A principal
+gets one more copy only if its copies in use and the new copy take at most the room that all copies in use
+leave.** So one principal gets at most half of the cache, and several leave room for one more principal.
 
-A clone shares its source's extents. As long as the clone is kept, deleting or rewriting the source frees
-no space in the store. So expire_clones() closes clones that have not been used for a while.
+A clone shares the disk blocks of its source. While the clone exists, these blocks do not become free, even if
+the source is deleted or rewritten. So expire_clones() closes clones that have not been used for a while.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _LEAST_COST: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class CopyStats:
-    """Counts of a cache. bytes, copies: in the cache now. pinned: copies that handles have open (pin()).
+    """The counts of a copy cache. bytes, copies: size and number of the copies that the cache has now.
 
-    mapped: copies in use only because an app has them mapped. hits, misses: results of get(). refused: copies
-    for which the cache had no room. shares: copies for which only the principal's share had no room."""
+    pinned: copies that handles have open. mapped: copies in use only by a mapping. hits, misses: of get().
+    refused: copies for which the cache had no room. shares: for which only the principal's share had none."""
 
     bytes: int
     copies: int
@@ -46,10 +46,10 @@ class CopyStats:
 
 
 class Copy:
-    """One finished copy in a cache; its bytes cannot change (sealed). frozen.fd is open while the copy is in
-    use or cached.
+    """One finished copy in a cache. The copy's bytes cannot change (sealed). frozen.fd is open while the copy
+    is in use or cached.
 
-    backing_id: the kernel's id of the copy, or 0. The cache gives it back when it closes the copy."""
+    backing_id: the kernel's id of the copy, or 0. When the cache closes the copy, it gives the id back."""
 
     __slots__ = (
         "_cache", "_holders", "_pins", "_since", "backing_id", "frozen", "key", "mapped_by", "used"
@@ -59,7 +59,7 @@ class Copy:
         self._cache = cache
         self._pins = 0
         self._holders: Counter[Hashable] = Counter()
-        self._since: set[Hashable] = set()  # principals that pinned it since it was last free
+        self._since: set[Hashable] = set()  # principals that pinned the copy since it came into use
         self.used = 0.0
         self.backing_id = 0
         self.mapped_by: Hashable = None
@@ -68,7 +68,7 @@ class Copy:
 
     @property
     def cost(self) -> int:
-        """Return the copy's share of the cache's limit, in bytes."""
+        """Return the number of bytes that the copy takes of the cache's limit."""
         return max(_LEAST_COST, self.frozen.memory)
 
     @property
@@ -82,8 +82,8 @@ class Copy:
         return self._pins > 0 or self.mapped_by is not None
 
     def pin(self, who: Hashable = None) -> None:
-        """Keep the copy open until the matching unpin(), and count it for the principal *who* (None: for
-        nobody)."""
+        """Keep the copy open until the matching unpin(). Charge the copy to the principal *who* (None: to
+        nobody). ValueError if the copy is closed already."""
         if self.frozen.fd < 0:
             raise ValueError("this copy is closed already")
         self._cache._free_mapped(self)  # noqa: SLF001 - Copy and CopyCache are one unit
@@ -97,7 +97,7 @@ class Copy:
             self._since.add(who)
 
     def unpin(self, who: Hashable = None) -> None:
-        """Undo one pin() for the same *who*. ValueError if there is none."""
+        """Undo one pin() for the same *who*. ValueError if there was no such pin()."""
         if self._pins == 0 or (who is not None and not self._holders[who]):
             raise ValueError("unpin without pin")
         self._pins -= 1
@@ -139,11 +139,11 @@ class Booking:
 
 
 class CopyCache:
-    """Frozen copies by key. Limits: *max_bytes* and *max_copies*, copies in use included.
+    """A cache of frozen copies by key. *max_bytes* and *max_copies* also limit copies in use.
 
-    A scan larger than the cache leaves most entries in place (store/admission.py).
+    Copies that are used often stay during a scan of more files than there is room for (store/admission.py).
 
-    The cache owns its copies. It closes them, and passes their backing ids to *give_back*.
+    The cache owns its copies: it closes each copy, and passes the copy's backing id to *give_back*.
     *clock* returns seconds and never goes back.
     """
 
@@ -163,11 +163,11 @@ class CopyCache:
         self._give_back = give_back
         self._clock = clock
         self.on_shortage: Callable[[], bool] = lambda: False
-        """Callback for a copy without room. It unpins a copy that no app needs, or returns False."""
+        """Called if a copy has no room. Unpins a copy that no app needs; returns False if there is none."""
         self._copies: dict[Hashable, Copy] = {}
         self._victims: Final = Victims(max_bytes, max_copies)
-        self._orphans: set[Copy] = set()  # dropped or replaced, but in use
-        self._mapped: OrderedDict[Copy, None] = OrderedDict()  # in use only because an app has them mapped
+        self._orphans: set[Copy] = set()  # copies that were dropped or replaced, but are in use
+        self._mapped: OrderedDict[Copy, None] = OrderedDict()  # copies in use only by a mapping of an app
         # [bytes, copies]. _used: copies in use and bookings. _booked: bookings. _own: _used by principal.
         self._used, self._booked = [0, 0], [0, 0]
         self._own: dict[Hashable, list[int]] = {}
@@ -205,7 +205,7 @@ class CopyCache:
         return Booking(self, cost, who)
 
     def put(self, key: Hashable, frozen: Frozen, who: Hashable = None) -> Copy | None:
-        """Add a sealed copy. It replaces an older copy under *key*.
+        """Add a sealed copy under *key*, in place of an older copy.
 
         Return None if the copies in use leave no room, or if the share of *who* is used up. Then the caller
         still owns *frozen*. ValueError if *frozen* is not sealed.
@@ -228,7 +228,7 @@ class CopyCache:
         return copy.held_by(who) or self._fits(copy.cost, who, copy)
 
     def has_room(self, what: Copy | int, who: Hashable) -> bool:
-        """Return True if *what* has room: a copy, or the size of a new one. stats() counts no refusal."""
+        """Return True if *who* may pin *what*: a copy, or the size of a new one. Count no refusal."""
         copy = what if isinstance(what, Copy) else None
         cost = max(_LEAST_COST, what) if isinstance(what, int) else what.cost
         if copy is not None and copy.held_by(who):
@@ -305,15 +305,15 @@ class CopyCache:
         return room and fair
 
     def _room_made(self, cost: int, who: Hashable, copy: Copy | None) -> tuple[bool, bool]:
-        """Return two booleans: room in the cache, and room in the share of *who*. If there is no room, first
-        unpin copies that no app needs."""
+        """Return the two booleans of _room(). First unpin copies that no app needs, if one of them is False.
+        """
         room = self._room(cost, who, copy)
         while cost <= self.limits[0] and not all(room) and self.on_shortage():
             room = self._room(cost, who, copy)
         return room
 
     def _room(self, cost: int, who: Hashable, copy: Copy | None) -> tuple[bool, bool]:
-        """Return two booleans: room in the cache, and room in the share of *who*. copy: None if it is new."""
+        """Return True if the cache has room, and True if the share of *who* has room. copy: None if new."""
         counted = copy is not None and copy.in_use  # the counts contain it already
         (max_bytes, max_copies), (used_bytes, used_copies) = self.limits, self._used
         more_bytes, more_copies = (0, 0) if counted else (cost, 1)
@@ -365,7 +365,7 @@ class CopyCache:
         """Update the counts after the last unpin() of a copy.
 
         If an app still has the copy mapped, the copy stays in use. The kernel does not tell which app has the
-        mapping. So the copy counts for the principal that pinned it and has the most bytes in use."""
+        mapping. So, of the principals that pinned the copy, the one with the most bytes in use is charged."""
         copy.used = self._clock()
         held = copy._since  # noqa: SLF001 - Copy and CopyCache are one unit
         if held and copy.frozen.fd >= 0 and not is_alone(copy.frozen):
@@ -377,7 +377,7 @@ class CopyCache:
             self._free(copy)
 
     def _free_mapped(self, copy: Copy) -> None:
-        """Stop counting a copy as mapped by an app, and as part of a principal's share."""
+        """Stop counting a copy as mapped by an app. Charge it no longer to the principal of the mapping."""
         who, copy.mapped_by = copy.mapped_by, None
         if who is not None:
             self._charge(who, copy, -1)

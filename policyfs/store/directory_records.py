@@ -1,4 +1,4 @@
-"""The names of one directory of the store, in parts of one getdents64(2) each."""
+"""Reading of the names in one directory of the store, in parts. One getdents64(2) reads one part."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _DT_UNKNOWN: Final = 0
 class DirectoryRecords:
     """An open directory, and the part of its names that was read last. The object owns its descriptor.
 
-    A name that is created or removed during the reading may come or not, as natively. Every other name comes
-    exactly once.
+    A name that is created or removed during the reading may be reported or not, as in the store itself. Every
+    other name is reported exactly once.
     """
 
     def __init__(self, dirfd: int) -> None:
-        """dirfd: a descriptor of the directory, O_PATH or not. It is used only during this call."""
+        """Open the directory. dirfd: its descriptor, O_PATH or not, used only during this call."""
         self._fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
         self.buffer = ctypes.create_string_buffer(BUFFER_BYTES)
         self.size = 0
@@ -61,7 +61,8 @@ class DirectoryRecords:
         return found
 
     def typed(self, names: list[tuple[bytes, int, int]]) -> list[tuple[bytes, int, int]]:
-        """Return the names with all types: a missing type is looked up. Names that are gone are left out."""
+        """Return *names* with their types. If a type is missing, look it up; leave the name out if it is
+        gone."""
         if all(kind != _DT_UNKNOWN for _, _, kind in names):
             return names
         found: list[tuple[bytes, int, int]] = []

@@ -1,12 +1,12 @@
-"""Removal of a name only if it refers to one given inode.
+"""Removal of a name, only if the name refers to one given inode.
 
 unlink(2) takes a name, and no system call removes an inode by its number. Between a check of the name and its
 removal, another program could rename another file over the name, and that file would be lost. So the daemon
 first moves the file aside: it gives the file a new name in the same directory, which no other program knows.
-The daemon checks and removes only this new name. If the file aside is another one, the daemon moves it back,
-and never over a third file.
+The daemon checks and removes only this new name. If the moved file is not the given one, the daemon gives
+the moved file its old name back, and never replaces a third file.
 
-If a rename should move one given file, and has moved another one, it is undone (has_got(), move_back()).
+If a rename has moved another file than the given one, the rename is undone (has_got(), move_back()).
 
 A daemon that is killed between these steps leaves the file under the new name (aside()). The next daemon of
 the store finds a record of this (move_records.py), and gives the file its name back.
@@ -29,7 +29,7 @@ from policyfs.store.tree import Tree
 
 _ASIDE: Final = b"policyfs-aside-"  # also in kernel/_listing.c
 _NOT_TAKEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES})
-"""Errors of a store that permits no new name: it has no room, or it is itself a mount of policyfs."""
+"""Errors of a store that permits no new name: the store has no room, or is itself a mount of policyfs."""
 _NO_FLAGS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 """Errors of renameat2(2) on a file system that knows no flags, such as NFS."""
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -63,10 +63,10 @@ def aside() -> bytes:
 
 
 def is_aside(name: bytes) -> bool:
-    """Return True for a name that aside() may have made.
+    """Return True for a temporary name of the form that aside() makes.
 
-    INVARIANT: no app gets a file by such a name. The rules that hide the file may apply only to its own name,
-    or only to another directory.
+    INVARIANT: no app gets a file by such a name. The policy may hide the file only under its own name, or
+    only in another directory.
     """
     return name.startswith(_ASIDE)
 
@@ -77,7 +77,7 @@ class ExactNames:
     __slots__ = ("_records", "_tree", "_warn")
 
     def __init__(self, tree: Tree, warn: Callable[[str, bytes], None], records: str = "") -> None:
-        """Give the files that killed daemons have left under temporary names their old names back.
+        """Give the old names back to files that killed daemons have left under temporary names.
 
         warn: logs a problem with a name. records: the path of the shared file of records (MoveRecords). If it
         is empty, the files of killed daemons stay as they are, and this object records nothing.
@@ -99,14 +99,15 @@ class ExactNames:
     def unlink(
         self, dirfd: int, name: bytes, target: Stat, still: Callable[[Stat], bool] = lambda _: True
     ) -> bool:
-        """Remove a name of the file in *target*. Return False if another object has the name, and keeps it.
+        """Remove *name* if it refers to the file *target*. Return False if another object has the name; the
+        other object keeps the name.
 
         still: called with the file's present attributes. If it returns False, the file keeps its name, and
-        this call returns False. Raises the OSError of rename(2) or unlink(2), FileNotFoundError if there is
+        this call returns False. Raises the OSError of rename(2) or unlink(2): FileNotFoundError if there is
         no such name.
 
-        In two cases the name is removed right after the check, and nothing is moved aside: if the store
-        permits no new name, and if a rename would copy the file.
+        In two cases the file gets no temporary name, and *name* is removed right after the check: if the
+        store permits no new name, and if a rename would copy the file.
         """
         now = self._tree.stat(dirfd, name)
         if not (now.same_inode(target) and still(now)):
@@ -145,8 +146,8 @@ class ExactNames:
         """Rename the file *moved* over *replaced*. Return False if another file had one of the names.
 
         After False each file has its name as before. Raises OSError, perhaps before any change. The moved
-        file first gets a temporary name, and is exchanged with the replaced file under that name. So the
-        replaced file never has the name *old*. By this name it could be visible to apps that must not see it.
+        file first gets a temporary name. Then the two files exchange their names. So the replaced file never
+        has the name *old*. Under the name *old*, apps could see the replaced file that must not see it.
         """
         taken = aside()
         if self._records is not None:
@@ -177,7 +178,7 @@ class ExactNames:
     def _undo_replace(
         self, old_dir: int, old: bytes, moved: Stat, new_dir: int, new: bytes, taken: bytes
     ) -> None:
-        """Undo the exchange of the file *moved* and a third file: both get their names back."""
+        """Undo the exchange of the file *moved* and a third file: each of the two gets its name back."""
         try:
             self._tree.rename2(old_dir, taken, new_dir, new, RENAME_EXCHANGE)
         except FileNotFoundError:  # another program has removed the moved file
@@ -194,7 +195,7 @@ class ExactNames:
     def would_copy(self, dirfd: int, stat: Stat) -> bool:
         """Return True if a rename may copy all bytes of a large file: an overlay copies from lower layers.
 
-        All requests would wait meanwhile. A removal copies nothing.
+        All requests would wait for the end of the copying. A removal copies nothing.
         """
         return stat.size >= _LARGE and libc.file_system_type(dirfd) == _OVERLAY
 
@@ -287,17 +288,18 @@ class ExactNames:
         elif there is not None and at_new == move.moved:
             self._undo_replace(old_dir, move.name, there, new_dir, move.to_name, move.taken)
         else:
-            # The name aside may be another link of the file that now has the new name. The file does not get
-            # the old name back: apps may not be allowed to read it by the old name. The name aside is not
-            # removed either: if the new name is removed, the name aside is the last one of these bytes.
+            # The temporary name may be another link of the file that now has the new name. The file does not
+            # get the old name back, because some apps must not read the file by the old name. The temporary
+            # name is not removed either: it is the file's last name if the new name is removed.
             self._tell(move.taken, move.name, OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
             return False
         return True
 
     def _give_back(self, dirfd: int, move: Move) -> bool:
-        """Give a file that a killed daemon has left under a temporary name its old name back.
+        """Give the old name back to a file that a killed daemon has left under a temporary name.
 
-        Return False if another file has this name by now: both files then stay. Raises OSError.
+        Return False if another file has the old name by now: both files then keep their names. Raises
+        OSError.
         """
         try:
             self._rename_back(dirfd, move.taken, dirfd, move.name)
@@ -311,9 +313,10 @@ class ExactNames:
     def has_got(self, fd: int, target: Stat, dirfd: int, name: bytes) -> bool:
         """Return True if a rename has given this name to the file in *target*.
 
-        This is also True if another program has removed or replaced the file since. Otherwise the file that
-        came later would count as moved by mistake, and would be moved to the old name. fd: an O_PATH
-        descriptor that was opened by the file's old name. The kernel reports the last name of a removed file.
+        Also return True if another program has since removed or replaced the moved file. With False, the
+        caller would think that the rename has moved the later file, and would give that file the old name.
+        fd: an O_PATH descriptor that was opened by the old name. The kernel reports the last name of a
+        removed file.
         """
         try:
             return self._tree.stat(dirfd, name).same_inode(target) or self._lost(fd, dirfd, name)
@@ -322,7 +325,7 @@ class ExactNames:
 
     @staticmethod
     def _lost(fd: int, dirfd: int, name: bytes) -> bool:
-        """Return True if the file behind *fd* has no name any more, and this name was its last one."""
+        """Return True if the file behind *fd* has no name any more, and *name* was its last name."""
         try:
             last, directory = (os.readlink(libc.proc_fd(one)) for one in (fd, dirfd))
         except OSError:  # such a path is too long for the kernel
@@ -332,11 +335,11 @@ class ExactNames:
     def move_back(
         self, dirfd: int, name: bytes, old_dir: int, old: bytes, *, swapped: bool = False
     ) -> bool:  # fmt: skip
-        """Give a file that should not have moved its old name back.
+        """Give the old name back to a file that was moved by mistake.
 
-        Return True if the file has this name again, or is gone. swapped: True if the two names were
-        exchanged. If a third file has the old name by now, the moved file stays in the same directory, under
-        a name that no app sees.
+        Return True if the file has the old name again, or is gone. swapped: True if the two names were
+        exchanged. If a third file has the old name by now, the moved file goes to the directory of the old
+        name, under a temporary name that no app sees.
         """
         try:
             if swapped:

@@ -2,7 +2,7 @@
 
 The name of the file system counts only if no trial can show a feature, for example that leases are reliable.
 Trials use one unnamed file (O_TMPFILE) and leave nothing behind. But if no name in the store's root has
-letters, a new name is created for a moment, to see if the store also finds it in another case.
+letters, a new name is created for a moment, to see if the store finds it in upper and in lower case.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _RESERVING: Final = frozenset({"ext2", "ext3", "ext4", "f2fs", "ubifs"})
 _UNSTABLE_INODES: Final = frozenset({"vfat", "exfat", "fuse", "9p"})
 _TIMES_SILENT: Final = frozenset({"tmpfs", "ramfs", "vfat"})
 """File systems whose times do not show every write. tmpfs and ramfs have no writeback, and so do not notice
-each page that a mapping makes dirty (mm/mmap.c, vma_wants_writenotify). vfat has times of 2 s."""
+each page that a mapping makes dirty (mm/mmap.c, vma_wants_writenotify). vfat stores times in steps of 2 s."""
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _FS_CASEFOLD_FL: Final = 0x40000000
@@ -74,13 +74,13 @@ class StoreFacts:
     """The features of a store. f_type: as in statfs(2). name: as in /proc/mounts (``fuse.sshfs``).
 
     reflink: FICLONE works. leases: a granted read lease proves that nobody writes. trusted_xattr, user_xattr:
-    such attributes can be set. casefold: names are also found in another case, at least in the root
-    (directory_folds checks other directories). fanotify: the file system can be watched. tmpfile: the file
-    system has unnamed files. stable_inodes: an inode keeps its number when it leaves memory, so that records
-    may refer to the number. times_tell: after a writer has closed a file, mtime or ctime shows that it wrote.
-    times_tell is False on file systems with coarse times. It is False on tmpfs, too: there a write through a
-    mapping changes no time if the page was only read before. remote: another process or machine answers for
-    the file system, so that any call may wait for it.
+    xattrs of this namespace can be set. casefold: a name is found in upper and in lower case, at least in the
+    root (directory_folds checks other directories). fanotify: the file system can be watched. tmpfile: the
+    file system has unnamed files. stable_inodes: an inode keeps its number when it leaves memory, so that
+    records may refer to the number. times_tell: after a writer has closed a file, mtime or ctime shows its
+    writes. times_tell is False on file systems with coarse times, and on tmpfs. (On tmpfs a write through a
+    mapping changes no time if the page was only read before.) remote: another process or machine answers for
+    the file system, so that any call may wait for that process or machine.
     """
 
     f_type: int
@@ -114,7 +114,7 @@ class StoreFacts:
     def tells_each(self) -> bool:
         """True if a write-back error is reported only to the open file that wrote, at its fsync or close.
 
-        FUSE file systems may do so. Other file systems report the error to every open file of the inode.
+        FUSE file systems can do this. Other file systems report the error to every open file of the inode.
         """
         return self.name.startswith("fuse")
 
@@ -154,9 +154,9 @@ def probe(root_fd: int) -> StoreFacts:
 def directory_folds_by_flag(dirfd: int) -> bool:
     """Return True if look-ups in this directory ignore upper and lower case.
 
-    The file system's type or the directory's flags tell this. Unlike directory_folds(), this function tries
-    no name. So it is quick enough for each directory that a lookup reaches. *dirfd* may be an O_PATH
-    descriptor. Raises OSError: EACCES if the flags cannot be read.
+    The answer comes from the file system's type or the directory's flags. Unlike directory_folds(), this
+    function tries no name. So it is quick enough for each directory that a lookup reaches. *dirfd* may be an
+    O_PATH descriptor. Raises OSError: EACCES if the flags cannot be read.
     """
     kind = _NAMES.get(libc.file_system_type(dirfd))
     if kind in _FOLDING or kind not in _FLAGGED:
@@ -201,7 +201,8 @@ def _finds_swapped_case(fd: int) -> bool:
 
 
 def _folds_new_name(fd: int) -> bool:
-    """Return True if a new name is also found in another case. Used only if no existing name has letters."""
+    """Return True if a new name is found in upper and in lower case. False if an existing name has letters.
+    """
     if any(name.swapcase() != name for name in map(os.fsencode, os.listdir(fd))):
         return False
     name = b".policyfs-probe-%d" % os.getpid()
@@ -255,7 +256,7 @@ def _tells_mapped_store(trial: int) -> bool:
 
 
 def _has_xattrs(fd: int, name: bytes) -> bool:
-    """Return True if an xattr can be set and removed. On a read-only store: True if one can be looked up."""
+    """Return True if an xattr can be set and removed. On a read-only store: True if it can be looked up."""
     try:
         os.setxattr(fd, name, b"1")
         os.removexattr(fd, name)

@@ -20,7 +20,7 @@ from policyfs.linux.statx import Stat
 LARGE_BYTES: Final = 16 << 20
 """A file that frees more bytes than this is freed on a thread."""
 _AT_ONCE: Final = 8
-"""The limit of threads of close(). No request waits for the space that these threads free."""
+"""The limit of threads that close() uses at once. No request waits for the space that these threads free."""
 
 _threads: Final = threading.Semaphore(_AT_ONCE)
 
@@ -31,7 +31,8 @@ def is_much(stat: Stat, size: int = 0) -> bool:
 
 
 def close(fd: int) -> None:
-    """Close a descriptor. If its file is large and has no name, a thread closes it a moment later.
+    """Close a descriptor. If its file is large and has no name, a thread closes the descriptor a moment
+    later.
 
     Raises the OSError of close(2), but not if a thread closes the descriptor.
     """

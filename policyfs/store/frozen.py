@@ -30,7 +30,8 @@ How = Literal["reflink", "tmpfs", "memfd"]
 
 
 class Version(NamedTuple):
-    """The size and times of a copy's source before the copying. A change shows that the copy is out of date.
+    """The size and times of a copy's source before the copying. If one of them changes, the copy is out of
+    date.
 
     Safety never depends on a Version: a write need not change the times.
     """
@@ -96,8 +97,8 @@ def freeze(
     directory *tmp_dirfd*, which is on the same file system. If reflink is False, or a clone of this file is
     impossible, the bytes are copied into memory: into an unnamed file in one of *places*, or into a memfd if
     *places* is None. A copy in memory has at most *size_cap* bytes; raises FrozenTooLarge for a larger file.
-    If the source shrinks meanwhile, the rest of the copy is zeros. If the source grows, the copy keeps the
-    size that the source had at first.
+    If the source shrinks during the copying, the rest of the copy is zeros. If the source grows, the copy
+    keeps the size that the source had at first.
 
     Raises OSError of reading (EIO), of memory (ENOMEM, ENOSPC), or EMFILE. Waits for the store: call it on a
     worker thread.
@@ -130,7 +131,7 @@ def freeze(
 def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
     """Write *patches* into the copy. Raises ValueError for a patch outside the copy, or for a sealed copy.
 
-    The caller then discards the copy.
+    After an error the caller must discard the copy.
     """
     if frozen.sealed:
         raise ValueError("a sealed copy takes no patch")
@@ -162,7 +163,7 @@ def seal(frozen: Frozen) -> None:
     """Make the copy unchangeable: close the writable descriptor, and add seals to a memfd (fcntl(2),
     F_ADD_SEALS).
 
-    The copy must have no writable mapping; otherwise this fails with EBUSY.
+    The copy must have no writable mapping. Otherwise seal() raises OSError (EBUSY).
     """
     if frozen.sealed:
         return
@@ -182,11 +183,11 @@ def is_alone(frozen: Frozen) -> bool:
     """Return True if no other open file or mapping of the copy exists.
 
     In passthrough the kernel keeps the file open while an app has the copy mapped, even after the app has
-    closed its descriptor. Always True on a file system without leases.
+    closed its descriptor. On a file system without leases the answer is always True.
 
     The kernel grants a write lease only if the inode has no other open file. INVARIANT: the copy is not
-    opened during this call. (Such an open would wait, or fail with O_NONBLOCK.) So callers count a copy as in
-    use (Copy.pin) before they open it.
+    opened during this call. (Such an open would wait, or with O_NONBLOCK fail.) So callers count a copy as in
+    use (Copy.pin) before they open the copy.
     """
     try:
         fcntl.fcntl(frozen.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
@@ -199,8 +200,9 @@ def is_alone(frozen: Frozen) -> bool:
 def _clone(src_fd: int, dirfd: int) -> int | None:
     """Return a clone of the source in an unnamed file, or None if this file cannot be cloned now.
 
-    After None the caller tries a copy in memory, which reports the real error. Reasons for None: no reflink,
-    a NOCOW file, another file system, a full disk, a read-only store. O_EXCL: the file can never get a name.
+    After None the caller tries a copy in memory. That attempt reports the real error. Reasons for None: no
+    reflink, a NOCOW file, another file system, a full disk, a read-only store. O_EXCL: the file can never get
+    a name.
     """
     flags = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
     try:
@@ -223,7 +225,7 @@ def _in_memory(size: int, places: MemoryPlaces | None) -> tuple[int, How, int]:
     place = None if places is None else places.place(size)
     if place is not None:
         dirfd, memory = place
-        with contextlib.suppress(OSError):  # ENOSPC, ENOMEM: a memfd then fails, too, and raises it
+        with contextlib.suppress(OSError):  # ENOSPC, ENOMEM: the memfd below then fails, too
             flags = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
             return os.open(b".", flags, 0o600, dir_fd=dirfd), "tmpfs", memory
     return _memfd(), "memfd", size

@@ -1,8 +1,8 @@
-"""The uses of a mount by processes (open files, working directories), so that a "device or resource busy"
-message can name them.
+"""Search for the processes that use a mount (open files, working directories). A "device or resource busy"
+message names these processes.
 
-The mount itself may hang, so nothing here accesses it. Only links and tables of /proc are read. The kernel
-answers these from memory.
+The mount itself may hang, so no function here accesses the mount. The functions read only links and tables of
+/proc, which the kernel answers from memory.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Holder(NamedTuple):
 
 
 def holders(mountpoint: bytes) -> list[Holder]:
-    """Return the uses of the topmost mount at this absolute path by processes, for example an open file. The
-    list is empty if nothing is mounted there.
+    """Return the uses of a mount by processes, for example open files. The mount is the topmost one at the
+    absolute path *mountpoint*. The list is empty if nothing is mounted there.
 
     The result has only processes that the caller may inspect; root may inspect all. Processes that end
     meanwhile are left out.
@@ -56,7 +56,7 @@ def holders(mountpoint: bytes) -> list[Holder]:
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/{pid}/ns/mnt") == namespace:
-                # Use the table of this process: in a chroot, a process's own table lacks the mounts outside.
+                # Use the table of this process: in a chroot, a process's own table lacks mounts outside it.
                 found += _holds_of(pid, held, ours, {held.mount_id}, elsewhere=False)
             else:
                 table = mounts(pid)
@@ -66,11 +66,11 @@ def holders(mountpoint: bytes) -> list[Holder]:
 
 
 def holders_of(device: str) -> list[Holder]:
-    """Return the uses of a file system by processes, even if this mount namespace no longer has a mount of
-    it.
+    """Return the uses of a file system by processes. This mount namespace need not have a mount of the file
+    system any more.
 
-    device: ``major:minor`` of the file system. A mount of it is reported once for each mount namespace, with
-    one process of that namespace. Sends no request to the file system.
+    device: ``major:minor`` of the file system. A mount of the file system is reported once for each mount
+    namespace, with one process of that namespace. Sends no request to the file system.
     """
     ours = os.readlink("/proc/self/ns/mnt")
     found: list[Holder] = []
@@ -102,7 +102,7 @@ def has_open(pid: int, device: str) -> bool:
 
 
 def _uses(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
-    """Yield a process's descriptors, cwd and root on a file system, under any mount of it."""
+    """Yield a process's descriptors, cwd and root on a file system, under any mount of the file system."""
     for name in ("cwd", "root", *(f"fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd"))):
         with contextlib.suppress(OSError):
             if cached_device(f"/proc/{pid}/{name}") == device:

@@ -2,7 +2,7 @@
 
 A checked write is safe only if the file still has the bytes that were checked. Within one daemon nothing
 changes between the last check and the write, because there is no await between them. A latch ensures the
-same for two daemons of one store, or of directories in it.
+same for two daemons that serve one store, or directories of one store.
 
 A latch is not a lock of the checked file, because apps and programs in the store use the locks of that file.
 A latch is an OFD lock of one byte of a shared file in the directory of control sockets. If a daemon dies, the
@@ -31,8 +31,8 @@ _SPREAD: Final = 0x9E3779B97F4A7C15
 class Latches:
     """The latches of one daemon: locks in the file *path*, which is created if missing.
 
-    INVARIANT: a latch does not exclude other tasks of the same daemon (fs/checked/change_lock.py does that).
-    If a daemon takes a latch twice, the first give() releases it.
+    INVARIANT: a latch does not exclude other tasks of the same daemon (fs/checked/change_lock.py excludes
+    them). If a daemon takes a latch twice, the first give() releases the latch.
     """
 
     __slots__ = ("_fd", "_path")
@@ -116,11 +116,11 @@ class HeldFiles:
                 set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
 
     def is_held_elsewhere(self, stat: Stat) -> bool:
-        """Return True if another daemon has held bytes of this file, as its mark() says. Takes two system
-        calls.
+        """Return True if another daemon has marked this file with mark(): it has held bytes of the file.
 
-        If root has removed the shared file, a daemon's marks stay in the removed file until its next mark().
-        So this call checks the removed file and the new one. Raises OSError if the new one cannot be opened.
+        Takes two system calls. If root has removed the shared file, another daemon's marks stay in the
+        removed file until that daemon's next mark(). So this call checks the removed shared file and the new
+        one. Raises OSError if the new shared file cannot be opened.
         """
         at = _number(stat.dev, stat.ino)
         asked = Asked(at, at, WRLCK, 0)

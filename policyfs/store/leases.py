@@ -58,10 +58,10 @@ class Lease:
         _let_go(self.fd)
 
     def rearm(self) -> bool:
-        """Release a broken lease, and take it again. Return False if that fails; the lease is then released.
+        """Release a broken lease, and take it again. Return False if a writer waits in open(2).
 
-        The call fails if a writer waits in open(2): the writer then goes on. The call succeeds if the writer
-        does not wait, because its open(2) had O_NONBLOCK and has failed already.
+        After False the lease is released, and the writer goes on. The call returns True if the writer does
+        not wait, because its open(2) had O_NONBLOCK and has failed already.
         """
         if self.released:
             return False
@@ -80,7 +80,7 @@ class Lease:
 
 
 class LeaseKeeper:
-    """All leases of the process, which has one keeper. fileno() is readable when a lease is being broken.
+    """The one keeper of all leases of the process. fileno() is readable when a lease is being broken.
 
     INVARIANT: create the keeper on the main thread before any other thread starts. All threads must block the
     signal: in a thread that does not block it, the signal ends the process. New threads and children inherit
@@ -128,8 +128,9 @@ class LeaseKeeper:
     def on_signal(self) -> int:
         """Call on_break for every lease that is being broken. Return the number of these leases.
 
-        Never blocks. If a callback raises, its lease is released, because the writer must not wait for a bug
-        of policyfs. The other callbacks are still called. Then all errors are raised as one group.
+        Never blocks. If a callback raises an error, that callback's lease is released, because the writer
+        must not wait for a bug of policyfs. The other callbacks are still called. Then all errors are raised
+        as one ExceptionGroup.
         """
         broken = [lease for lease in self._signalled() if not lease.released and not lease.holds()]
         errors: list[Exception] = []
@@ -163,8 +164,8 @@ class LeaseKeeper:
                     fds.add(fd)
         if everything:
             return list(self._leases.values())
-        # A signal may be for a closed descriptor. If another lease has got the same number, the signal does
-        # not mean that lease. So on_signal() calls holds().
+        # A signal may be for a descriptor that is closed by now. Another lease may have got the same
+        # descriptor number, and the signal does not mean that lease. So on_signal() calls holds().
         return [self._leases[fd] for fd in fds if fd in self._leases]
 
     def _forget(self, lease: Lease) -> None:
@@ -176,8 +177,9 @@ def break_foreign(fd: int) -> int | None:
     """Break leases of other processes on the file behind *fd* (O_PATH is enough), without waiting.
 
     Return an O_WRONLY descriptor if no such lease is left. Keep this descriptor open until the writer's own
-    open is done, because it prevents new leases. Return None if a break has begun: try again soon. Before the
-    call, release the daemon's own leases on the file. Raises OSError (EROFS, ETXTBSY, EISDIR, ...).
+    open is done, because the descriptor prevents new leases. Return None if a break has begun: try again
+    soon. Before the call, release the daemon's own leases on the file. Raises OSError (EROFS, ETXTBSY,
+    EISDIR, ...).
     """
     try:
         return os.open(libc.proc_fd(fd), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

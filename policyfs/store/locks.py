@@ -1,11 +1,11 @@
 """Locks that apps take through a mount, held on the store's own files.
 
-Whether a lock is taken in a view, in a mount, or in the store itself, it is a lock of the same inode. For
-each lock owner of an app, the daemon has one open file description of the backing file. The owner's byte
+A lock on a file is a lock on the same inode in each view, in each mount, and in the store itself. For each
+lock owner of an app, the daemon has one open file description of the backing file. The owner's byte
 ranges are OFD locks of that description (fcntl(2)), and its flock(2) is a flock of the description. So these
 locks conflict with each other and with all other locks by the kernel's own rules, and they end with the
 descriptor. No call here waits. A refused lock is tried again, in the order of arrival, when a lock of this
-table is released. retry_all() tries again for locks held outside this table.
+table is released. If a lock outside this table was in the way, retry_all() tries again.
 
 A lock owner (struct fuse_lk_in: owner) is a number that the kernel gives to a process's table of descriptors
 (POSIX locks) or to an open file description (OFD locks, flock). The kernel does not tell POSIX locks and OFD
@@ -36,8 +36,8 @@ class Limits:
 
     waiting: requests that wait. spans: byte ranges of one owner in one file.
 
-    An app gets one more holder or waiting request while it has fewer than are still free. So one app alone
-    gets half of all, and an app that has none gets one if any is free.
+    An app gets one more holder only while it has fewer holders than are still free; the same is true for
+    waiting requests. So one app alone gets half of all. An app without a holder gets one if one is free.
     """
 
     holders: int
@@ -47,7 +47,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class LockStats:
-    """Counts of a table. held: locked byte ranges and flocks. descriptors: open descriptors of lock owners.
+    """The counts of a lock table. held: locked byte ranges and flocks. descriptors: open descriptors of
+    owners.
 
     waiting: requests that wait now. refused: requests beyond a limit. deadlocks: requests that got EDEADLK.
     """
@@ -90,7 +91,7 @@ class LockTable:
     """The locks of one mount. The table owns every descriptor that it gets. Use it on one thread only.
 
     The table calls ranges_held with True when the first byte range is locked, and with False when the last
-    one is unlocked. In between, each close(2) by a process matters, because it may release locks.
+    byte range is unlocked. In between, each close(2) by a process matters, because it may release locks.
     """
 
     def __init__(self, limits: Limits, ranges_held: Callable[[bool], None]) -> None:
@@ -125,7 +126,7 @@ class LockTable:
         return self._count.get(app, 0) >= self._limits.holders - self._holders
 
     def _idle(self) -> list[Holder]:
-        """Return the holders without locks and waiting requests. Their descriptors only save later opens."""
+        """Return the holders that have no locks and no waiting requests. They only save later opens."""
         busy = {id(waiter.holder) for waiter in self._all_waiters()}
         return [holder for holder in self._all() if not holder.spans and id(holder) not in busy]
 
@@ -237,7 +238,8 @@ class LockTable:
     # -- waiting ----------------------------------------------------------------------------------
 
     def wait(self, holder: Holder, asked: Asked, handle: int, told: Callable[[int], None]) -> Waiter:
-        """Wait for a lock that attempt() did not get. Raises OSError: EDEADLK, or ENOLCK (a limit)."""
+        """Add a waiting request for a lock that attempt() did not get. Raises OSError: EDEADLK, or ENOLCK (a
+        limit)."""
         of_app = sum(waiter.holder.app == holder.app for waiter in self._all_waiters())
         if of_app >= self._limits.waiting - self._waiting:
             self._refused += 1
@@ -251,8 +253,7 @@ class LockTable:
         return waiter
 
     def cancel(self, waiter: Waiter) -> None:
-        """End the wait of a request for a lock. Its callback `waiter.told` is not called. Do nothing if it
-        was called."""
+        """End the wait of a request, without a call of `waiter.told`. Do nothing if the wait has ended."""
         queue = self._waiters.get(waiter.holder.inode, [])
         if waiter in queue:
             self._remove(waiter)
@@ -286,8 +287,8 @@ class LockTable:
                     waiter.told(answer)
 
     def _deadlock(self, holder: Holder, asked: Asked) -> bool:
-        """Return True if the owner of a conflicting lock waits for this owner, or for an owner that waits for
-        it, and so on."""
+        """Return True if the owner of a conflicting lock waits for this owner, directly or through other
+        owners that wait."""
         waits: dict[int, list[Waiter]] = {}
         for waiter in self._all_waiters():
             if not waiter.holder.owner.flock:
@@ -310,14 +311,14 @@ class LockTable:
     # -- the end of locks ---------------------------------------------------------------------------
 
     def drop(self, inode: Inode, owner: Owner) -> None:
-        """Release all locks of an owner in a file, because a process closed a descriptor of it."""
+        """Release all locks of an owner in a file, because a process closed a descriptor of the file."""
         holder = self.find(inode, owner)
         if holder is not None:
             self._give_up(holder)
 
     def released(self, handle: int) -> None:
-        """Release the locks of flock(2) and OFD locks taken through *handle*, an open file that is closed
-        now."""
+        """Release the flock(2) and OFD locks that were taken through *handle*, because its file is closed
+        now. End the waiting requests of the handle with EINTR."""
         for waiter in [waiter for waiter in self._all_waiters() if waiter.handle == handle]:
             self._remove(waiter)
             waiter.told(errno.EINTR)
@@ -352,7 +353,7 @@ class LockTable:
             self._wake(holder.inode)
 
     def _unlink(self, holder: Holder) -> None:
-        """Unlink a holder from its handles, so that their release no longer releases the holder's locks."""
+        """Unlink a holder from its handles: the end of a handle no longer releases the holder's locks."""
         for handle in holder.handles:
             through = self._through.get(handle)
             if through is not None:

@@ -44,7 +44,7 @@ class MemoryPlaces:
         self._always = _open_tmpfs(b"always") if _huge_page() == HUGE_PAGE else -1
 
     def place(self, size: int) -> tuple[int, int] | None:
-        """Return a directory descriptor for a copy of *size* bytes, and the bytes of memory it will take.
+        """Return a directory descriptor for a copy of *size* bytes, and the memory of the copy in bytes.
 
         Return None if the kernel has no such mounts, or no huge pages for them. Then the caller uses memfds,
         which are slower.

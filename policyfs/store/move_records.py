@@ -1,10 +1,10 @@
-"""Records of files that are moved aside: they get a temporary name before their removal. If a daemon is
-killed, the store's next daemon finishes its work.
+"""Records of files that are moved aside: renamed to a temporary name before their removal. If a daemon is
+killed before the removal, the next daemon of the store finishes the work from the record.
 
 Before a daemon moves a file aside (exact_names.py), it writes a record: the directory, the new name and the
 old one. Afterwards it clears the record. All daemons of the machine share one file of records, in the
 directory of control sockets. Each daemon has a place in this file, and keeps the place locked (an OFD lock).
-So if a place can be locked, the daemon of its record has ended.
+So if a place can be locked, the daemon that wrote its record has ended.
 
 Nothing is written to a disk: the records outlive their daemon, but not a restart of the machine. If a record
 cannot be written, the removal still goes on.
@@ -52,7 +52,7 @@ class Move(NamedTuple):
 def mark(stat: Stat) -> bytes:
     """Return the mark of an inode: text that identifies it within its file system.
 
-    It has no device number, because that may change with a new mount.
+    The mark has no device number, because a new mount of the file system may change that number.
     """
     return b"%d:%d" % (stat.ino, stat.btime_ns)
 
@@ -91,7 +91,7 @@ class MoveRecords:
                 if is_free:
                     try:
                         os.pwrite(self._fd, bytes(_HEAD.size), at)
-                    except OSError:  # no room; but the records behind this place can be read
+                    except OSError:  # no room; but the records behind this place can still be read
                         if at >= end:
                             raise
                         is_free = False
@@ -121,8 +121,8 @@ class MoveRecords:
         return b"", None
 
     def write(self, directory: int, name: bytes, taken: bytes) -> None:
-        """Record that a file will get the temporary name *taken*, to be removed. directory: a descriptor of
-        its directory.
+        """Record that a file will get the temporary name *taken*, and will then be removed. directory: a
+        descriptor of the file's directory. If the record cannot be written, do nothing.
         """
         with contextlib.suppress(OSError):
             self._write(Move(self._below(directory), name, taken))
@@ -130,8 +130,8 @@ class MoveRecords:
     def write_replacement(
         self, old_dir: int, old: bytes, taken: bytes, moved: Stat, new_dir: int, new: bytes, replaced: Stat
     ) -> None:  # fmt: skip
-        """Record that the file *moved* will get the temporary name *taken*, to replace the file
-        *replaced*.
+        """Record that the file *moved* will get the temporary name *taken*, and will then replace the file
+        *replaced*. If the record cannot be written, do nothing.
         """
         with contextlib.suppress(OSError):
             here, there = self._below(old_dir), self._below(new_dir)

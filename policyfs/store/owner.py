@@ -34,7 +34,8 @@ class Owners:
 
     database: path of an SQLite file, used if the store has no trusted xattrs. Without trusted xattrs and
     without a database, no file has an owner. busy_timeout_s: the longest wait while another mount writes to
-    the database. Thread-safe. set() may wait for the disk or for another mount; get() does not wait for it.
+    the database. Thread-safe. set() may wait for the disk or for another mount. get() waits for no other
+    mount.
     """
 
     __slots__ = ("_database", "_lock", "_reader", "_reading", "_trusted")
@@ -69,10 +70,11 @@ class Owners:
         return OWNER_NONE
 
     def set(self, fd: int, stat: Stat, app: str) -> None:
-        """Make *app* (or OWNER_NONE) the owner of the file behind *fd*, and return once this is stored.
+        """Make *app* (or OWNER_NONE) the owner of the file behind *fd*, and return once the owner is stored.
 
-        Raises OSError if that fails. Does nothing if owners are kept nowhere, or if they are in the database
-        and the inode has no birth time. The file then stays without an owner.
+        Raises OSError if the owner cannot be stored. Does nothing if owners are kept nowhere. Also does
+        nothing if owners are in the database and the inode has no birth time. The file then stays without an
+        owner.
         """
         if self._trusted:
             _set_xattr(fd, stat, app)
@@ -136,7 +138,7 @@ def _connect_reader(path: str, writer: sqlite3.Connection) -> sqlite3.Connection
     try:
         with _as_oserror():
             # INVARIANT: no wait. A reader is refused only while the database is recovered or closed for good,
-            # and *writer* keeps it open.
+            # and *writer* keeps the database open.
             reader = sqlite3.connect(path, timeout=0.1, isolation_level=None, check_same_thread=False)
             reader.execute("PRAGMA query_only = ON")
             reader.execute("SELECT app FROM owners LIMIT 1").fetchall()  # opens all files that it needs

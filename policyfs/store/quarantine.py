@@ -5,7 +5,7 @@ part), locked by flock(2) while it is written, and renamed once all of it is on 
 final name is complete. A part is either being written, or a crash has left it. The next daemon removes parts
 that a crash has left.
 
-Waits for the disk: for worker threads and commands. Follows no symlinks."""
+All functions wait for the disk: call them on worker threads or in commands. They follow no symlinks."""
 
 from __future__ import annotations
 
@@ -138,8 +138,8 @@ class Quarantine:
     def keep(self, fd: int, about: About, limits: Limits) -> Entry:
         """Copy the file behind *fd* into the quarantine. Return the entry once it is on the disk.
 
-        INVARIANT: no process writes the file any more. Raises FullError, or OSError of the disk. Then no part
-        of the entry is left."""
+        INVARIANT: no process writes the file any more. Raises FullError, or OSError of the disk. After an
+        error no part of the entry is left."""
         size = os.fstat(fd).st_size
         with _opened(self._make(self.directory)) as top:
             self._check_free(top, size)

@@ -36,7 +36,8 @@ _FLAGS: Final = struct.Struct("=i4x")
 
 
 def allocate(fd: int, mode: int, offset: int, length: int) -> None:
-    """Call fallocate(2) with FALLOC_FL_* bits. May take long. EOPNOTSUPP if the store cannot do this."""
+    """Call fallocate(2) with FALLOC_FL_* bits. May take long. EOPNOTSUPP if the store does not know the mode.
+    """
     with libc.NoReserve():
         libc.fallocate(fd, mode, offset, length)
 

@@ -3,8 +3,8 @@
 Nothing here joins paths or follows a symlink. A name is looked up in exactly the directory behind the
 descriptor. So no rename and no symlink in the store leads to another place. ``/proc/self/fd`` is used only
 for an object that the daemon already has open. Every function calls one or a few system calls, and raises a
-plain OSError with their errno. A name that is not a single path component gets EINVAL. Nothing here decides:
-callers ask the policy before.
+plain OSError with their errno. A name that is not a single path component gets EINVAL. Nothing here decides
+on access: callers ask the policy before.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ class Tree:
             return os.open(b".", flags, mode & (0o7777 if suid else 0o1777), dir_fd=dirfd)
 
     def mkdir(self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int) -> None:
-        """Create a directory as the caller natively would. It is setgid only if its parent is."""
+        """Create a directory as the caller natively would. It is setgid only if its parent is setgid."""
         check_name(name)
         with Identity(uid, gid, umask):
             os.mkdir(name, mode & 0o1777, dir_fd=dirfd)
@@ -232,7 +232,7 @@ class Tree:
             os.symlink(target, name, dir_fd=dirfd)
 
     def link(self, fd: int, dirfd: int, name: bytes) -> None:
-        """Give the object behind *fd* (O_PATH is enough) another name. A symlink gets the name itself."""
+        """Give the object behind *fd* (O_PATH is enough) another name. A symlink is not followed."""
         libc.link_fd(fd, dirfd, check_name(name))
 
     # -- removal and rename ------------------------------------------------------------------
@@ -259,7 +259,7 @@ class Tree:
     def chmod_fd(self, fd: int, mode: int, *, suid: bool = False) -> None:
         """Set permission bits (O_PATH is enough).
 
-        Unless *suid* is True, suid and sgid are removed from *mode*. But a directory may get sgid.
+        If *suid* is False, suid and sgid are removed from *mode*. Only a directory may still get sgid.
         """
         mode &= 0o7777
         if mode & _SUID_SGID and not suid:
@@ -280,9 +280,9 @@ class Tree:
         os.ftruncate(fd, size)
 
     def truncate_path(self, fd: int, size: int) -> None:
-        """Call truncate(2). ftruncate(2), unlike truncate(2), always changes the file's times.
+        """Set the size in bytes with truncate(2). ftruncate(2), unlike truncate(2), always changes the times.
 
-        truncate(2) to the present size keeps the times on some stores (xfs, btrfs, tmpfs). *fd* is open for
+        On some stores (xfs, btrfs, tmpfs) truncate(2) to the present size keeps the times. *fd* is open for
         writing, so that the call waits for no lease.
         """
         os.truncate(libc.proc_fd(fd), size)

@@ -135,9 +135,9 @@ class Watch:
         """Return the events of one read (about a hundred), the oldest first. [] if none of them matters.
 
         known: handles of the directories that matter. Events about a name in another directory, and events of
-        the process *but_pid*, are left out before they are parsed, because the whole file system sends
-        events. Never blocks. The kernel queues at most 16,384 unread events. After that, one OVERFLOW event
-        stands for all further events.
+        the process *but_pid*, are left out before they are parsed: this saves time, because the watch gets
+        the events of the whole file system. Never blocks. The kernel queues at most 16,384 unread events.
+        After that, one OVERFLOW event stands for all further events.
         """
         try:
             raw = os.read(self._fd, _BUFFER)
@@ -147,8 +147,8 @@ class Watch:
         return parse_events(raw, known, but_pid=but_pid)
 
     def dir_handle(self, fd: int) -> bytes:
-        """Return the handle of the object behind *fd* (O_PATH is enough): the bytes by which events name
-        it.
+        """Return the handle of the object behind *fd* (O_PATH is enough): the bytes that name the object in
+        events.
         """
         return libc.file_handle(fd)
 
