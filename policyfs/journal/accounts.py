@@ -34,9 +34,9 @@ ACCOUNTS: Final = 256
 Each app always has its own account."""
 _STRANGERS: Final = -1
 _OVERDRAFT: Final = 100_000
-"""The limit, in bytes, by which an app may exceed its limit for denials with counts for single directories.
+"""If an app exceeds its limit for denials, each directory has its own count of denials.
 
-Beyond that, all directories of the app share one count."""
+If the app exceeds the limit by more than this number of bytes, all its directories share one count."""
 _COUNTS: Final = 100
 """An upper bound of the bytes that counts and times add to an event's line."""
 
@@ -122,9 +122,10 @@ class Accounts:
         """Subtract the bytes of a recorded event from its app's budget.
 
         Return the seconds until the budget is no longer exceeded, or 0. size: an upper bound of the line's
-        length in bytes, if known. For a denial, this method subtracts the bytes twice: for its line, and for
-        a later line with the number of its repeats. Most denials are not repeated. So collect() subtracts the
-        later line from the budget for denials, and only if that line is needed.
+        length in bytes, if known. For a denial, this method subtracts the bytes twice from the budget of all
+        events: for the denial's line, and for a later line with the number of repeats. Most denials are not
+        repeated. So collect() subtracts the later line from the budget for denials only if the line is
+        needed.
         """
         account = self._of(event, now_ns)
         size = line_bytes(event) if size is None else size
@@ -138,7 +139,7 @@ class Accounts:
         self._of(event, now_ns).fold.recorded(event)
 
     def collect(self, time_ns: int, now_ns: int, *, everything: bool) -> list[Event]:
-        """Remove the counts with a window that is over. Return each count as one event.
+        """Remove the counts whose time window is over. Return each count as one event.
 
         time_ns: wall-clock time, as in events. now_ns: monotonic time. everything: True to return all counts.
         """

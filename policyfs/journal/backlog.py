@@ -26,7 +26,8 @@ Item = Event | Entry | Gap
 
 
 class Backlog:
-    """Queue of events and gaps for the trail, oldest first. A gap is a count of events that were dropped."""
+    """A queue of events and gaps for the trail, oldest first. A gap is a count of events that were dropped.
+    """
 
     def __init__(self, events: int, size: int) -> None:
         """events: the limit of the number of events. size: the limit of their memory in bytes."""
@@ -80,7 +81,7 @@ class Backlog:
         return gap
 
     def drop(self, event: Event | Entry, reason: str) -> None:
-        """Count an event, which is not added, in the gap with this reason."""
+        """Count an event in the gap with this reason. The event itself is not added to the backlog."""
         gap = self.gap(reason, event.time_ns)
         gap.dropped += event.weight
         gap.last_ns = event.time_ns

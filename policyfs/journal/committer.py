@@ -18,8 +18,8 @@ from policyfs.journal.ticket import Ticket
 _MOMENT_S: Final = 0.0005
 """The longest time that the event loop waits until an event is on record, in seconds.
 
-A write into memory takes about 0.1 ms. All other requests wait meanwhile. On busy processors, the records of
-one app add this wait to half of the opens of other apps.
+A write into memory takes about 0.1 ms. All other requests wait during this time. On busy processors, the
+records of one app delay half of the opens of other apps in this way.
 """
 _PAUSE_S: Final = 0.02
 """The longest time, in seconds, in which the event loop does not wait for records (see _FIRST_PAUSE_S).
@@ -29,12 +29,12 @@ _FIRST_PAUSE_S: Final = 0.00125
 """The time, in seconds, in which the event loop does not wait for records after one wait was too short.
 
 Each further wait that is too short doubles this time. The first time is short for two reasons: a busy
-processor sometimes starts the thread too late, and a record without a wait costs two more turns of the loop.
+processor sometimes starts the thread too late, and a record without a wait needs two more rounds of the loop.
 """
 
 
 class Commit:
-    """Required events, as tickets, that are being written to the trail. Thread-safe."""
+    """A group of tickets (required events) that is being written to the trail. Thread-safe."""
 
     __slots__ = ("_done", "_mutex", "_tell", "is_done", "tickets")
 

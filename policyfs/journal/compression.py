@@ -24,7 +24,7 @@ _FRAME: Final = 1 << 20
 _LEVEL: Final = 1
 """Level 1 makes smaller files here than levels 3 to 12, because half of each compressed line is its digest.
 
-Its speed is 700 MB/s."""
+The speed of level 1 is 700 MB/s."""
 _ALONE: Final = nullcontext()
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 

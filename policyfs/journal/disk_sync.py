@@ -11,7 +11,7 @@ from policyfs.journal.writer import ChainWriter
 
 
 class DiskSync:
-    """Calls of fsync for the lines that the writer of a trail has appended, at most one in *every_ns*.
+    """A caller of fsync for the lines that the writer of a trail has appended, at most once in *every_ns*.
 
     lock: guards the writer. This class does not hold the lock during fsync, which may take long. failed:
     callback for the error if a sync cannot begin. unsure: callback for the reason (a text) if an fsync

@@ -99,7 +99,7 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
         for name, begin, end in zip(names, begins, ends, strict=True)
         for hold in holds
         if begin <= (parse_time(hold.until) if hold.until else _ALWAYS)
-        # Each end is a minute later: names have whole seconds, and lines are only nearly in order of time.
+        # A minute is added to each end: names have whole seconds, and lines are only nearly in order of time.
         and (parse_time(hold.since) if hold.since else 0) <= max(begin, end) + 60_000_000_000
     )
 

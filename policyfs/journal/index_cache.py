@@ -123,7 +123,7 @@ class IndexCache:
             index = Index(head, lambda at, count: file.read(begin + at, count), again)
         except WrongIndexError:
             return None
-        if abs(time.time() - used_s) > _DAY_S:  # each time would be slow: it takes longer than a search
+        if abs(time.time() - used_s) > _DAY_S:  # not at each use: utime takes longer than a search
             with contextlib.suppress(OSError):
                 os.utime(name, dir_fd=self._fd, follow_symlinks=False)
         return index if (index.sha256, index.size) == (digest, size) else None

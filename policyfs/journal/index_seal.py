@@ -47,7 +47,7 @@ class IndexSeal:
     def of(self, name: str, data: bytes) -> bytes:
         """Return the seal of the file *name* as bytes. data: the bytes that the seal protects.
 
-        These are the whole file, or a first part of it that contains digests of the rest.
+        *data* is the whole file, or a first part of the file that contains digests of the rest.
         """
         found = hmac.new(self._key, name.encode() + b"\n" + data, "sha256").hexdigest()
         return found.ljust(SEAL_BYTES - 1).encode("ascii") + b"\n"

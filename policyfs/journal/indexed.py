@@ -153,7 +153,8 @@ class IndexedTrail:
     def _digests(
         self, chain: Chain, tasks: Sequence[_Task], stack: contextlib.ExitStack
     ) -> deque[str | Future[str]]:
-        """Return the SHA-256 of each range that has an index in the cache. Threads compute unknown ones."""
+        """Return the SHA-256 of each range that has an index in the cache. Threads compute unknown digests.
+        """
         if all(task.known or not task.kept for task in tasks):
             return deque(task.known for task in tasks if task.kept)
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only where it is needed
@@ -216,7 +217,7 @@ class IndexedTrail:
     def selected(self, chain: Chain, wanted: Selection) -> Iterator[Record | BadLine]:
         """Yield the events of a chain that may match *wanted*, in order.
 
-        Records of losses and damage of the chain (TROUBLE) are among them.
+        Also yield all records of losses and damage of the chain (TROUBLE).
         """
         for portion in self.portions(chain):
             yield from portion.selected(wanted)

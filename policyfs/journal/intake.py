@@ -174,7 +174,7 @@ class Intake:
             return len(self._queue), self._dropped, self._folded
 
     def lost(self, reason: str, time_ns: int) -> Gap | None:
-        """Count all waiting events as dropped, without their removal from the queue.
+        """Count all waiting events as dropped, but leave them in the queue.
 
         Return one gap with their number and this reason, or None if nothing waits.
         """

@@ -11,8 +11,8 @@ Durability: if the daemon crashes or is killed, no REQUIRED line is lost. The qu
 the events since the last flush, and the counts of the last second. After a power loss, lines since the last
 fsync may be missing, too. `flush` calls fsync at most once a second.
 
-Locks: `_lock` guards the writer. A thread holds it while it makes and writes one slice (at most 100 events),
-but never during fsync. The intake's lock guards the queue, gaps and accounts, and is held for microseconds.
+Locks: `_lock` guards the writer. A thread has `_lock` while the thread makes and writes at most 100 events,
+but never during fsync. The intake's lock guards the queue, gaps and accounts. It is locked for microseconds.
 `_count_lock` guards the numbers of waiting and refused events. A thread takes `_lock` before the other two.
 `admit` takes only the intake's lock, so it never waits for a disk.
 """
@@ -347,7 +347,7 @@ class Journal:
     def _give_up(self, batch: list[Item], bug: Exception) -> None:
         """Drop items of the queue that cannot be formatted as lines.
 
-        Each attempt to write them would fail, and no later event could be written. bug: the exception.
+        Otherwise each further write would fail, and no later event could be written. bug: the exception.
         """
         self._bugs += 1
         self._last_error = f"bug: {bug!r}"

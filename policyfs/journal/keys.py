@@ -2,8 +2,8 @@
 
 The directory of the keys (mode 0700) is not below the trail root, because a copy of a trail must not contain
 the key to forge the trail. ``keys.public`` has one line for each public key, signed with the previous key.
-``KEY.private`` is the newest private key. Older private keys are deleted. So nobody who steals today's
-private key can sign with the key of yesterday. Errors are OSError.
+``KEY.private`` is the newest private key. Older private keys are deleted. So a thief of today's private key
+cannot sign with yesterday's key. Errors are OSError.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class KeyStore:
         new = Signer(key, secret, b"")
         line = (old or new).sign("key", body_of("key", key))
         lines = (old.lines if old else b"") + line
-        # The private key is written first: without it, its public key could sign no seal.
+        # The private key is written first: a public key without its private key would be of no use.
         write_file(place, key.key + _SECRET, bytes(secret).hex().encode() + b"\n")
         write_file(place, PUBLIC, lines)
         return Signer(key, secret, lines)

@@ -2,7 +2,7 @@
 
 A file counts as unchanged if its device, inode, size, mtime and ctime are the same as before. No program can
 set a ctime. So such a file has the same bytes, except if root has set the clock back or has written directly
-to the disk. `policyfs audit index --check` reads the bytes themselves.
+to the disk. `policyfs audit index --check` reads all bytes again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from policyfs.journal.index_cache import IndexCache
 
 _FILE: Final = "digests"
 _SETTLED_NS: Final = 2_000_000_000
-"""The least age (ns) of a file's last change if its digest is to be remembered.
+"""A file's digest is remembered only if the file's last change is at least this old (ns).
 
 So a later change of the file gets another ctime, even if the file system stores only whole seconds."""
 _MOST: Final = 100_000

@@ -53,7 +53,7 @@ class WriterLock:
     def take(self) -> bool:
         """Take the lock if it is free, and return True; else return False.
 
-        Unlike ``with``, this does not wait for the end of a write under way.
+        Unlike ``with``, take() does not wait for the end of a write under way.
         """
         return self._lock.acquire(blocking=False)
 

@@ -93,7 +93,7 @@ class PolicyTexts:
         self._texts: dict[str, PolicyText] = {}
         """Dictionary from a policy's digest to its text.
 
-        It has the policy in force, the previous policy, and policies that are not saved yet."""
+        The dictionary has the policy in force, the previous policy, and policies that are not saved yet."""
         self._unsaved: set[str] = set()
         self._pointer = ("", "")
         self._named: dict[str, int] = {}

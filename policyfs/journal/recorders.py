@@ -89,7 +89,7 @@ def heads(root: Path, *, but: str) -> dict[str, str]:
 
     SEQ and DIGEST are of the last line that the chain's writer will not remove again. (After a failed write,
     a writer removes a part of a line or lines.) The chain *but* is left out. Chains that cannot be read, or
-    that are removed meanwhile, are left out, too: they must not prevent a mount.
+    that are removed meanwhile, are left out, too: such chains must not prevent a mount.
     """
     found = {}
     for other in find_chains(root):

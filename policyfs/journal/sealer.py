@@ -4,7 +4,8 @@ A seal is a signed file about the lines of one segment. The sealer reads the seg
 compares its digest with the digest that the writer has in memory. So the sealer notices within about a second
 that another process has changed a line, and never seals a line that the writer did not write. The sealer
 works in slices of less than a millisecond, not on the event loop. It takes the journal's lock only to pass on
-a record. If a seal cannot be written to the disk, the sealer tries again later. The mount never waits for it.
+a record. If a seal cannot be written to the disk, the sealer tries again later. The mount never waits for a
+seal.
 
 INVARIANT: a segment is on the disk before its seal. So after a power loss no seal covers missing lines.
 """
@@ -171,7 +172,7 @@ class Sealer:
     def start(self, resumed: Extent | None, current: Callable[[], Extent | None]) -> None:
         """Start the thread. current: returns the end of the lines in the segment that is being written.
 
-        resumed: the end of the earlier daemon's lines, if this daemon continues their segment; else None.
+        resumed: the end of an earlier daemon's lines, if this daemon continues that segment; else None.
         """
         self._current = current
         if resumed is not None:
@@ -194,7 +195,8 @@ class Sealer:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close_segment(self, extent: Extent, reason: str) -> None:
-        """Make the thread seal a segment later, which was closed for *reason* (``rotation``, ...)."""
+        """Make the thread seal a closed segment later. reason: the reason of the close (``rotation``, ...).
+        """
         self._closed.append(Closed(extent, reason))
         self._wake.set()
 
@@ -238,7 +240,8 @@ class Sealer:
             self.error = ""
 
     def _follow(self, extent: Extent) -> None:
-        """Check the new lines of the segment that is being written, so that its end needs little time."""
+        """Check the new lines of the segment that is being written, so that its seal later takes little
+        time."""
         reading = self._open(extent.segment)
         self._read_to(reading, extent.size)
         self._tell(reading)

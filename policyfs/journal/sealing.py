@@ -25,7 +25,7 @@ def begin_sealing(directory: str, writer: ChainWriter, lock: WriterLock, keys: K
     from policyfs.journal.sealer import Reports, Sealer  # noqa: PLC0415
 
     def changed(segment: str, found: str) -> None:
-        """Record that another process has changed lines of a segment. Close it if it is being written.
+        """Record that another process has changed lines of a segment. If it is being written, close it.
 
         segment: its name. found: a text about the change.
         """

@@ -89,7 +89,7 @@ class Segment:
         raise OSError(error, os.strerror(error))
 
     def _mend(self) -> None:
-        """Remove lines that were written only in part. If this fails, the next write first tries it again."""
+        """Remove lines of a write that was not completed. If this fails, the next write first tries again."""
         if self._torn:
             os.ftruncate(self._fd, self.size)
         self._torn = False

@@ -260,9 +260,10 @@ class Tail(NamedTuple):
 
 
 def settled_tail(fd: int) -> bytes | None:
-    """Return the last line of a segment (a file of the trail) that will stay, without newline, or None.
+    """Return the last line of a segment (a file of the trail) that is sure to stay, or None.
 
-    After a failed write, the writer removes the lines of this write again. fd: the segment.
+    After a failed write, the writer removes the lines of this write again. So the lines of an unfinished
+    write are left out. The result has no newline. fd: the segment.
     """
     for _ in range(_TRIES):
         tail = read_tail(fd, _unfinished_from(fd))
@@ -278,7 +279,7 @@ def settled_tail(fd: int) -> bytes | None:
 
 
 def settled_lines(fd: int, offset: int, most: int) -> bytes:
-    """Return the lines of a segment (a file of the trail) from an offset on that will stay.
+    """Return the lines of a segment (a file of the trail), from an offset on, that are sure to stay.
 
     After a failed write, the writer removes the lines of this write again. So the lines of an unfinished
     write are left out. fd: the segment. most: the limit in bytes, but a single line may be longer.

@@ -121,7 +121,8 @@ def is_recorded(chain: Chain) -> bool:
 
 
 def missing_segment(chain: Chain) -> str:
-    """Return the name of the newest segment with a seal if it and all later segments are missing, else ""."""
+    """Return the name of the newest segment with a seal, if this and all later segments are missing; else "".
+    """
     with SegmentDirectory.at(chain.directory) as place:
         sealed, names = place.seals()[-1:], place.names()[-1:]
     newest = max((segment_number(name) or 0 for name in names), default=0)

@@ -237,13 +237,13 @@ class ChainWriter:
                 self._directory.remove(one)
 
     def distrust(self, segment: str, found: str) -> None:
-        """Record that another process changed lines of a segment. Close it if it is being written."""
+        """Record that another process changed lines of a segment. If it is being written, close it."""
         self.note("damage", {"segment": segment, "found": found})
         if self._segment is not None and self._segment.name == segment:
             self._retire(self._segment, DAMAGE)
 
     def check_place(self) -> None:
-        """Close the segment if the trail directory was moved or replaced. The next write opens it again."""
+        """Close the segment if the trail directory was moved or replaced. The next write begins a new one."""
         if self._segment is not None and not self._directory.is_current():
             self._retire(self._segment, DAMAGE)
 
@@ -352,8 +352,8 @@ class ChainWriter:
             self.note("recovered", cut)
         if names:
             self._number = segment_number(names[-1]) or 0
-            # A seal without its segment shows that somebody removed the segment. More lines in the segment
-            # before it would hide that.
+            # A seal without its segment shows that somebody removed the segment. New lines in the previous
+            # segment would hide the removal.
             behind = self._number < self._directory.highest()
             if not cuts and not behind and not is_compressed(names[-1]):
                 # After an orderly end the same file is continued, so that restarts do not use up `keep`.

@@ -1,8 +1,8 @@
 """Bounds of an event: limits of its texts, lists and paths, so that no app can make a line too long (pure).
 
-An event within the bounds is recorded exactly. Of a path that is too long, the record has the beginning
-(head), a mark, the end (tail), the length and the digest. So two different paths always have different
-records. Lists and texts that are too long are cut, and the number of omitted rules and ranges is recorded.
+An event within the bounds is recorded exactly. A path that is too long is recorded as its beginning (head), a
+mark, its end (tail), its length and its digest. So two different paths always have different records. Lists
+and texts that are too long are cut, and the number of omitted rules and ranges is recorded.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def cut_text(text: str, chars: int = TEXT_CHARS) -> str:
 
 
 def bounded_fields(fields: dict[str, object]) -> dict[str, object]:
-    """Return the fields of a record about the journal itself, cut so that its line is not too long.
+    """Return the fields of a record about the journal itself, cut so that the record's line is not too long.
 
     First the texts in long fields are cut. If the line is still too long, each long field becomes a text:
     the beginning and the end of its JSON.
@@ -159,7 +159,7 @@ def memory_bytes(event: Event) -> int:
 _TEXTS: Final = 512
 """The number of texts for which this module remembers the length as JSON.
 
-They take at most a few hundred KiB, because the length of texts is limited.
+These texts take at most a few hundred KiB, because their length is limited.
 """
 _LINE_FIXED: Final = 480
 """The bytes of the names of fields, the times and the digests in every line, rounded up."""

@@ -16,7 +16,8 @@ class Budget:
     __slots__ = ("_at_ns", "_burst", "_left", "_rate")
 
     def __init__(self, rate: int, burst: int, now_ns: int) -> None:
-        """rate: growth of the budget in bytes a second. burst: its limit and its first value, in bytes."""
+        """rate: growth of the budget in bytes a second. burst: the budget's limit and first value, in bytes.
+        """
         self._rate = rate
         self._burst = burst
         self._left = float(burst)
@@ -30,7 +31,7 @@ class Budget:
         return self._left
 
     def spend(self, size: int, now_ns: int) -> float:
-        """Subtract *size* bytes from the budget. Return the seconds until it is no longer negative, or 0."""
+        """Subtract *size* bytes. Return the seconds until the budget is no longer negative, or 0."""
         self._left = self.left(now_ns) - size
         return max(0.0, -self._left / self._rate)
 

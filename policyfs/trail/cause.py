@@ -1,4 +1,4 @@
-"""Causes of denials: a rule, forbidden content, no rule that allows it, or a missing resource (pure)."""
+"""Causes of denials: a rule denies, no rule allows, forbidden content, or a missing resource (pure)."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ KINDS: Final = (EDITED, DELETED, INSERTED, REORDERED, TRUNCATED, ROLLED_BACK, RE
 
 _MOST: Final = 100
 _FAR: Final = 1 << 18
-"""The limit of lines that the search takes into account as one group in a wrong order."""
+"""The limit of lines in one group that the search can recognise as a group in a wrong order."""
 
 
 _NO_LIMIT: Final = 1 << 62
@@ -203,7 +203,7 @@ class _Diagnosis:
             seen.add(seq)
             highest = max(highest, seq)
             if highest - wanted == end - index:
-                once = all(self._at[one][-1] <= end for one in seen)  # else a line is here and again later
+                once = all(self._at[one][-1] <= end for one in seen)  # else a line comes again later
                 return end + 1 if once and end > index and self._in_order(wanted, highest) else 0
         return 0
 

@@ -17,7 +17,8 @@ STRANGER: Final = "stranger"
 """Event.app of a request by a uid that belongs to no app."""
 
 Holder = str | int
-"""The principal of an event: an app's name, or the uid of a stranger. Trail bytes are limited for each."""
+"""The principal of an event: an app's name, or a stranger's uid. Each principal has a limit of trail bytes.
+"""
 
 DECISIONS: Final = (ALLOW, DENY, WOULD_DENY)
 
@@ -74,7 +75,7 @@ class Event(NamedTuple):
     redacted_ranges, redacted_bytes: number and bytes of all ranges, if redacted lists only the first ones.
     rules_left_out: the number of ids that are missing in the lists.
 
-    Event is a named tuple, not a dataclass, because each request makes one: 1 µs instead of 5.
+    Event is a named tuple, not a dataclass, because each request makes an event: 1 µs instead of 5.
     """
 
     time_ns: int

@@ -123,7 +123,8 @@ class AppFold:
     """The counts of one app's events that get no line of their own in the trail. Not thread-safe.
 
     window_ns: after a denial is recorded, its repeats in this time are only counted (0: each repeat is
-    recorded). It is also the time in which other events are counted together before their line is written.
+    recorded). Events beyond an app's limit are counted together for the same time. Then their line is
+    written.
     """
 
     def __init__(self, window_ns: int) -> None:
@@ -172,8 +173,8 @@ class AppFold:
     def count(self, event: Event, *, by_directory: bool = True) -> Event | None:
         """Count an event together with others of its directory, else of its operation, else of its app.
 
-        If this begins a new count, return the event that its line will have, else None. by_directory: False
-        if no count for a new directory may begin.
+        If a new count begins, return the event that the line of this count will have, else None.
+        by_directory: False if no count for a new directory may begin.
         """
         for key, folded, limit in _groups_of(event):
             group, new = self._groups.get(key), None
@@ -199,7 +200,7 @@ class AppFold:
         return group
 
     def collect(self, now_ns: int, *, all_of_them: bool = False) -> list[Event]:
-        """Remove the counts that began a window (a second) ago. Return each count as one event.
+        """Remove the counts that began at least window_ns ago. Return each count as one event.
 
         Event.repeats is the number of counted requests. all_of_them: True to remove all counts.
         """

@@ -1,8 +1,8 @@
 """The reader of an index. An index is a table of the events in one file of the trail (segment) (pure).
 
-It finds events without their lines. Events with the same caller, decision and note are of one *class*. Each
-event has a *row*: its class, its time, its path and the offset of its line. So a condition on a caller or a
-decision is tested only once for each class.
+The reader finds events without reading their lines. Events with the same caller, decision and note are of one
+*class*. Each event has a *row*: its class, its time, its path and the offset of its line. So a condition on a
+caller or a decision is tested only once for each class.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Index:
     def __init__(
         self, data: memoryview | bytes, read: Read | None = None, again: Callable[[], bytes] | None = None
     ) -> None:
-        """data: the bytes of the index. If *read* is given, only its beginning with the whole head (a line).
+        """data: the bytes of the index. If *read* is given, *data* is only the beginning with the whole head.
 
         read: function that reads bytes after the head. again: function that makes the index again from its
         segment. It is called if a block does not match its digest. Raises WrongIndexError if the bytes are
@@ -134,7 +134,8 @@ class Index:
         return self._body.read(at, size)
 
     def _pair(self, name: str, number: int) -> tuple[int, int]:
-        """Return two neighbours of the column *name*: the begin and the end of item *number* elsewhere."""
+        """Return two neighbours in the column *name*: begin and end of the item *number* in another section.
+        """
         begin, end = _PAIR.unpack(self._body.part(self._places[name][1] + 4 * number, _PAIR.size))
         return begin, end
 
@@ -189,7 +190,7 @@ class Index:
 
     @cached_property
     def _others(self) -> list[int]:
-        """For each line that is not an event, in order: the number of events before it."""
+        """For each line that is not an event, in order: the number of events before this line."""
         lines = sorted([own.line for own in self.own] + [line for line, _ in self.bad])
         return [line - 1 - index for index, line in enumerate(lines)]
 

@@ -1,4 +1,4 @@
-"""The body of an index. Only those blocks of it that are needed are read and checked (pure).
+"""The body of an index. Only the needed blocks of the body are read and checked (pure).
 
 An index is a table of the events in one file of the trail. Its file consists of three parts: a head (a line),
 digests, and the body. The digests are the SHA-256 of each block of the body. The head has a digest of these
@@ -66,7 +66,7 @@ class Body:
     def read(self, at: int, count: int) -> bytes:
         """Return *count* bytes of the body from the offset *at* on.
 
-        Raises WrongIndexError if they are damaged and cannot be made again.
+        Raises WrongIndexError if these bytes are damaged and cannot be made again.
         """
         if not count:
             return b""
@@ -82,7 +82,7 @@ class Body:
         return data[at - begin : at - begin + count]
 
     def part(self, at: int, count: int) -> bytes:
-        """Return a few bytes of the body, as read() does. Keep their block in memory for later calls."""
+        """Return a few bytes of the body, as read() does. Keep the block in memory for later calls."""
         number, inside = divmod(at, BLOCK)
         if inside + count > BLOCK:
             return self.read(at, count)

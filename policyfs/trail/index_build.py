@@ -35,8 +35,8 @@ _PLAIN: Final = frozenset(b'"\\')
 class _Split(NamedTuple):
     """The parts of an event's line.
 
-    second, nanoseconds: the time. caller: the fields from uid on about the caller. path: the fields of the
-    paths. verdict: the fields from decision to policy. details: all further fields.
+    second, nanoseconds: the time. caller: the fields from mount to syscall, without pid. path: the fields of
+    the paths. verdict: the fields from decision to policy. details: all further fields.
     """
 
     second: bytes

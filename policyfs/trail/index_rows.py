@@ -167,7 +167,8 @@ def path_ids(index: Index, glob: str, pattern: re.Pattern[bytes]) -> Sequence[in
 
 
 def fixed_parts(glob: str) -> tuple[bytes, bytes]:
-    """Return two strings: each path that matches the glob begins with the first, and contains the second.
+    """Return two strings. Each path that matches the glob begins with the first string, and contains the
+    second string.
 
     For example, ``/D/*/photo.jpg`` gives ``/D`` and ``photo.jpg``. A string is empty if no text is fixed.
     """

@@ -34,7 +34,7 @@ _CALLER: Final = itemgetter(
 )
 """A function that returns an event's fields about the caller.
 
-Their text is remembered for a few callers only, because most processes end soon."""
+The text of these fields is remembered for a few callers only, because most processes end soon."""
 _REQUEST: Final = itemgetter(
     *map(
         Event._fields.index,
@@ -57,7 +57,7 @@ RANGES_LIMIT: Final = 256
 LINE_BYTES: Final = 48 * 1024
 """The limit of bytes of a line of the trail, digest and newline included.
 
-It is the sum of the limits of the fields: 2 paths of 1,024 bytes, escaped and in base64 (15 KiB), 256 ranges
+The limit is the sum of the fields' limits: 2 paths of 1,024 bytes, escaped and in base64 (15 KiB), 256 ranges
 (10.5), the mountpoint (4), lists of rules (4), exe and note (2), other texts (3.5), numbers, names and
 digests (3).
 """
@@ -79,8 +79,8 @@ def quote(text: str) -> str:
         if "\\" in text or '"' in text:
             text = text.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{text}"'
-    # json.dumps also escapes harmless letters beyond ASCII. But it is C code, and a long path of control
-    # characters must not cost the daemon milliseconds.
+    # json.dumps also escapes harmless letters beyond ASCII. But json.dumps is fast C code: with Python code,
+    # a long path of control characters could cost the daemon milliseconds.
     return json.dumps(text)
 
 
@@ -125,7 +125,7 @@ def _short(text: str, limit: int) -> str:
 
 
 class LineFormatter:
-    """A formatter of the trail's lines. It remembers parts that many lines share: an event takes about 3 µs.
+    """A formatter of the trail's lines. It remembers parts of many lines, so an event takes about 3 µs.
 
     Not thread-safe: the journal calls it under its own lock.
     """
@@ -176,7 +176,7 @@ class LineFormatter:
 
 
 def numbered(unnumbered: bytes, seq: int) -> bytes:
-    """Return an event's line without its digest. unnumbered: without type and number, which this adds."""
+    """Return an event's line without its digest. unnumbered: the result of LineFormatter.unnumbered()."""
     return b'{"type":"event","seq":%d%b' % (seq, unnumbered)
 
 

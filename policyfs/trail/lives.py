@@ -29,7 +29,7 @@ def happened(event: Event) -> bool:
 
 
 def other_names(path: bytes, moves: Sequence[Move]) -> set[bytes]:
-    """Return a set of all paths that a file may have had. path: one of them.
+    """Return a set of all paths that a file may have had. path: one of these paths.
 
     moves: all renames and links in a trail. A file gets another path by a rename or link of the file, or by a
     rename of a directory above it.

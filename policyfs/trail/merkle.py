@@ -17,7 +17,7 @@ _sha256 = hashlib.sha256
 class MerkleTree:
     """A Merkle tree to which entries are added at the end.
 
-    It keeps only the digests of its largest complete subtrees, about 20.
+    The tree keeps only the digests of its largest complete subtrees, about 20.
     """
 
     __slots__ = ("_peaks", "size")
@@ -70,7 +70,7 @@ def root_of(entries: bytes) -> bytes:
 
 
 def path_of(entries: bytes, index: int) -> list[bytes]:
-    """Return the audit path (RFC 6962) of one entry: the digests that lead from it to the root.
+    """Return the audit path (RFC 6962) of one entry: the digests that lead from the entry to the root.
 
     entries: all entries of the tree, 32 bytes each. index: the position of the one entry.
     """
@@ -88,7 +88,7 @@ def root_by_path(entry: bytes, index: int, size: int, path: Sequence[bytes]) -> 
     """Return the root of the Merkle tree that follows from one entry and its audit path.
 
     index: the position of the entry. size: the number of entries in the tree. Return None if the path has the
-    wrong length for them.
+    wrong length for this position and size.
     """
     node, last = _sha256(b"\0" + entry).digest(), size - 1
     if not 0 <= index <= last:

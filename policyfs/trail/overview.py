@@ -16,7 +16,7 @@ _NAMES: Final = 2
 class Access(NamedTuple):
     """A group of accesses that the HTML report counts together.
 
-    cause: the cause if they were denied, such as ``no rule``, else empty. grounds: the rules that decided.
+    cause: the cause of denied accesses, such as ``no rule``, else empty. grounds: the rules that decided.
     """
 
     app: str

@@ -17,7 +17,7 @@ WITHHELD: Final = b"/"
 """The path in an event for an app that may not see the real path."""
 
 _BY_NUMBER: Final = frozenset({"release", "read", "write"})
-"""Operations on an open file. The file may have been moved to a path that the app may not see."""
+"""Operations on an open file. Perhaps the file was moved meanwhile to a path that the app may not see."""
 _DIRECTORIES: Final = frozenset({"mkdir", "rmdir", "list"})
 _OPENED: Final = frozenset({"open", "create", "read", "release"})
 

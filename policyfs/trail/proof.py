@@ -47,7 +47,7 @@ def make_proof(lines: Sequence[bytes], index: int, previous: str, seal: bytes, k
 
 
 def check_proof(text: str, check: Check) -> Checked:
-    """Check a proof that a line was in the trail. Raises ValueError if *text* has not the form of a proof.
+    """Check a proof that a line was in the trail. Raises ValueError if *text* does not have its form.
 
     check: function that checks a signature.
     """

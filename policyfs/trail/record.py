@@ -23,7 +23,7 @@ _ID: Final = re.compile(r"([0-9a-zA-Z_.-]+):([0-9]{1,18})")
 _ID_PREFIX: Final = 8
 
 CLOCK_STEP_NS: Final = 2_000_000_000
-"""If the clock goes back by more than this (ns), the journal records that."""
+"""If the clock goes back by more than this time (ns), the journal writes a ``clock`` record."""
 
 Fields = dict[str, object]
 
@@ -74,7 +74,8 @@ class BadLine(NamedTuple):
 
 
 def parse_id(text: str) -> tuple[str, int]:
-    """Parse a record's id, such as ``3f1c9a0b:2``, into the begin of the mount's id and the line's number.
+    """Parse a record's id, such as ``3f1c9a0b:2``. Return the beginning of the mount's id, and the line's
+    number.
 
     Raises ValueError with a message for people.
     """
@@ -123,9 +124,9 @@ def header_of(raw: bytes) -> tuple[int, str] | None:
 
 
 def event_of(fields: Fields, time_ns: int) -> Event:
-    """Return the event of a line with the type ``event``. Raises ValueError that names a wrong field.
+    """Return the event of a line with the type ``event``. Raises ValueError with the name of a wrong field.
 
-    fields: the parsed JSON of the line. time_ns: its time.
+    fields: the parsed JSON of the line. time_ns: the time in the line, ns since 1970.
     """
     return Event(
         time_ns=time_ns,

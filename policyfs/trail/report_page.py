@@ -33,9 +33,9 @@ class Facts(NamedTuple):
     """The contents of the HTML report.
 
     trail: the directory of the trail. made: the time of the report. query: the text of the query, or empty.
-    checked: the output of `audit verify`, empty if it did not run. is_whole: False if it found damage.
-    changes: for each change of a policy or mount, its time and a sentence. lookup: finds rules in the texts
-    of policies.
+    checked: the output of `audit verify`, empty if this command did not run. is_whole: False if the command
+    found damage. changes: for each change of a policy or mount, its time and a sentence. lookup: finds rules
+    in the texts of policies.
     """
 
     trail: str

@@ -33,7 +33,7 @@ _COUNTS: Final[Schema] = {"type": "object", "additionalProperties": _COUNT}
 _RENAMED: Final = {
     "time_ns": "time", "since_ns": "since", "policy_generation": "generation", "policy_digest": "policy",
 }  # fmt: skip
-"""Dictionary from the fields of Event that have another name in a line to this name."""
+"""Dictionary from the name of a field in Event to its name in a line, if these two names differ."""
 _BY_NAME: Final[Mapping[str, Schema]] = {
     "time": _TIME, "since": _TIME, "policy": _TEXT, "uid": _NUMBER, "gid": _NUMBER, "pid": _NUMBER,
     "errno": {"type": "string", "pattern": "^([A-Z0-9]+|errno [0-9]+)$"},

@@ -64,8 +64,8 @@ class Checkpoint(NamedTuple):
 
     mount_id: the name of the chain. seq, head: number and digest of its last line. segment: its newest file.
     lines, size, root: the number of lines in this file, their bytes, and the root of the Merkle tree over
-    them. seal: the digest of the chain's newest seal. time: the time of the checkpoint. key: the id of the
-    key that signs.
+    these lines. seal: the digest of the chain's newest seal. time: the time of the checkpoint. key: the id of
+    the key that signs.
     """
 
     mount_id: str
@@ -227,7 +227,7 @@ def read_keys(lines: Iterable[bytes], check: Check) -> KeyChain:
 
 
 class Proof(NamedTuple):
-    """A seal (signed statement about a closed file of the trail) with the result of its signature's check.
+    """A seal (signed statement about a closed file of the trail), and the result of a check of its signature.
 
     digest: the SHA-256 of the seal's line. distrust: the reason why the seal proves nothing, or empty.
     """

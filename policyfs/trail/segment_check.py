@@ -116,9 +116,9 @@ def check_segment(
 
 
 def proves(seal: Seal, lines: Sequence[bytes]) -> bool | None:
-    """Return True if the digests in *lines* are those of a seal (a signed statement about these lines).
+    """Return True if the digests in *lines* match a seal (a signed statement about these lines), else False.
 
-    Return False if not, or None if there are fewer lines than the seal states.
+    Return None if there are fewer lines than the seal states.
     """
     if len(lines) < seal.lines:
         return None

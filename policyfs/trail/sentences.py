@@ -91,7 +91,7 @@ def _process(fields: Fields) -> str:
 
 
 def _by(fields: Fields) -> str:
-    """Return a text with the cause of a recorded change and, if known, the process that made it."""
+    """Return a text with the cause of a recorded change and, if known, the process that made the change."""
     words = [shown(str(fields.get(name, "?"))) for name in ("cause", "how", "exe", "pid", "uid")]
     cause, how, exe, pid, uid = words
     return f"{cause}, {how}" + (f", by {exe} (pid {pid}, uid {uid})" if "pid" in fields else "")

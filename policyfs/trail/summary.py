@@ -65,7 +65,7 @@ class Refusals:
         self.path_count = 0
 
     def add(self, path: bytes, weight: int) -> None:
-        """Count denied requests for a path. weight: their number."""
+        """Count denied requests for a path. weight: the number of requests."""
         self.count += weight
         if weight > self.path_count:
             self.path, self.path_count = path, weight
@@ -76,7 +76,7 @@ GROUPS: Final = ("app", "rule", "op", "kind", "hour", "day", "decision", "uid", 
 
 
 class Summary:
-    """Counts of the events that were added. An event that stands for several requests counts so many times.
+    """A counter of events. An event that stands for several requests counts once for each request.
 
     by: names of GROUPS. Events are also counted by the combination of the values of these fields.
     """
@@ -106,7 +106,7 @@ class Summary:
         self.bad_lines = 0
 
     def add(self, event: Event) -> None:
-        """Count one event, as often as it stands for requests."""
+        """Count one event, once for each request that the event stands for."""
         weight = event.weight
         sums = _Sums(weight, event.bytes_read or 0, event.bytes_written or 0, weight if event.redacted else 0)
         self.add_sums(event, event.time_ns // HOUR_NS, sums)
@@ -117,7 +117,7 @@ class Summary:
     def add_sums(self, event: Event, hour: int, sums: EventSums) -> None:
         """Count many events with the same caller and decision in one hour.
 
-        event: one of them. hour: hours since 1970. sums: their number and their sums.
+        event: one of these events. hour: hours since 1970. sums: the number of requests, and sums of bytes.
         """
         weight = sums.weight
         self.events += weight
@@ -153,7 +153,7 @@ class Summary:
             self.refused += _count(item, "refused")
 
     def add_denied(self, event: Event, path: bytes, weight: int) -> None:
-        """Count denied requests for a path. event: any of them. weight: their number."""
+        """Count denied requests for a path. event: one of the events. weight: the number of requests."""
         grounds = (event.app, event.errno, event.rules, event.note, event.kind)
         refusals = self.refusals.get(grounds)
         if refusals is None and len(self.refusals) < _REFUSALS:

@@ -58,7 +58,7 @@ def _char_width(char: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """Return a text of at most *columns* columns. If it is longer, ``…`` replaces its middle.
+    """Return *text* in at most *columns* columns. If the text is longer, ``…`` replaces its middle.
 
     The beginning and the end of a path are the most useful.
     """
@@ -80,7 +80,7 @@ def _take(text: str, columns: int) -> str:
 
 
 def wrap(text: str, columns: int) -> list[str]:
-    """Return a text as lines of at most *columns* columns. Break it between words if possible."""
+    """Return a text as lines of at most *columns* columns. Lines end between words if possible."""
     lines = [""]
     for word in text.split(" "):
         rest = word

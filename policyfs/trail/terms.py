@@ -110,8 +110,7 @@ BY_NAME: Final = {column.name: column for column in COLUMNS}
 NAMES: Final = {name: column.name for column in COLUMNS for name in (column.name, *column.aliases)}
 NUMERIC: Final = frozenset(column.name for column in COLUMNS if column.kind == "number")
 RECORDED: Final = ("app", "op", "rule")
-"""Fields in which a command finds typing errors: it looks for their words in the trail and its policies.
-"""
+"""Fields in which a command finds typing errors: the trail or its policies should have the same words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ class Clock:
 class Paths:
     """A function that returns True if a glob matches the path or the new path of an event.
 
-    For a path that was too long to be recorded whole, it compares the digest.
+    For a path that was too long to be recorded whole, the function compares the digest.
     """
 
     __slots__ = ("pattern", "sha256")
@@ -244,7 +243,7 @@ def _text_test(column: Column, texts: Texts, term: Term, text: str) -> Test:
 
 
 def _pattern(glob: str) -> str:
-    """Translate a glob for words to a regular expression. Its syntax: ``*``, ``?``, ``{a,b}``, backslash."""
+    """Return a regular expression for a glob for words. Globs have ``*``, ``?``, ``{a,b}`` and backslash."""
     out = []
     for part in re.findall(r"\\.|\{[^{}]*\}|[*?]|.", glob, re.DOTALL):
         if part[0] == "\\" and len(part) == 2:

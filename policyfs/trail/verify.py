@@ -88,7 +88,7 @@ class Verifier:
         self.add(check, lambda: kept, seal)
 
     def add(self, check: SegmentCheck, lines: Callable[[], Sequence[bytes]], seal: Proof | None) -> None:
-        """Add the next segment (file) by the result of its check. lines: reads it again, to find damage."""
+        """Add the next segment (file) by the result of its check. lines: reads the file again if damaged."""
         self._segments += 1
         self._follow_number(check)
         self._number, self._newest = check.number, check.name
@@ -166,7 +166,7 @@ class Verifier:
             if check.number == 1 and (check.opening != chain.GENESIS or check.first_seq != 1):
                 self._break(check.name, 1, DELETED, "the first segment of all does not begin the chain", 0)
             elif check.number > 1:
-                self._seq, self._head = check.first_seq - 1, check.opening  # _check_oldest: was it rotation?
+                self._seq, self._head = check.first_seq - 1, check.opening  # see _check_oldest
         elif check.opening != self._head:
             self._not_joined(check)
 
@@ -382,7 +382,7 @@ class Verifier:
     def _break(
         self, name: str, line: int, kind: str, what: str, before: int | None = None, *, unless: bool = False
     ) -> None:
-        """Add a damage. before: the last proven line. unless: do nothing if the segment has one already."""
+        """Add a damage. before: the last proven line. unless: True to add no second damage to a segment."""
         if unless and any(found.place.segment == name for found in self._breaks):
             return
         before = self._seq if before is None else before

@@ -90,7 +90,7 @@ def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sigh
 
 
 class Witness:
-    """The comparison of one hash chain with the statements (sightings) of other chains about it."""
+    """The comparison of one hash chain with the statements (sightings) of other chains about this chain."""
 
     def __init__(self, seen: Iterable[Sighting]) -> None:
         self._open: dict[int, list[Sighting]] = {}
