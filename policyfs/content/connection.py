@@ -36,7 +36,7 @@ from outside.
 
 
 class WorkerGoneError(Exception):
-    """The loss of a worker: it died, was stopped, or sent bytes that no correct worker sends.
+    """The error for a lost worker: it died, was stopped, or sent bytes that no correct worker sends.
 
     The message has the cause.
 
@@ -49,7 +49,7 @@ class WorkerGoneError(Exception):
 
 
 class WorkerLink:
-    """The connection to one worker process. At most one task uses it at a time.
+    """A connection that sends requests to one worker process. At most one task uses it at a time.
 
     If a request got no reply (the worker died, the deadline passed, the task was cancelled), the caller must
     kill() the worker. Otherwise the next request could receive the old reply.

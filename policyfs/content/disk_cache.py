@@ -1,7 +1,7 @@
 """A database (SQLite) of content kinds and redaction plans, which are kept over restarts.
 
-All mounts of a machine that keep their trails in one directory share the database. Only speed depends on it.
-So a new database replaces a damaged one, and answers that cannot be written are lost.
+All mounts of a machine that keep their trails in one directory share the database. Without it, policyfs is
+only slower. So a new database replaces a damaged one, and answers that cannot be written are lost.
 
 INVARIANT: an answer is valid for the version of a file in its key. The caller must know that the file has the
 bytes of this version: while a program can write the file, stat proves nothing. So callers store and read

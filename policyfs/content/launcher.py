@@ -1,7 +1,7 @@
 """The launcher: a process that starts zygotes for the daemon, and has imported all modules that zygotes need.
 
 A zygote is the parent of workers (zygote.py). A serving daemon cannot execute a program, so it could not
-replace a killed zygote. The daemon executes the launcher before it serves. A new zygote is a fork of the
+replace a killed zygote. Before the daemon serves, it executes the launcher. A new zygote is a fork of the
 launcher: the zygote shares the launcher's memory and is ready at once. The launcher reads only orders: one
 word and one descriptor. So an attacker who has taken over the daemon gains nothing through the launcher.
 

@@ -1,4 +1,4 @@
-"""Replacement bytes split into pieces: bytes of the file, runs of one byte, and new bytes.
+"""Pieces of replacement bytes: bytes of the file, runs of one byte, and new bytes.
 
 Redaction removes data and adds little. So nearly all bytes of a plan are runs of one byte, or are in the file
 already, at the same place or moved. Only the rest, the literal bytes, could come from another file that the

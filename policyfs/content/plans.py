@@ -46,9 +46,9 @@ def refusal(reason: str) -> Plan:
 def pack_plan(kind: str, plan: Plan, read: Read | None = None, file_size: int = 0) -> bytes:
     """Pack a plan and the file's kind as the payload of a reply.
 
-    read: a function that reads the file, which has *file_size* bytes. With it, replacement bytes that are in
-    the file are packed as copies. Without it, all replacement bytes are packed. A plan beyond the limits of
-    this module becomes a plan that refuses the file.
+    read: a function that reads the file, which has *file_size* bytes. With *read*, replacement bytes that are
+    in the file are packed as copies. Without *read*, all replacement bytes are packed. A plan beyond the
+    limits of this module becomes a plan that refuses the file.
     """
     size = sum(len(patch.data) for patch in plan.patches)
     pieces: list[list[Piece]] = []

@@ -35,14 +35,14 @@ While there are more, the pool forks no worker.
 _PAUSE_FIRST_S: Final = 0.25
 _PAUSE_MAX_S: Final = 30.0
 _PROVEN_S: Final = 60.0
-"""If a zygote has lived for so many seconds, its successor starts without a pause."""
+"""If a zygote has lived for this number of seconds, its successor starts without a pause."""
 _LOOK_S: Final = 5.0
 """Seconds between checks that the spare workers (SPARES) are alive."""
 
 
 class NoWorkerError(Exception):
-    """No worker is available. why: ``died`` (none could be started) or ``busy`` (too many killed workers have
-    not ended).
+    """The error if no worker is available. why: ``died`` (no worker could be started) or ``busy`` (too many
+    killed workers have not ended).
 
     The message is for people. outside: True if another process ended the zygote or the new worker.
     """
@@ -75,7 +75,7 @@ class Pool:
         self.busy: set[WorkerLink] = set()
         self.apart: set[WorkerLink] = set()
         """Workers that make a second look: each repeats one request, to confirm the answer of another worker.
-        Then it ends.
+        Then the worker ends.
         """
         self.killed: list[WorkerLink] = []
         self.started = self.zygotes_started = 0

@@ -129,8 +129,8 @@ def take_fds(data: list[tuple[int, int, bytes]]) -> list[int]:
 def receive_request(sock: socket.socket) -> Request | None:
     """Wait for one request and return it. Return None when the daemon is gone.
 
-    The worker calls this; it blocks. Raises WireError for a malformed request: the daemon has a bug, or the
-    bytes are not the beginning of a frame.
+    The worker calls this function, which blocks. Raises WireError for a malformed request: the daemon has a
+    bug, or the bytes are not the beginning of a frame.
     """
     header, data, flags, _ = sock.recvmsg(REQUEST.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
     fds = take_fds(data)

@@ -57,7 +57,7 @@ class Limits:
 
 
 class ConfinementError(Exception):
-    """A failure to give up a right that no worker may keep."""
+    """The error if a process cannot give up a right that no worker may keep."""
 
 
 def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
@@ -69,7 +69,7 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
     """
     held = []
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
-        score.write("1000")  # if memory runs out, kill a worker first
+        score.write("1000")  # if memory runs out, the kernel kills a worker first
     with contextlib.suppress(OSError):
         # This directory holds only the numbers of the process's own descriptors. Even these belong to root
         # once the process is not dumpable.
@@ -139,7 +139,7 @@ def _limit(limits: Limits) -> None:
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
         resource.setrlimit(what, (value, value))
-    # SIGXCPU comes 5 s before SIGKILL and shows the cause; SIGKILL alone could come from anyone.
+    # SIGXCPU comes 5 s before SIGKILL and shows the cause. SIGKILL alone could come from any process.
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + 5))
 
 

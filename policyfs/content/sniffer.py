@@ -36,7 +36,7 @@ _LARGE_PLAN: Final = 64 * 1024
 
 
 class SnifferError(PolicyfsError):
-    """A failure to start the sniffing workers."""
+    """The error if the sniffing workers cannot be started."""
 
 
 class Sniffer:
@@ -157,8 +157,8 @@ class Sniffer:
         that hides the words *what*.
 
         fd: an O_RDONLY descriptor of the file. *what*: None for the kind alone. A new worker answers; it sees
-        no other file, and ends afterwards. It runs only while no other process wants the processor. It does
-        not count as one of the pool's workers, so no app waits for it. Return None if there is no answer.
+        no other file, and ends afterwards. The worker runs only while no other process wants the processor.
+        It takes no place of the pool's workers, so no app waits for it. Return None if there is no answer.
         """
         size = _checked_size(fd)
         command = Command.KIND_FD if what is None else Command.LOCATE
@@ -197,7 +197,7 @@ class Sniffer:
         WireError.
         """
         if len(payload) <= _LARGE_PLAN:
-            with contextlib.suppress(OSError):  # the bytes are not in memory, and the loop waits for no disk
+            with contextlib.suppress(OSError):  # not in memory, and the loop must not wait for the disk
                 return unpack_plan(payload, size, lambda offset, count: _at_once(fd, size, offset, count))
         held = os.dup(fd)
         try:
@@ -296,7 +296,7 @@ class Sniffer:
         if not admitted:
             raise FailedError("busy", "no worker was free")
         try:
-            self._check_missed(key)  # another open of the file may have failed while this one waited
+            self._check_missed(key)  # another request for the file may have failed during the wait
             with trio.move_on_after(self._deadline_s):
                 return await self._with_workers(command, fd, size, payload, lane)
             raise FailedError("deadline", f"no answer within {self._deadline_s:g} s")
@@ -312,8 +312,8 @@ class Sniffer:
         A file that kills its workers kills at most two. The second worker is newly forked, because an idle
         worker may be harmed, too.
 
-        If another process ended or stopped the worker or the zygote, this says nothing about the file. Then
-        the request is repeated until the deadline, any number of times.
+        If another process ended or stopped the worker or the zygote, the file is not the cause. Then the
+        request is repeated until the deadline, any number of times.
         """
         deaths = 0
         take = self._pool.take

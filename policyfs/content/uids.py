@@ -19,8 +19,7 @@ from typing import Final
 from policyfs.domain import WORKER_UIDS
 
 BLOCK: Final = 32
-"""The number of uids of one daemon. It never has so many workers, even with killed ones that have not ended.
-"""
+"""The number of uids of one daemon. A daemon never has so many workers, even if killed workers do not end."""
 _TRIES: Final = 64
 _BEGINNING: Final = 4096
 """Bytes of /proc/PID/status that are read: `Uid:` is its ninth line, after a name of 64 bytes at most."""
@@ -29,7 +28,7 @@ _COMMON: Final = 65_536
 
 
 class NoUidsError(Exception):
-    """The lack of a free block of uids. The message has the reason."""
+    """The error if no block of uids is free. The message has the reason."""
 
 
 def free_block(apps: Sequence[tuple[int, int]] = ()) -> int:

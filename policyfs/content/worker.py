@@ -53,11 +53,11 @@ _WARM_UP: Final = (
 
 
 class SniffError(Exception):
-    """A failure to find a file's kind. The message has the reason."""
+    """The error if a file's kind cannot be found. The message has the reason."""
 
 
 class Passed:
-    """The file behind a passed descriptor, as the locators read it (redact.core.patches.ByteSource)."""
+    """A source of bytes for the locators (redact.core.patches.ByteSource): the file behind a descriptor."""
 
     __slots__ = ("_fd", "size")
 

@@ -57,8 +57,8 @@ class Limits(NamedTuple):
 class Account(NamedTuple):
     """The account of one app.
 
-    budget: the bytes that all events of the app may add to the trail. denied: the bytes that its denials may
-    add. fold: the counts of events that get no line of their own.
+    budget: the bytes that all events of the app may add to the trail. denied: the bytes that the app's
+    denials may add. fold: the counts of events that get no line of their own.
     """
 
     budget: Budget

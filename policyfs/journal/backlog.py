@@ -30,7 +30,7 @@ class Backlog:
     """
 
     def __init__(self, events: int, size: int) -> None:
-        """events: the limit of the number of events. size: the limit of their memory in bytes."""
+        """events: the limit of the number of events. size: the limit of the events' memory in bytes."""
         self._most_events = events
         self._most_size = size
         self._items: deque[tuple[Item, int]] = deque()

@@ -1,8 +1,8 @@
 """The committer: a thread that writes required events to the trail. One write takes all events that wait.
 
-The event loop itself never writes. It begins a commit (the write of some events), and waits for a moment.
-That is enough unless the disk is slow. After that moment, the loop handles other requests until the commit
-ends.
+The event loop itself never writes. It begins a commit (the write of some events), and waits for a moment. If
+the disk is not slow, the commit ends in this moment. Otherwise the loop handles other requests until the
+commit ends.
 """
 
 from __future__ import annotations
@@ -48,13 +48,15 @@ class Commit:
         self._tell: Callable[[], None] | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Block this thread until the commit ends, but at most *seconds*. Return True if it has ended."""
+        """Block this thread until the commit ends, but at most *seconds*. Return True if the commit has
+        ended."""
         if not self.is_done and self._done.acquire(timeout=seconds):
             self._done.release()
         return self.is_done
 
     def when_done(self, tell: Callable[[], None]) -> None:
-        """Make the writing thread call *tell* when this commit ends. If it has ended, call *tell* now."""
+        """Make the writing thread call *tell* when this commit ends. If the commit has ended, call *tell*
+        now."""
         with self._mutex:
             self._tell = tell
             done = self.is_done
@@ -80,7 +82,7 @@ class Committer:
     def __init__(self, write: Callable[[Sequence[Ticket]], None], offload: Offload | None = None) -> None:
         """write: function that writes tickets, and sets the result of each (ticket.error).
 
-        offload: if given, it writes most tickets of at_once() instead, without a Python thread.
+        offload: if given, writes most tickets of at_once() without a Python thread.
         """
         self._write = write
         self._offload = offload

@@ -47,7 +47,7 @@ def compress(
     try:
         fd = open_segment(name, dir_fd=place)
     except FileNotFoundError:
-        return False  # rotation has removed it
+        return False  # rotation has removed the segment
     with open(fd, "rb", buffering=0) as plain:
         if os.fstat(fd).st_size < least:
             return False
@@ -106,8 +106,8 @@ def _blocks(fd: int) -> Iterator[bytes]:
 def decompressed(fd: int) -> int:
     """Return a descriptor of a file in memory with the uncompressed bytes of a compressed segment.
 
-    fd: the compressed segment (a file of the trail). If it is damaged, the uncompressed bytes end at the
-    damage. `policyfs audit verify` reports the rest as missing.
+    fd: the compressed segment (a file of the trail). If the segment is damaged, the uncompressed bytes end at
+    the damage. `policyfs audit verify` reports the rest as missing.
     """
     memory = os.memfd_create("segment", os.MFD_CLOEXEC)
     with open(fd, "rb", closefd=False) as source, open(memory, "wb", closefd=False) as target:

@@ -13,7 +13,8 @@ CACHE: Final = "/var/cache/policyfs"
 def seal_directory() -> Path:
     """Return the directory of the keys that protect the trail and its indexes.
 
-    This is $POLICYFS_KEY_DIR if it is set, else KEYS for root, or ~/.local/state/policyfs for other users.
+    The directory is $POLICYFS_KEY_DIR if this variable is set. Otherwise it is KEYS for root, and
+    ~/.local/state/policyfs for other users.
     """
     return _own("POLICYFS_KEY_DIR", KEYS, "XDG_STATE_HOME", "~/.local/state")
 
@@ -21,7 +22,8 @@ def seal_directory() -> Path:
 def cache_directory() -> Path:
     """Return the directory of the indexes by which commands search the trail.
 
-    This is $POLICYFS_CACHE_DIR if it is set, else CACHE for root, or ~/.cache/policyfs for other users.
+    The directory is $POLICYFS_CACHE_DIR if this variable is set. Otherwise it is CACHE for root, and
+    ~/.cache/policyfs for other users.
     """
     return _own("POLICYFS_CACHE_DIR", CACHE, "XDG_CACHE_HOME", "~/.cache")
 

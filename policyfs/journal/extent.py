@@ -1,4 +1,4 @@
-"""Extents: the end of the lines in a file of the trail (segment), as its writer knows it."""
+"""Extents: the end of the lines in a file of the trail (segment), as the trail's writer knows it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ CRASH: Final = "crash"
 DAMAGE: Final = "damage"
 """Reason for a closed segment: another process has changed the segment or its directory."""
 UNSYNCED: Final = "unsynced"
-"""Reason for a closed segment: an fsync of it failed."""
+"""Reason for a closed segment: an fsync of the segment failed."""
 
 
 class Extent(NamedTuple):
-    """The end of a segment's lines, as its writer knows it.
+    """The end of a segment's lines, as the trail's writer knows it.
 
-    segment: the name of the segment (a file of the trail). size: the bytes of all its lines. seq, head: the
-    number and the digest of its last line.
+    segment: the name of the segment (a file of the trail). size: the bytes of all lines in the segment. seq,
+    head: the number and the digest of the last line.
     """
 
     segment: str

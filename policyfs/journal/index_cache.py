@@ -2,8 +2,8 @@
 
 The indexes belong to one user. The name of an index is the SHA-256 of its segment's bytes. So no index fits
 a segment that was changed. Each stored file begins with a seal, a digest with a secret key (index_seal.py).
-An index is made again from its segment in four cases: its seal is wrong; other users could have written the
-file; the index has another version; a part of it does not match the part's digest.
+An index is made again from its segment in four cases: the index's seal is wrong; other users could have
+written the file; the index has another version; a part of the index does not match the part's digest.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def build(segment: SegmentFile, begin: int, end: int, digest: str) -> bytes:
 
 
 class IndexCache:
-    """The stored indexes of one user, by which commands search the trail.
+    """A cache of the indexes by which one user's commands search the trail.
 
     If there is no directory that only this user can write, or no key for seals, no index is stored.
     """
@@ -54,7 +54,7 @@ class IndexCache:
         """
         self.directory = directory
         self.problem = ""
-        """The reason why no indexes are stored; empty if they are stored."""
+        """The reason why indexes cannot be stored; empty if there is no such reason."""
         self._fd = -1
         try:
             self._seal = IndexSeal(keys or seal_directory())
@@ -70,7 +70,8 @@ class IndexCache:
             self._closing()
 
     def _open(self, name: str) -> int | None:
-        """Return a descriptor of a stored file, or None if it is missing or other users could write it."""
+        """Return a descriptor of a stored file. Return None if the file is missing or other users could write
+        it."""
         if self._fd < 0:
             return None
         try:
@@ -95,7 +96,7 @@ class IndexCache:
             return file.read()[SEAL_BYTES:]
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a file that save() has stored. Return None if it is missing or was changed."""
+        """Return the bytes of a file that save() has stored. None if the file is missing or was changed."""
         fd = self._open(name)
         if fd is None:
             return None
@@ -107,7 +108,7 @@ class IndexCache:
         """Return the stored index of a segment, or of a part of it. Return None if no valid index is stored.
 
         digest: the SHA-256 of the segment's bytes. size: the number of these bytes. again: function that
-        makes the index again. It is called if a part of the stored index is found to be damaged later.
+        makes the index again, called if a part of the stored index is found to be damaged later.
         """
         name = index_name(digest)
         fd = self._open(name)

@@ -27,13 +27,13 @@ _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOE
 
 
 class IndexSeal:
-    """Maker and checker of seals (digests with a secret key) for the stored indexes of one user.
+    """An object that makes and checks seals (digests with a secret key) for the stored indexes of one user.
 
     The constructor raises OSError if the key cannot be read or created, or if other users could read it.
     """
 
     def __init__(self, directory: Path) -> None:
-        """directory: the directory of the secret key. It is created with mode 0700 if it is missing."""
+        """directory: the directory of the secret key, which is created with mode 0700 if missing."""
         directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)

@@ -1,8 +1,8 @@
-"""Searches of the trail by indexes. Only lines that the search may find are read and parsed.
+"""Searches of the trail that use indexes. Only lines that the search may find are read and parsed.
 
-The trail consists of hash chains, and each chain of files (segments). Each older segment has one index. The
-newest segment still grows: each 8 MiB of it have a stored index, and the rest gets an index in memory. If
-rotation removes a segment meanwhile, the search leaves it out.
+The trail consists of hash chains, and a chain consists of files (segments). Each older segment has one index.
+The newest segment still grows: each part of 8 MiB has a stored index, and the rest gets an index in memory.
+If rotation removes a segment during the search, the search leaves this segment out.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _Range = tuple[int, int]
 class Portion:
     """Consecutive lines of a segment (a file of the trail), with their index.
 
-    first_line: the number of lines in the segment before them. The index has one row for each event of these
-    lines. Row numbers begin with 0.
+    first_line: the number of lines in the segment before these lines. The index has one row for each event of
+    these lines. Row numbers begin with 0.
     """
 
     def __init__(self, file: SegmentFile, index: Index, first_line: int) -> None:
@@ -101,8 +101,8 @@ class Portion:
 class _Task(NamedTuple):
     """One segment (a file of the trail) to read, as a list of byte ranges.
 
-    kept: the index of the first *kept* ranges is stored in the cache. known: if there is only one range, its
-    SHA-256 if known; else an empty string.
+    kept: the first *kept* ranges have an index in the cache. known: the SHA-256 of the range, if there is
+    only one range and its SHA-256 is known; else an empty string.
     """
 
     name: str

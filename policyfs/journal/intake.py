@@ -1,12 +1,12 @@
 """The intake of a journal: each event comes here first, and is queued for the writer, counted or dropped.
 
-An event is only counted, and gets no line, in two cases: it repeats a recorded denial, or its app has
-exceeded its limit of trail bytes (accounts.py). All other events get a line. The intake makes the line of a
-best-effort event, and queues only the line.
+An event is only counted, and gets no line, in two cases: it repeats a recorded denial, or the app has
+exceeded the app's limit of trail bytes (accounts.py). All other events get a line. The intake makes the line
+of a best-effort event, and queues only the line.
 
 Allowed best-effort events first go to a list, and the intake processes YOUNG of them together. This takes a
 third of the time that single processing takes. Each other call of the intake first processes the events of
-this list. So order, counts and budgets are as if each event had been processed at once.
+this list. So order, counts and budgets are the same as if each event had been processed at once.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ the events since the last flush, and the counts of the last second. After a powe
 fsync may be missing, too. `flush` calls fsync at most once a second.
 
 Locks: `_lock` guards the writer. A thread has `_lock` while the thread makes and writes at most 100 events,
-but never during fsync. The intake's lock guards the queue, gaps and accounts. It is locked for microseconds.
-`_count_lock` guards the numbers of waiting and refused events. A thread takes `_lock` before the other two.
-`admit` takes only the intake's lock, so it never waits for a disk.
+but never during fsync. The intake's lock guards the queue, gaps and accounts; a thread has it for
+microseconds. `_count_lock` guards the numbers of waiting and refused events. A thread takes `_lock` before
+the other two. `admit` takes only the intake's lock, so `admit` never waits for a disk.
 """
 
 from __future__ import annotations
@@ -189,12 +189,12 @@ class Journal:
         tries again.
         """
         self._collect_folded(everything=False)
-        with self._lock:  # this waits for a write under way; if it fails, its items are in the queue again
+        with self._lock:  # waits for a write under way; if that fails, its items are in the queue again
             left = self._intake.waiting()  # events that come later do not count: the loop might never end
         while left > 0 and (written := self._write_slice()):
             left -= written
             if self._waiting:
-                break  # a thread that commits REQUIRED events waits; it also writes queued events
+                break  # a thread waits to commit REQUIRED events, and will also write queued events
             time.sleep(_BREATH_S)
         self._tidy()
         self._disk.sync_if_due()
@@ -261,7 +261,7 @@ class Journal:
         )  # fmt: skip
 
     def _collect_folded(self, *, everything: bool) -> None:
-        # A count is never dropped. While nothing can be written, it stays with its account.
+        # A count is never dropped. While nothing can be written, each count stays in its account.
         if everything or self._outage is None:
             self._intake.collect(self._clock_ns(), everything=everything)
 

@@ -142,7 +142,7 @@ def _forget_others(place: int, newest: PublicKey) -> None:
 
 
 def _lock(place: int) -> None:
-    """Take the lock of the directory of the keys. Raise BlockingIOError if it is not free within 2 s.
+    """Take the lock of the directory of the keys. Raise BlockingIOError if the lock is not free within 2 s.
 
     Processes hold this lock only for moments. The wait is limited, because a daemon that ends may wait here.
     """

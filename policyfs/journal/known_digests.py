@@ -23,7 +23,8 @@ _MOST: Final = 100_000
 
 
 class KnownDigests:
-    """The SHA-256 digests of trail files that one user has computed, stored beside the user's indexes."""
+    """The list of the SHA-256 digests of trail files that one user has computed, beside the user's indexes.
+    """
 
     def __init__(self, cache: IndexCache) -> None:
         self._cache = cache

@@ -67,10 +67,11 @@ class _Started(NamedTuple):
 
 
 class Offload:
-    """Writes to one trail that the event loop begins and a C thread carries out, one at a time.
+    """A helper by which the event loop begins writes to one trail. A C thread carries out one write at a
+    time.
 
     If a write fails, or cannot begin without a wait, none of its lines stays in the file. The journal then
-    writes these lines by a Python thread. If they fail again, the journal gets the reason.
+    writes these lines by a Python thread. If this write fails, too, the journal gets the reason.
     """
 
     def __init__(
@@ -161,8 +162,8 @@ class Offload:
     def _settle_now(self) -> None:
         """Note the result of a write that has ended, if the lock is free.
 
-        If another thread has the lock, this does nothing: each thread that takes the lock by ``with`` notes
-        the result itself.
+        Do nothing if another thread has the lock: each thread that takes the lock by ``with`` notes the
+        result itself.
         """
         if self._lock.take():
             try:

@@ -1,4 +1,4 @@
-"""Copies of the policies that records of a trail name. They are in the trail directory; only root reads them.
+"""Copies of the policies that records of a trail name. The trail directory has these copies, for root only.
 
 Each policy is a directory ``policies/DIGEST`` with the policy's YAML files, unchanged, so that commands can
 check and mount them. The file ``policies/in-force`` names the policy in force and the previous policy.
@@ -83,7 +83,7 @@ def read_pointer(directory: Path) -> tuple[str, str]:
 
 
 class PolicyTexts:
-    """The saved policies of one trail directory. Errors are OSError.
+    """The saved policies that one trail directory has. Errors are OSError.
 
     Not thread-safe: the journal calls this object only while it holds the lock of the trail's writer.
     """

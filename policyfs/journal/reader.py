@@ -1,7 +1,7 @@
 """Readers of all trails below a trail root. Daemons may write these trails at the same time.
 
-Nothing here writes. Errors are OSError. If rotation removes an old file of the trail (segment) meanwhile,
-this is no error.
+Nothing here writes. Errors are OSError. It is no error if rotation removes an old file of the trail (segment)
+at the same time.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterato
 def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record | BadLine]:
     """Yield the parsed lines of a hash chain, oldest first.
 
-    may_match: a function that gets a line as bytes. If it returns False, the line is left out. A last line
-    without a newline is left out, too: it is being written, or was cut by a crash.
+    may_match: a function that gets a line as bytes. If the function returns False, the line is left out. A
+    last line without a newline is left out, too: it is being written, or was cut by a crash.
     """
     for name in chain.segments():
         try:
@@ -79,13 +79,13 @@ def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record 
                 if may_match is None or may_match(raw):
                     yield parse_line(raw, Place(chain.mount_id, name, number))
         except FileNotFoundError:
-            continue  # rotation removed it meanwhile
+            continue  # rotation has removed the segment
 
 
 def last_records(chain: Chain, count: int) -> list[Record | BadLine]:
     """Return the last *count* lines of a hash chain, parsed, oldest first. Read little more than these lines.
 
-    The line numbers in the result are negative. They count from the end of a file: -1 is its last line.
+    The line numbers in the result are negative, and count from the end of a file: -1 is the file's last line.
     """
     found: deque[Record | BadLine] = deque()
     for name in reversed(chain.segments()):
@@ -102,7 +102,7 @@ def last_records(chain: Chain, count: int) -> list[Record | BadLine]:
 
 
 def _last_lines(path: Path, count: int) -> list[bytes]:
-    """Return the last *count* full lines of a file, or fewer if it has fewer, without their newlines."""
+    """Return the last *count* full lines of a file, without newlines; all lines if the file has fewer."""
     fd = open_segment(path)
     try:
         position = os.fstat(fd).st_size
@@ -166,7 +166,7 @@ class Follower:
         reading = self._reading.setdefault(chain.mount_id, _Reading(names[0], 0))
         for name in [name for name in names if _order(name) >= _order(reading.segment)]:
             if _order(name) == _order(reading.segment):
-                reading.segment = name  # it may have been compressed meanwhile
+                reading.segment = name  # the segment may have been compressed meanwhile
             else:
                 reading.segment, reading.offset, reading.line, reading.piece = name, 0, 0, b""
             try:

@@ -1,9 +1,10 @@
 """The choice of the hash chain in which a new daemon records. Two running daemons never share a chain.
 
-A new daemon continues its mount's chain if the previous daemon has ended. If that daemon still runs (its
-mount was detached while in use, or a container still has the mount), the new daemon records in another chain,
-in another directory. Each daemon first records the last digests of all other chains (``others``). So if
-somebody removes a chain, or replaces its end, another chain reveals this (trail/witness.py).
+If the previous daemon of a mount has ended, a new daemon continues the mount's chain. If the previous daemon
+still runs, the new daemon records in another chain, in another directory. (A previous daemon still runs if
+its mount was detached while in use, or if a container still has the mount.) Each daemon first records the
+last digests of all other chains (``others``). So if somebody removes a chain, or replaces its end, another
+chain reveals this (trail/witness.py).
 """
 
 from __future__ import annotations

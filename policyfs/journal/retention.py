@@ -41,8 +41,8 @@ Keep = int | Retention
 def removed_so_far(place: SegmentDirectory) -> Ranges:
     """Return the numbers of the trail's files (segments) that policyfs has removed, as ranges.
 
-    Records in the newest segment have these numbers. An older version of policyfs did not record them. Then
-    all numbers below the oldest segment count as removed.
+    Records in the newest segment have these numbers. Older versions of policyfs did not record the numbers.
+    Then all numbers below the oldest segment count as removed.
     """
     names = place.names()
     for name in reversed(names):

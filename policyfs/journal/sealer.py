@@ -3,9 +3,9 @@
 A seal is a signed file about the lines of one segment. The sealer reads the segment from the file system, and
 compares its digest with the digest that the writer has in memory. So the sealer notices within about a second
 that another process has changed a line, and never seals a line that the writer did not write. The sealer
-works in slices of less than a millisecond, not on the event loop. It takes the journal's lock only to pass on
-a record. If a seal cannot be written to the disk, the sealer tries again later. The mount never waits for a
-seal.
+works in slices of less than a millisecond, not on the event loop. The sealer takes the journal's lock only to
+pass on a record. If a seal cannot be written to the disk, the sealer tries again later. The mount never waits
+for a seal.
 
 INVARIANT: a segment is on the disk before its seal. So after a power loss no seal covers missing lines.
 """
@@ -145,7 +145,7 @@ class Sealer:
     ) -> None:
         """compress_from: the least size, in bytes, at which a sealed segment is compressed.
 
-        exclusive: a lock. The sealer holds it while a compressed segment replaces the uncompressed one.
+        exclusive: a lock that the sealer holds while a compressed segment replaces the uncompressed one.
         """
         self._path: Final = directory
         self._mount_id: Final = mount_id
@@ -321,7 +321,7 @@ class Sealer:
         line = signer.sign("seal", body_of("seal", seal))
         self._keep_keys(signer)
         write_file(self._directory.fd, seal_name(name), line)
-        if name not in self._directory.names():  # rotation has removed it meanwhile
+        if name not in self._directory.names():  # rotation has removed the segment
             with suppress(FileNotFoundError):
                 os.unlink(seal_name(name), dir_fd=self._directory.fd)
         digest = digest_of(line)

@@ -1,7 +1,7 @@
 """The link between the writer of a trail and the sealer, which signs closed files of the trail (segments).
 
-The writer passes closed segments to the sealer. The sealer passes back its seals, and changes of lines that
-it has noticed.
+The writer passes closed segments to the sealer. The sealer reports its seals to the writer, and changes of
+lines that the sealer has noticed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def begin_sealing(directory: str, writer: ChainWriter, lock: WriterLock, keys: K
                 writer.distrust(segment, found)
 
     def sealed(fields: dict[str, object]) -> None:
-        """Queue a record about a new seal. The writer appends it before the next event."""
+        """Queue a record about a new seal. The writer appends the record before the next event."""
         with lock:
             if not writer.finished:
                 writer.note("sealed", fields)

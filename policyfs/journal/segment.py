@@ -38,7 +38,8 @@ class Segment:
         self.name = name
         self.number = number
         self.size = size
-        """The bytes of all complete lines in the file. This is also the offset of the next line."""
+        """The number of bytes of all complete lines in the file, which is also the offset of the next line.
+        """
         self._fd = fd
         self._torn = False
 

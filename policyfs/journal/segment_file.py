@@ -34,7 +34,7 @@ class SegmentFile:
     """
 
     def __init__(self, chain: Chain, name: str) -> None:
-        """name: the file name in the directory of *chain*. Raises FileNotFoundError if it was removed."""
+        """name: the file name in the directory of *chain*. Raises FileNotFoundError if the file is gone."""
         self.chain = chain
         self.name = name
         try:
@@ -42,7 +42,7 @@ class SegmentFile:
         except FileNotFoundError:
             if is_compressed(name):
                 raise
-            self.name = name + ZST  # it was compressed after the directory was listed
+            self.name = name + ZST  # the segment was compressed after the directory was listed
             self._fd = os.open(chain.directory / self.name, _FLAGS)
         self.info = os.fstat(self._fd)
         self.size = self.info.st_size
@@ -92,7 +92,7 @@ class SegmentFile:
                 begin += len(line)
 
     def record(self, offset: int, line: int) -> Record | BadLine:
-        """Parse the line at an offset in the uncompressed bytes. line: its number, for the result."""
+        """Parse the line at an offset in the uncompressed bytes. line: the line's number, for the result."""
         raw = self._read(offset, _LINE)
         while b"\n" not in raw and (more := self._read(offset + len(raw), _BLOCK)):
             raw += more

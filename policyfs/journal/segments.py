@@ -120,7 +120,7 @@ class SegmentDirectory:
             return file.read(_SMALL)
 
     def read(self, name: str) -> int:
-        """Open a segment for reading, and return a descriptor. Raises OSError if it is no regular file."""
+        """Open a segment for reading, and return a descriptor. Raises OSError if this is no regular file."""
         return open_segment(name, dir_fd=self._fd)
 
     def close(self) -> None:
@@ -129,10 +129,11 @@ class SegmentDirectory:
 
 
 class TrailDirectory(SegmentDirectory):
-    """The trail directory of one mount, for its only writer. It is locked against a second writer."""
+    """The trail directory that the only writer of one mount has open. A lock excludes a second writer."""
 
     def __init__(self, path: str) -> None:
-        """Open and lock the trail directory. Create it, and the trail root above it, mode 0700, if missing.
+        """Open and lock the trail directory. If this directory or the trail root above it is missing, create
+        it with mode 0700.
 
         Raises OSError: EWOULDBLOCK if another journal has the lock, EPERM if other users may write in the
         directory, and errors of the file system.
@@ -148,8 +149,8 @@ class TrailDirectory(SegmentDirectory):
         """Open the path of the trail directory again, after the directory was moved away or replaced.
 
         A missing directory is created only if the trail root above it is the same directory as before.
-        Otherwise the file system of the trail root may be unmounted. If policyfs created a trail directory in
-        its mountpoint, the new records would be hidden once that file system is mounted again.
+        Otherwise the file system of the trail root may be unmounted. If policyfs then created a trail
+        directory in the mountpoint, a later mount of that file system would hide the new records.
         """
         root = os.path.dirname(self.path) or "."
         if not os.path.lexists(self.path) and os.path.isdir(root) and _identity(root) == self._root:
@@ -173,7 +174,8 @@ class TrailDirectory(SegmentDirectory):
         return os.open(name, flags, 0o600, dir_fd=self._fd)
 
     def append_to(self, name: str) -> int:
-        """Open a segment for appending, and return a descriptor. Raises OSError if it is no regular file."""
+        """Open a segment for appending, and return a descriptor. Raises OSError if this is no regular file.
+        """
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         return _only_regular(os.open(name, flags, dir_fd=self._fd))
 
@@ -207,7 +209,7 @@ def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int
     except FileNotFoundError:
         if is_compressed(name):
             raise
-        name += ZST  # it was compressed after the directory was listed
+        name += ZST  # the segment was compressed after the directory was listed
         fd = os.open(name, flags, dir_fd=dir_fd)
     fd = _only_regular(fd)
     if not is_compressed(name):
@@ -251,7 +253,7 @@ class Tail(NamedTuple):
     """The end of a segment (a file of the trail): its last complete line, and the bytes after this line.
 
     line: the last complete line without its newline, or None if there is no line. offset: the offset after
-    this line. rest: the bytes after this line. They are a cut line of an interrupted write, or empty.
+    this line. rest: the bytes after this line: a cut line of an interrupted write, or empty.
     """
 
     line: bytes | None
@@ -349,9 +351,9 @@ def _pread_all(fd: int, offset: int, size: int) -> bytes:
 
 
 def write_file(place: int, name: str, data: bytes) -> None:
-    """Write a file with mode 0600 to the disk. After a crash it has either all old or all new bytes.
+    """Write a file with mode 0600 to the disk. After a crash the file has either all old or all new bytes.
 
-    place: a descriptor of its directory.
+    place: a descriptor of the file's directory.
     """
     new = NEW + name
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -33,7 +33,7 @@ class Ticket:
 
     wait_s: the seconds that the app must wait first, because it has exceeded its limit of trail bytes. item:
     the event as an unfinished line for the writer. error: None once the event is in the trail, else the
-    reason why it is not.
+    reason why the event is not in the trail.
     """
 
     __slots__ = ("error", "event", "item", "wait_s")

@@ -44,7 +44,7 @@ _WORTH_A_PROCESS: Final = 32 << 20
 class Part(NamedTuple):
     """The check of one segment (a file of the trail).
 
-    check: its result. lines: a function that reads the segment's lines again. seal: the signed statement
+    check: the result. lines: a function that reads the segment's lines again. seal: the signed statement
     about the segment, or None.
     """
 
@@ -106,8 +106,8 @@ def parts(
 def is_recorded(chain: Chain) -> bool:
     """Return True if a daemon of this pid namespace records in a hash chain, or if this is not known.
 
-    A daemon locks the directory of its chain. The function reads the locks from /proc/locks. It does not try
-    to take the lock itself, because a daemon that starts meanwhile would then fail.
+    A daemon locks the directory of its chain. The function reads the locks from /proc/locks. It does not take
+    the lock itself, because a daemon that starts at the same time would then fail.
     """
     inode = os.stat(chain.directory).st_ino
     try:

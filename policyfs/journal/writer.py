@@ -73,7 +73,7 @@ class ChainWriter:
         stay, the newest included (0: all), or a Retention with further limits.
         """
         self.position = (0, chain.GENESIS)
-        """Number and digest of the last line. They are one tuple so that a reader needs no lock."""
+        """Number and digest of the last line, in one tuple, so that a reader needs no lock."""
         self._directory = directory
         self.mount_id: Final = mount_id
         self._segment_bytes = segment_bytes
@@ -131,7 +131,7 @@ class ChainWriter:
         return self._synced_seq != self.seq or bool(self._retired)
 
     def note(self, kind: str, fields: dict[str, object]) -> None:
-        """Queue a record of type *kind* about the journal itself. It is written before the next events."""
+        """Queue a record of type *kind* about the journal itself, to be written before the next events."""
         self._notes.append((kind, fields))
 
     def write(self, items: Sequence[Item]) -> None:
@@ -356,7 +356,7 @@ class ChainWriter:
             # segment would hide the removal.
             behind = self._number < self._directory.highest()
             if not cuts and not behind and not is_compressed(names[-1]):
-                # After an orderly end the same file is continued, so that restarts do not use up `keep`.
+                # After an orderly end the same file is continued, so a restart does not count for `keep`.
                 self._segment = Segment(names[-1], self._number, self._directory.append_to(names[-1]), size)
                 self.resumed = self.extent
                 self.note("resume", self._origin())

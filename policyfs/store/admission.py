@@ -1,9 +1,9 @@
-"""The eviction order of a cache. Entries that are used often stay in the cache during a scan of many keys.
+"""The order in which a cache evicts its entries. Entries that are used often stay during a scan of many keys.
 
 The policy is W-TinyLFU (Einziger, Friedman, Manes: "TinyLFU: A Highly Efficient Cache Admission Policy",
 ACM Transactions on Storage 2017) with exact counts instead of a sketch. New entries enter a small window.
 The oldest entry of the window competes with the least recently used entry of the main part: the entry with
-fewer recent look-ups is evicted. This module only decides the order, and closes nothing.
+fewer recent look-ups is evicted. This module only decides the order. The cache itself closes the entries.
 """
 
 from __future__ import annotations

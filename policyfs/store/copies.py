@@ -3,10 +3,10 @@
 INVARIANT: event-loop thread only, and no ``await`` between get() or put() and pin(): the next put() may
 close a copy that is not pinned.
 
-A copy is in use while it is pinned, and also while an app has the copy mapped. (In passthrough a mapping
-outlives the descriptor.) A copy in use is charged to each principal that has pinned the copy. **A principal
-gets one more copy only if its copies in use and the new copy take at most the room that all copies in use
-leave.** So one principal gets at most half of the cache, and several leave room for one more principal.
+A copy is in use while a handle has it open (the handle has pinned the copy), and also while an app has it
+mapped. (In passthrough a mapping outlives the descriptor.) A copy in use is charged to each principal with a
+pin. **A principal gets one more copy only if its copies in use and the new copy take at most the room that
+all copies in use leave.** So one principal gets at most half of the cache, and leaves room for others.
 
 A clone shares the disk blocks of its source. While the clone exists, these blocks do not become free, even if
 the source is deleted or rewritten. So expire_clones() closes clones that have not been used for a while.

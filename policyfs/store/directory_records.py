@@ -1,4 +1,4 @@
-"""Reading of the names in one directory of the store, in parts. One getdents64(2) reads one part."""
+"""A reader of the names in one directory of the store, part by part. Each getdents64(2) reads one part."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _DT_UNKNOWN: Final = 0
 
 
 class DirectoryRecords:
-    """An open directory, and the part of its names that was read last. The object owns its descriptor.
+    """A reader of one directory's names. It keeps the part that was read last, and owns its descriptor.
 
-    A name that is created or removed during the reading may be reported or not, as in the store itself. Every
-    other name is reported exactly once.
+    If a name is created or removed during the reading, the reader reports or omits the name, as getdents64(2)
+    does. Every other name is reported exactly once.
     """
 
     def __init__(self, dirfd: int) -> None:

@@ -1,4 +1,4 @@
-"""Removal of a name, only if the name refers to one given inode.
+"""Functions that remove a name only if the name refers to one given inode.
 
 unlink(2) takes a name, and no system call removes an inode by its number. Between a check of the name and its
 removal, another program could rename another file over the name, and that file would be lost. So the daemon
@@ -72,15 +72,15 @@ def is_aside(name: bytes) -> bool:
 
 
 class ExactNames:
-    """The removal and replacement of names in one store."""
+    """A helper that removes and replaces names in one store, only if they refer to the expected files."""
 
     __slots__ = ("_records", "_tree", "_warn")
 
     def __init__(self, tree: Tree, warn: Callable[[str, bytes], None], records: str = "") -> None:
         """Give the old names back to files that killed daemons have left under temporary names.
 
-        warn: logs a problem with a name. records: the path of the shared file of records (MoveRecords). If it
-        is empty, the files of killed daemons stay as they are, and this object records nothing.
+        warn: logs a problem with a name. records: the path of the shared file of records (MoveRecords). If
+        the path is empty, the files of killed daemons stay as they are, and this object records nothing.
         """
         self._tree = tree
         self._warn = warn
@@ -102,9 +102,9 @@ class ExactNames:
         """Remove *name* if it refers to the file *target*. Return False if another object has the name; the
         other object keeps the name.
 
-        still: called with the file's present attributes. If it returns False, the file keeps its name, and
-        this call returns False. Raises the OSError of rename(2) or unlink(2): FileNotFoundError if there is
-        no such name.
+        still: called with the file's present attributes. If *still* returns False, the file keeps its name,
+        and this call returns False. Raises the OSError of rename(2) or unlink(2): FileNotFoundError if there
+        is no such name.
 
         In two cases the file gets no temporary name, and *name* is removed right after the check: if the
         store permits no new name, and if a rename would copy the file.
@@ -147,7 +147,7 @@ class ExactNames:
 
         After False each file has its name as before. Raises OSError, perhaps before any change. The moved
         file first gets a temporary name. Then the two files exchange their names. So the replaced file never
-        has the name *old*. Under the name *old*, apps could see the replaced file that must not see it.
+        has the name *old*. Otherwise apps that must not see the replaced file could see it under this name.
         """
         taken = aside()
         if self._records is not None:

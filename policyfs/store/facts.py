@@ -155,7 +155,7 @@ def directory_folds_by_flag(dirfd: int) -> bool:
     """Return True if look-ups in this directory ignore upper and lower case.
 
     The answer comes from the file system's type or the directory's flags. Unlike directory_folds(), this
-    function tries no name. So it is quick enough for each directory that a lookup reaches. *dirfd* may be an
+    function tries no name. So the call is quick enough for each directory of a lookup. *dirfd* may be an
     O_PATH descriptor. Raises OSError: EACCES if the flags cannot be read.
     """
     kind = _NAMES.get(libc.file_system_type(dirfd))
@@ -178,7 +178,7 @@ def _casefold_flag(fd: int) -> bool:
 def directory_folds(dirfd: int) -> bool:
     """Return True if this directory finds a name in upper and in lower case, whatever case the listing shows.
 
-    Reads the casefold flag (ext4, f2fs and tmpfs have it for each directory). Without the flag, the function
+    Reads the casefold flag, which each directory of ext4, f2fs and tmpfs has. Without the flag, the function
     tries a name that exists, and returns False if no name has letters. O_PATH is enough.
     """
     fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dirfd)
@@ -209,7 +209,7 @@ def _folds_new_name(fd: int) -> bool:
     try:
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=fd))
     except OSError:
-        return False  # read-only, or full: nothing can be created under another case either
+        return False  # read-only, or full: no program can create a name in another case either
     try:
         return _finds_swapped_case(fd)
     finally:

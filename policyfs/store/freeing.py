@@ -1,4 +1,4 @@
-"""The release of the disk space of large files, on threads.
+"""Threads that free the disk space of large files.
 
 The kernel frees a file's bytes during the call that truncates the file, or that closes the last descriptor of
 a file without a name. This takes 80 ms for 512 MiB in memory. On the event loop, all other requests would
@@ -47,7 +47,7 @@ def close(fd: int) -> None:
 
 
 async def closed(fd: int) -> None:
-    """Close a descriptor, and return once the file's space is free. A cancellation takes effect only then."""
+    """Close a descriptor, and return when the file's space is free. A cancellation takes effect only then."""
     if not _keeps_much(fd):
         os.close(fd)
         return

@@ -51,7 +51,7 @@ class FrozenTooLarge(Exception):  # noqa: N818 - a size class of files, not a mi
 
 
 class Frozen:
-    """One frozen copy of a file. It owns its descriptor *fd* until close(). size: in bytes, equal to
+    """One frozen copy of a file. The object owns the descriptor *fd* until close(). size: in bytes, equal to
     version.size.
 
     memory: the bytes of memory that the copy takes. fd is open for reading and writing until seal(), then for
@@ -233,7 +233,7 @@ def _in_memory(size: int, places: MemoryPlaces | None) -> tuple[int, How, int]:
 
 def _memfd() -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    with contextlib.suppress(OSError):  # EINVAL before Linux 6.3; another error comes again below
+    with contextlib.suppress(OSError):  # EINVAL before Linux 6.3; the call below raises any other error again
         return os.memfd_create("policyfs-copy", flags | _MFD_NOEXEC_SEAL)
     return os.memfd_create("policyfs-copy", flags)
 

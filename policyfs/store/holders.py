@@ -56,7 +56,8 @@ def holders(mountpoint: bytes) -> list[Holder]:
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/{pid}/ns/mnt") == namespace:
-                # Use the table of this process: in a chroot, a process's own table lacks mounts outside it.
+                # Use the table of this process: in a chroot, a process's own table lacks the mounts outside
+                # the chroot.
                 found += _holds_of(pid, held, ours, {held.mount_id}, elsewhere=False)
             else:
                 table = mounts(pid)

@@ -10,7 +10,7 @@ kernel releases its latches. Only root can take a latch. A latch does not exclud
 directory of control sockets, such as those of other machines that use the same network store.
 
 In a second shared file, each daemon marks the files of which it has held bytes (written by an app, but not in
-the store yet). Before a daemon renames one file over another one, it checks the marks of the moved file.
+the store yet). Before a daemon renames one file over another file, it checks the marks of the moved file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SPREAD: Final = 0x9E3779B97F4A7C15
 
 
 class Latches:
-    """The latches of one daemon: locks in the file *path*, which is created if missing.
+    """The latches that one daemon takes: locks in the file *path*, which is created if missing.
 
     INVARIANT: a latch does not exclude other tasks of the same daemon (fs/checked/change_lock.py excludes
     them). If a daemon takes a latch twice, the first give() releases the latch.
@@ -76,7 +76,7 @@ class Latches:
 
 
 class HeldFiles:
-    """Marks of files with held bytes, in the shared file *path*, which is created if missing.
+    """The marks that a daemon sets for files with held bytes, in the shared file *path* (created if missing).
 
     A mark is a shared OFD lock of one byte, so several daemons can mark one file. No call waits for a mark.
     The marks of a daemon end with the daemon.
@@ -116,7 +116,7 @@ class HeldFiles:
                 set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
 
     def is_held_elsewhere(self, stat: Stat) -> bool:
-        """Return True if another daemon has marked this file with mark(): it has held bytes of the file.
+        """Return True if another daemon has marked this file with mark(): that daemon has held bytes of it.
 
         Takes two system calls. If root has removed the shared file, another daemon's marks stay in the
         removed file until that daemon's next mark(). So this call checks the removed shared file and the new

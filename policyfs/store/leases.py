@@ -3,7 +3,7 @@
 A lease is granted only while the file has no writer and no writable shared mapping, in any mount or in the
 store. A writer that comes later waits in open(2) or truncate(2) until the lease is released, and a signal
 tells the daemon. After /proc/sys/fs/lease-break-time seconds the kernel takes the lease by force. So bytes
-count only if ``holds()`` is True *after* they were read. unlink, rename, chmod and the like break no lease.
+count only if ``holds()`` is True *after* the read. unlink, rename, chmod and similar calls break no lease.
 StoreFacts.leases is True for file systems on which leases work as described here.
 """
 
@@ -28,7 +28,7 @@ DEFAULT_SIGNAL: Final = int(signal.SIGRTMIN) + 5
 
 
 class Lease:
-    """A read lease on descriptor *fd*. The caller closes *fd*.
+    """A read lease that the kernel has granted on descriptor *fd*. The caller closes *fd*.
 
     INVARIANT: call release() before the descriptor is closed. A later call would release the lease of
     another file that has got the same descriptor number.
@@ -80,7 +80,7 @@ class Lease:
 
 
 class LeaseKeeper:
-    """The one keeper of all leases of the process. fileno() is readable when a lease is being broken.
+    """The one object that keeps all leases of the process. fileno() is readable when a lease is being broken.
 
     INVARIANT: create the keeper on the main thread before any other thread starts. All threads must block the
     signal: in a thread that does not block it, the signal ends the process. New threads and children inherit

@@ -2,9 +2,9 @@
 
 A lock on a file is a lock on the same inode in each view, in each mount, and in the store itself. For each
 lock owner of an app, the daemon has one open file description of the backing file. The owner's byte
-ranges are OFD locks of that description (fcntl(2)), and its flock(2) is a flock of the description. So these
-locks conflict with each other and with all other locks by the kernel's own rules, and they end with the
-descriptor. No call here waits. A refused lock is tried again, in the order of arrival, when a lock of this
+ranges are OFD locks of that description (fcntl(2)), and the owner's flock(2) is a flock of it. So these locks
+conflict with each other and with all other locks by the kernel's own rules, and end when the descriptor is
+closed. No call here waits. A refused lock is tried again, in the order of arrival, when a lock of this
 table is released. If a lock outside this table was in the way, retry_all() tries again.
 
 A lock owner (struct fuse_lk_in: owner) is a number that the kernel gives to a process's table of descriptors
@@ -88,10 +88,11 @@ class Waiter:
 
 
 class LockTable:
-    """The locks of one mount. The table owns every descriptor that it gets. Use it on one thread only.
+    """The locks that apps have taken through one mount. The table owns all descriptors that it gets. Use the
+    table on one thread only.
 
     The table calls ranges_held with True when the first byte range is locked, and with False when the last
-    byte range is unlocked. In between, each close(2) by a process matters, because it may release locks.
+    byte range is unlocked. In between, each close(2) by a process matters: the close may release locks.
     """
 
     def __init__(self, limits: Limits, ranges_held: Callable[[bool], None]) -> None:
@@ -126,7 +127,7 @@ class LockTable:
         return self._count.get(app, 0) >= self._limits.holders - self._holders
 
     def _idle(self) -> list[Holder]:
-        """Return the holders that have no locks and no waiting requests. They only save later opens."""
+        """Return the holders without locks and waiting requests: their descriptors only save later opens."""
         busy = {id(waiter.holder) for waiter in self._all_waiters()}
         return [holder for holder in self._all() if not holder.spans and id(holder) not in busy]
 
@@ -201,7 +202,7 @@ class LockTable:
             self._count_ranges(holder, 1)
         holder.spans.lock(asked.start, asked.end, exclusive=asked.kind == WRLCK)
         holder.pid = asked.pid
-        if not had:  # moved to the end: blocker() names the owner that locked first, as the kernel does
+        if not had:  # moved to the end: like the kernel, blocker() names the owner that locked first
             owners = self._files[holder.inode]
             owners[holder.owner] = owners.pop(holder.owner)
 

@@ -2,8 +2,8 @@
 
 A memfd has 4 KiB pages on machines whose shmem_enabled is `never`, which is the default. A private tmpfs
 mount has a setting of its own: with huge pages a copy of 8 MB is made several times faster, and is read at
-twice the speed (docs/performance/redaction.md). The mounts are attached to no path. Each can be reached only
-by its one descriptor. When this descriptor is closed, the mount ends (fsopen(2), fsmount(2)).
+twice the speed (docs/performance/redaction.md). The mounts are attached to no path. Each mount can be reached
+only by its one descriptor. When this descriptor is closed, the mount ends (fsopen(2), fsmount(2)).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _HUGE_PAGE_FILE: Final = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 
 
 class MemoryPlaces:
-    """Directories in memory (tmpfs) where unnamed files for copies are created. Owns their descriptors until
-    close().
+    """Directories in memory (tmpfs) in which unnamed files for copies are created. The object owns the
+    descriptors of the directories until close().
 
     A copy that fills at least half of its last huge page goes to a mount that has only huge pages. Other
     copies go to a mount that uses a huge page only where the whole page lies within the file.
@@ -55,7 +55,7 @@ class MemoryPlaces:
         return (self._within, size) if self._within >= 0 else None
 
     def close(self) -> None:
-        """Close the mounts. A copy in them exists as long as a descriptor of it is open."""
+        """Close the mounts. A copy in a mount exists as long as a descriptor of the copy is open."""
         for name in self.__slots__:
             fd = getattr(self, name)
             setattr(self, name, -1)

@@ -58,7 +58,7 @@ def mark(stat: Stat) -> bytes:
 
 
 class MoveRecords:
-    """The record of one daemon, in the shared file *path*, which is created if missing.
+    """The record that one daemon keeps in the shared file *path*, which is created if missing.
 
     root_fd: the root of the daemon's store. If the shared file cannot be opened, nothing is recorded.
     """
@@ -80,8 +80,8 @@ class MoveRecords:
         """Take a place in the shared file for this daemon, and finish the work of killed daemons of this
         store.
 
-        finish: called with each record of a killed daemon. If it returns False, the record stays for a later
-        daemon. Raises OSError if the file cannot be read or locked.
+        finish: called with each record of a killed daemon. If *finish* returns False, the record stays for a
+        later daemon. Raises OSError if the file cannot be read or locked.
         """
         at, end = 0, 0 if self._fd < 0 else os.fstat(self._fd).st_size
         while self._fd >= 0 and (self._at < 0 or at < end):

@@ -30,7 +30,8 @@ CREATE TABLE IF NOT EXISTS owners (
 
 
 class Owners:
-    """The owners of a store's files. trusted: StoreFacts.trusted_xattr, True if the store has trusted xattrs.
+    """A register of the apps that own a store's files. trusted: True if the store has trusted xattrs
+    (StoreFacts.trusted_xattr).
 
     database: path of an SQLite file, used if the store has no trusted xattrs. Without trusted xattrs and
     without a database, no file has an owner. busy_timeout_s: the longest wait while another mount writes to
@@ -114,7 +115,7 @@ IN_MEMORY: Final = ":memory:"
 
 
 def _connect(path: str, busy_timeout_s: float) -> sqlite3.Connection:
-    """Open the database, which only root may read. All mounts of a store share it (WAL).
+    """Open the database, which only root may read. All mounts of a store share the database (WAL).
 
     ``synchronous`` is FULL. Before a new writer writes, the owner becomes "none". If the writer's bytes are
     on the disk after a power cut, this change of the owner must be there, too.
@@ -141,7 +142,7 @@ def _connect_reader(path: str, writer: sqlite3.Connection) -> sqlite3.Connection
             # and *writer* keeps the database open.
             reader = sqlite3.connect(path, timeout=0.1, isolation_level=None, check_same_thread=False)
             reader.execute("PRAGMA query_only = ON")
-            reader.execute("SELECT app FROM owners LIMIT 1").fetchall()  # opens all files that it needs
+            reader.execute("SELECT app FROM owners LIMIT 1").fetchall()  # opens all files of the database
             return reader
     except BaseException:
         writer.close()

@@ -128,7 +128,7 @@ class Entry:
 
 
 class Quarantine:
-    """The refused files of one mount, kept for the administrator."""
+    """A directory that keeps the refused files of one mount for the administrator."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -168,7 +168,8 @@ class Quarantine:
 
     @staticmethod
     def _make(directory: Path) -> int:
-        """Return a descriptor of the directory. It is created if missing, and only root may use it."""
+        """Return a descriptor of the directory, which is created if missing. Only root may use the directory.
+        """
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)
@@ -273,7 +274,7 @@ class Quarantine:
         """Remove an entry for ever. Raises BlockingIOError if a process is still writing the entry."""
         with _opened(os.open(self.directory / entry.app, _DIRECTORY)) as mine:
             name = entry.directory.name
-            if _ID.fullmatch(name):  # after the rename it is no entry, even if a crash follows
+            if _ID.fullmatch(name):  # the rename ends the entry, even if a crash follows
                 os.rename(name, _part_of(name), src_dir_fd=mine, dst_dir_fd=mine)
                 name = _part_of(name)
             elif not _is_left(mine, name):
@@ -322,7 +323,7 @@ def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool)
             libc.link_fd(target, dirfd, name)
     except BaseException:
         if named:
-            with contextlib.suppress(FileNotFoundError):  # another file that has taken the name stays
+            with contextlib.suppress(FileNotFoundError):  # if another file has taken the name, it stays
                 ExactNames(Tree(dirfd), lambda *_: None).unlink(dirfd, name, fstatx(target))
         raise
     finally:

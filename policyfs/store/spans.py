@@ -28,7 +28,7 @@ class Span(NamedTuple):
 
 
 class Spans:
-    """The locked ranges of one owner: sorted, disjoint, none empty."""
+    """A list of the ranges that one owner has locked: sorted, disjoint, none empty."""
 
     __slots__ = ("_spans",)
 
@@ -50,7 +50,7 @@ class Spans:
         return first, behind
 
     def lock(self, start: int, end: int, *, exclusive: bool) -> None:
-        """Add a lock on the bytes start..end (both included). It replaces the owner's old locks there."""
+        """Add a lock on the bytes start..end (both included), in place of the owner's old locks there."""
         first, behind = self._cut(start, end)
         if first:
             before = self._spans[first - 1]

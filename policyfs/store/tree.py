@@ -35,7 +35,7 @@ _USER: Final = b"user."
 
 
 class Tree:
-    """One store. Owns *root_fd*, an O_PATH descriptor of its root directory, until close()."""
+    """The tree of one store. Owns *root_fd*, an O_PATH descriptor of the root directory, until close()."""
 
     __slots__ = ("root_fd",)
 
@@ -62,7 +62,7 @@ class Tree:
     # -- attributes and open ---------------------------------------------------------------
 
     def stat(self, dirfd: int, name: bytes) -> Stat:
-        """Return the attributes of *name*; if it is a symlink, those of the symlink."""
+        """Return the attributes of *name*. A symlink is not followed."""
         return statx(dirfd, name)
 
     def fstat(self, fd: int) -> Stat:
@@ -104,7 +104,7 @@ class Tree:
         return at
 
     def open_path(self, dirfd: int, name: bytes) -> int:
-        """Return an O_PATH descriptor of *name*; if it is a symlink, of the symlink.
+        """Return an O_PATH descriptor of *name*. A symlink is not followed.
 
         The call does not open the object itself.
         """
@@ -128,7 +128,7 @@ class Tree:
         """
         if flags & _MAKES_OR_CUTS:
             raise OSError(errno.EINVAL, "reopen neither creates nor truncates")
-        # Without O_NOFOLLOW, because that would refuse the link in /proc itself.
+        # Without O_NOFOLLOW, because this flag would refuse the link in /proc itself.
         return os.open(proc_fd(fd), (flags | _SAFE) & ~os.O_NOFOLLOW)
 
     def find(self, fd: int) -> tuple[int, bytes]:
@@ -187,7 +187,8 @@ class Tree:
         self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int,
         flags: int = os.O_RDWR, *, suid: bool = False,
     ) -> int:  # fmt: skip
-        """Create a regular file as the caller natively would, and open it. EEXIST if the name is taken.
+        """Create a regular file as the caller would without policyfs, and open the file. EEXIST if the name
+        is taken.
 
         For owner, group (setgid parent, grpid), umask and default ACL see libc.Identity. Unless *suid* is
         True, suid and sgid are removed from *mode*. flags: access mode and status flags of the descriptor.
@@ -201,7 +202,7 @@ class Tree:
     def make_special(
         self, dirfd: int, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
     ) -> None:
-        """Create a fifo, a socket or a device, as the caller natively would. *mode* has the type."""
+        """Create a fifo, a socket or a device, as the caller would without policyfs. *mode* has the type."""
         check_name(name)
         with Identity(uid, gid, umask):
             os.mknod(name, mode, rdev, dir_fd=dirfd)
@@ -218,7 +219,7 @@ class Tree:
             return os.open(b".", flags, mode & (0o7777 if suid else 0o1777), dir_fd=dirfd)
 
     def mkdir(self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int) -> None:
-        """Create a directory as the caller natively would. It is setgid only if its parent is setgid."""
+        """Create a directory as the caller would without policyfs. Only a setgid parent makes it setgid."""
         check_name(name)
         with Identity(uid, gid, umask):
             os.mkdir(name, mode & 0o1777, dir_fd=dirfd)
@@ -238,7 +239,7 @@ class Tree:
     # -- removal and rename ------------------------------------------------------------------
 
     def unlink(self, dirfd: int, name: bytes) -> None:
-        """Remove a name. EISDIR if it is a directory."""
+        """Remove a name of an object that is no directory. EISDIR for a directory."""
         os.unlink(check_name(name), dir_fd=dirfd)
 
     def rmdir(self, dirfd: int, name: bytes) -> None:
@@ -292,8 +293,9 @@ class Tree:
 
         Return True if the file had any of them.
 
-        Natively the kernel removes them when a user other than root writes. Under FUSE_HANDLE_KILLPRIV_V2 the
-        daemon must remove them. sgid is removed even if the group may not execute the file.
+        Without FUSE, the kernel removes them when a user other than root writes. Under
+        FUSE_HANDLE_KILLPRIV_V2 the daemon must remove them. sgid is removed even if the group may not execute
+        the file.
         """
         mode = fstatx(fd).mode
         ids = stat.S_ISREG(mode) and bool(mode & _SUID_SGID)
@@ -362,7 +364,7 @@ class Tree:
         os.removexattr(proc_fd(fd), _user_xattr(name))
 
     def listxattr(self, fd: int) -> list[bytes]:
-        """Return the names of the ``user.`` xattrs. Those of other namespaces are left out."""
+        """Return the names of the ``user.`` xattrs. Xattrs of other namespaces are left out."""
         names = (os.fsencode(name) for name in os.listxattr(proc_fd(fd)))
         return [name for name in names if name.startswith(_USER)]
 

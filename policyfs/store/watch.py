@@ -93,7 +93,7 @@ class WatchEvent(NamedTuple):
 
 
 class Watch:
-    """A watch on the file system of *root_fd* (O_PATH is enough), until close().
+    """A watch that reports changes in the file system of *root_fd* (O_PATH is enough), until close().
 
     Raises OSError if a watch is impossible: EPERM (no CAP_SYS_ADMIN), EINVAL (a kernel before 5.17), ENODEV,
     EXDEV or EOPNOTSUPP (a file system without ids or handles).
@@ -193,7 +193,7 @@ def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
 
 
 def parse_events(raw: bytes, known: Container[bytes] | None = None, *, but_pid: int = -1) -> list[WatchEvent]:
-    """Parse the bytes of one read(2) of a fanotify descriptor. Raises ValueError if they are not well-formed.
+    """Parse the bytes of one read(2) of a fanotify descriptor. Raises ValueError for malformed bytes.
 
     known: handles of the directories that matter; None: all. but_pid: the process whose events are left out.
     """

@@ -27,7 +27,7 @@ Head and tail are cut at a slash if they have one. Even a last name of 255 bytes
 MARK: Final = "\u2026".encode()
 """The mark between the recorded beginning and end of a long path.
 
-It comes after a slash if the path was cut between two names."""
+The mark comes after a slash if the path was cut between two names."""
 
 TEXT_CHARS: Final = 1024
 """The limit of characters of an event's fields `exe` and `note`."""

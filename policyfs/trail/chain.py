@@ -68,7 +68,7 @@ _SEQ: Final = re.compile(rb'\{"type":"[a-z_]+","seq":([0-9]{1,18}),')
 def seq_of(body: bytes) -> int | None:
     """Return the number (seq) of a line of the trail, or None if there is none.
 
-    body: the bytes of the line before its digest. Only their beginning is parsed.
+    body: the bytes of the line before its digest. Only the beginning of *body* is parsed.
     """
     match = _SEQ.match(body)
     return int(match[1]) if match else None

@@ -73,8 +73,8 @@ def diagnose(
 
     seq, head: number and digest of the last line of the previous segment. The other arguments come from the
     segment's seal (a signed statement about its lines), if it has a seal. digests_sealed: True if the seal
-    proves the digests in the lines, False if it contradicts them, None if unknown. complete: True if there
-    are as many lines as the seal states. last_seq: the number of the last line that the seal states.
+    proves the digests in the lines, False if it contradicts the digests, None if unknown. complete: True if
+    there are as many lines as the seal states. last_seq: the number of the last line that the seal states.
     """
     parsed = [_parsed(raw) for raw in lines]
     return _Diagnosis(parsed, seq, head, digests_sealed, complete=complete, last_seq=last_seq).run()
@@ -240,7 +240,7 @@ class _Diagnosis:
     def _follows_next(self, index: int) -> bool:
         """Return True if the line at *index* stands in the place of the expected line, with another number.
 
-        This is so if the next line has the number after the expected number.
+        The sign of this: the next line has the number after the expected number.
         """
         after = self._lines[index + 1] if index + 1 < len(self._lines) else None
         return after is not None and after.seq == self._seq + 2 and self._lines[index].seq != self._seq + 2

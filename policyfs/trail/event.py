@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple, get_args
 ALLOW: Final = "allow"
 DENY: Final = "deny"
 WOULD_DENY: Final = "would_deny"
-"""Event.decision of an allowed request that a rule would have denied if it were not in monitor mode."""
+"""Event.decision of an allowed request that a rule would have denied if the rule were not in monitor mode."""
 
 STRANGER: Final = "stranger"
 """Event.app of a request by a uid that belongs to no app."""
@@ -67,11 +67,11 @@ class Event(NamedTuple):
     open to its release. bytes_read, bytes_written: bytes that went through the daemon, or None if the kernel
     read and wrote. size_*: bytes, mtime_*: nanoseconds, at open and at release.
 
-    repeats: 0 for a single event. If it is n and folded is empty, this event stands for n repeats of the
-    denial that was recorded at since_ns. folded: if not empty, this event stands for n events from since_ns
-    on, which were counted together: in one ``directory`` (the path), of one ``operation`` in any directory,
-    or of one ``app``. Fields in which these events differ are empty. path_cut, new_path_cut: set if a path
-    was too long (`bounds`).
+    repeats: 0 for a single event. If repeats is n and folded is empty, this event stands for n repeats of the
+    denial that was recorded at since_ns. If folded is not empty, this event stands for n events from since_ns
+    on. They were counted together: in one ``directory`` (the path), of one ``operation`` in any directory, or
+    of one ``app``. Fields in which these events differ are empty. path_cut, new_path_cut: set if a path was
+    too long (`bounds`).
     redacted_ranges, redacted_bytes: number and bytes of all ranges, if redacted lists only the first ones.
     rules_left_out: the number of ids that are missing in the lists.
 

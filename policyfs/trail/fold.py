@@ -1,13 +1,13 @@
 """Counts of events of one app. The trail gets a line with the count, not a line for each event (pure).
 
 Counted events are called *folded*. There are two ways. First, if a denial equals a denial that was recorded a
-short time ago (a second), it is counted as a repeat. Second, if an app has exceeded its limit of trail bytes,
-its events are counted together: by directory; if there are too many directories, by operation; and finally by
-app. Counts are always exact.
+short time ago (a second), the new denial is counted as a repeat. Second, if an app has exceeded its limit of
+trail bytes, the app's events are counted together: by directory; if there are too many directories, by
+operation; and finally by app. Counts are always exact.
 
-Each app has its own counts, with their own limits, so no app can use up the room of another app. If an access
-was allowed and must be on record, its event always gets its own line: the journal does not pass such an event
-to this module.
+Each app has its own counts and its own limits, so no app can use up the room of another app. If an access was
+allowed and must be on record, the event always gets its own line: the journal does not pass such an event to
+this module.
 """
 
 from __future__ import annotations

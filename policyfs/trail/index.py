@@ -93,8 +93,8 @@ class Index:
         """data: the bytes of the index. If *read* is given, *data* is only the beginning with the whole head.
 
         read: function that reads bytes after the head. again: function that makes the index again from its
-        segment. It is called if a block does not match its digest. Raises WrongIndexError if the bytes are
-        not an index, or are damaged.
+        segment, called if a block does not match its digest. Raises WrongIndexError if the bytes are not an
+        index, or are damaged.
         """
         head = head_of(data)
         try:
@@ -316,7 +316,7 @@ class Index:
         return min(self.times), max(self.times)
 
     def rows_between(self, since_ns: int | None, until_ns: int | None) -> tuple[int, int] | None:
-        """Return the first row of a period, and the row after its last one.
+        """Return the first row of a period, and the row after the period's last row.
 
         since_ns, until_ns: the period (None: no limit). Return None if the times of rows are not in order.
         """

@@ -38,7 +38,7 @@ class Body:
         """size: the bytes of the body. digest: the digest of the blocks' digests, from the head.
 
         read: returns bytes after the head. again: makes the digests and the body again from the segment (the
-        file of the trail). It is called if a block does not match its digest.
+        file of the trail), called if a block does not match its digest.
         """
         self._size: Final = size
         self._digest: Final = digest

@@ -62,8 +62,8 @@ def _and_above(path: bytes) -> Iterator[bytes]:
 class Life(Generic[Item]):
     """The life of one file.
 
-    first: its first known path. names: its present paths. ever: all its paths. events: its events in order,
-    each with an item of the caller. was_replaced: another file took its last name.
+    first: the file's first known path. names: its present paths. ever: all its paths. events: its events in
+    order, each with an item of the caller. was_replaced: another file took the file's last name.
     """
 
     first: bytes

@@ -28,7 +28,7 @@ class Access(NamedTuple):
 
 
 class Overview:
-    """Counts for the HTML report: accesses by app and directory, and redactions.
+    """The counts that the HTML report shows: accesses by app and directory, and redactions.
 
     lookup: finds rules in the texts of policies. heat, heat_denied: all and denied requests, for each pair of
     app and directory. redactions, hidden_bytes: for each app, view and kind.

@@ -25,7 +25,7 @@ _OPENED: Final = frozenset({"open", "create", "read", "release"})
 class Sight(Protocol):
     """The rights that an app had under the policy in force at the time of an event.
 
-    A method answers only from its arguments. All other facts about the file count as unknown.
+    A method uses only its arguments. All other facts about the file count as unknown.
     """
 
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:

@@ -25,7 +25,7 @@ _CHAR: Final = (
 def parse_when(text: str, now: datetime, zone: tzinfo | None = None) -> int:
     """Parse a time that a person typed. Return ns since 1970.
 
-    These forms are accepted. ``10m``, ``2h``, ``1d12h``, ``3w``: so long ago. ``now``. ``today``,
+    These forms are accepted. ``10m``, ``2h``, ``1d12h``, ``3w``: this time ago. ``now``. ``today``,
     ``yesterday``: the day's first moment. ISO 8601: ``2026-03-01``, ``2026-03-01T08:15``, ``...Z``,
     ``...+01:00``. ``@SECONDS``: since 1970. now: the present time, with a time zone. zone: the zone of days,
     and of times without a zone (None: the machine's zone). Raises ValueError with a message for people.

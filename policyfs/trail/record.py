@@ -1,7 +1,7 @@
-"""The parser of a trail's lines (pure). It accepts any bytes.
+"""The parser of a trail's lines (pure). The parser accepts any bytes.
 
-It parses a line even if the line's digest is wrong; `policyfs audit verify` checks digests. For a line that
-is not a record, it returns a `BadLine` with the place and the reason. It raises no exception.
+A line is parsed even if its digest is wrong; `policyfs audit verify` checks digests. For a line that is not a
+record, the parser returns a `BadLine` with the place and the reason. The parser raises no exception.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Record(NamedTuple):
     def id(self) -> str:
         """Return the record's id for `policyfs audit show`, such as ``3f1c9a0b:2``.
 
-        It consists of the first 8 characters of the mount's id, and the line's number.
+        The id consists of the first 8 characters of the mount's id, and the line's number.
         """
         return f"{self.place.mount_id[:_ID_PREFIX]}:{self.seq}"
 

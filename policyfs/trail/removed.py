@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 Ranges = tuple[tuple[int, int], ...]
-"""Ranges of numbers, in ascending order. Each is a pair of its first and its last number."""
+"""Ranges of numbers, in ascending order. Each range is a pair of its first and its last number."""
 
 MOST_RANGES: Final = 256
 """The limit of ranges in one line.

@@ -95,7 +95,7 @@ def _key(event: Event) -> _Key | None:
 
 
 class Rows:
-    """The rows of a listing. The caller adds records in the order of time, and gets rows.
+    """A maker of a listing's rows. The caller adds records in the order of time, and gets rows.
 
     A row waits while it, or an older row, may still get repeats. at_once: True to return the row of a refused
     request at once, and a second row with its repeats after AT_ONCE_NS.

@@ -24,7 +24,7 @@ class Report(NamedTuple):
 
     segments, records: the numbers of files and lines. seq, head: number and digest of the last line. breaks:
     the first hundred damages, in order. notes: defects that the journal itself recorded, and other facts that
-    the administrator should check. missing: policies that records name, but whose text is not beside the
+    the administrator should check. missing: policies that records name, and that have no text beside the
     trail; the chain may still be whole. proven: the number of the last line before the first damage. signed:
     the number of the last line that a seal (signed statement) proves.
     """

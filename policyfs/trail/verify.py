@@ -24,7 +24,7 @@ _BREAKS_LIMIT: Final = 100
 
 
 class Verifier:
-    """The verification of a hash chain. The caller adds its segments (files) in order, and calls report()."""
+    """A verifier of a hash chain. The caller adds all segments (files) in order, and calls report()."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Verifier:
             self._records,
             self._seq,
             self._head,
-            tuple(sorted(breaks, key=_in_order)),  # by place, because the time in a changed line says nothing
+            tuple(sorted(breaks, key=_in_order)),  # by place, because the time in a changed line may be wrong
             tuple(self._notes[:_BREAKS_LIMIT]),
             proven=self._seq if self._proven is None else self._proven,
             signed=min(self._signed, self._seq if self._proven is None else self._proven),

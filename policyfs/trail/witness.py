@@ -24,7 +24,7 @@ class Sighting(NamedTuple):
 
     place: the place of the record with this statement. seen: the name of the other chain; "" if the record
     says that there was no other chain. seq, head: number and digest of the last line of the other chain. One
-    start of a daemon may need several such records; first: the place of the first one.
+    start of a daemon may need several such records; first: the place of the first record.
     """
 
     place: Place
@@ -90,7 +90,7 @@ def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sigh
 
 
 class Witness:
-    """The comparison of one hash chain with the statements (sightings) of other chains about this chain."""
+    """A checker that compares one hash chain with the statements (sightings) of other chains about it."""
 
     def __init__(self, seen: Iterable[Sighting]) -> None:
         self._open: dict[int, list[Sighting]] = {}
