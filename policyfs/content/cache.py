@@ -1,6 +1,6 @@
 """A cache that maps versions of files to content kinds.
 
-A lane is the callers that may share results of workers: an app, or one uid (docs/architecture.md).
+A lane is a group of callers that may share results of workers: an app, or one uid (docs/architecture.md).
 """
 
 from __future__ import annotations

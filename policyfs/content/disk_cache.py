@@ -3,10 +3,11 @@
 All mounts of a machine that keep their trails in one directory share the database. Without it, policyfs is
 only slower. So a new database replaces a damaged one, and answers that cannot be written are lost.
 
-INVARIANT: an answer is valid for the version of a file in its key. The caller must know that the file has the
-bytes of this version: while a program can write the file, stat proves nothing. So callers store and read
-plans and kinds only with a read lease on the file (fs/redacted/copies.py and leased.py, fs/access/facts.py).
-Callers do this only on a store where stat shows every finished write (StoreFacts.times_tell).
+INVARIANT: an answer is valid for the file's version in the answer's key. The caller must know that the file
+has the bytes of this version: while a program can write the file, stat proves nothing. So callers store and
+read plans and kinds only with a read lease on the file (fs/redacted/copies.py and leased.py,
+fs/access/facts.py). Callers do this only on a store where stat shows every finished write
+(StoreFacts.times_tell).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from policyfs.redact.core.values import Plan
 MAX_ROWS: Final = 1_000_000
 """The limit of rows. When a database with more rows is opened, all its rows are deleted.
 
-This number of rows takes about 200 MB. People have about a tenth as many files.
+This number of rows takes about 200 MB. Most users have about a tenth of this number of files.
 """
 MAX_ANSWER_BYTES: Final = 1 << 20
 """The size of the largest packed plan that is stored. Larger plans are made again each time."""

@@ -1,4 +1,4 @@
-"""Counts of requests to workers that got no answer, by cause; and a snapshot of all the sniffer's counts."""
+"""Counts, by cause, of requests to workers that got no answer; and a snapshot of all the sniffer's counts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ time.)
 class SnifferStats:
     """Counters of the sniffer since the daemon's start; pids, queued and in_flight are present values.
 
-    repeated: requests sent to another worker because the first one died. failed: number of failed requests
-    for each cause. ``died``: the worker ended. ``deadline``: no answer in time. ``missed``: not tried,
-    because the file caused ``died`` or ``deadline`` just before. ``busy``: no worker was free. ``refused``:
-    the worker answered with an error. ``lied``: the answer was one that no correct worker gives. confinement:
-    the measures that confine a worker, e.g. ``chroot, uid 2100000000, no_new_privs, limits, landlock 7,
-    seccomp``. last_error: the last failure in words, "" if there was none. last_loss_ns: time of the last
-    loss of a worker (it died, lied, or was not available), in ns since 1970; 0: never.
+    repeated: requests sent to a second worker because the first worker died. failed: number of failed
+    requests for each cause. ``died``: the worker ended. ``deadline``: no answer in time. ``missed``: not
+    tried, because the file caused ``died`` or ``deadline`` just before. ``busy``: no worker was free.
+    ``refused``: the worker answered with an error. ``lied``: the answer was one that no correct worker gives.
+    confinement: the measures that confine a worker, e.g. ``chroot, uid 2100000000, no_new_privs, limits,
+    landlock 7, seccomp``. last_error: the last failure in words, "" if there was none. last_loss_ns: time of
+    the last loss of a worker (it died, lied, or was not available), in ns since 1970; 0: never.
     """
 
     zygote_pid: int

@@ -21,7 +21,7 @@ KEPT_S: Final = 600.0
 If the file fails again within these seconds, this counts as a further failure, not as the first.
 """
 MAX_FILES: Final = 4096
-"""The limit of stored failures. The oldest are dropped first. A failure takes about 500 bytes."""
+"""The limit of stored failures. The oldest failures are dropped first. A failure takes about 500 bytes."""
 
 
 class _Failure(NamedTuple):

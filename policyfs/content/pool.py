@@ -56,8 +56,9 @@ class NoWorkerError(Exception):
 class Pool:
     """A pool of workers that belong to lanes. Only for use from one trio run at a time.
 
-    A lane is the callers that may share a worker: an app, or one uid. INVARIANT: a worker serves one lane in
-    all its life. So a worker that reads one app's files never has data of another app's files in its memory.
+    A lane is a group of callers that may share a worker: an app, or one uid. INVARIANT: a worker serves one
+    lane in all its life. So a worker that reads one app's files never has data of another app's files in its
+    memory.
     """
 
     def __init__(self, limits: Limits, size: int) -> None:
@@ -71,7 +72,7 @@ class Pool:
         self._wanted = trio.Event()
         self.fresh: deque[WorkerLink] = deque()
         self.idle: list[WorkerLink] = []
-        """Workers that wait for the next request of their lane; the one that served last is at the end."""
+        """Workers that wait for the next request of their lane. The worker that served last is at the end."""
         self.busy: set[WorkerLink] = set()
         self.apart: set[WorkerLink] = set()
         """Workers that make a second look: each repeats one request, to confirm the answer of another worker.

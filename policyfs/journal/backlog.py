@@ -66,7 +66,7 @@ class Backlog:
         return True
 
     def force(self, event: Event) -> None:
-        """Add an event that must not be dropped at the end, even if the backlog is full."""
+        """Add an event at the end, even if the backlog is full, because the event must not be dropped."""
         self._items.append((event, self._added(event)))
 
     def gap(self, reason: str, time_ns: int) -> Gap:
@@ -100,7 +100,7 @@ class Backlog:
         return taken
 
     def put_back(self, items: Sequence[Item]) -> None:
-        """Put events and gaps that were taken, but not written, back at the front."""
+        """Put events and gaps back at the front, because they were taken, but could not be written."""
         for item in reversed(items):
             self._items.appendleft((item, self._added(item)))
 

@@ -1,4 +1,4 @@
-"""Entries: lines of events for the trail, complete except for number and digest. The writer adds these."""
+"""Entries: lines of events for the trail, complete except for number and digest, which the writer adds."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class Intake:
             return self._queue.take(count, size)
 
     def put_back(self, items: Sequence[Item]) -> None:
-        """Put events and gaps that the writer could not write back at the front of the queue."""
+        """Put events and gaps back at the front of the queue, because the writer could not write them."""
         with self._lock:
             self._queue.put_back(items)
 
@@ -143,7 +143,7 @@ class Intake:
                     self._drop(lost, reason)
 
     def collect(self, time_ns: int, *, everything: bool) -> None:
-        """Queue one event for each count of repeated or combined events with a window that is over.
+        """Queue one event for each count of repeated or combined events whose time window is over.
 
         If the queue is full, the accounts keep the counts, so no count is lost. time_ns: wall-clock time.
         everything: True to queue all counts, even into a full queue.

@@ -304,7 +304,7 @@ class Journal:
     def _write_slice(self) -> int:
         """Write the oldest events of the queue, at most 100.
 
-        Return the number of items that were taken for this; 0 if none is left or the write has failed.
+        Return the number of items taken from the queue; 0 if none is left or the write has failed.
         """
         with self._lock:
             batch = [] if self._writer.finished else self._take()

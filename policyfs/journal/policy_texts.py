@@ -128,7 +128,7 @@ class PolicyTexts:
             self.in_force(text.digest, previous)
 
     def named(self, digest: str, segment: int) -> None:
-        """Note that a record names the policy *digest*. segment: the number of the trail file with it."""
+        """Note that a record names the policy *digest*. segment: the number of the record's trail file."""
         self._named[digest] = segment
 
     @property
@@ -137,7 +137,7 @@ class PolicyTexts:
         return bool(self._unsaved)
 
     def save(self) -> None:
-        """Write all policies that are not saved yet to the disk, and the file ``in-force`` if it changed."""
+        """Write to the disk all policies that are not saved yet, and the file ``in-force`` if it changed."""
         if not self._unsaved:
             return
         place = self._open(make=True)

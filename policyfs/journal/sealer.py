@@ -75,7 +75,7 @@ class _Reading:
         """A text about a line that is not as it was written; empty if all lines are right so far."""
 
     def advance(self, size: int, *, most: int = _BLOCK) -> bool:
-        """Check the next lines up to the offset *size*. Return False if none is left, or if one is wrong."""
+        """Check the next lines up to the offset *size*. Return False if no line is left, or one is wrong."""
         if self.wrong or self.offset >= size:
             return False
         wanted = min(most, size - self.offset)

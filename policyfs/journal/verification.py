@@ -38,7 +38,7 @@ _Reader = Callable[[], Iterator[bytes]]
 """A function that yields the lines of a segment (a file of the trail)."""
 _LOCKS: Final = Path("/proc/locks")
 _WORTH_A_PROCESS: Final = 32 << 20
-"""The size of a trail, in bytes, from which on a check by several processes is faster than by one."""
+"""If a trail has at least this size in bytes, several processes check the trail faster than one process."""
 
 
 class Part(NamedTuple):

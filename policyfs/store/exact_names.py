@@ -262,7 +262,7 @@ class ExactNames:
                 raise OSError(errno.EBUSY, "in another FUSE file system, which may not answer", mount)
 
     def _opened(self, stack: contextlib.ExitStack, path: bytes) -> int:
-        """Open a directory of the store."""
+        """Return a descriptor of the directory *path* of the store. *stack* closes all except the root's."""
         if not path:
             return self._tree.root_fd
         fd = self._tree.open_below(self._tree.root_fd, path.split(b"/"))

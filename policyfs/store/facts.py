@@ -178,8 +178,8 @@ def _casefold_flag(fd: int) -> bool:
 def directory_folds(dirfd: int) -> bool:
     """Return True if this directory finds a name in upper and in lower case, whatever case the listing shows.
 
-    Reads the casefold flag, which each directory of ext4, f2fs and tmpfs has. Without the flag, the function
-    tries a name that exists, and returns False if no name has letters. O_PATH is enough.
+    Reads the casefold flag, which single directories of ext4, f2fs, tmpfs and bcachefs may have. Without the
+    flag, the function tries a name that exists, and returns False if no name has letters. O_PATH is enough.
     """
     fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dirfd)
     try:

@@ -77,8 +77,8 @@ def share(source: int, target: int, size: int, dirfd: int) -> bool:
     Return False if the store cannot share blocks of these files; then nothing has changed. size: the size of
     *source* in bytes. dirfd: a directory of the same file system. The call needs no free space for the bytes.
     If the call fails, *target* keeps its bytes. The kernel first writes the bytes of both files to the disk.
-    This may take long, and the kernel holds the locks of both files during this time. So call write_out()
-    before.
+    This may take long, and the kernel holds the locks of both files during this time. So first call
+    write_out().
     """
     now = os.fstat(target)
     try:

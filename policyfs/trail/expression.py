@@ -73,14 +73,13 @@ Expression = Term | And | Or | Not
 
 
 def all_of(*parts: Expression) -> Expression:
-    """Return a condition that joins *parts* by `and`. Of a part that is an And, only the inner parts count.
-    """
+    """Return a condition that joins *parts* by `and`. If a part is an And, join the inner parts instead."""
     flat = [one for part in parts for one in (part.parts if isinstance(part, And) else (part,))]
     return flat[0] if len(flat) == 1 else And(tuple(flat))
 
 
 def any_of(*parts: Expression) -> Expression:
-    """Return a condition that joins *parts* by `or`. Of a part that is an Or, only the inner parts count."""
+    """Return a condition that joins *parts* by `or`. If a part is an Or, join the inner parts instead."""
     flat = [one for part in parts for one in (part.parts if isinstance(part, Or) else (part,))]
     return flat[0] if len(flat) == 1 else Or(tuple(flat))
 

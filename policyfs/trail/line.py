@@ -125,7 +125,7 @@ def _short(text: str, limit: int) -> str:
 
 
 class LineFormatter:
-    """A formatter of the trail's lines. It remembers parts of many lines, so an event takes about 3 µs.
+    """A formatter of the trail's lines. It remembers parts that many lines share: 3 µs for an event.
 
     Not thread-safe: the journal calls it under its own lock.
     """

@@ -47,7 +47,7 @@ def make_proof(lines: Sequence[bytes], index: int, previous: str, seal: bytes, k
 
 
 def check_proof(text: str, check: Check) -> Checked:
-    """Check a proof that a line was in the trail. Raises ValueError if *text* does not have its form.
+    """Check a proof that a line was in the trail. Raises ValueError if *text* is not in a proof's form.
 
     check: function that checks a signature.
     """

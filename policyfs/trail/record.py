@@ -97,7 +97,7 @@ def parse_time(text: str) -> int:
 
 
 def parse_line(raw: bytes, place: Place) -> Record | BadLine:
-    """Parse one line of the trail, with or without its newline. place: for the result."""
+    """Parse one line of the trail, with or without its newline. place: the line's place, for the result."""
     try:
         fields = json.loads(raw)
         if not isinstance(fields, dict):

@@ -42,7 +42,7 @@ def ranges_of(value: object) -> Ranges | None:
 
 
 def not_in(ranges: Ranges, first: int, last: int) -> tuple[int, int] | None:
-    """Return the lowest and the highest number that is in no range, of the numbers *first* to *last*.
+    """Return the lowest and the highest of the numbers *first* to *last* that is in no range.
 
     Return None if each of these numbers is in a range.
     """

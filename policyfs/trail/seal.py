@@ -193,7 +193,7 @@ def _values(body: bytes, kind: str, record: type[NamedTuple]) -> list[object] | 
 
 
 class KeyChain(NamedTuple):
-    """The public keys of a trail, oldest first. Each is signed with the previous key.
+    """The public keys of a trail, oldest first. Each key is signed with the previous key.
 
     wrong: the reason why the keys after these are not valid, or empty.
     """

@@ -1,7 +1,7 @@
 """The check of one segment (file of the trail) alone: digests and numbers of all lines (pure, fast).
 
 The check does not need other segments, so several segments can be checked in parallel. Events are not parsed:
-if the digest in a line is right, the daemon wrote the line.
+if the digest in a line is right, the line is the same as when its digest was computed.
 """
 
 from __future__ import annotations

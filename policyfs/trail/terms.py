@@ -44,7 +44,7 @@ class Column(NamedTuple):
 
 
 def size_of(event: Event) -> int | None:
-    """Return the file's size in an event: after the request if it is recorded, else before; or None."""
+    """Return a recorded size of the event's file in bytes: after the request, else before it, else None."""
     return event.size_before if event.size_after is None else event.size_after
 
 

@@ -259,7 +259,7 @@ class Verifier:
                 self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
 
     def _is_resumed(self, check: SegmentCheck, seal: Seal) -> bool:
-        """Return True if no line follows the lines of the seal, or if the next one is a ``resume`` record."""
+        """Return True if no line follows the seal's lines, or if the next line is a ``resume`` record."""
         if check.last_seq == seal.last_seq:
             return True
         return any(one.kind == "resume" and one.seq == seal.last_seq + 1 for one in check.records)
