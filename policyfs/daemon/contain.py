@@ -54,10 +54,12 @@ class Containment:
 
 
 def leave_network() -> bool:
-    """Move this process into an empty network namespace. Processes that it starts later are there, too.
+    """Move this process into an empty network namespace. Its later child processes are in that namespace,
+    too.
 
-    Call it before any thread starts. Return False if the kernel refuses; the mount works then, too. For a
-    network store, the kernel itself still uses the namespace in which the store was mounted.
+    Call this before any thread starts. Return False if the kernel refuses. The mount works without the new
+    namespace, too. For a network store, the kernel itself still uses the namespace in which the store was
+    mounted.
     """
     return not LIBC.unshare(_CLONE_NEWNET)
 
@@ -65,7 +67,7 @@ def leave_network() -> bool:
 def give_up_rights(*, special_files: bool = False) -> None:
     """Keep only the capabilities in DAEMON (with special_files: in WITH_DEVICES), if the daemon has them.
 
-    Call it before any thread starts, because each thread has its own capabilities. Raises PolicyfsError if
+    Call this before any thread starts, because each thread has its own capabilities. Raises PolicyfsError if
     further capabilities are left.
     """
     try:
@@ -82,10 +84,10 @@ def give_up_rights(*, special_files: bool = False) -> None:
 
 
 def _forbid_core_dumps() -> None:
-    """Let a crash write no core file, which would hold data of files that the daemon has read.
+    """Forbid core files. A core file of a crash would contain data of files that the daemon has read.
 
     A limit of 0 bytes forbids only files: the kernel still sends the memory to the program in core_pattern.
-    With 1 byte, it sends nothing (fs/coredump.c). Raises OSError.
+    With a limit of 1 byte, the kernel sends nothing (fs/coredump.c). Raises OSError.
     """
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))

@@ -54,7 +54,8 @@ def leaving_paths(mountpoint: str) -> list[Path]:
 
 
 class ControlError(PolicyfsError):
-    """A refusal by a mount's daemon, or no answer from it. exit_code: the exit code for the reason."""
+    """Error: a mount's daemon refuses a command, or does not answer. exit_code: the exit code for the reason.
+    """
 
     def __init__(self, message: str, exit_code: int = EXIT_REFUSED) -> None:
         super().__init__(message)
@@ -62,7 +63,7 @@ class ControlError(PolicyfsError):
 
 
 class NoDaemonError(ControlError):
-    """No process listens at a control socket: the mount does not exist, or its daemon has ended."""
+    """Error: no process listens at a control socket. The mount does not exist, or its daemon has ended."""
 
 
 def ask(

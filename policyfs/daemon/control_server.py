@@ -1,4 +1,4 @@
-"""The daemon's end of the control socket of a mount (control.py)."""
+"""The daemon's side of a mount's control socket. control.py has the clients' side."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ _LINE_MAX: Final = 1 << 20
 
 
 def claim(path: Path) -> socket.socket:
-    """Bind the control socket of a mount, and return it. No client can connect before answer_on().
+    """Bind the control socket of a mount, and return it. No client can connect before answer_on(). Raises
+    PolicyfsError.
 
     If another daemon still serves an old socket at this path, the old socket is renamed. The socket of a dead
     daemon is removed.
@@ -108,9 +109,9 @@ async def serve(
     """Answer commands, and questions about paths, until cancelled.
 
     A client that stalls, or closes the connection too early, does no harm. If a command raises an unexpected
-    exception, this is logged as a bug, and the client gets an error. A command may take as long as it needs.
-    The daemon finishes the command even if its client is gone: after half a reload, parts of the daemon would
-    use different policies.
+    exception, the exception is logged as a bug, and the client gets an error. A command may take as long as
+    it needs. The daemon finishes the command even if its client is gone: after half a reload, parts of the
+    daemon would use different policies.
     """
 
     async def answer(stream: trio.SocketStream) -> None:

@@ -17,7 +17,8 @@ def small_part(most: int) -> int:
 def of_directories(vectors: int) -> tuple[int, int]:
     """Return the limits of directory descriptors for the resolver and for the access vectors.
 
-    Both limits together are small_part(). The access vectors get a quarter of that, at most *vectors*.
+    The sum of both limits is small_part(_DIRECTORIES). The access vectors get a quarter of it, at most
+    *vectors*.
     """
     both = small_part(_DIRECTORIES)
     of_vectors = min(vectors, both // 4)

@@ -1,7 +1,7 @@
 """The daemon's periodic duties. Each duty that may wait for a disk has a task of its own.
 
-So while a disk hangs, only the duty that writes to it waits. The other duties go on: to release resources
-that are kept only for a moment, and to look after notifications, garbage and the event loop.
+So while a disk hangs, only the duty that writes to it waits. The other duties go on: they release resources
+that are kept only for a moment, and look after notifications, garbage and the event loop.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import trio
 
 PERIOD_S: Final = 0.05
-"""The time from one turn of a duty to the next. A turn that takes longer delays only its own duty."""
+"""The time from one run of a duty to the next. A run that takes longer delays only its own duty."""
 
 
 class Trail(Protocol):
@@ -65,9 +65,9 @@ class Findings(Protocol):
 class Duties:
     """The periodic duties of one mount. They run on the event loop, except for the calls that may wait.
 
-    at_once: functions that never wait; each turn calls them in this order. settle: called before each flush
-    of the trail; it records the opens that the bridge has answered. lost: returns a dictionary from each
-    cause to the number of workers lost by it, and the text of the last error.
+    at_once: functions that never wait. tend() calls them in this order. settle: called before each flush of
+    the trail; it records the opens that the bridge has answered. lost: returns the number of lost workers for
+    each cause, and the text of the last error.
     """
 
     def __init__(
@@ -89,14 +89,16 @@ class Duties:
         return self.tend, self.flush_trail, *keeping
 
     async def tend(self) -> None:
-        """Call the functions that never wait (at_once), at each turn, until cancelled."""
+        """Call the functions that never wait (at_once), once in each period, until cancelled."""
         while True:
             await _next_turn()
             for call in self._at_once:
                 call()
 
     async def flush_trail(self) -> None:
-        """Flush the journal whenever that is due, until cancelled."""
+        """Write waiting events, kills and losses of workers to the trail whenever some are due, until
+        cancelled.
+        """
         while True:
             await _next_turn()
             self._settle()
@@ -118,9 +120,9 @@ class Duties:
 
 
 async def _next_turn() -> None:
-    """Wait for the next turn: between half a period and one and a half periods.
+    """Wait until the duties run again: between half a period and one and a half periods.
 
-    All duties have their turns at the same times, so that the event loop wakes up only once for all of them.
+    All duties run at the same times, so that the event loop wakes up only once for all of them.
     """
     until = trio.current_time() + PERIOD_S / 2
     await trio.sleep_until((until // PERIOD_S + 1) * PERIOD_S)

@@ -1,4 +1,4 @@
-"""The end of a mount, for trail and exit code: its cause, and the process that caused it, if known."""
+"""The end of a mount, for trail and exit code: its cause, and the process that caused the end, if known."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class MountEnd:
 
     cause: ``signal``; ``command`` (policyfs umount); ``outside``: a process that the kernel does not name has
     removed the mount or its connection (umount, fusermount3, fusectl); ``error``: the daemon failed. how: the
-    signal, the command, or UNMOUNTED, ABORTED, DETACHED. pid, uid, exe: those of the process, if known.
+    signal, the command, or UNMOUNTED, ABORTED, DETACHED. pid, uid, exe: those of the process that ended the
+    mount, if known.
 
     Reloads of the policy use this class for their causes, too. Only a reload has the causes ``watch`` (the
     policy's files changed) and ``exception`` (a rule for a limited time ended).
@@ -100,7 +101,8 @@ class SignalReader:
         self._fd = libc.signalfd({int(number) for number in SIGNALS})
 
     async def receive(self) -> MountEnd:
-        """Wait for a signal, and return it with its sender. The kernel's own signals (Ctrl-C) have none."""
+        """Wait for a signal, and return it with its sender. The kernel's own signals (Ctrl-C) have no sender.
+        """
         while True:
             await trio.lowlevel.wait_readable(self._fd)
             try:
@@ -134,7 +136,8 @@ class MountTable:
         """Return the mounts on exactly this absolute path without symlinks, the topmost last.
 
         This opens no file, so that the daemon sees the end of the mount even if a process has used up all
-        descriptors. For the same reason open() does not decode the text: it might import a codec from a file.
+        descriptors. For the same reason it reads bytes: open() with an encoding might import a codec from a
+        file.
         """
         os.lseek(self._file, 0, os.SEEK_SET)
         with io.FileIO(self._file, closefd=False) as table:

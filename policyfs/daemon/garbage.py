@@ -31,7 +31,7 @@ MOST_FREEZES: Final = 1000
 """The number of freezes after which a complete collection is due. Each freeze may keep some KiB of garbage,
 from requests that were under way."""
 _NEVER_IDLE: Final = 50
-"""After this many times MOST_FREEZES, a complete collection is done even while requests come."""
+"""A complete collection is done after _NEVER_IDLE * MOST_FREEZES freezes, even while requests come."""
 
 
 class Garbage:

@@ -78,9 +78,9 @@ class HighWaterMark:
             self._mark_ns = self._raised(latest)
 
     def _raised(self, at_ns: int) -> int:
-        """Raise the number in the file to *at_ns*, if it is smaller. Return the number.
+        """Raise the number in the file to *at_ns*, if the number is smaller. Return the number.
 
-        Other daemons may raise it, too.
+        Other daemons may raise the number, too.
         """
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         try:

@@ -33,8 +33,8 @@ class Kills:
     """The kills that are not on record yet. The thread that kills adds them, and flush() records them in the
     trail.
 
-    INVARIANT: add() never waits. The thread that kills must not wait for the trail's disk, because it also
-    ends the mount if a kill does not help.
+    INVARIANT: add() never waits. The thread that kills must not wait for the trail's disk, because this
+    thread also ends the mount if a kill does not help.
     """
 
     def __init__(self, journal: Journal) -> None:

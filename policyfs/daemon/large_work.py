@@ -16,9 +16,10 @@ from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
 
 _TURN_S: Final = 0.0005
-"""The longest time for which a thread that computes keeps the interpreter while another thread wants it. A
-request gives the lock up at each system call. With Python's default of 5 ms, an open took 30 ms beside a
-compilation."""
+"""The longest time for which a thread that computes keeps the interpreter lock while another thread waits for
+the lock. A request gives the lock up at each system call. With Python's default of 5 ms, an open took 30 ms
+beside a compilation.
+"""
 _PER_STEP: Final = 50
 _LAST_LOOK_S: Final = 10.0
 _LOOK_S: Final = 0.05
@@ -28,8 +29,8 @@ _LOOK_S: Final = 0.05
 def short_turns() -> Iterator[None]:
     """Make a context in which other threads get the interpreter lock soon.
 
-    The context is for a thread that makes many objects that stay. Garbage collection is off inside, and never
-    visits these objects: a collection would keep the interpreter lock until its end.
+    The context is for a thread that makes many objects that stay. Garbage collection is off inside the
+    context, and never visits these objects: a collection would keep the interpreter lock until its end.
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(_TURN_S)

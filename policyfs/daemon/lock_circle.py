@@ -8,13 +8,13 @@ with another view of the file removes it or changes its attributes. Then both wa
 apps with them. The loop cannot be interrupted. If another program removes the file, this program also has
 the lock of the directory. Then the loop, or a reader of the bridge, waits when it looks for a name there.
 
-The same happens if the pages are on another file system that does not answer, for example one that the app
-serves itself. On xfs it happens with reads, too.
+The same happens if the pages are on another file system that does not answer, for example a file system that
+the app serves itself. On xfs, reads can make such a circle, too.
 
 So a thread looks at the state of the loop and the readers, and at the stacks of reads and writes. If it finds
 a circle, it kills the process that reads or writes: then the kernel releases the lock, and the loop goes on.
-If this is not possible, or does not help, it ends the connection: all callers get an error, and the daemon
-ends.
+If the kill is not possible, or does not help, the thread ends the connection: all callers get an error, and
+the daemon ends.
 
 While the store's disk answers nothing, the loop may be waiting for this disk. Then the thread kills no
 process.
@@ -55,8 +55,8 @@ class Disk:
     def hangs(self) -> bool:
         """Return True if reads are under way, and no read has ended since the previous call.
 
-        The same holds for writes. Return False if these counts are unknown: network stores and btrfs have no
-        block device of their own.
+        Return True for writes in the same state, too. Return False if these counts are unknown: network
+        stores and btrfs have no block device of their own.
         """
         under_way, counts = _text(self._device / "inflight").split(), _text(self._device / "stat").split()
         before, self._completed = self._completed, counts[0:5:4]
@@ -74,7 +74,9 @@ def disk_of(path: Path) -> Disk:
 
 
 class _Wait(NamedTuple):
-    """The wait of a thread for a page: the looks in a row that saw it, and the time of the first."""
+    """The wait of a thread for a page. looks: the number of looks in a row that saw the thread wait. since_s:
+    the time of the first of these looks.
+    """
 
     looks: int
     since_s: float
@@ -84,9 +86,10 @@ class LockCircle:
     """Finds and ends the circle, on a thread of its own that starts at the first beat().
 
     kill: called on that thread with the writer's process id, and the seconds for which the writer was seen to
-    wait; returns False if the process cannot be killed. end: called on that thread if kill returned False, or
-    if the next look still finds the circle. is_user: returns True for a process that uses this mount. If
-    several processes could be the writer, the one that uses this mount is killed. disk: the store's disk.
+    wait; returns False if the process cannot be killed. end: called on that thread with the same process id
+    if kill returned False, or if the next look still finds the circle. is_user: returns True for a process
+    that uses this mount. If several processes could be the writer, the one that uses this mount is killed.
+    disk: the store's disk.
     """
 
     def __init__(
@@ -105,8 +108,8 @@ class LockCircle:
         self._waiting: dict[tuple[int, str], _Wait] = {}
 
     def beat(self) -> None:
-        """Start the thread that looks for the circle, if there is none. Called on the event loop's thread,
-        several times a second.
+        """Start the thread that looks for the circle, if it does not run yet. Called on the event loop's
+        thread, several times a second.
         """
         if self._loop is not None:
             return

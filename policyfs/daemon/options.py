@@ -15,9 +15,9 @@ class MountOptions:
     """The options of `policyfs mount`. Paths are absolute, sizes in bytes.
 
     user_id, group_ids: the uid and groups that an app mount admits; None with any_uid, and for a shared
-    mount. policy_modes: True if all apps see owners and modes by the policy, not only those for which the
-    policy asks this. told: further fields for the trail's record of the start: all options, and the user who
-    gave them.
+    mount. policy_modes: True if all apps see owners and modes by the policy. If False, only the apps for
+    which the policy asks this see them. told: further fields for the trail's record of the start: all
+    options, and the user who gave them.
     """
 
     store: str
@@ -62,7 +62,7 @@ class MountOptions:
 
     @property
     def kernel_admits(self) -> bool:
-        """True if the kernel itself refuses all other callers.
+        """True if the kernel itself refuses all callers that the mount does not admit.
 
         For each mount, the kernel can check only one uid and one group.
         """

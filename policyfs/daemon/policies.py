@@ -27,7 +27,9 @@ UNSAVED: Final = (
 
 
 class Loader(NamedTuple):
-    """Two functions: read the texts of a mount's policy, and compile them with the mount's options."""
+    """A pair of functions that load a policy. read: returns the texts of a mount's policy. compile: compiles
+    these texts with the mount's options.
+    """
 
     read: Callable[[], Sources]
     compile: Callable[[Sources], Engine]
@@ -139,10 +141,10 @@ class Policies:
         self._journal.tell("stale_handles", fields)
 
     def pass_ends(self) -> str:
-        """Save the latest end of an exception (a rule for a limited time), so that it stays ended after a
-        restart.
+        """Save the latest end of all exceptions (rules for a limited time) that have ended, so that these
+        exceptions stay ended after a restart.
 
-        Return the reason if they cannot be saved, else an empty text.
+        Return the reason if the end cannot be saved, else an empty text.
         """
         try:
             self.mark.pass_ends(self.engine.policy)

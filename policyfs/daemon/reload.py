@@ -60,8 +60,8 @@ class Reload:
     async def on_signal(self, by: MountEnd) -> None:
         """Reload after a SIGHUP. A refusal is logged, and the policy in force stays.
 
-        If the reload for an earlier SIGHUP still waits for its turn, it has read nothing yet, and serves this
-        SIGHUP, too. So many signals do not make many tasks.
+        If the reload for an earlier SIGHUP still waits for the lock, it has read no policy yet. Then that
+        reload serves this SIGHUP, too. So many signals do not make many tasks.
         """
         if self._signalled:
             return
@@ -169,7 +169,9 @@ class Reload:
             return self._policies.successor()
 
     def _check_app(self, policy: Policy) -> None:
-        """Refuse a policy without the app of an app mount, or without the user or groups that it admits."""
+        """Raise UsageError for a policy without the app of an app mount, or without a uid or group that the
+        mount admits.
+        """
         name, uid = self._options.app, self._options.user_id
         if name is None:
             return

@@ -7,9 +7,9 @@
  * the thread moves itself there after the next write. So the daemon needs no right to move other threads
  * (linux/seccomp.py).
  *
- * There is one write at a time. begin() gives a write to the thread. wait() waits for a moment, result() as long as
- * the write takes. The file must be unchanged since the last write, as journal/segments.py requires. Otherwise the
- * error is ESTALE, and nothing is written. The file is locked during a write. After an error it stays locked.
+ * There is one write at a time. begin() gives a write to the thread. wait() waits for a limited time. result() waits
+ * until the write is over. The file must be unchanged since the last write, as journal/segments.py requires. Otherwise
+ * the error is ESTALE, and nothing is written. The file is locked during a write. After an error it stays locked.
  */
 
 #define _GNU_SOURCE
@@ -63,7 +63,7 @@ static void lock_from(int fd, short type, off_t offset)
 {
 	struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = offset};
 
-	(void)fcntl(fd, F_OFD_SETLK, &range); /* on a file system without locks, write without one */
+	(void)fcntl(fd, F_OFD_SETLK, &range); /* on a file system without locks, write without a lock */
 }
 
 static int append(struct appender *self)

@@ -1,8 +1,8 @@
 /*
  * The access vector cache. Python decides that a caller may look up a name, see a node's attributes, pass access(2),
- * open a file or open a directory. Then this code answers the same request without Python. It also answers requests
- * for extended attributes that no caller may see. The cache never keeps attributes: each answer reads them from the
- * store, by directory descriptor and name. They count only if device, inode number, birth time and type are those of
+ * open a file or open a directory. Then this code answers the same request without Python. It also answers requests for
+ * extended attributes that no caller may see. The cache never keeps attributes: each answer reads them from the store,
+ * by directory descriptor and name. The attributes count only if device, inode number, birth time and type are those of
  * the node.
  *
  * Locks (docs/architecture/vectors.md): each reader thread has a seat with a lock of its own. The reader holds
@@ -103,7 +103,8 @@ static bool is_usual(const struct statx_timestamp *time)
 	return time->tv_sec >= 0 && time->tv_sec < INT64_MAX / 1000000000;
 }
 
-/* Read the node's attributes from the store. False if the name leads to another object, or if they are unusual. */
+/* Read the node's attributes from the store. False if the name leads to another object, or if the attributes are
+ * unusual. */
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr)
 {
 	struct statx now;
@@ -137,7 +138,7 @@ bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *at
 	return true;
 }
 
-/* Write a reply. False if the kernel no longer waits for it. The request counts as answered then, too. */
+/* Write a reply. Return false if the kernel no longer waits for it. Then, too, the request counts as answered. */
 static bool reply(struct seat *seat, int device, uint64_t unique, int error, void *body, size_t size)
 {
 	struct wire_out_header header = {
@@ -156,8 +157,8 @@ bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_
 	return reply(seat, device, unique, 0, body, size);
 }
 
-/* True if the name is absent, and the kernel knows this without a disk. The check must not wait: it holds the seat's
- * lock. */
+/* True if the name is absent, and the kernel knows this without a disk. The check must not wait, because the caller
+ * holds the seat's lock. */
 static bool is_absent(int directory, bool in_memory, const char *name)
 {
 	struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_CACHED | RESOLVE_NO_XDEV};
@@ -266,7 +267,7 @@ static int absence(const char *name)
 	return is_in(name, "system.") || strcmp(name, "security.selinux") == 0 ? EOPNOTSUPP : ENODATA;
 }
 
-/* Answer with errors only, because these do not depend on the size of the caller's buffer. Python sends values. */
+/* Answer with errors only, because errors do not depend on the size of the caller's buffer. Python sends values. */
 static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
 {
 	const struct node *node = avc_find(header->nodeid);
@@ -280,9 +281,9 @@ static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_
 	return true;
 }
 
-/* Answer ENOTTY to all commands but the only one that Python knows (docs/decisions/0025-one-ioctl.md). The answer is
- * the same for every caller and every object. Python, Perl and C programs send such a command (TCGETS, isatty(3)) for
- * each file that they open as a text. */
+/* Answer ENOTTY to all commands except the one that Python knows (docs/decisions/0025-one-ioctl.md). The answer is the
+ * same for every caller and every object. Python, Perl and C programs send such a command (TCGETS, isatty(3)) for each
+ * file that they open as a text. */
 static bool answer_ioctl(struct seat *seat, int device, const struct wire_in_header *header,
 			 const unsigned char *body, size_t size)
 {

@@ -13,7 +13,7 @@
 /* Bits of a grant: the rights of one uid on one node. */
 #define AVC_LOOKUP (1u << 0)	 /* its name may be looked up */
 #define AVC_GETATTR (1u << 1)	 /* its attributes may be seen */
-#define AVC_UNCOUNTED (1u << 2)	 /* but a directory's link count and size may not */
+#define AVC_UNCOUNTED (1u << 2)	 /* a directory's link count and size are not shown */
 #define AVC_OPEN (1u << 3)	 /* it may be opened for reading, in passthrough */
 #define AVC_RECORDED (1u << 4)	 /* each open by AVC_OPEN or AVC_LIST is an event for the trail */
 #define AVC_NO_ATTRIBUTES (1u << 5) /* no extended attribute outside user. and system. is shown */
@@ -24,7 +24,8 @@
 
 #define AVC_PROGRAM_MAX 256
 
-/* Seats: one for each thread that answers. The event loop has seat 0, and it alone changes the table. */
+/* Limit of seats. Each thread that answers requests has a seat. The event loop has seat 0. Only the event loop changes
+ * the table. */
 #define AVC_SEATS 17
 
 /* The version of a file's bytes, from statx(2). */
@@ -35,9 +36,9 @@ struct avc_version {
 
 struct avc_vector {
 	uint64_t id;	     /* the node */
-	uint64_t parent;     /* its directory's node, 0 for the root's own */
+	uint64_t parent;     /* the node of its directory; 0 for the root */
 	int directory;	     /* a descriptor of that directory, or of the root itself */
-	const char *name;    /* its name in there, "" for the root */
+	const char *name;    /* its name in that directory, "" for the root */
 	size_t name_size;
 	uint32_t uid;	     /* the caller's */
 	uint32_t grant;	     /* AVC_* bits to add */
@@ -78,8 +79,8 @@ typedef void (*avc_take)(void *context, const struct avc_opened *opened);
 
 /* ---- For the event loop only ---- */
 
-/* Make an empty table for at most so many nodes and directories, before any reader runs. seats: the number of seats,
- * of the event loop and of the readers. False without memory. */
+/* Make an empty table for at most these numbers of nodes and directories, before any reader runs. seats: the number of
+ * seats, of the event loop and of the readers. Return false if there is no memory. */
 bool avc_open(size_t nodes, unsigned directories, unsigned seats);
 
 /* Drop the table. No reader may run any more. */
@@ -92,27 +93,30 @@ void avc_around_waits(void *(*before)(void), void (*after)(void *));
 
 bool avc_is_open(void);
 
-/* Add a decided vector. False if there is no room. */
+/* Add a vector. Return false if there is no room. */
 bool avc_install(const struct avc_vector *vector);
 
-/* Record that a uid sees each name in a directory, whatever the object is. The cache then answers this uid's LOOKUPs
- * of absent names, until avc_leave() or avc_drop_all(). fd: of that directory. False without room. */
+/* Record that a uid sees each name in a directory, whatever the object is. The cache then answers this uid's LOOKUPs of
+ * absent names, until avc_leave() or avc_drop_all(). fd: a descriptor of that directory. Return false if there is no
+ * room. */
 bool avc_see_all(uint64_t id, int fd, uint32_t uid);
 
 /* Drop a node with all its grants. After the return, no reader uses these grants. Returns the number of look-ups of the
- * node that the cache has answered. The kernel has so many references; the caller counts them from now on. */
+ * node that the cache has answered. The kernel has this number of references to the node; the caller counts them from
+ * now on. */
 uint64_t avc_drop(uint64_t id);
 
-/* Close the descriptor of a directory. This drops all grants of the nodes in it, and those of absent names. */
+/* Close the descriptor of a directory. This drops all grants of the nodes in it, and the right to know its absent
+ * names. */
 void avc_leave(uint64_t id);
 
 /* Drop all grants of all nodes. The cache still counts their look-ups until avc_drop() or avc_clear(). */
 void avc_drop_all(void);
 
-/* Drop all nodes. taken is called with each node that has look-ups, and with their number. */
+/* Drop all nodes. taken is called with each node that has look-ups, and with the number of these look-ups. */
 void avc_clear(void (*taken)(void *context, uint64_t id, uint64_t lookups), void *context);
 
-/* Take handles over, so that all their requests go to Python: one handle, those of a node, or all handles. */
+/* Take handles over, so that all their requests go to Python: one handle, the handles of a node, or all handles. */
 void avc_take_handle(uint64_t fh, avc_take taken, void *context);
 void avc_take_handles(uint64_t id, avc_take taken, void *context);
 void avc_take_all_handles(avc_take taken, void *context);
@@ -130,7 +134,8 @@ void avc_age_opens(unsigned ages, avc_take taken, avc_unused unused, void *conte
 /* Take all events that were published before this call. The events of one seat are in order. */
 void avc_take_events(avc_told told, void *context);
 
-/* An eventfd. It is readable once so many events wait that they must be taken soon. -1 before avc_open(). */
+/* Return an eventfd, or -1 before avc_open(). The eventfd is readable once so many events wait that they must be taken
+ * soon. */
 int avc_events_bell(void);
 
 /* ---- For any seat ---- */
@@ -138,7 +143,7 @@ int avc_events_bell(void);
 /* True if the kernel must send a FLUSH when a handle is closed. Defined in _operations.c, which knows of locks. */
 bool avc_hears_close(void);
 
-/* Answer a request on the device, if it is a repeat. False if it was not answered. */
+/* Answer a request on the device, if the request is a repeat. Return false if it was not answered. */
 bool avc_answer(unsigned seat, int device, const unsigned char *message, size_t size);
 
 /* True for a request that avc_answer() may answer. */

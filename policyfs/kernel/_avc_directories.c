@@ -30,12 +30,12 @@ static struct {
 	struct directory *all;
 	unsigned *chains; /* by id: the first place in `all`, or NONE */
 	unsigned most, next;
-	uint64_t serial; /* that of the descriptor opened last */
+	uint64_t serial; /* the serial number of the descriptor opened last */
 } directories;
 
 /* ---- Looking ------------------------------------------------------------------------------------- */
 
-/* The chain of a node's number. Numbers are given out one after the other, so chains are short. */
+/* Return the chain of a node's number. Numbers are given out one after the other, so chains are short. */
 static unsigned *chain_of(uint64_t id)
 {
 	return &directories.chains[id % directories.most];
@@ -99,8 +99,8 @@ static bool is_in_memory(int fd)
 	return fstatfs(fd, &where) == 0 && (where.f_type == TMPFS_MAGIC || where.f_type == RAMFS_MAGIC);
 }
 
-/* The place of a directory. A new directory gets the next place in turn, and replaces the directory there. NULL if
- * the descriptor cannot be duplicated. */
+/* Return the place of a directory. A new directory gets the place after the one that was given last, and replaces the
+ * directory there. Return NULL if the descriptor cannot be duplicated. */
 static struct directory *directory_with(uint64_t id, int fd)
 {
 	struct directory *directory = find(id);

@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 
 #define NAME_MAX_BYTES 255
-#define GRANTS 4 /* uids with a grant on one node */
+#define GRANTS 4 /* limit of uids with a grant on one node */
 
 struct grant {
 	uint32_t uid, bits; /* bits 0: free */
@@ -50,11 +50,11 @@ struct seat {
 struct node *avc_find(uint64_t id);
 void avc_each_node(void (*visit)(struct node *, void *context), void *context);
 
-/* The first node in the chain of a name (next_name). The chain may have nodes with other names, too. */
+/* Return the first node in the chain of a name (next_name). The chain may have nodes with other names, too. */
 struct node *avc_first_like(uint64_t parent, const char *name, size_t size);
 bool avc_is_named(const struct node *node, uint64_t parent, const char *name, size_t size);
 
-/* Number of seats in use, the event loop's included. */
+/* Number of seats in use, including the event loop's seat. */
 unsigned avc_seats(void);
 
 /* Add the counts of the table. */
@@ -62,17 +62,18 @@ void avc_count_table(struct avc_counts *counts);
 
 /* _avc_directories.c. For callers with the lock of a seat, and for the event loop. */
 
-/* The descriptor of a node's directory, -1 if the directory was dropped since. */
+/* Return the descriptor of a node's directory, or -1 if the directory was dropped since. */
 int avc_directory_of(const struct node *node);
 
-/* The descriptor of a directory in which the uid sees each name, else -1. */
+/* Return the descriptor of a directory in which the uid sees each name, or -1 if it does not see each name. */
 int directories_all_seen(uint64_t id, uint32_t uid, bool *in_memory);
 
 /* For the event loop only. */
 bool directories_have(uint64_t id);
 unsigned directories_count(void);
 
-/* For the event loop only, with all locks. fd: of the directory; it is duplicated. False if there is no room. */
+/* For the event loop only, with all locks. fd: a descriptor of the directory, which is duplicated. Return false if
+ * there is no room. */
 bool directories_add(uint64_t id, int fd, uint16_t *number, uint64_t *serial);
 bool directories_see_all(uint64_t id, int fd, uint32_t uid);
 void directories_leave(uint64_t id);
@@ -91,17 +92,18 @@ void *avc_begin_wait(void);
 void avc_end_wait(void *begun);
 void avc_forget_counts(void);
 
-/* The node's attributes in the store, now. False if its name leads to another object, or if they are unusual. */
+/* Read the node's attributes from the store. Return false if the node's name leads to another object, or if the
+ * attributes are unusual. */
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr);
 
-/* Write a reply. True if the kernel took it. */
+/* Write a reply. Return true if the kernel took it. */
 bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_t size);
 
-/* _opens.c. Under the lock of the seat. number: that of the seat. */
+/* _opens.c. Under the lock of the seat. number: the number of the seat. */
 
 bool opens_answer_open(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
 		       const unsigned char *body, size_t size);
-/* RELEASE, and RELEASEDIR. */
+/* Answer a RELEASE or a RELEASEDIR. */
 bool opens_answer_release(struct seat *seat, int device, const struct wire_in_header *header,
 			  const unsigned char *body, size_t size);
 
@@ -111,17 +113,17 @@ bool opens_answer_opendir(struct seat *seat, unsigned number, int device, const 
 /* True for a RELEASE or RELEASEDIR of a handle that is in a slot now. */
 bool opens_has(const unsigned char *body, size_t size);
 
-/* With all locks. fit: false if the node has another backing id. */
+/* With all locks. opens_fit() returns false if the node has another backing id. */
 bool opens_fit(const struct node *node, const struct avc_vector *vector);
 void opens_install(struct node *node, struct grant *grant, const struct avc_vector *vector);
 
 bool opens_begin(void);
 void opens_close(void);
 
-/* _events.c. Under the lock of the seat. number: that of the seat. */
+/* _events.c. Under the lock of the seat. number: the number of the seat. */
 
-/* The place for the event of an open by this process, with the executable filled in. NULL if there is no place left,
- * or if the path of the executable is too long. Then Python answers. */
+/* Return a place for the event of an open by this process, with the executable filled in. Return NULL if there is no
+ * place left, or if the path of the executable is too long. Then Python answers the open. */
 struct avc_event *events_place(unsigned number, uint32_t pid);
 
 /* Publish the event in that place. */

@@ -19,8 +19,8 @@
  *   bit 63 set:   bit 62 FOPEN_NOFLUSH, bits 61 to 31 the backing id, bits 30 to 0 an index
  *   bit 63 clear: bits 62 to 56 the other FOPEN_* flags, bits 54 to 31 the uid of a writer (_request_kinds.h),
  *                 bits 30 to 0 an index
- * The kernel counts backing ids up to 2^31 - 1 before it uses one again, so they need
- * all 31 bits; no other flag means anything together with passthrough. */
+ * The kernel counts backing ids up to 2^31 - 1 before it uses a number again, so the ids need all 31 bits. Together
+ * with passthrough, no flag except FOPEN_NOFLUSH has a meaning. */
 #define FH_PASSTHROUGH_BIT 63
 #define FH_NOFLUSH_BIT 62
 #define FH_FLAGS_SHIFT 56
@@ -48,7 +48,7 @@ PyObject *listing_new(PyObject *module, PyObject *unused);
 
 /* _interposition.c */
 
-/* Find libfuse's own functions. False if libfuse lacks one of them. */
+/* Find libfuse's own functions. Return false if libfuse lacks one of them. */
 bool interposition_find_real(void);
 
 /* _device.c */
@@ -77,10 +77,11 @@ PyObject *device_negotiated(PyObject *module, PyObject *unused);
 /* Begin a session with its device descriptor, or end it (fd: -1). After the end nothing is written to the device. */
 void operations_session(int fd);
 
-/* True if this request does not go to libfuse: the registered callable takes it, or it was answered here. */
+/* True if this request does not go to libfuse: the registered callable takes it, or the bridge has answered it. */
 bool operations_take(const unsigned char *message, size_t size);
 
-/* True if the kernel must send a FLUSH when a handle is closed, since that may end a lock. For any thread. */
+/* True if the kernel must send a FLUSH when a handle is closed, because the close may end a lock. Any thread may call
+ * this. */
 bool operations_hear_close(bool writable);
 
 /* Number of the callable's replies that the kernel did not take since the session began. */
@@ -92,11 +93,11 @@ int operations_add_types(PyObject *module);
 
 /* _turns.c */
 
-/* read(2) of the device, but uids take turns (once take_turns() was called). */
+/* Read a request from the device like read(2). Once take_turns() was called, the uids follow in round-robin order. */
 ssize_t turns_read(int fd, void *buffer, size_t size);
 
-/* Count a request that goes to libfuse or to the callable as under way, until it is answered or rests.
- * Size 0 means no request. Called after each request. */
+/* Count a request that goes to libfuse or to the callable as under way, until it is answered or Python calls its
+ * rests(). Size 0 means no request. Called after each request. */
 void turns_begun(const unsigned char *message, size_t size);
 
 /* Stop counting a request as under way. Does nothing if the request was not counted. */
@@ -105,8 +106,8 @@ void turns_answered(uint64_t unique);
 /* Forget the last session. */
 void turns_reset(void);
 
-/* Read one request from the device in a reader's seat, and answer it or put it into the queue. Waits while the
- * queue is full. False if there is no request: then errno is EAGAIN, or the reason why the session is over. */
+/* Read one request from the device in a reader's seat, and answer it or put it into the queue. Waits while the queue is
+ * full. Return false if there is no request: then errno is EAGAIN, or the reason why the session is over. */
 bool turns_relay(unsigned seat, int fd, unsigned char *buffer, size_t size);
 
 /* Size of the buffers for requests; 0 before the first request. */
@@ -127,7 +128,8 @@ PyObject *turns_waiting(PyObject *module, PyObject *unused);
 /* True while the readers read the device, and the event loop does not. */
 bool readers_active(void);
 
-/* Count requests for Python, and decide who reads the device from now on. Keeps errno. For the event loop only. */
+/* Count requests for Python. Decide whether the readers or the event loop read the device from now on. Keeps errno. For
+ * the event loop only. */
 void readers_weigh(unsigned passed);
 
 /* End all readers, and wait for them. */

@@ -2,8 +2,8 @@
  * The device of the one session. Each request is counted and copied as it is read. The reply to INIT is changed
  * on its way, so that it has the INIT flags that policyfs needs and libfuse never sets.
  *
- * This file knows the kernel's wire format and nothing of libfuse, which calls device_read() and
- * device_writev() in place of read(2) and writev(2).
+ * This file knows the kernel's wire format and nothing of libfuse. libfuse calls device_read() and device_writev() in
+ * place of read(2) and writev(2).
  */
 
 #include "_avc.h"
@@ -15,7 +15,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* The kernel takes the smaller of this and the device's value, which session.py has set. */
+/* The kernel takes the smaller one of this value and the device's value, which session.py has set. */
 #define MAX_READAHEAD (1 << 20)
 
 #define FUSE_INIT_EXT_BIT 30
@@ -182,7 +182,7 @@ void device_attach(int fd)
 	operations_session(fd);
 }
 
-/* End the readers and their cache, without the interpreter: a reader may wait for the store. */
+/* End the readers and their cache, without the interpreter lock, because a reader may wait for the store. */
 static void end_readers(void)
 {
 	void *left = interpreter_leave();

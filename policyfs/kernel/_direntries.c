@@ -2,8 +2,8 @@
  * The names of one directory as a caller sees it: collected, sorted by position, and packed into replies to
  * READDIR and READDIRPLUS. A name of 16 bytes takes 48 bytes.
  *
- * Each call takes a small part of a millisecond. To sort or free many names takes longer. So this is done in steps, and
- * other requests go on.
+ * Each call takes a small part of a millisecond. To sort or free many names takes longer. So sorting and freeing is
+ * done in steps, and other requests go on between the steps.
  */
 
 #include "_direntries.h"

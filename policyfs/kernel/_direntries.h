@@ -35,24 +35,25 @@ struct direntries {
 	size_t starts[DIRENTRIES_BUCKETS + 1]; /* while names are collected: [i + 1] counts those in bucket i */
 };
 
-/* Keep a name. False without memory. Not to be called once sorting has begun. */
+/* Keep a name. Return false if there is no memory. Do not call this once sorting has begun. */
 bool direntries_keep(struct direntries *entries, uint64_t position, const char *name, size_t size, uint64_t ino,
 		     uint32_t kind);
 
 bool direntries_is_collecting(const struct direntries *entries);
 
-/* Sort some of the names. 1 if there are more to sort, 0 if all are sorted, -1 without memory. */
+/* Sort some of the names. Return 1 if there are more to sort, 0 if all are sorted, -1 if there is no memory. */
 int direntries_sort(struct direntries *entries);
 
-/* The index of the first name behind a position. Sorted names only. */
+/* Return the index of the first name behind a position. The names must be sorted. */
 size_t direntries_after(const struct direntries *entries, uint64_t position);
 
 /* Pack names from index on into a reply, as many as fit. before: the number of zero bytes before each name: 0 for
- * READDIR, the size of struct fuse_entry_out for READDIRPLUS. Returns the bytes used. Sorted names only. */
+ * READDIR, the size of struct fuse_entry_out for READDIRPLUS. Returns the number of bytes used. The names must be
+ * sorted. */
 size_t direntries_pack(const struct direntries *entries, size_t index, unsigned char *reply, size_t size,
 		       size_t before);
 
-/* Free some of the memory. True if there is more to free. From the first call on, there are no names. */
+/* Free some of the memory. Return true if there is more to free. From the first call on, the list counts as empty. */
 bool direntries_free(struct direntries *entries);
 
 #endif

@@ -1,19 +1,20 @@
 /*
- * Events of opens that the bridge has answered (_opens.c) and that belong on the trail. Each seat has a ring
- * of its own. Only the seat's reader puts events in, under the seat's lock. Only the event loop takes events out,
- * without a lock. INVARIANT: an event is published before its open is answered. If the ring is full, Python
- * answers the open, and takes the events out first. So no event is lost, and none comes late.
+ * Events of opens that the bridge has answered (_opens.c) and that belong on the trail. Each seat has a ring of its
+ * own. Only the seat's reader puts events in, under the seat's lock. Only the event loop takes events out, without a
+ * lock. INVARIANT: an event is published before its open is answered. If the ring is full, Python answers the open, and
+ * takes the events out first. So no event is lost or late.
  *
  * Several readers in turn may answer one caller's opens. INVARIANT: if a call takes an event, it also takes all
  * events that were published before the open of that event was sent. For this, each event has a number, and a call
  * takes only events that have got their number before the call looks at the first ring. Otherwise an event could
  * come into a ring that the call has left, and the caller's next event into a ring that the call looks at later.
  *
- * A ring that is a quarter full rings the bell. The event loop then takes events out on another processor while
- * the reader goes on. INVARIANT: after the bell has rung, the event loop takes all events that were published
- * before, and those of readers that still find `rung` set: it clears `rung` before it takes events.
+ * A ring that is a quarter full rings the bell (an eventfd). The event loop then takes events out on another processor
+ * while the reader goes on. INVARIANT: after the bell has rung, the event loop takes all events that were published
+ * before, and the events of readers that still find `rung` set. For this, the event loop clears `rung` before it takes
+ * events.
  *
- * The executable of a process is looked up as Python does it (audit.py): at most once in PROGRAM_NS.
+ * The executable of a process is looked up in the same way as in Python (audit.py): at most once in PROGRAM_NS.
  */
 
 #define _GNU_SOURCE
@@ -62,7 +63,8 @@ static int64_t clock_ns(clockid_t clock)
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* The executable of a process, empty if it is gone or cannot be seen; NULL if its path is too long. */
+/* Return the executable of a process: an empty path if the process is gone or cannot be seen; NULL if the path is too
+ * long. */
 static const struct program *program_of(struct ring *ring, uint32_t pid)
 {
 	struct program *program = &ring->programs[pid % PROGRAMS];

@@ -1,8 +1,8 @@
 /*
- * Functions of libfuse that the dynamic linker finds here first, because the bridge is loaded before pyfuse3. With
- * them a session begins with a descriptor that is already mounted, a reply to OPEN and CREATE has all fields of
- * the kernel's wire format, and a file's inode number is not its node id. Most of them call libfuse's own
- * function, found with RTLD_NEXT. See docs/decisions/0001-symbol-interposition.md.
+ * Functions of libfuse that the dynamic linker finds here first, because the bridge is loaded before pyfuse3. With them
+ * a session begins with a descriptor that is already mounted, a reply to OPEN and CREATE has all fields of the kernel's
+ * wire format, and a file's inode number is not its node id. Most of these functions call libfuse's own function, found
+ * with RTLD_NEXT. See docs/decisions/0001-symbol-interposition.md.
  */
 
 #include "_bridge.h"
@@ -90,7 +90,8 @@ static void extend_operations(struct fuse_lowlevel_ops *ops)
 }
 
 /* ---- libfuse functions that the linker finds here first ------------------------------------ */
-/* Here they have other names in C: newer headers make some of these functions inline functions or macros. */
+/* In C, the functions have other names here, because newer headers make some of libfuse's functions inline functions or
+ * macros. */
 
 #define INTERPOSES(symbol) __asm__(symbol) __attribute__((visibility("default"), used))
 
@@ -208,7 +209,8 @@ int bridge_reply_open(fuse_req_t req, const struct fuse_file_info *info)
 	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
 
-/* st_rdev has the store's inode number. For a device, st_blocks has its device number: a device has no blocks. */
+/* st_rdev has the store's inode number. For a device, st_blocks has the device number, because a device has no
+ * blocks. */
 static void place_ino(struct stat *attr)
 {
 	if (attr->st_rdev != 0)

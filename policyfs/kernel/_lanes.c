@@ -1,7 +1,7 @@
 /*
- * The queue of requests, sorted by the caller's uid. Each uid has three lanes. The requests of a lane keep their
- * order, and a limited number of them is under way at once. All lanes together have a limit, too: a lane has at most
- * as many requests under way as are left for all others, and a lane with none may always have one.
+ * The queue of requests, sorted by the caller's uid. Each uid has three lanes. The requests of a lane keep their order,
+ * and a limited number of them is under way at once. All lanes together have a limit, too: a lane may have at most as
+ * many requests under way as are left for all others. A lane with no request under way may always begin one.
  *
  * Requests without a caller (RELEASE, FORGET, INIT) come first: they free resources, and later requests may
  * rely on them. But at the end of a process with thousands of open files, each answer to a RELEASE makes
@@ -13,18 +13,17 @@
  * directory, and apps that look into that directory wait, too. The same holds for a change of a directory itself
  * (chmod, xattrs, fsync). So these requests must not wait for reads, copies and syncs of files by the same uid.
  *
- * The kernel writes changed pages back without a caller, by any handle that may write. So these writes count as
- * requests of the uid that opened this handle, in a lane of their own: another uid may have changed the page.
+ * When the kernel writes changed pages back, it names no caller, and uses any handle that may write. So these writes
+ * count as requests of the uid that opened this handle, in a lane of their own: another uid may have changed the page.
  *
- * Read-ahead of a file that hangs waits here without an end, and the kernel has a limit of such requests. So if many
- * READs wait, a further READ in a lane with many of them is refused. (The kernel asks again for a page that was read
- * ahead, when the app needs it.) All other requests for files that hang wait here, too. So a request is refused if
- * its lane has more requests or bytes than are left for all others. It is also refused if its lane has many bytes,
- * and none of the lane's requests goes on. (If an app writes to many files of a healthy store, its lane may have as
- * many bytes. But these requests go on, and a refused write is lost.) A refused WRITE loses only its data here: the
- * request goes on without the data, since Python must drop the pages that the kernel has filled with them
- * (_operations.c). Pages written back are never refused, since they would be lost. The kernel bounds them by its
- * limit of dirty pages.
+ * Read-ahead of a file that hangs waits here without an end, and the kernel limits the number of such requests. So if
+ * many READs wait, a further READ in a lane with many of them is refused. (The kernel asks again for a page that was
+ * read ahead, when the app needs it.) All other requests for files that hang wait here, too. So a request is refused if
+ * its lane has more requests or bytes than are left for all others. It is also refused if its lane has many bytes, and
+ * none of the lane's requests goes on. (If an app writes to many files of a healthy store, its lane may have as many
+ * bytes. But these requests go on, and a refused write is lost.) A refused WRITE loses only its data here: the request
+ * goes on without the data, since Python must drop the pages that the kernel has filled with this data (_operations.c).
+ * Pages written back are never refused, since they would be lost. The kernel bounds them by its limit of dirty pages.
  *
  * Requests of different uids need no order: each caller waits for its answer.
  */
@@ -79,13 +78,13 @@ struct lane {
 	unsigned int count; /* requests that wait */
 	unsigned int reads; /* READs that wait */
 	size_t bytes;	    /* of large requests that wait, without pages written back */
-	int64_t crowded_ms; /* since then it has more than BYTES_HANGING, and no request went on; 0: this is not so */
+	int64_t crowded_ms; /* start of the time with more than BYTES_HANGING and no request that went on; 0: none */
 	struct waiting *first, *last;
 };
 
 static struct {
 	unsigned int most;   /* limit of one lane's requests under way */
-	unsigned int room;   /* limit of all requests under way, besides one of each lane; 0: none */
+	unsigned int room;   /* limit of all requests under way (see lanes_limit); 0: no limit */
 	size_t most_bytes;   /* limit of bytes */
 	unsigned int begun;  /* requests under way now */
 	unsigned int count;  /* waiting requests */
@@ -165,8 +164,9 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* True if a lane may have so many bytes. The time counts from the first request beyond BYTES_HANGING, not from the
- * last that went on: after a call that held up the event loop itself, many requests are read before one goes on. */
+/* True if a lane may have this number of bytes. HANGS_MS counts from the first request beyond BYTES_HANGING, not from
+ * the last request that went on: after a call that held up the event loop itself, many requests are read before one
+ * goes on. */
 static bool may_have(struct lane *lane, size_t bytes)
 {
 	size_t left = queue.bytes < queue.most_bytes ? queue.most_bytes - queue.bytes : 0;
@@ -274,7 +274,8 @@ unsigned int lanes_waiting(void)
 	return queue.count;
 }
 
-/* The lane of a uid that has the next turn, or NULL. INVARIANT: no lane has more than its share, however many wait. */
+/* Return the lane of a uid whose first request goes on next, or NULL. INVARIANT: no lane has more requests under way
+ * than its limit, however many wait. */
 static struct lane *turn_of_uids(void)
 {
 	for (unsigned int step = 1; step <= queue.used; step++) {

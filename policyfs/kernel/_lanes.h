@@ -14,15 +14,16 @@ struct lane;
 
 /* The limit of requests that the kernel may have in the background of the mount (read-ahead, for example): the largest
  * number that a reply to INIT can have. All apps share these requests. Once they are used up, every app that reads a
- * mediated file waits. Requests for files that hang wait in the lanes, which leave the last ones to uids with few. */
+ * mediated file waits. Requests for files that hang wait in the lanes. The lanes leave the last background requests to
+ * uids that have few. */
 #define BACKGROUND_MAX UINT16_MAX
 
-/* most: limit of one lane's requests under way. room: limit of all, besides one of each lane; 0: none. bytes: limit of
- * large requests that wait. */
+/* most: limit of one lane's requests under way. room: limit of all requests under way, but a lane with none may always
+ * begin one; 0: no limit. bytes: limit of the bytes of large requests that wait. */
 void lanes_limit(unsigned int most, unsigned int room, size_t bytes);
 
-/* Keep a copy of a request in its lane. False if there is no memory, or no room for one more request of its uid. If
- * there is no room for a WRITE, it is kept without its data. */
+/* Keep a copy of a request in its lane. Return false if there is no memory, or no room for one more request of its uid.
+ * If there is no room for a WRITE, it is kept without its data. */
 bool lanes_put(const unsigned char *message, size_t size);
 
 /* True if the limits let one more request of this request's lane begin. */
@@ -34,8 +35,8 @@ bool lanes_full(void);
 /* Number of requests in all lanes. */
 unsigned int lanes_waiting(void);
 
-/* The lane that has the next turn, NULL if no request can be passed on. Requests without a caller go first. But
- * between two of them, another request goes on if it came before the second one. */
+/* Return the lane whose first request goes on next, or NULL if no request may go on. Requests without a caller go
+ * first. But between two of them, a request of a uid goes on if it came before the second one. */
 struct lane *lanes_turn(void);
 
 /* Take the first request of a lane. Returns its size; -1 with EIO if it is larger than the buffer. */
@@ -44,7 +45,7 @@ ssize_t lanes_take(struct lane *lane, void *buffer, size_t size);
 /* Count a request as under way, unless it is urgent or an INTERRUPT. */
 void lanes_begin(const unsigned char *message, size_t size);
 
-/* Stop counting a request as under way. False if the request was not counted. */
+/* Stop counting a request as under way. Return false if the request was not counted. */
 bool lanes_end(uint64_t unique);
 
 /* Number of requests under way. */

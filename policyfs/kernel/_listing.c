@@ -1,7 +1,7 @@
 /*
- * The Python functions of _direntries.c. No policy here: Python says which types of names are shown and hidden,
- * and decides on all other names itself. A name's position is Python's hash of the name as bytes, with a key of
- * this process (docs/decisions/0050-positions-are-names.md).
+ * The Python functions of _direntries.c. There is no policy here: Python says which types of names are shown and which
+ * are hidden. Python itself decides on all other names. A name's position is Python's hash of the name as bytes, with a
+ * key of this process (docs/decisions/0050-positions-are-names.md).
  */
 
 #include "_bridge.h"
@@ -63,7 +63,7 @@ struct wanted {
 	PyObject *left;		/* the list of the names that are left to Python */
 };
 
-/* 1 if Python decides on this inode number, 0 if not, -1 with a Python error. */
+/* Return 1 if Python decides on this inode number, 0 if not, -1 with a Python error. */
 static int is_left(const struct wanted *wanted, uint64_t ino)
 {
 	PyObject *number;
@@ -77,7 +77,8 @@ static int is_left(const struct wanted *wanted, uint64_t ino)
 	return left;
 }
 
-/* Find the types of objects that are shown under a name, and the types that are hidden. False with a Python error. */
+/* Find the types of objects that are shown under a name, and the types that are hidden. Return false with a Python
+ * error. */
 static bool find_decided(const struct wanted *wanted, const char *name, unsigned *shown, unsigned *hidden)
 {
 	PyObject *key, *found = NULL;

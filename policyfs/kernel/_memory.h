@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-/* NULL if there is no memory. */
+/* Return memory from a mapping of its own (mapped) or from the heap. Return NULL if there is none. */
 static inline void *memory_new(size_t size, bool mapped)
 {
 	void *memory;

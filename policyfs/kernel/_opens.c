@@ -3,8 +3,8 @@
  * may use the listing that it keeps; RELEASE and RELEASEDIR of such handles. A handle that was given out here has a
  * slot until its release, or until Python takes it over. From then on Python answers the requests of the handle.
  *
- * Slots (docs/architecture/vectors.md): each seat has slots of its own. Only this seat takes them, under its lock.
- * The seat that answers the RELEASE frees the slot. The event loop frees any slot; it holds all locks then.
+ * Slots (docs/architecture/vectors.md): each seat has slots of its own. Only this seat takes its slots, under its lock.
+ * The seat that answers the RELEASE frees the slot. The event loop, which then holds all locks, may free any slot.
  * INVARIANT: a slot is taken before the kernel gets the handle. A file with slots has a backing id.
  */
 
@@ -69,7 +69,7 @@ static struct slot *slot_of(uint64_t fh)
 	return opens.slots != NULL && fh & FH_OURS && number < AVC_SEATS * SLOTS ? &opens.slots[number] : NULL;
 }
 
-/* A free slot of the seat, NULL if it has none. */
+/* Return a free slot of the seat, or NULL if the seat has none. */
 static struct slot *free_slot(unsigned seat)
 {
 	for (unsigned step = 0; step < SLOTS; step++) {
@@ -100,7 +100,7 @@ static const struct grant *grant_for(const struct node *node, const struct wire_
 	return NULL;
 }
 
-/* The grant by which this open is allowed, NULL if there is none. */
+/* Return the grant by which this open is allowed, or NULL if there is none. */
 static const struct grant *grant_of(const struct node *node, const struct wire_in_header *header,
 				    const struct wire_open_in *in)
 {
@@ -110,7 +110,7 @@ static const struct grant *grant_of(const struct node *node, const struct wire_i
 		grant->flags == (in->flags & ~HARMLESS) ? grant : NULL;
 }
 
-/* False if the backing file is a copy of the file in another version than the version in the store now. */
+/* Return false if the backing file is a copy of another version of the file than the version in the store now. */
 static bool is_current(const struct node *node, const struct wire_attr *now)
 {
 	const struct avc_version *shown = &node->version;
@@ -131,7 +131,7 @@ static void fill(struct avc_event *event, const struct avc_opened *opened)
 	event->mtime_ns = wire_time_ns(opened->attr.mtime, opened->attr.mtimensec);
 }
 
-/* Answer with a new handle. The slot has flags and attributes already. False if there is no place for the event. */
+/* Answer with a new handle. The slot already has flags and attributes. Return false if the event has no place. */
 static bool give(struct seat *seat, unsigned number, int device, const struct wire_in_header *header, struct node *node,
 		 const struct grant *grant, struct slot *slot, struct wire_open_out *out)
 {
@@ -185,7 +185,7 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 	return true;
 }
 
-/* Python answers requests for names: the first one takes the handle over. The flags of open(2) decide nothing. */
+/* Python answers requests for names: the first such request takes the handle over. open(2)'s flags decide nothing. */
 bool opens_answer_opendir(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
 			  size_t size)
 {

@@ -1,7 +1,7 @@
 /*
- * Requests that pyfuse3 has no handlers for, and some that libfuse 3.14 cannot even parse (TMPFILE,
- * STATX, COPY_FILE_RANGE_64). They are taken out of the stream as they are read, and are passed to one
- * Python callable. It answers each request through the object that comes with the request.
+ * Requests that pyfuse3 has no handlers for, and some that libfuse 3.14 cannot even parse (TMPFILE, STATX,
+ * COPY_FILE_RANGE_64). These requests are taken out of the stream as they are read, and are passed to one Python
+ * callable. The callable answers each request through the object that comes with the request.
  *
  * This file knows the kernel's wire format and nothing of libfuse. So it works with every libfuse,
  * whichever of these operations that libfuse knows.
@@ -27,7 +27,7 @@ struct wire_lk_in {
 _Static_assert(sizeof(struct wire_lk_in) == 48, "fuse_lk_in");
 
 static struct {
-	int fd;			/* that of the session's device, -1 without a session */
+	int fd;			/* the descriptor of the session's device, -1 without a session */
 	uint64_t session;	/* counts sessions: a request of an earlier session gets no answer */
 	_Atomic uint64_t taken;	/* one bit for each opcode that the callable takes */
 	bool every_flush;	/* there are locks that a FLUSH may end */
@@ -50,7 +50,7 @@ static bool is_of_this_session(const Pending *pending)
 	return door.fd >= 0 && pending->session == door.session;
 }
 
-/* Write a reply. False if the kernel did not take it (the caller was killed, or the mount was aborted). */
+/* Write a reply. Return false if the kernel did not take it (the caller was killed, or the mount was aborted). */
 static bool send_reply(const Pending *pending, int error, const void *body, size_t size)
 {
 	struct wire_out_header header = {
@@ -96,7 +96,8 @@ static PyObject *pending_answer(PyObject *self, PyObject *args)
 	return PyBool_FromLong(delivered);
 }
 
-/* Reply from the thread that did the work. Turns belong to the event loop, and are not changed here. */
+/* Reply from the thread that did the work. The counts of requests under way belong to the event loop, and are not
+ * changed here. */
 static PyObject *pending_send(PyObject *self, PyObject *args)
 {
 	Pending *pending = (Pending *)self;
@@ -190,7 +191,8 @@ static void call_door(const unsigned char *message, size_t size, const struct wi
 		pending->data = PyBytes_FromStringAndSize((const char *)message, (Py_ssize_t)size);
 	}
 	if (pending == NULL || pending->data == NULL) {
-		/* No memory. A request gets ENOMEM. An interrupt is lost, as if it had come too late. */
+		/* No memory. The request gets ENOMEM, or EIO if only its bytes have no memory. An interrupt is lost, as
+		 * if it had come too late. */
 		Pending dropped = {.unique = header->unique, .session = door.session};
 
 		PyErr_Clear();

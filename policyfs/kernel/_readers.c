@@ -1,11 +1,11 @@
 /*
- * Reader threads, each pinned to its processors. While they are active, they read the device in place of the
- * event loop, answer repeats from the access vector cache (_avc.c) without the interpreter, and put all
- * other requests into the queue of _turns.c. While they rest, the event loop reads the device itself, and
- * the readers cost nothing. If a reader reads a request for Python, this costs a change of threads. So the readers
- * are active only while enough requests are repeats.
+ * Reader threads, each pinned to its processors. While they are active, they read the device in place of the event
+ * loop, answer repeats from the access vector cache (_avc.c) without the interpreter, and put all other requests into
+ * the queue of _turns.c. While they rest, the event loop reads the device itself, and the readers cost nothing. A
+ * request for Python that a reader reads costs a change of threads. So the readers are active only while enough
+ * requests are repeats.
  *
- * A request wakes one of the waiting readers (EPOLLEXCLUSIVE): the first in the device's queue. To wake a thread
+ * A request wakes one of the waiting readers (EPOLLEXCLUSIVE): the first reader in the device's queue. To wake a thread
  * on another processor takes several times as long as an answer. So a reader sometimes looks for the caller's
  * processor. If another reader has this processor, the reader goes to the end of the queue.
  *
@@ -53,7 +53,7 @@ static struct {
 	unsigned calls;
 	unsigned passed;	/* requests for Python since the last look at the shares */
 	uint64_t answered;	/* requests answered from the cache up to that look */
-	uint64_t began;		/* how often the readers began to read */
+	uint64_t began;		/* the number of times that the readers began to read */
 	int fd, epoll, bell;	/* bell: readable while the readers must look at their mode */
 } readers = {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
@@ -101,7 +101,7 @@ static void listen_no_more(struct place *place)
 	place->listens = false;
 }
 
-/* Wait for a request, or until the readers must rest. True if there may be a request. */
+/* Wait for a request, or until the readers must rest. Return true if there may be a request. */
 static bool wait_for_request(const struct place *place)
 {
 	struct pollfd either[2] = {{.fd = readers.fd, .events = POLLIN}, {.fd = readers.bell, .events = POLLIN}};
@@ -112,7 +112,7 @@ static bool wait_for_request(const struct place *place)
 	return epoll_wait(place->epoll, &event, 1, -1) > 0 && event.data.fd == readers.fd;
 }
 
-/* The processor on which a thread ran last; -1 if this is not visible (proc_pid_stat(5), field 39). */
+/* Return the processor on which a thread ran last; -1 if this is not visible (proc_pid_stat(5), field 39). */
 static int processor_of(uint32_t pid)
 {
 	char text[1024], *at;
@@ -148,7 +148,7 @@ static void give_way(struct place *place, const unsigned char *message)
 		listen_last(place);
 }
 
-/* Read until there is no request, or until the readers must rest. False if the session is over. */
+/* Read until there is no request, or until the readers must rest. Return false if the session is over. */
 static bool read_some(struct place *place, unsigned char *buffer, size_t size)
 {
 	while (atomic_load(&readers.mode) == READING)
@@ -192,7 +192,7 @@ static void *run(void *argument)
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	pthread_setname_np(pthread_self(), "policyfs-reader");
-	(void)sched_setaffinity(0, sizeof(place->cpus), &place->cpus); /* if this fails, it runs anywhere */
+	(void)sched_setaffinity(0, sizeof(place->cpus), &place->cpus); /* if this fails, the reader runs anywhere */
 	pthread_mutex_lock(&readers.lock);
 	readers.ready++;
 	pthread_cond_broadcast(&readers.changed);
@@ -255,7 +255,7 @@ void readers_weigh(unsigned passed)
 {
 	uint64_t answered, total;
 	unsigned percent;
-	int error = errno; /* of the read before; the caller needs it to see if the session is over */
+	int error = errno; /* errno of the read before; the caller needs it to see if the session is over */
 
 	if (readers.count == 0 || turns_buffer_size() == 0)
 		return;
@@ -289,7 +289,7 @@ void readers_stop(void)
 	atomic_store(&readers.mode, RESTING);
 }
 
-/* Read the processors of one reader, without those beyond CPU_SETSIZE. False with a Python error. */
+/* Read the processors of one reader, except processors beyond CPU_SETSIZE. Return false with a Python error. */
 static bool read_cpus(PyObject *group, cpu_set_t *cpus)
 {
 	PyObject *numbers = PySequence_Fast(group, "the processors of a reader are a sequence");
@@ -329,8 +329,8 @@ static bool start_one(unsigned seat, PyObject *group)
 	return true;
 }
 
-/* start_readers(groups of cpus, device, epoll) -> threads. The readers are pinned before this returns, because
- * seccomp may refuse the system calls for that later. */
+/* start_readers(groups of cpus, device, epoll) -> threads. The readers are pinned before this returns, because seccomp
+ * may later refuse the system calls for pinning. */
 PyObject *readers_start(PyObject *module, PyObject *args)
 {
 	PyObject *groups, *each;

@@ -42,7 +42,8 @@ static inline struct wire_write_in body_of_write(const unsigned char *message, s
 	return body;
 }
 
-/* Changes of files have the same opcodes as changes of directories. They are quick, except truncations. */
+/* Return the kind of a request. Changes of a file's attributes count as NAMES, too, because they have the opcodes of a
+ * directory's changes. These are quick, except truncations. */
 static inline enum kind kind_of(const struct wire_in_header *header, const unsigned char *message, size_t size)
 {
 	uint32_t changed;

@@ -1,16 +1,15 @@
 /*
- * Turns of uids. The kernel has one queue for the requests of all uids. In that order every app would wait for all
- * requests of an app with many processes. So requests are read ahead here, sorted by the caller's uid (_lanes.c), and
- * passed on in turns. Each lane has a limit of requests under way at once, so that slow requests (a slow disk, a
- * lease) do not use up shared resources.
+ * Requests of different uids in round-robin order (turns). The kernel has one queue for the requests of all uids. In
+ * the queue's order, every app would wait for all requests of an app with many processes. So requests are read ahead
+ * here, sorted by the caller's uid (_lanes.c), and passed on from one uid after the other. Each lane has a limit of
+ * requests under way at once, so that slow requests (a slow disk, a lease) do not use up shared resources.
  *
- * Repeats that the access vector cache answers (_avc.c) take no turn: to answer one takes little more time than
- * to read it and to put it into a lane. Either the event loop reads the device, or the readers do
- * (_readers.c).
+ * Repeats that the access vector cache answers (_avc.c) are answered at once: to answer a repeat takes little more time
+ * than to read it and to put it into a lane. Either the event loop reads the device, or the readers do (_readers.c).
  *
  * INVARIANT: one lock is held from the read of a request until the request has its place in a lane. So two readers
- * never change the order in which the kernel sent requests. Only a request that the cache might have answered may
- * come later. That does no harm: only its own caller waits for a look-up or an open. A RELEASE comes later only if
+ * never change the order in which the kernel sent requests. Only a request that the cache might have answered may come
+ * later. That does no harm: only the request's own caller waits for a look-up or an open. A RELEASE comes later only if
  * Python did not know its handle when the RELEASE was read. Then only the OPEN has named that handle before, and the
  * handle has no lock.
  */
@@ -63,7 +62,7 @@ static ssize_t hand_on(struct lane *lane, void *buffer, size_t size)
 	return got;
 }
 
-/* Answer ENOMEM to a request for which there is no memory or no room. Otherwise it would get no answer. */
+/* Answer ENOMEM to a request for which there is no memory or no room. Otherwise the request would get no answer. */
 static void refuse(int fd, const unsigned char *message, size_t size)
 {
 	struct wire_out_header reply = {.len = sizeof(reply), .error = -ENOMEM};
@@ -78,7 +77,7 @@ static void refuse(int fd, const unsigned char *message, size_t size)
 		(void)!write(fd, &reply, sizeof(reply));
 }
 
-/* read(2) of the next request that is no repeat. */
+/* Read the next request that is no repeat, like read(2). Answer repeats before it, at most *answers. */
 static ssize_t read_new(int fd, void *buffer, size_t size, unsigned *answers)
 {
 	ssize_t got;
@@ -101,7 +100,7 @@ static void read_ahead(int fd, size_t size, unsigned *answers)
 			refuse(fd, turns.spare, (size_t)got);
 }
 
-/* Read the next request. True if no other request waits: then the request can go on without a copy. */
+/* Read the next request. Return true if no other request waits: then the request can go on without a copy. */
 static bool read_next(int fd, unsigned char *buffer, size_t size, ssize_t *got)
 {
 	unsigned answers = ANSWERS_MAX;

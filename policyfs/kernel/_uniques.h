@@ -1,4 +1,4 @@
-/* A set of requests by their numbers: a hash table of entries. The caller has the memory of the entries.
+/* A set of requests by their numbers: a hash table of entries. The caller owns the memory of the entries.
  *
  * The kernel counts the numbers up, so they spread evenly over the buckets. */
 
@@ -12,14 +12,15 @@
 
 struct unique {
 	uint64_t number;
-	struct unique *next; /* in its bucket */
+	struct unique *next; /* in the same bucket */
 };
 
 struct uniques {
 	struct unique *buckets[UNIQUES];
 };
 
-/* The place of the pointer to the entry with this number. If there is no such entry, that pointer is null. */
+/* Return the address of the pointer to the entry with this number. If there is no such entry, the pointer at that
+ * address is null. */
 static inline struct unique **uniques_place(struct uniques *set, uint64_t number)
 {
 	struct unique **place = &set->buckets[(number >> 1) % UNIQUES];

@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define INSTALL_WORDS 14 /* arguments of install_vector that come before those of a version */
+#define INSTALL_WORDS 14 /* arguments of install_vector that come before the arguments of a version */
 
 static pthread_t loop;
 
@@ -232,7 +232,7 @@ static PyObject *handles_of(struct found *found)
 	return list;
 }
 
-/* take_opens(which, number). which: 0 for the handle with this number, 1 for those of this node, 2 for all. */
+/* take_opens(which, number). which: 0 for the handle with this number, 1 for the handles of this node, 2 for all. */
 PyObject *vectors_take(PyObject *module, PyObject *args)
 {
 	unsigned long long number;

@@ -1,5 +1,5 @@
-/* The kernel's FUSE wire format as far as the bridge uses it: include/uapi/linux/fuse.h, protocol
- * 7.45. Defined here, not included, so that the build does not depend on the age of the headers. */
+/* The kernel's FUSE wire format as far as the bridge uses it: include/uapi/linux/fuse.h, protocol 7.45. The structs are
+ * defined here, not included, so that the build does not depend on the age of the headers. */
 
 #ifndef POLICYFS_WIRE_H
 #define POLICYFS_WIRE_H

@@ -34,7 +34,7 @@ class BackingRefused:
 
 
 class Backing:
-    """The backing ids of one connection. Each id is released exactly once. live: the number of ids now.
+    """The registry of one connection's backing ids. Each id is released exactly once.
 
     The caller closes device_fd after the last use of this object.
     """

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Final
 
-# INVARIANT: no other module imports _bridge: its first import decides the scope of its symbols.
+# INVARIANT: no other module imports _bridge, because the first import decides the scope of the bridge's
+# symbols.
 for _name in ("pyfuse3", "policyfs.kernel._bridge"):
     if _name in sys.modules:
         raise ImportError(f"policyfs.kernel.bridge must be imported before {_name}")
@@ -130,9 +131,9 @@ def pack_fh(index: int, flags: int = 0, backing_id: int = 0, writer: int = 0) ->
     flags: FH_* bits. FH_NOFLUSH means that the handle's FLUSH matters only for locks (see hear_flushes). Then
     the kernel sends no FLUSH if the daemon takes no locks, or if the handle is read-only and no byte range
     was requested so far. backing_id: the result of Backing.register; only with FH_PASSTHROUGH. FH_PASSTHROUGH
-    allows no other flag than FH_NOFLUSH: with KEEP_CACHE the kernel would answer EIO, with DIRECT_IO it would
-    show raw bytes to mmap only. writer: the uid that opened a mediated file for writing. If the kernel writes
-    pages back by this handle, the requests count as requests of that uid (_request_kinds.h). Raises
+    allows no other flag than FH_NOFLUSH: with KEEP_CACHE the kernel would answer EIO, and with DIRECT_IO only
+    mmap would use the backing file. writer: the uid that opened a mediated file for writing. If the kernel
+    writes pages back by this handle, the requests count as requests of that uid (_request_kinds.h). Raises
     ValueError for any other combination.
     """
     if not 0 <= index <= MAX_INDEX:
@@ -175,11 +176,11 @@ def hear_flushes(every: bool) -> None:
 
 
 def take_requests(take: Callable[[Pending], object] | None, opcodes: Collection[Opcode]) -> None:
-    """Pass requests of these opcodes to *take* from now on, instead of libfuse. None: pass all to libfuse.
+    """Pass requests of these opcodes to *take* from now on, instead of libfuse. If *take* is None, pass all
+    requests to libfuse.
 
     The bridge calls *take* on the event loop's thread, while it reads requests. *take* must not raise. An
-    INTERRUPT gets no answer. If INTERRUPT is among the opcodes, libfuse does not get it, and does not need
-    it.
+    INTERRUPT gets no answer. If INTERRUPT is among the opcodes, libfuse gets no INTERRUPT, and needs none.
     """
     _bridge.operations(take, sum(1 << opcode for opcode in set(opcodes)))
 
@@ -204,16 +205,16 @@ def prepare(flags: int, max_stack_depth: int) -> None:
 def attached() -> bool:
     """Return True if pyfuse3's session came through the bridge.
 
-    If it did not, the symbols that pyfuse3 uses come from another library.
+    If False, the symbols that pyfuse3 uses come from another library.
     """
     return _bridge.attached()
 
 
 def init_answer() -> tuple[int, int, int, int, int] | None:
-    """Return the result of INIT, or None before INIT.
+    """Return the result of INIT as a tuple, or None before INIT.
 
-    It has the kernel's minor version, the flags that the kernel offered, the agreed flags, max_stack_depth,
-    and max_write.
+    The tuple has the kernel's minor version, the flags that the kernel offered, the agreed flags,
+    max_stack_depth, and max_write.
     """
     return _bridge.negotiated()
 
@@ -230,9 +231,8 @@ HEADER_SIZE: Final = _HEADER.size
 class RawRequest:
     """The bytes of one request (struct fuse_in_header, then the body), parsed on demand.
 
-    Only the first 8 KiB are kept; of a WRITE only the header and struct fuse_write_in. uid, gid, pid: the
-    caller's, as the kernel sent them. uid and gid are those for the file system; pid is the id of the thread
-    group in the daemon's pid namespace (0 if it has none there).
+    Only the first 8 KiB of a request are kept. Of a WRITE, only the header and struct fuse_write_in are kept.
+    uid, gid, pid: the numbers of the caller, as the kernel sent them.
     """
 
     __slots__ = ("_fields", "data")
@@ -278,7 +278,9 @@ class RawRequest:
 
     @property
     def pid(self) -> int:
-        """The caller's process id, 0 if it is outside the daemon's pid namespace."""
+        """The caller's process id (thread group) in the daemon's pid namespace; 0 if the caller is outside
+        it.
+        """
         return self._field(6)
 
     def rests(self) -> None:
@@ -306,20 +308,21 @@ def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:
 
 
 def take_turns(most: int, room: int = 0, waiting_bytes: int = 256 << 20) -> int:
-    """Make requests of different uids take turns from now on. Return a descriptor, which the bridge owns.
+    """From now on, pass on requests of different uids in round-robin order. Return a descriptor, which the
+    bridge owns.
 
     A uid has three lanes (_lanes.c). most: the limit of one lane's requests under way; 0: requests go on in
     the kernel's order. room: the limit of all requests under way; 0: no limit. A lane may begin one more
     request while it has fewer requests under way than places are free. A lane that has none under way may
-    always begin one. waiting_bytes: the limit of large requests that wait for their turn. A lane may have as
-    many bytes as are left for all others.
+    always begin one. waiting_bytes: the limit of bytes in large requests that wait. A lane may have as many
+    bytes as are left for all other lanes.
 
-    The descriptor is readable while a request that was read ahead can go on. Call this after prepare(), which
-    undoes it.
+    The descriptor is readable while a request that was read ahead can go on. Call this after prepare(),
+    because prepare() removes the limits.
     """
     return _bridge.take_turns(most, room, waiting_bytes)
 
 
 def waiting() -> tuple[int, int]:
-    """Return two counts: requests read and waiting for their turn; requests under way."""
+    """Return two numbers: the requests that were read ahead and wait, and the requests under way."""
     return _bridge.waiting()

@@ -40,7 +40,9 @@ Call: TypeAlias = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """One notification, and a function that the notifier's thread calls after it has written it."""
+    """A notification, and the function *done*. The notifier's thread writes the notification, then calls
+    *done*.
+    """
 
     message: bytes
     done: Call
@@ -81,7 +83,7 @@ def epoch() -> bytes:
 
 
 def prune(nodeids: Sequence[int]) -> bytes:
-    """Build PRUNE. The kernel forgets those of these nodes that are not in use."""
+    """Build PRUNE. The kernel forgets each of these nodes that is not in use."""
     return _message(_PRUNE, _PRUNED.pack(len(nodeids), 0, 0) + struct.pack(f"={len(nodeids)}Q", *nodeids))
 
 
@@ -99,10 +101,11 @@ def awaited(message: bytes) -> bytes | None:
     """Return a key (bytes) that stands for the lock or the pages for which the kernel waits when it gets
     *message*.
 
-    The kernel may wait for the lock of a directory, or for all pages of a file, which it may be writing back
-    (fs/fuse/inode.c, fs/fuse/dir.c). The result is None if the kernel waits for neither. It is also None for
-    a message about only some pages of a file. Such a message drops pages that a refused write has left. The
-    kernel is not writing them back, and the message must not wait for other pages of the file.
+    The kernel may wait for the lock of a directory, or for all pages of a file, because it may be writing
+    some of them back (fs/fuse/inode.c, fs/fuse/dir.c). The result is None if the kernel waits for neither. It
+    is also None for a message about only some pages of a file. Such a message drops pages that a refused
+    write has left. The kernel is not writing them back, and the message must not wait for other pages of the
+    file.
     """
     code, nodeid = _HEADER.unpack_from(message)[1], message[_HEADER.size : _HEADER.size + 8]
     if code in {_INVAL_ENTRY, _DELETE}:

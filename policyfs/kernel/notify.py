@@ -28,7 +28,7 @@ _AT_ONCE: Final = 256  # messages that are built together and then written
 _HANGS_S: Final = 1.0  # after a write has taken this long, another thread goes on with the queue
 _HANGS_TOO_S: Final = 0.1  # the same, if writes of other threads hang already
 _HANGING: Final = 256  # the limit of threads whose write hangs
-_IN_DIRECTORIES: Final = 128  # the limit of these threads that wait for a directory
+_IN_DIRECTORIES: Final = 128  # the limit of threads whose write hangs because it waits for a directory
 
 _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONNABORTED})
 """Errnos of a write to an aborted, unmounted or never mounted connection."""
@@ -41,10 +41,11 @@ messages."""
 
 @dataclass(frozen=True, slots=True)
 class NotifierStats:
-    """Counts of notifications. sent: those that the kernel took. absent: those about a node or name that the
-    kernel did not know (normal). failed: those with any other error; last_errors has the latest errors.
-    refused: those that found no room in the queue. queued: those that wait now; notifications that were
-    queued by one call count as one. hanging: writes that hang now, while another thread goes on."""
+    """Counts of notifications. sent: the kernel took the notification. absent: the kernel did not know the
+    node or name (normal). failed: the write had any other error; last_errors has the latest errors. refused:
+    the queue had no room. queued: the notifications that wait now; notifications that were queued by one call
+    count as one. hanging: writes that hang now, while another thread goes on.
+    """
 
     sent: int
     absent: int
@@ -62,19 +63,20 @@ class Notifier:
     kernel waits until a READ of the same inode is answered, and only the loop can answer it.
 
     For INVAL_ENTRY the kernel waits for the directory's lock, which an app can hold for as long as it likes.
-    (Example: the app removes a file, and writes this file by splice(2) from an empty pipe.) For INVAL_INODE
-    the kernel waits for pages that it is just writing back, for as long as the store hangs. So while one
-    message hangs, another thread goes on with the queue: see tend(). Further messages for that directory, or
-    for the pages of that file, wait for the first one.
+    (Example: the app removes a file, and writes this file by splice(2) from an empty pipe.) If the kernel is
+    writing back pages of a file, an INVAL_INODE for this file waits for these pages, for as long as the store
+    hangs. So while one message hangs, another thread goes on with the queue: see tend(). Further messages for
+    that directory, or for the pages of that file, wait for the first one.
 
     One app can lock any number of directories. So if _IN_DIRECTORIES threads wait for directories, no further
     message waits for a directory. Instead of a message about a name, the kernel gets INC_EPOCH, which expires
-    all names at once and waits for nothing. (Before protocol 7.44, such messages wait until a directory is
-    free.)
+    all names at once and waits for nothing. (Before protocol 7.44, such messages wait in the daemon until a
+    directory is free.)
 
-    A method returns at once, if its docstring does not say otherwise. True: the notification is in the queue
-    (never twice at the same time). False: the queue is full, the notifier is closed, or the kernel is too old
-    for the notification. After False, the kernel may not forget; drain() makes room.
+    Each method returns at once, except the methods whose docstrings say that they wait. True: the
+    notification is in the queue (never twice at the same time). False: the queue is full, the notifier is
+    closed, or the kernel is too old for the notification. Then the kernel is not told to forget anything.
+    drain() makes room in the queue.
     """
 
     def __init__(self, device_fd: int, *, minor: int, capacity: int = 65536) -> None:
@@ -94,7 +96,7 @@ class Notifier:
         self._living = 1
         self._of_batch: Iterator[bytes] = iter(())
         self._expired: Iterator[bytes] | None = None  # the batch whose names have all expired by INC_EPOCH
-        self._done: Call | None = None  # of the batch that is being written
+        self._done: Call | None = None  # the function to call after the batch that is being written
         self._writing = b""
         self._written_since: float | None = None
         self._waiting = WaitingMessages(capacity)
@@ -139,8 +141,8 @@ class Notifier:
         return self._put_one(messages.entry(parent, name, self._gentle if expire_only else 0))
 
     def expire_entries(self, entries: Iterable[tuple[int, bytes]]) -> bool:
-        """Make the kernel look up names (directory node, name) again at their next use, by one queue
-        entry.
+        """Make the kernel look up names (directory node, name) again at their next use, with one entry of the
+        queue.
         """
         known = list(entries)
         expired = (messages.entry(parent, name, self._gentle) for parent, name in known)
@@ -207,9 +209,10 @@ class Notifier:
             return not self._closed and self._written(messages.inode(nodeid, -1, 0)) == 0
 
     def prune(self, nodeids: Sequence[int]) -> bool:
-        """Make the kernel forget those of these nodes that are not in use. The kernel then sends FORGETs.
+        """Make the kernel forget each of these nodes that is not in use. The kernel then sends FORGETs.
 
-        Needs protocol 7.45."""
+        Needs protocol 7.45.
+        """
         if self._minor < MINOR_PRUNE:
             return False
         queued = True
@@ -232,7 +235,8 @@ class Notifier:
                     self._living, self._hanging = self._living + 1, self._hanging + 1
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until all notifications are written, also those queued meanwhile. Return False at the timeout.
+        """Wait until all notifications are written, including those that are queued meanwhile. Return False
+        at the timeout.
 
         This blocks: never call it on the event loop.
         """
@@ -335,7 +339,7 @@ class Notifier:
                     self._of_batch = iter(batch)
                     self._done = batch.done if isinstance(batch, Then) else None
             with self._changed:
-                if self._waiting.add(message, self._done):  # the message would hang, too, in another thread
+                if self._waiting.add(message, self._done):  # it waits: in the kernel, it would hang, too
                     continue
                 if self._in_directories >= _IN_DIRECTORIES and messages.needs_directory(message):
                     if self._minor < MINOR_INC_EPOCH:
@@ -390,6 +394,6 @@ class Notifier:
                 self._changed.notify_all()
                 return False
             self._written_since = None
-            if error in _GONE:  # no more are sent
+            if error in _GONE:  # no further messages are sent
                 self._of_batch = iter(())
             return True

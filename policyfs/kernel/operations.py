@@ -1,7 +1,7 @@
-"""Requests that pyfuse3 has no handlers for. Each gets one task and one answer.
+"""Requests for which pyfuse3 has no handlers. Each request gets one answer.
 
 If an opcode has a handler here, its requests are taken out before libfuse sees them (``_operations.c``).
-Other requests go to libfuse, which refuses those it does not know. The structures are the kernel's
+Other requests go to libfuse, which refuses unknown requests. The structures are the kernel's
 (include/uapi/linux/fuse.h); requests.py parses them.
 """
 
@@ -34,8 +34,9 @@ def _nothing() -> None:
 class Request:
     """One request: its caller, node, opcode and body.
 
-    uid, gid: the caller's for the file system. pid: its thread group, 0 if that is outside the
-    daemon's pid namespace. umask: the caller's for TMPFILE, else 0. body: all bytes after the header.
+    uid, gid: the caller's filesystem ids. pid: the caller's process id (thread group), 0 if the caller is
+    outside the daemon's pid namespace. umask: the caller's umask in a TMPFILE request, else 0. body: all
+    bytes after the header.
     """
 
     __slots__ = (
@@ -56,9 +57,9 @@ class Request:
     def interruptible(self) -> trio.CancelScope:
         """Return a scope that is cancelled when a signal comes for the caller (or has come already).
 
-        If its ``cancelled_caught`` is set afterwards, the handler answers EINTR. Work outside such a scope is
-        finished, however many signals come. Until then the caller stays in its system call, even if it is
-        killed: the kernel waits for the answer to every request that it has sent.
+        If the scope's ``cancelled_caught`` is set afterwards, the handler answers EINTR. Work outside such a
+        scope is finished, however many signals come. Until the answer, the caller stays in its system call,
+        even if a signal kills the caller: the kernel waits for the answer to every request that it has sent.
         """
         self._scope = trio.CancelScope()
         if self._interrupted:
@@ -66,7 +67,8 @@ class Request:
         return self._scope
 
     def rests(self) -> None:
-        """Stop counting this request as under way, so that its uid may begin another (bridge.take_turns).
+        """Stop counting this request as under way, so that another request of its uid can begin
+        (bridge.take_turns).
 
         Call it for a request that waits for another request of the same uid, for example a request for a
         lock. The waiting request must not keep the other request from beginning.
@@ -96,7 +98,9 @@ class Work:
 
 Quick = Callable[[Request], bytes | Work | None]
 """A handler that never waits. It returns the body of the reply, or the work that is left. If it returns None,
-the request goes to a Handler. The bridge calls it while it reads the request, before it reads another one."""
+the request goes to a Handler. The bridge calls this handler right after it has read the request, and before
+it reads another one.
+"""
 
 
 class BugLog(Protocol):
@@ -107,15 +111,15 @@ class BugLog(Protocol):
 
 
 class Door:
-    """The way from the bridge to the handlers, open while serve() runs. A process has one Door, as it has one
-    session.
+    """A receiver that takes requests from the bridge and calls their handlers, while serve() runs. A process
+    has one Door, because it has one session.
     """
 
     def __init__(
         self, handlers: Mapping[Opcode, Handler], bugs: BugLog, quick: Mapping[Opcode, Quick] | None = None
     ) -> None:
-        """quick: handlers that are called first, by opcode. If one returns None, the request goes to
-        *handlers*.
+        """quick: handlers that are called first, by opcode. If such a handler returns None, the request goes
+        to *handlers*.
         """
         self._handlers = dict(handlers)
         self._quick = dict(quick or {})
@@ -127,7 +131,7 @@ class Door:
         self._queues: dict[int, deque[tuple[Request, Pending]]] = {}
         """Waiting requests by uid. INVARIANT: while this is not empty, serve() does not wait."""
         self._begun = set[int]()
-        """The uids for which a request may have begun in this turn of the event loop."""
+        """The uids for which a request may have begun in this iteration of the event loop."""
         self._begun_at_once = set[int]()
         """The uids for which _take() began a request since the last call of _begin_one_of_each()."""
         self._some_begun = trio.Event()
@@ -145,9 +149,9 @@ class Door:
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take requests until cancelled. Then requests without an answer get EIO.
 
-        If several requests are taken together, each turn of the event loop begins one request of each uid.
-        Otherwise all requests of one uid would begin first: before requests of other uids that were taken
-        later, and before the next request of any caller is read.
+        If several requests are taken together, each iteration of the event loop begins one request of each
+        uid. Otherwise all requests of one uid would begin first: before requests of other uids that were
+        taken later, and before the next request of any caller is read.
         """
         opcodes = {*self._handlers, *self._quick, Opcode.INTERRUPT} if self._handlers else set()
         async with trio.open_nursery() as nursery:
@@ -166,8 +170,8 @@ class Door:
                 self._nursery = None
                 self._queues.clear()
                 with trio.CancelScope(shield=True):
-                    # INVARIANT: no thread answers after the session is over: another file may have its
-                    # descriptor number.
+                    # INVARIANT: no thread answers after the session is over, because another file may then
+                    # have the session's descriptor number.
                     while self._at_work:
                         self._work_done = trio.Event()
                         await self._work_done.wait()
@@ -197,10 +201,10 @@ class Door:
             self._nursery.start_soon(self._answer, request, pending, name=request.opcode.name)
 
     def _begin_one_of_each(self) -> None:
-        """Begin the first waiting request of each uid. Called once in each turn of the event loop.
+        """Begin the first waiting request of each uid. Called once in each iteration of the event loop.
 
-        INVARIANT: no uid begins two requests in one turn, because tasks that begin in the same turn run in
-        any order.
+        INVARIANT: no uid begins two requests in one iteration, because tasks that begin in the same iteration
+        run in any order.
         """
         self._begun, self._begun_at_once = self._begun_at_once, set()
         for uid, queue in list(self._queues.items()):
@@ -213,7 +217,7 @@ class Door:
     def _quickly(self, request: Request, pending: Pending) -> bool:
         """Answer a request at once, without a trio task. Return False if the request needs a task.
 
-        This saves two turns of the event loop.
+        This saves two iterations of the event loop.
         """
         quick = self._quick.get(request.opcode)
         if quick is None:

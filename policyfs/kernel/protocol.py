@@ -64,7 +64,7 @@ class Opcode(enum.IntEnum):
 
 
 class InitFlag(enum.IntFlag):
-    """INIT flags. Those from bit 32 on are in the second flag word of the reply."""
+    """The flags of INIT. Flags from bit 32 on are in the second flag word of the reply."""
 
     ASYNC_READ = 1 << 0
     POSIX_LOCKS = 1 << 1

@@ -22,20 +22,22 @@ _SPIN_NS: Final = 200_000
 _SHORT_SPIN_NS: Final = 40_000
 """The longest time of polling while other requests are under way: their events must not wait long."""
 _REQUESTS_PER_TURN: Final = 32
-"""The limit of requests answered in a row, by all tasks together. After these, timers, threads and other
-tasks have their turn. When each of pyfuse3's tasks had a row of its own, a turn took 100 ms during a flood of
-requests.
+"""The limit of requests that all tasks together answer in one iteration of the event loop (a row). After a
+row, timers, threads and other tasks run. When each of pyfuse3's tasks had a row of its own, an iteration took
+100 ms during a flood of requests.
 """
 _ROW_NS: Final = 5_000_000
 """The longest time of a row of requests. Without this limit, a row of 32 writes of 1 MiB took 27 ms."""
 _TRY_EVERY: Final = 16
-"""After a time of polling without any request, only one wait in this number begins with polling."""
+"""While polling finds no requests, only one wait in this number begins with polling."""
 _WORTH: Final = 2
 _MOST: Final = 8
 
 
 class Readiness:
-    """One session's wait for requests. install() makes pyfuse3 use this wait."""
+    """The object by which the tasks of one session wait for requests. install() makes pyfuse3 use this
+    object.
+    """
 
     def __init__(self, session_fd: int, turns_fd: int) -> None:
         """turns_fd: the descriptor from bridge.take_turns(), readable while a request that was read ahead can
@@ -67,9 +69,9 @@ class Readiness:
         return waiting()[1] > known or bool(self._either.poll(0))
 
     def end(self) -> None:
-        """Wake the waiting tasks, because the session is over. Call it in the trio run, once.
+        """Wake the waiting tasks, because the session is over. Call this once, in the trio run.
 
-        INVARIANT: later waits end, too. Otherwise a task that is just not waiting would never end.
+        INVARIANT: later waits end, too. Otherwise a task that is not waiting at this moment would never end.
         """
         self._ended = True
         trio.lowlevel.notify_closing(self._either.fileno())
@@ -81,8 +83,8 @@ class Readiness:
     async def wait(self) -> bool:
         """Return True when a request may be there, and False when the session is over.
 
-        The request may be gone: another task has read it. Then a read gives EAGAIN, which the bridge turns
-        into a harmless EINTR.
+        Another task may have read the request before. Then a read gives EAGAIN, which the bridge turns into a
+        harmless EINTR.
         """
         if self._ended:
             return False
@@ -119,15 +121,15 @@ class Readiness:
         return False
 
     async def _sleep(self) -> bool:
-        """Wait in epoll, one task at a time. If several tasks wait for their turn, the last one that came is
-        the next.
+        """Wait in epoll. Only one task sleeps there at a time. Of the tasks that wait for their place, the
+        last one that came is the next.
 
-        INVARIANT: the call returns in a later turn of the event loop than it began. So at most one row of
-        requests begins in each turn.
+        INVARIANT: the call returns in a later iteration of the event loop than it began. So at most one row
+        of requests begins in each iteration.
 
-        A task's buffer keeps the memory of the longest request that it ever read. If the tasks took turns,
-        each would at some time read a request of the greatest length, and all buffers together would take 260
-        MB.
+        A task's buffer keeps the memory of the longest request that it ever read. If the first task that came
+        were the next, each task would at some time read a request of the greatest length, and all buffers
+        together would take 260 MB.
         """
         later_turn = self._asleep
         if later_turn:
@@ -150,20 +152,20 @@ class Readiness:
         return not self._ended
 
     async def _park(self) -> None:
-        """Wait until it is this task's turn to sleep in epoll. Only one task sleeps there at a time."""
+        """Wait until this task may sleep in epoll. Only one task sleeps there at a time."""
         turn = trio.Event()
         self._parked.append(turn)
         try:
             await turn.wait()
         except BaseException:
-            if turn.is_set():  # cancelled at the moment when this task's turn came
+            if turn.is_set():  # cancelled at the moment when this task was let in
                 self._leave()
             else:
                 self._parked.remove(turn)
             raise
 
     def _leave(self) -> None:
-        """End this task's turn, and let the next waiting task sleep in epoll."""
+        """Let the next waiting task sleep in epoll, after this task."""
         self._asleep = bool(self._parked)
         if self._parked:
             self._parked.pop().set()

@@ -222,7 +222,7 @@ class DirentBuffer:
 
 
 def getxattr_reply(asked: GetXattr, value: bytes) -> bytes:
-    """Return the reply to GETXATTR: the value, or its size if the caller wants only that.
+    """Return the reply to GETXATTR: the value, or its size if the caller wants only the size.
 
     Raises OSError (ERANGE) if the caller's buffer is too small.
     """
@@ -256,7 +256,8 @@ def lock_reply(start: int, end: int, kind: int, pid: int) -> bytes:
 
 
 def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
-    """Return the reply to TMPFILE, in the form of CREATE's. entry.st_rdev: the store's inode number."""
+    """Return the reply to TMPFILE, in the form of a reply to CREATE. entry.st_rdev: the store's inode number.
+    """
     entry_s, entry_ns = _split(entry.entry_timeout)
     attr_s, attr_ns = _split(entry.attr_timeout)
     head = _ENTRY_REPLY.pack(entry.st_ino, entry.generation, entry_s, attr_s, entry_ns, attr_ns)

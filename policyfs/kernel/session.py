@@ -31,12 +31,15 @@ UNDER_WAY: Final = 32
 """The limit of one lane's requests that are under way at once. A uid has three lanes (_lanes.c). Further
 requests of that lane wait. Requests of other lanes go on."""
 IN_ALL: Final = 192
-"""The limit of all requests that are under way at once. A lane may have at most as many as are left for
-others. A lane without a request may always have one, even if many requests of others wait for a slow disk."""
+"""The limit of all requests that are under way at once. A lane may have at most as many as are left for all
+other lanes. A lane with no request under way may always begin one, even if many requests of other lanes wait
+for a slow disk.
+"""
 _WAITING_SHARE: Final = 8
 _WAITING_BYTES: Final = 256 << 20
-"""The limit of bytes in large requests that wait for their turn, mostly writes. If 1/_WAITING_SHARE of the
-memory is more, that is the limit. Requests beyond the limit are refused."""
+"""The limit of bytes in large requests (mostly writes) that wait in the lanes. If 1/_WAITING_SHARE of the
+memory is more, that part of the memory is the limit. Requests beyond the limit are refused.
+"""
 
 _READ_AHEAD_KIB: Final = 1024
 _DIRTY_BYTES: Final = 32 << 20
@@ -105,8 +108,8 @@ def mount_device(
     whose gids are group_id. It refuses all other processes, even those of root. max_read: the most bytes in
     one READ; 0 for the kernel's own limit. control: takes the connection's control files from user_id before
     any process can reach the mount. detached: if True, the caller attaches the mount later (attach_mount()).
-    Until then only processes that have its mount_fd reach it. The descriptor is non-blocking and
-    close-on-exec. Raises MountError.
+    Until then only processes that have mount_fd reach the mount. The descriptor of /dev/fuse is non-blocking
+    and close-on-exec. Raises MountError.
     """
     path = _checked_mountpoint(mountpoint)
     try:

@@ -40,8 +40,8 @@ LIST: Final = 1 << 7
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 _SERIAL: Final = (1 << 52) - 1
-"""The mask of those bits in a bridge's handle that say its place and serial number in the bridge's table
-(_opens.c).
+"""The mask of the bits in a bridge's handle that give the handle's place and serial number in the bridge's
+table (_opens.c).
 """
 _OURS: Final = 1 << 55
 _NOT_OURS: Final = 1 << 63
@@ -67,11 +67,11 @@ class VectorStats:
     """Counts of the cache. lookups, getattrs, accesses, opens, releases, opendirs, releasedirs: answered
     requests. getxattrs: requests answered as if the node had no such xattr (fs/namespace/xattr.py,
     absence()). ioctls: requests answered with ENOTTY. absences: LOOKUPs of absent names, answered with
-    ENOENT. lost: replies that the kernel did not take. nodes, directories: those in the cache now. installed:
-    vectors that found a place. refused: vectors that found none. dropped: calls that dropped vectors.
-    handles: the bridge's open handles, without those that Python has taken over. readers: the number of
-    threads. reading: True while the readers read the device instead of the event loop. began: how often the
-    readers began to read the device.
+    ENOENT. lost: replies that the kernel did not take. nodes, directories: the numbers of nodes and
+    directories in the cache now. installed: vectors that found a place. refused: vectors that found no place.
+    dropped: calls that dropped vectors. handles: the bridge's open handles, without those that Python has
+    taken over. readers: the number of threads. reading: True while the readers read the device instead of the
+    event loop. began: the number of times that the readers began to read the device.
     """
 
     lookups: int
@@ -111,7 +111,9 @@ class Opened(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """An open that the bridge answered, for the trail. size, mtime_ns: those of the file at that time."""
+    """An open that the bridge answered, for the trail. size, mtime_ns: size and mtime of the file at that
+    time.
+    """
 
     time_ns: int
     fh: int
@@ -193,8 +195,8 @@ def stats() -> VectorStats:
 
 
 def start(device: int, epoll: int, *, nodes: int, directories: int) -> int:
-    """Open the cache, and start the reader threads. Return the number of threads. At first they read no
-    requests.
+    """Open the cache, and start the reader threads. Return the number of threads. At first, the threads read
+    no requests.
 
     epoll: the descriptor by which the event loop waits for requests. INVARIANT: called before seccomp filters
     system calls. The filter would not let a reader be pinned to its processor.
