@@ -46,7 +46,9 @@ help lists the actions in this order."""
 
 
 def add_trail_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option ``--trail`` (the trail root: the directory of all trails) to a command that reads it."""
+    """Add the option ``--trail`` (the trail root: the directory of all trails) to a command that reads
+    trails.
+    """
     parser.add_argument(
         "--trail",
         metavar="DIR",

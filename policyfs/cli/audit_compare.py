@@ -1,6 +1,6 @@
 """`policyfs audit diff` compares two periods of a trail.
 
-`policyfs audit who-could` asks policies who may see a path.
+`policyfs audit who-could` prints what each app may do at a path, by policies.
 """
 
 from __future__ import annotations

@@ -92,12 +92,13 @@ def _forward(config: Config, access: Access, *, once: bool) -> int:
 
 
 def _as_two(config: Config, root: Path, *, once: bool) -> int:
-    """Fork a process that delivers as the user in the configuration. Then this process opens files for it.
+    """Fork a process that delivers the trail as the user in the configuration. Then open files for that
+    process.
 
     This process, the opener, keeps the right to read the trail. It opens the files of the trail, and passes
     them to the process that delivers.
     """
-    import encodings.idna  # noqa: F401 - host names need it, and the user may be unable to load it
+    import encodings.idna  # noqa: F401 - host names need it, and the new user perhaps cannot load it
 
     from policyfs.forward import cursors, forwarder, journald, syslog  # noqa: F401 - for the same reason
     from policyfs.forward.opener import Opener, OpenerAccess, contain

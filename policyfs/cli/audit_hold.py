@@ -1,6 +1,7 @@
-"""`policyfs audit hold`: holds.
+"""`policyfs audit hold`: add, remove and list holds.
 
-A hold is a period of the trail that must be kept: policyfs removes old files of a trail, but not these.
+A hold is a period of the trail that must be kept. policyfs removes old files of a trail, but no file with
+lines of this period.
 """
 
 from __future__ import annotations

@@ -85,7 +85,8 @@ def _refused(directory: Path, exc: OSError) -> PolicyfsError:
 def checkpoint(chains: list[Chain], append: str | None) -> int:
     """Print the signed end of each chain (the trail of one mount).
 
-    append: the path of a file to append it to instead. Raises PolicyfsError.
+    append: the path of a file; append the signed ends to it, and do not print them. None: print. Raises
+    PolicyfsError.
     """
     from policyfs.journal.checkpoint import checkpoint_of_chain
     from policyfs.journal.keys import KeyStore

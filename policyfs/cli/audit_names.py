@@ -1,6 +1,6 @@
 """Checks of the names in a query, for `policyfs audit`.
 
-Without them, a typing error would look like "no event".
+Without these checks, a typing error would look like "no event".
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Names = dict[str, set[str]]
 def check_names(trail: IndexedTrail, wanted: Selection) -> None:
     """Raise QueryError if a query has an app, an operation or a rule that is not known.
 
-    Known are the names in the policies that the trail keeps, and the names in its events. The error shows the
-    place of the unknown name in the query, and similar names.
+    The known names are the names in the policies that the trail keeps, and the names in its events. The error
+    shows the place of the unknown name in the query, and similar names.
     """
     asked = [(_WORDS[field], name, value) for field, name, value in wanted.names()]
     if not trail.chains or not asked:

@@ -33,7 +33,7 @@ class PolicySight:
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
         """Return True if the app could see this path when the event happened.
 
-        The answer holds for every kind and owner that the file can have had.
+        The answer holds for every kind and owner that the file could have had.
         """
         ftype = FileType.DIRECTORY if directory else FileType.REGULAR
         return self._may(event, "see", path, ftype, NO_FACTS)

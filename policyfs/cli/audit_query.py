@@ -84,7 +84,7 @@ def zone_of(args: argparse.Namespace) -> tzinfo | None:
 def chains_of(args: argparse.Namespace) -> list[Chain]:
     """Return the chains (the trail of each mount) in the directory --trail.
 
-    Raises PolicyfsError if it does not exist.
+    Raises PolicyfsError if the directory does not exist.
     """
     root = Path(args.trail)
     try:

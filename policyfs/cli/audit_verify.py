@@ -1,6 +1,6 @@
 """`policyfs audit verify`: the check of the trail of each mount.
 
-The trails also have records about each other.
+The check also compares the trails' records about each other.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
 
 
 def reports_on(chains: list[Chain], trail: str, compared: Anchors) -> list[Report]:
-    """Check each chain (the trail of one mount), also against the records of other chains about it.
+    """Check each chain (the trail of one mount), also against the records of other chains about this chain.
 
     Raises UsageError.
     """
@@ -246,7 +246,8 @@ def _check_keys(
 def _report(checked: _Checked, seen: list[Sighting]) -> Report:
     """Return the report on a chain, with the records of other chains about this chain.
 
-    seen: these records. Each names the last line that the chain had at a time.
+    seen: the records of all chains about other chains. Each record names the last line that a chain had at a
+    time.
     """
     from policyfs.journal.verification import digests_at
 
@@ -274,7 +275,8 @@ def _names_at(root: Path, chains: list[Chain]) -> frozenset[str]:
 
 
 def _with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
-    """Add to the report on a chain the other chains that its records name, and that do not exist any more.
+    """Add missing chains to the report on a chain: chains that its records name, and that do not exist any
+    more.
 
     gone: the record about each such chain, and True if it is the newest record.
     """

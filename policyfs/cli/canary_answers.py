@@ -11,7 +11,7 @@ Json = dict[str, object]
 
 
 def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> str:
-    """Return the fault of the answer to a canary, or an empty text if it is the answer that the policy gives.
+    """Return the fault of the answer to a canary, or an empty text if the answer is right by the policy.
 
     posix: True if the mount has --posix, so that the mode bits of the file may deny the request, too. reads:
     True if the canaries' files are photos, and their bytes were read.

@@ -48,8 +48,8 @@ def memory_store() -> Iterator[int]:
 def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable[[Canary], bool]:
     """Make a file for each canary (sample request) in the store in memory.
 
-    Return a function that returns True if a canary has its file. A canary has none if another canary needs a
-    directory of the same name. content: the bytes of each file.
+    Return a function that returns True if a canary has its file. A canary has no file if another canary needs
+    a directory of the same name. content: the bytes of each file.
     """
     store = os.open("store", _DIRECTORY, dir_fd=memory)
     files: set[bytes] = set()
@@ -101,7 +101,7 @@ def _harmless(canary: Canary, ftype: FileType) -> bool:
 
 
 def _entries(store: str) -> Iterator[tuple[tuple[bytes, ...], FileType, int]]:
-    """Yield the files and directories of the store, those nearest to its root first.
+    """Yield the files and directories of the store, beginning near the root.
 
     Do not change access times. Each item has the names of the path, the type and the inode number.
     """

@@ -43,7 +43,7 @@ def kind_in_worker(fd: int) -> str | None:
 def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
     """Return a file's content kind, and the redaction plan for some words (such as ``location``).
 
-    For root, a confined worker parses the file. For any other user, this process parses the file: it has only
+    For root, a confined worker parses the file. For any other user, this process parses the file, with only
     that user's rights. Raises SnifferError.
     """
     from policyfs.content.worker import Detector, Passed, SniffError  # loads libmagic
@@ -60,7 +60,7 @@ def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
 
 
 def _by_worker(question: Callable[[Sniffer], Awaitable[T]]) -> T:
-    """Start a worker, ask it one question, and end it. Return the answer.
+    """Start a worker, ask it one question, and end the worker. Return the answer.
 
     question: a function that gets the worker and asks it.
     """

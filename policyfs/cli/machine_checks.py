@@ -106,8 +106,8 @@ def check_capability(status: str, uid_map: str) -> Finding:
 def linked_libfuse(extension: Path | None = None) -> str:
     """Return the file name of the libfuse that pyfuse3 is linked to, such as libfuse3.so.4.
 
-    Raises LookupError. Releases of libfuse have different ABI numbers, and pyfuse3 is compiled for one of
-    them. This function reads the file of pyfuse3, and does not load it: policyfs's bridge must be loaded
+    Raises LookupError. Releases of libfuse have different ABI numbers, and pyfuse3 is compiled for one such
+    number. This function reads the file of pyfuse3, and does not load it: policyfs's bridge must be loaded
     first. extension: the path of pyfuse3's library; None: the installed one.
     """
     if extension is None:

@@ -189,7 +189,8 @@ def _of_site(status: control.Json) -> list[str]:
 
 
 def all_status(silent: list[str]) -> list[control.Json]:
-    """Return the status of every mount that answers. silent: a list that gets the path of each other mount.
+    """Return the status of every mount that answers. silent: a list that gets the path of each mount that
+    does not answer.
     """
     from policyfs.linux.mountinfo import FSTYPE, mounts
 
@@ -286,8 +287,8 @@ def part(status: control.Json, name: str) -> control.Json:
 def run_reload(args: argparse.Namespace) -> int:
     """Load the policy again in each named mount.
 
-    If one daemon refuses the policy, still reload the other mounts. Do the same in mounts that were unmounted
-    from the same path and are still in use.
+    If one daemon refuses the policy, still reload the other mounts. Also load the policy again in mounts that
+    were unmounted from the same path and are still in use.
     """
     if args.all == bool(args.mountpoints):
         args.usage_error("name the mountpoints, or use --all")
@@ -314,7 +315,8 @@ def run_reload(args: argparse.Namespace) -> int:
 def _named(name: str) -> list[str]:
     """Return the mountpoint that an argument of the command names.
 
-    If it names a site file (a list of mounts, docs/mount-sets.md), return the mountpoints of all its mounts.
+    If the argument names a site file (a list of mounts, docs/mount-sets.md), return the mountpoints of all
+    mounts in the file.
     """
     if not name.endswith((".yaml", ".yml")):
         return [known(name)]
@@ -325,7 +327,7 @@ def _named(name: str) -> list[str]:
 
 
 def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:
-    """Make all daemons of a mountpoint load their policy again. Yield a line of text for each.
+    """Make all daemons of a mountpoint load their policy again. Yield a line of text for each daemon.
 
     A mount that was unmounted and is still in use has a daemon, too. Raises PolicyfsError.
     """

@@ -117,7 +117,7 @@ def _painted(cells: Cells | None, room: int, *, colours: bool) -> str:
 def _removed(found: Matrix) -> Iterator[str]:
     """Yield a line for each caller that reads redacted files.
 
-    It lists the words (such as ``location``) of the removed data.
+    The line lists the words (such as ``location``) of the removed data.
     """
     for name in found.columns:
         words = {word for row in found.rows if name in row.cells for word in row.cells[name][Op.READ].words}

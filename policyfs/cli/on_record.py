@@ -39,7 +39,7 @@ def existing(root: str) -> Path:
 def starter(command: str) -> dict[str, object]:
     """Return the fields of a record that describe who called a command.
 
-    They name the process, and the login user if the kernel knows it.
+    The fields name the calling process, and its login user if the kernel knows the login user.
     """
     from policyfs.fs.access.audit import executable
 
@@ -61,7 +61,8 @@ def record(
     """Write one record to the trail of a mount, as a command that is not the mount's daemon.
 
     Raises PolicyfsError. If a daemon is writing to the mount's chain, a new chain beside it gets the record.
-    kind, fields: the record. end: the fields of a further record, which closes the recording.
+    kind, fields: the type and the fields of the record. end: the fields of a further record, which closes the
+    recording.
     """
     from policyfs.journal.recorders import open_journal
 

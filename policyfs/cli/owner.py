@@ -225,8 +225,8 @@ def _change(
 ) -> int:
     """Set the owner of each given file, in one step for each file. Print each change.
 
-    Skip files that have this owner. wanted: path, type (None: any) and new owner of each file. done: the word
-    for the action on the trail.
+    Skip files that already have the new owner. wanted: path, type (None: any) and new owner of each file.
+    done: the word for the action on the trail.
     """
     code, changed = EXIT_OK, 0
     if not args.dry_run:

@@ -1,4 +1,4 @@
-"""The apps that may own files of a store: those in the policies of its running mounts."""
+"""The apps that may own files of a store: the apps in the policies of the store's running mounts."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class KnownApps(NamedTuple):
 def known_apps(store: str) -> KnownApps:
     """Ask the running mounts of a store for the apps in their policies. store: an absolute path.
 
-    A mount counts if its store is this one, or lies above or below it. Raises PolicyfsError if this user may
-    not look for mounts.
+    A mount counts if its store is this store, or lies above or below this store. Raises PolicyfsError if this
+    user may not look for mounts.
     """
     from policyfs.cli.explain_live import engine_of  # imports the whole engine
 

@@ -20,7 +20,7 @@ from policyfs.policy.parse import SourceText, parse_policy
 def run_diff(args: argparse.Namespace) -> int:
     """Print every difference of two policies.
 
-    Return 1 if the new one allows more, and --ack does not accept that.
+    Return 1 if the new policy allows more, and --ack does not accept that.
     """
     old, new = (Side(path, parse_policy(read_sources(path))) for path in (args.old, args.new))
     accepted = {} if args.ack is None else accepted_in(args.ack)

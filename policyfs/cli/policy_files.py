@@ -57,7 +57,7 @@ def _read_regular(file: Path) -> bytes:
 class Batch:
     """A reader of several policies for one command.
 
-    If a policy has errors, it prints them and reads the next policy.
+    If a policy has errors, the reader prints the errors and reads the next policy.
     """
 
     def __init__(self, errors: TextIO) -> None:

@@ -62,7 +62,7 @@ class _LastingRules:
     def allow(self, one: Sighting) -> bool:
         """Return False if only an exception (an allow rule with an end date) allowed the request; else True.
 
-        Return False also if that is unknown.
+        If it is unknown whether only an exception allowed the request, return False, too.
         """
         recorded = one.recorded
         if not recorded.allowed or not any(rule.startswith(PREFIX) for rule in recorded.rules):

@@ -2,9 +2,9 @@
 
 The command that mounts forks the prover before it forks the daemon. The daemon sends the descriptor of its
 mount to the prover, before the mount has a path. The prover forks a second daemon, with the same code, policy
-and options, over a small store in memory. Then it makes requests in both mounts, under the uids of apps. In
-the store in memory the files are photos with a place, and requests may write and remove them. In the real
-mount requests leave no trace. If an answer differs from the policy's, the mount is refused.
+and options, over a small store in memory. Then the prover makes requests in both mounts, under the uids of
+apps. In the store in memory the files are photos with a place, and requests may write and remove them. In the
+real mount requests leave no trace. If an answer differs from the policy's, the mount is refused.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _proof(options: MountOptions, loader: Loader, channel: socket.socket) -> tup
     """
     sources = loader.read()
     engine = loader.compile(sources)
-    # base: the policy without exceptions. The daemon may know a later time than this process, when
+    # base: the policy without exceptions. The daemon may know a later time than this process, at which
     # exceptions have ended. So use only canaries with the same answer in both engines (undated).
     base = engine
     if engine.policy.exceptions:

@@ -58,7 +58,7 @@ class Sighting(NamedTuple):
 class _Key(NamedTuple):
     """The values that equal requests of one portion (a part of a trail file, with its index) have in common.
 
-    The ids are those of the index. term: how many of the times of _instants() had passed at the request.
+    The ids are ids of the index. term: the number of times from _instants() that had passed at the request.
     """
 
     class_id: int
@@ -242,7 +242,7 @@ def _times(index: Index, mark: int) -> tuple[list[int], int]:
 
 
 def _terms(times: list[int], ends: Sequence[int]) -> Iterable[int]:
-    """Return, for each of some ascending times, how many of the ascending times *ends* had passed."""
+    """Return a number for each of some ascending times: how many of the ascending times *ends* had passed."""
     first, last = (bisect_right(ends, times[number]) if times else 0 for number in (0, -1))
     return repeat(first, len(times)) if first == last else [bisect_right(ends, time) for time in times]
 

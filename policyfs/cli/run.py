@@ -239,7 +239,8 @@ def _stand_at(path: str) -> None:
 
 
 def _close_others() -> None:
-    """Close all descriptors except standard input, output and error. One may be a directory of the store.
+    """Close all descriptors except standard input, output and error. A closed one may be a directory of the
+    store.
 
     These three are no directories: the Python interpreter does not start with a directory as one of them.
     """

@@ -89,7 +89,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run_up(args: argparse.Namespace) -> int:
     """Make every mount of the site file (a list of mounts) that is not up.
 
-    If one fails, remove the mounts that this command has made.
+    If a mount fails, remove the mounts that this command has made.
     """
     site = read_site(args.site)
     if os.geteuid() != 0:
@@ -135,7 +135,8 @@ def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
 
 
 def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
-    """Make one mount of a site file (a list of mounts). If it is up with other options, unmount it first.
+    """Make one mount of a site file (a list of mounts). If the mount is up with other options, unmount it
+    first.
 
     Return the error, or an empty text.
     """

@@ -112,7 +112,8 @@ def _foreign(path: Path) -> bool:
 def units(site: Site, program: str = "policyfs") -> Iterator[tuple[str, str]]:
     """Yield names and texts of systemd unit files.
 
-    There is one for each mount, one for all mounts, and a drop-in (additional settings) for each service.
+    There is one unit for each mount, one unit for all mounts, and a drop-in (additional settings) for each
+    service.
     """
     made_by = _MADE_BY.format(file=site.file)
     names = [_unit_name(site, mount) for mount in site.mounts]
@@ -148,7 +149,8 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
 def _drop_in(mount: MountDoc, unit: str) -> str:
     """Return the drop-in (additional settings) of a systemd service that uses a mount.
 
-    It puts the mount at the path at which the service expects its files. unit: the name of the mount's unit.
+    The drop-in puts the mount at the path at which the service expects its files. unit: the name of the
+    mount's unit.
     """
     paths = f"{_path(mount.at)}:{_path(mount.path or '')}"
     return (
@@ -161,7 +163,7 @@ def _drop_in(mount: MountDoc, unit: str) -> str:
 def _path(path: str) -> str:
     """Return a path as a value in a unit file (systemd.syntax(7)).
 
-    It is in quotes, because a path may have a colon.
+    A path with a space, colon or semicolon is in quotes.
     """
     plain = path.replace("%", "%%")
     return f'"{plain}"' if any(char in " :;" for char in plain) else plain

@@ -76,7 +76,7 @@ def _holding(
     found: dict[int, list[Holder]] = {}
     for holder in holders_of(f"0:{status['connection']}"):
         file = holder.what.startswith("fd ") or holder.what == "mapping"
-        # the process that opened the file, or one of the same user that got the descriptor from this process
+        # the process that opened the file, or a process of the same user that got the descriptor from it
         stale = holder.pid in pids or (holder.path.removesuffix(_DELETED), holder.uid) in opened
         if file and stale and holder.pid not in spared:
             found.setdefault(holder.pid, []).append(holder)

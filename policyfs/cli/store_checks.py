@@ -95,7 +95,7 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
 def check_closed(store: str) -> Finding:
     """Check that apps cannot reach the store by its path.
 
-    The mode of the store, or of a directory above it, must keep them out.
+    The mode of the store, or of a directory above it, must keep apps out.
     """
     top = Path(store).resolve()
     for where in (top, *top.parents):

@@ -40,7 +40,8 @@ _RECORDS: Final = {
 }
 """Dictionary from a value of the key ``on`` of an alert to the types of records that match it.
 
-It has only the values for records about the trail and the mount. Other alerts are about events."""
+The dictionary has only the values for records about the trail and the mount. Other alerts are about events.
+"""
 _SEVERE: Final = frozenset({DEGRADED, TAMPERED})
 _APPS: Final = 32
 """The limit of apps in one message of an alert. The matches of all other apps have one sum."""
@@ -57,8 +58,8 @@ Otherwise it returns the number of requests that the line stands for."""
 class Alert:
     """One alert of the configuration. It makes messages about lines of the trail that match its condition.
 
-    The first match gets a message at once. Later matches are counted, and the counts get one message in each
-    interval. Not thread-safe.
+    The first match causes a message at once. Later matches are counted, and one message in each interval
+    reports the counts. Not thread-safe.
     """
 
     def __init__(self, doc: AlertDoc, now_s: Callable[[], float]) -> None:
@@ -156,7 +157,7 @@ def _app(event: Event) -> str:
     return event.app if event.app != STRANGER else f"uid {event.uid}"
 
 
-# -- classes
+# -- conditions
 
 
 def _match_of(doc: AlertDoc) -> Match:

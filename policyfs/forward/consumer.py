@@ -5,7 +5,8 @@ succeeds, after pauses of up to 30 s. The queue of a sink is the trail itself, f
 place after the last delivered line) on. Only one batch of lines is in memory. So a slow sink delays no other
 sink, and needs no more memory.
 
-INVARIANT: the cursor moves past a line only once the line, or a gap that covers it, was delivered.
+INVARIANT: the cursor moves past a line only once the line, or a record of a gap that contains the line, was
+delivered.
 """
 
 from __future__ import annotations
@@ -45,15 +46,17 @@ class Transform(Protocol):
         """Take a line of the trail. Return a message to deliver now, or None."""
 
     def due(self, *, at_end: bool = False) -> Message | None:
-        """Return the message that reports the lines that take() kept for later, if it must be sent now. Else
-        return None.
+        """Return the message about the lines that take() kept for later, if the message must be sent now.
+        Else return None.
 
         at_end: True if the consumer ends. Then the message must be sent now.
         """
 
 
 class Everything:
-    """The maker of a sink's messages: one for each event that the query matches, and each other record."""
+    """The Transform of a sink. It makes a message for each event that the query matches, and for each other
+    line.
+    """
 
     is_pending = False
 
@@ -61,7 +64,8 @@ class Everything:
         self._wanted: Final = selection_of(doc.query).matches if doc.query else None
 
     def take(self, item: Item) -> Message | None:
-        """Return the message of a line, or None if it is an event that the sink's query does not match."""
+        """Return the message of a line, or None if the line is an event that the sink's query does not match.
+        """
         event = item.record.event if item.record is not None else None
         if event is not None and self._wanted is not None and not self._wanted(event):
             return None
@@ -144,7 +148,7 @@ class Consumer:
     def begin(self) -> None:
         """If this is a new consumer with `from_now`, set its position to the trail's present end.
 
-        If this fails, run() tries it again. Call begin() of all consumers before the first run(). Then every
+        If this fails, run() tries again. Call begin() of all consumers before the first run(). Then every
         consumer gets each line that is recorded later.
         """
         with contextlib.suppress(OSError):  # run() tries again, and reports the error
@@ -185,7 +189,9 @@ class Consumer:
         return self._followers[mount_id]
 
     def _round(self, *, once: bool) -> bool:
-        """Read and deliver some lines of each hash chain. Return False if there were none, or on an error."""
+        """Read and deliver some lines of each hash chain. Return False if there were no lines, or on an
+        error.
+        """
         moved = False
         try:
             self._begin()
@@ -247,7 +253,8 @@ class Consumer:
     def _deliver(self, messages: Sequence[Message], *, once: bool) -> bool:
         """Deliver messages. After a failure, try again. Return False if the messages were not delivered.
 
-        This is so if the consumer ends, or if it must first go back to earlier lines.
+        A message is not delivered if the consumer ends, or if the consumer must first go back to earlier
+        lines.
         """
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -273,7 +280,8 @@ class Consumer:
         self._failing = reason
 
     def _step_back(self) -> bool:
-        """Move back to the position up to which the receiver has surely read all lines before it died.
+        """Move back to a position before which the receiver has surely read all lines, even if it has died
+        since.
 
         Return False if the consumer is already at this position, or if it never moves back.
         """

@@ -1,6 +1,6 @@
 """Deliveries: ways to send messages to one destination, such as a file or a command.
 
-Each delivery raises DeliveryError unless all messages have arrived.
+Each delivery raises DeliveryError if it is not sure that all messages have arrived.
 """
 
 from __future__ import annotations
@@ -93,9 +93,10 @@ class FileDelivery:
 
 
 class CommandDelivery:
-    """Delivery to a command. It runs once for each batch of messages, with their lines as standard input.
+    """Delivery to a command. The command runs once for each batch of messages, and reads the messages' lines
+    from standard input.
 
-    If its exit code is 0, the messages count as delivered.
+    If the exit code is 0, the messages count as delivered.
     """
 
     unsure_s = 0.0
@@ -138,10 +139,11 @@ class CommandDelivery:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Close the pipes of a command. If it took too long, first kill it and the processes that it started.
+    """Close the pipes of a command. If the command took too long, first kill it and the processes that it
+    started.
 
-    The command itself may have ended, while a child of it still has its standard error. INVARIANT: it was not
-    waited for yet, so no other process group has its number.
+    The command itself may have ended, while one of its child processes still has standard error open.
+    INVARIANT: the command was not waited for yet, so no other process group has its number.
     """
     if process.returncode is None:
         os.killpg(process.pid, 9)

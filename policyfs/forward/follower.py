@@ -29,7 +29,7 @@ class Position(NamedTuple):
     """A position between two lines of a hash chain of the trail.
 
     segment: the uncompressed name of the file (segment); empty before the first file. offset: the position in
-    this file, in bytes. seq, head, time: number, digest and time of the line before it.
+    this file, in bytes. seq, head, time: number, digest and time of the line before the position.
     """
 
     segment: str = ""
@@ -57,7 +57,7 @@ class Item(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Some lines of a hash chain. position: the position after the last of them."""
+    """Some lines of a hash chain. position: the position after the last one of these lines."""
 
     items: list[Item]
     position: Position
@@ -200,7 +200,9 @@ class ChainFollower:
                 yield Item(self._mount_id, line, record)
 
     def _joined(self, line: bytes) -> Iterator[Item]:
-        """Check that the first line of a file continues the previous file. If not, yield a record of that."""
+        """Check that the first line of a file continues the previous file. If not, yield a record of the
+        missing or changed lines.
+        """
         header, at = header_of(line), self.position
         if header is None:
             return
@@ -223,7 +225,8 @@ class ChainFollower:
     def _gap(self, reason: str, before: int, header: bytes = b"") -> Item:
         """Return a record about lines that are not forwarded, from the present position on.
 
-        before: the number of the next line that is forwarded, or 0 if unknown. header: this line.
+        before: the number of the next line that is forwarded, or 0 if unknown. header: the bytes of that next
+        line; empty if unknown.
         """
         fields: dict[str, object] = {"after": self.position.seq, "since": self.position.time}
         if before:

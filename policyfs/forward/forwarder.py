@@ -47,7 +47,8 @@ class Checkpoints:
         self._stop.set()
 
     def run(self, *, once: bool = False) -> None:
-        """Send the signed ends of all chains now. After each interval, send those of chains that have grown.
+        """Send the signed ends of all chains now. After each interval, send the signed ends of the chains
+        that have grown.
 
         once: True to return after the first time.
         """

@@ -34,9 +34,9 @@ _TEXT_MOST: Final = 2048
 class Message(NamedTuple):
     """One message to deliver: a line of the trail, an alert, or a checkpoint (signed end of a trail).
 
-    kind: the type of the record, or ALERT or CHECKPOINT. id: the same if the message is sent again. time: as
-    in a trail. severity: of syslog. text: one line for people. line: the bytes of the JSON line, or of the
-    checkpoint. fields: the parsed fields of the JSON line.
+    kind: the type of the record, or ALERT or CHECKPOINT. id: the same if the message is sent again. time: in
+    the form of a trail's times. severity: a severity of syslog. text: one line for people. line: the bytes of
+    the JSON line, or of the checkpoint. fields: the parsed fields of the JSON line.
     """
 
     kind: str
@@ -94,7 +94,7 @@ def syslog(message: Message, host: str, pid: int, *, as_text: bool = False, most
     """Return a message in the form of RFC 5424 (syslog). host, pid: of the sender. most: the limit in bytes.
 
     If the message is longer, its part MSG is the text for people (at most _TEXT_MOST bytes), and its
-    structured data has ``cut="1"``. as_text: MSG is the text for people in any case.
+    structured data has ``cut="1"``. as_text: True if MSG is the text for people in any case.
     """
     moment = _TIME.sub(r"\1Z", message.time)
     head = f"<{_FACILITY * 8 + message.severity}>1 {moment} {host} policyfs {pid} {message.kind[:32]} "

@@ -55,7 +55,7 @@ class SyslogDelivery:
             else:
                 for message in messages:
                     self._datagram(message)
-        except OSError as exc:  # ssl.SSLError is one, too
+        except OSError as exc:  # ssl.SSLError is an OSError, too
             self.close()
             reason = "no answer in time" if isinstance(exc, TimeoutError) else exc.strerror or str(exc)
             raise DeliveryError(f"{self._doc.to}: {reason}") from exc

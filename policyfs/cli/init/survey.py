@@ -96,7 +96,7 @@ def _files(directory: Directory, top: str) -> list[str]:
 def _sniff(store: str, samples: list[tuple[Directory, str]]) -> None:
     """Sniff some files, and add their kinds to their directories.
 
-    Root lets a worker without rights read the files; any other user reads them in this process.
+    For root, a worker without rights reads the files. For any other user, this process reads them.
     """
     if not samples:
         return

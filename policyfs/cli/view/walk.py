@@ -28,7 +28,7 @@ _SPECIAL: Final = "a fifo, socket or device: policyfs hides them"
 class Looker(Protocol):
     """The methods of a sniffer that a walk needs.
 
-    They find the kinds of files, and the data to hide in files.
+    The methods find the kinds of files, and the data to hide in files.
     """
 
     async def kind_of_fd(self, fd: int, *, lane: Lane = None) -> str | None:
@@ -43,9 +43,9 @@ class Looker(Protocol):
 class Limits(NamedTuple):
     """The limits of a walk. 0 means no limit.
 
-    most: the number of names that the walk looks at. alike: the number of files that it looks at in one
-    directory among files with the same suffix, if the policy treats their paths alike. samples: the number of
-    files with the same suffix that it opens under redaction.
+    most: the number of names that the walk looks at. alike: the number of files in one directory that the
+    walk looks at, among files with the same suffix and paths that the policy treats alike. samples: the
+    number of files with the same suffix that the walk opens under redaction.
     """
 
     most: int
