@@ -61,7 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
     """Add the command ``audit`` and its actions to the command line.
 
     action: the action in the user's command, such as ``tail``. Then only the module of this action is
-    imported. If *action* is empty, it is not known yet, and all modules are imported.
+    imported. If *action* is empty, the action is not known yet, and all modules are imported.
     """
     parser = subparsers.add_parser("audit", help="read, search and verify the trail")
     parser.set_defaults(run=run)

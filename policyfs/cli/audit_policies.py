@@ -51,7 +51,9 @@ class KeptPolicies:
             return None
 
     def rule(self, digest: str, rule_id: str) -> Rule | None:
-        """Return the rule of this id in the policy with this digest, or None if one of the two is unknown."""
+        """Return the rule of this id in the policy with this digest, or None if the policy or the rule is
+        unknown.
+        """
         return None if self.policy(digest) is None else self._rules.get((digest, rule_id))
 
     def fact(self, digest: str, rule_id: str) -> RuleFact | None:

@@ -133,7 +133,7 @@ def json_fields(item: Record | BadLine) -> Fields:
 
 
 class Progress:
-    """The display of the progress of long work, on stderr.
+    """A display that shows the progress of long work, on stderr.
 
     It shows nothing if stderr is no terminal, or if the work takes less than a second (_PATIENCE_S).
     """

@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
 def _find(portion: Portion, seq: int) -> tuple[int | None, Record] | None:
     """Find the record with the number *seq* in a portion (a part of a trail file, with its index).
 
-    Return its row in the index and the record, or None if the portion has no such record. The row is None for
-    a record that is not an event: an index has rows only for events.
+    Return the record's row in the index and the record, or None if the portion has no such record. The row is
+    None for a record that is not an event: an index has rows only for events.
     """
     index = portion.index
     own = next((own for own in index.own if own.seq == seq), None)
@@ -118,7 +118,7 @@ def _print_more(
 def _of_process(portion: Portion, row: int, event: Event) -> list[int]:
     """Return a row of the index, and the nearest rows of the same process.
 
-    At most _AROUND rows before it and _AROUND rows after it are returned.
+    At most _AROUND rows before that row and _AROUND rows after it are returned.
     """
     found = []
     for direction in (-1, 1):
@@ -139,7 +139,7 @@ def _of_process(portion: Portion, row: int, event: Event) -> list[int]:
 def _of_file(portion: Portion, row: int) -> list[int]:
     """Return a row of the index, and the nearest rows of the same path.
 
-    At most _AROUND rows before it and _AROUND rows after it are returned.
+    At most _AROUND rows before that row and _AROUND rows after it are returned.
     """
     rows = portion.index.rows_of_path(portion.index.path_of[row])
     at = rows.index(row)

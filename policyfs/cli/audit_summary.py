@@ -109,9 +109,9 @@ def _more_json(summary: Summary, by: list[str], policies: KeptPolicies) -> Field
 
 
 class _Marker:
-    """The time until which `summary --new` has reported a trail.
+    """A file that keeps the time until which `summary --new` has reported a trail.
 
-    The time is kept beside the indexes, and protected against changes like an index.
+    The file is beside the indexes, and protected against changes like an index.
     """
 
     def __init__(self, trail: str) -> None:

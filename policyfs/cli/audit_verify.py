@@ -39,7 +39,7 @@ _PUBLIC: Final = "keys.public"
 
 
 class Anchors(NamedTuple):
-    """Evidence that was kept outside of a trail. `audit verify` compares the trail with it.
+    """Evidence that was kept outside of a trail. `audit verify` compares the trail with this evidence.
 
     expect: texts ``ID=DIGEST``, a record's id and its digest. checkpoints: the lines of checkpoint files.
     keys: the public keys of the machine that wrote the trail; None if they are unknown.

@@ -78,7 +78,7 @@ def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable
 def known_files(store: str, engine: Engine, who: Principal) -> list[Canary]:
     """Return canaries (sample requests) for names that exist in the real store.
 
-    None of them can change anything. The policy's answers to them depend on no kind and no owner. who: the
+    These canaries change nothing. The policy's answers to them depend on no kind and no owner. who: the
     caller that will make the requests.
     """
     answers = Answers(engine, who)

@@ -300,7 +300,7 @@ def _read_only(status: Json, ops: Op, _decision: Decision, _found: LiveFile, _ca
 
 
 def _mode_bits(status: Json, ops: Op, _decision: Decision, found: LiveFile, caller: Caller) -> Layer | None:
-    """Ask the kernel. Return the refusal by the store's mode bits and ACLs, or None.
+    """Ask the kernel about the store's mode bits and ACLs. Return their refusal, or None.
 
     Mode bits and ACLs count only with --posix.
     """

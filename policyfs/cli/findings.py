@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 class State(enum.Enum):
-    """The state of a finding. OK: as it should be. SLOW: policyfs works, but slower.
+    """The state of a finding. OK: policyfs has what it needs. SLOW: policyfs works, but slower.
 
     OFF: a feature is missing. BAD: a mount will fail. ERROR: the check could not run.
     """
@@ -31,7 +31,7 @@ class Finding:
 
 
 def tried(name: str, check: Callable[[], Finding | Iterable[Finding]]) -> list[Finding]:
-    """Run a check and return its findings. If it raises an exception, return a finding of state ERROR.
+    """Run a check and return its findings. If the check raises an exception, return a finding of state ERROR.
 
     So the other checks can go on.
     """

@@ -134,7 +134,8 @@ def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object
 
 
 def _live_text(trail: Path, digest: str) -> Sequence[SourceText] | None:
-    """Return the text that the trail keeps of the policy in force, or None if it is missing or was changed.
+    """Return the text of the policy in force that the trail keeps, or None if the text is missing or was
+    changed.
     """
     try:
         sources = [SourceText(*file) for file in read_policy(trail, digest)]

@@ -82,7 +82,7 @@ class _LastingRules:
 def _denied(requests: RecordedRequests, recorded: Recorded) -> bool:
     """Return True if a deny rule refused the request, or would have refused it outside of monitor mode.
 
-    If the text of a rule is lost, it counts as a deny rule.
+    A rule without a known text counts as a deny rule.
     """
     rules = recorded.would_deny if recorded.allowed else recorded.rules
     effects = (requests.effect(recorded.digest, rule) for rule in rules if not rule.startswith("("))

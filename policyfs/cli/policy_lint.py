@@ -25,7 +25,7 @@ from policyfs.policy.paths import DEEP, parse_glob
 def run_lint(args: argparse.Namespace) -> int:
     """Print the probable mistakes in each policy.
 
-    Return 1 if there is one that no comment in the policy silences.
+    Return 1 if there is a mistake that no comment in the policy silences.
     """
     batch = Batch(sys.stderr if args.json else sys.stdout)
     shown = []

@@ -75,7 +75,7 @@ def _guarded(action: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
 def _places(root: str) -> list[Quarantine]:
     """Return the quarantine (directory of refused files) of each mount below a trail root.
 
-    A trail root is the directory of all trails. If *root* is the directory of one mount, return its
+    A trail root is the directory of all trails. If *root* is the directory of one mount, return that mount's
     quarantine.
     """
     path = Path(root)

@@ -45,7 +45,8 @@ _FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP)
 _OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
 _CAUGHT: Final = (*_FORWARDED, *_OF_THE_TERMINAL)
 """Signals that this process catches. A terminal sends the signals of _OF_THE_TERMINAL to the command, too. So
-this process passes on only the other ones."""
+this process passes on only the signals of _FORWARDED.
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -172,7 +173,7 @@ def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) 
         signal.signal(number, signal.SIG_IGN)
 
     def hand_on(number: int, _frame: object) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it may have ended, by the same signal
+        with contextlib.suppress(ProcessLookupError):  # the command may have ended, by the same signal
             os.kill(child, number)
 
     for number in _FORWARDED:
@@ -226,7 +227,7 @@ def _leave_terminal() -> None:
 
 
 def _stand_at(path: str) -> None:
-    """Change to a directory, with the rights of the app. If the app may not enter it, change to /.
+    """Change to a directory, with the rights of the app. If the app may not enter the directory, change to /.
 
     INVARIANT: the caller's working directory is entered again by its path, which may now lead into the mount.
     The present working directory may be in the store itself, where the app could open files by relative
@@ -239,10 +240,11 @@ def _stand_at(path: str) -> None:
 
 
 def _close_others() -> None:
-    """Close all descriptors except standard input, output and error. A closed one may be a directory of the
-    store.
+    """Close all descriptors except standard input, output and error. One of the closed descriptors may be a
+    directory of the store.
 
-    These three are no directories: the Python interpreter does not start with a directory as one of them.
+    Standard input, output and error are no directories: the Python interpreter does not start with a
+    directory as one of them.
     """
     os.closerange(3, _NO_DESCRIPTOR)
 

@@ -114,8 +114,8 @@ def check_closed(store: str) -> Finding:
 def check_left_aside(store: str) -> Iterator[Finding]:
     """Search the whole store for files with a name that no app can see (policyfs-aside-...). Yield findings.
 
-    A daemon renames a file so while it removes or replaces it. FUSE file systems mounted inside the store are
-    not searched: their daemons may hang.
+    A daemon gives a file such a name while it removes or replaces the file. FUSE file systems mounted inside
+    the store are not searched: their daemons may hang.
     """
     top = os.fsencode(os.path.realpath(store))
     others = fuse_mounts_below(top)

@@ -186,7 +186,9 @@ def _tell(path: str, command: str) -> None:
 
 
 def _warn_of_the_trail(path: str) -> None:
-    """Print a warning if the daemon could not write the trail: the missing events are lost when it ends."""
+    """Print a warning if the daemon could not write the trail: the missing events are lost when the daemon
+    ends.
+    """
     try:
         trail = part(control.ask(control.socket_path(path), "status", _STATUS_S), "trail")
     except control.ControlError:

@@ -1,4 +1,4 @@
-"""The control socket of a mount: one JSON line as the request, one as the answer.
+"""The control socket of a mount: one JSON line as the request, and one JSON line as the answer.
 
 Only root can use it (the socket has mode 0600, in a 0700 directory). Commands: status, kept (the answers that
 the kernel may keep about a path), file (how a file is open now), reload, previous (load the previous policy

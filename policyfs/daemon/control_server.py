@@ -78,7 +78,9 @@ def step_aside(inode: int, mountpoint: str) -> None:
 
 
 def release(inode: int, mountpoint: str) -> None:
-    """Remove this daemon's control socket. inode: its inode number, so that other daemons' sockets stay."""
+    """Remove this daemon's control socket. inode: the socket's inode number, so that other daemons' sockets
+    stay.
+    """
     for path in (socket_path(mountpoint), leaving_path(mountpoint, os.getpid())):
         if _is_inode(path, inode):
             path.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ def small_part(most: int) -> int:
 def of_directories(vectors: int) -> tuple[int, int]:
     """Return the limits of directory descriptors for the resolver and for the access vectors.
 
-    The sum of both limits is small_part(_DIRECTORIES). The access vectors get a quarter of it, at most
+    The sum of both limits is small_part(_DIRECTORIES). The access vectors get a quarter of this sum, at most
     *vectors*.
     """
     both = small_part(_DIRECTORIES)

@@ -63,7 +63,8 @@ class Findings(Protocol):
 
 
 class Duties:
-    """The periodic duties of one mount. They run on the event loop, except for the calls that may wait.
+    """A scheduler that runs the periodic duties of one mount on the event loop. Calls that may wait run on
+    threads.
 
     at_once: functions that never wait. tend() calls them in this order. settle: called before each flush of
     the trail; it records the opens that the bridge has answered. lost: returns the number of lost workers for

@@ -59,7 +59,7 @@ class MountEnd:
 
 
 class EndOfMount:
-    """The end of one mount. If several causes are recorded, the first one is kept."""
+    """A register that keeps the end of one mount. If several ends are recorded, the first one is kept."""
 
     def __init__(self) -> None:
         self._announced: MountEnd | None = None
@@ -77,7 +77,7 @@ class EndOfMount:
         """Record the end of the mount, if none is on record yet. Return the end on record.
 
         If a client has announced the end of the mount, record the announced end and not *end*, because the
-        announced one is more precise.
+        announced end is more precise.
         """
         if self._end is None:
             self._end = self._announced or end
@@ -90,7 +90,7 @@ class EndOfMount:
 
 
 class SignalReader:
-    """Reads signals together with their senders, by signalfd(2).
+    """A descriptor (signalfd(2)) that gives signals together with their senders.
 
     INVARIANT: created on the main thread while all threads block the signals. Threads that start later then
     block them, too. The signals stay blocked.
@@ -118,7 +118,7 @@ class SignalReader:
 
 
 class MountTable:
-    """Waits for changes of this mount namespace's mount table (proc(5), mountinfo)."""
+    """A watch that reports changes of this mount namespace's mount table (proc(5), mountinfo)."""
 
     def __init__(self) -> None:
         self._file = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
@@ -136,8 +136,8 @@ class MountTable:
         """Return the mounts on exactly this absolute path without symlinks, the topmost last.
 
         This opens no file, so that the daemon sees the end of the mount even if a process has used up all
-        descriptors. For the same reason it reads bytes: open() with an encoding might import a codec from a
-        file.
+        descriptors. For the same reason, this method reads bytes: open() with an encoding might import a
+        codec from a file.
         """
         os.lseek(self._file, 0, os.SEEK_SET)
         with io.FileIO(self._file, closefd=False) as table:

@@ -1,9 +1,10 @@
 """Garbage collection: in small steps while requests come, and completely while no requests come.
 
-A complete collection visits every object. With 110,000 files known to the kernel it took 0.4 s, and every
-request waited. So objects that survive a collection are frozen here (gc.freeze): later collections leave them
-out. Reference counts still free frozen objects. Only a reference cycle that was alive when it was frozen
-stays in memory, until no request has come for some seconds and a complete collection is done.
+A complete collection visits every object. With 110,000 files known to the kernel, such a collection took 0.4
+s, and every request waited. So objects that survive a collection are frozen here (gc.freeze): later
+collections leave them out. Reference counts still free frozen objects. Only a reference cycle that was alive
+when it was frozen stays in memory, until no request has come for some seconds and a complete collection is
+done.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _NEVER_IDLE: Final = 50
 
 
 class Garbage:
-    """Collects the garbage of one process. Call tick() several times a second.
+    """A scheduler that collects the garbage of one process. Call tick() several times a second.
 
     freezes: the number of freezes since the last complete collection.
     """

@@ -25,7 +25,7 @@ _NEVER: Final = 10**_DIGITS - 1
 
 
 class HighWaterMark:
-    """The high-water mark, in a file that all daemons of a trail root share. The methods block: call them on
+    """A file that keeps the high-water mark for all daemons of a trail root. The methods block: call them on
     threads.
 
     INVARIANT: an exception (a rule for a limited time) that has ended never begins again, even if the clock

@@ -30,8 +30,8 @@ class Journal(Protocol):
 
 
 class Kills:
-    """The kills that are not on record yet. The thread that kills adds them, and flush() records them in the
-    trail.
+    """A queue that holds kills until they are on record. The thread that kills processes adds the kills, and
+    flush() records them in the trail.
 
     INVARIANT: add() never waits. The thread that kills must not wait for the trail's disk, because this
     thread also ends the mount if a kill does not help.

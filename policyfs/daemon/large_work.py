@@ -43,7 +43,7 @@ def short_turns() -> Iterator[None]:
 
 
 class Leftovers:
-    """Keeps the contents of a replaced policy engine, and frees them in slices."""
+    """The contents of a replaced policy engine, which free() frees in slices."""
 
     def __init__(self, engine: Engine) -> None:
         """Keep references to the engine's contents, but not to the engine itself."""

@@ -1,12 +1,13 @@
 """A thread that finds and ends a circle of locks: the event loop waits for an app's write, and this write
 waits for the loop.
 
-While an app writes in passthrough, the kernel holds the lock of the store's file, and keeps it while it reads
-the pages that the app writes (fs/fuse/passthrough.c, mm/filemap.c). If these pages are mapped from a mediated
-file, only the event loop can read them. At this moment, the loop may be waiting for that lock, because an app
-with another view of the file removes it or changes its attributes. Then both wait for ever, and all other
-apps with them. The loop cannot be interrupted. If another program removes the file, this program also has
-the lock of the directory. Then the loop, or a reader of the bridge, waits when it looks for a name there.
+While an app writes in passthrough, the kernel holds the lock of the store's file, and keeps the lock while it
+reads the pages that the app writes (fs/fuse/passthrough.c, mm/filemap.c). If these pages are mapped from a
+mediated file, only the event loop can read them. At this moment, the loop may be waiting for that lock,
+because an app with another view of the file removes the file or changes its attributes. Then the write and
+the loop wait for ever, and all other apps wait, too. The loop cannot be interrupted. If another program
+removes the file, this program also has the lock of the directory. Then the loop, or a reader of the bridge,
+waits when it looks for a name in that directory.
 
 The same happens if the pages are on another file system that does not answer, for example a file system that
 the app serves itself. On xfs, reads can make such a circle, too.
@@ -55,7 +56,7 @@ class Disk:
     def hangs(self) -> bool:
         """Return True if reads are under way, and no read has ended since the previous call.
 
-        Return True for writes in the same state, too. Return False if these counts are unknown: network
+        Return True, too, if the same is true of writes. Return False if these counts are unknown: network
         stores and btrfs have no block device of their own.
         """
         under_way, counts = _text(self._device / "inflight").split(), _text(self._device / "stat").split()
@@ -83,7 +84,8 @@ class _Wait(NamedTuple):
 
 
 class LockCircle:
-    """Finds and ends the circle, on a thread of its own that starts at the first beat().
+    """A watchdog that finds and ends the circle, on a thread of its own. The thread starts at the first
+    beat().
 
     kill: called on that thread with the writer's process id, and the seconds for which the writer was seen to
     wait; returns False if the process cannot be killed. end: called on that thread with the same process id

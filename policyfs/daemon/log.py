@@ -40,7 +40,7 @@ def configure(stream: TextIO | None = None, *, as_json: bool) -> Log:
 
 
 class Bugs:
-    """Counts and logs bugs."""
+    """A log that counts bugs."""
 
     def __init__(self, logger: Log) -> None:
         self._logger = logger

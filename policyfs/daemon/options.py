@@ -14,9 +14,9 @@ from policyfs.journal.retention import Retention
 class MountOptions:
     """The options of `policyfs mount`. Paths are absolute, sizes in bytes.
 
-    user_id, group_ids: the uid and groups that an app mount admits; None with any_uid, and for a shared
-    mount. policy_modes: True if all apps see owners and modes by the policy. If False, only the apps for
-    which the policy asks this see them. told: further fields for the trail's record of the start: all
+    user_id, group_ids: the uid and groups that an app mount admits; None and () with any_uid, and for a
+    shared mount. policy_modes: True if all apps see owners and modes by the policy. If False, only apps with
+    ``modes: policy`` in the policy see them. told: further fields for the trail's record of the start: all
     options, and the user who gave them.
     """
 
@@ -44,7 +44,8 @@ class MountOptions:
     """The directory of the keys that sign the trail's seals; None for a trail without seals."""
     vectors: bool = True
     """True if the C bridge may answer repeated requests (access vectors). Ignored for a remote store
-    (StoreFacts.remote): while it hangs, the bridge's readers would read requests ahead."""
+    (StoreFacts.remote): while the store hangs, the bridge's readers would read requests ahead.
+    """
     remembers: bool = True
     """True if databases on the disk keep kinds, plans, and owners that the store itself cannot keep, for
     later daemons.

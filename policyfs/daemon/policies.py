@@ -74,8 +74,8 @@ class Policies:
         journal.tell("mount", fields, policy=policy_text(digest, self._sources), previous=self.previous)
 
     def read(self, *, previous: bool) -> Sources:
-        """Read the texts to load: those of the policy's files or, with *previous*, those of the previous
-        policy.
+        """Read the texts to load: the texts in the policy's files or, with *previous*, the texts of the
+        previous policy.
         """
         if not previous:
             return self._loader.read()

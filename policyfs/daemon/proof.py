@@ -37,8 +37,8 @@ class ProofError(PolicyfsError):
 
 
 class MutableSink:
-    """The journal of a mount. It takes no events while it is muted: as long as only canaries (test requests
-    under apps' uids) can reach the mount.
+    """A filter that passes events to the journal of a mount, or drops them while it is muted. It is muted as
+    long as only canaries (test requests under apps' uids) can reach the mount.
 
     The trail records the requests of the canaries as the result of the proof. As events they would name apps
     that did not make these requests.

@@ -35,7 +35,7 @@ _SETTLE_S: Final = 2.0
 
 
 class Reload:
-    """Reloads the policy of one mount. Only one reload runs at a time."""
+    """A service that reloads the policy of one mount. Only one reload runs at a time."""
 
     def __init__(self, options: MountOptions, policies: Policies, fs: FileSystem, log: Log) -> None:
         self._options = options

@@ -8,11 +8,13 @@ from typing import Final, Protocol
 import trio
 
 PAUSE_S: Final = 1.0
-"""The pause before a failed task is started again. With it, a task that always fails takes little time."""
+"""The pause before a failed task is started again. With this pause, a task that always fails takes little
+time.
+"""
 
 
 class BugLog(Protocol):
-    """Receiver of unexpected exceptions."""
+    """A log that receives unexpected exceptions."""
 
     def bug(self, where: str, error: BaseException) -> None:
         """Log a bug with its traceback and count it."""

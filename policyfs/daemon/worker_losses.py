@@ -22,8 +22,8 @@ class Journal(Protocol):
 
 
 class WorkerLosses:
-    """Puts lost workers on record: the difference between their counts now and the counts already on
-    record.
+    """A recorder that puts lost workers on record: the difference between their counts now and the counts
+    already on record.
     """
 
     def __init__(self, journal: Journal, now_s: Callable[[], float] = time.monotonic) -> None:

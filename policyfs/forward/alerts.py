@@ -1,7 +1,8 @@
 """Alerts: messages about lines of the trail that match a condition, such as too many denials (pure).
 
 An alert sends a message at once for the first match. During the next interval (`every` in the configuration)
-it only counts matches. At the end of the interval it sends one message with their exact number, by app.
+the alert only counts matches. At the end of the interval, the alert sends one message with the exact number
+of matches, by app.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ The dictionary has only the values for records about the trail and the mount. Ot
 """
 _SEVERE: Final = frozenset({DEGRADED, TAMPERED})
 _APPS: Final = 32
-"""The limit of apps in one message of an alert. The matches of all other apps have one sum."""
+"""The limit of apps in one message of an alert. The matches of all other apps are one number."""
 _EXAMPLES: Final = 5
 _BUCKETS: Final = 10
 _HOLDERS: Final = 1024
@@ -210,8 +211,8 @@ def _is_unwanted_end(record: Record | None) -> bool:
 class _Burst:
     """The condition of an alert on ``denials``: too many denials of one app within some time.
 
-    Called with a line of the trail, it returns the number of requests in this line if the limit is exceeded,
-    else 0. It measures time by the times in the lines.
+    A call with a line of the trail returns the number of requests in this line if the limit is exceeded, else
+    0. The condition measures time by the times in the lines.
     """
 
     def __init__(self, doc: AlertDoc, wanted: Callable[[Event], bool] | None) -> None:

@@ -108,7 +108,9 @@ class State(NamedTuple):
 
 
 class Consumer:
-    """The delivery of the trail's lines to one sink or alert. run() delivers in the calling thread."""
+    """A reader of the trail that delivers its lines to one sink or alert. run() delivers in the calling
+    thread.
+    """
 
     def __init__(self, plan: Plan, source: Source, cursors: CursorStore, log: Log) -> None:
         """Raises PolicyfsError if the file with the sink's position in the trail cannot be read."""

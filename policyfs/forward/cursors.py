@@ -36,7 +36,8 @@ class CursorStore:
             raise PolicyfsError(f"cannot keep cursors in {path}: {exc.strerror}") from exc
 
     def load(self, sink: str) -> dict[str, Position] | None:
-        """Return a dictionary from the name of each hash chain to the position of a sink or alert in it.
+        """Return a dictionary from the name of each hash chain to the position of a sink or alert in that
+        chain.
 
         sink: the id in the configuration. Return None if there is no cursor yet. Raises PolicyfsError.
         """

@@ -58,7 +58,9 @@ def _line(message: Message, *, as_text: bool) -> bytes:
 
 
 class FileDelivery:
-    """Delivery to a file: append lines, and call fsync. After a rename (logrotate), create a new file."""
+    """A delivery that appends lines to a file, and calls fsync. After a rename (logrotate), it creates a new
+    file.
+    """
 
     unsure_s = 0.0
 
@@ -93,8 +95,8 @@ class FileDelivery:
 
 
 class CommandDelivery:
-    """Delivery to a command. The command runs once for each batch of messages, and reads the messages' lines
-    from standard input.
+    """A delivery that gives lines to a command. The command runs once for each batch of messages, and reads
+    the messages' lines from standard input.
 
     If the exit code is 0, the messages count as delivered.
     """
@@ -107,7 +109,7 @@ class CommandDelivery:
         self._as_text: Final = as_text
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Run the command with all messages as input. Raises DeliveryError if it fails.
+        """Run the command with all messages as input. Raises DeliveryError if the command fails.
 
         If the command does not end in time, kill it and the processes that it started.
         """

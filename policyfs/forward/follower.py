@@ -1,8 +1,8 @@
 """The follower of one hash chain of the trail: it reads the chain's lines from a position on.
 
 It also works after rotation, compression and crashes. A position moves only over complete lines. The follower
-checks the digest in each line. If lines are missing, or a digest is wrong, it adds a record about this to the
-lines. So a sink (the receiver of the lines) learns that it gets only a part of the trail.
+checks the digest in each line. If lines are missing, or a digest is wrong, the follower adds a record about
+this to the lines. So a sink (the receiver of the lines) learns that it gets only a part of the trail.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class ChainFollower:
     def read(self, names: Sequence[str]) -> Batch | None:
         """Return the next lines, or None if there are none. Raises OSError.
 
-        names: the names of the chain's files (segments), oldest first, listed before this call. All of them
-        except the last one are complete.
+        names: the names of the chain's files (segments), oldest first, listed before this call. All these
+        files except the last one are complete.
         """
         number = segment_number(self.position.segment) if self.position.segment else None
         later = [name for name in names if number is None or (segment_number(name) or 0) > number]
@@ -147,7 +147,7 @@ class ChainFollower:
     def _open(self, name: str, items: list[Item]) -> None:
         """Open the file of the present position. Check that the line before the position was not changed.
 
-        If it was changed, add a record about this to *items*, and read the file from its beginning.
+        If the line was changed, add a record about this to *items*, and read the file from its beginning.
         """
         if self._is_open:
             return

@@ -24,7 +24,7 @@ _BUFFER: Final = 8 << 20
 
 
 class JournaldDelivery:
-    """Delivery to journald: one entry for each message."""
+    """A delivery that sends messages to journald, as one entry for each message."""
 
     unsure_s = 0.0
 

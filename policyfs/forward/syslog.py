@@ -2,8 +2,8 @@
 
 Over TCP and TLS, the length of each message is sent before the message (RFC 6587, 5425). Messages count as
 delivered once the other machine's kernel has acknowledged every byte. But the syslog server may die before it
-reads them. So after a broken connection the messages of the last 5 s are sent again. With UDP, nothing proves
-that a message has arrived.
+reads the messages. So after a broken connection the messages of the last 5 s are sent again. With UDP,
+nothing proves that a message has arrived.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _POLL_S: Final = 0.002
 
 
 class SyslogDelivery:
-    """Delivery to one syslog server."""
+    """A delivery that sends messages to one syslog server."""
 
     def __init__(self, doc: TargetDoc) -> None:
         self._doc: Final = doc

@@ -106,8 +106,8 @@ bool avc_see_all(uint64_t id, int fd, uint32_t uid);
  * now on. */
 uint64_t avc_drop(uint64_t id);
 
-/* Close the descriptor of a directory. This drops all grants of the nodes in it, and the right to know its absent
- * names. */
+/* Close the descriptor of a directory. This drops all grants of the nodes in the directory, and the right to know its
+ * absent names. */
 void avc_leave(uint64_t id);
 
 /* Drop all grants of all nodes. The cache still counts their look-ups until avc_drop() or avc_clear(). */

@@ -180,7 +180,7 @@ static bool may_have(struct lane *lane, size_t bytes)
 	return now_ms() - lane->crowded_ms < HANGS_MS;
 }
 
-/* True if a lane may have one more request of this size. An empty lane may have one in any case. */
+/* True if a lane may have one more request of this size. An empty lane may have one request in any case. */
 static bool has_room(struct lane *lane, size_t size)
 {
 	size_t count = queue.count < COUNT_SHARED ? COUNT_SHARED - queue.count : 0;

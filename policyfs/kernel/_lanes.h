@@ -39,7 +39,8 @@ unsigned int lanes_waiting(void);
  * first. But between two of them, a request of a uid goes on if it came before the second one. */
 struct lane *lanes_turn(void);
 
-/* Take the first request of a lane. Returns its size; -1 with EIO if it is larger than the buffer. */
+/* Take the first request of a lane. Returns the request's size; -1 with EIO if the request is larger than the
+ * buffer. */
 ssize_t lanes_take(struct lane *lane, void *buffer, size_t size);
 
 /* Count a request as under way, unless it is urgent or an INTERRUPT. */

@@ -167,7 +167,7 @@ def open_reply(fh: int) -> bytes:
 
 
 def hear_flushes(every: bool) -> None:
-    """Choose whether the daemon gets every FLUSH. The daemon needs all of them once it takes lock requests.
+    """Choose whether the daemon gets every FLUSH. The daemon needs every FLUSH once it takes lock requests.
 
     every: if False (the initial state), the bridge itself answers the FLUSH of handles with FH_NOFLUSH,
     without Python.
@@ -301,8 +301,8 @@ def raw_request() -> RawRequest:
 def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:
     """Write notifications, each with its header, to a FUSE device. Other Python threads can run meanwhile.
 
-    Return three numbers: the notifications that the kernel took, those about nodes or names that the kernel
-    does not know, and the errno that ended the call (0: none).
+    Return three numbers: the notifications that the kernel took, the notifications about nodes or names that
+    the kernel does not know, and the errno that ended the call (0: none).
     """
     return _bridge.notify(fd, messages)
 

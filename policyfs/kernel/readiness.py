@@ -100,7 +100,7 @@ class Readiness:
         return bool(self._either.poll(0)) or self._spin()
 
     def _spin(self) -> bool:
-        """Poll for a while. Return True if a request came.
+        """Poll the device for a while. Return True if a request came.
 
         While polling finds nothing, most calls do not poll.
         """

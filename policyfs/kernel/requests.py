@@ -46,7 +46,7 @@ _S: Final = 1_000_000_000
 
 
 class Fallocate(NamedTuple):
-    """fallocate(2). mode: FALLOC_FL_* bits."""
+    """A request for fallocate(2). mode: FALLOC_FL_* bits."""
 
     fh: int
     offset: int
@@ -55,7 +55,7 @@ class Fallocate(NamedTuple):
 
 
 class Seek(NamedTuple):
-    """lseek(2) with SEEK_DATA or SEEK_HOLE. (The kernel handles the other kinds itself.)"""
+    """A request for lseek(2) with SEEK_DATA or SEEK_HOLE. (The kernel handles the other kinds itself.)"""
 
     fh: int
     offset: int
@@ -63,7 +63,7 @@ class Seek(NamedTuple):
 
 
 class CopyRange(NamedTuple):
-    """copy_file_range(2): from the request's node to nodeid_out. flags: 0 so far."""
+    """A request for copy_file_range(2), from the request's node to nodeid_out. flags: 0 so far."""
 
     fh_in: int
     offset_in: int
@@ -75,7 +75,9 @@ class CopyRange(NamedTuple):
 
 
 class Ioctl(NamedTuple):
-    """ioctl(2). in_size: size of the input, which follows this struct. out_size: the largest reply."""
+    """A request for ioctl(2). in_size: size of the input, which follows this struct. out_size: the largest
+    reply.
+    """
 
     fh: int
     flags: int
@@ -86,7 +88,7 @@ class Ioctl(NamedTuple):
 
 
 class Unnamed(NamedTuple):
-    """open(2) with O_TMPFILE in the request's directory."""
+    """A request for open(2) with O_TMPFILE in the request's directory."""
 
     flags: int
     mode: int
@@ -112,14 +114,14 @@ class Lock(NamedTuple):
 
 
 class Fsync(NamedTuple):
-    """fsync(2) of a file or a directory. datasync: True for fdatasync(2)."""
+    """A request for fsync(2) of a file or a directory. datasync: True for fdatasync(2)."""
 
     fh: int
     datasync: bool
 
 
 class ReadDirectory(NamedTuple):
-    """getdents(2) of an open directory. start: the position after the last entry that was read.
+    """A request for getdents(2) of an open directory. start: the position after the last entry that was read.
 
     size: the largest reply, in bytes.
     """
@@ -130,7 +132,9 @@ class ReadDirectory(NamedTuple):
 
 
 class GetXattr(NamedTuple):
-    """getxattr(2). size: size of the caller's buffer; 0 if the caller wants only the size of the value."""
+    """A request for getxattr(2). size: size of the caller's buffer; 0 if the caller wants only the size of
+    the value.
+    """
 
     size: int
     name: bytes

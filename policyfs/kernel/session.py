@@ -105,11 +105,11 @@ def mount_device(
     """Mount a new FUSE connection on a directory, always nosuid and nodev.
 
     Without allow_other, the kernel admits only processes whose real, effective and saved uids are user_id and
-    whose gids are group_id. It refuses all other processes, even those of root. max_read: the most bytes in
-    one READ; 0 for the kernel's own limit. control: takes the connection's control files from user_id before
-    any process can reach the mount. detached: if True, the caller attaches the mount later (attach_mount()).
-    Until then only processes that have mount_fd reach the mount. The descriptor of /dev/fuse is non-blocking
-    and close-on-exec. Raises MountError.
+    whose gids are group_id. The kernel refuses all other processes, even processes of root. max_read: the
+    most bytes in one READ; 0 for the kernel's own limit. control: takes the connection's control files from
+    user_id before any process can reach the mount. detached: if True, the caller attaches the mount later
+    (attach_mount()). Until then only processes that have mount_fd reach the mount. The descriptor of
+    /dev/fuse is non-blocking and close-on-exec. Raises MountError.
     """
     path = _checked_mountpoint(mountpoint)
     try:

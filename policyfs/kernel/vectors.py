@@ -45,7 +45,7 @@ table (_opens.c).
 """
 _OURS: Final = 1 << 55
 _NOT_OURS: Final = 1 << 63
-"""The top bit of a handle's number. Handles of the bridge do not have it: they have the bit _OURS
+"""The top bit of a handle's number. Handles of the bridge do not have this bit: they have the bit _OURS
 (_opens.c).
 """
 

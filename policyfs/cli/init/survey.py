@@ -23,8 +23,8 @@ _MEDIA: Final = frozenset({"image", "video", "audio"})
 class Directory:
     """A directory at the top of a store. files: the number of files that were found below it.
 
-    more: True if not all names below it were read. kinds: the number of sniffed files of each kind. examples:
-    a path for each kind.
+    more: True if some names below the directory were not read. kinds: the number of sniffed files of each
+    kind. examples: a path for each kind.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Directory:
     def media(self) -> frozenset[str]:
         """The sorts of media (image, video, audio) of the sniffed files.
 
-        Empty if one of them is no media file.
+        Empty if a sniffed file is no media file.
         """
         found = frozenset(kind.partition("/")[0] for kind in self.kinds if kind != "inode/x-empty")
         return found if found and found <= _MEDIA else frozenset()

@@ -181,7 +181,8 @@ class Walk:
         return seen or bool(self._engine.needs(self._who, Op.SEE, state, FileType.REGULAR))
 
     async def _facts(self, fd: int, name: bytes, stat: Stat, state: PathState) -> Facts:
-        """Return the facts of a file that the answers about it depend on. fd: a descriptor of its directory.
+        """Return the facts of a file on which the answers about this file depend. fd: a descriptor of its
+        directory.
         """
         need = Need.NOTHING
         for op in (Op.SEE, *_OPS):
