@@ -2,9 +2,9 @@
 
 A complete collection visits every object. With 110,000 files known to the kernel, such a collection took 0.4
 s, and every request waited. So objects that survive a collection are frozen here (gc.freeze): later
-collections leave them out. Reference counts still free frozen objects. Only a reference cycle that was alive
-when it was frozen stays in memory, until no request has come for some seconds and a complete collection is
-done.
+collections leave them out. Reference counts still free frozen objects. But a reference cycle that was alive
+when it was frozen stays in memory until a complete collection. Such a collection is done when no request has
+come for some seconds.
 """
 
 from __future__ import annotations

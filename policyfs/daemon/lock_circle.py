@@ -1,11 +1,11 @@
-"""A thread that finds and ends a circle of locks: the event loop waits for an app's write, and this write
-waits for the loop.
+"""A thread that finds and ends a circle of locks. In this circle, the event loop waits for an app's write,
+and the write waits for the loop.
 
-While an app writes in passthrough, the kernel holds the lock of the store's file, and keeps the lock while it
+While an app writes in passthrough, the kernel holds the lock of the store's file. It keeps the lock while it
 reads the pages that the app writes (fs/fuse/passthrough.c, mm/filemap.c). If these pages are mapped from a
-mediated file, only the event loop can read them. At this moment, the loop may be waiting for that lock,
-because an app with another view of the file removes the file or changes its attributes. Then the write and
-the loop wait for ever, and all other apps wait, too. The loop cannot be interrupted. If another program
+mediated file, only the event loop can read them. At this moment, the loop may be waiting for that lock: an
+app with another view of the file has asked to remove the file, or to change its attributes. Then the write
+and the loop wait for ever, and all other apps wait, too. The loop cannot be interrupted. If another program
 removes the file, this program also has the lock of the directory. Then the loop, or a reader of the bridge,
 waits when it looks for a name in that directory.
 

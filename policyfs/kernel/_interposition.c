@@ -1,8 +1,8 @@
 /*
- * Functions of libfuse that the dynamic linker finds here first, because the bridge is loaded before pyfuse3. With them
- * a session begins with a descriptor that is already mounted, a reply to OPEN and CREATE has all fields of the kernel's
- * wire format, and a file's inode number is not its node id. Most of these functions call libfuse's own function, found
- * with RTLD_NEXT. See docs/decisions/0001-symbol-interposition.md.
+ * Functions of libfuse that the dynamic linker finds here first, because the bridge is loaded before pyfuse3. With
+ * these functions, a session begins with a descriptor that is already mounted. A reply to OPEN and CREATE has all
+ * fields of the kernel's wire format. A file's inode number is not its node id. Most of these functions call libfuse's
+ * own function, found with RTLD_NEXT. See docs/decisions/0001-symbol-interposition.md.
  */
 
 #include "_bridge.h"

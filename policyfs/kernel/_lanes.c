@@ -21,7 +21,7 @@
  * read ahead, when the app needs it.) All other requests for files that hang wait here, too. So a request is refused if
  * its lane has more requests or bytes than are left for all others. It is also refused if its lane has many bytes, and
  * none of the lane's requests goes on. (If an app writes to many files of a healthy store, its lane may have as many
- * bytes. But these requests go on, and a refused write is lost.) A refused WRITE loses only its data here: the request
+ * bytes. But these requests go on, and a refused write is lost.) A refused WRITE loses only its data here. The request
  * goes on without the data, since Python must drop the pages that the kernel has filled with this data (_operations.c).
  * Pages written back are never refused, since they would be lost. The kernel bounds them by its limit of dirty pages.
  *
@@ -165,7 +165,7 @@ static int64_t now_ms(void)
 }
 
 /* True if a lane may have this number of bytes. HANGS_MS counts from the first request beyond BYTES_HANGING, not from
- * the last request that went on: after a call that held up the event loop itself, many requests are read before one
+ * the last request that went on. After a call that held up the event loop itself, many requests are read before one
  * goes on. */
 static bool may_have(struct lane *lane, size_t bytes)
 {

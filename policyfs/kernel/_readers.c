@@ -1,7 +1,7 @@
 /*
  * Reader threads, each pinned to its processors. While they are active, they read the device in place of the event
- * loop, answer repeats from the access vector cache (_avc.c) without the interpreter, and put all other requests into
- * the queue of _turns.c. While they rest, the event loop reads the device itself, and the readers cost nothing. A
+ * loop. They answer repeats from the access vector cache (_avc.c) without the interpreter, and put all other requests
+ * into the queue of _turns.c. While they rest, the event loop reads the device itself, and the readers cost nothing. A
  * request for Python that a reader reads costs a change of threads. So the readers are active only while enough
  * requests are repeats.
  *

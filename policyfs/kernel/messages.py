@@ -1,6 +1,6 @@
 """Notifications in the form in which the kernel reads them from the FUSE device.
 
-A notification is one plain write to the device: first struct fuse_out_header, with unique 0 and the
+A notification is one plain write to the device. First comes struct fuse_out_header, with unique 0 and the
 code in its error field, then the body (include/uapi/linux/fuse.h, fs/fuse/dev.c).
 """
 
@@ -101,11 +101,11 @@ def awaited(message: bytes) -> bytes | None:
     """Return a key (bytes) that stands for the lock or the pages for which the kernel waits when it gets
     *message*.
 
-    The kernel may wait for the lock of a directory, or for all pages of a file, because it may be writing
-    some of them back (fs/fuse/inode.c, fs/fuse/dir.c). The result is None if the kernel waits for neither. It
-    is also None for a message about only some pages of a file. Such a message drops pages that a refused
-    write has left. The kernel is not writing them back, and the message must not wait for other pages of the
-    file.
+    The kernel may wait for the lock of a directory. It may also wait for all pages of a file, if it is
+    writing some of them back (fs/fuse/inode.c, fs/fuse/dir.c). The result is None if the kernel waits for
+    neither. It is also None for a message about only some pages of a file. Such a message drops pages that a
+    refused write has left. The kernel is not writing them back, and the message must not wait for other pages
+    of the file.
     """
     code, nodeid = _HEADER.unpack_from(message)[1], message[_HEADER.size : _HEADER.size + 8]
     if code in {_INVAL_ENTRY, _DELETE}:

@@ -58,8 +58,9 @@ def attach(mount_fd: int, path: str) -> None:
 def device_minor(mount_fd: int) -> int:
     """Return the minor device number of a mount without sending a request to its file system.
 
-    INVARIANT: the mask of statx is empty. For any other mask the kernel would ask the FUSE daemon, which
-    does not serve yet, or would refuse a process that is not the mount's user (fs/fuse/dir.c, fuse_getattr).
+    INVARIANT: the mask of statx is empty. For any other mask, the kernel would ask the FUSE daemon, which
+    does not serve yet. Or it would refuse a process that is not the mount's user (fs/fuse/dir.c,
+    fuse_getattr).
     """
     answer = ctypes.create_string_buffer(256)
     if LIBC.statx(mount_fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, 0, answer):

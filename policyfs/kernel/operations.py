@@ -150,8 +150,8 @@ class Door:
         """Take requests until cancelled. Then requests without an answer get EIO.
 
         If several requests are taken together, each iteration of the event loop begins one request of each
-        uid. Otherwise all requests of one uid would begin first: before requests of other uids that were
-        taken later, and before the next request of any caller is read.
+        uid. Otherwise all requests of one uid would begin first: before later requests of other uids, and
+        before the next request is read.
         """
         opcodes = {*self._handlers, *self._quick, Opcode.INTERRUPT} if self._handlers else set()
         async with trio.open_nursery() as nursery:

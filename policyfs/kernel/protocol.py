@@ -108,11 +108,12 @@ WANTED: Final = (
     | InitFlag.INIT_EXT
     | InitFlag.NO_EXPORT_SUPPORT  # no file handle may give access past a hidden directory
 )
-"""Flags that the daemon requests from every kernel. The following are left out: SETXATTR_EXT, because libfuse
-3.14 cannot parse such requests; WRITEBACK_CACHE, because it excludes passthrough and hides writes from the
-daemon; ASYNC_DIO, because one app's direct writes of a file that hangs would fill the lanes (_lanes.c) or use
-up the kernel's limit of requests in the background. Flags for locks and READDIRPLUS_AUTO are requested only
-if there are handlers for them (operations.py)."""
+"""Flags that the daemon requests from every kernel. SETXATTR_EXT, WRITEBACK_CACHE and ASYNC_DIO are left out.
+With SETXATTR_EXT, libfuse 3.14 cannot parse SETXATTR requests. WRITEBACK_CACHE excludes passthrough, and
+hides writes from the daemon. With ASYNC_DIO, one app's direct writes of a file that hangs would fill the
+lanes (_lanes.c), or use up the kernel's limit of requests in the background. Flags for locks and
+READDIRPLUS_AUTO are requested only if there are handlers for them (operations.py).
+"""
 
 NO_FLAGS: Final = InitFlag(0)
 
