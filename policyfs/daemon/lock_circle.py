@@ -211,5 +211,5 @@ def _names(directory: Path) -> list[str]:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii", errors="replace")
-    except OSError:  # the process has ended, or its file may not be read
+    except OSError:  # the process has ended, or its file cannot be read
         return ""

@@ -83,7 +83,7 @@ typedef void (*avc_take)(void *context, const struct avc_opened *opened);
  * seats, of the event loop and of the readers. Return false if there is no memory. */
 bool avc_open(size_t nodes, unsigned directories, unsigned seats);
 
-/* Drop the table. No reader may run any more. */
+/* Drop the table. Call this only when no reader runs any more. */
 void avc_close(void);
 
 /* Set functions that the cache calls before and after each wait of the event loop that may take long. (The loop waits

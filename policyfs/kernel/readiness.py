@@ -77,7 +77,7 @@ class Readiness:
         trio.lowlevel.notify_closing(self._either.fileno())
 
     def close(self) -> None:
-        """Close the descriptor. No task may be waiting."""
+        """Close the descriptor. Call this only when no task waits."""
         self._either.close()
 
     async def wait(self) -> bool:
