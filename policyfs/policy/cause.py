@@ -32,30 +32,37 @@ def cause_of(
         return f"{rule} hides {directory.decode('utf-8', 'backslashreplace')}"
     if denies:
         unsure = all(line.verdict != "matches" for line in denies)
-        told = f"{_listed(line.rule for line in denies)} {'denies' if len(denies) == 1 else 'deny'} it"
-        return f"{told}, since {denies[0].reason}" if unsure else told
+        verb = "denies" if len(denies) == 1 else "deny"
+        told = f"{_rules(line.rule for line in denies)} {verb} the request"
+        return f"{told}, because {denies[0].reason}" if unsure else told
     if missing & Op.SEE:
-        told = "no rule lets it see this"
+        told = "no rule allows the caller to see the path"
     else:
         told = f"no rule allows {' or '.join(words_of(missing).split(', '))}"
     if nearest is None:
         return told
     place = f"{nearest.where.file}:{nearest.where.line}"
-    return f"{told}; the nearest is {nearest.rule} ({place}): {nearest.reason}"
+    return f"{told}; the nearest rule is {nearest.rule} ({place}): {nearest.reason}"
 
 
 def _of_allowed(decision: Decision, spoke: Sequence[RuleLine]) -> str:
     if decision.would_deny:
-        return f"{_listed(decision.would_deny)} would deny it, but in monitor mode this is only recorded"
+        told = f"{_rules(decision.would_deny)} would deny the request"
+        return f"{told}, but in monitor mode policyfs only records this"
     if decision.bare:
         return "the directory leads to paths that the app sees"
     allows = [line.rule for line in spoke if line.effect == Effect.ALLOW.value]
     verb = "allows" if len(allows) == 1 else "allow"
-    told = f"{_listed(allows)} {verb} it" if allows else "no rule denies it"
+    told = f"{_rules(allows)} {verb} the request" if allows else "no rule denies the request"
     redacts = [line.rule for line in spoke if line.effect == Effect.REDACT.value]
     if decision.redact:
         told += f", without {', '.join(sorted(decision.redact))} ({_listed(redacts)})"
     return told
+
+
+def _rules(names: Iterable[str]) -> str:
+    known = list(dict.fromkeys(names))
+    return f"{'rule' if len(known) == 1 else 'rules'} {_listed(known)}"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ _OF_OWNERS: Final = {
 }
 """Help texts for words such as ``self`` that belong in ``owner``, if a policy uses them in ``app``."""
 _OF_CALLERS: Final = {
-    ANY: "to spare files without an owner, write unless: {owner: none}; to match all files, remove owner",
+    ANY: "to exempt files without an owner, write unless: {owner: none}; to match all files, remove owner",
     STRANGER: "files that strangers create have no owner: write none",
 }
 """Help texts for words such as ``any`` that belong in ``app``, if a policy uses them in ``owner``."""

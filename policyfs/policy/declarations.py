@@ -87,7 +87,7 @@ class Declarations:
         if grant in self.grants or not self.complete or not self.sound:
             return
         near = did_you_mean(grant, self.grants)
-        help_ = f"{near}add it to the grants of an app; the apps have: {listed(self.grants)}"
+        help_ = f"{near}add the grant to an app; the apps have: {listed(self.grants)}"
         self.errors.append(part.error(loc, f"no app holds the grant {quote(grant)}", help_))
 
     def expand(

@@ -151,7 +151,7 @@ class MoveExplanation:
 
 
 _ENDS: Final = ("old path", "new path", "replaced file")
-_ROOT: Final = "everyone sees the root, and a rule must allow anything else"
+_ROOT: Final = "everyone may see the root; a rule must allow every other request"
 MOVES: Final = {
     "rename": (Op.SEE | Op.DELETE, Op.SEE | Op.CREATE),
     "link": (Op.SEE | Op.READ | Op.WRITE, Op.SEE | Op.CREATE),
@@ -168,7 +168,9 @@ def explain(
     """
     ops = REQUESTS.get(request)
     if ops is None:
-        raise UsageError(f"no such request: {request!r}; there are {', '.join((*REQUESTS, *MOVES))}")
+        raise UsageError(
+            f"no request is named {request!r}; the requests are {', '.join((*REQUESTS, *MOVES))}"
+        )
     return _explained(engine, who, request, ops, path, ftype, facts)
 
 
@@ -205,8 +207,8 @@ def explain_move(
     if rules_that_hide(decision):
         cause += _lost_by_copy(decision, engine.policy, ftype)
     elif decision.errno == errno.EXDEV:
-        copied = "it" if ftype is FileType.REGULAR else "the files"
-        cause += f"; mv copies {copied} instead, through the policy"
+        copied = "the file" if ftype is FileType.REGULAR else "the files"
+        cause += f"; mv then copies {copied} instead, and the policy decides on the copy"
     return MoveExplanation(request, who.label, decision, tuple(ends), cause)
 
 
@@ -222,7 +224,7 @@ def _lost_by_copy(decision: Decision, policy: Policy, ftype: FileType) -> str:
     what = "the file" if ftype is FileType.REGULAR else "a file below the directory"
     return (
         f"; only a copy could have the new path. The app reads {what} without its {words} ({places}), so the"
-        " copy would lack these data, and they would be lost when mv deletes the original. Exempt the app"
+        " copy would lack these data, and the data would be lost when mv deletes the original. Exempt the app"
         " from the redaction (give it the grant), or let it delete only its own files (owner: self)"
     )
 
@@ -232,7 +234,7 @@ def _cause_of_move(decision: Decision, ends: Sequence[Explanation], ftype: FileT
     for name, end in sorted(denied, key=lambda one: one[1].decision.errno != decision.errno):
         return f"the {name} needs {end.request}, and {end.cause}"
     if decision.allowed:
-        return "both paths allow it, and no app gains rights by it"
+        return "the rules allow both paths, and no app gains rights by the new path"
     by_copy = decision.errno == errno.EXDEV or rules_that_hide(decision)
     if by_copy and ftype is FileType.DIRECTORY:
         return (
@@ -344,7 +346,7 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
         now = f"{', '.join(sorted(decision.redact))} removed" if decision.redact else "nothing to remove now"
         parts.append(f"reads from a private copy, {now}")
     if view.checked:
-        parts.append("writes through the daemon, their content checked")
+        parts.append("writes through the daemon, which checks their content")
     return "; ".join(parts)
 
 

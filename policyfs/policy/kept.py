@@ -20,17 +20,18 @@ def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
         return "asks the daemon each time: under --monitor apps and strangers are treated in different ways"
     below = differ.rules_below(state)
     if differ.sight(state):
-        return f"asks the daemon each time: not all callers see this{_by(differ.rules_at(state) or below)}"
+        rules = _by(differ.rules_at(state) or below)
+        return f"asks the daemon each time: not all callers see this path{rules}"
     if ftype is FileType.REGULAR and differ.node(state):
         why = f"not all callers have the same view{_by(differ.rules_at(state, views=True))}"
         return f"keeps the attributes, and asks the daemon for the name each time: {why}"
     if ftype is not FileType.DIRECTORY:
-        return "keeps the name and the attributes: no rule here distinguishes who sees it"
+        return "keeps the name and the attributes: no rule here distinguishes which callers see it"
     if differ.below(state):
         return (
             f"keeps the name and the attributes, not the listing: not all callers see all names{_by(below)}"
         )
-    return "keeps the name, the attributes and the listing: no rule distinguishes who sees what here or below"
+    return "keeps the name, the attributes and the listing: no rule distinguishes callers here or below"
 
 
 def _by(rules: tuple[str, ...]) -> str:

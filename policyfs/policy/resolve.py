@@ -190,7 +190,7 @@ class _Rules:
         if promise is Promise.ONLY:
             if who is None and part.sound:
                 told = "add who: the callers that may; without exceptions write never"
-                self.errors.append(part.key_error("only", "the key only needs the key who", told))
+                self.errors.append(part.key_error("only", '"only" needs the key "who"', told))
             who = Who(None, None, None, who)
         ops = Op.READ if promise is Promise.NEVER_RAW else _named(doc.never or doc.only or ())
         span = part.node.span

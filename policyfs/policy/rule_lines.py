@@ -66,7 +66,7 @@ class Weigher:
         number = min(ranked)[-1]
         rule = self._table.rules[number]
         if self._faults(number, rule, missing) == ["allow"]:
-            told = f"it matches, and allows {words_of(rule.ops)} only"
+            told = f"the rule matches, but allows only {words_of(rule.ops)}"
             return RuleLine(rule.id, rule.effect.value, NO, told, rule.where)
         return self._line(number, rule)
 
@@ -100,12 +100,12 @@ class Weigher:
             fault = self._table.path_fault(number, self._state.position)
             return NO, f"{fault or 'paths'}: no glob matches"
         if not all(binds_hold(binds, self._caller) for binds in situated.binds):
-            return NO, "paths: {app} or {uid} in the path is not this caller"
+            return NO, "paths: {app} or {uid} in the glob does not match this caller"
         live = self._table.live(situated, self._caller)
         if live is None or live.match(self._facts) is Truth.NO:
             return NO, self._condition_fault(rule, situated, live)
         if rule.effect is Effect.CONTENT and not self._profile.can_fill:
-            return NO, "no allow of write or create could apply to this caller here"
+            return NO, "no rule could allow this caller to write or create here"
         if live.match(self._facts) is Truth.YES:
             return "matches", f"it applies to {words_of(touched)}, and all its conditions hold"
         if rule.effect is Effect.ALLOW:
@@ -125,7 +125,7 @@ class Weigher:
             return f"when: {_asked(rule.when)} holds for no stranger"
         held = [c for c in live.unless if c.hold(self._facts) is Truth.YES]
         if not held:
-            return "its conditions exclude each other"
+            return "the conditions of the rule exclude each other"
         return f"unless: {_asked(rule.unless[0]) if len(rule.unless) == 1 else 'one of its blocks'} holds"
 
 
@@ -165,8 +165,8 @@ def _who_fault(who: Who | None, caller: Caller) -> str:
     if who.grants is not None and who.grants.isdisjoint(caller.of.grants):
         return f"{name} holds no grant of {', '.join(sorted(who.grants))}"
     if who.not_ is not None and caller.of.within(who.not_):
-        return f"{name} is excluded by not"
-    return f"uid {caller.uid} is not among its uids"
+        return f'{name} is excluded by "not"'
+    return f"uid {caller.uid} is not among the uids of the rule"
 
 
 def _shared(glob: str, path: bytes) -> int:

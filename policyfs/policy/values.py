@@ -193,7 +193,7 @@ def _operation(value: object) -> str:
     word = text(value)
     if word not in OPERATIONS:
         meant = _ASKED_FOR.get(word)
-        hint = f"this is part of {meant}; " if meant else did_you_mean(word, OPERATIONS)
+        hint = f"this request is part of {meant}; " if meant else did_you_mean(word, OPERATIONS)
         if len(word.split()) > 1 and set(word.split()) <= OPERATIONS.keys():
             hint = f"write [{', '.join(word.split())}]; "
         refuse(f"unknown operation {quote(word)}", f"{hint}operations: {', '.join(OPERATIONS)}")

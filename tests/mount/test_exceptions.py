@@ -155,7 +155,7 @@ def test_a_trail_is_replayed_with_the_exceptions_of_each_time(
 
     learnt = policyfs("policy", "learn", mount.trail_dir)
     assert "- guest open, once" in learnt.stdout
-    assert "only an exception of the recorded policy allows it" in learnt.stdout
+    assert "only an exception of the recorded policy allows the request" in learnt.stdout
     assert "/Documents/notes.txt" in learnt.stdout
     assert "/Music" not in learnt.stdout
 

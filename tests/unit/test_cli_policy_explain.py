@@ -63,7 +63,7 @@ def test_the_user_of_a_process() -> None:
         (("/a", "--app", "gallery", "--op", "rename"), "a rename has two paths: add --to PATH"),
         (("/a", "--app", "gallery", "--op", "link", "--to", "b"), "write the path from the root"),
         (("/a", "--app", "gallery", "--to", "/b"), "--to is for rename and link: add --op rename"),
-        (("/a", "--app", "gallery", "--op", "fly"), "no such request: 'fly'"),
+        (("/a", "--app", "gallery", "--op", "fly"), "no request is named 'fly'"),
     ],
 )
 def test_questions_that_cannot_be(options: tuple[str, ...], message: str) -> None:

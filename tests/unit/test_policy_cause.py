@@ -20,21 +20,21 @@ def family() -> Asked:
     return Asked(FAMILY)
 
 
-NEAR_OWN = "the nearest is media.own (test.yaml:16): who: gallery is not camera"
-NEAR_ALL = "the nearest is backup.all (test.yaml:36): who: gallery holds no grant of manage"
+NEAR_OWN = "the nearest rule is media.own (test.yaml:16): who: gallery is not camera"
+NEAR_ALL = "the nearest rule is backup.all (test.yaml:36): who: gallery holds no grant of manage"
 
 
 @pytest.mark.parametrize(
     ("who", "request_", "path", "told"),
     [
-        ("maps", "read", "/DCIM/a.jpg", "media.read allows it"),
-        ("camera", "read", "/DCIM/a.jpg", "media.own and media.read allow it"),
-        ("gallery", "read", "/DCIM/a.jpg", "media.read allows it, without location (media.no-location)"),
+        ("maps", "read", "/DCIM/a.jpg", "rule media.read allows the request"),
+        ("camera", "read", "/DCIM/a.jpg", "rules media.own and media.read allow the request"),
+        ("gallery", "read", "/DCIM/a.jpg", "rule media.read allows the request, without location (media.no-location)"),
         ("gallery", "delete", "/DCIM/a.jpg", f"no rule allows delete; {NEAR_OWN}"),
-        ("gallery", "read", "/Music/a", f"no rule lets it see this; {NEAR_ALL}"),
-        ("gallery", "read", "/Android/data/maps", "app.private denies it"),
+        ("gallery", "read", "/Music/a", f"no rule allows the caller to see the path; {NEAR_ALL}"),
+        ("gallery", "read", "/Android/data/maps", "rule app.private denies the request"),
         ("gallery", "read", "/Android/data/maps/a/b", "app.private hides /Android/data/maps"),
-        ("camera", "stat", "/", "everyone sees the root"),
+        ("camera", "stat", "/", "everyone may see the root"),
     ],
 )
 def test_the_cause_in_one_clause(family: Asked, who: str, request_: str, path: str, told: str) -> None:
@@ -50,8 +50,8 @@ def test_a_way_to_something_an_unknown_fact_and_a_dry_run() -> None:
     told = "the directory leads to paths that the app sees"
     assert cause(asked, "camera", "list", "/a", DIRECTORY) == told
     told = cause(asked, "camera", "read", "/a/b/c", facts=Facts())
-    assert told == "d denies it, since the content kind is unknown, so the rule counts as matching"
-    told = "m would deny it, but in monitor mode this is only recorded"
+    assert told == "rule d denies the request, because the content kind is unknown, so the rule counts as matching"
+    told = "rule m would deny the request, but in monitor mode policyfs only records this"
     assert cause(asked, "camera", "write", "/a/b/c") == told
 
 
@@ -63,11 +63,11 @@ def test_the_nearest_miss_has_the_fewest_faults() -> None:
         - {id: other-both, allow: [read], who: {app: maps}, paths: "/y/**"}
         - {id: other-owner, allow: [read], paths: "/own/**", when: {owner: maps}}
         """)
-    assert "the nearest is other-app" in cause(asked, "camera", "read", "/x/a")
-    assert "the nearest is other-path" in cause(asked, "camera", "read", "/Photos/2024/a")
+    assert "the nearest rule is other-app" in cause(asked, "camera", "read", "/x/a")
+    assert "the nearest rule is other-path" in cause(asked, "camera", "read", "/Photos/2024/a")
     look = Asked('- {id: look, allow: [see], paths: "/**"}')
-    told = "no rule allows read; the nearest is look (test.yaml:9): it matches, and allows see only"
+    told = "no rule allows read; the nearest rule is look (test.yaml:9): the rule matches, but allows only see"
     assert cause(look, "camera", "read", "/a") == told
-    assert "the nearest is other-owner" in cause(asked, "camera", "read", "/own/a")
+    assert "the nearest rule is other-owner" in cause(asked, "camera", "read", "/own/a")
     empty = Asked("- {id: d, deny: [read]}")
-    assert cause(empty, "camera", "stat", "/a") == "no rule lets it see this"
+    assert cause(empty, "camera", "stat", "/a") == "no rule allows the caller to see the path"

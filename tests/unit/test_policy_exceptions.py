@@ -167,7 +167,7 @@ def test_an_accepted_change_does_not_stand_for_a_later_end() -> None:
 
 def test_another_approval_is_a_note() -> None:
     (note,) = diff(policy(party()), policy(party().replace("Ann", "Bob"))).notes
-    assert "exception:party has another reason, or another person approved it" in note.text
+    assert note.text == "the reason or the approver of exception:party has changed"
 
 
 def test_lint_looks_at_exceptions_as_at_rules_and_a_comment_silences() -> None:

@@ -11,7 +11,7 @@ from tests.support.models.policies import DIRECTORY, FAMILY, FILE, NOBODYS, Aske
 
 CAMERAS = Facts("image/jpeg", "camera")
 READS_AND_WRITES = (
-    "reads from a private copy, nothing to remove now; writes through the daemon, their content checked"
+    "reads from a private copy, nothing to remove now; writes through the daemon, which checks their content"
 )
 
 
@@ -45,7 +45,7 @@ def test_every_rule_has_a_line_with_its_reason(family):
 def test_the_whole_text(family):
     text = explained(family, "gallery", "read", "/DCIM/Camera/a.jpg", facts=CAMERAS).text()
     assert text.splitlines()[:2] == [
-        "gallery may read /DCIM/Camera/a.jpg: media.read allows it, without location (media.no-location).",
+        "gallery may read /DCIM/Camera/a.jpg: rule media.read allows the request, without location (media.no-location).",
         "read /DCIM/Camera/a.jpg by gallery: allowed; redacted: location",
     ]
     told = "rules: backup.all, media.own, media.read"
@@ -53,7 +53,7 @@ def test_the_whole_text(family):
         "  view: redacted(location)",
         "  depends on: the content kind and the owner",
         "  bytes: reads from a private copy, location removed",
-        f"  kernel: asks the daemon each time: not all callers see this ({told})",
+        f"  kernel: asks the daemon each time: not all callers see this path ({told})",
     ]
 
 
@@ -100,8 +100,8 @@ def test_who_is_explained_key_by_key():
     found = said(explained(asked, "camera", "read", "/f"))
     assert found["a"] == "no: who: camera is not maps"
     assert found["g"] == "no: who: camera holds no grant of media.location"
-    assert found["u"] == "no: who: uid 10010 is not among its uids"
-    assert found["n"] == "no: who: camera is excluded by not"
+    assert found["u"] == "no: who: uid 10010 is not among the uids of the rule"
+    assert found["n"] == 'no: who: camera is excluded by "not"'
     assert said(explained(asked, "stranger", "read", "/f"))["a"] == "no: who: stranger is not maps"
 
 
@@ -117,12 +117,12 @@ def test_what_hides_a_path_from_above_is_named(family):
 def test_captures_of_another_caller():
     asked = Asked("- {id: a, allow: [all], paths: ['/data/{app}/**']}")
     found = said(explained(asked, "camera", "read", "/data/maps/x"))
-    assert found["a"] == "no: paths: {app} or {uid} in the path is not this caller"
+    assert found["a"] == "no: paths: {app} or {uid} in the glob does not match this caller"
 
 
 def test_a_content_rule_for_who_could_not_write_anyway(family):
     found = said(explained(family, "gallery", "write", "/DCIM/a.jpg"))
-    assert found["media.types"] == "no: no allow of write or create could apply to this caller here"
+    assert found["media.types"] == "no: no rule could allow this caller to write or create here"
 
 
 def test_rules_that_are_only_recorded_say_so():
@@ -166,10 +166,10 @@ def test_a_move_is_explained_at_both_ends(family):
     assert not found.decision.allowed
     assert found.text().splitlines()[0] == (
         "camera may not rename /DCIM/a.jpg to /Pictures/a.jpg (EACCES): the new path needs create, and no"
-        " rule allows create; the nearest is media.own (test.yaml:16): paths: no glob matches."
+        " rule allows create; the nearest rule is media.own (test.yaml:16): paths: no glob matches."
     )
     fine = explain_move(family.engine, who, "rename", b"/DCIM/a.jpg", b"/DCIM/b.jpg", FILE, CAMERAS)
-    assert fine.cause == "both paths allow it, and no app gains rights by it"
+    assert fine.cause == "the rules allow both paths, and no app gains rights by the new path"
     over = explain_move(
         family.engine, who, "rename", b"/DCIM/a.jpg", b"/DCIM/b.jpg", FILE, CAMERAS, (FILE, NOBODYS)
     )
@@ -187,7 +187,7 @@ def test_a_move_that_would_gain_says_so():
     who = asked.who("camera")
     found = explain_move(asked.engine, who, "link", b"/a/x", b"/b/x", FILE, Facts("image/png", "camera"))
     assert errno_name(found.decision.errno) == "EXDEV"
-    assert "mv copies it instead" in found.cause
+    assert "mv then copies the file instead" in found.cause
     found = explain_move(asked.engine, who, "rename", b"/a/x", b"/b/x", FILE, Facts("text/plain", "camera"))
     assert errno_name(found.decision.errno) == "EPERM"
     assert found.cause == "the file does not have the content that the new path requires"
@@ -200,7 +200,7 @@ REDACTED = """\
 - {id: d, allow: [see, read], who: {app: maps}, paths: "/a/maps/**"}
 """
 ADVICE = (
-    " so the copy would lack these data, and they would be lost when mv deletes the original. Exempt the app"
+    " so the copy would lack these data, and the data would be lost when mv deletes the original. Exempt the app"
     " from the redaction (give it the grant), or let it delete only its own files (owner: self)"
 )
 
@@ -232,7 +232,7 @@ def test_a_directory_of_which_mv_loses_nothing_says_that_mv_copies():
     assert errno_name(found.decision.errno) == "EXDEV"
     assert found.cause == (
         "the rules below the new path differ from those below the old path, or the app may not delete"
-        " some file below the directory; mv copies the files instead, through the policy"
+        " some file below the directory; mv then copies the files instead, and the policy decides on the copy"
     )
 
 

@@ -22,8 +22,8 @@ def engine() -> Engine:
     return engine_of(RULES)
 
 
-HERE = "keeps the name and the attributes: no rule here distinguishes who sees it"
-ALL = "keeps the name, the attributes and the listing: no rule distinguishes who sees what here or below"
+HERE = "keeps the name and the attributes: no rule here distinguishes which callers see it"
+ALL = "keeps the name, the attributes and the listing: no rule distinguishes callers here or below"
 NO_LISTING = "keeps the name and the attributes, not the listing: not all callers see all names (rules: d)"
 NO_NAME = (
     "keeps the attributes, and asks the daemon for the name each time: not all callers have the same view"
@@ -37,7 +37,7 @@ NO_NAME = (
         ("/w/x", FileType.REGULAR, HERE),
         ("/x", FileType.DIRECTORY, ALL),
         ("/a/b", FileType.DIRECTORY, NO_LISTING),
-        ("/a/b/c", FileType.REGULAR, "asks the daemon each time: not all callers see this (rules: d)"),
+        ("/a/b/c", FileType.REGULAR, "asks the daemon each time: not all callers see this path (rules: d)"),
         ("/p/c", FileType.REGULAR, f"{NO_NAME} (rules: r)"),
     ],
 )

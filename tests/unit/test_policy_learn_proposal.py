@@ -46,7 +46,7 @@ def test_what_a_rule_denied_stays_denied_under_a_glob():
     text, policy = proposed(evidence)
     denies = {rule.id: rule.paths for rule in policy.rules if rule.effect is Effect.DENY}
     assert denies["a.denied.1"] == ("/D/no.jpg",)
-    assert "# - a open, 2 times (0:7): a rule of the recorded policy denies it" in text
+    assert "# - a open, 2 times (0:7): a rule of the recorded policy denies the request" in text
 
 
 def test_a_hidden_directory_stays_hidden_under_a_deep_glob():

@@ -26,11 +26,11 @@ def found(*rules: str) -> dict[str, str]:
         (["id: r, deny: [read], paths: '/a/*', unless: {path: '/*/*'}"], "never-matches: no request"),
         (["id: r, deny: [read], paths: '/a/**', unless: {path: '/*/*'}"], None),
         (["id: r, allow: [read], who: {app: stranger}, paths: '/{app}'"], "never-matches: no request"),
-        (["id: r, allow: [read], who: {app: maps, not: {grant: media.location}}"], "never-matches: who"),
+        (["id: r, allow: [read], who: {app: maps, not: {grant: media.location}}"], 'never-matches: "who"'),
         (["id: r, allow: [read], who: {app: stranger}, paths: '/a'"], "unseen: this allow never"),
         (
             ["id: r, allow: [read, write], paths: '/a/**', who: {app: maps}", "id: d, deny: [write]"],
-            "covered-by-deny: write never takes effect: denied wherever it matches, by d",
+            "covered-by-deny: write never takes effect: wherever the rule matches, the request is denied by d",
         ),
         (
             ["id: r, allow: [write], paths: '/a/**', who: {app: maps}", "id: d, deny: [see], paths: /a"],

@@ -35,7 +35,7 @@ def test_what_can_hold(who: str):
 
 def test_what_cannot():
     [message] = found("{app: a, uid: [8, 9-12]}")
-    assert "a has no uid of 8-12: on a shared mount nobody matches" in message
+    assert "a has no uid of 8-12: on a shared mount no caller matches" in message
     [message] = found("{app: [a, c], uid: 8}")
     assert "a and c have no uid of 8" in message
     assert len(found("{app: any, not: {app: b, uid: 7}}")) == 1

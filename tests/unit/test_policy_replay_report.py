@@ -53,7 +53,7 @@ def test_what_is_shown_is_bounded_and_harmless(monkeypatch: pytest.MonkeyPatch):
 def test_other_changes_and_undecidable_requests_move_nothing():
     report = Report()
     report.add(ASKED, Verdict(Direction.OTHER, "EACCES", "ENOENT"), 1, lambda: Example(b"/x", None, "0:1"))
-    report.add(ASKED, Verdict(untold=("its owner",)), 3, lambda: Example(b"/x", None, "0:1"))
+    report.add(ASKED, Verdict(untold=("the file's owner",)), 3, lambda: Example(b"/x", None, "0:1"))
     report.add(ASKED, Verdict(by_answer=True), 4, lambda: Example(b"/x", None, "0:1"))
     assert not report.moves
-    assert (report.unchanged, report.by_answer, dict(report.untold)) == (4, 4, {"its owner": 3})
+    assert (report.unchanged, report.by_answer, dict(report.untold)) == (4, 4, {"the file's owner": 3})

@@ -72,6 +72,6 @@ def test_too_many(monkeypatch: pytest.MonkeyPatch):
 def test_what_a_trail_does_not_tell():
     typed = '  - {id: no, deny: [read], paths: "/**", when: {type: image/jpeg}}\n'
     seen = found(ALL + typed, "open", "open(O_RDONLY)")
-    assert untold(seen, [world.facts.kind == "image/jpeg" for world in seen]) == ("its content kind",)
+    assert untold(seen, [world.facts.kind == "image/jpeg" for world in seen]) == ("the file's content kind",)
     types = found(ALL, "lookup")
-    assert untold(types, [world.ftype for world in types]) == ("whether it is a file or a directory",)
+    assert untold(types, [world.ftype for world in types]) == ("whether the path is a file or a directory",)

@@ -238,7 +238,7 @@ def _notes(old: Policy, new: Policy) -> list[Note]:
     for name in sorted(approved[0].keys() & approved[1].keys()):
         said = [(sides[name].reason, sides[name].approved_by) for sides in approved]
         if said[0] != said[1]:
-            found.append(_note(Direction.OTHER, f"{name} has another reason, or another person approved it"))
+            found.append(_note(Direction.OTHER, f"the reason or the approver of {name} has changed"))
     apps = [{app.name: app for app in policy.apps} for policy in (old, new)]
     for name in sorted(apps[0].keys() | apps[1].keys()):
         before_app, after_app = apps[0].get(name), apps[1].get(name)
@@ -257,14 +257,16 @@ def _app_notes(before: App, after: App) -> list[Note]:
     if before.gids != after.gids:
         fewer = bool(after.gids) and set(after.gids) <= set(before.gids)
         direction = Direction.NARROWER if fewer else Direction.WIDER
-        found.append(_note(direction, f"app {after.name}: its app mounts admit other groups (gid)"))
+        found.append(
+            _note(direction, f"app {after.name}: its app mounts admit other groups than before (gid)")
+        )
     if before.uids != after.uids:
         added = [span for span in after.uids if span not in before.uids]
         direction = Direction.WIDER if added else Direction.NARROWER
-        told = f"app {after.name}: other uids, so its app mounts admit others"
+        told = f"app {after.name}: other uids than before, so its app mounts admit other users"
         found.append(_note(direction, told))
     if before.modes is not after.modes:
-        told = f"app {after.name}: stat shows it other owners and modes (modes)"
+        told = f"app {after.name}: stat shows the app other owners and modes than before (modes)"
         found.append(_note(Direction.OTHER, told))
     return found
 

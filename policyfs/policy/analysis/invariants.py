@@ -309,7 +309,7 @@ def _told(breach: Breach, policy: Policy) -> PolicyError:
     return PolicyError(
         where,
         f'invariant "{harmless(invariant.id)}" does not hold: {what}',
-        f"change the rules, or the invariant; this shows the rules: {command}",
+        f"change the rules or the invariant; this command shows the rules: {command}",
         invariant.line,
         invariant.width,
     )

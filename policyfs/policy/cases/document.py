@@ -156,7 +156,7 @@ def _check(
     """Add an error for each name that the policy does not have, and for keys that cannot be used together."""
     if (doc.app is None) == (doc.uid is None) and part.sound:
         help_ = "write app: gallery, app: stranger or uid: 10011"
-        errors.append(part.error((), "needs app or uid, and not both", help_))
+        errors.append(part.error((), "needs either app or uid", help_))
     for index, app in enumerate(doc.app or ()):
         if app not in apps and app != "stranger":
             help_ = f"{did_you_mean(app, apps)}the policy has: {', '.join(apps)}, stranger"
@@ -167,9 +167,13 @@ def _check(
             errors.append(part.error(("expect", "rules", index), f"no rule has the id {quote(rule)}", help_))
     moves = [operation for operation in doc.operation if operation in MOVES]
     if moves and doc.to is None:
-        errors.append(part.error(("operation",), f"{moves[0]} needs to", "add to: and the new path"))
+        errors.append(
+            part.error(
+                ("operation",), f'{moves[0]} needs the key "to"', "add the new path, such as to: /DCIM/b.jpg"
+            )
+        )
     if doc.to is not None and len(moves) != len(doc.operation):
-        errors.append(part.key_error("to", "to is for rename and link only", "remove it"))
+        errors.append(part.key_error("to", '"to" is for rename and link only', "remove it"))
     if doc.kind is not None and doc.content is not None:
         errors.append(
             part.key_error("content", "kind and content cannot be used together", "keep one of them")

@@ -19,17 +19,17 @@ from policyfs.policy.replay.recorded import Demand, Recorded, demand_of
 class Guard(enum.Enum):
     """A reason for which a proposed policy does not allow a request."""
 
-    STRANGER = "a caller that is not an app"
-    DENIED = "a rule of the recorded policy denies it"
-    EXCEPTION = "only an exception of the recorded policy allows it"
-    PRIVATE = "in a private directory"
-    DELETE = "it deletes or moves"
-    LINK = "a hard link gives a file a second name"
-    OVERWRITE = "it changes a file that the app did not make on this trail"
-    RAW = "a kind that policyfs cannot clean, and that may tell a place"
-    UNCLEAR = "the trail does not tell what it asked for"
-    NAME = "a name that is not printable text"
-    MANY = "too many places to name them all"
+    STRANGER = "the caller is not an app"
+    DENIED = "a rule of the recorded policy denies the request"
+    EXCEPTION = "only an exception of the recorded policy allows the request"
+    PRIVATE = "the file is in a private directory"
+    DELETE = "the request deletes or moves a file"
+    LINK = "the request gives a file a second name (a hard link)"
+    OVERWRITE = "the request changes a file, and this trail does not show that the app created the file"
+    RAW = "policyfs cannot clean a file of this kind, and the file may contain a place"
+    UNCLEAR = "the trail does not show which access the request asked for"
+    NAME = "the path has a name that is not printable text"
+    MANY = "the requests have too many paths to name them all"
 
 
 PRIVATE_GLOBS: Final = (

@@ -23,12 +23,12 @@ _ORDER = (Op.SEE, Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
 _MEANT: Final = {
     "see-by-fact": "the rule is about files that the app made itself",
     "case-of-extension": "the trail has only this case",
-    "hidden-beside-visible": "only what was used is shown",
+    "hidden-beside-visible": "the proposal shows only files that the app used",
     "deny-leaves-top": "files whose names begin with a dot are ordinary files",
-    "own-directory": "the directory is there",
+    "own-directory": "the directory exists already",
     "one-level": "the trail has nothing deeper",
-    "backup-redacted": "no proposal shows places; a backup needs them, so give it a grant",
-    "derived-copies": "the app did this on the trail; if it must not see the originals, remove this, too",
+    "backup-redacted": "no proposal shows places; a backup needs places, so give the backup a grant",
+    "derived-copies": "the trail has this; if the app must not see the originals, remove this rule, too",
     "not-searched": "the trail has too many places to check all",
 }
 """Findings of `policy lint` that are intended in a proposal, with the reasons."""
@@ -58,8 +58,8 @@ def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str])
     words: the words of data that the policy redacts for everyone, in addition to ``location``.
     """
     lines = [
-        "# A proposal, learnt from a trail. Read each rule before you use it: a trail tells what was done,",
-        "# not what should be. The numbers are ids for `policyfs audit show`.",
+        "# A proposal, learnt from a trail. Read each rule before you use the policy: a trail shows what",
+        "# apps did, not what is right. The numbers are ids for `policyfs audit show`.",
         *_raw_readers(evidence),
         *_kept_back(evidence),
         "apiVersion: policyfs/v1",
@@ -86,7 +86,7 @@ def _raw_readers(evidence: Evidence) -> Iterator[str]:
 def _kept_back(evidence: Evidence) -> Iterator[str]:
     if evidence.kept_back:
         yield "#"
-        yield "# Requests that are kept back, since no trail can tell whether they should be allowed:"
+        yield "# Requests that are kept back (not in the policy). A person must decide whether to allow them:"
     for (guard, app, operation), count in sorted(
         evidence.kept_back.items(), key=lambda item: (-item[1], item[0][0].name, item[0][1:])
     ):
@@ -175,7 +175,7 @@ def _refused(app: str, found: dict[Op, list[str]]) -> list[str]:
     for number, (ops, paths) in enumerate(found.items(), 1):
         lines += [] if number == 1 else [""]
         lines += [
-            "  # A rule of the recorded policy denies this.",
+            "  # A rule of the recorded policy denies these requests.",
             f"  - id: {app}.denied.{number}",
             f"    deny: [{_words(ops)}]",
             f"    who: {{app: {app}}}",
@@ -189,7 +189,7 @@ def _private(rules: Sequence[Proposed]) -> list[str]:
     if not rules:
         return []
     return [
-        "  # No proposal opens these, whatever the trail has.",
+        "  # A proposal never allows these paths, even if the trail has such requests.",
         "  - id: private",
         "    deny: [all]",
         "    paths:",
@@ -203,7 +203,7 @@ def _redaction(rules: Sequence[Proposed], words: Iterable[str]) -> list[str]:
     if not any(rule.ops & Op.READ for rule in rules):
         return []
     return [
-        "  # Give an app places by a grant, once you know that it needs them.",
+        "  # If an app needs places, exempt the app from this rule, for example by a grant.",
         "  - id: no-places",
         f"    require: {{redact: [{', '.join(sorted({'location', *words}))}]}}",
         "    unless: {owner: self}",

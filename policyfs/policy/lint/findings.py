@@ -123,7 +123,7 @@ def _comments(sources: Sequence[SourceText]) -> tuple[list[_Comment], list[Findi
             where = Where(source.name, number, line.index("#", match.start()) + 1)
             said = _IGNORE.fullmatch(match[1])
             if said is None:
-                message = "a comment that silences a finding needs its id and a reason"
+                message = "a comment that silences a finding needs the id of the finding and a reason"
                 todo = "write # lint: ignore ID because REASON"
                 faults.append(Finding("ignore-without-reason", where, "", message, todo))
             else:

@@ -45,7 +45,7 @@ def hints(engine: Engine) -> Iterator[Finding]:
             cleaned.rule,
             f"the app {cleaned.app} reads its own files cleaned (at {cleaned.path}); a sync job would take"
             " the cleaned file for a change and copy it over the original",
-            "exclude the app from the rule, or remove its right to read there",
+            "exclude the app from the rule, or remove the app's right to read there",
         )
 
 

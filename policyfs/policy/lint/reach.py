@@ -54,7 +54,7 @@ class _Reach:
     def findings(self) -> Iterator[Finding]:
         """Yield the findings on the rule."""
         if not self._sides:
-            told = "who matches no caller: no app, and no uid, meets all its conditions"
+            told = '"who" matches no caller: no app and no uid meets all its conditions'
             yield on_rule("never-matches", self._rule, told, "correct who, or remove the rule")
             return
         self._try_plain_paths()
@@ -69,7 +69,7 @@ class _Reach:
                 "never-matches",
                 self._rule,
                 "no request can match paths, when and unless together",
-                "correct its conditions, or remove the rule",
+                "correct these conditions, or remove the rule",
             )
         elif self._left:
             yield self._without_effect()
@@ -80,8 +80,11 @@ class _Reach:
         what = "this allow never takes effect" if whole else f"{ops} never takes effect"
         denies = sorted(set().union(*(self._denied_by.get(op, set()) for op in self._left)))
         if denies:
-            told = f"{what}: denied wherever it matches, by {', '.join(denies)}"
-            todo = "remove it, or write an exception into the deny"
+            told = f"{what}: wherever the rule matches, the request is denied by {', '.join(denies)}"
+            todo = (
+                f"remove {'the rule' if whole else f'{ops} from the rule'}, or add an exception (unless) to"
+                " the deny"
+            )
             return on_rule("covered-by-deny", self._rule, told, todo)
         told = f"{what}: no rule lets these callers see the paths"
         return on_rule("unseen", self._rule, told, "add see to the allow")

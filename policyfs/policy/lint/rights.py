@@ -118,9 +118,9 @@ class Rights:
                 decision = self._places.at(names, side).answer(Op.READ, _PHOTO)
                 if decision.allowed and decision.redact:
                     told = (
-                        f"it looks like a backup or a sync job, and reads {_shown(names)} without its"
-                        f" {', '.join(sorted(decision.redact))}: its copies lack these data, and so do the"
-                        " files that it restores or syncs"
+                        f"the app looks like a backup or a sync job, and reads {_shown(names)} without its"
+                        f" {', '.join(sorted(decision.redact))}: the copies lack these data, and so do the"
+                        " files that the app restores or syncs"
                     )
                     todo = "give the app the grant that the redaction rule exempts"
                     yield on_app("backup-redacted", self._policy, app, told, todo)
@@ -165,9 +165,9 @@ class Rights:
                 if names and lost:
                     words = ", ".join(lost)
                     told = (
-                        f"it reads {_shown(names)} (of another owner) without its {words}, and may replace"
-                        f" it: a photo that it edits, or copies and deletes (as mv to another file system"
-                        f" does), has lost its {words} for all apps"
+                        f"the app reads {_shown(names)} (of another owner) without its {words}, and may"
+                        " replace the file: if the app edits a photo, or copies and deletes it (as mv to"
+                        f" another file system does), the photo loses its {words} for all apps"
                     )
                     todo = (
                         "exempt the app from the redaction, or let it change only its own files (owner: self)"
@@ -217,7 +217,7 @@ class Rights:
                 "raw-sensitive",
                 rule,
                 f"{invariant.id} reads files with their {', '.join(missing)}, such as {request.shown_path}"
-                f" ({request.file}); rule {invariant.rule.id} removes that elsewhere",
+                f" ({request.file}); rule {invariant.rule.id} removes these data at other paths",
                 "let the redaction cover these paths, or give the app the grant",
             )
 
@@ -243,13 +243,13 @@ class Rights:
             return  # the check hidden-beside-visible reports this case
         if by_kind or by_owner:
             fact = "kind" if by_kind else "owner"
-            cost = "; every name in a listing is opened to find its kind" if by_kind else ""
+            cost = "; to list files, policyfs opens each file to find its kind" if by_kind else ""
             yield on_rule(
                 "see-by-fact",
                 rule,
-                f"whether {side.caller.app} sees {_shown(names)} depends on the file's {fact}, so it can find"
-                f" out that such a name exists (creating it fails){cost}",
-                "if the name itself is a secret, hide it by its path",
+                f"whether {side.caller.app} sees {_shown(names)} depends on the file's {fact}, so the app can"
+                f" find out that a hidden file has this name (creating a file of this name fails){cost}",
+                "if the name itself is a secret, hide the name by a rule on its path",
             )
 
     def _own_directory(self, rule: Rule, side: Side) -> Iterator[Finding]:
@@ -263,7 +263,7 @@ class Rights:
                 yield on_rule(
                     "own-directory",
                     rule,
-                    f"{side.caller.app} may create files below {path}, and cannot make {path} itself",
+                    f"{side.caller.app} may create files below {path}, but cannot make the directory itself",
                     f'write "{top[1]}/***", or make the directories in the store yourself',
                 )
                 return
@@ -281,7 +281,7 @@ class Rights:
                     "one-level",
                     rule,
                     f"{glob} is one level: {side.caller.app} cannot read {_shown(names)}",
-                    f'write "{glob}*" if all that is below is meant',
+                    f'to match everything below, write "{glob}*"',
                 )
                 return
 
@@ -297,7 +297,7 @@ class Rights:
             yield on_rule(
                 "unchecked-write",
                 rule,
-                f"what {side.caller.app} writes is checked at {_shown(checked[True])}, and not at"
+                f"files that {side.caller.app} writes are checked at {_shown(checked[True])}, but not at"
                 f" {_shown(checked[False])}",
                 "let the content requirement cover all paths of this allow",
             )

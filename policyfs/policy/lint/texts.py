@@ -54,8 +54,8 @@ def _not_with_keys(rule: Rule) -> Iterator[Finding]:
         yield on_rule(
             "not-of-several",
             rule,
-            "not with several keys excludes only callers that match all of them",
-            "to exclude callers that match any of them, make a rule for each key",
+            '"not" with several keys excludes only the callers that match all these keys',
+            "to exclude the callers that match any of these keys, make a rule for each key",
         )
 
 
@@ -76,7 +76,7 @@ def _type_on_create(rule: Rule) -> Iterator[Finding]:
         yield on_rule(
             "type-on-create",
             rule,
-            "a file that is being created has no kind yet, so this allow never lets an app create one",
+            "a file that is being created has no kind yet, so this allow never lets an app create a file",
             "allow create without type, and add a rule with require: {content: [kinds]}",
         )
 
@@ -86,8 +86,8 @@ def _owner_none(rule: Rule) -> Iterator[Finding]:
         yield on_rule(
             "redaction-spares-library",
             rule,
-            "unless owner none exempts all files that no app created: in most libraries these are all files",
-            "remove it; to let apps read their own files unchanged, write unless: {owner: self}",
+            "unless: {owner: none} exempts all files that no app created, in most libraries all files",
+            "remove this condition; to let apps read their own files unchanged, write unless: {owner: self}",
         )
 
 
@@ -131,8 +131,8 @@ def _below_only(rule: Rule) -> Iterator[Finding]:
             yield on_rule(
                 "deny-leaves-top",
                 rule,
-                f"{glob} hides what is below {top}, not {top} itself: its name stays visible",
-                f'write "{top}/***", or name "{top}", too',
+                f"{glob} hides the files below {top}, but the name {top} itself stays visible",
+                f'write "{top}/***", or add the glob "{top}"',
             )
             return
 
@@ -165,8 +165,8 @@ def _costs(rule: Rule) -> Iterator[Finding]:
         yield on_rule(
             "type-costs-passthrough",
             rule,
-            f"all files at these paths are {what}, also those of other kinds: the kind may change",
-            "narrow paths; a redaction spares kinds without such data anyway",
+            f"all files at these paths are {what}, also files of other kinds: the kind of a file may change",
+            "make paths narrower; even without type, a redaction does not change kinds without such data",
         )
 
 

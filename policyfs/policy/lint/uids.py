@@ -39,7 +39,7 @@ def _finding(rule: Rule, apps: list[str], named: tuple[UidRange, ...]) -> Findin
     return on_rule(
         "app-and-uid",
         rule,
-        f"app and uid must both hold, and {' and '.join(apps)} {have} no uid of {shown}:"
-        " on a shared mount nobody matches",
-        "name the app or the uids; to mean either, make two rules",
+        f"app and uid must both match, but {' and '.join(apps)} {have} no uid of {shown}:"
+        " on a shared mount no caller matches",
+        "keep only app or only uid; for a rule about either, make two rules",
     )

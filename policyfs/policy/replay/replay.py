@@ -50,9 +50,11 @@ class Verdict(NamedTuple):
 _OF_CONTENT: Final = frozenset({errno.EPERM, errno.EXDEV})
 
 SAME: Final = Verdict()
-_UNKNOWN_CALL: Final = Verdict(untold=("what the request asked for",))
-_TOO_MANY: Final = Verdict(untold=("too many facts",))
-_RESOURCE: Final = Verdict(untold=("whether it would have been allowed: a resource was missing",))
+_UNKNOWN_CALL: Final = Verdict(untold=("the operation that the request asked for",))
+_TOO_MANY: Final = Verdict(untold=("enough facts (too many answers are possible)",))
+_RESOURCE: Final = Verdict(
+    untold=("whether the policy would have allowed the request: a resource was missing",)
+)
 
 
 class Asked(NamedTuple):
@@ -217,7 +219,7 @@ class _Case:
             return Verdict(untold=open_to)
         told = " or ".join(sorted({verdict.before for verdict in plain}))
         now = " or ".join(sorted({verdict.after for verdict in plain}))
-        return Verdict(plain[0].direction, told, f"{now}, by {' and '.join(open_to)}", rules)
+        return Verdict(plain[0].direction, told, f"{now}, depending on {' and '.join(open_to)}", rules)
 
     def _compare(self, was: Decision | None, after: Decision, world: World, party: Party | None) -> Verdict:
         if self._recorded.cause is Cause.CONTENT and self._recorded.operation == "write":
@@ -286,7 +288,7 @@ class _Case:
             return wider
         kinds_only = not any(pattern.startswith(("no ", "clean ")) for one in asked for pattern in one)
         if not kinds_only or self._recorded.kind is None:
-            return Verdict(untold=(f"what the written bytes told ({world.ops.name or 'write'})",))
+            return Verdict(untold=(f"which data the written bytes contained ({world.ops.name or 'write'})",))
         return wider if content_met(asked, Facts(self._recorded.kind)) else SAME
 
     def _compare_refusals(self, after: Decision) -> Verdict:

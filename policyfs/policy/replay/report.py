@@ -127,11 +127,11 @@ class Report:
             f" {unknown:,} undecidable"
         )
         for reason, count in self.untold.most_common():
-            yield f"  undecidable, {count:,}: the trail does not tell {reason}"
+            yield f"  undecidable, {count:,}: the trail does not show {reason}"
         if self.by_answer:
             yield (
-                f"  {self.by_answer:,} compared with the recorded answers only: the trail does not contain"
-                " the policy that gave them, or that policy now answers otherwise"
+                f"  {self.by_answer:,} compared only with the recorded answers: the trail does not contain"
+                " the policy that gave these answers, or that policy now gives other answers"
             )
         for reason, count in self.left_out.most_common():
             yield f"  left out, {count:,}: {reason}"

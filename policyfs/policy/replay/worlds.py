@@ -26,13 +26,13 @@ class TooManyError(Exception):
 
 UNTOLD: Final = {
     "ops": "the access that was asked for",
-    "ftype": "whether it is a file or a directory",
-    "kind": "its content kind",
-    "owner": "its owner",
-    "free_of": "what its bytes tell",
-    "replaced": "what had the new name",
+    "ftype": "whether the path is a file or a directory",
+    "kind": "the file's content kind",
+    "owner": "the file's owner",
+    "free_of": "which data the file contains",
+    "replaced": "which file had the new name",
     "hidden": "the owner of a directory above",
-    "empty": "whether it was empty",
+    "empty": "whether the directory was empty",
 }
 """Words for the facts that a trail can lack, by the names of the fields of World."""
 
