@@ -22,12 +22,13 @@ HERE: Final = Path(__file__).resolve().parent
 LANGUAGE: Final = HERE.parents[1] / "docs" / "policy-language.md"
 
 ABOUT: Final = """\
-policyfs puts a policy in front of a directory of media, the store. Each app sees, reads and writes what a
-YAML policy (policyfs-policy(5)) lets it, through a mount: one of its own (`--app`), or one that many share.
-Places, times or devices are taken out of what an app reads where the policy says so. Every decision is on
-record."""
+policyfs puts a policy in front of a directory of media, the store. Apps use a mount instead of the store. A
+mount belongs to one app (`--app`), or many apps share the mount. The policy, a YAML file (policyfs-policy(5)),
+says for each app what the app sees, reads and writes. If the policy says so, policyfs removes places, times or
+devices from the bytes that an app reads. policyfs keeps a log (the trail) of the files that apps open and
+change, and of refused requests."""
 EXIT: Final = (
-    ("0", "Fine."),
+    ("0", "Success."),
     ("1", "Refused, or something was found."),
     ("2", "The command line is wrong."),
     ("3", "The policy, or a file beside it, has errors."),
@@ -40,7 +41,7 @@ ENVIRONMENT: Final = (
     ("POLICYFS_RUNTIME_DIR", "The daemons' control sockets. Default: /run/policyfs."),
 )
 FILES: Final = (
-    ("/etc/policyfs/", "By custom the policies, and the settings of the systemd units."),
+    ("/etc/policyfs/", "Usual place of the policies, and of the settings of the systemd units."),
     ("/var/log/policyfs/", "A trail for each mount, and found.sqlite: what was found in files."),
     ("/var/lib/policyfs/audit-keys/", "The keys that sign the seals of the trail, for root alone."),
     ("/var/lib/policyfs-forward/", "The cursors of `audit forward`, and the state of its sinks."),

@@ -44,7 +44,7 @@ def add_parsers(
 
     common: a parser with the options of all actions.
     """
-    help_ = "print what is new in a period, compared with another"
+    help_ = "print what is new in a period, compared with an earlier period"
     diff = actions.add_parser("diff", parents=[common], help=help_)
     for name, which in (("before", "earlier"), ("after", "later")):
         diff.add_argument(
@@ -56,7 +56,7 @@ def add_parsers(
         "who-could", parents=[common], help="print what each app may do at a path, by the policy in force"
     )
     could.add_argument("place", metavar="PATH", help="a path from the mount's root")
-    could.add_argument("--policy", metavar="P", help="ask this policy instead of those that the trail names")
+    could.add_argument("--policy", metavar="P", help="use this policy, not the policies that the trail names")
     could.add_argument("--directory", action="store_true", help="the path is a directory")
     could.add_argument("--kind", help="the content kind of the file, such as image/jpeg")
 
@@ -98,7 +98,7 @@ def run_diff(args: argparse.Namespace) -> int:
         print(f"New {section}:")
         print("\n".join("  " + line for line in table([head.upper() for head in heads], cells)))
         if len(rows) > _MOST:
-            print(f"  and {len(rows) - _MOST} more: see --json")
+            print(f"  and {len(rows) - _MOST} more: use --json")
     print("\n".join(table(("APP", "BEFORE", "AFTER"), [
         (shown(app), str(before.apps[app]), str(after.apps[app])) for app in sorted(before.apps | after.apps)
     ], right=frozenset({1, 2}))))  # fmt: skip
@@ -205,7 +205,9 @@ def _policies(args: argparse.Namespace) -> Iterator[tuple[str, Policy]]:
             found.add(digest)
             yield digest, policy_in_force
     if not found:
-        raise PolicyfsError(f"the trail at {args.trail} keeps no policy in force: name one with --policy")
+        raise PolicyfsError(
+            f"the trail at {args.trail} keeps no policy in force: name a policy with --policy"
+        )
 
 
 def _callers(engine: Engine) -> Iterator[Principal]:
@@ -233,7 +235,7 @@ def _may(engine: Engine, who: Principal, args: argparse.Namespace) -> dict[str, 
             places = {line.rule: line.where for line in explained.lines}
             where = f" ({Path(places[rule].file).name}:{places[rule].line})" if rule in places else ""
             rules[rule] = f"{rule}{where} hides {shown_path(directory)}"
-    why = ", ".join(rules.values()) or "no rule allows it"
+    why = ", ".join(rules.values()) or "no rule allows anything here"
     return {**answers, "view": view if answers["see"] != "no" else "", "why": shown(why)}
 
 

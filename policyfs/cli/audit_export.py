@@ -61,7 +61,9 @@ def add_parsers(
     export = actions.add_parser("export", parents=[common], help="write events for other programs")
     export.add_argument("--format", choices=_FORMATS, default="jsonl", help="default: %(default)s")
     export.add_argument(
-        "--for-app", metavar="NAME", help="only the requests of this app, with the facts that it may know"
+        "--for-app",
+        metavar="NAME",
+        help="only the requests of this app, with the facts that the app may know",
     )
     export.add_argument("-o", "--output", metavar="FILE", help="write to this file, not to standard output")
     add_query(export)
@@ -152,7 +154,8 @@ def _duckdb() -> Any:
         import duckdb
     except ImportError:
         raise PolicyfsError(
-            "this needs duckdb, which is not installed: pip install 'policyfs[review]', or pip install duckdb"
+            "this command needs duckdb, which is not installed: pip install 'policyfs[review]', or pip"
+            " install duckdb"
         ) from None
     connection = duckdb.connect(":memory:")
     connection.execute(f"SET memory_limit='{_MEMORY}'; SET TimeZone='UTC'; SET threads=2")

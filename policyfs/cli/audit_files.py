@@ -59,7 +59,9 @@ def add_parsers(
     )
     add_query(changes)
     did = actions.add_parser("who-did", parents=[common], help="print callers and requests below a path")
-    did.add_argument("place", metavar="PATH", help="a glob; without wildcards the path and all below")
+    did.add_argument(
+        "place", metavar="PATH", help="a glob; without wildcards, the path and everything below it"
+    )
     add_query(did)
 
 

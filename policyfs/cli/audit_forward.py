@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if os.geteuid() == 0:
         return _as_two(config, root, once=args.once)
     if os.access(root, os.W_OK):
-        warning = f"this user may write in {root}: use a user that may only read there"
+        warning = f"the user of this command may write in {root}: use a user that may only read there"
         print(f"policyfs: warning: {warning}", file=sys.stderr)
     from policyfs.forward.source import DirectAccess
     from policyfs.journal.keys import KeyStore

@@ -25,7 +25,9 @@ def add_parsers(
         "index", parents=[common], help="make the indexes of closed segments, so that queries are quick"
     )
     index.add_argument(
-        "--check", action="store_true", help="make each index again, and compare it with the kept one"
+        "--check",
+        action="store_true",
+        help="make each index again, and compare the new index with the kept index",
     )
 
 
@@ -47,7 +49,7 @@ def index_segments(args: argparse.Namespace) -> int:
                     wrong.append(f"{shown(chain.mount_id)}/{shown(name)}")
                 progress("indexing segments", done, len(work))
     for name in wrong:
-        print(f"{name}: the kept index did not match its segment; it was made again")
+        print(f"{name}: the kept index did not match its segment; policyfs made the index again")
     print(f"found {len(work)} closed segments, and made {made} indexes")
     return EXIT_REFUSED if wrong else EXIT_OK
 

@@ -30,7 +30,9 @@ def add_parsers(
         "what", choices=("show", "rotate"), metavar="show|rotate", help="show the keys, or make a new one"
     )
     checkpoint = actions.add_parser(
-        "checkpoint", parents=[common], help="print the signed end of each chain; keep it on another machine"
+        "checkpoint",
+        parents=[common],
+        help="print the signed end of each chain (a checkpoint), to keep on another machine",
     )
     checkpoint.add_argument(
         "--append", metavar="FILE", help="append the checkpoint to this file, best on another disk or machine"
@@ -61,7 +63,7 @@ def key(what: str, *, as_json: bool) -> int:
     except OSError as exc:
         raise _refused(store.directory, exc) from exc
     if not lines:
-        print(f"policyfs: no key in {store.directory} yet: the first mount makes it", file=sys.stderr)
+        print(f"policyfs: no key in {store.directory} yet: the first mount makes the key", file=sys.stderr)
         return EXIT_REFUSED
     chain = read_keys(lines.splitlines(keepends=True), is_signed)
     for one in chain.keys:
@@ -78,7 +80,7 @@ def key(what: str, *, as_json: bool) -> int:
 def _refused(directory: Path, exc: OSError) -> PolicyfsError:
     reason = exc.strerror or str(exc)
     return PolicyfsError(
-        f"cannot use the keys in {directory}: {reason}; root can use them, see docs/audit.md"
+        f"cannot use the keys in {directory}: {reason}; only root can use the keys, see docs/audit.md"
     )
 
 

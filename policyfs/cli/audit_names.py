@@ -41,7 +41,7 @@ def check_names(trail: IndexedTrail, wanted: Selection) -> None:
                 known[what] |= names
     for what, name, value in _unknown(asked, known):
         hint = similar(name, sorted(known[what]))
-        message = f"no {what} {shown(name)!r} is on the trail or in a policy that it keeps; {hint}"
+        message = f"no {what} {shown(name)!r} is on the trail or in a policy that the trail keeps; {hint}"
         raise QueryError(message, wanted.text, value.at)
 
 

@@ -28,7 +28,7 @@ def add_parsers(
 ) -> None:
     """Add the action `policy` to `policyfs audit`. common: a parser with the options of all actions."""
     policy = actions.add_parser(
-        "policy", parents=[common], help="print the policies in force, or the text of one"
+        "policy", parents=[common], help="print the policies in force, or the text of one policy"
     )
     policy.add_argument(
         "digest",
@@ -79,7 +79,9 @@ def _text(chains: list[Chain], digest: str) -> int:
     [(kept, directory)] = found.items()
     files = read_policy(directory, kept)
     if digest_of(text for _, text in files) != kept:
-        print(f"policyfs: the text of policy {kept} was changed since it was kept", file=sys.stderr)
+        print(
+            f"policyfs: the text of policy {kept} was changed after policyfs kept the text", file=sys.stderr
+        )
         return EXIT_REFUSED
     sys.stdout.flush()
     for path, text in files:

@@ -53,7 +53,7 @@ def check(name: str) -> int:
     print(shown(found.line))
     print(f"proven: in {shown(seal.segment)} of {shown(seal.mount_id)}, sealed {shown(seal.time)}")
     keys = f"the trail's first key is {found.keys.keys[0].key}, the key of the seal is {seal.key}"
-    print(f"{keys}: compare both with the keys of the machine")
+    print(f"{keys}: compare both keys with the keys of the machine")
     return EXIT_OK
 
 

@@ -100,7 +100,7 @@ def open_trail(args: argparse.Namespace) -> IndexedTrail:
     """
     cache = IndexCache(cache_directory())
     if cache.problem:
-        print(f"policyfs: no index is kept, so this takes longer: {cache.problem}", file=sys.stderr)
+        print(f"policyfs: no index is kept, so this query takes longer: {cache.problem}", file=sys.stderr)
     return IndexedTrail(chains_of(args), cache, Progress())
 
 

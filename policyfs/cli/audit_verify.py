@@ -81,12 +81,12 @@ def add_parsers(
         action="append",
         default=[],
         metavar="FILE",
-        help="compare with the checkpoints in this file (see policyfs audit checkpoint)",
+        help="compare the trail with the checkpoints in this file (see policyfs audit checkpoint)",
     )
     parser.add_argument(
         "--keys",
         metavar="FILE",
-        help="the public keys of the machine that wrote the trail (default: those of this machine)",
+        help="the public keys of the machine that wrote the trail (default: the keys of this machine)",
     )
 
 
@@ -207,7 +207,9 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
             verifier.fault(DELETED, f"segment {gone} is missing, but its seal exists")
         _check_keys(verifier, chain, keys, compared.keys, kept)
         return _Checked(chain, verifier, records, spans, recorded or is_recorded(chain))
-    raise PolicyfsError(f"segments of {chain.directory} were removed while they were read: try again")
+    raise PolicyfsError(
+        f"segments of {chain.directory} were removed while policyfs read the trail: try again"
+    )
 
 
 def _all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
@@ -284,7 +286,7 @@ def _with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
     breaks = [
         Break(
             sighting.place,
-            f"the whole chain {sighting.seen} is missing; it existed when this record was written",
+            f"the whole chain {sighting.seen} is missing, but it existed when this record was written",
             DELETED,
         )
         for sighting, latest in mine
@@ -293,7 +295,7 @@ def _with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
     notes = [
         Break(
             sighting.place,
-            f"the chain {sighting.seen} does not exist any more; it existed when this record was written",
+            f"the chain {sighting.seen} does not exist any more, but it existed when this record was written",
         )
         for sighting, latest in mine
         if not latest

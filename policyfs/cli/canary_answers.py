@@ -18,24 +18,32 @@ def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> s
     """
     if canary.sort is Sort.HIDING:
         if answer.listed:
-            return "its directory lists the name, which the policy hides"
+            return "the directory lists the name, but the policy hides the name"
         if answer.errno != canary.errno and not (posix and answer.errno and not reads):
-            return f"got {_named(answer.errno)}, and the policy says {_named(canary.errno)}"
+            return f"the answer was {_named(answer.errno)}, but by the policy it is {_named(canary.errno)}"
         return ""
     if canary.sort is Sort.DENIAL:
         if not answer.errno:
-            return "was allowed, and the policy denies it"
+            return "the mount allowed the request, but the policy denies it"
         if answer.errno != canary.errno and not posix:  # with --posix mode bits may deny, too
-            return f"got {_named(answer.errno)}, and the policy says {_named(canary.errno)}"
+            return f"the answer was {_named(answer.errno)}, but by the policy it is {_named(canary.errno)}"
         return ""
     if answer.errno:
-        return "" if posix and not reads else f"got {_named(answer.errno)}, and the policy allows it"
+        return (
+            ""
+            if posix and not reads
+            else f"the answer was {_named(answer.errno)}, but the policy allows the request"
+        )
     if not reads:
-        return "" if not canary.inode or answer.inode == canary.inode else "it is another file of the store"
+        return (
+            ""
+            if not canary.inode or answer.inode == canary.inode
+            else "the mount shows another file of the store"
+        )
     if canary.sort is Sort.PASSTHROUGH:
-        return "" if answer.data == photo() else "the bytes differ from the file's"
+        return "" if answer.data == photo() else "the bytes differ from the bytes of the file"
     if len(answer.data) != len(photo()):
-        return "the size differs from the file's"
+        return "the size differs from the size of the file"
     still = told(answer.data, canary.words)
     return f"the bytes still contain {', '.join(still)}, which the policy redacts" if still else ""
 
@@ -49,7 +57,7 @@ def not_passed(before: Json, after: Json, *, reads: bool) -> str:
     if not passthrough.get("enabled") or passthrough.get("refused"):
         return ""  # passthrough is off; `status` says why
     if _number(passthrough, "opens") <= _number(_part(before, "passthrough"), "opens"):
-        return "passthrough is on, but this file did not get it"
+        return "passthrough is on, but this file was opened without passthrough"
     if reads and _number(_part(after, "fuse"), "READ") > _number(_part(before, "fuse"), "READ"):
         return "passthrough is on, but the kernel asked the daemon for the bytes"
     return ""

@@ -268,7 +268,7 @@ def refusing_layer(
         return Layer("mount", errno.EACCES, f"this app mount admits only the uid {admits['uid']}")
     if hidden is not None:
         rules = ", ".join(sorted({match.rule for match in hidden.rules}))
-        return Layer("policy", hidden.errno, f"{rules} hides a directory above, by its owner")
+        return Layer("policy", hidden.errno, f"rule {rules} hides a directory above, by the directory owner")
     if not decision.allowed:
         return Layer("policy", decision.errno, explanation.cause)
     if found.ftype is FileType.SPECIAL:
@@ -285,7 +285,7 @@ def _absent(_: Json, ops: Op, _decision: Decision, found: LiveFile, _caller: Cal
     if found.stat is None and not ops & Op.CREATE:
         return Layer("store", errno.ENOENT, "there is no such file in the store")
     if found.stat is not None and ops & Op.CREATE:
-        return Layer("store", errno.EEXIST, "the name is there already")
+        return Layer("store", errno.EEXIST, "the name exists already")
     return None
 
 
@@ -320,10 +320,10 @@ def _mode_bits(status: Json, ops: Op, _decision: Decision, found: LiveFile, call
             os.close(fd)
     if refused is not None:
         shown = os.fsdecode(names[refused])
-        return Layer("mode bits", errno.EACCES, f"its mode or ACL does not let this user in: {shown}")
+        return Layer("mode bits", errno.EACCES, f"the mode or ACL of {shown} does not let this user in")
     stat = found.stat
     if ops & Op.ATTR and stat is not None and stat.uid != caller.uid:
-        return Layer("mode bits", errno.EPERM, f"only its owner, uid {stat.uid}, changes attributes")
+        return Layer("mode bits", errno.EPERM, f"only the owner, uid {stat.uid}, may change attributes")
     return None
 
 
@@ -348,7 +348,7 @@ def _unclean(_: Json, ops: Op, decision: Decision, found: LiveFile, _caller: Cal
     if found.ftype is not FileType.REGULAR or not ops & Op.READ or not decision.redact:
         return None
     if found.facts.kind is None:
-        told = "its kind could not be found, so policyfs does not know what to remove"
+        told = "policyfs could not find the file's kind, so it does not know what to remove"
         return Layer("sniffing", errno.EACCES, told)
     why = open_refusal(decision, found.facts.kind)
     if why is None and found.plan is not None and found.plan.outcome is Outcome.REFUSE:
@@ -359,8 +359,8 @@ def _unclean(_: Json, ops: Op, decision: Decision, found: LiveFile, _caller: Cal
 def _not_emptied(_: Json, ops: Op, _decision: Decision, found: LiveFile, _caller: Caller) -> Layer | None:
     filled = found.stat is not None and found.stat.size and found.facts.kind != KIND_EMPTY
     if ops & Op.WRITE and not ops & Op.CREATE and filled and found.hidden:
-        told = "data in this file is hidden from the app, and the app does not own the file: it may write"
-        return Layer("policy", errno.EACCES, f"{told} only if it first empties the file (O_TRUNC)")
+        told = "data in this file is hidden from the app, and the app is not the owner: the app may write"
+        return Layer("policy", errno.EACCES, f"{told} only after it has emptied the file (O_TRUNC)")
     return None
 
 
@@ -368,7 +368,7 @@ def _held(status: Json, ops: Op, decision: Decision, found: LiveFile, _caller: C
     limit, stat = status["copy_bytes"], found.stat
     large = stat is not None and isinstance(limit, int) and stat.size > limit
     if ops & Op.READ and decision.redact and large and not status["reflink"] and found.written:
-        told = "a program has it open for writing, and it is too large for a private copy; try again later"
+        told = "a program has the file open for writing, and the file is too large to copy; try again later"
         return Layer("held writes", errno.EBUSY, told)
     return None
 
@@ -390,7 +390,7 @@ def notes(status: Json, found: LiveFile) -> Iterator[str]:
     if passthrough["why_not"]:
         yield f"  passthrough: off: {passthrough['why_not']}"
     if found.written:
-        yield "  written: a program has it open for writing"
+        yield "  written: a program has the file open for writing"
 
 
 def told(layer: Layer | None) -> str:

@@ -20,7 +20,7 @@ def problems(status: control.Json) -> Iterator[str]:
     """Yield one sentence for each problem that the status of a mount shows."""
     trail, passthrough = _part(status, "trail"), _part(status, "passthrough")
     if status.get("leaving"):
-        yield "it is unmounted, but processes still use it"
+        yield "unmounted, but processes still use the mount"
     if trail.get("failing"):
         yield f"the trail in {trail.get('directory')} cannot be written: {trail.get('last_error')}"
     if trail.get("dropped"):
@@ -30,12 +30,15 @@ def problems(status: control.Json) -> Iterator[str]:
     if not passthrough.get("enabled") and passthrough.get("why_not") != _ASKED_FOR:
         yield f"no passthrough: {passthrough.get('why_not')}"
     if not _part(status, "watch").get("running"):
-        yield "no watch of the store: the mount shows changes from elsewhere after 1 s"
+        yield "no watch of the store: the mount shows changes that others make in the store after 1 s"
     missing = _part(status, "contained").get("missing")
     for what in missing if isinstance(missing, list) else ():
         yield f"the daemon is not contained: {what}"
     if status.get("version") != __version__:
-        yield f"its daemon has version {status.get('version')}, but {__version__} is installed: mount again"
+        yield (
+            f"the daemon has version {status.get('version')}, but {__version__} is installed: unmount, and"
+            " mount again"
+        )
     sniffer = _part(status, "sniffer")
     if time.time_ns() - _number(sniffer.get("last_loss_ns")) < _RECENT_NS:
         lost = sum(map(_number, _part(sniffer, "failed").values()))

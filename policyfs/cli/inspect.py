@@ -58,7 +58,7 @@ def _report(
     """Yield lines of text about the metadata that the plan found in a file."""
     yield f"{name}: {kind or 'of unknown kind'}, {size:,} bytes; hidden: {', '.join(sorted(words))}"
     if plan.outcome is Outcome.REFUSE:
-        yield f"an app cannot open it (EACCES): {plan.reason}"
+        yield f"an app cannot open this file (EACCES): {plan.reason}"
         return
     if plan.outcome is Outcome.CLEAN:
         yield f"an app reads the unchanged file: {plan.reason}"
@@ -189,7 +189,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--on-unknown",
         choices=("zero", "deny"),
         default="zero",
-        help="what happens to parts that are not understood, as in a rule (default: zero)",
+        help="what to do with parts that policyfs does not understand, as in a rule (default: zero)",
     )
     add("--write", metavar="OUT", help="save the file to OUT, as an app would read it")
     add("--json", action="store_true", help="one JSON object")

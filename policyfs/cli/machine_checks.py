@@ -204,10 +204,10 @@ def check_filter(machine: str, kernel_has: bool) -> Finding:
     """
     calls = seccomp.NUMBERS.get(machine)
     if calls is None:
-        what = f"no list of system calls for {machine}: an attacker in the daemon could use all of them"
+        what = f"no list of system calls for {machine}: an attacker in the daemon could use all system calls"
         return Finding("system calls", State.OFF, what, "use x86_64 or aarch64")
     if not kernel_has:
-        what = "the kernel cannot filter system calls: an attacker in the daemon could use all of them"
+        what = "the kernel cannot filter system calls: an attacker in the daemon could use all system calls"
         return Finding("system calls", State.OFF, what, "CONFIG_SECCOMP_FILTER")
     return Finding("system calls", State.OK, f"a running daemon can use {len(calls)} system calls")
 
@@ -230,6 +230,8 @@ def check_daemons() -> Iterator[Finding]:
 def daemon_finding(name: str, held: Containment) -> Finding:
     """Return the restrictions of a daemon's process as a finding. name: the daemon's name in the text."""
     if held.missing:
-        return Finding(name, State.OFF, "; ".join(held.missing), "start it again; see `system calls`")
+        return Finding(
+            name, State.OFF, "; ".join(held.missing), "start the daemon again; see the line `system calls`"
+        )
     what = f"{len(held.capabilities)} capabilities, no new privileges, system calls filtered, no network"
     return Finding(name, State.OK, what)

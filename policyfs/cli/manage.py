@@ -31,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     status.add_argument(
         "--path",
         metavar="PATH",
-        help="show for how long the kernel may remember its answers on PATH in the mount, and why",
+        help="show how long the kernel may remember answers about PATH in the mount, and why",
     )
     status.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml")
     status.set_defaults(run=run_status, usage_error=status.error)
@@ -45,9 +45,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     reload_.add_argument(
         "--strict",
         action="store_true",
-        help="list each process with an open file that the new policy does not permit, and offer to end it",
+        help=(
+            "list the processes that have files open that the new policy does not permit, and offer to end"
+            " these processes"
+        ),
     )
-    reload_.add_argument("--yes", action="store_true", help="with --strict: end them without asking")
+    reload_.add_argument(
+        "--yes", action="store_true", help="with --strict: end these processes without asking"
+    )
     reload_.add_argument(
         "mountpoints", nargs="*", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml for all its mounts"
     )
@@ -143,13 +148,13 @@ def _instead(path: str) -> str:
 
     state = mount_state(path)
     if state is MountState.NONE:
-        return "it is not a policyfs mount; `policyfs status` lists all policyfs mounts"
+        return "there is no policyfs mount; `policyfs status` lists all policyfs mounts"
     if state is MountState.DEAD:
-        remedy = f"`policyfs umount {shlex.quote(path)}` removes it"
+        remedy = f"`policyfs umount {shlex.quote(path)}` removes this mount"
         return f"the daemon has ended, but its mount is still there; {remedy}"
     return (
         f"there is a mount, but its control socket {control.socket_path(path)} is missing;"
-        " set POLICYFS_RUNTIME_DIR to the value that it had when you mounted"
+        " set POLICYFS_RUNTIME_DIR to the value that you used for the mount"
     )
 
 
@@ -229,10 +234,10 @@ def _as_text(status: control.Json) -> str:
     lines = [
         f"{status['mountpoint']}: {kind} of {status['store']} ({status['store_fs']})",
         f"  daemon       pid {status['pid']}, version {status['version']}, since {status['started']}",
-        *(["  LEAVING      it is unmounted, but processes still use it"] if status["leaving"] else []),
+        *(["  LEAVING      unmounted, but processes still use the mount"] if status["leaving"] else []),
         f"  policy       {policy['name']} generation {policy['generation']}, {digest}{monitor}",
         *_exceptions(policy),
-        f"  passthrough  {through}; {passthrough['opens']} files passed",
+        f"  passthrough  {through}; {passthrough['opens']} files opened in passthrough",
         *(f"               {count} files mediated: {reason}" for reason, count in refused.items()),
         f"  handles      {handles['files']} files ({handles['mediated']} mediated)",
         f"               {handles['directories']} directories; {status['nodes']} nodes",
@@ -340,12 +345,12 @@ def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:
         except control.ControlError as error:
             refused = error
             continue
-        yield f"policy {str(answer['digest'])[:16]} in force in an unmounted mount still in use"
+        yield f"policy {str(answer['digest'])[:16]} in force in an unmounted mount that processes still use"
     answer = ask(path, command, control.RELOAD_S, **more)
     yield f"policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}"
     yield from stale_handles.told(answer.get("stale_handles"))
     if refused is not None:
-        told = f"a mount that was unmounted while in use keeps its policy: {refused}"
+        told = f"the unmounted mount that processes still use keeps its old policy: {refused}"
         raise PolicyfsError(told) from refused
     if command == "previous":
-        yield "the policy's file is unchanged: correct it before the next reload or mount"
+        yield "the policy's file is unchanged: correct the file before the next reload or mount"

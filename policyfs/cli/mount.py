@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     mount = subparsers.add_parser("mount", help="mount a store", description="Mount STORE on MOUNTPOINT.")
     add = mount.add_argument
     add("--app", metavar="NAME", help="make an app mount: every caller is this app")
-    add("--any-uid", action="store_true", help="with --app: admit every uid (a container of that app)")
+    add("--any-uid", action="store_true", help="with --app: admit every uid (for a container of the app)")
     add_options(mount)
     add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
     add("--log", metavar="FILE", help="the log of a daemon in the background")
@@ -65,7 +65,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--uid", type=int, metavar="UID", help=uid_help)
     add("--gid", type=int, action="append", metavar="GID", help=gid_help)
     add("--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)")
-    add("--monitor", action="store_true", help="record denials of listed apps, and permit the requests")
+    add(
+        "--monitor",
+        action="store_true",
+        help="permit what the policy denies to its apps, and only record the denials",
+    )
     add("--watch", action="store_true", help="reload the policy when its files change")
     add("--posix", action="store_true", help="the kernel checks mode bits in addition to the policy")
     modes_help = "policy: show owners and modes that match the caller's rights (for Samba and similar)"
@@ -75,11 +79,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     avc_help = "answer repeated requests without Python: look-ups, stats and opens (default)"
     add("--avc", action=argparse.BooleanOptionalAction, default=True, help=avc_help)
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
-    proof_help = "do not test the mount with requests under the apps' uids before apps can reach it"
+    proof_help = "do not test the mount with requests under the apps' uids before the apps can use the mount"
     add("--no-proof", action="store_true", help=proof_help)
     add("--copy-max", type=_size, default="32M", metavar="SIZE", help="largest copy in memory (32M)")
     add("--copies-max", type=_size, default="512M", metavar="SIZE", help="memory for all copies (512M)")
-    nodes_help = "files the kernel may remember (40000)"
+    nodes_help = "number of files that the kernel may remember (40000)"
     add("--nodes-max", type=_count, default=MAX_NODES, metavar="N", help=nodes_help)
     add("--trail-segment", type=_size, default="64M", metavar="SIZE", help="size of a trail segment (64M)")
     add("--trail-keep", type=int, default=0, metavar="N", help="trail segments to keep (default: all)")
@@ -173,13 +177,13 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
     for place, name in ((options.store, "store"), (options.mountpoint, "mountpoint")):
         if _lies_in(os.path.realpath(options.trail), place):
             raise PolicyfsError(
-                f"the trail directory {options.trail} is inside the {name} {place}: apps could reach it,"
-                " or the mount would wait for itself; choose another directory with --trail"
+                f"the trail directory {options.trail} is inside the {name} {place}: apps could reach the"
+                " trail, or the mount would wait for itself; choose another directory with --trail"
             )
         if _lies_in(os.path.realpath(key_directory()), place):
             raise PolicyfsError(
                 f"the keys of the trail, {key_directory()}, are inside the {name} {place}: apps could reach"
-                " them; set POLICYFS_KEY_DIR to another directory"
+                " the keys; set POLICYFS_KEY_DIR to another directory"
             )
     closed = check_closed(store)
     if closed.state is not State.OK:
@@ -237,6 +241,7 @@ def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
         whose = "--modes policy" if by_mount else f"modes: policy of the app {min(filter(None, told))}"
         raise UsageError(
             f"{whose} and --posix cannot be used together: --posix uses the store's modes; remove one"
+            " of the two"
         )
     if not by_mount or args.app is None or told:
         return
@@ -262,7 +267,7 @@ def _admitted(args: argparse.Namespace, policy: Policy) -> tuple[int | None, tup
     app = next((app for app in policy.apps if app.name == args.app), None)
     if app is None:
         known = ", ".join(app.name for app in policy.apps) or "none"
-        raise UsageError(f"the policy has no app {args.app!r}; it has {known}")
+        raise UsageError(f"the policy has no app {args.app!r}; its apps are {known}")
     if args.any_uid:
         if args.uid is not None or args.gid:
             raise UsageError("--any-uid admits every uid and group: leave out --uid and --gid")

@@ -42,7 +42,9 @@ def replace_file(path: Path, data: bytes, *, known: bytes | None = None) -> None
                 os.fchmod(file.fileno(), stat.st_mode & 0o7777)  # last: fchown clears set-id bits
             os.fsync(file.fileno())
         if known is not None and path.read_bytes() != known:
-            raise PolicyfsError(f"{path} was changed meanwhile, and stays as it is: try again")
+            raise PolicyfsError(
+                f"another program changed {path} meanwhile, so this command did not write the file: try again"
+            )
         os.rename(new, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show = actions.add_parser("show", parents=[common], help="print the owners of files")
     show.add_argument("-r", "--recursive", action="store_true", help=every)
     show.add_argument(
-        "paths", nargs="+", metavar="PATH", help="from the top of the store, such as /DCIM/a.jpg"
+        "paths", nargs="+", metavar="PATH", help="a path from the top of the store, such as /DCIM/a.jpg"
     )
     show.set_defaults(run=_command(_show))
 
@@ -235,7 +235,7 @@ def _change(
         try:
             with store.opened(names) as (fd, ftype):
                 if ftype is FileType.SPECIAL or expected not in {None, ftype}:
-                    raise OSError(errno.EINVAL, f"it is a {ftype.value}")
+                    raise OSError(errno.EINVAL, f"the type of this file is {ftype.value}")
                 before = store.owner(fd)
                 if before == owner:
                     continue
@@ -267,6 +267,10 @@ def _path(names: Sequence[bytes]) -> bytes:
 
 
 def _complain(names: Sequence[bytes], error: OSError) -> int:
-    why = "a symlink is on the way" if error.errno in {errno.ELOOP, errno.ENOTDIR} else error.strerror
+    why = (
+        "a part of the path is a symlink, or not a directory"
+        if error.errno in {errno.ELOOP, errno.ENOTDIR}
+        else error.strerror
+    )
     print(f"policyfs: {shown_path(_path(names))}: {why}", file=sys.stderr)
     return EXIT_REFUSED

@@ -73,7 +73,7 @@ def run_apply(args: argparse.Namespace) -> int:
     live = part(status, "policy")
     own = str(live.get("file") or "")
     if not own:
-        raise PolicyfsError(f"the daemon of {mountpoint} is of another version: unmount and mount again")
+        raise PolicyfsError(f"the daemon of {mountpoint} has another version: unmount and mount again")
     found = _Applied(mountpoint, os.path.abspath(args.policy or own), live)
     try:
         _checked(found, args, status, own)
@@ -98,19 +98,19 @@ def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object
         mark.close()
     if not _is_same(found.file, own) and (os.path.isdir(found.file) or os.path.isdir(own)):
         raise UsageError(
-            f"{found.mountpoint} reads its policy from {own}, and POLICY can replace that only if both are"
-            " single files, not directories: change the files there, and leave out POLICY"
+            f"{found.mountpoint} reads its policy from {own}, and POLICY can replace this policy only if both"
+            " are single files, not directories: change the files there, and leave out POLICY"
         )
     sources = read_sources(found.file)
     policy = load_policy(sources, at_ns=now_ns).policy
     found.digest = policy.digest
     files = beside(Path(found.file))
-    found.tests = "no tests beside it"
+    found.tests = "there are no tests beside the policy"
     if files:
         outcome = outcome_of(found.file, files)
         found.tests = outcome.text()
         if outcome.failed:
-            found.refuse(EXIT_POLICY_TESTS, f"{len(outcome.failed)} of its tests failed")
+            found.refuse(EXIT_POLICY_TESTS, f"{len(outcome.failed)} of the policy's tests failed")
             return
     accepted = {} if args.ack is None else accepted_in(args.ack)
     digest = str(found.live["digest"])
@@ -129,7 +129,9 @@ def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object
     if count and not args.allow_widening:
         wider = f"{count} change{'' if count == 1 else 's'} allow{'s' if count == 1 else ''} more than before"
         found.refuse(
-            EXIT_REFUSED, f"{wider}; if that is meant, add --allow-widening, or accept it with --ack FILE"
+            EXIT_REFUSED,
+            f"{wider}; to apply the policy anyway, add --allow-widening, or accept each change with"
+            " --ack FILE",
         )
 
 
@@ -156,7 +158,7 @@ def _put_in_force(found: _Applied, own: str) -> None:
     if not _is_same(found.file, own):
         text = Path(found.file).read_bytes()
         if digest_of([text]) != found.digest:
-            raise PolicyfsError(f"{found.file} has changed since it was checked; try again")
+            raise PolicyfsError(f"{found.file} was changed after the check; try again")
         before = Path(own).read_bytes() if os.path.exists(own) else None
         _replace(own, text)
         try:
@@ -172,7 +174,8 @@ def _put_in_force(found: _Applied, own: str) -> None:
     others = _others(found, own)
     if others:
         found.lines.append(
-            f"other mounts of {own} keep the policy that they have: policyfs reload {shlex.join(others)}"
+            f"other mounts of {own} still have the old policy in force: run policyfs reload"
+            f" {shlex.join(others)}"
         )
 
 
@@ -240,7 +243,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     """Add the action `apply` to `policyfs policy`."""
     parser = actions.add_parser(
         "apply",
-        help="load a policy into a mount, if it allows no more than the present policy",
+        help="load a policy into a mount, if the policy allows no more than the policy in force",
         description=(
             "Checks the policy, proves its invariants, runs the tests beside it, compares it with the policy"
             " in force, and has the mount load it. If anything is wrong, nothing is changed: exit code 3 if"
@@ -254,7 +257,9 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         metavar="POLICY",
         help="a file that replaces the mount's policy (default: the mount's own file, as it is now)",
     )
-    parser.add_argument("--allow-widening", action="store_true", help="apply it also if it allows more")
+    parser.add_argument(
+        "--allow-widening", action="store_true", help="apply the policy even if it allows more than before"
+    )
     parser.add_argument("--ack", metavar="FILE", help="changes that you accept (kind: AcceptedChanges)")
     parser.add_argument("--dry-run", action="store_true", help="make all checks, but change nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object")

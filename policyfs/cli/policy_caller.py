@@ -31,6 +31,6 @@ def caller_of(engine: Engine, args: argparse.Namespace) -> Principal:
     app = next((app for app in engine.policy.apps if app.name == args.app), None)
     if app is None:
         known = ", ".join(app.name for app in engine.policy.apps) or "none"
-        raise UsageError(f"the policy has no app {args.app!r}; it has {known}")
+        raise UsageError(f"the policy has no app {args.app!r}; its apps are {known}")
     first = app.uids[0][0] if app.uids else 0
     return engine.app_principal(app.name, first if args.uid is None else args.uid)

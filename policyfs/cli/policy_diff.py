@@ -68,7 +68,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     """Add the action `diff` to `policyfs policy`."""
     parser = actions.add_parser(
         "diff",
-        help="show the rights that a new policy adds to an old one, or removes",
+        help="show the rights that a new policy adds or removes, compared with an old policy",
         description=(
             "Compares the answers of two policies to all requests. (The rules divide paths, callers and"
             " files into classes, and one of each class is tried.) The exit code is 1 if the new"

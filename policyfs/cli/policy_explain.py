@@ -95,11 +95,13 @@ def _run_live(args: argparse.Namespace) -> int:
     if os.geteuid() != 0:
         raise PolicyfsError(
             "explaining a request on a mount needs root, to read the policy in force, owners and kinds;"
-            " run it with sudo"
+            " run this command with sudo"
         )
     path = _path(args.path)
     if any((args.kind, args.content, args.owner, args.former_owner, args.directory, args.symlink)):
-        raise UsageError("a file on a mount has its own kind and owner: leave out the options about them")
+        raise UsageError(
+            "a file on a mount has its own kind and owner: leave out the options for kind and owner"
+        )
     status = live.status_of(args.policy)
     engine = live.engine_of(status)
     caller = live.user_of(args.uid, args.pid, status)
@@ -113,7 +115,9 @@ def _run_live(args: argparse.Namespace) -> int:
         found = live.look(status, path, engine, who, REQUESTS["see"])
         return _live_move(args, status, engine, who, found)
     if args.op not in REQUESTS:
-        raise UsageError(f"no such request: {args.op!r}; there are {', '.join((*REQUESTS, *MOVES))}")
+        raise UsageError(
+            f"no request is named {args.op!r}; the requests are {', '.join((*REQUESTS, *MOVES))}"
+        )
     found = live.look(status, path, engine, who, REQUESTS[args.op])
     facts = found.facts
     if found.stat is None:  # the request would create the file
@@ -291,7 +295,11 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     owner.add_argument("--owner", metavar="APP", help="the owner: an app, self or none")
     owner.add_argument("--former-owner", metavar="NAME", help="an owner that is not an app any more")
     add_at(parser)
-    add("--monitor", action="store_true", help="permit what is denied to listed apps")
+    add(
+        "--monitor",
+        action="store_true",
+        help="permit what the policy denies to its apps, as under mount --monitor",
+    )
     add("--all", action="store_true", help="show the rules that do not match, too")
     add("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run_explain)

@@ -93,7 +93,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         )  # fmt: skip
     add(
         "--everything", action="append", default=[], metavar="NAME",
-        help="let an app read the whole store as it is, as a backup must",
+        help="let an app read all files of the store unchanged, as a backup must",
     )  # fmt: skip
     add(
         "--places", action="append", default=[], metavar="NAME",

@@ -50,7 +50,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     """Add the action `matrix` to `policyfs policy`."""
     parser = actions.add_parser(
         "matrix",
-        help="show who may do what where, as a table or a picture",
+        help="show which app may do what at which paths, as a table or a picture",
         description=(
             "Shows which operations on regular files the policy allows to each caller. Paths with the same"
             " answers are one row. The answers are exact."

@@ -59,6 +59,10 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("trail", metavar="TRAIL", help="a trail root, or the trail of one mount")
     parser.add_argument("--policy", required=True, metavar="NEW", help="a file, or a directory of *.yaml")
     add_query(parser, named=True)
-    parser.add_argument("--monitor", action="store_true", help="permit what is denied to listed apps")
+    parser.add_argument(
+        "--monitor",
+        action="store_true",
+        help="permit what the policy denies to its apps, as under mount --monitor",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run_replay)

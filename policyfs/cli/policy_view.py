@@ -98,7 +98,11 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add("store", metavar="STORE", help="the directory with your files")
     add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
     add_caller(parser)
-    add("--monitor", action="store_true", help="permit what is denied to listed apps")
+    add(
+        "--monitor",
+        action="store_true",
+        help="permit what the policy denies to its apps, as under mount --monitor",
+    )
     add(
         "--trail", metavar="DIR", help="the trail root of the store's mounts: it may hold the owners of files"
     )

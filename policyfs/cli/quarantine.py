@@ -26,7 +26,10 @@ from policyfs.trail.table import sheet, shown, shown_path, table
 
 _RECORDED: Final = ("id", "app", "path", "path_b64", "mount", "store", "kind", "size", "sha256")
 """The names of the fields that describe the file, in the trail's record of a release or drop of this file."""
-_TAKEN: Final = "exists already, and release never overwrites a file: move it away, or release with --to FILE"
+_TAKEN: Final = (
+    "exists already, and release never overwrites a file: move that file away, or release with --to"
+    " FILE"
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -96,7 +99,7 @@ def _find(root: str, name: str) -> tuple[Quarantine, Entry]:
 
 def _whole(entry: Entry) -> About:
     if entry.about is None:
-        raise PolicyfsError(f"{entry.id} is incomplete ({entry.why}): it can only be dropped")
+        raise PolicyfsError(f"{entry.id} is incomplete ({entry.why}): you can only drop this file")
     return entry.about
 
 
@@ -227,7 +230,8 @@ def _told(error: OSError, where: str) -> PolicyfsError:
         return PolicyfsError(f"{shown_where} {_TAKEN}")
     if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
         return PolicyfsError(
-            f"{shown_where}: its directory does not exist any more; create it, or release with --to FILE"
+            f"{shown_where}: its directory does not exist any more; create the directory, or release with"
+            " --to FILE"
         )
     return PolicyfsError(
         f"{shown_where} cannot be written: {error.strerror}; the file stays in the quarantine"

@@ -54,7 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run = subparsers.add_parser(
         "run",
         help="run a command with an app's mount in place of the store",
-        description="Run COMMAND as the app. At the path of STORE it finds a mount made for it alone.",
+        description="Run COMMAND as the app. COMMAND finds a mount of its own at the path of STORE.",
     )
     add = run.add_argument
     add("--app", required=True, metavar="NAME", help="the app that runs the command")

@@ -129,7 +129,7 @@ def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
     apps = [app.name for app in policy.apps]
     if missing := [str(mount.app) for mount in new if mount.app not in apps]:
         raise PolicyfsError(
-            f"{site.file}: the policy {site.policy} has no app {', '.join(missing)}; it has"
+            f"{site.file}: the policy {site.policy} has no app {', '.join(missing)}; its apps are"
             f" {', '.join(apps) or 'none'}. Nothing was mounted"
         )
 
@@ -149,9 +149,9 @@ def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
     else:
         said = _umount(mount.at, lazy=False)
     if said:
-        return f"it has other options than in the site, and was not restarted: {said}"
+        return f"the mount has other options than in the site, and was not restarted: {said}"
     said = _mount(site, mount)
-    return said and f"it was unmounted for its new options, and is down now: {said}"
+    return said and f"the mount was unmounted for its new options, and is down now: {said}"
 
 
 def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Sequence[str]) -> None:
@@ -186,13 +186,13 @@ def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
     differs = f"{label(mount)} ({mount.at}) is not as in the site: {'; '.join(seen.changes)}"
     if is_of_unit(seen.status):
         return (
-            f"{differs}. Another program watches its daemon: run `policyfs unit {site.file}` and"
-            " `systemctl daemon-reload`, and restart its unit"
+            f"{differs}. Another program watches the daemon of this mount: run `policyfs unit {site.file}`"
+            " and `systemctl daemon-reload`, and restart the unit of the mount"
         )
     users = ", ".join((*mount.service, *mount.container))
     return (
-        f"{differs}. `policyfs up --restart {site.file}` unmounts it and mounts it again; then restart the"
-        f" programs that use it{users and ': '}{users}"
+        f"{differs}. `policyfs up --restart {site.file}` unmounts and mounts it again; then restart the"
+        f" programs that use the mount{users and ': '}{users}"
     )
 
 
@@ -208,7 +208,7 @@ def run_down(args: argparse.Namespace) -> int:
             state = look(site, mount).state
             said = ""
             if state is State.OTHER:
-                said = "another mount is there, and stays"
+                said = "another mount is at this path, and stays"
             elif state is not State.DOWN:
                 said = _umount(mount.at, lazy=args.lazy)
             if said:
@@ -263,7 +263,7 @@ def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
             up.append({**seen.status, "site_changes": list(seen.changes)})
         else:
             lines.append(
-                f"{label(mount)} ({mount.at}): {seen.state.value}; `policyfs up {site.file}` makes it"
+                f"{label(mount)} ({mount.at}): {seen.state.value}; `policyfs up {site.file}` makes this mount"
             )
         if seen.changes:
             print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)

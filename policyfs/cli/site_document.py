@@ -172,7 +172,7 @@ def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
         users = doc.service or doc.container
         if bool(users) != (doc.path is not None):
             wrong = "service and container need path" if users else "path needs service or container"
-            help_ = "write service (or container), and path: the place at which it finds its files"
+            help_ = "write service (or container), and path: the path at which the service finds its files"
             errors.append(part.error((), wrong, help_))
         other = next((at for at in places if _overlap(at, doc.at)), None)
         if other is not None:

@@ -33,7 +33,7 @@ def told(stale: object) -> Iterator[str]:
     by_app = ", ".join(f"{app} {number}" for app, number in sorted(stale["apps"].items()))
     yield (
         f"{count} open file{'' if count == 1 else 's'} in passthrough that this policy would not grant"
-        f" ({by_app}); the kernel keeps {'it' if count == 1 else 'them'} usable until closed:"
+        f" ({by_app}); the kernel keeps {'this file' if count == 1 else 'these files'} usable until closed:"
     )
     for one in files[:_SHOWN]:
         yield f"  {one['app']} {one['path']} (pid {one['pid']}, {one['access']}): {one['reason']}"
@@ -56,7 +56,9 @@ def end_holders(mountpoint: str, status: control.Json, stale: object, *, yes: bo
         first = holds[0]
         print(f"  {first.command} (pid {pid}, uid {first.uid}): {len(holds)} of these files")
     if not yes and not _agreed(len(found)):
-        raise PolicyfsError("no process was ended; `reload --strict --yes` ends them without a question")
+        raise PolicyfsError(
+            "no process was ended; `reload --strict --yes` ends the processes without a question"
+        )
     left = _ended(list(found), lambda: _holding(mountpoint, status, files or []).keys())
     print(f"{mountpoint}: {len(found) - len(left)} of {len(found)} processes ended")
     if left:

@@ -19,10 +19,10 @@ _NAMED: Final = 20
 _SHOWN: Final = 200
 """The maximum number of characters of a directory's path in a finding. (The finding is about a directory that
 cannot be searched.)"""
-_UNSEARCHED_TODO: Final = "search them for names that begin with policyfs-aside-"
+_UNSEARCHED_TODO: Final = "search these directories for names that begin with policyfs-aside-"
 _ASIDE_TODO: Final = (
     "mount the store again: this gives a killed daemon's files their names back. If this line stays, look at"
-    " the file, and rename it to the name that it should have, or remove it"
+    " the file, and rename the file to its right name, or remove the file"
 )
 
 
@@ -37,7 +37,7 @@ def check_trail_place(root: str, store: str) -> Finding:
     except OSError as error:
         return Finding("trail place", State.OFF, f"cannot be checked: {error.strerror}", "see `store`")
     if same:
-        what = f"{root} is on the store's file system: if apps fill it, the trail has no room"
+        what = f"{root} is on the store's file system: if apps fill this file system, the trail has no room"
         todo = "with --trail DIR, choose a directory on another file system, or mount a file system there"
         return Finding("trail place", State.OFF, what, todo)
     return Finding("trail place", State.OK, "the trail has a file system of its own")
@@ -56,7 +56,7 @@ def check_passthrough(store: str | None) -> Finding:
         return Finding("passthrough", State.BAD, f"the trial mount failed: {error}", "see above")
     except OSError as error:
         what = f"could not be tried in {store}: {error.strerror}"
-        return Finding("passthrough", State.SLOW, what, "see `policyfs status` when it is mounted")
+        return Finding("passthrough", State.SLOW, what, "see `policyfs status` when the store is mounted")
     if trial.backing is not None:
         todo = "use a store that is not an overlay, and Linux 6.9 or newer as root"
         return Finding("passthrough", State.SLOW, f"not for {subject}: {trial.backing.reason}; {slow}", todo)

@@ -35,7 +35,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     after = umount.add_mutually_exclusive_group()
     after.add_argument("--wait", action="store_true", help="wait until no process uses the mount")
     after.add_argument(
-        "--abort", action="store_true", help="end the mount even if processes use it; their open files fail"
+        "--abort",
+        action="store_true",
+        help="end the mount even if processes use it; open files of the mount then fail",
     )
     umount.add_argument("mountpoint", metavar="MOUNTPOINT")
     umount.set_defaults(run=run_umount)
@@ -151,8 +153,9 @@ def _check_time(path: str, until: float) -> None:
 
 def _where(path: str, status: control.Json) -> str:
     return (
-        f"policyfs: {path} is unmounted, but these processes still use it (daemon {status['pid']});"
-        f" `policyfs umount --wait {shlex.quote(path)}` waits for them, `--abort` cuts them off:"
+        f"policyfs: {path} is unmounted, but these processes still use the mount (daemon {status['pid']});"
+        f" `policyfs umount --wait {shlex.quote(path)}` waits for these processes, `--abort` ends the mount"
+        " at once:"
     )
 
 

@@ -307,7 +307,7 @@ def test_a_policy_that_names_an_unknown_app(ground: Ground) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--app", "nobody"], "the policy has no app 'nobody'; it has app, groups, nouid, several"),
+        (["--app", "nobody"], "the policy has no app 'nobody'; its apps are app, groups, nouid, several"),
         (["--app", "several"], "has several uids"),
         (["--app", "nouid"], "has no uid"),
         (["--app", "app", "--uid", "7"], "uid 7 does not belong to the app app"),

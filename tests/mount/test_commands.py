@@ -123,10 +123,10 @@ def test_counters_show_that_bytes_do_not_come_this_way(live: Mount) -> None:
 def test_status_of_what_is_no_mount(live: Mount, arena: Path) -> None:
     said = command(live, "status", arena)
     assert (said.returncode, said.stdout) == (1, "")
-    assert f"no policyfs daemon answers for {arena}: it is not a policyfs mount" in said.stderr
+    assert f"no policyfs daemon answers for {arena}: there is no policyfs mount" in said.stderr
     assert command(live, "status", arena / "missing").returncode == 1
     said = command(live, "reload", arena)
-    assert (said.returncode, "it is not a policyfs mount" in said.stderr) == (1, True)
+    assert (said.returncode, "there is no policyfs mount" in said.stderr) == (1, True)
     elsewhere = policyfs_process(
         "status", live.mountpoint, environment={"POLICYFS_RUNTIME_DIR": str(arena / "none")}
     )

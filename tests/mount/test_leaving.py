@@ -84,7 +84,7 @@ def test_what_lives_on_is_told_and_the_next_mount_starts_at_once(container, moun
     old, child = container
     said = command(old, "umount", old.mountpoint)
     assert said.returncode == 1
-    assert "still use it" in said.stderr
+    assert "still use the mount" in said.stderr
     assert f"(pid {child.pid}, uid 0): mount {old.mountpoint} in another mount namespace" in said.stderr
     new = next_mount(mounts, old)
     assert call_as(APP, (new / NOTES).read_text) == "plain words\n"

@@ -92,7 +92,7 @@ def test_an_accepted_widening_is_applied(mount: Mount, tmp_path: Path) -> None:
             3,
             'invariant "no" does not hold',
         ),
-        (WIDE, 4, "1 of its tests failed"),
+        (WIDE, 4, "1 of the policy's tests failed"),
     ],
     ids=["errors", "invariant", "tests"],
 )

@@ -148,7 +148,12 @@ def test_the_exit_code_is_the_commands(runner: Runner) -> None:
     ("options", "command", "code", "said"),
     [
         (("--app", "app"), [], 2, "policyfs: write the command behind `--`"),
-        (("--app", "other"), ["true"], 2, "policyfs: the policy has no app 'other'; it has app, nobody"),
+        (
+            ("--app", "other"),
+            ["true"],
+            2,
+            "policyfs: the policy has no app 'other'; its apps are app, nobody",
+        ),
         (("--app", "nobody"), ["true"], 2, "policyfs: the app nobody has no uid: add --uid UID"),
         (("--app", "app", "--uid", "5"), ["true"], 2, "policyfs: uid 5 does not belong to the app app"),
         (("--app", "app", "--at", "/nonexistent"), ["true"], 1, "policyfs: /nonexistent is not a directory"),

@@ -198,6 +198,6 @@ def test_an_app_that_the_policy_lacks_is_told_before_anything_is_mounted(site: S
     site.write(store, "gallery", "nobody")
     said = site("up")
     assert said.returncode == 1
-    assert "has no app nobody; it has backup, camera" in said.stderr
+    assert "has no app nobody; its apps are backup, camera" in said.stderr
     assert not (site.arena / "apps").exists()
     assert site.mounted() == []

@@ -48,14 +48,14 @@ def test_who_did_has_the_grounds_with_their_lines(cli: Cli) -> None:
     assert "EACCES no-private (home.yaml:7)" in out
     assert cli.json("who-did", "/DCIM/*.jpg", "app:maps")[0]["exe"] == "maps"
     (stranger,) = cli.json("who-did", "/", "decision:deny", "app:stranger")
-    assert stranger["why"] == "EACCES no rule allows it"
+    assert stranger["why"] == "EACCES no rule allows anything here"
 
 
 def test_who_could_asks_the_policy_in_force(cli: Cli, tmp_path: Path) -> None:
     rows = {row["app"]: row for row in cli.json("who-could", "/DCIM/a.jpg")}
     assert rows["gallery"]["read"] == "redacted"
     assert rows["gallery"]["why"] == "gallery-sees (home.yaml:6), no-location (home.yaml:10)"
-    assert (rows["maps"]["see"], rows["maps"]["why"]) == ("no", "no rule allows it")
+    assert (rows["maps"]["see"], rows["maps"]["why"]) == ("no", "no rule allows anything here")
     out = cli("who-could", "/Private/a", code=1)
     assert "no-private (home.yaml:7)" in out
     (tmp_path / "open.yaml").write_bytes(POLICY.replace(b"/Private/", b"/Other/"))

@@ -50,7 +50,7 @@ def forged(trail: Path) -> str:
 def test_a_forged_index_is_found_by_a_check(trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
     forged(trail)
     assert run(trail, "index", "--check") == 1
-    assert "did not match its segment; it was made again" in capsys.readouterr().out
+    assert "did not match its segment; policyfs made the index again" in capsys.readouterr().out
     assert run(trail, "index", "--check") == 0
     capsys.readouterr()
     assert run(trail, "search", "--json") == 0
@@ -66,4 +66,4 @@ def test_without_a_directory_nothing_is_kept_and_this_is_told(
     with pytest.raises(PolicyfsError, match="others may write"):
         run(trail, "index")
     assert run(trail, "search", "path:/7") == 0
-    assert "no index is kept, so this takes longer" in capsys.readouterr().err
+    assert "no index is kept, so this query takes longer" in capsys.readouterr().err

@@ -29,17 +29,21 @@ def _without_place() -> bytes:
     ("canary", "answer", "wrong"),
     [
         (HIDDEN, Answer(errno.ENOENT, listed=False), ""),
-        (HIDDEN, Answer(errno.EACCES), "got EACCES, and the policy says ENOENT"),
-        (HIDDEN, Answer(0), "got no error, and the policy says ENOENT"),
-        (HIDDEN, Answer(errno.ENOENT, listed=True), "its directory lists the name, which the policy hides"),
+        (HIDDEN, Answer(errno.EACCES), "the answer was EACCES, but by the policy it is ENOENT"),
+        (HIDDEN, Answer(0), "the answer was no error, but by the policy it is ENOENT"),
+        (
+            HIDDEN,
+            Answer(errno.ENOENT, listed=True),
+            "the directory lists the name, but the policy hides the name",
+        ),
         (DENIED, Answer(errno.EACCES), ""),
-        (DENIED, Answer(0), "was allowed, and the policy denies it"),
-        (DENIED, Answer(errno.EIO), "got EIO, and the policy says EACCES"),
+        (DENIED, Answer(0), "the mount allowed the request, but the policy denies it"),
+        (DENIED, Answer(errno.EIO), "the answer was EIO, but by the policy it is EACCES"),
         (PASSED, Answer(0, data=photo()), ""),
-        (PASSED, Answer(0, data=photo()[:-1]), "the bytes differ from the file's"),
-        (PASSED, Answer(errno.EACCES), "got EACCES, and the policy allows it"),
+        (PASSED, Answer(0, data=photo()[:-1]), "the bytes differ from the bytes of the file"),
+        (PASSED, Answer(errno.EACCES), "the answer was EACCES, but the policy allows the request"),
         (REDACTED, Answer(0, data=_without_place()), ""),
-        (REDACTED, Answer(0, data=_without_place()[:-1]), "the size differs from the file's"),
+        (REDACTED, Answer(0, data=_without_place()[:-1]), "the size differs from the size of the file"),
         (REDACTED, Answer(0, data=photo()), "the bytes still contain location, which the policy redacts"),
     ],
 )
@@ -57,7 +61,10 @@ def test_where_mode_bits_count_they_may_deny_more() -> None:
 def test_a_file_of_the_library_is_compared_by_its_inode() -> None:
     passed = PASSED._replace(inode=7)
     assert wrong_with(passed, Answer(0, 7), posix=False, reads=False) == ""
-    assert wrong_with(passed, Answer(0, 8), posix=False, reads=False) == "it is another file of the store"
+    assert (
+        wrong_with(passed, Answer(0, 8), posix=False, reads=False)
+        == "the mount shows another file of the store"
+    )
 
 
 def _counts(opens: int, reads: int, **more: object) -> dict[str, object]:
@@ -67,7 +74,9 @@ def _counts(opens: int, reads: int, **more: object) -> dict[str, object]:
 def test_passthrough_is_compared_by_the_counts_of_the_daemon() -> None:
     before = _counts(1, 1)
     assert not_passed(before, _counts(2, 1), reads=True) == ""
-    assert "passthrough is on, but this file did not get it" in not_passed(before, _counts(1, 1), reads=True)
+    assert "passthrough is on, but this file was opened without passthrough" in not_passed(
+        before, _counts(1, 1), reads=True
+    )
     asked = "passthrough is on, but the kernel asked the daemon for the bytes"
     assert not_passed(before, _counts(2, 2), reads=True) == asked
     assert not_passed(before, _counts(1, 2, enabled=False), reads=True) == ""

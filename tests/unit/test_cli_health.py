@@ -37,7 +37,7 @@ def test_a_sound_mount_has_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "told"),
     [
-        ({"leaving": True}, "processes still use it"),
+        ({"leaving": True}, "processes still use the mount"),
         ({"trail": {"failing": True, "directory": "/t", "last_error": "full"}}, "/t cannot be written: full"),
         ({"trail": {"dropped": 3}}, "3 events are not on the trail"),
         ({"quarantine": {"dropped": 2}}, "2 refused files are lost"),

@@ -35,9 +35,9 @@ def test_an_app_without_a_user() -> None:
 def test_a_name_that_is_there_is_asked_again() -> None:
     wishes, said = ask("a=1", "edit", "DCIM", "a=2", "b=2", "everything", "")
     assert [wish.name for wish in wishes] == ["a", "b"]
-    assert "a is there already" in said
+    assert "there is already an app a" in said
 
 
 def test_the_end_of_the_answers() -> None:
-    with pytest.raises(UsageError, match="the answers ended"):
+    with pytest.raises(UsageError, match="the input ended before the last answer"):
         ask("a=1")

@@ -73,7 +73,7 @@ def test_a_file_that_no_app_can_open(tmp_path: Path) -> None:
     path.write_text("some words\n")
     said = inspect(path, "--redact", "location", "--write", tmp_path / "out")
     assert said.returncode == 1
-    assert "an app cannot open it (EACCES): text/plain" in said.stdout
+    assert "an app cannot open this file (EACCES): text/plain" in said.stdout
     assert "wrote nothing" in said.stderr
     assert not (tmp_path / "out").exists()
 

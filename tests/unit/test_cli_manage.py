@@ -78,7 +78,7 @@ def test_one_screen_has_what_people_look_for(place: Path, capsys) -> None:
         f"{place}/one: shared mount of {place}/store (ext4)",
         f"  daemon       pid 7, version {__version__}, since 2026-01-01T00:00:00Z",
         "  policy       home generation 3, 0123456789abcdef",
-        "  passthrough  on; 5 files passed",
+        "  passthrough  on; 5 files opened in passthrough",
         "  handles      2 files (1 mediated)",
         "               3 directories; 9 nodes",
         "  trail        11 records, 0 dropped",
@@ -96,7 +96,7 @@ ENDED = {"id": "party", "until": "2001-01-01", "approved_by": "Ann", "reason": "
     ("changed", "told"),
     [
         ({"app": "camera"}, "app mount of camera"),
-        ({"leaving": True}, "LEAVING      it is unmounted"),
+        ({"leaving": True}, "LEAVING      unmounted"),
         ({"bugs": 2}, "BUGS         2"),
         ({"stale_handles": STALE}, "  gallery /a (pid 7, read): the policy now refuses it: EACCES"),
         ({"contained": {"missing": ["no filter", "a network"]}}, "contained    no filter; a network"),
@@ -170,7 +170,7 @@ def test_a_killed_daemon_whose_mount_is_there_is_told(place: Path, capsys, monke
 @pytest.mark.parametrize(
     ("state", "told"),
     [
-        (MountState.NONE, "it is not a policyfs mount"),
+        (MountState.NONE, "there is no policyfs mount"),
         (MountState.DEAD, "policyfs umount"),
         (MountState.ALIVE, "set POLICYFS_RUNTIME_DIR"),
     ],
@@ -246,7 +246,7 @@ def test_the_policy_before_is_asked_for_and_the_file_stays(place: Path, capsys) 
     with daemon(place, previous=LOADED) as asked:
         _, out, _ = run(capsys, "reload", "--previous", place / "one")
         assert asked.commands == ["previous"]
-    assert out.endswith("the policy's file is unchanged: correct it before the next reload or mount\n")
+    assert out.endswith("the policy's file is unchanged: correct the file before the next reload or mount\n")
 
 
 def test_mounts_that_were_left_are_reloaded_too(place: Path, capsys) -> None:
@@ -254,12 +254,12 @@ def test_mounts_that_were_left_are_reloaded_too(place: Path, capsys) -> None:
     with daemon(place, reload=LOADED), leaving[0], leaving[1]:
         control.leaving_path(str(place / "one"), 9).touch()  # of one that was killed
         _, out, _ = run(capsys, "reload", place / "one")
-        assert out.count("in force in an unmounted mount still in use") == 2
+        assert out.count("in force in an unmounted mount that processes still use") == 2
         leaving[0].answers = {"reload": {"error": "bad policy", "exit_code": EXIT_POLICY}}
         code, out, err = run(capsys, "reload", place / "one")
         assert code == EXIT_REFUSED
         assert "in force, generation 4" in out, "the mount itself is reloaded"
-        assert "keeps its policy: bad policy" in err
+        assert "keeps its old policy: bad policy" in err
 
 
 def test_one_refusal_of_several_does_not_keep_the_others(place: Path, capsys) -> None:

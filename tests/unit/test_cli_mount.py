@@ -155,7 +155,7 @@ def test_an_app_mount_admits_the_app(place: Path, words: tuple[str, ...], uid: i
         (("--uid", "0"), "need --app"),
         (("--gid", "5"), "need --app"),
         (("--any-uid",), "need --app"),
-        (("--app", "none"), "the policy has no app 'none'; it has backup, bare, camera"),
+        (("--app", "none"), "the policy has no app 'none'; its apps are backup, bare, camera"),
         (("--app", "camera", "--any-uid", "--uid", "0"), "leave out --uid and --gid"),
         (("--app", "camera", "--any-uid", "--gid", "5"), "leave out --uid and --gid"),
         (("--app", "bare"), "has no uid: add --uid"),

@@ -91,7 +91,7 @@ def test_everything_below_a_directory_in_order(store: Path, run) -> None:
     assert run("show", store, "/d").out == "none\t/d\n"
     said = run("set", "-r", store, "camera", "/")
     assert said.code == EXIT_REFUSED
-    assert "/fifo: it is a special" in said.err
+    assert "/fifo: the type of this file is special" in said.err
     assert "/: none -> camera" in said.out
     assert "/link: none -> camera" in said.out
     assert "/link/b" not in said.out
@@ -103,9 +103,9 @@ def test_symlinks_on_the_way_and_absent_names_are_told_and_the_rest_is_done(stor
     assert (said.code, said.out) == (EXIT_REFUSED, "/a: none -> camera\n")
     assert said.err.splitlines() == [
         UNKNOWN,
-        "policyfs: /link/b: a symlink is on the way",
+        "policyfs: /link/b: a part of the path is a symlink, or not a directory",
         "policyfs: /none: No such file or directory",
-        "policyfs: /a/x: a symlink is on the way",
+        "policyfs: /a/x: a part of the path is a symlink, or not a directory",
         "1 owner changed",
     ]
     said = run("show", "-r", store, "/none", "/a")
@@ -141,7 +141,7 @@ def test_a_list_takes_owners_to_another_store(store: Path, tmp_path: Path, run, 
     (other / "a").mkdir()
     said = run("import", other, tmp_path / "list")
     assert (said.code, said.out) == (EXIT_REFUSED, "/d: none -> camera\n")
-    assert "/a: it is a directory" in said.err
+    assert "/a: the type of this file is directory" in said.err
     assert "/link: No such file" in said.err
     lines = (tmp_path / "list").read_bytes()
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(lines)))

@@ -246,7 +246,7 @@ def test_the_content_of_a_file_is_sniffed(policy: Path, media: dict[str, Path], 
     ("arguments", "complaint"),
     [
         (["/DCIM/a.jpg"], "name the caller"),
-        (["--app", "galery", "/DCIM/a.jpg"], "it has camera, cloud, gallery"),
+        (["--app", "galery", "/DCIM/a.jpg"], "its apps are camera, cloud, gallery"),
         (["--app", "gallery", "DCIM/a.jpg"], "from the root of the mount"),
         (["--app", "gallery", "--op", "eat", "/DCIM/a.jpg"], "eat"),
         (["--app", "gallery", "--owner", "nobody", "/DCIM/a.jpg"], "nobody"),

@@ -75,7 +75,7 @@ def test_what_allows_no_more_is_loaded_as_it_was_checked(mount: Mounted, apply) 
     code, said = apply()
     assert code == EXIT_OK
     assert mount.expected == [digest_of([HEAD.encode()])]
-    assert "no tests beside it" in said
+    assert "there are no tests beside the policy" in said
     assert f"{mount.path}: policy abababababababab in force, generation 6" in said
     assert "refused" not in said
 
@@ -117,7 +117,7 @@ def test_a_dry_run_says_what_would_be(mount: Mounted, apply) -> None:
             NARROW + 'invariants:\n  - {id: no, never: [see], who: {app: two}, paths: "/Documents/**"}\n',
             EXIT_POLICY, 'invariant "no" does not hold',
         ),
-        (WIDE, EXIT_POLICY_TESTS, "1 of its tests failed"),
+        (WIDE, EXIT_POLICY_TESTS, "1 of the policy's tests failed"),
     ],
 )  # fmt: skip
 def test_what_is_not_sound_is_not_loaded(mount: Mounted, apply, text: str, code: int, told: str) -> None:
@@ -133,7 +133,7 @@ def test_tests_beside_the_policy_that_hold_are_told(mount: Mounted, apply) -> No
     mount.own.with_name("own.test.yaml").write_text(TESTS)
     code, said = apply()
     assert code == EXIT_OK
-    assert "no tests beside it" not in said
+    assert "there are no tests beside the policy" not in said
     assert json.loads(apply("--json")[1])["tests"]
 
 
@@ -154,7 +154,7 @@ def test_a_daemon_that_names_no_file_is_of_another_version(mount: Mounted, apply
     mount.status["policy"]["file"] = ""
     code, said = apply()
     assert (code, mount.expected) == (EXIT_REFUSED, [])
-    assert "is of another version" in said
+    assert "has another version" in said
 
 
 def test_a_refusal_of_the_daemon_has_its_exit_code(mount: Mounted, apply) -> None:
@@ -214,7 +214,7 @@ def test_a_file_that_changes_after_its_check_is_not_written(
     monkeypatch.setattr(policy_apply, "compared", meanwhile)
     code, said = apply(tmp_path / "new.yaml")
     assert (code, mount.own.read_text(), mount.expected) == (EXIT_REFUSED, NARROW, [])
-    assert "has changed since it was checked" in said
+    assert "was changed after the check" in said
 
 
 def test_the_mounts_own_file_by_another_name_is_its_own(mount: Mounted, apply, tmp_path: Path) -> None:

@@ -42,6 +42,6 @@ def test_an_app_has_its_first_uid(engine: Engine) -> None:
 
 @pytest.mark.parametrize("words", [(), ("--app", "galery")])
 def test_nobody_and_an_unknown_app(engine: Engine, words: tuple[str, ...]) -> None:
-    said = r"name the caller|the policy has no app 'galery'; it has camera, cloud"
+    said = r"name the caller|the policy has no app 'galery'; its apps are camera, cloud"
     with pytest.raises(UsageError, match=said):
         caller(engine, *words)

@@ -111,7 +111,8 @@ def test_a_file_that_changes_meanwhile_stays(
     (odd.parent / "link.yaml").symlink_to("odd.yaml")
     assert main.main(["policy", "fmt", "link.yaml"]) == EXIT_REFUSED
     said = capsys.readouterr()
-    assert f"{odd} was changed meanwhile, and stays as it is: try again" in said.err
+    told = f"another program changed {odd} meanwhile, so this command did not write the file: try again"
+    assert told in said.err
     assert said.out == ""
     assert odd.read_text() == MORE
     assert sorted(os.listdir(odd.parent)) == ["link.yaml", "odd.yaml"]

@@ -96,7 +96,7 @@ def test_answers_that_end_write_nothing(place: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("sys.stdin", io.StringIO("gallery\n"))
     said = init()
     assert said.returncode == 2
-    assert "the answers ended; name apps with --app" in said.stderr
+    assert "the input ended before the last answer; name each app with --app" in said.stderr
     assert not Path("home.yaml").exists()
 
 
@@ -124,7 +124,7 @@ def test_nothing_is_overwritten(place: Path, there: str) -> None:
         (("--app", "a=1", "--read", "DCIM"), "there is no app 'DCIM'"),
         (("--app", "a=1", "--read", "a"), "write an app and its directories: --read a:DCIM,Pictures"),
         (("--app", "a=1", "--read", "a:DCIM", "--edit", "a:DCIM"), "--read and --edit give a the"),
-        (("--app", "a=1", "--app", "a=2", "--everything", "a"), "the app a is there twice"),
+        (("--app", "a=1", "--app", "a=2", "--everything", "a"), "the app a is given twice"),
         (("--app", "a=1", "--app", "b=1", *("--everything", "a", "--everything", "b")), "have one uid, 1"),
         (("--read", "a:DCIM"), "name each app with --app"),
     ],

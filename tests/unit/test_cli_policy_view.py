@@ -84,7 +84,7 @@ def test_the_page_shows_the_same_and_its_names_do_no_harm(store: Path, tmp_path:
     ("options", "code", "message"),
     [
         ((), 2, "name the caller"),
-        (("--app", "nobody"), 2, "the policy has no app 'nobody'; it has camera, gallery"),
+        (("--app", "nobody"), 2, "the policy has no app 'nobody'; its apps are camera, gallery"),
         (("--app", "gallery", "--most", "-1"), 2, "write 10, or 0 for no limit"),
         (("--app", "gallery", "--html", "/nonexistent/a.html"), 1, "cannot write /nonexistent/a.html"),
     ],

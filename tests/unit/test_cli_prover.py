@@ -209,12 +209,14 @@ def test_a_wrong_answer_names_place_caller_path_and_rules(monkeypatch) -> None:
         Scene(monkeypatch, Answer(0)).prove(DENIED)
     said = str(error.value)
     assert said.startswith("canary denial: in the mount, camera (uid 10010), read /a")
-    assert said.endswith("was allowed, and the policy denies it (rules: no, never)")
+    assert said.endswith("the mount allowed the request, but the policy denies it (rules: no, never)")
     assert "\x1b" not in said
 
 
 def test_an_open_that_is_not_passed_through_is_wrong(monkeypatch) -> None:
-    with pytest.raises(UnprovedError, match=r"canary passthrough: .* read /raw: .* did not get it"):
+    with pytest.raises(
+        UnprovedError, match=r"canary passthrough: .* read /raw: .* was opened without passthrough"
+    ):
         Scene(monkeypatch, Answer(0)).prove(OPENED, opens=(1, 1))
 
 

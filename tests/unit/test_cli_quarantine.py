@@ -152,7 +152,7 @@ def test_an_incomplete_file_can_only_be_dropped(place: Place, monkeypatch: pytes
     assert "incomplete: cut off" in place.run("list")
     assert json.loads(place.run("list", "--json"))["incomplete"] == "cut off"
     for action in ("show", "release"):
-        with pytest.raises(PolicyfsError, match="can only be dropped"):
+        with pytest.raises(PolicyfsError, match="you can only drop this file"):
             place.run(action, entry.id)
     assert "is dropped" in place.run("drop", entry.id)
 

@@ -192,7 +192,7 @@ def test_a_mount_with_other_options_stays_and_its_users_are_named(world: World, 
     assert "one: up with other options" in out
     assert "read_only is true, the site says false" in err
     assert f"`policyfs up --restart {world.file}`" in err
-    assert err.endswith("use it: one.service\n")
+    assert err.endswith("use the mount: one.service\n")
 
 
 def test_a_restart_is_checked_before_anything_is_unmounted(world: World, command) -> None:
@@ -225,11 +225,11 @@ def test_a_restart_that_fails_says_what_is_down_now(world: World, command) -> No
     world.fails = {"umount one": "policyfs: busy\n"}
     code, _, err = command("up", "--restart")
     assert (code, world.done()) == (EXIT_REFUSED, ["umount one"])
-    assert "it has other options than in the site, and was not restarted: busy" in err
+    assert "the mount has other options than in the site, and was not restarted: busy" in err
     world.fails = {"mount one": "no room"}
     code, _, err = command("up", "--restart")
     assert code == EXIT_REFUSED
-    assert "it was unmounted for its new options, and is down now: no room" in err
+    assert "the mount was unmounted for its new options, and is down now: no room" in err
 
 
 def test_if_a_mount_fails_the_new_ones_go_and_the_old_ones_stay(world: World, command) -> None:
@@ -248,7 +248,7 @@ def test_an_app_that_the_policy_lacks_is_told_before_all_else(world: World, comm
     (world.place / "policy.yaml").write_text(POLICY.replace("one:", "other:"))
     code, _, err = command("up")
     assert (code, world.commands) == (EXIT_REFUSED, [])
-    assert "has no app one; it has other, two. Nothing was mounted" in err
+    assert "has no app one; its apps are other, two. Nothing was mounted" in err
     assert not Path(world.at("one")).exists()
 
 
@@ -327,7 +327,7 @@ def test_what_stays_up_is_told_and_the_others_go(world: World, command) -> None:
     assert (code, out) == (EXIT_REFUSED, "one: down\n")
     assert err == (
         f"policyfs: shared ({world.at('all')}): busy\n"
-        f"policyfs: two ({world.at('two')}): another mount is there, and stays\n"
+        f"policyfs: two ({world.at('two')}): another mount is at this path, and stays\n"
     )
     assert world.done() == ["umount all", "umount one"]
 
@@ -337,7 +337,7 @@ def test_the_status_of_a_site_has_its_mounts_and_what_is_missing(world: World, c
     world.mount("two", read_only=True)
     up, lines = site.status_of_site(world.site)
     assert [(one["app"], bool(one["site_changes"])) for one in up] == [("one", False), ("two", True)]
-    assert lines == [f"shared ({world.at('all')}): down; `policyfs up {world.file}` makes it"]
+    assert lines == [f"shared ({world.at('all')}): down; `policyfs up {world.file}` makes this mount"]
     assert "two (" in capsys.readouterr().err
     assert site.trail_of(world.site) == str(world.place / "trail")
 
@@ -345,5 +345,5 @@ def test_the_status_of_a_site_has_its_mounts_and_what_is_missing(world: World, c
 def test_status_of_a_sites_file_is_that_of_its_mounts(world: World, command) -> None:
     code, out, err = command("status", "--json")
     assert (code, out) == (EXIT_REFUSED, "[]\n")
-    assert err.count("makes it") == 3
+    assert err.count("makes this mount") == 3
     assert f"site home: 0 of 3 mounts are up; trail in {world.place}/trail" in err

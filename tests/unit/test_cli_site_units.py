@@ -106,7 +106,9 @@ def test_a_compose_file_that_reaches_the_store_is_refused(
     assert said.returncode == (1 if wrong else 0), said
     assert wrong in said.stderr
     compose.write_text("services: {other: {image: x}}\n")
-    assert "has no service player; it has other" in policyfs("compose", site.file, str(compose)).stderr
+    assert (
+        "has no service player; its services are other" in policyfs("compose", site.file, str(compose)).stderr
+    )
 
 
 def test_an_unreadable_compose_file_is_told(site: Site, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_who_still_uses_an_unmounted_mount_is_named(
 ) -> None:
     assert run(leaving, *words) == code
     said = capsys.readouterr().err
-    assert f"{leaving.path} is unmounted, but these processes still use it (daemon 77)" in said
+    assert f"{leaving.path} is unmounted, but these processes still use the mount (daemon 77)" in said
     assert f"`policyfs umount --wait '{leaving.path}'`" in said
     assert said.endswith(f"\n  {VI}\n")
 
@@ -214,7 +214,7 @@ def test_a_daemon_that_left_before_is_no_mount_but_has_users(world: World, capsy
     world.state = MountState.NONE
     world.leave()
     assert run(world) == EXIT_REFUSED
-    assert "still use it" in capsys.readouterr().err
+    assert "still use the mount" in capsys.readouterr().err
     assert world.unmounts == []
 
 

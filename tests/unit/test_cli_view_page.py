@@ -13,10 +13,10 @@ def test_it_says_what_it_leaves_out() -> None:
     found.rests = [Rest(b"/", ".jpg", 3)]
     found.unread = [(b"/d", "Permission denied")]
     text = page(found)
-    assert "3 files were not looked at: the policy treats their paths like others there." in text
+    assert "3 files were not looked at: the policy treats their paths like other paths there." in text
     assert "Not listed: /d: Permission denied." in text
     assert "No file is read under redaction." in text
-    assert "It sees every name in the directories that it sees." in text
+    assert "All names in the visible directories are visible." in text
 
 
 def test_an_empty_picture_is_a_page() -> None:

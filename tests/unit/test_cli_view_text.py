@@ -35,7 +35,9 @@ def test_samples_are_counted_by_kind_and_result() -> None:
 
 def test_many_hidden_names_and_directories_are_cut_short() -> None:
     found = picture()
-    found.hidden = [Hidden(b"/h%d" % number, FileType.REGULAR, "no rule allows it") for number in range(30)]
+    found.hidden = [
+        Hidden(b"/h%d" % number, FileType.REGULAR, "no rule makes this name visible") for number in range(30)
+    ]
     found.unread = [(b"/d%d" % number, "why") for number in range(12)]
     text = text_of(found, 40)
     assert "  and 10 more (--json has all)" in text

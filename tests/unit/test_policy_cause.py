@@ -29,7 +29,12 @@ NEAR_ALL = "the nearest rule is backup.all (test.yaml:36): who: gallery holds no
     [
         ("maps", "read", "/DCIM/a.jpg", "rule media.read allows the request"),
         ("camera", "read", "/DCIM/a.jpg", "rules media.own and media.read allow the request"),
-        ("gallery", "read", "/DCIM/a.jpg", "rule media.read allows the request, without location (media.no-location)"),
+        (
+            "gallery",
+            "read",
+            "/DCIM/a.jpg",
+            "rule media.read allows the request, without location (media.no-location)",
+        ),
         ("gallery", "delete", "/DCIM/a.jpg", f"no rule allows delete; {NEAR_OWN}"),
         ("gallery", "read", "/Music/a", f"no rule allows the caller to see the path; {NEAR_ALL}"),
         ("gallery", "read", "/Android/data/maps", "rule app.private denies the request"),
@@ -50,7 +55,10 @@ def test_a_way_to_something_an_unknown_fact_and_a_dry_run() -> None:
     told = "the directory leads to paths that the app sees"
     assert cause(asked, "camera", "list", "/a", DIRECTORY) == told
     told = cause(asked, "camera", "read", "/a/b/c", facts=Facts())
-    assert told == "rule d denies the request, because the content kind is unknown, so the rule counts as matching"
+    assert (
+        told
+        == "rule d denies the request, because the content kind is unknown, so the rule counts as matching"
+    )
     told = "rule m would deny the request, but in monitor mode policyfs only records this"
     assert cause(asked, "camera", "write", "/a/b/c") == told
 
@@ -66,7 +74,10 @@ def test_the_nearest_miss_has_the_fewest_faults() -> None:
     assert "the nearest rule is other-app" in cause(asked, "camera", "read", "/x/a")
     assert "the nearest rule is other-path" in cause(asked, "camera", "read", "/Photos/2024/a")
     look = Asked('- {id: look, allow: [see], paths: "/**"}')
-    told = "no rule allows read; the nearest rule is look (test.yaml:9): the rule matches, but allows only see"
+    told = (
+        "no rule allows read; the nearest rule is look (test.yaml:9): the rule matches, but allows only"
+        " see"
+    )
     assert cause(look, "camera", "read", "/a") == told
     assert "the nearest rule is other-owner" in cause(asked, "camera", "read", "/own/a")
     empty = Asked("- {id: d, deny: [read]}")

@@ -45,7 +45,8 @@ def test_every_rule_has_a_line_with_its_reason(family):
 def test_the_whole_text(family):
     text = explained(family, "gallery", "read", "/DCIM/Camera/a.jpg", facts=CAMERAS).text()
     assert text.splitlines()[:2] == [
-        "gallery may read /DCIM/Camera/a.jpg: rule media.read allows the request, without location (media.no-location).",
+        ("gallery may read /DCIM/Camera/a.jpg: rule media.read allows the request, without location"
+        " (media.no-location)."),
         "read /DCIM/Camera/a.jpg by gallery: allowed; redacted: location",
     ]
     told = "rules: backup.all, media.own, media.read"
@@ -200,8 +201,8 @@ REDACTED = """\
 - {id: d, allow: [see, read], who: {app: maps}, paths: "/a/maps/**"}
 """
 ADVICE = (
-    " so the copy would lack these data, and the data would be lost when mv deletes the original. Exempt the app"
-    " from the redaction (give it the grant), or let it delete only its own files (owner: self)"
+    " so the copy would lack these data, and the data would be lost when mv deletes the original. Exempt the"
+    " app from the redaction (give it the grant), or let it delete only its own files (owner: self)"
 )
 
 

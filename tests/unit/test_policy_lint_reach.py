@@ -30,7 +30,8 @@ def found(*rules: str) -> dict[str, str]:
         (["id: r, allow: [read], who: {app: stranger}, paths: '/a'"], "unseen: this allow never"),
         (
             ["id: r, allow: [read, write], paths: '/a/**', who: {app: maps}", "id: d, deny: [write]"],
-            "covered-by-deny: write never takes effect: wherever the rule matches, the request is denied by d",
+            ("covered-by-deny: write never takes effect: wherever the rule matches, the request is denied by"
+            " d"),
         ),
         (
             ["id: r, allow: [write], paths: '/a/**', who: {app: maps}", "id: d, deny: [see], paths: /a"],

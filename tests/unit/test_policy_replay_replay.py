@@ -87,7 +87,9 @@ def test_a_policy_that_answers_otherwise_is_no_witness():
 
 def test_a_missing_resource_and_a_strange_call_are_undecidable():
     assert verdict(ALL, ALL, READ._replace(cause=Cause.RESOURCE, allowed=False, errno=errno.EBUSY)).untold
-    assert verdict(ALL, ALL, READ._replace(syscall="openat2")).untold == ("the operation that the request asked for",)
+    assert verdict(ALL, ALL, READ._replace(syscall="openat2")).untold == (
+        "the operation that the request asked for",
+    )
 
 
 def test_each_request_meets_the_exceptions_of_its_time():

@@ -34,12 +34,12 @@ def lookup(_digest: str, rule: str) -> RuleFact | None:
         (
             a_denial()._replace(rules=()),
             "no rule",
-            "no rule allows it: it needs an `allow` for app gallery",
+            "no rule allows the request: it needs an `allow` for app gallery",
         ),
         (
             a_denial(app="stranger", uid=7)._replace(rules=()),
             "no rule",
-            "no rule allows it: it needs an `allow` for uid 7",
+            "no rule allows the request: it needs an `allow` for uid 7",
         ),
         (
             a_denial(kind="image/x-dwg", note="no locator for it")._replace(rules=("no-location",)),
@@ -68,5 +68,5 @@ def test_causes(event: Event, cause: str, remedy: str) -> None:
 def test_grounds_have_the_rules_lines() -> None:
     assert grounds(a_denial(), lookup) == ["no-private (home.yaml:7)"]
     assert grounds(a_denial()) == ["no-private"]
-    assert grounds(a_denial()._replace(rules=()), lookup) == ["no rule allows it"]
+    assert grounds(a_denial()._replace(rules=()), lookup) == ["no rule allows the request"]
     assert grounds(an_event(), lookup) == ["gallery-sees"]

@@ -79,7 +79,7 @@ def _head(draft: Draft) -> Iterator[str]:
     yield f"# Who may do what with the files in {store}."
     yield "#"
     yield "# Nothing is allowed unless a rule allows it, and the order of rules does not matter. Change this"
-    yield "# file as you like. Then ask what it does:"
+    yield "# file as you like. These commands check and show what the policy does:"
     yield "#"
     yield f"#   policyfs policy check {file}"
     yield f"#   policyfs policy lint {file} --store {store}"
@@ -97,11 +97,11 @@ def _apps(draft: Draft) -> Iterator[str]:
     for wish in draft.wishes:
         yield f"  {wish.name}:"
         if wish.uid is None:
-            yield "    description: has no uid, so it needs a mount of its own (policyfs mount --app)"
+            yield "    description: the app has no uid, so it needs its own mount (policyfs mount --app)"
         else:
             yield f"    uid: {wish.uid}{f'  # the user {wish.user}' if wish.user else ''}"
         if wish.trusted:
-            yield f"    grants: [{GRANT}]  # it may know where pictures were taken"
+            yield f"    grants: [{GRANT}]  # the app may know where pictures were taken"
 
 
 def _rules(draft: Draft) -> Iterator[str]:
@@ -110,8 +110,8 @@ def _rules(draft: Draft) -> Iterator[str]:
     yield from _redaction(draft)
     for kinds, names in draft.filled():
         shown = " and ".join(kinds)
-        yield f"  # These directories hold {shown} files only, and stay so: policyfs refuses anything else"
-        yield "  # when it is written, whatever its name says."
+        yield f"  # These directories hold only {shown} files, and stay so: policyfs refuses files with other"
+        yield "  # content when they are written, whatever their names say."
         yield f"  - id: kinds.{'-'.join(kinds)}"
         yield f"    require: {{content: {_list(f'{kind}/*' for kind in kinds)}}}"
         yield f"    paths: {_list(map(below, names))}"
@@ -120,14 +120,14 @@ def _rules(draft: Draft) -> Iterator[str]:
 
 def _rules_of(draft: Draft, wish: Wish) -> Iterator[str]:
     if wish.whole:
-        yield f"  # {wish.name} reads everything, as it is."
+        yield f"  # {wish.name} reads all files unchanged."
         yield from _allow(f"{wish.name}.everything", "[see, read]", wish.name, ["/**"])
     reads = [*wish.dirs(Level.READ), *wish.dirs(Level.ADD)]
     if reads and not wish.whole:
         yield f"  # {wish.name} sees and reads these directories."
         yield from _allow(f"{wish.name}.reads", _OPS[Level.READ], wish.name, map(below, sorted(reads)))
     for level, verb, about in (
-        (Level.ADD, "adds", "adds files, and may change and delete those that it added."),
+        (Level.ADD, "adds", "adds files, and may change and delete the files that it added."),
         (Level.EDIT, "edits", "may add, change and delete all files."),
     ):
         # one rule for all directories in which the same sorts of media are allowed
@@ -154,12 +154,12 @@ def _allow(rule: str, ops: str, app: str, paths: Iterable[str], when: str = "") 
 
 def _redaction(draft: Draft) -> Iterator[str]:
     if len(draft.trusted) == len(draft.wishes):
-        yield "  # Every app here may know where pictures were taken. For one that may not, add:"
+        yield "  # Every app here may know where pictures were taken. For an app that may not know, add:"
         yield "  #   - {id: no-places, require: {redact: [location]}, who: {app: NAME}}"
         yield ""
         return
-    yield "  # These apps read pictures and films without the place where they were taken. They cannot open a"
-    yield "  # file that policyfs cannot clean."
+    yield "  # These apps read pictures and films without the place where they were taken. The apps cannot"
+    yield "  # open a file that policyfs cannot clean."
     for kind, path in _uncleaned(draft):
         yield f"  # Such files in this store: kind {kind}, such as {path}."
     yield "  - id: no-places"
@@ -167,10 +167,10 @@ def _redaction(draft: Draft) -> Iterator[str]:
     if draft.trusted:
         yield f"    who: {{not: {{grant: {GRANT}}}}}"
     if draft.adds:
-        yield "    unless: {owner: self}  # an app reads what it added itself as it is"
+        yield "    unless: {owner: self}  # an app reads its own files unchanged"
     kinds = sorted({kind for kind, _ in _uncleaned(draft)})
     if kinds:
-        yield f"    # To let apps read them unchanged, write: raw_types: [{', '.join(kinds)}]"
+        yield f"    # To let apps read such files unchanged, write: raw_types: [{', '.join(kinds)}]"
     yield ""
 
 
@@ -190,7 +190,7 @@ def _uncleaned(draft: Draft) -> list[tuple[str, str]]:
 
 
 def _invariants(draft: Draft) -> Iterator[str]:
-    yield "  # Invariants, for later changes: policyfs does not load a policy that breaks one."
+    yield "  # Invariants, for later changes: policyfs does not load a policy that breaks an invariant."
     yield '  - {id: no-strangers, never: [all], who: {app: stranger}, paths: "/**"}'
     changing = [
         wish.name for wish in draft.wishes if {Level.ADD, Level.EDIT} & set(wish.shares.values())

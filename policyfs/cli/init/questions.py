@@ -45,9 +45,11 @@ class Questions:
     def _new(self, text: str, found: Sequence[Wish]) -> Wish:
         wish = wish_of(text)
         if any(wish.name == other.name for other in found):
-            raise UsageError(f"{wish.name} is there already")
+            raise UsageError(f"there is already an app {wish.name}")
         while wish.uid is None:
-            user = self._ask(f"{text} is not a user here. Its user or uid (empty: a mount of its own): ")
+            user = self._ask(
+                f"This machine has no user {text}. User or uid of the app (empty: its own mount): "
+            )
             if not user:
                 break
             wish = self._tried(wish_of, f"{text}={user}") or wish
@@ -57,9 +59,9 @@ class Questions:
         self._say(f"What may {wish.name} do?")
         for level, meaning in MEANINGS.items():
             self._say(f"  {level.value:<11} {meaning}")
-        self._say(f"  {_EVERYTHING:<11} read the whole store as it is, as a backup must")
+        self._say(f"  {_EVERYTHING:<11} read all files unchanged, as a backup must")
         words = [*(level.value for level in Level), _EVERYTHING]
-        while (word := self._ask("One of these (read): ") or Level.READ.value) not in words:
+        while (word := self._ask("Choose one (read): ") or Level.READ.value) not in words:
             self._say(f"write one of {', '.join(words)}")
         if word == _EVERYTHING:
             wish.whole = True
@@ -88,6 +90,7 @@ class Questions:
         line = self._answers.readline()
         if not line:
             raise UsageError(
-                "the answers ended; name apps with --app, and what they may do with --read and others"
+                "the input ended before the last answer; name each app with --app, and its rights with"
+                " --read, --add, --edit or --everything"
             )
         return line.strip()

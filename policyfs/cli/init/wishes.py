@@ -26,7 +26,7 @@ class Level(enum.Enum):
 
 MEANINGS: Final = {
     Level.READ: "see and read all files",
-    Level.ADD: "read all files, add new ones, and change those that it added",
+    Level.ADD: "read all files, add new files, and change the files that it added",
     Level.EDIT: "read, add, change and delete all files",
 }
 
@@ -112,7 +112,7 @@ def share(wishes: Sequence[Wish], text: str, level: Level, known: Iterable[str])
         before = wish.shares.get(directory)
         if before is not None and before is not level:
             both = f"--{before.value} and --{level.value}"
-            raise UsageError(f"{both} give {name} the directory {directory}; write only one of them")
+            raise UsageError(f"{both} give {name} the directory {directory}; keep only one of these options")
         wish.shares[directory] = level
 
 
@@ -144,7 +144,7 @@ def check(wishes: Sequence[Wish]) -> None:
     uids: dict[int, str] = {}
     for at, wish in enumerate(wishes):
         if any(wish.name == other.name for other in wishes[:at]):
-            raise UsageError(f"the app {wish.name} is there twice")
+            raise UsageError(f"the app {wish.name} is given twice")
         if wish.uid is not None and wish.uid in uids:
             raise UsageError(f"{wish.name} and {uids[wish.uid]} have one uid, {wish.uid}: give each its own")
         if wish.uid is not None:

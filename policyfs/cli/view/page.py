@@ -73,9 +73,9 @@ def _reads(picture: Picture) -> str:
 
 def _hidden(picture: Picture) -> str:
     if not picture.hidden:
-        return "<p>It sees every name in the directories that it sees.</p>"
+        return "<p>All names in the visible directories are visible.</p>"
     rows = [(path_of(one.path), text_of(one.ftype.value), text_of(one.why)) for one in picture.hidden[:ROWS]]
-    return table("hidden", "Names in visible directories that it does not see", ("Path", "Type", "Why"), rows)
+    return table("hidden", "Hidden names in the visible directories", ("Path", "Type", "Why"), rows)
 
 
 def _limits(picture: Picture) -> str:
@@ -83,6 +83,8 @@ def _limits(picture: Picture) -> str:
     lines = [f"{looked:,} of {total:,} files that are read under redaction were looked into."]
     left = sum(rest.files for rest in picture.rests)
     if left:
-        lines.append(f"{left:,} files were not looked at: the policy treats their paths like others there.")
+        lines.append(
+            f"{left:,} files were not looked at: the policy treats their paths like other paths there."
+        )
     lines += [f"Not listed: {path_of(path)}: {text_of(why)}." for path, why in picture.unread[:100]]
     return "".join(f"<p>{line}</p>" for line in lines)

@@ -235,7 +235,7 @@ class Walk:
     @staticmethod
     def _why(decision: Decision) -> str:
         denies = sorted({match.rule for match in decision.rules if match.effect == Effect.DENY.value})
-        return f"denied by {', '.join(denies)}" if denies else "no rule allows it"
+        return f"denied by {', '.join(denies)}" if denies else "no rule makes this name visible"
 
     def _entry(
         self, names: tuple[bytes, ...], ftype: FileType, state: PathState, facts: Facts, seen: Decision
