@@ -205,7 +205,7 @@ FORMATS: Final = (
     Format(
         "matroska.matroska:locate_matroska",
         kinds={
-            "video/x-matroska": "tags, chapters, attachments, all tracks but media",
+            "video/x-matroska": "tags, chapters, attachments and all tracks except media are examined",
             "video/webm": "as Matroska",
             "audio/x-matroska": "as Matroska",
             "audio/webm": "as Matroska",
@@ -267,31 +267,31 @@ FORMATS: Final = (
     ),
     Format(
         "documents.sidecars:locate_xmp_sidecar",
-        kinds={"application/rdf+xml": "an XMP sidecar: each property, as in a photo"},
+        kinds={"application/rdf+xml": "an XMP sidecar: each property is examined, as in a photo"},
         starts=(),
     ),
     Format(
         "documents.sidecars:locate_takeout",
-        kinds={"application/x-location+json": "Takeout's JSON, member by member"},
+        kinds={"application/x-location+json": "each member of Takeout's JSON is examined"},
         starts=(),
     ),
 )  # fmt: skip
 """All formats that policyfs can redact, photos first."""
 
 WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
-    "image/svg+xml": "may carry any metadata; no locator",
-    "video/mp2t": "AVCHD and dash-cams write places and dates into every second of it",
-    "video/mpeg": "may carry anything in private streams and user data",
-    "video/x-flv": "its script tags hold anything; no locator",
-    "video/x-ms-asf": "its headers hold anything; no locator (WMV, WMA)",
-    "application/zip": "holds any other file",
-    "text/plain": "may say anything; a track or a log of places, too",
-    "application/gpx+xml": "a track: places from end to end",
-    "application/vnd.google-earth.kml+xml": "places from end to end",
-    "application/vnd.garmin.tcx+xml": "a training: places from end to end",
-    "application/geo+json": "places from end to end",
+    "image/svg+xml": "may contain any metadata, which policyfs cannot find",
+    "video/mp2t": "AVCHD cameras and dash-cams write places and dates into each second",
+    "video/mpeg": "may contain any data in private streams and user data",
+    "video/x-flv": "script tags may contain any data, which policyfs cannot find",
+    "video/x-ms-asf": "headers may contain any data, which policyfs cannot find (WMV, WMA)",
+    "application/zip": "may contain any other file",
+    "text/plain": "may contain any text, also a track or a log of places",
+    "application/gpx+xml": "a track: the whole file consists of places",
+    "application/vnd.google-earth.kml+xml": "the whole file consists of places",
+    "application/vnd.garmin.tcx+xml": "a training: the whole file consists of places",
+    "application/geo+json": "the whole file consists of places",
     "application/x-nmea": "a GPS receiver's log",
-    "application/x-location-text": "text in which coordinates were found",
+    "application/x-location-text": "text in which policyfs found coordinates",
 }
 """Known kinds without a locator (a function that finds metadata), each with the reason. Under redaction apps
 cannot open files of these kinds, nor files of unknown kinds."""

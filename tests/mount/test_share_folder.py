@@ -98,7 +98,7 @@ def test_the_trail_says_what_was_found_and_what_was_not_understood(share: Mount)
     wait_for(lambda: len(refused(share)) == 3, "the refusals on the trail")
     assert refused(share) == {
         "/No/a.jpg": "a search found data about location in parts that are not understood: JPEG APP11 at 6",
-        "/No/c.txt": "not understood: text/plain: may say anything; a track or a log of places, too",
+        "/No/c.txt": "not understood: text/plain: may contain any text, also a track or a log of places",
         "/Strict/b.jpg": "parts are not understood: JPEG APP11 at 6;"
         " the rule denies such files (on_unknown: deny)",
     }

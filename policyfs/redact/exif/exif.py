@@ -92,12 +92,12 @@ class _ExifWalk(Walk):
         self.frame = header.frame
         root = self.open(header.first, self.frame, IMAGE, chained=True)
         if root is None:
-            raise NotThisKindError("there is no directory in it")
+            raise NotThisKindError("there is no TIFF directory (IFD) in it")
         if not root.entries and not root.following and self.block[root.end :].strip(b"\0"):
-            raise NotThisKindError("its directory has no entries, but other data follows")
+            raise NotThisKindError("its TIFF directory (IFD) has no entries, but other data follows")
         self.walk()
         if any(self.structure.hits(start, end) for start, end, _ in self.doomed):
-            raise NotThisKindError("a value overlaps a directory")
+            raise NotThisKindError("a value overlaps a TIFF directory (IFD)")
         self.settle_wiped()
         blobs = [blob for directory in self.directories for blob in self._blobs(directory)]
         self._claim_values()
@@ -111,7 +111,7 @@ class _ExifWalk(Walk):
     def _admit(self, count: int) -> None:
         self.entries += count
         if len(self.directories) >= MAX_DIRECTORIES or self.entries > MAX_ENTRIES:
-            raise NotThisKindError("too many directories or tags")
+            raise NotThisKindError("too many TIFF directories (IFDs) or tags")
 
     def _rules(self, directory: Directory) -> Rules:
         self.inner.budget.part(2 * len(directory.entries))
@@ -218,7 +218,7 @@ class _ExifWalk(Walk):
                     continue
                 if any(claim.hits(entry.start, entry.end) for claim in (self.structure, self.wiped)):
                     if entry.tag == tags.SUB_IFDS:
-                        raise NotThisKindError("its directories overlap")
+                        raise NotThisKindError("its TIFF directories (IFDs) overlap")
                     self.drop(entry, UNKNOWN, broken=True)
                 else:
                     self.values.add(entry.start, entry.end)

@@ -79,7 +79,7 @@ class TiffWalk(Walk):
 
     def _admit(self, count: int) -> None:
         if len(self.directories) >= MAX_DIRECTORIES:
-            raise TooMuchError("too many directories")
+            raise TooMuchError("too many TIFF directories (IFDs)")
         self.inner.budget.part(count + 1)
 
     def _rules(self, directory: Directory) -> Rules:
