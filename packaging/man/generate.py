@@ -22,11 +22,11 @@ HERE: Final = Path(__file__).resolve().parent
 LANGUAGE: Final = HERE.parents[1] / "docs" / "policy-language.md"
 
 ABOUT: Final = """\
-policyfs puts a policy in front of a directory of media, the store. Apps use a mount instead of the store. A
-mount belongs to one app (`--app`), or many apps share the mount. The policy, a YAML file (policyfs-policy(5)),
-says for each app what the app sees, reads and writes. If the policy says so, policyfs removes places, times or
-devices from the bytes that an app reads. policyfs keeps a log (the trail) of the files that apps open and
-change, and of refused requests."""
+policyfs puts a policy in front of a directory of media, the store. Apps use a mount instead of the store.
+A mount belongs to one app (`--app`), or many apps share the mount. The policy, a YAML file
+(policyfs-policy(5)), says for each app what the app sees, reads and writes. If the policy says so, policyfs
+removes places, times or devices from the bytes that an app reads. policyfs keeps a log (the trail) of the
+files that apps open and change, and of refused requests."""
 EXIT: Final = (
     ("0", "Success."),
     ("1", "Refused, or something was found."),

@@ -115,7 +115,7 @@ class Detector:
             raise SniffError(f"libmagic answered {answer!r}")
         settled = settle(kind, head)
         if settled is None:
-            raise SniffError(f"libmagic calls it {kind}, its first bytes say otherwise")
+            raise SniffError(f"libmagic says that the file is {kind}, but the first bytes of the file differ")
         if settled == "application/octet-stream":
             settled = picture_kind(head) or movie_kind(head) or settled
         return refine_kind(settled, head)

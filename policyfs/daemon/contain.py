@@ -136,13 +136,15 @@ def _core(pid: int | str) -> list[str]:
 def _missing(rights: Rights, *, alone: bool) -> list[str]:
     missing = []
     if more := (rights.effective | rights.permitted | rights.handed_on) - WITH_DEVICES:
-        missing.append(f"it has {', '.join(name_of(number) for number in sorted(more))} more than it needs")
+        missing.append(
+            f"the daemon has rights that it does not need: {', '.join(map(name_of, sorted(more)))}"
+        )
     if rights.bounding - WITH_DEVICES:
-        missing.append("its bounding set is larger than it needs")
+        missing.append("the daemon's bounding set has rights that the daemon does not need")
     if not rights.no_new_privs:
-        missing.append("a program that it starts could gain rights")
+        missing.append("a program that the daemon starts could gain rights")
     if rights.seccomp != "filter":
-        missing.append("it may make every system call")
+        missing.append("the daemon may make every system call")
     if not alone:
-        missing.append("it can reach a network")
+        missing.append("the daemon can reach a network")
     return missing

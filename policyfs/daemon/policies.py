@@ -90,7 +90,7 @@ class Policies:
         if digest_of(source.text for source in sources) != self.previous:
             raise PolicyfsError(
                 f"the text of the previous policy ({self._directory}/policies/{self.previous}) was changed,"
-                " so it is not loaded"
+                " so policyfs does not load that text"
             )
         return sources
 

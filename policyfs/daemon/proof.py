@@ -108,7 +108,7 @@ async def prove(
 def _checked(message: Json) -> Json:
     found = message.get("result")
     if not isinstance(found, dict):
-        raise TypeError("it did not say its result")
+        raise TypeError("the process sent no result")
     return found
 
 

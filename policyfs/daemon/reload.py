@@ -135,7 +135,9 @@ class Reload:
         self._replaced.send_nowait(Leftovers(gate.engine))
         self._fs.use(engine)
         if not await self._fs.kernel_cache.expire_all_names():
-            self._log.warning("the kernel dropped all names at once: working directories had no path")
+            self._log.warning(
+                "the kernel dropped all names at once: for a moment, working directories had no path"
+            )
         notifier = self._fs.kernel_cache.notifier
         if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):
             self._log.warning("the kernel is slow to drop its caches", after_s=_DRAIN_S)
@@ -184,11 +186,11 @@ class Reload:
         if uid is not None and app.uids and not any(first <= uid <= last for first, last in app.uids):
             raise UsageError(
                 f"this mount admits uid {uid}, which does not belong to the app {name} in the new"
-                " policy; the old policy stays: unmount and mount again to use the new one"
+                " policy; the old policy stays: unmount and mount again to use the new policy"
             )
         others = set(self._options.group_ids) - set(app.gids or self._options.group_ids)
         if others:
             raise UsageError(
                 f"this mount admits group {min(others)}, which does not belong to the app {name} in the new"
-                " policy; the old policy stays: unmount and mount again to use the new one"
+                " policy; the old policy stays: unmount and mount again to use the new policy"
             )

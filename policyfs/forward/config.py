@@ -282,9 +282,11 @@ def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[Po
         )
     ids.add(doc.id)
     if doc.to == COMMAND and doc.run is None:
-        errors.append(part.error(("to",), "to: command needs run", "add run: [/path/of/the/command]"))
+        errors.append(
+            part.error(("to",), '"to: command" needs the key "run"', "add run: [/path/of/the/command]")
+        )
     if doc.to != COMMAND and doc.run is not None:
-        errors.append(part.key_error("run", "run is for to: command only", "remove it"))
+        errors.append(part.key_error("run", '"run" is for "to: command" only', "remove it"))
     if doc.run is not None and not doc.run[0].startswith("/"):
         errors.append(
             part.error(("run", 0), f"{quote(doc.run[0])} is not an absolute path", "write the whole path")
@@ -294,7 +296,7 @@ def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[Po
             if getattr(doc, key) is not None:
                 errors.append(part.key_error(key, f"{key} is for tls:// only", "remove it"))
     elif (doc.cert is None) != (doc.key is None):
-        errors.append(part.error((), "cert and key belong together", "add the other one"))
+        errors.append(part.error((), '"cert" and "key" must be given together', "add the missing key"))
     if isinstance(doc, AlertDoc):
         _check_alert(part, doc, errors)
     if isinstance(doc, SinkDoc | AlertDoc) and doc.query:
@@ -306,12 +308,12 @@ def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[Po
 
 def _check_alert(part: Part[TargetDoc], doc: AlertDoc, errors: list[PolicyError]) -> None:
     if doc.on == RULE and doc.rules is None:
-        errors.append(part.error(("on",), "on: rule needs rules", "add rules: [the.id]"))
+        errors.append(part.error(("on",), '"on: rule" needs the key "rules"', "add rules: [the.id]"))
     if doc.on != RULE and doc.rules is not None:
-        errors.append(part.key_error("rules", "rules is for on: rule only", "remove it"))
+        errors.append(part.key_error("rules", '"rules" is for "on: rule" only', "remove it"))
     if doc.on == QUERY and not doc.query:
         errors.append(
-            part.error(("on",), "on: query needs a query", "add query: 'app:gallery decision:deny'")
+            part.error(("on",), '"on: query" needs the key "query"', "add query: 'app:gallery decision:deny'")
         )
     if doc.on in {DEGRADED, TAMPERED, POLICY, WORKER, ENDED, KILLED} and doc.query:
         help_ = f"remove it: {doc.on} is about records of the journal; queries are for {listed(_EVENTS)}"

@@ -31,7 +31,9 @@ class CursorStore:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(self._fd)
-                raise PolicyfsError(f"another `policyfs audit forward` uses {path}: end it first") from None
+                raise PolicyfsError(
+                    f"another `policyfs audit forward` uses {path}: end that process first"
+                ) from None
         except OSError as exc:
             raise PolicyfsError(f"cannot keep cursors in {path}: {exc.strerror}") from exc
 
@@ -50,7 +52,7 @@ class CursorStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
             where = f"{self.path}/{sink}{_SUFFIX}"
             raise PolicyfsError(
-                f"cannot read {where}: {exc}; if you remove it, the sink begins again like a new one"
+                f"cannot read {where}: {exc}; if you remove this file, the sink begins again like a new sink"
             ) from exc
 
     def save(self, sink: str, positions: dict[str, Position]) -> None:

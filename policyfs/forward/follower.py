@@ -210,7 +210,7 @@ class ChainFollower:
         if at.seq and seq > at.seq + 1:
             why = (
                 self._reason
-                or "segments, or lines at the end of one, were removed before they were forwarded"
+                or "segments, or lines at the end of a segment, were removed before their delivery"
             )
             yield self._gap(why, seq, line)
         elif at.seq and (seq, previous) != (at.seq + 1, at.head):

@@ -83,7 +83,7 @@ def _read(path: Path) -> Hold:
         for text in filter(None, (hold.since, hold.until)):
             parse_time(text)
     except (ValueError, KeyError, TypeError):
-        return Hold(path.name, "", "", "damaged, so it protects the whole trail", "")
+        return Hold(path.name, "", "", "this hold is damaged, so it protects the whole trail", "")
     return hold
 
 

@@ -76,7 +76,7 @@ def _read(place: int) -> bytes:
         _check(info, _NAME)
         key = file.read(_KEY_BYTES + 1)
     if not stat.S_ISREG(info.st_mode) or len(key) != _KEY_BYTES:
-        raise OSError(f"{_NAME} is not a key: remove it, and policyfs makes a new one")
+        raise OSError(f"{_NAME} is not a key: remove this file, and policyfs makes a new key")
     return key
 
 

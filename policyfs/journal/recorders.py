@@ -74,7 +74,7 @@ def open_journal(
             journal.close()
             raise
         return journal, root / name
-    raise JournalError(f"{_AT_ONCE} daemons record for one mountpoint below {root}; end the old ones")
+    raise JournalError(f"{_AT_ONCE} daemons record for one mountpoint below {root}; end the old daemons")
 
 
 def _key_store(keys: Path | None) -> KeyStore | None:

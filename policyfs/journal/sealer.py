@@ -84,7 +84,7 @@ class _Reading:
         if not end:
             if wanted < size - self.offset and most < _MOST_BYTES and len(data) == wanted:
                 return self.advance(size, most=_MOST_BYTES)
-            self.wrong = f"it has {self.offset + len(data)} bytes instead of {size}"
+            self.wrong = f"the segment has {self.offset + len(data)} bytes instead of {size}"
             return False
         self._take(data[:end])
         return not self.wrong
@@ -111,7 +111,7 @@ class _Reading:
     def _begin(self, raw: bytes) -> bool:
         header = header_of(raw)
         if header is None:
-            self.wrong = "it does not begin with its header"
+            self.wrong = "the segment does not begin with its header"
             return False
         self.first_seq, self.opening = header
         self.head = self.opening
@@ -278,7 +278,7 @@ class Sealer:
             if not self._ending:
                 time.sleep(_BREATH_S)
         if not reading.wrong and old is not None and size < old.seal.size:
-            reading.wrong = f"it is shorter than its seal, which covers {old.seal.lines} lines"
+            reading.wrong = f"the segment is shorter than its seal, which covers {old.seal.lines} lines"
 
     # -- one segment
 
@@ -292,7 +292,7 @@ class Sealer:
             return  # the segment is missing: `verify` reports that
         self._read_to(reading, extent.size)
         if not reading.wrong and extent.head and (reading.seq, reading.head) != (extent.seq, extent.head):
-            reading.wrong = "its end is not as it was written"
+            reading.wrong = "the end of the segment is not as it was written"
         self._tell(reading)
         old = self._old_seal(extent.segment)
         if old is None or (not reading.wrong and reading.tree.size > old.seal.lines):
@@ -393,6 +393,6 @@ def _compare(reading: _Reading, old: Proof) -> None:
         seal.lines, seal.last_seq, seal.head, seal.root,
     )  # fmt: skip
     if old.distrust:
-        reading.wrong = f"its seal proves nothing: {old.distrust}"
+        reading.wrong = f"the seal proves nothing: {old.distrust}"
     elif not same:
-        reading.wrong = "its lines differ from its seal"
+        reading.wrong = "the lines differ from the seal"

@@ -81,12 +81,12 @@ def reason_of(directory: str, exc: OSError) -> str:
     """Return a text with the reason why a trail directory cannot be written, and with advice."""
     help_text = {
         errno.EWOULDBLOCK: "another policyfs records there: is the mount already running?",
-        errno.EPERM: "users other than root may write in it: chown root and chmod 0700",
-        errno.ENOSPC: "make room on its file system",
-        errno.EDQUOT: "raise the quota of its file system",
-        errno.EROFS: "its file system is read-only: remount it, or choose another directory with --trail",
-        errno.ENOENT: "the directory is gone: mount its file system again, or put it back with"
-        f" `mkdir -p -m 700 {directory}`, and recording goes on",
+        errno.EPERM: "users other than root may write in the directory: chown root and chmod 0700",
+        errno.ENOSPC: "make room on the file system of the trail",
+        errno.EDQUOT: "raise the quota on the file system of the trail",
+        errno.EROFS: "the file system is read-only: remount it, or choose another directory with --trail",
+        errno.ENOENT: "the directory is gone: mount its file system again, or make the directory with"
+        f" `mkdir -p -m 700 {directory}`; recording then goes on",
         errno.EACCES: "policyfs may not write there: run as root, or choose another directory with --trail",
     }.get(exc.errno or 0, "see the daemon's log")
     return f"{exc.strerror or exc} ({help_text})"

@@ -19,7 +19,7 @@ _ID: Final = struct.Struct("=I")
 _REASONS: Final = {
     errno.EPERM: "the daemon lacks CAP_SYS_ADMIN in the initial user namespace,"
     " or the mount was made without passthrough",
-    errno.ELOOP: "the store's file system is itself stacked on another (an overlay, for one)",
+    errno.ELOOP: "the store's file system is itself stacked on another (for example an overlay)",
     errno.EOPNOTSUPP: "the kernel was built without FUSE passthrough",
     errno.ENOTTY: "the kernel has no FUSE passthrough (it came with Linux 6.9)",
 }

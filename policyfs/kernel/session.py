@@ -216,7 +216,8 @@ def _checked_mountpoint(mountpoint: str) -> str:
         path = resolve(mountpoint)
         if any(mount.fstype == FSTYPE for mount in mounts_at(path)):
             raise MountError(
-                f"{path} has a policyfs mount already, alive or dead; `policyfs umount {path}` removes it",
+                f"{path} has a policyfs mount already, alive or dead; `policyfs umount {path}` removes this"
+                " mount",
                 errno.EBUSY,
             )
         mode = os.stat(path).st_mode

@@ -225,7 +225,7 @@ def _lost_by_copy(decision: Decision, policy: Policy, ftype: FileType) -> str:
     return (
         f"; only a copy could have the new path. The app reads {what} without its {words} ({places}), so the"
         " copy would lack these data, and the data would be lost when mv deletes the original. Exempt the app"
-        " from the redaction (give it the grant), or let it delete only its own files (owner: self)"
+        " from the redaction (give it the grant), or let the app delete only its own files (owner: self)"
     )
 
 

@@ -71,25 +71,25 @@ def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
     where = f"{rules} ({', '.join(places)})" if places else rules
     who = f"app {event.app}" if event.app != "stranger" else f"uid {event.uid}"
     if cause == BY_RULE:
-        return f"{where} denies it; an `unless` in this rule could exclude {who}"
+        return f"rule {where} denies the request; an `unless` in this rule could exclude {who}"
     if cause == UNALLOWED:
-        return f"no rule allows it: it needs an `allow` for {who}"
+        return f"no rule allows the request: add an `allow` for {who}"
     if cause == BY_CONTENT:
         kind = f"a file of kind {event.kind}" if event.kind else "this file"
-        why = event.note or "it cannot be cleaned"
-        return f"{where or 'a rule'} requires content that {kind} cannot have: {why}"
+        why = event.note or "policyfs cannot clean the file"
+        return f"{f'rule {where}' if where else 'a rule'} requires content that {kind} cannot have: {why}"
     return "a resource was missing, not a permission" if cause else ""
 
 
 def grounds(event: Event, lookup: Lookup = nothing_known) -> list[str]:
     """Return the rules that decided an event as texts, each with file and line of the rule if known.
 
-    If a request was denied because no rule allowed it, the text `no rule allows it` is added.
+    If a request was denied because no rule allowed it, the text `no rule allows the request` is added.
     """
     words = []
     for rule in event.rules:
         fact = lookup(event.policy_digest, rule)
         words.append(rule if fact is None else f"{rule} ({fact.place})")
     if cause_of(event, lookup) == UNALLOWED and not event.note and not event.folded:
-        words.append("no rule allows it")
+        words.append("no rule allows the request")
     return words

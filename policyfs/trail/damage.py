@@ -160,7 +160,7 @@ class _Diagnosis:
         if self._digests_sealed:
             return self._edited(index)  # the seal proves all digests: other bytes were changed
         if end := self._permuted(index):
-            self._find(index, REORDERED, f"lines {index + 1} to {end} are not in their order")
+            self._find(index, REORDERED, f"lines {index + 1} to {end} are not in their original order")
             for seq in range(wanted, wanted + end - index):
                 self._accept_moved(seq)
             return end
@@ -251,9 +251,12 @@ class _Diagnosis:
         fits_after = bool(line.stated) and index + 1 < len(self._lines) and self._fits(index + 1, line.stated)
         if line.seq == self._seq + 1 and self._digests_sealed is False and fits_after and index:
             at, before = index - 1, self._seq - 1
-            what = "this line or lines before it were changed, and their digests were computed again"
+            what = (
+                "this line or earlier lines were changed, and the digests of these lines were computed"
+                " again"
+            )
         elif self._digests_sealed is None and fits_after and index:
-            what = "either this line was changed, or the previous line together with its digest"
+            what = "either this line was changed, or the previous line and its digest were changed"
         self._find(at, EDITED, what, before)
         self._seq += 1
         computed = chain.digest(self._head, line.body)

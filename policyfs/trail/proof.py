@@ -60,7 +60,7 @@ def check_proof(text: str, check: Check) -> Checked:
         raise ValueError("this text does not have the form of a proof") from exc
     keys = read_keys(key_lines, check)
     found = read_seal(f"{seal_line}\n".encode(), keys, check)
-    wrong = keys.wrong or ("it has no seal" if found is None else found.distrust)
+    wrong = keys.wrong or ("the proof has no seal" if found is None else found.distrust)
     seal = found.seal if found else None
     if not wrong and seal is not None:
         wrong = _wrong(line.encode(), previous, index, path, seal)

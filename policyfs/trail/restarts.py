@@ -12,9 +12,10 @@ from policyfs.trail.record import Record
 KILLED: Final = "the previous daemon crashed or was killed"
 RESTARTED: Final = "the previous daemon did not end in order, and the machine was restarted after that"
 UNENDED: Final = (
-    "the last daemon crashed or was killed: its end is not on record, and no daemon records here now"
+    "the last daemon crashed or was killed: the trail has no record of its end, and no daemon records here"
+    " now"
 )
-_LOST: Final = "best-effort events of its last moments may be missing"
+_LOST: Final = "best-effort events of the last moments of that daemon may be missing"
 
 
 class Restarts:

@@ -239,7 +239,7 @@ class Proof(NamedTuple):
 
 UNREADABLE: Final = Proof(
     Seal("", "", 0, 0, 0, 0, 0, NO_SEAL, NO_SEAL, NO_SEAL, "", 0, "", NO_SEAL, ""), NO_SEAL,
-    "it was changed so that it is not a seal",
+    "the seal was changed so that it is not a seal any more",
 )  # fmt: skip
 
 
@@ -255,9 +255,9 @@ def read_seal(line: bytes, keys: KeyChain, check: Check) -> Proof | None:
     key = keys.find(seal.key)
     distrust = ""
     if key is None:
-        distrust = f"it is signed by the key {seal.key}, which is not among the keys of this trail"
+        distrust = f"the seal is signed by the key {seal.key}, which is not among the keys of this trail"
     elif not check(key.public, message("seal", found.body), found.signature):
-        distrust = "its signature is wrong: it was changed"
+        distrust = "the signature of the seal is wrong: the seal was changed"
     return Proof(seal, found.digest, distrust)
 
 

@@ -55,7 +55,7 @@ def describe_trouble(record: Record) -> str:
             f"at the end of {fields.get('segment')}"
         )
     if record.kind == "damage":
-        return f"segment {fields.get('segment')} was changed from outside: found {fields.get('found')}"
+        return f"segment {fields.get('segment')} was changed from outside: {fields.get('found')}"
     if "unsure_after" in fields:
         return (
             f"lines after seq {fields['unsure_after']} may not have reached the disk ({fields.get('reason')})"

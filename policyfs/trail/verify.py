@@ -126,7 +126,7 @@ class Verifier:
         self._check_oldest()
         self._check_told_seals()
         for seq in sorted(self._expect):
-            what = f"the line with seq {seq} is missing; a digest of it was given"
+            what = f"the line with seq {seq} is missing, but a digest of this line was given"
             self._break("", 0, TRUNCATED, what, self._seq)
         if self._checkpoint is not None and self._checkpoint.seq > self._seq:
             self._check_end(self._checkpoint)
@@ -178,15 +178,15 @@ class Verifier:
             shortened = last is not None and last.seal.number == check.number - 1 and not last.distrust
             older = shortened and last is not None and last.seal.last_seq == self._seq
             if older:
-                what += ", and its seal is older than the next seal: an older copy was put back"
+                what += ", and that segment's seal is older than the next seal: an older copy was put back"
             if not self._is_behind_hole(check):
                 self._break(check.name, 1, ROLLED_BACK if older else TRUNCATED, what)
         elif missing < 0:
             what = "the header does not continue the previous segment, which has additional lines at its end"
             self._break(check.name, 1, INSERTED, what, check.first_seq - 1)
         else:
-            what = "the header does not continue the previous segment: its lines were changed, and"
-            what += " their digests were computed again"
+            what = "the header does not continue the previous segment: lines of that segment were changed,"
+            what += " and the digests of these lines were computed again"
             sealed = self._last.seal.first_seq - 1 if self._last else 0
             self._break(check.name, 1, RESEALED, what, min(self._seq - 1, max(sealed, 0)))
 
@@ -223,31 +223,31 @@ class Verifier:
         begun = check.first_seq - 1
         if proof.distrust:
             kind = EDITED if "was changed" in proof.distrust else RESEALED
-            self._break(check.name, 0, kind, f"its seal proves nothing: {proof.distrust}", begun)
+            self._break(check.name, 0, kind, f"the seal proves nothing: {proof.distrust}", begun)
             return
         if (seal.mount_id, seal.segment, seal.number) != (self._mount_id, _plain(check.name), check.number):
-            self._break(check.name, 0, damage.REORDERED, f"its seal is that of {seal.segment}", begun)
+            self._break(check.name, 0, damage.REORDERED, f"the seal belongs to segment {seal.segment}", begun)
             return
         if self._unsealed and seal.previous != (before.digest if before else NO_SEAL):
-            what = "its seal is missing; the next seal names it"
+            what = "the seal is missing, but the next seal names the missing seal"
             self._break(self._unsealed, 0, DELETED, what, self._begun[_plain(self._unsealed)], unless=True)
         elif before is not None and seal.previous != before.digest:
-            what = f"its seal does not follow the seal of {before.seal.segment}"
+            what = f"the seal does not follow the seal of {before.seal.segment}"
             if before.seal.number == seal.number - 1:
-                what += "; that seal was replaced by an older one, or that segment was sealed again"
+                what += "; that seal was replaced by an older seal, or that segment was sealed again"
                 self._break(before.seal.segment, 0, ROLLED_BACK, what, before.seal.first_seq - 1, unless=True)
             elif not self._is_told(check):
                 self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
         if broken:
             return
         if check.last_seq < seal.last_seq:
-            what = f"its seal covers the lines to seq {seal.last_seq}, but it ends with seq {check.last_seq}"
+            what = f"the seal covers lines to seq {seal.last_seq}, but the segment ends at {check.last_seq}"
             self._break(check.name, check.lines + 1, TRUNCATED, what, check.last_seq)
         elif (check.sealed_root, check.first_seq) != (seal.root, seal.first_seq):
-            what = "its seal contradicts it: lines were changed, and their digests were computed again"
+            what = "the seal contradicts the segment: lines were changed, and their digests computed again"
             self._break(check.name, 0, RESEALED, what, begun)
         elif seal.closed == "end" and not self._is_resumed(check, seal):
-            what = "the daemon ended before this line, and no later daemon recorded that it continues here"
+            what = "the daemon ended before this line, and no later daemon recorded a continuation here"
             self._break(check.name, seal.lines + 1, INSERTED, what, seal.last_seq)
         elif self._proven is None or self._proven >= seal.last_seq:
             self._signed = seal.last_seq
@@ -275,10 +275,10 @@ class Verifier:
             if begun is None:
                 continue  # the segment is missing, too, or rotation removed it
             if proof is None:
-                what = "its seal is missing; the trail has a record of it"
+                what = "the seal is missing, but the trail has a record of the seal"
                 self._break(name, 0, DELETED, what, begun, unless=True)
             elif proof.digest != digest and proof.seal.last_seq == record.fields.get("last_seq"):
-                what = "its seal differs from the record of it in the trail: the segment was sealed again"
+                what = "the seal differs from its record in the trail: the segment was sealed again"
                 self._break(name, 0, RESEALED, what, begun, unless=True)
 
     # -- the journal's own records
@@ -323,7 +323,7 @@ class Verifier:
                 self._notes.append(Break(record.place, what))
             self._time_ns, self._origin = record.time_ns, origin
         elif record.time_ns < self._time_ns - CLOCK_STEP_NS:
-            what = "it is older than the records before it, and the trail has no record of a clock change"
+            what = "this record is older than earlier records, and the trail has no record of a clock change"
             self._break(record.place.segment, record.place.line, damage.CLOCK, what, record.seq - 1)
             self._time_ns = record.time_ns
         else:
@@ -354,7 +354,7 @@ class Verifier:
         """Report missing segments in the middle that policyfs did not remove itself (because of limits)."""
         for name, first, last, before in self._holes:
             if gone := self._gone(first, last):
-                self._break(name, 0, DELETED, f"segment {gone} is missing before this one", before)
+                self._break(name, 0, DELETED, f"segment {gone} is missing before this segment", before)
 
     def _check_oldest(self) -> None:
         if self._first is None or self._first[1] == 1:
@@ -362,7 +362,7 @@ class Verifier:
         name, number = self._first
         first = 1 if self._removed is not None else number - 1  # old headers do not state removed segments
         if gone := self._gone(first, number - 1):
-            what = f"segments before this one are missing ({gone}), and no rotation removed them"
+            what = f"segments before this segment are missing ({gone}), and no rotation removed them"
             self._break(name, 0, DELETED, what, 0)
 
     def _check_end(self, checkpoint: Checkpoint) -> None:
@@ -373,7 +373,7 @@ class Verifier:
         if last is not None and (last.last_seq, last.closed) == (self._seq, "end") and not self._breaks:
             self._break("", 0, ROLLED_BACK, f"{end}: an older copy was put back")
         else:
-            self._break("", 0, TRUNCATED, f"{end}: its end was cut off")
+            self._break("", 0, TRUNCATED, f"{end}: the end of the chain was cut off")
 
     def fault(self, kind: str, what: str, before: int | None = None) -> None:
         """Add a damage without a segment. before: the last proven line; None: the last line."""

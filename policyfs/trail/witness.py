@@ -119,7 +119,10 @@ class Witness:
     def _line(self, seq: int, digest: str) -> None:
         for sighting in self._open.pop(seq, ()):
             if sighting.head != digest:
-                what = f"at that time {sighting.seen} had another seq {seq}: the chain was sealed again later"
+                what = (
+                    f"{sighting.seen} had another line {seq} at that time: the chain was sealed again"
+                    " later"
+                )
                 self._wrong.append((sighting.place, what, RESEALED))
 
     def finish(self) -> list[tuple[Place, str, str]]:
@@ -129,6 +132,6 @@ class Witness:
         """
         for seq, missing in sorted(self._open.items()):
             if seq >= self._first:  # `verify` reports missing older lines
-                what = f"at that time {missing[0].seen} had a seq {seq}: lines at its end were removed later"
+                what = f"{missing[0].seen} had a line {seq} at that time: lines at its end were removed later"
                 self._wrong.append((missing[0].place, what, TRUNCATED))
         return self._wrong

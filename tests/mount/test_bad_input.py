@@ -233,7 +233,7 @@ def test_a_dead_mount_in_the_way(ground: Ground, dead: Mount) -> None:
         status = policyfs("status", dead.mountpoint)
         every = policyfs("status")
     assert status.returncode == 1
-    assert f"`policyfs umount {dead.mountpoint}` removes it" in status.stderr
+    assert f"`policyfs umount {dead.mountpoint}` removes this mount" in status.stderr
     assert f"{dead.mountpoint}: no daemon answers: the daemon has ended" in every.stderr
     cleared = ground.run("umount", dead.mountpoint)
     assert cleared.returncode == 0, cleared

@@ -581,7 +581,7 @@ def test_a_check_of_the_status_is_a_line(live: Mount) -> None:
     ill = status | {"bugs": 2, "leaving": True, "watch": {"running": False}}
     ill["trail"] = status["trail"] | {"failing": True, "last_error": "full", "dropped": 7}
     ill["passthrough"] = {"enabled": False, "why_not": "too old"}
-    ill["contained"] = {"missing": ["it can reach a network"]}
+    ill["contained"] = {"missing": ["the daemon can reach a network"]}
     ill["quarantine"] = {"dropped": 2}
     ill["version"] = "0.0.1"
     ill["sniffer"] = {"last_loss_ns": time.time_ns(), "failed": {"died": 3}, "last_error": "killed"}

@@ -135,7 +135,7 @@ def test_back_to_the_policy_before_also_after_a_restart(mount: Mount) -> None:
     text.write_text(CLOSED)
     said = command(mount, "reload", "--previous", mount.mountpoint)
     assert said.returncode == 1
-    assert "was changed, so it is not loaded" in said.stderr
+    assert "was changed, so policyfs does not load that text" in said.stderr
     verified = command(mount, "audit", "verify")
     assert verified.returncode == 1
     assert f"the text of policy {digest(POLICY)[:16]}" in verified.stdout

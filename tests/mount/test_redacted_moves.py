@@ -93,7 +93,7 @@ def test_mv_by_a_redacted_app_changes_nothing(
     (event,) = refusals(mount)
     assert (event["errno"], event["path"], event["new_path"]) == ("EACCES", f"/{old}", "/Pictures/moved")
     assert event["rules"] == ["places"]
-    assert "Exempt the app from places, or let it delete only its own files" in event["note"]
+    assert "Exempt the app from places, or let the app delete only its own files" in event["note"]
     # without new rights for anybody, the app moves what it sees redacted
     assert moved(mount, "tidy", old, "DCIM/moved").returncode == 0
     assert sorted(contents(store).values()) == sorted(before.values())

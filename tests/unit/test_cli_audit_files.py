@@ -48,7 +48,7 @@ def test_who_did_has_the_grounds_with_their_lines(cli: Cli) -> None:
     assert "EACCES no-private (home.yaml:7)" in out
     assert cli.json("who-did", "/DCIM/*.jpg", "app:maps")[0]["exe"] == "maps"
     (stranger,) = cli.json("who-did", "/", "decision:deny", "app:stranger")
-    assert stranger["why"] == "EACCES no rule allows anything here"
+    assert stranger["why"] == "EACCES no rule allows the request"
 
 
 def test_who_could_asks_the_policy_in_force(cli: Cli, tmp_path: Path) -> None:

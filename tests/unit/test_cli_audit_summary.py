@@ -22,9 +22,9 @@ def test_a_summary_tells_causes_apart(cli: Cli) -> None:
     assert {one["cause"]: one["count"] for one in grounds} == {"rule": 2, "content": 1, "no rule": 1}
     assert {"day": "2026-03-01", "app": "maps", "decision": "allow", "count": 1} in summary["by"]
     out = cli("summary")
-    assert "no-private (home.yaml:7) denies it" in out
+    assert "rule no-private (home.yaml:7) denies the request" in out
     assert "no-location (home.yaml:10) requires content that a file of kind image/x-dwg cannot have" in out
-    assert "no rule allows the request: it needs an `allow` for uid 1234" in out
+    assert "no rule allows the request: add an `allow` for uid 1234" in out
     assert cli("summary", "--by", "day,decision").split() == [
         "DAY", "DECISION", "ALLOW", "DENY", "2026-03-01", "allow", "4", "2026-03-02", "allow", "2",
         "2026-03-02", "deny", "4",

@@ -113,7 +113,7 @@ def test_libmagic_can_be_made_to_call_a_jpeg_a_tar():
     ],
 )
 def test_a_file_that_readers_open_as_something_else_is_unknown(detector, head):
-    with pytest.raises(SniffError, match="first bytes say otherwise"):
+    with pytest.raises(SniffError, match="first bytes of the file differ"):
         detector.kind(head)
 
 

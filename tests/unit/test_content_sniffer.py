@@ -136,7 +136,7 @@ def test_a_contradictory_file_is_unknown_and_the_worker_stays(sniffer):
     assert trio.run(sniffer.kind_of_head, JPEG[:3]) is None
     stats = sniffer.stats()
     assert stats.failed == {"refused": 1}
-    assert "first bytes say otherwise" in stats.last_error
+    assert "first bytes of the file differ" in stats.last_error
     assert sorted(stats.worker_pids) == sorted(pids)
 
 
@@ -188,7 +188,7 @@ def test_a_failed_sniff_refuses_with_the_reason(sniffer, tmp_path):
     assert kind is None
     assert plan.outcome is Outcome.REFUSE
     assert plan.patches == ()
-    assert "first bytes say otherwise" in plan.reason
+    assert "first bytes of the file differ" in plan.reason
 
 
 # ---------------------------------------------------------------- what the workers are

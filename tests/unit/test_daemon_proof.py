@@ -74,9 +74,9 @@ def test_a_proof_that_held_is_on_record_before_the_mount_is_attached() -> None:
     [
         ({"result": {"result": "failed", "reason": "seen"}}, "seen"),
         ({"result": {"result": "none"}}, "None"),
-        ({"result": "held"}, "did not say its result"),
-        ({"attached": True}, "did not say its result"),
-        ({}, "did not say its result"),
+        ({"result": "held"}, "the process sent no result"),
+        ({"attached": True}, "the process sent no result"),
+        ({}, "the process sent no result"),
         ({"error": "no canary"}, "no canary"),
     ],
 )

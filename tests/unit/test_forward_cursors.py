@@ -36,6 +36,6 @@ def test_only_one_forwarder_has_them(tmp_path: Path) -> None:
 def test_a_damaged_one_is_an_error(tmp_path: Path, text: str) -> None:
     store = CursorStore(str(tmp_path))
     (tmp_path / "sink.cursor").write_text(text)
-    with pytest.raises(PolicyfsError, match="remove it"):
+    with pytest.raises(PolicyfsError, match="remove this file"):
         store.load("sink")
     store.close()

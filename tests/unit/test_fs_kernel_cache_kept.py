@@ -60,7 +60,7 @@ async def test_each_timeout_has_its_reason(tmp_path: Path) -> None:
     assert "no watch" in unwatched.why[1]
     guarded = told(tmp_path, "/file", alone=True, guarded=True)
     assert guarded.name_s == 0
-    assert "admits some callers only" in guarded.why[0]
+    assert "admits only some callers" in guarded.why[0]
     assert "--posix" in told(tmp_path, "/hidden/file", posix=True).why[0]
 
 

@@ -51,7 +51,7 @@ def test_a_key_that_others_could_know_is_not_used(tmp_path: Path) -> None:
     key.unlink()
     key.write_bytes(b"")
     key.chmod(0o600)
-    with pytest.raises(OSError, match="not a key: remove it"):
+    with pytest.raises(OSError, match="not a key: remove this file"):
         IndexSeal(key.parent)
 
 

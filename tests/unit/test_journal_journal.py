@@ -545,7 +545,7 @@ def test_a_deleted_segment_is_noticed_and_recording_goes_on_in_a_new_one(tmp_pat
     assert paths(directory) == [b"/kept"]
     assert "damage" in kinds(directory)
     report = verified(directory)
-    assert "segments before this one are missing" in report.breaks[0].what
+    assert "segments before this segment are missing" in report.breaks[0].what
 
 
 @pytest.mark.parametrize("length", [0, 700, 1200])
@@ -597,7 +597,7 @@ def test_a_removed_directory_refuses_access_until_it_is_back(tmp_path: Path) -> 
         journal.record(an_event(b"/one"), Audit.REQUIRED)
         shutil.rmtree(root)
         for _ in range(3):
-            with pytest.raises(JournalError, match=f"put it back with `mkdir -p -m 700 {directory}`"):
+            with pytest.raises(JournalError, match=f"make the directory with `mkdir -p -m 700 {directory}`"):
                 journal.record(an_event(b"/refused"), Audit.REQUIRED)
         journal.record(an_event(b"/waits"), Audit.BEST_EFFORT)
         journal.flush()

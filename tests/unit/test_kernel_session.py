@@ -173,7 +173,7 @@ def test_no_mount_is_made_over_one_of_ours_nor_over_a_dead_one(
     one = mounts()[0]
     others, ours = [replace(one, fstype="ext4")], [replace(one, fstype=FSTYPE)]
     monkeypatch.setattr(session, "mounts_at", lambda _: others + ours)
-    with pytest.raises(MountError, match=f"`policyfs umount {tmp_path}` removes it") as refused:
+    with pytest.raises(MountError, match=f"`policyfs umount {tmp_path}` removes this mount") as refused:
         mounted(tmp_path)
     assert (refused.value.errno, kernel.calls) == (errno.EBUSY, [])
     monkeypatch.setattr(session, "mounts_at", lambda _: others)

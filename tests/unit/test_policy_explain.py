@@ -202,7 +202,7 @@ REDACTED = """\
 """
 ADVICE = (
     " so the copy would lack these data, and the data would be lost when mv deletes the original. Exempt the"
-    " app from the redaction (give it the grant), or let it delete only its own files (owner: self)"
+    " app from the redaction (give it the grant), or let the app delete only its own files (owner: self)"
 )
 
 

@@ -29,35 +29,48 @@ def lookup(_digest: str, rule: str) -> RuleFact | None:
         (
             a_denial(),
             "rule",
-            "no-private (home.yaml:7) denies it; an `unless` in this rule could exclude app gallery",
+            (
+                "rule no-private (home.yaml:7) denies the request; an `unless` in this rule could exclude app"
+                " gallery"
+            ),
         ),
         (
             a_denial()._replace(rules=()),
             "no rule",
-            "no rule allows the request: it needs an `allow` for app gallery",
+            "no rule allows the request: add an `allow` for app gallery",
         ),
         (
             a_denial(app="stranger", uid=7)._replace(rules=()),
             "no rule",
-            "no rule allows the request: it needs an `allow` for uid 7",
+            "no rule allows the request: add an `allow` for uid 7",
         ),
         (
             a_denial(kind="image/x-dwg", note="no locator for it")._replace(rules=("no-location",)),
             "content",
-            f"no-location (home.yaml:9) {UNABLE}: no locator for it",
+            f"rule no-location (home.yaml:9) {UNABLE}: no locator for it",
         ),
         (
             a_denial()._replace(rules=("types",)),
             "content",
-            "types (home.yaml:11) requires content that this file cannot have: it cannot be cleaned",
+            (
+                "rule types (home.yaml:11) requires content that this file cannot have: policyfs cannot clean"
+                " the file"
+            ),
         ),
         (
             a_denial(operation="rename", new_path=b"/x", note="exempt it")._replace(rules=("no-location",)),
             "rule",
-            "no-location (home.yaml:9) denies it; an `unless` in this rule could exclude app gallery",
+            (
+                "rule no-location (home.yaml:9) denies the request; an `unless` in this rule could exclude"
+                " app gallery"
+            ),
         ),
         (a_denial()._replace(errno=errno.EBUSY), "resource", "a resource was missing, not a permission"),
-        (a_denial()._replace(rules=("unknown",)), "rule", "unknown denies it; an `unless` in this rule"),
+        (
+            a_denial()._replace(rules=("unknown",)),
+            "rule",
+            "rule unknown denies the request; an `unless` in this rule",
+        ),
     ],
 )
 def test_causes(event: Event, cause: str, remedy: str) -> None:

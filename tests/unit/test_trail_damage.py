@@ -88,7 +88,7 @@ def test_it_goes_on_behind_a_damage(lines: Lines) -> None:
 def test_who_gives_a_changed_line_its_digest_is_told_by_the_seal_alone(lines: Lines) -> None:
     changed = [*lines[:4], forged(lines[3], lines[4]), *lines[5:]]
     unsealed = diagnose(changed, 0, chain.GENESIS).findings[0]
-    assert (unsealed.line, "or the previous line together with its digest" in unsealed.what) == (6, True)
+    assert (unsealed.line, "or the previous line and its digest were changed" in unsealed.what) == (6, True)
     sealed = diagnose(changed, 0, chain.GENESIS, digests_sealed=False).findings[0]
     assert (sealed.line, sealed.kind) == (5, EDITED)
 

@@ -57,7 +57,7 @@ def test_a_changed_seal_proves_nothing(old: bytes, new: bytes) -> None:
     line = signed("seal", body_of("seal", SEAL), SECRETS[0]).replace(old, new)
     proof = read_seal(line, read_keys(key_lines(SECRETS[0]), is_signed), is_signed)
     assert proof is not None
-    assert "signature is wrong" in proof.distrust
+    assert "signature of the seal is wrong" in proof.distrust
 
 
 def test_a_seal_by_a_key_of_somebody_else_proves_nothing() -> None:

@@ -21,7 +21,7 @@ def test_sentences() -> None:
 
     assert said("header", segment=2) == "segment 2 begins"
     assert said("pruned", segments=["a", "b"]) == "rotation removed 2 segments"
-    assert said("damage", segment="s", found="deleted") == "segment s was changed from outside: found deleted"
+    assert said("damage", segment="s", found="deleted") == "segment s was changed from outside: deleted"
     assert said("close") == "recording ended"
     assert said("close", cause="signal", how="SIGTERM", pid=7, uid=0, exe="/bin/kill") == (
         "recording ended: signal, SIGTERM, by /bin/kill (pid 7, uid 0)"

@@ -21,7 +21,7 @@ PLACE = Place("0123456789abcdef", "00000001.jsonl", 7)
         (
             "damage",
             {"segment": "s", "found": "truncated"},
-            "segment s was changed from outside: found truncated",
+            "segment s was changed from outside: truncated",
         ),
         (
             "gap",

@@ -109,7 +109,7 @@ def test_a_segment_emptied_shows_at_the_next_header(trail: Path) -> None:
 def test_a_deleted_segment_is_missed(trail: Path) -> None:
     segments(trail)[1].unlink()
     report = verified(trail)
-    assert report.breaks[0].what == "segment 2 is missing before this one"
+    assert report.breaks[0].what == "segment 2 is missing before this segment"
     assert report.breaks[0].place.segment == segments(trail)[1].name
 
 

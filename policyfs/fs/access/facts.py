@@ -142,7 +142,7 @@ class FactFinder:
         try:
             owner = self.owners.get(fd, stat)
             if exactly and owner == OWNER_NONE and not self._tree.fstat(fd).same_inode(stat):
-                raise OSError(errno.ESTALE, "another file has the name")
+                raise OSError(errno.ESTALE, "another file has this name now")
             return owner
         finally:
             os.close(fd)
@@ -178,7 +178,7 @@ class FactFinder:
             stat = self._tree.fstat(fd)
             expected = None if evidence is None else evidence.expected
             if expected is not None and not stat.same_inode(expected):
-                raise OSError(errno.ESTALE, "another file has the name")
+                raise OSError(errno.ESTALE, "another file has this name now")
             if lease is None and evidence is not None and evidence.proven_only:
                 raise UnprovenKindError
             kind = await self._kind(fd, stat, lease, lane, seeing=seeing)

@@ -28,7 +28,7 @@ _LATE_PAUSE_S: Final = 0.02
 """The pause between two tries to get the lock of a file, once _WAIT_S has passed."""
 _LATE: Final = (
     "the daemon of another mount of the store does not finish its change of this file, and pages of this"
-    " mount wait to be written; if that daemon is stopped, continue it (SIGCONT) or end it"
+    " mount wait to be written; if that daemon is stopped, continue that daemon (SIGCONT) or end that daemon"
 )
 T = TypeVar("T")
 

@@ -109,4 +109,7 @@ class WithheldNames:
         with trio.move_on_after(_WAIT_S):
             await ended.wait()
             return
-        raise OSError(errno.EBUSY, "a program has a file of this name open whose content was refused")
+        raise OSError(
+            errno.EBUSY,
+            "a program still has a file with this name open, and the content of the file was refused",
+        )

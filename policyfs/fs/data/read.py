@@ -14,7 +14,7 @@ from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.opening.byte_paths import PathServer
 
 _READ: Final = Op.SEE | Op.READ
-_OTHER_VIEW: Final = "the policy now hides data that this open file shows: open it again"
+_OTHER_VIEW: Final = "the policy now hides data that this open file shows: open the file again"
 
 
 class FileReader:

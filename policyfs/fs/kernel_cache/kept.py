@@ -79,7 +79,9 @@ def kept(
     if name_s and not timeouts.watched:
         why.append("no watch reports changes of the store, so nothing is kept longer than a second")
     elif not reported:
-        why.append("the daemon has not opened this directory yet, so it would not notice changes in it")
+        why.append(
+            "the daemon has not opened this directory yet, so it would not notice changes in the directory"
+        )
     elif ftype is FileType.REGULAR and 0 < attributes_s < LONG_S:
         why.append("the older a file's last change is, the longer its attributes are kept, up to a minute")
     if timeouts.told_apart and not timeouts.alone:
@@ -91,7 +93,7 @@ def kept(
 def _reason(engine: Engine, timeouts: Timeouts, path: bytes, ftype: FileType) -> str:
     """Return a sentence that tells why the mount's type or policy gives a path these timeouts."""
     if timeouts.guarded:
-        return "asks the daemon each time: the mount admits some callers only"
+        return "asks the daemon each time: the mount admits only some callers"
     if timeouts.uids_differ:
         return "asks the daemon each time: the mount admits every uid, and rules distinguish uids"
     if timeouts.alone:

@@ -35,7 +35,7 @@ _WHY_ELSEWHERE: Final = (
 )
 _WHY_LOST: Final = (
     "mv would copy the file and delete the original, but the copy would lack the data that {rules} hides from"
-    " the app. Exempt the app from {rules}, or let it delete only its own files"
+    " the app. Exempt the app from {rules}, or let the app delete only its own files"
 )
 
 

@@ -135,7 +135,7 @@ class SecondLooks:
             # nothing.
             if not job.said.agrees(said.kind, said.plan):
                 self._jobs.put(turn, key, _Job(job.handle, said, verdict))
-                self._differs(job, said.plan, "the workers of its app contradict each other", racy=said.racy)
+                self._differs(job, said.plan, "the workers of the app contradict each other", racy=said.racy)
             return
         if not self._jobs.has_room(turn):
             self._stats.dropped += 1
