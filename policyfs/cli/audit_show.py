@@ -110,7 +110,7 @@ def _print_more(
         ("the same file", _of_file(portion, row)),
     ):
         if len(around) > 1:
-            print(f"\nAround it, {title}:\n  {rows.head()}")
+            print(f"\nAround this record, {title}:\n  {rows.head()}")
             for one in around:
                 print(f"{'>' if one == row else ' '} {rows.row(portion.row(one))}")
 

@@ -245,9 +245,10 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "apply",
         help="load a policy into a mount, if the policy allows no more than the policy in force",
         description=(
-            "Checks the policy, proves its invariants, runs the tests beside it, compares it with the policy"
-            " in force, and has the mount load it. If anything is wrong, nothing is changed: exit code 3 if"
-            " it does not compile, 4 if a test fails, 1 if it allows more than before."
+            "Checks the new policy, proves its invariants, runs the tests beside the policy, compares the"
+            " policy with the policy in force, and tells the mount to load the policy. If anything is wrong,"
+            " nothing is changed. The exit code is then 3 if the policy does not compile, 4 if a test fails,"
+            " 1 if the policy allows more than before."
         ),
     )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")

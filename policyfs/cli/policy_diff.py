@@ -71,8 +71,8 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="show the rights that a new policy adds or removes, compared with an old policy",
         description=(
             "Compares the answers of two policies to all requests. (The rules divide paths, callers and"
-            " files into classes, and one of each class is tried.) The exit code is 1 if the new"
-            " policy allows more."
+            " files into classes, and the command tries one member of each class.) The exit code is 1 if the"
+            " new policy allows more."
         ),
     )
     parser.add_argument("old", metavar="OLD", help="the old policy: a file, or a directory of *.yaml")

@@ -69,7 +69,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="write policies and their tests in canonical form",
         description=(
             "Puts keys into their order, and makes quotes, indentation and blank lines the same everywhere."
-            " Each comment stays at its rule or key. The meaning stays the same; the command checks that."
+            " Each comment stays at its rule or key. The command checks that the meaning stays the same."
         ),
     )
     parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")

@@ -51,9 +51,9 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "replay",
         help="show what a policy would have answered to the requests of a trail",
         description=(
-            "Decides the recorded requests again, counts what would change, and groups it. Requests whose"
-            " answer depends on facts that the trail does not have are counted as undecidable. The exit code"
-            " is 1 if the policy would allow more, or less."
+            "Decides the recorded requests again, and counts and groups the answers that would change. If an"
+            " answer depends on facts that the trail does not have, the request counts as undecidable. The"
+            " exit code is 1 if the policy would allow more, or less."
         ),
     )
     parser.add_argument("trail", metavar="TRAIL", help="a trail root, or the trail of one mount")

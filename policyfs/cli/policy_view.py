@@ -90,8 +90,8 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "view",
         help="show a store as one app would see it",
         description=(
-            "Decides on the names in STORE as a mount would. Looks into some files of each extension, to find"
-            " what an app reads of them under redaction. Nothing is mounted."
+            "Decides on the names in STORE as a mount would. Opens some files of each extension, to find the"
+            " data that a redaction removes from these files. Nothing is mounted."
         ),
     )
     add = parser.add_argument

@@ -67,8 +67,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "up",
         help="make all mounts of a site",
         description=(
-            "Make all mounts of SITE that are not there yet. A mount whose options differ from SITE is"
-            " reported, and stays as it is, unless --restart is given. The exit code is 1 if a mount fails."
+            "Make all mounts of SITE that are not there yet. Without --restart, a mount with other options"
+            " than in SITE stays as it is, and is reported. The exit code is 1 if a mount fails."
         ),
     )
     up.add_argument(

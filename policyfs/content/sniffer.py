@@ -377,8 +377,8 @@ class Sniffer:
         if scope.cancelled_caught or text:
             await self.aclose()
             raise SnifferError(
-                f"cannot start the sniffing workers: {text or f'not done after {_START_S:g} s'}. They need "
-                "root at the start, libmagic (libmagic1 on Debian, file-libs on Fedora) and its database"
+                f"cannot start the sniffing workers: {text or f'not done after {_START_S:g} s'}. The workers "
+                "need root at the start, libmagic (libmagic1 on Debian, file-libs on Fedora) and its database"
             )
 
 

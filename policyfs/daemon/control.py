@@ -89,7 +89,7 @@ def ask(
         except PermissionError as error:
             raise ControlError(f"only root may use the daemon at {path}") from error
         except TimeoutError as error:
-            late = f"the daemon at {path} did not answer within {timeout_s:g} s; it may do so later"
+            late = f"the daemon at {path} did not answer within {timeout_s:g} s, but may answer later"
             raise ControlError(f"{late}: see `policyfs status`") from error
     try:
         answer = json.loads(data)

@@ -277,7 +277,8 @@ def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[Po
             part.error(
                 ("id",),
                 "this id is taken already",
-                "give each its own id: its position in the trail is stored under the id",
+                "give each sink, alert and checkpoint its own id: policyfs stores a position in the trail"
+                " under the id",
             )
         )
     ids.add(doc.id)

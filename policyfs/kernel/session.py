@@ -265,8 +265,9 @@ def attach(
         start_readers(duplicate, readiness.fileno(), nodes=vectors[0], directories=vectors[1])
     if not attached():
         raise MountError(
-            "pyfuse3 is not bound to policyfs's bridge: another library has brought libfuse3 into"
-            " the process before it (LD_PRELOAD, perhaps); see docs/decisions/0001-symbol-interposition.md"
+            "pyfuse3 is not bound to policyfs's bridge: another library loaded libfuse3 into the"
+            " process before the bridge (perhaps by LD_PRELOAD); see"
+            " docs/decisions/0001-symbol-interposition.md"
         )
     return readiness
 

@@ -136,7 +136,7 @@ def test_no_next_mount_where_a_trail_takes_one_recorder(without, mounts: Mounts,
     wait_for(lambda: old.events(type="detached"), "the daemon has seen it")
     new = Mount(old.store, old.mountpoint, old.policy, work=mounts.work)
     new.program = ("tests.attack.weakened", "one-recorder")
-    with pytest.raises(MountFailed, match="end the old ones"):
+    with pytest.raises(MountFailed, match="end the old daemons"):
         new.start()
     child.send("leave")
     child.result()

@@ -78,7 +78,7 @@ def test_what_could_not_be_written_any_more_is_not_emptied(
     assert said == (["", "", ""] if works else ["EACCES"])
     assert photo.read_bytes() == (NEW if works else OLD)
     note = mount.events(decision="deny")[-1]["note"] if not works else ""
-    told = "not once the file is empty" in note
+    told = "but not an empty file" in note
     assert told == (not works and (rule, emptied) != ("redacted", by_ftruncate))
     assert call_as(CAMERA, saved, emptied, mount / "a.jpg") == ["", "", ""]
     assert photo.read_bytes() == NEW

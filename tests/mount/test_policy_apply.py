@@ -125,8 +125,8 @@ def test_other_mounts_of_the_file_are_named(mounts: Mounts, store: Path) -> None
     one.policy.write_text(NARROW)
     said = apply(one)
     assert said.returncode == 0, said
-    told = f"other mounts of {one.policy} keep the policy that they have"
-    assert f"{told}: policyfs reload {other.mountpoint}\n" in said.stdout
+    told = f"other mounts of {one.policy} still have the old policy in force"
+    assert f"{told}: run policyfs reload {other.mountpoint}\n" in said.stdout
     assert "Music" in _shown(other)
     assert other.reload().returncode == 0
     assert "Music" not in _shown(other)

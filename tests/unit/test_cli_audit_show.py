@@ -24,8 +24,8 @@ def test_show_has_the_rules_text_and_what_was_around(cli: Cli) -> None:
         in out
     )
     assert '\nhome.yaml:7\n    - id: no-private\n      deny: [all]\n      paths: "/Private/***"\n' in out
-    assert "Around it, the same process:" in out
-    assert "Around it, the same file:" in out
+    assert "Around this record, the same process:" in out
+    assert "Around this record, the same file:" in out
     assert f"> 2026-03-02 08:00:00.000  {denial['id']}" in out
 
 

@@ -159,7 +159,7 @@ def test_a_command_is_finished_though_its_client_is_gone(
     monkeypatch.setitem(COMMANDS, "slow", slow)
 
     def client() -> None:
-        with pytest.raises(control.ControlError, match=r"did not answer within 0\.2 s; it may do so later"):
+        with pytest.raises(control.ControlError, match=r"did not answer within 0\.2 s, but may answer later"):
             control.ask(path, "slow", 2 * SHORT_S)
         assert slow.done.wait(10)
 

@@ -31,7 +31,7 @@ from policyfs.policy.decide import Engine, PathState
 _NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
 WRITE: Final = Op.SEE | Op.WRITE
 """The operations that must be allowed before the bytes of a file change."""
-_NOT_WRITTEN_EMPTY: Final = "the app may write this file because of its kind, but not once the file is empty"
+_NOT_WRITTEN_EMPTY: Final = "the app may write a file of this kind, but not an empty file"
 
 
 class PolicyChangedError(OSError):
