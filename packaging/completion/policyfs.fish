@@ -14,7 +14,7 @@ complete -c policyfs -n '__policyfs_at' -f -a up -d 'make all mounts of a site'
 complete -c policyfs -n '__policyfs_at' -f -a down -d 'unmount all mounts of a site'
 complete -c policyfs -n '__policyfs_at' -f -a unit -d 'write systemd units for a site'
 complete -c policyfs -n '__policyfs_at' -f -a compose -d 'print the volumes of a site for a compose file'
-complete -c policyfs -n '__policyfs_at' -f -a umount -d 'unmount a mount, also a dead one'
+complete -c policyfs -n '__policyfs_at' -f -a umount -d 'unmount a mount, also if its daemon has ended'
 complete -c policyfs -n '__policyfs_at' -f -a status -d 'show the state of mounts'
 complete -c policyfs -n '__policyfs_at' -f -a reload -d 'load the policy again; a policy with errors changes nothing'
 complete -c policyfs -n '__policyfs_at' -f -a policy -d 'check, test, explain and compare policies'
@@ -175,7 +175,7 @@ complete -c policyfs -n '__policyfs_at policy learn' -l path -r -d 'a glob as in
 complete -c policyfs -n '__policyfs_at policy learn' -l rule -r -d 'a rule that decided; if repeated, one match is enough'
 complete -c policyfs -n '__policyfs_at policy learn' -l json -d 'one JSON object'
 complete -c policyfs -n '__policyfs_at policy fmt' -s h -l help -d 'show this help message and exit'
-complete -c policyfs -n '__policyfs_at policy fmt' -l check -d 'print what would change; exit code 1 if anything would'
+complete -c policyfs -n '__policyfs_at policy fmt' -l check -d 'print the changes, and make none; exit code 1 if there are changes'
 complete -c policyfs -n '__policyfs_at policy fmt' -l stdout -d 'print the canonical form, and change no file'
 complete -c policyfs -n '__policyfs_at policy schema' -f -a Policy
 complete -c policyfs -n '__policyfs_at policy schema' -f -a PolicyTests

@@ -41,7 +41,7 @@ def tried(name: str, check: Callable[[], Finding | Iterable[Finding]]) -> list[F
         findings.extend([found] if isinstance(found, Finding) else found)
     except Exception as error:  # noqa: BLE001 # a check of a broken machine may raise anything
         what = f"this check could not run: {error if isinstance(error, OSError) else repr(error)}"
-        todo = "run it as root, with /proc and /sys mounted; if this line stays, report it as a bug"
+        todo = "run this command as root, with /proc and /sys mounted; if this line stays, report a bug"
         findings.append(Finding(name, State.ERROR, what, todo))
     return findings
 

@@ -30,7 +30,7 @@ def problems(status: control.Json) -> Iterator[str]:
     if not passthrough.get("enabled") and passthrough.get("why_not") != _ASKED_FOR:
         yield f"no passthrough: {passthrough.get('why_not')}"
     if not _part(status, "watch").get("running"):
-        yield "no watch of the store: the mount shows changes that others make in the store after 1 s"
+        yield "no watch of the store: the mount shows changes by others only after 1 s"
     missing = _part(status, "contained").get("missing")
     for what in missing if isinstance(missing, list) else ():
         yield f"the daemon is not contained: {what}"

@@ -174,8 +174,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "inspect",
         help="show the data in a file that policyfs can hide",
-        description="Shows the data in a file that a redact rule hides from apps: its position, name and"
-        " meaning. The exit code is 1 if there is such data, or if no app may open the file.",
+        description="Shows the data in a file that a redact rule hides from apps: position, name and meaning"
+        " of each part. The exit code is 1 if there is such data, or if no app may open the file.",
     )
     add = parser.add_argument
     add("file", metavar="FILE", help="any file, in a store or not")

@@ -50,7 +50,7 @@ def check_device(path: str = "/dev/fuse") -> Finding:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
-        todo = "modprobe fuse; in a container: run it with --device /dev/fuse"
+        todo = "modprobe fuse; in a container: run the container with --device /dev/fuse"
         return Finding("fuse", State.BAD, f"there is no {path}", todo)
     except OSError as error:
         todo = "modprobe fuse; run as root; in a container: --device /dev/fuse"
@@ -192,7 +192,7 @@ def check_trail(root: str) -> Finding:
         with tempfile.TemporaryFile(dir=existing(root)) as file:
             file.write(b"x")
     except OSError as error:
-        todo = "make it writable for root, or choose another directory with --trail"
+        todo = "make the directory writable for root, or choose another directory with --trail"
         return Finding("trail", State.BAD, f"{root} cannot be written: {error.strerror}", todo)
     return Finding("trail", State.OK, f"{root} can be written")
 

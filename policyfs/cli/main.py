@@ -21,7 +21,7 @@ _MODULES: Final = {
         "unit": "write systemd units for a site",
         "compose": "print the volumes of a site for a compose file",
     },
-    "umount": {"umount": "unmount a mount, also a dead one"},
+    "umount": {"umount": "unmount a mount, also if its daemon has ended"},
     "manage": {
         "status": "show the state of mounts",
         "reload": "load the policy again; a policy with errors changes nothing",

@@ -23,7 +23,7 @@ SIGNS: Final = {
 LEGEND: Final = (
     "s see, r read, w write, c create, d delete, a change attributes; - not allowed",
     "R some data is removed while the app reads, W the content of written files is checked",
-    "a row is about the regular files that its glob matches, except those that a more exact row matches",
+    "a row is about the regular files that its glob matches, except files that a more exact row matches",
     "only for: o own files, k some kinds, f some owners (or kinds and owners), p some paths of the row",
 )
 OTHER: Final = "any other path"

@@ -129,7 +129,9 @@ def run_mount(args: argparse.Namespace) -> int:
     Then serve the mount in this process (--foreground), or fork a daemon that serves it.
     """
     if os.geteuid() != 0:
-        raise PolicyfsError("mounting needs root; run it with sudo, or as a systemd unit (packaging/systemd)")
+        raise PolicyfsError(
+            "mounting needs root; run this command with sudo, or as a systemd unit (packaging/systemd)"
+        )
     start = Start.of(args)
     try:
         if args.posix and args.no_xattrs:
@@ -253,8 +255,8 @@ def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
     if app is not None:
         raise UsageError(
             f"--modes policy: the app {app.name} reads every file unchanged and writes nothing, like a"
-            " backup, and a backup must see the modes of the store; mount without --modes policy, or, if"
-            " the app is not a backup, write `modes: policy` for it in the policy"
+            " backup, and a backup must see the modes of the store; mount without --modes policy. If"
+            " the app is not a backup, you can write `modes: policy` for the app in the policy"
         )
 
 

@@ -129,7 +129,7 @@ def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[a
             database = trail / _DATABASE if facts.stable_inodes and not facts.trusted_xattr else None
             if database is not None and not trail.is_dir():
                 raise PolicyfsError(
-                    f"the trail root {trail} does not exist; it holds the database of the owners of this"
+                    f"the trail root {trail} does not exist. It should hold the database of owners of this"
                     " store. Name the trail root of the store's mounts with --trail"
                 )
             owners = Owners(facts.trusted_xattr, None if database is None else str(database))

@@ -29,7 +29,8 @@ def run_diff(args: argparse.Namespace) -> int:
     print(json.dumps(report.as_json(), indent=2) if args.json else report.text())
     for change in report.stale():
         print(
-            f"policyfs: {args.ack}: the policies do not differ by the accepted change {change}; remove it",
+            f"policyfs: {args.ack}: the policies do not differ by the accepted change {change}; remove this"
+            " change from the file",
             file=sys.stderr,
         )
     return EXIT_REFUSED if report.open_count() else EXIT_OK
@@ -44,7 +45,7 @@ def compared(old: Side, new: Side, since_ns: int) -> Diff:
         return diff(old.policy, new.policy, since_ns)
     except TooHardError as error:
         raise PolicyfsError(
-            "the policies cannot be compared: they have too many different paths. Use"
+            "the policies cannot be compared: the policies have too many different paths. Use"
             " fewer ** and ? in a row, and fewer numbers beside {uid}"
         ) from error
 

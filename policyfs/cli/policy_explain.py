@@ -177,7 +177,10 @@ def _hints(
     """
     decision = explained.decision
     if decision.redact and facts.kind is None:
-        yield "the app can open it only if policyfs can clean its kind; add --kind TYPE or --content FILE"
+        yield (
+            "the app can open the file only if policyfs can clean this kind of file; add --kind TYPE or"
+            " --content FILE"
+        )
     if decision.errno == errno.ENOENT and not (args.directory or args.symlink) and facts.kind is None:
         path = explained.path
         if explain(engine, who, "see", path, FileType.DIRECTORY, facts).decision.allowed:

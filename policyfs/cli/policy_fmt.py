@@ -75,7 +75,9 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--check", action="store_true", help="print what would change; exit code 1 if anything would"
+        "--check",
+        action="store_true",
+        help="print the changes, and make none; exit code 1 if there are changes",
     )
     which.add_argument("--stdout", action="store_true", help="print the canonical form, and change no file")
     parser.set_defaults(run=run_fmt)

@@ -29,7 +29,7 @@ def run_init(args: argparse.Namespace) -> int:
             raise PolicyfsError(f"{file} is there already, and is not overwritten; choose another name")
     there = survey(args.store)
     if not there:
-        raise PolicyfsError(f"{args.store} has no directories to share; make some, such as Photos")
+        raise PolicyfsError(f"{args.store} has no directories to share; make directories, such as Photos")
     if args.app:
         wishes = _by_options(args, [directory.name for directory in there])
     elif args.read or args.add or args.edit or args.everything or args.places:

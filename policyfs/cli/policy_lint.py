@@ -119,8 +119,9 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "lint",
         help="find probable mistakes in a policy",
         description=(
-            "Prints findings on policies that compile. To silence one, write a comment into the rule or app,"
-            " or on the line above: # lint: ignore ID because REASON. The exit code is 1 if findings remain."
+            "Prints findings on policies that compile. To silence a finding, write a comment into the rule or"
+            " app, or on the line above: # lint: ignore ID because REASON. The exit code is 1 if findings"
+            " remain."
         ),
     )
     parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")

@@ -21,7 +21,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "schema",
         help="print the JSON Schema of policies, for editors",
         description=(
-            "Prints a JSON Schema. With it, editors of YAML complete keys and mark faults."
+            "Prints a JSON Schema. With the schema, YAML editors complete keys and mark faults."
             " `policy check` checks more."
         ),
     )

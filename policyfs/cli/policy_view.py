@@ -35,7 +35,7 @@ def run_view(args: argparse.Namespace) -> int:
     if os.geteuid() != 0:
         raise PolicyfsError(
             "a view needs root, to read all files and their owners, and to start workers without rights;"
-            " run it with sudo"
+            " run this command with sudo"
         )
     picture = Picture(who.label, args.store, args.policy, engine.digest)
     _fill(picture, args, engine, who)

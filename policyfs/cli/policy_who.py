@@ -122,12 +122,14 @@ def run_who(args: argparse.Namespace) -> int:
         (one.app or "stranger", _uids(one), shown(one.user) or "-", one.as_text())
         for one in people
     ]  # fmt: skip
-    rows += [(name, "-", "-", "no uid: it needs a mount of its own (--app)") for name in mounted]
+    rows += [(name, "-", "-", "no uid: the app needs its own mount (--app)") for name in mounted]
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     head = ("APP", "UID", "USER", "FOUND AS")
     print("\n".join(table(head, rows, columns=columns, flexible=3, right=frozenset({1}))))
     for name in machine.dynamic():
-        print(f"{shown(name)} gets a uid at each start (DynamicUser=): give it User=, or a mount of its own")
+        print(
+            f"{shown(name)} gets a uid at each start (DynamicUser=): give the service User=, or its own mount"
+        )
     return EXIT_OK
 
 

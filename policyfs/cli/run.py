@@ -96,7 +96,7 @@ def run_run(args: argparse.Namespace) -> int:
     if not command:
         raise UsageError("write the command behind `--`, such as: policyfs run ... STORE -- ls -l STORE")
     if os.geteuid() != 0:
-        raise PolicyfsError("running as an app needs root; run it with sudo")
+        raise PolicyfsError("running as an app needs root; run this command with sudo")
     at = os.path.realpath(args.at or args.store)
     if not os.path.isdir(at):
         raise PolicyfsError(f"{args.at or args.store} is not a directory; create it, or choose another --at")
@@ -155,7 +155,7 @@ def _claimed_place(app: str) -> tuple[str, int]:
             f"cannot make a mountpoint in {row}: {error.strerror};"
             " set POLICYFS_RUNTIME_DIR to a writable directory"
         ) from error
-    raise PolicyfsError(f"{_PLACES} commands run as {app} already; wait until one has ended")
+    raise PolicyfsError(f"{_PLACES} commands run as {app} already; wait until a command has ended")
 
 
 def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) -> int:

@@ -93,7 +93,9 @@ def run_up(args: argparse.Namespace) -> int:
     """
     site = read_site(args.site)
     if os.geteuid() != 0:
-        raise PolicyfsError("mounting needs root; run it with sudo, or as a systemd unit (policyfs unit)")
+        raise PolicyfsError(
+            "mounting needs root; run this command with sudo, or as a systemd unit (policyfs unit)"
+        )
     with _alone(site):
         found = [(mount, look(site, mount)) for mount in site.mounts]
         wanted = [(mount, seen) for mount, seen in found if seen.is_to_be_made(restart=args.restart)]

@@ -36,7 +36,7 @@ def _absolute(value: str) -> str:
 
 def _unit(value: str) -> str:
     if not value.endswith(".service") or "/" in value or not value.isprintable() or " " in value:
-        refuse(f"{quote(value)} is not a service", "write the name of its unit, such as jellyfin.service")
+        refuse(f"{quote(value)} is not a service", "write the name of the unit, such as jellyfin.service")
     return value
 
 
@@ -176,9 +176,11 @@ def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
             errors.append(part.error((), wrong, help_))
         other = next((at for at in places if _overlap(at, doc.at)), None)
         if other is not None:
-            help_ = "give each mount a directory of its own, none inside another"
+            help_ = "give each mount its own directory, outside the directories of other mounts"
             errors.append(
-                part.error(("at",), f"this directory overlaps with that of the {places[other]}", help_)
+                part.error(
+                    ("at",), f"this directory overlaps with the directory of the {places[other]}", help_
+                )
             )
         if label(doc) in names:
             errors.append(part.error((), "a mount of this name is there already", "write one for each app"))

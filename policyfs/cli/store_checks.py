@@ -21,7 +21,7 @@ _SHOWN: Final = 200
 cannot be searched.)"""
 _UNSEARCHED_TODO: Final = "search these directories for names that begin with policyfs-aside-"
 _ASIDE_TODO: Final = (
-    "mount the store again: this gives a killed daemon's files their names back. If this line stays, look at"
+    "mount the store again: policyfs then gives such files their names back. If this line stays, look at"
     " the file, and rename the file to its right name, or remove the file"
 )
 
@@ -67,7 +67,7 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
     """Yield a finding for each feature of the store's file system. facts: the features that a test has found.
     """
     if facts.read_only:
-        todo = "mount it writable, unless all apps only read"
+        todo = "if apps must write, mount the file system writable"
         yield Finding("store", State.OFF, f"{store} ({facts.name}) is read-only: writes end in EROFS", todo)
     else:
         yield Finding("store", State.OK, f"{store} is {facts.name}")
@@ -127,7 +127,10 @@ def check_left_aside(store: str) -> Iterator[Finding]:
     # A daemon uses such a name while it removes or replaces a file. In this case the name is gone by now.
     left = [os.fsdecode(path) for path in found if os.path.lexists(path)]
     for path in left[:_NAMED]:
-        what = f"no app sees {path!r}: a daemon gave a file this name while it removed or replaced the file"
+        what = (
+            f"no app sees {path!r}: a daemon gave a file this name while the daemon removed or replaced the"
+            " file"
+        )
         yield Finding("names aside", State.OFF, what, _ASIDE_TODO)
     if len(left) > _NAMED:
         yield Finding("names aside", State.OFF, f"and {len(left) - _NAMED} more such files", _ASIDE_TODO)

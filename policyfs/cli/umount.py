@@ -30,7 +30,7 @@ _POLL_LONG_S: Final = 0.2
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `umount` to the command line."""
-    umount = subparsers.add_parser("umount", help="unmount a mount, also a dead one")
+    umount = subparsers.add_parser("umount", help="unmount a mount, also if its daemon has ended")
     umount.add_argument("--lazy", action="store_true", help="detach now; open files stay usable")
     after = umount.add_mutually_exclusive_group()
     after.add_argument("--wait", action="store_true", help="wait until no process uses the mount")
@@ -90,7 +90,7 @@ def _check_elsewhere(path: str, daemons: Mapping[object, int]) -> None:
         with contextlib.suppress(OSError):  # the daemon may just have ended
             if pid > 0 and any(mount.path == path and mount.fstype == FSTYPE for mount in mounts(pid)):
                 raise PolicyfsError(
-                    f"{path} is mounted in another mount namespace, not in the one of this command. Run"
+                    f"{path} is mounted in another mount namespace, not in the namespace of this command. Run"
                     f" `nsenter --mount --target {pid} policyfs umount {shlex.quote(path)}`"
                 )
 
@@ -148,7 +148,9 @@ def _await_end(path: str, pidfd: int, until: float) -> None:
 
 def _check_time(path: str, until: float) -> None:
     if time.monotonic() > until:
-        raise PolicyfsError(f"the daemon of {path} did not end within {_END_S:g} s; see its log")
+        raise PolicyfsError(
+            f"the daemon of {path} did not end within {_END_S:g} s; see the log of the daemon"
+        )
 
 
 def _where(path: str, status: control.Json) -> str:

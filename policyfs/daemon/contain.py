@@ -80,7 +80,7 @@ def give_up_rights(*, special_files: bool = False) -> None:
     except OSError as error:
         raise PolicyfsError(f"the daemon cannot give up rights: {error.strerror}") from error
     if not rights.no_new_privs or (rights.effective | rights.permitted | rights.handed_on) - kept:
-        raise PolicyfsError("the daemon could not give up rights: one of its threads still has them")
+        raise PolicyfsError("the daemon could not give up rights: one of its threads still has rights")
 
 
 def _forbid_core_dumps() -> None:

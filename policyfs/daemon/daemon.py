@@ -189,7 +189,7 @@ class Daemon:
     def _open_watch(self, facts: StoreFacts) -> Watch | None:
         if not facts.fanotify:
             self._log.warning(
-                "no watch of the store: apps see changes that others make after 1 s", store=facts.name
+                "no watch of the store: apps see changes by others only after 1 s", store=facts.name
             )
             return None
         watch = Watch(self._tree.root_fd)

@@ -85,7 +85,7 @@ class Reload:
         try:
             sources = await trio.to_thread.run_sync(partial(policies.read, previous=previous))
             if expected is not None and digest_of(source.text for source in sources) != expected:
-                raise PolicyfsError("the policy's files have changed since they were checked; try again")
+                raise PolicyfsError("the policy's files were changed after the check; try again")
             engine = await trio.to_thread.run_sync(self._compiled, sources)
             self._check_app(engine.policy)
         except PolicyfsError as error:

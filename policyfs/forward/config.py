@@ -75,14 +75,14 @@ def _size(value: object) -> int:
 
 def _count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1_000_000_000:
-        refuse("must be a whole number of at least 1", "write it as a plain number, such as 100")
+        refuse("must be a whole number of at least 1", "write a plain number, such as 100")
     return value
 
 
 def _file(value: object) -> str:
     word = text(value)
     if not word.startswith("/"):
-        refuse(f"{quote(word)} is not an absolute path", "begin it with /")
+        refuse(f"{quote(word)} is not an absolute path", "begin the path with /")
     return word
 
 

@@ -153,7 +153,10 @@ class ChainFollower:
             return
         self._fd = self._source.open(self._mount_id, name)
         if self.position.offset and not self._is_behind_own_line():
-            self._finding(items, "the segment was changed, or replaced by another file: it is read again")
+            self._finding(
+                items,
+                "the segment was changed, or replaced by another file: policyfs reads the segment again",
+            )
             self.position = self.position._replace(offset=0)
 
     def _is_behind_own_line(self) -> bool:

@@ -41,7 +41,9 @@ class JournaldDelivery:
                 self._send(self._connected(), journal_datagram(message))
         except OSError as exc:
             self.close()
-            reason = "it accepts no records" if isinstance(exc, TimeoutError) else exc.strerror or str(exc)
+            reason = (
+                "the socket accepts no records" if isinstance(exc, TimeoutError) else exc.strerror or str(exc)
+            )
             raise DeliveryError(f"journald at {self._path}: {reason}") from exc
 
     def _connected(self) -> socket.socket:

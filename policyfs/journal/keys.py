@@ -111,7 +111,7 @@ class KeyStore:
         with open(fd, "rb") as file:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode) or info.st_mode & 0o077:
-                raise PermissionError(errno.EPERM, "other users may read a secret key: make a new one", name)
+                raise PermissionError(errno.EPERM, "other users may read a secret key: make a new key", name)
             secret = SigningKey(_seed(file.read(_SECRET_BYTES * 2 + 1), name))
         if bytes(secret.verify_key) != chain.keys[-1].public:
             raise OSError(errno.EINVAL, "the secret key does not fit its public key", name)

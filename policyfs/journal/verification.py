@@ -189,7 +189,10 @@ def newest_checkpoint(lines: Collection[bytes], mount_id: str, keys: KeyChain) -
         key = keys.find(checkpoint.key)
         distrust = ""
         if key is None:
-            distrust = f"the checkpoint of {checkpoint.time} is by a key that is not among those of the trail"
+            distrust = (
+                f"the checkpoint of {checkpoint.time} is by a key that is not among the keys of the"
+                " trail"
+            )
         elif not is_signed(key.public, message("checkpoint", line.body), line.signature):
             distrust = f"the signature of the checkpoint of {checkpoint.time} is wrong"
         found = KeptCheckpoint(checkpoint, distrust)

@@ -21,7 +21,7 @@ _REASONS: Final = {
     " or the mount was made without passthrough",
     errno.ELOOP: "the store's file system is itself stacked on another (for example an overlay)",
     errno.EOPNOTSUPP: "the kernel was built without FUSE passthrough",
-    errno.ENOTTY: "the kernel has no FUSE passthrough (it came with Linux 6.9)",
+    errno.ENOTTY: "the kernel has no FUSE passthrough (passthrough came with Linux 6.9)",
 }
 
 

@@ -226,7 +226,7 @@ def _checked_mountpoint(mountpoint: str) -> str:
         message = f"cannot mount on {mountpoint}: {exc.strerror}{advice}"
         raise MountError(message, exc.errno or 0) from exc
     if not stat.S_ISDIR(mode):
-        raise MountError(f"cannot mount on {mountpoint}: it is not a directory", errno.ENOTDIR)
+        raise MountError(f"cannot mount on {mountpoint}: the mountpoint is not a directory", errno.ENOTDIR)
     return path
 
 
@@ -296,8 +296,8 @@ def unmount(mountpoint: str, *, lazy: bool = False, force: bool = False) -> None
         return
     code = ctypes.get_errno()
     advice = {
-        errno.EBUSY: ": files in it are open, or somebody's working directory is in it;"
-        f" `fuser -vm {path}` says who",
+        errno.EBUSY: ": files of the mount are open, or a program has its working directory in the mount;"
+        f" `fuser -vm {path}` shows the programs",
         errno.EINVAL: ": nothing is mounted there",
         errno.EPERM: ": unmounting needs CAP_SYS_ADMIN; run as root",
     }.get(code, "")

@@ -197,7 +197,7 @@ class _Composer:
             self.report(
                 _span(following),
                 "a second YAML document in one file",
-                "put it into a file of its own in the same directory, or remove the --- line",
+                "put the second document into another file of the directory, or remove the --- line",
             )
             raise UnreadableError
         return root

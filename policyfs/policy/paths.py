@@ -279,7 +279,7 @@ class _SegmentReader:
             if self.at >= len(self.piece):
                 raise self._error(
                     "a '{' without its '}'",
-                    "close it before the next '/', or write '\\{' for the character",
+                    "close the brace before the next '/', or write '\\{' for the character",
                     start,
                 )
             self.at += 1

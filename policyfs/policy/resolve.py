@@ -189,7 +189,7 @@ class _Rules:
         who, paths, when, unless = self.conditions.of(part, doc)
         if promise is Promise.ONLY:
             if who is None and part.sound:
-                told = "add who: the callers that may; without exceptions write never"
+                told = "add who, with the callers that may do this; if no caller may, write never"
                 self.errors.append(part.key_error("only", '"only" needs the key "who"', told))
             who = Who(None, None, None, who)
         ops = Op.READ if promise is Promise.NEVER_RAW else _named(doc.never or doc.only or ())

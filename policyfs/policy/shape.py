@@ -333,7 +333,7 @@ def _misshapen(kind: str, value: object, message: str) -> tuple[str, str]:
 def _missing(key: str) -> tuple[str, str]:
     """Return message and help text for a key that is missing."""
     if key == "id":
-        return "has no id", 'give it one, such as "id: media.read"; the audit trail names it'
+        return "has no id", 'add an id, such as "id: media.read"; the audit trail uses the id'
     known = {"apiVersion": API_VERSION, "kind": KIND, "until": EXAMPLE_INSTANT, "allow": "[see, read]"}
     value = known.get(key, "...")
     return f"{key} is missing", f"write {key}: {value}"

@@ -67,11 +67,11 @@ _SAYINGS: Final = (
         "expected ',' or '}'",
         _Saying("the mapping of line {start} is not closed", "close it with }; quote globs with braces"),
     ),
-    ("expected <block end>", _Saying("this does not belong to the block above it", _INDENT)),
+    ("expected <block end>", _Saying("this line does not belong to the block above", _INDENT)),
     ("could not find expected ':'", _Saying("a key without its colon", "write key: value", True)),
     (
         "expected '<document start>'",
-        _Saying("this does not belong to the document above it", _INDENT),
+        _Saying("this line does not belong to the document above", _INDENT),
     ),
     ("sequence entries are not allowed", _Saying("a list item is not allowed here", _INDENT)),
     ("expected the node content", _Saying("a value is missing before this", _INDENT)),

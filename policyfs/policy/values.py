@@ -284,7 +284,7 @@ def _app_uids(value: object) -> UidRange:
     if first < WORKER_UIDS.stop and last >= WORKER_UIDS.start:
         refuse(
             f"uids {WORKER_UIDS.start}-{WORKER_UIDS.stop - 1} belong to the workers of policyfs",
-            "remove them: no app may have one of them",
+            "remove these uids: no app may have one of these uids",
         )
     return first, last
 

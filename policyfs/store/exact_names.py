@@ -361,7 +361,7 @@ class ExactNames:
     def _tell(self, taken: bytes, name: bytes, error: OSError) -> None:
         """Log that the file *name* stays under the name *taken*."""
         self._warn(
-            "policyfs moved this file aside and could not rename it back; it is now called"
+            "policyfs moved this file aside and could not rename the file back; the file is now called"
             f" {os.fsdecode(taken)} ({error.strerror})",
             name,
         )

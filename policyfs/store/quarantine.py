@@ -98,7 +98,7 @@ class About:
         try:
             fields = json.loads(data)
             if fields.pop("format") != _FORMAT:
-                raise WrongEntryError("another version of policyfs wrote it")
+                raise WrongEntryError("another version of policyfs wrote this file")
             fields["path"] = base64.b64decode(fields.pop("path_b64"), validate=True)
             fields["rules"] = tuple(map(str, fields["rules"]))
             about = cls(**fields)
@@ -243,9 +243,8 @@ class Quarantine:
             for name in os.listdir(mine):
                 where = self.directory / app / name
                 if part := _PART.fullmatch(name):
-                    why = (
-                        "a crash interrupted the copy" if _is_left(mine, name) else "it is still being copied"
-                    )
+                    left = _is_left(mine, name)
+                    why = "a crash interrupted the copy" if left else "the file is still being copied"
                     yield Entry(part[1], app, where, None, why)
                 elif _ID.fullmatch(name):
                     with contextlib.suppress(FileNotFoundError):  # dropped meanwhile
@@ -258,7 +257,7 @@ class Quarantine:
                 with _opened(os.open(_ABOUT, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=inside)) as fd:
                     about = About.unpacked(os.read(fd, _ABOUT_BYTES))
                 if os.stat(_BYTES, dir_fd=inside, follow_symlinks=False).st_size != about.size:
-                    raise WrongEntryError("its length has changed")
+                    raise WrongEntryError("the length of the file has changed")
             except WrongEntryError as error:
                 return Entry(name, app, where, None, str(error))
         return Entry(name, app, where, about)
@@ -278,7 +277,7 @@ class Quarantine:
                 os.rename(name, _part_of(name), src_dir_fd=mine, dst_dir_fd=mine)
                 name = _part_of(name)
             elif not _is_left(mine, name):
-                raise BlockingIOError(errno.EBUSY, "it is still being copied")
+                raise BlockingIOError(errno.EBUSY, "the file is still being copied")
             _remove(mine, name)
             os.fsync(mine)
 
@@ -314,7 +313,7 @@ def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool)
     target, named = _new_file(dirfd, libc.check_name(name))
     try:
         if copy(source, target, about.size) != about.sha256:
-            raise WrongEntryError("its bytes have changed")
+            raise WrongEntryError("the bytes of the file have changed")
         if as_was:
             os.fchown(target, about.uid, about.gid)
             os.fchmod(target, about.mode & 0o777)

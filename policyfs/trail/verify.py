@@ -253,8 +253,8 @@ class Verifier:
             self._signed = seal.last_seq
             if seal.adopted:
                 what = (
-                    f"the next daemon sealed the lines to seq {seal.adopted}. Their writer crashed, or was a"
-                    " command without keys (such as a mount that did not start)"
+                    f"the next daemon sealed the lines to seq {seal.adopted}. The writer of these lines"
+                    " crashed, or was a command without keys (such as a mount that did not start)"
                 )
                 self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
 

@@ -132,6 +132,6 @@ class Witness:
         """
         for seq, missing in sorted(self._open.items()):
             if seq >= self._first:  # `verify` reports missing older lines
-                what = f"{missing[0].seen} had a line {seq} at that time: lines at its end were removed later"
+                what = f"{missing[0].seen} had a line {seq} at that time: lines at the end were removed later"
                 self._wrong.append((missing[0].place, what, TRUNCATED))
         return self._wrong

@@ -173,7 +173,7 @@ def _remove(segment: Path) -> None:
 
 @pytest.mark.parametrize(
     ("harm", "said"),
-    [(_cut_last_line, "lines at its end were removed later"), (_remove, "the whole chain")],
+    [(_cut_last_line, "lines at the end were removed later"), (_remove, "the whole chain")],
     ids=["end cut off", "removed"],
 )
 def test_a_chain_does_not_disappear_unseen(

@@ -146,7 +146,7 @@ def test_a_refusal_of_the_daemon_leaves_the_file(mounts: Mounts, store: Path, tm
 def test_only_the_text_that_was_checked_is_loaded(mount: Mount) -> None:
     from policyfs.daemon import control
 
-    with mount.as_environment(), pytest.raises(control.ControlError, match="have changed since"):
+    with mount.as_environment(), pytest.raises(control.ControlError, match="were changed after the check"):
         control.ask(control.socket_path(str(mount.mountpoint)), "reload", expected="0" * 64)
     assert _live(mount)[1] == 1
 

@@ -95,4 +95,8 @@ def test_lines_of_a_mount_that_did_not_start_are_no_sign_of_a_crash_alone(tmp_pa
     assert main.main(["audit", "verify", "--trail", str(root)]) == EXIT_OK
     told = capsys.readouterr().out
     assert "the next daemon sealed the lines to seq " in told
-    assert "Their writer crashed, or was a command without keys (such as a mount that did not start)" in told
+    assert (
+        "The writer of these lines crashed, or was a command without keys (such as a mount that did not"
+        " start)"
+        in told
+    )

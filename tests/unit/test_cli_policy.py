@@ -189,7 +189,7 @@ def test_people_get_text(policy: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["/DCIM/a.jpg"], "only if policyfs can clean its kind"),
+        (["/DCIM/a.jpg"], "only if policyfs can clean this kind of file"),
         (["/DCIM/a.jpg", "--kind", "image/jpeg"], None),
         (["/DCIM", "--op", "see"], "ask again with --directory"),
         (["/DCIM", "--op", "see", "--directory"], None),

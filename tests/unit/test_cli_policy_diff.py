@@ -81,4 +81,4 @@ def test_what_is_too_hard_is_no_answer(policies):
     said = policyfs("policy", "diff", old, new)
     assert said.returncode == 1
     assert said.stdout == ""
-    assert "the policies cannot be compared: they have too many different paths" in said.stderr
+    assert "the policies cannot be compared: the policies have too many different paths" in said.stderr

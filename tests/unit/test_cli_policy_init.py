@@ -125,7 +125,10 @@ def test_nothing_is_overwritten(place: Path, there: str) -> None:
         (("--app", "a=1", "--read", "a"), "write an app and its directories: --read a:DCIM,Pictures"),
         (("--app", "a=1", "--read", "a:DCIM", "--edit", "a:DCIM"), "--read and --edit give a the"),
         (("--app", "a=1", "--app", "a=2", "--everything", "a"), "the app a is given twice"),
-        (("--app", "a=1", "--app", "b=1", *("--everything", "a", "--everything", "b")), "have one uid, 1"),
+        (
+            ("--app", "a=1", "--app", "b=1", *("--everything", "a", "--everything", "b")),
+            "have the same uid, 1",
+        ),
         (("--read", "a:DCIM"), "name each app with --app"),
     ],
 )

@@ -75,7 +75,7 @@ def test_all_errors_of_a_bad_site_are_told_at_once(tmp_path: Path) -> None:
         (11, 'mount of "player": service and container need path'),
         (12, 'mount of "player": a mount of this name is there already'),
         (12, 'mount of "player": path needs service or container'),
-        (12, 'mount of "player", at: this directory overlaps with that of the mount of "player"'),
+        (12, 'mount of "player", at: this directory overlaps with the directory of the mount of "player"'),
         (13, 'mount number 6, at: "/mnt/../media" is not an absolute path'),
         (13, "mount number 6, any_uid: must be true or false, not text"),
         (14, 'mount number 7, options: unknown key "readonly"'),

@@ -152,7 +152,7 @@ def test_a_thread_that_kept_its_rights_stops_the_daemon() -> None:
             end.set()
         return "went on"
 
-    assert in_child(child) == "the daemon could not give up rights: one of its threads still has them"
+    assert in_child(child) == "the daemon could not give up rights: one of its threads still has rights"
 
 
 @pytest.mark.parametrize("special_files", [False, True])

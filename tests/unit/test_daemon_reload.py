@@ -126,7 +126,7 @@ def test_the_very_text_that_was_looked_at_is_loaded_and_no_other(expected: str |
     mount = Mount()
     mount.run(expected=expected and digest_of([mount.text.encode()]))
     mount = Mount()
-    with pytest.raises(PolicyfsError, match="have changed since"):
+    with pytest.raises(PolicyfsError, match="were changed after the check"):
         mount.run(expected="0" * 64)
     assert mount.happened == ["read", "refused"]
     assert mount.in_force == OLD

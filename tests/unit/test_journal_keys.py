@@ -72,7 +72,7 @@ def test_nobody_waits_for_ever_for_the_keys(store: KeyStore, monkeypatch: pytest
 def test_a_secret_that_others_may_read_is_refused(store: KeyStore) -> None:
     store.signer()
     secrets(store)[0].chmod(0o644)
-    with pytest.raises(PermissionError, match="make a new one"):
+    with pytest.raises(PermissionError, match="make a new key"):
         store.signer()
     secrets(store)[0].chmod(0o600)
     store.directory.chmod(0o755)

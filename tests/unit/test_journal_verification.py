@@ -153,7 +153,7 @@ def test_a_checkpoint_by_another_key_or_with_another_signature_is_distrusted(
     assert own is not None
     kept = newest_checkpoint([own, stranger], MOUNT_ID, keys)
     assert kept is not None
-    assert "not among those of the trail" in kept.distrust
+    assert "not among the keys of the trail" in kept.distrust
     changed = own.replace(b'"seq":', b'"seq":1', 1)
     assert changed != own
     kept = newest_checkpoint([changed], MOUNT_ID, keys)

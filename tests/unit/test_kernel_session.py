@@ -158,7 +158,7 @@ def test_a_place_that_cannot_be_mounted_on_is_told_before_anything_is_opened(
     for name, code, told in (
         ("none", errno.ENOENT, "No such file"),
         ("none/below", errno.ENOENT, "No such file"),
-        ("file", errno.ENOTDIR, "it is not a directory"),
+        ("file", errno.ENOTDIR, "the mountpoint is not a directory"),
         ("loop", errno.ELOOP, "symbolic links"),
     ):
         with pytest.raises(MountError, match=told) as refused:

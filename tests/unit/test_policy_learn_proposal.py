@@ -79,7 +79,10 @@ def test_all_words_of_the_recorded_policy_are_removed():
     text, policy = proposed(evidence, "device")
     [redaction] = [rule for rule in policy.rules if rule.effect is Effect.REDACT]
     assert redaction.redact == {"location", "device"}
-    assert "# These apps have read files unchanged so far, and now read them without places: a." in text
+    assert (
+        "# These apps have read files unchanged so far, and would now read the files without places: a."
+        in text
+    )
 
 
 def test_an_app_that_reads_nothing_needs_no_redaction():

@@ -85,7 +85,7 @@ def test_what_a_crash_left_is_removed_and_what_is_being_made_is_not(kept: Quaran
     fd = os.open(made, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
     whys = [entry.why for entry in kept.entries()]
-    assert whys == ["", "a crash interrupted the copy", "it is still being copied"]
+    assert whys == ["", "a crash interrupted the copy", "the file is still being copied"]
     with pytest.raises(BlockingIOError):
         kept.drop(next(entry for entry in kept.entries() if entry.id == "00000002"))
     assert kept.clean() == 1
@@ -114,7 +114,7 @@ def test_changed_bytes_are_not_released(kept: Quarantine, tmp_path: Path) -> Non
     entry = keep(kept, b"five.")
     (entry.directory / "bytes").write_bytes(b"FIVE.")
     fd, dirfd = kept.open(entry), os.open(tmp_path, os.O_PATH)
-    with pytest.raises(WrongEntryError, match="bytes have changed"):
+    with pytest.raises(WrongEntryError, match="bytes of the file have changed"):
         release(entry, fd, dirfd, b"out", as_was=False)
     assert not (tmp_path / "out").exists()
 
@@ -156,7 +156,7 @@ def test_a_failed_release_removes_no_other_file(
 
     monkeypatch.setattr(quarantine, "copy", copied)
     fd, dirfd = kept.open(entry), os.open(tmp_path, os.O_PATH)
-    with pytest.raises(WrongEntryError, match="bytes have changed"):
+    with pytest.raises(WrongEntryError, match="bytes of the file have changed"):
         release(entry, fd, dirfd, b"out", as_was=False)
     os.close(fd)
     os.close(dirfd)

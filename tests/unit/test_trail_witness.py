@@ -74,7 +74,7 @@ def test_a_chain_that_was_cut_off_or_sealed_anew_is_named(tmp_path: Path) -> Non
     seen = [found for found in seen_by(tmp_path) if found.seen == FIRST]
     lines = lines_of(directory)
     assert _judged(lines, seen) == []
-    assert "lines at its end were removed later" in _judged(lines[:-1], seen)[0]
+    assert "lines at the end were removed later" in _judged(lines[:-1], seen)[0]
     other = [line.replace(seen[0].head.encode(), b"0" * 64) for line in lines]
     assert "sealed again" in _judged(other, seen)[0]
     assert _judged(lines, [found._replace(seq=0) for found in seen]) == []  # removed by rotation

@@ -85,7 +85,7 @@ def uid_of(user: str) -> tuple[int | None, str]:
     if user.isascii() and user.isdigit():
         uid = int(user)
         if uid == 0 or uid >= _UID_LIMIT:
-            raise UsageError(f"{user} cannot be an app's uid: use one from 1 to {_UID_LIMIT - 1}")
+            raise UsageError(f"{user} cannot be an app's uid: use a uid from 1 to {_UID_LIMIT - 1}")
         try:
             return uid, pwd.getpwuid(uid).pw_name
         except KeyError:
@@ -95,7 +95,7 @@ def uid_of(user: str) -> tuple[int | None, str]:
     except KeyError:
         return None, ""
     if found.pw_uid == 0:
-        raise UsageError("root should not be an app: it can read the store anyway; use another user")
+        raise UsageError("root should not be an app: root can read the store anyway; use another user")
     return found.pw_uid, found.pw_name
 
 
@@ -146,7 +146,10 @@ def check(wishes: Sequence[Wish]) -> None:
         if any(wish.name == other.name for other in wishes[:at]):
             raise UsageError(f"the app {wish.name} is given twice")
         if wish.uid is not None and wish.uid in uids:
-            raise UsageError(f"{wish.name} and {uids[wish.uid]} have one uid, {wish.uid}: give each its own")
+            raise UsageError(
+                f"the apps {wish.name} and {uids[wish.uid]} have the same uid, {wish.uid}: give each app its"
+                " own uid"
+            )
         if wish.uid is not None:
             uids[wish.uid] = wish.name
         if not wish.shares and not wish.whole:

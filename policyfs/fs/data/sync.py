@@ -280,7 +280,9 @@ class FileSync:
         if not self._tree.fstat(change.handle.fd).size:
             return False
         if handle.node is change.handle.node:
-            raise OSError(errno.EBUSY, "another app writes the file, and its bytes are not checked yet")
+            raise OSError(
+                errno.EBUSY, "another app writes the file, and the written bytes are not checked yet"
+            )
         return True
 
     def _is_doomed(self, handle: Handle) -> bool:

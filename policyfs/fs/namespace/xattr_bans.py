@@ -39,7 +39,7 @@ class AttributeBans:
             return
         refusal = Decision(allowed=False, errno=errno.EOPNOTSUPP, audit=Audit.REQUIRED)
         named = ", ".join(sorted((words | to_clean(words)) & REDACTIONS))
-        note = f"an extended attribute could contain {named}, so none may be set here"
+        note = f"an extended attribute could contain {named}, so apps cannot set extended attributes here"
         self._gate.refuse(caller, call, node.path(), refusal, note=note)
 
     def _words(self, node: Node, caller: Caller, facts: Facts) -> frozenset[str]:

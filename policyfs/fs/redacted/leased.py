@@ -38,7 +38,8 @@ from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.page_cache import read_store
 
 _BUSY: Final = (
-    "a program has the file open for writing, or mapped; the file can be read once that program has closed it"
+    "a program has the file open for writing, or mapped; the app can read the file after that program has"
+    " closed the file"
 )
 _NO_LEASES: Final = "the file is too large to copy, and leases do not work on this store"
 _READ: Final = Op.SEE | Op.READ

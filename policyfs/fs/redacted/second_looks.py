@@ -248,7 +248,7 @@ class SecondLooks:
         self._stats.differed += 1
         self._source.discard(said.lane)
         self._warn(
-            f"a worker gave a wrong answer: {why}; the workers of its app are replaced",
+            f"a worker gave a wrong answer: {why}; the workers of the app are replaced",
             os.fsencode(str(in_turn(said.lane))),
         )
 

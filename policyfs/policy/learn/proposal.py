@@ -28,7 +28,10 @@ _MEANT: Final = {
     "own-directory": "the directory exists already",
     "one-level": "the trail has nothing deeper",
     "backup-redacted": "no proposal shows places; a backup needs places, so give the backup a grant",
-    "derived-copies": "the trail has this; if the app must not see the originals, remove this rule, too",
+    "derived-copies": (
+        "the trail has such reads; if the app must not see the originals, remove this rule,"
+        " too"
+    ),
     "not-searched": "the trail has too many places to check all",
 }
 """Findings of `policy lint` that are intended in a proposal, with the reasons."""
@@ -80,7 +83,10 @@ def _raw_readers(evidence: Evidence) -> Iterator[str]:
     if evidence.raw_readers:
         apps = ", ".join(sorted(evidence.raw_readers))
         yield "#"
-        yield f"# These apps have read files unchanged so far, and now read them without places: {apps}."
+        yield (
+            "# These apps have read files unchanged so far, and would now read the files without places:"
+            f" {apps}."
+        )
 
 
 def _kept_back(evidence: Evidence) -> Iterator[str]:

@@ -24,14 +24,19 @@ def dates(policy: Policy, at_ns: int) -> Iterator[Finding]:
         end, left_ns = instant_text(one.until_ns), one.until_ns - at_ns
         if left_ns <= 0:
             message = f"this exception ended at {end} and allows nothing any more"
-            yield on_rule("exception-ended", one.rule, message, "remove it, or set a later `until`")
+            yield on_rule(
+                "exception-ended", one.rule, message, "remove the exception, or set a later `until`"
+            )
         elif left_ns <= SOON_NS:
             message = f"this exception ends in {_left(left_ns)}, at {end}; {one.approved_by} approved it"
-            todo = "if it is still needed, have it approved again and set a later `until`"
+            todo = (
+                "if the exception is still needed, have the exception approved again and set a later"
+                " `until`"
+            )
             yield on_rule("exception-ends-soon", one.rule, message, todo)
         elif left_ns > LONG_NS:
             message = f"this exception lasts for more than a year, until {end}"
-            todo = "set an earlier `until`, or make it a rule"
+            todo = "set an earlier `until`, or replace the exception by a rule"
             yield on_rule("exception-too-long", one.rule, message, todo)
 
 

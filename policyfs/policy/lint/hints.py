@@ -35,8 +35,8 @@ def hints(engine: Engine) -> Iterator[Finding]:
                 "backup-of-modes",
                 engine.policy,
                 app,
-                f"the app {app.name} has modes: policy, reads every file unchanged and writes nothing; if it"
-                " is a backup, it saves wrong modes and owners",
+                f"the app {app.name} has modes: policy, reads every file unchanged and writes nothing; if the"
+                " app is a backup, the backup has wrong modes and owners",
                 "remove modes: policy",
             )
     for cleaned in cleaned_for_readers(engine):
@@ -44,7 +44,7 @@ def hints(engine: Engine) -> Iterator[Finding]:
             "cleaned-for-reader",
             cleaned.rule,
             f"the app {cleaned.app} reads its own files cleaned (at {cleaned.path}); a sync job would take"
-            " the cleaned file for a change and copy it over the original",
+            " the cleaned file for a change and overwrite the original",
             "exclude the app from the rule, or remove the app's right to read there",
         )
 

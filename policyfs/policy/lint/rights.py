@@ -107,7 +107,7 @@ class Rights:
     def _of_app(self, app: App) -> Iterator[Finding]:
         allows = self._fitting(app, self._enforced[Effect.ALLOW])
         if not allows:
-            told = "no allow is about this app, so it sees an empty mount"
+            told = "no allow is about this app, so the app sees an empty mount"
             yield on_app("app-without-allow", self._policy, app, told, "add an allow, or remove the app")
         if _BACKUPS.search(app.name) and self._fitting(app, self._enforced[Effect.REDACT]):
             side = self._by_app[app.name][0]
@@ -143,7 +143,7 @@ class Rights:
                         "derived-copies",
                         rule,
                         f"{app.name} reads {_shown(names)}: thumbnails and transcodes show their originals,"
-                        f" and {restricted[0].id} forbids or redacts some of these originals for it",
+                        f" and {restricted[0].id} forbids or redacts some of these originals for this app",
                         "take this directory out of the allow, or let the app make copies of its own",
                     )
                     break
@@ -170,7 +170,8 @@ class Rights:
                         f" another file system does), the photo loses its {words} for all apps"
                     )
                     todo = (
-                        "exempt the app from the redaction, or let it change only its own files (owner: self)"
+                        "exempt the app from the redaction, or let the app change only its own files (owner:"
+                        " self)"
                     )
                     yield on_app("redacted-editor", self._policy, app, told, todo)
                     return

@@ -65,7 +65,8 @@ def _about_all(rule: Rule) -> Iterator[Finding]:
         yield on_rule(
             "about-all",
             rule,
-            f"this {rule.effect.value} has no who, paths and when: it is about everyone and everything",
+            f"this {rule.effect.value} has no who, paths and when, so the rule is about everyone and"
+            " everything",
             'add who and paths; if all is meant, write paths: "/***"',
         )
 
@@ -102,7 +103,7 @@ def _case(rule: Rule) -> Iterator[Finding]:
                 "case-of-extension",
                 rule,
                 f"{glob} does not match the same extension in other letters: cameras write .JPG",
-                "add ignore_case: true; to go by what a file is, use when: {type: ...}",
+                "add ignore_case: true; to match the kind of the file, use when: {type: ...}",
             )
             return
 
