@@ -187,7 +187,7 @@ def test_a_read_only_app_mount(app_mount, fuller: Path, monkeypatch: pytest.Monk
     for options, code, message in (
         (("--kind", "image/jpeg"), 2, "leave out the options for kind and owner"),
         (("--app", "gallery"), 2, "use --uid or --pid"),
-        (("--op", "fly"), 2, "no such request"),
+        (("--op", "fly"), 2, "no request is named"),
         (("--op", "rename"), 2, "add --to PATH"),
         (("--pid", "999999999"), 1, "there is no process 999999999"),
     ):

@@ -126,7 +126,7 @@ def test_changed_options_are_told_and_wait_for_a_restart(site: Site, store: Path
     assert "shared: up already" in said.stdout
     assert told in said.stderr
     assert f"`policyfs up --restart {site.file}`" in said.stderr
-    assert "then restart the programs that use it: gallery.service" in said.stderr
+    assert "then restart the programs that use the mount: gallery.service" in said.stderr
     status = site("status", "--json")
     assert status.returncode == 1
     assert told in status.stderr
