@@ -29,7 +29,7 @@ def cause_of(
     denies = [line for line in spoke if line.effect == Effect.DENY.value]
     if hidden_by:
         directory, rule = hidden_by[0]
-        return f"{rule} hides {directory.decode('utf-8', 'backslashreplace')}"
+        return f"rule {rule} hides {directory.decode('utf-8', 'backslashreplace')}"
     if denies:
         unsure = all(line.verdict != "matches" for line in denies)
         verb = "denies" if len(denies) == 1 else "deny"

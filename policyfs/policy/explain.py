@@ -94,7 +94,7 @@ class Explanation:
     def rest(self, *, every: bool = False) -> Iterator[str]:
         """Yield the lines of the explanation that follow the answer. every: True for all rules."""
         for directory, rule in self.hidden_by:
-            yield f"  hidden, because {rule} hides {directory.decode('utf-8', 'backslashreplace')}"
+            yield f"  hidden, because rule {rule} hides {directory.decode('utf-8', 'backslashreplace')}"
         yield from self.rule_lines(every=every)
         if self.view is not None:
             yield f"  view: {self.view.label}"

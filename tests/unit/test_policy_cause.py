@@ -38,7 +38,7 @@ NEAR_ALL = "the nearest rule is backup.all (test.yaml:36): who: gallery holds no
         ("gallery", "delete", "/DCIM/a.jpg", f"no rule allows delete; {NEAR_OWN}"),
         ("gallery", "read", "/Music/a", f"no rule allows the caller to see the path; {NEAR_ALL}"),
         ("gallery", "read", "/Android/data/maps", "rule app.private denies the request"),
-        ("gallery", "read", "/Android/data/maps/a/b", "app.private hides /Android/data/maps"),
+        ("gallery", "read", "/Android/data/maps/a/b", "rule app.private hides /Android/data/maps"),
         ("camera", "stat", "/", "everyone may see the root"),
     ],
 )

@@ -112,7 +112,7 @@ def test_what_hides_a_path_from_above_is_named(family):
         (b"/Android/data/maps", "app.private"),
         (b"/Android/data/maps/cache", "app.private"),
     )
-    assert "hidden, because app.private hides /Android/data/maps" in explanation.text()
+    assert "hidden, because rule app.private hides /Android/data/maps" in explanation.text()
 
 
 def test_captures_of_another_caller():
