@@ -11,14 +11,18 @@ reason why it cannot start one. When the daemon's end closes, the launcher exits
 
 The daemon sends GUARD with the control file that ends its mount's connection (fs/fuse/control.c). There is no
 answer. If the daemon is killed, the launcher ends the connection. Otherwise the kernel may keep the
-connection: a thread of the killed daemon may send a notification and wait for the lock of a directory. If an
-app has this lock and waits for the daemon's answer, the thread and the app wait for ever.
+connection: a thread of the killed daemon may wait for the lock of a file or directory. If an app has this
+lock and waits for the daemon's answer, the thread and the app wait for ever. A second descriptor with GUARD
+is the pidfd of a thread that only waits (linux/parked_thread.py): it reports that the daemon was killed, even
+if all other threads wait for such a lock. Without this descriptor (Linux before 6.9) the launcher notices
+only the end of the daemon's main thread.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import traceback
@@ -48,10 +52,12 @@ def serve(control: socket.socket, live: Live | str) -> None:
 
     live: the main function of a zygote, or the reason (text) why no zygote can be started.
     """
+    guarded = _Guarded(control)
     while True:
-        message, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 1)
-        if message == GUARD and len(fds) == 1:
-            _guard(fds[0])
+        guarded.wait()
+        message, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 2)
+        if message == GUARD and 1 <= len(fds) <= 2:
+            guarded.begin(*fds)
             continue
         try:
             if message != START or len(fds) != 1:
@@ -68,15 +74,40 @@ def serve(control: socket.socket, live: Live | str) -> None:
                 os.close(fd)
 
 
-def _guard(abort_fd: int) -> None:
-    """End a FUSE connection when the daemon has been killed. abort_fd: its control file, which stays open."""
+class _Guarded:
+    """The connection that the launcher ends when the daemon has been killed; none before begin()."""
 
-    def end(_number: int, _frame: object) -> None:
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._abort_fd = self._thread_fd = -1
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+
+    def begin(self, abort_fd: int, thread_fd: int = -1) -> None:
+        """Guard a connection from now on. abort_fd: its control file. thread_fd: the pidfd of a thread of the
+        daemon; -1: none. Both stay open.
+        """
+        self._abort_fd, self._thread_fd = abort_fd, thread_fd
+        if thread_fd >= 0:
+            self._poll.register(thread_fd, select.POLLIN)
+        signal.signal(DAEMON_KILLED, lambda _number, _frame: self._end())
+        request_parent_death_signal(DAEMON_KILLED)
+
+    def wait(self) -> None:
+        """Wait for an order of the daemon, or for its end. Meanwhile end the connection if the daemon is
+        killed.
+        """
+        while True:
+            ready = [fd for fd, _ in self._poll.poll()]
+            if self._thread_fd in ready:
+                self._end()
+                self._poll.unregister(self._thread_fd)
+            if self._control.fileno() in ready:
+                return
+
+    def _end(self) -> None:
         with contextlib.suppress(OSError):  # the connection has ended
-            os.write(abort_fd, b"1")
-
-    signal.signal(DAEMON_KILLED, end)
-    request_parent_death_signal(DAEMON_KILLED)
+            os.write(self._abort_fd, b"1")
 
 
 def _start(control: socket.socket, theirs: int, live: Live) -> tuple[bytes, list[int]]:

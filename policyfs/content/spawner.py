@@ -26,6 +26,7 @@ from policyfs.content.connection import WorkerLink
 from policyfs.content.launcher import GUARD, START
 from policyfs.content.sandbox import Limits
 from policyfs.content.zygote import FORK, FORK_IDLE, LAUNCH, MAX_MESSAGE, READY
+from policyfs.linux.parked_thread import ParkedThread
 
 _OVERDUE_S: Final = 30.0
 """Seconds without an answer after which a launcher or zygote counts as hung."""
@@ -74,6 +75,7 @@ class Launcher:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+        self._parked: ParkedThread | None = None
         self._owed = 0  # number of answers that cancelled calls of zygote() left unread
 
     @property
@@ -111,10 +113,13 @@ class Launcher:
         """Let the launcher end a FUSE connection if the daemon is killed.
 
         abort_fd: the connection's control file `abort`, open for writing; the caller closes it. The launcher
-        notices the end of the thread that has executed it. Raises ZygoteError if the launcher is gone.
+        notices the end of the thread that has executed it, and of a parked thread that this call starts.
+        Call it once, after the daemon has given up its rights. Raises ZygoteError if the launcher is gone.
         """
+        self._parked = ParkedThread()
+        descriptors = [fd for fd in (abort_fd, self._parked.pidfd) if fd >= 0]
         try:
-            socket.send_fds(self._control, [GUARD], [abort_fd])
+            socket.send_fds(self._control, [GUARD], descriptors)
         except OSError as error:
             raise ZygoteError(f"the launcher is gone: {error}; {last_words(self._stderr)}") from error
 
@@ -142,6 +147,8 @@ class Launcher:
             os.close(pidfd)
             self._process.wait()
             os.close(self._stderr)
+            if self._parked is not None:
+                self._parked.end()
 
 
 class ZygoteProcess:

@@ -42,7 +42,7 @@ class Mountpoint:
         """Mount. Raise MountError if that fails.
 
         guard: gives another process the control file (a descriptor) that ends the connection. That process
-        ends the connection when the daemon's main thread is killed, even if other threads of the daemon wait.
+        ends the connection when the daemon is killed, even if threads of the daemon wait for locks.
         """
         self._path = options.mountpoint
         self._end = end

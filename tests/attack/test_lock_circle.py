@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -76,6 +78,47 @@ def test_the_mount_ends_so_that_nobody_waits_for_ever(store_on, mounts_on) -> No
     assert process.returncode == 1
     [end] = mount.events(type="close")
     assert (end["cause"], end["uid"]) == ("error", CAMERA)
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_daemon_that_is_killed_meanwhile_keeps_nobody_waiting(
+    store_on, without: Callable[..., Mount], guarded: bool
+) -> None:
+    """Its main thread waits for the file's lock, and no signal ends that: the kernel reports no end of the
+    daemon. But a thread that only waits ends at once, and the launcher ends the connection.
+    """
+    guards = "circle-unseen" if guarded else "circle-unseen,connection-unguarded"
+    mount = without(guards, POLICY, _store(store_on))
+    mount.expected_exit = -signal.SIGKILL
+    children = _begun(mount)
+    process = mount.process
+    assert process is not None
+    wait_for(lambda: _is_stuck(process.pid), "the loop waits for the file's lock")
+    process.kill()
+    try:
+        if guarded:
+            wait_for(lambda: process.poll() is not None, "the daemon ends", ENDS_S)
+        else:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(HANGS_S)
+    finally:
+        if process.poll() is None:
+            abort_connection(mount._device)
+    for child in children:
+        with contextlib.suppress(OSError):
+            child.send("stop")
+        with contextlib.suppress(AssertionError):  # the write ends with the connection's error
+            child.result()
+    assert process.wait(ENDS_S) == -signal.SIGKILL
+    mount.force_away()
+    mount.control_socket.unlink(missing_ok=True)
+
+
+def _is_stuck(pid: int) -> bool:
+    """True if a process's main thread waits in the kernel for the lock of a file whose times it changes."""
+    task = Path(f"/proc/{pid}/task/{pid}")
+    waits = "vfs_utimes" in (task / "stack").read_text()
+    return waits and task.joinpath("stat").read_text().rpartition(")")[2].split()[0] == "D"
 
 
 def test_it_hangs_for_ever_where_nobody_looks(store_on, without: Callable[..., Mount]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import select
 import socket
@@ -12,6 +13,7 @@ from typing import NoReturn
 import pytest
 
 from policyfs.content.launcher import GUARD, MAX_MESSAGE, START, ZYGOTE_FD, Live, serve
+from policyfs.linux.parked_thread import ParkedThread
 from tests.support.machine.inchild import in_child
 
 
@@ -127,6 +129,31 @@ def _become_daemon(ours: socket.socket, theirs: socket.socket, abort_fd: int) ->
             socket.recv_fds(ours, MAX_MESSAGE, 4)  # it has taken both orders
     finally:
         os._exit(0)
+
+
+def test_a_connection_is_ended_when_the_parked_thread_ends() -> None:
+    """The daemon's other threads last: here it is the test itself. Orders are taken before and after."""
+    ours, theirs = pair()
+    ended, abort_fd = os.pipe()
+    with ours, theirs:
+        launcher = os.fork()
+        if launcher == 0:
+            with contextlib.suppress(BaseException):
+                ours.close()
+                serve(theirs, "unused")
+            os._exit(0)
+        parked = ParkedThread()
+        socket.send_fds(ours, [GUARD], [abort_fd, parked.pidfd])
+        os.close(abort_fd)
+        for before in (True, False):
+            start(ours, theirs)
+            assert ours.recv(MAX_MESSAGE) == b"unused"
+            assert bool(select.select([ended], [], [], 0 if before else 10)[0]) is not before
+            parked.end()
+        assert os.read(ended, 8) == b"1"
+    os.waitpid(launcher, 0)
+    assert os.read(ended, 8) == b"", "once"
+    os.close(ended)
 
 
 def test_a_killed_daemons_connection_is_ended() -> None:
