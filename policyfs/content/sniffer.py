@@ -27,10 +27,10 @@ from policyfs.redact.core.values import Plan
 
 _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
+_PAUSE_S: Final = 0.02  # after another process ended a worker, before the next one is asked
 _AFRESH_DEADLINES: Final = 6
 """The time limit of a second look (Sniffer.look_afresh), as a multiple of the deadline. The limit is long,
-because all other processes run first.
-"""
+because all other processes run first."""
 _LARGE_PLAN: Final = 64 * 1024
 """The size (bytes) above which a thread unpacks a plan. For the worst plan this takes 15 ms."""
 
@@ -313,7 +313,7 @@ class Sniffer:
         worker may be harmed, too.
 
         If another process ended or stopped the worker or the zygote, the file is not the cause. Then the
-        request is repeated until the deadline, any number of times.
+        request is repeated until the deadline, any number of times, after a pause each time.
         """
         deaths = 0
         take = self._pool.take
@@ -323,10 +323,10 @@ class Sniffer:
             except FailedError as failure:
                 if failure.why != "died" or self._pool.closed:
                     raise
-                if not failure.outside:
-                    deaths += 1
+                deaths += not failure.outside
                 if deaths == 2:
                     raise
+                await trio.sleep(_PAUSE_S if failure.outside else 0)
             self._repeated += 1
             take = self._pool.another
 

@@ -17,7 +17,7 @@ import trio
 from policyfs.content.connection import WorkerLink
 from policyfs.content.kinds import SNIFF_BYTES
 from policyfs.content.pool import NoWorkerError, Pool
-from policyfs.content.sniffer import Sniffer, SnifferError
+from policyfs.content.sniffer import _PAUSE_S, Sniffer, SnifferError
 from policyfs.content.zygote import SESSION_NICE
 from policyfs.domain import WORKER_UIDS, Lane
 from policyfs.redact.plan import Outcome
@@ -488,8 +488,11 @@ def test_losses_that_other_processes_cause_are_repeated_any_number_of_times(
 
     monkeypatch.setattr(Pool, "take", after_losses)
     monkeypatch.setattr(Pool, "another", after_losses)
+    begun_s = time.monotonic()
     assert kinds(sniffer, jpeg_fd) == ["image/jpeg" if outside else None]
     assert sniffer.stats().failed == ({} if outside else {"died": 1})
+    if outside:
+        assert time.monotonic() - begun_s >= 5 * _PAUSE_S, "somebody who ends all workers costs no processor"
 
 
 def test_a_mount_that_nobody_would_end_is_no_mount(sniffer):
