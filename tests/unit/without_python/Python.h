@@ -35,6 +35,7 @@ static inline int PyArg_ParseTuple(PyObject *args, const char *format, ...)
 #define PySequence_Fast_GET_SIZE(object) 2
 #define PySequence_Fast_GET_ITEM(object, number) ((void)(object), (PyObject *)NULL)
 #define PyLong_AsLong(object) ((void)(object), 0L)
+#define PyLong_AsUnsignedLongLong(object) ((void)(object), 0ULL)
 #define PyLong_FromLong(number) (last_number = (number), (PyObject *)NULL)
 #define PyLong_FromUnsignedLong(number) ((void)(number), (PyObject *)NULL)
 #define PyBool_FromLong(number) ((void)(number), (PyObject *)NULL)
