@@ -34,6 +34,7 @@ from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.inodes.vectors import MAX_DIRECTORIES, MAX_NODES
+from policyfs.fs.opening.stale_retries import MOST_RESTING
 from policyfs.fs.report import report
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.journal.recorders import open_journal
@@ -60,11 +61,10 @@ _NICER: Final = -10
 _SLICE_NS: Final = 100_000
 """The daemon's time slice in ns. Apps wait for the daemon, so it runs before processes that only compute."""
 _MIN_TASKS: Final = 4
-_MAX_TASKS: Final = session.IN_ALL + 256
-"""The limit of tasks: one for each request under way, more for new uids and requests without a caller."""
+_MAX_TASKS: Final = session.IN_ALL + 256 + MOST_RESTING
+"""The limit of tasks: for requests under way, new uids, requests without a caller, and opens that rest."""
 _THREADS: Final = _MAX_TASKS + 32
-"""The limit of threads for calls that block. There are more threads than tasks, so no call waits for a
-thread."""
+"""The limit of threads for calls that block: more than tasks, so no call waits for a thread."""
 
 
 class Daemon:

@@ -28,7 +28,7 @@ _DRAIN_S: Final = 5.0
 _LOOK_S: Final = 0.05
 """The pause between two looks at the clock, to find exceptions (rules for a limited time) that end."""
 _AHEAD_NS: Final = 30 * 1_000_000_000
-_SETTLE_S: Final = 2.0
+_SETTLE_S: Final = 1.0
 """The longest time for which a reload waits for opens that the kernel tries again after ESTALE
 (stale_retries.py).
 """

@@ -151,10 +151,13 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """Answer OPEN."""
-        second_tries = self._opener.second_tries
+        second_tries, rest = self._opener.second_tries, False
         if second_tries.holds(ctx.pid):
-            await second_tries.may_begin(raw_request().rests)
-        handle = await self._opener.open(self._node(inode), flags, self._gate.caller(ctx))
+            rest = await second_tries.may_begin(raw_request().rests)
+        try:
+            handle = await self._opener.open(self._node(inode), flags, self._gate.caller(ctx))
+        finally:
+            second_tries.rested(rest)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False)
 
     @guarded

@@ -7,7 +7,7 @@ from functools import partial
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from policyfs.fs.opening.stale_retries import _COMES_S, _MOST, _MOST_RESTING, SecondTries
+from policyfs.fs.opening.stale_retries import _COMES_S, _MOST, MOST_RESTING, SecondTries
 from tests.support.mount.file_system import on_trio
 
 
@@ -153,18 +153,20 @@ async def test_no_first_try_begins_before_the_change_that_waits_for_second_tries
 @on_trio
 async def test_no_more_than_so_many_of_those_that_wait_rest() -> None:
     tries = SecondTries()
-    for _ in range(2):  # those that went on make room
+    for _ in range(2):  # those whose opens have ended make room
         tries.sent_back(1)
         resting: list[int] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tries.settled, 5)
             await wait_all_tasks_blocked()
-            for number in range(_MOST_RESTING + 1):
+            for number in range(MOST_RESTING + 1):
                 nursery.start_soon(tries.may_begin, partial(resting.append, number))
             await wait_all_tasks_blocked()
-            assert len(resting) == _MOST_RESTING
+            assert len(resting) == MOST_RESTING
             assert tries.begins(1)
             tries.ends(1)
+        for _ in range(MOST_RESTING):
+            tries.rested(True)
 
 
 @on_trio

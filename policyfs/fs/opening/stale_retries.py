@@ -15,12 +15,12 @@ from typing import Final
 
 import trio
 
-_COMES_S: Final = 2.0
+_COMES_S: Final = 1.0
 """The longest time until the kernel tries an open again: it looks the name up before, and a machine under
 load takes longer. After that, the file's name or the thread is gone.
 """
 _LOOKS_S: Final = 0.001
-_MOST_RESTING: Final = 256
+MOST_RESTING: Final = 256
 """The most first tries that wait and let their requests rest. Any further one that waits counts as under
 way: when all go on, no more than these run beside the limit of their uids.
 """
@@ -37,7 +37,7 @@ class SecondTries:
         self._awaited: dict[int, float] = {}
         self._under_way: dict[int, int] = {}
         self._held: trio.Event | None = None
-        self._holding = 0
+        self._resting = 0
 
     def begins(self, thread: int) -> bool:
         """Note that a thread's open begins. Return True if the kernel tries this open again after ESTALE.
@@ -68,19 +68,29 @@ class SecondTries:
         """
         return self._held is not None and thread != 0 and thread not in self._awaited
 
-    async def may_begin(self, rests: Callable[[], None]) -> None:
+    async def may_begin(self, rests: Callable[[], None]) -> bool:
         """Wait until first tries of opens may begin: as long as a call of settled() waits.
 
-        rests: stops counting the request of this open as under way (RawRequest.rests()).
+        rests: stops counting the request of this open as under way (RawRequest.rests()). Return True if it
+        was called. Then the caller must call rested() at the end of the open.
         """
-        if self._holding < _MOST_RESTING:
+        rest = self._resting < MOST_RESTING
+        if rest:
             rests()
-        self._holding += 1
+            self._resting += 1
         try:
             while self._held is not None:
                 await self._held.wait()
-        finally:
-            self._holding -= 1
+        except BaseException:
+            self.rested(rest)
+            raise
+        return rest
+
+    def rested(self, rest: bool) -> None:
+        """Note that an open has ended for which may_begin() returned *rest*. Until then it keeps its place:
+        its request does not count against the limit of its uid.
+        """
+        self._resting -= rest
 
     async def settled(self, most_s: float) -> bool:
         """Wait until no second try of an open (after ESTALE) is expected or under way. Return False if that
