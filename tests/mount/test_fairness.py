@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.fs.opening.stale_retries import MOST_RESTING
 from policyfs.kernel import session
 from tests.support.machine.deep import clear
 from tests.support.machine.processes import Child, start_as, wait_for
@@ -162,7 +163,7 @@ def _stands_still(mount: Mount) -> bool:
 
 def _opened_beside(mount: Mount) -> bool:
     """Can an app open a file while more opens of another hang than there are tasks."""
-    opens = session.IN_ALL + 256
+    opens = session.IN_ALL + 256 + MOST_RESTING
     path = mount.store / "flood/notes/leased"
     path.touch(mode=0o666)
     with _leased(path):
