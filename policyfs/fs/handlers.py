@@ -151,13 +151,14 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """Answer OPEN."""
-        second_tries, rest = self._opener.second_tries, False
+        second_tries = self._opener.second_tries
         if second_tries.holds(ctx.pid):
-            rest = await second_tries.may_begin(raw_request().rests)
-        try:
-            handle = await self._opener.open(self._node(inode), flags, self._gate.caller(ctx))
-        finally:
-            second_tries.rested(rest)
+            async with second_tries.held(raw_request().rests):
+                return await self._opened(inode, flags, ctx)
+        return await self._opened(inode, flags, ctx)
+
+    async def _opened(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        handle = await self._opener.open(self._node(inode), flags, self._gate.caller(ctx))
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False)
 
     @guarded

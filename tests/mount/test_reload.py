@@ -8,6 +8,7 @@ import mmap
 import os
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -385,21 +386,29 @@ def _rewrites(channel, directory: Path) -> dict[str, int]:
     return said
 
 
-def test_no_open_around_reloads_is_stale(mounts: Mounts, empty_store: Path) -> None:
-    """Its two tries may each meet another policy, or another app's node: a second ESTALE is the app's."""
+def _none_stale_around_reloads(
+    mounts: Mounts, store: Path, work: Callable[..., dict[str, int]], writers: dict[str, int]
+) -> None:
+    """Reload while writers (uids by directory) make files anew; none of them may get an error."""
     policies = [REDACTED % words for words in (("location", "device"), ("device", "location"))]
-    mount = mounts.start(policies[0], empty_store)
+    mount = mounts.start(policies[0], store)
     children = []
-    for name, uid in (("a", ONE), ("b", ONE), ("c", TWO), ("d", TWO)):
-        (empty_store / name).mkdir()
-        (empty_store / name).chmod(0o777)
-        children.append(start_as(uid, _rewrites, mount / name))
+    for name, uid in writers.items():
+        (store / name).mkdir()
+        (store / name).chmod(0o777)
+        children.append(start_as(uid, work, mount / name))
     for turn in range(count(25, 1_000)):
         change(mount, policies[turn % 2])
     for child in children:
         child.send("stop")
     said = [child.result() for child in children]
     assert all(set(one) == {""} for one in said), said
+
+
+def test_no_open_around_reloads_is_stale(mounts: Mounts, empty_store: Path) -> None:
+    """Its two tries may each meet another policy, or another app's node: a second ESTALE is the app's."""
+    writers = {"a": ONE, "b": ONE, "c": TWO, "d": TWO}
+    _none_stale_around_reloads(mounts, empty_store, _rewrites, writers)
 
 
 def _rewrites_by_threads(channel, directory: Path) -> dict[str, int]:
@@ -421,16 +430,4 @@ def _rewrites_by_threads(channel, directory: Path) -> dict[str, int]:
 
 def test_no_open_of_many_threads_around_reloads_is_stale(mounts: Mounts, empty_store: Path) -> None:
     """First tries wait for a reload. Still the second try of another thread of the app must begin."""
-    policies = [REDACTED % words for words in (("location", "device"), ("device", "location"))]
-    mount = mounts.start(policies[0], empty_store)
-    children = []
-    for name, uid in (("a", ONE), ("b", TWO)):
-        (empty_store / name).mkdir()
-        (empty_store / name).chmod(0o777)
-        children.append(start_as(uid, _rewrites_by_threads, mount / name))
-    for turn in range(count(25, 1_000)):
-        change(mount, policies[turn % 2])
-    for child in children:
-        child.send("stop")
-    said = [child.result() for child in children]
-    assert all(set(one) == {""} for one in said), said
+    _none_stale_around_reloads(mounts, empty_store, _rewrites_by_threads, {"a": ONE, "b": TWO})

@@ -127,8 +127,10 @@ async def test_no_first_try_begins_before_the_change_that_waits_for_second_tries
 
     async def first_try() -> None:
         if tries.holds(2):
-            await tries.may_begin(lambda: order.append("rests"))
-        order.append("first try")
+            async with tries.held(lambda: order.append("rests")):
+                order.append("first try")
+        else:
+            order.append("first try")
 
     async with trio.open_nursery() as nursery:
 
@@ -152,21 +154,35 @@ async def test_no_first_try_begins_before_the_change_that_waits_for_second_tries
 
 @on_trio
 async def test_no_more_than_so_many_of_those_that_wait_rest() -> None:
+    """Those that go on keep their places until their opens end."""
     tries = SecondTries()
-    for _ in range(2):  # those whose opens have ended make room
+    resting: list[int] = []
+    opened = trio.Event()
+
+    async def first_try(number: int) -> None:
+        async with tries.held(partial(resting.append, number)):
+            await opened.wait()
+
+    async def reload(nursery: trio.Nursery, firsts: int) -> int:
+        resting.clear()
         tries.sent_back(1)
-        resting: list[int] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(tries.settled, 5)
-            await wait_all_tasks_blocked()
-            for number in range(MOST_RESTING + 1):
-                nursery.start_soon(tries.may_begin, partial(resting.append, number))
-            await wait_all_tasks_blocked()
-            assert len(resting) == MOST_RESTING
-            assert tries.begins(1)
-            tries.ends(1)
-        for _ in range(MOST_RESTING):
-            tries.rested(True)
+        nursery.start_soon(tries.settled, 5)
+        await wait_all_tasks_blocked()
+        for number in range(firsts):
+            nursery.start_soon(first_try, number)
+        await wait_all_tasks_blocked()
+        assert tries.begins(1)
+        tries.ends(1)
+        await wait_all_tasks_blocked(0.01)  # longer than the pause between two looks of settled()
+        assert not tries.holds(2)
+        return len(resting)
+
+    async with trio.open_nursery() as nursery:
+        assert await reload(nursery, MOST_RESTING + 1) == MOST_RESTING
+        assert await reload(nursery, 1) == 0, "their opens have not ended"
+        opened.set()
+        await wait_all_tasks_blocked()
+        assert await reload(nursery, MOST_RESTING + 1) == MOST_RESTING
 
 
 @on_trio
@@ -179,7 +195,7 @@ async def test_first_tries_go_on_when_a_second_one_hangs() -> None:
         await wait_all_tasks_blocked()
         assert tries.holds(2)
         with trio.fail_after(5):
-            await tries.may_begin(lambda: None)
-        assert not tries.holds(2)
+            async with tries.held(lambda: None):
+                assert not tries.holds(2)
         assert tries.is_any
         tries.ends(1)

@@ -9,8 +9,9 @@ of the same app can begin.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import trio
@@ -21,8 +22,8 @@ load takes longer. After that, the file's name or the thread is gone.
 """
 _LOOKS_S: Final = 0.001
 MOST_RESTING: Final = 256
-"""The most first tries that wait and let their requests rest. Any further one that waits counts as under
-way: when all go on, no more than these run beside the limit of their uids.
+"""The most opens whose requests rest, from their wait for a reload until their end. The requests of further
+opens count as under way while they wait.
 """
 _MOST: Final = 4096
 
@@ -62,39 +63,34 @@ class SecondTries:
             self._awaited[thread] = self._clock() + _COMES_S
 
     def holds(self, thread: int) -> bool:
-        """True if an open of this thread must wait before it begins (may_begin()): a reload waits for the end
-        of second tries, and this open is a first try. Thread 0 stands for all threads outside the daemon's
-        pid namespace, so that an open of thread 0 may be a second try: it does not wait.
+        """True if an open of this thread must wait before it begins (held()): a reload waits for the end of
+        second tries, and this open is a first try. Thread 0 stands for all threads outside the daemon's pid
+        namespace, so that an open of thread 0 may be a second try: it does not wait.
         """
         return self._held is not None and thread != 0 and thread not in self._awaited
 
-    async def may_begin(self, rests: Callable[[], None]) -> bool:
-        """Wait until first tries of opens may begin: as long as a call of settled() waits.
+    @contextlib.asynccontextmanager
+    async def held(self, rests: Callable[[], None]) -> AsyncIterator[None]:
+        """Wait until first tries of opens may begin: as long as a call of settled() waits. The open runs in
+        the block, and keeps its place among MOST_RESTING until the block ends.
 
-        rests: stops counting the request of this open as under way (RawRequest.rests()). Return True if it
-        was called. Then the caller must call rested() at the end of the open.
+        rests: stops counting the request of this open as under way (RawRequest.rests()). It is called at
+        once, if there is a place.
         """
         rest = self._resting < MOST_RESTING
         if rest:
             rests()
-            self._resting += 1
+        self._resting += rest
         try:
             while self._held is not None:
                 await self._held.wait()
-        except BaseException:
-            self.rested(rest)
-            raise
-        return rest
-
-    def rested(self, rest: bool) -> None:
-        """Note that an open has ended for which may_begin() returned *rest*. Until then it keeps its place:
-        its request does not count against the limit of its uid.
-        """
-        self._resting -= rest
+            yield
+        finally:
+            self._resting -= rest
 
     async def settled(self, most_s: float) -> bool:
         """Wait until no second try of an open (after ESTALE) is expected or under way. Return False if that
-        took more than *most_s* seconds. Meanwhile first tries wait (may_begin()).
+        took more than *most_s* seconds. Meanwhile first tries wait (held()).
 
         INVARIANT: the caller puts the new policy in force right after this call, with no await in between. So
         no second try of an open meets another policy than its LOOKUP.
