@@ -1,8 +1,9 @@
 """The features of a store's file system, found by trials where possible.
 
-The name of the file system counts only if no trial can show a feature, for example that leases are reliable.
-Trials use one unnamed file (O_TMPFILE) and leave nothing behind. But if no name in the store's root has
-letters, a new name is created for a moment, to see if the store finds it in upper and in lower case.
+No trial can prove some features, for example that leases are reliable. For these features the type of the
+file system (such as ext4) counts, too. Trials use one unnamed file (O_TMPFILE) and leave nothing behind. But
+if no name in the store's root has letters, a new name is created for a moment, to see if the store finds it
+in upper and in lower case.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ cleaned.
 """
 MAX_PHOTOS: Final = 500
 MAX_PHOTO_BYTES: Final = 1 << 27
-"""Limits for frames that are cleaned as pictures in one film: their number (MAX_PHOTOS), and their total size
-in bytes.
+"""Limits for a track with more than FEW frames whose pictures have data to remove: the number of its frames
+(MAX_PHOTOS). For each track: the total size of its pictures in bytes (MAX_PHOTO_BYTES).
 """
 _STARTS: Final = (
     b"\xff\xd8\xff",
