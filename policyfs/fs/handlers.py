@@ -172,7 +172,9 @@ class Handlers(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False), entry
 
     @guarded
-    async def read(self, fh: int, off: int, size: int) -> bytes:
+    async def read(  # type: ignore[override]  # pyfuse3 sends any buffer (handlers.pxi, fuse_read_async)
+        self, fh: int, off: int, size: int
+    ) -> bytes | memoryview:
         """Answer READ. The kernel sends READ only for mediated files."""
         return await self._data.reader.read(self._handles.get(fh), off, size)
 

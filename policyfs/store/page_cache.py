@@ -4,31 +4,76 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Final
 
 import trio
 
+BUFFER_BYTES: Final = 1 << 20
+"""The size of the largest READ: 256 pages (FUSE_MAX_MAX_PAGES, linux/fs/fuse/fuse_i.h)."""
+_LARGE: Final = 128 << 10
+"""The size in bytes from which glibc takes memory from the kernel (M_MMAP_THRESHOLD, mallopt(3))."""
 
-async def read_store(fd: int, offset: int, size: int) -> bytes:
+
+class Buffers:
+    """The buffers of large reads. They are used again and again.
+
+    The C library takes each new buffer of this size from the kernel, and returns it. This costs two page
+    faults for every 8 KiB: it took two thirds of the time of a film's read (docs/performance/redaction.md).
+
+    INVARIANT: no bytes of one reader reach another. A buffer is used again only when no memoryview of it
+    exists: until then CPython refuses to change the size of a bytearray (BufferError).
+    """
+
+    def __init__(self, *, most: int = 8) -> None:
+        """most: the limit of kept buffers, of BUFFER_BYTES each."""
+        self._most = most
+        self._kept: list[bytearray] = []
+
+    def take(self, size: int) -> memoryview:
+        """Return a view of *size* bytes of any content. The buffer is free again when the view is gone."""
+        if size > BUFFER_BYTES:
+            return memoryview(bytearray(size))
+        buffer = next(filter(_is_free, self._kept), None)
+        if buffer is None:
+            buffer = bytearray(BUFFER_BYTES)
+            if len(self._kept) < self._most:
+                self._kept.append(buffer)
+        return memoryview(buffer)[:size]
+
+
+def _is_free(buffer: bytearray) -> bool:
+    try:
+        buffer.pop()
+    except BufferError:
+        return False
+    buffer.append(0)
+    return True
+
+
+_BUFFERS: Final = Buffers()
+
+
+async def read_store(fd: int, offset: int, size: int) -> bytes | memoryview:
     """Return up to *size* bytes at *offset*; fewer only at the end of the file. Raises OSError.
+
+    The result is a view of a buffer if *size* is large. Nobody but the caller has this view.
 
     RWF_NOWAIT reads bytes that are in memory without blocking the loop. A thread reads the rest, and
     everything on file systems without RWF_NOWAIT.
     """
-    buffer = bytearray(size)
+    buffer = memoryview(bytearray(size)) if size < _LARGE else _BUFFERS.take(size)
     done = _read_cached(fd, buffer, offset)
     if done < size and offset + done < os.fstat(fd).st_size:  # the rest is not in memory
         done = await trio.to_thread.run_sync(_read_all, fd, buffer, offset, done)
-    if done == size:
-        return bytes(buffer)
-    return bytes(buffer[:done])
+    return bytes(buffer[:done]) if size < _LARGE else buffer[:done]
 
 
 def in_memory(fd: int, size: int) -> bool:
     """Return True if the first *size* bytes are in the page cache, so that a read waits for no disk."""
-    return _read_cached(fd, bytearray(size), 0) == size
+    return _read_cached(fd, memoryview(bytearray(size)), 0) == size
 
 
-def _read_cached(fd: int, buffer: bytearray, offset: int) -> int:
+def _read_cached(fd: int, buffer: memoryview, offset: int) -> int:
     try:
         return os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
     except OSError as error:
@@ -37,10 +82,9 @@ def _read_cached(fd: int, buffer: bytearray, offset: int) -> int:
         raise
 
 
-def _read_all(fd: int, buffer: bytearray, offset: int, done: int) -> int:
-    view = memoryview(buffer)
+def _read_all(fd: int, buffer: memoryview, offset: int, done: int) -> int:
     while done < len(buffer):
-        count = os.preadv(fd, [view[done:]], offset + done)
+        count = os.preadv(fd, [buffer[done:]], offset + done)
         if count == 0:
             break
         done += count

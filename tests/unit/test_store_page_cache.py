@@ -10,7 +10,7 @@ import trio
 
 from policyfs.domain import Patch
 from policyfs.fs.redacted.patching import patched
-from policyfs.store.page_cache import read_store
+from policyfs.store.page_cache import BUFFER_BYTES, Buffers, read_store
 
 DATA = bytes(range(1, 101))
 PATCHES = (Patch(0, b"ab"), Patch(10, zeros=5), Patch(15, b"cdef"), Patch(60, zeros=30), Patch(99, b"z"))
@@ -27,7 +27,9 @@ def whole() -> bytes:
 @pytest.mark.parametrize("size", [1, 3, 7, 40, 100])
 def test_each_part_is_that_of_the_whole(size: int) -> None:
     for at in range(100):
-        assert patched(DATA[at : at + size], at, PATCHES) == whole()[at : at + size], at
+        part = DATA[at : at + size]
+        assert patched(part, at, PATCHES) == whole()[at : at + size], at
+        assert patched(memoryview(bytearray(part)), at, PATCHES) == whole()[at : at + size], at
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,44 @@ def test_what_is_behind_the_end_is_left_out(tmp_path: Path, at: int, size: int, 
         os.close(fd)
     assert read == DATA[at : at + size]
     assert len(read) == expected
+
+
+def test_a_buffer_is_used_again_once_nobody_has_a_view_of_it() -> None:
+    buffers = Buffers(most=2)
+    first = buffers.take(BUFFER_BYTES)
+    first[:3] = b"one"
+    assert buffers.take(BUFFER_BYTES)[:3] != b"one"
+    part = first[1:]
+    del first
+    second, third = buffers.take(100), buffers.take(100)
+    assert second[:3] != b"one"
+    assert third[:3] != b"one"
+    del part, second
+    assert buffers.take(BUFFER_BYTES)[:3] == b"one"  # the memory, not new memory
+    assert len(buffers.take(BUFFER_BYTES + 1)) == BUFFER_BYTES + 1
+
+
+def test_reads_at_the_same_time_get_the_bytes_of_their_own_files(tmp_path: Path) -> None:
+    """More reads than there are buffers, in turns with reads of the end of a shorter file."""
+    fds = []
+    for number in range(12):
+        (tmp_path / str(number)).write_bytes(bytes([number]) * (BUFFER_BYTES - number * 50_000))
+        fds.append(os.open(tmp_path / str(number), os.O_RDONLY))
+
+    async def read(number: int) -> None:
+        for _ in range(20):
+            os.posix_fadvise(fds[number], 0, 0, os.POSIX_FADV_DONTNEED)  # some on threads
+            data = await read_store(fds[number], 0, BUFFER_BYTES)
+            await trio.lowlevel.checkpoint()
+            assert bytes(data) == bytes([number]) * (BUFFER_BYTES - number * 50_000)
+
+    async def read_all() -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(len(fds)):
+                nursery.start_soon(read, number)
+
+    try:
+        trio.run(read_all)
+    finally:
+        for fd in fds:
+            os.close(fd)

@@ -184,7 +184,7 @@ class Checker:
 
     async def _head_of(self, handle: Handle) -> bytes:
         """Return the first HEAD_BYTES of the store's file."""
-        return await read_store(handle.fd, 0, HEAD_BYTES)
+        return bytes(await read_store(handle.fd, 0, HEAD_BYTES))
 
     async def _change(
         self, handle: Handle, head: Head, judged: bytes | None, fence: Fence, change: Callable[[], T]

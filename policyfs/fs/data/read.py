@@ -24,7 +24,7 @@ class FileReader:
         self._gate = fs.gate
         self._paths = paths
 
-    async def read(self, handle: Handle, offset: int, size: int) -> bytes:
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
         """Return up to *size* bytes from *offset*. Raise FUSEError for a refusal, OSError otherwise."""
         if handle.mode is Mode.PASSTHROUGH:
             # readahead(2) and POSIX_FADV_WILLNEED send a READ even for such a handle, and nobody gets the

@@ -22,6 +22,12 @@ def anonymous_memory(pid: int) -> int:
     raise AssertionError("no RssAnon")
 
 
+def minor_faults(pid: int) -> int:
+    """The page faults of all threads of a process so far that needed no disk."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[7])  # minflt, the 10th field of proc_pid_stat(5)
+
+
 def family_of(pid: int) -> list[int]:
     """A process and all that descend from it."""
     found = [pid]
@@ -31,12 +37,14 @@ def family_of(pid: int) -> list[int]:
     return found
 
 
-def share_of_memory(pid: int) -> int:
-    """Bytes of memory that a process takes, of what it shares with others its share (PSS)."""
+def own_memory(pid: int) -> int:
+    """Bytes of a process's own memory, of what it shares with forks of it its share. No pages of files: how
+    many of these count as its own hangs on the other processes of the machine.
+    """
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith("Pss_Anon:"):
             return int(line.split()[1]) * 1024
-    raise AssertionError("no Pss")
+    raise AssertionError("no Pss_Anon")
 
 
 def descriptors(mount: Mount) -> Counter[str]:
