@@ -13,7 +13,7 @@ The daemon sends GUARD with the control file that ends its mount's connection (f
 answer. If the daemon is killed, the launcher ends the connection. Otherwise the kernel may keep the
 connection: a thread of the killed daemon may wait for the lock of a file or directory. If an app has this
 lock and waits for the daemon's answer, the thread and the app wait for ever. A second descriptor with GUARD
-is the pidfd of a thread that only waits (linux/parked_thread.py): it reports that the daemon was killed, even
+is the pidfd of a thread that only waits (linux/threads.py): it reports that the daemon was killed, even
 if all other threads wait for such a lock. Without this descriptor (Linux before 6.9) the launcher notices
 only the end of the daemon's main thread.
 """

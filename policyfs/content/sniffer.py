@@ -27,7 +27,7 @@ from policyfs.redact.core.values import Plan
 
 _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
-_PAUSE_S: Final = 0.02  # after another process ended a worker, before the next one is asked
+_PAUSES_S: Final = (0.02, 0.04, 0.08, 0.16, 0.32)  # after the first, second, ... loss to another process
 _AFRESH_DEADLINES: Final = 6
 """The time limit of a second look (Sniffer.look_afresh), as a multiple of the deadline. The limit is long,
 because all other processes run first."""
@@ -306,16 +306,13 @@ class Sniffer:
     async def _with_workers(
         self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable
     ) -> Reply:
-        """Return a worker's reply. If the worker dies by itself, ask a second worker: earlier requests may
-        have harmed the first worker.
-
-        A file that kills its workers kills at most two. The second worker is newly forked, because an idle
-        worker may be harmed, too.
+        """Return a worker's reply. If the worker dies by itself, ask a second, newly forked worker: earlier
+        requests may have harmed the first worker, and idle ones. So a file kills at most two workers.
 
         If another process ended or stopped the worker or the zygote, the file is not the cause. Then the
-        request is repeated until the deadline, any number of times, after a pause each time.
+        request is repeated until the deadline, after a pause that grows.
         """
-        deaths = 0
+        deaths = losses = 0
         take = self._pool.take
         while True:
             try:
@@ -323,10 +320,11 @@ class Sniffer:
             except FailedError as failure:
                 if failure.why != "died" or self._pool.closed:
                     raise
-                deaths += not failure.outside
-                if deaths == 2:
+                if failure.outside:
+                    await trio.sleep(_PAUSES_S[min(losses, len(_PAUSES_S) - 1)])
+                    losses += 1
+                elif (deaths := deaths + 1) == 2:
                     raise
-                await trio.sleep(_PAUSE_S if failure.outside else 0)
             self._repeated += 1
             take = self._pool.another
 

@@ -26,7 +26,7 @@ from policyfs.content.connection import WorkerLink
 from policyfs.content.launcher import GUARD, START
 from policyfs.content.sandbox import Limits
 from policyfs.content.zygote import FORK, FORK_IDLE, LAUNCH, MAX_MESSAGE, READY
-from policyfs.linux.parked_thread import ParkedThread
+from policyfs.linux.threads import ParkedThread
 
 _OVERDUE_S: Final = 30.0
 """Seconds without an answer after which a launcher or zygote counts as hung."""

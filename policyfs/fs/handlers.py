@@ -13,7 +13,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.locks import Locks
 from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.error_boundary import BugLog, guarded
-from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.namespace.setattr import Change
@@ -103,7 +103,14 @@ class Handlers(pyfuse3.Operations):
         """Answer LOOKUP."""
         if not self._gate.admits(ctx):
             return self._lookup.lookup_from_outside(self._node(parent), name)
-        return await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
+        found = 0
+        try:
+            entry = await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
+            found = entry.st_ino
+            return entry
+        finally:
+            if not found:
+                self._opener.second_tries.failed(ctx.pid)
 
     @guarded
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
@@ -151,14 +158,14 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """Answer OPEN."""
-        second_tries = self._opener.second_tries
-        if second_tries.holds(ctx.pid):
-            async with second_tries.held(raw_request().rests):
-                return await self._opened(inode, flags, ctx)
-        return await self._opened(inode, flags, ctx)
+        caller, second_tries = self._gate.caller(ctx), self._opener.second_tries
+        if second_tries.holds(caller.pid, caller.holder):
+            async with second_tries.held(caller.holder, raw_request().rests):
+                return await self._opened(inode, flags, caller)
+        return await self._opened(inode, flags, caller)
 
-    async def _opened(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        handle = await self._opener.open(self._node(inode), flags, self._gate.caller(ctx))
+    async def _opened(self, inode: int, flags: int, caller: Caller) -> pyfuse3.FileInfo:
+        handle = await self._opener.open(self._node(inode), flags, caller)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False)
 
     @guarded

@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 
 from policyfs.content.launcher import GUARD, MAX_MESSAGE, START, ZYGOTE_FD, Live, serve
-from policyfs.linux.parked_thread import ParkedThread
+from policyfs.linux.threads import ParkedThread
 from tests.support.machine.inchild import in_child
 
 

@@ -30,7 +30,7 @@ async def created(made: Parts, name: bytes, uid: int = CAMERA) -> Handle:
 
 
 async def all_of(made: Parts, handle: Handle) -> bytes:
-    return await made.reader.read(handle, 0, 1 << 20)
+    return bytes(await made.reader.read(handle, 0, 1 << 20))
 
 
 @on_trio

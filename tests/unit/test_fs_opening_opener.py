@@ -136,11 +136,11 @@ async def test_a_reload_waits_for_second_tries(store: Path, monkeypatch) -> None
 async def test_it_does_not_wait_for_those_that_never_come() -> None:
     now = 0.0
     tries = SecondTries(lambda: now)
-    tries.sent_back(7)
+    tries.sent_back(7, "app")
     assert not await tries.settled(0.01)
     now = 2.0
     assert await tries.settled(0.01)
-    tries.sent_back(7)
+    tries.sent_back(7, "app")
     assert tries.begins(7)
     assert not tries.begins(7), "the next open is none"
     assert not await tries.settled(0.01)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from policyfs.fs.opening.stale_retries import _COMES_S, _MOST, MOST_RESTING, SecondTries
+from policyfs.fs.opening.stale_retries import (
+    _COMES_S,
+    _MOST,
+    _SEEKS_S,
+    MOST_OF_ONE,
+    MOST_RESTING,
+    SecondTries,
+)
 from tests.support.mount.file_system import on_trio
+
+APP = "gallery"
 
 
 class Clock:
@@ -32,7 +42,7 @@ def settled(tries: SecondTries) -> bool:
 def test_only_the_next_open_of_a_thread_is_its_second_try() -> None:
     tries = SecondTries(Clock())
     assert not tries.begins(1)
-    tries.sent_back(1)
+    tries.sent_back(1, APP)
     assert not tries.begins(2)
     assert tries.begins(1)
     assert not tries.begins(1)
@@ -42,7 +52,7 @@ def test_only_the_next_open_of_a_thread_is_its_second_try() -> None:
 def test_a_change_waits_until_second_tries_have_come_and_ended() -> None:
     tries = SecondTries(Clock())
     assert settled(tries)
-    tries.sent_back(1)
+    tries.sent_back(1, APP)
     assert not settled(tries)
     assert tries.begins(1)
     assert not settled(tries), "it is under way"
@@ -53,7 +63,7 @@ def test_a_change_waits_until_second_tries_have_come_and_ended() -> None:
 def test_two_second_tries_of_one_thread_must_both_end() -> None:
     tries = SecondTries(Clock())
     for _ in range(2):
-        tries.sent_back(1)
+        tries.sent_back(1, APP)
         assert tries.begins(1)
     tries.ends(1)
     assert not settled(tries)
@@ -64,7 +74,7 @@ def test_two_second_tries_of_one_thread_must_both_end() -> None:
 def test_one_that_does_not_come_is_not_awaited_for_ever() -> None:
     clock = Clock()
     tries = SecondTries(clock)
-    tries.sent_back(1)
+    tries.sent_back(1, APP)
     clock.now += _COMES_S - 0.01
     assert not settled(tries)
     clock.now += 0.02
@@ -76,14 +86,14 @@ def test_those_awaited_are_bounded_and_late_ones_make_room() -> None:
     clock = Clock()
     tries = SecondTries(clock)
     for thread in range(_MOST):
-        tries.sent_back(thread)
-    tries.sent_back(_MOST)
+        tries.sent_back(thread, APP)
+    tries.sent_back(_MOST, APP)
     assert not tries.begins(_MOST)
     assert tries.begins(0)
     tries.ends(0)
     clock.now += _COMES_S + 0.01
-    tries.sent_back(_MOST)
-    tries.sent_back(_MOST + 1)
+    tries.sent_back(_MOST, APP)
+    tries.sent_back(_MOST + 1, APP)
     assert tries.begins(_MOST)
     tries.ends(_MOST)
 
@@ -91,7 +101,7 @@ def test_those_awaited_are_bounded_and_late_ones_make_room() -> None:
 @on_trio
 async def test_the_wait_ends_with_the_second_try() -> None:
     tries = SecondTries()
-    tries.sent_back(1)
+    tries.sent_back(1, APP)
     async with trio.open_nursery() as nursery:
 
         async def later() -> None:
@@ -108,13 +118,13 @@ def test_it_is_known_whether_any_is_awaited_or_under_way() -> None:
     clock = Clock()
     tries = SecondTries(clock)
     assert not tries.is_any
-    tries.sent_back(1)
+    tries.sent_back(1, APP)
     assert tries.is_any
     assert tries.begins(1)
     assert tries.is_any
     tries.ends(1)
     assert not tries.is_any
-    tries.sent_back(2)
+    tries.sent_back(2, APP)
     clock.now += _COMES_S + 0.01
     assert not tries.is_any
 
@@ -122,12 +132,12 @@ def test_it_is_known_whether_any_is_awaited_or_under_way() -> None:
 @on_trio
 async def test_no_first_try_begins_before_the_change_that_waits_for_second_tries() -> None:
     tries = SecondTries()
-    tries.sent_back(1)
+    tries.sent_back(1, APP)
     order: list[str] = []
 
     async def first_try() -> None:
-        if tries.holds(2):
-            async with tries.held(lambda: order.append("rests")):
+        if tries.holds(2, APP):
+            async with tries.held(APP, lambda: order.append("rests")):
                 order.append("first try")
         else:
             order.append("first try")
@@ -143,8 +153,8 @@ async def test_no_first_try_begins_before_the_change_that_waits_for_second_tries
         nursery.start_soon(first_try)
         await trio.sleep(0.01)
         assert order == ["rests"]
-        assert not tries.holds(1), "it is the second try"
-        assert not tries.holds(0), "it may be one"
+        assert not tries.holds(1, APP), "it is the second try"
+        assert not tries.holds(0, APP), "it may be one"
         assert tries.begins(1)
         tries.ends(1)
     assert order == ["rests", "change", "first try"]
@@ -159,43 +169,110 @@ async def test_no_more_than_so_many_of_those_that_wait_rest() -> None:
     resting: list[int] = []
     opened = trio.Event()
 
-    async def first_try(number: int) -> None:
-        async with tries.held(partial(resting.append, number)):
+    async def first_try(number: int, holder: str) -> None:
+        async with tries.held(holder, partial(resting.append, number)):
             await opened.wait()
 
-    async def reload(nursery: trio.Nursery, firsts: int) -> int:
+    async def reload(nursery: trio.Nursery, firsts: int, apps: int = 5) -> int:
         resting.clear()
-        tries.sent_back(1)
+        tries.sent_back(1, APP)
         nursery.start_soon(tries.settled, 5)
         await wait_all_tasks_blocked()
         for number in range(firsts):
-            nursery.start_soon(first_try, number)
+            nursery.start_soon(first_try, number, f"app {number % apps}")
         await wait_all_tasks_blocked()
         assert tries.begins(1)
         tries.ends(1)
         await wait_all_tasks_blocked(0.01)  # longer than the pause between two looks of settled()
-        assert not tries.holds(2)
+        assert not tries.holds(2, APP)
         return len(resting)
 
     async with trio.open_nursery() as nursery:
-        assert await reload(nursery, MOST_RESTING + 1) == MOST_RESTING
-        assert await reload(nursery, 1) == 0, "their opens have not ended"
+        assert await reload(nursery, 2 * MOST_RESTING, apps=1) == MOST_OF_ONE, "of one app"
+        assert await reload(nursery, 2 * MOST_RESTING) == MOST_RESTING - MOST_OF_ONE
+        assert await reload(nursery, 5) == 0, "their opens have not ended"
         opened.set()
         await wait_all_tasks_blocked()
-        assert await reload(nursery, MOST_RESTING + 1) == MOST_RESTING
+        assert await reload(nursery, 2 * MOST_RESTING) == MOST_RESTING
 
 
 @on_trio
 async def test_first_tries_go_on_when_a_second_one_hangs() -> None:
     tries = SecondTries()
-    tries.sent_back(1)
+    tries.sent_back(1, APP)
     assert tries.begins(1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tries.settled, 0.02)
         await wait_all_tasks_blocked()
-        assert tries.holds(2)
+        assert tries.holds(2, APP)
         with trio.fail_after(5):
-            async with tries.held(lambda: None):
-                assert not tries.holds(2)
+            async with tries.held(APP, lambda: None):
+                assert not tries.holds(2, APP)
         assert tries.is_any
         tries.ends(1)
+
+
+@on_trio
+async def test_only_apps_with_second_tries_wait() -> None:
+    tries = SecondTries()
+    tries.sent_back(1, APP)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tries.settled, 5)
+        await wait_all_tasks_blocked()
+        assert tries.holds(2, APP)
+        assert not tries.holds(3, "backup")
+        tries.sent_back(3, "backup")
+        assert tries.holds(4, "backup"), "else it would leave a second try to wait for at any time"
+        for thread in (1, 3):
+            assert tries.begins(thread)
+            tries.ends(thread)
+    assert not tries.holds(4, "backup")
+    tries.sent_back(1, APP)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tries.settled, 5)
+        await wait_all_tasks_blocked()
+        assert not tries.holds(4, "backup"), "a later change"
+        tries.failed(1)
+
+
+def test_those_of_one_app_are_known() -> None:
+    tries = SecondTries(Clock())
+    tries.sent_back(1, APP)
+    assert tries.is_any_of(APP)
+    assert not tries.is_any_of("backup")
+    assert tries.begins(1)
+    assert tries.is_any_of(APP)
+    tries.ends(1)
+    assert not tries.is_any_of(APP)
+
+
+def test_none_comes_after_a_look_up_that_failed() -> None:
+    tries = SecondTries(Clock())
+    for thread in (0, 1, 2):
+        tries.sent_back(thread, APP)
+    for thread in (0, 1, 3):
+        tries.failed(thread)
+    assert not tries.begins(1)
+    for thread in (0, 2):  # 0 stands for several threads: another one may have failed
+        assert tries.begins(thread)
+        tries.failed(thread)
+        tries.ends(thread)
+    assert settled(tries)
+
+
+@on_trio
+async def test_none_is_awaited_of_a_thread_that_has_ended() -> None:
+    tries = SecondTries()
+    alive, ended = threading.Event(), threading.Thread(target=lambda: None)
+    ended.start()
+    ended.join()
+    living = threading.Thread(target=alive.wait)
+    living.start()
+    try:
+        tries.sent_back(ended.native_id, APP)
+        assert await tries.settled(_COMES_S / 2)
+        tries.sent_back(living.native_id, APP)
+        assert not await tries.settled(4 * _SEEKS_S)
+    finally:
+        alive.set()
+        living.join()

@@ -62,6 +62,8 @@ class Opener:
     async def open(self, node: Node, flags: int, caller: Caller) -> Handle:
         """Open a node for a caller. Raise FUSEError if the policy refuses, OSError for other errors."""
         thread = caller.pid
+        if self.second_tries.holds(thread, caller.holder):  # a reload came while the open was paced
+            await self.second_tries.freed()
         second, stale, paced_out = self.second_tries.begins(thread), False, False
         opening = OpenContext(OpenRequest.of(node, caller, flags))
         try:
@@ -79,7 +81,7 @@ class Opener:
             if second:
                 self.second_tries.ends(thread)
             if (paced_out and second) or (stale and not second):
-                self.second_tries.sent_back(thread)
+                self.second_tries.sent_back(thread, caller.holder)
             if not stale and not paced_out:
                 self._preconditions.let_in(opening)
         return opening.handle
@@ -102,8 +104,9 @@ class Opener:
             await self._register(opening)
             await self._record(opening)  # 8
             await self._write_access.empty(opening, self._preconditions.check_emptied)  # 9
-            self._replaced_files.opened(node, opening.request.caller.pid)
-            if not self.second_tries.is_any:  # the bridge must not answer a second try: Python must note it
+            caller = opening.request.caller
+            self._replaced_files.opened(node, caller.pid)
+            if not self.second_tries.is_any_of(caller.holder):  # the bridge must not answer these
                 self._bridge_handles.opened(opening)
         except BaseException:
             if opening.state is not None:

@@ -2,104 +2,151 @@
 
 The second try must find the node that this open needs, under the same policy as its LOOKUP. A second ESTALE
 would reach the app. So a reload waits a moment until all second tries have ended (settled()). Meanwhile no
-first try begins: apps that open files all the time would otherwise always leave a second try to wait for.
-A first try that waits lets its request rest (RawRequest.rests()), so that the second try of another thread
-of the same app can begin.
+first try begins for an app with such a second try: an app that opens files all the time would otherwise
+always leave a second try to wait for. A first try that waits lets its request rest (RawRequest.rests()), so
+that the second try of another thread of the same app can begin.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from itertools import islice
+from typing import Final, NamedTuple
 
 import trio
+
+from policyfs.fs.sharing.shares import Holder
+from policyfs.linux.threads import has_ended
 
 _COMES_S: Final = 1.0
 """The longest time until the kernel tries an open again: it looks the name up before, and a machine under
 load takes longer. After that, the file's name or the thread is gone.
 """
 _LOOKS_S: Final = 0.001
+_SEEKS_S: Final = 0.02
+"""The time between two searches for threads that have ended."""
+_SOUGHT: Final = 64
+"""The limit of threads in one search, some 6 microseconds each."""
 MOST_RESTING: Final = 256
 """The most opens whose requests rest, from their wait for a reload until their end. The requests of further
 opens count as under way while they wait.
 """
+MOST_OF_ONE: Final = MOST_RESTING // 4
+"""The most of these opens of one holder."""
 _MOST: Final = 4096
+
+
+class _Try(NamedTuple):
+    """An expected second try: the time until which it may come, and its holder."""
+
+    until_s: float
+    holder: Holder
 
 
 class SecondTries:
     """The threads, by number, that got ESTALE for an open, until the kernel's second try of the open has
-    ended.
+    ended. The holder of a try is the holder of its caller (Caller.holder).
+
+    A second try is expected, then under way. It is also forgotten if it no longer can come: its LOOKUP has
+    failed (failed()), or its thread has ended.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._awaited: dict[int, float] = {}
-        self._under_way: dict[int, int] = {}
+        self._expected: dict[int, _Try] = {}  # the oldest first
+        self._under_way: dict[int, list[Holder]] = {}
+        self._of: Counter[Holder] = Counter()
         self._held: trio.Event | None = None
-        self._resting = 0
+        self._busy: set[Holder] = set()
+        self._resting: Counter[Holder] = Counter()
 
     def begins(self, thread: int) -> bool:
         """Note that a thread's open begins. Return True if the kernel tries this open again after ESTALE.
         Then the caller must call ends() when the open ends.
         """
-        if self._awaited.pop(thread, None) is None:
+        found = self._expected.pop(thread, None)
+        if found is None:
             return False
-        self._under_way[thread] = self._under_way.get(thread, 0) + 1
+        self._under_way.setdefault(thread, []).append(found.holder)
         return True
 
     def ends(self, thread: int) -> None:
         """Note that the second try of an open, after ESTALE, was answered, whatever the answer."""
-        left = self._under_way.pop(thread) - 1
-        if left:
-            self._under_way[thread] = left
+        holders = self._under_way[thread]
+        self._count_down(holders.pop())
+        if not holders:
+            del self._under_way[thread]
 
-    def sent_back(self, thread: int) -> None:
+    def sent_back(self, thread: int, holder: Holder) -> None:
         """Note that an open got ESTALE at its first try: the kernel will try once more."""
-        if len(self._awaited) >= _MOST:
-            self._forget_late()
-        if len(self._awaited) < _MOST:
-            self._awaited[thread] = self._clock() + _COMES_S
+        self._forget(thread)
+        self._forget_late()
+        if len(self._expected) < _MOST:
+            self._expected[thread] = _Try(self._clock() + _COMES_S, holder)
+            self._of[holder] += 1
+            if self._held is not None:
+                self._busy.add(holder)
 
-    def holds(self, thread: int) -> bool:
+    def failed(self, thread: int) -> None:
+        """Note that a LOOKUP of a thread has failed: its open has ended, and no second try comes."""
+        if self._expected and thread:  # 0: any thread outside the daemon's pid namespace
+            self._forget(thread)
+
+    def holds(self, thread: int, holder: Holder) -> bool:
         """True if an open of this thread must wait before it begins (held()): a reload waits for the end of
-        second tries, and this open is a first try. Thread 0 stands for all threads outside the daemon's pid
-        namespace, so that an open of thread 0 may be a second try: it does not wait.
+        second tries, some of them of this holder, and this open is a first try. Thread 0 stands for all
+        threads outside the daemon's pid namespace, so that an open of thread 0 may be a second try: it does
+        not wait.
         """
-        return self._held is not None and thread != 0 and thread not in self._awaited
+        if self._held is None or holder not in self._busy:
+            return False
+        return thread != 0 and thread not in self._expected
 
     @contextlib.asynccontextmanager
-    async def held(self, rests: Callable[[], None]) -> AsyncIterator[None]:
+    async def held(self, holder: Holder, rests: Callable[[], None]) -> AsyncIterator[None]:
         """Wait until first tries of opens may begin: as long as a call of settled() waits. The open runs in
         the block, and keeps its place among MOST_RESTING until the block ends.
 
         rests: stops counting the request of this open as under way (RawRequest.rests()). It is called at
         once, if there is a place.
         """
-        rest = self._resting < MOST_RESTING
+        rest = self._resting.total() < MOST_RESTING and self._resting[holder] < MOST_OF_ONE
         if rest:
             rests()
-        self._resting += rest
+            self._resting[holder] += 1
         try:
-            while self._held is not None:
-                await self._held.wait()
+            await self.freed()
             yield
         finally:
-            self._resting -= rest
+            if rest:
+                self._resting[holder] -= 1
+                self._resting = +self._resting
+
+    async def freed(self) -> None:
+        """Wait until no call of settled() waits."""
+        while self._held is not None:
+            await self._held.wait()
 
     async def settled(self, most_s: float) -> bool:
         """Wait until no second try of an open (after ESTALE) is expected or under way. Return False if that
-        took more than *most_s* seconds. Meanwhile first tries wait (held()).
+        took more than *most_s* seconds. Meanwhile first tries of the same holders wait (held()).
 
         INVARIANT: the caller puts the new policy in force right after this call, with no await in between. So
         no second try of an open meets another policy than its LOOKUP.
         """
-        held = self._held = self._held or trio.Event()
+        if self._held is None:
+            self._held, self._busy = trio.Event(), set(self._of)
+        held, sought_s = self._held, self._clock()
         try:
             with trio.move_on_after(most_s):
-                while self.is_any:  # noqa: ASYNC110 - some second tries never come: no event reports that
+                while self.is_any:
                     await trio.sleep(_LOOKS_S)
+                    if (now_s := self._clock()) - sought_s >= _SEEKS_S:
+                        sought_s = now_s
+                        self._forget_ended()
                 return True
             return False
         finally:
@@ -111,10 +158,29 @@ class SecondTries:
     def is_any(self) -> bool:
         """True if a second try of an open (after ESTALE) is expected or under way."""
         self._forget_late()
-        return bool(self._awaited or self._under_way)
+        return bool(self._of)
+
+    def is_any_of(self, holder: Holder) -> bool:
+        """True if a second try of one holder's open is expected or under way."""
+        return self.is_any and holder in self._of
 
     def _forget_late(self) -> None:
-        if not self._awaited:
-            return
         now = self._clock()
-        self._awaited = {thread: until for thread, until in self._awaited.items() if until > now}
+        while self._expected and next(iter(self._expected.values())).until_s <= now:
+            self._forget(next(iter(self._expected)))
+
+    def _forget_ended(self) -> None:
+        """Forget the second tries of threads that have ended."""
+        for thread in list(islice(self._expected, _SOUGHT)):
+            if thread and has_ended(thread):
+                self._forget(thread)
+
+    def _forget(self, thread: int) -> None:
+        found = self._expected.pop(thread, None)
+        if found is not None:
+            self._count_down(found.holder)
+
+    def _count_down(self, holder: Holder) -> None:
+        self._of[holder] -= 1
+        if not self._of[holder]:
+            del self._of[holder]

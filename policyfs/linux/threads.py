@@ -1,0 +1,58 @@
+"""The ends of threads, of this process and of others."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from typing import Final
+
+_PIDFD_THREAD: Final = os.O_EXCL  # include/uapi/linux/pidfd.h
+
+_NONE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
+"""The errors of pidfd_open(2) before Linux 6.9, and in a container that forbids the call."""
+
+
+def has_ended(thread: int) -> bool:
+    """Return True if no thread has this number (gettid(2)). Return False if the kernel does not tell: before
+    Linux 6.9 for most threads.
+    """
+    try:
+        os.close(os.pidfd_open(thread, _PIDFD_THREAD))
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+class ParkedThread:
+    """A thread that waits for end(), or for the process to be killed. Its descriptor reports its end to
+    another process.
+
+    The kernel ends the threads of a killed process one by one. A thread that waits in the kernel for a disk
+    or for a lock ends late, or never. A parked thread always ends at once.
+
+    pidfd: a descriptor that is readable once this thread has ended (pidfd_open(2), PIDFD_THREAD). It is -1 if
+    the kernel is older than Linux 6.9 and cannot open such a descriptor.
+    """
+
+    def __init__(self) -> None:
+        """Start the thread. It has the rights and the blocked signals of the calling thread."""
+        self._over = threading.Event()
+        thread = threading.Thread(target=self._over.wait, name="parked", daemon=True)
+        thread.start()
+        try:
+            self.pidfd = os.pidfd_open(thread.native_id or 0, _PIDFD_THREAD)
+        except OSError as error:
+            if error.errno not in _NONE:
+                self._over.set()
+                raise
+            self.pidfd = -1
+
+    def end(self) -> None:
+        """Let the thread end, and close the descriptor. Further calls do nothing."""
+        self._over.set()
+        pidfd, self.pidfd = self.pidfd, -1
+        if pidfd >= 0:
+            os.close(pidfd)
