@@ -35,9 +35,10 @@ class Buffers:
             return memoryview(bytearray(size))
         buffer = next(filter(_is_free, self._kept), None)
         if buffer is None:
+            if len(self._kept) >= self._most:
+                return memoryview(bytearray(size))
             buffer = bytearray(BUFFER_BYTES)
-            if len(self._kept) < self._most:
-                self._kept.append(buffer)
+            self._kept.append(buffer)
         return memoryview(buffer)[:size]
 
 
@@ -62,9 +63,13 @@ async def read_store(fd: int, offset: int, size: int) -> bytes | memoryview:
     everything on file systems without RWF_NOWAIT.
     """
     buffer = memoryview(bytearray(size)) if size < _LARGE else _BUFFERS.take(size)
-    done = _read_cached(fd, buffer, offset)
-    if done < size and offset + done < os.fstat(fd).st_size:  # the rest is not in memory
-        done = await trio.to_thread.run_sync(_read_all, fd, buffer, offset, done)
+    try:
+        done = _read_cached(fd, buffer, offset)
+        if done < size and offset + done < os.fstat(fd).st_size:  # the rest is not in memory
+            done = await trio.to_thread.run_sync(_read_all, fd, buffer, offset, done)
+    except BaseException:
+        buffer.release()  # the frames of an exception from a thread stay until the garbage is collected
+        raise
     return bytes(buffer[:done]) if size < _LARGE else buffer[:done]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import trio
 
 from policyfs.domain import Patch
 from policyfs.fs.redacted.patching import patched
+from policyfs.store import page_cache
 from policyfs.store.page_cache import BUFFER_BYTES, Buffers, read_store
 
 DATA = bytes(range(1, 101))
@@ -61,6 +64,41 @@ def test_a_buffer_is_used_again_once_nobody_has_a_view_of_it() -> None:
     del part, second
     assert buffers.take(BUFFER_BYTES)[:3] == b"one"  # the memory, not new memory
     assert len(buffers.take(BUFFER_BYTES + 1)) == BUFFER_BYTES + 1
+
+
+def test_a_read_beyond_the_kept_buffers_takes_no_more_memory_than_it_needs() -> None:
+    buffers = Buffers(most=1)
+    first = buffers.take(BUFFER_BYTES)
+    second = buffers.take(200_000)
+    assert len(first) == BUFFER_BYTES
+    assert isinstance(second.obj, bytearray)
+    assert len(second.obj) == 200_000
+
+
+@pytest.mark.parametrize("on_thread", [False, True])
+def test_a_read_that_fails_gives_its_buffer_back_at_once(tmp_path: Path, monkeypatch, on_thread: bool) -> None:
+    """trio keeps the exception of a thread in a reference cycle, and the exception keeps its frames."""
+    buffers = Buffers(most=1)
+    monkeypatch.setattr(page_cache, "_BUFFERS", buffers)
+    (tmp_path / "film").write_bytes(bytes(BUFFER_BYTES))
+    fd = os.open(tmp_path / "film", os.O_RDONLY)
+
+    def fails(*_: object) -> int:
+        raise OSError(errno.EIO, "a bad disk")
+
+    monkeypatch.setattr(page_cache, "_read_all", fails)
+    monkeypatch.setattr(page_cache, "_read_cached", (lambda *_: 0) if on_thread else fails)
+    gc.disable()
+    try:
+        for _ in range(2):
+            with pytest.raises(OSError, match="a bad disk"):
+                trio.run(read_store, fd, 0, BUFFER_BYTES)
+            buffers.take(1)[:1] = b"x"
+            assert len(buffers._kept) == 1
+            assert buffers._kept[0][:1] == b"x", "it was used"
+    finally:
+        gc.enable()
+        os.close(fd)
 
 
 def test_reads_at_the_same_time_get_the_bytes_of_their_own_files(tmp_path: Path) -> None:

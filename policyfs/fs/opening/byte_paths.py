@@ -189,6 +189,7 @@ class LivePath:
             # owner becomes `none` before that open is answered. So if there still is an owner, only this
             # owner has written the bytes.
             return data
+        del data  # another read can use its buffer
         return await self._read_hidden(handle, handle.fd, offset, size)
 
     def _of_unknown_kind(self, handle: Handle) -> bool:

@@ -186,6 +186,7 @@ class LeasedFiles:
                 data = await read_store(handle.fd, offset, size)
                 if lease is state.lease and self._current(state):
                     return patched(data, offset, patches)
+                del data  # another read can use its buffer
             async with state.lock:
                 if not self._current(state):
                     stat = self._tree.fstat(handle.fd)
