@@ -10,6 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from policyfs.fs.opening.stale_retries import (
     _COMES_S,
+    _ENDS_S,
     _MOST,
     _SEEKS_S,
     MOST_OF_ONE,
@@ -247,16 +248,50 @@ def test_those_of_one_app_are_known() -> None:
 
 
 def test_none_comes_after_a_look_up_that_failed() -> None:
-    tries = SecondTries(Clock())
+    clock = Clock()
+    tries = SecondTries(clock)
     for thread in (0, 1, 2):
         tries.sent_back(thread, APP)
     for thread in (0, 1, 3):
         tries.failed(thread)
+    clock.now += _ENDS_S + 0.01
     assert not tries.begins(1)
     for thread in (0, 2):  # 0 stands for several threads: another one may have failed
         assert tries.begins(thread)
         tries.failed(thread)
         tries.ends(thread)
+    assert settled(tries)
+
+
+@on_trio
+async def test_one_may_come_after_one_look_up_that_failed() -> None:
+    """The kernel looks up twice if the first answer is none or another file: a name that is being replaced
+    can be gone at the first time.
+    """
+    tries = SecondTries()
+    tries.sent_back(1, APP)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tries.settled, 5)
+        await wait_all_tasks_blocked()
+        tries.failed(1)
+        assert not tries.holds(1, APP), "else it meets another policy than its second LOOKUP"
+        assert tries.begins(1)
+        await trio.sleep(_ENDS_S + 0.02)
+        assert tries.is_any, "it is under way"
+        tries.ends(1)
+    tries.sent_back(1, APP)
+    tries.failed(1)
+    tries.sent_back(1, APP)
+    await trio.sleep(_ENDS_S + 0.02)
+    assert tries.is_any, "a later one, of which no LOOKUP has failed"
+
+
+def test_one_that_comes_too_late_is_none() -> None:
+    clock = Clock()
+    tries = SecondTries(clock)
+    tries.sent_back(1, APP)
+    clock.now += _COMES_S + 0.01
+    assert not tries.begins(1)
     assert settled(tries)
 
 

@@ -25,6 +25,10 @@ _COMES_S: Final = 1.0
 """The longest time until the kernel tries an open again: it looks the name up before, and a machine under
 load takes longer. After that, the file's name or the thread is gone.
 """
+_ENDS_S: Final = 0.1
+"""The longest time from a LOOKUP that failed until a second LOOKUP of the same name has found a file and its
+open comes. The kernel looks up twice if it knew another file by the name.
+"""
 _LOOKS_S: Final = 0.001
 _SEEKS_S: Final = 0.02
 """The time between two searches for threads that have ended."""
@@ -51,12 +55,13 @@ class SecondTries:
     ended. The holder of a try is the holder of its caller (Caller.holder).
 
     A second try is expected, then under way. It is also forgotten if it no longer can come: its LOOKUP has
-    failed (failed()), or its thread has ended.
+    failed (failed()), and no open came soon after that, or its thread has ended.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._expected: dict[int, _Try] = {}  # the oldest first
+        self._failed: dict[int, float] = {}  # by thread, the time until which it is expected; the oldest first
         self._under_way: dict[int, list[Holder]] = {}
         self._of: Counter[Holder] = Counter()
         self._held: trio.Event | None = None
@@ -67,9 +72,11 @@ class SecondTries:
         """Note that a thread's open begins. Return True if the kernel tries this open again after ESTALE.
         Then the caller must call ends() when the open ends.
         """
+        self._forget_late()
         found = self._expected.pop(thread, None)
         if found is None:
             return False
+        self._failed.pop(thread, None)
         self._under_way.setdefault(thread, []).append(found.holder)
         return True
 
@@ -91,9 +98,12 @@ class SecondTries:
                 self._busy.add(holder)
 
     def failed(self, thread: int) -> None:
-        """Note that a LOOKUP of a thread has failed: its open has ended, and no second try comes."""
-        if self._expected and thread:  # 0: any thread outside the daemon's pid namespace
-            self._forget(thread)
+        """Note that a LOOKUP of a thread has failed: its open has ended, except if the kernel looks the name
+        up once more, and finds a file.
+        """
+        if thread and thread in self._expected:  # 0: any thread outside the daemon's pid namespace
+            self._failed.pop(thread, None)  # so that the oldest stay first
+            self._failed[thread] = self._clock() + _ENDS_S
 
     def holds(self, thread: int, holder: Holder) -> bool:
         """True if an open of this thread must wait before it begins (held()): a reload waits for the end of
@@ -168,6 +178,8 @@ class SecondTries:
         now = self._clock()
         while self._expected and next(iter(self._expected.values())).until_s <= now:
             self._forget(next(iter(self._expected)))
+        while self._failed and next(iter(self._failed.values())) <= now:
+            self._forget(next(iter(self._failed)))
 
     def _forget_ended(self) -> None:
         """Forget the second tries of threads that have ended."""
@@ -176,6 +188,7 @@ class SecondTries:
                 self._forget(thread)
 
     def _forget(self, thread: int) -> None:
+        self._failed.pop(thread, None)
         found = self._expected.pop(thread, None)
         if found is not None:
             self._count_down(found.holder)
