@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import threading
 from typing import Final
 
@@ -14,16 +15,21 @@ _NONE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 
 
 def has_ended(thread: int) -> bool:
-    """Return True if no thread has this number (gettid(2)). Return False if the kernel does not tell: before
-    Linux 6.9 for most threads.
+    """Return True if no thread has this number (gettid(2)), or if its parent has not waited for its end.
+    Return False if the kernel does not tell: before Linux 6.9.
     """
     try:
-        os.close(os.pidfd_open(thread, _PIDFD_THREAD))
+        pidfd = os.pidfd_open(thread, _PIDFD_THREAD)
     except ProcessLookupError:
         return True
     except OSError:
         return False
-    return False
+    try:
+        poll = select.poll()  # select(2) takes no descriptor above 1,023
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+    finally:
+        os.close(pidfd)
 
 
 class ParkedThread:

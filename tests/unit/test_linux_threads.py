@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
 import threading
 import time
 
@@ -52,6 +53,12 @@ def test_a_thread_that_has_ended_is_known_by_its_number() -> None:
     while not has_ended(number):  # join() returns some microseconds before
         assert time.monotonic() < deadline_s
     assert not has_ended(os.getppid())
+
+
+def test_a_process_whose_parent_does_not_wait_for_it_has_ended() -> None:
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert has_ended(process.pid)
 
 
 def test_an_older_kernel_has_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
