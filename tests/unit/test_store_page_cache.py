@@ -76,7 +76,9 @@ def test_a_read_beyond_the_kept_buffers_takes_no_more_memory_than_it_needs() -> 
 
 
 @pytest.mark.parametrize("on_thread", [False, True])
-def test_a_read_that_fails_gives_its_buffer_back_at_once(tmp_path: Path, monkeypatch, on_thread: bool) -> None:
+def test_a_read_that_fails_gives_its_buffer_back_at_once(
+    tmp_path: Path, monkeypatch, on_thread: bool
+) -> None:
     """trio keeps the exception of a thread in a reference cycle, and the exception keeps its frames."""
     buffers = Buffers(most=1)
     monkeypatch.setattr(page_cache, "_BUFFERS", buffers)

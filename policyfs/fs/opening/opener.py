@@ -64,8 +64,8 @@ class Opener:
         thread = caller.pid
         if self.second_tries.holds(thread, caller.holder):  # a reload came while the open was paced
             await self.second_tries.freed()
-        second, stale, paced_out = self.second_tries.begins(thread), False, False
         opening = OpenContext(OpenRequest.of(node, caller, flags))
+        second, stale, paced_out = self.second_tries.begins(thread), False, False
         try:
             await self._open(opening)
         except PacedError:
@@ -77,9 +77,9 @@ class Opener:
                 self._preconditions.sent_back(opening)
             raise
         finally:
-            opening.evidence.close_later()
-            if second:
+            if second:  # first: else each later reload would wait for it
                 self.second_tries.ends(thread)
+            opening.evidence.close_later()
             if (paced_out and second) or (stale and not second):
                 self.second_tries.sent_back(thread, caller.holder)
             if not stale and not paced_out:

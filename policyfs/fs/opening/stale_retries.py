@@ -61,7 +61,7 @@ class SecondTries:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._expected: dict[int, _Try] = {}  # the oldest first
-        self._failed: dict[int, float] = {}  # by thread, the time until which it is expected; the oldest first
+        self._failed: dict[int, float] = {}  # the times until which they are expected
         self._under_way: dict[int, list[Holder]] = {}
         self._of: Counter[Holder] = Counter()
         self._held: trio.Event | None = None
