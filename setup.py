@@ -31,7 +31,7 @@ def fuse_flags(question: str) -> list[str]:
 
 
 PARTS = (
-    "appender", "avc", "avc_directories", "avc_table", "bridge", "device", "direntries", "events",
+    "appender", "avc", "avc_directories", "avc_table", "bridge", "device", "direntries", "events", "faults",
     "interposition", "lanes", "listing", "operations", "opens", "readers", "turns", "vectors",
 )  # fmt: skip
 

@@ -28,6 +28,8 @@ static PyMethodDef methods[] = {
 	{"lost_replies", device_lost_replies, METH_NOARGS, "Replies that the kernel did not take."},
 	{"operations", operations_register, METH_VARARGS,
 	 "operations(callable or None, opcodes): hand requests of these opcodes (one bit each) to it."},
+	{"end_at_faults", faults_end, METH_NOARGS,
+	 "end_at_faults(): end this process by SIGKILL at a fault in C, with no core dump."},
 	{"hear_flushes", operations_hear_flushes, METH_O,
 	 "hear_flushes(every): choose whether Python gets each FLUSH of any handle while it takes locks."},
 	{"let_rest", turns_let_rest, METH_O,

@@ -123,6 +123,10 @@ PyObject *turns_let_rest(PyObject *module, PyObject *unique);
 PyObject *turns_take(PyObject *module, PyObject *args);
 PyObject *turns_waiting(PyObject *module, PyObject *unused);
 
+/* _faults.c */
+
+PyObject *faults_end(PyObject *module, PyObject *unused);
+
 /* _readers.c */
 
 /* True while the readers read the device, and the event loop does not. */

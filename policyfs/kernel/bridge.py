@@ -6,6 +6,7 @@ pyfuse3 is loaded (docs/decisions/0001-symbol-interposition.md).
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import struct
 import sys
@@ -305,6 +306,19 @@ def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:
     the kernel does not know, and the errno that ended the call (0: none).
     """
     return _bridge.notify(fd, messages)
+
+
+def end_at_faults() -> None:
+    """From now on, end this process by SIGKILL at a fault in C (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT).
+
+    A core dump would wait for all threads, and the apps with it (_faults.c). If faulthandler is on, it first
+    writes the tracebacks. Raises OSError.
+    """
+    is_traced = faulthandler.is_enabled()
+    faulthandler.disable()
+    _bridge.end_at_faults()
+    if is_traced:
+        faulthandler.enable()
 
 
 def take_turns(most: int, room: int = 0, waiting_bytes: int = 256 << 20) -> int:

@@ -10,7 +10,7 @@ import trio
 
 from policyfs.cli import run
 from policyfs.content.sniffer import Sniffer
-from policyfs.daemon import lock_circle
+from policyfs.daemon import contain, lock_circle
 from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.daemon.lock_circle import LockCircle
 from policyfs.daemon.mountpoint import Mountpoint
@@ -134,6 +134,11 @@ def connection_unguarded() -> None:
     put(Sniffer, "guard", lambda self, abort_fd: None)
 
 
+def faults_dumped() -> None:
+    """At a fault in C, the daemon ends as the kernel ends every program."""
+    put(contain.bridge, "end_at_faults", lambda: None)
+
+
 def removal_unanswered() -> None:
     """No guard is gone, but a removal drops its name from the kernel's cache, and gets no answer. The kernel
     has the directory's lock during the removal, and waits for this lock to drop the name.
@@ -171,5 +176,6 @@ MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "terminal-kept": terminal_kept,
     "keyring-kept": keyring_kept,
     "connection-unguarded": connection_unguarded,
+    "faults-dumped": faults_dumped,
     "removal-unanswered": removal_unanswered,
 }

@@ -8,6 +8,8 @@ import signal
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.support.machine.namespace import abort_connection
 from tests.support.machine.processes import Child, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
@@ -41,8 +43,13 @@ def _notifies(pid: int) -> bool:
     return False
 
 
-def killed(mounts: Mounts, store: Path, *guards: str) -> tuple[Mount, Child]:
-    """A mount whose daemon was killed in a notification, and the app whose removal it did not answer."""
+def killed(
+    mounts: Mounts, store: Path, *guards: str, number: signal.Signals = signal.SIGKILL
+) -> tuple[Mount, Child]:
+    """A mount whose daemon was killed in a notification, and the app whose removal it did not answer.
+
+    number: what the daemon gets.
+    """
     (store / "a").write_text("bytes")
     mount = mounts.prepare(POLICY, store)
     mount.program = (WEAKENED, ",".join(("removal-unanswered", *guards)))
@@ -51,20 +58,25 @@ def killed(mounts: Mounts, store: Path, *guards: str) -> tuple[Mount, Child]:
     app = start_as(EDITOR, _remove, mount / "a")
     wait_for(lambda: _notifies(mount.pid), "the daemon waits for the app")
     mount.expected_exit = -signal.SIGKILL
-    os.kill(mount.pid, signal.SIGKILL)
+    if number != signal.SIGKILL:
+        mount.expected_log.append("Fatal Python error")  # of faulthandler
+    os.kill(mount.pid, number)
     return mount, app
 
 
-def _gone(mount: Mount) -> None:
+def _gone(mount: Mount, code: int = -signal.SIGKILL) -> None:
     """Wait for the end of the daemon, and remove its dead mount."""
     assert mount.process is not None
-    assert mount.process.wait(ENDS_WITHIN_S) == -signal.SIGKILL
+    assert mount.process.wait(ENDS_WITHIN_S) == code
     mount.force_away()
     mount.control_socket.unlink(missing_ok=True)
 
 
-def test_the_app_gets_an_error_and_the_daemon_is_gone(mounts: Mounts, empty_store: Path) -> None:
-    mount, app = killed(mounts, empty_store)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+def test_the_app_gets_an_error_and_the_daemon_is_gone(
+    mounts: Mounts, empty_store: Path, number: signal.Signals
+) -> None:
+    mount, app = killed(mounts, empty_store, number=number)
     assert app.result(ENDS_WITHIN_S) in {"ECONNABORTED", "ENOTCONN"}
     _gone(mount)
     assert (empty_store / "a").read_text() == "bytes"
@@ -77,3 +89,14 @@ def test_both_wait_where_nobody_ends_the_connection(mounts: Mounts, empty_store:
     abort_connection(mount._device)
     assert app.result(ENDS_WITHIN_S) in {"ECONNABORTED", "ENOTCONN"}
     _gone(mount)
+
+
+def test_both_wait_where_a_fault_waits_for_all_threads(mounts: Mounts, empty_store: Path) -> None:
+    """The kernel wants to dump the core: all threads must have ended before."""
+    mount, app = killed(mounts, empty_store, "faults-dumped", number=signal.SIGSEGV)
+    mount.expected_exit = -signal.SIGSEGV
+    assert not app.channel.poll(WAITS_S)
+    assert _notifies(mount.pid)
+    abort_connection(mount._device)
+    assert app.result(ENDS_WITHIN_S) in {"ECONNABORTED", "ENOTCONN"}
+    _gone(mount, -signal.SIGSEGV)
