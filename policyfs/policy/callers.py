@@ -17,8 +17,6 @@ from policyfs.policy.names import UID_LIMIT, Bind
 
 _UID_SHIFT: Final = 32
 _CLASS_MASK: Final = (1 << _UID_SHIFT) - 1
-_NO_UID: Final = UID_LIMIT - 1
-"""(uid_t)-1: no process has this uid."""
 
 
 class CallerClass:
@@ -236,7 +234,7 @@ class Callers:
             cuts |= {first, last + 1}
         found: dict[int, CallerClass] = {}
         for uid in sorted(cuts):
-            if uid < _NO_UID and uid not in WORKER_UIDS:
+            if uid < UID_LIMIT and uid not in WORKER_UIDS:
                 of = self._class(self.app_of(uid), self.uid_class_of(uid), uid)
                 found[of.number] = of
         return list(found.values())

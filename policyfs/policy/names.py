@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 from policyfs.policy.paths import CAPTURES, Token, Variant, Wild
 
-UID_LIMIT: Final = 1 << 32
-"""The number of possible uids. (A uid has 32 bits.) This number, or a larger one in a name, is not a uid."""
+UID_LIMIT: Final = (1 << 32) - 1
+"""The number of possible uids. This number itself is not a uid: the kernel uses (uid_t)-1 for "no uid"."""
 
 _UID_DIGITS: Final = 10
 _DIGITS: Final = frozenset("0123456789")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pwd
 
+import pytest
+
 from policyfs.cli.init.wishes import Level, share, uid_of, wish_of
+from policyfs.errors import UsageError
 
 
 def test_an_app_has_the_uid_of_its_user() -> None:
@@ -15,6 +18,13 @@ def test_an_app_has_the_uid_of_its_user() -> None:
     assert wish_of("nobody").uid == nobody.pw_uid
     assert wish_of("gallery=nobody").user == "nobody"
     assert wish_of("no-such-user").uid is None
+
+
+@pytest.mark.parametrize("uid", ["0", "4294967295", "4294967296"])
+def test_a_number_that_no_app_can_have(uid: str) -> None:
+    """Root reads the store itself; 2**32 - 1 is the kernel's "no uid"."""
+    with pytest.raises(UsageError, match="use a uid from 1 to 4294967294"):
+        uid_of(uid)
 
 
 def test_an_app_that_edits_reads_true_bytes() -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.errors import UsageError
+from policyfs.policy.values import MAX_UID
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _RESERVED: Final = frozenset({"any", "stranger", "self", "none"})
-_UID_LIMIT: Final = 1 << 32
 
 
 class Level(enum.Enum):
@@ -84,8 +84,8 @@ def uid_of(user: str) -> tuple[int | None, str]:
     """
     if user.isascii() and user.isdigit():
         uid = int(user)
-        if uid == 0 or uid >= _UID_LIMIT:
-            raise UsageError(f"{user} cannot be an app's uid: use a uid from 1 to {_UID_LIMIT - 1}")
+        if uid == 0 or uid > MAX_UID:
+            raise UsageError(f"{user} cannot be an app's uid: use a uid from 1 to {MAX_UID}")
         try:
             return uid, pwd.getpwuid(uid).pw_name
         except KeyError:

@@ -150,7 +150,7 @@ Span = tuple[int, int]
 
 def _ranges(policies: Sequence[Compiled]) -> list[Span]:
     starts = sorted({0}.union(*(policy.table.callers.bounds() for policy in policies)))
-    return list(zip(starts, [*starts[1:], UID_LIMIT - 1], strict=True))
+    return list(zip(starts, [*starts[1:], UID_LIMIT], strict=True))
 
 
 def _grouped(ranges: Iterable[Span], key: Callable[[int], K]) -> dict[K, list[Span]]:
