@@ -57,16 +57,16 @@ def escaped(text: str) -> str:
 
 
 def inline(text: str) -> str:
-    """Markdown within a line: code and strong text are bold, a link is its words."""
+    """Markdown within a line: code and strong text are bold, words between single stars italic."""
     text = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text)
-    parts = re.split(r"(`[^`]+`|\*\*(?:[^*`]|`[^`]*`)+\*\*|(?<![\w*])\*\w+\*(?![\w*]))", text)
+    parts = re.split(r"(`[^`]+`|\*\*(?:[^*`]|`[^`]*`)+\*\*|(?<![\w*])\*\w+(?: \w+)*\*(?![\w*]))", text)
     out = []
     for part in parts:
         if part.startswith("`"):
             out.append(f"\\fB{escaped(part[1:-1])}\\fP")
         elif part.startswith("**"):
             out.append(f"\\fB{escaped(part[2:-2].replace('`', ''))}\\fP")
-        elif re.fullmatch(r"\*\w+\*", part):
+        elif re.fullmatch(r"\*\w+(?: \w+)*\*", part):
             out.append(f"\\fI{escaped(part[1:-1])}\\fP")
         else:
             out.append(escaped(part))

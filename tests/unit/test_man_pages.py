@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,19 @@ def test_roff_takes_a_page_without_a_warning(page: Path) -> None:
     plain = re.sub("\x1b\\[[0-9;]*m|.\b", "", said.stdout)
     assert "EXIT STATUS" in plain or "/DCIM/***" in plain
     assert not re.search(r"\*\*[A-Z]|`", plain), "marks of Markdown"
+
+
+@pytest.mark.parametrize(
+    ("text", "roff"),
+    [
+        ("a *word* here", r"a \fIword\fP here"),
+        ("a *path state* here", r"a \fIpath state\fP here"),
+        ("*.jpg and *.png", "*.jpg and *.png"),
+        ("2 * 3 * 4", "2 * 3 * 4"),
+    ],
+)
+def test_words_between_stars_are_italic(text: str, roff: str) -> None:
+    assert runpy.run_path(str(MANUAL / "generate.py"))["inline"](text) == roff
 
 
 def test_every_option_of_mount_is_in_the_operations_page() -> None:
