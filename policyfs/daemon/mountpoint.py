@@ -30,9 +30,9 @@ _TABLE_LOOK_S: Final = 1.0
 
 
 class Mountpoint:
-    """A mounted FUSE device. close() leaves no dead mount behind.
+    """A mounted FUSE device. close() removes the mount, so that no dead mount stays at the mountpoint.
 
-    readiness: the session's wait for requests; None until the session runs.
+    readiness: the wait for requests of the session; None before the session runs.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Mountpoint:
         return any(mount.device == self.device.conn_id for mount in self._table.at(self._path))
 
     async def gone(self) -> None:
-        """Wait until the mount is removed from the tree while in use (umount -l)."""
+        """Wait until the mount is not at its mountpoint any more, although it is still in use (umount -l)."""
         while self.is_mounted:
             # A change right before this wait would not be reported: the kernel's poll has consumed it.
             with trio.move_on_after(_TABLE_LOOK_S):
@@ -93,9 +93,9 @@ class Mountpoint:
         await trio.sleep(_LAST_MOUNT_S)  # an unmount of an unused mount ends the session at once
 
     def detached(self) -> MountEnd | None:
-        """Record that the mount is detached but still used elsewhere. Return this end. Call it after gone().
+        """Record that the mount is detached but still in use. Return the MountEnd. Call this after gone().
 
-        Return None if the mount's session has ended.
+        If the session has ended, record nothing and return None.
         """
         if not session.is_connected(self.device):
             return None
@@ -128,11 +128,11 @@ class Mountpoint:
             self.readiness.end()
 
     def cut_off(self) -> None:
-        """Answer all requests that still wait with an error.
+        """Abort the connection, so that all waiting requests fail.
 
-        Otherwise an app that waits for an answer would hang. A notification may wait in the kernel for a lock
-        that this app holds, and no signal ends such a wait. Then the daemon would hang, too, and would keep
-        the connection and the app for ever.
+        Otherwise an app that waits for an answer would hang. A notification of the daemon may wait in the
+        kernel for a lock that this app holds, and no signal ends such a wait. Then the daemon would hang,
+        too, and neither the app nor the connection would ever end.
         """
         if session.is_connected(self.device):
             with contextlib.suppress(OSError, session.MountError):
@@ -142,7 +142,7 @@ class Mountpoint:
                     session.unmount(self._path, lazy=True, force=True)
 
     def _kill_writer(self, pid: int, waited_s: float) -> bool:
-        """Kill the process with the read or write for which the loop waits. Not called on the loop's thread.
+        """Kill the process *pid*: the loop waits for its read or write. Not called on the loop's thread.
 
         waited_s: the time for which this read or write was seen to wait, in seconds. Return False if the
         process cannot be killed, or if it is the daemon itself.
@@ -161,7 +161,7 @@ class Mountpoint:
             return False
         finally:
             os.close(process)
-        note = f"{CIRCLE}: that process was killed, since both would wait for ever"
+        note = f"{CIRCLE}, without end; so the process that reads or writes was killed"
         self._kills.add(Killed(pid, uid, program, CIRCLE, waited_s))
         with contextlib.suppress(OSError):  # a log that cannot be written must not end the mount
             self._log.error(note, pid=pid, uid=uid, exe=program, blocked_s=round(waited_s, 1))
@@ -177,7 +177,7 @@ class Mountpoint:
             uid = os.stat(f"/proc/{pid}").st_uid
         self._end.by(MountEnd("error", CIRCLE, pid, uid, executable(pid)))
         self.cut_off()  # before the log, which may hang or fail
-        self._log.error(f"{CIRCLE}: the mount is ended, since both would wait for ever", pid=pid)
+        self._log.error(f"{CIRCLE}, without end; so the mount is ended", pid=pid)
 
     def close(self) -> None:
         """Remove the mount if it is still there, and close the device. A second call does nothing."""
@@ -196,7 +196,7 @@ class Mountpoint:
                 await trio.sleep(0.01)
             return
         self._log.warning(
-            "the mount is removed here; another mount namespace still has it, and gets errors from it"
+            "the mount is removed here; another mount namespace still has it, and all requests there fail"
         )
         self.leave()
 
@@ -216,16 +216,16 @@ class Mountpoint:
             os.close(abort_fd)
 
     def _open_control_files(self) -> ControlFiles | None:
-        """Open the control files. Return None in a user namespace without fusectl.
-
-        There an app can end its own mount.
+        """Open the control files. Return None in a user namespace without fusectl: then an app can end its
+        own mount.
         """
         try:
             control_files = ControlFiles()
         except OSError as error:
             reason = error.strerror
             self._log.warning(
-                "an app mount's user still owns its control files, and may end the mount", reason=reason
+                "the user of this app mount owns the connection's control files, and can end the mount",
+                reason=reason,
             )
             return None
         self._undo.callback(control_files.close)

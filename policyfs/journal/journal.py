@@ -127,11 +127,12 @@ class Journal:
         )
 
     def record(self, event: Event, audit: Audit) -> None:
-        """Record one event now, and do not make its app wait for its limit of trail bytes.
+        """Call admit(), commit() and check() for one event. Only tests call this method: a mount calls the
+        three itself.
 
-        A BEST_EFFORT event is only queued. May wait for the disk: on an event loop, use admit(). Raises
-        JournalError only if this event is REQUIRED and could not be written. Queued events of other callers
-        cause no error here.
+        A BEST_EFFORT event is only queued. A REQUIRED event is in the file when this method returns; if the
+        event could not be written, the method raises JournalError. The method may wait for the disk, but not
+        for the app's limit of trail bytes.
         """
         ticket = self.admit(event, audit)
         if ticket is not None:

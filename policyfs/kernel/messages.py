@@ -98,14 +98,15 @@ def needs_directory(message: bytes) -> bool:
 
 
 def awaited(message: bytes) -> bytes | None:
-    """Return a key (bytes) that stands for the lock or the pages for which the kernel waits when it gets
-    *message*.
+    """Return a key (bytes) for the lock or the pages for which the kernel may wait when it gets *message*.
 
-    The kernel may wait for the lock of a directory. It may also wait for all pages of a file, if it is
-    writing some of them back (fs/fuse/inode.c, fs/fuse/dir.c). The result is None if the kernel waits for
-    neither. It is also None for a message about only some pages of a file. Such a message drops pages that a
-    refused write has left. The kernel is not writing them back, and the message must not wait for other pages
-    of the file.
+    Two messages with the same key need the same lock or pages. So while one of them hangs in the kernel, the
+    daemon sends no other message with its key (waiting_messages.py).
+
+    The key stands for a directory's lock, or for all pages of a file: the kernel may be writing some of the
+    pages back, and then waits (fs/fuse/inode.c, fs/fuse/dir.c). The result is None if the kernel waits for
+    neither. The result is also None for a message about only some pages of a file. Such a message drops
+    pages that a refused write has left, and the kernel is not writing these pages back.
     """
     code, nodeid = _HEADER.unpack_from(message)[1], message[_HEADER.size : _HEADER.size + 8]
     if code in {_INVAL_ENTRY, _DELETE}:

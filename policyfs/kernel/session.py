@@ -1,4 +1,4 @@
-"""A FUSE mount and its session: a /dev/fuse descriptor of policyfs, mount(2), INIT, umount2(2)."""
+"""A FUSE mount and its session: the /dev/fuse descriptor, the mount (mount_api.py), INIT, and umount2(2)."""
 
 from __future__ import annotations
 

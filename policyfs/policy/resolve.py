@@ -325,12 +325,19 @@ class _Rules:
             if known:
                 covers = "names" if kind == stem else f"{kind} covers"
                 message = f"{covers} {listed(known)}, which policyfs can redact"
-                help_ = "remove it; to show places to an app, exclude the app from the rule with who"
+                needless = next(text for key, text in _EXCLUSIONS.items() if part.has("require", key))
+                help_ = f"remove it; {needless}, exclude the app from the rule with who"
                 self.errors.append(part.error((*loc, index), message, help_))
         return frozenset(kind for _, kind in members)
 
 
 _REQUIRED: Final = ("redact", "content", "no", "clean")
+_EXCLUSIONS: Final = {
+    "redact": "if an app may read the file unchanged",
+    "no": "if an app may write such data",
+    "clean": "if an app's files need no cleaning",
+}
+"""The condition under which an app needs no redaction, ban or cleaning of its files."""
 _ON_UNKNOWN: Final = {"redact": ("zero", "deny"), "no": ("allow", "deny")}
 """The permitted values of ``on_unknown`` for each requirement. The first value is the default."""
 

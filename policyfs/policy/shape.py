@@ -362,7 +362,11 @@ def _key_error(source: Source, node: Node, subject: str, loc: Loc, message: str,
 
 
 def _span_of_key(node: Node, loc: Loc) -> Span:
-    """Return the place of the last key of a path. (Errors name the key, because an empty value has no place.)
+    """Return the position in the policy's text of the last key in *loc*.
+
+    An error in a key, or in an empty value, is shown at the key, because empty text cannot be marked. If
+    *loc* has no key, return the position of *node*. If the mapping lacks the key, return the position of the
+    mapping.
     """
     while loc and not isinstance(loc[-1], str):
         loc = loc[:-1]

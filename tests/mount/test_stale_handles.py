@@ -59,8 +59,14 @@ def mount(mounts: Mounts, store: Path) -> Mount:
 @pytest.mark.parametrize(
     ("policy", "path", "flags", "access", "reason"),
     [
-        (NO_MUSIC, "/Music/song.mp3", os.O_RDONLY, "read", "the policy now refuses it: ENOENT"),
-        (READ_ONLY, "/Documents/notes.txt", os.O_RDWR, "read and write", "the policy now refuses it: EACCES"),
+        (NO_MUSIC, "/Music/song.mp3", os.O_RDONLY, "read", "the policy now refuses this open: ENOENT"),
+        (
+            READ_ONLY,
+            "/Documents/notes.txt",
+            os.O_RDWR,
+            "read and write",
+            "the policy now refuses this open: EACCES",
+        ),
         (REDACTED, "/DCIM/Camera/a.jpg", os.O_RDONLY, "read", f"{SHOWS}: location"),
     ],
     ids=["hidden", "not-written", "redacted"],

@@ -19,7 +19,7 @@ from policyfs.linux import mountinfo
 from tests.support.mount.control_sockets import ControlSocket
 
 DIGEST = "0123456789abcdef" * 4
-REFUSED = "the policy now refuses it: EACCES"
+REFUSED = "the policy now refuses this open: EACCES"
 STALE = {
     "count": 1, "apps": {"gallery": 1},
     "files": [{"app": "gallery", "path": "/a", "pid": 7, "access": "read", "reason": REFUSED}],
@@ -98,7 +98,7 @@ ENDED = {"id": "party", "until": "2001-01-01", "approved_by": "Ann", "reason": "
         ({"app": "camera"}, "app mount of camera"),
         ({"leaving": True}, "LEAVING      unmounted"),
         ({"bugs": 2}, "BUGS         2"),
-        ({"stale_handles": STALE}, "  gallery /a (pid 7, read): the policy now refuses it: EACCES"),
+        ({"stale_handles": STALE}, "  gallery /a (pid 7, read): the policy now refuses this open: EACCES"),
         ({"contained": {"missing": ["no filter", "a network"]}}, "contained    no filter; a network"),
         ({"proof": {"why": "--no-proof"}}, "proof        --no-proof"),
         ({"proof": {}}, "proof        not made"),

@@ -21,7 +21,7 @@ STATUS = {"pid": 1, "connection": 42}
 def a_file(number: int = 1, **fields: object) -> dict[str, object]:
     return {
         "app": "gallery", "uid": 10011, "pid": number, "path": f"/DCIM/{number}.jpg", "ino": number,
-        "access": "read", "reason": "the policy now refuses it: EACCES", **fields,
+        "access": "read", "reason": "the policy now refuses this open: EACCES", **fields,
     }  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def test_files_are_told_with_their_app_and_reason() -> None:
     [head, line] = told({"count": 1, "apps": {"gallery": 1}, "files": [a_file(7)]})
     assert "1 open file in passthrough" in head
     assert "(gallery 1)" in head
-    assert line == "  gallery /DCIM/7.jpg (pid 7, read): the policy now refuses it: EACCES"
+    assert line == "  gallery /DCIM/7.jpg (pid 7, read): the policy now refuses this open: EACCES"
 
 
 def test_of_many_files_the_first_are_told_and_all_are_counted() -> None:

@@ -100,7 +100,7 @@ def test_under_redaction_another_owners_file_is_written_only_by_emptying_it(
                 with pytest.raises(pyfuse3.FUSEError) as caught:
                     of(made).check_emptying(context)
                 assert caught.value.errno == errno.EACCES
-                assert "may write only if it first empties the file (O_TRUNC)" in made.sink.events[-1].note
+                assert "can open the file for writing only with O_TRUNC" in made.sink.events[-1].note
             else:
                 of(made).check_emptying(context)
             assert context.emptied is emptied

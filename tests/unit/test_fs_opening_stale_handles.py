@@ -69,14 +69,14 @@ def found(handles: list[Any], gate: Gate) -> list[StaleHandle]:
         (True, True, Op.SEE | Op.READ | Op.WRITE, "read and write"),
     ],
 )
-def test_a_handle_that_would_be_denied_is_stale(
-    readable: bool, writable: bool, ops: Op, access: str
-) -> None:
+def test_a_handle_that_would_be_denied_is_stale(readable: bool, writable: bool, ops: Op, access: str) -> None:
     gate, handle = Gate(), a_handle(readable=readable, writable=writable)
     assert found([handle], gate) == []
     gate.answer = DENIED
     assert found([handle], gate) == [
-        StaleHandle("gallery", 10011, 77, b"/a\xff.jpg", 5, access, "the policy now refuses it: EACCES")
+        StaleHandle(
+            "gallery", 10011, 77, b"/a\xff.jpg", 5, access, "the policy now refuses this open: EACCES"
+        )
     ]
     assert gate.asked == [(ops, PHOTO)] * 2
 
@@ -104,9 +104,7 @@ def test_a_handle_that_shows_what_is_removed_now_is_stale(
 @pytest.mark.parametrize(
     ("checked", "writable", "count"), [(False, True, 1), (True, True, 0), (False, False, 0)]
 )
-def test_a_handle_that_writes_what_is_checked_now_is_stale(
-    checked: bool, writable: bool, count: int
-) -> None:
+def test_a_handle_that_writes_what_is_checked_now_is_stale(checked: bool, writable: bool, count: int) -> None:
     gate, handle = Gate(), a_handle(writable=writable)
     handle.node.view.checked = checked
     gate.answer = Decision(allowed=True, errno=0, content=(frozenset({"image/*"}),))
@@ -168,7 +166,7 @@ def test_other_requests_get_a_turn_between(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_all_are_counted_and_the_first_are_listed() -> None:
-    one = StaleHandle("gallery", 1, 2, b"/a\xff", 3, "read", "the policy now refuses it: EACCES")
+    one = StaleHandle("gallery", 1, 2, b"/a\xff", 3, "read", "the policy now refuses this open: EACCES")
     told = summary([one] * LISTED + [one._replace(app="maps")])
     assert (told["count"], told["apps"]) == (LISTED + 1, {"gallery": LISTED, "maps": 1})
     files = told["files"]

@@ -1,4 +1,4 @@
-"""After a draft's check, this module copies the draft's bytes into the store's file."""
+"""Copies of drafts: the bytes of a checked draft are copied into the store's file."""
 
 from __future__ import annotations
 
@@ -202,10 +202,11 @@ class DraftStorage:
         copy.done += len(data)
 
     def _append(self, copy: _Copy, data: bytes) -> None:
-        """Write a piece behind the file's end, and behind all bytes that another program appends meanwhile.
+        """Append a piece to the file. The piece overwrites no bytes that another program appends meanwhile.
 
-        INVARIANT: no old byte is overwritten before the store has all appended pieces. If the store has no
-        room for these pieces, the file gets its old length again. Raise OSError (ENOSPC, EDQUOT).
+        INVARIANT: all pieces behind the file's old end are appended before an old byte is overwritten. If
+        the store has no room for one of these pieces, the file is cut to its old length, except if another
+        program has appended bytes. Then this method raises the store's OSError (ENOSPC, EDQUOT).
         """
         fd, end, rest = copy.handle.fd, copy.length, memoryview(data)
         try:
@@ -221,11 +222,11 @@ class DraftStorage:
             raise
 
     def _may_share(self, fd: int, size: int) -> bool:
-        """Return True if the store's file gets a draft of *size* bytes in one step, by shared blocks.
+        """Return True if a draft of *size* bytes should get into the file in one step, by shared blocks.
 
-        Blocks are shared only if the file has bytes that could be lost. Where blocks can be shared, no room
-        can be reserved for new bytes in place of old ones: the file system puts new bytes elsewhere (btrfs
-        always, xfs if the old blocks are shared).
+        Blocks are shared only if the file has bytes that could be lost. Where the store can share blocks, no
+        space can be reserved for bytes that overwrite old bytes, because the file system writes new bytes to
+        other blocks (btrfs always, xfs if the old blocks are shared).
         """
         return self._shares_blocks and size > 0 and self._tree.fstat(fd).size > 0
 

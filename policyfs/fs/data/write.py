@@ -136,8 +136,8 @@ class FileWriter:
         """
 
         async def copy(change: Change) -> int:
-            # The policy may be newer than the open. (Under redaction no await may follow the guard's check.)
-
+            # After a reload, writes to the open file may be checked, or a part of the file may be hidden.
+            # Then the app must use write(2): its guard runs right before each change, with no await between.
             if change.decision.content or self._guard.may_hide(handle):
                 raise OSError(errno.EOPNOTSUPP, "writes are checked here: use write")
             if by_kernel:

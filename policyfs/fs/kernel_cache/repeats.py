@@ -169,8 +169,8 @@ class Repeats:
         """Note a GETXATTR of an absent extended attribute, by a caller that sees the node. After a repeat,
         let the bridge answer further repeats.
 
-        Do nothing if the daemon, not the kernel, refuses some callers. Then the answer depends on the groups
-        of the caller, too.
+        Do nothing if the daemon, not the kernel, keeps callers out of the mount (Timeouts.guarded). Then the
+        answer also depends on the caller's groups.
         """
         wanted = self._nodes.vectors.in_use and self._absent and not self._timeouts.guarded
         if not wanted or not _is_asked_again(node, _LACKS, _LACKS_IN_IT):
@@ -179,8 +179,9 @@ class Repeats:
             self._install(node, caller, self._absent)
 
     def passed(self, node: Node, mode: int, ops: Op, caller: Caller) -> None:
-        """Note an allowed access(2) with this mode. After a repeat, let the bridge answer. ops: the
-        operations that this mode needs.
+        """Note an access(2) that was allowed. After a repeat, let the bridge answer further repeats.
+
+        mode: the mode bits of access(2). ops: the operations of the policy that this mode needs.
         """
         if not self._nodes.vectors.of_names or mode >= vectors.ACCESS_MODES or not _is_repeat(node, _ACCESS):
             return

@@ -186,8 +186,8 @@ class Lookup:
         return node
 
     def _keep_for_open(self, node: Node, parent: Node, name: bytes) -> None:
-        """Keep a descriptor of the file that has a name now. So the open that follows finds this file, even
-        if the file loses the name.
+        """Keep a descriptor of the file to which *name* refers now. The next open of *node* opens this file,
+        even if *name* refers to another file by then.
         """
         try:
             fd = self._resolver.open_if_same(node, parent, name, self._tree.open_path)

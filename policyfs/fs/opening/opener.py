@@ -180,8 +180,9 @@ class Opener:
     async def created(
         self, node: Node, fd: int, flags: int, caller: Caller, decision: Decision, stat: Stat, call: Call
     ) -> Handle:
-        """Open a handle on a file that the caller has just created. The handle owns *fd* (O_RDWR) from now
-        on.
+        """Open a handle on a file that an app has just created. *fd* is the file's descriptor (O_RDWR).
+
+        The handle owns *fd* after the return. If this method raises, the calling code still owns *fd*.
         """
         opening = OpenContext(OpenRequest.of(node, caller, flags, call))
         opening.stat, opening.decision, opening.emptied = stat, decision, bool(node.view.redact)
@@ -195,7 +196,7 @@ class Opener:
             await self._register(opening)
             await self._record(opening)
         except BaseException:
-            handle.fd = -1  # *fd* still belongs to the caller
+            handle.fd = -1  # the calling code still owns *fd*
             self._handles.pop(handle.fh)
             self._lifecycle.leave(handle, opening.shared)
             raise

@@ -1,5 +1,5 @@
-"""Preconditions of an open: the decision, the right node, a proven kind, and an emptied file (for an app that
-reads it redacted)."""
+"""Preconditions of an open: the decision, the right node, a proof of the file's kind, and the file's emptying
+(for a writer that gets the file redacted)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _NEVER_PROVEN: Final = (
     " that also writes"
 )
 _NOT_EMPTIED: Final = (
-    "data in this file is hidden from the app, and the app does not own the file: it may write only if it"
-    " first empties the file (O_TRUNC)"
+    "data in this file is hidden from the app, and the app does not own the file: the app can open the file"
+    " for writing only with O_TRUNC, which empties the file"
 )
 
 

@@ -99,7 +99,7 @@ class StaleHandles:
         if decision is None:
             decision = gate.judge(handle.caller.principal, ops, node, NO_FACTS)
         if not decision.allowed:
-            return f"the policy now refuses it: {errno_name(decision.errno)}"
+            return f"the policy now refuses this open: {errno_name(decision.errno)}"
         if handle.readable and not decision.redact <= handle.hides:
             hidden = ", ".join(sorted(decision.redact - handle.hides))
             return f"shows data that the policy now hides: {hidden}"

@@ -1,7 +1,7 @@
-"""Detection of filler, which is bytes without information: padding, one repeated byte, a word like ``Auto``.
+"""Detection of filler: bytes without information, such as padding, one repeated byte, or the text ``Auto``.
 
-No word of a policy removes filler. So bytes count as filler only if they cannot hold a place, a day or a
-serial number: each of these needs more than three bytes.
+Redaction leaves filler in the file, whatever data the policy hides. So bytes count as filler only if they
+cannot hold a place, a day or a serial number. Each of these needs more than three bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from policyfs.redact.core.free_text import bytes_tell_place
 from policyfs.redact.core.patches import CHUNK_BYTES, MAX_ZEROS_BYTES, ByteSource, is_blank
 
 MOST_BYTES: Final = 3
-"""Maximum number of bytes between zeros that count as filler with any values."""
+"""Up to this number of bytes, with any values, count as filler if all bytes around them are zero."""
 MAX_FILLER_BYTES: Final = 1 << 16
 """Maximum size of a range that is tested for all forms of filler. A longer range counts as filler only if it
 is one repeated byte, or a few bytes between zeros.
@@ -33,9 +33,9 @@ _WORDS: Final = frozenset(
     b"0 1 {} [] () - -- --- auto manual on off yes no none null nil normal standard default unknown n/a"
     b" undef true false std low high hard soft fine".split()
 )
-"""Words that cameras write for "no value", in upper or lower case."""
+"""Texts that cameras write for "no value", in upper or lower case."""
 _CODES: Final = frozenset({b"NO", b"ON"})
-"""Words in capitals that do not count as "no value", because they are codes of places (Norway, Ontario)."""
+"""Texts in capitals that do not count as "no value", because they are codes of places (Norway, Ontario)."""
 _MAX_WORD_BYTES: Final = 8
 _PRODUCED: Final = b"IsoMedia File Produced with "
 _MAX_PRODUCED_BYTES: Final = 96
@@ -52,15 +52,17 @@ def is_empty_header(data: bytes) -> bool:
 
 
 def is_word(data: bytes) -> bool:
-    """Return True if bytes are a word that stands for no value, followed by blanks and zeros."""
+    """Return True if bytes are a text of _WORDS, which stands for "no value", with or without blanks and
+    zeros behind the text. Also return True for blanks and zeros alone.
+    """
     text = data.rstrip(b"\0 ")
     return not text or (len(text) <= _MAX_WORD_BYTES and text.lower() in _WORDS and text not in _CODES)
 
 
 def says_nothing(data: bytes) -> bool:
-    """Return True if unreferenced bytes are filler, which no word of a policy removes.
+    """Return True if bytes to which nothing in the file refers are filler. Redaction leaves them in the file.
 
-    Filler is one repeated byte, up to three bytes between zeros, or a header of an empty box.
+    Filler is here one repeated byte, up to three bytes between zeros, or a header of an empty box.
     """
     core = data.strip(b"\0")
     return len(core) <= MOST_BYTES or is_uniform(core) or is_empty_header(data) or data in _HEADERS
@@ -77,9 +79,11 @@ def names_a_muxer(data: bytes) -> bool:
 
 
 def range_says_nothing(source: ByteSource, start: int, end: int) -> bool:
-    """Return True if the range [start, end) of a source is filler (says_nothing). Read no more than needed.
+    """Return True if the range [start, end) of a source is filler (see says_nothing). Read as little as the
+    answer needs.
 
-    For a range of more than MAX_ZEROS_BYTES, return False without a read, because it may be a hole.
+    For a range of more than MAX_ZEROS_BYTES, return False without a read: the range may be a hole of many
+    terabytes.
     """
     size = end - start
     if size > MAX_ZEROS_BYTES:

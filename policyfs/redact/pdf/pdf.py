@@ -195,9 +195,9 @@ class _Locator:
         return self.source.read(item.data, min(item.data_end - item.data, MAX_TABLE_BYTES))
 
     def _informations(self) -> None:
-        """Edit the document information again.
+        """Edit the objects with the document information (the author, dates) a second time.
 
-        Only trailers identify the document information, and trailers come later in the file.
+        Only a trailer says which objects these are, and the first edit came to them before the trailer.
         """
         for here in self.objects:
             if here.item.number in self.infos and here.role != "trailer":
