@@ -169,8 +169,8 @@ HOLES = [
     ),
     Hole(
         "home-server", "a backup without its grant",
-        "    grants: [true-bytes]  # a backup must",
-        "    # a backup must",
+        "    grants: [true-bytes]  # a backup must have",
+        "    # a backup must have",
         "lint test",
     ),
     Hole(
