@@ -114,9 +114,13 @@ class Launcher:
 
         abort_fd: the connection's control file `abort`, open for writing; the caller closes it. The launcher
         notices the end of the thread that has executed it, and of a parked thread that this call starts.
-        Call it once, after the daemon has given up its rights. Raises ZygoteError if the launcher is gone.
+        Call it once, after the daemon has given up its rights. Raises ZygoteError if the launcher is gone, or
+        if there is no room for the thread.
         """
-        self._parked = ParkedThread()
+        try:
+            self._parked = ParkedThread()
+        except (OSError, RuntimeError) as error:
+            raise ZygoteError(f"no thread could be started: {error}") from error
         descriptors = [fd for fd in (abort_fd, self._parked.pidfd) if fd >= 0]
         try:
             socket.send_fds(self._control, [GUARD], descriptors)

@@ -20,6 +20,7 @@ from tests.support.machine.images import file_system
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.models.open_pairs import TEXTS, OpenPair, compare
 from tests.support.mount.daemons import Mount
+from tests.support.mount.steps import PHOTO
 from tests.support.mount.stores import Mounts
 
 ONE, TWO = 10041, 10042
@@ -172,6 +173,32 @@ def test_repeats_of_an_open_and_their_releases_need_no_python(mount: Mount) -> N
     assert now["releases"] >= 190, now
     assert now["lost"] == 0
     assert mount.fuse("OPEN") == 200
+
+
+REDACTED = POLICY + '  - {id: clean, require: {redact: location}, who: {app: two}, paths: ["/own/*"]}\n'
+
+
+def test_an_app_whose_opens_are_tried_again_leaves_those_of_others_in_the_bridge(
+    mounts: Mounts, store: Path
+) -> None:
+    """A file of its own: to read it and to write it, the app gets different nodes, so ESTALE between."""
+    mount = begin(mounts, REDACTED, store)
+    (store / "own").mkdir(mode=0o777)
+    (store / "own").chmod(0o777)
+
+    def restless() -> None:
+        path = mount / "own/mine.jpg"
+        path.write_bytes(PHOTO)
+        for _ in range(60):
+            path.read_bytes()
+            path.write_bytes(PHOTO)
+
+    call_as(ONE, read, str(mount / "file"), 5)
+    dropped, opens = said(mount)["dropped"], said(mount)["opens"]
+    call_as(TWO, restless)
+    call_as(ONE, read, str(mount / "file"), 5)
+    assert said(mount)["dropped"] - dropped > 20, "the app did not cause what this is about"
+    assert said(mount)["opens"] - opens == 5
 
 
 def test_recorded_opens_need_python_no_more_than_others(mounts: Mounts, store: Path) -> None:

@@ -130,6 +130,16 @@ class AccessVectors:
             for node in nodes:
                 self.drop(node)
 
+    def drop_beside(self, node: Node) -> None:
+        """Let the bridge answer no look-up of a name that the node may have, from the return of this call on,
+        and no open of a file in the directories of these names.
+        """
+        directories = {directory for directory, _ in node.all_names()}
+        if not directories or node.is_beyond:
+            self.drop_all()
+        else:
+            self.drop_nodes(directories)
+
     def drop_all(self) -> None:
         """Let the bridge answer no more requests about any node, from the return of this call on."""
         if self.in_use:

@@ -207,7 +207,7 @@ class Preconditions:
         """
         node, caller = opening.request.node, opening.request.caller
         self._replaced_files.missed(node, caller.pid)
-        self._nodes.vectors.drop_all()  # the next LOOKUP must reach Python, which keeps the file for the open
+        self._nodes.vectors.drop_beside(node)  # the next LOOKUP must reach Python, which keeps its file
         if opening.request.writing:
             self._views.expect_writing(node.ino, caller)
         if node.byte_path is BytePath.COPY and node.whose == caller.principal.lane:

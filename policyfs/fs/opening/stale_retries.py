@@ -36,11 +36,10 @@ _SOUGHT: Final = 64
 """The limit of threads in one search, some 6 microseconds each."""
 MOST_RESTING: Final = 256
 """The most opens whose requests rest, from their wait for a reload until their end. The requests of further
-opens count as under way while they wait.
+opens count as under way while they wait. One holder can have as many as are left for all others.
 """
-MOST_OF_ONE: Final = MOST_RESTING // 4
-"""The most of these opens of one holder."""
 _MOST: Final = 4096
+"""The limit of expected second tries. One holder can have as many as are left for all others."""
 
 
 class _Try(NamedTuple):
@@ -91,7 +90,7 @@ class SecondTries:
         """Note that an open got ESTALE at its first try: the kernel will try once more."""
         self._forget(thread)
         self._forget_late()
-        if len(self._expected) < _MOST:
+        if self._of[holder] < _MOST - len(self._expected):
             self._expected[thread] = _Try(self._clock() + _COMES_S, holder)
             self._of[holder] += 1
             if self._held is not None:
@@ -123,7 +122,7 @@ class SecondTries:
         rests: stops counting the request of this open as under way (RawRequest.rests()). It is called at
         once, if there is a place.
         """
-        rest = self._resting.total() < MOST_RESTING and self._resting[holder] < MOST_OF_ONE
+        rest = self._resting[holder] < MOST_RESTING - self._resting.total()
         if rest:
             rests()
             self._resting[holder] += 1
