@@ -37,7 +37,8 @@ class ParkedThread:
     another process.
 
     The kernel ends the threads of a killed process one by one. A thread that waits in the kernel for a disk
-    or for a lock ends late, or never. A parked thread always ends at once.
+    or for a lock ends late, or never. A parked thread ends at once, except while another thread waits to
+    change the process's memory map (mmap_lock, exit_mm in kernel/exit.c).
 
     pidfd: a descriptor that is readable once this thread has ended (pidfd_open(2), PIDFD_THREAD). It is -1 if
     the kernel is older than Linux 6.9 and cannot open such a descriptor.
