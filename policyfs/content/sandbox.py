@@ -144,8 +144,11 @@ def _limit(limits: Limits) -> None:
 
 
 def _landlock() -> int:
-    """Forbid access to every path, connections, and signals to other processes. Return the version of the
-    kernel's Landlock ABI; 0 without Landlock. Raise ConfinementError if a kernel with Landlock refuses.
+    """Use Landlock to forbid that this process opens, creates or removes files. Since ABI 4, Landlock also
+    forbids TCP. Since ABI 6, it also forbids signals and abstract Unix connections to other processes.
+
+    Return the version of the kernel's Landlock ABI, or 0 if the kernel has no Landlock. Raise
+    ConfinementError if the kernel has Landlock, but a call of Landlock fails.
     """
     abi = int(LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION))
     if abi < 1:

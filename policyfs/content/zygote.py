@@ -180,8 +180,10 @@ class Worker(NamedTuple):
 
 
 def prepared() -> Worker:
-    """Import and load libmagic and the locators, before any worker is forked. Raises the errors of a missing
-    library.
+    """Load libmagic, and import the locators (the parsers that find the parts to hide). Call this function
+    before any worker is forked.
+
+    Raises ImportError if a module or library is missing, magic.MagicException if libmagic has no database.
     """
     from policyfs.content.worker import Detector, run  # noqa: PLC0415 # so that the daemon hears of errors
 

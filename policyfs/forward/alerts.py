@@ -209,10 +209,11 @@ def _is_unwanted_end(record: Record | None) -> bool:
 
 
 class _Burst:
-    """The condition of an alert on ``denials``: too many denials of one app within some time.
+    """The condition of an alert on ``denials``: too many denials of one principal within some time.
 
-    A call with a line of the trail returns the number of requests in this line if the limit is exceeded, else
-    0. The condition measures time by the times in the lines.
+    This object is called with one line of the trail after the other. It counts each denial that matches. If
+    the principal of such a denial now exceeds the limit, the call returns the number of requests that the
+    line stands for. Otherwise the call returns 0. Time is measured by the times in the lines.
     """
 
     def __init__(self, doc: AlertDoc, wanted: Callable[[Event], bool] | None) -> None:

@@ -102,10 +102,11 @@ class Offload:
         lock.settle = self._settle
 
     def write(self, tickets: Sequence[Ticket], seconds: float) -> bool:
-        """Begin a write of a few queued events and then of *tickets*. Wait for its end at most *seconds*.
+        """Begin a write of the events of *tickets*. A few queued events are written before these events.
 
-        Return False if no write was begun. After the call, the event of each ticket without an error is in
-        the trail. Event loop only.
+        Wait at most *seconds* for the end of the write. Return False if no write was begun. If a ticket's
+        error is None after the call, its event is in the trail. Otherwise the write has failed, or its end is
+        not known yet. Event loop only.
         """
         if not self._start(AHEAD, tickets):
             return False

@@ -141,7 +141,7 @@ def pack_fh(index: int, flags: int = 0, backing_id: int = 0, writer: int = 0) ->
         raise ValueError(f"handle index {index} is not in 0..{MAX_INDEX}")
     if flags & FH_PASSTHROUGH:
         if not 0 < backing_id <= MAX_BACKING_ID or flags & ~(FH_PASSTHROUGH | FH_NOFLUSH):
-            raise ValueError(f"no passthrough with backing id {backing_id}, flags {flags:#x}")
+            raise ValueError(f"passthrough is not possible with backing id {backing_id}, flags {flags:#x}")
         noflush = _NOFLUSH_BIT if flags & FH_NOFLUSH else 0
         return _PASSTHROUGH_BIT | noflush | backing_id << _BACKING_SHIFT | index
     if backing_id or not 0 <= flags < FH_PASSTHROUGH:

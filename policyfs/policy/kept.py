@@ -1,5 +1,6 @@
-"""A text on the answers about a path that the kernel may keep in a shared mount, for ``explain`` and
-``status``.
+"""A text that says which answers about a path the kernel of a shared mount may keep.
+
+The text is shown by ``explain`` and ``status``.
 """
 
 from __future__ import annotations

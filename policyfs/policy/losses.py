@@ -80,10 +80,10 @@ class Losses:
         self._below: Final[Memo[tuple[PathState, PathState, int], Matches]] = Memo(remembered)
 
     def refusal(self, engine: Decider, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
-        """Return the refusal of a rename that only a copy could carry out.
+        """Return a decision that refuses a rename. After EXDEV a program such as mv makes a copy instead.
 
-        moves: each file, and its new path. The errno is EACCES if the copy would lose data that are hidden
-        from the caller. The decision then names the redact rules. Otherwise the errno is EXDEV.
+        moves: each file or directory, and its new path. The errno is EACCES if the copy would lose data that
+        are hidden from the caller. The decision then names the redact rules. Otherwise the errno is EXDEV.
         """
         found: dict[str, RuleMatch] = {}
         for old, to in moves:

@@ -32,12 +32,14 @@ Inode = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits for all apps together. holders: descriptors (one for each lock owner and file).
+    """Limits of a lock table. holders: descriptors of all apps together (one holder, with one descriptor, for
+    each lock owner and file).
 
-    waiting: requests that wait. spans: byte ranges of one owner in one file.
+    waiting: waiting requests of all apps together. spans: byte ranges of one owner in one file.
 
-    An app gets one more holder only while it has fewer holders than are still free; the same is true for
-    waiting requests. So one app alone gets half of all. An app without a holder gets one if one is free.
+    An app gets one more holder only if the number of its holders is smaller than the number of free holders.
+    So one app alone gets half of the limit, and an app without a holder gets one while one is free. The
+    same is true for waiting requests.
     """
 
     holders: int

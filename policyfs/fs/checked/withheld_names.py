@@ -28,11 +28,11 @@ _NUMBER: Final = (1 << 64) - 1
 
 
 class WithheldNames:
-    """A record of the files of one mount with withheld names. No app sees these names until the file's
-    content is accepted. Event loop only.
+    """A list of the files in one mount whose names are withheld: no app sees the names of such a file until
+    its content is accepted. Event loop only.
 
-    forget_names: makes the kernel forget the names of a node, a moment later. forget_now: the same, but the
-    kernel has forgotten the names when the call returns.
+    forget_names: a function that makes the kernel forget the names of a node, a moment later. forget_now: a
+    function that does the same, and returns once the kernel has forgotten the names.
     """
 
     def __init__(

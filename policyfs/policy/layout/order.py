@@ -1,4 +1,7 @@
-"""The order of keys in files in canonical form (the standard layout). It is the order in the document models.
+"""The order of the keys in a policy file in canonical form (the standard layout).
+
+The keys have the order of the fields in the classes of policy/document.py and policy/cases/document.py. But
+in a rule, invariant, exception or test the description comes second.
 """
 
 from __future__ import annotations
