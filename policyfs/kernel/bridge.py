@@ -145,7 +145,7 @@ def pack_fh(index: int, flags: int = 0, backing_id: int = 0, writer: int = 0) ->
         noflush = _NOFLUSH_BIT if flags & FH_NOFLUSH else 0
         return _PASSTHROUGH_BIT | noflush | backing_id << _BACKING_SHIFT | index
     if backing_id or not 0 <= flags < FH_PASSTHROUGH:
-        raise ValueError(f"no open flags {flags:#x} with backing id {backing_id}")
+        raise ValueError(f"open flags {flags:#x} are not possible with backing id {backing_id}")
     return flags << _FLAGS_SHIFT | (writer & _UID_MASK) << _UID_SHIFT | index
 
 
