@@ -15,7 +15,7 @@ def kinds_as_markdown() -> str:
 
 def as_markdown() -> str:
     """Return the table of parts in docs/redaction-parts.md as Markdown, in the order of parts()."""
-    lines = ["", "| files | part | holds | goes under | becomes |", "|---|---|---|---|---|"]
+    lines = ["", "| files | part | contains | removed under | an app reads |", "|---|---|---|---|---|"]
     for part in parts():
         cells = (part.kinds, part.where, part.holds, _words(part.tells), part.becomes)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

@@ -141,7 +141,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "mpvd box, a file behind the picture",
         "a motion photo's video",
         UNKNOWN,
-        "cleaned as a video; zeros if it is none",
+        "cleaned as a video; zeros if it is no video",
     ),
     Part(
         "HEIC, AVIF",

@@ -19,8 +19,8 @@ from policyfs.redact.images.png import SIGNATURE, is_profile
 PARTS: Final[tuple[Part, ...]] = (
     Part("BMP", "headers, colours, pixels, an embedded profile", "the picture", NOTHING, "stay"),
     Part("BMP", "a linked profile", "a path", UNKNOWN, "zeros"),
-    Part("ICO", "pictures", "BMPs without their head, or PNGs", NOTHING, "stay; each PNG is cleaned"),
-    Part("BMP, ICO", "reserved fields, between and behind", "anything", UNKNOWN, "zeros"),
+    Part("ICO", "pictures", "BMPs without a file header, or PNGs", NOTHING, "stay; each PNG is cleaned"),
+    Part("BMP, ICO", "reserved fields, bytes in no picture", "anything", UNKNOWN, "zeros"),
 )
 """The parts of a BMP or ICO file, as rows of docs/redaction-parts.md."""
 

@@ -126,7 +126,7 @@ PARTS: Final[tuple[Part, ...]] = (
     ),
     Part(_KIND, "tIME", "the last change", Tells.TIME, "a neutral chunk"),
     Part(_KIND, "iDOT", "Apple's aid for decoding", Tells.DEVICE, "a neutral chunk"),
-    Part(_KIND, "oFFs, vpAg, caNv", "where the picture lay on a page", Tells.OTHER, "a neutral chunk"),
+    Part(_KIND, "oFFs, vpAg, caNv", "position of the picture on a page", Tells.OTHER, "a neutral chunk"),
     Part(
         _KIND,
         "IHDR, PLTE, tRNS, colours and gamma, pHYs, frames of an animation",

@@ -40,7 +40,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "EXIF", "EXIF", UNKNOWN, "cleaned in place; padding if it is broken"),
     Part(_KIND, "XMP", "XMP", UNKNOWN, "cleaned in place"),
     Part(_KIND, "ICCP", "colours", NOTHING, "stays; padding if it is not a profile"),
-    Part(_KIND, "VP8X", "which chunks there are", NOTHING, "stays, without the flags of removed chunks"),
+    Part(_KIND, "VP8X", "flags: the chunks in the file", NOTHING, "stays, without flags of removed chunks"),
     Part(
         _KIND,
         "VP8, VP8L, ALPH, ANIM, ANMF",

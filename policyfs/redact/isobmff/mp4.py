@@ -45,9 +45,7 @@ MAX_CHECKED_BYTES: Final = 1 << 26
 
 _MOVIES: Final = "MP4, MOV, M4A, M4V, 3GP"
 PARTS: Final[tuple[Part, ...]] = (
-    Part(
-        _MOVIES, "udta: (c)xyz, loci; anywhere", "coordinates, names of places", Tells.LOCATION, "free boxes"
-    ),
+    Part(_MOVIES, "(c)xyz, loci, in any box", "coordinates, names of places", Tells.LOCATION, "free boxes"),
     Part(
         _MOVIES,
         "udta: (c)mak, (c)mod, (c)swr, (c)too, manu, modl, slno, CNMN, FIRM, LENS, CAME ...",
@@ -82,7 +80,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "by name: removed values become free boxes, unknown names blanks; covers are cleaned",
     ),
     Part(_MOVIES, "meta: any other (XML, items)", "anything", UNKNOWN, "a free box"),
-    Part(_MOVIES, "mvhd, tkhd, mdhd", "times of creation and change", Tells.TIME, "zeros: not set"),
+    Part(_MOVIES, "mvhd, tkhd, mdhd", "times of creation and change", Tells.TIME, "zeros (time not set)"),
     Part(
         _MOVIES,
         "hdlr",
@@ -97,7 +95,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "H.264, H.265, H.266 frames: SEI user data",
         "an encoder's settings (device), MISB times (time), unknown data",
         UNKNOWN,
-        "blanks, if policyfs finds some in its sample of frames; captions and dynamic range stay",
+        "blanks, if the frames examined first have any; captions and dynamic range stay",
     ),
     Part(_MOVIES, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
     Part(
@@ -105,7 +103,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "tracks: subtitles, chapters",
         "what is said; telemetry of drones",
         Tells.PEOPLE,
-        "zeros under people; under location or time, if a line holds one; always, if it is not text",
+        "zeros under people; also if a line has a position (location) or date (time), or if it is no text",
     ),
     Part(_MOVIES, "tracks: tmcd", "time of day", Tells.TIME, "samples become zeros"),
     Part(
@@ -115,13 +113,13 @@ PARTS: Final[tuple[Part, ...]] = (
         Tells.LOCATION | Tells.TIME | Tells.OTHER,
         "samples become zeros",
     ),
-    Part(_MOVIES, "tracks: mebx", "Apple's timed metadata", UNKNOWN, "zeros, by the names of their keys"),
+    Part(_MOVIES, "tracks: mebx", "Apple's timed metadata", UNKNOWN, "values become zeros, key by key"),
     Part(
         _MOVIES,
         "tracks: gpmd",
         "GoPro's telemetry: places, faces, ids, movements",
         UNKNOWN,
-        "values become zeros, by the names of their keys",
+        "values become zeros, key by key",
     ),
     Part(
         _MOVIES,
@@ -132,10 +130,10 @@ PARTS: Final[tuple[Part, ...]] = (
     ),
     Part(
         _MOVIES,
-        "mdat outside of kept samples; free, skip, wide; unknown boxes; behind the last box",
+        "mdat outside of kept samples; free, skip, wide; unknown boxes; bytes behind the last box",
         "blocks of dash-cams and 360-degree cameras, left-overs",
         UNKNOWN,
-        "zeros, unread",
+        "zeros, without being read",
     ),
 )
 

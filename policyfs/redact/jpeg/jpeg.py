@@ -40,13 +40,13 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("JPEG", "APP2 ISO 21496-1", "numbers of the gain map", NOTHING, "stay"),
     Part("JPEG", "APP12 Ducky", "quality, comment, copyright", Tells.PEOPLE, "only the quality stays"),
     Part("JPEG", "APP14 Adobe", "the colour transform", NOTHING, "stays"),
-    Part("JPEG", "COM", "a comment", Tells.PEOPLE, "zeros; under other words, too, if its text fits"),
+    Part("JPEG", "COM", "a comment", Tells.PEOPLE, "zeros; also under a word of which it has data"),
     Part("JPEG", "APP6 GoPro", "GoPro's settings: model, serial numbers", UNKNOWN, "value by value"),
     Part("JPEG", "any other APPn", "FLIR, C2PA, makers' own", UNKNOWN, "zeros"),
-    Part("JPEG", "further pictures", "views, gain maps, depth", UNKNOWN, "cleaned like the first picture"),
-    Part("JPEG", "videos after it", "a motion photo's film", UNKNOWN, "cleaned as videos; else zeros"),
-    Part("JPEG", "Samsung's blocks behind", "film, sound, time, country", UNKNOWN, "block by block"),
-    Part("JPEG", "all else behind and between", "archives, trailers", UNKNOWN, "zeros"),
+    Part("JPEG", "further pictures", "photos, gain maps, depth", UNKNOWN, "cleaned like the first picture"),
+    Part("JPEG", "videos behind the picture", "a motion photo's video", UNKNOWN, "cleaned, else zeros"),
+    Part("JPEG", "Samsung's blocks", "film, sound, time, country", UNKNOWN, "block by block"),
+    Part("JPEG", "any other bytes", "archives, trailers", UNKNOWN, "zeros"),
 )  # fmt: skip
 """The parts of a JPEG file, as rows of docs/redaction-parts.md."""
 

@@ -66,10 +66,10 @@ PARTS: Final[tuple[Part, ...]] = (
         "H.264, H.265, H.266 frames: SEI user data",
         "as in movies",
         UNKNOWN,
-        "blanks, if policyfs finds some in its sample of frames",
+        "blanks, if the frames examined first have any",
     ),
     Part(_ALL, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
-    Part(_ALL, "unknown elements, Void, between and behind", "anything", UNKNOWN, "Void, zeros"),
+    Part(_ALL, "unknown elements, Void, bytes in no element", "anything", UNKNOWN, "Void, zeros"),
 )
 
 

@@ -47,7 +47,7 @@ Such gaps are padding, or the lengths that GDAL writes before and behind each ti
 MANY_STRIPS: Final = 256
 
 PARTS: Final[tuple[Part, ...]] = (
-    Part("TIFF, raws", "tags of EXIF and TIFF", "as in EXIF", UNKNOWN, "removed; the others close the gap"),
+    Part("TIFF, raws", "tags of EXIF and TIFF", "as in EXIF", UNKNOWN, "removed; the others move up"),
     Part("TIFF, raws", "GPS directory", "coordinates, time", Tells.LOCATION | Tells.TIME, "removed"),
     Part(
         "TIFF", "GeoTIFF keys, Intergraph's, JPL's", "coordinates of the picture", Tells.LOCATION, "removed"
@@ -55,7 +55,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("TIFF", "GDAL metadata, Photoshop's layers, annotations", "anything", UNKNOWN, "removed"),
     Part("TIFF, raws", "XMP, IPTC, Photoshop's resources", "as in a JPEG", UNKNOWN, "cleaned in place"),
     Part("DNG", "camera, serial numbers, lens, ids", "model, serial numbers", Tells.DEVICE, "removed"),
-    Part("DNG", "DNGPrivateData", "the maker's note, wrapped", UNKNOWN, "as a maker note; else removed"),
+    Part("DNG", "DNGPrivateData", "the maker's note in a wrapper", UNKNOWN, "as a maker note; else removed"),
     Part("DNG", "original raw file", "anything", UNKNOWN, "removed"),
     Part("raws", "maker notes", "see Maker notes", UNKNOWN, "by tag; values become zeros"),
     Part("TIFF, raws", "previews and strips in JPEG", "as in a JPEG", UNKNOWN, "cleaned in place"),

@@ -44,7 +44,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "COMT", "comments with their times", Tells.PEOPLE | Tells.TIME, "padding"),
     Part(_KIND, "ID3", "ID3", UNKNOWN, "cleaned in place"),
     Part(_KIND, "COMM, SSND, FVER, INST, CHAN", "the sound", NOTHING, "stay"),
-    Part(_KIND, "any other chunk (APPL, MIDI), behind the last", "anything", UNKNOWN, "padding, zeros"),
+    Part(_KIND, "any other chunk (APPL, MIDI); bytes behind", "anything", UNKNOWN, "padding, zeros"),
 )
 """The parts of an AIFF, as rows of docs/redaction-parts.md."""
 

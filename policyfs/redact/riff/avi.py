@@ -89,11 +89,11 @@ PARTS: Final[tuple[Part, ...]] = (
         "H.264, H.265, H.266 frames: SEI user data",
         "as in movies",
         UNKNOWN,
-        "blanks, if policyfs finds some in its sample of frames",
+        "blanks, if the frames examined first have any",
     ),
     Part(_KIND, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
     Part(_KIND, "movi: other streams, JUNK, unknown chunks", "texts, positions", UNKNOWN, "zeros"),
-    Part(_KIND, "any other chunk, JUNK, behind the last", "anything", UNKNOWN, "padding, zeros"),
+    Part(_KIND, "any other chunk, JUNK; bytes behind", "anything", UNKNOWN, "padding, zeros"),
 )
 """The parts of an AVI, as rows of docs/redaction-parts.md."""
 

@@ -86,7 +86,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "fmt, fact, ds64, cue, plst, smpl, inst, data", "the sound", NOTHING, "stay"),
     Part(
         _KIND,
-        "any other chunk (iXML, axml, cart, LGWV, JUNK); behind the last",
+        "any other chunk (iXML, axml, cart, LGWV, JUNK); bytes behind the last",
         "anything",
         UNKNOWN,
         "padding, zeros",
