@@ -63,7 +63,9 @@ class Status(enum.IntEnum):
 
 
 class WireError(Exception):
-    """The error for a malformed frame from the other process."""
+    """The error for malformed bytes from the other process. Also raised if the daemon cannot read the file to
+    which a plan belongs.
+    """
 
 
 class Request(NamedTuple):

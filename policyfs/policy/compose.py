@@ -90,7 +90,7 @@ def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
             source.error(
                 source.span_of_index(len(good)),
                 f"byte 0x{text[fault.start]:02x} is not UTF-8",
-                "save the file as UTF-8; in a glob, ? and * also match bytes that are not UTF-8",
+                "save the file as UTF-8; in a glob, write ? for a byte of a name that is not UTF-8",
             )
         )
         raise UnreadableError from fault

@@ -249,7 +249,7 @@ class _SegmentReader:
             if self.piece.startswith("**", self.at):
                 raise self._error(
                     "'**' inside a segment",
-                    "write '**' only between two slashes; write '*' for any characters within a name",
+                    "write '**' only as a whole segment, as in '/a/**' or '/a/**/b'; within a name write '*'",
                     self.at,
                 )
             return Wild.RUN

@@ -53,7 +53,8 @@ class FileClasses:
         return tuple(owner in owners for owners in self._owners)
 
     def samples(self, ftype: FileType, *, unknown: bool = True) -> list[Facts]:
-        """Return sample facts: one for each class of files of this type. Ordinary facts come first.
+        """Return the facts of sample files: one file for each class of files of this type. Common kinds and
+        the owner ``none`` come first.
 
         unknown: True to include facts that are unknown (None).
         """

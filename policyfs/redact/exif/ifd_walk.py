@@ -316,7 +316,10 @@ class Walk(ABC):
         return 0 <= start < end <= self.source.size and not any(c.hits(start, end) for c in claims)
 
     def clean_block(self, how: How, data: bytes) -> Cleaned | None:
-        """Return the value *data*, cleaned as XMP, IPTC or Photoshop resources, by its type *how*."""
+        """Return *data*, the value of a tag, without the metadata to hide.
+
+        Return None if *data* is not understood. how: the format of *data*: XMP, IPTC or Photoshop resources.
+        """
         if how is How.XMP:
             return self.inner.xmp(data)
         return self.inner.iim(data) if how is How.IIM else self.inner.irb(data)

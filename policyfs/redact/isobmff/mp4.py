@@ -161,8 +161,9 @@ def locate_movie(source: ByteSource, inner: Inner) -> Found:
 class _Locator:
     """The search for the parts to hide in one movie: its state and its steps.
 
-    frames: the changes within frames. kept, gone: the samples of kept and of removed tracks. judged: for each
-    track its further samples in fragments, and True if the track is removed.
+    frames: the changes within frames. kept, gone: the ranges of the samples of kept tracks, and of removed
+    tracks. judged: for each track, the ranges of its samples in fragments (None: no fragments), and True if
+    the track is removed.
     """
 
     source: ByteSource
