@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.errors import PolicyfsError
-from policyfs.kernel import bridge
 from policyfs.linux import libc, seccomp
 from policyfs.linux.capabilities import Capability, Rights, keep, name_of, no_new_privs, rights_of
 from policyfs.linux.libc import LIBC
@@ -97,15 +96,13 @@ def _forbid_core_dumps() -> None:
 
 
 def close_door(*, special_files: bool = False) -> bool:
-    """Permit only the system calls that policyfs.linux.seccomp lists, in all present and later threads. End
-    the daemon at a fault without a core dump, which would wait for all threads.
+    """Permit only the system calls that policyfs.linux.seccomp lists, in all present and later threads.
 
     special_files: True to permit the creation of fifos, sockets and devices, too. Return False if the kernel
     has no such filters, or policyfs has no list for this machine. Raises PolicyfsError if the kernel refuses
     the filter.
     """
     try:
-        bridge.end_at_faults()
         return seccomp.close_door(os.getpid(), special_files=special_files)
     except OSError as error:
         raise PolicyfsError(f"the daemon cannot give up system calls: {error.strerror}") from error

@@ -24,8 +24,8 @@ static void end_process(int number)
 	struct pollfd log = {.fd = STDERR_FILENO, .events = POLLOUT};
 	char *digits = strchr(text, '0');
 
-	digits[0] += number / 10;
-	digits[1] += number % 10;
+	digits[0] = (char)('0' + number / 10);
+	digits[1] = (char)('0' + number % 10);
 	if (poll(&log, 1, 0) == 1 && (log.revents & POLLOUT))
 		(void)!write(STDERR_FILENO, text, sizeof(text) - 1);
 	/* kill(2) is not among the system calls that the daemon may make. */

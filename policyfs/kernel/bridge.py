@@ -318,7 +318,7 @@ def end_at_faults() -> None:
     faulthandler.disable()
     _bridge.end_at_faults()
     if is_traced:
-        faulthandler.enable()
+        faulthandler.enable(file=2)
 
 
 def take_turns(most: int, room: int = 0, waiting_bytes: int = 256 << 20) -> int:

@@ -13,7 +13,7 @@ from typing import Final
 
 from policyfs.errors import PolicyfsError
 from policyfs.kernel import mount_api
-from policyfs.kernel.bridge import attached, init_answer, prepare, pyfuse3, take_turns
+from policyfs.kernel.bridge import attached, end_at_faults, init_answer, prepare, pyfuse3, take_turns
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.protocol import NO_FLAGS, WANTED, InitFlag
 from policyfs.kernel.readiness import Readiness
@@ -242,7 +242,8 @@ def attach(
     ops: pyfuse3.Operations, device: Device, *, passthrough: bool, flags: InitFlag = NO_FLAGS,
     vectors: tuple[int, int] | None = None,
 ) -> Readiness:  # fmt: skip
-    """Make the mounted device pyfuse3's session. A process has one session.
+    """Make the mounted device pyfuse3's session. A process has one session. From then on, it ends at a fault
+    in C without a core dump, which would wait for all threads.
 
     flags: INIT flags to request besides WANTED. INIT is answered when pyfuse3.main() runs. vectors: the
     limits of nodes and directories in the access vector cache (kernel/vectors.py); None: no such cache. The
@@ -269,6 +270,7 @@ def attach(
             " process before the bridge (perhaps by LD_PRELOAD); see"
             " docs/decisions/0001-symbol-interposition.md"
         )
+    end_at_faults()
     return readiness
 
 

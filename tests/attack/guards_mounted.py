@@ -10,7 +10,7 @@ import trio
 
 from policyfs.cli import run
 from policyfs.content.sniffer import Sniffer
-from policyfs.daemon import contain, lock_circle
+from policyfs.daemon import lock_circle
 from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.daemon.lock_circle import LockCircle
 from policyfs.daemon.mountpoint import Mountpoint
@@ -19,7 +19,7 @@ from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.handlers import Handlers
 from policyfs.journal import recorders
 from policyfs.kernel import notify as notify_module
-from policyfs.kernel import vectors
+from policyfs.kernel import session, vectors
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.notify import Notifier
 from policyfs.linux.libc import NoReserve
@@ -136,7 +136,7 @@ def connection_unguarded() -> None:
 
 def faults_dumped() -> None:
     """At a fault in C, the daemon ends as the kernel ends every program."""
-    put(contain.bridge, "end_at_faults", lambda: None)
+    put(session, "end_at_faults", lambda: None)
 
 
 def removal_unanswered() -> None:

@@ -198,7 +198,6 @@ def test_where_the_limit_of_core_files_cannot_be_1_it_is_0_and_that_is_said() ->
 
 def test_an_unknown_machine_has_no_filter(monkeypatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "vax")
-    monkeypatch.setattr(contain.bridge, "end_at_faults", lambda: None)
     assert not contain.close_door()
     assert rights_of().seccomp == "off"
 
