@@ -20,6 +20,7 @@ from policyfs.fs.namespace.setattr import Change
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.kernel.bridge import pyfuse3, raw_request
+from policyfs.store.ranges import Buffer
 from policyfs.store.tree import TIME_NOW
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def read(  # type: ignore[override]  # pyfuse3 sends any buffer (handlers.pxi, fuse_read_async)
         self, fh: int, off: int, size: int
-    ) -> bytes | memoryview:
+    ) -> Buffer:
         """Answer READ. The kernel sends READ only for mediated files."""
         return await self._data.reader.read(self._handles.get(fh), off, size)
 

@@ -54,10 +54,10 @@ def _is_free(buffer: bytearray) -> bool:
 _BUFFERS: Final = Buffers()
 
 
-async def read_store(fd: int, offset: int, size: int) -> bytes | memoryview:
+async def read_store(fd: int, offset: int, size: int) -> memoryview:
     """Return up to *size* bytes at *offset*; fewer only at the end of the file. Raises OSError.
 
-    The result is a view of a buffer if *size* is large. Nobody but the caller has this view.
+    Nobody but the caller has a view of the result's buffer, so the caller may change the bytes.
 
     RWF_NOWAIT reads bytes that are in memory without blocking the loop. A thread reads the rest, and
     everything on file systems without RWF_NOWAIT.
@@ -70,7 +70,7 @@ async def read_store(fd: int, offset: int, size: int) -> bytes | memoryview:
     except BaseException:
         buffer.release()  # the frames of an exception from a thread stay until the garbage is collected
         raise
-    return bytes(buffer[:done]) if size < _LARGE else buffer[:done]
+    return buffer[:done]
 
 
 def in_memory(fd: int, size: int) -> bool:

@@ -79,7 +79,8 @@ async def test_few_patches_are_applied_with_no_turn_in_between(copy: Frozen, cou
 
 def test_bytes_that_were_read_are_patched_where_patches_touch_them() -> None:
     patches = (Patch(2, b"ab"), Patch(6, zeros=3))
-    assert patching.patched(b"xxxxxxxxxx", 0, patches) == b"xxabxx\0\0\0x"
-    assert patching.patched(b"xxxx", 3, patches) == b"bxx\0"
-    data = b"xx"
+    assert patching.patched(memoryview(bytearray(b"xxxxxxxxxx")), 0, patches) == b"xxabxx\0\0\0x"
+    assert patching.patched(memoryview(bytearray(b"xxxx")), 3, patches) == b"bxx\0"
+    data = memoryview(bytearray(b"xx"))
     assert patching.patched(data, 4, patches) is data
+    assert data == b"xx"

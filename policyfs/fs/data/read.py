@@ -12,6 +12,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle, Mode
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.opening.byte_paths import PathServer
+from policyfs.store.ranges import Buffer
 
 _READ: Final = Op.SEE | Op.READ
 _OTHER_VIEW: Final = "the policy now hides data that this open file shows: open the file again"
@@ -24,7 +25,7 @@ class FileReader:
         self._gate = fs.gate
         self._paths = paths
 
-    async def read(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
+    async def read(self, handle: Handle, offset: int, size: int) -> Buffer:
         """Return up to *size* bytes from *offset*. Raise FUSEError for a refusal, OSError otherwise."""
         if handle.mode is Mode.PASSTHROUGH:
             # readahead(2) and POSIX_FADV_WILLNEED send a READ even for such a handle, and nobody gets the

@@ -28,6 +28,7 @@ from policyfs.fs.redacted.copies import FrozenTooLarge, NoRoom, Redactor, Refuse
 from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.store.page_cache import read_store
+from policyfs.store.ranges import Buffer
 
 _READ: Final = Op.SEE | Op.READ
 
@@ -49,7 +50,7 @@ class PathServer(Protocol):
         *opening*.
         """
 
-    async def read(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
+    async def read(self, handle: Handle, offset: int, size: int) -> Buffer:
         """Return bytes of a mediated handle. The caller has checked that the handle's app may read now."""
 
 
@@ -91,7 +92,7 @@ class RawPath:
             # have had another kind.
             self._preconditions.unproven(request.node, request.caller, request.call, writing=False)
 
-    async def read(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
+    async def read(self, handle: Handle, offset: int, size: int) -> Buffer:
         """Read the file.
 
         After a reload, a raw file can have bytes that wait for their check. Perhaps the check will refuse or
@@ -119,8 +120,8 @@ async def _read_waiting(
     state: OpenState,
     offset: int,
     size: int,
-    read_draft: Callable[[int, int, int], Awaitable[bytes | memoryview]],
-) -> bytes | memoryview | None:
+    read_draft: Callable[[int, int, int], Awaitable[Buffer]],
+) -> Buffer | None:
     """Return bytes that wait for their check, as they were written. Return None if the store's bytes must be
     read.
 
@@ -161,7 +162,7 @@ class LivePath:
         if node.view.checked and state.head is None and (handle.writable or handle.created):
             state.head = Head(self._tree.fstat(handle.fd).size, created=handle.created)
 
-    async def read(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
+    async def read(self, handle: Handle, offset: int, size: int) -> Buffer:
         """Read the file itself if nothing in it is hidden from the app, else a redacted copy of it.
 
         Return bytes that wait for their check as they were written. Once the store has these bytes, maybe in
@@ -173,7 +174,7 @@ class LivePath:
         """
         redacts = bool(handle.node.view.redact)
 
-        async def read_draft(fd: int, offset: int, size: int) -> bytes | memoryview:
+        async def read_draft(fd: int, offset: int, size: int) -> Buffer:
             if redacts and self._hidden.of(handle):
                 return await self._read_hidden(handle, fd, offset, size)
             return await read_store(fd, offset, size)
@@ -206,7 +207,7 @@ class LivePath:
         owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))
         return self._gate.hangs_on_kind(who, _READ, node, owner)
 
-    async def _read_hidden(self, handle: Handle, fd: int, offset: int, size: int) -> bytes | memoryview:
+    async def _read_hidden(self, handle: Handle, fd: int, offset: int, size: int) -> memoryview:
         """Read from a redacted copy of the file behind *fd*: the handle's own file, or its draft.
 
         If a reload comes while the daemon makes the copy, make another copy. An error would not help: after
@@ -216,7 +217,7 @@ class LivePath:
             with contextlib.suppress(PolicyChangedError):
                 return await self._read_copy(handle, fd, offset, size)
 
-    async def _read_copy(self, handle: Handle, fd: int, offset: int, size: int) -> bytes | memoryview:
+    async def _read_copy(self, handle: Handle, fd: int, offset: int, size: int) -> memoryview:
         """Read from a copy in the cache, or from a new copy. Raise PolicyChangedError if a reload came."""
         node, caller, who = handle.node, handle.caller, handle.caller.principal
         owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))
@@ -267,6 +268,6 @@ class LeasedPath:
         opening.decision, opening.kind, opening.note = armed.decision, armed.kind, "under a read lease"
         opening.redacted = tuple((patch.offset, patch.size) for patch in state.patches)
 
-    async def read(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
+    async def read(self, handle: Handle, offset: int, size: int) -> memoryview:
         """Read the file under its lease, and apply the patches. Refuse (EBUSY) if a writer came."""
         return await self._leased.read(handle, offset, size)

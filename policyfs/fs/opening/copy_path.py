@@ -109,7 +109,7 @@ class CopyPath:
             self._adopt(handle, state, made.copy)
             self._show(opening, made, judge.decision, opening.owner)
 
-    async def read(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
+    async def read(self, handle: Handle, offset: int, size: int) -> memoryview:
         """Read from the copy, if the node is mediated."""
         return await read_store(handle.fd, offset, size)
 

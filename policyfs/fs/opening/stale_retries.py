@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from policyfs.fs.sharing.shares import Holder
+from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.linux.threads import has_ended
 
 _COMES_S: Final = 1.0
@@ -65,7 +65,7 @@ class SecondTries:
         self._of: Counter[Holder] = Counter()
         self._held: trio.Event | None = None
         self._busy: set[Holder] = set()
-        self._resting: Counter[Holder] = Counter()
+        self._resting = Shares(MOST_RESTING, "opens that rest")
 
     def begins(self, thread: int) -> bool:
         """Note that a thread's open begins. Return True if the kernel tries this open again after ESTALE.
@@ -122,17 +122,16 @@ class SecondTries:
         rests: stops counting the request of this open as under way (RawRequest.rests()). It is called at
         once, if there is a place.
         """
-        rest = self._resting[holder] < MOST_RESTING - self._resting.total()
+        rest = self._resting.held(holder) < MOST_RESTING - self._resting.used
         if rest:
             rests()
-            self._resting[holder] += 1
+            self._resting.take(holder)
         try:
             await self.freed()
             yield
         finally:
             if rest:
-                self._resting[holder] -= 1
-                self._resting = +self._resting
+                self._resting.give(holder)
 
     async def freed(self) -> None:
         """Wait until no call of settled() waits."""

@@ -175,7 +175,7 @@ class LeasedFiles:
         self.refusals += 1
         return Armed(blank, None, _BUSY)
 
-    async def read(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
+    async def read(self, handle: Handle, offset: int, size: int) -> memoryview:
         """Read bytes of a LEASED node. Refuse (EBUSY, on record) if the lease is lost and not renewed."""
         node, state = handle.node, handle.node.open
         if state is None:

@@ -43,18 +43,14 @@ def _end_of_part(patches: tuple[Patch, ...], start: int) -> int:
     return end
 
 
-def patched(data: bytes | memoryview, offset: int, patches: tuple[Patch, ...]) -> bytes | memoryview:
-    """Return *data*, read at *offset*, with all patches that touch it. patches: sorted by offset.
-
-    A view is patched in place.
+def patched(data: memoryview, offset: int, patches: tuple[Patch, ...]) -> memoryview:
+    """Return *data*, read at *offset*, after writing all patches that touch it into it. patches: sorted by
+    offset.
     """
     end = offset + len(data)
     at = bisect.bisect_right(patches, offset, key=lambda patch: patch.end)
-    out = data if isinstance(data, memoryview) else None
     while at < len(patches) and patches[at].offset < end:
         patch, at = patches[at], at + 1
         first, last = max(patch.offset, offset), min(patch.end, end)
-        if out is None:
-            out = memoryview(bytearray(data))
-        out[first - offset : last - offset] = patch.part(first, last)
-    return data if out is None else out
+        data[first - offset : last - offset] = patch.part(first, last)
+    return data
