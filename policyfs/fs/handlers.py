@@ -13,7 +13,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.locks import Locks
 from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.error_boundary import BugLog, guarded
-from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.namespace.setattr import Change
@@ -159,14 +159,8 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """Answer OPEN."""
-        caller, second_tries = self._gate.caller(ctx), self._opener.second_tries
-        if second_tries.holds(caller.pid, caller.holder):
-            async with second_tries.held(caller.holder, raw_request().rests):
-                return await self._opened(inode, flags, caller)
-        return await self._opened(inode, flags, caller)
-
-    async def _opened(self, inode: int, flags: int, caller: Caller) -> pyfuse3.FileInfo:
-        handle = await self._opener.open(self._node(inode), flags, caller)
+        rests = raw_request().rests  # before the first await
+        handle = await self._opener.open(self._node(inode), flags, self._gate.caller(ctx), rests)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False)
 
     @guarded

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from policyfs.fs.access.ledger import ledger
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.opening.stale_retries import SecondTries
@@ -28,6 +29,7 @@ OTHERWISE = """\
 - {id: no-device, require: {redact: device}, who: {app: maps}, paths: "/DCIM/**"}
 - {id: no-location, require: {redact: location}, who: {app: gallery}, paths: "/DCIM/**", description: x}
 """
+REQUIRED = HIDE.replace("{app: any}", "{app: any}, audit: required")
 
 
 @pytest.fixture
@@ -215,3 +217,38 @@ async def test_a_reload_while_an_open_is_put_on_record_is_not_overtaken(
             await made.opener.open(node, flags, made.caller(OTHER))
         assert refusal.value.errno == errno.ESTALE
         assert not list(made.handles)
+
+
+@on_trio
+async def test_an_open_that_meets_a_reload_after_its_pace_rests_and_keeps_its_place(store: Path) -> None:
+    """Else 32 such opens leave no room for the second try that the reload waits for."""
+    with parts(store, engine_of(REQUIRED)) as made:
+        node = await made.walk("/DCIM/a.jpg", OTHER)
+        tries, other = made.opener.second_tries, made.caller(OTHER)
+        other.pid = 77
+        admit, paces = made.sink.admit, iter([0.01])
+        rested: list[int] = []
+
+        def admitted(event, audit, *, paid: bool = False):
+            ticket = admit(event, audit, paid=paid)
+            if (wait_s := next(paces, 0.0)) and ticket is not None:
+                tries.sent_back(78, other.holder)
+                nursery.start_soon(tries.settled, 5)
+                ticket.wait_s = wait_s
+            return ticket
+
+        made.sink.admit = admitted
+        async with trio.open_nursery() as nursery:
+
+            async def opens() -> None:
+                with ledger():
+                    opened = await made.opener.open(node, os.O_RDONLY, other, lambda: rested.append(1))
+                    await made.release(opened)
+
+            nursery.start_soon(opens)
+            with trio.fail_after(5):
+                while not rested:  # noqa: ASYNC110 - the open has no event for that
+                    await trio.sleep(0.001)
+            assert tries.begins(78)
+            tries.ends(78)
+        assert rested == [1]

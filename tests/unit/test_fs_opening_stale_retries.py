@@ -140,10 +140,8 @@ async def test_no_first_try_begins_before_the_change_that_waits_for_second_tries
 
     async def first_try() -> None:
         if tries.holds(2, APP):
-            async with tries.held(APP, lambda: order.append("rests")):
-                order.append("first try")
-        else:
-            order.append("first try")
+            await tries.first_try(APP, lambda: order.append("rests")).waits()
+        order.append("first try")
 
     async with trio.open_nursery() as nursery:
 
@@ -173,8 +171,10 @@ async def test_no_more_than_so_many_of_those_that_wait_rest() -> None:
     opened = trio.Event()
 
     async def first_try(number: int, holder: str) -> None:
-        async with tries.held(holder, partial(resting.append, number)):
-            await opened.wait()
+        opens = tries.first_try(holder, partial(resting.append, number))
+        await opens.waits()
+        await opened.wait()
+        opens.ends()
 
     async def reload(nursery: trio.Nursery, firsts: int, apps: int = 5) -> int:
         resting.clear()
@@ -211,8 +211,8 @@ async def test_first_tries_go_on_when_a_second_one_hangs() -> None:
         await wait_all_tasks_blocked()
         assert tries.holds(2, APP)
         with trio.fail_after(5):
-            async with tries.held(APP, lambda: None):
-                assert not tries.holds(2, APP)
+            await tries.first_try(APP, lambda: None).waits()
+            assert not tries.holds(2, APP)
         assert tries.is_any
         tries.ends(1)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from policyfs.domain import Decision
 from policyfs.fs.access.audit import Call
@@ -24,7 +24,7 @@ from policyfs.fs.opening.byte_paths import PathServer
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.preconditions import Preconditions
 from policyfs.fs.opening.request import OpenContext, OpenRequest
-from policyfs.fs.opening.stale_retries import SecondTries
+from policyfs.fs.opening.stale_retries import FirstTry, SecondTries
 from policyfs.fs.opening.write_access import WriteAccess
 from policyfs.linux.statx import Stat
 
@@ -58,12 +58,24 @@ class Opener:
 
     # -- open -----------------------------------------------------------------------------------
 
+    async def open(
+        self, node: Node, flags: int, caller: Caller, rests: Callable[[], None] = lambda: None
+    ) -> Handle:
+        """Open a node for a caller. Raise FUSEError if the policy refuses, OSError for other errors.
+
+        rests: stops counting the request as under way (RawRequest.rests()), called if it waits for a reload.
+        """
+        first_try = self.second_tries.first_try(caller.holder, rests)
+        try:
+            return await self._try_open(node, flags, caller, first_try)
+        finally:
+            first_try.ends()
+
     @paced
-    async def open(self, node: Node, flags: int, caller: Caller) -> Handle:
-        """Open a node for a caller. Raise FUSEError if the policy refuses, OSError for other errors."""
+    async def _try_open(self, node: Node, flags: int, caller: Caller, first_try: FirstTry) -> Handle:
         thread = caller.pid
-        if self.second_tries.holds(thread, caller.holder):  # a reload came while the open was paced
-            await self.second_tries.freed()
+        if self.second_tries.holds(thread, caller.holder):  # here, for a reload may come while it is paced
+            await first_try.waits()
         opening = OpenContext(OpenRequest.of(node, caller, flags))
         second, stale, paced_out = self.second_tries.begins(thread), False, False
         try:

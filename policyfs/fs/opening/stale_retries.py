@@ -9,10 +9,9 @@ that the second try of another thread of the same app can begin.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -47,6 +46,36 @@ class _Try(NamedTuple):
 
     until_s: float
     holder: Holder
+
+
+class FirstTry:
+    """An open of an app that may have to wait for a reload, and its place among MOST_RESTING."""
+
+    def __init__(
+        self, tries: SecondTries, resting: Shares, holder: Holder, rests: Callable[[], None]
+    ) -> None:
+        self._tries = tries
+        self._resting = resting
+        self._holder = holder
+        self._rests = rests
+        self._rest = False
+
+    async def waits(self) -> None:
+        """Wait until first tries of opens may begin: as long as a call of settled() waits. If there is a
+        place, the request rests, and the open keeps the place until it ends.
+        """
+        resting = self._resting
+        if not self._rest and resting.held(self._holder) < MOST_RESTING - resting.used:
+            self._rests()
+            self._rest = True
+            resting.take(self._holder)
+        await self._tries.freed()
+
+    def ends(self) -> None:
+        """Note that the open has ended, and give its place back."""
+        if self._rest:
+            self._rest = False
+            self._resting.give(self._holder)
 
 
 class SecondTries:
@@ -105,33 +134,22 @@ class SecondTries:
             self._failed[thread] = self._clock() + _ENDS_S
 
     def holds(self, thread: int, holder: Holder) -> bool:
-        """True if an open of this thread must wait before it begins (held()): a reload waits for the end of
-        second tries, some of them of this holder, and this open is a first try. Thread 0 stands for all
-        threads outside the daemon's pid namespace, so that an open of thread 0 may be a second try: it does
-        not wait.
+        """True if an open of this thread must wait before it begins (FirstTry.waits()): a reload waits for
+        the end of second tries, some of them of this holder, and this open is a first try. Thread 0 stands
+        for all threads outside the daemon's pid namespace, so that an open of thread 0 may be a second try:
+        it does not wait.
         """
         if self._held is None or holder not in self._busy:
             return False
         return thread != 0 and thread not in self._expected
 
-    @contextlib.asynccontextmanager
-    async def held(self, holder: Holder, rests: Callable[[], None]) -> AsyncIterator[None]:
-        """Wait until first tries of opens may begin: as long as a call of settled() waits. The open runs in
-        the block, and keeps its place among MOST_RESTING until the block ends.
+    def first_try(self, holder: Holder, rests: Callable[[], None]) -> FirstTry:
+        """Return the object by which an open can wait while holds() is True. The caller must call its ends()
+        when the open ends.
 
-        rests: stops counting the request of this open as under way (RawRequest.rests()). It is called at
-        once, if there is a place.
+        rests: stops counting the request of this open as under way (RawRequest.rests()).
         """
-        rest = self._resting.held(holder) < MOST_RESTING - self._resting.used
-        if rest:
-            rests()
-            self._resting.take(holder)
-        try:
-            await self.freed()
-            yield
-        finally:
-            if rest:
-                self._resting.give(holder)
+        return FirstTry(self, self._resting, holder, rests)
 
     async def freed(self) -> None:
         """Wait until no call of settled() waits."""
@@ -140,7 +158,7 @@ class SecondTries:
 
     async def settled(self, most_s: float) -> bool:
         """Wait until no second try of an open (after ESTALE) is expected or under way. Return False if that
-        took more than *most_s* seconds. Meanwhile first tries of the same holders wait (held()).
+        took more than *most_s* seconds. Meanwhile first tries of the same holders wait (FirstTry.waits()).
 
         INVARIANT: the caller puts the new policy in force right after this call, with no await in between. So
         no second try of an open meets another policy than its LOOKUP.
