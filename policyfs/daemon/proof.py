@@ -102,7 +102,7 @@ async def prove(
         except trio.TooSlowError as error:
             raise ProofError(f"the mount was not proved within {DEADLINE_S:g} s") from error
         except (OSError, ValueError, TypeError) as error:
-            raise ProofError(f"the process that proves the mount is gone: {error}") from error
+            raise ProofError(f"the mount was not proved: {error}") from error
 
 
 def _checked(message: Json) -> Json:
@@ -114,4 +114,4 @@ def _checked(message: Json) -> Json:
 
 async def _received(channel: socket.socket) -> Json:
     await trio.lowlevel.wait_readable(channel)
-    return decoded(channel.recv(MOST_BYTES), "it")
+    return decoded(channel.recv(MOST_BYTES), "the prover")

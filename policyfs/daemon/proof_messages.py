@@ -23,7 +23,10 @@ def decoded(packet: bytes, sender: str) -> Json:
     """
     if not packet:
         raise ValueError(f"{sender} has ended")
-    found = json.loads(packet)
+    try:
+        found = json.loads(packet)
+    except ValueError as error:
+        raise ValueError(f"{sender} sent no message: {error}") from error
     if not isinstance(found, dict):
         raise TypeError(f"{sender} sent no message")
     return found

@@ -204,7 +204,8 @@ def _library(session: Session, where: str, bench: Bench, photos: Path) -> None:
             asked = app.mount.status()["sniffer"]["requests"]
             if when == "first":  # only what a second worker has found, too, is kept
                 looks = _second_looks_s(app.mount, count)
-                session.add("their second looks after that", where, "s", {"policyfs": looks})
+                values = {"policyfs": looks}
+                session.add("until a second worker had confirmed each answer", where, "s", values)
         values = {"policyfs": count * 1e9 / took}
         session.add(f"{count:,} photos opened in a row, {when}", where, "1/s", values)
         goal = "0" if when != "first" else ""

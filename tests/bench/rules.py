@@ -102,4 +102,4 @@ def rules(session: Session, where: str, bench: Bench) -> None:
         add(f"mount, {of}", where, "s", {"policyfs": mount_s}, goal["mount"])
         add(f"reload, {of}", where, "s", {"policyfs": took}, goal["reload"])
         add(f"longest open beside a reload, {of}", where, "ms", {"policyfs": beside * 1e3}, goal["stall"])
-        add(f"longest open in a second without, {of}", where, "ms", {"policyfs": alone * 1e3})
+        add(f"longest open in one second without a reload, {of}", where, "ms", {"policyfs": alone * 1e3})

@@ -106,13 +106,21 @@ def test_a_result_that_is_not_on_record_lets_nothing_be_attached() -> None:
         proved(prover, record)
 
 
-@pytest.mark.parametrize("packet", [None, b"", b"no json", b"[]"])
-def test_a_prover_that_is_gone_or_says_nonsense_has_not_proved_it(packet: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("packet", "told"),
+    [
+        (None, "the prover has ended"),
+        (b"", "the prover has ended"),
+        (b"no json", "the prover sent no message: Expecting value"),
+        (b"[]", "the prover sent no message"),
+    ],
+)
+def test_a_prover_that_is_gone_or_says_nonsense_has_not_proved_it(packet: bytes | None, told: str) -> None:
     def prover(channel: socket.socket) -> None:
         if packet:
             channel.send(packet)
 
-    with pytest.raises(ProofError, match="is gone"):
+    with pytest.raises(ProofError, match=f"the mount was not proved: {told}"):
         proved(prover)
 
 

@@ -63,7 +63,8 @@ class Opener:
     ) -> Handle:
         """Open a node for a caller. Raise FUSEError if the policy refuses, OSError for other errors.
 
-        rests: stops counting the request as under way (RawRequest.rests()), called if it waits for a reload.
+        rests: a function that stops counting the request as under way (RawRequest.rests()). It is called if
+        the open must wait for a reload.
         """
         first_try = self.second_tries.first_try(caller.holder, rests)
         try:

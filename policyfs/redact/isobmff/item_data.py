@@ -359,8 +359,8 @@ class Ground:
 def _notes(
     blank: Sequence[Patch], gone: Iterable[Claim], noted: Sequence[Span], container: str
 ) -> Iterator[Note]:
-    """Yield records of bytes that become zeros: those of removed claims, and one for each range without a
-    claim.
+    """Yield records of bytes that become zeros: the records of each removed claim, and one record for each
+    range without a claim.
     """
     holes = [Span(patch.offset, patch.end) for patch in blank]
     for claim in gone:
