@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import policyfs.fs.redacted.leased as leased_module
+from policyfs.fs.inodes.handles import LeasedBytes
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.store.frozen import Frozen, freeze
@@ -38,7 +39,20 @@ def late() -> None:
 
 def lease_not_asked() -> None:
     """What was read under a lease is sent without the question whether the lease still holds."""
-    put(LeasedFiles, "_current", lambda self, state: state.lease is not None and not state.lease.released)
+    put(LeasedFiles, "_current", lambda self, shown: not shown.lease.released)
+
+
+def shown_before_located() -> None:
+    """A lease that is taken anew counts before it is known what to hide under it."""
+    locate = LeasedFiles._locate
+
+    async def early(self: LeasedFiles, caller: Any, what: Any, fd: int, lease: Any) -> Any:
+        for node in self._nodes:
+            if node.open is not None and node.open.lease is lease:
+                node.open.shown = LeasedBytes(lease, self._gate.generation, ())
+        return await locate(self, caller, what, fd, lease)
+
+    put(LeasedFiles, "_locate", early)
 
 
 def cloned_on_the_loop() -> None:
@@ -56,4 +70,5 @@ COPIES: Final[dict[str, Callable[[], None]]] = {
     "cloned-on-the-loop": cloned_on_the_loop,
     "late": late,
     "lease-not-asked": lease_not_asked,
+    "shown-before-located": shown_before_located,
 }

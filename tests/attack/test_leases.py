@@ -7,6 +7,7 @@ import errno
 import mmap
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import wait
@@ -235,6 +236,64 @@ def test_a_loop_that_is_too_late_sends_nothing_that_a_writer_wrote(photo, mounts
 def test_a_late_loop_sends_what_a_writer_wrote_where_the_lease_is_not_asked_after(photo, mounts_on) -> None:
     secret = photo.read_bytes()[:4096]
     assert read_by_a_late_daemon(mounts_on, photo, 2 << 20, secret, "lease-not-asked") == secret
+
+
+def read_by_threads(channel, path: Path, threads: int) -> tuple[int, int]:
+    """Read the head of the file by several threads until told to stop; how many reads went well, and how many
+    of them showed a place.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)  # each read is a request
+    channel.send("reading")
+    stopped, shown = threading.Event(), [[0, 0] for _ in range(threads)]
+
+    def read(counts: list[int]) -> None:
+        buffer = mmap.mmap(-1, 64 << 10)
+        while not stopped.is_set():
+            try:
+                size = os.preadv(fd, [buffer], 0)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                continue
+            counts[0] += 1
+            counts[1] += bool(leaks(buffer[:size]))
+
+    running = [threading.Thread(target=read, args=(counts,)) for counts in shown]
+    for thread in running:
+        thread.start()
+    channel.recv()
+    stopped.set()
+    for thread in running:
+        thread.join()
+    return sum(counts[0] for counts in shown), sum(counts[1] for counts in shown)
+
+
+def shown_around_visits(mount: Mount, photo: Path, visits: int = 25) -> int:
+    """How many reads of a restricted app showed a place while a program opened the file in the store, wrote a
+    byte of the picture and closed it, so many times.
+    """
+    reader = start_as(GALLERY, read_by_threads, mount / "DCIM/big.jpg", 4)
+    reader.receive()
+    for _ in range(visits):
+        fd = os.open(photo, os.O_RDWR)
+        try:
+            os.pwrite(fd, os.pread(fd, 1, 4 << 20), 4 << 20)
+        finally:
+            os.close(fd)
+        time.sleep(0.15)  # longer than the time without a new lease
+    reader.send("stop")
+    good, shown = reader.result()
+    assert good, "every read was refused"
+    assert mount.status()["leases"]["broken"] > visits // 2
+    return shown
+
+
+def test_no_read_meets_a_new_lease_before_the_places_are_located(photo, mounts_on) -> None:
+    assert shown_around_visits(mounted(mounts_on, photo), photo) == 0
+
+
+def test_reads_show_the_place_where_a_new_lease_counts_at_once(photo, mounts_on) -> None:
+    assert shown_around_visits(prepared(mounts_on, photo, "shown-before-located").start(), photo)
 
 
 def test_a_lease_dies_with_its_daemon_and_the_writer_goes_on(photo, mounts_on) -> None:

@@ -2,17 +2,51 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
 from policyfs.fs.redacted import leased as leased_module
+from policyfs.store import leases as leases_module
+from policyfs.store.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
-from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.file_system import Parts, on_trio, parts
+from tests.support.mount.steps import errno_of
+from tests.support.samples import jpegs
 
 POLICY = """\
 - {id: all, allow: [all], who: {app: any}, paths: "/**"}
 - {id: hide, require: {redact: location}, who: {app: gallery}, paths: "/**"}
 """
+SPARED = POLICY.replace("{app: gallery},", "{app: gallery}, unless: {type: image/jpeg},")
+GALLERY = 10011
+PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
+DAMAGED = PHOTO[:900]  # no picture in it
+
+
+@pytest.fixture
+def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[LeaseKeeper]:
+    """Tests break its leases themselves, so that threads of the test run do no harm."""
+    monkeypatch.setattr(leases_module, "_demand_blocked", lambda signals: None)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    made = LeaseKeeper()
+    yield made
+    made.close()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@pytest.fixture
+def made(tmp_path: Path, keeper: LeaseKeeper) -> Iterator[Parts]:
+    (tmp_path / "a.jpg").write_bytes(PHOTO)
+    with parts(tmp_path, engine_of(POLICY), keeper=keeper, copy_bytes=64) as file_system:
+        yield file_system
 
 
 @on_trio
@@ -33,3 +67,62 @@ async def test_after_a_break_no_lease_is_taken_for_a_moment(tmp_path: Path) -> N
         await leased._rest(node.ino)
         assert time.monotonic() - start < leased_module._REST_S, "the moment is over"
         assert made.notes.pages == [node.nodeid]
+
+
+@on_trio
+async def test_no_read_meets_a_new_lease_without_its_patches(made: Parts) -> None:
+    """One read takes the lease again after a break, and the hidden parts are not located yet."""
+    handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+    assert not jpegs.leaks(bytes(await made.reader.read(handle, 0, len(PHOTO))))
+    assert made.leased.live == 1
+    made.leased._broken(handle.node)
+    made.sniffed.gate = trio.Event()
+    shown: list[bytes] = []
+
+    async def read() -> None:
+        shown.append(bytes(await made.reader.read(handle, 0, len(PHOTO))))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await made.sniffed.wanted()
+        assert made.leased.live == 1
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        assert shown == [], "nobody knows yet what is to be hidden"
+        made.sniffed.gate.set()
+    assert len(shown) == 2
+    assert not any(map(jpegs.leaks, shown))
+
+
+@on_trio
+async def test_what_cannot_be_shown_after_a_break_is_refused_at_each_read(made: Parts) -> None:
+    handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+    await made.reader.read(handle, 0, 64)
+    made.leased._broken(handle.node)
+    (made.store / "a.jpg").write_bytes(DAMAGED)
+    for _ in range(3):
+        assert await errno_of(made.reader.read(handle, 0, len(PHOTO))) == errno.EACCES
+    made.leased._broken(handle.node)
+    (made.store / "a.jpg").write_bytes(PHOTO)
+    assert not jpegs.leaks(bytes(await made.reader.read(handle, 0, len(PHOTO))))
+
+
+@on_trio
+async def test_a_read_that_a_reload_overtakes_shows_what_the_new_policy_shows(
+    made: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another read has located what the new policy hides, under the same lease."""
+    made.reload(engine_of(SPARED))
+    handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+    assert jpegs.leaks(bytes(await made.reader.read(handle, 0, len(PHOTO))))
+    read_store = leased_module.read_store
+
+    async def overtaken(fd: int, offset: int, size: int) -> memoryview:
+        monkeypatch.setattr(leased_module, "read_store", read_store)
+        data = await read_store(fd, offset, size)
+        made.reload(engine_of(POLICY))
+        assert not jpegs.leaks(bytes(await made.reader.read(handle, offset, size)))
+        return data
+
+    monkeypatch.setattr(leased_module, "read_store", overtaken)
+    assert not jpegs.leaks(bytes(await made.reader.read(handle, 0, len(PHOTO))))

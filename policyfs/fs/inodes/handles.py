@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import trio
 
@@ -70,6 +70,18 @@ class Mode(enum.Enum):
     MEDIATED = "mediated"
 
 
+class LeasedBytes(NamedTuple):
+    """The bytes that a LEASED node shows: the file's bytes with *patches* instead of the hidden data.
+
+    INVARIANT: *patches* fit the file only while this very lease holds. generation: of the policy by which
+    they were computed.
+    """
+
+    lease: Lease
+    generation: int
+    patches: tuple[Patch, ...]
+
+
 @dataclass(slots=True, eq=False)
 class OpenState(HeadHolder):
     """The state that all handles of one node share, from the first open to the last release."""
@@ -96,12 +108,10 @@ class OpenState(HeadHolder):
     lease_fd_closed: Callable[[], object] = lambda: None
     """Function that is called after *lease_fd* was closed. The function takes the descriptor off an app's
     share (its limit)."""
-    patches: tuple[Patch, ...] = ()
-    """The bytes that a LEASED node shows instead of the file's."""
+    shown: LeasedBytes | None = None
+    """The bytes that a LEASED node shows, once the hidden data is located under its lease."""
     cut: bool = False
     """True if truncate(2) by a path has set the file's size through this node."""
-    generation: int = 0
-    """The generation of the policy by which *patches* were computed."""
     located: tuple[str | None, Plan] | None = None
     """The kind, and the plan for all words that the view hides, found under the lease."""
     draft: Draft | None = None

@@ -266,7 +266,8 @@ class LeasedPath:
         request, state = opening.request, opening.shared
         armed = await self._leased.connect(opening.handle, state, opening.fd, opening.owner, request.call)
         opening.decision, opening.kind, opening.note = armed.decision, armed.kind, "under a read lease"
-        opening.redacted = tuple((patch.offset, patch.size) for patch in state.patches)
+        patches = () if state.shown is None else state.shown.patches
+        opening.redacted = tuple((patch.offset, patch.size) for patch in patches)
 
     async def read(self, handle: Handle, offset: int, size: int) -> memoryview:
         """Read the file under its lease, and apply the patches. Refuse (EBUSY) if a writer came."""

@@ -29,7 +29,7 @@ from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
 from policyfs.fs.expiring import Expiring
-from policyfs.fs.inodes.handles import Caller, Handle, OpenState
+from policyfs.fs.inodes.handles import Caller, Handle, LeasedBytes, OpenState
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.redacted.patching import patched
 from policyfs.fs.redacted.plans import PlanFinder, Proof
@@ -156,8 +156,7 @@ class LeasedFiles:
             return Armed(decision, kind, "denied for its kind")
         if decision.redact and plan.outcome is Outcome.REFUSE:
             return Armed(decision, kind, f"cannot be redacted: {plan.reason}")
-        state.patches = plan.patches if decision.redact else ()
-        state.generation = self._gate.generation
+        state.shown = LeasedBytes(lease, self._gate.generation, plan.patches if decision.redact else ())
         state.version = version_of(self._tree.fstat(state.lease_fd))
         return Armed(decision, kind, "")
 
@@ -176,19 +175,23 @@ class LeasedFiles:
         return Armed(blank, None, _BUSY)
 
     async def read(self, handle: Handle, offset: int, size: int) -> memoryview:
-        """Read bytes of a LEASED node. Refuse (EBUSY, on record) if the lease is lost and not renewed."""
+        """Read bytes of a LEASED node. Refuse (EBUSY, on record) if the lease is lost and not renewed.
+
+        INVARIANT: the bytes and the patches are of one lease and one policy, from before the read to after
+        it. Another request may take a new lease at any await, and locate the hidden data later.
+        """
         node, state = handle.node, handle.node.open
         if state is None:
             raise OSError(errno.ESTALE, "not open")
         for _ in range(2):
-            if self._current(state):
-                lease, patches = state.lease, state.patches
+            shown = state.shown
+            if shown is not None and self._current(shown):
                 data = await read_store(handle.fd, offset, size)
-                if lease is state.lease and self._current(state):
-                    return patched(data, offset, patches)
+                if self._current(shown):
+                    return patched(data, offset, shown.patches)
                 del data  # another read can use its buffer
             async with state.lock:
-                if not self._current(state):
+                if state.shown is None or not self._current(state.shown):
                     stat = self._tree.fstat(handle.fd)
                     owner = self._gate.facts.owners.get(handle.fd, stat)
                     self._admit(handle, await self._arm(handle, state, handle.fd, owner), _READING)
@@ -197,12 +200,9 @@ class LeasedFiles:
             note=_BUSY, error=errno.EBUSY,
         )  # fmt: skip
 
-    def _current(self, state: OpenState) -> bool:
-        """Return True if the patches of a LEASED node fit the file's bytes: the lease holds, and no reload
-        came.
-        """
-        lease = state.lease
-        return lease is not None and state.generation == self._gate.generation and lease.holds()
+    def _current(self, shown: LeasedBytes) -> bool:
+        """Return True if these patches still fit the file's bytes: the lease holds, and no reload came."""
+        return shown.generation == self._gate.generation and shown.lease.holds()
 
     async def _rest(self, ino_key: int) -> None:
         """Wait for the end of _REST_S after a break of the lease, so that the writer can open the file."""
@@ -238,4 +238,4 @@ class LeasedFiles:
         if fd >= 0:
             os.close(fd)
             state.lease_fd_closed()
-        state.patches, state.located, state.version = (), None, None
+        state.shown = state.located = state.version = None

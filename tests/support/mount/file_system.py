@@ -31,6 +31,7 @@ from policyfs.policy.decide import Engine
 from policyfs.redact import plan as plans
 from policyfs.redact.core.patches import MemorySource
 from policyfs.store.facts import probe
+from policyfs.store.leases import LeaseKeeper
 from policyfs.store.owner import Owners
 from policyfs.store.quarantine import Limits, Quarantine
 from policyfs.store.tree import Tree
@@ -173,34 +174,39 @@ class Notes:
 
 
 class Parts:
-    """One file system on a store, shared by all uids (or the mount of *app*), without watch and leases."""
+    """One file system on a store, shared by all uids (or the mount of *app*), without watch."""
 
     def __init__(
         self, store: Path, engine: Engine, app: str | None = None, descriptors: int = 64,
-        admitted: Admitted | None = None, latches: Path | None = None,
+        admitted: Admitted | None = None, latches: Path | None = None, keeper: LeaseKeeper | None = None,
+        copy_bytes: int = 1 << 24,
     ) -> None:  # fmt: skip
-        """latches: the file of locks that it shares with other file systems; by default one of its own."""
+        """latches: the file of locks that it shares with other file systems; by default one of its own.
+
+        keeper: keeps the leases of files of more than *copy_bytes*.
+        """
         self.store = store
         self.sink, self.sniffed, self.notes = Sink(), Sniffed(), Notes()
         self.bugs: list[BaseException] = []
         self.tree = tree = Tree.open(str(store))
         facts = replace(
-            probe(tree.root_fd), leases=False, reflink=False, times_tell=False, fanotify=False, remote=False
-        )
+            probe(tree.root_fd), leases=keeper is not None, reflink=False, times_tell=False, fanotify=False,
+            remote=False,
+        )  # fmt: skip
         self.owners = owners = Owners(facts.trusted_xattr)
         assert owners.how == "xattr", "this test needs a store with trusted xattrs"
         self._beside = contextlib.ExitStack()
         beside = Path(self._beside.enter_context(tempfile.TemporaryDirectory()))
         self.whole = whole = FileSystem(
             Settings(
-                mountpoint="/mnt", store=str(store), app=app, device_fd=None, copy_bytes=1 << 24,
+                mountpoint="/mnt", store=str(store), app=app, device_fd=None, copy_bytes=copy_bytes,
                 cache_bytes=1 << 26, directories=descriptors, descriptors=64,
                 quarantine=Limits(1 << 20, 100), latches=str(latches or beside / "lock"),
                 admitted=admitted,
             ),
             engine,
             Foundation(
-                tree=tree, facts=facts, owners=owners, sniffer=self.sniffed, keeper=None,
+                tree=tree, facts=facts, owners=owners, sniffer=self.sniffed, keeper=keeper,
                 watch=None, journal=self.sink, quarantine=Quarantine(beside / "quarantine"),
                 remembered=None, warn=lambda message, path: None,
             ),
