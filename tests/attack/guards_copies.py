@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import policyfs.fs.redacted.leased as leased_module
-from policyfs.fs.inodes.handles import LeasedBytes
+from policyfs.fs.inodes.leased_bytes import LeasedBytes
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.store.frozen import Frozen, freeze

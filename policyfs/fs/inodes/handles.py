@@ -7,11 +7,11 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from policyfs.domain import Facts, Patch, Principal
+from policyfs.domain import Facts, Principal
 from policyfs.fs.inodes.pending_writes import HELD_MOST, Draft, HeadHolder
 from policyfs.fs.inodes.shared_descriptors import SharedDescriptors
 from policyfs.fs.sharing.shares import Holder, Shares
@@ -19,6 +19,7 @@ from policyfs.kernel.bridge import MAX_INDEX
 from policyfs.store.frozen import Version
 
 if TYPE_CHECKING:
+    from policyfs.fs.inodes.leased_bytes import LeasedBytes
     from policyfs.fs.inodes.node import Node
     from policyfs.linux.statx import Stat
     from policyfs.redact.core.values import Plan
@@ -68,18 +69,6 @@ class Mode(enum.Enum):
 
     PASSTHROUGH = "passthrough"
     MEDIATED = "mediated"
-
-
-class LeasedBytes(NamedTuple):
-    """The bytes that a LEASED node shows: the file's bytes with *patches* instead of the hidden data.
-
-    INVARIANT: *patches* fit the file only while this very lease holds. generation: of the policy by which
-    they were computed.
-    """
-
-    lease: Lease
-    generation: int
-    patches: tuple[Patch, ...]
 
 
 @dataclass(slots=True, eq=False)

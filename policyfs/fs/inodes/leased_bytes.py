@@ -1,0 +1,21 @@
+"""The bytes that a LEASED node shows, as one value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from policyfs.domain import Patch
+    from policyfs.store.leases import Lease
+
+
+class LeasedBytes(NamedTuple):
+    """The bytes that a LEASED node shows: the file's bytes with *patches* instead of the hidden data.
+
+    INVARIANT: *patches* fit the file only while this very lease holds. generation: of the policy by which
+    they were computed.
+    """
+
+    lease: Lease
+    generation: int
+    patches: tuple[Patch, ...]
