@@ -13,6 +13,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.redacted import leased as leased_module
 from policyfs.store import leases as leases_module
 from policyfs.store.leases import LeaseKeeper
@@ -26,8 +27,16 @@ POLICY = """\
 - {id: hide, require: {redact: location}, who: {app: gallery}, paths: "/**"}
 """
 SPARED = POLICY.replace("{app: gallery},", "{app: gallery}, unless: {type: image/jpeg},")
-GALLERY = 10011
+ALL = '- {id: all, allow: [all], who: {app: any}, paths: "/**"}\n'
+TIME = ALL + '- {id: time, require: {redact: time}, who: {app: gallery}, paths: "/**"}\n'
+BOTH = ALL + '- {id: hide, require: {redact: [location, time]}, who: {app: gallery}, paths: "/**"}\n'
+PLACES = '- {id: places, require: {redact: location}, who: {app: gallery}, paths: "/**", unless: {%s}}\n'
+KINDS, OWNERS = TIME + PLACES % "type: image/jpeg", TIME + PLACES % "owner: self"
+"""Their views are the same as that of BOTH."""
+PATHS = KINDS + '- {id: more, require: {redact: location}, who: {app: gallery}, paths: "/b/**"}\n'
+CAMERA, GALLERY = 10010, 10011
 PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
+PLACELESS = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif(place=False)))
 DAMAGED = PHOTO[:900]  # no picture in it
 
 
@@ -126,3 +135,85 @@ async def test_a_read_that_a_reload_overtakes_shows_what_the_new_policy_shows(
 
     monkeypatch.setattr(leased_module, "read_store", overtaken)
     assert not jpegs.leaks(bytes(await made.reader.read(handle, 0, len(PHOTO))))
+
+
+async def shown(made: Parts, handle: Handle) -> bytes:
+    """What a read of the whole file shows."""
+    return bytes(await made.reader.read(handle, 0, len(PHOTO)))
+
+
+def own(made: Parts, app: str) -> None:
+    with (made.store / "a.jpg").open("rb") as file:
+        made.owners.set(file.fileno(), made.tree.fstat(file.fileno()), app)
+
+
+@on_trio
+async def test_a_reload_while_a_read_locates_leaves_no_plan_for_fewer_words(made: Parts) -> None:
+    """The first plan is for the words of the view; the second, for those of the decision, comes too late."""
+    made.reload(engine_of(BOTH))
+    handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+    made.reload(engine_of(KINDS))
+    made.sniffed.gate = trio.Event()
+    read: list[bytes] = []
+    async with trio.open_nursery() as nursery:
+
+        async def in_flight() -> None:
+            read.append(await shown(made, handle))
+
+        nursery.start_soon(in_flight)
+        await made.sniffed.wanted()
+        made.reload(engine_of(BOTH))
+        made.sniffed.gate.set()
+    assert not jpegs.leaks(read[0])
+    assert not jpegs.leaks(await shown(made, handle))
+
+
+@on_trio
+async def test_a_file_is_read_on_as_its_new_path_demands(made: Parts) -> None:
+    made.reload(engine_of(PATHS))
+    (made.store / "b").mkdir()
+    handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+    assert jpegs.leaks(await shown(made, handle))
+    target = await made.walk("/b", CAMERA)
+    await made.walk("/a.jpg", CAMERA)
+    await made.renamer.rename(made.root, b"a.jpg", target, b"a.jpg", 0, made.caller(CAMERA))
+    assert not jpegs.leaks(await shown(made, handle))
+
+
+@on_trio
+async def test_a_file_is_read_on_as_its_new_owner_demands(made: Parts) -> None:
+    made.reload(engine_of(OWNERS))
+    own(made, "gallery")
+    handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+    assert jpegs.leaks(await shown(made, handle))
+    own(made, "camera")
+    assert not jpegs.leaks(await shown(made, handle))
+
+
+@on_trio
+async def test_the_owner_of_before_a_break_counts_for_no_bytes_of_after_it(
+    made: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read begins when the lease is broken, and another app becomes the writer."""
+    made.reload(engine_of(OWNERS))
+    (made.store / "a.jpg").write_bytes(PLACELESS)
+    own(made, "gallery")
+    handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+    await shown(made, handle)
+    give_way, read = made.leased.give_way, list[bytes]()
+    async with trio.open_nursery() as nursery:
+
+        async def in_flight() -> None:
+            read.append(await shown(made, handle))
+
+        def given(ino_key: int) -> None:
+            give_way(ino_key)
+            nursery.start_soon(in_flight)
+
+        monkeypatch.setattr(made.leased, "give_way", given)
+        writer = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        await made.write(writer, 0, PHOTO)
+        await made.release(writer)
+    assert read
+    assert not jpegs.leaks(read[0])
+    assert not jpegs.leaks(await shown(made, handle))

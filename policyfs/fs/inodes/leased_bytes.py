@@ -13,9 +13,11 @@ class LeasedBytes(NamedTuple):
     """The bytes that a LEASED node shows: the file's bytes with *patches* instead of the hidden data.
 
     INVARIANT: *patches* fit the file only while this very lease holds. generation: of the policy by which
-    they were computed.
+    they were computed. kind: of the file, None if sniffing failed. hidden: the words for the hidden data.
     """
 
     lease: Lease
     generation: int
     patches: tuple[Patch, ...]
+    kind: str | None
+    hidden: frozenset[str]

@@ -264,7 +264,7 @@ class LeasedPath:
     async def connect(self, opening: OpenContext) -> None:
         """Take the lease, and locate the hidden parts while the lease holds."""
         request, state = opening.request, opening.shared
-        armed = await self._leased.connect(opening.handle, state, opening.fd, opening.owner, request.call)
+        armed = await self._leased.connect(opening.handle, state, opening.fd, request.call)
         opening.decision, opening.kind, opening.note = armed.decision, armed.kind, "under a read lease"
         patches = () if state.shown is None else state.shown.patches
         opening.redacted = tuple((patch.offset, patch.size) for patch in patches)

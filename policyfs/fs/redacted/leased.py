@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from policyfs.domain import Audit, Decision, Facts, Op
+from policyfs.domain import Audit, Decision, Facts, Op, hides_at_least
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.views import version_of
@@ -98,11 +98,11 @@ class LeasedFiles:
         """Return the counts for ``status``."""
         return {"held": self.live, "refused": self.refusals, "broken": self.breaks}
 
-    async def connect(self, handle: Handle, state: OpenState, fd: int, owner: str, call: Call) -> Armed:
+    async def connect(self, handle: Handle, state: OpenState, fd: int, call: Call) -> Armed:
         """Serve an open of a LEASED node, or refuse it: EBUSY while the file has a writer."""
         handle.node.mediated = True
         async with state.lock:
-            armed = await self._arm(handle, state, fd, owner)
+            armed = await self._arm(handle, state, fd)
         self._admit(handle, armed, call)
         return armed
 
@@ -122,13 +122,17 @@ class LeasedFiles:
             error=error,
         )  # fmt: skip
 
-    async def _arm(self, handle: Handle, state: OpenState, fd: int, owner: str | None) -> Armed:
+    async def _arm(self, handle: Handle, state: OpenState, fd: int) -> Armed:
         """Take the lease and locate hidden data under it. The caller has the node's lock. *fd*: O_RDONLY.
 
-        An open calls this method. A read calls it after a reload, or after the loss of the lease.
+        An open calls this method. A read calls it after a reload, after the loss of the lease, or if the
+        decision now hides more.
+
+        INVARIANT: the last decision comes after the last await, and the plan hides exactly its words. A
+        reload or another owner may have come during each await.
         """
         node, caller = handle.node, handle.caller
-        unknown = self._gate.judge(caller.principal, _READ, node, Facts(None, owner))
+        unknown = self._judge(handle, fd, None)
         blank = Decision(allowed=True, errno=0, rules=unknown.rules, audit=Audit.REQUIRED)
         if self._keeper is None:
             return Armed(blank, None, _NO_LEASES)
@@ -140,26 +144,31 @@ class LeasedFiles:
             state.lease = self._keeper.grant(state.lease_fd, lambda _: self._broken(node))
             if state.lease is None:
                 return self._busy(state, blank)
-        lease = state.lease
-        if state.located is not None:  # under this very lease, for another open
-            kind, plan = state.located
-        else:
-            kind, plan = await self._locate(caller, node.view.redact, fd, lease)
-        decision = self._gate.judge(caller.principal, _READ, node, Facts(kind, owner))
-        if lease.holds() and decision.redact and decision.redact != node.view.redact:
-            kind, plan = await self._locate(caller, decision.redact, fd, lease)
-            decision = self._gate.judge(caller.principal, _READ, node, Facts(kind, owner))
-        elif lease.holds():
-            state.located = kind, plan
-        if not lease.holds():  # a writer came meanwhile: kind and plan may be of other bytes
-            return self._busy(state, blank)
-        if not decision.allowed:
-            return Armed(decision, kind, "denied for its kind")
+        lease, words, found = state.lease, node.view.redact, state.located
+        while True:
+            # What was located under this very lease serves another open.
+            kind, plan = found or await self._locate(caller, words, fd, lease)
+            if not lease.holds():  # a writer came meanwhile: kind and plan may be of other bytes
+                return self._busy(state, blank)
+            if words == node.view.redact:
+                state.located = kind, plan
+            decision = self._judge(handle, fd, kind)
+            if not decision.allowed:
+                return Armed(decision, kind, "denied for its kind")
+            if not decision.redact or decision.redact == words:
+                break
+            words, found = decision.redact, None
         if decision.redact and plan.outcome is Outcome.REFUSE:
             return Armed(decision, kind, f"cannot be redacted: {plan.reason}")
-        state.shown = LeasedBytes(lease, self._gate.generation, plan.patches if decision.redact else ())
+        patches = plan.patches if decision.redact else ()
+        state.shown = LeasedBytes(lease, self._gate.generation, patches, kind, decision.redact)
         state.version = version_of(self._tree.fstat(state.lease_fd))
         return Armed(decision, kind, "")
+
+    def _judge(self, handle: Handle, fd: int, kind: str | None) -> Decision:
+        """Decide on a read by the kind, and by the present owner of the file behind *fd*."""
+        owner = self._gate.facts.owners.get(fd, self._tree.fstat(fd))
+        return self._gate.judge(handle.caller.principal, _READ, handle.node, Facts(kind, owner))
 
     async def _locate(
         self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
@@ -188,14 +197,13 @@ class LeasedFiles:
             shown = state.shown
             if shown is not None and self._current(shown):
                 data = await read_store(handle.fd, offset, size)
-                if self._current(shown):
+                if self._current(shown) and self._hides_enough(shown, handle):
                     return patched(data, offset, shown.patches)
                 del data  # another read can use its buffer
             async with state.lock:
-                if state.shown is None or not self._current(state.shown):
-                    stat = self._tree.fstat(handle.fd)
-                    owner = self._gate.facts.owners.get(handle.fd, stat)
-                    self._admit(handle, await self._arm(handle, state, handle.fd, owner), _READING)
+                shown = state.shown
+                if shown is None or not self._current(shown) or not self._hides_enough(shown, handle):
+                    self._admit(handle, await self._arm(handle, state, handle.fd), _READING)
         return self._gate.refuse(
             handle.caller, _READING, node.path(), Decision(allowed=True, errno=0, audit=Audit.REQUIRED),
             note=_BUSY, error=errno.EBUSY,
@@ -204,6 +212,13 @@ class LeasedFiles:
     def _current(self, shown: LeasedBytes) -> bool:
         """Return True if these patches still fit the file's bytes: the lease holds, and no reload came."""
         return shown.generation == self._gate.generation and shown.lease.holds()
+
+    def _hides_enough(self, shown: LeasedBytes, handle: Handle) -> bool:
+        """Return True if the decision for this read hides no more. The file may have another owner now, or
+        another path.
+        """
+        now = self._judge(handle, handle.fd, shown.kind)
+        return now.allowed and hides_at_least(shown.hidden, now.redact)
 
     async def _rest(self, ino_key: int) -> None:
         """Wait for the end of _REST_S after a break of the lease, so that the writer can open the file."""
