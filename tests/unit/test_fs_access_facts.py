@@ -14,7 +14,7 @@ import trio
 
 from policyfs.content.cache import RACY_NS, KindCache
 from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, KIND_SYMLINK, NO_FACTS, OWNER_NONE, Facts, Need
-from policyfs.fs.access.facts import FactFinder, version_key
+from policyfs.fs.access.facts import FactFinder, SteadyOwner, version_key
 from policyfs.fs.access.kind_proof import KindEvidence, UnprovenKindError
 from policyfs.linux.statx import Stat
 from policyfs.store.tree import Tree
@@ -250,3 +250,15 @@ def test_a_demanded_proof_that_is_not_there_is_told(place: Place) -> None:
     with evidence, pytest.raises(UnprovenKindError):
         place.find(place.finder(), Need.KIND, evidence=evidence)
     assert not place.sniffer.asked
+
+
+def test_an_owner_that_changes_while_bytes_are_copied_does_not_count() -> None:
+    found = ["gallery"]
+    steady = SteadyOwner(lambda: found[-1])
+    assert steady.now() == "gallery"
+    found.append("none")
+    assert steady.now() == OWNER_NONE
+    later = SteadyOwner(lambda: found[-1])
+    found.append("gallery")
+    assert later.now() == OWNER_NONE, "the bytes can be those of before"
+    assert SteadyOwner(lambda: None).now() is None

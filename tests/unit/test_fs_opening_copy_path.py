@@ -13,7 +13,9 @@ import trio.testing
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.namespace.setattr import Change
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.linux.statx import Stat
 from policyfs.store.copies import CopyCache
+from policyfs.store.frozen import Frozen
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.samples import jpegs
@@ -24,6 +26,13 @@ TWO_VIEWS = """\
 - {id: all, allow: [all], who: {app: any}, paths: "/**"}
 - {id: hide, require: {redact: location}, who: {app: [camera, gallery]}, paths: "/**"}
 - {id: more, require: {redact: location}, who: {app: camera}, paths: "/**", raw_types: [text/x-c]}
+"""
+
+PLACELESS = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif(place=False)))
+OWNERS = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**"}
+- {id: time, require: {redact: time}, who: {app: gallery}, paths: "/**"}
+- {id: places, require: {redact: location}, who: {app: gallery}, paths: "/**", unless: {owner: self}}
 """
 
 
@@ -216,3 +225,36 @@ async def test_what_is_known_of_copies_that_are_gone_is_forgotten(store: Path) -
         assert redactor._copies.stats().copies == 1
         assert len(redactor._made) <= 2 * 4 + 1
         assert len(redactor._latest) == 1
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR], ids=["copy", "live"])
+@on_trio
+async def test_the_owner_of_before_a_copy_counts_for_no_bytes_that_came_meanwhile(
+    store: Path, monkeypatch: pytest.MonkeyPatch, flags: int
+) -> None:
+    """Another app opens the file for writing, and writes, before the thread makes the copy."""
+    (store / "a.jpg").write_bytes(PLACELESS)
+    with parts(store, engine_of(OWNERS)) as made:
+        with (store / "a.jpg").open("rb") as file:
+            made.owners.set(file.fileno(), made.tree.fstat(file.fileno()), "gallery")
+        copied, written = made.redactor._copied, list[int]()
+
+        async def late(fd: int, stat: Stat, *, unwritten: bool) -> Frozen:
+            if not written:
+                writer = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+                written.append(await made.write(writer, 0, PHOTO))
+            return await copied(fd, stat, unwritten=unwritten)
+
+        monkeypatch.setattr(made.redactor, "_copied", late)
+        handle = await made.open("/a.jpg", flags, GALLERY)
+        assert not jpegs.leaks(bytes(await made.reader.read(handle, 0, len(PHOTO))))
+        assert written == [len(PHOTO)]
+
+
+@on_trio
+async def test_the_owner_sees_its_own_place(store: Path) -> None:
+    with parts(store, engine_of(OWNERS)) as made:
+        with (store / "a.jpg").open("rb") as file:
+            made.owners.set(file.fileno(), made.tree.fstat(file.fileno()), "gallery")
+        handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        assert jpegs.leaks(bytes(await made.reader.read(handle, 0, len(PHOTO))))

@@ -246,7 +246,7 @@ async def test_a_policy_that_comes_while_a_copy_gets_many_patches_decides(photo,
         before = len(os.listdir("/proc/self/fd"))
         decisions = [made.gate.judge(who, Op.READ, node, NO_FACTS), later]
         with photo.open("rb") as file:
-            of_file = file.fileno(), node.ino, node.view.redact, None, lambda _facts: decisions.pop(0), who
+            of_file = file.fileno(), node.ino, node.view.redact, lambda _kind: decisions.pop(0), who
             if later.allowed:
                 with pytest.raises(PolicyChangedError):
                     await made.redactor.redacted(*of_file)

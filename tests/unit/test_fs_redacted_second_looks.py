@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.domain import Decision, Facts, Patch, Principal
+from policyfs.domain import Decision, Patch, Principal
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.redacted import patching
 from policyfs.fs.redacted import second_look_queue as waiting_looks
@@ -92,7 +92,7 @@ class Place:
         self.copies.close()
         self.tree.close()
 
-    def judge(self, facts: Facts) -> Decision:
+    def judge(self, kind: str | None) -> Decision:
         return Decision(True, 0, redact=HIDDEN)
 
     async def shown(self, who: Principal, says: Plan | None = None) -> bytes | Refused:
@@ -101,7 +101,7 @@ class Place:
             self.source.says.append(("image/jpeg", says))
         fd = os.open(self.photo, os.O_RDONLY)
         try:
-            made = await self.redactor.redacted(fd, 1, HIDDEN, None, self.judge, who)
+            made = await self.redactor.redacted(fd, 1, HIDDEN, self.judge, who)
         finally:
             os.close(fd)
         if not isinstance(made, Redacted):
@@ -268,8 +268,8 @@ async def test_a_copy_is_shared_only_if_it_is_the_one_that_the_plan_was_for(plac
 async def test_what_is_hidden_is_what_the_plan_was_made_for(place: Place) -> None:
     """A worker that tells two kinds in turn gets no plan for the one taken for the other's."""
     place.source.says = [("text/plain", HONEST), ("image/jpeg", LIE), ("image/jpeg", HONEST)]
-    place.judge = lambda facts: Decision(
-        True, 0, redact=HIDDEN if facts.kind == "image/jpeg" else frozenset({"author"})
+    place.judge = lambda kind: Decision(
+        True, 0, redact=HIDDEN if kind == "image/jpeg" else frozenset({"author"})
     )
     assert PLACE not in await place.shown(CAMERA)
     assert place.source.says == []
@@ -278,8 +278,8 @@ async def test_what_is_hidden_is_what_the_plan_was_made_for(place: Place) -> Non
 @on_trio
 async def test_a_worker_that_never_stays_with_a_kind_gets_nothing(place: Place) -> None:
     place.source.says = [("text/plain", LIE), ("image/jpeg", LIE)] * 20
-    place.judge = lambda facts: Decision(
-        True, 0, redact=HIDDEN if facts.kind == "image/jpeg" else frozenset({"author"})
+    place.judge = lambda kind: Decision(
+        True, 0, redact=HIDDEN if kind == "image/jpeg" else frozenset({"author"})
     )
     assert isinstance(await place.shown(CAMERA), Refused)
     assert place.copies.stats().copies == 0

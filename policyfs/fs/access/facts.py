@@ -55,6 +55,24 @@ def _never_again(*_: object) -> None:
     pass
 
 
+class SteadyOwner:
+    """The owner of a file while its bytes are copied. After a change it is OWNER_NONE: the bytes can be those
+    of another app.
+
+    INVARIANT: make this object before the copy, and ask now() after it. An app that opens another app's file
+    for writing ends its ownership before that open is answered (write_access.py).
+    """
+
+    def __init__(self, find: Callable[[], str | None]) -> None:
+        """find: finds the owner; None if no decision depends on the owner."""
+        self._find = find
+        self._first = find()
+
+    def now(self) -> str | None:
+        """Return the owner, if the owner has not changed since the object was made, else OWNER_NONE."""
+        return self._first if self._find() == self._first else OWNER_NONE
+
+
 class FactFinder:
     """A finder that reads the facts on which a decision depends, and no other facts.
 
@@ -121,7 +139,7 @@ class FactFinder:
         evidence: keeps the lease that proves the kind. seeing: True if the kind decides only whether a name
         and its attributes are shown.
         """
-        owner = self.owners.get(fd, self.stat(fd)) if need & Need.OWNER else None
+        owner = self.owner_of(fd) if need & Need.OWNER else None
         if evidence is not None:
             evidence.owner = owner
         if not need & Need.KIND:
@@ -131,6 +149,10 @@ class FactFinder:
     def stat(self, fd: int) -> Stat:
         """Return the attributes of the file behind a descriptor."""
         return self._tree.fstat(fd)
+
+    def owner_of(self, fd: int) -> str:
+        """Return the recorded owner of the file behind a descriptor, or OWNER_NONE."""
+        return self.owners.get(fd, self.stat(fd))
 
     def owner_at(self, dirfd: int, name: bytes, stat: Stat, *, exactly: bool = False) -> str:
         """Return the recorded owner of *name* in *dirfd*.

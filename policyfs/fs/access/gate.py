@@ -349,7 +349,7 @@ class Gate:
         who, node = handle.caller.principal, handle.node
         if not self.need(who, WRITE, node) & Need.KIND:
             return
-        owner = self.facts.owners.get(handle.fd, self.facts.stat(handle.fd))
+        owner = self.facts.owner_of(handle.fd)
         emptied = self.judge(who, WRITE, node, Facts(KIND_EMPTY, owner))
         if not emptied.allowed:
             self.refuse(

@@ -12,10 +12,12 @@ import contextlib
 import errno
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol
 
 from policyfs.domain import Decision, Facts, Op
 from policyfs.fs.access.audit import Call
+from policyfs.fs.access.facts import SteadyOwner
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle, Mode, OpenState, open_state
@@ -204,7 +206,7 @@ class LivePath:
         writers = open_state(handle).writer_uids
         if all(self._gate.principal(uid).lane == who.lane for uid in writers):
             return False
-        owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))
+        owner = self._gate.facts.owner_of(handle.fd)
         return self._gate.hangs_on_kind(who, _READ, node, owner)
 
     async def _read_hidden(self, handle: Handle, fd: int, offset: int, size: int) -> memoryview:
@@ -220,16 +222,16 @@ class LivePath:
     async def _read_copy(self, handle: Handle, fd: int, offset: int, size: int) -> memoryview:
         """Read from a copy in the cache, or from a new copy. Raise PolicyChangedError if a reload came."""
         node, caller, who = handle.node, handle.caller, handle.caller.principal
-        owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))
+        owner = SteadyOwner(partial(self._gate.facts.owner_of, handle.fd))
 
-        def judge(facts: Facts) -> Decision:
-            return self._gate.judge(caller.principal, _READ, node, facts)
+        def judge(kind: str | None) -> Decision:
+            return self._gate.judge(caller.principal, _READ, node, Facts(kind, owner.now()))
 
         ino_key = self._nodes.key_of(self._tree.fstat(fd))
         read_only = self._tree.reopen(fd, os.O_RDONLY)
         try:
             payer = self._redactor.payer(who)
-            made = await self._redactor.redacted(read_only, ino_key, node.view.redact, owner, judge, who)
+            made = await self._redactor.redacted(read_only, ino_key, node.view.redact, judge, who)
         except (FrozenTooLarge, NoRoom):
             raise OSError(
                 errno.EBUSY, "the file is too large to copy, and a program has it open for writing"

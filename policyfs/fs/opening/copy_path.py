@@ -12,9 +12,12 @@ show another copy, the open gets ESTALE, and the next LOOKUP leads to a node for
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from policyfs.domain import OWNER_NONE, Decision, Facts, Need
+from policyfs.fs.access.facts import SteadyOwner
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
@@ -69,10 +72,10 @@ class CopyPath:
         owner = self._gate.facts.owner_at(dirfd, name, opening.stat) if asked else None
         opening.owner = owner or OWNER_NONE
         self._preconditions.check_path(opening)
-        judge = _Judge(self._gate, request)
+        judge = _Judge(self._gate, request, lambda: owner)
         opening.handle = self._lifecycle.new_handle(node, request.caller, request.flags, opening.stat)
         try:
-            made = self._redactor.again(copy, owner, judge, who)
+            made = self._redactor.again(copy, judge, who)
         except NoRoom:
             return False
         if isinstance(made, Refused):
@@ -80,14 +83,14 @@ class CopyPath:
         opening.handle.copy, opening.handle.payer = copy, self._redactor.payer(who)
         opening.state = self._lifecycle.enter(node, writing=False)
         self._adopt(opening.handle, opening.state, copy)
-        self._show(opening, made, judge.decision, owner)
+        self._show(opening, made, judge)
         return True
 
     async def connect(self, opening: OpenContext) -> None:
         """Make the handle show a frozen copy of the file's present version, from the cache or new."""
         request, handle, state = opening.request, opening.handle, opening.shared
         node = request.node
-        judge = _Judge(self._gate, request)
+        judge = _Judge(self._gate, request, partial(self._gate.facts.owner_of, opening.fd))
         now = version_of(self._tree.fstat(opening.fd))  # the file may have changed during the decision
         if node.parent is not None and state.version not in (None, handle.before, now):
             self._give_up(node, state)
@@ -107,18 +110,18 @@ class CopyPath:
                 raise
             handle.copy = made.copy
             self._adopt(handle, state, made.copy)
-            self._show(opening, made, judge.decision, opening.owner)
+            self._show(opening, made, judge)
 
     async def read(self, handle: Handle, offset: int, size: int) -> memoryview:
         """Read from the copy, if the node is mediated."""
         return await read_store(handle.fd, offset, size)
 
-    def _show(self, opening: OpenContext, made: Redacted, decision: Decision, owner: str | None) -> None:
+    def _show(self, opening: OpenContext, made: Redacted, judge: _Judge) -> None:
         """Make the handle show a copy, and set the fields of step 7 in *opening*."""
         handle, frozen = opening.handle, made.copy.frozen
-        handle.facts, handle.hidden = Facts(made.kind, owner), made.hidden
+        handle.facts, handle.hidden = Facts(made.kind, judge.owner), made.hidden
         self._passthrough.choose_copy(opening.request.node, opening.shared, made.copy)
-        opening.decision, opening.kind, opening.redacted = decision, made.kind, made.ranges
+        opening.decision, opening.kind, opening.redacted = judge.decision, made.kind, made.ranges
         opening.bytes_fd, opening.version = frozen.fd, frozen.version
 
     async def _copy_for(
@@ -131,13 +134,13 @@ class CopyPath:
         version.
         """
         handle, state, node = opening.handle, opening.shared, opening.request.node
-        who, owner = handle.caller.principal, opening.owner
+        who = handle.caller.principal
         handle.payer = self._redactor.payer(who)
         try:
             # The node's own copy is right even if another view has put another copy into the cache since.
             # This copy is also right if the file has changed while this open waited for the copy.
             if state.copy is not None and (node.parent is None or current):
-                made = self._redactor.again(state.copy, owner, judge, who)
+                made = self._redactor.again(state.copy, judge, who)
                 if node.parent is None or isinstance(made, Redacted):  # a nameless node gets no newer copy
                     return made
         except NoRoom:
@@ -146,7 +149,7 @@ class CopyPath:
             self._give_up(node, state)
             state.version = version_of(stat)
         try:
-            return await self._redactor.redacted(opening.fd, node.ino, node.view.redact, owner, judge, who)
+            return await self._redactor.redacted(opening.fd, node.ino, node.view.redact, judge, who)
         except (FrozenTooLarge, NoRoom):
             self._without_copy(opening.request)
 
@@ -190,14 +193,20 @@ class CopyPath:
 
 
 class _Judge:
-    """A function that decides on one open by the kind found in a copy. *decision*: its last decision."""
+    """A function that decides on one open by the kind found in a copy.
 
-    def __init__(self, gate: Gate, request: OpenRequest) -> None:
+    decision: its last decision. owner: the owner by which it decided.
+    """
+
+    def __init__(self, gate: Gate, request: OpenRequest, find_owner: Callable[[], str | None]) -> None:
         self._gate = gate
         self._request = request
+        self._steady = SteadyOwner(find_owner)
+        self.owner: str | None = None
         self.decision: Decision
 
-    def __call__(self, facts: Facts) -> Decision:
-        request = self._request
+    def __call__(self, kind: str | None) -> Decision:
+        request, self.owner = self._request, self._steady.now()
+        facts = Facts(kind, self.owner)
         self.decision = self._gate.judge(request.caller.principal, request.ops, request.node, facts)
         return self.decision

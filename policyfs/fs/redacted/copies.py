@@ -12,7 +12,7 @@ from typing import NamedTuple
 import trio
 
 from policyfs.content.cache import KindKey
-from policyfs.domain import Decision, Facts, Lane, Patch, Principal
+from policyfs.domain import Decision, Lane, Patch, Principal
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.expiring import Expiring
@@ -112,8 +112,13 @@ class _Patched(NamedTuple):
     located: frozenset[str]
 
 
-Judge = Callable[[Facts], Decision]
-"""A function that decides the current request by facts. The Redactor calls it with the kind of the copy."""
+Judge = Callable[[str | None], Decision]
+"""A function that decides the current request by a kind (None: sniffing failed). It finds the owner
+itself, at each call.
+
+INVARIANT: the Redactor calls it with the kind of a copy that is already made. So the owner of a time before
+the copy does not count for bytes that another app has written since.
+"""
 
 
 class Redactor:
@@ -180,7 +185,7 @@ class Redactor:
         return self._made[copy].settled and copy not in self._in_doubt and self._copies.peek(copy.key) is copy
 
     async def redacted(
-        self, fd: int, ino_key: int, what: frozenset[str], owner: str | None, judge: Judge, who: Principal
+        self, fd: int, ino_key: int, what: frozenset[str], judge: Judge, who: Principal
     ) -> Redacted | Refused:
         """Return a copy that *who* may read, of the file behind *fd* (O_RDONLY), pinned once for payer().
 
@@ -191,10 +196,10 @@ class Redactor:
         shared = _key(ino_key, stat, what, None)
         copy = self._copies.get(shared if self._copies.peek(shared) else shared._replace(lane=who.lane))
         if copy is not None and self._is_current(copy, what):
-            made = self.again(copy, owner, judge, who)
+            made = self.again(copy, judge, who)
             if isinstance(made, Redacted):
                 return made
-        return await self._make(fd, ino_key, stat, what, owner, judge, who)
+        return await self._make(fd, ino_key, stat, what, judge, who)
 
     def known(self, ino_key: int, stat: Stat, what: frozenset[str], who: Principal) -> Copy | None:
         """Return the finished copy of a file in the version of *stat*, if *who* may see it, else None."""
@@ -213,14 +218,14 @@ class Redactor:
         the latest bytes."""
         return bool(what) or self._keeper is None or self._made[copy].settled
 
-    def again(self, copy: Copy, owner: str | None, judge: Judge, who: Principal) -> Redacted | Refused:
+    def again(self, copy: Copy, judge: Judge, who: Principal) -> Redacted | Refused:
         """Return a finished copy, kept open once more (pinned), if the decision for this caller hides the
         same words.
 
         Return Refused if the decision hides other words or denies. Raise NoRoom if the caller's share is used
         up."""
         made = self._made[copy]
-        decision = judge(Facts(made.kind, owner))
+        decision = judge(made.kind)
         if not decision.allowed or decision.redact != made.hidden:
             return Refused(decision, made.kind, "the copy hides other data than this decision")
         if not self._copies.admits(copy, self.payer(who)):
@@ -229,16 +234,15 @@ class Redactor:
         return made
 
     async def _make(
-        self, fd: int, ino_key: int, stat: Stat, what: frozenset[str], owner: str | None, judge: Judge,
-        who: Principal,
-    ) -> Redacted | Refused:  # fmt: skip
+        self, fd: int, ino_key: int, stat: Stat, what: frozenset[str], judge: Judge, who: Principal
+    ) -> Redacted | Refused:
         room = self._copies.book(0 if self._reflink else stat.size, self.payer(who))
         if room is None:
             raise self._full(who)
         with room:
             try:
                 copy, proof = await self._freeze(fd, stat)
-                patched_copy = await self._patched(copy, proof, version_key(stat), what, owner, judge, who)
+                patched_copy = await self._patched(copy, proof, version_key(stat), what, judge, who)
             except OSError as error:
                 if error.errno not in _NO_SPACE:
                     raise
@@ -270,7 +274,6 @@ class Redactor:
         proof: Proof | None,
         version: KindKey,
         what: frozenset[str],
-        owner: str | None,
         judge: Judge,
         who: Principal,
     ) -> _Patched | Refused:
@@ -293,7 +296,7 @@ class Redactor:
                     found = await self._plans.find(
                         read_only, located, lane=who.lane, proof=proof, version=version
                     )
-                    decision = judge(Facts(found.kind, owner))
+                    decision = judge(found.kind)
                     # INVARIANT: the plan that patches a copy was made for exactly the words to hide.
                     if not decision.allowed or not decision.redact or decision.redact == located:
                         break
@@ -312,7 +315,7 @@ class Redactor:
             ranges, others_went_on = await apply_all(copy, patches)
             freezing.seal(copy)
             if others_went_on:  # and the policy may have changed
-                now = judge(Facts(found.kind, owner))
+                now = judge(found.kind)
                 if now.allowed and now.redact != decision.redact:
                     raise PolicyChangedError
                 if not now.allowed:

@@ -167,8 +167,8 @@ class LeasedFiles:
 
     def _judge(self, handle: Handle, fd: int, kind: str | None) -> Decision:
         """Decide on a read by the kind, and by the present owner of the file behind *fd*."""
-        owner = self._gate.facts.owners.get(fd, self._tree.fstat(fd))
-        return self._gate.judge(handle.caller.principal, _READ, handle.node, Facts(kind, owner))
+        facts = Facts(kind, self._gate.facts.owner_of(fd))
+        return self._gate.judge(handle.caller.principal, _READ, handle.node, facts)
 
     async def _locate(
         self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
