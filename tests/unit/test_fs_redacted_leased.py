@@ -13,8 +13,11 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from policyfs.fs.access.facts import version_key
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.redacted import leased as leased_module
+from policyfs.fs.redacted.second_looks import Said
+from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store import leases as leases_module
 from policyfs.store.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
@@ -217,3 +220,30 @@ async def test_the_owner_of_before_a_break_counts_for_no_bytes_of_after_it(
     assert read
     assert not jpegs.leaks(read[0])
     assert not jpegs.leaks(await shown(made, handle))
+
+
+@pytest.mark.parametrize("copy_bytes", [64, 1 << 20], ids=["leased", "copied"])
+@on_trio
+async def test_what_a_second_worker_denies_is_shown_to_nobody_later(
+    tmp_path: Path, keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch, copy_bytes: int
+) -> None:
+    """The app's worker has found nothing to hide, and has lied; a handle that it let in stays open."""
+    (tmp_path / "a.jpg").write_bytes(PHOTO)
+    lie = Plan(Outcome.CLEAN)
+    with parts(tmp_path, engine_of(POLICY), keeper=keeper, copy_bytes=copy_bytes) as made:
+
+        async def lies(*_: object, **__: object) -> tuple[str, Plan]:
+            return "image/jpeg", lie
+
+        with monkeypatch.context() as lying:
+            lying.setattr(made.sniffed, "locate", lies)
+            first = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        with (tmp_path / "a.jpg").open("rb") as file:
+            version = version_key(made.tree.fstat(file.fileno()))
+        lane = made.caller(GALLERY).principal.lane
+        first.node.cached = first.node.open.version
+        made.leased._plans.denied(Said(version, first.node.view.redact, lane, "image/jpeg", lie, False))
+        assert first.node.cached is None
+        assert first.node.nodeid in made.notes.pages
+        second = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        assert not jpegs.leaks(await shown(made, second))

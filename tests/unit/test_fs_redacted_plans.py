@@ -84,7 +84,7 @@ def test_a_plan_that_a_second_worker_found_too_is_remembered_and_told(fd: int) -
     memory, told = Memory(), list[str]()
     finder = PlanFinder(Sniffed(), memory)
     finder.on_confirmed = lambda said: told.append(f"yes {said.kind}")
-    finder.on_denied = lambda said: told.append(f"no {said.kind}")
+    finder.on_denied.append(lambda said: told.append(f"no {said.kind}"))
     plan = found(finder, fd).plan
     said = said_now(KEY, PLACE, "a", "image/jpeg", plan)
     finder.denied(said)

@@ -75,10 +75,13 @@ class NodeTable:
 
         The key is the inode number, changed if the file is on another device than the root.
         """
-        if stat.dev == self.root_dev:
-            return stat.ino
-        self.several_devices = True
-        return (stat.dev << 64) | stat.ino
+        if stat.dev != self.root_dev:
+            self.several_devices = True
+        return self.key_of_inode(stat.dev, stat.ino)
+
+    def key_of_inode(self, dev: int, ino: int) -> int:
+        """Return the key of an inode by its device and its number."""
+        return ino if dev == self.root_dev else (dev << 64) | ino
 
     def same_inode(self, ino_key: int) -> Iterator[Node]:
         """Yield every node of a backing inode."""

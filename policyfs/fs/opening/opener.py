@@ -122,6 +122,7 @@ class Opener:
             if not self.second_tries.is_any_of(caller.holder):  # the bridge must not answer these
                 self._bridge_handles.opened(opening)
         except BaseException:
+            node.cached = None  # the kernel has not seen this open, and keeps its pages of before
             if opening.state is not None:
                 self._lifecycle.leave(opening.handle, opening.state)
             raise

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import trio
 
 from policyfs.content.cache import KindKey
-from policyfs.domain import Decision, Lane, Patch, Principal
+from policyfs.domain import Decision, Patch, Principal
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.expiring import Expiring
+from policyfs.fs.redacted.copy_keys import CopyKey, version_of_key
 from policyfs.fs.redacted.patching import Ranges, apply_all
 from policyfs.fs.redacted.plans import Found, PlanFinder, Proof
 from policyfs.fs.redacted.second_looks import Said
@@ -23,7 +24,7 @@ from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store import frozen as freezing
 from policyfs.store.copies import Copy, CopyCache
-from policyfs.store.frozen import FrozenTooLarge, Version, freeze
+from policyfs.store.frozen import FrozenTooLarge, freeze
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.memory import MemoryPlaces
 from policyfs.store.page_cache import in_memory
@@ -32,7 +33,6 @@ from policyfs.store.tree import Tree
 _FULL_S = 2.0
 """The seconds for which a principal's files count as too large to copy, after a copy found no room. The
 look-up and the open after a refusal must give the same answer, even if other requests come in between."""
-_NO_VERSION = Version(0, 0, 0)
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
 """The largest file in memory that is copied on the event loop: for a small copy a thread costs more time."""
@@ -43,32 +43,6 @@ _PLANS_MAX = 3
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
     """The error if the cache has no room for another copy. The file is then served like a file too large to
     copy."""
-
-
-class _Key(NamedTuple):
-    """The key of a copy: the file, its version, and the hidden words (what). lane: the only lane that may see
-    the copy, because the plan comes from that lane's worker alone; None: every app may see the copy.
-    """
-
-    ino_key: int
-    btime_ns: int
-    version: Version
-    what: frozenset[str]
-    lane: Lane
-
-
-def _key(ino_key: int, stat: Stat, what: frozenset[str], lane: Lane) -> _Key:
-    return _Key(ino_key, stat.btime_ns, Version(stat.size, stat.mtime_ns, stat.ctime_ns), what, lane)
-
-
-def version_of_key(key: KindKey) -> Version:
-    """Return the version of a file's bytes that is part of a key."""
-    return Version(key.size, key.mtime_ns, key.ctime_ns)
-
-
-def _file(key: _Key) -> _Key:
-    """Return a copy's key without version and lane. Such a key stands for the file and the hidden words."""
-    return key._replace(version=_NO_VERSION, lane=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +70,7 @@ class Refused:
 class _Unshared(NamedTuple):
     """A copy for one lane only, its kind and plan. racy: True if bytes may have changed without new times."""
 
-    key: _Key
+    key: CopyKey
     copy: Copy
     kind: str | None
     plan: Plan
@@ -148,12 +122,14 @@ class Redactor:
         self._size_cap = size_cap
         self._places = places
         self._made: dict[Copy, Redacted] = {}
-        self._latest: dict[_Key, set[_Key]] = {}  # copies of a file's latest version, by _file()
+        self._latest: dict[CopyKey, set[CopyKey]] = {}  # copies of a file's latest version, by CopyKey.file
         self._no_room = Expiring[str, bool](_FULL_S)  # by principal
         self._apart = apart
         self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], _Unshared] = {}
         self._in_doubt: set[Copy] = set()  # copies whose plan no second worker has found yet
-        plans.on_confirmed, plans.on_denied = self._share, self._take_back
+        self._denied: set[Copy] = set()  # still open, but another worker has found another plan
+        plans.on_confirmed = self._share
+        plans.on_denied.append(self._take_back)
 
     def copyable(self, stat: Stat, ino_key: int, what: frozenset[str], who: Principal) -> bool:
         """Return True if *who* gets a frozen copy of the file now, False if the file needs a lease instead.
@@ -193,7 +169,7 @@ class Redactor:
         cannot be removed. Raise FrozenTooLarge or NoRoom if the file needs a lease instead, and OSError.
         """
         stat = self._tree.fstat(fd)
-        shared = _key(ino_key, stat, what, None)
+        shared = CopyKey.of(ino_key, stat, what, None)
         copy = self._copies.get(shared if self._copies.peek(shared) else shared._replace(lane=who.lane))
         if copy is not None and self._is_current(copy, what):
             made = self.again(copy, judge, who)
@@ -207,7 +183,7 @@ class Redactor:
         return self._copies.get(copy.key) if copy is not None and self._is_current(copy, what) else None
 
     def _peek(self, ino_key: int, stat: Stat, what: frozenset[str], who: Principal) -> Copy | None:
-        key = _key(ino_key, stat, what, None)
+        key = CopyKey.of(ino_key, stat, what, None)
         return self._copies.peek(key) or self._copies.peek(key._replace(lane=who.lane))
 
     def _is_current(self, copy: Copy, what: frozenset[str]) -> bool:
@@ -228,6 +204,8 @@ class Redactor:
         decision = judge(made.kind)
         if not decision.allowed or decision.redact != made.hidden:
             return Refused(decision, made.kind, "the copy hides other data than this decision")
+        if copy in self._denied:
+            return Refused(decision, made.kind, "a second worker has found other data to hide")
         if not self._copies.admits(copy, self.payer(who)):
             raise self._full(who)
         copy.pin(self.payer(who))
@@ -252,7 +230,7 @@ class Redactor:
             copy.close()
             return patched_copy
         (kind, plan, shared, _), hidden, ranges, located = patched_copy
-        key = _Key(ino_key, stat.btime_ns, copy.version, what, None if shared else who.lane)
+        key = CopyKey(ino_key, stat.btime_ns, copy.version, what, None if shared else who.lane)
         kept = self._copies.put(key, copy, self.payer(who))
         if kept is None:
             copy.close()
@@ -345,7 +323,7 @@ class Redactor:
         if not (said.racy or held.racy) and self._copies.peek(held.key) is held.copy:
             shared = held.key._replace(lane=None)
             self._copies.rename(held.key, shared)
-            latest = self._latest.setdefault(_file(shared), set())
+            latest = self._latest.setdefault(shared.file, set())
             latest.discard(held.key)
             latest.add(shared)
 
@@ -353,20 +331,22 @@ class Redactor:
         """Drop a copy, because a second worker has found another plan. Later opens get another copy."""
         held = self._unshared.pop((said.version, said.what, said.lane), None)
         if held is not None:
+            self._denied.add(held.copy)
             self._copies.drop(held.key)
 
-    def _drop_others(self, key: _Key) -> None:
+    def _drop_others(self, key: CopyKey) -> None:
         """Drop the finished copies of other versions of a file. Handles keep their copy until their release.
         """
         if len(self._made) > 2 * self._copies.count:
             self._made = {copy: made for copy, made in self._made.items() if copy.frozen.fd >= 0}
             self._latest = {}
             for copy in self._made:
-                if isinstance(copy.key, _Key):
-                    self._latest.setdefault(_file(copy.key), set()).add(copy.key)
+                if isinstance(copy.key, CopyKey):
+                    self._latest.setdefault(copy.key.file, set()).add(copy.key)
             self._unshared = {said: of for said, of in self._unshared.items() if of.copy in self._made}
             self._in_doubt &= self._made.keys()
-        latest = self._latest.setdefault(_file(key), set())
+            self._denied &= self._made.keys()
+        latest = self._latest.setdefault(key.file, set())
         for other in [of for of in latest if of.version != key.version]:
             latest.remove(other)
             self._copies.drop(other)

@@ -34,6 +34,7 @@ from policyfs.fs.inodes.leased_bytes import LeasedBytes
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.redacted.patching import patched
 from policyfs.fs.redacted.plans import PlanFinder, Proof
+from policyfs.fs.redacted.second_looks import Said
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.page_cache import read_store
@@ -88,6 +89,7 @@ class LeasedFiles:
         self._resting = Expiring[int, bool](_REST_S)
         self.refusals = 0
         self.breaks = 0
+        plans.on_denied.append(self._take_back)
 
     @property
     def live(self) -> int:
@@ -240,6 +242,18 @@ class LeasedFiles:
         if node.open is not None:
             self._drop(node.open)
         self._drop_pages(node.nodeid)
+
+    def _take_back(self, said: Said) -> None:
+        """Drop the patches of a file, and its pages in the kernel, because a second worker has found another
+        plan. The next read locates the hidden data again.
+        """
+        key = self._nodes.key_of_inode(said.version.dev, said.version.ino)
+        for node in self._nodes.same_inode(key):
+            node.cached = None
+            self._nodes.vectors.drop(node)
+            if node.open is not None and node.open.lease is not None:
+                self._drop(node.open)
+            self._drop_pages(node.nodeid)
 
     def disconnect(self, state: OpenState) -> None:
         """Release the lease after the node's last handle was closed."""

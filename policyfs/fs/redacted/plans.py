@@ -73,8 +73,8 @@ class PlanFinder:
     """A finder of plans that returns a remembered plan, or lets a worker make a plan.
 
     memory: None if the daemon remembers no plans. second: queues checks of results by a second worker (second
-    looks); None if there are no second looks. on_confirmed, on_denied: called with a worker's result once a
-    second look has confirmed or denied the result.
+    looks); None if there are no second looks. on_confirmed, on_denied: functions that are called with a
+    worker's result once a second look has confirmed or denied the result.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class PlanFinder:
         self._memory = memory
         self._second = second
         self.on_confirmed: PlanNews = _ignore
-        self.on_denied: PlanNews = _ignore
+        self.on_denied: list[PlanNews] = []
 
     async def locate(
         self,
@@ -119,9 +119,9 @@ class PlanFinder:
         """Return the kind of the file behind *fd*, and the plan to hide *what* in it, as locate() does.
         Found.shared is True if other lanes may use the result.
 
-        INVARIANT: the caller stores the copy that it patches by the plan, so that on_denied can drop this
-        copy. Then the caller calls ask() for the result, with no await between the two steps. Otherwise the
-        second look could end before the copy is stored.
+        INVARIANT: the caller stores the copy that it patches by the plan, so that a function of on_denied can
+        drop this copy. Then the caller calls ask() for the result, with no await between the two steps.
+        Otherwise the second look could end before the copy is stored.
         """
         if not what:  # nothing to hide: only the kind decides
             return Found(await self._source.kind_of_fd(fd, lane=lane), Plan(Outcome.CLEAN), shared=False)
@@ -155,4 +155,5 @@ class PlanFinder:
         """Report that the second worker has found another result. Copies that were patched by *said* are then
         dropped.
         """
-        self.on_denied(said)
+        for told in self.on_denied:
+            told(said)
