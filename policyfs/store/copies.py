@@ -47,12 +47,12 @@ class CopyStats:
 
 class Copy:
     """One finished copy in a cache. The copy's bytes cannot change (sealed). frozen.fd is open while the copy
-    is in use or cached.
+    is in use or cached. denied: True once the copy turned out to be wrong; then no new handle may show it.
 
     backing_id: the kernel's id of the copy, or 0. When the cache closes the copy, it gives the id back."""
 
     __slots__ = (
-        "_cache", "_holders", "_pins", "_since", "backing_id", "frozen", "key", "mapped_by", "used"
+        "_cache", "_holders", "_pins", "_since", "backing_id", "denied", "frozen", "key", "mapped_by", "used"
     )  # fmt: skip
 
     def __init__(self, cache: CopyCache, key: Hashable, frozen: Frozen) -> None:
@@ -62,6 +62,7 @@ class Copy:
         self._since: set[Hashable] = set()  # principals that pinned the copy since it came into use
         self.used = 0.0
         self.backing_id = 0
+        self.denied = False
         self.mapped_by: Hashable = None
         self.key = key
         self.frozen: Final = frozen

@@ -247,3 +247,54 @@ async def test_what_a_second_worker_denies_is_shown_to_nobody_later(
         assert first.node.nodeid in made.notes.pages
         second = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
         assert not jpegs.leaks(await shown(made, second))
+
+
+@on_trio
+async def test_workers_that_never_agree_on_the_kind_are_asked_a_few_times(
+    made: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each plan is for the words that the kind of the plan before demanded."""
+    made.reload(
+        engine_of(
+            ALL
+            + PLACES % "type: image/png"
+            + (PLACES % "type: image/jpeg").replace("places", "time").replace("location", "time")
+        )
+    )
+    asked: list[frozenset[str]] = []
+
+    async def says(fd: int, what: frozenset[str], **_: object) -> tuple[str, Plan]:
+        asked.append(what)
+        return ("image/png" if "location" in what else "image/jpeg"), Plan(Outcome.CLEAN)
+
+    monkeypatch.setattr(made.sniffed, "locate", says)
+    assert await errno_of(made.open("/a.jpg", os.O_RDONLY, GALLERY)) == errno.EACCES
+    assert len(asked) == leased_module._PLANS_MAX
+
+
+@on_trio
+async def test_a_plan_that_is_denied_while_a_read_waits_is_not_used(
+    made: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease still proves the bytes: the read locates the hidden data again, and is not refused."""
+    with monkeypatch.context() as lying:
+
+        async def lies(*_: object, **__: object) -> tuple[str, Plan]:
+            return "image/jpeg", Plan(Outcome.CLEAN)
+
+        lying.setattr(made.sniffed, "locate", lies)
+        handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+    read_store = leased_module.read_store
+
+    async def denied(fd: int, offset: int, size: int) -> memoryview:
+        monkeypatch.setattr(leased_module, "read_store", read_store)
+        data = await read_store(fd, offset, size)
+        version, lane = version_key(made.tree.fstat(fd)), made.caller(GALLERY).principal.lane
+        made.leased._plans.denied(
+            Said(version, handle.node.view.redact, lane, "image/jpeg", Plan(Outcome.CLEAN), False)
+        )
+        return data
+
+    monkeypatch.setattr(leased_module, "read_store", denied)
+    assert not jpegs.leaks(await shown(made, handle))
+    assert made.leased.refusals == 0

@@ -228,7 +228,7 @@ async def test_the_lie_is_shared_where_its_key_is_enough(
             ask(self, fd, said, verdict)
 
     def by_key(said: Said) -> None:
-        held = place.redactor._unshared.pop((said.version, said.what, said.lane))
+        *_, held = place.redactor._unshared.pop((said.version, said.what, said.lane))
         place.copies.rename(held.key, held.key._replace(lane=None))
 
     monkeypatch.setattr(SecondLooks, "ask", once)
@@ -390,3 +390,17 @@ async def test_no_app_has_all_places_where_looks_wait(place: Place, monkeypatch:
     assert place.second.stats().waiting == kept + 1
     await place.looked()
     assert place.second.stats().confirmed == kept + 1
+
+
+@on_trio
+async def test_all_copies_by_a_denied_plan_are_taken_back(place: Place) -> None:
+    """One lane has two: of two nodes of the file, opened at once."""
+    assert PLACE in await place.shown(CAMERA, LIE)
+    [first] = [each.copy for of in place.redactor._unshared.values() for each in of]
+    place.evict()
+    assert PLACE in await place.shown(CAMERA, LIE)
+    copies = [each.copy for of in place.redactor._unshared.values() for each in of]
+    assert len(copies) == 2
+    place.redactor._take_back(Said(*next(iter(place.redactor._unshared)), "image/jpeg", LIE, False))
+    assert first in copies
+    assert all(copy.denied for copy in copies)

@@ -135,7 +135,7 @@ class Lifecycle:
             keeps = node.byte_path in {BytePath.COPY, BytePath.RAW} and not handle.by_kind
             if keeps and not state.holds_back and node.cached == version:
                 flags |= FH_KEEP_CACHE
-            node.cached = version
+            node.cached = None if state.copy is not None and state.copy.denied else version
             writer = handle.caller.uid if handle.writable else 0
             handle.fh = pack_fh(handle.index, flags, writer=writer)
         self._handles.add(handle)

@@ -125,9 +125,8 @@ class Redactor:
         self._latest: dict[CopyKey, set[CopyKey]] = {}  # copies of a file's latest version, by CopyKey.file
         self._no_room = Expiring[str, bool](_FULL_S)  # by principal
         self._apart = apart
-        self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], _Unshared] = {}
+        self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], list[_Unshared]] = {}
         self._in_doubt: set[Copy] = set()  # copies whose plan no second worker has found yet
-        self._denied: set[Copy] = set()  # still open, but another worker has found another plan
         plans.on_confirmed = self._share
         plans.on_denied.append(self._take_back)
 
@@ -204,7 +203,7 @@ class Redactor:
         decision = judge(made.kind)
         if not decision.allowed or decision.redact != made.hidden:
             return Refused(decision, made.kind, "the copy hides other data than this decision")
-        if copy in self._denied:
+        if copy.denied:
             return Refused(decision, made.kind, "a second worker has found other data to hide")
         if not self._copies.admits(copy, self.payer(who)):
             raise self._full(who)
@@ -242,7 +241,8 @@ class Redactor:
             self._in_doubt.add(kept)
         if not shared and proof is not None and version_of_key(proof.version) == copy.version:
             racy = proof.version.is_racy(time.time_ns())
-            self._unshared[proof.version, located, who.lane] = _Unshared(key, kept, kind, plan, racy)
+            unshared = self._unshared.setdefault((proof.version, located, who.lane), [])
+            unshared.append(_Unshared(key, kept, kind, plan, racy))
         kept.pin(self.payer(who))
         return made
 
@@ -315,12 +315,18 @@ class Redactor:
         INVARIANT: a copy is shared only if it was patched by the plan that both workers found. By now the
         copy's key can lead to another copy, made by a later plan of the same lane's worker."""
         name = said.version, said.what, said.lane
-        held = self._unshared.get(name)
-        if held is None or held.kind is None or not said.agrees(held.kind, held.plan):
-            return  # the copy was made by another plan, which gets a second look of its own
-        del self._unshared[name]
+        unshared = self._unshared.pop(name, [])
+        # The others were made by another plan, which gets a second look of its own.
+        left = [each for each in unshared if each.kind is None or not said.agrees(each.kind, each.plan)]
+        if left:
+            self._unshared[name] = left
+        for held in unshared:
+            if held not in left:
+                self._share_one(held, racy=said.racy or held.racy)
+
+    def _share_one(self, held: _Unshared, *, racy: bool) -> None:
         self._in_doubt.discard(held.copy)
-        if not (said.racy or held.racy) and self._copies.peek(held.key) is held.copy:
+        if not racy and self._copies.peek(held.key) is held.copy:
             shared = held.key._replace(lane=None)
             self._copies.rename(held.key, shared)
             latest = self._latest.setdefault(shared.file, set())
@@ -328,11 +334,13 @@ class Redactor:
             latest.add(shared)
 
     def _take_back(self, said: Said) -> None:
-        """Drop a copy, because a second worker has found another plan. Later opens get another copy."""
-        held = self._unshared.pop((said.version, said.what, said.lane), None)
-        if held is not None:
-            self._denied.add(held.copy)
-            self._copies.drop(held.key)
+        """Drop all copies by a plan, because a second worker has found another plan. Later opens get another
+        copy. (One lane can have several copies: of two nodes of the file, opened at the same time.)
+        """
+        for held in self._unshared.pop((said.version, said.what, said.lane), ()):
+            held.copy.denied = True
+            if self._copies.peek(held.key) is held.copy:
+                self._copies.drop(held.key)
 
     def _drop_others(self, key: CopyKey) -> None:
         """Drop the finished copies of other versions of a file. Handles keep their copy until their release.
@@ -343,9 +351,11 @@ class Redactor:
             for copy in self._made:
                 if isinstance(copy.key, CopyKey):
                     self._latest.setdefault(copy.key.file, set()).add(copy.key)
-            self._unshared = {said: of for said, of in self._unshared.items() if of.copy in self._made}
+            for name, unshared in list(self._unshared.items()):
+                unshared[:] = [each for each in unshared if each.copy in self._made]
+                if not unshared:
+                    del self._unshared[name]
             self._in_doubt &= self._made.keys()
-            self._denied &= self._made.keys()
         latest = self._latest.setdefault(key.file, set())
         for other in [of for of in latest if of.version != key.version]:
             latest.remove(other)

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from policyfs.domain import Audit, Decision, Facts, Op, hides_at_least
+from policyfs.domain import Audit, Decision, Facts, Need, Op, hides_at_least
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.views import version_of
@@ -50,6 +50,8 @@ _REST_S: Final = 0.1
 to open the file every few milliseconds, without waiting. If readers took the lease again at once, the writer
 could never open the file."""
 
+_PLANS_MAX: Final = 3
+"""The limit of plans for one lease. The words to hide may depend on the kind, or change with a reload."""
 _READING: Final = Call("read", "read")
 
 PagesDropped = Callable[[int], None]
@@ -147,7 +149,9 @@ class LeasedFiles:
             if state.lease is None:
                 return self._busy(state, blank)
         lease, words, found = state.lease, node.view.redact, state.located
+        tries = _PLANS_MAX
         while True:
+            tries -= 1
             # What was located under this very lease serves another open.
             kind, plan = found or await self._locate(caller, words, fd, lease)
             if not lease.holds():  # a writer came meanwhile: kind and plan may be of other bytes
@@ -156,9 +160,11 @@ class LeasedFiles:
                 state.located = kind, plan
             decision = self._judge(handle, fd, kind)
             if not decision.allowed:
-                return Armed(decision, kind, "denied for its kind")
+                return Armed(decision, kind, "denied")
             if not decision.redact or decision.redact == words:
                 break
+            if not tries:
+                return Armed(decision, kind, "the workers do not agree on the data to hide")
             words, found = decision.redact, None
         if decision.redact and plan.outcome is Outcome.REFUSE:
             return Armed(decision, kind, f"cannot be redacted: {plan.reason}")
@@ -169,8 +175,10 @@ class LeasedFiles:
 
     def _judge(self, handle: Handle, fd: int, kind: str | None) -> Decision:
         """Decide on a read by the kind, and by the present owner of the file behind *fd*."""
-        facts = Facts(kind, self._gate.facts.owner_of(fd))
-        return self._gate.judge(handle.caller.principal, _READ, handle.node, facts)
+        who, node = handle.caller.principal, handle.node
+        asked = self._gate.need(who, _READ, node) & Need.OWNER
+        owner = self._gate.facts.owner_of(fd) if asked else None
+        return self._gate.judge(who, _READ, node, Facts(kind, owner))
 
     async def _locate(
         self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
@@ -199,7 +207,8 @@ class LeasedFiles:
             shown = state.shown
             if shown is not None and self._current(shown):
                 data = await read_store(handle.fd, offset, size)
-                if self._current(shown) and self._hides_enough(shown, handle):
+                is_taken_back = state.shown != shown
+                if not is_taken_back and self._current(shown) and self._hides_enough(shown, handle):
                     return patched(data, offset, shown.patches)
                 del data  # another read can use its buffer
             async with state.lock:
@@ -245,14 +254,14 @@ class LeasedFiles:
 
     def _take_back(self, said: Said) -> None:
         """Drop the patches of a file, and its pages in the kernel, because a second worker has found another
-        plan. The next read locates the hidden data again.
+        plan. The next read locates the hidden data again, under the same lease.
         """
         key = self._nodes.key_of_inode(said.version.dev, said.version.ino)
         for node in self._nodes.same_inode(key):
             node.cached = None
             self._nodes.vectors.drop(node)
-            if node.open is not None and node.open.lease is not None:
-                self._drop(node.open)
+            if node.open is not None:
+                node.open.shown = node.open.located = None
             self._drop_pages(node.nodeid)
 
     def disconnect(self, state: OpenState) -> None:
