@@ -101,6 +101,8 @@ async def prove(
                         channel.send(encoded({"attach": True}))
         except trio.TooSlowError as error:
             raise ProofError(f"the mount was not proved within {DEADLINE_S:g} s") from error
+        except ConnectionError as error:
+            raise ProofError("the mount was not proved: the prover has ended") from error
         except (OSError, ValueError, TypeError) as error:
             raise ProofError(f"the mount was not proved: {error}") from error
 
