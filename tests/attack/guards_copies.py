@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
+import trio
+
 import policyfs.fs.redacted.leased as leased_module
 from policyfs.fs.inodes.leased_bytes import LeasedBytes
 from policyfs.fs.redacted.copies import Redactor
@@ -42,6 +44,17 @@ def lease_not_asked() -> None:
     put(LeasedFiles, "_current", lambda self, shown: not shown.lease.released)
 
 
+def plans_late() -> None:
+    """No guard is gone, but each plan under a lease takes 0.1 s longer."""
+    locate = LeasedFiles._locate
+
+    async def late(self: LeasedFiles, *request: Any) -> Any:
+        await trio.sleep(0.1)
+        return await locate(self, *request)
+
+    put(LeasedFiles, "_locate", late)
+
+
 def shown_before_located() -> None:
     """A lease that is taken anew counts before it is known what to hide under it."""
     locate = LeasedFiles._locate
@@ -49,10 +62,11 @@ def shown_before_located() -> None:
     async def early(self: LeasedFiles, caller: Any, what: Any, fd: int, lease: Any) -> Any:
         for node in self._nodes:
             if node.open is not None and node.open.lease is lease:
-                node.open.shown = LeasedBytes(lease, self._gate.generation, ())
+                node.open.shown = LeasedBytes(lease, self._gate.generation, (), None, frozenset())
         return await locate(self, caller, what, fd, lease)
 
     put(LeasedFiles, "_locate", early)
+    put(LeasedFiles, "_hides_enough", lambda self, shown, handle: True)
 
 
 def cloned_on_the_loop() -> None:
@@ -70,5 +84,6 @@ COPIES: Final[dict[str, Callable[[], None]]] = {
     "cloned-on-the-loop": cloned_on_the_loop,
     "late": late,
     "lease-not-asked": lease_not_asked,
+    "plans-late": plans_late,
     "shown-before-located": shown_before_located,
 }

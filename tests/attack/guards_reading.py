@@ -120,7 +120,8 @@ class _Everything(frozenset[str]):
 def opened_for_ever() -> None:
     """What was shown under one policy is shown under the next, as long as it is open."""
     put(Handle, "hides", property(lambda self: _Everything()))
-    put(LeasedFiles, "_current", lambda self, state: state.lease is not None and state.lease.holds())
+    put(LeasedFiles, "_current", lambda self, shown: shown.lease.holds())
+    put(LeasedFiles, "_hides_enough", lambda self, shown, handle: True)
 
 
 def never_rests() -> None:

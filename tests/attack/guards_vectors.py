@@ -16,6 +16,7 @@ from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.redacted.copies import Redactor
+from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.kernel import vectors
 from tests.attack.guards import put
 
@@ -107,8 +108,9 @@ def copies_of_any_version() -> None:
 
 
 def copies_in_doubt() -> None:
-    """The bridge opens copies whose plan no second worker has confirmed."""
+    """The bridge opens copies whose plan no second worker has confirmed, and also once it is denied."""
     put(Redactor, "is_final", lambda self, copy: True)
+    put(LeasedFiles, "_take_back", lambda self, said: None)
     readers_on()
 
 

@@ -183,12 +183,12 @@ def stops_before_open() -> None:
     says, hears = (os.open(path, os.O_RDWR | os.O_NONBLOCK) for path in os.environ[STOPS].split(":"))
     opened = Opener.open
 
-    async def waiting(self: Opener, node: Any, flags: int, caller: Any) -> Any:
+    async def waiting(self: Opener, *request: Any) -> Any:
         os.write(says, b".")
         while True:
             with contextlib.suppress(BlockingIOError):
                 os.read(hears, 1)
-                return await opened(self, node, flags, caller)
+                return await opened(self, *request)
             await trio.sleep(0.0005)
 
     put(Opener, "open", waiting)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import mmap
 import os
+import random
 import signal
 import threading
 import time
@@ -247,8 +248,8 @@ def read_by_threads(channel, path: Path, threads: int) -> tuple[int, int]:
     stopped, shown = threading.Event(), [[0, 0] for _ in range(threads)]
 
     def read(counts: list[int]) -> None:
-        buffer = mmap.mmap(-1, 64 << 10)
-        while not stopped.is_set():
+        buffer, chance = mmap.mmap(-1, 64 << 10), random.Random(threading.get_ident())
+        while not stopped.wait(chance.uniform(0, 0.3)):  # else all wait for the new lease before it is there
             try:
                 size = os.preadv(fd, [buffer], 0)
             except OSError as error:
@@ -268,11 +269,11 @@ def read_by_threads(channel, path: Path, threads: int) -> tuple[int, int]:
     return sum(counts[0] for counts in shown), sum(counts[1] for counts in shown)
 
 
-def shown_around_visits(mount: Mount, photo: Path, visits: int = 25) -> int:
+def shown_around_visits(mount: Mount, photo: Path, visits: int = 12) -> int:
     """How many reads of a restricted app showed a place while a program opened the file in the store, wrote a
     byte of the picture and closed it, so many times.
     """
-    reader = start_as(GALLERY, read_by_threads, mount / "DCIM/big.jpg", 4)
+    reader = start_as(GALLERY, read_by_threads, mount / "DCIM/big.jpg", 8)
     reader.receive()
     for _ in range(visits):
         fd = os.open(photo, os.O_RDWR)
@@ -280,7 +281,7 @@ def shown_around_visits(mount: Mount, photo: Path, visits: int = 25) -> int:
             os.pwrite(fd, os.pread(fd, 1, 4 << 20), 4 << 20)
         finally:
             os.close(fd)
-        time.sleep(0.15)  # longer than the time without a new lease
+        time.sleep(0.4)  # longer than the time without a new lease, and without a plan
     reader.send("stop")
     good, shown = reader.result()
     assert good, "every read was refused"
@@ -289,11 +290,12 @@ def shown_around_visits(mount: Mount, photo: Path, visits: int = 25) -> int:
 
 
 def test_no_read_meets_a_new_lease_before_the_places_are_located(photo, mounts_on) -> None:
-    assert shown_around_visits(mounted(mounts_on, photo), photo) == 0
+    assert shown_around_visits(prepared(mounts_on, photo, "plans-late").start(), photo) == 0
 
 
 def test_reads_show_the_place_where_a_new_lease_counts_at_once(photo, mounts_on) -> None:
-    assert shown_around_visits(prepared(mounts_on, photo, "shown-before-located").start(), photo)
+    mount = prepared(mounts_on, photo, "plans-late", "shown-before-located").start()
+    assert shown_around_visits(mount, photo)
 
 
 def test_a_lease_dies_with_its_daemon_and_the_writer_goes_on(photo, mounts_on) -> None:
