@@ -16,6 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.redacted import leased as leased_module
+from policyfs.fs.redacted.plans import PLANS_MAX
 from policyfs.fs.redacted.second_looks import Said
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store import leases as leases_module
@@ -269,7 +270,7 @@ async def test_workers_that_never_agree_on_the_kind_are_asked_a_few_times(
 
     monkeypatch.setattr(made.sniffed, "locate", says)
     assert await errno_of(made.open("/a.jpg", os.O_RDONLY, GALLERY)) == errno.EACCES
-    assert len(asked) == leased_module._PLANS_MAX
+    assert len(asked) == PLANS_MAX
 
 
 @on_trio

@@ -18,7 +18,7 @@ from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.redacted.copy_keys import CopyKey, version_of_key
 from policyfs.fs.redacted.patching import Ranges, apply_all
-from policyfs.fs.redacted.plans import Found, PlanFinder, Proof
+from policyfs.fs.redacted.plans import PLANS_MAX, Found, PlanFinder, Proof
 from policyfs.fs.redacted.second_looks import Said
 from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome, Plan
@@ -36,8 +36,6 @@ look-up and the open after a refusal must give the same answer, even if other re
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
 """The largest file in memory that is copied on the event loop: for a small copy a thread costs more time."""
-_PLANS_MAX = 3
-"""The limit of plans made for one copy. The words to hide may depend on the kind, or change with a reload."""
 
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
@@ -266,7 +264,7 @@ class Redactor:
         try:
             read_only = freezing.open_readonly(copy)
             try:
-                located, tries = what, _PLANS_MAX
+                located, tries = what, PLANS_MAX
                 while True:
                     tries -= 1
                     if found is not None:

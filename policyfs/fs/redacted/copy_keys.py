@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from policyfs.content.cache import KindKey
 from policyfs.domain import Lane
+from policyfs.fs.access.views import version_of
 from policyfs.linux.statx import Stat
 from policyfs.store.frozen import Version
 
@@ -26,7 +27,7 @@ class CopyKey(NamedTuple):
     @classmethod
     def of(cls, ino_key: int, stat: Stat, what: frozenset[str], lane: Lane) -> CopyKey:
         """Return the key of a copy of the file's version in *stat*."""
-        return cls(ino_key, stat.btime_ns, Version(stat.size, stat.mtime_ns, stat.ctime_ns), what, lane)
+        return cls(ino_key, stat.btime_ns, version_of(stat), what, lane)
 
     @property
     def file(self) -> CopyKey:

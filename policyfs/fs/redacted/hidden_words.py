@@ -11,14 +11,12 @@ class HiddenWords:
     """A finder of the words hidden in open files, by the policy in force and each file's present owner."""
 
     def __init__(self, fs: FsContext) -> None:
-        self._tree = fs.tree
         self._gate = fs.gate
 
     def of(self, handle: Handle) -> frozenset[str]:
         """Return the words that are now hidden from the handle's app, by any of the file's names."""
         who = handle.caller.principal
-        stat = self._tree.fstat(handle.fd)
-        owner = self._gate.facts.owners.get(handle.fd, stat)
+        owner = self._gate.facts.owner_of(handle.fd)
         hidden: frozenset[str] = frozenset()
         for state in handle.node.states():
             hidden |= Views.hidden_now(self._gate.engine, who, state, lambda: owner)

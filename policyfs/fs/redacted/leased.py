@@ -33,7 +33,7 @@ from policyfs.fs.inodes.handles import Caller, Handle, OpenState
 from policyfs.fs.inodes.leased_bytes import LeasedBytes
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.redacted.patching import patched
-from policyfs.fs.redacted.plans import PlanFinder, Proof
+from policyfs.fs.redacted.plans import PLANS_MAX, PlanFinder, Proof
 from policyfs.fs.redacted.second_looks import Said
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.leases import Lease, LeaseKeeper
@@ -50,8 +50,6 @@ _REST_S: Final = 0.1
 to open the file every few milliseconds, without waiting. If readers took the lease again at once, the writer
 could never open the file."""
 
-_PLANS_MAX: Final = 3
-"""The limit of plans for one lease. The words to hide may depend on the kind, or change with a reload."""
 _READING: Final = Call("read", "read")
 
 PagesDropped = Callable[[int], None]
@@ -149,7 +147,7 @@ class LeasedFiles:
             if state.lease is None:
                 return self._busy(state, blank)
         lease, words, found = state.lease, node.view.redact, state.located
-        tries = _PLANS_MAX
+        tries = PLANS_MAX
         while True:
             tries -= 1
             # What was located under this very lease serves another open.

@@ -7,11 +7,15 @@ same plan, the daemon remembers the plan and uses it for every app (second_looks
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from policyfs.content.cache import KindKey
 from policyfs.fs.redacted.second_looks import Said, SecondLooks, said_now
 from policyfs.redact.core.values import Outcome, Plan
+
+PLANS_MAX: Final = 3
+"""The limit of plans made for one copy, or under one lease. The words to hide may depend on the kind, or
+change with a reload."""
 
 
 class PlanSource(Protocol):
