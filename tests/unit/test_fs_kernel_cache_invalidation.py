@@ -12,7 +12,7 @@ import pytest
 
 from policyfs.fs.access.views import version_of
 from policyfs.fs.inodes.handles import Mode
-from policyfs.fs.inodes.node import BytePath
+from policyfs.fs.inodes.node import BytePath, CachedPages
 from policyfs.fs.kernel_cache.invalidation import Invalidation
 from policyfs.linux import libc
 from policyfs.linux.statx import Stat
@@ -186,9 +186,9 @@ async def test_a_file_is_forgotten_unless_the_kernel_knows_this_very_version(sto
         node.tell(version_of(stat))
         node.cached = None
         assert watched.take(changed) == []
-        node.cached = version_of(stat)
+        node.cached = CachedPages(version_of(stat), None)
         assert watched.take(changed) == []
-        node.cached = version_of(stat)._replace(size=1)
+        node.cached = CachedPages(version_of(stat)._replace(size=1), None)
         assert watched.take(changed) == [("inode", node.nodeid, 0)], "its pages are of another version"
         node.cached = None
         node.tell(version_of(stat)._replace(size=1))

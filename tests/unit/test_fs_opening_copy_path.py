@@ -17,7 +17,7 @@ from policyfs.linux.statx import Stat
 from policyfs.store.copies import CopyCache
 from policyfs.store.frozen import Frozen
 from tests.support.models.policies import engine_of
-from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.file_system import Parts, keeps_pages, on_trio, parts
 from tests.support.samples import jpegs
 
 CAMERA, GALLERY = 10010, 10011
@@ -258,3 +258,26 @@ async def test_the_owner_sees_its_own_place(store: Path) -> None:
             made.owners.set(file.fileno(), made.tree.fstat(file.fileno()), "gallery")
         handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
         assert jpegs.leaks(bytes(await made.reader.read(handle, 0, len(PHOTO))))
+
+
+@on_trio
+async def test_pages_that_show_more_than_a_later_open_may_see_are_not_kept(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Owners in a database: a change of the owner does not change the file's version."""
+    with parts(store, engine_of(OWNERS)) as made:
+        owner = "gallery"
+        monkeypatch.setattr(type(made.owners), "get", lambda *_: owner)
+        assert not await _opened_keeping(made, GALLERY), "the first open"
+        assert await _opened_keeping(made, GALLERY), "the same bytes"
+        owner = "camera"
+        assert not await _opened_keeping(made, GALLERY)
+        assert await _opened_keeping(made, GALLERY)
+
+
+async def _opened_keeping(made: Parts, uid: int) -> bool:
+    """Open and release the file; return True if the kernel was told to keep its pages."""
+    handle = await made.open("/a.jpg", os.O_RDONLY, uid)
+    assert handle.node.byte_path is BytePath.COPY
+    await made.release(handle)
+    return keeps_pages(handle)

@@ -15,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.node import CachedPages
 from policyfs.fs.redacted import leased as leased_module
 from policyfs.fs.redacted.plans import PLANS_MAX
 from policyfs.fs.redacted.second_looks import Said
@@ -242,7 +243,7 @@ async def test_what_a_second_worker_denies_is_shown_to_nobody_later(
         with (tmp_path / "a.jpg").open("rb") as file:
             version = version_key(made.tree.fstat(file.fileno()))
         lane = made.caller(GALLERY).principal.lane
-        first.node.cached = first.node.open.version
+        first.node.cached = CachedPages(first.node.open.version, None)
         made.leased._plans.denied(Said(version, first.node.view.redact, lane, "image/jpeg", lie, False))
         assert first.node.cached is None
         assert first.node.nodeid in made.notes.pages

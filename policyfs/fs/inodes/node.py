@@ -57,6 +57,15 @@ class BytePath(enum.Enum):
         return self is BytePath.COPY or self is BytePath.LEASED
 
 
+class CachedPages(NamedTuple):
+    """The bytes of a file of which the kernel may have pages in its cache."""
+
+    version: Version
+    """The version of the file."""
+    hidden: frozenset[str] | None
+    """The words hidden in the copy that was shown; None if no copy was shown."""
+
+
 class Name(NamedTuple):
     """One name of a node: the directory, the name in it, and the policy's state for that path."""
 
@@ -113,8 +122,8 @@ class Node(PlacedNode):
         self.mediated = False
         """True for ever once the daemon has served bytes of this node. The kernel's pages and mappings of
         these bytes may outlive the last close. An open in passthrough would then fail with EIO."""
-        self.cached: Version | None = None
-        """The version of the file of which the kernel may have pages in its cache, or None."""
+        self.cached: CachedPages | None = None
+        """The bytes of which the kernel may have pages in its cache, or None if they are not known."""
         self._told: int | None = None
         """Hash of the version whose attributes were last sent to the kernel. (A version would take 150
         bytes.) None before the first reply. _UNKNOWN if the bridge sends attributes, too."""

@@ -212,7 +212,7 @@ class Invalidation:
         disturb an app that has opened the file since: the kernel drops a GETATTR reply that a notification
         overtakes. A read then ends at the size that the kernel knew before.
         """
-        if node.was_told(version) and node.cached in {None, version}:
+        if node.was_told(version) and (node.cached is None or node.cached.version == version):
             return True
         passthrough = node.open is not None and node.open.mode is Mode.PASSTHROUGH
         if passthrough and node.ftype is FileType.REGULAR:

@@ -16,7 +16,7 @@ from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle, Mode, OpenState
-from policyfs.fs.inodes.node import BytePath, Node, SizeForgotten
+from policyfs.fs.inodes.node import BytePath, CachedPages, Node, SizeForgotten
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.leased import LeasedFiles
@@ -118,27 +118,36 @@ class Lifecycle:
             await self._forget_size(node.nodeid)
             node.tell(version)
 
-    def finish(self, handle: Handle, state: OpenState, stat: Stat) -> None:
+    def finish(self, opening: OpenContext) -> None:
         """Give the handle its number, and put the handle into the table. Raise PolicyChangedError if the
         policy has changed since the decision.
         """
+        handle, state = opening.handle, opening.shared
         self._gate.unchanged(handle.generation)
         node = handle.node
-        state.stat = stat
+        state.stat = opening.stat
         if handle.mode is Mode.PASSTHROUGH:
             flags = 0 if self._remote and handle.writable else FH_NOFLUSH
             handle.fh = pack_fh(handle.index, FH_PASSTHROUGH | flags, state.backing_id)
         else:
             # A writer's FLUSH is always needed: after a reload its bytes may have to be checked.
             flags = 0 if handle.writable else FH_NOFLUSH
-            version = state.version or version_of(stat)
+            opening.pages = CachedPages(state.version or version_of(opening.stat), handle.hidden)
             keeps = node.byte_path in {BytePath.COPY, BytePath.RAW} and not handle.by_kind
-            if keeps and not state.holds_back and node.cached == version:
+            if keeps and not state.holds_back and node.cached == opening.pages:
                 flags |= FH_KEEP_CACHE
-            node.cached = None if state.copy is not None and state.copy.denied else version
             writer = handle.caller.uid if handle.writable else 0
             handle.fh = pack_fh(handle.index, flags, writer=writer)
         self._handles.add(handle)
+
+    @staticmethod
+    def answered(opening: OpenContext) -> None:
+        """Note that the daemon replies to an open now. By this reply the kernel drops a mediated node's pages
+        of other bytes. INVARIANT: no await between this call and the reply.
+        """
+        if opening.pages is not None:
+            denied = opening.shared.copy is not None and opening.shared.copy.denied
+            opening.request.node.cached = None if denied else opening.pages
 
     def leave(self, handle: Handle, state: OpenState) -> None:
         """End a handle, and undo the enter() of its open. The last leave() of a node releases all its

@@ -117,12 +117,12 @@ class Opener:
             await self._register(opening)
             await self._record(opening)  # 8
             await self._write_access.empty(opening, self._preconditions.check_emptied)  # 9
+            self._lifecycle.answered(opening)
             caller = opening.request.caller
             self._replaced_files.opened(node, caller.pid)
             if not self.second_tries.is_any_of(caller.holder):  # the bridge must not answer these
                 self._bridge_handles.opened(opening)
         except BaseException:
-            node.cached = None  # the kernel has not seen this open, and keeps its pages of before
             if opening.state is not None:
                 self._lifecycle.leave(opening.handle, opening.state)
             raise
@@ -142,7 +142,7 @@ class Opener:
         if handle.mode is Mode.MEDIATED and handle.fd < 0:
             handle.fd = os.dup(opening.fd if opening.bytes_fd < 0 else opening.bytes_fd)
         await self._lifecycle.show_size(handle, opening.version or version_of(opening.stat))
-        self._lifecycle.finish(handle, state, opening.stat)
+        self._lifecycle.finish(opening)
 
     async def _record(self, opening: OpenContext) -> None:
         """Put the open on record. Raise if the policy, or the proof of the kind, has changed meanwhile."""
@@ -209,6 +209,7 @@ class Opener:
             await self._paths[node.byte_path].connect(opening)
             await self._register(opening)
             await self._record(opening)
+            self._lifecycle.answered(opening)
         except BaseException:
             handle.fd = -1  # the calling code still owns *fd*
             self._handles.pop(handle.fh)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import struct
 import tempfile
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.journal.committer import Committer
 from policyfs.journal.journal import JournalError
 from policyfs.journal.ticket import Ticket
+from policyfs.kernel.bridge import FH_KEEP_CACHE, open_reply
 from policyfs.policy.decide import Engine
 from policyfs.redact import plan as plans
 from policyfs.redact.core.patches import MemorySource
@@ -294,3 +296,9 @@ def parts(store: Path, engine: Engine, **options) -> Iterator[Parts]:
         yield made
     finally:
         made.close()
+
+
+def keeps_pages(handle: Handle) -> bool:
+    """True if the reply to the open lets the kernel keep the pages that it has of the file."""
+    _, flags, _ = struct.unpack("=QIi", open_reply(handle.fh))
+    return bool(flags & FH_KEEP_CACHE)
