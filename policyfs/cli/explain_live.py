@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +25,7 @@ from policyfs.policy.explain import REQUESTS, Explanation, open_refusal
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.facts import probe
+from policyfs.store.leases import writers_seen
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 
@@ -225,7 +224,8 @@ async def _sniff(
     except OSError:
         return
     try:
-        found.written = has_writer(held)
+        with writers_seen(held) as written:
+            found.written = written()
         kind = await sniffer.kind_of_fd(held, lane=who.lane)
         found.facts = found.facts._replace(kind=kind)
         state = engine.state_of(found.path)
@@ -234,19 +234,6 @@ async def _sniff(
             _, found.plan = await sniffer.locate(held, decision.redact, lane=who.lane)
     finally:
         os.close(held)
-
-
-def has_writer(fd: int) -> bool:
-    """Return True if a program has the file open for writing (then the kernel refuses a read lease)."""
-    # INVARIANT: ignore SIGIO before taking the lease. If a program opens the file for writing now, the kernel
-    # sends this signal, which would end the command.
-    signal.signal(signal.SIGIO, signal.SIG_IGN)
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as error:
-        return error.errno == errno.EAGAIN
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
 
 
 # ---------------------------------------------------------------- the layers

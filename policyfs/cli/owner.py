@@ -19,6 +19,7 @@ from policyfs.daemon import control
 from policyfs.domain import OWNER_NONE, FileType
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.store.facts import probe
+from policyfs.store.leases import writers_seen
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from policyfs.trail.table import shown, shown_path
@@ -93,6 +94,32 @@ class _Store:
     def owner(self, fd: int) -> str:
         """Return the owner (the name of an app, or ``none``) of an open object."""
         return self.owners.get(fd, self.tree.fstat(fd))
+
+    def give(self, fd: int, ftype: FileType, owner: str) -> None:
+        """Make *owner* the owner of an open object. Raise OSError (EBUSY) if a program has the file open for
+        writing: its bytes would then count as bytes of this app.
+
+        INVARIANT: look for writers again after the owner is set. If a program has come meanwhile, nobody owns
+        the file. A mount reads the owner after it has opened a file for writing
+        (fs/opening/write_access.py). So it ends the ownership of a file that got its owner before.
+        """
+        stat = self.tree.fstat(fd)
+        if ftype is not FileType.REGULAR or owner == OWNER_NONE:
+            self.owners.set(fd, stat, owner)
+            return
+        file = self.tree.reopen(fd, os.O_RDONLY)
+        try:
+            with writers_seen(file) as written:
+                if not written():
+                    self.owners.set(fd, stat, owner)
+                    if not written():
+                        return
+                    self.owners.set(fd, stat, OWNER_NONE)
+        finally:
+            os.close(file)
+        raise OSError(
+            errno.EBUSY, "a program has this file open for writing. End the program, then set the owner again"
+        )
 
     def below(self, names: tuple[bytes, ...]) -> Iterator[tuple[bytes, ...]]:
         """Yield a path of the store and every path below it. The names of each directory are sorted."""
@@ -240,7 +267,7 @@ def _change(
                 if before == owner:
                     continue
                 if not args.dry_run:
-                    store.owners.set(fd, store.tree.fstat(fd), owner)
+                    store.give(fd, ftype, owner)
                 print(f"{shown_path(_path(names))}: {shown(before)} -> {shown(owner)}")
                 changed += 1
         except OSError as error:

@@ -15,7 +15,7 @@ import fcntl
 import os
 import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from policyfs.linux import libc
@@ -185,6 +185,27 @@ def break_foreign(fd: int) -> int | None:
         return os.open(libc.proc_fd(fd), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except BlockingIOError:
         return None
+
+
+@contextlib.contextmanager
+def writers_seen(fd: int) -> Iterator[Callable[[], bool]]:
+    """Hold a read lease in a command, which has no LeaseKeeper. Yield a function that returns True once a
+    program has, or had, the file open for writing in this block. On a file system without leases the function
+    always returns False. *fd*: an O_RDONLY descriptor of a regular file. Used on the main thread only.
+    """
+    # INVARIANT: ignore SIGIO before taking the lease. If a program opens the file for writing now, the kernel
+    # sends this signal, which would end the command.
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        seen = error.errno == errno.EAGAIN
+        yield lambda: seen
+        return
+    try:
+        yield lambda: fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
+    finally:
+        _let_go(fd)
 
 
 def _take(fd: int, signal_number: int) -> bool:

@@ -10,12 +10,20 @@ from pathlib import Path
 import pytest
 
 from policyfs.errors import EXIT_REFUSED
-from tests.support.machine.processes import call_as, code_of
+from tests.support.machine.processes import call_as, code_of, start_as
 from tests.support.mount.daemons import Said, policyfs
-from tests.support.mount.stores import Mounts
+from tests.support.mount.stores import Mounts, wait_until_closed
 
 CAMERA = 10010
 PHOTO = "DCIM/Camera/a.jpg"
+ALL = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: all}
+apps: {camera: {uid: 10010}}
+rules:
+  - {id: all, allow: [all], who: {app: camera}, paths: "/**"}
+"""
 ODD = b"DCIM/odd \xff\n\x1b[2J.jpg"
 
 
@@ -51,6 +59,31 @@ def test_an_existing_file_gets_an_owner_who_may_then_delete_it(
     lines = [json.loads(line) for path in trail.glob("*/*.jsonl") for line in path.read_text().splitlines()]
     changes = [line for line in lines if line["type"] == "owners"]
     assert [(one["done"], one["store"]) for one in changes] == [("set", str(store))] * 2
+
+
+@pytest.mark.parametrize("options", [(), ("--no-passthrough",)], ids=["passthrough", "mediated"])
+def test_a_file_that_an_app_has_open_for_writing_gets_no_owner(
+    mounts: Mounts, empty_store: Path, options: tuple[str, ...]
+) -> None:
+    (empty_store / "a.jpg").write_bytes(b"words")
+    (empty_store / "a.jpg").chmod(0o666)
+    mount = mounts.start(ALL, empty_store, *options)
+
+    def hold(channel) -> None:
+        with (mount / "a.jpg").open("r+b"):
+            channel.send("held")
+            channel.recv()
+
+    child = start_as(CAMERA, hold)
+    child.receive()
+    said = policyfs("owner", "set", "--force", empty_store, "camera", "/a.jpg")
+    assert said.returncode == EXIT_REFUSED
+    assert "/a.jpg: a program has this file open for writing" in said.stderr
+    assert _owner("show", empty_store, "/a.jpg").stdout == "none\t/a.jpg\n"
+    child.send("go")
+    child.result()
+    wait_until_closed(mount)
+    assert _owner("set", "--force", empty_store, "camera", "/a.jpg").stdout == "/a.jpg: none -> camera\n"
 
 
 def test_a_backup_takes_owners_along(store: Path, arena: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import signal
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli.explain_live import Layer, LiveFile, has_writer, is_mount, notes, process, told, user_of
+from policyfs.cli.explain_live import Layer, LiveFile, is_mount, notes, process, told, user_of
 from policyfs.domain import Facts, FileType
 from policyfs.errors import PolicyfsError, UsageError
 
@@ -42,17 +40,3 @@ def test_a_directory_is_no_mount(tmp_path: Path) -> None:
     assert not is_mount(str(tmp_path / "absent"))
 
 
-def test_a_file_that_is_being_written(tmp_path: Path) -> None:
-    file = tmp_path / "a"
-    file.write_text("words")
-    fd = os.open(file, os.O_RDONLY)
-    before = signal.getsignal(signal.SIGIO)
-    try:
-        assert not has_writer(fd)
-        with file.open("a"):
-            assert has_writer(fd)
-        assert fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_UNLCK
-        assert signal.getsignal(signal.SIGIO) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGIO, before)
-        os.close(fd)

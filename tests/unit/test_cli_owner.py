@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from dataclasses import replace
@@ -13,7 +14,9 @@ import pytest
 from policyfs.cli import main, owner
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE
+from policyfs.linux.statx import Stat
 from policyfs.store.facts import StoreFacts, probe
+from policyfs.store.owner import Owners
 from tests.support.mount.trail import read_all
 
 ATTRIBUTE = "trusted.policyfs.owner"
@@ -60,6 +63,32 @@ def test_owners_are_set_shown_and_set_once_only(store: Path, run) -> None:
     assert (said.out, said.err) == ("", f"{UNKNOWN}\n0 owners changed\n")
     assert run("set", store, "none", "/a").out == "/a: camera -> none\n"
     assert run("show", store, "/a", "/d/b").out == "none\t/a\ncamera\t/d/b\n"
+
+
+def test_a_file_that_a_program_writes_gets_no_owner(store: Path, run) -> None:
+    """The program's bytes would count as bytes of the new owner."""
+    with (store / "a").open("a"):
+        said = run("set", store, "camera", "/a", "/d/b")
+        assert (said.code, said.out) == (EXIT_REFUSED, "/d/b: none -> camera\n")
+        assert "/a: a program has this file open for writing" in said.err
+        assert run("set", store, "none", "/d/b").code == EXIT_OK
+    assert run("show", store, "/a", "/d/b").out == "none\t/a\nnone\t/d/b\n"
+
+
+def test_nobody_owns_a_file_that_a_program_opens_meanwhile(store: Path, run, monkeypatch) -> None:
+    run("set", store, "gallery", "/a")
+    set_owner = Owners.set
+
+    def meanwhile(self: Owners, fd: int, stat: Stat, app: str) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.close(os.open(store / "a", os.O_WRONLY | os.O_NONBLOCK))
+        set_owner(self, fd, stat, app)
+
+    monkeypatch.setattr(Owners, "set", meanwhile)
+    said = run("set", store, "camera", "/a")
+    assert said.code == EXIT_REFUSED
+    assert "/a: a program has this file open for writing" in said.err
+    assert run("show", store, "/a").out == "none\t/a\n"
 
 
 def test_a_dry_run_changes_nothing_and_is_not_on_record(store: Path, tmp_path: Path, run) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from policyfs.domain import OWNER_NONE
 from policyfs.fs.access.gate import PolicyChangedError
+from policyfs.fs.inodes.node import Node
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.mount.steps import (
@@ -37,7 +39,7 @@ async def test_an_open_that_lost_the_race_to_another_writer_did_not_empty_the_fi
         handle.emptied, handle.fd = True, made.tree.reopen(fd, os.O_RDWR)
         (store / "empty").write_bytes(PHOTO)
         with pytest.raises(OSError) as stale:
-            await made.write_access.before_writing(node, handle, stat, "none")
+            await made.write_access.before_writing(node, handle, stat)
         assert stale.value.errno == errno.ESTALE
         os.close(fd)
         os.close(handle.fd)
@@ -139,3 +141,20 @@ def test_a_file_is_not_emptied_for_who_could_not_write_it_then_once_its_draft_ha
             assert (store / "new.jpg").read_bytes() == PLAIN
 
     run()
+
+
+@on_trio
+async def test_a_file_that_gets_an_owner_before_it_is_open_for_writing_loses_this_owner(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`policyfs owner set` runs after the open was decided."""
+    with parts(store, engine_of(OPEN)) as made:
+        opens = made.write_access.writer
+
+        async def late(node: Node, fd: int) -> int:
+            made.owners.set(fd, made.tree.fstat(fd), "gallery")
+            return await opens(node, fd)
+
+        monkeypatch.setattr(made.write_access, "writer", late)
+        handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        assert made.owners.get(handle.fd, made.tree.fstat(handle.fd)) == OWNER_NONE

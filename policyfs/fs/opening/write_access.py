@@ -59,7 +59,7 @@ class WriteAccess:
         handle, node = opening.handle, opening.request.node
         if opening.request.writing:
             handle.fd = await self.writer(node, opening.fd)
-            await self.before_writing(node, handle, opening.stat, opening.owner)
+            await self.before_writing(node, handle, opening.stat)
 
     async def writer(self, node: Node, fd: int) -> int:
         """Return a descriptor for writing, after every lease on the file is broken.
@@ -81,7 +81,7 @@ class WriteAccess:
         finally:
             os.close(probe)
 
-    async def before_writing(self, node: Node, handle: Handle, stat: Stat, owner: str) -> None:
+    async def before_writing(self, node: Node, handle: Handle, stat: Stat) -> None:
         """Clear set-id bits, capabilities, and another app's ownership. Note the version of the file before
         the first write.
 
@@ -90,6 +90,9 @@ class WriteAccess:
         """
         if self._tree.clear_killpriv(handle.fd):
             self._forget_names(node)  # the kernel may keep the old mode
+        # INVARIANT: read the owner after the file is open for writing. From then on, `policyfs owner set`
+        # refuses to make an app the owner.
+        owner = self._gate.facts.owners.get(handle.fd, stat)
         if owner not in {OWNER_NONE, handle.caller.principal.app}:
             await trio.to_thread.run_sync(self._gate.facts.owners.set, handle.fd, stat, OWNER_NONE)
             self._forget_names(node)  # the owner may decide who sees these names
