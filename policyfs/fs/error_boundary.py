@@ -47,14 +47,14 @@ def _refusal(bugs: BugLog, where: str, error: Exception) -> pyfuse3.FUSEError:
 def guarded(
     handler: Callable[Concatenate[S, P], Coroutine[object, object, R]],
 ) -> Callable[Concatenate[S, P], Coroutine[object, object, R]]:
-    """Wrap a handler. A FUSEError passes, an OSError becomes its errno, and any other exception becomes EIO
-    and is logged as a bug.
+    """Wrap a handler. A FUSEError passes, and an OSError becomes its errno. Any other exception, and an
+    OSError that only a bug can cause (_OUR_FAULT), becomes EIO and is logged as a bug.
 
     The reply waits until all records in the handler's ledger (access/ledger.py) are on the trail. If a record
     cannot be written, the app gets EIO.
 
     INVARIANT: every coroutine that pyfuse3 calls is wrapped. An exception other than FUSEError would end the
-    main loop, and the mount with it.
+    event loop, and the mount with it.
     """
 
     @functools.wraps(handler)

@@ -26,12 +26,12 @@ class Settings:
     app: the app of an app mount, None for a shared mount.
     device_fd: the descriptor of the FUSE connection. None switches passthrough off.
     copy_bytes: the size of the largest frozen copy. cache_bytes: the limit of all frozen copies together.
-    directories, lock_owners, descriptors, copies: the limits of descriptors for directories, locks, open
-    files and frozen copies.
+    directories, lock_owners, descriptors, copies: four limits of descriptors. They are, in this order, for
+    directories, locks, open files and frozen copies.
     nodes: the limit of files and directories that the kernel knows.
     quarantine: each app's limits in the quarantine.
-    posix: True with --posix. Then the mount behaves like a native file system where no rule has a
-    requirement.
+    posix: True with --posix. Then the mount behaves like a native file system at paths for which no rule has
+    a requirement.
     latches: the path of the lock file that all daemons of one store use.
     policy_modes: True if all apps see modes that follow from the policy (see ShownModes).
     any_uid: True for an app mount that admits every uid.

@@ -37,7 +37,8 @@ _FATTR_KILL_SUIDGID: Final = 1 << 11
 
 
 _AT_ONCE: Final = 16
-"""The number of forgotten nodes after which the handler checks whether other requests wait."""
+"""The number of references to forget before the handler checks whether other requests must run
+(in_slices)."""
 
 
 class Handlers(pyfuse3.Operations):

@@ -16,7 +16,7 @@ MAX_LEVELS: Final = 1000
 MAX_PATH_BYTES: Final = 16 * 1024
 """The limit of a path's size in bytes, with its first slash."""
 KEPT_NAMES: Final = 128
-"""The limit of names kept for one node. If a node has more names, only their path states are kept."""
+"""The limit of names kept for one node. Of each further name only the path state is kept."""
 
 
 class PathTooLongError(OSError):

@@ -59,8 +59,8 @@ class SteadyOwner:
     """The owner of a file while its bytes are copied. After a change it is OWNER_NONE: the bytes can be those
     of another app.
 
-    INVARIANT: make this object before the copy, and ask now() after it. An app that opens another app's file
-    for writing ends its ownership before that open is answered (write_access.py).
+    INVARIANT: make this object before the copy, and ask now() after the copy. If an app opens another app's
+    file for writing, the owner becomes OWNER_NONE before this open is answered (write_access.py).
     """
 
     def __init__(self, find: Callable[[], str | None]) -> None:
@@ -107,8 +107,9 @@ class FactFinder:
         """Return the facts of *name* in *dirfd*. An unknown fact is None.
 
         stat: the attributes of the object. lane: the callers for which the file is sniffed. Lanes take turns.
-        So the bad files of one app delay another app by at most one file. evidence: keeps the lease that
-        proves the kind. seeing: True if the kind decides only whether a name and its attributes are shown.
+        So files of one app that take long to sniff do not stop the sniffing for other apps. evidence: keeps
+        the lease that proves the kind. seeing: True if the kind decides only whether a name and its
+        attributes are shown.
 
         The method uses *dirfd* only before its first await.
         """
@@ -172,7 +173,7 @@ class FactFinder:
     async def kind_of(
         self, fd: int, lane: Hashable = None, *, evidence: KindEvidence | None = None, seeing: bool = False
     ) -> str | None:
-        """Return the kind of the open file *fd* (no O_PATH), or None if sniffing failed.
+        """Return the kind of the file behind *fd* (not opened with O_PATH), or None if sniffing failed.
 
         If a lease proves a remembered kind, this kind is returned. Otherwise the file is sniffed. evidence:
         keeps the lease, so that the lease proves the kind until the request takes effect. seeing: True if the

@@ -2,8 +2,8 @@
 
 A rule may hide all paths below a directory if the directory has a certain owner. Then a request deep in a
 tree depends on the owner of each directory above. This module remembers the owner of each directory. For each
-principal and directory, this module also remembers if an owner hides the names in the directory. So a request
-does not read the store once for each level.
+principal and directory, this module also remembers whether an owner hides the names in the directory. So a
+request does not read the store once for each level.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class KindEvidence:
             os.close(fd)
 
     def close_later(self) -> None:
-        """Release the lease after the reply to the current request, in the event loop's next turn.
+        """Release the lease after the reply to the current request, in the next round of the event loop.
 
         Without a lease, close the descriptor at once.
         """

@@ -5,11 +5,12 @@ the policy hides nothing of the file from the caller now (from the file's owner,
 writes the file through this view. Any other file is a frozen COPY, or LEASED if it is too large to copy.
 
 A COPY or LEASED node without open handles takes the current version of the file. An open node keeps its
-version, and newer opens go to another node: OPEN answers ESTALE, and the kernel looks the name up again.
+version. If the file has changed since, the next open goes to another node: OPEN answers ESTALE, and the
+kernel looks the name up again.
 
-If a file may be read only because of its kind, the bytes must be proven to be of that kind. A raw file is
-proven by a lease that holds until the open is answered (fs/opening/opener.py). Without such a lease, a COPY
-or LEASED node of the same view serves the file (docs/decisions/0017-a-kind-counts-under-a-lease.md).
+If a file may be read only because of its kind, the bytes must be proven to be of that kind. For a raw file
+the proof is a lease that holds until the open is answered (fs/opening/opener.py). Without such a lease, a
+COPY or LEASED node of the same view serves the file (docs/decisions/0017-a-kind-counts-under-a-lease.md).
 
 A LIVE, COPY or LEASED node of a redacted view belongs to one lane (Principal.lane): an app, a stranger's uid,
 or one uid of an app whose uids the policy treats differently. The kernel keeps the pages that a LIVE node's
@@ -59,7 +60,7 @@ class Views:
         self, nodes: NodeTable, facts: FactFinder, copyable: Copyable,
         proves_raw: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        """proves_raw: True if a raw file may be passed through under a lease that proves its kind."""
+        """proves_raw: returns True if a lease can prove the kind of a raw file in passthrough."""
         self._nodes = nodes
         self._facts = facts
         self._copyable = copyable

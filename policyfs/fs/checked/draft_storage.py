@@ -98,7 +98,7 @@ class DraftStorage:
         INVARIANT: before each piece, the file has the bytes that the last piece left, or the bytes that it
         had when the draft began. Two functions are called before the first piece, and raise if the file may
         not be changed now: *fence* on the event loop, then *on_thread* on the thread, because some time
-        passes until the thread runs. From then on all bytes in the file are of this draft.
+        passes until the thread runs. They are not called again after that.
 
         After an error of the store the caller may try again: draft.base is then the state that the failed
         piece left. As long as only a part of the draft is in the file, draft.torn is set. A daemon that ends

@@ -73,7 +73,7 @@ def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
 
 
 class UnknownBeginningError(Exception):
-    """The error for a change that needs a draft. A held head cannot take it (a gap, zeros, too much)."""
+    """The error for a change that needs a draft: a held head cannot take it (a gap, zeros, too many bytes)."""
 
 
 class HeadSniffer(Protocol):
@@ -205,7 +205,7 @@ class Checker:
             allowed.append(version_of(self._tree.fstat(handle.fd)))
 
         def run() -> tuple[T, Version] | None:
-            on_thread()  # the thread may have waited for its turn
+            on_thread()  # this call may have waited for a free thread
             if version_of(self._tree.fstat(handle.fd)) != allowed[0] or not self._is_still(handle, judged):
                 return None
             changed = change()
@@ -366,8 +366,8 @@ class Checker:
         return await self._sniffer.kind_of_head(head, lane=handle.caller.principal.lane)
 
     async def note_monitored(self, handle: Handle, decision: Decision) -> None:
-        """Record content that fails a requirement in monitor mode (it is only recorded), once for each
-        handle."""
+        """Record content that does not meet a requirement of a rule in monitor mode (which only records),
+        once for each handle."""
         if handle.noted or not handle.bytes_written or not decision.monitored_content:
             return
         kind = await self._kind(handle, await self._head_of(handle))
@@ -380,9 +380,9 @@ class Checker:
             )  # fmt: skip
 
     def _commit(self, handle: Handle, head: Head, data: bytes) -> None:
-        """Store a whole head of an allowed kind in the file, which is empty.
+        """Store a whole head of an allowed kind at the beginning of the file.
 
-        If the store has no room, the file stays as it was, and the head stays held."""
+        If the store has no room, the file gets its old bytes back, and the head stays held."""
         size = self._tree.fstat(handle.fd).size
         before = os.pread(handle.fd, HEAD_BYTES, 0) if size else b""
         try:

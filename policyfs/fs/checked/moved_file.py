@@ -1,7 +1,7 @@
 """Moves of files to a place with content requirements: nobody may change the files meanwhile.
 
-A descriptor or a mapping that was made at a place without requirements stays valid after a rename, and could
-write past every check. So the file must have no writers. The file is checked under a read lease
+A descriptor or a mapping that was made at a path without requirements stays valid after a rename. Through it
+an app could write without any check. So the file must have no writers. The file is checked under a read lease
 (store/leases), which the kernel grants only while no writer and no writable mapping exists anywhere. The
 lease must still hold when the name changes.
 """
@@ -29,8 +29,8 @@ class Named:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.why = ""
-        """The reason to refuse the file where a rule forbids words (data of some sorts); empty if there is
-        none.
+        """The reason to refuse the file at a path where rules forbid data of some sorts (words); empty if
+        there is none.
         """
         self.ino = os.fstat(fd).st_ino
 

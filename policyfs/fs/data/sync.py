@@ -150,7 +150,7 @@ class FileSync:
         state = open_state(handle)
         if not handle.writable or not self._may_hold(handle, state):
             return
-        # Count it even if there are other writers: all may be released at once, and each sees the others.
+        # Count this release even if there are other writers: all writers may be released at the same time.
         empties = state.draft is not None and state.draft.only_empties(self._tree.fstat(handle.fd))
         state.emptying += empties
         try:
@@ -267,10 +267,11 @@ class FileSync:
         return True
 
     def _spares_others(self, handle: Handle, change: Change) -> bool:
-        """Return True if a reader's fsync leaves the draft alone: others write the draft, over old bytes.
+        """Return True if a reader's fsync must not store the draft: only other uids write the draft, and the
+        store's file has bytes.
 
         Perhaps a writer has emptied the file just now, and all its next bytes will be refused. Then the fsync
-        of an app that only reads would destroy the old bytes.
+        of an app that only reads would destroy the bytes in the store.
 
         Raise OSError (EBUSY) if the reader sees the draft: a success would confirm bytes that nothing keeps.
         """

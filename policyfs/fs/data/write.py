@@ -25,7 +25,9 @@ the range's offset and length in bytes."""
 
 
 class FileWriter:
-    """The handler of changes through mediated handles. It decides on each change, and chooses its path."""
+    """The handler of changes through mediated handles. It decides on each change, and chooses the write path
+    for the change (write_paths.py).
+    """
 
     def __init__(
         self,

@@ -59,7 +59,7 @@ class WriteGuard:
                 return
             stat = self._tree.fstat(handle.fd)
             wrote_all = handle.emptied and handle.seen == version_of(stat)
-            # Bytes that another writer puts there between two checks would count as bytes of this app.
+            # If another view has a writer, its bytes between two checks would count as bytes of this app.
             if wrote_all and not self.written_elsewhere(handle.node):
                 return
             if (not back and self._is_own(handle, stat)) or not self._hidden.of(handle):

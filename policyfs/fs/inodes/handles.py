@@ -95,8 +95,8 @@ class OpenState(HeadHolder):
     lease_fd: int = -1
     """The descriptor that the lease is on, or -1."""
     lease_fd_closed: Callable[[], object] = lambda: None
-    """Function that is called after *lease_fd* was closed. The function takes the descriptor off an app's
-    share (its limit)."""
+    """Function that is called after *lease_fd* was closed. From then on the descriptor no longer counts in
+    the share of an app."""
     shown: LeasedBytes | None = None
     """The bytes that a LEASED node shows, once the hidden data is located under its lease."""
     cut: bool = False
@@ -111,14 +111,14 @@ class OpenState(HeadHolder):
     fd: int = -1
     """A descriptor of a file that lost its last name through this mount while it was open; else -1."""
     fd_closed: Callable[[], object] = lambda: None
-    """Function that is called after *fd* was closed. The function takes the descriptor off an app's share
-    (its limit).
+    """Function that is called after *fd* was closed. From then on the descriptor no longer counts in the
+    share of an app.
     """
     stat: Stat | None = None
     """The file's attributes at the last open, to be shown if the file has lost its name in the store."""
     locked: Version | None = None
-    """The file's version when a lock was last granted, and the kernel was made to ask for attributes
-    again.
+    """The file's version at the last grant of a lock, or None. If the next grant finds another version, the
+    kernel must forget the attributes (data/locks.py).
     """
     mark: int | None = None
     """The number of the mark that tells other daemons of held bytes (FsContext.note_held)."""
@@ -181,8 +181,8 @@ class Handle:
     bytes_written: int = 0
     """Bytes written through the daemon."""
     noted: bool = False
-    """True if the trail already has an event that this handle's file fails a kind requirement in monitor
-    mode."""
+    """True if the trail already has an event which says that the file's kind does not meet a requirement of
+    a rule in monitor mode."""
     generation: int = 0
     """The generation of the policy that allowed the open."""
     facts: Facts | None = None
@@ -267,9 +267,10 @@ class HandleTable:
 
     @property
     def has_plenty(self) -> bool:
-        """True if every app's share has room left even after the source has opened its limit of 16,384 files.
+        """True if at most a quarter of the mount's handles and descriptors are in use. Then every app's share
+        has room left for all handles that the source can open (kernel/_opens.c).
 
-        INVARIANT: the source opens files only while this is True, since it does not know the shares.
+        INVARIANT: the source opens files only while this is True, since the source does not know the shares.
         """
         return self.shares.used <= self.shares.limit // 4 and self.descriptors.used <= (
             self.descriptors.limit // 4
@@ -326,8 +327,8 @@ class HandleTable:
     def open_for(self, node: Node, holder: Holder, make: Callable[[], int]) -> tuple[int, Callable[[], None]]:
         """Open one more descriptor of an open node by *make*, and count it in the share of *holder*.
 
-        Return the descriptor, and the function that takes it off the share again. Raise OSError (EMFILE) if
-        the holder has used up its share, and the errors of *make*."""
+        Return the descriptor, and the function that ends this count. Raise OSError (EMFILE) if the holder has
+        used up its share, and the errors of *make*."""
         self.descriptors.check(holder)
         fd = make()
         return fd, self._charged(node, holder)

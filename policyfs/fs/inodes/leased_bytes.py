@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 class LeasedBytes(NamedTuple):
     """The bytes that a LEASED node shows: the file's bytes with *patches* instead of the hidden data.
 
-    INVARIANT: *patches* fit the file only while this very lease holds. generation: of the policy by which
-    they were computed. kind: of the file, None if sniffing failed. hidden: the words for the hidden data.
+    INVARIANT: *patches* fit the file only while *lease* holds. generation: the generation of the policy by
+    which *patches* were computed. kind: the file's kind; None if sniffing failed. hidden: the words for the
+    hidden data.
     """
 
     lease: Lease

@@ -43,7 +43,8 @@ class BytePath(enum.Enum):
     RAW = "raw"
     """The store's bytes: in passthrough, or mediated if passthrough is not possible."""
     LIVE = "live"
-    """The file itself, mediated: the app's own file under redaction, or checked writes."""
+    """The store's file, mediated: a file of which nothing is hidden from the app now, or a file whose writes
+    are checked."""
     COPY = "copy"
     """A frozen copy with its hidden parts made neutral, in passthrough."""
     LEASED = "leased"
@@ -139,8 +140,8 @@ class Node(PlacedNode):
         self.asked = 0
         """Bits of the sorts of requests that were allowed at least once (kernel_cache/repeats.py)."""
         self.linked = -1
-        """For a directory: the Resolver's count of losses of events, at its last check that the name in the
-        directory above leads to this directory. -1 if the Resolver must check this again."""
+        """For a directory: the number of times that the watch had lost events, when the Resolver last checked
+        that the name in the directory above leads to this directory. -1 if the Resolver must check again."""
 
     def tell(self, version: Version) -> None:
         """Note that the daemon sends the attributes of this version to the kernel."""

@@ -73,7 +73,8 @@ class NodeTable:
     def key_of(self, stat: Stat) -> int:
         """Return the key of an inode, which is unique in the mount.
 
-        The key is the inode number, changed if the file is on another device than the root.
+        The key is the inode number, together with the device number if the file is on another device than the
+        root.
         """
         if stat.dev != self.root_dev:
             self.several_devices = True
@@ -237,7 +238,9 @@ class NodeTable:
         return [node for node in self.same_inode(ino_key) if node.is_named(parent, name)]
 
     def use(self, state: PathState, child: Callable[[PathState, bytes], PathState]) -> None:
-        """Use another policy from now on. state, child: of that policy, as for __init__."""
+        """Use another policy from now on. state: the path state of the root under that policy. child: returns
+        the path state of a name, as for __init__.
+        """
         self._placement.child = child
         self._placement.unlike += 1
         self.root.last_state = state

@@ -114,7 +114,8 @@ class HeadHolder:
 
 
 class Draft:
-    """An unnamed file with all bytes of a file as its writers have changed them. The bytes wait for a check.
+    """An unnamed file that has all bytes of a store's file, with the changes of its writers. The bytes wait
+    for a check.
 
     fd: the draft's own descriptor of the unnamed file.
     created: True if the store's file is new: its writer has just created it.

@@ -4,9 +4,9 @@ One system call opens a directory at any depth. It begins at the nearest directo
 takes all names on the way, and follows no symlink. The resolver compares the opened directory with the node's
 inode. If another directory has taken the name meanwhile, the answer is ESTALE.
 
-The resolver also checks each step from one directory to the next alone, once, and again after an event that
-reports a move of that directory (docs/decisions/0030-bounded-paths.md). A bounded LRU keeps descriptors of
-directories. Files have no kept descriptors.
+The resolver also checks each step from one directory to the next by itself: once, and again after an event
+that reports a move of the next directory (docs/decisions/0030-bounded-paths.md). A bounded LRU keeps
+descriptors of directories. Files have no kept descriptors.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ class AbsentNames:
     """A record of the absent names that the kernel of one mount may keep, by directory.
 
     INVARIANT: a name is added before the reply that lets the kernel keep the name as absent. Some of the
-    names may exist by now, or the kernel may have forgotten their directories. Expiring these does no harm.
+    names may exist by now, or the kernel may have forgotten their directories. To expire such names does no
+    harm.
 
     lost: True if the kernel may keep absent names that this object no longer has.
     """

@@ -42,7 +42,8 @@ class Timeouts:
     reported: a function that returns True if the watch reports changes in a directory.
     forgets_absent: True if the daemon can make the kernel forget absent names (INC_EPOCH).
     told_apart: True if some app sees owners and modes that follow from its rights (access/shown_modes.py).
-    posix: True if mounted with --posix. Then a caller sees special files only with all rights.
+    posix: True if mounted with --posix. Then a caller sees special files only at paths where it has all
+    rights (Gate.free).
     """
 
     def __init__(

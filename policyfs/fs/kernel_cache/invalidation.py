@@ -129,7 +129,7 @@ class Invalidation:
     def reset(self, notifier: Notifier, resolver: Resolver) -> None:
         """Make the kernel drop everything that it keeps, because events were lost."""
         known = self.forget_attributes(notifier, resolver)
-        if not notifier.inc_epoch():  # a kernel before 7.44: name by name
+        if not notifier.inc_epoch():  # a kernel with FUSE before 7.44: name by name
             for node in known:
                 for parent, name in node.all_names():
                     notifier.inval_entry(parent.nodeid, name, True)

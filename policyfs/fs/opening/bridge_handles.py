@@ -104,7 +104,7 @@ class BridgeHandles:
         self.directories: OpenDirectories | None = None
         self._listed: dict[Node, None] = {}  # directories that the bridge may open, the oldest first
         self._entered: dict[Node, _Entered] = {}
-        self._ended: dict[Node, _Entered] = {}  # by end_all(); _leave_some() leaves their states
+        self._ended: dict[Node, _Entered] = {}  # ended by end_all(), and not yet left by _leave_some()
         self._of_copies: dict[Node, None] = {}  # nodes of both maps that show a copy, the oldest first
         self._unused: list[int] = []
         self._shares = Shares(_MOST, "files that the bridge opens")

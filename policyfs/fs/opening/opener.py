@@ -75,7 +75,7 @@ class Opener:
     @paced
     async def _try_open(self, node: Node, flags: int, caller: Caller, first_try: FirstTry) -> Handle:
         thread = caller.pid
-        if self.second_tries.holds(thread, caller.holder):  # here, for a reload may come while it is paced
+        if self.second_tries.holds(thread, caller.holder):  # asked again after a wait of `paced`
             await first_try.waits()
         opening = OpenContext(OpenRequest.of(node, caller, flags))
         second, stale, paced_out = self.second_tries.begins(thread), False, False
@@ -90,7 +90,7 @@ class Opener:
                 self._preconditions.sent_back(opening)
             raise
         finally:
-            if second:  # first: else each later reload would wait for it
+            if second:  # this comes first: without it each later reload would wait for this thread
                 self.second_tries.ends(thread)
             opening.evidence.close_later()
             if (paced_out and second) or (stale and not second):
@@ -120,7 +120,7 @@ class Opener:
             self._lifecycle.answered(opening)
             caller = opening.request.caller
             self._replaced_files.opened(node, caller.pid)
-            if not self.second_tries.is_any_of(caller.holder):  # the bridge must not answer these
+            if not self.second_tries.is_any_of(caller.holder):  # the bridge must not answer second tries
                 self._bridge_handles.opened(opening)
         except BaseException:
             if opening.state is not None:

@@ -15,11 +15,11 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle, Mode
 
 _SLICE: Final = 64
-"""The number of handles that are decided in a row. Then other requests have their turn."""
+"""The number of handles that are decided in a row. Then other requests may run."""
 _FACTS_S: Final = 3.0
 """The time limit for finding facts of files. After this time, unknown facts count against the handle."""
 LISTED: Final = 200
-"""The limit of handles that an answer or a record lists. Its count includes all handles."""
+"""The limit of handles that an answer or a record lists. The count beside the list includes all handles."""
 
 
 class StaleHandle(NamedTuple):

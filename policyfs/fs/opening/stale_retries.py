@@ -2,9 +2,9 @@
 
 The second try must find the node that this open needs, under the same policy as its LOOKUP. A second ESTALE
 would reach the app. So a reload waits a moment until all second tries have ended (settled()). Meanwhile no
-first try begins for an app with such a second try: an app that opens files all the time would otherwise
-always leave a second try to wait for. A first try that waits lets its request rest (RawRequest.rests()), so
-that the second try of another thread of the same app can begin.
+first try begins for an app with such a second try. Otherwise an app that opens files all the time could
+always have a second try, and the reload would wait long. A first try that waits lets its request rest
+(RawRequest.rests()), so that the second try of another thread of the same app can begin.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _COMES_S: Final = 1.0
 load takes longer. After that, the file's name or the thread is gone.
 """
 _ENDS_S: Final = 0.1
-"""The longest time from a LOOKUP that failed until a second LOOKUP of the same name has found a file and its
-open comes. The kernel looks up twice if it knew another file by the name.
+"""The longest time from a LOOKUP that failed to an open. Between them the kernel may send a second LOOKUP of
+the same name, which finds a file. The kernel looks up twice if it knew another file by the name.
 """
 _LOOKS_S: Final = 0.001
 _SEEKS_S: Final = 0.02
@@ -34,8 +34,9 @@ _SEEKS_S: Final = 0.02
 _SOUGHT: Final = 64
 """The limit of threads in one search, some 6 microseconds each."""
 MOST_RESTING: Final = 256
-"""The most opens whose requests rest, from their wait for a reload until their end. The requests of further
-opens count as under way while they wait. One holder can have as many as are left for all others.
+"""The limit of opens whose requests rest. A request rests from its wait for a reload until the end of its
+open. The requests of further opens count as under way while they wait. One holder can have as many as are
+left for all others.
 """
 _MOST: Final = 4096
 """The limit of expected second tries. One holder can have as many as are left for all others."""
@@ -82,8 +83,8 @@ class SecondTries:
     """The threads, by number, that got ESTALE for an open, until the kernel's second try of the open has
     ended. The holder of a try is the holder of its caller (Caller.holder).
 
-    A second try is expected, then under way. It is also forgotten if it no longer can come: its LOOKUP has
-    failed (failed()), and no open came soon after that, or its thread has ended.
+    A second try is expected, then under way. It is also forgotten if it can no longer come. There are two
+    such cases: its LOOKUP has failed (failed()), and no open came soon after that; or its thread has ended.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -134,10 +135,11 @@ class SecondTries:
             self._failed[thread] = self._clock() + _ENDS_S
 
     def holds(self, thread: int, holder: Holder) -> bool:
-        """True if an open of this thread must wait before it begins (FirstTry.waits()): a reload waits for
-        the end of second tries, some of them of this holder, and this open is a first try. Thread 0 stands
-        for all threads outside the daemon's pid namespace, so that an open of thread 0 may be a second try:
-        it does not wait.
+        """Return True if an open of this thread must wait before it begins (FirstTry.waits()).
+
+        The open must wait if it is a first try, and if a reload waits for second tries, some of them of this
+        holder. Opens of thread 0 do not wait: 0 stands for all threads outside the daemon's pid namespace, so
+        such an open may be a second try.
         """
         if self._held is None or holder not in self._busy:
             return False

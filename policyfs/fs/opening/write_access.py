@@ -128,7 +128,7 @@ class WriteAccess:
             return
 
         def cut() -> None:
-            self._gate.unchanged(handle.generation)  # again: this thread may have waited for its turn
+            self._gate.unchanged(handle.generation)  # again: this call may have waited for a free thread
             self._tree.truncate_fd(handle.fd, 0)
 
         async with state.lock:  # a draft may have begun during the wait for the lock

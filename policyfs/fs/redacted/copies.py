@@ -88,8 +88,8 @@ Judge = Callable[[str | None], Decision]
 """A function that decides the current request by a kind (None: sniffing failed). It finds the owner
 itself, at each call.
 
-INVARIANT: the Redactor calls it with the kind of a copy that is already made. So the owner of a time before
-the copy does not count for bytes that another app has written since.
+INVARIANT: the Redactor calls it with the kind of a copy that is already made. So no owner that was found
+before the copy decides on bytes that another app has written since.
 """
 
 
@@ -314,7 +314,7 @@ class Redactor:
         copy's key can lead to another copy, made by a later plan of the same lane's worker."""
         name = said.version, said.what, said.lane
         unshared = self._unshared.pop(name, [])
-        # The others were made by another plan, which gets a second look of its own.
+        # The copies in *left* were made by another plan, which gets a second look of its own.
         left = [each for each in unshared if each.kind is None or not said.agrees(each.kind, each.plan)]
         if left:
             self._unshared[name] = left
@@ -377,7 +377,7 @@ class Redactor:
 
         INVARIANT: a thread does this if it may wait for a lock of the file. In passthrough, the kernel holds
         such a lock during an app's read or write, even while it waits for a page of the app. A copy waits for
-        writers, a clone for readers, too (xfs). (Before a clone the kernel writes recent changes to disk.)
+        writers. On xfs a clone also waits for readers. (Before a clone the kernel writes changes to disk.)
         """
 
         def make() -> freezing.Frozen:

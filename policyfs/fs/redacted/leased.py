@@ -130,8 +130,8 @@ class LeasedFiles:
         An open calls this method. A read calls it after a reload, after the loss of the lease, or if the
         decision now hides more.
 
-        INVARIANT: the last decision comes after the last await, and the plan hides exactly its words. A
-        reload or another owner may have come during each await.
+        INVARIANT: the last decision comes after the last await, and the plan hides exactly the words of this
+        decision. A reload or another owner may have come during each await.
         """
         node, caller = handle.node, handle.caller
         unknown = self._judge(handle, fd, None)
@@ -150,7 +150,7 @@ class LeasedFiles:
         tries = PLANS_MAX
         while True:
             tries -= 1
-            # What was located under this very lease serves another open.
+            # A plan that was found under this lease also serves further opens.
             kind, plan = found or await self._locate(caller, words, fd, lease)
             if not lease.holds():  # a writer came meanwhile: kind and plan may be of other bytes
                 return self._busy(state, blank)
@@ -223,8 +223,8 @@ class LeasedFiles:
         return shown.generation == self._gate.generation and shown.lease.holds()
 
     def _hides_enough(self, shown: LeasedBytes, handle: Handle) -> bool:
-        """Return True if the decision for this read hides no more. The file may have another owner now, or
-        another path.
+        """Return True if the decision for this read hides no more than *shown* does. The file may have
+        another owner now, or another path.
         """
         now = self._judge(handle, handle.fd, shown.kind)
         return now.allowed and hides_at_least(shown.hidden, now.redact)

@@ -9,10 +9,10 @@ from typing import Final
 import trio
 
 SLICE: Final = 64
-"""The number of names after which other requests get their turn in any case: about 0.2 ms."""
+"""The number of names after which other requests may run in any case: about 0.2 ms."""
 _LOOK: Final = 16
-"""The number of names after which work checks whether other requests wait: about 0.05 ms. Another request
-needs a few turns of the event loop, and waits for this work at each turn."""
+"""The number of names after which the work checks whether other requests wait: about 0.05 ms. Another request
+needs a few rounds of the event loop, and waits for the work in each round."""
 
 
 SLICE_S: Final = 0.001
@@ -21,7 +21,7 @@ would take longer: up to 32 requests may run before the next slice (kernel/readi
 
 
 async def in_slices(go_on: Callable[[], bool]) -> None:
-    """Call *go_on* until it returns False. After each SLICE_S, let other tasks have their turn.
+    """Call *go_on* until it returns False. After each SLICE_S, let other tasks run.
 
     One call of *go_on* must take only a small part of SLICE_S.
     """
@@ -33,8 +33,8 @@ async def in_slices(go_on: Callable[[], bool]) -> None:
 
 
 class Pauses:
-    """A counter that tells one request when to pause. others_wait: returns True if another request waits or
-    is under way.
+    """A counter that tells one request when to pause, so that other requests run. others_wait: returns True
+    if another request waits or is under way.
     """
 
     __slots__ = ("_look", "_others_wait", "_work")
@@ -45,9 +45,7 @@ class Pauses:
         self._look = _LOOK
 
     def due(self, work: int = 1) -> bool:
-        """Add to the count of work, in names. Return True if the caller must pause now, so that other
-        requests get their turn.
-        """
+        """Add *work* (a number of names) to the count. Return True if the caller must pause now."""
         self._work += work
         if self._work < self._look:
             return False

@@ -1,7 +1,7 @@
 """Shares of a limited resource. A holder gets EMFILE if it has more of the resource than is still free.
 
 A holder is an app, or the uid of a stranger. No holder can use up the resource alone. Resources that
-are divided in this way are open files and descriptors (fs/inodes/handles.py) and listed names
+are divided in this way are, for example, open files and descriptors (fs/inodes/handles.py) and listed names
 (fs/namespace/open_directories.py).
 
 A holder can take more as long as its own amount is not larger than the free amount. So a single holder can
