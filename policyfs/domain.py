@@ -125,7 +125,7 @@ class Principal:
 
     @property
     def lane(self) -> Lane:
-        """Return the lane of this principal: the key of its own workers, and of its own nodes of a file."""
+        """Return the key of this principal's lane (see Lane)."""
         if self.app is None:
             return self.uid
         return (self.app, self.uid) if self.uids_differ else self.app

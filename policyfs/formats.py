@@ -37,8 +37,8 @@ class Start(NamedTuple):
 
     kinds: the kinds of these files. A picture inside another file gets the first kind. also: an offset and
     further bytes that the file must have for `only` to apply. only: a pattern of the answers that libmagic
-    may give for such a file; empty: any answer. Any other answer of libmagic is wrong, because programs that
-    read such files recognise them by these bytes. If libmagic has no name for such files (Use.UNNAMED), the
+    may give for such a file; empty: any answer. Any other answer of libmagic is wrong, because other programs
+    recognise such a file by these bytes. If libmagic has no name for such files (Use.UNNAMED), the
     pattern also matches application/octet-stream.
     """
 

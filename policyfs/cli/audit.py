@@ -1,8 +1,9 @@
-"""``policyfs audit``: read, search, sum up and verify the trail. The command only reads files.
+"""``policyfs audit``: read, search, sum up and verify the trail.
 
-So it works without a running mount, and on a copy of a trail. Each mount has a chain: a directory of its own
-below the trail root (the directory of all trails). The files in a chain are called segments. The command
-reads all chains together, as one trail. docs/audit.md is its manual.
+All actions work without a running mount. Most actions only read files, and also work on a copy of a trail.
+Each mount has a chain: a directory of its own below the trail root (the directory of all trails). The files
+in a chain are called segments. The command reads all chains together, as one trail. docs/audit.md is the
+manual of this command.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`policyfs audit diff` compares two periods of a trail.
 
-`policyfs audit who-could` prints what each app may do at a path, by policies.
+`policyfs audit who-could` prints what each app may do at a path, by the policies in force.
 """
 
 from __future__ import annotations
@@ -162,7 +162,9 @@ def _news(before: _Seen, after: _Seen) -> Iterator[tuple[str, list[dict[str, obj
 
 
 def run_who_could(args: argparse.Namespace) -> int:
-    """Print what each app may do at a path, by each policy in the trail. Return 1 if no app may see the path.
+    """Print what each app may do at a path, by the policy in force of each chain, or by --policy.
+
+    Return 1 if no app may see the path.
     """
     from policyfs.policy.decide import compile_policy  # only this action needs the engine
     from policyfs.policy.exceptions import in_force

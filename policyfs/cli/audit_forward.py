@@ -107,7 +107,7 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
     user = _user_of(config)
     if config.checkpoints:
         with suppress(OSError):  # if this fails, the first signed checkpoint reports the error
-            KeyStore(key_directory()).signer()  # makes a missing key: later this process may write no file
+            KeyStore(key_directory()).signer()  # makes a missing key now: contain() forbids to write files
     _make_state(config.state, user)
     ours, theirs = socket.socketpair()
     parent = os.getpid()

@@ -13,8 +13,8 @@ from policyfs.trail.event import STRANGER, Event
 class PolicySight:
     """The rights of one app at the time of each event: under the policy that the event names.
 
-    If the policy does not name the app, the app has no rights. The same holds if the policy's text is not
-    kept or was changed.
+    The app has no rights if the policy does not name the app, or if the policy's text is not kept or was
+    changed.
     """
 
     def __init__(self, kept: KeptPolicies, app: str) -> None:

@@ -39,7 +39,7 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print which policies were in force when, or the text of one policy."""
+    """Print the policies that were in force, each with its time, or the text of one policy."""
     return show(chains_of(args), args.digest, columns(), as_json=args.json)
 
 

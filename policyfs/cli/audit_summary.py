@@ -111,7 +111,7 @@ def _more_json(summary: Summary, by: list[str], policies: KeptPolicies) -> Field
 class _Marker:
     """A file that keeps the time until which `summary --new` has reported a trail.
 
-    The file is beside the indexes, and protected against changes like an index.
+    The file is beside the indexes. It is protected against changes in the same way as an index.
     """
 
     def __init__(self, trail: str) -> None:

@@ -246,7 +246,7 @@ def _check_keys(
 
 
 def _report(checked: _Checked, seen: list[Sighting]) -> Report:
-    """Return the report on a chain, with the records of other chains about this chain.
+    """Return the report on a chain. The chain must also agree with the records of other chains.
 
     seen: the records of all chains about other chains. Each record names the last line that a chain had at a
     time.
@@ -280,7 +280,8 @@ def _with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
     """Add missing chains to the report on a chain: chains that its records name, and that do not exist any
     more.
 
-    gone: the record about each such chain, and True if it is the newest record.
+    gone: the result of vanished(). Each item is a record about a missing chain, and True if the last daemon
+    that wrote to the present chain still saw the missing chain.
     """
     mine = [(sighting, latest) for sighting, latest in gone if sighting.place.mount_id == report.mount_id]
     breaks = [

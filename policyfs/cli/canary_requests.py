@@ -26,7 +26,7 @@ _READING: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The user and group under which the process that makes the sample requests runs."""
+    """The user and group of the process that makes the sample requests."""
 
     uid: int
     gid: int

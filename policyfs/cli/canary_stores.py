@@ -48,8 +48,9 @@ def memory_store() -> Iterator[int]:
 def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable[[Canary], bool]:
     """Make a file for each canary (sample request) in the store in memory.
 
-    Return a function that returns True if a canary has its file. A canary has no file if another canary needs
-    a directory of the same name. content: the bytes of each file.
+    A canary has no file if another canary needs a directory of the same name. Return a function that returns
+    True if a canary can be used: it has its file, or it tests a hidden name and a directory has this name.
+    content: the bytes of each file.
     """
     store = os.open("store", _DIRECTORY, dir_fd=memory)
     files: set[bytes] = set()

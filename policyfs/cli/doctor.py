@@ -19,7 +19,8 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 
 SECCOMP: Final = Path("/proc/sys/kernel/seccomp/actions_avail")
 _NEEDED: Final = {"kernel", "fuse", "fusectl", "fusermount", "capability", "libfuse", "bridge"}
-"""Checks that must succeed before policyfs tries a mount of its own as a further check."""
+"""If the result of one of these checks is BAD, nothing can be mounted. The check ``passthrough`` makes a
+mount, so it is then left out."""
 
 
 def examine(store: str | None, trail: str) -> list[Finding]:

@@ -70,7 +70,7 @@ class LiveFile:
     written: bool = False
     """True if a program has the file open, or mapped, for writing."""
     hidden: frozenset[str] = frozenset()
-    """The words that are hidden from the caller in this file, unless the caller's app owns the file."""
+    """The words that are hidden from the caller in this file. Empty if the caller's app owns the file."""
     open: list[Json] = field(default_factory=list)
 
     @property

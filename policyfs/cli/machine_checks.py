@@ -59,7 +59,7 @@ def check_device(path: str = "/dev/fuse") -> Finding:
 
 
 def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
-    """Check that fusectl is mounted. Only with fusectl can root free the processes that wait in a hung mount.
+    """Check that fusectl is mounted. Without fusectl, root cannot free processes that wait in a hung mount.
     """
     if mounts_at(str(directory)):
         return Finding("fusectl", State.OK, f"{directory} can abort a hung mount")
@@ -200,7 +200,7 @@ def check_trail(root: str) -> Finding:
 def check_filter(machine: str, kernel_has: bool) -> Finding:
     """Check that seccomp can restrict a daemon to few system calls after its start.
 
-    machine: the processor's name, as uname -m prints it. kernel_has: True if the kernel supports this.
+    machine: the processor's name, as uname -m prints it. kernel_has: True if the kernel supports seccomp.
     """
     calls = seccomp.NUMBERS.get(machine)
     if calls is None:

@@ -334,7 +334,8 @@ def _named(name: str) -> list[str]:
 def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:
     """Make all daemons of a mountpoint load their policy again. Yield a line of text for each daemon.
 
-    A mount that was unmounted and is still in use has a daemon, too. Raises PolicyfsError.
+    A mount that was unmounted and is still in use has a daemon, too. command: ``reload``, or ``previous`` (go
+    back to the policy that was in force before). more: arguments of the command. Raises PolicyfsError.
     """
     refused: PolicyfsError | None = None
     for leaving in control.leaving_paths(path):

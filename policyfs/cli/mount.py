@@ -231,10 +231,11 @@ def _options(
 
 
 def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
-    """Raise UsageError if apps would see modes by the policy, but other options contradict that.
+    """Raise UsageError if options contradict each other about the modes that apps see.
 
-    Such modes (for the mount or for an app) contradict --posix. The option --modes policy contradicts an app
-    mount if the policy says that this app sees the store's modes.
+    With --posix, no app may see modes by the policy. The option --modes policy contradicts an app mount in
+    two cases. First case: the policy says that the app sees the store's modes. Second case: the app reads
+    every file unchanged and writes nothing, like a backup.
     """
     by_mount = args.modes == "policy"
     told = apps_with_modes(engine, by_mount=by_mount)

@@ -31,7 +31,7 @@ def key_directory(given: str | None = None) -> Path:
 
 
 def existing(root: str) -> Path:
-    """Return a directory, or the nearest directory above it that exists."""
+    """Return the directory *root* if it exists, else the nearest directory above it that exists."""
     where = Path(root)
     return next(one for one in (where, *where.parents, Path(".")) if one.exists())
 

@@ -97,11 +97,12 @@ class _Store:
 
     def give(self, fd: int, ftype: FileType, owner: str) -> None:
         """Make *owner* the owner of an open object. Raise OSError (EBUSY) if a program has the file open for
-        writing: its bytes would then count as bytes of this app.
+        writing: the bytes that this program writes would then count as bytes of *owner*.
 
-        INVARIANT: look for writers again after the owner is set. If a program has come meanwhile, nobody owns
-        the file. A mount reads the owner after it has opened a file for writing
-        (fs/opening/write_access.py). So it ends the ownership of a file that got its owner before.
+        INVARIANT: after the owner is set, look for writers again. If a program has opened the file for
+        writing meanwhile, set the owner to ``none``. If another app opens the file for writing later, the
+        mount of this app sets the owner to ``none``: a mount reads the owner only after it has opened the
+        file for writing (fs/opening/write_access.py).
         """
         stat = self.tree.fstat(fd)
         if ftype is not FileType.REGULAR or owner == OWNER_NONE:
@@ -250,7 +251,7 @@ def _change(
     wanted: Iterator[tuple[tuple[bytes, ...], FileType | None, str]],
     done: str,
 ) -> int:
-    """Set the owner of each given file, in one step for each file. Print each change.
+    """Set the owner of each given file, and print each change. With --dry-run, only print.
 
     Skip files that already have the new owner. wanted: path, type (None: any) and new owner of each file.
     done: the word for the action on the trail.

@@ -72,9 +72,9 @@ def check_owner(owner: str, known: KnownApps) -> None:
 
 
 def warn_of_unknown(owners: Iterable[str], known: KnownApps) -> None:
-    """Print a warning about names of owners that are apps of no policy of the store.
+    """Print a warning about owners that are not apps of any policy of the store's mounts.
 
-    No rule matches such owners.
+    No rule matches such owners. Print nothing if some policies are not known.
     """
     unknown = set(owners) - known.names - {OWNER_NONE}
     if unknown and known.mounts and not known.silent:

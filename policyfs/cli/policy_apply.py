@@ -153,7 +153,7 @@ def _is_same(one: str, other: str) -> bool:
 def _put_in_force(found: _Applied, own: str) -> None:
     """Write the new policy into the mount's policy file *own*, and make the daemon load exactly this text.
 
-    If the daemon refuses the text, restore the file.
+    If the daemon refuses the text, restore the old text of the file, if there was an old text.
     """
     if not _is_same(found.file, own):
         text = Path(found.file).read_bytes()

@@ -173,8 +173,7 @@ def _path(text: str) -> bytes:
 def _hints(
     engine: Engine, who: Principal, explained: Explanation, facts: Facts, args: argparse.Namespace
 ) -> Iterator[str]:
-    """Yield hints for the user if the answer is not certain because no option gives the file's kind or owner.
-    """
+    """Yield hints for the user if the answer could change with a kind or type that no option gives."""
     decision = explained.decision
     if decision.redact and facts.kind is None:
         yield (

@@ -1,4 +1,4 @@
-"""`policyfs policy who`: shows which app of a policy each user, service and container of this machine is."""
+"""`policyfs policy who`: list the users, services and containers of this machine, each with its app."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Machine:
 
 
 def run_who(args: argparse.Namespace) -> int:
-    """Print which app of the policy each user, service and container is."""
+    """Print the users, services and containers of this machine, each with its app in the policy."""
     engine = load_policy(read_sources(args.policy))
     machine = Machine(pwd.getpwall(), services(), list(processes()))
     people = machine.people(engine)

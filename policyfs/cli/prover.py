@@ -160,8 +160,8 @@ def _proof(options: MountOptions, loader: Loader, channel: socket.socket) -> tup
     """
     sources = loader.read()
     engine = loader.compile(sources)
-    # base: the policy without exceptions. The daemon may know a later time than this process, at which
-    # exceptions have ended. So use only canaries with the same answer in both engines (undated).
+    # base: the policy without exceptions. The daemon may know a later time than this process. At that time,
+    # exceptions may have ended. So use only canaries with the same answer in both engines (undated).
     base = engine
     if engine.policy.exceptions:
         base = compile_policy(with_exceptions(engine.policy, ()), monitor=engine.monitor)

@@ -87,7 +87,7 @@ class RecordedRequests:
     """
 
     def __init__(self, trail: IndexedTrail, wanted: Selection, ends: Sequence[int] = ()) -> None:
-        """ends: times (ns since 1970) at which another policy changes.
+        """ends: times (ns since 1970) at which the other policy (which decides the requests again) changes.
 
         A request before such a time and a request after it never count as equal.
         """
@@ -242,7 +242,7 @@ def _times(index: Index, mark: int) -> tuple[list[int], int]:
 
 
 def _terms(times: list[int], ends: Sequence[int]) -> Iterable[int]:
-    """Return a number for each of some ascending times: how many of the ascending times *ends* had passed."""
+    """Return for each time in *times* the number of *ends* that had passed. Both lists are ascending."""
     first, last = (bisect_right(ends, times[number]) if times else 0 for number in (0, -1))
     return repeat(first, len(times)) if first == last else [bisect_right(ends, time) for time in times]
 

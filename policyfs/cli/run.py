@@ -73,9 +73,9 @@ class _Identity:
     gid: int
 
     def take(self) -> None:
-        """Give this process the user, with the groups of the user's account.
+        """Make this process run under the user, with the groups of the user's account.
 
-        Without an account, take only the group *gid*.
+        Without an account, the process has only the group *gid*.
         """
         no_new_privs()
         account = _account(self.uid)
@@ -159,10 +159,10 @@ def _claimed_place(app: str) -> tuple[str, int]:
 
 
 def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) -> int:
-    """Start the command, pass signals on to it, and return its exit code. at: the working directory.
+    """Start the command, pass signals on to it, and return its exit code.
 
-    Signals are blocked until the handlers are set: before that, a signal would end policyfs and not the
-    command.
+    at: the directory at which the command finds the mount. Signals are blocked until the handlers are set:
+    before that, a signal would end policyfs and not the command.
     """
     sys.stdout.flush()
     signal.pthread_sigmask(signal.SIG_BLOCK, _CAUGHT)
@@ -189,7 +189,7 @@ def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) 
 def _become(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) -> NoReturn:
     """Become the app's user in the namespace with the mount, and execute the command (in the forked child).
 
-    at: the working directory.
+    at: the directory at which the command finds the mount.
     """
     code = _NOT_EXECUTABLE
     try:

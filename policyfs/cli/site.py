@@ -54,7 +54,8 @@ class Seen(NamedTuple):
     def is_to_be_made(self, *, restart: bool) -> bool:
         """Return True if `up` must make the mount.
 
-        restart: True to make a mount that is up with other options again, too.
+        restart: True if `up` also makes mounts again that are up with other options. But if another program
+        (such as systemd) watches the daemon of such a mount, the mount stays.
         """
         if self.state is State.CHANGED:
             return restart and not is_of_unit(self.status)

@@ -75,7 +75,10 @@ class OptionsDoc(Strict):
 
 
 class MountDoc(Strict):
-    """One item of the list ``mounts`` in a site file: an app mount, or the shared mount."""
+    """One item of the list ``mounts`` in a site file: an app mount, or the shared mount.
+
+    at: the mountpoint. path: the path at which the services and containers find their files.
+    """
 
     app: Name | None = None
     shared: Truth = False

@@ -70,7 +70,7 @@ def _holding(
 ) -> dict[int, list[Holder]]:
     """Return the processes that have one of *files* open or mapped, by pid.
 
-    The daemon and this process do not count.
+    The daemon, this process, its parent and the process with pid 1 do not count.
     """
     opened = {(os.fsencode(mountpoint + str(one["path"])), one["uid"]) for one in files}
     pids = {one["pid"] for one in files}
@@ -96,8 +96,8 @@ def _ended(pids: list[int], holding: Callable[[], Collection[int]]) -> list[int]
     """End processes, first with SIGTERM, then with SIGKILL. Return the pids of the processes that still run.
 
     holding: a function that returns the pids of the processes that have the files open now. When a process
-    ends, another process may get its pid. So this function opens pidfds and then calls holding() again. Only
-    a process that still has a file open gets a signal.
+    ends, another process may get its pid. So _ended() first opens pidfds, and then calls holding(). Only a
+    process that still has a file open gets a signal.
     """
     fds: dict[int, int] = {}
     try:

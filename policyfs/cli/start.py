@@ -17,7 +17,7 @@ _NOT_OPTIONS: Final = frozenset({"run", "command"})
 
 
 def options_of(args: argparse.Namespace) -> dict[str, object]:
-    """Return the options that the user has given, as a dictionary from names to values."""
+    """Return all arguments of a command, also defaults, as a dictionary from names to values."""
     return {name: value for name, value in vars(args).items() if name not in _NOT_OPTIONS}
 
 
@@ -25,7 +25,7 @@ class Start:
     """One start of a mount, from the command until the mount answers or the start fails.
 
     root: the trail root (the directory of all trails). told: the fields about the caller and the options, for
-    the record of a failed start.
+    the trail's record of the start or of its failure.
     """
 
     def __init__(self, root: Path, told: dict[str, object], mountpoint: str, places: list[str]) -> None:

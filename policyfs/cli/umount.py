@@ -170,7 +170,7 @@ def _users(status: control.Json) -> list[str]:
 def _socket_paths(path: str) -> list[Path]:
     """Return the control sockets of all daemons of a mountpoint.
 
-    Some daemons may have been unmounted already.
+    The mounts of some of these daemons may be unmounted already.
     """
     return [control.socket_path(path), *control.leaving_paths(path)]
 
@@ -185,7 +185,11 @@ def _living(path: str, pids: Container[object]) -> list[control.Json]:
 
 
 def _tell(path: str, command: str) -> None:
-    """Tell the daemon who unmounts, so that the trail can name this command's user. Ignore all errors."""
+    """Send the daemon a command about this unmount. Ignore all errors.
+
+    command: ``ending`` (the unmount follows; the trail can then name this command's user), or ``staying``
+    (the unmount was given up).
+    """
     with contextlib.suppress(control.ControlError):
         control.ask(control.socket_path(path), command, _TELL_S)
 

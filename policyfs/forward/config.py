@@ -114,7 +114,9 @@ def _words(value: object) -> object:
 
 
 Duration = Annotated[float, PlainValidator(_duration)]
+"""A duration in seconds. The file has a number with a unit, such as ``500ms`` or ``5m``."""
 Size = Annotated[int, PlainValidator(_size)]
+"""A size in bytes. The file has a number, with or without a unit, such as ``512K`` or ``2G``."""
 Count = Annotated[int, PlainValidator(_count)]
 File = Annotated[str, PlainValidator(_file)]
 TargetName = Annotated[str, PlainValidator(_target)]

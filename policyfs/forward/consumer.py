@@ -2,8 +2,8 @@
 
 A sink is a program, file or machine that gets lines of the trail. The thread repeats each delivery until it
 succeeds, after pauses of up to 30 s. The queue of a sink is the trail itself, from the sink's cursor (the
-place after the last delivered line) on. Only one batch of lines is in memory. So a slow sink delays no other
-sink, and needs no more memory.
+position after the last delivered line) on. Only one batch of lines is in memory. So a slow sink delays no
+other sink, and needs no more memory.
 
 INVARIANT: the cursor moves past a line only once the line, or a record of a gap that contains the line, was
 delivered.
@@ -99,7 +99,7 @@ class State(NamedTuple):
     """The state of a consumer, for the status file.
 
     delivered: the number of delivered messages. failing: the reason why deliveries fail, or empty. positions:
-    a dictionary from a hash chain's name to the place after the last delivered line.
+    a dictionary from a hash chain's name to the position after the last delivered line.
     """
 
     delivered: int
@@ -253,10 +253,10 @@ class Consumer:
             self._is_untold = True  # the cursor stays, so that the counted lines are read again
 
     def _deliver(self, messages: Sequence[Message], *, once: bool) -> bool:
-        """Deliver messages. After a failure, try again. Return False if the messages were not delivered.
+        """Deliver messages. Return False if the messages were not delivered.
 
-        A message is not delivered if the consumer ends, or if the consumer must first go back to earlier
-        lines.
+        After a failure, go back to earlier lines if that is necessary (then return False). Else try again
+        until stop() is called. once: do not try again.
         """
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -282,10 +282,10 @@ class Consumer:
         self._failing = reason
 
     def _step_back(self) -> bool:
-        """Move back to a position before which the receiver has surely read all lines, even if it has died
-        since.
+        """Move back to an older position. The receiver has surely read all lines before this position, even
+        if the receiver has died since.
 
-        Return False if the consumer is already at this position, or if it never moves back.
+        Return False if the consumer is already at this position, or if the consumer never moves back.
         """
         if not self._earlier or self._earlier[0][1] is self._done:
             return False

@@ -34,9 +34,10 @@ _TEXT_MOST: Final = 2048
 class Message(NamedTuple):
     """One message to deliver: a line of the trail, an alert, or a checkpoint (signed end of a trail).
 
-    kind: the type of the record, or ALERT or CHECKPOINT. id: the same if the message is sent again. time: in
-    the form of a trail's times. severity: a severity of syslog. text: one line for people. line: the bytes of
-    the JSON line, or of the checkpoint. fields: the parsed fields of the JSON line.
+    kind: the type of the record, or ALERT or CHECKPOINT. id: it stays the same if the message is sent again.
+    time: such as ``2026-03-01T08:15:00.000000001Z``. severity: a severity of syslog. text: one line for
+    people. line: the bytes of the JSON line, or of the checkpoint. fields: the parsed fields of the JSON
+    line.
     """
 
     kind: str
@@ -154,7 +155,11 @@ def journal_fields(message: Message) -> Iterator[tuple[str, bytes]]:
 
 
 def journal_datagram(message: Message) -> bytes:
-    """Return a message in journald's native form: NAME=VALUE, or a value with newlines after its length."""
+    """Return a message in journald's native form. Each field is a line ``NAME=VALUE``.
+
+    If the value contains a newline, the field is: the name, a newline, the length of the value (8 bytes,
+    little-endian), the value, and a newline.
+    """
     parts = []
     for name, value in journal_fields(message):
         if b"\n" in value:

@@ -1,4 +1,4 @@
-"""The text of a first policy, and of its tests."""
+"""The text of a first policy."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def _elsewhere(draft: Draft, wish: Wish) -> str:
 
 
 def _word(draft: Draft, directory: str) -> str:
-    """Return a word for the ids of the tests of a directory. Each directory gets another word."""
+    """Return a word for the ids of the tests of a directory. Each directory gets a word of its own."""
     word = "".join(char if char.isascii() and char.isalnum() else "-" for char in directory)
     if word == directory:
         return word

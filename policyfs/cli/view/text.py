@@ -58,7 +58,10 @@ def told_of(rest: Rest) -> str:
 
 
 def bytes_of(entry: Entry) -> str:
-    """Return the name of the view in which the caller reads a file. Return an empty text for a raw view."""
+    """Return the name of the view of a file, or an empty text for the raw view and for other file types.
+
+    For a directory that is seen only as the way to visible paths, return ``on the way``.
+    """
     if entry.bare:
         return "on the way"
     return "" if entry.view is None or entry.view.raw else entry.view.label

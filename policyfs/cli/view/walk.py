@@ -43,9 +43,9 @@ class Looker(Protocol):
 class Limits(NamedTuple):
     """The limits of a walk. 0 means no limit.
 
-    most: the number of names that the walk looks at. alike: the number of files in one directory that the
-    walk looks at, among files with the same suffix and paths that the policy treats alike. samples: the
-    number of files with the same suffix that the walk opens under redaction.
+    most: the number of names that the walk looks at. alike: the number of similar files in one directory that
+    the walk looks at. (Files are similar if they have the same suffix, and the policy treats their paths
+    alike.) samples: the number of files with the same suffix that the walk opens under redaction.
     """
 
     most: int
