@@ -66,7 +66,7 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
     odd = [note for note in notes if not note.bare and not (_is_known(note) and note.tells & hide)]
     named = _listed(odd) or f"bytes at {patches[0].offset}"
     # True if there are notes, and all notes are bare (known parts that hold no data). The search skips these
-    # parts. So only bytes without a note are searched (behind the last field of a table).
+    # parts. So it covers only bytes without a note, such as bytes behind the last field of a table.
     empty = bool(notes) and not odd
     if strict and not empty:
         return f"parts are not understood: {named}; the rule denies such files (on_unknown: deny)"
@@ -76,8 +76,8 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
         return f"parts are not understood, and too large to be searched: {named}"
     told, bare = Tells(0), [note for note in notes if note.bare]
     for patch in patches:
-        # With a margin: patches neither begin nor end with zeros, but coordinates at their ends may begin or
-        # end with zeros.
+        # Coordinates may begin or end with zeros, but a patch has no zeros at its ends. So the search also
+        # covers a margin around the patch.
         start, end = max(0, patch.offset - _MARGIN_BYTES), min(source.size, patch.end + _MARGIN_BYTES)
         for piece in _pieces(source, start, end, bare):
             told |= _searched(piece, hide & ~told)

@@ -147,8 +147,8 @@ def _comments(edits: Edits, at: int, head: bytes, data: bytes) -> None:
         edits.note(start + comments.read, len(behind), "behind the comments", broken=True)
     missing = len(data) - len(comments.kept)
     if missing >= _HEAD_BYTES:
-        # This block ends with its comments. A padding block follows. It is marked as the last block if this
-        # block was.
+        # The block of comments now ends with its last comment, and a padding block follows. If the block of
+        # comments was marked as the last block, the padding block gets this mark.
         new_head = bytes([COMMENTS]) + len(comments.kept).to_bytes(3)
         rest = missing - _HEAD_BYTES
         pad = bytes([head[0] & _LAST | PADDING]) + rest.to_bytes(3) + bytes(rest)
@@ -195,8 +195,9 @@ def sheet_is_sound(data: bytes) -> bool:
 def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
     """Check that the sound in [start, end) ends at `end`, by the checksum of the last frame.
 
-    At `end` the file ends, or a tag begins. longest: length of the longest frame in bytes, 0 if unknown.
-    Raises NotThisKindError if the check fails: then it is not known which bytes are sound.
+    At `end` the file ends, or a tag begins. Zeros may follow the last frame, and the end of the file may cut
+    the frame off. longest: length of the longest frame in bytes, 0 if unknown. Raises NotThisKindError if the
+    check fails: then it is not known which bytes are sound.
     """
     source = edits.source
     low = max(start, end - _END_SEARCH_BYTES)
@@ -228,10 +229,10 @@ def _ends_with_frame(data: bytes) -> bool:
 def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
     """Return True if the end of the file cuts off the last frame.
 
-    The cut frame must start where a whole frame ends, or be the only frame. If the bytes from its start on
-    begin with a whole frame, return False: the bytes behind this frame could be other data. from_start: True
-    if *data* starts with the first frame. longest: length of the longest frame in bytes, as the first
-    metadata block (STREAMINFO) states it.
+    The cut frame must start where a whole frame ends, or be the only frame. Return False if the cut frame
+    holds text. Also return False if a whole frame is at its start: the bytes behind the whole frame could be
+    other data. from_start: True if *data* starts with the first frame. longest: length of the longest frame
+    in bytes, as the first metadata block (STREAMINFO) states it.
     """
     at, tries = len(data), 0
     while tries < _CUT_TRIES and (at := data.rfind(b"\xff", 0, at)) >= 0 and len(data) - at <= longest:

@@ -3,7 +3,7 @@
 The locator joins the headers of each logical stream from their pages, cleans them, and puts them back into
 the same bytes. If a comment list is shorter than before, zeros follow it within its packet; all these codecs
 allow such zeros. Checksums of changed pages are computed again. Only the headers of pages with sound and
-pictures are read. Bytes between pages and streams of captions become zeros.
+pictures are read. Streams of captions become zeros, and so do bytes between pages.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _FIRST_HEADS: Final = {
     b"fishead\0": b"Skeleton",
 }
 _FIRST_BYTES: Final = {b"vorbis": 30, b"Opus": 19, b"Speex": 80, b"FLAC": 51, b"theora": 42}
-"""Signature of each codec -> length in bytes of its first header. In Opus, a table of channels may follow."""
+"""Name of each codec -> length in bytes of its first header. In Opus, a table of channels may follow."""
 _SPEEX_VERSION: Final = slice(8, 28)
 _SKELETON_BYTES: Final = 80
 _INDEX_HEAD_BYTES: Final = 42
@@ -325,7 +325,7 @@ class _Locator:
         return (data[:skip] + comments.kept + (b"\1" if frame else b"")).ljust(len(data), b"\0")
 
     def _block(self, stream: _Stream, data: bytes) -> bytes | None:
-        """Return new bytes of a FLAC metadata block, or None for zeros. A packet of sound (0xff) stays."""
+        """Return the new bytes of a packet with a FLAC metadata block. A packet of sound (0xff) stays."""
         if data[:1] == b"\xff":
             stream.done = True
             return data

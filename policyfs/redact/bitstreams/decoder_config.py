@@ -1,9 +1,9 @@
 """Decoder configurations (``avcC``, ``hvcC``, ``vvcC``, ``av1C`` ...): they state the format of a track's
 units, and hold some units.
 
-The configuration holds parameter sets, which stay, because nothing can be decoded without them. SEI messages
-and metadata units beside the parameter sets are treated as in a picture. Sources: ISO/IEC 14496-15 section
-8.3; AV1 in ISOBMFF section 2.3.
+A unit is a NAL unit (nal_units.py) or an OBU of AV1 (obus.py). The configuration holds parameter sets, which
+stay, because nothing can be decoded without them. SEI messages and metadata units beside the parameter sets
+are treated as in a picture. Sources: ISO/IEC 14496-15 section 8.3; AV1 in ISOBMFF section 2.3.
 """
 
 from __future__ import annotations
@@ -162,6 +162,6 @@ def _clean_arrays(fields: Fields, codec: Codec, inner: Inner) -> bytes:
         kind = codec.type(unit) if len(unit) >= codec.header else 0
         if kind not in codec.kept | codec.sei:
             out[start + codec.header : end] = bytes(len(unit) - codec.header)
-        elif kind in codec.sei or stated in codec.sei:  # some readers use one type, some the other
+        elif kind in codec.sei or stated in codec.sei:  # readers use the unit's type or the stated type
             out[start:end] = sei.filled(unit, codec.header, inner)
     return bytes(out[: fields.at]).ljust(len(out), b"\0")

@@ -1,8 +1,8 @@
 """NAL units of H.264, H.265 and H.266; a table of codecs. A unit follows a length or a start code.
 
-Lengths are those of ISO/IEC 14496-15. A picture item is a chain of NAL units. The walk checks that the bytes
-of an item are such a chain, and finds the units that carry no picture. SEI messages that a decoder does not
-need become filler of the same size.
+Lengths are those of ISO/IEC 14496-15. A picture item of HEIF is a chain of NAL units. The walk checks that
+the bytes of an item are such a chain. Units that may hold anything (filler, reserved types) become filler of
+the same size, and so do SEI units with data to hide.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def start_code_units(
 def walk_nals(
     source: ByteSource, codec: Codec, length_size: int, inner: Inner, *, cut: bool = False
 ) -> Found | None:
-    """Walk a chain of NAL units, each behind its length. Replace SEI messages that hold data to hide by
-    filler.
+    """Walk a chain of NAL units, each behind its length. Turn SEI units that hold data to hide, and units of
+    types that are not in ``codec.kept``, into filler.
 
     Return None if the source is not such a chain, or has no slice of a picture. cut: True if the last unit
     may be cut off, because the file ends there. Raises TooMuchError.
@@ -163,7 +163,8 @@ def _replace(
 ) -> None:
     """Replace the unit [start, end) by filler, and add the changes to *found*.
 
-    kind: the unit's type. An SEI unit is replaced only if it holds data to hide.
+    kind: the unit's type. An SEI unit of at most sei.MAX_UNIT_BYTES is replaced only if it holds data to
+    hide. The payload of a larger unit of any type becomes zeros.
     """
     body = start + codec.header
     if body >= end:

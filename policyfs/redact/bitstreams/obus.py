@@ -1,6 +1,7 @@
 """Walk over the OBUs (units) of AV1 (bitstream specification 5.3 and 5.8), and their neutral form.
 
-Metadata OBUs may hold any bytes. A metadata OBU that decoders do not need becomes padding of the same size.
+Metadata OBUs, padding OBUs and OBUs of reserved types may hold any bytes. Such an OBU becomes empty padding of
+the same size if it may hold data to hide.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ The types are: brightness, mastering display, scalability (no category), and tim
 
 
 def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: bool = True) -> Found | None:
-    """Walk a chain of OBUs; replace metadata with data to hide by padding.
+    """Walk a chain of OBUs. Turn each OBU that may hold data to hide into empty padding.
 
     Return None if the source is not such a chain. picture: True to return None also if the chain has no
     frame. cut: True if the last unit may be cut off, because the file ends there. Raises TooMuchError.

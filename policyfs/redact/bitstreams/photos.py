@@ -23,8 +23,8 @@ cleaned.
 """
 MAX_PHOTOS: Final = 500
 MAX_PHOTO_BYTES: Final = 1 << 27
-"""Limits for a track with more than FEW frames whose pictures have data to remove: the number of its frames
-(MAX_PHOTOS). For each track: the total size of its pictures in bytes (MAX_PHOTO_BYTES).
+"""MAX_PHOTOS: maximum number of frames of a track with more than FEW frames, if its pictures have data to
+remove. MAX_PHOTO_BYTES: maximum total size in bytes of the pictures that are read in any track.
 """
 _STARTS: Final = (
     b"\xff\xd8\xff",

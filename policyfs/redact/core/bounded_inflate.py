@@ -55,7 +55,7 @@ def deflated_to(plain: bytes, size: int, *, padded: bool = False) -> bytes | Non
     stream. padded: True if readers stop at the end of the stream. Then zeros follow the stream if the rest is
     too small for empty blocks.
     """
-    for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):  # the second packs digits better
+    for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):  # Z_FILTERED packs digits better
         packer = zlib.compressobj(9, strategy=strategy)
         packed = packer.compress(plain) + packer.flush(zlib.Z_FULL_FLUSH)
         missing = size - len(packed) - 4
@@ -114,9 +114,9 @@ def _stored(data: bytes) -> bytes:
 
 
 def blank(size: int, filler: bytes = b"\0") -> bytes:
-    """Return a zlib stream of exactly size bytes that inflates to about as many bytes of filler.
+    """Return a zlib stream of exactly *size* bytes. It inflates to nearly *size* copies of the byte *filler*.
 
-    filler: one byte. If size is below 11, return zeros, which are no zlib stream.
+    If size is below 11, return zeros, which are no zlib stream.
     """
     if size < 11:
         return bytes(size)

@@ -84,9 +84,9 @@ class Found:
 class Budget:
     """The work that is still allowed on one file and on all files embedded in the file.
 
-    parts: segments, boxes, chunks. searched: bytes searched one by one. texts: bytes of free text, whose
-    search costs a thousand times as much. extents: bytes to which items of tables refer. Bytes to which two
-    items refer count twice. inflated: bytes of inflated data.
+    parts: segments, boxes, chunks. searched: bytes searched one by one. texts: bytes of free text; the search
+    of one such byte costs as much as a thousand bytes of *searched*. extents: bytes to which items of tables
+    refer. Bytes to which two items refer count twice. inflated: bytes of inflated data.
     """
 
     parts: int
@@ -145,8 +145,8 @@ class Budget:
 def budget_for(source: ByteSource) -> Budget:
     """Return the budget of a file, by its size.
 
-    The budget allows a search of four times the file's size, and references of tables to twice the file's
-    size. SEARCH_FLOOR_BYTES are added to both limits, for small files.
+    A search may read four times the file's size, but at most MAX_SEARCHED_BYTES. The items of tables may
+    refer to twice the file's size in all. SEARCH_FLOOR_BYTES are added to both sizes, for small files.
     """
     searched = min(4 * source.size + SEARCH_FLOOR_BYTES, MAX_SEARCHED_BYTES)
     return Budget(MAX_PARTS, searched, extents=2 * source.size + SEARCH_FLOOR_BYTES)

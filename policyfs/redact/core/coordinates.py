@@ -33,9 +33,10 @@ _PATTERNS: Final = (
     # 47°48'16" / 47 deg 48'
     rf"\d{{1,3}}(?:[.,]\d+)?\s?{_SIGN}\s?(?:\d{{1,2}}|[nsew]\b)",
     rf"\d{{1,3}}\s\d{{1,2}}(?:[.,]\d+)?{_PRIME}\s?(?:\d{{1,2}}(?:[.,]\d+)?[\"\u201d\u2033]?)?\s?[nsew]\b",
-    # N47.804 / 47.804N
+    # N47.804
     r"\b[nsew]\s?\d{1,3}[.,]\d{2,}",
-    # but not within a version (1.0.177471000n); a new value may begin behind a comma (IMG_1,48.85830N)
+    # 47.804N, but not the end of a version (1.0.177471000n). A comma may be before the number
+    # (IMG_1,48.85830N)
     r"(?<!\d)(?:(?<!\d\.)\d{1,3}\.|\d{1,3},)\d{3,}\s?[nsew]\b",
     # NMEA 0183 sentences
     r"\$(?:gp|gn|gl|ga|gb|gi|gq|bd|qz)(?:gga|rmc|gll|gns|gsa|vtg)\b",
@@ -106,7 +107,9 @@ _SEVERAL_MAPS: Final = re.compile(
     r"|komoot\.[a-z]{2,3}/tour|\b2gis\.[a-z]{2,3}/|\bom://)",
     re.IGNORECASE,
 )
-"""Map services with addresses in several countries, or with an address that may end another word."""
+"""Map services with addresses in several countries, or with an address that may also be the end of a longer
+word (``om://`` in ``wisdom://``). Such an address counts only as a whole word.
+"""
 _NORTH: Final = (
     r"(?:[nsew]\b|north|south|east|west|nord|süd|sud|ost|est|ouest|norte|sur|este|oeste|nördl|südl|östl|westl"
     r"|с\.?\s?ш|ю\.?\s?ш|в\.?\s?д|з\.?\s?д)"
@@ -142,9 +145,10 @@ _MORE: Final = (
         (r"(?<![\w.])[-+]\d\d(?:\d\d){0,2}(?:\.\d{1,8})?[-+]\d{3}(?:\d\d){0,2}(?:\.\d{1,8})?"
         r"(?:[-+]\d{1,5}(?:\.\d{1,4})?)?(?:CRS\w{1,12})?/"),
     ),
-    # 47/1 48/1 1632/100, as EXIF has it
+    # the fractions of EXIF: 47/1 48/1 1632/100
     (("/1",), r"(?<![\d/])\d{1,3}/1[,\s]{1,2}\d{1,2}/1[,\s]{1,2}\d{1,9}/10{0,8}(?![\d/])"),
-    # a comma in links, HTML and JSON
+    # an escaped comma, blank or semicolon between two numbers (47.804%2C13.042); an escaped plus in an Open
+    # Location Code (8FWH4HX8%2BQC)
     (
         ("%2", "%3b", "&#", "\\u00"),
         (rf"{_DECIMAL}(?:\s|%2[c0]|%3b|&#(?:44|32|59);|\\u00(?:2c|20|3b)){{1,3}}[-+]?\d{{1,3}}[.,]\d{{3,}}"
@@ -225,7 +229,7 @@ def _decoded(text: str) -> Iterator[str]:
 
 
 def _readable(data: bytes) -> Iterator[str]:
-    """Yield the bytes as text if they are UTF-8, or UTF-16 with only ASCII letters."""
+    """Yield the bytes as text if they are printable text in UTF-8, or in UTF-16 with only ASCII letters."""
     try:
         text = data.replace(b"\0", b"").decode("utf-8")
     except UnicodeDecodeError:

@@ -60,7 +60,7 @@ def is_word(data: bytes) -> bool:
 
 
 def says_nothing(data: bytes) -> bool:
-    """Return True if bytes to which nothing in the file refers are filler. Redaction leaves them in the file.
+    """Return True if unreferenced bytes (nothing in the file refers to them) are filler and may stay.
 
     Filler is here one repeated byte, up to three bytes between zeros, or a header of an empty box.
     """

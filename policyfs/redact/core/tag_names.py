@@ -182,8 +182,9 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
 def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = None) -> Tells:
     """Return the categories of the data in a text with this name ("caption"), but only categories in `hide`.
 
-    Like told(), with one more rule: markup counts as a text that may hold data of all categories. The rule
-    does not apply to names in _STRUCTURED.
+    Like told(), with two more rules. Markup counts as a text that may hold data of all categories, except
+    under a name in _STRUCTURED. A number under an unknown name of EXIF ("exif:ExposureTime") counts as other
+    metadata.
     """
     if len(value) > _MAX_RAW_BYTES:
         return hide & UNKNOWN

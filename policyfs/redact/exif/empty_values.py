@@ -34,7 +34,7 @@ def is_small_number(kind: int, count: int, room: bytes, order: str) -> bool:
 
     kind: the field type. room: the four (or eight) value bytes of the entry. order: "<" or ">".
     """
-    if kind in _BYTE_TYPES and 1 < count <= 4:  # read it as one number in the maker's byte order
+    if kind in _BYTE_TYPES and 1 < count <= 4:  # these bytes may be one number, in either byte order
         room, rest = room[:count], room[count:]
         ends = (room[:-1], room[1:])
         return any(not any(part) for part in ends) and not any(rest)

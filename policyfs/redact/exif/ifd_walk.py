@@ -76,8 +76,8 @@ class Walk(ABC):
     wiped: Extents = field(default_factory=Extents)
     """Bytes of removed parts, which may not stay as a part of any other value."""
     wiped_in_notes: Extents = field(default_factory=Extents)
-    """Bytes of removed values that a maker note has outside of its own bytes. No value of a maker note may
-    keep these bytes.
+    """Bytes outside of a maker note, where removed values of the note were. No value of a maker note may keep
+    these bytes.
     """
     kept: list[tuple[int, int]] = field(default_factory=list)
     patches: list[Patch] = field(default_factory=list)
@@ -234,7 +234,9 @@ class Walk(ABC):
                 self.learnt.append(entry)
 
     def _keep(self, entry: Entry, rule: Rule) -> bool:
-        """Return True if an entry stays. Its categories decide first, then its form, then its value."""
+        """Return True if an entry stays. First _before_words() decides, then the entry's categories, form and
+        value, in this order.
+        """
         judged = self._before_words(entry)
         if judged is not None:
             return judged

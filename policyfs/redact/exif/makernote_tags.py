@@ -1,7 +1,7 @@
 """The known tags of makers' own directories, and the categories of each tag.
 
 Maker notes are not standardised. The authors of metadata readers found out the meaning of the tags over the
-years (documentation of ExifTool, Exiv2 and libraw). Tags without a known name are in no table. Such a tag
+years (documentation of ExifTool, Exiv2 and libraw). Tags of unknown meaning are in no table. Such a tag
 stays only if its value has no information (empty_values.py). If only parts of a block are known, the block
 has the categories of all data that some camera stores in it. Data that decoders of raw pixels need (levels,
 matrices, curves, keys to decrypt them) has no category.
@@ -188,7 +188,7 @@ _RICOH: Final = rules(
 )
 _NIKON2: Final = rules(("2-8 a b", _OTHER))
 
-# Unnamed tags whose values are known: settings, sizes of previews, percentages.
+# These tags have no known name, but their values are known: settings, sizes of previews, percentages.
 _MOTOROLA: Final = rules(
     ("5510 5530 5540 5550 5560 5570 5580 5590 55a0 55b0 55c0 55d0 55f0 55f1 5600 5603", _OTHER),
     ("6400 6401 6410 6420 6431-643b 6440-6443 644d 6451 6452 6470 6471 6473 6474 6490", _OTHER),

@@ -191,7 +191,7 @@ def _open_at(walk: TiffWalk, entry: Entry, start: int, end: int, outer: Frame) -
         return False
     guess = layout.count_from is From.GUESS
     base = _guessed(directory, (outer.base, start), (start, end)) if guess else frame.base
-    alone = walk.name == "TIFF"  # programs that make pictures from raws move notes; raws have notes in place
+    alone = walk.name == "TIFF"  # in the EXIF of other formats, a program may have moved the note
     told = _base_by_footer(walk, directory, (start, end)) if layout.role == "Canon" else None
     if told is not None:
         base = told
@@ -266,7 +266,7 @@ def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: in
 
 
 def _over(directory: Directory, start: int, end: int) -> bool:
-    """Return True if a value overlaps a directory, or starts within a pointer (4 bytes) behind it."""
+    """Return True if a value overlaps a directory, or starts 1 to 3 bytes behind it (inside a pointer)."""
     behind = directory.end if start == directory.end else directory.end + 4
     return start < behind and directory.offset < end
 
@@ -283,9 +283,9 @@ def _rebase(directory: Directory, base: int) -> None:
 def _base_by_footer(walk: TiffWalk, directory: Directory, note: tuple[int, int]) -> int | None:
     """Return the base (origin of offsets) from a moved Canon note's footer; None if the base does not fit.
 
-    The base fits if the values fill the room from the directory to the footer with this base, but not with
-    the present base. With a base that is wrong by some bytes, the end of one value would stay as the start of
-    the next value.
+    The base fits if the values fill the room from the directory to the footer with this base, and do not fill
+    this room with the present base. With a base that is wrong by some bytes, the end of one value would stay
+    as the start of the next value.
     """
     (start, end), frame = note, directory.frame
     if not _footer(walk, start, end, frame):

@@ -75,8 +75,8 @@ NESTED: Final = MappingProxyType({XMP: How.XMP, IPTC: How.IIM, PHOTOSHOP: How.IR
 class TagTable:
     """The known tags of one sort of TIFF structure, by the roles of its directories.
 
-    name: the format's name in findings. following: the categories of a later directory (of a thumbnail) as a
-    whole. Its single tags do not matter.
+    name: the format's name in findings. following: the categories of the next directory (of a thumbnail). If
+    one of them is hidden, the whole directory is removed.
     """
 
     name: str
@@ -387,7 +387,7 @@ EXIF_TABLE: Final = TagTable(
     "EXIF",
     MappingProxyType(
         {
-            # Some writers put tags into the wrong directory of these two. So each table has the tags of both.
+            # Some writers put tags into the wrong one of these two. So each table has the tags of both.
             IMAGE: _rules(_PICTURE, _EXIF),
             EXIF: _rules(_PICTURE, _EXIF),
             INTEROP: _rules(_INTEROP),

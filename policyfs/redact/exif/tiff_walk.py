@@ -147,8 +147,8 @@ class TiffWalk(Walk):
         """Return the categories of the data in a value, but only categories in *asked*. Long binary values
         are not searched.
 
-        Outside of maker notes, a tag with the category PEOPLE counts as text with any field type
-        (UserComment, XPComment).
+        Outside of maker notes, a tag with the category PEOPLE counts as text also if its field type is a type
+        of bytes (UserComment, XPComment).
         """
         rule = self.tables[entry.directory.role].get(entry.tag, UNNAMED)
         is_text = entry.type in (2, 129) or (bool(rule.tells & Tells.PEOPLE) and not entry.frame.note)

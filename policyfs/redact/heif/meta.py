@@ -160,8 +160,9 @@ class Meta:
         return Gathered(self.source, spans)
 
     def _piece_of_item(self, number: int, extent: Extent, depth: int) -> Iterator[Span]:
-        """Yield the pieces of the file for an extent of item *number*, if the extent is in another item's
-        data.
+        """Yield the pieces of the file for an extent of item *number* that is in another item's data.
+
+        Yield nothing if the other item is not known.
         """
         self.inner.budget.part()
         targets = self._holders.get(number, ())

@@ -2,8 +2,9 @@
 
 ``iprp`` holds the properties one after another (``ipco``), and tables that list each item's properties by
 number (``ipma``). A removed property becomes free space in its place, so that the numbers of the other
-properties stay valid. In the tables, 0 (no property) then replaces its number. Sources: ISO/IEC 23008-12
-sections 6.5 and 9.3, 14496-12 section 8.11.14, 23000-22 (MIAF), 23001-17, AV1 Image File Format.
+properties stay valid. In the tables, 0 (no property) replaces the number of a removed property. Sources:
+ISO/IEC 23008-12 sections 6.5 and 9.3, 14496-12 section 8.11.14, 23000-22 (MIAF), 23001-17, AV1 Image File
+Format.
 """
 
 from __future__ import annotations

@@ -152,5 +152,5 @@ def _icon(edits: Edits, start: int, size: int) -> int:
     bitmap = read_bitmap(data)
     if bitmap.pixels is None:
         return size
-    # The header's height is that of the picture and its mask together.
+    # The height in the header is the sum of the heights of the picture and of its mask.
     return min(size, bitmap.header + bitmap.colours + bitmap.pixels // 2 + bitmap.mask)

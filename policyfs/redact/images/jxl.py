@@ -23,7 +23,7 @@ CODESTREAM: Final = b"\xff\x0a"
 SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
 _NAME: Final = "JPEG XL"
 _KEPT: Final = MappingProxyType({b"jxll": 1, b"jxli": 1 << 20})
-"""A dictionary from the types of boxes of numbers that stay to their maximum sizes in bytes."""
+"""A dictionary from the type of a box of numbers to its maximum size in bytes. A larger box is removed."""
 _FOREIGN: Final = re.compile(
     rb"Exif\0\0(?:II\*\0|MM\0\*)|<x:xmpmeta|<\?xpacket|<rdf:RDF|http://ns\.adobe\.com|ftyp(?:isom|mp4\d|qt  )"
     rb"|\xff\xd8\xff[\xe0\xe1]..(?:JFIF|Exif)\0|PK\x03\x04.\x00|SEFH|MotionPhoto_Data",

@@ -67,7 +67,7 @@ TOLD: Final = MappingProxyType(
         b"caNv": (16, Tells.OTHER),
     }
 )
-"""A dictionary from the types of chunks of numbers to their length in bytes and the categories of their
+"""A dictionary from the type of a chunk that holds numbers to its length in bytes and the categories of its
 data.
 """
 

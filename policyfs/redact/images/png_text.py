@@ -33,8 +33,8 @@ _MAX_KEYWORD_BYTES: Final = 79
 class _Text:
     """Fields of a text chunk.
 
-    extra: an iTXt's language, and its keyword in that language. start: offset of the text. packed: True if
-    the text is deflated.
+    extra: an iTXt's language, and its keyword in that language; b"" if the language is a common one and there
+    is no such keyword. start: offset of the text. packed: True if the text is deflated.
     """
 
     keyword: str
@@ -148,7 +148,7 @@ def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
         return None
     digits = _NOT_HEX.sub(b"", match[3])
     if not digits or len(digits) % 2:
-        return None  # the length is wrong: some readers take all digits, others a part
+        return None  # no digits, or an odd number: some readers take all digits, others a part
     block = bytes.fromhex(digits.decode("ascii"))
     cleaned = _clean_block(block, inner)
     if cleaned is None or cleaned.data == block:

@@ -68,7 +68,7 @@ static bool is_marker(unsigned char code, bool in_scan)
 	return !in_scan || code < 0xd0 || code > 0xd7;
 }
 
-/* The first marker that begins within [at, end), and may end one byte behind it; NULL if there is none. */
+/* The first marker that begins within [at, end); NULL if there is none. Its second byte may be at end. */
 static const unsigned char *marker_of(const unsigned char *at, const unsigned char *end, bool in_scan)
 {
 	while (at < end && (at = memchr(at, 0xff, (size_t)(end - at)))) {
@@ -92,7 +92,9 @@ static Py_ssize_t marker_in(const unsigned char *data, Py_ssize_t size, bool in_
 	return found ? found - data : -1;
 }
 
-/* True if the head of a file of boxes is around the "ftyp" at word: a size of 16 to 1,279 bytes, and a brand. */
+/* True if the head of a file of boxes is around the "ftyp" at word: a size of 16 to 1,279 bytes whose lowest byte is
+ * at least 16, and a brand.
+ */
 static bool is_head(const unsigned char *word)
 {
 	if (word[-4] || word[-3] || word[-2] > 0x04 || word[-1] < 0x10 || memcmp(word, "ftyp", 4))
@@ -121,7 +123,7 @@ static Py_ssize_t boxes_in(const unsigned char *data, Py_ssize_t size)
 
 	if (size < HEAD)
 		return -1;
-	for (; !found && end - at >= BLOCK; at += BLOCK) { /* behind end are HEAD - BEFORE - 1 bytes more */
+	for (; !found && end - at >= BLOCK; at += BLOCK) { /* HEAD - BEFORE - 1 bytes of data follow end */
 		if (may_head(at))
 			found = head_in(at, at + BLOCK);
 	}

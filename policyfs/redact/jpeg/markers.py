@@ -2,8 +2,8 @@
 
 The walk reads one image by ranges, from SOI (start of image) to EOI (end of image). Readers read broken files
 in different ways. For each kind of damage, the walk follows one of these ways. It reports junk: bytes that
-must become zero so that all readers follow the same way. Junk is between segments, after a wrong length, or
-after bytes that are no JPEG.
+must become zero so that all readers follow the same way. Junk is between segments (for example after a wrong
+length), in tables of a wrong form, and behind the last segment if no marker follows.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class _Walker:
 
         in_scan: True if *start* is in a scan. If a scan has no end marker, the search would continue through
         a video behind the scan, and might find a marker there. So the search stops at the start of a file of
-        boxes. Compressed data never looks like such a start.
+        boxes, and returns this offset. Compressed data never looks like such a start.
         """
         at, size = start, FIRST_CHUNK_BYTES
         while True:

@@ -355,7 +355,7 @@ def _spellings(digest: bytes) -> list[bytes]:
 
 
 def _renew_digests(loaded: Sequence[Loaded]) -> None:
-    """Restore digests that were removed from XMP, if they match the picture's old data."""
+    """Restore removed digests of XMP that matched the old data, with the values for the new data."""
     for segment in loaded:
         gone = [note for note in segment.notes if note.container == "XMP" and note.tag.endswith(DIGEST_NAMES)]
         if not gone or not segment.new.startswith(XMP_HEADER):
