@@ -62,7 +62,7 @@ _SLICE_NS: Final = 100_000
 """The daemon's time slice in ns. Apps wait for the daemon, so it runs before processes that only compute."""
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = session.IN_ALL + 256 + MOST_RESTING
-"""The limit of tasks: for requests under way, new uids, requests without a caller, and opens that rest."""
+"""The limit of tasks: IN_ALL requests, 256 for idle lanes and requests without a caller, resting opens."""
 _THREADS: Final = _MAX_TASKS + 32
 """The limit of threads for calls that block: more than tasks, so no call waits for a thread."""
 
@@ -142,7 +142,7 @@ class Daemon:
         self._undo.callback(tree.close)
         self.facts = facts = probe(tree.root_fd)
         facts.check(options.store)
-        self._in_vectors = options.vectors and not facts.remote  # readers read ahead while such a store hangs
+        self._in_vectors = options.vectors and not facts.remote  # see MountOptions.vectors
         self._directories = descriptors.of_directories(MAX_DIRECTORIES if self._in_vectors else 0)
         # If the store does not keep inode numbers, no owner can be recorded by number: no file has an owner.
         kept = str(options.trail.parent / "owners.sqlite") if options.remembers else IN_MEMORY
@@ -237,7 +237,7 @@ class Daemon:
                 await nursery.start(self._door.serve)
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
-                self._mountpoint.circle.beat()  # at once: an app may make the loop wait before the first turn
+                self._mountpoint.circle.beat()  # before an app can make the loop wait
                 works = (*self._duties().works(), self._breaks, self._watching,
                          self.fs.locks.ask_again, self.fs.bridge_handles.events.run, self.sniffer.tend,
                          self.fs.second_looks.run, self.fs.quarantine.run, *self._reload.works())  # fmt: skip

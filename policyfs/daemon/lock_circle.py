@@ -104,7 +104,7 @@ class LockCircle:
         self._disk = disk
         self._proc = proc
         self._killed: set[int] = set()
-        self._loop: Path | None = None  # its task, below *proc*
+        self._loop: Path | None = None  # the directory of the loop's task, below *proc*
         self._over = threading.Event()
         self._blocked: set[str] = set()
         self._waiting: dict[tuple[int, str], _Wait] = {}
@@ -129,12 +129,12 @@ class LockCircle:
         """Look once for the circle (the loop and an app's write wait for each other). Return the writer's
         process id if the last LOOKS looks have all found a circle.
 
-        A look finds a circle if the loop or a reader is blocked in the same call as before, and a thread of
-        the writer waits for a page. The kernel does not show the lock that a thread waits for. A loop that
-        waits for a disk looks the same, so looks do not count while the disk hangs. But a network store that
-        hangs so long looks like a circle. Return None if there is no circle, if the kernel does not show
-        stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN, CAP_SYS_PTRACE), or if the process is outside the daemon's
-        pid namespace.
+        A look finds a circle under two conditions: the loop or a reader is blocked in the same call as at the
+        previous look, and a thread of the writer waits for a page. The kernel does not show the lock that a
+        thread waits for. A wait for a disk would also meet the first condition. So no look finds a circle
+        while the disk hangs. But a network store that hangs for so long is taken for a circle. Return None if
+        there is no circle, if the kernel does not show stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN,
+        CAP_SYS_PTRACE), or if the process is outside the daemon's pid namespace.
         """
         blocked = set() if self._disk.hangs() else set(self._look())
         still = blocked & self._blocked

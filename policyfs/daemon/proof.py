@@ -5,9 +5,10 @@ mount's descriptor. The prover makes requests of all sorts under the uids of app
 answers with the policy. Once the result is on record, the daemon tells the prover to attach the mount. From
 then on, apps reach the mount.
 
-Messages (SOCK_SEQPACKET, JSON): first the daemon sends {"mounted"} with the mount's descriptor. Then the
-prover sends {"ask": "counts"} any number of times, then {"result": ...}, then {"attached": true} or
-{"error"}.
+Messages (SOCK_SEQPACKET, JSON): first the daemon sends {"mounted": true} with the mount's descriptor. Then
+the prover sends {"ask": "counts"} any number of times, and each time gets the daemon's counts. Then the
+prover sends {"result": ...}. If the proof held, the daemon sends {"attach": true}, and the prover sends
+{"attached": true} once the mount is attached. If the prover fails, it sends {"error": TEXT}.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ _STRANGERS: Final = -1
 _OVERDRAFT: Final = 100_000
 """If an app exceeds its limit for denials, each directory has its own count of denials.
 
-If the app exceeds the limit by more than this number of bytes, all its directories share one count."""
+If the app exceeds the limit by more than this number of bytes, further directories get no count of their own.
+Denials in these directories are counted by operation."""
 _COUNTS: Final = 100
 """An upper bound of the bytes that counts and times add to an event's line."""
 

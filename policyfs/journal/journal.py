@@ -186,7 +186,7 @@ class Journal:
     def flush(self) -> None:
         """Write the queued events and counts that are due, and call fsync if it is due. Never raises.
 
-        After a failed write, stats() shows the error, and the queue stays. The next call, 50 to 100 ms later,
+        After a failed write, stats() shows the error, and the queue stays. The next call, about 50 ms later,
         tries again.
         """
         self._collect_folded(everything=False)

@@ -1,11 +1,11 @@
 """The sealer: a thread that reads each line of the trail again, and seals each closed file (segment).
 
 A seal is a signed file about the lines of one segment. The sealer reads the segment from the file system, and
-compares its digest with the digest that the writer has in memory. So the sealer notices within about a second
-that another process has changed a line, and never seals a line that the writer did not write. The sealer
-works in slices of less than a millisecond, not on the event loop. The sealer takes the journal's lock only to
-pass on a record. If a seal cannot be written to the disk, the sealer tries again later. The mount never waits
-for a seal.
+compares its digest with the digest that the writer has in memory. So within about a second, the sealer
+notices a line that another process has changed. The sealer never seals a line that the writer did not write.
+The sealer works in slices of less than a millisecond, not on the event loop. The sealer takes the journal's
+lock only to pass on a record. If a seal cannot be written to the disk, the sealer tries again later. The
+mount never waits for a seal.
 
 INVARIANT: a segment is on the disk before its seal. So after a power loss no seal covers missing lines.
 """

@@ -110,7 +110,7 @@ class SegmentDirectory:
         return sort_names([name.removesuffix(_SEAL) + _PLAIN for name in names if name.endswith(_SEAL)])
 
     def highest(self) -> int:
-        """Return the highest number of a segment or a seal, or 0 if the directory has neither."""
+        """Return the highest number of a segment or a seal in the directory, or 0 if there is none."""
         newest = (*self.names()[-1:], *self.seals()[-1:])
         return max((segment_number(name) or 0 for name in newest), default=0)
 
@@ -148,9 +148,9 @@ class TrailDirectory(SegmentDirectory):
     def reopen(self) -> None:
         """Open the path of the trail directory again, after the directory was moved away or replaced.
 
-        A missing directory is created only if the trail root above it is the same directory as before.
-        Otherwise the file system of the trail root may be unmounted. If policyfs then created a trail
-        directory in the mountpoint, a later mount of that file system would hide the new records.
+        A missing directory is created only if the trail root above it is still the same directory. Otherwise
+        the file system of the trail root may be unmounted. If policyfs then created a trail directory in the
+        mountpoint, a later mount of that file system would hide the new records.
         """
         root = os.path.dirname(self.path) or "."
         if not os.path.lexists(self.path) and os.path.isdir(root) and _identity(root) == self._root:

@@ -45,7 +45,7 @@ age_opens = _bridge.age_opens
 take_events = _bridge.take_events
 events_bell = _bridge.events_bell
 vector_counts = _bridge.vector_counts
-# The functions from start_readers on are for kernel/vectors.py.
+# The functions from start_readers to vector_counts are for kernel/vectors.py.
 
 DirectoryEntries = _bridge.DirectoryEntries
 Pending = _bridge.Pending

@@ -26,7 +26,7 @@ from policyfs.kernel.waiting_messages import Message, WaitingMessages
 _PRUNE_CHUNK: Final = 4096  # node ids in one notification
 _AT_ONCE: Final = 256  # messages that are built together and then written
 _HANGS_S: Final = 1.0  # after a write has taken this long, another thread goes on with the queue
-_HANGS_TOO_S: Final = 0.1  # the same, if writes of other threads hang already
+_HANGS_TOO_S: Final = 0.1  # used instead of _HANGS_S if writes of other threads hang already
 _HANGING: Final = 256  # the limit of threads whose write hangs
 _IN_DIRECTORIES: Final = 128  # the limit of threads whose write hangs because it waits for a directory
 

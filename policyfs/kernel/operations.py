@@ -142,7 +142,7 @@ class Door:
         flags = NO_FLAGS
         if Opcode.SETLK in self._handlers:
             flags |= InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS
-        if Opcode.READDIR in self._handlers:  # listings without nodes, unless lookups follow a listing
+        if Opcode.READDIR in self._handlers:  # READDIRPLUS comes only if lookups follow a listing
             flags |= InitFlag.READDIRPLUS_AUTO
         return flags
 

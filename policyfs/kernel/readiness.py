@@ -1,9 +1,9 @@
 """A faster wait for requests, with the same meaning as pyfuse3's own.
 
 pyfuse3 takes a lock and registers with epoll before each request of each task, which takes about 40 µs of
-Python. Here, a task that has answered a request first polls the device for some microseconds, since an app
-that got its answer often sends the next request soon. Only an idle daemon sleeps in epoll. pyfuse3 finds its
-wait function by name in its module at each call, so pyfuse3 itself is not changed
+Python. Here, a task that has answered a request first polls the device for some microseconds: an app that got
+its answer often sends the next request soon. Only an idle daemon sleeps in epoll. pyfuse3 finds its wait
+function by name in its module at each call, so pyfuse3 itself is not changed
 (docs/decisions/0002-waiting-for-requests.md).
 """
 
@@ -127,9 +127,9 @@ class Readiness:
         INVARIANT: the call returns in a later iteration of the event loop than it began. So at most one row
         of requests begins in each iteration.
 
-        A task's buffer keeps the memory of the longest request that it ever read. If the first task that came
-        were the next, each task would at some time read a request of the greatest length, and all buffers
-        together would take 260 MB.
+        A task's buffer keeps the memory of the longest request that the task ever read. If the first task
+        that came were the next, each task would at some time read a request of the greatest length. Then all
+        buffers together would take 260 MB.
         """
         later_turn = self._asleep
         if later_turn:

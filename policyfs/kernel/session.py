@@ -188,7 +188,7 @@ def _read_further_ahead(conn_id: int) -> None:
     The default of every device is 128 KiB. If sysfs is read-only, the default stays.
 
     INVARIANT: called before INIT is answered. At the answer, the kernel takes the value as the limit of
-    read-ahead (fuse/inode.c, process_init_reply).
+    read-ahead (fs/fuse/inode.c, process_init_reply).
     """
     path = f"/sys/class/bdi/0:{conn_id}/read_ahead_kb"
     with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as setting:
@@ -242,8 +242,8 @@ def attach(
     ops: pyfuse3.Operations, device: Device, *, passthrough: bool, flags: InitFlag = NO_FLAGS,
     vectors: tuple[int, int] | None = None,
 ) -> Readiness:  # fmt: skip
-    """Make the mounted device pyfuse3's session. A process has one session. From then on, it ends at a fault
-    in C without a core dump, which would wait for all threads.
+    """Make the mounted device pyfuse3's session. A process has one session. From then on, a fault in C ends
+    the process without a core dump, which would wait for all threads.
 
     flags: INIT flags to request besides WANTED. INIT is answered when pyfuse3.main() runs. vectors: the
     limits of nodes and directories in the access vector cache (kernel/vectors.py); None: no such cache. The

@@ -28,12 +28,12 @@ OPEN: Final = 1 << 3
 RECORDED: Final = 1 << 4
 """A bit beside OPEN or LIST: each open is an event for the trail, and take_events() returns it."""
 NO_ATTRIBUTES: Final = 1 << 5
-"""A bit for xattrs whose names begin neither with ``user.`` nor with ``system.``. The bridge answers as if
-the node had none (fs/namespace/xattr.py, absence()).
+"""A bit for xattrs outside the namespaces ``user.`` and ``system.``. The bridge answers as if the node had
+none of these xattrs (fs/namespace/xattr.py, absence()).
 """
 NO_ACLS: Final = 1 << 6
-"""A bit for xattrs in ``system.`` (ACLs). The bridge answers as if the node had none (fs/namespace/xattr.py,
-absence()).
+"""A bit for xattrs in ``system.`` (ACLs). The bridge answers as if the node had none of these xattrs
+(fs/namespace/xattr.py, absence()).
 """
 LIST: Final = 1 << 7
 """The right to open a directory for listing while the kernel keeps the listing. Such a vector needs a gid."""

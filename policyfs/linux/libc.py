@@ -376,8 +376,8 @@ class NoReserve:
 
 _HEADER: Final = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
 _KEPT: Final = (ctypes.c_uint32 * 6)(*[0xFFFFFFFF] * 6)
-"""The capabilities that all threads of this process have, once they are read. Before that, the sets have more
-capabilities than any thread, so that capset(2) refuses the sets."""
+"""The capabilities that all threads of this process have, as capget(2) returned them. Before the first call
+of capget(2), the sets have more capabilities than any thread, so that capset(2) refuses the sets."""
 
 
 class _Fixup:

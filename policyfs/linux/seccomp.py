@@ -170,8 +170,9 @@ def _install(number: int, program: bytes, flags: int) -> bool:
 def unknown_program(machine: str) -> bytes:
     """Return the filter that answers ENOSYS to calls that libc can do without.
 
-    These calls have a filter of their own: the filter of filter_program() logs its refusals, and libc tries
-    clone3 for every new thread. If several filters answer, the strictest answer counts.
+    These calls have a filter of their own, whose refusals are not logged: libc tries clone3 for every new
+    thread. The filter of filter_program(), whose refusals are logged, allows these calls. If several filters
+    answer, the strictest answer counts.
     """
     clone3 = NUMBERS[machine]["clone3"]
     return _packed([

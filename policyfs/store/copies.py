@@ -32,7 +32,8 @@ class CopyStats:
     """The counts of a copy cache. bytes, copies: size and number of the copies that the cache has now.
 
     pinned: copies that handles have open. mapped: copies in use only by a mapping. hits, misses: of get().
-    refused: copies for which the cache had no room. shares: for which only the principal's share had none."""
+    refused: copies for which the cache had no room. shares: copies for which the cache had room, but the
+    principal's share had none."""
 
     bytes: int
     copies: int
@@ -169,7 +170,7 @@ class CopyCache:
         self._victims: Final = Victims(max_bytes, max_copies)
         self._orphans: set[Copy] = set()  # copies that were dropped or replaced, but are in use
         self._mapped: OrderedDict[Copy, None] = OrderedDict()  # copies in use only by a mapping of an app
-        # [bytes, copies]. _used: copies in use and bookings. _booked: bookings. _own: _used by principal.
+        # Pairs [bytes, copies]. _used: copies in use and bookings. _booked: bookings. _own: by principal.
         self._used, self._booked = [0, 0], [0, 0]
         self._own: dict[Hashable, list[int]] = {}
         self._bytes = self._hits = self._misses = self._evicted = self._refused = self._shares = 0

@@ -338,8 +338,8 @@ class ExactNames:
         """Give the old name back to a file that was moved by mistake.
 
         Return True if the file has the old name again, or is gone. swapped: True if the two names were
-        exchanged. If a third file has the old name by now, the moved file goes to the directory of the old
-        name, under a temporary name that no app sees.
+        exchanged. If a third file has the old name by now, the moved file gets a temporary name in the
+        directory of the old name. No app sees this temporary name.
         """
         try:
             if swapped:

@@ -19,7 +19,8 @@ from policyfs.linux.statx import cached_device
 class Holder(NamedTuple):
     """One use of a mount by one process.
 
-    what: ``cwd``, ``root``, ``exe``, ``fd 5``, ``mapping`` or ``mount`` (another mount below this one).
+    what: ``cwd``, ``root``, ``exe``, ``fd 5``, ``mapping`` or ``mount`` (a second mount on a directory of the
+    mount).
     path: the object in use, as /proc shows it. elsewhere: True if the use is in another mount namespace. Such
     a use keeps the file system alive, but does not make this mount busy.
     """

@@ -1,8 +1,8 @@
 """Inter-daemon locks: serialise changes to one file between the daemons of this machine.
 
 A checked write is safe only if the file still has the bytes that were checked. Within one daemon nothing
-changes between the last check and the write, because there is no await between them. A latch ensures the
-same for two daemons that serve one store, or directories of one store.
+changes between the last check and the write, because there is no await between them. A latch is a lock. It
+prevents such a change by another daemon that serves the same store, or a directory of the same store.
 
 A latch is not a lock of the checked file, because apps and programs in the store use the locks of that file.
 A latch is an OFD lock of one byte of a shared file in the directory of control sockets. If a daemon dies, the

@@ -190,8 +190,8 @@ class Tree:
         """Create a regular file as the caller would without policyfs, and open the file. EEXIST if the name
         is taken.
 
-        For owner, group (setgid parent, grpid), umask and default ACL see libc.Identity. Unless *suid* is
-        True, suid and sgid are removed from *mode*. flags: access mode and status flags of the descriptor.
+        For owner, group (setgid parent, grpid), umask and default ACL see libc.Identity. If *suid* is False,
+        suid and sgid are removed from *mode*. flags: access mode and status flags of the descriptor.
         The file's mode does not limit the descriptor.
         """
         check_name(name)

@@ -1,10 +1,10 @@
 """The watch of the store (fanotify(7)): it reports changes made outside the mount, to correct kernel caches.
 
-One mark on the whole file system of the store reports names that are created, removed or renamed, changed
-attributes, and files that are closed after writing. Each event has the handle of its directory. Access never
-depends on the watch: an event only names cache entries to drop. The watch does not request FAN_MODIFY, which
-would halve the speed of every small write on that file system. So the watch does not see truncate(2) by path,
-but that call breaks a lease. The watch needs CAP_SYS_ADMIN.
+One mark covers the whole file system of the store. The mark reports created, removed and renamed names,
+changed attributes, and files that are closed after writing. Each event has the handle of its directory.
+Access never depends on the watch: an event only names cache entries to drop. The watch does not request
+FAN_MODIFY, which would halve the speed of every small write on that file system. So the watch does not see
+truncate(2) by path, but that call breaks a lease. The watch needs CAP_SYS_ADMIN.
 
 A handle (bytes) names an inode within the watched file system. libc.file_handle returns handles.
 """
@@ -88,7 +88,7 @@ class WatchEvent(NamedTuple):
 
     @property
     def overflow(self) -> bool:
-        """True if events before this one were lost."""
+        """True if events before this event were lost."""
         return bool(self.kind & Change.OVERFLOW)
 
 
@@ -104,7 +104,7 @@ class Watch:
     def __init__(self, root_fd: int) -> None:
         self.has_more = False
         """True if events may be left after the last read."""
-        # Neither fanotify_mark nor open_by_handle_at takes an O_PATH descriptor on every kernel.
+        # On some kernels, fanotify_mark and open_by_handle_at refuse an O_PATH descriptor.
         self._root = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
         self._fd = -1
         try:

@@ -31,7 +31,7 @@ class Finding(NamedTuple):
     """One damage in a segment (a file of the trail).
 
     line: the position of the damaged line in the segment, from 1. kind: one of KINDS. what: a sentence about
-    the damage. before: the number (seq) of the last line before the damage that is as it was written.
+    the damage. before: the number (seq) of the last unchanged line before the damage.
     """
 
     line: int

@@ -123,8 +123,8 @@ class AppFold:
     """The counts of one app's events that get no line of their own in the trail. Not thread-safe.
 
     window_ns: after a denial is recorded, its repeats in this time are only counted (0: each repeat is
-    recorded). Events beyond an app's limit are counted together for the same time. Then their line is
-    written.
+    recorded). Events beyond an app's limit are counted together for *window_ns*, too. After this time, each
+    count gets one line.
     """
 
     def __init__(self, window_ns: int) -> None:

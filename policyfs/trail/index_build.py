@@ -1,8 +1,8 @@
 """The builder of an index, a table of the events in one file of the trail (segment) (pure).
 
-The same lines always make the same bytes. The builder cuts an event's line into parts at fields that every
-event has, for example the fields of the caller, and the fields of the decision. The same parts come again and
-again, so the builder parses equal parts only once. A line of another form is parsed as a whole.
+The same lines always make the same bytes. The builder cuts an event's line into parts, for example the fields
+of the caller and the fields of the decision. The same parts come again and again, so the builder parses equal
+parts only once. A line of another form is parsed as a whole.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ def is_all(rows: int, count: int) -> bool:
 def add_to_summary(summary: Summary, index: Index, rows: int) -> None:
     """Count some events of an index in a summary. rows: the set of these events.
 
-    The result is the same as after Summary.add() for each event, but no line is read.
+    The sums and counts are the same as after Summary.add() for each event, but no line is read.
     """
     count = index.rows
     if not rows:

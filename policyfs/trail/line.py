@@ -57,9 +57,9 @@ RANGES_LIMIT: Final = 256
 LINE_BYTES: Final = 48 * 1024
 """The limit of bytes of a line of the trail, digest and newline included.
 
-The limit is the sum of the fields' limits: 2 paths of 1,024 bytes, escaped and in base64 (15 KiB), 256 ranges
-(10.5), the mountpoint (4), lists of rules (4), exe and note (2), other texts (3.5), numbers, names and
-digests (3).
+The fields have limits, too. The sum of these limits is 42 KiB: 2 paths of 1,024 bytes, escaped and in base64
+(15 KiB), 256 ranges (10.5), the mountpoint (4), lists of rules (4), exe and note (2), other texts (3.5),
+numbers, names and digests (3).
 """
 
 INVISIBLE: Final = re.compile(

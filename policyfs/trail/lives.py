@@ -63,7 +63,8 @@ class Life(Generic[Item]):
     """The life of one file.
 
     first: the file's first known path. names: its present paths. ever: all its paths. events: its events in
-    order, each with an item of the caller. was_replaced: another file took the file's last name.
+    order, each with an item of the caller. was_replaced: another file took the only name that the file still
+    had.
     """
 
     first: bytes
@@ -74,7 +75,7 @@ class Life(Generic[Item]):
     was_deleted: bool = False
     was_replaced: bool = False
     replaces: Life[Item] | None = None
-    """The file whose last name this file took (by a rename, for example), or None."""
+    """The file that lost its only name to this file (by a rename, for example), or None."""
 
 
 class Lives(Generic[Item]):

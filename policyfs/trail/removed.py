@@ -1,7 +1,8 @@
 """The numbers of the trail's files (segments) that policyfs has removed because of limits, as ranges (pure).
 
 Two sorts of records contain these ranges: the first line of each segment, and the record of each removal.
-The ranges have all segments that were ever removed, because records of earlier removals may be removed, too.
+The ranges contain the numbers of all segments that were ever removed, because records of earlier removals may
+be removed, too.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ def ranges_of(value: object) -> Ranges | None:
 
 
 def not_in(ranges: Ranges, first: int, last: int) -> tuple[int, int] | None:
-    """Return the lowest and the highest of the numbers *first* to *last* that is in no range.
+    """Return the lowest and the highest of those numbers from *first* to *last* that are in no range.
 
-    Return None if each of these numbers is in a range.
+    Return None if each number from *first* to *last* is in a range.
     """
     missing = [(first, last)]
     for begin, end in ranges:

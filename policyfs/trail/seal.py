@@ -36,9 +36,10 @@ class Seal(NamedTuple):
 
     mount_id, segment, number: the name of the hash chain, and the name and number of the segment. The seal
     covers lines from the segment's first line on: first_seq, last_seq, lines and size are their first number,
-    last number, count and bytes. opening, head: the digest before the first and in the last of these lines.
-    root: the root of the Merkle tree over these lines. closed: the reason why the segment was closed.
-    adopted: the number of the last line that an earlier daemon had written and not sealed; 0: no such line.
+    last number, count and bytes. opening: the digest in the line before the first of these lines. head: the
+    digest in the last of these lines. root: the root of the Merkle tree over these lines. closed: the reason
+    why the segment was closed. adopted: the number of the last line that an earlier daemon had written and
+    not sealed; 0: no such line.
     time: the time of the seal. previous: the digest of the previous seal. key: the id of the key that signs.
     """
 

@@ -51,9 +51,9 @@ class _Sums(NamedTuple):
 
 
 class Refusals:
-    """The denials of one app with the same errno, rules and note.
+    """The denials of one app with the same errno, rules, note and kind.
 
-    event: the newest denial. path: the path with the most denials.
+    event: the denial that was added last. path: the path with the most requests in one call of add().
     """
 
     __slots__ = ("count", "event", "path", "path_count")
@@ -159,7 +159,7 @@ class Summary:
         if refusals is None and len(self.refusals) < _REFUSALS:
             refusals = self.refusals[grounds] = Refusals(event)
         if refusals is not None:
-            refusals.event = event  # the newest event, of the newest policy
+            refusals.event = event  # the event that comes last: usually of the newest policy
             refusals.add(path, weight)
         key = event.app, path
         if key in self.denied_paths or len(self.denied_paths) < _PATHS_LIMIT:
