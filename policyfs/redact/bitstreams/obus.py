@@ -1,7 +1,7 @@
 """Walk over the OBUs (units) of AV1 (bitstream specification 5.3 and 5.8), and their neutral form.
 
-Metadata OBUs, padding OBUs and OBUs of reserved types may hold any bytes. Such an OBU becomes empty padding of
-the same size if it may hold data to hide.
+Metadata OBUs, padding OBUs and OBUs of reserved types may hold any bytes. Such an OBU becomes empty padding
+of the same size if it may hold data to hide.
 """
 
 from __future__ import annotations
