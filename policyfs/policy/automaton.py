@@ -66,7 +66,7 @@ class Node:
 
 _CAPTURE_UNITS: Final = 16
 """Cost of one bound node (a node behind ``{app}`` or ``{uid}``), in units (Position.units). For a name of 220
-bytes, the captured text, a set and a table take some 1.4 KiB."""
+bytes, the captured text, a set and a table take about 1.4 KiB."""
 
 
 class Position:
@@ -267,8 +267,9 @@ class Automaton:
         return self._intern(frozenset(free), _undominated(free, bound))
 
     def may_lose(self, position: Position) -> bool:
-        """Return True if perhaps some name in the directory at this position is lost (too many ``{app}`` and
-        ``{uid}``, MAX_BOUND).
+        """Return True if a name in the directory at this position may be lost.
+
+        A name is lost if ``{app}`` and ``{uid}`` lead to too many bound nodes (MAX_BOUND).
         """
         reached = [*position.free, *(number for number, _ in position.bound)]
         bound = sum(len(to) for number in reached for to in self.nodes[number].captures.values())

@@ -172,8 +172,10 @@ class Callers:
         return self._class_starts.keys()
 
     def bounds(self) -> set[int]:
-        """Return the first uid of each range of a uid class or of an app, and the first uid after each range
-        of an app.
+        """Return all uids at which the class or the app of a uid can change.
+
+        These are the first uid of each range of a uid class, the first uid of each range of an app, and the
+        first uid after each range of an app.
         """
         ends = {last + 1 for _, last, _ in self._app_ranges if last + 1 < UID_LIMIT}
         return {*self._starts, *self._app_starts, *ends}
@@ -188,7 +190,7 @@ class Callers:
         return list(found)
 
     def another(self, uid_class: int, besides: Collection[int]) -> int | None:
-        """Return a uid of the class that is not in *besides*. Return None if *besides* has all its uids."""
+        """Return a uid of the class that is not in *besides*. Return None if there is no such uid."""
         for uid in self.samples(uid_class):
             if uid not in besides:
                 return uid

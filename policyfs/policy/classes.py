@@ -44,7 +44,7 @@ def unused_char(used: Iterable[str]) -> str:
 class _Edges:
     """The edges out of some nodes of the automaton.
 
-    The values of callers take the place of ``{app}`` and ``{uid}``.
+    Names of apps take the place of ``{app}`` in the patterns, and uids take the place of ``{uid}``.
     """
 
     def __init__(self) -> None:
@@ -180,8 +180,8 @@ def _names(edges: _Edges, known: Known, spend: Spend | None = None) -> list[str]
         return [*sorted(edges.literals), other]
     if not edges.folds and len(edges.literals) > _MANY_LITERALS:
         words = _known_words(frozenset(edges.patterns), other, known, spend)
-        # INVARIANT: a word with the unused character in it is not a literal. A word without it might be a
-        # literal, and a literal cannot stand for the other words of its class.
+        # INVARIANT: a sample name with the unused character in it is not a literal. A sample name without
+        # this character might be a literal, and a literal cannot stand for the other names of its class.
         if all(other in word or word not in edges.literals for word in words):
             return [*sorted(edges.literals), *words]
     literal_patterns = {Pattern(tuple(name), False) for name in edges.literals}
@@ -191,8 +191,8 @@ def _names(edges: _Edges, known: Known, spend: Spend | None = None) -> list[str]
 def _known_words(patterns: frozenset[Pattern], other: str, known: Known, spend: Spend | None) -> list[str]:
     """Return the result of _words, remembered in *known*. other: a character that occurs in no pattern.
 
-    A remembered result is used again only if one of its words contains *other*. An earlier call with the same
-    patterns and other literals may have had a different character.
+    A remembered result is used again only if one of its names contains *other*. An earlier call with the same
+    patterns, but with different literals, may have had a different character.
     """
     found = known.get(patterns)
     if found is None or not any(other in word for word in found):
@@ -203,10 +203,10 @@ def _known_words(patterns: frozenset[Pattern], other: str, known: Known, spend: 
 def _words(
     patterns: AbstractSet[Pattern], other: str, most: int | None = None, spend: Spend | None = None
 ) -> list[str]:
-    """Return a short word for each set of patterns that can match one word together.
+    """Return sample names: a short name for each set of patterns that together can match one name.
 
-    other: a character that the words contain, if possible. Raise TooHardError if more than *most* words were
-    tried. most: None for MAX_WORDS.
+    other: a character that each sample name contains, if possible. most: the maximum number of names to try;
+    None: MAX_WORDS. With more, raise TooHardError.
     """
     most = MAX_WORDS if most is None else most
     matcher = NameMatcher(sorted(patterns, key=repr))

@@ -144,7 +144,7 @@ def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | No
     """
     text = source.text
     # libyaml accepts some tabs and comments that are errors. If the last line has no line feed, libyaml
-    # reports another end of this line.
+    # reports a different end of this line.
     if CParser is None or "\t" in text or text[-1:] != "\n" or _EARLY_COMMENT.search(text):
         return None
     found: list[PolicyError] = []
@@ -251,7 +251,7 @@ class _Composer:
         such node.
         """
         if self.by_libyaml:
-            raise UnreadableError  # libyaml sees another end of an alias's name
+            raise UnreadableError  # libyaml ends the name of an alias at a different character
         name = str(event.anchor)
         target = self.anchors.get(name)
         if target is None:
@@ -335,7 +335,7 @@ class _Composer:
         if event.style:  # an unquoted text has the style None, with libyaml ""
             return Scalar(span, raw, raw)
         if not raw and self.by_libyaml:
-            raise UnreadableError  # libyaml gives an absent value another place
+            raise UnreadableError  # libyaml reports a different place for an absent value
         if raw[:1] not in _NUMERIC:
             return Scalar(span, _plain_text(raw, event), raw)
         if _OLD_OCTAL.fullmatch(raw):
@@ -376,7 +376,10 @@ def _span(event: Event) -> Span:
 
 
 def _through(span: Span, end: Event) -> Span:
-    """Return the place in the text from the event that begins a node to the event that ends it."""
+    """Return the place of a node: from the beginning of *span* to the end of the event *end*.
+
+    If the node is on several lines, return the place of its first character.
+    """
     if end.end_mark.line + 1 != span.line:
         return Span(span.line, span.column, 1)
     return Span(span.line, span.column, max(1, end.end_mark.column + 1 - span.column))

@@ -221,9 +221,10 @@ class Engine:
         return self._scope.owner_matters_above(state)
 
     def hidden_above(self, who: Principal, chain: Sequence[tuple[PathState, Facts]]) -> Decision | None:
-        """Return the denial if facts of a directory above hide this directory from the caller, else None.
+        """Return the denial if a directory above a path is hidden from the caller by its facts, else None.
 
-        chain: the path state and the known facts of each directory above, root first.
+        If such a directory is hidden, the path is hidden, too. chain: the path state and the known facts of
+        each directory above the path, from the root down.
         """
         caller = self._caller(who)
         if self._lenient(caller):
@@ -264,8 +265,8 @@ class Engine:
     def cross_device(self, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
         """Return the refusal of a rename that only a copy could carry out.
 
-        moves: each file, and its new path. The errno is EXDEV, so that mv copies the file. But it is EACCES
-        if such a copy would lose data that are hidden from the caller.
+        moves: each file, and its new path. The errno is EACCES if the copy would lose data that are hidden
+        from the caller. Otherwise the errno is EXDEV, so that mv copies the file.
         """
         return self._losses.refusal(self, who, moves)
 

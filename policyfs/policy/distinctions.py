@@ -68,8 +68,8 @@ class Distinctions:
                     into.add(accept)
                 elif self._grants_all(number):
                     self._granting.add(accept)
-        # The globs of conditions: no rule is found by these globs. So they distinguish callers only by {app}
-        # and {uid}.
+        # The glob sets of ``unless`` (and of ``when``, if the rule has ``paths``): the table finds no rule by
+        # these globs. So they distinguish callers only by {app} and {uid}.
         others = captured - self._table.first_accepts().keys()
         for number in filter(self._sighted.__getitem__, self._table.everywhere()):
             deny = self._table.rules[number].effect is Effect.DENY

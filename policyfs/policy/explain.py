@@ -322,8 +322,7 @@ def _facts(need: Need) -> str:
 
 
 def _hidden_by(engine: Engine, who: Principal, path: bytes) -> Iterator[tuple[bytes, str]]:
-    """Yield each directory above that hides the path under any owner, with the id of the rule that hides it.
-    """
+    """Yield each directory above that a rule hides whatever the directory's owner is, with the rule's id."""
     names = [name for name in path.split(b"/") if name]
     hiding = {live.number for live in engine.profile(who, engine.state_of(path)).hiding}
     for depth in range(1, len(names)):

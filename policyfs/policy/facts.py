@@ -140,8 +140,9 @@ def _regular_kinds(kinds: Iterable[Kinds]) -> list[str]:
 def content_met(content: Iterable[frozenset[str]], facts: Facts) -> bool:
     """Return True if a file with these facts meets every content requirement.
 
-    An unknown kind meets no requirement. If no search for a word was made, its data counts as present. An
-    empty file meets every requirement: it contains nothing, and every later write to it is checked.
+    A file of unknown kind meets no requirement on kinds. If the file was not searched for the data of a word,
+    the data counts as present. An empty file meets every requirement: it contains nothing, and every later
+    write to it is checked.
     """
     if facts.kind == KIND_EMPTY:
         return True

@@ -1,4 +1,4 @@
-"""A text that says which answers about a path the kernel of a shared mount may keep.
+"""A text about kernel caches: the answers about a path that the kernel of a shared mount may keep.
 
 The text is shown by ``explain`` and ``status``.
 """
@@ -15,7 +15,8 @@ _NAMED: Final = 3
 
 
 def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
-    """Return a text that says which answers about a path the kernel of a shared mount may keep, and why."""
+    """Return a text with the answers about a path that the kernel of a shared mount may keep, and the reason.
+    """
     differ = engine.distinctions
     if engine.monitor:
         return "asks the daemon each time: under --monitor apps and strangers are treated in different ways"

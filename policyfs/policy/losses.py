@@ -137,8 +137,9 @@ class Losses:
     def _cleaned(self, caller: Caller, to: PathState, kind: str | None) -> frozenset[str]:
         """Return the words whose data the policy certainly removes from a copy at the new path (``clean``).
 
-        The copy can be a new file with the caller as its owner. Or it can replace a file of another owner,
-        which then has no owner. The result has the words that are cleaned in both cases.
+        The copy can be a new file with the caller as its owner. Or the copy can replace the bytes of a file
+        of another owner; this file then has no owner. The result has the words that are cleaned in both
+        cases.
         """
         profile = self._profiles.of(to, caller)
 
@@ -196,7 +197,7 @@ class Losses:
 def rules_that_hide(refusal: Decision) -> tuple[str, ...]:
     """Return the ids of the redact rules because of which a rename was refused.
 
-    refusal: a result of refusal().
+    refusal: the decision on the rename (see Losses.refusal). The result is empty if the rename is allowed.
     """
     if refusal.allowed:
         return ()

@@ -290,10 +290,9 @@ class Captured(NamedTuple):
         return Bind(bind.app, bind.uid, bind.names | {(self, text)})
 
     def _only(self, tokens: Variant, at: int, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
-        """Return the result of bind() for a pattern with one capture in which each other token matches one
-        character.
+        """Return the result of bind() for a pattern with one capture. at: the index of the capture.
 
-        at: the index of the capture.
+        Each other token of the pattern must match exactly one character.
         """
         stop = len(text) - (len(tokens) - at - 1)
         fixed = (*tokens[:at], *tokens[at + 1 :])

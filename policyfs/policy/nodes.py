@@ -165,9 +165,9 @@ class Source:
 
 
 def _offset_in_source(raw: str, value: str, offset: int) -> int | None:
-    """Return the index, in the source text *raw*, of the character *offset* of a value.
+    """Return the index, in the source text *raw*, of one character of a value. Return None if it is unknown.
 
-    Return None if it is unknown.
+    offset: the character's index in the value.
     """
     style = raw[:1]
     if style not in ("'", '"'):

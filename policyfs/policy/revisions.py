@@ -134,10 +134,11 @@ def _learnt(cuts: dict[str, _Cut | None], policy: Policy) -> dict[str, _Known]:
 def _cut(text: bytes) -> _Cut | None:
     """Divide a file's text into its rules.
 
-    Return None if the text is not UTF-8, or if ``rules`` is not the file's last key, with one item below the
-    other. INVARIANT: each further line of a rule is indented more than the rule's dash, or blank, or a
-    comment. So the next dash ends everything that began in the rule, except quotes and brackets. If a quote
-    or bracket does not end in the rule, the rule cannot be parsed alone.
+    Return None if the text is not UTF-8, contains a carriage return, or does not end in a line feed. Return
+    None also if ``rules`` is not the file's last key, or if not every item begins a line with a dash.
+    INVARIANT: each further line of a rule is indented more than the rule's dash, or blank, or a comment. So
+    the next dash ends everything that began in the rule, except quotes and brackets. If a quote or bracket
+    does not end in the rule, the rule cannot be parsed alone.
     """
     try:
         decoded = text.decode()

@@ -37,12 +37,12 @@ _UID: Final = {"type": "integer", "minimum": 0, "maximum": values.MAX_UID}
 _UIDS: Final = {"anyOf": [_UID, {"type": "string", "pattern": "^[0-9]+-[0-9]+$"}]}
 _PLAIN: Final[Mapping[Callable[..., object], JsonSchemaValue]] = {
     values.text: {"type": "string"},
-    values._calling_app: {"type": "string"},  # noqa: SLF001 - likewise
+    values._calling_app: {"type": "string"},  # noqa: SLF001 - the schema belongs to the values
     values._owning_app: {"type": "string"},  # noqa: SLF001 - likewise
     values.name: {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]*$"},
-    values._words: {"type": "string", "pattern": r"\S"},  # noqa: SLF001 - the schema belongs to the values
+    values._words: {"type": "string", "pattern": r"\S"},  # noqa: SLF001 - likewise
     values.instant: {"type": "string", "pattern": values.INSTANT_PATTERN},
-    values._truth: {"type": "boolean"},  # noqa: SLF001 - the schema belongs to the values
+    values._truth: {"type": "boolean"},  # noqa: SLF001 - likewise
     values._operation: {"enum": list(values.OPERATIONS)},  # noqa: SLF001 - likewise
     values._kind: {"type": "string", "pattern": "^@|/"},  # noqa: SLF001 - likewise
     values._glob: _GLOB,  # noqa: SLF001 - likewise

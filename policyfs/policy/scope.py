@@ -1,7 +1,7 @@
-"""Tests that show if answers depend on the caller. If an answer does not, the kernel may keep the answer.
+"""Tests that show if answers depend on the caller.
 
-The result "the answer depends on the caller" is always safe. The opposite result is given only if no rule can
-distinguish callers.
+The kernel may keep an answer only if the answer is the same for all callers. The result "the answer depends
+on the caller" is always safe. The opposite result is given only if no rule can distinguish callers.
 """
 
 from __future__ import annotations

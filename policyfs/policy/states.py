@@ -19,8 +19,8 @@ is allowed anything there."""
 
 
 _NAME_BYTES: Final = 32
-"""Number of bytes of a name that count as one unit in tables of remembered states. So long names take more of
-the tables' capacity."""
+"""Number of bytes of a name that count as one unit in tables of remembered states. A long name takes more of
+the tables' capacity than a short name."""
 
 
 class PathState:

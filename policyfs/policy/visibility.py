@@ -124,7 +124,10 @@ class Sight:
         return goal
 
     def _direct(self, position: Position, caller: Caller, goal: _Goal) -> bool:
-        """Return True if the caller could see a path below that the globs of the allow rules spell out."""
+        """Return True if the caller could see a path below a position, by trying paths that globs spell out.
+
+        The globs are those of the goal's rules. At most _MAX_TRIES paths are tried.
+        """
         if goal.everywhere and self._could(self._automaton.step(position, _ANY_CHAR), caller):
             return True
         for tries, path in enumerate(self._spelled(position, caller, goal)):

@@ -178,8 +178,8 @@ of this sort."""
 def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[tuple[bytes, ...]]:
     """Yield sample paths at which the rules can give the answer of a sort. Each path is a tuple of names.
 
-    For HIDING, also yield paths that no rule allows to see. places: the maximum number of classes of paths to
-    try.
+    For HIDING, also yield paths that no rule allows the caller to see. places: the maximum number of classes
+    of paths to try.
     """
     rules = frozenset(n for n in side.rules if _WANTED[sort](compiled.table.rules[n]))
     everywhere = not rules.isdisjoint(compiled.table.everywhere())
@@ -193,7 +193,7 @@ def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[
     with contextlib.suppress(TooHardError):
         if rules:
             found += itertools.islice(filter(leads, walk.places(leads)), places)
-        if sort is Sort.HIDING:  # also paths that are hidden because no rule allows to see them
+        if sort is Sort.HIDING:  # also paths that are hidden because no rule allows the caller to see them
             found += itertools.islice(walk.places(lambda place: place.top), places)
     below = (place for place in found if not place.top)
     # Made-up names first: a name that a glob spells out is often the name of a directory.

@@ -25,9 +25,10 @@ class Comparison:
     """The answers of two policies to groups of callers."""
 
     def __init__(self, groups: Sequence[Group], most: int = MAX_JOINT_PLACES) -> None:
-        """Take groups of callers. A policy must have the callers of all groups, or of none of the groups.
+        """Take groups of callers. All groups must have the same pair of compiled policies.
 
-        most: the maximum number of classes of paths for many callers together (MAX_JOINT_PLACES).
+        For callers of an app that one policy lacks, subjects.NOTHING takes the place of this policy. most:
+        the maximum number of classes of paths for many callers together (MAX_JOINT_PLACES).
         """
         self.groups: Final = groups
         self.samples: Final = Samples(groups)
@@ -150,9 +151,10 @@ class Comparison:
 
 
 def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
-    """Return, for each way in which directories above hide a path, the number of those with a special owner.
+    """Return, for each way in which directories above hide a path, the number of special owners.
 
-    A way tells for each policy whether the path is hidden.
+    A way tells for each policy whether the path is hidden. A special owner is the owner of a directory above,
+    if it is not ``none``.
     """
     if not may_be_hidden(spot.hidden):
         return dict.fromkeys(spot.hidden, 0)

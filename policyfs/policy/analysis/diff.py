@@ -39,7 +39,8 @@ class Block:
 
     The aspect is the part of the answers that differs. who: the labels of all callers. id: see Fingerprints.
     since_ns, until_ns: the beginning and the end of the period in which the policies differ in this way (ns
-    since 1970). None: no end of an exception limits the period there.
+    since 1970). since_ns is None if the period begins at the first compared instant; until_ns is None if the
+    period never ends.
     """
 
     direction: Direction

@@ -20,8 +20,8 @@ because an app has other grants."""
 class Finding(NamedTuple):
     """One answer that differs between two policies, for some callers.
 
-    rules: the rules that cause the difference. rank: a sort key. Ordinary requests come first, and among
-    these the requests that show most.
+    rules: the rules that cause the difference. rank: a sort key, made of rank_of() and of the path. Ordinary
+    requests come first; among equally ordinary requests, those with short paths.
     """
 
     change: Change

@@ -132,7 +132,7 @@ class JointWalk:
         """
         for below in self._below(spot, parts):
             key = self._key(below)
-            if key not in opened:  # otherwise an earlier place had the same places below
+            if key not in opened:  # another place can have the same places below: yield them once
                 opened.add(key)
                 yield from self._children(below, matters)
 

@@ -53,12 +53,11 @@ Cells = dict[Op, Cell]
 
 
 class Row(NamedTuple):
-    """A row of the matrix: the paths that all of *globs* match, and that no more exact glob of another row
-    matches.
+    """A row of the matrix: the paths that all of *globs* match.
 
-    Without globs: all paths that no glob matches. cells: the cells by the names of the columns. A caller has
-    no cell if each path of the row contains another app's name or another uid (``{app}`` or ``{uid}`` in the
-    glob).
+    A path that a more exact glob matches, too, is in the row of that glob. Without globs: all paths that no
+    glob matches. cells: the cells by the names of the columns. A caller has no cell if each path of the row
+    contains another app's name or another uid (``{app}`` or ``{uid}`` in the glob).
     """
 
     globs: tuple[str, ...]

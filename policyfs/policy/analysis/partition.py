@@ -73,8 +73,8 @@ class Partition:
     ) -> Iterator[tuple[Callers, Live, bool]]:
         """Yield groups of callers for whom a rule means the same.
 
-        Each group comes with the rule as it applies to these callers, and with True if the other policy lacks
-        the rule for these callers.
+        Each group comes with the rule as it applies to these callers. The third value is True if the other
+        policy lacks the rule for these callers.
         """
         track, table = self._tracks[index], self._tracks[index].compiled.table
         pieces: list[tuple[Callers, tuple[int, ...]]] = [(match.callers, ())]

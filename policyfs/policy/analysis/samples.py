@@ -28,7 +28,7 @@ class Sample(NamedTuple):
 
 
 class Samples:
-    """Converter of sample requests of some groups of callers to the form for messages."""
+    """Converter of sample requests to the form for messages. groups: the callers of the requests."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
         self._groups: Final = groups

@@ -38,7 +38,10 @@ class Subject(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The name shown to people: the app's name or ``stranger``; two names and the uid if they differ."""
+        """The name shown to people: the app's name or ``stranger``.
+
+        If the policies have different names for the caller, the label is the uid with both names.
+        """
         names = dict.fromkeys("stranger" if app is None else app for app in self.apps)
         if self.mounted is not None:
             return self.mounted

@@ -106,7 +106,7 @@ def _only_alone(automaton: Automaton) -> bool:
 def _starts(matcher: NameMatcher, patterns: set[Pattern], *, alone: bool) -> Lives:
     """Return the states of the matcher from which the digits of a uid are read.
 
-    alone: True for only the beginnings of names; False for all positions in names.
+    alone: True if a uid always begins where the name begins; False if a uid can begin inside a name.
     """
     begin = matcher.start(patterns)
     if alone or not patterns:

@@ -18,7 +18,8 @@ PLACES: Final = 100_000
 """Maximum number of places (files of one directory with one extension) that are stored. Requests in further
 places are not used (Guard.MANY)."""
 MADE: Final = 500_000
-"""Maximum number of new files that are remembered. Changes of further files are not used as evidence."""
+"""Maximum number of new files that are remembered. The creation and the changes of further files are not used
+as evidence."""
 ALIKE: Final = 3
 """Minimum number of names, or of directories, that one glob can replace."""
 IDS: Final = 3

@@ -26,8 +26,9 @@ Names = tuple[str, ...]
 class Pattern(NamedTuple):
     """A set of paths below a directory, for one glob.
 
-    name: the extension of all names, or with *whole* the last name itself. deep: True if the names are at any
-    depth below the directory. own: True if the set is the app's own folder (a directory with the app's name).
+    name: the extension of all names. whole: True if *name* is the last name of one path, not an extension.
+    deep: True if the names are at any depth below the directory. own: True if the set is the app's own folder
+    (a directory with the app's name).
     """
 
     directory: Names

@@ -323,7 +323,10 @@ def _enforced(effect: Effect, rule: Rule) -> bool:
 
 
 def _asked(rule: Rule) -> tuple[bool, bool]:
-    """Return two booleans: a condition of the rule asks for the kind of regular files, or for the owner."""
+    """Return two booleans. The first is True if a condition of the rule asks for the kind of a regular file.
+
+    The second is True if a condition asks for the owner of a file.
+    """
     asked = [*rule.unless, *(() if rule.when is None else (rule.when,))]
     kinds = any((block.kinds or frozenset()) - _FIXED for block in asked)
     return kinds, any(block.owners is not None for block in asked)

@@ -29,10 +29,11 @@ class Cause(enum.Enum):
 
 
 class Recorded(NamedTuple):
-    """A request and its answer, as the trail has recorded them. The paths are elsewhere.
+    """A request and its answer, as the trail has recorded them.
 
-    mounted: the app of an app mount; None for a shared mount. rules: the rules that made the answer; for a
-    denial only the rules that deny. would_deny: rules in monitor mode that would have denied the request.
+    The paths are not here: functions get the paths as separate arguments. mounted: the app of an app mount;
+    None for a shared mount. rules: the rules that made the answer; for a denial only the rules that deny.
+    would_deny: rules in monitor mode that would have denied the request.
     kind: the file's content kind, or None. view: the label of the app's view; empty if the request was not an
     open. digest: the digest of the policy that answered. exceptions: ids of this policy's exceptions (allow
     rules with an end date) in force at that time. at_ns: an instant at which the same exceptions were in
