@@ -30,8 +30,10 @@ _BY_ITSELF: Final = frozenset({
     signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP,
     signal.SIGSYS, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGPIPE,
 })  # fmt: skip
-"""Signals that a process causes by its own faults. A worker cannot send signals, so another process has sent
-any other signal.
+"""Signals that a process causes by its own faults.
+
+A worker cannot send signals. So any other signal came from another process, or from the kernel when memory
+ran out.
 """
 
 

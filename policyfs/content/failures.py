@@ -19,7 +19,7 @@ time.)
 class SnifferStats:
     """Counters of the sniffer since the daemon's start; pids, queued and in_flight are present values.
 
-    repeated: requests sent to a second worker because the first worker died. failed: number of failed
+    repeated: how often a request was sent again because its worker was lost. failed: number of failed
     requests for each cause. ``died``: the worker ended. ``deadline``: no answer in time. ``missed``: not
     tried, because the file caused ``died`` or ``deadline`` just before. ``busy``: no worker was free.
     ``refused``: the worker answered with an error. ``lied``: the answer was one that no correct worker gives.

@@ -23,9 +23,9 @@ SPARES: Final = 1
 So no open waits for a fork.
 """
 _KEPT_MIN: Final = 4
-"""The number of workers that the pool keeps for their apps, even on a small machine.
+"""The number of workers that may stay alive for further requests of their lanes, even on a small machine.
 
-If an app's worker was ended, the app's next request takes a spare worker (SPARES).
+If the worker of a lane was ended, the next request of the lane takes a spare worker (SPARES).
 """
 _UNDEAD_MAX: Final = 8
 """The limit of killed workers that have not ended, because they hang in a disk read.

@@ -13,7 +13,7 @@ LOCATE + fd    words to locate, sorted, one per line               plan (plans.p
 =============  ==================================================  =============================
 
 A reply with a status other than OK has the reason as text. A worker has one request at a time. A reply
-repeats the number of its request. If a worker sends other or too many bytes, the daemon replaces the worker.
+repeats the number of its request. If a worker sends anything else, the daemon replaces the worker.
 """
 
 from __future__ import annotations

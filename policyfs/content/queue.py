@@ -21,7 +21,7 @@ class _Waiter:
 
 
 class Line:
-    """A queue that admits up to *places* tasks at a time, and at most *places* - 1 tasks of one lane.
+    """A queue that admits up to *places* tasks at a time, but of one lane at most *places* - 1 (at least 1).
 
     The other tasks wait. The queue serves one lane after the other (round robin), and the tasks of one lane
     in their order. A lane is an app or one uid. If the parsers hang at all files of an app, only this app

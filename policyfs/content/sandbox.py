@@ -44,8 +44,8 @@ _LANDLOCK_FS_BITS_SINCE_5: Final = 16
 class Limits:
     """Limits of a worker. Sizes in bytes. cpu_s: the processor time of the worker's whole life, in seconds.
 
-    uid, gid: the first uid and gid for workers. uids: the number of uids, and of gids, from there on. Each
-    living worker has a uid and a gid of its own.
+    uid, gid: the first uid and gid for workers. uids: the number of uids, and of gids, from these ids on.
+    Each living worker has a uid and a gid of its own.
     """
 
     uid: int

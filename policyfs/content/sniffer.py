@@ -45,8 +45,8 @@ class Sniffer:
     Every request ends within three times the deadline: twice the deadline for the wait for a worker, once for
     the wait for the worker's answer. A bad file never makes a request raise an error: an unknown kind is
     None, and an unknown plan is a plan that refuses the file. A worker that dies, hangs or eats memory is
-    replaced. If two workers die at a file, or one hangs, this request has no answer. No other request
-    suffers.
+    replaced. If two workers die at a file, or one hangs, the request for this file has no answer. No other
+    request suffers.
 
     The optional ``lane`` of a request is the app or uid for which the file is read. A worker serves one lane
     only (pool.py). The queue serves one app after the other, no matter how many lanes an app has. So an app
@@ -197,7 +197,7 @@ class Sniffer:
         WireError.
         """
         if len(payload) <= _LARGE_PLAN:
-            with contextlib.suppress(OSError):  # not in memory, and the loop must not wait for the disk
+            with contextlib.suppress(OSError):  # bytes not in memory: the loop must not wait
                 return unpack_plan(payload, size, lambda offset, count: _at_once(fd, size, offset, count))
         held = os.dup(fd)
         try:
@@ -306,8 +306,8 @@ class Sniffer:
     async def _with_workers(
         self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable
     ) -> Reply:
-        """Return a worker's reply. If the worker dies by itself, ask a second, newly forked worker: earlier
-        requests may have harmed the first worker, and idle ones. So a file kills at most two workers.
+        """Return a worker's reply. If the worker dies by itself, ask a newly forked worker once: an earlier
+        request may have harmed the first worker, and idle workers, too. So a file kills at most two workers.
 
         If another process ended or stopped the worker or the zygote, the file is not the cause. Then the
         request is repeated until the deadline, after a pause that grows.

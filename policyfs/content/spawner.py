@@ -36,10 +36,11 @@ _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF
 
 
 class ZygoteError(Exception):
-    """A zygote that cannot be started, cannot carry out an order, or is gone. The message has the cause.
+    """The error if a zygote cannot be started, cannot carry out an order, or is gone.
 
-    outside: True if the zygote ended after it was ready. No bytes of a file reach a zygote, so another
-    process ended it. (If a zygote never was ready, its successor would probably fail, too.)
+    The message has the cause. outside: True if the zygote ended after it was ready. No bytes of a file reach
+    a zygote, so another process ended it. (If a zygote never was ready, its successor would probably fail,
+    too.)
     """
 
     def __init__(self, text: str, *, outside: bool = False) -> None:
@@ -212,7 +213,7 @@ class ZygoteProcess:
                 if order == wanted:
                     break
                 for fd in fds:
-                    os.close(fd)  # it ends by itself once its socket is closed
+                    os.close(fd)  # the worker ends by itself once its socket is closed
         except (OSError, trio.ClosedResourceError) as error:
             raise ZygoteError(f"the zygote is gone: {error}", outside=self._ready) from error
         if len(fds) != 3:

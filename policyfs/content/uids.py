@@ -1,8 +1,8 @@
 """Unused uids for the workers of one daemon.
 
-A process may signal, stop, limit and trace other processes with its uid. So a worker shares its uid neither
-with other programs (many run as ``nobody``) nor with other workers. The uids come from domain.WORKER_UIDS.
-Each daemon takes a block of this range; when the daemon starts, the block must be unused.
+A process may signal, stop, limit and trace other processes of the same uid. So a worker shares its uid
+neither with other programs (many run as ``nobody``) nor with other workers. The uids come from
+domain.WORKER_UIDS. Each daemon takes a block of this range; when the daemon starts, the block must be unused.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ MAX_MESSAGE: Final = 2000
 _REAP_MS: Final = 2000
 """Time (ms) that an ending zygote waits for killed workers. A worker in a hung disk read is left to init."""
 SESSION_NICE: Final = 10
-"""The nice value of the zygote's session. The session gets a tenth of the weight of others that compute."""
+"""The nice value of the zygote's session. The session then has a tenth of the weight of other sessions."""
 _WEIGHED_AGAIN_MS: Final = 120
 
 
@@ -230,7 +230,7 @@ def main() -> int:
     control.set_inheritable(False)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the daemon decides when this ends, not a terminal
+        signal.signal(number, signal.SIG_IGN)  # the daemon ends this process, not a terminal
     try:
         limits = Limits(**json.loads(sys.argv[2]))
         if sys.argv[3:] == [LAUNCH]:

@@ -48,8 +48,8 @@ static void put8(const struct table *table, size_t index, uint64_t value)
 	memcpy((char *)table->buffer.buf + index * sizeof(value), &value, sizeof(value));
 }
 
-/* Takes an array of unsigned numbers of one of the widths (a mask of 1, 2, 4, 8); false with an exception if it is
- * another object. */
+/* Takes an array of unsigned numbers. widths: the allowed bytes of a number (a mask of 1, 2, 4, 8). For any other
+ * object, returns false with an exception. */
 static bool take(PyObject *object, struct table *table, Py_ssize_t widths, bool writable)
 {
 	int flags = PyBUF_ND | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
@@ -74,7 +74,7 @@ static void release(struct table *tables, int count)
 		PyBuffer_Release(&tables[count].buffer);
 }
 
-/* Rows of a "stsc" table: first chunk, samples in each chunk, description. The last may be cut off. */
+/* Rows of a "stsc" table: first chunk, samples in each chunk, description. The last row may be cut off. */
 static bool in_order(const struct table *rows)
 {
 	for (size_t i = 3; i < rows->count; i += 3) {
@@ -117,8 +117,8 @@ static PyObject *spread(PyObject *module, PyObject *args)
 	return PyLong_FromSsize_t(done);
 }
 
-/* The size of a chunk with so many samples, all of one size. For plain sound, players compute the size by one of the
- * pairs (bytes, samples). The greatest result counts. */
+/* The size of a chunk of samples that all have one size. For plain sound, players compute the size of the chunk by one
+ * of the pairs (bytes, samples). The greatest result counts. */
 static bool even_bytes(uint64_t samples, uint64_t size, const struct table *sounds, uint64_t *bytes)
 {
 	bool good = !__builtin_mul_overflow(samples, size, bytes);
@@ -135,7 +135,7 @@ static bool even_bytes(uint64_t samples, uint64_t size, const struct table *soun
 	return good;
 }
 
-/* The size of the next so many samples in a table of sizes. *at moves behind these samples, at most to the table's
+/* The sum of the next sizes in a table, one for each sample. *at moves behind these sizes, at most to the table's
  * end. */
 static bool table_bytes(uint64_t samples, const struct table *sizes, size_t *at, uint64_t *bytes)
 {

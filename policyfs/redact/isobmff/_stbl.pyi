@@ -7,10 +7,11 @@ from array import array
 # not in order.
 def spread(rows: array[int], counts: array[int], /) -> int: ...
 
-# Cuts the starts of chunks (code "Q") at `limit` (bytes) and fills their ends, cut likewise. counts: samples
-# of each chunk ("I"). listed: sizes (codes "B", "H", "I") has the bytes of each sample, and missing ones have
-# none; else each has `size`, and a chunk has at least the bytes that one of the sounds states (pairs of bytes
-# and samples, "Q"). Raises ValueError (lengths), OverflowError (an end that needs more than 64 bits).
+# Cuts the starts of chunks (code "Q") at `limit` (bytes), and fills the ends of the chunks, cut at `limit`, too.
+# counts: the number of samples in each chunk ("I"). listed: True if `sizes` ("B", "H" or "I") has the size of
+# each sample in bytes. Samples behind the end of `sizes` have no bytes. If listed is False, each sample has
+# `size` bytes. Then a chunk has at least as many bytes as each pair (bytes, samples) in `sounds` ("Q") gives.
+# Raises ValueError for arrays of different lengths, OverflowError for an end that needs more than 64 bits.
 def ranges(
     starts: array[int],
     ends: array[int],

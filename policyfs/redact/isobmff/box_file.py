@@ -110,11 +110,12 @@ class BoxFile(abc.ABC):
         pictures: Callable[[Track], Found],
         emptied: Callable[[Track], Found | None] = lambda _: None,
     ) -> None:
-        """Clean a ``moov`` box, and decide which samples of its tracks stay.
+        """Clean a ``moov`` box, and decide for each track if its samples stay.
 
-        data: the bytes of the box. Samples with data to hide are removed; all other samples stay. pictures:
-        returns the changes within the samples of a track, in offsets of the file. emptied: returns the
-        changes that empty the samples of a removed track. If emptied returns None, the samples become zeros.
+        If a track has samples with data to hide, all its samples are removed. data: the bytes of the box.
+        pictures: returns the changes within the samples of a kept track, in offsets of the file. emptied:
+        returns the changes that empty the samples of a removed track. If emptied returns None, the samples
+        become zeros.
 
         Raises NotThisKindError if the tables of a kept track contradict each other, TooMuchError.
         """

@@ -164,10 +164,10 @@ class Claim:
     """A record that some bytes of a file belong to a picture or to metadata. The bytes stay, with the patches
     applied.
 
-    media: True for media, False for metadata. If two different claims share bytes of metadata, both claims
-    are removed. blank: True if the claimed bytes do not stay, but must be removed. Then the notes (records of
-    removed parts) count only if some byte is not zero yet. walked: True if the structure of the media was
-    read and is sound.
+    media: True for media, False for metadata. If two different claims share bytes of metadata, the bytes of
+    both become zeros. blank: True if the claimed bytes do not stay, but must be removed. Then the notes
+    (records of removed parts) count only if some byte is not zero yet. walked: True if the structure of the
+    media was read and is sound.
     """
 
     spans: tuple[Span, ...]

@@ -33,7 +33,7 @@ from policyfs.redact.isobmff.tracks import Movie, Track
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
 
 MAX_BOXES: Final = 150_000
-"""Maximum number of boxes at the top of a file, and in fragments. A recording of many hours needs them."""
+"""Maximum number of boxes at the top of a file, and in all fragments. Many hours of video need so many."""
 MAX_HOLES: Final = 100_000
 """Maximum number of zeroed ranges between samples. A day of telemetry has one range for each second."""
 MAX_FILLER_HOLES: Final = 256
@@ -204,15 +204,17 @@ class _Locator:
         return self.found
 
     def _sound(self) -> Iterator[Box]:
-        """Yield the boxes with a certain end. Media data and the movie box are yielded in any case."""
+        """Yield the boxes with a known end (_is_open), and in any case media data and the movie box."""
         return (box for box in self.boxes if not self._is_open(box))
 
     def _is_open(self, box: Box) -> bool:
         return (box.cut or box.to_end) and box.kind != _MEDIA and box != self.boxes.first(b"moov")
 
     def _in_frames(self, unread: list[tuple[int, int]]) -> None:
-        """Add the changes within frames. Raises NotThisKindError if changes overlap or are outside of
+        """Add the changes within frames. Raises NotThisKindError if changes overlap, or are outside of
         *unread*.
+
+        unread: the ranges that no cleaner has read, such as media data and free space.
         """
         patches = sorted(set(self.frames.patches), key=lambda patch: patch.offset)
         ranges, end = sorted(unread), 0
@@ -297,7 +299,7 @@ class _Locator:
             self.found.notes.append(Note(min(extents.starts), size, f"track {track.number}", formats, tells))
 
     def _top(self, box: Box, movie_box: Box) -> tuple[int, int] | None:
-        """Clean one box at the top of the file. Return the range in it that must become zeros, or None."""
+        """Clean one box at the top of the file. Return the range to zero (except samples), or None."""
         kind = box.kind
         if box == movie_box or (kind == b"moof" and not box.cut):
             return None
@@ -365,7 +367,7 @@ class _Locator:
     def _holds_bytes(self, ranges: list[tuple[int, int]]) -> bool:
         """Return True if any byte in these ranges is not zero; read only up to the first such byte.
 
-        Ranges that are longer than any padding are not read: the result is True.
+        If the ranges have more than MAX_CHECKED_BYTES bytes, return True without a read.
         """
         if sum(end - start for start, end in ranges) > MAX_CHECKED_BYTES:
             return True

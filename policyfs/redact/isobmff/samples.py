@@ -103,11 +103,10 @@ def is_text(track: Track) -> bool:
 
 
 def _text(track: Track, source: ByteSource) -> Tells:
-    """Return the categories of the data in a text track; UNKNOWN if its samples are longer than a film's
-    subtitles.
+    """Return the categories of the data in a text track.
 
-    Return UNKNOWN also if all samples are zeros: an earlier redaction may have zeroed them, and no text is
-    lost.
+    Return UNKNOWN if the track has more samples or bytes than a film's subtitles. Return UNKNOWN also if all
+    samples are zeros: an earlier redaction may have zeroed them, and their removal loses no text.
     """
     try:
         samples = track.samples()

@@ -48,8 +48,8 @@ _NUMBERS: Final = MappingProxyType(
         **dict.fromkeys((b"bpcc", b"cdef", b"pclr"), 1 << 17),
     }
 )
-"""A dictionary from the types of boxes of numbers that are needed to show a picture to their maximum sizes in
-bytes.
+"""A dictionary from the type of a box to its maximum size in bytes. These boxes hold numbers that are needed
+to show a picture.
 """
 _COLOUR_METHODS: Final = frozenset({1, 2, 3, 5})
 

@@ -40,7 +40,7 @@ FEW_BLOCKS: Final = 200_000
 and sound.
 """
 MAX_BLOCKS: Final = 1_000_000
-"""Maximum number of blocks in a file with tracks other than pictures and sound. A larger file is refused."""
+"""Maximum number of blocks in a file with other tracks than pictures and sound; with more it is refused."""
 MAX_TEXTS: Final = 80_000
 
 _JUNK_PARTS: Final = 10
@@ -181,7 +181,7 @@ class Clusters:
 
     @property
     def _media(self) -> frozenset[int]:
-        """The first bytes of blocks of picture and sound tracks with track numbers of one byte."""
+        """The first bytes of blocks of pictures and sound, for track numbers that take one byte."""
         return frozenset(n | 0x80 for n, t in self.tracks.items() if n < 0x7F and t.role is Role.MEDIA)
 
     def _element(self, at: int, stop: int, head: Head) -> None:
@@ -200,8 +200,8 @@ class Clusters:
         """Turn an element that is cut off or malformed into a Void element; return True.
 
         If `lasting` is True, a block of pictures or sound stays, and the result is False (the last picture of
-        a broken recording). lasting: True if the bytes at `stop` never change: a Void element there would
-        move the block's end.
+        a broken recording). lasting: True if the bytes at `stop` never change. (The block ends where the next
+        known element starts. If that element became Void, readers would find another end.)
         """
         if lasting and head is not None and head.ident == SIMPLE_BLOCK:
             found = number_at(self.source.read(at + head.length, min(8, stop - at - head.length)))

@@ -33,14 +33,14 @@ _NUMBERS: Final = (
 _CONFIGS: Final = MappingProxyType(
     {"V_MPEGH/ISO/HEVC": b"hvcC", "V_MPEGI/ISO/VVC": b"vvcC", "V_AV1": b"av1C"}
 )
-"""A dictionary from codecs with settings in the form of MP4's decoder configuration to the type of its box in
-MP4.
+"""A dictionary from codecs to the types of boxes in MP4. The settings of such a codec have the form of the
+decoder configuration in this box.
 """
 _STREAMS: Final = MappingProxyType(
     {"V_MPEG4/ISO/AVC": AVC, "V_MPEGH/ISO/HEVC": HEVC, "V_MPEGI/ISO/VVC": VVC, "V_MS/VFW/FOURCC": None}
 )
-"""Codecs with settings that may be units behind start codes -> kind of these units; None if the settings
-state the kind.
+"""A dictionary from codecs to kinds of units. The settings of such a codec may be units of this kind behind
+start codes. None: the settings state the kind.
 """
 BITMAP_HEADER_BYTES: Final = 40
 """Size of a BITMAPINFOHEADER; the codec's own settings follow it (V_MS/VFW/FOURCC)."""

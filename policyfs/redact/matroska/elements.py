@@ -70,7 +70,7 @@ class Child:
 
 
 def children(data: bytes) -> Iterator[Child]:
-    """Yield the elements of a master element's data, up to the first broken element."""
+    """Yield the elements in the data of a master element (an element of elements), up to a broken one."""
     at = 0
     while (head := head_at(data, at)) is not None and head.size is not None:
         end = at + head.length + head.size

@@ -101,8 +101,8 @@ _PLACES: Final = re.compile(
 )
 """Pattern of keys that programs use for a place.
 
-An entry with such a key is removed if its value refers to no object. Resources and destinations stay: their
-names are free, and their values refer to objects.
+An entry with such a key is removed if its value holds neither a reference nor a dictionary with a type.
+Resources and destinations stay: programs choose their names freely, and their values refer to objects.
 """
 _SHORTEST: Final = 8
 """A string shorter than this, parentheses included, holds no coordinates that free_text.py would find."""
@@ -127,10 +127,10 @@ class Edits:
     refs: set[int] = field(default_factory=set)
     metadata: set[int] = field(default_factory=set)
     texts: dict[int, Tells] = field(default_factory=dict)
-    """A dictionary from the number of an object to which a kept entry refers, to categories: those categories
-    of the entry's key that must be hidden.
+    """A dictionary from the numbers of objects to categories. A kept entry refers to each of these objects.
 
-    If such an object is a string, it is replaced.
+    The categories are those that the entry's key gives to a string, as far as they must be hidden. If the
+    object is a string, the string is replaced.
     """
 
     def applied(self, text: bytes) -> bytes:
@@ -177,9 +177,9 @@ def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) 
 
 
 def silenced(node: Node, tells: Tells) -> Edits:
-    """Return the edits that replace a string to which a key of STRINGS refers by a string that says nothing.
+    """Return the edits that replace an object by a string that says nothing; no edits if it is no string.
 
-    tells: the categories of the key. Return no edits if the object is no string.
+    An entry with a key of STRINGS refers to the object. tells: the categories of the key.
     """
     edits = Edits()
     if node.kind == "string":

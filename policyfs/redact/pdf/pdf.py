@@ -69,8 +69,10 @@ def locate_pdf(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Object:
-    """An object and its edits. role: the purpose of its stream, such as "objects"; "" if the purpose does not
-    matter.
+    """An object and its edits.
+
+    role: "trailer" for a trailer or a linearization dictionary; else the purpose of the object's stream
+    ("objects", "file", "xmp", "picture"); "" for any other object.
     """
 
     item: Item
@@ -197,7 +199,7 @@ class _Locator:
     def _informations(self) -> None:
         """Edit the objects with the document information (the author, dates) a second time.
 
-        Only a trailer says which objects these are, and the first edit came to them before the trailer.
+        Only trailers say which objects these are, and the first edit may come before the trailers are read.
         """
         for here in self.objects:
             if here.item.number in self.infos and here.role != "trailer":
@@ -285,7 +287,10 @@ class _Locator:
             self.found.notes.append(Note(start + at, length, "PDF", key.decode("latin-1"), tells))
 
     def _null(self, item: Item) -> None:
-        """Turn an object into null. Zeros replace the rest of its text, and its stream."""
+        """Turn an object into null. Zeros replace the rest of its text, and its stream.
+
+        An object without a stream stays if it is a whole number, or shorter than "null".
+        """
         end = item.last
         if item.data:
             end += self.source.read(item.data_end, 64).index(b"endstream") + len(b"endstream")

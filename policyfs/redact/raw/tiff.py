@@ -137,7 +137,7 @@ class _File:
                 starts = self._raw_data(directory)
                 sizes = [self.source.size - at for at in starts]
             if not starts:
-                continue  # no reader accepts this type for an offset, so nothing is kept
+                continue  # no reader accepts an offset of the entry's type, so nothing is kept
             sizes = self._sized(directory, entry, starts, sizes)
             self._keep_all(directory, entry, list(zip(starts, sizes, strict=True)))
         self._tables(directory)

@@ -18,7 +18,9 @@ PADDING: Final = b"FLLR"
 """Name of the padding chunks that Apple's recorders write."""
 _HEADER_BYTES: Final = 12
 _COMMON_BYTES: Final = 23
-"""Size of the numbers in the COMM chunk, with the length of the name that follows these numbers in AIFF-C."""
+"""Size in bytes of the numbers at the start of a COMM chunk in AIFF-C. The last number is the length of the
+name that follows.
+"""
 _PLAIN: Final = MappingProxyType({b"COMM": 512, b"FVER": 4, b"INST": 20, b"CHAN": 1292})
 TEXTS: Final = MappingProxyType(
     {

@@ -63,8 +63,8 @@ _PLAIN: Final = MappingProxyType(
         b"idx1": 1 << 30,
     }
 )
-"""A dictionary from the names of chunks that are needed to play the file to the number of their bytes that
-stay.
+"""A dictionary from the name of a chunk to the maximum number of its bytes that stay. These chunks are needed
+to play the file.
 """
 _TELLING: Final = MappingProxyType(
     {
@@ -142,7 +142,7 @@ class _Locator:
     def _body(self, at: int, end: int) -> int:
         """Clean the chunks of one RIFF. Return the end of the RIFF."""
         for chunk in chunks(self.source, self.inner, at, end):
-            inside = chunk.start + 4 <= end  # a type behind the RIFF would be removed with the bytes there
+            inside = chunk.start + 4 <= end  # bytes behind the RIFF become zeros, also a list's type
             if chunk.name == LIST and inside and self.source.read(chunk.start, 4) == b"movi":
                 if chunk.size < _HEADER_BYTES:  # the size is missing if a recorder lost its power
                     self._movie(chunk.start + 4, min(end, self.source.size))

@@ -18,8 +18,8 @@ _HEAD_BYTES: Final = 256
 """Number of bytes at the start of a frame in which its first units are searched."""
 _TRIED: Final = 16
 _DELIMITERS: Final = {"H.264": 9, "H.265": 35, "H.266": 20}
-"""A dictionary from the name of a codec to its type of access unit delimiter, a unit that may precede a
-picture.
+"""A dictionary from the name of a codec to the type of its access unit delimiters. A delimiter is a unit that
+may precede a picture.
 """
 
 

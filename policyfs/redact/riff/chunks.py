@@ -22,8 +22,8 @@ _AT_ONCE: Final = (JUNK, b"FLLR", b"LIST")
 """Names that always count as the start of a chunk, even if the four bytes from the next offset on could be a
 name, too.
 
-A removed chunk gets the name JUNK or FLLR. If the result is redacted again, the padding byte before such a
-chunk must be found at the same place. Otherwise bytes would change again.
+A removed chunk gets the name JUNK or FLLR. If the result is redacted again, such a chunk must be found at the
+same offset. Otherwise bytes would change again.
 """
 LIKELY_NAME: Final = re.compile(rb"[A-Za-z0-9_\xa9(][\x20-\x7e\xa9]{3}")
 _WINDOW_BYTES: Final = 1 << 12

@@ -34,11 +34,12 @@ PLAIN: Final = MappingProxyType(
         b"inst": (7, 0, 0, 0),
     }
 )
-"""A dictionary from the names of chunks of numbers that are needed to play the sound to (fixed, count_at,
-entry, entries).
+"""A dictionary from the name of a chunk to (fixed, count_at, entry, entries). These chunks hold numbers that
+are needed to play the sound.
 
-fixed: length of the fixed part. count_at: offset of the number of entries (4 bytes) in the fixed part. entry:
-length of an entry. entries: maximum number of entries. Bytes behind the entries become zeros.
+fixed: length of the fixed part in bytes. count_at: offset of the number of entries (4 bytes) in the fixed
+part. entry: length of an entry in bytes. entries: maximum number of entries. Bytes behind the entries become
+zeros.
 """
 BEXT: Final = (
     (0, 256, _P, "Description"),

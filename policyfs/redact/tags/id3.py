@@ -56,8 +56,8 @@ _WINDOWS_NUMBERS: Final = MappingProxyType(
         **dict.fromkeys((b"WM/WMContentID", b"WM/WMCollectionID", b"WM/WMCollectionGroupID"), 16),
     }
 )
-"""A dictionary for private frames that hold a number and come from Windows Media: the frame's owner -> the
-size of the number in bytes.
+"""A dictionary from the owner of a private frame to the size in bytes of the number in the frame. These
+frames come from Windows Media.
 """
 _WINDOWS_TEXTS: Final = frozenset({b"WM/Provider", b"WM/UniqueFileIdentifier"})
 _MAX_PRIVATE_BYTES: Final = 256
@@ -317,7 +317,10 @@ class _Cleaner:
         return not data[at:].strip(b"\0")
 
     def _picture(self, name: str, data: bytes, *, sure: bool) -> tuple[Tells, bytes | None]:
-        """Clean the content of a picture frame: a picture, and a description, which people wrote."""
+        """Clean the content of a picture frame: a picture, and a description, which people wrote.
+
+        sure: True if readers read the content as it is stored. Otherwise the frame is removed.
+        """
         kind_end = 4 if name == "PIC" else data.find(b"\0", 1) + 1
         if not sure or kind_end >= len(data) or _IMAGE_KIND.fullmatch(data[1:kind_end]) is None:
             return UNKNOWN, None

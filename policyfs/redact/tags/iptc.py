@@ -62,7 +62,7 @@ IRB_IPTC_DIGEST: Final = 0x0425
 _THUMBNAIL_HEADER_BYTES: Final = 28
 _IRB_GONE: Final = 0x0FA0
 """Id of a resource with removed content: the id of a plug-in's resource, which readers skip."""
-# Numbers, flags and curves of the print and display settings; names of guides and slices; paths.
+# Categories of the known resources: settings of print and display, names of guides and slices, paths.
 _RESOURCES: Final = _by_number(
     (_OTHER, (*range(0x03E8, 0x03F9), *range(0x03FA, 0x0404), *range(0x07D0, 0x0BB8), 0x2710)),
     (_OTHER, (0x0405, 0x0406, 0x0408, 0x040D, 0x0410, 0x0412, 0x0413, 0x0414, 0x0415, 0x0416)),

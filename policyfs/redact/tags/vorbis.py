@@ -17,7 +17,7 @@ from policyfs.redact.core.tag_names import told, told_by_named
 
 _MAX_COMMENTS: Final = 10_000
 _PICTURE_PARTS: Final = 100
-"""The cost of a cover picture in the file's budget, in parts, with any content. Files have few covers."""
+"""Cost of any cover picture, in parts of the file's budget (cleaners.Budget). Files have few covers."""
 _VENDOR: Final = re.compile(rb"(?:reference libFLAC|Xiph\.Org lib\w{1,10} I) [\w. ()-]{1,40}")
 """Names of libraries (vendor strings). A date in such a name is the date of the library, not of the sound."""
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}")

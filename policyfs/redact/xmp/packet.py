@@ -24,7 +24,7 @@ from policyfs.redact.xmp.embedded_images import cleaned_picture
 MAX_DEPTH: Final = 64
 MAX_TOKENS: Final = 100_000
 _SHORTEST: Final = 5
-"""Minimum length of a text that is searched. A shorter text tells nothing by itself."""
+"""Minimum number of characters of a text that is searched. A shorter text tells nothing by itself."""
 MAX_LOOKED_AT: Final = 1 << 20
 """Maximum number of characters in all values and texts of a packet."""
 
@@ -56,7 +56,7 @@ _DECLARATION: Final = re.compile(
 _NUMBERS: Final = re.compile(r"[-+0-9.,;:eE \t\r\n]{1,4096}")
 _MAX_DIGEST: Final = 2048
 _NAMES_A_MAKER: Final = UNKNOWN & ~Tells.LOCATION
-"""Categories of the URI of an unlisted namespace, which may name a maker or a program."""
+"""Categories of the URI of an unlisted namespace: the URI may name a maker or a program."""
 
 
 class MalformedError(Exception):
@@ -104,7 +104,7 @@ def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
         _check(cleaned)
         new = mark + cleaned.encode(encoding) + bytes(len(tail))
         if _encoding(new) != (mark, encoding):
-            raise MalformedError  # readers would take it for another encoding
+            raise MalformedError  # readers would read the new packet in another encoding
     except (MalformedError, UnicodeError):
         return _emptied(data)
     return Cleaned(new, notes) if len(new) == len(data) else _emptied(data)

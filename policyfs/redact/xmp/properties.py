@@ -283,7 +283,7 @@ _SPEAKING: Final = (
     ),
 )
 """Pairs of categories and a pattern: an unlisted name that matches the pattern has these categories, besides
-the default categories of its namespace.
+the default categories of its namespace. Names with a word for places are not matched with the patterns.
 """
 
 
@@ -337,5 +337,5 @@ def tells(namespace: str | None, name: str) -> Tells:
 
 
 def is_known(namespace: str) -> bool:
-    """Return True if any property of a namespace may stay."""
+    """Return True if a namespace is listed. Properties of other namespaces never stay."""
     return namespace in _NAMESPACES
