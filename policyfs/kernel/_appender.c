@@ -8,8 +8,8 @@
  * (linux/seccomp.py).
  *
  * There is one write at a time. begin() gives a write to the thread. wait() waits for a limited time. result() waits
- * until the write is over. The file must be unchanged since the last write, as journal/segments.py requires. Otherwise
- * the error is ESTALE, and nothing is written. The file is locked during a write. After an error it stays locked.
+ * until the write is over. The file must be unchanged since the last write. Otherwise the error is ESTALE, and nothing
+ * is written. The file is locked during a write, as journal/segment.py requires. After an error it stays locked.
  */
 
 #define _GNU_SOURCE

@@ -282,8 +282,8 @@ static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_
 }
 
 /* Answer ENOTTY to all commands except the one that Python knows (docs/decisions/0025-one-ioctl.md). The answer is the
- * same for every caller and every object. Python, Perl and C programs send such a command (TCGETS, isatty(3)) for each
- * file that they open as a text. */
+ * same for every caller and every object. Python, Perl and C programs send the command TCGETS (isatty(3)) for each file
+ * that they open as a text. */
 static bool answer_ioctl(struct seat *seat, int device, const struct wire_in_header *header,
 			 const unsigned char *body, size_t size)
 {
@@ -299,7 +299,7 @@ static bool answer_ioctl(struct seat *seat, int device, const struct wire_in_hea
 	return true;
 }
 
-/* True for a name of at least one byte that ends with the only null byte. */
+/* True if the body is one name: at least one byte that is not null, and then one null byte at the end. */
 static bool is_name(const unsigned char *body, size_t size)
 {
 	return size >= 2 && size - 1 <= NAME_MAX_BYTES && strnlen((const char *)body, size) == size - 1;
@@ -317,7 +317,7 @@ bool avc_takes(const unsigned char *message, size_t size)
 	if (size < sizeof(header))
 		return false;
 	memcpy(&header, message, sizeof(header));
-	if (header.opcode == OPCODE_RELEASE || header.opcode == OPCODE_RELEASEDIR) /* those for Python stay in order */
+	if (header.opcode == OPCODE_RELEASE || header.opcode == OPCODE_RELEASEDIR) /* Python's releases stay in order */
 		return opens_has(message + sizeof(header), size - sizeof(header));
 	return header.opcode == OPCODE_LOOKUP || header.opcode == OPCODE_GETATTR ||
 	       header.opcode == OPCODE_ACCESS || header.opcode == OPCODE_OPEN ||

@@ -36,7 +36,7 @@ int appender_add_type(PyObject *module);
 
 /* _bridge.c */
 
-/* interpreter_leave() gives up the interpreter lock, so that other threads run while this one may wait for the store.
+/* interpreter_leave() gives up the interpreter lock, so that other threads run while the caller waits for the store.
  * interpreter_return() takes the lock back, with the result of interpreter_leave(). In a thread without the lock, both
  * do nothing. Both keep errno. */
 void *interpreter_leave(void);

@@ -17,7 +17,7 @@
 
 static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 
-/* Say why in the log, unless that would wait, and end the process. Only calls that a signal handler may make. */
+/* Write the reason to the log if that needs no wait, and end the process. Only calls that a signal handler may make. */
 static void end_process(int number)
 {
 	char text[] = "policyfs: a fault in C (signal 00): the daemon ends\n";
@@ -43,7 +43,7 @@ PyObject *faults_end(PyObject *module, PyObject *unused)
 	memset(&action, 0, sizeof(action));
 	action.sa_handler = end_process;
 	action.sa_flags = SA_ONSTACK | SA_NODEFER;
-#ifndef __SANITIZE_ADDRESS__ /* its own handlers report the fault */
+#ifndef __SANITIZE_ADDRESS__ /* AddressSanitizer's own handlers report the fault */
 	for (size_t place = 0; place < sizeof(faults) / sizeof(*faults); place++)
 		if (sigaction(faults[place], &action, NULL) < 0)
 			return PyErr_SetFromErrno(PyExc_OSError);

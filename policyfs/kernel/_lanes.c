@@ -44,8 +44,8 @@
 #define COUNT_MAX (4 * BACKGROUND_MAX) /* most requests that wait here; more wait in the kernel, in one queue */
 #define BYTES_HANGING (128u << 20) /* bytes of large requests that may wait in a lane in which nothing goes on */
 #define HANGS_MS 5000	       /* time after which a lane with more bytes counts as hanging, if nothing went on */
-#define BYTES_HEAP (64u << 20) /* bytes of large requests that wait here before the largest are not in the heap */
-#define LARGEST (512u << 10)   /* bytes of the smallest of these requests: a process has 65,530 mappings at most */
+#define BYTES_HEAP (64u << 20) /* once so many bytes wait here, a request of at least LARGEST gets its own mapping */
+#define LARGEST (512u << 10)   /* in bytes. Smaller requests get none: a process has 65,530 mappings at most */
 #define LARGE 1024	       /* bytes above which a request is large: it has data, or a value */
 #define UNDER_WAY 4096	       /* most requests under way: far more than the limits let begin */
 #define READS_SHARED 45000     /* once so many READs wait here, a lane may have only few */
@@ -85,7 +85,7 @@ struct lane {
 static struct {
 	unsigned int most;   /* limit of one lane's requests under way */
 	unsigned int room;   /* limit of all requests under way (see lanes_limit); 0: no limit */
-	size_t most_bytes;   /* limit of bytes */
+	size_t most_bytes;   /* limit of `bytes` below */
 	unsigned int begun;  /* requests under way now */
 	unsigned int count;  /* waiting requests */
 	unsigned int reads;  /* waiting READs */

@@ -31,7 +31,7 @@
 /* Flags of open(2) that change nothing for the file or its reader's rights. */
 #define HARMLESS ((uint32_t)(O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))
 
-#define LATE 2 /* ages after which a slot is old */
+#define LATE 2 /* number of avc_age_opens() calls after which a handle is old */
 
 struct slot {
 	_Atomic uint64_t fh; /* 0: free */
@@ -57,7 +57,7 @@ _Static_assert(sizeof(struct wire_release_in) == 24, "fuse_release_in");
 static struct {
 	struct slot *slots; /* AVC_SEATS times SLOTS */
 	unsigned next[AVC_SEATS];
-	atomic_uint age;
+	atomic_uint age; /* number of avc_age_opens() calls so far */
 } opens;
 
 /* ---- Answering ----------------------------------------------------------------------------------- */
@@ -110,7 +110,7 @@ static const struct grant *grant_of(const struct node *node, const struct wire_i
 		grant->flags == (in->flags & ~HARMLESS) ? grant : NULL;
 }
 
-/* Return false if the backing file is a copy of another version of the file than the version in the store now. */
+/* Return false if the backing file is a copy, and the file in the store now has another version than the copy. */
 static bool is_current(const struct node *node, const struct wire_attr *now)
 {
 	const struct avc_version *shown = &node->version;
@@ -185,7 +185,7 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 	return true;
 }
 
-/* Python answers requests for names: the first such request takes the handle over. open(2)'s flags decide nothing. */
+/* At the first READDIR of the handle, Python takes the handle over. The flags of open(2) make no difference. */
 bool opens_answer_opendir(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
 			  size_t size)
 {

@@ -42,8 +42,8 @@ static inline struct wire_write_in body_of_write(const unsigned char *message, s
 	return body;
 }
 
-/* Return the kind of a request. Changes of a file's attributes count as NAMES, too, because they have the opcodes of a
- * directory's changes. These are quick, except truncations. */
+/* Return the kind of a request. Changes of a file's attributes count as NAMES, too, because changes of a directory's
+ * attributes have the same opcodes. They are quick, except truncations, which count as OTHERS. */
 static inline enum kind kind_of(const struct wire_in_header *header, const unsigned char *message, size_t size)
 {
 	uint32_t changed;
