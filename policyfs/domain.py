@@ -246,7 +246,7 @@ def kinds_only(content: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
 class View:
     """The form in which an app sees a regular file's bytes.
 
-    The obligations that can apply to the app determine it. key: a small int, unique within one engine
+    The obligations that can apply to the app determine the view. key: a small int, unique within one engine
     (compiled policy); 0 is the raw view. Two apps have different keys if they could ever get different bytes
     or checks. redact, checked and bans: the obligations that can apply. Facts decide which of them apply now.
     bans: words; written bytes must contain no data of these words.

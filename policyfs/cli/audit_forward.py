@@ -39,9 +39,9 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Deliver the trail until a signal (such as SIGTERM) arrives. With --once, deliver it once and end.
+    """Deliver the trail until a signal (such as SIGTERM) arrives.
 
-    Raises PolicyfsError.
+    With --once, deliver the present lines and end. Raises PolicyfsError.
     """
     from policyfs.forward.config import parse_config
     from policyfs.policy.parse import SourceText

@@ -147,7 +147,7 @@ def _follow(
     """Print new records as they arrive, until Ctrl-C, or until the program that reads the output has ended.
     """
     reader_gone = select.poll()
-    reader_gone.register(sys.stdout.fileno(), 0)  # poll reports POLLERR anyway, when the pipe's reader left
+    reader_gone.register(sys.stdout.fileno(), 0)  # poll reports POLLERR also with 0: the reader has ended
     while True:
         for item in merge([follower.poll()]):
             if isinstance(item, Record) and item.seq <= last_seq.get(item.place.mount_id, 0):

@@ -280,8 +280,8 @@ def _with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
     """Add missing chains to the report on a chain: chains that its records name, and that do not exist any
     more.
 
-    gone: the result of vanished(). Each item is a record about a missing chain, and True if the last daemon
-    that wrote to the present chain still saw the missing chain.
+    gone: the result of vanished(): records about missing chains. Each comes with True if the last daemon that
+    wrote to the present chain still saw the missing chain.
     """
     mine = [(sighting, latest) for sighting, latest in gone if sighting.place.mount_id == report.mount_id]
     breaks = [

@@ -1,6 +1,6 @@
 """Canaries: sample requests that test a mount.
 
-A forked process makes them under an app's uid, and notes the answers.
+A forked process makes these requests under an app's uid, and sends back the answers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class NoAnswerError(Exception):
 
 
 def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bool) -> list[Answer]:
-    """Make sample requests in a mount, in a new process of this user. Return their answers in the same order.
+    """Make sample requests in a mount, in a new process of the user *identity*. Return the answers in order.
 
     reads: also list directories and read bytes. Without *reads* the requests leave no trace, not even an
     access time. Raises NoAnswerError.

@@ -46,9 +46,9 @@ _OUTLINE: Final = frozenset({"-h", "--help", "--version"})
 def build_parser(first: str = "", second: str = "") -> argparse.ArgumentParser:
     """Build the parser of the command line. first, second: the first two words of the user's command.
 
-    If *first* is a command, only the module of this command is imported. It would take most of a second to
-    import all modules, and `mount` becomes a daemon, which must not keep other commands in memory. If *first*
-    is --help, no module is imported. If *first* is empty, all modules are imported.
+    If *first* is a command, only the module of this command is imported. To import all modules takes most of
+    a second. And `mount` becomes a daemon, which must not keep other commands in memory. If *first* is
+    --help, no module is imported. If *first* is empty, all modules are imported.
     """
     parser = argparse.ArgumentParser(
         prog="policyfs",

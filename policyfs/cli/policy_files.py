@@ -29,8 +29,8 @@ class UnreadableError(PolicyfsError):
 def read_sources(path: str, *, regular: bool = False) -> list[SourceText]:
     """Return the texts of a policy: of one file, or of each `*.yaml` file of a directory.
 
-    Files with tests are left out. regular: accept only regular files. A mount sets this, because a daemon
-    that waits for the writer of a pipe could neither reload nor end. Raises UnreadableError.
+    Files with tests are left out. regular: accept only regular files. A mount sets *regular*: a daemon
+    that waits for the writer of a pipe cannot reload or end. Raises UnreadableError.
     """
     read = _read_regular if regular else Path.read_bytes
     where = Path(path)

@@ -19,7 +19,7 @@ from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 
 
 def run_init(args: argparse.Namespace) -> int:
-    """Write a policy file and a file of its tests. If one of them cannot be written, write neither."""
+    """Write a policy file and a file of its tests. If the tests cannot be written, remove the policy file."""
     policy = Path(args.policy)
     if policy.suffix != ".yaml":
         raise UsageError(f"name a file that ends with .yaml, such as home.yaml, not {args.policy}")

@@ -371,7 +371,7 @@ def _received(channel: socket.socket) -> Json:
 
 
 def _wait(channel: socket.socket) -> None:
-    """Wait for a message, or for the end of the daemon. Raises ValueError if neither happens in time."""
+    """Wait for a message, or for the end of the daemon. Raises ValueError after a minute (_START_S)."""
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     if not poll.poll(_START_S * 1000):

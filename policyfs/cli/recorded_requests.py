@@ -170,10 +170,10 @@ class RecordedRequests:
         return sorted({*self._ends, *ends_of(known, ALWAYS)})
 
     def _exceptions(self, event: Event, run: _Run, at_ns: int) -> tuple[str, ...]:
-        """Return the exceptions (allow rules with an end date) in force at an event, by the records of its
-        run.
+        """Return the exceptions (allow rules with an end date) in force at an event.
 
-        If the record is gone, return the exceptions of the policy that had not ended at *at_ns*.
+        A record of the daemon's run lists these exceptions. If the record is gone, return the exceptions of
+        the policy that had not ended at *at_ns*.
         """
         told = run.exceptions.get((event.policy_digest, event.policy_generation))
         policy = self._policies.policy(event.policy_digest) if told is None else None
@@ -195,9 +195,10 @@ class RecordedRequests:
         )  # fmt: skip
 
     def _mount_of(self, event: Event) -> str | None:
-        """Return a guess of the app whose app mount recorded an event, from the event's uid.
+        """Guess which app mount recorded an event, from the event's uid. Return the mount's app.
 
-        None: a shared mount. The guess is needed only if the trail has lost the record of the mount's start.
+        Return None for a shared mount. The guess is needed only if the trail has lost the record of the
+        mount's start.
         """
         policy = self._policies.policy(event.policy_digest)
         known = () if policy is None else (app.uids for app in policy.apps if app.name == event.app)

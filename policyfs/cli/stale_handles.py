@@ -1,6 +1,6 @@
 """Stale handles: open files that the policy in force would not grant any more.
 
-They can be reported, and closed. A stale handle is closed by the end of its process.
+`policyfs reload` reports stale handles. `policyfs reload --strict` can close them: it ends their processes.
 """
 
 from __future__ import annotations

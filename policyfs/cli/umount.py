@@ -213,9 +213,9 @@ def _warn_of_the_trail(path: str) -> None:
 def daemon_died(path: str) -> bool:
     """Return True if the daemon of a mount has died: no live process has its control socket.
 
-    Return False if the daemon lives, or if that is unknown. If a daemon is killed while the kernel holds one
-    of its threads, its FUSE connection stays, and every request on the mount waits for ever. Then only a
-    forced unmount helps.
+    Return False if the daemon lives, or if that is unknown. A daemon may be killed while the kernel holds one
+    of the daemon's threads. Then the FUSE connection stays, and every request on the mount waits for ever.
+    Only a forced unmount helps.
     """
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(2.0)

@@ -1,6 +1,6 @@
 """Deliveries: ways to send messages to one destination, such as a file or a command.
 
-Each delivery raises DeliveryError if it is not sure that all messages have arrived.
+A delivery raises DeliveryError if some messages have perhaps not arrived.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ERROR_CHARS: Final = 200
 
 
 class DeliveryError(Exception):
-    """Error if it is not sure that messages have arrived at their destination. Its text is for the user."""
+    """The error if some messages have perhaps not arrived at their destination. Its text is for the user."""
 
 
 class Delivery(Protocol):

@@ -48,7 +48,10 @@ class SyslogDelivery:
         return self._scheme in {"tcp", "tls"}
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Send all messages. Over TCP or TLS, wait until the other kernel has them. Raises DeliveryError."""
+        """Send all messages. Over TCP or TLS, wait until the server's kernel has them.
+
+        Raises DeliveryError.
+        """
         try:
             if self._is_stream:
                 self._stream(messages)
