@@ -209,10 +209,8 @@ def holds_place(text: str) -> bool:
 
 
 def _decoded(text: str) -> Iterator[str]:
-    """Yield the text without its escapes, if it has escapes. Then yield the texts that are encoded in it
-    (base64, hexadecimal).
-
-    All encoded texts are yielded as one string, with empty lines between them.
+    """Yield the text without its escapes, if it has escapes. Then yield one string with all texts that are
+    encoded in the text (base64, hexadecimal), with empty lines between them.
     """
     plain = unquote(text) if "%" in text else text
     plain = unescape(plain) if "&#" in plain else plain

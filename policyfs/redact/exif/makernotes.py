@@ -283,9 +283,9 @@ def _rebase(directory: Directory, base: int) -> None:
 def _base_by_footer(walk: TiffWalk, directory: Directory, note: tuple[int, int]) -> int | None:
     """Return the base (origin of offsets) from a moved Canon note's footer; None if the base does not fit.
 
-    The base fits if the values fill the room from the directory to the footer with this base, and do not fill
-    this room with the present base. With a base that is wrong by some bytes, the end of one value would stay
-    as the start of the next value.
+    The base fits only if the values fill the room from the directory to the footer with this base. With the
+    present base, the values must not fill this room. With a base that is wrong by some bytes, the end of one
+    value would stay as the start of the next value.
     """
     (start, end), frame = note, directory.frame
     if not _footer(walk, start, end, frame):

@@ -170,10 +170,12 @@ class TiffWalk(Walk):
     # --- values that overlap ---
 
     def settle(self) -> None:
-        """Remove values that overlap other data or removed bytes, until no kept value overlaps other data.
+        """Remove values that overlap a directory or removed bytes, and values with a cleaner of their own
+        that overlap another value. Repeat this until no value is removed: each removal adds removed bytes.
 
-        Raises NotThisKindError if too many rounds are needed. Also raises NotThisKindError if the name of the
-        maker or the model is removed, because this name decided the layout of a maker note.
+        Two values without such a cleaner may overlap, because both stay unchanged. Raises NotThisKindError if
+        too many rounds are needed. Also raises NotThisKindError if the name of the maker or the model is
+        removed, because this name decided the layout of a maker note.
         """
         entries = (entry for directory in self.directories for entry in directory.entries)
         plain = [entry for entry in entries if entry.keep and not entry.inline]

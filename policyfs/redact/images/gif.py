@@ -119,7 +119,10 @@ class _Locator:
         return self._blocks(self._colours(at + 10, self._byte(at + 9)) + 1)
 
     def _extension(self, at: int) -> int | None:
-        """Clean an extension; return the offset of the next block, or None if the extension is cut off."""
+        """Clean an extension; return the offset of the next block.
+
+        Return None if the extension is cut off or too long.
+        """
         self.inner.budget.part(4)
         label, first = self._byte(at + 1), self._byte(at + 2)
         if label == _APPLICATION and first == 11 and self.source.read(at + 3, 11) == _XMP:
@@ -154,9 +157,10 @@ class _Locator:
             self._neutral(at, block, "comment", tells)
 
     def _xmp(self, at: int) -> int | None:
-        """Clean an XMP packet; return the offset of the next block, or None if the packet is cut off.
+        """Clean an XMP packet; return the offset of the next block.
 
-        The packet has no sub-blocks. Readers find its end by the bytes behind it.
+        Return None if the packet is cut off or too long. The packet has no sub-blocks. Readers find its end
+        by the bytes behind it.
         """
         start = at + 14
         limit = min(MAX_BLOCK_BYTES, self.source.size - start)

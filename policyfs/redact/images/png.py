@@ -55,8 +55,8 @@ FIXED: Final = MappingProxyType(
         b"gIFg": (4, 4, 1),
     }
 )
-"""Chunks that are needed to show the picture -> their minimum and maximum length in bytes, and a number by
-which the length can be divided.
+"""Chunks that are needed to show the picture -> their minimum and maximum length in bytes, and a number of
+which the length must be a multiple.
 """
 
 TOLD: Final = MappingProxyType(
