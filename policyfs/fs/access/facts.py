@@ -233,8 +233,8 @@ class FactFinder:
     async def _sniffed(self, fd: int, lane: Hashable) -> str | None:
         """Return the kind that a worker finds, or None if sniffing failed.
 
-        INVARIANT: a worker never gets a writable descriptor, nor the descriptor with the lease. A worker that
-        lives longer than the daemon would keep that lease.
+        INVARIANT: a worker gets only a descriptor that is read-only and has no lease. A worker that lives
+        longer than the daemon would keep the lease.
         """
         if self._keeper is None and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             return await self._sniffer.kind_of_fd(fd, lane=lane)

@@ -156,7 +156,7 @@ class Gate:
         """Return the path state of a name in a LOOKUP, and the denials that follow from the path alone.
 
         If the path hides every object that is not a directory, this method takes the same time for all names,
-        also for names looked up or listed before (docs/decisions/0010-hidden-takes-as-long-as-absent.md)."""
+        known or new (docs/decisions/0010-hidden-takes-as-long-as-absent.md)."""
         known = self.engine.known_child(above, name)
         state = self.engine.step(above, name) if known is None else known
         unseen = self._paths.unseen(who, state)

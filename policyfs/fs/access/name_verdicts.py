@@ -60,8 +60,9 @@ class NameVerdicts:
     def of(self, who: Principal, directory: PathState) -> Verdicts:
         """Return the decisions on `see` for the names in the directory at this path.
 
-        INVARIANT: the answer, and the time that it takes, depend only on the policy, the path and the caller,
-        never on the names that the directory has. So the time tells nothing about hidden names.
+        INVARIANT: the answer depends only on the policy, the path and the caller, never on the names that the
+        directory has. The same is true of the time until the answer. So the time tells nothing about hidden
+        names.
         """
         key = (directory, who.key)
         found = self._verdicts.get(key)

@@ -1,7 +1,7 @@
 """This module chooses the node that serves a caller's open of a file, by view, path state and byte path.
 
-See docs/architecture/views.md. In a redacted view, a file is LIVE (mediated, each read decided) in two cases:
-the policy hides nothing of the file from the caller now (from the file's owner, for example), or a process
+See docs/architecture/views.md. In a redacted view, a file is LIVE (mediated, each read decided) in two cases.
+The policy hides nothing of the file from the caller now (from the file's owner, for example). Or a process
 writes the file through this view. Any other file is a frozen COPY, or LEASED if it is too large to copy.
 
 A COPY or LEASED node without open handles takes the current version of the file. An open node keeps its

@@ -96,9 +96,9 @@ class DraftStorage:
         If the store cannot reserve space, the bytes behind the file's old end are copied first (_append).
 
         INVARIANT: before each piece, the file has the bytes that the last piece left, or the bytes that it
-        had when the draft began. Two functions are called before the first piece, and raise if the file may
-        not be changed now: *fence* on the event loop, then *on_thread* on the thread, because some time
-        passes until the thread runs. They are not called again after that.
+        had when the draft began. Two functions are called before the first piece: *fence* on the event loop,
+        then *on_thread* on the thread, because some time passes until the thread runs. Both raise if the file
+        may not be changed now. They are not called for later pieces.
 
         After an error of the store the caller may try again: draft.base is then the state that the failed
         piece left. As long as only a part of the draft is in the file, draft.torn is set. A daemon that ends
@@ -224,9 +224,9 @@ class DraftStorage:
     def _may_share(self, fd: int, size: int) -> bool:
         """Return True if a draft of *size* bytes should get into the file in one step, by shared blocks.
 
-        Blocks are shared only if the file has bytes that could be lost. Where the store can share blocks, no
-        space can be reserved for bytes that overwrite old bytes, because the file system writes new bytes to
-        other blocks (btrfs always, xfs if the old blocks are shared).
+        Blocks are shared only if the file has bytes that could be lost. On a store that can share blocks,
+        reserved space does not help: the file system writes new bytes to other blocks than the old bytes
+        (btrfs always, xfs if the old blocks are shared).
         """
         return self._shares_blocks and size > 0 and self._tree.fstat(fd).size > 0
 

@@ -73,7 +73,7 @@ def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
 
 
 class UnknownBeginningError(Exception):
-    """The error for a change that needs a draft: a held head cannot take it (a gap, zeros, too many bytes)."""
+    """The error for a change that no held head can take (a gap, zeros, too many bytes). It needs a draft."""
 
 
 class HeadSniffer(Protocol):

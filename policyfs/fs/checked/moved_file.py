@@ -1,4 +1,4 @@
-"""Moves of files to a place with content requirements: nobody may change the files meanwhile.
+"""Moves of files to a path with content requirements: nobody may change the files meanwhile.
 
 A descriptor or a mapping that was made at a path without requirements stays valid after a rename. Through it
 an app could write without any check. So the file must have no writers. The file is checked under a read lease

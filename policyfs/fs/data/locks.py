@@ -175,8 +175,8 @@ class Locks:
     def _open(self, handle: Handle, flags: int) -> int:
         """Return a new open file description of the handle's file.
 
-        Raise OSError (ENOLCK) if the file has no name for the open: the handle was opened for reading only,
-        and the file's last name was removed in the store.
+        Raise OSError (ENOLCK) if no name leads to the file any more. (This happens if the handle was opened
+        for reading only, and the file's last name was removed in the store.)
         """
         try:
             found = self._find_file(handle)

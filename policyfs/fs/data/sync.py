@@ -99,8 +99,8 @@ class FileSync:
         unchanged.
 
         Return False, and do nothing, if the handle was released meanwhile. (A rename, and a reader's fsync,
-        pass the handle of another process.) INVARIANT: such a handle is used only under the node's lock: its
-        release waits for this lock (finish).
+        pass the handle of another process.) INVARIANT: the handle of another process is used only under the
+        node's lock. The release of this handle waits for the lock (finish).
         """
         state = handle.node.open
         if not handle.writable:

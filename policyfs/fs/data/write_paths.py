@@ -42,8 +42,8 @@ class Change:
 
     fence: raises PolicyChangedError if a reload came since the decision, and FUSEError if redaction forbids
     the change by now (WriteGuard.fence). on_thread: raises PolicyChangedError if a reload came since the
-    decision. If a thread makes the change, it calls on_thread right before, since the thread may have waited
-    for its turn.
+    decision. If a thread makes the change, it calls on_thread right before, since the change may have waited
+    for a free thread.
     """
 
     handle: Handle

@@ -140,8 +140,8 @@ class Node(PlacedNode):
         self.asked = 0
         """Bits of the sorts of requests that were allowed at least once (kernel_cache/repeats.py)."""
         self.linked = -1
-        """For a directory: the number of times that the watch had lost events, when the Resolver last checked
-        that the name in the directory above leads to this directory. -1 if the Resolver must check again."""
+        """For a directory: how often the watch had lost events when the Resolver last checked that the name
+        in the directory above leads to this directory. -1: the Resolver must check again."""
 
     def tell(self, version: Version) -> None:
         """Note that the daemon sends the attributes of this version to the kernel."""

@@ -131,8 +131,8 @@ class AccessVectors:
                 self.drop(node)
 
     def drop_beside(self, node: Node) -> None:
-        """Let the bridge answer no look-up of a name that the node may have, from the return of this call on,
-        and no open of a file in the directories of these names.
+        """Drop the vectors of the directories in which the node has, or may have, names. From then on, Python
+        answers look-ups and opens of files in these directories.
         """
         directories = {directory for directory, _ in node.all_names()}
         if not directories or node.is_beyond:

@@ -32,10 +32,10 @@ _ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVE
 class Invalidation:
     """A reader of one mount's watch that sends the kernel invalidations for each event.
 
-    Without a watch, timeouts stay short (attributes.UNWATCHED_S). Timeouts also become short for ever once a
-    request reaches a directory that the watch does not cover, because another file system is mounted there in
-    the store. (File handles of the other file system may equal file handles of the store's directories. Then
-    the daemon could not find out which directory an event is about.)
+    Without a watch, timeouts stay short (attributes.UNWATCHED_S). The watch does not cover a directory on
+    another file system that is mounted within the store. Once a request reaches such a directory, all
+    timeouts become short for ever. (File handles of the other file system may equal file handles of the
+    store's directories. Then the daemon could not find out which directory an event is about.)
     """
 
     def __init__(self, watch: Watch | None, nodes: NodeTable, timeouts: Timeouts, root_fd: int) -> None:

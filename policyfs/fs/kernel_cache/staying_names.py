@@ -15,8 +15,8 @@ class StayingNames:
     looked them up again.
 
     Perhaps the daemon has answered a LOOKUP of a name under the old policy, and the kernel will use this
-    answer later. So a name stays only if the old answer does no harm: the old answer let the kernel keep
-    nothing, or the new policy gives the same answer.
+    answer later. So a name stays only if the old answer does no harm. The answer does no harm if it let the
+    kernel keep nothing, or if the new policy gives the same answer.
     """
 
     def __init__(self, timeouts: Timeouts, gate: Gate) -> None:

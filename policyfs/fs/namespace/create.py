@@ -222,10 +222,10 @@ class Creator:
     async def mknod(
         self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Make an empty regular file. Make an object of another type only where the policy has no requirement
-        (Gate.free).
+        """Make an empty regular file. Make a fifo, socket or device only at a path where the caller may do
+        everything (Gate.free).
 
-        Elsewhere refuse other types (EPERM): the kernel opens such objects without the daemon.
+        At any other path refuse these types (EPERM): the kernel opens such objects without the daemon.
         """
         call = Call("mknod", "mknod")
         free = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)

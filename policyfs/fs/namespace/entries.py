@@ -40,7 +40,7 @@ _WHY_LOST: Final = (
 
 
 class HiddenError(OSError):
-    """The error for a request if one of its two names is hidden from the caller.
+    """The error for a request if one of its names is hidden from the caller.
 
     decision: the denial. key: the inode key of the object that has this name.
     """

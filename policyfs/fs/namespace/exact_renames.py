@@ -38,8 +38,9 @@ class ExactRenames:
         files were exchanged, the daemon undoes the exchange.
 
         settled: True if a file's content was checked for this move. Then raise OSError (EXDEV) if the store
-        knows no flags of renameat2(2). If settled is False, move any file that has the name in three cases:
-        the store knows no flags, has no room for one more name, or would copy the replaced file.
+        knows no flags of renameat2(2). If settled is False, there are three cases in which any file with the
+        name is moved: the store knows no flags, has no room for one more name, or would copy the replaced
+        file.
         """
         replaces = replaced is not None and not flags
         if replaces and replaced is not None:

@@ -319,10 +319,10 @@ class Renamer:
     def _forget_times(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> None:
         """Make the kernel forget all names if it must not keep the names that move.
 
-        It must not keep them if the new path may hide the object, or if callers may see other entries below
-        the new path. It must not keep them either if it may keep entries there only for a shorter time.
+        This is so in three cases. The new path may hide the object. Callers may see other entries below the
+        new path. Or the kernel may keep entries at the new path only for a shorter time.
 
-        Messages about single names would not help: until the reply, the kernel holds the locks of the
+        Messages about single names would not help. Until the reply, the kernel holds the locks of the
         directories, and such a message waits for these locks.
         """
         if old is new:

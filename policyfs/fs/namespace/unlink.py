@@ -87,8 +87,8 @@ class Remover:
         """Remove a name. by_facts: True if the decision counts for one file only. Then raise StaleNodeError
         (ESTALE) if another file has the name now.
 
-        If by_facts is False, remove also a file that takes the name at the last moment, as natively: the
-        decision counts for every file with that name.
+        If by_facts is False, the decision counts for every file with that name. So remove also a file that
+        takes the name at the last moment, as natively.
         """
         if not by_facts:
             self._tree.unlink(dirfd, name)

@@ -200,9 +200,9 @@ def absence(name: bytes) -> OSError:
     xattr.
 
     The error is EOPNOTSUPP for names in system.* (ACLs) and for SELinux labels, as on a file system without
-    ACLs and labels: `ls -l` asks each file for them, and stops asking after this answer. For all other names
-    the error is ENODATA, since getcap(8) and Samba take any other error for a failure. kernel/_avc.c gives
-    the same answers.
+    ACLs and labels. (`ls -l` asks each file for ACLs and labels, and stops asking after this answer.) For all
+    other names the error is ENODATA, since getcap(8) and Samba take any other error for a failure.
+    kernel/_avc.c gives the same answers.
     """
     if name.startswith(b"system.") or name == _LABEL:
         return OSError(errno.EOPNOTSUPP, "this mount has no ACLs and no labels")

@@ -1,8 +1,8 @@
 """The ban on extended attributes where a rule has ``require: {no: [...]}``: an attribute could contain the
 forbidden data.
 
-At a path with such a rule no app may set an attribute, even one without forbidden data. A file that has
-attributes cannot be moved or linked to such a path (Settled.holds).
+At a path with such a rule no app may set any attribute, whatever data it contains. A file that has attributes
+cannot be moved (Settled.holds) or linked to such a path.
 """
 
 from __future__ import annotations

@@ -171,8 +171,8 @@ class LivePath:
         a cleaned version, read the store's file, even if the draft has not ended yet. (RELEASE, which ends
         the draft, comes some time after close(2) has returned, and other writers may have changed the file.)
 
-        If an app may read the file only because of its kind, do not return waiting bytes that another lane
-        can have written: the kind of these bytes is not known yet.
+        There is one exception. If an app may read the file only because of the file's kind, do not return
+        waiting bytes that another lane can have written. The kind of these bytes is not known yet.
         """
         redacts = bool(handle.node.view.redact)
 
@@ -196,8 +196,8 @@ class LivePath:
         return await self._read_hidden(handle, handle.fd, offset, size)
 
     def _of_unknown_kind(self, handle: Handle) -> bool:
-        """Return True if another lane can have written the bytes that wait for their check, and the file's
-        kind decides whether the handle's app may read these bytes.
+        """Return True if the handle's app must not get the bytes that wait for their check: another lane can
+        have written them, and the file's kind decides whether the app may read the file.
 
         Waiting bytes stay after their writer has closed the file, while another app has the file open. (An
         app that only reads has a copy or another node, except if a reload came after its open.)
@@ -251,8 +251,8 @@ class LivePath:
 
 
 class LeasedPath:
-    """The server of the leased byte path: the file itself under a read lease. This byte path serves files
-    that are too large to copy, if the files are redacted, or if only their kind allows the app to read them.
+    """The server of the leased byte path: the file itself under a read lease. This byte path serves a file
+    that is too large to copy, if the file is redacted, or if the app may read it only because of its kind.
     """
 
     def __init__(self, leased: LeasedFiles) -> None:

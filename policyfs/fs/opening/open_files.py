@@ -57,10 +57,10 @@ class OpenFiles:
         """Wrap a change of a file's names or attributes, but not of its bytes. Handles under redaction that
         have emptied the file may still write afterwards (Handle.seen). INVARIANT: no await inside.
 
-        From the request and its reply, the kernel learns of the change for the node of the request. For other
-        nodes of the file (other views, or names with other rules) this method tells the kernel, because the
-        watch leaves out the daemon's own changes. answered: True if the reply is about the node of the
-        request.
+        From the request and its reply, the kernel learns of the change for the node of the request. The file
+        may have other nodes (other views, or names with other rules). This method tells the kernel about
+        them, because the watch leaves out the daemon's own changes. answered: True if the reply is about the
+        node of the request.
         """
         nodes = list(self._nodes.same_inode(ino_key))
         going_on = [

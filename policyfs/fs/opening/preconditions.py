@@ -1,5 +1,7 @@
-"""Preconditions of an open: the decision, the right node, a proof of the file's kind, and the file's emptying
-(for a writer that gets the file redacted)."""
+"""Preconditions of an open: the decision, the right node, and a proof of the file's kind.
+
+Under redaction, an open for writing may also have to empty the file.
+"""
 
 from __future__ import annotations
 
@@ -171,8 +173,8 @@ class Preconditions:
                 raise OSError(errno.ETXTBSY, "the file is being executed")
 
     def check_emptying(self, opening: OpenContext) -> None:
-        """Refuse, on record, an open for writing by an app under redaction, if the file has another owner and
-        the open does not empty the file.
+        """Refuse an open for writing, on record, if the file is redacted for the app, has bytes, and has
+        another owner. But allow the open if it empties the file.
 
         See "Redaction" in docs/policy-language.md. Set *emptied* if the app may write only because the open
         empties the file.

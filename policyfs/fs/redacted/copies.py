@@ -154,7 +154,8 @@ class Redactor:
         return NoRoom()
 
     def is_final(self, copy: Copy) -> bool:
-        """Return True if the file had no writer, and no second worker must check the copy's plan any more."""
+        """Return True if the file had no writer during the copy, the copy's plan needs no check by a second
+        worker any more, and the cache still has the copy."""
         return self._made[copy].settled and copy not in self._in_doubt and self._copies.peek(copy.key) is copy
 
     async def redacted(
@@ -307,8 +308,8 @@ class Redactor:
     def _share(self, said: Said) -> None:
         """Share a copy with all apps, because a second worker has found the same plan.
 
-        If the file can have changed since the first worker read it, without a change in stat, the copy is not
-        shared: the copy perhaps shows other bytes.
+        Perhaps the file has changed since the first worker read it, and stat does not show the change (racy).
+        Then the copy is not shared, because it may show other bytes.
 
         INVARIANT: a copy is shared only if it was patched by the plan that both workers found. By now the
         copy's key can lead to another copy, made by a later plan of the same lane's worker."""
