@@ -288,7 +288,7 @@ class _Locator:
             return self._block(stream, data)
         head = _COMMENT_HEADS[stream.codec]
         if number > 1 and not (head and data.startswith(head)):
-            stream.done = True  # this packet has the decoder's tables, or is the first one of the sound
+            stream.done = True  # this packet has the decoder's tables, or is the first packet of sound
             return data
         if not data.startswith(head):
             return None

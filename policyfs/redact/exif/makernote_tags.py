@@ -119,7 +119,7 @@ _PANASONIC: Final = rules(
     ("e8 ee 8000-8006 8008 8009 8012", _OTHER),
     _PRINT_IM,
     ("2 25 51-54 60 c4 c5 ca e4", _DEVICE),
-    ("29 36 3a af 2003", _TIME),  # 3a: whether at home or away
+    ("29 36 3a af 2003", _TIME),  # 3a: which of two time zones is in use: home or destination
     ("33 8010", _TIME | _PEOPLE),  # a person's age
     ("3f 4e 61 63 65 66", _PEOPLE),
     ("67 69 6b 6d 6f 80", _PLACE),
@@ -136,7 +136,7 @@ _PENTAX: Final = rules(
     ("37-39 3d 7e 200 201 203 204 20d-214 21c 21d 220 221 22d 402 403", NOTHING),
     ("1 5 27-29 3f 41 5d 7d 207 216 229 230 239 23f", _DEVICE),
     ("215", _DEVICE | _TIME),
-    ("6 7 22 25 26", _TIME),  # 22: whether at home or away
+    ("6 7 22 25 26", _TIME),  # 22: which of two time zones is in use: home or destination
     ("60 76 77 227 228 22e 22f", _PEOPLE),
     ("23 24 6b", _PLACE | _TIME),
 )
