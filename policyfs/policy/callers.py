@@ -181,7 +181,7 @@ class Callers:
         return {*self._starts, *self._app_starts, *ends}
 
     def samples(self, uid_class: int) -> list[int]:
-        """Return some uids of a class: first from the middle of its ranges, then the ends of the ranges."""
+        """Return some uids of a class: of each range the middle, the last, the first and the second uid."""
         found: dict[int, None] = {}
         for first, end in self._ranges_of(uid_class):
             for uid in ((first + end) // 2, end - 1, first, first + 1):
@@ -212,7 +212,7 @@ class Callers:
 
     @property
     def count(self) -> int:
-        """Maximum number of caller classes: apps and strangers, multiplied by the number of uid classes."""
+        """Maximum number of caller classes: each app, and the strangers, with each class of uids."""
         return len(self._class_starts) * (len(self._apps) + 1)
 
     def everyone(self) -> Iterator[CallerClass]:

@@ -309,7 +309,8 @@ class Engine:
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
         """Return True if the caller certainly sees every name in this directory, whatever its file is.
 
-        The result is the same for all callers that see the same names in the directory.
+        If all callers see the same names in the directory (Distinctions.below() is False), the result is the
+        same for all callers.
         """
         if self._scope.may_hide_below(state):
             return False

@@ -57,8 +57,8 @@ class App:
     """An app of a policy.
 
     uids: empty if the app exists only in an app mount. gids: the primary groups that an app mount may admit;
-    empty: the primary group of the account with the app's uid. modes: None if the policy does not set them;
-    then an option of the mount decides.
+    empty: the primary group of the account with the app's uid (without such an account, the gid with the
+    number of the uid). modes: None if the policy does not set them; then an option of the mount decides.
     """
 
     name: str
@@ -104,9 +104,10 @@ class Rule:
     ops: the operations on which the rule has an effect; ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT.
     For CONTENT, CREATE stands only for the new path of rename and link: a new file is empty, so there is
     nothing to check. paths: globs as text; None: every path. unless: if one of these blocks holds, the rule
-    does not match. errno: the errno of a deny; None: the default. redact, raw_types: only for REDACT.
-    content: only for CONTENT. audit: None if the rule sets no level. monitor: True if the rule is recorded
-    only, never enforced. quarantine: only for CONTENT; True if refused files are kept for the administrator.
+    does not match. errno: the errno of a deny; None: the default. redact: only for REDACT. content: only for
+    CONTENT. raw_types: for REDACT, and for CONTENT if the rule has ``no`` or ``clean``. audit: None if the
+    rule sets no level. monitor: True if the rule is recorded only, never enforced. quarantine: only for
+    CONTENT; True if refused files are kept for the administrator.
     """
 
     id: str
@@ -129,7 +130,7 @@ class Rule:
 
 
 class Promise(enum.Enum):
-    """The statement that an invariant makes. The values are its keys in the policy language."""
+    """The statement that an invariant makes. The values are keys of invariants in the policy language."""
 
     NEVER = "never"
     ONLY = "only"

@@ -36,7 +36,10 @@ def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = 
 
 
 def parsed(sources: Sequence[SourceText], *, redactable: frozenset[str]) -> tuple[Policy, bool]:
-    """Parse as parse_policy does. The second value is True if no file has YAML anchors (Source.plain)."""
+    """Parse as parse_policy does. The second value is True if certainly no file has YAML anchors.
+
+    See Source.plain.
+    """
     if not sources:
         where = Where("policy", 1, 1)
         help_ = "name a policy file, or a directory that holds *.yaml files"

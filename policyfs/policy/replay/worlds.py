@@ -34,7 +34,7 @@ UNTOLD: Final = {
     "hidden": "the owner of a directory above",
     "empty": "whether the directory was empty",
 }
-"""Words for the facts that a trail can lack, by the names of the fields of World."""
+"""Words for the facts that a trail can lack, by the names of the fields of World and Facts."""
 
 
 def worlds(
@@ -104,7 +104,10 @@ def _facts(
 
 
 def _words(lives: Iterable[Live]) -> frozenset[str]:
-    """Return all words for data (such as ``location``) if a rule forbids data in written bytes, else none."""
+    """Return all words for data (such as ``location``) if a rule forbids data in written bytes.
+
+    Otherwise return an empty set.
+    """
     return REDACTIONS if any(banned((live.rule.content,)) for live in lives) else frozenset()
 
 
