@@ -38,8 +38,7 @@ class KindKey(NamedTuple):
 _Entry = tuple[KindKey, tuple[Hashable] | None]
 """The key of a cache entry: a file's version, and a tuple with the lane that may use the entry.
 
-The key has None instead of the tuple if all lanes may use the entry, because a second worker has confirmed
-the kind.
+None instead of the tuple: all lanes may use the entry. A second worker has confirmed the kind.
 """
 
 

@@ -1,8 +1,8 @@
 """Pieces of replacement bytes: bytes of the file, runs of one byte, and new bytes.
 
 Redaction removes data and adds little. So nearly all bytes of a plan are runs of one byte, or are in the file
-already, at the same place or moved. Only the rest, the literal bytes, could come from another file that the
-worker saw. The daemon limits the number of literal bytes by kind, and reads copied bytes from the file
+already, at the same offset or at another. Only the rest, the literal bytes, could come from another file that
+the worker saw. The daemon limits the number of literal bytes by kind, and reads copied bytes from the file
 itself.
 """
 

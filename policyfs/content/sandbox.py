@@ -1,11 +1,10 @@
 """Confinement: the rights that a worker gives up before it reads its first hostile byte.
 
-A worker runs only if it could give up all of these: root, every group, every capability and any way to get
-them back (no_new_privs), new processes, core dumps, debuggers, and all memory and time except a little. As
-far as the kernel can do this, the worker also gives up every path (chroot into a directory without files,
-Landlock without exceptions), the network and signals (Landlock), and all system calls except the few that
-receive a request, read a passed file and answer (seccomp). The worker reports the measures in force, for
-``doctor``.
+A worker runs only if it could give up all of these rights: root, every group, every capability, the means to
+get capabilities back (no_new_privs), new processes, core dumps, debuggers, and most memory and time. If the
+kernel can do it, the worker also gives up paths (chroot into a directory without files, Landlock without
+exceptions), the network and signals (Landlock), and most system calls (seccomp). The few allowed calls
+receive a request, read a passed file and answer. The worker reports the measures in force, for ``doctor``.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_e
 
     to_end: as in read_box. A box that is cut off by `end` is the last one. The list ends at a type with bytes
     other than printable ASCII, zeros and QuickTime's (c). Such bytes are junk, and their "size" would lead to
-    a random place. (Types of Microsoft's codecs are allowed, too.)
+    a random offset. (Types of Microsoft's codecs are allowed, too.)
     """
     found: list[Box] = []
     at = start

@@ -211,8 +211,8 @@ class Ground:
     def rest(self, start: int, end: int) -> None:
         """Add the bytes behind the last box as an area of data.
 
-        No claim may cover the place at which a reader expects the next box header. Changes around the claimed
-        bytes could turn these bytes into a header.
+        No claim may cover the bytes in which a reader expects the next box header. Changes around the claimed
+        bytes could make these bytes a header.
         """
         self.area(start, end)
         self.heads.append(Span(start, min(start + HEADER_BYTES, end)))
@@ -274,11 +274,12 @@ class Ground:
 
     def settle(self, container: str, structure: Iterable[Patch] = ()) -> Found:
         """Return the changes to the areas of data: claimed pieces get their patches, other bytes become
-        zeros.
+        zeros. Filler may stay (_is_filler).
 
         container: the name of the format, for records of removed parts. structure: the changes outside of the
-        areas. Raises NotThisKindError if bytes are both picture and metadata, if metadata or a patch lies
-        outside of the areas, if a claim overlaps structure that changes, or if claims contradict each other.
+        areas. Raises NotThisKindError in each of these cases: bytes are both picture and metadata; metadata
+        or a patch lies outside of the areas; a claim overlaps structure that changes; claims contradict each
+        other.
         """
         self._one_reading()
         changed = joined([*self.heads, *(Span(p.offset, p.end) for p in (*self.found.patches, *structure))])

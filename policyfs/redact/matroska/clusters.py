@@ -1,7 +1,7 @@
 """Clusters of a Matroska file: the blocks of its tracks, read by their headers only.
 
-Blocks of pictures and sound stay. Blocks of subtitles are read, and become spaces if they hold data to hide.
-Blocks of any other track become zeros. Any other element in a cluster becomes Void.
+Blocks of pictures and sound stay. Blocks of subtitles are read: if one holds data to hide, all blocks of its
+track become spaces. Blocks of any other track become zeros. Any other element in a cluster becomes Void.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from policyfs.redact.matroska.tag_names import BLOCK, BLOCK_GROUP, REFERENCE_BLO
 from policyfs.redact.matroska.tracks import Role, Track
 
 FEW_BLOCKS: Final = 200_000
-"""If a file has at most this number of blocks, all its clusters are walked, even if all tracks are pictures
-and sound.
+"""Clusters are walked up to this number of blocks, even if all tracks are pictures and sound. In such a file,
+further clusters are skipped if they state their size.
 """
 MAX_BLOCKS: Final = 1_000_000
 """Maximum number of blocks in a file with other tracks than pictures and sound; with more it is refused."""

@@ -194,8 +194,8 @@ def _no_comments(size: int) -> bytes:
 
 
 def _flac(data: bytes, hide: Tells) -> bytes | None:
-    """Clean the metadata blocks of FLAC up to the last one. Blocks that the decoder does not need become
-    padding.
+    """Clean the metadata blocks of FLAC. Blocks that the decoder does not need become padding. Bytes behind
+    the last block become zeros.
     """
     if data[:4] != b"fLaC":
         return None

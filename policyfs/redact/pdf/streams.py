@@ -205,7 +205,7 @@ class ObjectStream:
         """Return the changes for removed entries and for objects to which nothing refers any more.
 
         reached: numbers of referenced objects. texts: like Edits.texts, for the whole file. Raises
-        NotThisKindError if the rest cannot be compressed into the same length.
+        NotThisKindError if the new text cannot be compressed into the same length.
         """
         new, found = self.tidy, Found()
         for inside in self.objects:

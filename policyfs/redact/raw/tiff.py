@@ -1,8 +1,8 @@
 """TIFF and BigTIFF files, and the raw files of cameras that are TIFF structures.
 
 Only directories and values are read, never strips and tiles of pixels. After redaction every byte is a
-directory, the value of a known tag, pixels that a tag refers to, or zero. libmagic calls DNG, NEF, ARW, PEF,
-SRW and most other raw files image/tiff.
+directory, the value of a known tag, pixels that a tag refers to, zero, or filler (bytes without information).
+libmagic calls DNG, NEF, ARW, PEF, SRW and most other raw files image/tiff.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ MAX_JPEG_STRIPS: Final = 4096
 MAX_LOST_BYTES: Final = 1 << 20
 """Number of unreferenced bytes that may always be zeroed.
 
-If a file has more such bytes, and they are more than half of the file, they may include pixels, at places
-that only the maker knows. The file is then refused, because redaction would ruin it.
+A file is refused if it has more such bytes, and they are more than half of the file. The bytes may include
+pixels, at offsets that only the maker knows, and redaction would ruin the picture.
 """
 
 MAX_PADDING: Final = 8
@@ -312,7 +312,7 @@ def unreferenced(source: ByteSource, kept: Extents, padding: int = 0, *gone: Ext
     """Yield patches that zero all bytes of the file that are not kept and not zero already.
 
     kept: the ranges that stay. Gaps of up to `padding` bytes stay, too. gone: ranges of removed bytes. If
-    gone is given, filler (bytes without information) stays if it is not beside removed bytes.
+    gone is given, filler (bytes without information) stays, except beside removed bytes.
     """
     left = MAX_ZEROED_BYTES
     for start, end in kept.gaps(source.size):

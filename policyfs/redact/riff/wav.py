@@ -66,7 +66,7 @@ _LATER: Final = re.compile(
 """Pattern for the start of a chunk that may follow sound of unknown length.
 
 The pattern also matches removed chunks (JUNK). If the result is redacted again, the sound must end at the
-same place.
+same offset.
 """
 
 
@@ -161,8 +161,8 @@ class _Locator:
     def _data(self, chunk: Chunk) -> int:
         """Return the offset behind the sound.
 
-        Sound of unknown size, or with a size that is too long, goes on to the next chunk of texts, or to the
-        end of the file.
+        If the size of the sound is unknown or too long, the sound goes on to the next chunk that _LATER
+        matches, or to the end of the file.
         """
         self.sound += 1
         stated = int.from_bytes(self.source.read(chunk.at + 4, 4), "little")

@@ -142,7 +142,7 @@ def resources(block: bytes) -> Iterator[Resource]:
 
 
 def clean_irb(block: bytes, inner: Inner) -> Cleaned:
-    """Clean resource blocks. A removed block keeps its place and its size, and its data becomes zeros.
+    """Clean resource blocks. A removed block keeps its offset and its size, and its data becomes zeros.
 
     If some bytes are no resource block, these bytes and all bytes behind them become zeros.
     """

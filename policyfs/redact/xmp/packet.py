@@ -1,9 +1,9 @@
 """Cleaner of XMP packets (ISO 16684-1); the length of a packet stays.
 
 The packet is tokenised strictly. A removed element or attribute (properties.py) is overwritten with spaces.
-So the XML stays well-formed in every form of RDF. Encodings: UTF-8, UTF-16 and UTF-32. A packet that is not
-understood for certain (not well-formed, a DOCTYPE, an encoding that is not the declared one) becomes an empty
-packet.
+So the XML stays well-formed in every form of RDF. Encodings: UTF-8, UTF-16 and UTF-32. A packet
+becomes an empty packet if it may be misunderstood: if it is not well-formed, has a DOCTYPE, or declares
+another encoding than it has.
 """
 
 from __future__ import annotations
