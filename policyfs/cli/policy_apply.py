@@ -153,7 +153,7 @@ def _is_same(one: str, other: str) -> bool:
 def _put_in_force(found: _Applied, own: str) -> None:
     """Write the new policy into the mount's policy file *own*, and make the daemon load exactly this text.
 
-    If the daemon refuses the text, restore the old text of the file, if there was an old text.
+    If the daemon refuses the text, restore the old text of the file. If the file did not exist, remove it.
     """
     if not _is_same(found.file, own):
         text = Path(found.file).read_bytes()
@@ -164,7 +164,9 @@ def _put_in_force(found: _Applied, own: str) -> None:
         try:
             found.lines = list(reload_lines(found.mountpoint, "reload", expected=found.digest))
         except PolicyfsError:
-            if before is not None:
+            if before is None:
+                os.unlink(own)
+            else:
                 _replace(own, before)
             raise
         found.lines.append(f"{own} has the text of {found.file} now")

@@ -62,10 +62,13 @@ def _by_options(args: argparse.Namespace, there: list[str]) -> list[Wish]:
 
 
 def _write(path: Path, text: str) -> None:
+    """Write a new file. If the disk is full, leave no part of the file."""
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
+        if not isinstance(error, FileExistsError):
+            path.unlink(missing_ok=True)
         raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
 
 

@@ -13,7 +13,7 @@ from policyfs.daemon import control
 from policyfs.errors import PolicyfsError
 from policyfs.linux.mountinfo import resolve
 
-_NOT_OPTIONS: Final = frozenset({"run", "command"})
+_NOT_OPTIONS: Final = frozenset({"run", "command", "kept"})
 
 
 def options_of(args: argparse.Namespace) -> dict[str, object]:

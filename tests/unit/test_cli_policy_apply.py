@@ -194,6 +194,17 @@ def test_a_file_that_the_daemon_refuses_is_put_back(mount: Mounted, apply, tmp_p
     assert "has the text of" not in said
 
 
+def test_a_file_that_the_daemon_refuses_is_removed_if_there_was_none(
+    mount: Mounted, apply, tmp_path: Path
+) -> None:
+    (tmp_path / "new.yaml").write_text(HEAD)
+    mount.answer = {"error": "no room"}
+    mount.own.unlink()
+    code, _ = apply(tmp_path / "new.yaml")
+    assert code == EXIT_REFUSED
+    assert not mount.own.exists()
+
+
 def test_nothing_is_written_before_everything_is_checked(mount: Mounted, apply, tmp_path: Path) -> None:
     (tmp_path / "new.yaml").write_text(WIDE)
     for words in ((), ("--dry-run", "--allow-widening")):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import shutil
 from pathlib import Path
 
 import pytest
 
+from policyfs.cli import policy_init
+from policyfs.errors import PolicyfsError
 from tests.support.machine.documents import CHECKOUT
 from tests.support.machine.golden import assert_golden
 from tests.support.mount.daemons import Said, policyfs
@@ -108,6 +111,21 @@ def test_nothing_is_overwritten(place: Path, there: str) -> None:
     assert f"{there} is there already" in said.stderr
     assert [name for name in os.listdir() if name.endswith(".yaml")] == [there]
     assert Path(there).read_text() == "mine"
+
+
+def test_a_file_that_cannot_be_written_whole_is_removed(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(PolicyfsError, match="cannot write .*: File too large"):
+            policy_init._write(tmp_path / "home.yaml", "x" * 200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "home.yaml").write_text("mine")
+    with pytest.raises(PolicyfsError, match="File exists"):
+        policy_init._write(tmp_path / "home.yaml", "x")
+    assert (tmp_path / "home.yaml").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def records(place: Path, mountpoint: str = "mnt") -> list[dict]:
 
 
 def test_options_are_those_given_without_the_command_itself() -> None:
-    assert options_of(argparse.Namespace(run=print, command="mount", uid=5)) == {"uid": 5}
+    assert options_of(argparse.Namespace(run=print, command="mount", kept=[], uid=5)) == {"uid": 5}
 
 
 def test_a_failed_start_is_on_record_once_with_its_options_and_author(place: Path) -> None:
