@@ -94,7 +94,7 @@ class Daemon:
         self._build_processes(engine)
         self._build_trail()
         owners, watch = self._build_store()
-        # From here on there is a mount to remove in order. So signals wait until the daemon reads them.
+        # From here on, signals wait until the daemon reads them, so that it removes the mount in order.
         self._signal_reader = SignalReader()
         self._undo.callback(self._signal_reader.close)
         self._garbage = Garbage(lambda: sum(counters().values()))

@@ -2,7 +2,7 @@
 
 A seal is a signed file about the lines of one segment. The sealer reads the segment from the file system, and
 compares its digest with the digest that the writer has in memory. So within about a second, the sealer
-notices a line that another process has changed. The sealer never seals a line that the writer did not write.
+notices a line that another process has changed. A line with a wrong digest never gets a seal.
 The sealer works in slices of less than a millisecond, not on the event loop. The sealer takes the journal's
 lock only to pass on a record. If a seal cannot be written to the disk, the sealer tries again later. The
 mount never waits for a seal.

@@ -5,8 +5,8 @@
  *
  * Requests without a caller (RELEASE, FORGET, INIT) come first: they free resources, and later requests may
  * rely on them. But at the end of a process with thousands of open files, each answer to a RELEASE makes
- * the kernel send another. So between two of them a request of a uid goes on, if it came before the second
- * one. INVARIANT: no request passes a RELEASE or a FORGET that came before it.
+ * the kernel send another RELEASE. So between two requests without a caller, a request of a uid goes on, if
+ * it came before the second of the two. INVARIANT: no request passes a RELEASE or a FORGET that came before it.
  *
  * The lanes of a uid: one for requests about names and attributes, one for pages that were changed through a mapping,
  * one for all others, which may take long. While a request about a name waits, the kernel holds the lock of the

@@ -36,7 +36,7 @@ bool lanes_full(void);
 unsigned int lanes_waiting(void);
 
 /* Return the lane whose first request goes on next, or NULL if no request may go on. Requests without a caller go
- * first. But between two of them, a request of a uid goes on if it came before the second one. */
+ * first. But between two such requests, a request of a uid goes on if it came before the second of the two. */
 struct lane *lanes_turn(void);
 
 /* Take the first request of a lane. Returns the request's size; -1 with EIO if the request is larger than the

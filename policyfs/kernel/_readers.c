@@ -1,9 +1,9 @@
 /*
  * Reader threads, each pinned to its processors. While they are active, they read the device in place of the event
- * loop. They answer repeats from the access vector cache (_avc.c) without the interpreter, and put all other requests
- * into the queue of _turns.c. While they rest, the event loop reads the device itself, and the readers cost nothing. A
- * request for Python that a reader reads costs a change of threads. So the readers are active only while enough
- * requests are repeats.
+ * loop. A repeat is a request that Python has decided before (_avc.c). The readers answer repeats from the access
+ * vector cache without the interpreter, and put all other requests into the queue of _turns.c. While they rest, the
+ * event loop reads the device itself, and the readers cost nothing. A request for Python that a reader reads costs a
+ * change of threads. So the readers are active only while enough requests are repeats.
  *
  * A request wakes one of the waiting readers (EPOLLEXCLUSIVE): the first reader in the device's queue. To wake a thread
  * on another processor takes several times as long as an answer. So a reader sometimes looks for the caller's

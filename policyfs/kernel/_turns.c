@@ -4,9 +4,9 @@
  * here, sorted by the caller's uid (_lanes.c), and passed on from one uid after the other. Each lane has a limit of
  * requests under way at once, so that slow requests (a slow disk, a lease) do not use up shared resources.
  *
- * Repeats do not wait here: the access vector cache answers them at once (_avc.c). To answer a repeat takes little more
- * time than to read it and to put it into a lane. Either the event loop reads the device, or the readers do
- * (_readers.c).
+ * Repeats (requests that Python has decided before) do not wait here: the access vector cache answers them at once
+ * (_avc.c). To answer a repeat takes little more time than to read it and to put it into a lane. Either the event loop
+ * reads the device, or the readers do (_readers.c).
  *
  * INVARIANT: one lock is held from the read of a request until the request has its place in a lane. So two readers
  * never change the order in which the kernel sent requests. Only a request that the cache might have answered may come

@@ -184,7 +184,7 @@ class Door:
         if request.opcode is Opcode.INTERRUPT:
             (unique,) = _INTERRUPT.unpack_from(request.body)
             known = self._waiting.get(unique & ~_RESENT)
-            if known is not None:  # else the request is answered, or is pyfuse3's, which interrupts nothing
+            if known is not None:  # else it is answered, or pyfuse3 has the request and interrupts nothing
                 known.interrupt()
         elif self._nursery is not None and not self._quickly(request, pending):
             self._waiting[request.unique] = request

@@ -36,7 +36,7 @@ _INFO: Final = struct.Struct("=BBH8sII")  # type, pad, len; fsid; handle bytes, 
 _INFO_HEAD: Final = 4
 _FID, _DFID_NAME, _DFID, _OLD_DFID_NAME, _NEW_DFID_NAME = 1, 2, 3, 10, 12
 _BUFFER: Final = 8 * 1024
-"""Bytes of one read: some hundred events, which take less than half a millisecond to handle."""
+"""Bytes of one read: about a hundred events, which take less than half a millisecond to handle."""
 _LONGEST: Final = 2 * 1024
 """The longest event in bytes: three handles of 128 bytes, two names of 255, and their headers."""
 _HANDLE_TYPE: Final = struct.Struct("=I")

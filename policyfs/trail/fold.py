@@ -171,7 +171,7 @@ class AppFold:
             self._bytes += size
 
     def count(self, event: Event, *, by_directory: bool = True) -> Event | None:
-        """Count an event together with others of its directory, else of its operation, else of its app.
+        """Count an event together with other events: by directory, by operation, or by app (see the module).
 
         If a new count begins, return the event that the line of this count will have, else None.
         by_directory: False if no count for a new directory may begin.

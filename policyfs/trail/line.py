@@ -2,7 +2,7 @@
 
 The lines are harmless even if ``cat`` prints them on a terminal: every character that is not printable is
 written as a ``\\uXXXX`` escape (controls, newlines, bidirectional overrides, zero-width and default-ignorable
-characters, lone surrogates). For a JSON parser the text is the same. This module makes the body of a line, a
+characters, lone surrogates). A JSON parser returns the original text. This module makes the body of a line, a
 JSON object without its closing brace. `chain.seal` appends the digest as the last field, and the brace.
 """
 

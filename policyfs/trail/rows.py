@@ -29,7 +29,7 @@ class Again(NamedTuple):
 
     times: the number of requests. operations: pairs of an operation and its number, the largest number first.
     last_ns: the time of the last request. more: True if an earlier row has shown the first request. Then
-    times counts only the later requests, else all.
+    *times* counts only the later requests. Otherwise *times* counts all requests.
     """
 
     times: int

@@ -1,7 +1,7 @@
 """Verification that a hash chain of the trail is whole: no line was changed, removed or moved (pure).
 
 docs/audit.md states the limits of the proof. A process that can write the files, and has the private key, can
-replace all lines from some line on. A signed checkpoint, or a digest, in another place reveals that.
+replace all lines from some line on. A signed checkpoint or digest in another place reveals the replacement.
 """
 
 from __future__ import annotations
