@@ -1,4 +1,4 @@
-"""Frames between the daemon, the zygote and the workers.
+"""Frames between the daemon and the workers.
 
 Requests and replies are a fixed header and a payload over a stream socket; a file descriptor travels with the
 first byte of a request. Only ``struct`` parses frames, never a module such as pickle: an attacker may have

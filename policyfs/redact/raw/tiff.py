@@ -1,8 +1,8 @@
 """TIFF and BigTIFF files, and the raw files of cameras that are TIFF structures.
 
-Only directories and values are read, never strips and tiles of pixels. After redaction every byte is a
-directory, the value of a known tag, pixels that a tag refers to, zero, or filler (bytes without information).
-libmagic calls DNG, NEF, ARW, PEF, SRW and most other raw files image/tiff.
+Directories, values and JPEG data are read, but no strips and tiles of plain pixels. After redaction every
+byte is a directory, the value of a known tag, pixels that a tag refers to, zero, or filler (bytes without
+information). libmagic calls DNG, NEF, ARW, PEF, SRW and most other raw files image/tiff.
 """
 
 from __future__ import annotations
