@@ -153,7 +153,7 @@ class LockCircle:
 
     def _run(self) -> None:
         while not self._over.wait(LOOK_S):
-            with contextlib.suppress(OSError):  # the log failed; the next look tries again what was not done
+            with contextlib.suppress(OSError):  # the log failed; the next look does what is left
                 self._resolve(self.writer())
 
     def _resolve(self, pid: int | None) -> None:

@@ -20,7 +20,9 @@ from policyfs.trail.line import LINE_BYTES
 from policyfs.trail.record import BadLine, Place, Record, parse_line
 
 PART: Final = 8 << 20
-"""The least size, in bytes, of a part of the segment that is being written. Each part has its own index."""
+"""The size, in bytes, of a part of the segment that is being written. Each part has its own index.
+
+A part is longer or shorter than this size by at most one line, because parts end at ends of lines."""
 _BLOCK: Final = 1 << 20
 _LINE: Final = 2048
 _FRAMES: Final = 2
@@ -55,7 +57,7 @@ class SegmentFile:
     def parts(self) -> list[tuple[int, int]]:
         """Divide a segment that is being written into ranges (begin, end) of bytes, at ends of lines.
 
-        Each range except the last has at least 8 MiB and does not change any more.
+        Each range except the last has about 8 MiB (see PART) and does not change any more.
         """
         ends = []
         for end in range(PART, self.size, PART):

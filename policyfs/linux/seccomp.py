@@ -91,7 +91,7 @@ NUMBERS: Final = {
 }  # fmt: skip
 
 _NEWEST: Final = 466
-"""The number of the newest system call of Linux 6.15.
+"""The number of the newest system call of Linux 6.14.
 
 Newer calls get ENOSYS, as on an older kernel. Then libc uses older calls instead."""
 

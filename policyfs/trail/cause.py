@@ -84,7 +84,8 @@ def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
 def grounds(event: Event, lookup: Lookup = nothing_known) -> list[str]:
     """Return the rules that decided an event as texts, each with file and line of the rule if known.
 
-    If a request was denied because no rule allowed it, the text `no rule allows the request` is added.
+    If a request was denied because no rule allowed it, the text `no rule allows the request` is added (except
+    for events with a note, and for folded events).
     """
     words = []
     for rule in event.rules:

@@ -133,7 +133,7 @@ def paths(event: Event) -> str:
 def why(
     event: Event, again: Again | None = None, zone: tzinfo | None = None, lookup: Lookup = nothing_known
 ) -> str:
-    """Return the text of the column WHY: errno, rules, way of the bytes, hidden bytes, repeats, note.
+    """Return the text of the column WHY: errno, rules, mode, view, hidden bytes, repeats, note.
 
     again: repeats of a refused request, which are counted in the same row. lookup: finds rules in the texts
     of policies.
