@@ -132,7 +132,7 @@ class WorkerLink:
         blocks.
         """
         if self._pidfd >= 0 and self._quiet.poll(0):
-            with contextlib.suppress(RuntimeError):  # without a trio run no task waits for it
+            with contextlib.suppress(RuntimeError):  # without a trio run no task waits for the pipe
                 trio.lowlevel.notify_closing(self._ending)
             for fd in (self._pidfd, self._ending):
                 os.close(fd)

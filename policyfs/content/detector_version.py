@@ -1,7 +1,8 @@
 """Version of the code that finds kinds and plans: a digest of its files.
 
-A file can get another kind or plan than before only if this code has changed. So findings that another
-version of the code has stored do not count. A digest is safer than a number that a person must raise by hand.
+A file can get another kind or plan than before only if this code or libmagic has changed. (disk_cache.py adds
+the version of libmagic.) So findings that another version of the code has stored do not count. A digest is
+safer than a number that a person must raise by hand.
 """
 
 from __future__ import annotations

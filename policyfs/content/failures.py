@@ -25,7 +25,7 @@ class SnifferStats:
     ``refused``: the worker answered with an error. ``lied``: the answer was one that no correct worker gives.
     confinement: the measures that confine a worker, e.g. ``chroot, uid 2100000000, no_new_privs, limits,
     landlock 7, seccomp``. last_error: the last failure in words, "" if there was none. last_loss_ns: time of
-    the last loss of a worker (it died, lied, or was not available), in ns since 1970; 0: never.
+    the last loss of a worker (it died, lied, or could not be started), in ns since 1970; 0: never.
     """
 
     zygote_pid: int

@@ -176,7 +176,7 @@ def _unpack_patches(
     reader: _Reader, count: int, file_size: int, kind: str, read: Read | None
 ) -> tuple[Patch, ...]:
     patches: list[Patch] = []
-    whole: list[bytes] = []  # bytes of the last patch; the next piece may continue it
+    whole: list[bytes] = []  # bytes of the last patch; the next piece may continue the patch
     end = total = new = 0
     most = None if read is None else literal_bytes_for(kind, read(0, HEAD_BYTES))
     for _ in range(count):

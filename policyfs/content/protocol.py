@@ -41,7 +41,7 @@ MAX_REPLY_PAYLOAD: Final = 40 * 1024 * 1024
 FLAG_RETIRE: Final = 1
 """A flag in a reply: the daemon must replace the worker.
 
-The worker has used up its processor time, or a bug or lack of memory stopped its parser.
+The worker has used half of its processor time (Limits.cpu_s), or a bug or lack of memory stopped its parser.
 """
 HELLO: Final = 0
 """Number of the reply that a worker sends once, without a request, when the worker is ready."""

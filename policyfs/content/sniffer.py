@@ -158,7 +158,7 @@ class Sniffer:
 
         fd: an O_RDONLY descriptor of the file. *what*: None for the kind alone. A new worker answers; it sees
         no other file, and ends afterwards. The worker runs only while no other process wants the processor.
-        It is not one of the pool's workers, so no app waits for it. Return None if there is no answer.
+        The workers for apps stay free, so no app waits for it. Return None if there is no answer.
         """
         size = _checked_size(fd)
         command = Command.KIND_FD if what is None else Command.LOCATE

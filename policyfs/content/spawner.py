@@ -114,9 +114,9 @@ class Launcher:
         """Let the launcher end a FUSE connection if the daemon is killed.
 
         abort_fd: the connection's control file `abort`, open for writing; the caller closes it. The launcher
-        notices the end of the thread that has executed it, and of a parked thread that this call starts.
-        Call it once, after the daemon has given up its rights. Raises ZygoteError if the launcher is gone, or
-        if there is no room for the thread.
+        notices the end of the thread that has executed it, and of a thread that this call starts
+        (linux/threads.py). Call it once, after the daemon has given up its rights. Raises ZygoteError if the
+        launcher is gone, or if there is no room for the thread.
         """
         try:
             self._parked = ParkedThread()
@@ -134,7 +134,7 @@ class Launcher:
             _, fds = await _received(self._control)
             self._owed -= 1
             for fd in fds:
-                os.close(fd)  # the zygote's control socket is closed, so it ends by itself
+                os.close(fd)  # a zygote ends by itself when its control socket is closed
 
     async def close(self, grace_s: float) -> None:
         """Let the launcher exit. Kill it after *grace_s* seconds. Further calls do nothing."""

@@ -163,8 +163,8 @@ _STEMS: Final = MappingProxyType(
         **dict.fromkeys(["live-photo-info", "still-image-transform", "video-orientation-info"], _O),
     }
 )
-"""A dictionary from keys with parts (``detected-face`` for ``detected-face.bounds``,
-``detected-face.face-id``) to the categories of all these parts.
+"""A dictionary from the first part of a key to the categories of the key's value. For example,
+``detected-face`` is the first part of the key ``detected-face.bounds``.
 """
 _PLACE: Final = re.compile("gps|geo|lat|lon|loc|place|city|country|coord|address|altitude")
 

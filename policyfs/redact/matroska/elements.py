@@ -232,9 +232,7 @@ class Tree:
         return payload if not rest.strip(b"\0") else text.ljust(len(payload), b"\0")
 
     def _tells(self, text: bytes) -> bool:
-        """Return True if a text holds a place or a date with a time of day, and the category of this data
-        must be hidden.
-        """
+        """Return True if a text holds data to hide: a place, or a date with a time of day."""
         return bool(told_in(text, self.inner.hide & (Tells.LOCATION | Tells.TIME)))
 
     def _attachment(self, data: bytes) -> bytes | None:

@@ -59,7 +59,7 @@ class Track(NamedTuple):
 
 
 def tracks_of(data: bytes) -> dict[int, Track]:
-    """Return a dictionary from the number of a track to the track, from the data of a Tracks element.
+    """Read the data of a Tracks element; return a dictionary from the numbers of tracks to the tracks.
 
     If two tracks have the same number, the role is OTHER. Raises NotThisKindError if pictures that may have
     SEI messages are compressed by zlib or the like.

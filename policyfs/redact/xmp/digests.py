@@ -55,7 +55,8 @@ class Held:
 def renewed(written: bytes, before: Held, after: Held) -> bytes | None:
     """Return an attribute or element of XMP with the digest of the new data, of the same length.
 
-    written: the attribute or element. Return None if it has another form, or does not match the old data.
+    written: the attribute or element. Return None if *written* has another form, or if its digest
+    does not match the old data.
     """
     native, legacy = _NATIVE.fullmatch(written), _LEGACY.fullmatch(written)
     if native is not None:
