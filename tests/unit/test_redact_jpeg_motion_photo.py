@@ -46,6 +46,16 @@ def test_a_video_behind_the_picture_is_looked_into_and_stays(between):
     assert inner.seen[0] == ("video/mp4", VIDEO)
 
 
+@pytest.mark.parametrize("size", [16, 24, 256, 271, 512, 1024, 1279])
+@pytest.mark.parametrize("photo", [plain(), plain()[:-2]], ids=["ended", "not ended"])
+def test_a_video_is_found_whatever_the_size_of_its_first_box(photo, size):
+    inner = Videos()
+    first = size.to_bytes(4, "big") + VIDEO[4:16] + b"isom" * (size // 4 - 4) + bytes(size % 4)
+    data = photo + first + VIDEO[24:]
+    assert read(data, inner).startswith(photo)
+    assert inner.seen[0] == ("video/mp4", data[len(photo) :])
+
+
 def test_what_is_around_a_video_goes():
     data = plain() + SECRET + VIDEO + SECRET
     assert read(data, Videos()) == plain() + bytes(len(SECRET)) + VIDEO + bytes(len(SECRET))

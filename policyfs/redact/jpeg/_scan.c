@@ -92,12 +92,12 @@ static Py_ssize_t marker_in(const unsigned char *data, Py_ssize_t size, bool in_
 	return found ? found - data : -1;
 }
 
-/* True if the head of a file of boxes is around the "ftyp" at word: a size of 16 to 1,279 bytes whose lowest byte is
- * at least 16, and a brand.
- */
+/* True if the head of a file of boxes is around the "ftyp" at word: a size of 16 to 1,279 bytes, and a brand. */
 static bool is_head(const unsigned char *word)
 {
-	if (word[-4] || word[-3] || word[-2] > 0x04 || word[-1] < 0x10 || memcmp(word, "ftyp", 4))
+	if (word[-4] || word[-3] || word[-2] > 0x04 || memcmp(word, "ftyp", 4))
+		return false;
+	if (!word[-2] && word[-1] < 0x10)
 		return false;
 	for (int i = 4; i < HEAD - BEFORE; i++) {
 		if (word[i] < 0x20 || word[i] > 0x7e)

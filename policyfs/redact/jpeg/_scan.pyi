@@ -5,6 +5,5 @@
 def find_marker(chunk: bytes, in_scan: bool, /) -> int: ...
 
 # The offset of the first file of ISO base media boxes whose head lies within the first `limit` bytes: the
-# size of its first box (16 to 1,279, the lowest byte at least 16), "ftyp", and a brand of printable
-# characters (ISO/IEC 14496-12, 4.3).
+# size of its first box (16 to 1,279), "ftyp", and a brand of printable characters (ISO/IEC 14496-12, 4.3).
 def find_boxes(chunk: bytes, limit: int = ..., /) -> int: ...
