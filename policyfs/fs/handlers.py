@@ -37,8 +37,7 @@ _FATTR_KILL_SUIDGID: Final = 1 << 11
 
 
 _AT_ONCE: Final = 16
-"""The number of references to forget before the handler checks whether other requests must run
-(in_slices)."""
+"""The number of references to forget between two possible pauses for other requests (in_slices)."""
 
 
 class Handlers(pyfuse3.Operations):

@@ -1,7 +1,7 @@
 """Handlers of the requests that pyfuse3 does not know. A handler translates a request, and decides nothing.
 
 A request that may need a thread for a long time takes a turn of its app (sharing/turns.py). FSYNC and
-FSYNCDIR take no turn: their quick handlers return Work, which needs no task.
+FSYNCDIR take no turn. Their quick handlers return Work (kernel/operations.py), which needs no task.
 """
 
 from __future__ import annotations

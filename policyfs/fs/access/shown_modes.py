@@ -28,7 +28,7 @@ _ALL_CLASSES: Final = 0o111
 
 
 class ShownModes:
-    """The part of a mount that shows some apps owner, group and mode by the policy, instead of the store's.
+    """The part of a mount that replaces owner, group and mode for some apps, so that these match the policy.
 
     by_mount: True if all apps of the mount see modes by the policy (see apps_with_modes). any_uid: True for
     an app mount that admits every uid. There the kernel may give one uid the attributes of a reply to another

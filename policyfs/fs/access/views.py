@@ -65,7 +65,7 @@ class Views:
         self._facts = facts
         self._copyable = copyable
         self._proves_raw = proves_raw
-        # Opens that got ESTALE, by inode and thread: of readers without a proof, then of writers.
+        # Opens that got ESTALE, by inode and thread. _unproven: readers without a proof. _coming: writers.
         self._unproven = Expiring[tuple[int, int], bool](_PENDING_S)
         self._coming = Expiring[tuple[int, int], bool](_PENDING_S)
         self._pending = Expiring[tuple[int, int], bool](_PENDING_S)  # by inode and view
@@ -219,7 +219,7 @@ class Views:
         written files, the writer's lane has a node of its own: only the writer may read the data that
         cleaning removes.
 
-        If rules can only refuse written files, all callers that may write the file share one node: if there
+        If rules can only refuse written files, all callers that may write the file share one node. If there
         were two drafts, only one could be stored. Callers that may not write the file have another node,
         without the bytes that wait for their check. (Two uids of one app can have the same obligations, but
         different rights for a kind.)

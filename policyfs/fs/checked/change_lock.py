@@ -1,8 +1,8 @@
 """Locks for changes to one file: between the daemons of the store (store/latches.py), and within this daemon.
 
-A change runs on the loop, with no await inside (`on`), or on a thread if it may wait for the disk
-(`in_thread`). While a thread changes a file, changes on the loop wait. While the loop changes a file, threads
-wait. Two changes on the loop are never under way at the same time.
+A change that may wait for the disk runs on a thread (`in_thread`). Any other change runs on the loop, with no
+await inside (`on`). While a thread changes a file, changes on the loop wait. While the loop changes a file,
+threads wait. Two changes on the loop are never under way at the same time.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class DraftStorage:
         another program has written the file.
 
         From the second piece on, draft.base can differ from the file although no program has written the
-        file: if an app sets times just when a piece ends, draft.base becomes None (Draft.dated).
+        file. If an app sets times just when a piece ends, draft.base becomes None (Draft.dated).
         """
         now, draft = self._tree.fstat(copy.handle.fd), copy.draft
         same = base_of(now) == draft.base

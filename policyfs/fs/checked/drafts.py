@@ -5,8 +5,8 @@ fsync and the last RELEASE the daemon checks the draft. The daemon copies the dr
 if the draft has no data of the forbidden words. Until then the store's file is unchanged, even after an open
 with O_TRUNC: a refused draft has destroyed nothing. The writer sees the draft.
 
-If a draft is refused, the request gets EPERM, and the draft stays: FLUSH comes whenever a duplicate of the
-descriptor is closed, and the program may still correct the file. At the last RELEASE a refused draft is
+If a draft is refused, the request gets EPERM, and the draft stays. FLUSH comes whenever a duplicate of the
+descriptor is closed, so the program may still correct the file. At the last RELEASE a refused draft is
 dropped, and a file that its writer has just created is removed.
 """
 

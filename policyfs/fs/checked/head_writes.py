@@ -294,7 +294,7 @@ class Checker:
         """Allocate as fallocate(2) does. Zeros that the allocation makes are judged like a write of zeros.
 
         Raise FUSEError(EPERM), OSError and others as write() does. Raise UnknownBeginningError also if *mode*
-        makes zeros while bytes are held: the store's file is still empty, and has no bytes to set to zero."""
+        makes zeros while the head is held: the store's file is still empty, with no bytes to set to zero."""
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
             before = await self._head_of(handle)

@@ -59,7 +59,7 @@ class FileWriter:
         changed these bytes.
 
         The kernel puts the bytes into its pages before it sends the write. If the write is refused, these
-        pages must be dropped: otherwise processes that have the pages mapped would see, and write back, bytes
+        pages must be dropped. Otherwise processes that have the pages mapped would see, and write back, bytes
         that the file never held. No other page is dropped. The kernel may be writing another page back, which
         may take long on a slow store. A notification that drops such a page would wait for the end of this
         write-back, and notifications for other files would wait behind this notification.

@@ -39,7 +39,7 @@ program runs."""
 class Caller:
     """The process that sends a request, with its principal under the policy in force.
 
-    The principal is looked up at each use: the policy may change while a request is under way, and a
+    The principal is looked up at each use, because the policy may change while a request is under way. A
     principal of the old policy means nothing to the new policy.
     """
 

@@ -5,8 +5,8 @@ open is done. Here LOOKUP and OPEN are two requests, and the kernel's second try
 next rename. The app would then see ESTALE. So a replaced file can be opened for _KEPT_S longer.
 
 If the file was replaced elsewhere (in the store, or through another mount), the daemon learns of this too
-late, and the first OPEN fails. The kernel then looks the name up again. The daemon keeps the file that this
-LOOKUP finds for one open, even if the file loses the name before that open. A later open without a LOOKUP
+late, and the first OPEN fails. The kernel then looks the name up again. For one open, the daemon keeps the
+file that this LOOKUP finds, even if the file loses the name before that open. A later open without a LOOKUP
 must get the file that has the name at that time. A stat is a LOOKUP and a GETATTR. For a stat the daemon
 keeps the file in the same way.
 """
@@ -84,8 +84,8 @@ class ReplacedFiles:
         """Return True if an open or a stat by this node's path has just missed its file (see missed()). The
         caller then keeps the file that has the name.
 
-        The answer stays True for some seconds, or until each thread that missed its file has opened the path:
-        the kernel may look up twice before the second try. Opens of other threads do not count.
+        The answer stays True for some seconds, or until each thread that missed its file has opened the path.
+        (The kernel may look up twice before the second try.) Opens of other threads do not count.
         """
         return bool(self._missed and self._missed.get(node.path()))
 

@@ -199,9 +199,9 @@ class Resolver:
     def dirfd_on_the_way(self, node: Node) -> int:
         """Return the O_PATH descriptor of a directory node, as dirfd() does, for a step along a path.
 
-        Raise FileNotFoundError, as natively, if the directory was removed or moved after a LOOKUP has found
-        it a moment ago, and before the daemon first used it. (After ESTALE the kernel would walk the path
-        once more. If another directory were removed during this walk, the app would see ESTALE.)
+        Raise FileNotFoundError, as natively, if a LOOKUP found the directory a moment ago, and the directory
+        has gone before the daemon first used it. (After ESTALE the kernel would walk the path once more. If
+        another directory were removed during this walk, the app would see ESTALE.)
 
         Raise OSError (ESTALE) if any other directory was removed or moved. A process may be in the moved
         directory, and must not be told that its files are gone.

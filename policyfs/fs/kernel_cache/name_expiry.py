@@ -27,7 +27,7 @@ _MOST: Final = 200_000
 _EXPIRE_S: Final = 5.0
 """The longest time for an expiry one by one. (A long request in a directory may delay its names.)"""
 _AT_ONCE: Final = 16
-"""The number of nodes between two checks whether other requests must run (in_slices)."""
+"""The number of nodes between two possible pauses for other requests (in_slices)."""
 _ROUNDS: Final = 3
 """The limit of rounds of one expiry. The first round expires all names. A further round expires names moved
 meanwhile.

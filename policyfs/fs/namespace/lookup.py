@@ -87,7 +87,8 @@ class Lookup:
         PathTooLongError if the name's path is too long, whether or not the name exists.
 
         INVARIANT: if the path alone hides a name, the daemon replies without a call on the store. So the
-        reply takes as long as for an absent name (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
+        reply takes as long as for an absent name (docs/decisions/0010-hidden-takes-as-long-as-absent.md). The
+        only exception is a directory that other callers use (_held_directory).
         """
         if is_aside(name):
             raise pyfuse3.FUSEError(errno.ENOENT)

@@ -64,9 +64,11 @@ class OpenDirectories:
 
     @property
     def has_plenty(self) -> bool:
-        """True if every app's share has room left even after the bridge has opened its limit of directories.
+        """True if at most a quarter of the limit of names is in use. Then every app's share has room left for
+        all directories that the bridge can open (kernel/_opens.c).
 
-        INVARIANT: the bridge opens directories only while this is True, since it does not know the shares.
+        INVARIANT: the bridge opens directories only while this is True, since the bridge does not know the
+        shares.
         """
         return self.shares.used <= self.shares.limit // 4
 

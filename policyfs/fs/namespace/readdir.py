@@ -94,7 +94,7 @@ class DirectoryListings:
         self._answering = 0  # requests for listings under way
         self.others_wait: Callable[[int], bool] = lambda _answering: False
         """A function that returns True if other requests wait. Its argument: the number of requests for
-        listings."""
+        listings that are under way."""
 
     def __len__(self) -> int:
         """Return the number of open directories."""

@@ -110,8 +110,9 @@ class Renamer:
 
         A file that replaces another file, or that changes places with it, may have held bytes (a head or a
         draft): the writer has not closed the file yet. The daemon checks these bytes first. If the bytes were
-        refused only after the rename, both files would be lost (after an exchange: if the app had removed the
-        old file by then). A file that was only emptied keeps its bytes, as at a FLUSH, and moves with them.
+        refused only after the rename, both files would be lost. (After an exchange, only if the app had
+        removed the old file by then.) A file that was only emptied keeps its bytes, as at a FLUSH, and moves
+        with them.
         If another daemon of the store holds bytes of the file, only that daemon can check these bytes. Then
         the answer is EBUSY, on record.
 
@@ -290,10 +291,10 @@ class Renamer:
     ) -> tuple[End, Named | None]:  # fmt: skip
         """Return one side of the rename with the facts for the new path, and the checked file or None.
 
-        The file's holds() must be True at the rename. If the new path has more content requirements, for this
-        app or for another app that may have the file open, the file is checked under a lease. The lease lasts
-        until *stack* is closed. Without a lease, holds() is False. If the new path has more or fewer
-        requirements than the old path, the file must have only one name.
+        The file's holds() must be True at the rename. If the new path has more content requirements, the file
+        is checked under a lease. (Requirements for other apps count, too: they may have the file open.) The
+        lease lasts until *stack* is closed. Without a lease, holds() is False. If the new path has more or
+        fewer requirements than the old path, the file must have only one name.
         """
         engine, who = self._gate.engine, caller.principal
         if end.ftype is not FileType.REGULAR:

@@ -47,8 +47,8 @@ class BackingFiles:
     async def find_apart(self, node: Node) -> tuple[int, Stat]:
         """Open a node's file as find() does, but on a thread if the store is remote.
 
-        If another process serves the store, an open waits while a process reads a page of that file, and the
-        page may never come (fs/fuse/file.c, fuse_finish_open).
+        If another process serves the store, an open waits while a process reads a page of that file. The page
+        may never come (fs/fuse/file.c, fuse_finish_open).
         """
         if not self._remote or node.parent is None:
             return self.find(node)

@@ -71,7 +71,7 @@ class Lifecycle:
             opening.state.writer_uids |= {request.caller.uid}
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:
-        """Return the node's open state, which lives until leave() was called as often as enter().
+        """Return the node's open state. It lives until leave() or let_go() has undone each enter().
 
         INVARIANT: all open nodes through which the daemon may write one inode share one lock. So the result
         of a check in one view is still right when the bytes are stored, even if apps write by other views.

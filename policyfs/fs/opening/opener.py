@@ -159,7 +159,7 @@ class Opener:
 
     async def open_to_truncate(self, node: Node, size: int, caller: Caller) -> Handle:
         """Open the daemon's own handle for a truncate(2) by path: all steps of an open for writing, except
-        step 7 (docs/architecture/opening.md).
+        steps 7 and 9 (docs/architecture/opening.md). The caller sets the size.
         """
         flags = os.O_WRONLY if size else os.O_WRONLY | os.O_TRUNC
         call = Call("truncate", "truncate")

@@ -127,8 +127,8 @@ class SecondTries:
                 self._busy.add(holder)
 
     def failed(self, thread: int) -> None:
-        """Note that a LOOKUP of a thread has failed: its open has ended, except if the kernel looks the name
-        up once more, and finds a file.
+        """Note that a LOOKUP of a thread has failed. Then the thread's open has ended, except if the kernel
+        looks the name up once more, and finds a file.
         """
         if thread and thread in self._expected:  # 0: any thread outside the daemon's pid namespace
             self._failed.pop(thread, None)  # so that the oldest stay first

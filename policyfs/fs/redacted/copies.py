@@ -35,7 +35,8 @@ _FULL_S = 2.0
 look-up and the open after a refusal must give the same answer, even if other requests come in between."""
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
-"""The largest file in memory that is copied on the event loop: for a small copy a thread costs more time."""
+"""The largest file, in bytes, that the event loop copies itself. The file must be in memory. For such a small
+copy a thread would take longer."""
 
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
@@ -194,10 +195,10 @@ class Redactor:
 
     def again(self, copy: Copy, judge: Judge, who: Principal) -> Redacted | Refused:
         """Return a finished copy, kept open once more (pinned), if the decision for this caller hides the
-        same words.
+        same words as the copy.
 
-        Return Refused if the decision hides other words or denies. Raise NoRoom if the caller's share is used
-        up."""
+        Return Refused if the decision hides other words or denies, or if a second worker has found another
+        plan. Raise NoRoom if the caller's share is used up."""
         made = self._made[copy]
         decision = judge(made.kind)
         if not decision.allowed or decision.redact != made.hidden:

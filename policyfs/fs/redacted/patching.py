@@ -10,11 +10,11 @@ from policyfs.fs.sharing.pauses import in_slices
 from policyfs.store.frozen import Frozen, apply
 
 AT_ONCE: Final = 128
-"""The number of patches that are applied without a pause: about 0.2 ms. A plan has at most 262,144
-(content/plans.py)."""
+"""The number of patches between two possible pauses (in_slices): about 0.2 ms. A plan has at most 262,144
+patches (content/plans.py)."""
 _BYTES_AT_ONCE: Final = 1 << 20
-"""The number of patched bytes after which a pause comes. Without this limit, 128 patches of almost 1 MiB each
-took 50 ms. (Larger patches are punched as holes, store/frozen.py.)"""
+"""The number of patched bytes after which a pause is possible. Without this limit, 128 patches of almost
+1 MiB each took 50 ms. (Larger patches are punched as holes, store/frozen.py.)"""
 
 Ranges = tuple[tuple[int, int], ...]
 """The offset and the size in bytes of each patched range."""
@@ -44,9 +44,7 @@ def _end_of_part(patches: tuple[Patch, ...], start: int) -> int:
 
 
 def patched(data: memoryview, offset: int, patches: tuple[Patch, ...]) -> memoryview:
-    """Return *data*, read at *offset*, after writing all patches that touch it into it. patches: sorted by
-    offset.
-    """
+    """Write patches into *data*, which was read at *offset*, and return *data*. patches: sorted by offset."""
     end = offset + len(data)
     at = bisect.bisect_right(patches, offset, key=lambda patch: patch.end)
     while at < len(patches) and patches[at].offset < end:

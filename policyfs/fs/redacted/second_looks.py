@@ -184,7 +184,7 @@ class SecondLooks:
 
     async def _take(self, job: _Job) -> None:
         if job.said.version.is_racy(time.time_ns()):
-            await trio.sleep(_RACY_S)  # a version that may change within one clock tick cannot be kept
+            await trio.sleep(_RACY_S)  # until the next clock tick, the file may change without new times
         fd = self._open(job.handle)
         try:
             # INVARIANT: no worker gets the descriptor with the lease: a worker may live on and keep the
