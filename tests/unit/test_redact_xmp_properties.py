@@ -11,6 +11,11 @@ EXIF = "http://ns.adobe.com/exif/1.0/"
 DC = "http://purl.org/dc/elements/1.1/"
 CAMERA_RAW = "http://ns.adobe.com/camera-raw-settings/1.0/"
 PHOTOSHOP = "http://ns.adobe.com/photoshop/1.0/"
+CORE = "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/"
+EXTENSION = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+PLUS = "http://ns.useplus.org/ldf/xmp/1.0/"
+MICROSOFT = "http://ns.microsoft.com/photo/1.2/t/Region#"
+PLACE_OF_A_PERSON = Tells.LOCATION | Tells.PEOPLE
 
 
 @pytest.mark.parametrize(
@@ -95,6 +100,42 @@ def test_what_a_property_tells_at_least(namespace, name, part):
 )
 def test_edits_are_no_more_than_edits(name):
     assert tells(CAMERA_RAW, name) == Tells.OTHER
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "told"),
+    [
+        *(
+            (CORE, f"CiAdr{part}", PLACE_OF_A_PERSON)
+            for part in ("City", "Ctry", "Extadr", "Pcode", "Region")
+        ),
+        (PLUS, "LicensorCity", PLACE_OF_A_PERSON),
+        (PLUS, "LicensorStreetAddress", PLACE_OF_A_PERSON),
+        (EXTENSION, "PersonAddress", PLACE_OF_A_PERSON),
+        (MICROSOFT, "PersonAddress", PLACE_OF_A_PERSON),
+        (MICROSOFT, "personaddress", PLACE_OF_A_PERSON),
+        (EXTENSION, "Address", PLACE_OF_A_PERSON),
+        (CORE, "ModelCity", UNKNOWN),
+        (CORE, "\u540dCity", UNKNOWN),
+        (CAMERA_RAW, "OwnerCountry", PLACE_OF_A_PERSON | Tells.OTHER),
+        (CAMERA_RAW, "GPSDateStamp", Tells.LOCATION | Tells.TIME),
+        (EXIF, "TimeZone", Tells.LOCATION | Tells.TIME),
+    ],
+)
+def test_the_place_of_a_person_is_not_only_a_place(namespace, name, told):
+    assert tells(namespace, name) == told
+
+
+@pytest.mark.parametrize("namespace", [EXIF, CORE, EXTENSION, MICROSOFT, PHOTOSHOP, PLUS])
+@pytest.mark.parametrize(
+    "name",
+    ["City", "CityName", "CountryCode", "CountryName", "GPSAreaInformation", "GPSImgDirection",
+     "GPSLatitude", "GPSLatitudeRef", "GPSProcessingMethod", "Location", "LocationCreated", "LocationId",
+     "LocationShown", "ProvinceState", "State", "Sublocation", "WorldRegion", "AbsoluteAltitude",
+     "gpslatitude", "shotLocation"],
+)  # fmt: skip
+def test_the_place_of_a_photo_is_only_a_place(namespace, name):
+    assert tells(namespace, name) == Tells.LOCATION
 
 
 def test_known_namespaces():

@@ -2,8 +2,9 @@
 
 A namespace that is not listed may tell anything, so every word of a policy removes its properties. In every
 listed namespace, a property tells a place if its name has a word for places. So a reader that looks at
-prefixes, and not at URIs, finds no place either. Sources: ISO 16684-1, XMP specification part 2, IPTC Photo
-Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
+prefixes, and not at URIs, finds no place either. If an unlisted name has other words, too ("ModelCity"), the
+property tells what any unlisted property of the namespace may tell, and a place. Sources: ISO 16684-1, XMP
+specification part 2, IPTC Photo Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
 """
 
 from __future__ import annotations
@@ -152,6 +153,7 @@ _CORE: Final = _named(
     REST,
     (_PEOPLE, "CreatorContactInfo CiEmailWork CiTelWork CiUrlWork SubjectCode AltTextAccessibility"),
     (_PEOPLE, "ExtDescrAccessibility"),
+    (_PEOPLE, "CiAdrCity CiAdrCtry CiAdrExtadr CiAdrPcode CiAdrRegion"),  # the creator's address
     (_OTHER, "IntellectualGenre Scene"),
 )
 _EXTENSION: Final = _named(
@@ -255,9 +257,8 @@ STRUCTURAL: Final = frozenset(
 """Elements that hold no text of their own, as pairs (namespace, name)."""
 
 _PARTS: Final = re.compile(
-    "gps|latit|longit|altitud|location|country|province|postal|address|geotag|geoloc|"
-    "coordinat|spatial|worldregion|landmark|timezone",
-    re.IGNORECASE,
+    "(?i:gps[a-z]*|(?:latit|longit|altitud|location|country|province|postal|address|geotag|geoloc|"
+    "coordinat|spatial|worldregion|landmark|timezone)(?-i:[a-z]*))"
 )
 _WORDS: Final = frozenset(
     {
@@ -265,6 +266,13 @@ _WORDS: Final = frozenset(
         *("venue", "county", "street", "town", "village", "municipality", "zip", "pcode", "poi"),
     }
 )
+_DETAILS: Final = frozenset(
+    {
+        *("absolute", "accuracy", "code", "created", "id", "info", "name", "position", "ref", "relative"),
+        *("shot", "shown", "status", "sub", "tag", "type"),
+    }
+)
+"""Words that say in more detail what a place is, and tell nothing besides the place ("LocationCreated")."""
 NATIVE_DIGEST: Final = re.compile(r"\s*((?:\d{1,5},){0,200}\d{1,5});[0-9A-Fa-f]{32}\s*")
 _GPS_TAGS_END: Final = 0x40
 _GPS_IFD: Final = 34853
@@ -276,14 +284,17 @@ retouch.
 """
 _SPEAKING: Final = (
     (_DEVICE, re.compile(r"(?i:serial|uniqueid|firmware|guid(?!e)|hostname)|(?:^|[a-z])(?:Make|Model)\b")),
-    (_TIME, re.compile(r"[Dd]ate(?![a-z])|DateTime|[Tt]imestamp|timezone")),
+    (_TIME, re.compile(r"[Dd]ate(?![a-z])|DateTime|[Tt]imestamp|(?i:timezone)")),
     (
         _PEOPLE,
-        re.compile(r"[Pp]erson|[Aa]rtist|[Aa]uthor|[Cc]aption|[Kk]eyword|[Cc]opyright|[Oo]wner|[Ee]mail"),
+        re.compile(
+            r"[Pp]erson|[Aa]rtist|[Aa]uthor|[Cc]aption|[Kk]eyword|[Cc]opyright|[Oo]wner|[Ee]mail"
+            r"|(?i:address|postal|street)"
+        ),
     ),
 )
 """Pairs of categories and a pattern: an unlisted name that matches the pattern has these categories, besides
-the default categories of its namespace. Names with a word for places are not matched with the patterns.
+its other categories (the default of its namespace, or LOCATION).
 """
 
 
@@ -297,6 +308,14 @@ def speaks_of_place(name: str) -> bool:
     if name in DIGESTS or _PARTS.search(name):
         return True
     return any(word.lower() in _WORDS for word in _WORD.findall(name))
+
+
+def _only_place(name: str) -> bool:
+    """Return True if every word of a name that speaks of a place belongs to the place: "GPSLatitudeRef", but
+    not "ModelCity", which is the address of a person.
+    """
+    words = _WORD.findall(_PARTS.sub(" ", name))
+    return name.isascii() and all(word.lower() in _WORDS | _DETAILS for word in words)
 
 
 def digest_tells(name: str, value: str) -> Tells:
@@ -323,15 +342,12 @@ def tells(namespace: str | None, name: str) -> Tells:
     known = _NAMESPACES.get(namespace)
     if known is None or name in DIGESTS:
         return UNKNOWN
-    listed = known.names.get(name)
     place = _LOCATION if speaks_of_place(name) else NOTHING
-    if listed is not None:
-        return listed | place
-    if place:
-        return place | (_TIME if "timezone" in name.lower() else NOTHING)
-    spoken = (part for part, pattern in _SPEAKING if pattern.search(name))
-    told = known.default
-    for part in spoken:
+    told = known.names.get(name)
+    if told is not None:
+        return told | place
+    told = place if place and _only_place(name) else known.default | place
+    for part in (part for part, pattern in _SPEAKING if pattern.search(name)):
         told |= part
     return told
 
