@@ -203,9 +203,11 @@ def explain_move(
     else:
         at = None if replaced is None else End(engine.state_of(new), *replaced)
         decision = engine.rename(who, start, end, at, False, same_directory=same)
-    cause = _cause_of_move(decision, ends, ftype)
-    if rules_that_hide(decision):
-        cause += _lost_by_copy(decision, engine.policy, ftype)
+    # The decision on a link names the redact rules of the read that a link needs. No data would be lost.
+    hiding = rules_that_hide(decision) if request == "rename" else ()
+    cause = _cause_of_move(decision, ends, ftype, by_copy=decision.errno == errno.EXDEV or bool(hiding))
+    if hiding:
+        cause += _lost_by_copy(hiding, engine.policy, ftype)
     elif decision.errno == errno.EXDEV:
         copied = "the file" if ftype is FileType.REGULAR else "the files"
         cause += f"; mv then copies {copied} instead, and the policy decides on the copy"
@@ -216,9 +218,12 @@ def _named(ops: Op) -> str:
     return " and ".join((op.name or "").lower() for op in ops if op is not Op.SEE)
 
 
-def _lost_by_copy(decision: Decision, policy: Policy, ftype: FileType) -> str:
-    """Return a text about the data that a copy would lose: the words, the rules, and a remedy."""
-    rules = {rule.id: rule for rule in policy.rules if rule.id in rules_that_hide(decision)}
+def _lost_by_copy(hiding: Sequence[str], policy: Policy, ftype: FileType) -> str:
+    """Return a text about the data that a copy would lose: the words, the rules, and a remedy.
+
+    hiding: the ids of the rules.
+    """
+    rules = {rule.id: rule for rule in policy.rules if rule.id in hiding}
     words = ", ".join(sorted({word for rule in rules.values() for word in rule.redact if " " not in word}))
     places = ", ".join(f"{name} at {rule.where.file}:{rule.where.line}" for name, rule in rules.items())
     what = "the file" if ftype is FileType.REGULAR else "a file below the directory"
@@ -229,13 +234,12 @@ def _lost_by_copy(decision: Decision, policy: Policy, ftype: FileType) -> str:
     )
 
 
-def _cause_of_move(decision: Decision, ends: Sequence[Explanation], ftype: FileType) -> str:
+def _cause_of_move(decision: Decision, ends: Sequence[Explanation], ftype: FileType, *, by_copy: bool) -> str:
     denied = [(name, end) for name, end in zip(_ENDS, ends, strict=False) if not end.decision.allowed]
     for name, end in sorted(denied, key=lambda one: one[1].decision.errno != decision.errno):
         return f"the {name} needs {end.request}, and {end.cause}"
     if decision.allowed:
         return "the rules allow both paths, and no app gains rights by the new path"
-    by_copy = decision.errno == errno.EXDEV or rules_that_hide(decision)
     if by_copy and ftype is FileType.DIRECTORY:
         return (
             "the rules below the new path differ from those below the old path, or the app may not delete"

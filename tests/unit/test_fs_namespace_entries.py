@@ -138,6 +138,26 @@ def test_a_refused_move_is_on_record_with_its_reason(
     run()
 
 
+@pytest.mark.parametrize(("code", "note"), [(errno.EXDEV, "cannot move this file"), (errno.ENOENT, "")])
+def test_a_refused_link_is_on_record_without_a_loss(store: Path, code: int, note: str) -> None:
+    """The redact rule belongs to the read that a link needs, and nothing deletes the original."""
+    decision = Decision(False, code, (RuleMatch("places", "redact", Op.READ),))
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN)) as made:
+            with pytest.raises(pyfuse3.FUSEError):
+                entries_of(made).refuse_move(
+                    made.caller(CAMERA), Call("link", "link"), b"/a", b"/b", decision
+                )
+            told = made.sink.events[-1].note
+            assert "places hides" not in told
+            assert note in told
+            assert bool(told) == bool(note)
+
+    run()
+
+
 @on_trio
 async def test_what_is_open_or_used_stays_usable_without_its_name(store: Path) -> None:
     (store / "d").mkdir()

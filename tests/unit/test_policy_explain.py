@@ -226,6 +226,28 @@ def test_a_move_that_would_lose_hidden_data_names_the_rule_and_the_remedy():
     )
 
 
+@pytest.mark.parametrize(
+    ("new", "code", "cause"),
+    [
+        (
+            b"/a/maps/x",
+            "EXDEV",
+            "content; mv then copies the file instead, and the policy decides on the copy",
+        ),
+        (b"/b/x", "ENOENT", "the new path needs create, and no rule allows the caller to see the path"),
+    ],
+)
+def test_a_refused_link_loses_no_hidden_data(new: bytes, code: str, cause: str) -> None:
+    """The redact rule belongs to the read that a link needs, and nothing deletes the original."""
+    asked = Asked(REDACTED)
+    facts = Facts("image/jpeg", "maps")
+    found = explain_move(asked.engine, asked.who("camera"), "link", b"/a/x", new, FILE, facts)
+    assert errno_name(found.decision.errno) == code
+    assert "c" in [match.rule for match in found.decision.rules]
+    assert cause in found.cause
+    assert "only a copy could have the new path" not in found.cause
+
+
 def test_a_directory_of_which_mv_loses_nothing_says_that_mv_copies():
     asked = Asked(REDACTED.replace('paths: "/a/**"}', 'paths: "/a/**", when: {owner: self}}'))
     facts = Facts("inode/directory", "camera")

@@ -184,7 +184,7 @@ class Entries:
         if decision is None:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
         note = _WHY_ELSEWHERE if decision.errno == errno.EXDEV else ""
-        hiding = rules_that_hide(decision)
+        hiding = rules_that_hide(decision) if call.operation == "rename" else ()
         if hiding:
             note = _WHY_LOST.format(rules=", ".join(hiding))
         elif decision.errno == errno.EPERM:
