@@ -53,22 +53,21 @@ class _Sums(NamedTuple):
 class Refusals:
     """The denials of one app with the same errno, rules, note and kind.
 
-    event: the denial that was added last. path: the path with the most requests in one call of add().
+    count: the number of requests. paths: the number of requests for each path, except those for which the
+    summary had no room. event: the denial that was added last.
     """
 
-    __slots__ = ("count", "event", "path", "path_count")
+    __slots__ = ("count", "event", "paths")
 
     def __init__(self, event: Event) -> None:
         self.event = event
         self.count = 0
-        self.path = b""
-        self.path_count = 0
+        self.paths: dict[bytes, int] = {}
 
-    def add(self, path: bytes, weight: int) -> None:
-        """Count denied requests for a path. weight: the number of requests."""
-        self.count += weight
-        if weight > self.path_count:
-            self.path, self.path_count = path, weight
+    @property
+    def path(self) -> bytes:
+        """The path with the most requests. If several paths have as many, the first of them by name."""
+        return min(self.paths, key=lambda path: (-self.paths[path], path), default=b"")
 
 
 GROUPS: Final = ("app", "rule", "op", "kind", "hour", "day", "decision", "uid", "exe")
@@ -94,6 +93,7 @@ class Summary:
         self.by_hour: Counter[tuple[int, str]] = Counter()
         self.denied_paths: Counter[tuple[str, bytes]] = Counter()
         self.denied_elsewhere = 0
+        self._refused_paths = 0
         self.redacted_opens = 0
         self.bytes_read = 0
         self.bytes_written = 0
@@ -160,7 +160,12 @@ class Summary:
             refusals = self.refusals[grounds] = Refusals(event)
         if refusals is not None:
             refusals.event = event  # the event that comes last: usually of the newest policy
-            refusals.add(path, weight)
+            refusals.count += weight
+            if path in refusals.paths:
+                refusals.paths[path] += weight
+            elif not refusals.paths or self._refused_paths < _PATHS_LIMIT:
+                refusals.paths[path] = weight
+                self._refused_paths += 1
         key = event.app, path
         if key in self.denied_paths or len(self.denied_paths) < _PATHS_LIMIT:
             self.denied_paths[key] += weight

@@ -25,6 +25,18 @@ def test_counts() -> None:
     assert (summary.first_ns, summary.last_ns) == (START_NS, START_NS + 9)
 
 
+def test_the_example_of_denials_is_the_path_with_most_requests() -> None:
+    """As it is if the requests for each path are added at once, which an index does."""
+    one, each = Summary(), Summary()
+    for path in (b"/a", b"/c", b"/b", b"/c", b"/b"):
+        each.add(a_denial(path))
+    for path, weight in ((b"/a", 1), (b"/c", 2), (b"/b", 2)):
+        one.add_denied(a_denial(path), path, weight)
+    for summary in (one, each):
+        (refusals,) = summary.refusals.values()
+        assert (refusals.count, refusals.path) == (5, b"/b"), "of two paths the first by name"
+
+
 def test_trouble_is_counted_and_odd_values_do_no_harm() -> None:
     summary = Summary()
     summary.add_trouble(Record(PLACE, "gap", 1, 0, {"dropped": 3, "refused": "many"}, None))
@@ -40,3 +52,7 @@ def test_a_flood_of_different_paths_takes_bounded_memory() -> None:
         summary.add(a_denial(b"/%d" % number))
     assert len(summary.denied_paths) == 100_000
     assert summary.denied_elsewhere == 500
+    (refusals,) = summary.refusals.values()
+    assert (refusals.count, len(refusals.paths), refusals.path) == (100_500, 100_000, b"/0")
+    summary.add(a_denial(b"/y", app="maps"))
+    assert [one.path for one in summary.refusals.values()] == [b"/0", b"/y"]
