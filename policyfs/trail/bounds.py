@@ -72,6 +72,8 @@ def bounded_fields(fields: dict[str, object]) -> dict[str, object]:
         if len(json.dumps(fields)) <= RECORD_BYTES:
             return fields
         fields = {name: _cut_value(value, chars) for name, value in fields.items()} | whole
+    if len(json.dumps(fields)) <= RECORD_BYTES:
+        return fields
     return {name: cut_text(json.dumps(value), share - len(name)) for name, value in fields.items()} | whole
 
 

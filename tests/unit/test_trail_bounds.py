@@ -154,3 +154,13 @@ def test_fields_of_a_record_are_within_its_bounds_whatever_they_hold(fields: dic
     assert found.keys() == fields.keys()
     assert bounded_fields(found) == found
     assert found.get("policy") == fields.get("policy")
+
+
+@pytest.mark.parametrize(("options", "shown"), [(300, 127), (1000, 15)])
+def test_fields_whose_texts_were_cut_enough_keep_their_form(options: int, shown: int) -> None:
+    """The last cut may be enough, too."""
+    found = bounded_fields({"options": {f"option{number}": "y" * 2_000 for number in range(options)}})
+    assert len(json.dumps(found)) <= RECORD_BYTES
+    assert isinstance(found["options"], dict)
+    assert len(found["options"]) == options
+    assert {len(text) for text in found["options"].values()} == {shown}
