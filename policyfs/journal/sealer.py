@@ -2,7 +2,8 @@
 
 A seal is a signed file about the lines of one segment. The sealer reads the segment from the file system, and
 compares its digest with the digest that the writer has in memory. So within about a second, the sealer
-notices a line that another process has changed. A line with a wrong digest never gets a seal.
+notices a line that another process has changed. A seal covers only lines whose last digest the writer has,
+too (segment_reading.py).
 The sealer works in slices of less than a millisecond, not on the event loop. The sealer takes the journal's
 lock only to pass on a record. If a seal cannot be written to the disk, the sealer tries again later. The
 mount never waits for a seal.
@@ -12,7 +13,6 @@ INVARIANT: a segment is on the disk before its seal. So after a power loss no se
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import threading
@@ -25,6 +25,7 @@ from typing import Final
 from policyfs.journal.compression import COMPRESS_FROM, compress
 from policyfs.journal.extent import CRASH, DAMAGE, END, Closed, Extent
 from policyfs.journal.keys import PUBLIC, KeyStore, Signer, is_signed
+from policyfs.journal.segment_reading import BLOCK, Proven, SegmentReading
 from policyfs.journal.segments import (
     NEW,
     SegmentDirectory,
@@ -34,17 +35,11 @@ from policyfs.journal.segments import (
     segment_number,
     write_file,
 )
-from policyfs.trail import chain
 from policyfs.trail.line import iso_time
-from policyfs.trail.merkle import MerkleTree
-from policyfs.trail.record import header_of
 from policyfs.trail.seal import NO_SEAL, Proof, Seal, body_of, digest_of, read_keys, read_seal
 
 _EVERY_S: Final = 1.0
-_BLOCK: Final = 64 * 1024
-"""The bytes that the sealer reads and hashes before a pause. This takes about 0.3 ms."""
 _BREATH_S: Final = 0.0005
-_MOST_BYTES: Final = 1 << 20
 
 
 class Reports:
@@ -59,75 +54,6 @@ class Reports:
         """
         self.changed: Final = changed
         self.sealed: Final = sealed
-
-
-class _Reading:
-    """A position in a segment (a file of the trail), up to which all lines were read and checked."""
-
-    def __init__(self, name: str, fd: int) -> None:
-        self.name = name
-        self.fd = fd
-        self.tree = MerkleTree()
-        self.offset = 0
-        self.head = self.opening = chain.GENESIS
-        self.first_seq = self.seq = 0
-        self.wrong = ""
-        """A text about a line that is not as it was written; empty if all lines are right so far."""
-
-    def advance(self, size: int, *, most: int = _BLOCK) -> bool:
-        """Check the next lines up to the offset *size*. Return False if no line is left, or one is wrong."""
-        if self.wrong or self.offset >= size:
-            return False
-        wanted = min(most, size - self.offset)
-        data = os.pread(self.fd, wanted, self.offset)
-        end = data.rfind(b"\n") + 1
-        if not end:
-            if wanted < size - self.offset and most < _MOST_BYTES and len(data) == wanted:
-                return self.advance(size, most=_MOST_BYTES)
-            self.wrong = f"the segment has {self.offset + len(data)} bytes instead of {size}"
-            return False
-        self._take(data[:end])
-        return not self.wrong
-
-    def _take(self, data: bytes) -> None:
-        entries = bytearray()
-        head = self.head
-        for raw in data.splitlines(keepends=True):
-            sealed = chain.split(raw[:-1])
-            if not self.offset and not self._begin(raw):
-                break
-            head = self.head if not self.offset else head
-            found = checked_digest(head, sealed) if sealed else None
-            if sealed is None or found is None:
-                self.wrong = f"line {self.tree.size + len(entries) // 32 + 1} is not as it was written"
-                break
-            head = sealed.chain
-            entries += found
-            self.offset += len(raw)
-        self.head = head
-        self.tree.add(bytes(entries))
-        self.seq = self.first_seq + self.tree.size - 1
-
-    def _begin(self, raw: bytes) -> bool:
-        header = header_of(raw)
-        if header is None:
-            self.wrong = "the segment does not begin with its header"
-            return False
-        self.first_seq, self.opening = header
-        self.head = self.opening
-        return True
-
-    def close(self) -> None:
-        os.close(self.fd)
-
-
-def checked_digest(head: str, line: chain.Sealed) -> bytes | None:
-    """Return the digest of a line as 32 bytes, or None if the line itself states another digest.
-
-    head: the digest of the previous line (64 hex digits).
-    """
-    found = hashlib.sha256(head.encode("ascii") + line.body)
-    return found.digest() if found.hexdigest() == line.chain else None
 
 
 class Sealer:
@@ -156,7 +82,7 @@ class Sealer:
         self._sealed_names: deque[str] = deque()
         self._closed: deque[Closed] = deque()
         self._adopted: dict[str, int] = {}
-        self._reading: _Reading | None = None
+        self._reading: SegmentReading | None = None
         self._told: set[str] = set()
         self._old: dict[str, Proof | None] = {}
         self._current: Callable[[], Extent | None] = lambda: None
@@ -244,31 +170,32 @@ class Sealer:
         time."""
         reading = self._open(extent.segment)
         self._read_to(reading, extent.size)
+        reading.compare(extent)
         self._tell(reading)
 
-    def _tell(self, reading: _Reading) -> None:
+    def _tell(self, reading: SegmentReading) -> None:
         """Report to the journal, once for each segment, that the segment has a wrong line."""
         if reading.wrong and reading.name not in self._told:
             self._told.add(reading.name)
             self._reports.changed(reading.name, reading.wrong)
 
-    def _open(self, name: str) -> _Reading:
+    def _open(self, name: str) -> SegmentReading:
         reading = self._reading
         if reading is None or reading.name != name:
             fd = self._directory.read(name)
             if reading is not None:
                 reading.close()
-            reading = self._reading = _Reading(name, fd)
+            reading = self._reading = SegmentReading(name, fd)
         return reading
 
-    def _read_to(self, reading: _Reading, size: int) -> None:
+    def _read_to(self, reading: SegmentReading, size: int) -> None:
         """Read and check a segment up to the offset *size*, with pauses.
 
         If an earlier daemon has sealed a first part of the segment, compare the lines with that seal.
         """
         old = self._old_seal(reading.name)
         while True:
-            step = _BLOCK
+            step = BLOCK
             if old is not None and reading.offset < old.seal.size:
                 step = min(step, old.seal.size - reading.offset)
             if not reading.advance(size, most=step):
@@ -291,30 +218,29 @@ class Sealer:
         except FileNotFoundError:
             return  # the segment is missing: `verify` reports that
         self._read_to(reading, extent.size)
-        if not reading.wrong and extent.head and (reading.seq, reading.head) != (extent.seq, extent.head):
-            reading.wrong = "the end of the segment is not as it was written"
+        reading.compare(extent)
         self._tell(reading)
-        old = self._old_seal(extent.segment)
-        if old is None or (not reading.wrong and reading.tree.size > old.seal.lines):
+        old, proven = self._old_seal(extent.segment), reading.proven
+        if proven is not None and (old is None or (not reading.wrong and proven.lines > old.seal.lines)):
             os.fsync(reading.fd)
-            self._write(closed, reading)
-        elif self._last is None or old.seal.number > self._last[0]:
+            self._write(closed, reading, proven)
+        elif old is not None and (self._last is None or old.seal.number > self._last[0]):
             self._last = (old.seal.number, old.digest)
         self._old.pop(extent.segment, None)
         self._adopted.pop(extent.segment, None)
         if closed.reason != END and not reading.wrong:
             self._sealed_names.append(extent.segment)
 
-    def _write(self, closed: Closed, reading: _Reading) -> None:
+    def _write(self, closed: Closed, reading: SegmentReading, proven: Proven) -> None:
         name, number = reading.name, segment_number(reading.name) or 0
         signer = self._keys.signer()
         old = self._old_seal(name)
-        adopted = self._adopted.get(name, 0) if closed.reason != CRASH else reading.seq
+        adopted = self._adopted.get(name, 0) if closed.reason != CRASH else proven.seq
         if old is not None and adopted <= old.seal.last_seq:
             adopted = old.seal.adopted
         seal = Seal(
-            self._mount_id, name, number, reading.first_seq, reading.seq, reading.tree.size, reading.offset,
-            reading.opening, reading.head, reading.tree.root().hex(),
+            self._mount_id, name, number, reading.first_seq, proven.seq, proven.lines, proven.size,
+            reading.opening, proven.head, proven.root.hex(),
             DAMAGE if reading.wrong else closed.reason, adopted, iso_time(time.time_ns()),
             self._previous(number), signer.key.key,
         )  # fmt: skip
@@ -386,7 +312,7 @@ def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
     return found
 
 
-def _compare(reading: _Reading, old: Proof) -> None:
+def _compare(reading: SegmentReading, old: Proof) -> None:
     """Compare the lines that were read with their earlier seal. If they differ, set reading.wrong."""
     seal = old.seal
     same = (reading.tree.size, reading.seq, reading.head, reading.tree.root().hex()) == (

@@ -91,6 +91,9 @@ class ChainWriter:
         self._latest_ns = 0
         self.finished = False
         """True once nothing may be written: another file may get the number of a closed descriptor."""
+        self.extent: Extent | None = None
+        """The end of the lines in the segment that is being written, or None. It is replaced as a whole, so a
+        reader needs no lock."""
         self.resumed: Extent | None = None
         """If this daemon continues a segment of an earlier daemon, the end of that daemon's lines."""
         self.closed: Callable[[Extent, str], None] = _unsealed
@@ -120,12 +123,6 @@ class ChainWriter:
         return self._segment.size if self._segment else 0
 
     @property
-    def extent(self) -> Extent | None:
-        """Return the end of the lines in the segment (file) that is being written, or None."""
-        segment = self._segment
-        return Extent(segment.name, segment.size, *self.position) if segment else None
-
-    @property
     def unsynced(self) -> bool:
         """True if lines were written after the last successful fsync."""
         return self._synced_seq != self.seq or bool(self._retired)
@@ -141,7 +138,7 @@ class ChainWriter:
         self.texts.save()
         batch = self._batch(items, segment, now_ns)
         segment.append(batch.data)
-        self._written(batch)
+        self._written(batch, segment)
 
     def start(self, items: Sequence[Item], appender: Appender) -> Batch | None:
         """Make the thread *appender* append *items*, and return their lines. Never waits for the disk.
@@ -160,7 +157,7 @@ class ChainWriter:
         if self._segment is None:
             raise RuntimeError("a write without a segment")
         self._segment.finish(error, written)
-        self._written(batch)
+        self._written(batch, self._segment)
 
     def _batch(self, items: Sequence[Item], segment: Segment, now_ns: int) -> Batch:
         """Return the lines of the queued records about the journal itself, and then of *items*."""
@@ -185,8 +182,9 @@ class ChainWriter:
             lines.append(line)
         return Batch(b"".join(lines), (seq, head))
 
-    def _written(self, batch: Batch) -> None:
+    def _written(self, batch: Batch, segment: Segment) -> None:
         self.position = batch.position
+        self.extent = Extent(segment.name, segment.size, *batch.position)
         self._notes.clear()
 
     def _now(self) -> int:
@@ -269,7 +267,7 @@ class ChainWriter:
         if self._segment is not None:
             self._closing(self._segment, UNSYNCED)
             self._segment.close()
-            self._segment = None
+            self._segment = self.extent = None
 
     def close(self) -> list[int]:
         """Close the segment. Return descriptors of files, which the caller must sync and close."""
@@ -295,7 +293,7 @@ class ChainWriter:
         self._closing(segment, reason)
         self._retired.append(segment.duplicate())
         segment.close()
-        self._segment = None
+        self._segment = self.extent = None
 
     def _open_next(self) -> Segment:
         if not self._directory.is_current():
@@ -317,6 +315,7 @@ class ChainWriter:
             raise
         self.position = (seq, head)
         self._segment, self._number = segment, number
+        self.extent = Extent(name, segment.size, seq, head)
         return segment
 
     def _header(self, number: int) -> dict[str, object]:
@@ -358,7 +357,7 @@ class ChainWriter:
             if not cuts and not behind and not is_compressed(names[-1]):
                 # After an orderly end the same file is continued, so a restart does not count for `keep`.
                 self._segment = Segment(names[-1], self._number, self._directory.append_to(names[-1]), size)
-                self.resumed = self.extent
+                self.extent = self.resumed = Extent(names[-1], size, *self.position)
                 self.note("resume", self._origin())
         try:
             self.write(())

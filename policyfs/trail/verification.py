@@ -64,3 +64,8 @@ def describe_trouble(record: Record) -> str:
         f"{fields.get('dropped')} events dropped, {fields.get('refused')} requests refused between "
         f"{fields.get('first')} and {fields.get('last')} ({fields.get('reason')})"
     )
+
+
+def in_order(found: Break) -> tuple[bool, str, int]:
+    """Return a key that sorts damages by segment and line. Damages without a segment come last."""
+    return not found.place.segment, found.place.segment, found.place.line

@@ -18,7 +18,7 @@ from policyfs.trail.restarts import Restarts
 from policyfs.trail.seal import NO_SEAL, Checkpoint, Proof, Seal
 from policyfs.trail.segment_check import Cut, SegmentCheck, check_segment, proves
 from policyfs.trail.summary import TROUBLE
-from policyfs.trail.verification import Break, Report, describe_trouble
+from policyfs.trail.verification import Break, Report, describe_trouble, in_order
 
 _BREAKS_LIMIT: Final = 100
 
@@ -137,7 +137,7 @@ class Verifier:
             self._records,
             self._seq,
             self._head,
-            tuple(sorted(breaks, key=_in_order)),  # by place, because the time in a changed line may be wrong
+            tuple(sorted(breaks, key=in_order)),  # by place, because the time in a changed line may be wrong
             tuple(self._notes[:_BREAKS_LIMIT]),
             proven=self._seq if self._proven is None else self._proven,
             signed=min(self._signed, self._seq if self._proven is None else self._proven),
@@ -188,7 +188,7 @@ class Verifier:
             what = "the header does not continue the previous segment: lines of that segment were changed,"
             what += " and the digests of these lines were computed again"
             sealed = self._last.seal.first_seq - 1 if self._last else 0
-            self._break(check.name, 1, RESEALED, what, min(self._seq - 1, max(sealed, 0)))
+            self._break(check.name, 1, RESEALED, what, min(self._seq - 1, max(sealed, self._signed)))
 
     def _diagnose(self, check: SegmentCheck, lines: Sequence[bytes], seal: Proof | None) -> None:
         whole = [raw for raw in lines if raw.endswith(b"\n")]
@@ -238,9 +238,13 @@ class Verifier:
                 self._break(before.seal.segment, 0, ROLLED_BACK, what, before.seal.first_seq - 1, unless=True)
             elif not self._is_told(check):
                 self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
-        if broken:
+        if seal.closed == "damage" and check.lines > seal.lines and check.sealed_root == seal.root:
+            what = "the daemon noticed that lines from here on were not as it had written them"
+            self._break(check.name, seal.lines + 1, EDITED, what, seal.last_seq)
+            self._signed = seal.last_seq
+        elif broken:
             return
-        if check.last_seq < seal.last_seq:
+        elif check.last_seq < seal.last_seq:
             what = f"the seal covers lines to seq {seal.last_seq}, but the segment ends at {check.last_seq}"
             self._break(check.name, check.lines + 1, TRUNCATED, what, check.last_seq)
         elif (check.sealed_root, check.first_seq) != (seal.root, seal.first_seq):
@@ -334,7 +338,7 @@ class Verifier:
     def _expected(self, check: SegmentCheck, seq: int, digest: str) -> None:
         kept = self._checkpoint
         if kept is not None and kept.seq == seq and kept.head != digest:
-            what = f"seq {seq} has another digest than in the checkpoint of {kept.time}: sealed again"
+            what = f"seq {seq} has another digest in the checkpoint of {kept.time}: lines were sealed again"
             self._break(check.name, seq - check.first_seq + 1, RESEALED, what, 0)
         expected = self._expect.pop(seq, None)
         if expected is not None and expected != digest:
@@ -389,10 +393,6 @@ class Verifier:
         self._proven = before if self._proven is None else min(self._proven, before)
         if len(self._breaks) < _BREAKS_LIMIT:
             self._breaks.append(Break(Place(self._mount_id, name, line), what, kind))
-
-
-def _in_order(found: Break) -> tuple[bool, str, int]:
-    return not found.place.segment, found.place.segment, found.place.line
 
 
 def _plain(name: str) -> str:

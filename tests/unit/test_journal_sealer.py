@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.journal import sealer
+from policyfs.journal import sealer, segment_reading
 from policyfs.journal.journal import Journal
 from policyfs.journal.keys import KeyStore, is_signed
+from policyfs.trail import chain
+from policyfs.trail.damage import EDITED
 from policyfs.trail.merkle import root_of
-from policyfs.trail.seal import NO_SEAL, Proof, Seal, entries_of, read_keys, read_seal
+from policyfs.trail.seal import NO_SEAL, Proof, Seal, body_of, entries_of, read_keys, read_seal
 from tests.support.machine.processes import wait_for
 from tests.support.mount.trail import MOUNT_ID, ROOMY, an_event, kinds, read_all, segments, verified
 
@@ -169,7 +171,9 @@ def test_a_line_changed_while_it_runs_is_noticed_and_nothing_is_written_behind_i
         for number in range(10):
             journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
         [path] = segments(tmp_path / MOUNT_ID)
-        edit(path, b'"/7"', b'"/x"')
+        wait_for(lambda: proven_bytes(journal), "the sealer has read the lines")
+        journal.record(an_event(b"/11"), Audit.REQUIRED)
+        edit(path, b'"/11"', b'"/xx"')
         wait_for(lambda: journal.stats().segment == "", "the journal leaves the segment")
         journal.record(an_event(b"/after"), Audit.REQUIRED)
     seal = seal_of(path)
@@ -181,10 +185,75 @@ def test_a_line_changed_while_it_runs_is_noticed_and_nothing_is_written_behind_i
     ]
 
 
+def forge(path: Path, old: bytes, new: bytes) -> None:
+    """Change a line, and compute the digests from it on again, as somebody without a key can."""
+    head, forged = chain.GENESIS, []
+    for line in path.read_bytes().splitlines():
+        sealed = chain.split(line)
+        assert sealed is not None
+        raw, head = chain.seal(head, sealed.body.replace(old, new))
+        forged.append(raw)
+    path.write_bytes(b"".join(forged))
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["at the end", "while it runs"])
+def test_a_line_with_a_new_digest_is_never_sealed(tmp_path: Path, keys: KeyStore, ends: bool) -> None:
+    with sealed_journal(tmp_path, keys, 1 << 20) as journal:
+        journal.record(an_event(b"/before"), Audit.REQUIRED)
+        [path] = segments(tmp_path / MOUNT_ID)
+        proven = path.stat().st_size
+        wait_for(lambda: proven_bytes(journal) == proven, "the sealer has read it")
+        for number in range(5):
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+        forge(path, b'"/3"', b'"/x"')
+        if not ends:
+            wait_for(lambda: journal.stats().segment == "", "the journal leaves the segment")
+            journal.record(an_event(b"/after"), Audit.REQUIRED)
+    seal = seal_of(path)
+    assert (seal.closed, seal.size) == ("damage", proven)
+    report = verified(tmp_path / MOUNT_ID)
+    assert not report.whole
+    assert (report.proven, report.signed) == (seal.last_seq, seal.last_seq)
+    assert ("damage" in kinds(tmp_path / MOUNT_ID)) is not ends
+
+
+def proven_bytes(journal: Journal) -> int:
+    """The size up to which the sealer has found all lines as they were written."""
+    reading = journal._sealer._reading
+    return 0 if reading is None or reading.proven is None else reading.proven.size
+
+
+def test_a_segment_of_which_nothing_is_proven_gets_no_seal(
+    tmp_path: Path, keys: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealer, "_EVERY_S", 60.0)
+    with sealed_journal(tmp_path, keys, 1 << 20) as journal:
+        for number in range(5):
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+        [path] = segments(tmp_path / MOUNT_ID)
+        forge(path, b'"/3"', b'"/x"')
+    assert not seal_file(path).exists()
+    assert not verified(tmp_path / MOUNT_ID).whole
+
+
+def test_lines_behind_those_that_a_seal_of_damage_proves_are_named(tmp_path: Path, keys: KeyStore) -> None:
+    """All digests were computed again after the daemon had ended, so no line contradicts another."""
+    directory = fill(tmp_path, keys, 10, 1 << 20)
+    [path] = segments(directory)
+    seal = seal_of(path)._replace(closed="damage", lines=4)
+    lines = path.read_bytes().splitlines(keepends=True)[:4]
+    root, size = root_of(entries_of(lines)).hex(), sum(map(len, lines))
+    seal = seal._replace(root=root, last_seq=seal.first_seq + 3, size=size)
+    path.with_suffix(".seal").write_bytes(keys.signer().sign("seal", body_of("seal", seal)))
+    report = verified(directory)
+    assert (report.whole, report.proven, report.signed) == (False, seal.last_seq, seal.last_seq)
+    assert [(one.kind, one.place.line) for one in report.breaks] == [(EDITED, 5)]
+
+
 def test_it_is_sealed_where_the_file_is_believed(
     tmp_path: Path, keys: KeyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sealer, "checked_digest", lambda head, line: bytes.fromhex(line.chain))
+    monkeypatch.setattr(segment_reading, "checked_digest", lambda head, line: bytes.fromhex(line.chain))
     with sealed_journal(tmp_path, keys, 1 << 20) as journal:
         for number in range(10):
             journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
