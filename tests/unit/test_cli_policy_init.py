@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_written_whole_is_removed(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
-        with pytest.raises(PolicyfsError, match="cannot write .*: File too large"):
+        with pytest.raises(PolicyfsError, match=r"cannot write .*: File too large"):
             policy_init._write(tmp_path / "home.yaml", "x" * 200)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

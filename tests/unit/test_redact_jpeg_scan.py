@@ -16,7 +16,10 @@ MARKER = {
 }
 BOXES = re.compile(rb"\0\0(?:\0[\x10-\xff]|[\1-\x04].)ftyp[\x20-\x7e]{4}", re.DOTALL)
 
-SIZES = [b"\0\0\0\x10", b"\0\0\x01\x00", b"\0\0\x02\x0f", b"\0\0\x04\xff", b"\0\0\x05\x10", b"\0\0\0\x0f", b"\0\x01\0\x20", b"\x01\0\0\x20"]
+SIZES = [
+    *(b"\0\0\0\x10", b"\0\0\x01\x00", b"\0\0\x02\x0f", b"\0\0\x04\xff"),
+    *(b"\0\0\x05\x10", b"\0\0\0\x0f", b"\0\x01\0\x20", b"\x01\0\0\x20"),
+]
 BRANDS = [b"isom", b"qt  ", b"~~~~", b"iso\x1f", b"iso\x7f"]
 MARKS = [b"\xff", b"\xff\x00", b"\xff\xd0", b"\xff\xd7", b"\xff\xd8", b"\xff\xcf", b"f", b"ftyp"]
 

@@ -7,7 +7,7 @@ from array import array
 # not in order.
 def spread(rows: array[int], counts: array[int], /) -> int: ...
 
-# Cuts the starts of chunks (code "Q") at `limit` (bytes), and fills the ends of the chunks, cut at `limit`, too.
+# Cuts the starts of chunks (code "Q") at `limit` (bytes). Fills the ends of the chunks, and cuts them, too.
 # counts: the number of samples in each chunk ("I"). listed: True if `sizes` ("B", "H" or "I") has the size of
 # each sample in bytes. Samples behind the end of `sizes` have no bytes. If listed is False, each sample has
 # `size` bytes. Then a chunk has at least as many bytes as each pair (bytes, samples) in `sounds` ("Q") gives.
