@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-OF_THE_FILE: Final = frozenset({"deadline", "died"})
+_OF_THE_FILE: Final = frozenset({"deadline", "died"})
 """The causes of failures that may be the file's fault."""
 _LOSSES: Final = frozenset({"died", "lied"})
 """The causes of failures that set last_loss_ns. (A worker that is killed at the deadline does not set this
@@ -21,11 +21,12 @@ class SnifferStats:
 
     repeated: how often a request was sent again because its worker was lost. failed: number of failed
     requests for each cause. ``died``: the worker ended. ``deadline``: no answer in time. ``missed``: not
-    tried, because the file caused ``died`` or ``deadline`` just before. ``busy``: no worker was free.
-    ``refused``: the worker answered with an error. ``lied``: the answer was one that no correct worker gives.
-    confinement: the measures that confine a worker, e.g. ``chroot, uid 2100000000, no_new_privs, limits,
-    landlock 7, seccomp``. last_error: the last failure in words, "" if there was none. last_loss_ns: time of
-    the last loss of a worker (it died, lied, or could not be started), in ns since 1970; 0: never.
+    tried, because just before the file caused ``died`` or ``deadline``, or a worker gave up. ``busy``: no
+    worker was free. ``refused``: the worker answered with an error. ``lied``: the answer was one that no
+    correct worker gives. confinement: the measures that confine a worker, e.g. ``chroot, uid 2100000000,
+    no_new_privs, limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none.
+    last_loss_ns: time of the last loss of a worker (it died, lied, or could not be started), in ns since
+    1970; 0: never.
     """
 
     zygote_pid: int
@@ -46,13 +47,20 @@ class FailedError(Exception):
     """The error for a request without an answer. why: a key of SnifferStats.failed. The message is for
     people.
 
-    outside: True if another process ended or stopped the worker or the zygote.
+    outside: True if another process ended or stopped the worker or the zygote. gave_up: True if the worker
+    answered that it does not go on: its memory was not enough, or a parser has a bug.
     """
 
-    def __init__(self, why: str, text: str, *, outside: bool = False) -> None:
+    def __init__(self, why: str, text: str, *, outside: bool = False, gave_up: bool = False) -> None:
         super().__init__(text)
         self.why = why
         self.outside = outside
+        self.gave_up = gave_up
+
+    @property
+    def of_the_file(self) -> bool:
+        """True if the file may be the cause, so that it would probably cause the same at the next request."""
+        return self.gave_up or (self.why in _OF_THE_FILE and not self.outside)
 
 
 class Failures:

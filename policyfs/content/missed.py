@@ -1,9 +1,9 @@
 """Refusals of files for which the workers found no answer. A refused file is not tried again for a while.
 
-A file that keeps a worker busy until the deadline, or kills the worker, would do the same at every open. On
-an overloaded machine a harmless file can also miss the deadline, so each refusal ends by itself. The refusal
-lasts FIRST_S after the first failure. Each further failure doubles this time, up to LONGEST_S. After one good
-answer the next failure counts as the first.
+A file that keeps a worker busy until the deadline, kills the worker, or needs more memory than the worker may
+have, would do the same at every open. On an overloaded machine a harmless file can also miss the deadline, so
+each refusal ends by itself. The refusal lasts FIRST_S after the first failure. Each further failure doubles
+this time, up to LONGEST_S. After one good answer the next failure counts as the first.
 """
 
 from __future__ import annotations

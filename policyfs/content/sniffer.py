@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from policyfs.content.connection import WorkerGoneError, WorkerLink
-from policyfs.content.failures import OF_THE_FILE, FailedError, Failures, SnifferStats
+from policyfs.content.failures import FailedError, Failures, SnifferStats
 from policyfs.content.kinds import SNIFF_BYTES, is_kind
 from policyfs.content.missed import Missed
 from policyfs.content.plans import refusal, unpack_plan
@@ -269,7 +269,7 @@ class Sniffer:
             reply = await self._in_turn(command, fd, size, payload, lane, key)
         except FailedError as failure:
             self._failures.count(failure.why, str(failure))
-            if key is not None and failure.why in OF_THE_FILE and not failure.outside:
+            if key is not None and failure.of_the_file:
                 self._missed.note(key, str(failure))
             return failure
         else:
@@ -350,7 +350,7 @@ class Sniffer:
             else:
                 self._pool.kill(worker)
         if reply.status is not Status.OK:
-            raise FailedError("refused", reply.reason)
+            raise FailedError("refused", reply.reason, gave_up=reply.retire)
         return reply
 
     def _kind(self, payload: bytes, lane: Hashable) -> str | None:

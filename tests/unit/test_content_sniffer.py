@@ -17,6 +17,7 @@ import trio
 from policyfs.content.connection import WorkerLink
 from policyfs.content.kinds import SNIFF_BYTES
 from policyfs.content.pool import NoWorkerError, Pool
+from policyfs.content.protocol import Reply, Status
 from policyfs.content.sniffer import _PAUSES_S, Sniffer, SnifferError
 from policyfs.content.zygote import SESSION_NICE
 from policyfs.domain import WORKER_UIDS, Lane
@@ -447,6 +448,44 @@ def test_workers_without_memory_fail_and_the_pool_stays(start, tmp_path):
     stats = sniffer.stats()
     assert sum(stats.failed.values()) == 3
     assert stats.zygotes_started == 1
+
+
+@pytest.mark.parametrize(("retire", "failed"), [(True, {"refused": 1, "missed": 1}), (False, {"refused": 2})])
+def test_a_file_at_which_a_worker_gives_up_is_not_tried_again_at_once(
+    start, jpeg_fd, monkeypatch, retire, failed
+):
+    """As at one for which its memory is not enough. A file with a read error may be read the next time."""
+    sniffer = start(workers=1, deadline_s=30)
+
+    async def gives_up(self, command, fd, size, payload):
+        return Reply(1, Status.FAILED, retire, b"MemoryError: ")
+
+    async def main() -> list[str]:
+        return [(await sniffer.locate(jpeg_fd, WHAT, version=version))[1].reason for version in (1, 1)]
+
+    monkeypatch.setattr(WorkerLink, "ask", gives_up)
+    first, second = trio.run(main)
+    assert first == "no plan could be made: MemoryError: "
+    assert ("not tried again for 1 s" in second) == retire
+    assert sniffer.stats().failed == failed
+
+
+def test_a_file_whose_workers_somebody_always_kills_is_not_tried_again_at_once(start, jpeg_fd, monkeypatch):
+    """The kernel, for instance, when memory runs out at this file."""
+    sniffer = start(workers=1, deadline_s=1)
+    honest = WorkerLink.ask
+
+    async def killed_always(self, command, fd, size, payload):
+        os.kill(self.pid, signal.SIGKILL)
+        return await honest(self, command, fd, size, payload)
+
+    async def main() -> None:
+        for _ in range(3):
+            await sniffer.locate(jpeg_fd, WHAT, version=1)
+
+    monkeypatch.setattr(WorkerLink, "ask", killed_always)
+    trio.run(main)
+    assert sniffer.stats().failed == {"deadline": 1, "missed": 2}
 
 
 def test_the_zygote_killed_comes_back_and_takes_its_workers_along(sniffer, jpeg_fd):
