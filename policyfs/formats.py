@@ -86,7 +86,7 @@ FORMATS: Final = (
     Format(
         "raw.tiff:locate_tiff",
         kinds={
-            "image/tiff": "all tags are examined; DNG, NEF, ARW, PEF, SRW, 3FR, too",
+            "image/tiff": "all tags are examined, also in DNG, NEF, ARW, PEF, SRW and 3FR",
             "image/x-canon-cr2": "likewise",
             "image/x-olympus-orf": "likewise",
             "image/x-panasonic-rw2": "likewise",
@@ -259,7 +259,7 @@ FORMATS: Final = (
         starts=(),
         other_names={"audio/aiff": "audio/x-aiff"},
     ),
-    Format("audio.amr:locate_amr", kinds={"audio/amr": "speech frames and nothing else"}, starts=()),
+    Format("audio.amr:locate_amr", kinds={"audio/amr": "has only speech frames"}, starts=()),
     Format(
         "pdf.pdf:locate_pdf",
         kinds={"application/pdf": "all objects of all revisions; page text stays"},
@@ -288,7 +288,7 @@ WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
     "text/plain": "may contain any text, also a track or a log of places",
     "application/gpx+xml": "a track: the whole file consists of places",
     "application/vnd.google-earth.kml+xml": "the whole file consists of places",
-    "application/vnd.garmin.tcx+xml": "a training: the whole file consists of places",
+    "application/vnd.garmin.tcx+xml": "a workout: the whole file consists of places",
     "application/geo+json": "the whole file consists of places",
     "application/x-nmea": "a GPS receiver's log",
     "application/x-location-text": "text in which policyfs found coordinates",

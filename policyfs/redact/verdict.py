@@ -71,7 +71,8 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
     if strict and not empty:
         return f"parts are not understood: {named}; the rule denies such files (on_unknown: deny)"
     if hide & ~_SEARCHABLE and not empty:
-        return f"parts are not understood, and no search finds {in_words(hide & ~_SEARCHABLE)}: {named}"
+        words = in_words(hide & ~_SEARCHABLE)
+        return f"parts are not understood, and a search cannot find data about {words}: {named}"
     if sum(patch.size for patch in patches) > _SEARCHED_BYTES:
         return f"parts are not understood, and too large to be searched: {named}"
     told, bare = Tells(0), [note for note in notes if note.bare]

@@ -60,7 +60,7 @@ def test_a_first_header_that_is_not_ended_is_refused():
     data = cut + sounds.vorbis(sounds.comments())[58:]
     plan = locate(OGG, frozenset({"location"}), MemorySource(data))
     assert plan.outcome is Outcome.REFUSE
-    assert "not ended" in plan.reason
+    assert "has no end" in plan.reason
 
 
 @pytest.mark.parametrize("behind", [b"", sounds.vorbis(sounds.comments()), sounds.opus(sounds.comments())])

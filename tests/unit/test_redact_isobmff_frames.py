@@ -142,7 +142,7 @@ def test_frames_in_one_another_are_refused():
     file = bytearray(movie(Track(format=b"avc1", entry=AVCC, samples=[outer, inner])))
     at = file.index(b"stco") + 16
     file[at : at + 4] = u32(file.index(inner))
-    with pytest.raises(NotThisKindError, match="overlap each other"):
+    with pytest.raises(NotThisKindError, match="overlap other frames"):
         read(bytes(file))
 
 

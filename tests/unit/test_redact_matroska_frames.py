@@ -127,7 +127,7 @@ def test_a_lacing_that_makes_no_sense_ends_the_search_in_its_block(lacing, sizes
 
 def test_a_message_that_all_frames_begin_with_is_refused():
     data = film(cluster(block(1, FRAME[40:])), tracks=track(stripped(FRAME[:40])))
-    assert "same user data" in refused(data)
+    assert "user data that is stored once for all frames" in refused(data)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_message_that_all_frames_begin_with_is_refused():
     ],
 )
 def test_pictures_that_are_compressed_again_are_refused(encodings):
-    assert "compressed again" in refused(film(cluster(block(1, FRAME)), tracks=track(encodings)))
+    assert "compressed a second time" in refused(film(cluster(block(1, FRAME)), tracks=track(encodings)))
     vp8 = mk.track(1, 1, b"V_VP8", encodings)
     assert locate(KIND, frozenset({"location"}), MemorySource(film(cluster(block(1, b"x")), tracks=vp8)))
 

@@ -121,7 +121,7 @@ def test_what_is_not_understood_as_a_whole_is_refused() -> None:
 
 def test_of_names_and_captions_no_search_finds_anything() -> None:
     people = frozenset({"people", TO_TELL})
-    why = "parts are not understood, and no search finds people: JPEG APP11 at 6"
+    why = "parts are not understood, and a search cannot find data about people: JPEG APP11 at 6"
     assert verdict(odd(b"words"), words=people) == why
     assert verdict(jpegs.plain(), words=people) == ""
 

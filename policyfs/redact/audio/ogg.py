@@ -210,7 +210,7 @@ class _Locator:
         elif head.startswith(_TEXT_STREAMS) or not head.strip(b"\0"):
             self.streams[page.serial] = None
         else:
-            raise NotThisKindError("a stream in it is of an unknown kind")
+            raise NotThisKindError("a stream in it has an unknown codec")
 
     def _packets(self, page: Page, stream: _Stream) -> None:
         """Clean the header packets of a stream that end on this page."""
@@ -248,7 +248,7 @@ class _Locator:
         Raises NotThisKindError for the first header of a stream: without this header the codec is not known.
         """
         if stream.pieces and not stream.packets:
-            raise NotThisKindError("a stream's first header is not ended")
+            raise NotThisKindError("the first header of a stream has no end, or is too long")
         for at, size in stream.pieces:
             self.edits.zero(at, at + size, "header", broken=True)
         stream.pieces = []

@@ -182,7 +182,7 @@ def clean_frame(source: ByteSource, frame: Frame, coded: Framing, inner: Inner, 
     whole, lead, found = Restored(source, frame), len(frame.lead), Found()
     found.add(_clean_units(whole, 0, whole.size, coded, inner, counter), frame.at - lead)
     if any(patch.offset < frame.at for patch in found.patches):
-        raise NotThisKindError("all its frames begin with the same user data")
+        raise NotThisKindError("user data that is stored once for all frames of a track cannot be removed")
     return found
 
 

@@ -116,7 +116,7 @@ class _Photos:
             return
         patches = list(difference(frame.at - lead, data, cleaned.data))
         if any(patch.offset < frame.at for patch in patches):
-            raise NotThisKindError("all its frames begin with the same metadata")
+            raise NotThisKindError("metadata that is stored once for all frames of a track cannot be removed")
         notes = cleaned.notes or (Note(0, len(data), "frame", "metadata"),)
         self.told = self.told or any(_tells(note) for note in notes)
         self.found.patches += patches

@@ -109,7 +109,7 @@ def locate_takeout(source: ByteSource, inner: Inner) -> Found:
 
 def _whole(source: ByteSource, limit: int) -> bytes:
     if source.size > limit:
-        raise TooMuchError("too large for a sidecar")
+        raise TooMuchError("the file is larger than the limit for sidecars")
     return source.read(0, source.size)
 
 

@@ -197,7 +197,7 @@ class TiffWalk(Walk):
             raise NotThisKindError("its values overlap")
         noted = any(directory.frame.note for directory in self.directories)
         if noted and not all(entry.keep for entry in self.learnt):
-            raise NotThisKindError("the maker's name overlaps other data")
+            raise NotThisKindError("the tag with the camera's maker or model overlaps other data")
         self.values = Extents((e.start, e.end) for e in plain if e.keep and not e.nested)
         for entry in plain:
             if entry.keep and entry.nested and not entry.holds:

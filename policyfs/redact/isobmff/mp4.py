@@ -221,7 +221,7 @@ class _Locator:
         for patch in patches:
             at = bisect_right(ranges, (patch.offset, self.source.size + 1)) - 1
             if at < 0 or patch.end > ranges[at][1] or patch.offset < end:
-                raise NotThisKindError("its frames overlap each other or its index")
+                raise NotThisKindError("frames of it overlap other frames or its index")
             end = patch.end
         self.found.patches += patches
         self.found.notes += dict.fromkeys(self.frames.notes)
@@ -248,7 +248,7 @@ class _Locator:
             if bool(tells & self.inner.hide) != goes or (
                 not goes and clean_pictures(track, after, self.inner, runs).patches
             ):
-                raise NotThisKindError("its frames overlap each other or its index")
+                raise NotThisKindError("frames of it overlap other frames or its index")
 
     def _load(self, box: Box, most: int) -> tuple[Block, Box]:
         """Read a box into a Block; return the Block, and the box with offsets in it. Raises TooMuchError."""

@@ -40,7 +40,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("JPEG", "APP2 ISO 21496-1", "numbers of the gain map", NOTHING, "stay"),
     Part("JPEG", "APP12 Ducky", "quality, comment, copyright", Tells.PEOPLE, "only the quality stays"),
     Part("JPEG", "APP14 Adobe", "the colour transform", NOTHING, "stays"),
-    Part("JPEG", "COM", "a comment", Tells.PEOPLE, "zeros; also under a word of which it has data"),
+    Part("JPEG", "COM", "a comment", Tells.PEOPLE, "zeros; under other words, too, if it holds such data"),
     Part("JPEG", "APP6 GoPro", "GoPro's settings: model, serial numbers", UNKNOWN, "value by value"),
     Part("JPEG", "any other APPn", "FLIR, C2PA, makers' own", UNKNOWN, "zeros"),
     Part("JPEG", "further pictures", "photos, gain maps, depth", UNKNOWN, "cleaned like the first picture"),

@@ -144,7 +144,7 @@ def _lead(encodings: bytes) -> bytes | None:
     stripped = kind == 0 and _number(packing, tag_names.COMPRESSION_ALGORITHM) == _STRIPPED
     if len(some) == 1 and stripped and _number(some[0], tag_names.ENCODING_SCOPE, _FRAMES) == _FRAMES:
         return child_data(packing, tag_names.COMPRESSION_SETTINGS) or b""
-    raise NotThisKindError("its pictures are compressed again, so that messages in them cannot be found")
+    raise NotThisKindError("its pictures are compressed a second time, and policyfs cannot search them")
 
 
 def _number(data: bytes, ident: int, default: int = 0) -> int:

@@ -190,7 +190,7 @@ class Scan:
             item.data_end = self._search_end(data)
             self.unsure.append((value.number, item))
         else:
-            raise NotThisKindError("a stream in it is not as long as it says")
+            raise NotThisKindError("a stream in it states a wrong length, or none")
 
     def _search_end(self, data: int) -> int:
         at, size = data, _WINDOW
@@ -228,7 +228,7 @@ class Scan:
                     item.data_end = end
                     break
             else:
-                raise NotThisKindError("a stream in it is not as long as it says")
+                raise NotThisKindError("a stream in it states a wrong length, or none")
 
     def _table(self, at: int) -> int:
         """Return the end of the cross-reference table at an offset. A table holds only numbers and the

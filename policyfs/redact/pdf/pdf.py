@@ -190,7 +190,7 @@ class _Locator:
         """
         own = {id(here.item) for here in packed}
         if any(id(item) in own for _, item in self.scan.unsure):
-            raise NotThisKindError("a stream in it is not as long as it says")
+            raise NotThisKindError("the length of an object stream in it is unknown")
         self.scan.agree(self.scan.unsure, integers)
 
     def _raw(self, item: Item) -> bytes:
@@ -258,7 +258,7 @@ class _Locator:
         item = here.item
         tables = here.role in ("trailer", "objects")
         if tables and item.data and item.number in metadata:
-            raise NotThisKindError("a stream in it is metadata and something else")
+            raise NotThisKindError("a stream in it is used as metadata and as a table")
         kept = tables or item.header in self.hints
         if here.role == "file" or not (kept or item.number in reached):
             self._null(item)
