@@ -20,13 +20,13 @@ def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> s
         if answer.listed:
             return "the directory lists the name, but the policy hides the name"
         if answer.errno != canary.errno and not (posix and answer.errno and not reads):
-            return f"the answer was {_named(answer.errno)}, but by the policy it is {_named(canary.errno)}"
+            return f"the answer was {_named(answer.errno)}, but the policy's answer is {_named(canary.errno)}"
         return ""
     if canary.sort is Sort.DENIAL:
         if not answer.errno:
             return "the mount allowed the request, but the policy denies it"
         if answer.errno != canary.errno and not posix:  # with --posix mode bits may deny, too
-            return f"the answer was {_named(answer.errno)}, but by the policy it is {_named(canary.errno)}"
+            return f"the answer was {_named(answer.errno)}, but the policy's answer is {_named(canary.errno)}"
         return ""
     if answer.errno:
         return (

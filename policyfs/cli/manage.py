@@ -354,4 +354,6 @@ def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:
         told = f"the unmounted mount that processes still use keeps its old policy: {refused}"
         raise PolicyfsError(told) from refused
     if command == "previous":
-        yield "the policy's file is unchanged: correct the file before the next reload or mount"
+        yield (
+            "this command did not change the policy's file: correct the file before the next reload or mount"
+        )

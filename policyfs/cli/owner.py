@@ -146,7 +146,7 @@ def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[a
 
     def run(args: argparse.Namespace) -> int:
         if os.geteuid() != 0:
-            raise PolicyfsError("only root reads and writes owners; run this command with sudo")
+            raise PolicyfsError("reading or setting owners needs root; run this command with sudo")
         try:
             tree = Tree.open(os.path.realpath(args.store))
         except OSError as error:

@@ -42,7 +42,10 @@ def _formatted(path: str) -> list[tuple[SourceText, str]]:
     found = [(source, canonical(source.text.decode())) for source in sources]
     after = meaning([SourceText(source.name, text.encode()) for source, text in found], prove=False)
     if before != after:
-        raise PolicyfsError(f"{path}: the canonical form would mean something else; please report this file")
+        raise PolicyfsError(
+            f"{path}: the canonical form would change the policy's meaning, so this policy was not written;"
+            " please report it"
+        )
     return found
 
 

@@ -154,7 +154,7 @@ def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
     if said:
         return f"the mount has other options than in the site, and was not restarted: {said}"
     said = _mount(site, mount)
-    return said and f"the mount was unmounted for its new options, and is down now: {said}"
+    return said and f"the mount was unmounted to get its new options, but could not be mounted again: {said}"
 
 
 def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Sequence[str]) -> None:

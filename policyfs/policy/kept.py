@@ -28,7 +28,7 @@ def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
         why = f"not all callers have the same view{_by(differ.rules_at(state, views=True))}"
         return f"keeps the attributes, and asks the daemon for the name each time: {why}"
     if ftype is not FileType.DIRECTORY:
-        return "keeps the name and the attributes: no rule here distinguishes which callers see it"
+        return "keeps the name and the attributes: either all callers see this path, or none"
     if differ.below(state):
         return (
             f"keeps the name and the attributes, not the listing: not all callers see all names{_by(below)}"

@@ -123,7 +123,7 @@ def test_back_to_the_policy_before_also_after_a_restart(mount: Mount) -> None:
     assert call_as(APP, error, (mount / "Documents/notes.txt").read_text) == "EACCES"
     said = command(mount, "reload", "--previous", mount.mountpoint)
     assert (said.returncode, mount.policy.read_text()) == (0, CLOSED)
-    assert "file is unchanged" in said.stdout
+    assert "did not change the policy's file" in said.stdout
     assert mount.status()["policy"]["digest"] == digest(POLICY)
     assert call_as(APP, (mount / "Documents/notes.txt").read_text)
     assert told(mount, "policy")[-1]["how"] == "policyfs reload --previous"

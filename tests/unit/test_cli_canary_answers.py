@@ -29,8 +29,8 @@ def _without_place() -> bytes:
     ("canary", "answer", "wrong"),
     [
         (HIDDEN, Answer(errno.ENOENT, listed=False), ""),
-        (HIDDEN, Answer(errno.EACCES), "the answer was EACCES, but by the policy it is ENOENT"),
-        (HIDDEN, Answer(0), "the answer was no error, but by the policy it is ENOENT"),
+        (HIDDEN, Answer(errno.EACCES), "the answer was EACCES, but the policy's answer is ENOENT"),
+        (HIDDEN, Answer(0), "the answer was no error, but the policy's answer is ENOENT"),
         (
             HIDDEN,
             Answer(errno.ENOENT, listed=True),
@@ -38,7 +38,7 @@ def _without_place() -> bytes:
         ),
         (DENIED, Answer(errno.EACCES), ""),
         (DENIED, Answer(0), "the mount allowed the request, but the policy denies it"),
-        (DENIED, Answer(errno.EIO), "the answer was EIO, but by the policy it is EACCES"),
+        (DENIED, Answer(errno.EIO), "the answer was EIO, but the policy's answer is EACCES"),
         (PASSED, Answer(0, data=photo()), ""),
         (PASSED, Answer(0, data=photo()[:-1]), "the bytes differ from the bytes of the file"),
         (PASSED, Answer(errno.EACCES), "the answer was EACCES, but the policy allows the request"),

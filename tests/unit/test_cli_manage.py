@@ -246,7 +246,9 @@ def test_the_policy_before_is_asked_for_and_the_file_stays(place: Path, capsys) 
     with daemon(place, previous=LOADED) as asked:
         _, out, _ = run(capsys, "reload", "--previous", place / "one")
         assert asked.commands == ["previous"]
-    assert out.endswith("the policy's file is unchanged: correct the file before the next reload or mount\n")
+    assert out.endswith(
+        "this command did not change the policy's file: correct the file before the next reload or mount\n"
+    )
 
 
 def test_mounts_that_were_left_are_reloaded_too(place: Path, capsys) -> None:

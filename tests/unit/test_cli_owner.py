@@ -204,7 +204,7 @@ def test_a_store_must_be_there_and_its_reader_root(store: Path, tmp_path: Path, 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     said = run("show", store, "/a")
     assert said.code == EXIT_REFUSED
-    assert "only root" in said.err
+    assert "needs root" in said.err
 
 
 def test_a_store_that_keeps_no_attributes_has_a_database(

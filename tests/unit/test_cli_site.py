@@ -229,7 +229,7 @@ def test_a_restart_that_fails_says_what_is_down_now(world: World, command) -> No
     world.fails = {"mount one": "no room"}
     code, _, err = command("up", "--restart")
     assert code == EXIT_REFUSED
-    assert "the mount was unmounted for its new options, and is down now: no room" in err
+    assert "the mount was unmounted to get its new options, but could not be mounted again: no room" in err
 
 
 def test_if_a_mount_fails_the_new_ones_go_and_the_old_ones_stay(world: World, command) -> None:

@@ -13,7 +13,8 @@ def test_it_says_what_it_leaves_out() -> None:
     found.rests = [Rest(b"/", ".jpg", 3)]
     found.unread = [(b"/d", "Permission denied")]
     text = page(found)
-    assert "3 files were not looked at: the policy treats their paths like other paths there." in text
+    why = "the policy decides on their paths as on other paths of the same directory."
+    assert f"3 files were not looked at: {why}" in text
     assert "Not listed: /d: Permission denied." in text
     assert "No file is read under redaction." in text
     assert "All names in the visible directories are visible." in text

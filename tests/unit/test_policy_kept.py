@@ -22,7 +22,7 @@ def engine() -> Engine:
     return engine_of(RULES)
 
 
-HERE = "keeps the name and the attributes: no rule here distinguishes which callers see it"
+HERE = "keeps the name and the attributes: either all callers see this path, or none"
 ALL = "keeps the name, the attributes and the listing: no rule distinguishes callers here or below"
 NO_LISTING = "keeps the name and the attributes, not the listing: not all callers see all names (rules: d)"
 NO_NAME = (

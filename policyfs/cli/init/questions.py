@@ -34,7 +34,7 @@ class Questions:
         found: list[Wish] = []
         while True:
             first = "an app (a name such as gallery)" if not found else "another app (empty: no more)"
-            text = self._ask(f"With whom is something to be shared? Name {first}: ")
+            text = self._ask(f"Which app may use the store? Name {first}: ")
             if not text and found:
                 return found
             wish = self._tried(self._new, text, found)

@@ -84,7 +84,8 @@ def _limits(picture: Picture) -> str:
     left = sum(rest.files for rest in picture.rests)
     if left:
         lines.append(
-            f"{left:,} files were not looked at: the policy treats their paths like other paths there."
+            f"{left:,} files were not looked at: the policy decides on their paths as on other paths of the"
+            " same directory."
         )
     lines += [f"Not listed: {path_of(path)}: {text_of(why)}." for path, why in picture.unread[:100]]
     return "".join(f"<p>{line}</p>" for line in lines)

@@ -167,7 +167,7 @@ def _costs(rule: Rule) -> Iterator[Finding]:
             "type-costs-passthrough",
             rule,
             f"all files at these paths are {what}, also files of other kinds: the kind of a file may change",
-            "make paths narrower; even without type, a redaction does not change kinds without such data",
+            "make paths narrower: files at other paths keep passthrough",
         )
 
 

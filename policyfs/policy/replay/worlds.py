@@ -32,7 +32,7 @@ UNTOLD: Final = {
     "free_of": "which data the file contains",
     "replaced": "which file had the new name",
     "hidden": "the owner of a directory above",
-    "empty": "whether the directory was empty",
+    "empty": "whether the file was empty",
 }
 """Words for the facts that a trail can lack, by the names of the fields of World and Facts."""
 
@@ -58,7 +58,7 @@ def worlds(
             own = {party.who.app for party in parties if party.who is not None and party.who.app}
             more = [facts._replace(owner=app) for facts in known for app in own]
             known = list(dict.fromkeys([*known, *more]))
-        there = list(_replaced(demand, lives, need, parties, places))
+        there = list(_replaced(demand, lives, parties, places))
         size = len(known) * len(there) * len(hidings) * len(emptiness)
         if len(found) + size > MOST:
             raise TooManyError
@@ -112,7 +112,7 @@ def _words(lives: Iterable[Live]) -> frozenset[str]:
 
 
 def _replaced(
-    demand: Demand, lives: Sequence[Live], need: Need, parties: Sequence[Party], places: Sequence[Place]
+    demand: Demand, lives: Sequence[Live], parties: Sequence[Party], places: Sequence[Place]
 ) -> Iterator[tuple[FileType, Facts] | None]:
     """Yield the possible objects at the new name of a rename, with their facts. None: no object."""
     if demand.move not in {"rename", "exchange"}:
