@@ -130,7 +130,7 @@ def _interfaces(pid: int | str) -> list[str]:
 def _core(pid: int | str) -> list[str]:
     limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii")
     line = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
-    return [] if line.split()[4] == "1" else ["a crash would give data of files to a core file or program"]
+    return [] if line.split()[4] == "1" else ["a core dump after a crash would contain data of files"]
 
 
 def _missing(rights: Rights, *, alone: bool) -> list[str]:

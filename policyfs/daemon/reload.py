@@ -143,7 +143,9 @@ class Reload:
             self._log.warning("the kernel is slow to drop its caches", after_s=_DRAIN_S)
         stale = summary(await self._fs.stale_handles.find())
         if stale["count"]:
-            self._log.warning("files stay open that the new policy would not grant", count=stale["count"])
+            self._log.warning(
+                "files stay open, although the new policy would refuse to open them", count=stale["count"]
+            )
             await trio.to_thread.run_sync(policies.tell_stale, stale, gate.generation)
         return stale
 

@@ -104,7 +104,8 @@ class Alert:
             self._until_s = None
             return None
         self._until_s = self._now_s() + self._doc.every
-        return self._message(fold, f"{fold.count} more of {self._doc.on}, {fold.summary()}", at_once=False)
+        text = f"{fold.count} more matches of `on: {self._doc.on}`, {fold.summary()}"
+        return self._message(fold, text, at_once=False)
 
     def _message(self, fold: _Fold, text: str, *, at_once: bool) -> Message:
         if at_once and self._doc.on == DENIALS:

@@ -80,7 +80,7 @@ def cannot_record(directory: str, exc: OSError) -> JournalError:
 def reason_of(directory: str, exc: OSError) -> str:
     """Return a text with the reason why a trail directory cannot be written, and with advice."""
     help_text = {
-        errno.EWOULDBLOCK: "another policyfs records there: is the mount already running?",
+        errno.EWOULDBLOCK: "another policyfs daemon records there: is the mount already running?",
         errno.EPERM: "users other than root may write in the directory: chown root and chmod 0700",
         errno.ENOSPC: "make room on the file system of the trail",
         errno.EDQUOT: "raise the quota on the file system of the trail",

@@ -36,8 +36,8 @@ static PyMethodDef methods[] = {
 	 "let_rest(unique): stop counting a request as under way, so that its uid may begin another."},
 	{"take_turns", turns_take, METH_VARARGS,
 	 "take_turns(most, room, bytes): uids take turns. A uid has three lanes. most: limit of the requests of one\n"
-	 "lane that are under way (0: off). room: limit of all; a lane has at most as many of it as are left for\n"
-	 "all others (0: any number).\n"
+	 "lane that are under way (0: off). room: limit of the requests of all lanes that are under way (0: no limit);\n"
+	 "a lane may have at most as many requests under way as remain for all other lanes.\n"
 	 "bytes: limit of large requests that wait.\n"
 	 "Returns a descriptor that is readable while a request that was read ahead can go on."},
 	{"waiting", turns_waiting, METH_NOARGS, "(requests read ahead that wait, requests under way)."},

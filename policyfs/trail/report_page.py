@@ -154,7 +154,7 @@ def _denials(facts: Facts) -> str:
         for one in found[:_REFUSALS]
     ]  # fmt: skip
     heads = ("Times", "App", "Cause", "Such as", "Why, and what would have to change")
-    return f"<p>{told}.</p>" + table("denials", "Denials by their grounds", heads, rows, "0")
+    return f"<p>{told}.</p>" + table("denials", "Denials by cause", heads, rows, "0")
 
 
 _CAUSES: Final = {

@@ -20,7 +20,8 @@ def describe(record: Record) -> str:
         return f"rotation removed {len(names) if isinstance(names, list) else '?'} segments"
     if record.kind == "others":
         chains = fields.get("chains")
-        return f"saw {len(chains) if isinstance(chains, dict) else '?'} other chains at this trail root"
+        count = len(chains) if isinstance(chains, dict) else "?"
+        return f"recorded the ends of {count} other chains at this trail root"
     if record.kind in {"close", "detached"}:
         return _ended(record)
     if record.kind in {"mount", "failed", "policy"}:
@@ -35,7 +36,8 @@ def describe(record: Record) -> str:
         "resume": "recording goes on after a restart",
         "sealed": f"sealed {shown(str(fields.get('segment')))} to seq {shown(str(fields.get('last_seq')))}",
         "hold": f"hold {shown(str(fields.get('name')))}: {shown(str(fields.get('done')))}, {_by(fields)}",
-        "stale_handles": f"{shown(str(fields.get('count')))} open files that the policy would not grant",
+        "stale_handles": f"{shown(str(fields.get('count')))} files stay open, although the new policy would"
+        " refuse to open them",
         "killed": f"killed {_process(fields)}: {shown(str(fields.get('reason')))}",
         "worker": f"workers were lost: {shown(str(fields.get('lost')))}: {shown(str(fields.get('reason')))}",
         "clock": f"the clock went back by {shown(str(fields.get('seconds')))} s",
@@ -80,7 +82,7 @@ def _of_the_proof(record: Record) -> str:
         return shown(" ".join(str(fields.get("reason", "the mount was refused")).split()))
     counts = fields.get("canaries")
     told = ", ".join(f"{name} {count}" for name, count in counts.items()) if isinstance(counts, dict) else "?"
-    return f"proved before apps were let in: {shown(told)}"
+    return f"all test requests got the right answers before apps reached the mount: {shown(told)}"
 
 
 def _process(fields: Fields) -> str:
