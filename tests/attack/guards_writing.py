@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +24,7 @@ from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.opener import Opener
 from policyfs.store.exact_names import ExactNames
 from policyfs.store.latches import HeldFiles, Latches
+from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from tests.attack.guards import put
 
@@ -275,7 +278,29 @@ def store_is(remote: bool) -> Callable[[], None]:
     return weaken
 
 
+def owner_takes_long() -> None:
+    """No guard is gone, but to set an owner takes 0.2 s."""
+    set_owner = Owners.set
+
+    def late(self: Owners, *request: Any) -> None:
+        time.sleep(0.2)
+        set_owner(self, *request)
+
+    put(Owners, "set", late)
+
+
+def name_before_owner() -> None:
+    """A new file has its name before it has an owner, as on a store without unnamed files."""
+
+    def fails(self: Tree, *request: Any, **options: Any) -> int:
+        raise OSError(errno.EOPNOTSUPP, "no unnamed files")
+
+    put(Tree, "create_unnamed", fails)
+
+
 WRITING: Final[dict[str, Callable[[], None]]] = {
+    "owner-takes-long": owner_takes_long,
+    "name-before-owner": name_before_owner,
     "stops-when-judged": stops_when_judged,
     "stops-when-looked": stops_when_looked,
     "stops-before-removal": stops_before_removal,

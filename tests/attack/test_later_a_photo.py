@@ -150,6 +150,47 @@ def test_the_place_is_read_where_own_is_own_for_ever(without, store: Path) -> No
     assert placed(own_and_then_not(mount, mount))
 
 
+def written_as_it_is_made(here: Mount, there: Mount) -> bytes:
+    """What its creator reads of a file that another app writes, and has opened as soon as it was there."""
+
+    def write(channel: Connection) -> None:
+        channel.send("ready")
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                fd = os.open(there / "new", os.O_WRONLY)
+                break
+        channel.recv()
+        os.write(fd, PHOTO)
+        os.close(fd)
+
+    writer = start_as(MAPS, write)
+    writer.receive()
+    call_as(GALLERY, create, here / "new")
+    writer.send("go on")
+    writer.result()
+    return call_as(GALLERY, (here / "new").read_bytes)
+
+
+def create(path: Path) -> None:
+    os.umask(0)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+
+
+def slow_mounts(mounts: Mounts, store: Path, *guards: str) -> list[Mount]:
+    """A mount of each app. In that of the gallery, to set an owner takes long, and these guards are gone."""
+    here = mounts.prepare(POLICY, store, "--app", "gallery")
+    here.program = ("tests.attack.weakened", ",".join(("owner-takes-long", *guards)))
+    return [here.start(), mounts.start(POLICY, store, "--app", "maps")]
+
+
+def test_a_new_file_has_its_owner_before_its_name(mounts: Mounts, store: Path) -> None:
+    assert not leaks(written_as_it_is_made(*slow_mounts(mounts, store)))
+
+
+def test_its_creator_reads_what_another_wrote_where_the_name_comes_first(mounts: Mounts, store: Path) -> None:
+    assert leaks(written_as_it_is_made(*slow_mounts(mounts, store, "name-before-owner")))
+
+
 ROADS: Final = {"a copy": ("--no-passthrough",), "a lease": ("--copy-max", "64")}
 
 

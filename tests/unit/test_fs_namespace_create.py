@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from policyfs.fs.inodes.handles import Handle
+from policyfs.store.owner import Owners
+from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.mount.steps import (
@@ -25,24 +27,70 @@ from tests.support.mount.steps import (
 )
 
 
-@on_trio
-async def test_mknod_makes_nobody_the_owner_of_a_file_that_is_moved_there(store: Path, monkeypatch) -> None:
+def without_unnamed_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the store have no unnamed files, as NFS and others."""
+
+    def fails(*_: object, **__: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "no unnamed files")
+
+    monkeypatch.setattr(Tree, "create_unnamed", fails)
+
+
+@pytest.mark.parametrize("names", ["link", "create_file"])
+def test_mknod_makes_nobody_the_owner_of_a_file_that_is_moved_there(
+    store: Path, monkeypatch: pytest.MonkeyPatch, names: str
+) -> None:
     """Another file comes to the name in the moment in which it is made."""
     (store / "other.jpg").write_bytes(PHOTO)
-    with parts(store, engine_of(REDACTED)) as made:
-        create_file = type(made.tree).create_file
+    if names == "create_file":
+        without_unnamed_files(monkeypatch)
+    make_name = getattr(Tree, names)
 
-        def created(tree, dirfd, name, *more, **options) -> int:
-            fd = create_file(tree, dirfd, name, *more, **options)
-            os.rename(store / "other.jpg", store / "new.jpg")
-            return fd
+    def named(*request: Any, **options: Any) -> int:
+        fd = make_name(*request, **options)
+        os.rename(store / "other.jpg", store / "new.jpg")
+        return fd
 
-        monkeypatch.setattr(type(made.tree), "create_file", created)
-        await made.creator.mknod(made.root, b"new.jpg", 0o100644, 0, made.caller(CAMERA))
-        fd = os.open(store / "new.jpg", os.O_RDONLY)
-        assert os.pread(fd, 1 << 20, 0) == PHOTO
-        assert made.owners.get(fd, made.tree.fstat(fd)) == "none"
-        os.close(fd)
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(REDACTED)) as made:
+            monkeypatch.setattr(Tree, names, named)
+            await made.creator.mknod(made.root, b"new.jpg", 0o100644, 0, made.caller(CAMERA))
+            fd = os.open(store / "new.jpg", os.O_RDONLY)
+            assert os.pread(fd, 1 << 20, 0) == PHOTO
+            assert made.owners.get(fd, made.tree.fstat(fd)) == "none"
+            os.close(fd)
+
+    run()
+
+
+@pytest.mark.parametrize("way", ["create", "mknod"])
+def test_a_new_file_has_its_owner_before_its_name(
+    store: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Else an app of another mount could open it for writing, and its bytes would be those of the owner."""
+    set_owner, named = Owners.set, list[bool]()
+
+    def late(owners: Owners, *request: Any) -> None:
+        named.append((store / "new").exists())
+        set_owner(owners, *request)
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN)) as made:
+            monkeypatch.setattr(Owners, "set", late)
+            caller = made.caller(CAMERA)
+            if way == "create":
+                await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, caller)
+            else:
+                await made.creator.mknod(made.root, b"new", 0o100644, 0, caller)
+            assert named == [False]
+            assert (store / "new").stat().st_nlink == 1
+            assert await errno_of(made.creator.create(made.root, b"new", 0o644, os.O_EXCL, caller)) == (
+                errno.EEXIST
+            )
+
+    run()
 
 
 @on_trio
@@ -112,6 +160,7 @@ def test_a_file_that_takes_the_name_of_a_new_one_is_not_removed_with_it(
     async def run() -> None:
         with parts(store, engine_of(OPEN.replace("}\n", ", audit: required}\n"))) as made:
             if fails == "owner":
+                without_unnamed_files(monkeypatch)
                 monkeypatch.setattr(type(made.owners), "set", no_room)
             made.sink.broken = fails == "record"
             right_before_removals(monkeypatch, lambda: replace(store / "new", PHOTO))

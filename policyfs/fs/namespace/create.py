@@ -113,7 +113,7 @@ class Creator:
         # A handle that may write at once would not clear suid: see SetIdBits.may_set_ids.
         suid = self._gate.free(caller.principal, state, parent) and not ops_of(flags) & Op.WRITE
         try:
-            return self._tree.create_file(dirfd, name, mode, caller.umask, caller.uid, caller.gid, suid=suid)
+            return self._made(dirfd, name, mode, caller, suid=suid)
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
@@ -126,6 +126,30 @@ class Creator:
         if seen.allowed:
             raise StaleNodeError
         raise OSError(errno.EEXIST, "the name exists, but is hidden from the caller")
+
+    def _made(self, dirfd: int, name: bytes, mode: int, caller: Caller, *, suid: bool) -> int:
+        """Make a regular file, and return its descriptor (O_RDWR). EEXIST if the name is taken.
+
+        INVARIANT: the file has its owner before its name. Otherwise an app of another mount could open the
+        file for writing in between, and write into a file that then belongs to the caller. On a store without
+        unnamed files this is not possible (docs/threat-model.md).
+        """
+        who, app = (caller.umask, caller.uid, caller.gid), caller.principal.app
+        if app is None:
+            return self._tree.create_file(dirfd, name, mode, *who, suid=suid)
+        try:
+            fd = self._tree.create_unnamed(dirfd, mode, *who, suid=suid)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            return self._tree.create_file(dirfd, name, mode, *who, suid=suid)
+        try:
+            self._gate.facts.owners.set(fd, self._tree.fstat(fd), app)
+            self._tree.link(fd, dirfd, name)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     async def _freed(self, parent: Node, name: bytes, *, exclusive: bool) -> None:
         """Wait until the name is free, if a file with a withheld (hidden) name has it. Then raise
@@ -153,9 +177,9 @@ class Creator:
     def _own_new(self, fd: int, parent: Node, name: bytes, caller: Caller) -> Stat:
         """Record the owner of a new object, and return its attributes. If this fails, remove the object."""
         try:
-            stat = self._tree.fstat(fd)
-            if caller.principal.app is not None:
-                self._gate.facts.owners.set(fd, stat, caller.principal.app)
+            stat, app = self._tree.fstat(fd), caller.principal.app
+            if app is not None and self._gate.facts.owners.get(fd, stat) != app:
+                self._gate.facts.owners.set(fd, stat, app)
                 stat = self._tree.fstat(fd)
         except OSError:
             dirfd = self._resolver.dirfd(parent)
@@ -240,12 +264,11 @@ class Creator:
         def make(dirfd: int) -> int:
             # Check again: a reload or a move may have come while the request was put on record.
             still = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)
-            who = (caller.umask, caller.uid, caller.gid)
             if ftype is FileType.REGULAR:
-                return self._tree.create_file(dirfd, name, mode, *who, suid=still)
+                return self._made(dirfd, name, mode, caller, suid=still)
             if not still:
                 raise OSError(errno.EPERM, "the policy now has a requirement here")
-            self._tree.make_special(dirfd, name, mode, rdev, *who)
+            self._tree.make_special(dirfd, name, mode, rdev, caller.umask, caller.uid, caller.gid)
             return -1
 
         return await self.make(parent, name, caller, ftype, call, make)
