@@ -18,6 +18,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from itertools import count
 from typing import Final, Self
 
 from policyfs.store.admission import Victims
@@ -25,6 +26,8 @@ from policyfs.store.frozen import Frozen, is_alone
 
 _LEAST_COST: Final = 4096
 """The least cost of a copy, in bytes. A clone, which shares the blocks of its source, costs only this."""
+
+_SERIALS: Final = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,14 @@ class CopyStats:
 
 class Copy:
     """One finished copy in a cache. The copy's bytes cannot change (sealed). frozen.fd is open while the copy
-    is in use or cached. denied: True once the copy turned out to be wrong; then no new handle may show it.
+    is in use or cached. serial: a number that no other copy of this process has. denied: True once the copy
+    turned out to be wrong; then no new handle may show it.
 
     backing_id: the kernel's id of the copy, or 0. When the cache closes the copy, it gives the id back."""
 
     __slots__ = (
-        "_cache", "_holders", "_pins", "_since", "backing_id", "denied", "frozen", "key", "mapped_by", "used"
+        "_cache", "_holders", "_pins", "_since", "backing_id", "denied", "frozen", "key", "mapped_by",
+        "serial", "used",
     )  # fmt: skip
 
     def __init__(self, cache: CopyCache, key: Hashable, frozen: Frozen) -> None:
@@ -66,6 +71,7 @@ class Copy:
         self.denied = False
         self.mapped_by: Hashable = None
         self.key = key
+        self.serial: Final = next(_SERIALS)
         self.frozen: Final = frozen
 
     @property

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from policyfs.store import leases
+from policyfs.store.leases import LeaseKeeper
 from tests.support.machine.launchers import attach, prepared
 from tests.support.mount.steps import PHOTO
 
@@ -15,6 +19,17 @@ def store(tmp_path: Path) -> Path:
     (tmp_path / "a.jpg").write_bytes(PHOTO)
     (tmp_path / "empty").write_bytes(b"")
     return tmp_path
+
+
+@pytest.fixture
+def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[LeaseKeeper]:
+    """Tests break its leases themselves, or nobody does, so that threads of the test run do no harm."""
+    monkeypatch.setattr(leases, "_demand_blocked", lambda signals: None)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    made = LeaseKeeper()
+    yield made
+    made.close()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @pytest.fixture

@@ -186,9 +186,9 @@ async def test_a_file_is_forgotten_unless_the_kernel_knows_this_very_version(sto
         node.tell(version_of(stat))
         node.cached = None
         assert watched.take(changed) == []
-        node.cached = CachedPages(version_of(stat), None)
+        node.cached = CachedPages(version_of(stat), 0)
         assert watched.take(changed) == []
-        node.cached = CachedPages(version_of(stat)._replace(size=1), None)
+        node.cached = CachedPages(version_of(stat)._replace(size=1), 0)
         assert watched.take(changed) == [("inode", node.nodeid, 0)], "its pages are of another version"
         node.cached = None
         node.tell(version_of(stat)._replace(size=1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,6 @@ import trio
 
 from policyfs.fs.namespace import setid as module
 from policyfs.fs.namespace.setid import SetIdBits
-from policyfs.store import leases
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.tree import Tree
 
@@ -27,17 +25,6 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
     (tmp_path / "d").mkdir()
     with Tree.open(str(tmp_path)) as made:
         yield made
-
-
-@pytest.fixture
-def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[LeaseKeeper]:
-    """Nobody breaks its leases here, so that threads of the test run itself do no harm."""
-    monkeypatch.setattr(leases, "_demand_blocked", lambda signals: None)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    made = LeaseKeeper()
-    yield made
-    made.close()
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def ask(native: SetIdBits, fd: int, mode: int) -> bool:

@@ -12,12 +12,16 @@ import trio.testing
 
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.namespace.setattr import Change
+from policyfs.fs.redacted import copies as copies_module
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
+from policyfs.redact.plan import Outcome, Plan
 from policyfs.store.copies import CopyCache
 from policyfs.store.frozen import Frozen
+from policyfs.store.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, keeps_pages, on_trio, parts
+from tests.support.mount.steps import mapped
 from tests.support.samples import jpegs
 
 CAMERA, GALLERY = 10010, 10011
@@ -281,3 +285,45 @@ async def _opened_keeping(made: Parts, uid: int) -> bool:
     assert handle.node.byte_path is BytePath.COPY
     await made.release(handle)
     return keeps_pages(handle)
+
+
+@on_trio
+async def test_pages_of_another_copy_of_the_same_version_are_not_kept(
+    store: Path, keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first worker has lied. Its copy leaves the cache before another worker says so."""
+
+    async def lies(*_: object, **__: object) -> tuple[str, Plan]:
+        return "image/jpeg", Plan(Outcome.CLEAN)
+
+    with parts(store, engine_of(TWO_VIEWS), keeper=keeper) as made:
+        with monkeypatch.context() as lying:
+            lying.setattr(made.sniffed, "locate", lies)
+            first = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+            assert jpegs.leaks(bytes(await made.reader.read(first, 0, 1 << 20)))
+        assert first.copy is not None
+        key = first.copy.key
+        await made.release(first)
+        made.copies.drop(key)
+        second = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        assert second.node is first.node
+        assert not jpegs.leaks(bytes(await made.reader.read(second, 0, 1 << 20)))
+        assert not keeps_pages(second)
+
+
+@on_trio
+async def test_a_copy_made_beside_a_mapped_writer_is_soon_made_again(
+    store: Path, keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it writes into a page that waits for the disk changes no times."""
+    at = len(PHOTO) - 8
+    with parts(store, engine_of(TWO_VIEWS), keeper=keeper) as made, mapped(store / "a.jpg") as writer:
+        writer[at : at + 4] = b"one1"
+        first = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        assert bytes(await made.reader.read(first, at, 4)) == b"one1"
+        await made.release(first)
+        writer[at : at + 4] = b"two2"
+        monkeypatch.setattr(copies_module, "_UNSETTLED_S", 0.0)
+        second = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        assert bytes(await made.reader.read(second, at, 4)) == b"two2"
+        assert not keeps_pages(second)

@@ -6,11 +6,10 @@ import errno
 import os
 from pathlib import Path
 
-import trio
-
+from policyfs.store.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import keeps_pages, on_trio, parts
-from tests.support.mount.steps import MAPS, OPEN, errno_of
+from tests.support.mount.steps import MAPS, OPEN, errno_of, mapped
 
 
 @on_trio
@@ -30,23 +29,46 @@ async def test_a_release_that_meets_a_failing_disk_gives_everything_up(store: Pa
 
 
 @on_trio
-async def test_pages_are_not_kept_before_an_open_is_on_record(store: Path, monkeypatch) -> None:
-    """Only the reply to an open makes the kernel drop its pages of before."""
+async def test_pages_are_not_kept_before_a_release(store: Path) -> None:
+    """The kernel drops its pages of before some time after the reply to an open, but before its release."""
     with parts(store, engine_of(OPEN)) as made:
         await made.release(await made.open("/a.jpg", os.O_RDONLY, MAPS))
         (store / "a.jpg").write_bytes(b"changed")
-        recorded, waiting, goes_on = made.gate.recorder.recorded, trio.Event(), trio.Event()
-
-        async def late(*arguments, **named):
-            waiting.set()
-            await goes_on.wait()
-            return await recorded(*arguments, **named)
-
-        async with trio.open_nursery() as nursery:
-            with monkeypatch.context() as patched:
-                patched.setattr(made.gate.recorder, "recorded", late)
-                nursery.start_soon(made.open, "/a.jpg", os.O_RDONLY, MAPS)
-                await waiting.wait()
-            assert not keeps_pages(await made.open("/a.jpg", os.O_RDONLY, MAPS))
-            goes_on.set()
+        first = await made.open("/a.jpg", os.O_RDONLY, MAPS)
+        second = await made.open("/a.jpg", os.O_RDONLY, MAPS)
+        assert not keeps_pages(first)
+        assert not keeps_pages(second)
+        await made.release(first)
         assert keeps_pages(await made.open("/a.jpg", os.O_RDONLY, MAPS))
+
+
+@on_trio
+async def test_a_refused_open_leaves_the_pages_of_before(store: Path, monkeypatch) -> None:
+    """The kernel has not seen the open, and has not dropped its pages."""
+    with parts(store, engine_of(OPEN)) as made:
+        await made.release(await made.open("/a.jpg", os.O_RDONLY, MAPS))
+        (store / "a.jpg").write_bytes(b"changed")
+
+        async def fails(*_, **__):
+            raise OSError(errno.EIO, "not on record")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(made.gate.recorder, "recorded", fails)
+            assert await errno_of(made.open("/a.jpg", os.O_RDONLY, MAPS)) == errno.EIO
+        assert not keeps_pages(await made.open("/a.jpg", os.O_RDONLY, MAPS))
+
+
+@on_trio
+async def test_pages_read_beside_a_mapped_writer_are_not_kept(store: Path, keeper: LeaseKeeper) -> None:
+    """What it writes into a page that waits for the disk changes no times."""
+    with parts(store, engine_of(OPEN), keeper=keeper) as made, mapped(store / "a.jpg") as writer:
+        writer[:4] = b"one1"
+        first = await made.open("/a.jpg", os.O_RDONLY, MAPS)
+        assert bytes(await made.reader.read(first, 0, 4)) == b"one1"
+        await made.release(first)
+        writer[:4] = b"two2"
+        writer.close()
+        second = await made.open("/a.jpg", os.O_RDONLY, MAPS)
+        assert not keeps_pages(second)
+        await made.release(second)
+        assert keeps_pages(await made.open("/a.jpg", os.O_RDONLY, MAPS)), "the writer is gone"

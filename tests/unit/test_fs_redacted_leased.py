@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,6 @@ from policyfs.fs.redacted import leased as leased_module
 from policyfs.fs.redacted.plans import PLANS_MAX
 from policyfs.fs.redacted.second_looks import Said
 from policyfs.redact.core.values import Outcome, Plan
-from policyfs.store import leases as leases_module
 from policyfs.store.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
@@ -43,17 +41,6 @@ CAMERA, GALLERY = 10010, 10011
 PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
 PLACELESS = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif(place=False)))
 DAMAGED = PHOTO[:900]  # no picture in it
-
-
-@pytest.fixture
-def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[LeaseKeeper]:
-    """Tests break its leases themselves, so that threads of the test run do no harm."""
-    monkeypatch.setattr(leases_module, "_demand_blocked", lambda signals: None)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    made = LeaseKeeper()
-    yield made
-    made.close()
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @pytest.fixture
@@ -243,7 +230,7 @@ async def test_what_a_second_worker_denies_is_shown_to_nobody_later(
         with (tmp_path / "a.jpg").open("rb") as file:
             version = version_key(made.tree.fstat(file.fileno()))
         lane = made.caller(GALLERY).principal.lane
-        first.node.cached = CachedPages(first.node.open.version, None)
+        first.node.cached = CachedPages(first.node.open.version, 0)
         made.leased._plans.denied(Said(version, first.node.view.redact, lane, "image/jpeg", lie, False))
         assert first.node.cached is None
         assert first.node.nodeid in made.notes.pages
@@ -300,3 +287,18 @@ async def test_a_plan_that_is_denied_while_a_read_waits_is_not_used(
     monkeypatch.setattr(leased_module, "read_store", denied)
     assert not jpegs.leaks(await shown(made, handle))
     assert made.leased.refusals == 0
+
+
+@on_trio
+async def test_a_worker_that_failed_once_is_asked_again(made: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+    assert len(await shown(made, handle)) == len(PHOTO)
+    made.leased._broken(handle.node)  # a writer came, and has gone
+
+    async def fails(*_: object, **__: object) -> tuple[None, Plan]:
+        return None, Plan(Outcome.REFUSE, reason="the worker took too long")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(made.sniffed, "locate", fails)
+        assert await errno_of(made.reader.read(handle, 0, 64)) == errno.EACCES
+    assert await errno_of(made.reader.read(handle, 0, 64)) == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.fs.redacted.second_looks import Said, SecondLooks
 from policyfs.fs.sharing import pauses
 from policyfs.redact.plan import Outcome, Plan
-from policyfs.store import leases as leases_module
 from policyfs.store.copies import CopyCache
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.tree import Tree
@@ -122,17 +120,6 @@ class Place:
             await trio.testing.wait_all_tasks_blocked()
             assert self.second.stats().waiting == 0
             nursery.cancel_scope.cancel()
-
-
-@pytest.fixture
-def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[LeaseKeeper]:
-    """Nobody breaks its leases here, so that threads of the test run itself do no harm."""
-    monkeypatch.setattr(leases_module, "_demand_blocked", lambda signals: None)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    made = LeaseKeeper()
-    yield made
-    made.close()
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from policyfs.store.frozen import Version
 
 if TYPE_CHECKING:
     from policyfs.fs.inodes.leased_bytes import LeasedBytes
-    from policyfs.fs.inodes.node import Node
+    from policyfs.fs.inodes.node import CachedPages, Node
     from policyfs.linux.statx import Stat
     from policyfs.redact.core.values import Plan
     from policyfs.store.copies import Copy
@@ -181,17 +181,17 @@ class Handle:
     bytes_written: int = 0
     """Bytes written through the daemon."""
     noted: bool = False
-    """True if the trail already has an event which says that the file's kind does not meet a requirement of
-    a rule in monitor mode."""
+    """True if the trail already has the event that the kind does not meet a rule in monitor mode."""
     generation: int = 0
     """The generation of the policy that allowed the open."""
     facts: Facts | None = None
-    """The facts found when the handle's frozen copy was made. None without a copy: facts are then found at
-    each use."""
+    """The facts found when the handle's copy was made. None: facts are found at each use."""
     hidden: frozenset[str] | None = None
     """The words hidden in the copy that the handle shows; None if it shows no copy."""
     copy: Copy | None = None
     """The copy that the handle shows, kept open in the cache for *payer*; None if it shows none."""
+    pages: CachedPages | None = None
+    """The bytes of which the kernel may keep pages after the release, or None."""
     payer: str | None = None
     """The app in whose share of the cache *copy* counts, or None."""
 

@@ -63,8 +63,8 @@ class CachedPages(NamedTuple):
 
     version: Version
     """The version of the file."""
-    hidden: frozenset[str] | None
-    """The words hidden in the copy that was shown; None if no copy was shown."""
+    copy: int
+    """The number of the copy that was shown (Copy.serial); 0 if no copy was shown."""
 
 
 class Name(NamedTuple):

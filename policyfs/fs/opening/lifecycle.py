@@ -24,6 +24,7 @@ from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_NOFLUSH, FH_PASSTHROUGH, pa
 from policyfs.linux.statx import Stat
 from policyfs.store import freeing
 from policyfs.store.frozen import Version
+from policyfs.store.leases import LeaseKeeper
 
 _EMPTYING_S: Final = 1.0
 """The longest wait of an open for another writer's release, which empties the file."""
@@ -40,9 +41,12 @@ class Lifecycle:
         leased: LeasedFiles,
         withheld_names: WithheldNames,
         forget_size: SizeForgotten,
+        keeper: LeaseKeeper | None,
         remote: bool = False,
     ) -> None:
-        """remote: True if the store may report a write error only at close."""
+        """keeper: None if leases prove nothing on the store. remote: True if the store may report a write
+        error only at close.
+        """
         self._nodes = fs.nodes
         self._held = fs.held
         self._handles = fs.handles
@@ -51,6 +55,7 @@ class Lifecycle:
         self._leased = leased
         self._withheld_names = withheld_names
         self._forget_size = forget_size
+        self._keeper = keeper
         self._remote = remote
 
     def new_handle(self, node: Node, caller: Caller, flags: int, stat: Stat) -> Handle:
@@ -132,28 +137,41 @@ class Lifecycle:
         else:
             # A writer's FLUSH is always needed: after a reload its bytes may have to be checked.
             flags = 0 if handle.writable else FH_NOFLUSH
-            opening.pages = CachedPages(state.version or version_of(opening.stat), handle.hidden)
-            keeps = node.byte_path in {BytePath.COPY, BytePath.RAW} and not handle.by_kind
-            if keeps and not state.holds_back and node.cached == opening.pages:
-                flags |= FH_KEEP_CACHE
+            if self._keeps_pages(opening):
+                shown = 0 if handle.copy is None else handle.copy.serial
+                handle.pages = CachedPages(state.version or version_of(opening.stat), shown)
+                if node.cached == handle.pages:
+                    flags |= FH_KEEP_CACHE
+            else:
+                node.cached = None
             writer = handle.caller.uid if handle.writable else 0
             handle.fh = pack_fh(handle.index, flags, writer=writer)
         self._handles.add(handle)
 
-    @staticmethod
-    def answered(opening: OpenContext) -> None:
-        """Note that the daemon replies to an open now. By this reply the kernel drops a mediated node's pages
-        of other bytes. INVARIANT: no await between this call and the reply.
+    def _keeps_pages(self, opening: OpenContext) -> bool:
+        """Return True if pages that the kernel reads through this handle may stay for a later open.
+
+        INVARIANT: a raw file must have no writer now. A program that has the file mapped can write into a
+        page that waits for the disk, and the file's times do not change. A later writer changes the times.
         """
-        if opening.pages is not None:
-            denied = opening.shared.copy is not None and opening.shared.copy.denied
-            opening.request.node.cached = None if denied else opening.pages
+        handle, state = opening.handle, opening.shared
+        if handle.by_kind or state.holds_back:
+            return False
+        if handle.node.byte_path is not BytePath.RAW or self._keeper is None:
+            return handle.node.byte_path in {BytePath.COPY, BytePath.RAW}
+        lease = None if handle.writable or opening.fd < 0 else self._keeper.grant(opening.fd)
+        if lease is not None:
+            lease.release()
+        return lease is not None
 
     def leave(self, handle: Handle, state: OpenState) -> None:
         """End a handle, and undo the enter() of its open. The last leave() of a node releases all its
         resources.
         """
         node = handle.node
+        # Not earlier: the kernel drops its pages of other bytes some time after the reply to the open.
+        if handle.pages is not None:
+            node.cached = None if handle.copy is not None and handle.copy.denied else handle.pages
         if handle.fd >= 0:
             with contextlib.suppress(OSError):  # no process gets this error: FLUSH has already reported it
                 freeing.close(handle.fd)

@@ -117,13 +117,13 @@ class Opener:
             await self._register(opening)
             await self._record(opening)  # 8
             await self._write_access.empty(opening, self._preconditions.check_emptied)  # 9
-            self._lifecycle.answered(opening)
             caller = opening.request.caller
             self._replaced_files.opened(node, caller.pid)
             if not self.second_tries.is_any_of(caller.holder):  # the bridge must not answer second tries
                 self._bridge_handles.opened(opening)
         except BaseException:
             if opening.state is not None:
+                opening.handle.pages = None  # the kernel has not seen this open, and keeps older pages
                 self._lifecycle.leave(opening.handle, opening.state)
             raise
         finally:
@@ -209,9 +209,8 @@ class Opener:
             await self._paths[node.byte_path].connect(opening)
             await self._register(opening)
             await self._record(opening)
-            self._lifecycle.answered(opening)
         except BaseException:
-            handle.fd = -1  # the calling code still owns *fd*
+            handle.fd, handle.pages = -1, None  # the calling code still owns *fd*
             self._handles.pop(handle.fh)
             self._lifecycle.leave(handle, opening.shared)
             raise

@@ -11,7 +11,7 @@ from policyfs.domain import OWNER_NONE, Decision, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.handles import Caller, Handle, OpenState
-from policyfs.fs.inodes.node import CachedPages, Node
+from policyfs.fs.inodes.node import Node
 from policyfs.linux.statx import Stat
 from policyfs.store.frozen import Version
 
@@ -121,8 +121,6 @@ class OpenContext:
     """Step 7: the hidden byte ranges (offset, size), for the record."""
     note: str = ""
     """Step 7: a note for the record."""
-    pages: CachedPages | None = None
-    """Before step 8: the bytes of which the kernel may keep pages after the reply; None in passthrough."""
 
     @property
     def shared(self) -> OpenState:

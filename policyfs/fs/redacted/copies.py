@@ -37,6 +37,8 @@ _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
 """The largest file, in bytes, that the event loop copies itself. The file must be in memory. For such a small
 copy a thread would take longer."""
+_UNSETTLED_S = 1.0
+"""The longest use, in seconds, of a copy that was made while the file had a writer."""
 
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
@@ -47,7 +49,8 @@ class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
 @dataclass(frozen=True, slots=True)
 class Redacted:
     """A finished copy: its kind (None: sniffing failed), the hidden words, and the hidden byte ranges.
-    settled: True if the file was not written while the copy was made.
+    settled: True if the file was not written while the copy was made. made_s: the time of the copy
+    (time.monotonic()).
     """
 
     copy: Copy
@@ -55,6 +58,7 @@ class Redacted:
     hidden: frozenset[str]
     ranges: Ranges
     settled: bool
+    made_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +192,12 @@ class Redactor:
     def _is_current(self, copy: Copy, what: frozenset[str]) -> bool:
         """Return True if a copy can still serve the version that it was made of.
 
-        A reader of a view that hides nothing gets a copy only because the file has a writer. The reader must
-        see the latest bytes. If a file was copied while it had a writer, stat cannot prove that the copy has
-        the latest bytes."""
-        return bool(what) or self._keeper is None or self._made[copy].settled
+        If a file was copied while it had a writer, stat cannot prove that the copy has the latest bytes. In a
+        view that hides nothing, the reader must see them. Other readers see them after _UNSETTLED_S."""
+        made = self._made[copy]
+        if self._keeper is None or made.settled:
+            return True
+        return bool(what) and time.monotonic() < made.made_s + _UNSETTLED_S
 
     def again(self, copy: Copy, judge: Judge, who: Principal) -> Redacted | Refused:
         """Return a finished copy, kept open once more (pinned), if the decision for this caller hides the
@@ -234,7 +240,7 @@ class Redactor:
         if kept is None:
             copy.close()
             raise self._full(who)
-        made = Redacted(kept, kind, hidden, ranges, proof is not None)
+        made = Redacted(kept, kind, hidden, ranges, proof is not None, time.monotonic())
         self._drop_others(key)
         self._made[kept] = made
         if not shared:

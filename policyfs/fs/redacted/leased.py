@@ -155,7 +155,7 @@ class LeasedFiles:
             if not lease.holds():  # a writer came meanwhile: kind and plan may be of other bytes
                 return self._busy(state, blank)
             if words == node.view.redact:
-                state.located = kind, plan
+                state.located = None if kind is None else (kind, plan)  # a worker that failed is asked again
             decision = self._judge(handle, fd, kind)
             if not decision.allowed:
                 return Armed(decision, kind, "denied")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -133,6 +134,15 @@ def beside(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object], *, 
         return await in_thread(self, fd, fence, run if fenced else change, **named)
 
     monkeypatch.setattr(ChangeLock, "in_thread", late)
+
+
+@contextlib.contextmanager
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """A shared mapping of a whole file, which can be written. No descriptor of the file stays open."""
+    with path.open("r+b") as file:
+        memory = mmap.mmap(file.fileno(), 0)
+    with memory:
+        yield memory
 
 
 def append(path: Path, data: bytes) -> None:
