@@ -210,8 +210,8 @@ class FileSystem:
         paths = self._byte_paths(fs, hidden, redactor, preconditions, lifecycle)
         backing_files = BackingFiles(fs, replaced_files=self._replaced_files, remote=facts.remote)
         write_access = WriteAccess(
-            fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts,
-            forget_names=cache.forget_names, is_over=cache.is_over, remote=facts.remote,
+            fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts, remote=facts.remote,
+            replaced_files=self._replaced_files, forget_names=cache.forget_names, is_over=cache.is_over,
         )  # fmt: skip
         absent = absent_attributes(enabled=settings.xattrs, posix=settings.posix)
         repeats = Repeats(fs, views, self.timeouts, absent=absent)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-from policyfs.domain import OWNER_NONE
+from policyfs.domain import OWNER_NONE, Decision
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.inodes.node import Node
 from tests.support.models.policies import engine_of
@@ -23,6 +24,7 @@ from tests.support.mount.steps import (
     REDACTED,
     TYPES,
     beside,
+    errno_of,
     racing,
     truncations,
 )
@@ -158,3 +160,66 @@ async def test_a_file_that_gets_an_owner_before_it_is_open_for_writing_loses_thi
         monkeypatch.setattr(made.write_access, "writer", late)
         handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)
         assert made.owners.get(handle.fd, made.tree.fstat(handle.fd)) == OWNER_NONE
+
+
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_WRONLY | os.O_TRUNC], ids=["plain", "truncated"])
+def test_no_writer_gets_a_refused_file_that_was_removed_while_the_open_was_decided(
+    store: Path, monkeypatch: pytest.MonkeyPatch, flags: int
+) -> None:
+    """The first writer does not see the second one yet, and so removes the file at its release."""
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN + TYPES)) as made:
+            first, _ = await made.creator.create(made.root, b"new", 0o666, os.O_RDWR, made.caller(MAPS))
+            await made.write(first, 0, b"\xff")
+            node = await made.walk("/new", CAMERA)
+            decide = made.gate.require
+
+            async def late(*args: Any, **options: Any) -> Decision:
+                monkeypatch.setattr(made.gate, "require", decide)
+                assert await errno_of(made.sync.flush(first)) == errno.EPERM
+                await made.release(first)
+                assert not (store / "new").exists()
+                return await decide(*args, **options)
+
+            monkeypatch.setattr(made.gate, "require", late)
+            handles = len(made.handles)
+            with pytest.raises(OSError) as stale:
+                await made.opener.open(node, flags, made.caller(CAMERA))
+            assert stale.value.errno == errno.ESTALE
+            assert len(made.handles) == handles - 1
+
+    run()
+
+
+@on_trio
+async def test_a_file_without_a_name_can_still_be_opened_for_writing(store: Path) -> None:
+    """An app opens /proc/self/fd/N of a file that was unlinked while open."""
+    with parts(store, engine_of(OPEN)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        await made.remover.remove(made.root, b"a.jpg", made.caller(CAMERA), directory=False)
+        again = await made.opener.open(handle.node, os.O_RDWR, made.caller(CAMERA))
+        assert os.pread(again.fd, len(PHOTO), 0) == PHOTO
+
+
+@on_trio
+async def test_a_replaced_file_can_still_be_opened_for_writing(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename replaces the file while its open is decided. The kernel's second try could meet another."""
+    (store / "other").write_bytes(b"other")
+    with parts(store, engine_of(OPEN)) as made:
+        node = await made.walk("/a.jpg", CAMERA)
+        caller = made.caller(CAMERA)
+        decide = made.gate.require
+
+        async def late(*args: Any, **options: Any) -> Decision:
+            monkeypatch.setattr(made.gate, "require", decide)
+            await made.renamer.rename(made.root, b"other", made.root, b"a.jpg", 0, caller)
+            return await decide(*args, **options)
+
+        monkeypatch.setattr(made.gate, "require", late)
+        handle = await made.opener.open(node, os.O_RDWR, caller)
+        assert os.pread(handle.fd, len(PHOTO), 0) == PHOTO
+    assert (store / "a.jpg").read_bytes() == b"other"

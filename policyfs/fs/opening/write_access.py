@@ -19,6 +19,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import NamesForgotten, Node, StaleNodeError
 from policyfs.fs.inodes.pending_writes import Head
+from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.linux.statx import Stat
@@ -41,7 +42,8 @@ class WriteAccess:
 
     def __init__(
         self, fs: FsContext, *, views: Views, leased: LeasedFiles, change_lock: ChangeLock, drafts: Drafts,
-        forget_names: NamesForgotten, is_over: Callable[[], bool], remote: bool = False,
+        replaced_files: ReplacedFiles, forget_names: NamesForgotten, is_over: Callable[[], bool],
+        remote: bool = False,
     ) -> None:  # fmt: skip
         self._tree = fs.tree
         self._gate = fs.gate
@@ -50,6 +52,7 @@ class WriteAccess:
         self._leased = leased
         self._change_lock = change_lock
         self._drafts = drafts
+        self._replaced_files = replaced_files
         self._forget_names = forget_names
         self._is_over = is_over
         self._remote = remote
@@ -83,7 +86,10 @@ class WriteAccess:
 
     async def before_writing(self, node: Node, handle: Handle, stat: Stat) -> None:
         """Clear set-id bits, capabilities, and another app's ownership. Note the version of the file before
-        the first write.
+        the first write. *stat*: the attributes at the beginning of the open.
+
+        If the file has lost its last name since, raise StaleNodeError (ESTALE), so that the kernel looks the
+        name up again. Replaced files are an exception (replaced_files.py).
 
         A thread sets the owner. This call can wait for an app's write in passthrough, and that write can wait
         for the event loop.
@@ -97,17 +103,21 @@ class WriteAccess:
             await trio.to_thread.run_sync(self._gate.facts.owners.set, handle.fd, stat, OWNER_NONE)
             self._forget_names(node)  # the owner may decide who sees these names
         self._views.writer_came(node.ino, node.view)
+        now = self._tree.fstat(handle.fd)
+        # INVARIANT: this comes after Lifecycle.begin(). From then on, no refused file is removed while this
+        # writer has it open (Rejections.remove); but before, it may have been.
+        if stat.nlink and not now.nlink and self._replaced_files.find(node) < 0:
+            raise StaleNodeError
         if not handle.flags & os.O_TRUNC:
-            self.see(handle)
+            self._see(handle, now)
 
-    def see(self, handle: Handle) -> None:
+    def _see(self, handle: Handle, stat: Stat) -> None:
         """Note the version of the file at which the handle begins to write.
 
         If the app may write only because it empties the file ("Redaction" in docs/policy-language.md), and
         another writer has written since, raise StaleNodeError (ESTALE). The kernel then opens again, and the
         daemon decides on the new open.
         """
-        stat = self._tree.fstat(handle.fd)
         if handle.emptied and stat.size:
             raise StaleNodeError
         handle.seen = version_of(stat)
@@ -147,7 +157,7 @@ class WriteAccess:
             if state.head is not None:
                 state.head = Head(0, created=state.head.created)
                 self._note_held(state, handle.fd)
-            self.see(handle)
+            self._see(handle, self._tree.fstat(handle.fd))
             self._gate.unchanged(handle.generation)  # if it has changed, the kernel opens again
 
     async def _called(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
