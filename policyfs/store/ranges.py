@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from policyfs.linux import libc
@@ -71,27 +72,35 @@ def write_out(fd: int) -> None:
     libc.sync_file_range(fd, _WRITE_AND_WAIT)
 
 
-def share(source: int, target: int, size: int, dirfd: int) -> bool:
-    """Give the file *target* the bytes of *source* in one step: both files then share their blocks.
+def share(source: int, target: int, size: int, dirfd: int, begin: Callable[[], None] = lambda: None) -> bool:
+    """Give the file *target* the bytes of *source*: both files then share their blocks. If *target* is longer
+    than *source*, it keeps its length: the caller cuts it to *size*.
 
     Return False if the store cannot share blocks of these files; then nothing has changed. size: the size of
     *source* in bytes. dirfd: a directory of the same file system. The call needs no free space for the bytes.
-    If the call fails, *target* keeps its bytes. The kernel first writes the bytes of both files to the disk.
-    This may take long, and the kernel holds the locks of both files during this time. So first call
-    write_out().
+
+    begin: called right before *target* changes. If an earlier step fails, *target* keeps its bytes. But the
+    kernel replaces the blocks one extent after the other (xfs_reflink_remap_blocks, btrfs_clone). It stops
+    between two extents if the disk has no room for the metadata, or if the process is killed. Then *target*
+    begins with new bytes, and old bytes follow.
+
+    The kernel first writes the bytes of both files to the disk. This may take long, and the kernel holds the
+    locks of both files during this time. So first call write_out().
     """
     now = os.fstat(target)
     try:
         if now.st_size <= size:
+            begin()
             with libc.NoReserve():
                 fcntl.ioctl(target, FICLONE, source)
             return True
-        # Only whole blocks can be shared in the middle of a longer file.
+        # In the middle of a longer file, only whole blocks can be shared.
         whole = os.open(b".", _UNNAMED, 0o600, dir_fd=dirfd)
         try:
             with libc.NoReserve():
                 fcntl.ioctl(whole, FICLONE, source)
-                os.ftruncate(whole, -(-size // now.st_blksize) * now.st_blksize)
+                os.ftruncate(whole, min(-(-size // now.st_blksize) * now.st_blksize, now.st_size))
+                begin()
                 fcntl.ioctl(target, FICLONE, whole)
         finally:
             os.close(whole)
@@ -99,7 +108,6 @@ def share(source: int, target: int, size: int, dirfd: int) -> bool:
         if error.errno not in _CANNOT:
             raise
         return False
-    os.ftruncate(target, size)
     return True
 
 

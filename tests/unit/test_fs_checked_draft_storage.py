@@ -14,6 +14,7 @@ import trio
 from policyfs.domain import Decision
 from policyfs.fs.checked import draft_storage
 from policyfs.fs.inodes.handles import Handle, open_state
+from policyfs.store import ranges
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import CAMERA, OPEN, PHOTO, append, beside, errno_of
@@ -229,3 +230,94 @@ async def test_an_emptied_file_is_cut_once(store: Path) -> None:
         assert (store / "a.jpg").read_bytes() == PHOTO, "a program may come that writes refused bytes"
         await made.release(handle)
         assert (store / "a.jpg").read_bytes() == b""
+
+
+def shared(made: Parts, patch: pytest.MonkeyPatch, path: Path, meanwhile: Callable[[int], object]) -> None:
+    """Let the store share blocks. meanwhile: called with the file's descriptor once it has the new blocks."""
+    number = path.stat().st_ino
+
+    def clone(target: int, request: int, source: int) -> None:
+        assert request == ranges.FICLONE
+        os.pwrite(target, os.pread(source, 1 << 24, 0), 0)
+        if os.fstat(target).st_ino == number:
+            meanwhile(target)
+
+    made.whole.drafts._storage._shares_blocks = True
+    patch.setattr(ranges.fcntl, "ioctl", clone)
+
+
+def no_room(fd: int) -> None:
+    """Keep only half of the new blocks, as xfs on a full disk."""
+    half = len(NEW) // 2
+    os.pwrite(fd, b"\2" * half, half)
+    raise OSError(errno.ENOSPC, "no room")
+
+
+@pytest.mark.parametrize(("fails", "longer"), [("share", 0), ("share", 4 << 20), ("cut", 4 << 20)])
+@on_trio
+async def test_a_draft_is_kept_whose_blocks_are_in_the_file_in_part(
+    store: Path, monkeypatch: pytest.MonkeyPatch, fails: str, longer: int
+) -> None:
+    """longer: of the old file, than the draft."""
+    path = store / "a.jpg"
+    path.write_bytes(PHOTO + b"\2" * (len(NEW) - len(PHOTO) + longer))
+    with parts(store, engine_of(NO_PEOPLE)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)
+        await made.write(handle, 0, NEW)
+
+        def cut(_fd: int, _size: int) -> None:
+            raise OSError(errno.ENOSPC, "no room")
+
+        with monkeypatch.context() as patch:
+            shared(made, patch, path, no_room if fails == "share" else lambda _: None)
+            if fails == "cut":
+                patch.setattr(type(made.tree), "truncate_fd", staticmethod(cut))
+            assert await errno_of(made.sync.flush(handle)) == errno.ENOSPC
+            draft = open_state(handle).draft
+            assert draft is not None
+            assert draft.torn
+            await made.release(handle)
+        assert path.read_bytes() != NEW
+        assert made.whole.quarantine.stats().waiting == 1
+
+
+@pytest.mark.parametrize("longer", [0, 4 << 20])
+@on_trio
+async def test_a_draft_whose_blocks_found_no_room_is_stored_later(
+    store: Path, monkeypatch: pytest.MonkeyPatch, longer: int
+) -> None:
+    path = store / "a.jpg"
+    path.write_bytes(PHOTO + b"\2" * longer)
+    with parts(store, engine_of(NO_PEOPLE)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)
+        await made.write(handle, 0, NEW)
+        with monkeypatch.context() as patch:
+            shared(made, patch, path, no_room)
+            assert await errno_of(made.sync.flush(handle)) == errno.ENOSPC
+        with monkeypatch.context() as patch:
+            shared(made, patch, path, lambda _: None)
+            await made.release(handle)
+        assert path.read_bytes() == NEW
+        assert made.whole.quarantine.stats().waiting == 0
+
+
+@on_trio
+async def test_a_draft_is_not_torn_where_blocks_cannot_be_shared(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EINVAL, "cannot")
+
+    with parts(store, engine_of(NO_PEOPLE)) as made:
+        handle = await written(made)
+        made.whole.drafts._storage._shares_blocks = True
+        monkeypatch.setattr(ranges.fcntl, "ioctl", refused)
+        with monkeypatch.context() as patch:
+            patch.setattr(ranges, "allocate", refused)
+            assert await errno_of(made.sync.flush(handle)) == errno.EINVAL
+        draft = open_state(handle).draft
+        assert draft is not None
+        assert not draft.torn
+        assert await errno_of(made.sync.flush(handle)) == 0
+        assert (store / "a.jpg").read_bytes() == NEW
+        await made.release(handle)

@@ -29,7 +29,8 @@ def files(tmp_path: Path) -> Iterator[tuple[int, int, int]]:
 def test_all_or_nothing_is_shared(files) -> None:
     source, target, above = files
     done = ranges.share(source, target, len(NEW), above)
-    assert os.pread(target, 1 << 20, 0) == (NEW if done else OLD)
+    assert os.pread(target, len(NEW), 0) == (NEW if done else OLD[: len(NEW)])
+    assert os.fstat(target).st_size == len(OLD)
 
 
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL])
@@ -53,18 +54,35 @@ def test_a_full_store_is_told_and_nothing_is_lost(files, monkeypatch) -> None:
     assert os.pread(files[1], 1 << 20, 0) == OLD
 
 
-def test_a_longer_file_is_cut_to_the_shared_bytes(files, monkeypatch) -> None:
-    """As where blocks can be shared: whole ones, and the file is then cut to the bytes."""
+@pytest.mark.parametrize("old", [len(OLD), len(NEW) + 1])
+def test_a_longer_file_keeps_its_length(files, monkeypatch, old: int) -> None:
+    """As where blocks can be shared: whole ones, except at the file's end. The caller cuts the file then."""
 
     def copied(target: int, command: int, source: int) -> None:
         assert command == ranges.FICLONE
         data = os.pread(source, 1 << 20, 0)
         os.pwrite(target, data, 0)
 
+    os.ftruncate(files[1], old)
+    begun = list[bytes]()
     monkeypatch.setattr(ranges.fcntl, "ioctl", copied)
     monkeypatch.setattr(ranges, "_UNNAMED", os.O_TMPFILE | os.O_RDWR)
-    assert ranges.share(*files[:2], len(NEW), files[2])
-    assert os.pread(files[1], 1 << 20, 0) == NEW
+    share = ranges.share(*files[:2], len(NEW), files[2], lambda: begun.append(os.pread(files[1], 1 << 20, 0)))
+    assert share
+    assert begun == [OLD[:old]], "no byte was changed before"
+    assert os.fstat(files[1]).st_size == old
+    assert os.pread(files[1], len(NEW), 0) == NEW
+
+
+def test_where_no_whole_blocks_can_be_made_nothing_has_begun(files, monkeypatch) -> None:
+    def full(*arguments: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    begun = list[int]()
+    monkeypatch.setattr(ranges.fcntl, "ioctl", full)
+    with pytest.raises(OSError, match="full"):
+        ranges.share(*files[:2], len(NEW), files[2], lambda: begun.append(1))
+    assert begun == []
 
 
 def test_bytes_are_written_out_and_stay_as_they_are(files) -> None:

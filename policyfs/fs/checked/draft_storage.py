@@ -56,6 +56,11 @@ class _Copy:
     most: int = 0
 
     @property
+    def note(self) -> str:
+        """The value of draft.torn while the file has only a part of the draft."""
+        return _TORN if self.source == self.draft.fd else _TORN_UNCLEANED
+
+    @property
     def is_done(self) -> bool:
         return self.done >= self.size
 
@@ -169,9 +174,7 @@ class DraftStorage:
         draft, fd = copy.draft, copy.handle.fd
         copy.most = copy.length
         try:
-            if not copy.done and self._shared(fd, copy.source, copy.size):
-                copy.done = copy.size
-            else:
+            if copy.done or not self._shared(copy):
                 if not copy.done and not self._reserve(fd, copy.size) and copy.old.size < copy.size:
                     copy.appends, copy.begin = True, copy.old.size
                 self._put_bytes(copy)
@@ -192,7 +195,7 @@ class DraftStorage:
         at, length = copy.piece
         data = os.pread(copy.source, length, at)
         copy.most = max(copy.length, at + len(data))
-        copy.draft.torn = _TORN if copy.source == copy.draft.fd else _TORN_UNCLEANED
+        copy.draft.torn = copy.note
         if copy.appends and at >= copy.begin:
             self._append(copy, data)
         else:
@@ -222,7 +225,7 @@ class DraftStorage:
             raise
 
     def _may_share(self, fd: int, size: int) -> bool:
-        """Return True if a draft of *size* bytes should get into the file in one step, by shared blocks.
+        """Return True if a draft of *size* bytes should get into the file by shared blocks.
 
         Blocks are shared only if the file has bytes that could be lost. On a store that can share blocks,
         reserved space does not help: the file system writes new bytes to other blocks than the old bytes
@@ -230,8 +233,24 @@ class DraftStorage:
         """
         return self._shares_blocks and size > 0 and self._tree.fstat(fd).size > 0
 
-    def _shared(self, fd: int, source: int, size: int) -> bool:
-        return self._may_share(fd, size) and ranges.share(source, fd, size, self._tree.root_fd)
+    def _shared(self, copy: _Copy) -> bool:
+        """Give the file the draft's blocks. Return False if this is not possible; then nothing has changed.
+
+        If sharing stops after an error, the file may have only a part of the draft (ranges.share). So
+        draft.torn is set from the first block until the file is cut to its new length.
+        """
+        fd, draft = copy.handle.fd, copy.draft
+        if not self._may_share(fd, copy.size):
+            return False
+
+        def begin() -> None:
+            draft.torn, copy.most = copy.note, max(copy.old.size, copy.size)
+
+        if not ranges.share(copy.source, fd, copy.size, self._tree.root_fd, begin):
+            draft.torn, copy.most = copy.torn, copy.length
+            return False
+        copy.done = copy.size
+        return True
 
     def _reserve(self, fd: int, size: int) -> bool:
         """Reserve space for a file of *size* bytes. Return False if the store cannot reserve space.
