@@ -348,7 +348,7 @@ class Checker:
             stored = await self._head_of(handle)
             after = overlay(stored, 0, head.held or b"")
             meant = meets(await self._kind(handle, after), decision.content)
-            if handle.node.open is not None and handle.node.open.writers > 1:
+            if handle.node.open is not None and handle.node.open.has_other_writers:
                 return  # opened again meanwhile: the head is handled at that writer's close
             if not meant:
                 break

@@ -141,7 +141,8 @@ class FileSync:
         return None
 
     async def finish(self, handle: Handle) -> None:
-        """Put held bytes into the store, or drop them, before the release of the last writer.
+        """Put held bytes into the store, or drop them, before the release of the last writer. No cancellation
+        stops this, since nobody could do it later.
 
         INVARIANT: the caller does not await between this call and the handle's end, so that nobody else uses
         the handle's descriptor meanwhile. Here no await comes before the node's lock is taken: later opens of
@@ -154,12 +155,17 @@ class FileSync:
         empties = state.draft is not None and state.draft.only_empties(self._tree.fstat(handle.fd))
         state.emptying += empties
         try:
-            await self._finish(handle, state)
+            with trio.CancelScope(shield=True):
+                await self._finish(handle, state)
         finally:
             state.emptying -= empties
 
     async def _finish(self, handle: Handle, state: OpenState) -> None:
-        """Store or drop the held bytes for finish(). The caller has the node's lock."""
+        """Store or drop the held bytes for finish().
+
+        INVARIANT: held bytes are left only to a writer whose open has succeeded. An open under way may still
+        fail. But no file is removed while it is being opened.
+        """
 
         def is_last() -> bool:
             if state.writers > 1 or self._guard.written_elsewhere(handle.node):
@@ -167,7 +173,7 @@ class FileSync:
             return not self._held.is_held_elsewhere(self._tree.fstat(handle.fd))
 
         async with state.lock:
-            if state.writers > 1:  # the other writer goes on with the held bytes
+            if state.has_other_writers:  # the other writer goes on with the held bytes
                 return
             failed: OSError | None = None
             try:
@@ -180,7 +186,7 @@ class FileSync:
                 raise
             finally:
                 try:
-                    if state.writers <= 1:
+                    if not state.has_other_writers:
                         self._drop(handle, state, failed)
                 finally:
                     self._note_held(state, handle.fd)
@@ -264,6 +270,8 @@ class FileSync:
         if draft.refused:
             raise OSError(errno.EPERM, "bytes of this file were refused, and no new bytes were written since")
         draft.put_off(stored)
+        # From this close on, opens in other views must wait for the release (Lifecycle.emptied).
+        self._nodes.vectors.drop_nodes(self._nodes.same_inode(change.handle.node.ino))
         return True
 
     def _spares_others(self, handle: Handle, change: Change) -> bool:

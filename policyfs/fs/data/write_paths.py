@@ -232,7 +232,7 @@ class DraftWrites:
         stored = waited and not draft.changed
         if stored:
             self._guard.wrote(handle)
-        if state.writers <= 1:
+        if not state.has_other_writers:
             state.draft = state.head = None
             self._drafts.give_up(handle, draft)
             if stored or draft.refused or draft.cleaned_of:
@@ -325,7 +325,7 @@ class HeadCheckedWrites:
             held = head.held
             await self._checker.finish(change.handle, head, change.decision, change.fence, is_last)
             # INVARIANT: a writer that opened the node while this writer was ending goes on with the head.
-            if state.writers <= 1:
+            if not state.has_other_writers:
                 state.head = None
                 if held:
                     self._guard.dropped(change.handle.node)

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from policyfs.store.copies import Copy
     from policyfs.store.leases import Lease
 
-
 _HANDLES: Final = 1 << 18
 """The limit of open handles of a mount; each takes less than a kilobyte in the daemon."""
-
 
 FMODE_EXEC: Final = 0x20
 """The kernel sets this flag if execve(2) opens the file (include/linux/fs.h). The file stays open while the
@@ -80,7 +78,10 @@ class OpenState(HeadHolder):
     handles: int = 0
     """The number of open handles."""
     writers: int = 0
-    """The number of handles that may write."""
+    """The number of handles that may write, also of opens under way (*opening*)."""
+    opening: int = 0
+    """The number of opens for writing under way. Such an open may still fail, and then stores no held
+    bytes."""
     writer_uids: frozenset[int] = frozenset()
     """The uids of all writable handles since the first open. Each of them may have written held bytes."""
     mode: Mode = Mode.MEDIATED
@@ -112,14 +113,12 @@ class OpenState(HeadHolder):
     """A descriptor of a file that lost its last name through this mount while it was open; else -1."""
     fd_closed: Callable[[], object] = lambda: None
     """Function that is called after *fd* was closed. From then on the descriptor no longer counts in the
-    share of an app.
-    """
+the share of an app."""
     stat: Stat | None = None
     """The file's attributes at the last open, to be shown if the file has lost its name in the store."""
     locked: Version | None = None
     """The file's version at the last grant of a lock, or None. If the next grant finds another version, the
-    kernel must forget the attributes (data/locks.py).
-    """
+    kernel must forget the attributes (data/locks.py)."""
     mark: int | None = None
     """The number of the mark that tells other daemons of held bytes (FsContext.note_held)."""
 
@@ -131,9 +130,13 @@ class OpenState(HeadHolder):
     @property
     def unsaved(self) -> bool:
         """True if a draft or a held head has changes that the store does not have."""
-        if self.draft is not None and self.draft.changed:
-            return True
-        return self.head is not None and bool(self.head.held)
+        changed = self.draft is not None and self.draft.changed
+        return changed or (self.head is not None and bool(self.head.held))
+
+    @property
+    def has_other_writers(self) -> bool:
+        """True if a writer that is being released leaves the held bytes to another writer."""
+        return self.writers - self.opening > 1
 
     @property
     def is_new(self) -> bool:
@@ -213,8 +216,7 @@ class Handle:
 
 class HandleSource(Protocol):
     """A source of handles that the bridge has opened, and that the table does not have yet. The table takes
-    a handle when a part of the daemon needs this handle (opening/bridge_handles.py).
-    """
+    a handle when a part of the daemon needs this handle (opening/bridge_handles.py)."""
 
     def take(self, fh: int) -> None:
         """Put the bridge's handle with this number into the table, if the bridge has it."""
@@ -339,9 +341,7 @@ class HandleTable:
         return give_back
 
     def left(self, node: Node) -> None:
-        """Count the shared descriptors of an open node in the shares of apps that still have the node
-        open.
-        """
+        """Count an open node's shared descriptors in the shares of apps that still have the node open."""
         self._shared.hand_on(node, self._holders.get(node, {}))
 
     def get(self, fh: int) -> Handle:

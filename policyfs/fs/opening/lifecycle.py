@@ -1,8 +1,8 @@
 """The lifecycle of handles and of open states. A handle lives from the decision on an open to the release. An
 open state, which all handles of a node share, lives from the first open to the last release.
 
-Every open calls begin(), prepares its byte path, and calls finish(). Each enter() needs one leave(): when the
-file is released, or when the open fails after enter().
+Every open calls begin(), prepares its byte path, calls finish(), and ends with succeed() or fail(). Each
+enter() needs one leave(): when the file is released, or when the open fails after enter().
 """
 
 from __future__ import annotations
@@ -72,8 +72,25 @@ class Lifecycle:
         handle.emptied, handle.by_kind = opening.emptied, opening.by_kind
         opening.handle = handle
         opening.state = self.enter(request.node, writing=handle.writable)
+        opening.state.opening += handle.writable
         if handle.writable:
             opening.state.writer_uids |= {request.caller.uid}
+
+    def succeed(self, opening: OpenContext) -> None:
+        """Note the success of an open. From now on a released writer leaves its held bytes to this handle.
+
+        INVARIANT: no await between the open's last change of held bytes (O_TRUNC) and this call, or between
+        this call and the end of the open: nobody may store or drop these bytes meanwhile.
+        """
+        opening.shared.opening -= opening.handle.writable
+
+    def fail(self, opening: OpenContext) -> None:
+        """End the handle of an open that has failed, if begin() has made it."""
+        if opening.state is None:
+            return
+        opening.handle.pages = None  # the kernel has not seen this open, and keeps older pages
+        opening.state.opening -= opening.handle.writable
+        self.leave(opening.handle, opening.state)
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:
         """Return the node's open state. It lives until leave() or let_go() has undone each enter().

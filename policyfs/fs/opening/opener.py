@@ -121,10 +121,9 @@ class Opener:
             self._replaced_files.opened(node, caller.pid)
             if not self.second_tries.is_any_of(caller.holder):  # the bridge must not answer second tries
                 self._bridge_handles.opened(opening)
+            self._lifecycle.succeed(opening)
         except BaseException:
-            if opening.state is not None:
-                opening.handle.pages = None  # the kernel has not seen this open, and keeps older pages
-                self._lifecycle.leave(opening.handle, opening.state)
+            self._lifecycle.fail(opening)
             raise
         finally:
             if opening.fd >= 0:
@@ -181,9 +180,9 @@ class Opener:
                 view=node.view.label, handle=handle.index, before=handle.before,
             )  # fmt: skip
             self._gate.unchanged(handle.generation)
+            self._lifecycle.succeed(opening)
         except BaseException:
-            if opening.state is not None:
-                self._lifecycle.leave(opening.handle, opening.state)
+            self._lifecycle.fail(opening)
             raise
         finally:
             os.close(opening.fd)
@@ -209,10 +208,10 @@ class Opener:
             await self._paths[node.byte_path].connect(opening)
             await self._register(opening)
             await self._record(opening)
+            self._lifecycle.succeed(opening)
         except BaseException:
-            handle.fd, handle.pages = -1, None  # the calling code still owns *fd*
-            self._handles.pop(handle.fh)
-            self._lifecycle.leave(handle, opening.shared)
+            handle.fd = -1  # the calling code still owns *fd*
+            self._lifecycle.fail(opening)
             raise
         finally:
             if opening.fd >= 0:
