@@ -46,8 +46,8 @@ class MemoryPlaces:
     def place(self, size: int) -> tuple[int, int] | None:
         """Return a directory descriptor for a copy of *size* bytes, and the memory of the copy in bytes.
 
-        Return None if the kernel has no such mounts, or no huge pages for them. Then the caller uses memfds,
-        which are slower.
+        The directory is in a tmpfs mount with huge pages. Return None if the kernel cannot make such a mount,
+        or has no huge pages for it. Then the caller uses memfds, which are slower.
         """
         rounded = -(-size // HUGE_PAGE) * HUGE_PAGE
         if self._always >= 0 and rounded - size <= HUGE_PAGE // 2:

@@ -146,10 +146,11 @@ class SecondTries:
         return thread != 0 and thread not in self._expected
 
     def first_try(self, holder: Holder, rests: Callable[[], None]) -> FirstTry:
-        """Return the object by which an open can wait while holds() is True. The caller must call its ends()
-        when the open ends.
+        """Return an object for one open. As long as holds() is True, the open can wait by its waits(). When
+        the open ends, the caller must call its ends().
 
-        rests: stops counting the request of this open as under way (RawRequest.rests()).
+        rests: RawRequest.rests(). While the open waits, its request then counts as one that rests, and leaves
+        room for other requests.
         """
         return FirstTry(self, self._resting, holder, rests)
 

@@ -102,10 +102,11 @@ class Compiled:
         return Compiled(self.engine, Table(policy, _REMEMBERED, self.table), self)
 
     def reached(self, rule_of: Mapping[int, int]) -> list[int]:
-        """Return, for each node of the automaton, the rules with globs that match there or below, as bits.
+        """Return a bit mask of rules for each node of the automaton: the rules with a glob that matches there
+        or below.
 
-        rule_of: a dictionary from glob sets (the globs of one condition, by number) to the number of the
-        rule.
+        rule_of: a dictionary from the number of a glob set to the number of its rule. A glob set has all
+        globs of one condition.
         """
         nodes, targets = self.table.automaton.nodes, self.targets
         if not rule_of:

@@ -173,9 +173,10 @@ def _cleaned(frames: Iterable[Frame], coded: Framing, source: ByteSource, inner:
 def clean_frame(source: ByteSource, frame: Frame, coded: Framing, inner: Inner, counter: Counter) -> Found:
     """Clean the SEI units of one frame, or of several successive frames.
 
-    coded: codec and length size of the frame. counter: the limits for the whole search. If each unit is
-    behind its length, only the SEI units and the lengths of the other units are read. Raises TooMuchError.
-    Raises NotThisKindError if bytes to change are in the frame's lead, which the container stores elsewhere.
+    coded: codec and length size of the frame. counter: the limits for the whole search. If the length of each
+    unit is stored before the unit, only the SEI units and the lengths of the other units are read. Raises
+    TooMuchError. Raises NotThisKindError if bytes to change are in the first bytes of the frame that the
+    container stores elsewhere (frame.lead).
     """
     if not frame.lead:
         return _clean_units(source, frame.at, min(frame.at + frame.size, source.size), coded, inner, counter)
