@@ -321,3 +321,39 @@ async def test_a_draft_is_not_torn_where_blocks_cannot_be_shared(
         assert await errno_of(made.sync.flush(handle)) == 0
         assert (store / "a.jpg").read_bytes() == NEW
         await made.release(handle)
+
+
+@pytest.mark.parametrize("old", [len(PHOTO), len(NEW), len(NEW) + 200_000])
+@on_trio
+async def test_what_another_program_appends_right_after_the_blocks_are_shared_stays(
+    store: Path, monkeypatch: pytest.MonkeyPatch, old: int
+) -> None:
+    """It has waited for the file's lock. old: the old file's size."""
+    path = store / "a.jpg"
+    path.write_bytes(PHOTO + b"\2" * (old - len(PHOTO)))
+    with parts(store, engine_of(NO_PEOPLE)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)
+        await made.write(handle, 0, NEW)
+        with monkeypatch.context() as patch:
+            shared(made, patch, path, lambda _: append(path, b"of others"))
+            assert await errno_of(made.sync.flush(handle)) == errno.EBUSY
+        assert await errno_of(made.sync.flush(handle)) == errno.EBUSY, "nor does a later try cut them"
+        await made.release(handle)
+        assert path.read_bytes().endswith(b"of others")
+        assert made.whole.quarantine.stats().waiting == 1
+
+
+@on_trio
+async def test_a_file_that_is_not_too_long_is_not_cut(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program may append after the last look at the file's length."""
+
+    def cut(_fd: int, _size: int) -> None:
+        raise AssertionError
+
+    with parts(store, engine_of(NO_PEOPLE)) as made:
+        handle = await written(made)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(made.tree), "truncate_fd", staticmethod(cut))
+            assert await errno_of(made.sync.flush(handle)) == 0
+        assert (store / "a.jpg").read_bytes() == NEW
+        await made.release(handle)

@@ -179,7 +179,7 @@ class DraftStorage:
                     copy.appends, copy.begin = True, copy.old.size
                 self._put_bytes(copy)
             if copy.is_done:
-                self._tree.truncate_fd(fd, copy.size)
+                self._cut(copy)
                 if draft.times_ns is not None:
                     self._tree.utimens_fd(fd, *draft.times_ns)
                 draft.torn, copy.most = "", copy.size
@@ -223,6 +223,18 @@ class DraftStorage:
                 self._tree.truncate_fd(fd, copy.begin)
                 copy.draft.torn, copy.done, copy.most = copy.torn, 0, copy.begin
             raise
+
+    def _cut(self, copy: _Copy) -> None:
+        """Cut the file to the draft's length. Raise OSError (EBUSY) if another program has appended bytes.
+
+        A program that appends may wait for the file's lock while the kernel shares blocks, and gets the lock
+        next. So the file's length is compared last. A file that is not too long is not cut at all.
+        """
+        fd, length = copy.handle.fd, self._tree.fstat(copy.handle.fd).size
+        if length != max(copy.old.size, copy.size):
+            raise _changed()
+        if length > copy.size or not copy.size:  # an empty file, too, gets a new mtime by a truncation
+            self._tree.truncate_fd(fd, copy.size)
 
     def _may_share(self, fd: int, size: int) -> bool:
         """Return True if a draft of *size* bytes should get into the file by shared blocks.
