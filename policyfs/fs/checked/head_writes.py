@@ -14,6 +14,7 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.head import HEAD_BYTES, may_become, meets, overlay
+from policyfs.fs.checked.head_storage import put_head
 from policyfs.fs.checked.rejection import Rejections, must_be
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle
@@ -380,18 +381,8 @@ class Checker:
             )  # fmt: skip
 
     def _commit(self, handle: Handle, head: Head, data: bytes) -> None:
-        """Store a whole head of an allowed kind at the beginning of the file.
-
-        If the store has no room, the file gets its old bytes back, and the head stays held."""
-        size = self._tree.fstat(handle.fd).size
-        before = os.pread(handle.fd, HEAD_BYTES, 0) if size else b""
-        try:
-            put_all(handle.fd, data, 0)
-        except OSError:
-            # INVARIANT: no part of a head may be left in the store, since it was not judged by itself.
-            self._tree.truncate_fd(handle.fd, size)
-            put_all(handle.fd, before, 0)
-            raise
+        """Store a whole head of an allowed kind. If the store has no room, the head stays held."""
+        put_head(self._tree, handle.fd, data)
         head.held = None
         head.created = False
 

@@ -1,0 +1,41 @@
+"""Storage of heads: a head gets into the store's file whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+
+from policyfs.fs.checked.head import HEAD_BYTES
+from policyfs.store import ranges
+from policyfs.store.tree import Tree
+
+
+def put_head(tree: Tree, fd: int, data: bytes) -> None:
+    """Write a whole head at the beginning of a file. Runs on a thread, because it waits for the disk.
+
+    If the store has no room for the head, the file gets its old bytes back, and the store's OSError is
+    raised. Bytes that another program appends meanwhile stay.
+    """
+    size = tree.fstat(fd).size
+    before = os.pread(fd, HEAD_BYTES, 0) if size else b""
+    done = 0
+    try:
+        while done < len(data):
+            done += ranges.write(fd, memoryview(data)[done:], done)
+    except OSError:
+        _take_back(tree, fd, before, size, done)
+        raise
+
+
+def _take_back(tree: Tree, fd: int, before: bytes, size: int, done: int) -> None:
+    """Put the old bytes (*before*) back over the first *done* bytes. size: the file's old length.
+
+    INVARIANT: no part of a head may be left in the store, since the part was not judged by itself. If another
+    program has appended bytes, the file cannot be cut. Then the part behind the old end becomes zeros.
+    """
+    now = tree.fstat(fd).size
+    if now == max(size, done):
+        tree.truncate_fd(fd, size)
+        now = size
+    old, at = memoryview(before[:done].ljust(done, b"\0")[:now]), 0
+    while at < len(old):
+        at += ranges.write(fd, old[at:], at)
