@@ -9,7 +9,9 @@ the moved file its old name back, and never replaces a third file.
 If a rename has moved another file than the given one, the rename is undone (has_got(), move_back()).
 
 A daemon that is killed between these steps leaves the file under the new name (aside()). The next daemon of
-the store finds a record of this (move_records.py), and gives the file its name back.
+the store finds a record of this (move_records.py), and gives the file its name back. If the store fails
+between these steps, this daemon gives the file its name back at once. If that fails, too, the log has the new
+name, and the record stays for the next daemon.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from policyfs.linux import libc
@@ -118,10 +120,8 @@ class ExactNames:
         taken = aside()
         if self._records is not None:
             self._records.write(dirfd, name, taken)
-        is_target = self._unlink_aside(dirfd, name, taken, target, still)
-        if self._records is not None:
-            self._records.clear()
-        return is_target
+        with self._clearing(dirfd, taken):
+            return self._unlink_aside(dirfd, name, taken, target, still)
 
     def _unlink_aside(
         self, dirfd: int, name: bytes, taken: bytes, target: Stat, still: Callable[[Stat], bool]
@@ -133,12 +133,35 @@ class ExactNames:
                 raise
             self._tree.unlink(dirfd, name)
             return True
-        now = self._tree.stat(dirfd, taken)
-        if now.same_inode(target) and still(now):
-            self._tree.unlink(dirfd, taken)
-            return True
+        try:
+            now = self._tree.stat(dirfd, taken)
+            if now.same_inode(target) and still(now):
+                self._tree.unlink(dirfd, taken)
+                return True
+        except OSError:
+            self.move_back(dirfd, taken, dirfd, name)
+            raise
         self.move_back(dirfd, taken, dirfd, name)
         return False
+
+    @contextlib.contextmanager
+    def _clearing(self, dirfd: int, taken: bytes) -> Iterator[None]:
+        """Clear the record at the end. After an error, keep it if a file may still have the name *taken*."""
+        try:
+            yield
+        except OSError:
+            if self._records is not None and self._may_exist(dirfd, taken):
+                self._records.keep()
+            raise
+        if self._records is not None:
+            self._records.clear()
+
+    def _may_exist(self, dirfd: int, name: bytes) -> bool:
+        try:
+            self._tree.stat(dirfd, name)
+        except OSError as error:
+            return error.errno != errno.ENOENT
+        return True
 
     def replace(
         self, old_dir: int, old: bytes, moved: Stat, new_dir: int, new: bytes, replaced: Stat
@@ -152,26 +175,35 @@ class ExactNames:
         taken = aside()
         if self._records is not None:
             self._records.write_replacement(old_dir, old, taken, moved, new_dir, new, replaced)
-        is_done = self._replace_by(taken, old_dir, old, moved, new_dir, new, replaced)
-        if self._records is not None:
-            self._records.clear()
-        return is_done
+        with self._clearing(old_dir, taken):
+            return self._replace_by(taken, old_dir, old, moved, new_dir, new, replaced)
 
     def _replace_by(
         self, taken: bytes, old_dir: int, old: bytes, moved: Stat, new_dir: int, new: bytes, replaced: Stat
     ) -> bool:
         self._tree.rename2(old_dir, old, old_dir, taken, RENAME_NOREPLACE)
-        if not self._tree.stat(old_dir, taken).same_inode(moved):
-            self.move_back(old_dir, taken, old_dir, old)
-            return False
         try:
-            self._tree.rename2(old_dir, taken, new_dir, new, RENAME_EXCHANGE)
+            is_moved = self._tree.stat(old_dir, taken).same_inode(moved)
+            if is_moved:
+                self._tree.rename2(old_dir, taken, new_dir, new, RENAME_EXCHANGE)
         except OSError:
             self.move_back(old_dir, taken, old_dir, old)
             raise
-        if self._tree.stat(old_dir, taken).same_inode(replaced):
-            self._tree.unlink(old_dir, taken)
-            return True
+        if not is_moved:
+            self.move_back(old_dir, taken, old_dir, old)
+            return False
+        try:
+            if self._tree.stat(old_dir, taken).same_inode(replaced):
+                self._tree.unlink(old_dir, taken)
+                return True
+        except OSError:
+            try:
+                self._undo_replace(old_dir, old, moved, new_dir, new, taken)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                self._tell(taken, old, error)
+            raise
         self._undo_replace(old_dir, old, moved, new_dir, new, taken)
         return False
 

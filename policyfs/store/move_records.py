@@ -4,7 +4,8 @@ killed before the removal, the next daemon of the store finishes the work from t
 Before a daemon moves a file aside (exact_names.py), it writes a record: the directory, the new name and the
 old one. Afterwards it clears the record. All daemons of the machine share one file of records, in the
 directory of control sockets. Each daemon has a place in this file, and keeps the place locked (an OFD lock).
-So if a place can be locked, the daemon that wrote its record has ended.
+So if a place can be locked, the daemon that wrote its record has ended. If the store fails, so that a daemon
+cannot give a file its name back, the record stays (keep()), and the daemon takes another place.
 
 Nothing is written to a disk: the records outlive their daemon, but not a restart of the machine. If a record
 cannot be written, the removal still goes on.
@@ -30,6 +31,8 @@ bytes and three names of 255.
 """
 _HEAD: Final = struct.Struct("=II")  # length and CRC of the rest
 _OURS: Final = Owner(0, flock=False)
+_KEPT: Final = 64
+"""The limit of records that one daemon leaves for the next (keep())."""
 
 
 class Move(NamedTuple):
@@ -63,13 +66,14 @@ class MoveRecords:
     root_fd: the root of the daemon's store. If the shared file cannot be opened, nothing is recorded.
     """
 
-    __slots__ = ("_at", "_fd", "_root", "_root_fd", "_store")
+    __slots__ = ("_at", "_fd", "_kept", "_root", "_root_fd", "_store")
 
     def __init__(self, path: str, root_fd: int) -> None:
         self._root_fd = root_fd
         self._root = b""
         self._store = mark(stat := fstatx(root_fd))
         self._at = self._fd = -1
+        self._kept: set[int] = set()
         with contextlib.suppress(OSError):
             self._root = _path(root_fd)
             if not stat.btime_ns:
@@ -85,7 +89,7 @@ class MoveRecords:
         """
         at, end = 0, 0 if self._fd < 0 else os.fstat(self._fd).st_size
         while self._fd >= 0 and (self._at < 0 or at < end):
-            if self._lock(at, WRLCK):
+            if at not in self._kept and self._lock(at, WRLCK):
                 store, move = self._read(at)
                 is_free = move is None or (store == self._store and finish(move))
                 if is_free:
@@ -147,6 +151,18 @@ class MoveRecords:
         if self._at >= 0:
             with contextlib.suppress(OSError):
                 os.pwrite(self._fd, bytes(_HEAD.size), self._at)
+
+    def keep(self) -> None:
+        """Leave this daemon's record to the next daemon, and take another place for later records.
+
+        If there is no other place, nothing is recorded from now on.
+        """
+        if self._at >= 0:
+            self._kept.add(self._at)
+            self._at = -1
+            if len(self._kept) < _KEPT:
+                with contextlib.suppress(OSError):
+                    self.begin(lambda _: False)
 
     def _below(self, directory: int) -> bytes:
         """Return the path of a directory, relative to the root of the store."""

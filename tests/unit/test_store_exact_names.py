@@ -6,12 +6,13 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policyfs.linux import libc
 from policyfs.linux.statx import Stat
-from policyfs.store.exact_names import ExactNames
+from policyfs.store.exact_names import ExactNames, is_aside
 from policyfs.store.tree import Tree
 
 
@@ -175,3 +176,87 @@ def test_a_large_file_on_an_overlay_is_not_renamed_before_it_goes(
     assert scene.unlink()
     assert ("rename2" in scene.tree.calls) is is_renamed
     assert scene.contents() == ["good", "third"]
+
+
+CALLS = ["stat", "unlink"]
+
+
+def failing_aside(monkeypatch: pytest.MonkeyPatch, error: int, *calls: str) -> None:
+    """The store fails as soon as a file has a temporary name."""
+    for call in calls:
+        monkeypatch.setattr(Racing, call, _failing(getattr(Racing, call), error))
+
+
+def _failing(call: Callable[..., Any], error: int) -> Callable[..., Any]:
+    def fails(self: Racing, *arguments: Any) -> Any:
+        if isinstance(arguments[1], bytes) and is_aside(arguments[1]):
+            raise OSError(error, "the disk")
+        return call(self, *arguments)
+
+    return fails
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("error", [errno.EIO, errno.EROFS, errno.EACCES])
+def test_a_file_that_the_store_does_not_remove_keeps_its_name(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, call: str, error: int
+) -> None:
+    failing_aside(monkeypatch, error, call)
+    with pytest.raises(OSError, match="the disk") as caught:
+        scene.unlink()
+    assert caught.value.errno == error
+    assert sorted(os.listdir(scene.place)) == ["good", "refused", "third"]
+    assert not scene.warned
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_file_that_the_store_does_not_replace_keeps_its_name(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    root = scene.tree.root_fd
+    moved, replaced = (scene.tree.stat(root, name) for name in (b"good", b"refused"))
+    failing_aside(monkeypatch, errno.EIO, "unlink")
+    scene.tree.before[f"{call} 1"] = lambda: None
+    if call == "stat":
+        failing_aside(monkeypatch, errno.EIO, "stat")
+    with pytest.raises(OSError, match="the disk"):
+        scene.exact.replace(root, b"good", moved, root, b"refused", replaced)
+    assert {name: scene.called(name) for name in os.listdir(scene.place)} == {
+        "good": "good", "refused": "refused", "third": "third",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_file_that_stays_aside_is_told_and_gets_its_name_from_the_next_daemon(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, call: str
+) -> None:
+    """The store is read-only from the first rename on, and later writable again."""
+    records, root = str(tmp_path_factory.mktemp("records") / "moves"), scene.tree.root_fd
+    warned: list[bytes] = []
+    first = ExactNames(scene.tree, lambda _what, name: warned.append(name), records)
+    for name in (b"refused", b"third"):
+        with monkeypatch.context() as patch:
+            failing_aside(patch, errno.EROFS, call, "rename2")
+            with pytest.raises(OSError, match="the disk"):
+                first.unlink(root, name, scene.tree.stat(root, name))
+    assert warned == [b"refused", b"third"]
+    assert first.unlink(root, b"good", scene.tree.stat(root, b"good")), "its record overwrites no other"
+    assert all(is_aside(os.fsencode(name)) for name in os.listdir(scene.place))
+    first.close()
+    ExactNames(scene.tree, lambda _what, _name: None, records).close()
+    assert sorted(os.listdir(scene.place)) == ["refused", "third"]
+    assert [scene.called(name) for name in ("refused", "third")] == ["refused", "third"]
+
+
+def test_a_replacement_that_cannot_be_undone_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store fails after the two files were exchanged. The replaced file never gets the other's name."""
+    root = scene.tree.root_fd
+    moved, replaced = (scene.tree.stat(root, name) for name in (b"good", b"refused"))
+    scene.tree.before["rename2 3"] = lambda: scene.tree.failing.update(flags=errno.EROFS)
+    failing_aside(monkeypatch, errno.EIO, "unlink")
+    with pytest.raises(OSError, match="the disk"):
+        scene.exact.replace(root, b"good", moved, root, b"refused", replaced)
+    assert scene.contents() == ["good", "refused", "third"]
+    assert scene.called("refused") == "good"
+    assert not (scene.place / "good").exists()
+    assert scene.warned == [b"good"]

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from policyfs.linux.statx import Stat
+from policyfs.store import move_records
 from policyfs.store.exact_names import ExactNames, is_aside
 from policyfs.store.move_records import Move, MoveRecords, mark
 from policyfs.store.tree import Tree
@@ -296,3 +297,22 @@ def test_files_get_their_names_back_though_the_shared_file_cannot_grow(
     store.next_daemon().close()
     assert store.asides() == []
     assert store.files()["from/old"] == OLD
+
+
+def test_a_kept_record_stays_for_the_next_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its place is not used again while its daemon runs. Too many kept records end the recording."""
+    monkeypatch.setattr(move_records, "_KEPT", 3)
+    store = Store(tmp_path)
+    with Tree.open(str(store.place)) as tree:
+        first = MoveRecords(store.records, tree.root_fd)
+        first.begin(lambda _: True)
+        for taken in (b"1", b"2", b"3", b"4"):
+            first.write(tree.root_fd, b"name", taken)
+            first.keep()
+        beside = MoveRecords(store.records, tree.root_fd)
+        beside.begin(lambda move: pytest.fail(f"a record of a running daemon: {move}"))
+        first.close()
+        found: list[bytes] = []
+        beside.begin(lambda move: not found.append(move.taken))
+        assert found == [b"1", b"2", b"3"]
+        beside.close()
