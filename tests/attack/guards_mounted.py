@@ -63,8 +63,8 @@ def roots_reserve() -> None:
 def changed_on_the_loop() -> None:
     """Checked writes, and the looks at what is in the file, are done where everybody waits for them."""
 
-    async def on_loop(self: ChangeLock, fd: int, fence: Any, change: Any, *, patient: bool = False) -> Any:
-        async with self.on(fd, patient=patient):
+    async def on_loop(self: ChangeLock, fd: int, fence: Any, change: Any) -> Any:
+        async with self.on(fd):
             fence()
             return change()
 

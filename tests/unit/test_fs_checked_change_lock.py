@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -13,7 +14,7 @@ import trio
 import trio.testing
 
 from policyfs.fs.checked import change_lock
-from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.change_lock import ChangeLock, patiently
 from policyfs.store.latches import Latches
 from tests.support.mount.file_system import on_trio
 
@@ -177,11 +178,18 @@ def test_a_patient_change_waits_for_another_daemon_until_the_mount_ends(
     lock, found = ChangeLock(here, over.is_set), list[str]()
 
     async def on_loop() -> None:
-        async with lock.on(fd, patient=True):
-            found.append("in")
+        with patiently():
+            async with lock.on(fd):
+                found.append("in")
 
     async def in_thread() -> None:
-        found.append(await lock.in_thread(fd, lambda: None, lambda: "in", patient=True))
+        with patiently():
+            found.append(await lock.in_thread(fd, lambda: None, lambda: "in"))
+
+    async def in_pieces() -> None:
+        with patiently():
+            async with lock.apart(fd):
+                found.append("in")
 
     async def waiting(change: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -196,6 +204,7 @@ def test_a_patient_change_waits_for_another_daemon_until_the_mount_ends(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(waiting, on_loop)
             nursery.start_soon(waiting, in_thread)
+            nursery.start_soon(waiting, in_pieces)
             await trio.sleep(0.2)
             assert found == []
             if ends:
@@ -204,7 +213,7 @@ def test_a_patient_change_waits_for_another_daemon_until_the_mount_ends(
                 there.give(at)
 
     run()
-    assert found == (["EBUSY", "EBUSY"] if ends else ["in", "in"])
+    assert found == (["EBUSY"] * 3 if ends else ["in"] * 3)
 
 
 @pytest.mark.parametrize("patient", [True, False])
@@ -217,8 +226,9 @@ def test_a_long_wait_for_a_change_that_nobody_can_try_again_is_warned_of_once(
 
     async def enter() -> str:
         try:
-            async with lock.on(fd, patient=patient):
-                return "in"
+            with patiently() if patient else contextlib.nullcontext():
+                async with lock.on(fd):
+                    return "in"
         except OSError as error:
             return errno.errorcode[error.errno or 0]
 

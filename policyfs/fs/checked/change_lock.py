@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Final, TypeVar
 
 import trio
@@ -30,7 +31,20 @@ _LATE: Final = (
     "the daemon of another mount of the store does not finish its change of this file, and pages of this"
     " mount wait to be written; if that daemon is stopped, continue that daemon (SIGCONT) or end that daemon"
 )
+_PATIENT: Final[ContextVar[bool]] = ContextVar("patient", default=False)
 T = TypeVar("T")
+
+
+@contextmanager
+def patiently() -> Iterator[None]:
+    """Make all changes inside the context wait for another daemon as long as it takes. Each of them is a
+    change that nobody can try again: a page that the kernel writes back, or the last RELEASE.
+    """
+    token = _PATIENT.set(True)
+    try:
+        yield
+    finally:
+        _PATIENT.reset(token)
 
 
 class ChangeLock:
@@ -51,15 +65,14 @@ class ChangeLock:
         self._apart: Counter[int] = Counter()
 
     @asynccontextmanager
-    async def on(self, fd: int, *, patient: bool = False) -> AsyncIterator[None]:
+    async def on(self, fd: int) -> AsyncIterator[None]:
         """Keep all other daemons from checked changes and truncations of the file behind *fd*.
 
         INVARIANT: the caller does not await inside the context. The caller checks the conditions of the
-        change inside, since entering the context may wait. patient: True to wait for another daemon as long
-        as it takes, for a change that nobody can try again. Raise OSError(EBUSY) if another daemon does not
-        finish its change, or the mount ends first.
+        change inside, since entering the context may wait. Raise OSError(EBUSY) if another daemon does not
+        finish its change in time (see also patiently()), or the mount ends first.
         """
-        at = await self._taken(fd, beside_loop=True, patient=patient)
+        at = await self._taken(fd, beside_loop=True)
         self._on_loop[at] += 1
         try:
             yield
@@ -67,17 +80,14 @@ class ChangeLock:
             self._on_loop[at] -= 1
             self._give(at)
 
-    async def in_thread(
-        self, fd: int, fence: Callable[[], None], change: Callable[[], T], *, patient: bool = False
-    ) -> T:
+    async def in_thread(self, fd: int, fence: Callable[[], None], change: Callable[[], T]) -> T:
         """Run *change* on a thread, and no other change of the file meanwhile. Call *fence* right before: it
         raises an exception if the change is no longer allowed.
 
         INVARIANT: *change* checks its conditions itself, since some time passes until the thread runs it.
-        patient: True to wait for another daemon as long as it takes. Raise the exceptions of *fence* and
-        *change*, and OSError(EBUSY) if another daemon does not finish its change, or the mount ends first.
+        Raise the exceptions of *fence* and *change*, and OSError(EBUSY) as on() does.
         """
-        at = await self._taken(fd, beside_loop=False, patient=patient)
+        at = await self._taken(fd, beside_loop=False)
         done = self._in_thread[at] = trio.Event()
         try:
             fence()
@@ -92,9 +102,9 @@ class ChangeLock:
         """Keep all other daemons from the file behind *fd* during several changes by this daemon.
 
         Each change takes the lock as usual. Between two of these changes, this daemon can make other changes.
-        Raise OSError(EBUSY) if another daemon does not finish its change, or the mount ends first.
+        Raise OSError(EBUSY) as on() does.
         """
-        at = await self._taken(fd, beside_loop=True, patient=False)
+        at = await self._taken(fd, beside_loop=True)
         self._apart[at] += 1
         try:
             yield
@@ -112,12 +122,12 @@ class ChangeLock:
         if at not in self._on_loop and at not in self._apart and at not in self._in_thread:
             self._latches.give(at)
 
-    async def _taken(self, fd: int, *, beside_loop: bool, patient: bool) -> int:
+    async def _taken(self, fd: int, *, beside_loop: bool) -> int:
         """Take the lock between daemons (latch) of a file, and return its number.
 
         INVARIANT: no await between the last check and the return.
         """
-        at = self._latches.number(fd)
+        at, patient = self._latches.number(fd), _PATIENT.get()
         until, is_late = trio.current_time() + _WAIT_S, False
         while True:
             while (busy := self._in_thread.get(at)) is not None:

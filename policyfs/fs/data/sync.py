@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from policyfs.fs.access.gate import WRITE, PolicyChangedError
+from policyfs.fs.checked.change_lock import patiently
 from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
@@ -140,9 +141,11 @@ class FileSync:
                 return next((handle for handle in self._handles.of_node(node) if handle.writable), None)
         return None
 
-    async def finish(self, handle: Handle) -> None:
+    async def finish(self, handle: Handle, *, patient: bool = True) -> None:
         """Put held bytes into the store, or drop them, before the release of the last writer. No cancellation
         stops this, since nobody could do it later.
+
+        patient: True to wait without a time limit for another daemon that changes the file.
 
         INVARIANT: the caller does not await between this call and the handle's end, so that nobody else uses
         the handle's descriptor meanwhile. Here no await comes before the node's lock is taken: later opens of
@@ -155,7 +158,7 @@ class FileSync:
         empties = state.draft is not None and state.draft.only_empties(self._tree.fstat(handle.fd))
         state.emptying += empties
         try:
-            with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True), patiently() if patient else contextlib.nullcontext():
                 await self._finish(handle, state)
         finally:
             state.emptying -= empties

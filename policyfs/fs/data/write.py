@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import WRITE, PolicyChangedError
+from policyfs.fs.checked.change_lock import patiently
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DirectWrites, DraftWrites, HeadCheckedWrites, WritePath
@@ -91,11 +92,15 @@ class FileWriter:
     async def _write_back(self, change: Change, offset: int, data: bytes) -> int:
         """Write a page of a mapping that the kernel writes back. Return the number of the page's bytes in the
         file.
+
+        The write waits without a time limit for another daemon that changes the file: the kernel does not
+        send the page again.
         """
         async with change.state.lock:
             change.fence()
             try:
-                return await self._path(change).write_back(change, offset, data)
+                with patiently():
+                    return await self._path(change).write_back(change, offset, data)
             finally:
                 self._note_held(change.state, change.handle.fd)
 

@@ -124,16 +124,14 @@ class DirectWrites:
         truncates the file, in any view or by another daemon, between the look at the file's size and the
         write. Otherwise the bytes behind the cut would come back.
 
-        The method waits without a time limit for another daemon that changes the file, because nobody can
-        send the page again. The change's fence (a check that raises) is called again, since the caller waited
-        for the node's lock.
+        The change's fence (a check that raises) is called again, since the caller waited for the node's lock.
         """
         handle = change.handle
         if self._remote and not self._guard.may_hide(handle):
             put = partial(self._put_back, change, offset, data)
-            written = await self._change_lock.in_thread(handle.fd, change.fence, put, patient=True)
+            written = await self._change_lock.in_thread(handle.fd, change.fence, put)
         else:
-            async with self._change_lock.on(handle.fd, patient=True):
+            async with self._change_lock.on(handle.fd):
                 change.fence()
                 written = self._put_back(change, offset, data)
         self._guard.wrote(handle)

@@ -113,7 +113,7 @@ class AttributeSetter:
                 if node.open is not None and node.open.draft is not None:
                     await self._sync.flush(opened, empties=True)  # raises if the content is refused
             finally:  # other handles of the file must not keep a refused draft
-                await self._sync.finish(opened)
+                await self._sync.finish(opened, patient=False)  # an app waits for the answer
         finally:
             self._opener.close(opened)
         if node.open is not None:
