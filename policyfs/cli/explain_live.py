@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -176,9 +177,10 @@ def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> L
             owner = found.facts.owner or OWNER_NONE
             if who.app is None or owner != who.app:
                 found.hidden = Views.hidden_now(engine, who, engine.state_of(path), lambda: owner)
+            sniff = partial(_sniff, leases=features.leases)
             sniffer = Sniffer.start(workers=1)
             try:
-                trio.run(_sniff, found, tree, names, engine, who, op, sniffer)
+                trio.run(sniff, found, tree, names, engine, who, op, sniffer)
             finally:
                 sniffer.close()
     with contextlib.suppress(PolicyfsError):
@@ -212,8 +214,9 @@ def _walk(tree: Tree, owners: Owners, names: list[bytes]) -> LiveFile:
 
 
 async def _sniff(
-    found: LiveFile, tree: Tree, names: list[bytes], engine: Engine, who: Principal, op: Op, sniffer: Sniffer
-) -> None:
+    found: LiveFile, tree: Tree, names: list[bytes], engine: Engine, who: Principal, op: Op, sniffer: Sniffer,
+    *, leases: bool,
+) -> None:  # fmt: skip
     """Set the kind of a file. If the app would read the file redacted, set the redaction plan, too."""
     try:
         fd = tree.open_below(tree.root_fd, names[:-1]) if names[1:] else os.dup(tree.root_fd)
@@ -224,8 +227,8 @@ async def _sniff(
     except OSError:
         return
     try:
-        with writers_seen(held) as written:
-            found.written = written()
+        if leases:
+            found.written = _is_written(held)
         kind = await sniffer.kind_of_fd(held, lane=who.lane)
         found.facts = found.facts._replace(kind=kind)
         state = engine.state_of(found.path)
@@ -234,6 +237,15 @@ async def _sniff(
             _, found.plan = await sniffer.locate(held, decision.redact, lane=who.lane)
     finally:
         os.close(held)
+
+
+def _is_written(fd: int) -> bool:
+    """Return True if a program has a file open for writing. Only for stores whose leases prove this."""
+    try:
+        with writers_seen(fd) as written:
+            return written()
+    except OSError as error:
+        raise PolicyfsError(str(error.strerror)) from error
 
 
 # ---------------------------------------------------------------- the layers

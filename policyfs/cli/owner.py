@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from policyfs.cli.owner_list import Owned, checked_owner, names_of, read, writte
 from policyfs.daemon import control
 from policyfs.domain import OWNER_NONE, FileType
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.linux.statx import Stat
 from policyfs.store.facts import probe
 from policyfs.store.leases import writers_seen
 from policyfs.store.owner import Owners
@@ -25,6 +27,14 @@ from policyfs.store.tree import Tree
 from policyfs.trail.table import shown, shown_path
 
 _DATABASE: Final = "owners.sqlite"
+_CLOSING_S: Final = 1.0
+"""The longest wait for a program that has a file open for writing. A mount closes a file some time after the
+app's close(2)."""
+_BUSY: Final = "a program has this file open for writing. End the program, then set the owner again"
+_TAKEN: Final = (
+    "a program has just opened this file for writing, so nobody owns the file now. End the program, then set"
+    " the owner again"
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,12 +78,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 @dataclass(frozen=True, slots=True)
 class _Store:
-    """An open store and its owners."""
+    """An open store and its owners. leases: StoreFacts.leases."""
 
     path: str
     trail: Path
     tree: Tree
     owners: Owners
+    leases: bool
 
     @contextlib.contextmanager
     def opened(self, names: Sequence[bytes]) -> Iterator[tuple[int, FileType]]:
@@ -97,7 +108,8 @@ class _Store:
 
     def give(self, fd: int, ftype: FileType, owner: str) -> None:
         """Make *owner* the owner of an open object. Raise OSError (EBUSY) if a program has the file open for
-        writing: the bytes that this program writes would then count as bytes of *owner*.
+        writing: the bytes that this program writes would then count as bytes of *owner*. On a store without
+        leases, make no check.
 
         INVARIANT: after the owner is set, look for writers again. If a program has opened the file for
         writing meanwhile, set the owner to ``none``. If another app opens the file for writing later, the
@@ -105,22 +117,34 @@ class _Store:
         file for writing (fs/opening/write_access.py).
         """
         stat = self.tree.fstat(fd)
-        if ftype is not FileType.REGULAR or owner == OWNER_NONE:
+        if ftype is not FileType.REGULAR or owner == OWNER_NONE or not self.leases:
             self.owners.set(fd, stat, owner)
             return
-        file = self.tree.reopen(fd, os.O_RDONLY)
+        until = time.monotonic() + _CLOSING_S
+        while not self._give_unwritten(fd, stat, owner):
+            if time.monotonic() >= until:
+                raise OSError(errno.EBUSY, _BUSY)
+            time.sleep(0.02)
+
+    def _give_unwritten(self, fd: int, stat: Stat, owner: str) -> bool:
+        """Make *owner* the owner of a file. Return False if a program has the file open for writing. Raise
+        OSError (EBUSY) if a program has opened the file meanwhile: then nobody owns the file any more.
+        """
+        try:
+            file = self.tree.reopen(fd, os.O_RDONLY | os.O_NONBLOCK)
+        except BlockingIOError:  # another program has a write lease, and must give it up first
+            return False
         try:
             with writers_seen(file) as written:
+                if written():
+                    return False
+                self.owners.set(fd, stat, owner)
                 if not written():
-                    self.owners.set(fd, stat, owner)
-                    if not written():
-                        return
-                    self.owners.set(fd, stat, OWNER_NONE)
+                    return True
+                self.owners.set(fd, stat, OWNER_NONE)
         finally:
             os.close(file)
-        raise OSError(
-            errno.EBUSY, "a program has this file open for writing. End the program, then set the owner again"
-        )
+        raise OSError(errno.EBUSY, _TAKEN)
 
     def below(self, names: tuple[bytes, ...]) -> Iterator[tuple[bytes, ...]]:
         """Yield a path of the store and every path below it. The names of each directory are sorted."""
@@ -164,7 +188,7 @@ def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[a
             try:
                 if owners.how == "nowhere":
                     raise PolicyfsError(f"the file system of {args.store} ({facts.name}) cannot keep owners")
-                return action(args, _Store(os.path.realpath(args.store), trail, tree, owners))
+                return action(args, _Store(os.path.realpath(args.store), trail, tree, owners, facts.leases))
             finally:
                 owners.close()
 

@@ -25,6 +25,7 @@ _FIELDS: Final = struct.Struct("=IiiIIi")  # signo, errno, code, pid, uid, fd
 _RECORDS_PER_READ: Final = 64
 
 DEFAULT_SIGNAL: Final = int(signal.SIGRTMIN) + 5
+_UNKNOWN: Final = "policyfs cannot find out if a program has this file open for writing"
 
 
 class Lease:
@@ -190,8 +191,9 @@ def break_foreign(fd: int) -> int | None:
 @contextlib.contextmanager
 def writers_seen(fd: int) -> Iterator[Callable[[], bool]]:
     """Hold a read lease in a command, which has no LeaseKeeper. Yield a function that returns True once a
-    program has, or had, the file open for writing in this block. On a file system without leases the function
-    always returns False. *fd*: an O_RDONLY descriptor of a regular file. Used on the main thread only.
+    program has, or had, the file open for writing in this block. *fd*: an O_RDONLY descriptor of a regular
+    file. Used on the main thread only, and only if StoreFacts.leases is True: other file systems may refuse
+    all leases with EAGAIN. Raises OSError if the kernel gives no answer (EACCES without CAP_LEASE).
     """
     # INVARIANT: ignore SIGIO before taking the lease. If a program opens the file for writing now, the kernel
     # sends this signal, which would end the command.
@@ -199,8 +201,9 @@ def writers_seen(fd: int) -> Iterator[Callable[[], bool]]:
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
-        seen = error.errno == errno.EAGAIN
-        yield lambda: seen
+        if error.errno != errno.EAGAIN:
+            raise OSError(error.errno, f"{_UNKNOWN} ({error.strerror})") from error
+        yield lambda: True
         return
     try:
         yield lambda: fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK

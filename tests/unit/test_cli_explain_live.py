@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
+from policyfs.cli import explain_live
 from policyfs.cli.explain_live import Layer, LiveFile, is_mount, notes, process, told, user_of
-from policyfs.domain import Facts, FileType
+from policyfs.domain import Facts, FileType, Op
 from policyfs.errors import PolicyfsError, UsageError
+from policyfs.store.tree import Tree
+from tests.support.models.policies import engine_of
+from tests.support.mount.steps import CAMERA, OPEN
 
 
 def test_the_user_of_a_process() -> None:
@@ -40,3 +49,36 @@ def test_a_directory_is_no_mount(tmp_path: Path) -> None:
     assert not is_mount(str(tmp_path / "absent"))
 
 
+class FakeSniffer:
+    async def kind_of_fd(self, fd: int, *, lane: object) -> str:
+        del fd, lane
+        return "image/jpeg"
+
+
+@pytest.mark.parametrize(
+    ("leases", "error", "is_written"),
+    [(False, errno.EAGAIN, False), (True, errno.EAGAIN, True), (True, errno.EACCES, None)],
+    ids=["no-leases", "written", "no-answer"],
+)
+def test_a_program_that_writes_the_file(
+    store: Path, monkeypatch: pytest.MonkeyPatch, leases: bool, error: int, is_written: bool | None
+) -> None:
+    """A store without leases may answer EAGAIN to every lease."""
+
+    def refuses(*_: object) -> int:
+        raise OSError(error, os.strerror(error))
+
+    before = signal.getsignal(signal.SIGIO)
+    found = LiveFile(b"/a.jpg", None, Facts())
+    engine = engine_of(OPEN)
+    with Tree.open(str(store)) as tree, monkeypatch.context() as patch:
+        patch.setattr(fcntl, "fcntl", refuses)
+        sniff = partial(explain_live._sniff, leases=leases)
+        words = (found, tree, [b"a.jpg"], engine, engine.principal(CAMERA), Op.READ, FakeSniffer())
+        if is_written is None:
+            with pytest.raises(PolicyfsError, match=r"cannot find out .* \(Permission denied\)"):
+                trio.run(sniff, *words)
+        else:
+            trio.run(sniff, *words)
+            assert found.written is is_written
+    signal.signal(signal.SIGIO, before)

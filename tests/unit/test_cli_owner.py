@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import io
 import os
+import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,8 +91,69 @@ def test_nobody_owns_a_file_that_a_program_opens_meanwhile(store: Path, run, mon
     monkeypatch.setattr(Owners, "set", meanwhile)
     said = run("set", store, "camera", "/a")
     assert said.code == EXIT_REFUSED
-    assert "/a: a program has this file open for writing" in said.err
+    assert "/a: a program has just opened this file for writing, so nobody owns the file now." in said.err
     assert run("show", store, "/a").out == "none\t/a\n"
+
+
+def test_a_file_whose_program_ends_within_a_moment_gets_its_owner(store: Path, run) -> None:
+    """A mount closes a file some time after the app's close(2)."""
+    writer = (store / "a").open("a")
+    closing = threading.Timer(0.2, writer.close)
+    closing.start()
+    said = run("set", store, "camera", "/a")
+    closing.join()
+    assert (said.code, said.out) == (EXIT_OK, "/a: none -> camera\n")
+
+
+def test_a_file_on_which_a_program_has_a_write_lease_gets_no_owner(store: Path, run) -> None:
+    """The program could write again before it gives up the lease."""
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    with (store / "a").open("r+") as writer:
+        fcntl.fcntl(writer, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        said = run("set", store, "camera", "/a")
+        fcntl.fcntl(writer, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    signal.signal(signal.SIGIO, before)
+    assert said.code == EXIT_REFUSED
+    assert "/a: a program has this file open for writing" in said.err
+
+
+def refusing_leases(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    real = fcntl.fcntl
+
+    def refuses(fd: int, command: int, argument: int = 0) -> int:
+        if command == fcntl.F_SETLEASE and argument != fcntl.F_UNLCK:
+            raise OSError(error, os.strerror(error))
+        return real(fd, command, argument)
+
+    monkeypatch.setattr(fcntl, "fcntl", refuses)
+
+
+@pytest.mark.parametrize("error", [errno.EAGAIN, errno.EINVAL, errno.EACCES])
+def test_a_store_without_leases_gets_owners(
+    store: Path, run, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """CIFS without an oplock, and NFSv4 without a delegation, answer EAGAIN to every lease."""
+    facts_without(monkeypatch, leases=False)
+    refusing_leases(monkeypatch, error)
+    said = run("set", store, "camera", "/a")
+    assert (said.code, said.out) == (EXIT_OK, "/a: none -> camera\n")
+
+
+def test_without_an_answer_about_writers_a_file_gets_no_owner(
+    store: Path, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root without CAP_LEASE."""
+    facts_without(monkeypatch, leases=True)
+    refusing_leases(monkeypatch, errno.EACCES)
+    said = run("set", store, "camera", "/a")
+    assert (said.code, said.out) == (EXIT_REFUSED, "")
+    why = "policyfs cannot find out if a program has this file open for writing (Permission denied)"
+    assert f"/a: {why}" in said.err
+    assert run("show", store, "/a").out == "none\t/a\n"
+
+
+def facts_without(monkeypatch: pytest.MonkeyPatch, *, leases: bool) -> None:
+    monkeypatch.setattr(owner, "probe", lambda root: replace(probe(root), leases=leases))
 
 
 def test_a_dry_run_changes_nothing_and_is_not_on_record(store: Path, tmp_path: Path, run) -> None:

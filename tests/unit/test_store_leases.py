@@ -368,3 +368,21 @@ def test_a_command_sees_programs_that_write_a_file(tmp_path: Path) -> None:
     finally:
         signal.signal(signal.SIGIO, before)
         os.close(fd)
+
+
+def test_without_an_answer_of_the_kernel_no_writer_is_overlooked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root without CAP_LEASE gets EACCES for a file of another user."""
+    (tmp_path / "a").write_text("words")
+    fd = os.open(tmp_path / "a", os.O_RDONLY)
+    before = signal.getsignal(signal.SIGIO)
+
+    def refuses(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuses)
+    with pytest.raises(PermissionError, match="cannot find out"), writers_seen(fd):
+        pass
+    signal.signal(signal.SIGIO, before)
+    os.close(fd)
