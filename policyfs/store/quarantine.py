@@ -168,8 +168,7 @@ class Quarantine:
 
     @staticmethod
     def _make(directory: Path) -> int:
-        """Return a descriptor of the directory, which is created if missing. Only root may use the directory.
-        """
+        """Return a descriptor of the directory, which is created if missing. Only root may use it."""
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)
@@ -207,15 +206,12 @@ class Quarantine:
         return whole
 
     def clean(self) -> int:
-        """Remove unfinished entries that a crash has left. Return their number. Entries being written
-        stay.
-        """
+        """Remove unfinished entries that a crash has left. Return their number."""
         removed = 0
         for app in self._apps():
             with contextlib.suppress(OSError), _opened(os.open(self.directory / app, _DIRECTORY)) as mine:
                 for name in os.listdir(mine):
-                    if _PART.fullmatch(name) and _is_left(mine, name):
-                        _remove(mine, name)
+                    if _PART.fullmatch(name) and _is_left(mine, name, remove=True):
                         removed += 1
         return removed
 
@@ -276,7 +272,7 @@ class Quarantine:
             if _ID.fullmatch(name):  # the rename ends the entry, even if a crash follows
                 os.rename(name, _part_of(name), src_dir_fd=mine, dst_dir_fd=mine)
                 name = _part_of(name)
-            elif not _is_left(mine, name):
+            elif not _is_left(mine, name, remove=True):
                 raise BlockingIOError(errno.EBUSY, "the file is still being copied")
             _remove(mine, name)
             os.fsync(mine)
@@ -358,21 +354,28 @@ def _new_part(mine: int) -> tuple[str, int]:
     """Create an unfinished entry, locked. Return the entry's final name, and its directory's descriptor."""
     for _ in range(_TRIES):
         name = secrets.token_hex(4)
-        with contextlib.suppress(FileExistsError):
-            if name in os.listdir(mine):
-                continue
+        if name in os.listdir(mine):
+            continue
+        with contextlib.suppress(FileExistsError, FileNotFoundError), contextlib.ExitStack() as stack:
             os.mkdir(_part_of(name), 0o700, dir_fd=mine)
             fd = os.open(_part_of(name), _DIRECTORY, dir_fd=mine)
+            stack.callback(os.close, fd)
             fcntl.flock(fd, fcntl.LOCK_EX)
+            os.stat(_part_of(name), dir_fd=mine)  # another process may have removed it before the lock
+            stack.pop_all()
             return name, fd
     raise FileExistsError(errno.EEXIST, "no id is free")
 
 
-def _is_left(mine: int, name: str) -> bool:
-    """Return True if the unfinished entry *name* was left by a crash: no process is writing it."""
+def _is_left(mine: int, name: str, *, remove: bool = False) -> bool:
+    """Return True if the unfinished entry *name* was left by a crash: no process is writing it.
+
+    remove: True to remove such an entry. INVARIANT: it is locked meanwhile, so that no process begins it."""
     try:
         with _opened(os.open(name, _DIRECTORY, dir_fd=mine)) as part:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if remove:
+                _remove(mine, name)
     except BlockingIOError:
         return False
     return True

@@ -163,3 +163,59 @@ def test_a_failed_release_removes_no_other_file(
     assert (tmp_path / "out").exists() == (meanwhile == "replaced")
     if meanwhile == "replaced":
         assert (tmp_path / "out").read_bytes() == b"other"
+
+
+@pytest.mark.parametrize("how", ["clean", "drop"])
+def test_a_refused_file_is_kept_though_another_process_removes_what_a_crash_left(
+    kept: Quarantine, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The other process comes before the new entry is locked, and takes it for one that a crash left."""
+    flock, came = fcntl.flock, []
+
+    def late(fd: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX and not came:
+            came.append(1)
+            if how == "clean":
+                assert kept.clean() == 1
+            else:
+                [begun] = kept.entries()
+                kept.drop(begun)
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    before = len(os.listdir("/proc/self/fd"))
+    entry = keep(kept, b"refused")
+    assert came
+    assert kept.entries() == [entry]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("how", ["clean", "drop"])
+def test_no_process_can_begin_to_write_an_entry_that_is_being_removed(
+    kept: Quarantine, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    keep(kept, b"refused")
+    part = kept.directory / "camera/.00000000.part"
+    part.mkdir()
+    [begun] = [entry for entry in kept.entries() if entry.directory == part]
+    remove, locked = quarantine._remove, []
+
+    def seen(mine: int, name: str) -> None:
+        if part.exists():
+            fd = os.open(part, os.O_RDONLY)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                locked.append(True)
+            else:
+                locked.append(False)
+            os.close(fd)
+        remove(mine, name)
+
+    monkeypatch.setattr(quarantine, "_remove", seen)
+    if how == "clean":
+        assert kept.clean() == 1
+    else:
+        kept.drop(begun)
+    assert locked == [True]
+    assert not part.exists()
