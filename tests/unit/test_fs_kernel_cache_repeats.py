@@ -484,6 +484,17 @@ def test_the_open_of_a_copy_that_hangs_on_more_is_not_repeated(against: Any) -> 
     assert scene.repeats.judged(scene.node, CALLER, os.O_RDONLY, 9, COPIED) is None
 
 
+def test_an_open_is_not_repeated_while_another_node_has_bytes_that_the_store_lacks() -> None:
+    """Perhaps they empty the file; opens then wait for the writer's release (Lifecycle.emptied)."""
+    scene = Scene()
+    scene.node.open = OpenState(handles=1, mode=Mode.PASSTHROUGH, backing_id=9)
+    other: Any = SimpleNamespace(open=SimpleNamespace(unsaved=True, writers=1), byte_path=BytePath.LIVE)
+    scene.others.append(other)
+    assert scene.opened() is None
+    other.open.unsaved = False
+    assert scene.opened() is not None
+
+
 def listed(scene: Scene) -> Any:
     """The decision by which the bridge may open the node's directory again, or None."""
     decision = scene.repeats.judged_listing(scene.node, CALLER)

@@ -209,7 +209,7 @@ class Repeats:
         if copied is None:
             if not self._hangs_on_name_and_uid(node, caller) or self._gate.need(who, ops, node):
                 return None
-            if not self._gate.engine.view(who, node.state).raw:
+            if not self._gate.engine.view(who, node.state).raw or self._is_unsaved(node):
                 return None
         elif self._gate.need(who, ops, node) & ~Need.KIND or not self._copy_hangs_on_version(
             node, caller, copied.version
@@ -311,6 +311,13 @@ class Repeats:
             other is not node and other.byte_path is BytePath.RAW
             for other in self._nodes.same_inode(node.ino)
         )
+
+    def _is_unsaved(self, node: Node) -> bool:
+        """Return True if a node of the inode has changes that the store does not have. Perhaps they empty the
+        file. Then an open of this node must wait for the writer's release (Lifecycle.emptied).
+        """
+        others = self._nodes.same_inode(node.ino)
+        return any(other.open is not None and other.open.unsaved for other in others)
 
     def _install(self, node: Node, caller: Caller, grant: int, *opened: int, kept_s: float = 0.0) -> bool:
         directory = node.ftype is FileType.DIRECTORY
