@@ -6,11 +6,13 @@ import errno
 import os
 import stat as stat_bits
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policyfs.domain import FileType
-from policyfs.fs.inodes.node import ROOT_ID, BytePath
+from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
+from policyfs.fs.namespace.lookup import Lookup
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.frozen import Version
 from policyfs.store.tree import Tree
@@ -222,6 +224,50 @@ async def test_a_file_that_was_missed_once_is_kept_for_the_stat_that_follows(sto
 
 
 @on_trio
+async def test_the_file_that_a_second_lookup_decides_on_is_kept_though_it_loses_its_name_meanwhile(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the name and the node, another program replaces the file once more."""
+    real = Lookup.node_for
+
+    def replacing(lookup: Lookup, *found: Any) -> Node:
+        replace(store / "a.jpg", b"another's")
+        return real(lookup, *found)
+
+    with parts(store, engine_of(OPEN)) as made:
+        caller = made.caller(CAMERA)
+        for ask in (made.lookup.getattr, lambda *asked: made.opener.open(asked[0], os.O_RDONLY, asked[1])):
+            node = await made.walk("/a.jpg", CAMERA)
+            replace(store / "a.jpg", b"words")
+            assert await errno_of(ask(node, caller)) == errno.ESTALE
+            with monkeypatch.context() as patch:
+                patch.setattr(Lookup, "node_for", replacing)
+                node = await made.walk("/a.jpg", CAMERA)
+            assert (await made.lookup.getattr(node, caller)).st_size == len(b"words")
+            handle = await made.opener.open(node, os.O_RDONLY, caller)
+            assert os.pread(handle.fd, 100, 0) == b"words"
+            await made.release(handle)
+
+
+@on_trio
+async def test_a_second_lookup_needs_no_descriptor(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If none is free, it answers as any other LOOKUP. An absent name is absent."""
+
+    def fails(*_: object) -> int:
+        raise OSError(errno.EMFILE, "no descriptor is free")
+
+    with parts(store, engine_of(OPEN)) as made:
+        node = await made.walk("/a.jpg", CAMERA)
+        replace(store / "a.jpg", b"words")
+        assert await errno_of(made.lookup.getattr(node, made.caller(CAMERA))) == errno.ESTALE
+        with monkeypatch.context() as patch:
+            patch.setattr(Tree, "open_path", fails)
+            assert (await look_up(made, "a.jpg", CAMERA)).st_size == len(b"words")
+        (store / "a.jpg").unlink()
+        assert await errno_of(look_up(made, "a.jpg", CAMERA)) == errno.ENOENT
+
+
+@on_trio
 async def test_a_file_that_an_app_replaces_has_attributes_for_the_stat_that_has_found_it(store: Path) -> None:
     with parts(store, engine_of(OPEN)) as made:
         caller = made.caller(CAMERA)
@@ -234,7 +280,7 @@ async def test_a_file_that_an_app_replaces_has_attributes_for_the_stat_that_has_
 
 
 @pytest.mark.parametrize("becomes", [None, b"another"])
-def test_a_file_that_goes_while_it_is_to_be_kept_is_found_all_the_same(
+def test_a_second_lookup_answers_for_what_has_the_name_when_it_looks(
     store: Path, monkeypatch: pytest.MonkeyPatch, becomes: bytes | None
 ) -> None:
     @on_trio
@@ -252,12 +298,17 @@ def test_a_file_that_goes_while_it_is_to_be_kept_is_found_all_the_same(
                 return real(tree, dirfd, name)
 
             before = len(os.listdir("/proc/self/fd"))
-            monkeypatch.setattr(Tree, "open_path", goes)
-            entry = await look_up(made, "a.jpg", CAMERA)
-            assert entry.st_size == len(b"words")
-            assert len(os.listdir("/proc/self/fd")) == before
-            request = made.opener.open(made.nodes.get(entry.st_ino), os.O_RDONLY, made.caller(CAMERA))
-            assert await errno_of(request) == errno.ESTALE
+            with monkeypatch.context() as patch:
+                patch.setattr(Tree, "open_path", goes)
+                if becomes is None:
+                    assert await errno_of(look_up(made, "a.jpg", CAMERA)) == errno.ENOENT
+                else:
+                    assert (await look_up(made, "a.jpg", CAMERA)).st_size == len(becomes)
+            assert len(os.listdir("/proc/self/fd")) == before + (becomes is not None)
+            if becomes is not None:
+                handle = await made.open("/a.jpg", os.O_RDONLY, CAMERA)
+                assert os.pread(handle.fd, 100, 0) == becomes
+                await made.release(handle)
 
     run()
 

@@ -89,6 +89,10 @@ class ReplacedFiles:
         """
         return bool(self._missed and self._missed.get(node.path()))
 
+    def is_path_wanted(self, parent: Node, name: bytes) -> bool:
+        """Return True for a name for which is_wanted() would return True."""
+        return bool(self._missed and self._missed.get(parent.path().rstrip(b"/") + b"/" + name))
+
     def expire(self) -> None:
         """Close descriptors that were kept long enough; called from time to time."""
         while self._kept:

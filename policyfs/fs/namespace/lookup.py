@@ -11,6 +11,7 @@ from typing import Final
 from policyfs.domain import RAW_VIEW, Decision, FileType, Need, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import PolicyChangedError
+from policyfs.fs.access.path_answers import Unseen
 from policyfs.fs.access.shown_modes import ShownModes
 from policyfs.fs.access.views import Views
 from policyfs.fs.checked.withheld_names import WithheldNames
@@ -99,10 +100,38 @@ class Lookup:
             return held or self._not_there(parent, name, state, caller, unseen.whatever)
         dirfd = self._resolver.dirfd_on_the_way(parent)
         nothing_to_see = unseen.but_directory is not None and not self._tree.is_dir(dirfd, name)
+        fd, stat = (-1, None) if nothing_to_see else self._seen(parent, dirfd, name)
         try:
-            stat = None if nothing_to_see else self._tree.stat(dirfd, name)
+            return await self._decided(parent, name, state, caller, unseen, dirfd, fd, stat)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def _seen(self, parent: Node, dirfd: int, name: bytes) -> tuple[int, Stat | None]:
+        """Return the attributes of the object that has a name now, or None if no object has the name.
+
+        If an open or a stat of the name has just missed its file, also return a descriptor (O_PATH) of the
+        object, else -1. The LOOKUP decides on this object, and the open finds it, even if other objects take
+        the name meanwhile.
+        """
+        if self._replaced_files.is_path_wanted(parent, name):
+            with contextlib.suppress(OSError):  # no descriptor is free, or no object has the name
+                fd = self._tree.open_path(dirfd, name)
+                try:
+                    return fd, self._tree.fstat(fd)
+                except BaseException:
+                    os.close(fd)
+                    raise
+        try:
+            return -1, self._tree.stat(dirfd, name)
         except FileNotFoundError:
-            stat = None
+            return -1, None
+
+    async def _decided(
+        self, parent: Node, name: bytes, state: PathState, caller: Caller, unseen: Unseen, dirfd: int,
+        fd: int, stat: Stat | None,
+    ) -> pyfuse3.EntryAttributes:  # fmt: skip
+        """Decide on a LOOKUP of a name that the path alone does not hide. fd, stat: the result of _seen()."""
         withheld_names = stat is not None and self._withheld_names.has(stat)
         if (
             withheld_names
@@ -120,7 +149,7 @@ class Lookup:
             return held or self._not_there(parent, name, state, caller, decision)
         if self._withheld_names.has(stat):  # the file's content was refused during the decision
             raise pyfuse3.FUSEError(errno.ENOENT)
-        node = self._found(parent, name, state, stat, caller)
+        node = self._found(parent, name, state, stat, caller, fd)
         reply = self.entry_of(node, state, self.told(stat, node, state, caller))
         if not self._replaced_files.is_wanted(node):
             self._repeats.looked_up(node, reply, caller)
@@ -179,23 +208,28 @@ class Lookup:
         if not self._replaced_files.is_wanted(node):
             self._repeats.listed(node, caller)
 
-    def _found(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
+    def _found(
+        self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller, fd: int = -1
+    ) -> Node:
         self._absent_names.found(parent.nodeid, name)
         node = self.node_for(parent, name, state, stat, caller)
         if stat.ftype is FileType.REGULAR and self._replaced_files.is_wanted(node):
-            self._keep_for_open(node, parent, name)
+            self._keep_for_open(node, parent, name, fd)
         return node
 
-    def _keep_for_open(self, node: Node, parent: Node, name: bytes) -> None:
-        """Keep a descriptor of the file to which *name* refers now. The next open of *node* opens this file,
-        even if *name* refers to another file by then.
+    def _keep_for_open(self, node: Node, parent: Node, name: bytes, fd: int) -> None:
+        """Keep a descriptor of a node's file. The next open of the node opens this file, even if *name*
+        refers to another file by then. fd: a descriptor of the file, or -1 if *name* leads to the file.
         """
         try:
-            fd = self._resolver.open_if_same(node, parent, name, self._tree.open_path)
+            if fd >= 0:
+                kept: int | None = os.dup(fd)
+            else:
+                kept = self._resolver.open_if_same(node, parent, name, self._tree.open_path)
         except OSError:
-            return  # gone already
-        if fd is not None:
-            self._replaced_files.keep(node, fd, once=True)
+            return  # gone already, or no descriptor is free
+        if kept is not None:
+            self._replaced_files.keep(node, kept, once=True)
 
     def entry_of(self, node: Node, state: PathState, stat: Stat) -> pyfuse3.EntryAttributes:
         """Return the reply that gives a node to the kernel. This adds one kernel reference to the node."""
