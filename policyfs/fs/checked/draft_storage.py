@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -13,7 +13,9 @@ from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.head_writes import Fence, put_all
 from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.inodes.pending_writes import Draft, base_of
+from policyfs.redact.core.intervals import Extents
 from policyfs.store import ranges
 from policyfs.store.frozen import Version
 from policyfs.store.ranges import KEEP_SIZE
@@ -42,6 +44,8 @@ class _Copy:
     begin: the offset of the first piece: the file's old end if *appends*, else 0.
     done: the number of copied bytes.
     most: the file's length after the next piece, if no other program changes the file.
+    kept: the bytes that the file has already, and that are not written.
+    wrote: True if any bytes were written.
     """
 
     handle: Handle
@@ -54,11 +58,20 @@ class _Copy:
     begin: int = 0
     done: int = 0
     most: int = 0
+    kept: Extents = field(default_factory=Extents)
+    wrote: bool = False
+
+    def tear(self) -> None:
+        """Note that the file has only a part of the draft from now on."""
+        self.draft.torn = _TORN if self.is_whole else _TORN_UNCLEANED
+        if not self.is_whole:
+            self.draft.kept = KeptBytes()  # the file gets other bytes than the draft has
+        self.wrote = True
 
     @property
-    def note(self) -> str:
-        """The value of draft.torn while the file has only a part of the draft."""
-        return _TORN if self.source == self.draft.fd else _TORN_UNCLEANED
+    def is_whole(self) -> bool:
+        """True if the draft itself is copied, False if its cleaned version is."""
+        return self.source == self.draft.fd
 
     @property
     def is_done(self) -> bool:
@@ -109,12 +122,18 @@ class DraftStorage:
         piece left. As long as only a part of the draft is in the file, draft.torn is set. A daemon that ends
         waits for the last piece, even if the disk takes long.
 
+        Bytes of the file that no app has written into the draft are compared first. Raise OSError (EBUSY) if
+        they are not the draft's: another program has changed them, although mtime may be as before (by a
+        mapping, or with `touch -r`). By a copy they are not written at all.
+
         Raise OSError (EBUSY) if other programs have changed the file at each of _TRIES tries to begin. The
         file then has its old bytes. After the first piece, changes that leave the bytes alone do no harm.
         """
-        if self._may_share(handle.fd, draft.size):
-            with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True):
+            if self._may_share(handle.fd, draft.size):
                 await trio.to_thread.run_sync(_write_out, source, handle.fd)
+            if base_of(self._tree.fstat(handle.fd)) == draft.base:  # else _put() raises, or the file is empty
+                await trio.to_thread.run_sync(_check_kept, draft, handle.fd)
         with trio.CancelScope(shield=True):  # the daemon's end may cancel the fsync that calls this
             async with self._change_lock.apart(handle.fd):
                 await self._copy(_Copy(handle, draft, source, draft.size, draft.torn), fence, on_thread)
@@ -157,6 +176,7 @@ class DraftStorage:
         if not copy.done:
             if not same and (now.size or not draft.began_empty):
                 raise _changed()
+            copy.kept = draft.kept.ranges() if same and copy.is_whole else Extents()
             if version_of(now) != copy.old:
                 return False
         elif not same and (now.size != copy.length or not _alike(copy)):
@@ -183,6 +203,7 @@ class DraftStorage:
                 if draft.times_ns is not None:
                     self._tree.utimens_fd(fd, *draft.times_ns)
                 draft.torn, copy.most = "", copy.size
+                draft.kept = KeptBytes(copy.size if copy.is_whole else 0)
         finally:
             left = self._tree.fstat(fd)
             draft.base, copy.handle.seen = base_of(left), version_of(left)
@@ -195,11 +216,14 @@ class DraftStorage:
         at, length = copy.piece
         data = os.pread(copy.source, length, at)
         copy.most = max(copy.length, at + len(data))
-        copy.draft.torn = copy.note
-        if copy.appends and at >= copy.begin:
-            self._append(copy, data)
-        else:
-            put_all(fd, data, at)
+        kept = Extents(copy.kept.clipped(at, at + len(data)))
+        for start, end in Extents([(at, at + len(data))]).without(kept):
+            copy.tear()
+            part = data[start - at : end - at]
+            if copy.appends and at >= copy.begin:
+                self._append(copy, part)
+            else:
+                put_all(fd, part, start)
         if self._tree.fstat(fd).size != copy.most:
             raise _changed()
         copy.done += len(data)
@@ -233,7 +257,7 @@ class DraftStorage:
         fd, length = copy.handle.fd, self._tree.fstat(copy.handle.fd).size
         if length != max(copy.old.size, copy.size):
             raise _changed()
-        if length > copy.size or not copy.size:  # an empty file, too, gets a new mtime by a truncation
+        if length > copy.size or not copy.wrote:  # a truncation sets mtime even if the length stays
             self._tree.truncate_fd(fd, copy.size)
 
     def _may_share(self, fd: int, size: int) -> bool:
@@ -256,10 +280,11 @@ class DraftStorage:
             return False
 
         def begin() -> None:
-            draft.torn, copy.most = copy.note, max(copy.old.size, copy.size)
+            copy.tear()
+            copy.most = max(copy.old.size, copy.size)
 
         if not ranges.share(copy.source, fd, copy.size, self._tree.root_fd, begin):
-            draft.torn, copy.most = copy.torn, copy.length
+            draft.torn, copy.most, copy.wrote = copy.torn, copy.length, False
             return False
         copy.done = copy.size
         return True
@@ -294,6 +319,16 @@ def _write_out(source: int, target: int) -> None:
     """
     for fd in (source, target):
         ranges.write_out(fd)
+
+
+def _check_kept(draft: Draft, target: int) -> None:
+    """Raise OSError (EBUSY) if the file's bytes that no app has written are not those of the draft.
+
+    Reads these bytes of both files, on a worker thread.
+    """
+    for start, end in draft.kept.ranges():
+        if not _are_alike(draft.fd, target, start, end):
+            raise _changed()
 
 
 def _changed() -> OSError:

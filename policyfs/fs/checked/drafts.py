@@ -35,6 +35,7 @@ from policyfs.fs.checked.quarantine_queue import QuarantineQueue
 from policyfs.fs.checked.rejection import Rejections, must_be
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle, OpenState
+from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.inodes.pending_writes import Draft, Refusal
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.redact.core.values import Outcome
@@ -115,7 +116,9 @@ class Drafts:
             else:
                 await trio.to_thread.run_sync(_copy_all, handle.fd, fd, stat.size)
                 fence()
+                draft.kept = KeptBytes(stat.size)
                 if head is not None and head.held:  # bytes that were held under another policy
+                    draft.kept.drop(0, len(head.held))
                     put_all(fd, head.held, 0)
                     draft.touch()
         except BaseException:
@@ -128,10 +131,12 @@ class Drafts:
         """Write into a draft as write(2) does. append: write at the draft's end."""
         draft.touch()
         at = draft.size if append else offset
+        draft.kept.drop(at, at + len(data))
         return await trio.to_thread.run_sync(ranges.write, draft.fd, data, at)
 
     async def truncate(self, draft: Draft, size: int) -> None:
         """Set a draft's size in bytes, on a thread if this frees many blocks."""
+        draft.kept.cut(size)
         if freeing.is_much(self._tree.fstat(draft.fd), size):
             await trio.to_thread.run_sync(os.ftruncate, draft.fd, size)
         else:
@@ -141,6 +146,10 @@ class Drafts:
     async def allocate(self, draft: Draft, mode: int, offset: int, length: int) -> None:
         """Allocate space in a draft, as fallocate(2) does."""
         draft.touch()
+        if mode & ~(ranges.KEEP_SIZE | ranges.PUNCH_HOLE | ranges.ZERO_RANGE):
+            draft.kept.cut(offset)
+        elif mode & ~ranges.KEEP_SIZE:
+            draft.kept.drop(offset, offset + length)
         await trio.to_thread.run_sync(ranges.allocate, draft.fd, mode, offset, length)
 
     async def settle(

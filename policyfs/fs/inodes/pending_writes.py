@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from policyfs.domain import RuleMatch
+from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.linux.statx import Stat
 from policyfs.store import freeing
@@ -132,12 +133,13 @@ class Draft:
     cleaned_of: the words for the data that was removed from the version in the store, but not from the draft.
     torn: a note for the trail if the store's file has only a part of the draft, else empty. (Another program
     wrote into the file meanwhile, or the store failed.)
+    kept: the bytes that the draft has from the store's file (as of *base*), and that no app has written.
     recorded: path and note of a cleaning that is on record, but not stored yet; else None.
     """
 
     __slots__ = (
-        "_released", "base", "began_empty", "changed", "cleaned_of", "created", "fd", "recorded", "refusal",
-        "refused", "times_ns", "torn", "unchanged",
+        "_released", "base", "began_empty", "changed", "cleaned_of", "created", "fd", "kept", "recorded",
+        "refusal", "refused", "times_ns", "torn", "unchanged",
     )  # fmt: skip
 
     def __init__(
@@ -151,6 +153,7 @@ class Draft:
         self.created = created
         self.changed = self.refused = self.unchanged = False
         self.torn = ""
+        self.kept = KeptBytes()
         self.recorded: tuple[bytes, str] | None = None
         self.refusal: Refusal | None = None
         self.times_ns: tuple[int, int] | None = None
