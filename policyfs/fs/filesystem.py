@@ -203,7 +203,7 @@ class FileSystem:
         )
         withheld_names = WithheldNames(fs.nodes, cache.forget_names, cache.forget_names_now)
         lifecycle = Lifecycle(
-            fs, passthrough=passthrough, leased=leased, withheld_names=withheld_names,
+            fs, passthrough=passthrough, leased=leased, drafts=drafts, withheld_names=withheld_names,
             forget_size=cache.forget_size, keeper=keeper, remote=facts.remote,
         )  # fmt: skip
         hidden = HiddenWords(fs)

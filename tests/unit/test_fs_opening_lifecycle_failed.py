@@ -197,3 +197,41 @@ async def test_a_cancelled_release_keeps_what_it_can(store: Path, monkeypatch, w
             assert (store / "a.jpg").read_bytes() == b""
         else:
             assert made.whole.quarantine.stats().waiting == 1
+
+
+@on_trio
+async def test_a_torn_draft_is_kept_where_the_disk_fails_at_the_release(store: Path, monkeypatch) -> None:
+    with parts(store, engine_of(NO_PEOPLE)) as made:
+        handle = await torn(made, store, monkeypatch)
+
+        def fails(self, fd):
+            raise OSError(errno.EIO, "the disk")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(made.tree), "fstat", fails)
+            assert await errno_of(made.release(handle)) == errno.EIO
+        assert made.whole.quarantine.stats().waiting == 1
+        assert handle.node.open is None
+
+
+@pytest.mark.parametrize("read", [True, False])
+@on_trio
+async def test_no_held_byte_is_dropped_without_a_record(store: Path, read: bool) -> None:
+    """Whatever ended the handle before its bytes were stored."""
+    with parts(store, engine_of(NO_PEOPLE)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        reader = await made.open("/a.jpg", os.O_RDONLY, CAMERA) if read else None
+        node, state = handle.node, handle.node.open
+        assert await made.write(handle, 0, PHOTO) == len(PHOTO)
+        assert state.unsaved
+        assert state.mark is not None
+        made.opener.close(handle)
+        assert not state.unsaved
+        assert state.mark is None
+        notes = [event.note for event in made.sink.events if "not stored" in event.note]
+        assert notes == [
+            "the last bytes were not stored, and are dropped: the release, or the open, ended with an error"
+        ]
+        if reader is not None:
+            await made.release(reader)
+        assert node.open is None

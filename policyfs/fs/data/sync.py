@@ -155,7 +155,9 @@ class FileSync:
         if not handle.writable or not self._may_hold(handle, state):
             return
         # Count this release even if there are other writers: all writers may be released at the same time.
-        empties = state.draft is not None and state.draft.only_empties(self._tree.fstat(handle.fd))
+        empties = False
+        with contextlib.suppress(OSError):  # if the disk fails, the bytes are given up under the lock
+            empties = state.draft is not None and state.draft.only_empties(self._tree.fstat(handle.fd))
         state.emptying += empties
         try:
             with trio.CancelScope(shield=True), patiently() if patient else contextlib.nullcontext():

@@ -8,11 +8,13 @@ enter() needs one leave(): when the file is released, or when the open fails aft
 from __future__ import annotations
 
 import contextlib
+import errno
 from typing import Final
 
 import trio
 
 from policyfs.fs.access.views import version_of
+from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle, Mode, OpenState
@@ -39,6 +41,7 @@ class Lifecycle:
         *,
         passthrough: Passthrough,
         leased: LeasedFiles,
+        drafts: Drafts,
         withheld_names: WithheldNames,
         forget_size: SizeForgotten,
         keeper: LeaseKeeper | None,
@@ -53,6 +56,8 @@ class Lifecycle:
         self._gate = fs.gate
         self._passthrough = passthrough
         self._leased = leased
+        self._drafts = drafts
+        self._note_held = fs.note_held
         self._withheld_names = withheld_names
         self._forget_size = forget_size
         self._keeper = keeper
@@ -184,7 +189,39 @@ class Lifecycle:
     def leave(self, handle: Handle, state: OpenState) -> None:
         """End a handle, and undo the enter() of its open. The last leave() of a node releases all its
         resources.
+
+        INVARIANT: bytes are held only while the node has a writer.
         """
+        try:
+            if handle.writable and state.writers == 1:
+                self._drop_left(handle, state)
+        finally:
+            self._leave(handle, state)
+
+    def _drop_left(self, handle: Handle, state: OpenState) -> None:
+        """Drop the bytes that the node's last writer has left in a draft or a head, on record.
+
+        FileSync.finish() has stored or dropped the bytes of a release. So bytes are left only after an error
+        of the daemon, or of an open that has emptied a draft. A draft still goes into the quarantine if
+        necessary.
+        """
+        draft = state.draft
+        if draft is None and not state.unsaved:
+            return
+        try:
+            if draft is not None and draft.changed:
+                error = OSError(errno.EIO, "the release, or the open, ended with an error")
+                self._drafts.record_loss(handle, draft, error)
+        finally:
+            try:
+                if draft is not None:
+                    self._drafts.give_up(handle, draft)
+            finally:
+                state.drop_held()
+                self._note_held(state, handle.fd)
+                self._withheld_names.show(handle.node)
+
+    def _leave(self, handle: Handle, state: OpenState) -> None:
         node = handle.node
         # Not earlier: the kernel drops its pages of other bytes some time after the reply to the open.
         if handle.pages is not None:
@@ -215,7 +252,7 @@ class Lifecycle:
             state.fd_closed()
         if state.mark is not None:
             self._held.unmark(state.mark)
-        if state.draft is not None or state.head is not None:  # left by a failed open after the last writer
+        if state.head is not None:  # without bytes: leave() has dropped those of the last writer
             state.drop_held()
             self._withheld_names.show(node)
         node.open = None
