@@ -35,7 +35,9 @@ PARTS = (
     "interposition", "lanes", "listing", "operations", "opens", "readers", "turns", "vectors",
 )  # fmt: skip
 
-HEADERS = ("avc", "avc_table", "bridge", "direntries", "lanes", "memory", "request_kinds", "uniques", "wire")
+HEADERS = (
+    "avc", "avc_table", "bridge", "direntries", "lanes", "memory", "processors", "request_kinds", "uniques", "wire",
+)  # fmt: skip
 
 # Building the package must not fail on a future compiler's new warning; our own builds must.
 STRICT = ["-Werror"] if os.environ.get("POLICYFS_STRICT_BUILD") else []

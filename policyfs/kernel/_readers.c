@@ -16,25 +16,24 @@
 #define _GNU_SOURCE
 #include "_avc.h"
 #include "_bridge.h"
+#include "_memory.h"
+#include "_processors.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define WEIGHED 64 /* requests between two looks at the shares of repeats */
 
 #define NEAR_EVERY 64 /* requests between two looks at the caller's processor */
+#define FAILURES_MAX 64 /* most reads in a row that fail for an unknown reason before the event loop reads */
 
 #define LOOK_EVERY 16 /* calls of readers_weigh() between two sums of the counters */
 
@@ -54,6 +53,7 @@ static struct {
 	unsigned passed;	/* requests for Python since the last look at the shares */
 	uint64_t answered;	/* requests answered from the cache up to that look */
 	uint64_t began;		/* the number of times that the readers began to read */
+	size_t buffer_size;	/* 0 before the readers begin to read for the first time */
 	int fd, epoll, bell;	/* bell: readable while the readers must look at their mode */
 } readers = {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
@@ -69,7 +69,11 @@ struct place {
 	int epoll;	/* waits for the device and the bell */
 	bool listens;	/* epoll has the device */
 	unsigned asked; /* requests since the last look at the caller's processor */
+	unsigned failed; /* reads in a row that failed for an unknown reason */
+	unsigned char *buffer; /* for requests; the event loop makes it before the readers begin to read */
 };
+
+static struct place places[AVC_SEATS]; /* place 0, the event loop's, is not used */
 
 /* ---- A reader ------------------------------------------------------------------------------------ */
 
@@ -112,28 +116,6 @@ static bool wait_for_request(const struct place *place)
 	return epoll_wait(place->epoll, &event, 1, -1) > 0 && event.data.fd == readers.fd;
 }
 
-/* Return the processor on which a thread ran last; -1 if this is not visible (proc_pid_stat(5), field 39). */
-static int processor_of(uint32_t pid)
-{
-	char text[1024], *at;
-	ssize_t size = -1;
-	int fd;
-
-	snprintf(text, sizeof(text), "/proc/%u/stat", pid);
-	fd = pid == 0 ? -1 : open(text, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		size = read(fd, text, sizeof(text) - 1);
-		close(fd);
-	}
-	if (size <= 0)
-		return -1;
-	text[size] = '\0';
-	at = strrchr(text, ')'); /* the program's name, field 2, may have any characters */
-	for (int field = 2; at != NULL && field < 39; field++)
-		at = strchr(at + 1, ' ');
-	return at == NULL ? -1 : atoi(at + 1);
-}
-
 /* If another reader is nearer to the caller of a request, let requests wake that reader first. */
 static void give_way(struct place *place, const unsigned char *message)
 {
@@ -148,40 +130,47 @@ static void give_way(struct place *place, const unsigned char *message)
 		listen_last(place);
 }
 
+/* Return true if a read failed because the session is over. For an unknown reason (memory is short) try again, but only
+ * FAILURES_MAX times: the event loop then reads, too, and gets the same error. */
+static bool ends_session(struct place *place, int error)
+{
+	if (error == EAGAIN || error == EINTR || error == ENOENT)
+		return false;
+	return error == ENODEV || error == ECONNABORTED || ++place->failed >= FAILURES_MAX;
+}
+
 /* Read until there is no request, or until the readers must rest. Return false if the session is over. */
-static bool read_some(struct place *place, unsigned char *buffer, size_t size)
+static bool read_some(struct place *place)
 {
 	while (atomic_load(&readers.mode) == READING)
-		if (turns_relay(place->seat, readers.fd, buffer, size))
-			give_way(place, buffer);
-		else if (errno == EAGAIN)
+		if (turns_relay(place->seat, readers.fd, place->buffer, readers.buffer_size)) {
+			place->failed = 0;
+			give_way(place, place->buffer);
+		} else if (errno == EAGAIN) {
 			return true;
-		else if (errno != EINTR && errno != ENOENT)
+		} else if (ends_session(place, errno)) {
 			return false;
+		}
 	return true;
 }
 
 static void serve(struct place *place)
 {
-	size_t size = turns_buffer_size();
-	unsigned char *buffer = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct pollfd bell = {.fd = readers.bell, .events = POLLIN};
-	bool over = buffer == MAP_FAILED; /* the event loop then reads by itself */
+	bool over = false;
 
 	while (wait_for_work() == READING) {
 		if (!over)
 			listen_last(place);
 		while (!over && atomic_load(&readers.mode) == READING)
 			if (wait_for_request(place))
-				over = !read_some(place, buffer, size);
+				over = !read_some(place);
 		listen_no_more(place); /* otherwise each request would look here for a waiting reader */
 		if (over) {
 			turns_session_over();
 			poll(&bell, 1, -1); /* until the event loop has noticed */
 		}
 	}
-	if (buffer != MAP_FAILED)
-		munmap(buffer, size);
 }
 
 static void *run(void *argument)
@@ -225,8 +214,22 @@ bool readers_active(void)
 	return atomic_load_explicit(&readers.mode, memory_order_relaxed) == READING;
 }
 
+/* Give each reader a buffer. Return false if memory is short: the readers then go on resting. */
+static bool make_buffers(void)
+{
+	if (readers.buffer_size == 0)
+		readers.buffer_size = turns_buffer_size();
+	for (unsigned i = 1; i <= readers.count; i++)
+		if (places[i].buffer == NULL &&
+		    (places[i].buffer = memory_new(readers.buffer_size, true)) == NULL)
+			return false;
+	return true;
+}
+
 static void begin(void)
 {
+	if (!make_buffers())
+		return;
 	epoll_ctl(readers.epoll, EPOLL_CTL_DEL, readers.fd, NULL);
 	readers.began++;
 	set_mode(READING);
@@ -278,14 +281,18 @@ void readers_weigh(unsigned passed)
 
 void readers_stop(void)
 {
-	if (readers.count == 0)
+	if (readers.bell < 0)
 		return;
 	set_mode(ENDING);
-	for (unsigned i = 0; i < readers.count; i++)
+	for (unsigned i = 0; i < readers.count; i++) {
 		pthread_join(readers.threads[i], NULL);
+		if (places[i + 1].buffer != NULL)
+			memory_free(places[i + 1].buffer, readers.buffer_size, true);
+	}
 	close(readers.bell);
 	readers.bell = -1;
 	readers.count = 0;
+	readers.buffer_size = 0;
 	atomic_store(&readers.mode, RESTING);
 }
 
@@ -309,7 +316,6 @@ static bool read_cpus(PyObject *group, cpu_set_t *cpus)
 
 static bool start_one(unsigned seat, PyObject *group)
 {
-	static struct place places[AVC_SEATS];
 	struct place *place = &places[seat];
 	struct epoll_event bell = {.events = EPOLLIN, .data.fd = readers.bell};
 
@@ -369,11 +375,9 @@ PyObject *readers_start(PyObject *module, PyObject *args)
 		pthread_cond_wait(&readers.changed, &readers.lock);
 	pthread_mutex_unlock(&readers.lock);
 	Py_END_ALLOW_THREADS
-	if (PyErr_Occurred()) {
+	if (PyErr_Occurred() || readers.count == 0)
 		readers_stop();
-		return NULL;
-	}
-	return PyLong_FromUnsignedLong(readers.count);
+	return PyErr_Occurred() ? NULL : PyLong_FromUnsignedLong(readers.count);
 }
 
 PyObject *readers_shares(PyObject *module, PyObject *args)

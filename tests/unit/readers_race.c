@@ -30,6 +30,7 @@
 
 #define CLIENTS 2
 #define SIZE 8192
+#define VAIN_MAX 2000 /* most wake-ups of the event loop in a row without a request for it */
 
 enum { LOOKUP = 1, OPEN = 14, RELEASE = 18, INTERRUPT = 36 };
 
@@ -199,7 +200,7 @@ static void wait_for_wake_up(int epoll)
 static uint64_t serve(int epoll, int directory, int64_t until, unsigned *switches)
 {
 	static unsigned char buffer[SIZE];
-	unsigned turn = 0;
+	unsigned turn = 0, vain = 0;
 	uint64_t here = 0;
 	bool active = false;
 
@@ -207,6 +208,9 @@ static uint64_t serve(int epoll, int directory, int64_t until, unsigned *switche
 		ssize_t got = turns_read(device, buffer, SIZE);
 
 		readers_weigh(got >= 0);
+		vain = got > 0 ? 0 : vain + 1;
+		if (vain > VAIN_MAX)
+			fault("the event loop does not sleep");
 		if (got > 0) {
 			answer(buffer, (size_t)got);
 			here++;

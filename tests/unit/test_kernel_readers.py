@@ -73,3 +73,23 @@ def test_no_request_waits_for_ever_where_the_device_cannot_be_watched(tmp_path: 
     failing = f"({{ static unsigned times; times++ % 2 ? {REGISTERED} : (errno = ENOMEM, -1); }})"
     done = race(tmp_path, (), REGISTERED, failing)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+MADE = "(places[i].buffer = memory_new(readers.buffer_size, true)) == NULL"
+READ = "got = read(fd, buffer, size);\n\t\terror = errno;"
+FAILING_READ = READ.replace("read(", "times++ % 4 == 0 ? (errno = EFAULT, -1) : read(")
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (MADE, f"({{ static unsigned times; times++ % 8 != 7 || {MADE}; }})"),
+        (READ, f"static unsigned times;\n\t\t{FAILING_READ}"),
+    ],
+    ids=["no buffer", "a read fails"],
+)
+def test_the_event_loop_sleeps_though_memory_was_short(tmp_path: Path, good: str, bad: str) -> None:
+    """Only the end of the session keeps the event loop awake. The readers begin, and go on, later."""
+    assert sum((KERNEL / name).read_text(encoding="utf-8").count(good) for name in SOURCES) == 1
+    done = race(tmp_path, (), good, bad)
+    assert done.returncode == 0, done.stdout + done.stderr
