@@ -12,6 +12,7 @@ import pytest
 
 from policyfs.domain import FileType
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
+from policyfs.fs.inodes.vectors import AccessVectors
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.frozen import Version
@@ -265,6 +266,22 @@ async def test_a_second_lookup_needs_no_descriptor(store: Path, monkeypatch: pyt
             assert (await look_up(made, "a.jpg", CAMERA)).st_size == len(b"words")
         (store / "a.jpg").unlink()
         assert await errno_of(look_up(made, "a.jpg", CAMERA)) == errno.ENOENT
+
+
+@on_trio
+async def test_the_lookup_after_a_stat_that_missed_its_file_reaches_python(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another caller may have a vector for the node of the file that has the name now."""
+    dropped: list[Node] = []
+    with parts(store, engine_of(OPEN)) as made:
+        (store / "d/file").write_bytes(b"words")
+        node = await made.walk("/d/file", CAMERA)
+        above = node.parent
+        replace(store / "d/file", b"another's")
+        monkeypatch.setattr(AccessVectors, "drop", lambda _, dropping: dropped.append(dropping))
+        assert await errno_of(made.lookup.getattr(node, made.caller(CAMERA))) == errno.ESTALE
+        assert above in dropped
 
 
 @on_trio

@@ -271,11 +271,16 @@ class Lookup:
         If the file has lost its name, the kernel looks the name up and asks once more. A second ESTALE would
         go to the app, so the file that the second LOOKUP finds is kept for a moment.
         """
+        above = node.parent
         try:
             stat = await self.look(node, caller)
         except OSError as error:
             if error.errno == errno.ESTALE and node.ftype is FileType.REGULAR:
                 self._replaced_files.missed(node, caller.pid)
+                if above is not None and node.links is None:
+                    self._nodes.vectors.drop(above)  # the next LOOKUP must reach Python, which keeps its file
+                else:
+                    self._nodes.vectors.drop_beside(node)
             raise
         reply = self.attributes(node, stat)
         self._repeats.seen(node, caller)
