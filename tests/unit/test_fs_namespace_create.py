@@ -94,6 +94,17 @@ def test_a_new_file_has_its_owner_before_its_name(
 
 
 @on_trio
+async def test_the_path_of_a_new_file_is_found_after_a_move(store: Path) -> None:
+    """The kernel tells no path of a descriptor of an unnamed file, even once it has a name."""
+    with parts(store, engine_of(OPEN)) as made:
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(CAMERA))
+        (store / "new").rename(store / "moved")
+        dirfd, name = made.tree.find(handle.fd)
+        os.close(dirfd)
+        assert name == b"moved"
+
+
+@on_trio
 async def test_what_cannot_be_recorded_is_not_made(store: Path) -> None:
     text = OPEN.replace("}\n", ", audit: required}\n")
     with parts(store, engine_of(text)) as made:

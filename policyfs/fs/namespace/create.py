@@ -149,7 +149,21 @@ class Creator:
         except BaseException:
             os.close(fd)
             raise
-        return fd
+        return self._by_name(fd, dirfd, name)
+
+    def _by_name(self, fd: int, dirfd: int, name: bytes) -> int:
+        """Open a new file once more, by its name. Return that descriptor, and close *fd*.
+
+        The kernel tells the present path only of descriptors that were opened by a name (Tree.find). If
+        another file has taken the name, return *fd*.
+        """
+        try:
+            named = self._tree.open_file(dirfd, name, os.O_RDWR)
+        except OSError:
+            return fd
+        is_same = os.path.samestat(os.fstat(fd), os.fstat(named))
+        os.close(fd if is_same else named)
+        return named if is_same else fd
 
     async def _freed(self, parent: Node, name: bytes, *, exclusive: bool) -> None:
         """Wait until the name is free, if a file with a withheld (hidden) name has it. Then raise
