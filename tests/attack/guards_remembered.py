@@ -12,13 +12,13 @@ import policyfs.daemon.daemon as mount_module
 from policyfs.content.sniffer import Sniffer
 from policyfs.fs.access.facts import FactFinder, version_key
 from policyfs.fs.access.kind_proof import KindEvidence
-from policyfs.fs.inodes.handles import Handle, OpenState
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.opening.lifecycle import Lifecycle
+from policyfs.fs.opening.request import OpenContext
+from policyfs.linux.statx import Stat
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.plans import Proof
 from policyfs.fs.redacted.second_looks import SecondLooks
-from policyfs.linux.statx import Stat
 from policyfs.store import frozen
 from policyfs.store.leases import Lease
 from tests.attack.guards import put
@@ -86,9 +86,9 @@ def stops_when_opened() -> None:
     """No guard is gone, but the daemon stops when a raw file is open and nobody has been told."""
     stop, finish = stopper(), Lifecycle.finish
 
-    def stopping(self: Lifecycle, handle: Handle, state: OpenState, stat: Stat) -> None:
-        finish(self, handle, state, stat)
-        if handle.node.byte_path is BytePath.RAW and not handle.writable:
+    def stopping(self: Lifecycle, opening: OpenContext) -> None:
+        finish(self, opening)
+        if opening.request.node.byte_path is BytePath.RAW and not opening.handle.writable:
             stop()
 
     put(Lifecycle, "finish", stopping)

@@ -22,6 +22,7 @@ from policyfs.fs.data.write_paths import DirectWrites
 from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.opener import Opener
+from policyfs.fs.opening.request import OpenContext
 from policyfs.store.exact_names import ExactNames
 from policyfs.store.latches import HeldFiles, Latches
 from policyfs.store.owner import Owners
@@ -202,9 +203,9 @@ def says_before_emptying() -> None:
     """No guard is gone, but the daemon says in a fifo that an open has come as far as O_TRUNC."""
     says, finish = os.open(os.environ[WAITS], os.O_RDWR), Lifecycle.finish
 
-    def saying(self: Lifecycle, handle: Any, *more: Any) -> None:
-        finish(self, handle, *more)
-        if handle.flags & os.O_TRUNC:
+    def saying(self: Lifecycle, opening: OpenContext) -> None:
+        finish(self, opening)
+        if opening.request.flags & os.O_TRUNC:
             os.write(says, b".")
 
     put(Lifecycle, "finish", saying)

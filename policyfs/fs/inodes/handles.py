@@ -112,8 +112,7 @@ class OpenState(HeadHolder):
     fd: int = -1
     """A descriptor of a file that lost its last name through this mount while it was open; else -1."""
     fd_closed: Callable[[], object] = lambda: None
-    """Function that is called after *fd* was closed. From then on the descriptor no longer counts in the
-the share of an app."""
+    """Function that is called after *fd* was closed. From then on no app's share counts the descriptor."""
     stat: Stat | None = None
     """The file's attributes at the last open, to be shown if the file has lost its name in the store."""
     locked: Version | None = None

@@ -140,7 +140,7 @@ class Creator:
         try:
             fd = self._tree.create_unnamed(dirfd, mode, *who, suid=suid)
         except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EPERM}:  # EPERM: ext4, in a removed directory
                 raise
             return self._tree.create_file(dirfd, name, mode, *who, suid=suid)
         try:
