@@ -15,10 +15,10 @@ from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.request import OpenContext
-from policyfs.linux.statx import Stat
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.plans import Proof
 from policyfs.fs.redacted.second_looks import SecondLooks
+from policyfs.linux.statx import Stat
 from policyfs.store import frozen
 from policyfs.store.leases import Lease
 from tests.attack.guards import put
