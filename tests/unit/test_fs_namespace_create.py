@@ -93,6 +93,33 @@ def test_a_new_file_has_its_owner_before_its_name(
     run()
 
 
+@pytest.mark.parametrize("way", ["create", "mknod"])
+def test_a_new_file_that_another_app_opens_at_once_gets_no_owner_again(
+    store: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The other mount has ended the ownership when it opened the file for writing."""
+    link = Tree.link
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN)) as made:
+
+            def opened(tree: Tree, fd: int, dirfd: int, name: bytes) -> None:
+                link(tree, fd, dirfd, name)
+                made.owners.set(fd, made.tree.fstat(fd), "none")
+
+            monkeypatch.setattr(Tree, "link", opened)
+            caller = made.caller(CAMERA)
+            if way == "create":
+                await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, caller)
+            else:
+                await made.creator.mknod(made.root, b"new", 0o100644, 0, caller)
+            with (store / "new").open("rb") as file:
+                assert made.owners.get(file.fileno(), made.tree.fstat(file.fileno())) == "none"
+
+    run()
+
+
 @on_trio
 async def test_the_path_of_a_new_file_is_found_after_a_move(store: Path) -> None:
     """The kernel tells no path of a descriptor of an unnamed file, even once it has a name."""

@@ -6,6 +6,7 @@ import errno
 import os
 import stat as stat_bits
 from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from policyfs.domain import (
     FIXED_KINDS,
@@ -29,6 +30,20 @@ from policyfs.fs.opening.request import describe, ops_of
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
+
+
+class _New(NamedTuple):
+    """A new object. fd: its descriptor, or -1. owned: True if it had its owner before its name.
+
+    INVARIANT: an object with *owned* gets no owner again. Another mount's app may have opened the file for
+    writing meanwhile, and that ends the ownership.
+    """
+
+    fd: int
+    owned: bool
+
+
+_UNOPENED: Final = _New(-1, owned=False)
 
 
 class Creator:
@@ -71,9 +86,10 @@ class Creator:
         call = Call("create", describe(flags | os.O_CREAT))
         ops = Op.CREATE | Op.WRITE | ops_of(flags & ~os.O_TRUNC)
         state, decision = self._may_create(parent, name, caller, ops, FileType.REGULAR, call)
-        fd = await self._new_file(parent, name, mode, flags, caller, state)
+        new = await self._new_file(parent, name, mode, flags, caller, state)
+        fd = new.fd
         try:
-            stat = self._own_new(fd, parent, name, caller)
+            stat = self._own_new(new, parent, name, caller)
             engine = self._gate.engine
             view = engine.view(caller.principal, state)
             byte_path = BytePath.RAW if view.raw else BytePath.LIVE
@@ -107,7 +123,7 @@ class Creator:
 
     async def _new_file(
         self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller, state: PathState
-    ) -> int:
+    ) -> _New:
         await self._freed(parent, name, exclusive=bool(flags & os.O_EXCL))
         dirfd = self._resolver.dirfd(parent)
         # A handle that may write at once would not clear suid: see SetIdBits.may_set_ids.
@@ -127,8 +143,8 @@ class Creator:
             raise StaleNodeError
         raise OSError(errno.EEXIST, "the name exists, but is hidden from the caller")
 
-    def _made(self, dirfd: int, name: bytes, mode: int, caller: Caller, *, suid: bool) -> int:
-        """Make a regular file, and return its descriptor (O_RDWR). EEXIST if the name is taken.
+    def _made(self, dirfd: int, name: bytes, mode: int, caller: Caller, *, suid: bool) -> _New:
+        """Make a regular file, open O_RDWR. EEXIST if the name is taken.
 
         INVARIANT: the file has its owner before its name. Otherwise an app of another mount could open the
         file for writing in between, and write into a file that then belongs to the caller. On a store without
@@ -136,20 +152,20 @@ class Creator:
         """
         who, app = (caller.umask, caller.uid, caller.gid), caller.principal.app
         if app is None:
-            return self._tree.create_file(dirfd, name, mode, *who, suid=suid)
+            return _New(self._tree.create_file(dirfd, name, mode, *who, suid=suid), owned=False)
         try:
             fd = self._tree.create_unnamed(dirfd, mode, *who, suid=suid)
         except OSError as error:
             if error.errno not in {errno.EOPNOTSUPP, errno.EPERM}:  # EPERM: ext4, in a removed directory
                 raise
-            return self._tree.create_file(dirfd, name, mode, *who, suid=suid)
+            return _New(self._tree.create_file(dirfd, name, mode, *who, suid=suid), owned=False)
         try:
             self._gate.facts.owners.set(fd, self._tree.fstat(fd), app)
             self._tree.link(fd, dirfd, name)
         except BaseException:
             os.close(fd)
             raise
-        return self._by_name(fd, dirfd, name)
+        return _New(self._by_name(fd, dirfd, name), owned=True)
 
     def _by_name(self, fd: int, dirfd: int, name: bytes) -> int:
         """Open a new file once more, by its name. Return that descriptor, and close *fd*.
@@ -188,12 +204,13 @@ class Creator:
             raise
         raise StaleNodeError
 
-    def _own_new(self, fd: int, parent: Node, name: bytes, caller: Caller) -> Stat:
+    def _own_new(self, new: _New, parent: Node, name: bytes, caller: Caller) -> Stat:
         """Record the owner of a new object, and return its attributes. If this fails, remove the object."""
+        fd = new.fd
         try:
-            stat, app = self._tree.fstat(fd), caller.principal.app
-            if app is not None and self._gate.facts.owners.get(fd, stat) != app:
-                self._gate.facts.owners.set(fd, stat, app)
+            stat = self._tree.fstat(fd)
+            if caller.principal.app is not None and not new.owned:
+                self._gate.facts.owners.set(fd, stat, caller.principal.app)
                 stat = self._tree.fstat(fd)
         except OSError:
             dirfd = self._resolver.dirfd(parent)
@@ -213,12 +230,11 @@ class Creator:
         caller: Caller,
         ftype: FileType,
         call: Call,
-        make: Callable[[int], int],
+        make: Callable[[int], _New],
     ) -> pyfuse3.EntryAttributes:
         """Make an object for mkdir, symlink or mknod.
 
-        *make* gets the directory's descriptor and makes the name there. It returns a descriptor of the new
-        object, or -1.
+        *make* gets the directory's descriptor and makes the name there.
 
         INVARIANT: for a regular file *make* returns a descriptor. Another file may take the name meanwhile,
         and a search by name would then give that file to the caller.
@@ -226,23 +242,23 @@ class Creator:
         state, decision = self._may_create(parent, name, caller, Op.SEE | Op.CREATE, ftype, call)
         self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
         dirfd = self._resolver.dirfd(parent)
-        fd = make(dirfd)
-        if fd < 0:
-            fd = self._tree.open_path(dirfd, name)
+        new = make(dirfd)
+        if new.fd < 0:
+            new = _New(self._tree.open_path(dirfd, name), owned=False)
         try:
-            if self._tree.fstat(fd).ftype is not ftype:
+            if self._tree.fstat(new.fd).ftype is not ftype:
                 raise StaleNodeError  # another object has taken the name, and keeps its owner
-            stat = self._own_new(fd, parent, name, caller)
+            stat = self._own_new(new, parent, name, caller)
         finally:
-            os.close(fd)
+            os.close(new.fd)
         return self._lookup.entry(parent, name, state, stat, caller)
 
     async def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> pyfuse3.EntryAttributes:
         """Make a directory."""
 
-        def make(dirfd: int) -> int:
+        def make(dirfd: int) -> _New:
             self._tree.mkdir(dirfd, name, mode, caller.umask, caller.uid, caller.gid)
-            return -1
+            return _UNOPENED
 
         return await self.make(parent, name, caller, FileType.DIRECTORY, Call("mkdir", "mkdir"), make)
 
@@ -251,9 +267,9 @@ class Creator:
     ) -> pyfuse3.EntryAttributes:
         """Make a symlink. The daemon stores the target as data, and only the kernel follows it."""
 
-        def make(dirfd: int) -> int:
+        def make(dirfd: int) -> _New:
             self._tree.symlink(dirfd, name, target, caller.uid, caller.gid)
-            return -1
+            return _UNOPENED
 
         return await self.make(parent, name, caller, FileType.SYMLINK, Call("symlink", "symlink"), make)
 
@@ -275,7 +291,7 @@ class Creator:
                 note="only regular files can be made here: fifos, sockets and devices bypass the daemon",
             )  # fmt: skip
 
-        def make(dirfd: int) -> int:
+        def make(dirfd: int) -> _New:
             # Check again: a reload or a move may have come while the request was put on record.
             still = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)
             if ftype is FileType.REGULAR:
@@ -283,6 +299,6 @@ class Creator:
             if not still:
                 raise OSError(errno.EPERM, "the policy now has a requirement here")
             self._tree.make_special(dirfd, name, mode, rdev, caller.umask, caller.uid, caller.gid)
-            return -1
+            return _UNOPENED
 
         return await self.make(parent, name, caller, ftype, call, make)

@@ -181,7 +181,10 @@ class Lifecycle:
             return False
         if handle.node.byte_path is not BytePath.RAW or self._keeper is None:
             return handle.node.byte_path in {BytePath.COPY, BytePath.RAW}
-        lease = None if handle.writable or opening.fd < 0 else self._keeper.grant(opening.fd)
+        lease = None
+        if not handle.writable and opening.fd >= 0:
+            with contextlib.suppress(OSError):  # a file system inside the store may grant no leases
+                lease = self._keeper.grant(opening.fd)
         if lease is not None:
             lease.release()
         return lease is not None
