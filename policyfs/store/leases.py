@@ -195,20 +195,23 @@ def writers_seen(fd: int) -> Iterator[Callable[[], bool]]:
     file. Used on the main thread only, and only if StoreFacts.leases is True: other file systems may refuse
     all leases with EAGAIN. Raises OSError if the kernel gives no answer (EACCES without CAP_LEASE).
     """
-    # INVARIANT: ignore SIGIO before taking the lease. If a program opens the file for writing now, the kernel
-    # sends this signal, which would end the command.
-    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    # INVARIANT: ignore SIGIO before taking the lease, and until it is released. If a program opens the file for
+    # writing meanwhile, the kernel sends this signal, which would end the command.
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as error:
-        if error.errno != errno.EAGAIN:
-            raise OSError(error.errno, f"{_UNKNOWN} ({error.strerror})") from error
-        yield lambda: True
-        return
-    try:
-        yield lambda: fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                raise OSError(error.errno, f"{_UNKNOWN} ({error.strerror})") from error
+            yield lambda: True
+            return
+        try:
+            yield lambda: fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
+        finally:
+            _let_go(fd)
     finally:
-        _let_go(fd)
+        signal.signal(signal.SIGIO, before or signal.SIG_DFL)
 
 
 def _take(fd: int, signal_number: int) -> bool:

@@ -358,15 +358,15 @@ def test_a_command_sees_programs_that_write_a_file(tmp_path: Path) -> None:
     try:
         with writers_seen(fd) as written:
             assert not written()
+            assert signal.getsignal(signal.SIGIO) == signal.SIG_IGN
             with pytest.raises(BlockingIOError):
                 os.open(file, os.O_WRONLY | os.O_NONBLOCK)
             assert written()
         assert fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_UNLCK
         with file.open("a"), writers_seen(fd) as written:
             assert written()
-        assert signal.getsignal(signal.SIGIO) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGIO) == before
     finally:
-        signal.signal(signal.SIGIO, before)
         os.close(fd)
 
 
