@@ -195,8 +195,8 @@ def writers_seen(fd: int) -> Iterator[Callable[[], bool]]:
     file. Used on the main thread only, and only if StoreFacts.leases is True: other file systems may refuse
     all leases with EAGAIN. Raises OSError if the kernel gives no answer (EACCES without CAP_LEASE).
     """
-    # INVARIANT: ignore SIGIO before taking the lease, and until it is released. If a program opens the file for
-    # writing meanwhile, the kernel sends this signal, which would end the command.
+    # INVARIANT: ignore SIGIO before taking the lease, and until it is released. If a program opens the file
+    # for writing meanwhile, the kernel sends this signal, which would end the command.
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     try:
         try:
