@@ -169,12 +169,14 @@ class Sealer:
         """Check the new lines of the segment that is being written, so that its seal later takes little
         time."""
         reading = self._open(extent.segment)
+        self._check(reading, extent)
+
+    def _check(self, reading: SegmentReading, extent: Extent) -> None:
+        """Read a segment up to *extent*, and compare it with the writer. Report to the journal, once for each
+        segment, that the segment has a wrong line.
+        """
         self._read_to(reading, extent.size)
         reading.compare(extent)
-        self._tell(reading)
-
-    def _tell(self, reading: SegmentReading) -> None:
-        """Report to the journal, once for each segment, that the segment has a wrong line."""
         if reading.wrong and reading.name not in self._told:
             self._told.add(reading.name)
             self._reports.changed(reading.name, reading.wrong)
@@ -217,9 +219,7 @@ class Sealer:
             reading = self._open(extent.segment)
         except FileNotFoundError:
             return  # the segment is missing: `verify` reports that
-        self._read_to(reading, extent.size)
-        reading.compare(extent)
-        self._tell(reading)
+        self._check(reading, extent)
         old, proven = self._old_seal(extent.segment), reading.proven
         if proven is not None and (old is None or (not reading.wrong and proven.lines > old.seal.lines)):
             os.fsync(reading.fd)

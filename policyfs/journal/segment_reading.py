@@ -52,11 +52,12 @@ class SegmentReading:
         other. INVARIANT: otherwise only this comparison proves lines. A person without a key can change a
         line, and compute its digest and all later digests again.
         """
-        if extent.head and (self.wrong or self.offset != extent.size):
-            return
-        if extent.head and (self.seq, self.head) != (extent.seq, extent.head):
-            self.wrong = "the end of the segment is not as it was written"
-            return
+        if extent.head:
+            if self.wrong or self.offset != extent.size:
+                return
+            if (self.seq, self.head) != (extent.seq, extent.head):
+                self.wrong = "the end of the segment is not as it was written"
+                return
         self.proven = Proven(self.tree.size, self.offset, self.seq, self.head, self.tree.root())
 
     def advance(self, size: int, *, most: int = BLOCK) -> bool:

@@ -49,6 +49,14 @@ def write(fd: int, data: Buffer, offset: int, flags: int = 0) -> int:
         return os.pwritev(fd, [data], offset, flags)
 
 
+def put_all(fd: int, data: Buffer, offset: int) -> None:
+    """Write all of *data*, or raise OSError of the store."""
+    view = memoryview(data)
+    while view:
+        done = write(fd, view, offset)
+        view, offset = view[done:], offset + done
+
+
 def seek(fd: int, offset: int, whence: int) -> int:
     """Return the offset of the next data (os.SEEK_DATA) or hole (os.SEEK_HOLE). ENXIO beyond the end."""
     return os.lseek(fd, offset, whence)

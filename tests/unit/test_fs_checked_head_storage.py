@@ -19,6 +19,15 @@ from tests.support.mount.steps import MAPS, OPEN, PHOTO, TYPES, append, errno_of
 HEAD = b"new bytes of a head"
 
 
+def assert_no_room(file: Path) -> None:
+    """Put a head into a file of a store that has no room for it."""
+    with Tree.open(str(file.parent)) as tree:
+        fd = os.open(file, os.O_RDWR)
+        with pytest.raises(OSError, match="no room"):
+            put_head(tree, fd, HEAD)
+        os.close(fd)
+
+
 @pytest.mark.parametrize("stored", [0, 3, 12], ids=["nothing", "part", "beyond-the-end"])
 @pytest.mark.parametrize("old", [b"", b"old words"], ids=["empty", "words"])
 @pytest.mark.parametrize("appended", [b"", b" of others"], ids=["alone", "beside"])
@@ -39,11 +48,7 @@ def test_a_head_without_room_leaves_the_bytes_of_others(
         raise OSError(errno.ENOSPC, "no room")
 
     monkeypatch.setattr(ranges, "write", no_room)
-    with Tree.open(str(store)) as tree:
-        fd = os.open(file, os.O_RDWR)
-        with pytest.raises(OSError, match="no room"):
-            put_head(tree, fd, HEAD)
-        os.close(fd)
+    assert_no_room(file)
     before = old if not appended else old.ljust(stored, b"\0")
     assert file.read_bytes() == before + appended
 
@@ -63,11 +68,7 @@ def test_a_file_that_another_program_cuts_meanwhile_stays_cut(
         raise OSError(errno.ENOSPC, "no room")
 
     monkeypatch.setattr(ranges, "write", no_room)
-    with Tree.open(str(store)) as tree:
-        fd = os.open(file, os.O_RDWR)
-        with pytest.raises(OSError, match="no room"):
-            put_head(tree, fd, HEAD)
-        os.close(fd)
+    assert_no_room(file)
     assert file.read_bytes() == b"ol"
 
 

@@ -13,7 +13,7 @@ from policyfs.fs.inodes.handles import Handle
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
-from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import (
     CAMERA,
     MAPS,
@@ -64,6 +64,15 @@ def test_mknod_makes_nobody_the_owner_of_a_file_that_is_moved_there(
     run()
 
 
+async def make_new(made: Parts, way: str) -> None:
+    """Make the file `new` for the camera, by CREATE or MKNOD."""
+    caller = made.caller(CAMERA)
+    if way == "create":
+        await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, caller)
+    else:
+        await made.creator.mknod(made.root, b"new", 0o100644, 0, caller)
+
+
 @pytest.mark.parametrize("way", ["create", "mknod"])
 def test_a_new_file_has_its_owner_before_its_name(
     store: Path, monkeypatch: pytest.MonkeyPatch, way: str
@@ -79,16 +88,11 @@ def test_a_new_file_has_its_owner_before_its_name(
     async def run() -> None:
         with parts(store, engine_of(OPEN)) as made:
             monkeypatch.setattr(Owners, "set", late)
-            caller = made.caller(CAMERA)
-            if way == "create":
-                await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, caller)
-            else:
-                await made.creator.mknod(made.root, b"new", 0o100644, 0, caller)
+            await make_new(made, way)
             assert named == [False]
             assert (store / "new").stat().st_nlink == 1
-            assert await errno_of(made.creator.create(made.root, b"new", 0o644, os.O_EXCL, caller)) == (
-                errno.EEXIST
-            )
+            again = made.creator.create(made.root, b"new", 0o644, os.O_EXCL, made.caller(CAMERA))
+            assert await errno_of(again) == errno.EEXIST
 
     run()
 
@@ -109,11 +113,7 @@ def test_a_new_file_that_another_app_opens_at_once_gets_no_owner_again(
                 made.owners.set(fd, made.tree.fstat(fd), "none")
 
             monkeypatch.setattr(Tree, "link", opened)
-            caller = made.caller(CAMERA)
-            if way == "create":
-                await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, caller)
-            else:
-                await made.creator.mknod(made.root, b"new", 0o100644, 0, caller)
+            await make_new(made, way)
             with (store / "new").open("rb") as file:
                 assert made.owners.get(file.fileno(), made.tree.fstat(file.fileno())) == "none"
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.fs.inodes.node import ROOT_ID
+from policyfs.fs.inodes.node import ROOT_ID, child_path
 from policyfs.fs.kernel_cache.attributes import LONG_S, UNWATCHED_S
-from policyfs.fs.namespace.lookup import child_path
 from policyfs.fs.path_bounds import MAX_PATH_BYTES
 from policyfs.kernel import bridge, vectors
 from policyfs.kernel.bridge import pyfuse3

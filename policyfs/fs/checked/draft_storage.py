@@ -11,14 +11,14 @@ import trio
 
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import ChangeLock
-from policyfs.fs.checked.head_writes import Fence, put_all
+from policyfs.fs.checked.head_writes import Fence
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.inodes.pending_writes import Draft, base_of
 from policyfs.redact.core.intervals import Extents
 from policyfs.store import ranges
 from policyfs.store.frozen import Version
-from policyfs.store.ranges import KEEP_SIZE
+from policyfs.store.ranges import KEEP_SIZE, put_all
 from policyfs.store.tree import Tree
 
 _PIECE: Final = 1 << 20
@@ -129,12 +129,11 @@ class DraftStorage:
         Raise OSError (EBUSY) if other programs have changed the file at each of _TRIES tries to begin. The
         file then has its old bytes. After the first piece, changes that leave the bytes alone do no harm.
         """
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True):  # the daemon's end may cancel the fsync that calls this
             if self._may_share(handle.fd, draft.size):
                 await trio.to_thread.run_sync(_write_out, source, handle.fd)
             if base_of(self._tree.fstat(handle.fd)) == draft.base:  # else _put() raises, or the file is empty
                 await trio.to_thread.run_sync(_check_kept, draft, handle.fd)
-        with trio.CancelScope(shield=True):  # the daemon's end may cancel the fsync that calls this
             async with self._change_lock.apart(handle.fd):
                 await self._copy(_Copy(handle, draft, source, draft.size, draft.torn), fence, on_thread)
 

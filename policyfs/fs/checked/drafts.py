@@ -30,7 +30,7 @@ from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.cleaning import Cleaned, Cleaner
 from policyfs.fs.checked.draft_storage import DraftStorage
 from policyfs.fs.checked.head import kind_in, meets
-from policyfs.fs.checked.head_writes import Fence, put_all
+from policyfs.fs.checked.head_writes import Fence
 from policyfs.fs.checked.quarantine_queue import QuarantineQueue
 from policyfs.fs.checked.rejection import Rejections, must_be
 from policyfs.fs.context import FsContext
@@ -119,7 +119,7 @@ class Drafts:
                 draft.kept = KeptBytes(stat.size)
                 if head is not None and head.held:  # bytes that were held under another policy
                     draft.kept.drop(0, len(head.held))
-                    put_all(fd, head.held, 0)
+                    ranges.put_all(fd, head.held, 0)
                     draft.touch()
         except BaseException:
             draft.close()
@@ -221,13 +221,23 @@ class Drafts:
                 raise
             except OSError as error:
                 draft.refused = True
-                self.record_loss(handle, draft, error)
+                self._record_loss(handle, draft, error)
             except Exception:  # noqa: BLE001 - after any error the draft is not stored
                 draft.refused = True
         if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
             self._rejections.remove(handle)
 
-    def record_loss(self, handle: Handle, draft: Draft, error: OSError) -> None:
+    def lose(self, handle: Handle, draft: Draft, error: OSError | None) -> None:
+        """Drop a draft that has no writer any more, after an error. If the draft has changes, they are
+        recorded as lost. error: None if the error is on record already, or is not the store's.
+        """
+        try:
+            if error is not None and draft.changed:
+                self._record_loss(handle, draft, error)
+        finally:
+            self.give_up(handle, draft)
+
+    def _record_loss(self, handle: Handle, draft: Draft, error: OSError) -> None:
         """Record that a draft is dropped because it cannot be stored.
 
         Do nothing if the file has a part of the draft already: such a draft goes into the quarantine, which
@@ -355,5 +365,5 @@ def _copy_all(source: int, target: int, size: int) -> None:
     """Copy the first *size* bytes of a file into an empty one, on a worker thread."""
     at = 0
     while at < size and (data := os.pread(source, min(_PIECE, size - at), at)):
-        put_all(target, data, at)
+        ranges.put_all(target, data, at)
         at += len(data)

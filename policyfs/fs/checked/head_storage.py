@@ -36,6 +36,4 @@ def _take_back(tree: Tree, fd: int, before: bytes, size: int, done: int) -> None
     if now == max(size, done):
         tree.truncate_fd(fd, size)
         now = size
-    old, at = memoryview(before[:done].ljust(done, b"\0")[:now]), 0
-    while at < len(old):
-        at += ranges.write(fd, old[at:], at)
+    ranges.put_all(fd, before[:done].ljust(done, b"\0")[:now], 0)

@@ -34,14 +34,6 @@ Fence = Callable[[], None]
 """A function that raises FUSEError or PolicyChangedError if the file may not be changed now."""
 
 
-def put_all(fd: int, data: bytes, offset: int) -> None:
-    """Write all of *data*, or raise OSError of the store."""
-    view = memoryview(data)
-    while view:
-        done = ranges.write(fd, view, offset)
-        view, offset = view[done:], offset + done
-
-
 def _rest(fd: int, data: bytes, offset: int, start: int) -> int:
     """Write the part of *data* that lies behind *start*; *data* itself begins at *offset*.
 

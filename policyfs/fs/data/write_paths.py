@@ -21,12 +21,13 @@ from policyfs.domain import Decision
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.drafts import Drafts
-from policyfs.fs.checked.head_writes import Checker, UnknownBeginningError, put_all
+from policyfs.fs.checked.head_writes import Checker, UnknownBeginningError
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.inodes.handles import Handle, OpenState
 from policyfs.fs.inodes.pending_writes import Draft, Head
 from policyfs.store import freeing, ranges
 from policyfs.store.frozen import Version
+from policyfs.store.ranges import put_all
 from policyfs.store.tree import Tree
 
 T = TypeVar("T")
@@ -241,13 +242,8 @@ class DraftWrites:
         release.
         """
         draft, state.draft = state.draft, None
-        if draft is None:
-            return
-        try:
-            if error is not None and draft.changed:
-                self._drafts.record_loss(handle, draft, error)
-        finally:
-            self._drafts.give_up(handle, draft)
+        if draft is not None:
+            self._drafts.lose(handle, draft, error)
 
     async def _begin(self, change: Change) -> Draft:
         return await self._drafts.begin(change.handle, change.state, change.fence)

@@ -235,6 +235,11 @@ class Node(PlacedNode):
         return self.links is not None and (self.is_beyond or self.links.has(parent, name))
 
 
+def child_path(parent: Node, name: bytes) -> bytes:
+    """Return the path within the mount of a name in a directory, for the trail."""
+    return parent.path().rstrip(b"/") + b"/" + name
+
+
 NamesForgotten = Callable[[Node], None]
 """Function that makes the kernel look up a node's names again, after the daemon has changed the answers."""
 

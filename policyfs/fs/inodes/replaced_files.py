@@ -18,7 +18,7 @@ from collections import OrderedDict
 from typing import Final
 
 from policyfs.fs.expiring import Expiring
-from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.node import Node, child_path
 from policyfs.store import freeing
 
 _KEPT_S: Final = 0.25
@@ -91,7 +91,7 @@ class ReplacedFiles:
 
     def is_path_wanted(self, parent: Node, name: bytes) -> bool:
         """Return True for a name for which is_wanted() would return True."""
-        return bool(self._missed and self._missed.get(parent.path().rstrip(b"/") + b"/" + name))
+        return bool(self._missed and self._missed.get(child_path(parent, name)))
 
     def expire(self) -> None:
         """Close descriptors that were kept long enough; called from time to time."""

@@ -23,8 +23,8 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
-from policyfs.fs.namespace.lookup import Lookup, child_path
+from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError, child_path
+from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.request import describe, ops_of
 from policyfs.kernel.bridge import pyfuse3
@@ -151,13 +151,14 @@ class Creator:
         unnamed files this is not possible (docs/threat-model.md).
         """
         who, app = (caller.umask, caller.uid, caller.gid), caller.principal.app
-        if app is None:
-            return _New(self._tree.create_file(dirfd, name, mode, *who, suid=suid), owned=False)
-        try:
-            fd = self._tree.create_unnamed(dirfd, mode, *who, suid=suid)
-        except OSError as error:
-            if error.errno not in {errno.EOPNOTSUPP, errno.EPERM}:  # EPERM: ext4, in a removed directory
-                raise
+        fd = -1
+        if app is not None:
+            try:
+                fd = self._tree.create_unnamed(dirfd, mode, *who, suid=suid)
+            except OSError as error:
+                if error.errno not in {errno.EOPNOTSUPP, errno.EPERM}:  # EPERM: ext4, in a removed directory
+                    raise
+        if app is None or fd < 0:
             return _New(self._tree.create_file(dirfd, name, mode, *who, suid=suid), owned=False)
         try:
             self._gate.facts.owners.set(fd, self._tree.fstat(fd), app)

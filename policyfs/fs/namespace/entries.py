@@ -17,9 +17,8 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.node import Node, child_path
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
-from policyfs.fs.namespace.lookup import child_path
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.linux.statx import Stat

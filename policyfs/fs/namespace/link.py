@@ -17,9 +17,9 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node import Node, StaleNodeError
+from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.namespace.entries import Entries
-from policyfs.fs.namespace.lookup import Lookup, child_path
+from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.tmpfile import Tmpfiles
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.path_bounds import KEPT_NAMES

@@ -18,7 +18,7 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
+from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node, child_path
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.kernel_cache.attributes import Timeouts, absent, fill, shown_size, shown_times, shown_version
@@ -364,8 +364,3 @@ def _uncounted(stat: Stat) -> Stat:
     the length of all names.
     """
     return stat._replace(nlink=min(stat.nlink, 1), size=_DIRECTORY_SIZE, blocks=_DIRECTORY_SIZE // 512)
-
-
-def child_path(parent: Node, name: bytes) -> bytes:
-    """Return the path within the mount of a name in a directory, for the trail."""
-    return parent.path().rstrip(b"/") + b"/" + name

@@ -22,11 +22,10 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.sync import FileSync
 from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node import Node, StaleNodeError
+from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.namespace.entries import Entries, gone_version
 from policyfs.fs.namespace.exact_renames import ExactRenames
-from policyfs.fs.namespace.lookup import child_path
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat

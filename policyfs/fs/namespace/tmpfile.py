@@ -17,8 +17,8 @@ from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node import BytePath, Node
-from policyfs.fs.namespace.lookup import Lookup, child_path
+from policyfs.fs.inodes.node import BytePath, Node, child_path
+from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.request import describe, ops_of

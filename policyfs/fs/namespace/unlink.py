@@ -10,9 +10,8 @@ from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
-from policyfs.fs.inodes.node import Node, StaleNodeError
+from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.namespace.entries import Entries, gone_version
-from policyfs.fs.namespace.lookup import child_path
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End

@@ -212,17 +212,13 @@ class Lifecycle:
         if draft is None and not state.unsaved:
             return
         try:
-            if draft is not None and draft.changed:
+            if draft is not None:
                 error = OSError(errno.EIO, "the release, or the open, ended with an error")
-                self._drafts.record_loss(handle, draft, error)
+                self._drafts.lose(handle, draft, error)
         finally:
-            try:
-                if draft is not None:
-                    self._drafts.give_up(handle, draft)
-            finally:
-                state.drop_held()
-                self._note_held(state, handle.fd)
-                self._withheld_names.show(handle.node)
+            state.drop_held()
+            self._note_held(state, handle.fd)
+            self._withheld_names.show(handle.node)
 
     def _leave(self, handle: Handle, state: OpenState) -> None:
         node = handle.node
