@@ -148,8 +148,8 @@ class FileSync:
         patient: True to wait without a time limit for another daemon that changes the file.
 
         INVARIANT: the caller does not await between this call and the handle's end, so that nobody else uses
-        the handle's descriptor meanwhile. Here no await comes before the node's lock is taken: later opens of
-        an emptied file wait for this lock (Lifecycle.emptied).
+        the handle's descriptor meanwhile. Here no await comes before the node's lock is taken: later opens
+        may wait for this lock (Lifecycle.released).
         """
         state = open_state(handle)
         if not handle.writable or not self._may_hold(handle, state):
@@ -158,11 +158,13 @@ class FileSync:
         empties = False
         with contextlib.suppress(OSError):  # if the disk fails, the bytes are given up under the lock
             empties = state.draft is not None and state.draft.only_empties(self._tree.fstat(handle.fd))
+        state.releases += 1
         state.emptying += empties
         try:
             with trio.CancelScope(shield=True), patiently() if patient else contextlib.nullcontext():
                 await self._finish(handle, state)
         finally:
+            state.releases -= 1
             state.emptying -= empties
 
     async def _finish(self, handle: Handle, state: OpenState) -> None:
@@ -275,7 +277,7 @@ class FileSync:
         if draft.refused:
             raise OSError(errno.EPERM, "bytes of this file were refused, and no new bytes were written since")
         draft.put_off(stored)
-        # From this close on, opens in other views must wait for the release (Lifecycle.emptied).
+        # From this close on, opens in other views must wait for the release (Lifecycle.released).
         self._nodes.vectors.drop_nodes(self._nodes.same_inode(change.handle.node.ino))
         return True
 

@@ -106,9 +106,10 @@ class OpenState(HeadHolder):
     """The kind, and the plan for all words that the view hides, found under the lease."""
     draft: Draft | None = None
     """The written bytes that are not checked yet."""
+    releases: int = 0
+    """The number of writers' releases under way that store or drop held bytes."""
     emptying: int = 0
-    """The number of releases under way that may empty the file. The app has emptied the file, but FLUSH has
-    kept the old bytes. The last writer's release empties the store's file."""
+    """Those of *releases* that may empty the file, because FLUSH has kept the bytes of an emptied file."""
     fd: int = -1
     """A descriptor of a file that lost its last name through this mount while it was open; else -1."""
     fd_closed: Callable[[], object] = lambda: None

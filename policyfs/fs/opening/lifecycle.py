@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from policyfs.domain import Op
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.checked.withheld_names import WithheldNames
@@ -20,7 +21,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle, Mode, OpenState
 from policyfs.fs.inodes.node import BytePath, CachedPages, Node, SizeForgotten
 from policyfs.fs.opening.passthrough import Passthrough
-from policyfs.fs.opening.request import OpenContext
+from policyfs.fs.opening.request import OpenContext, OpenRequest
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_NOFLUSH, FH_PASSTHROUGH, pack_fh
 from policyfs.linux.statx import Stat
@@ -28,8 +29,8 @@ from policyfs.store import freeing
 from policyfs.store.frozen import Version
 from policyfs.store.leases import LeaseKeeper
 
-_EMPTYING_S: Final = 1.0
-"""The longest wait of an open for another writer's release, which empties the file."""
+_RELEASE_S: Final = 1.0
+"""The longest wait of an open for the release of a writer."""
 
 
 class Lifecycle:
@@ -120,16 +121,22 @@ class Lifecycle:
         node.open.writers += writing
         return node.open
 
-    async def emptied(self, node: Node) -> None:
-        """Wait for the release of a writer that has emptied and closed the file by another view.
+    async def released(self, request: OpenRequest) -> None:
+        """Wait for releases under way of the file's writers, if the result of this open depends on them.
 
-        If the release takes longer than _EMPTYING_S, or if the writer uses another daemon, this open shows
-        the old bytes.
+        close(2) does not wait for the release. A release may empty the file, which an open by another view
+        must see. And if an open also writes, nobody else may have the file open for writing while the open
+        depends on the file's kind. If a release takes longer than _RELEASE_S, or if the writer uses another
+        daemon, the open goes on without it.
         """
-        for each in self._nodes.same_inode(node.ino):
-            if each is not node and each.open is not None and each.open.emptying:
-                with trio.move_on_after(_EMPTYING_S):
-                    async with each.open.lock:
+        by_kind = request.writing and bool(request.ops & Op.READ)
+        for each in self._nodes.same_inode(request.node.ino):
+            state = each.open
+            if state is None:
+                continue
+            if (by_kind and state.releases) or (each is not request.node and state.emptying):
+                with trio.move_on_after(_RELEASE_S):
+                    async with state.lock:
                         pass
 
     async def show_size(self, handle: Handle, version: Version) -> None:

@@ -103,7 +103,7 @@ class Opener:
         """Take the nine steps of an open. Take fewer if the kernel already has a backing id for the bytes."""
         node = opening.request.node
         path = self._paths[node.byte_path]
-        await self._lifecycle.emptied(node)
+        await self._lifecycle.released(opening.request)
         try:
             if not await self._open_again(opening, path):
                 opening.fd, opening.stat = await self._backing_files.find_apart(node)  # 1
