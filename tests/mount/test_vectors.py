@@ -207,8 +207,8 @@ def test_a_fifth_caller_takes_the_place_of_the_first(many: Path, mounts: Mounts)
             assert call_as(uid, _found, str(mount / "many"), GONE) == []
         before = _looked_up(mount)[1]
         assert call_as(uid, _found, str(mount / "many"), GONE) == []
-        # A look-up in the store without waiting may fail now and then: a rename elsewhere in the same chain of
-        # the kernel's hash table is enough. Python answers then.
+        # A look-up in the store without waiting may fail now and then: a rename elsewhere in the same chain
+        # of the kernel's hash table is enough. Python answers then.
         assert _looked_up(mount)[1] >= before + 2 * len(GONE) - 5, uid
 
 

@@ -149,7 +149,7 @@ class FileSync:
 
         INVARIANT: the caller does not await between this call and the handle's end, so that nobody else uses
         the handle's descriptor meanwhile. Here no await comes before the node's lock is taken: later opens
-        may wait for this lock (Lifecycle.released).
+        may wait for this lock (Lifecycle.emptied and released).
         """
         state = open_state(handle)
         if not handle.writable or not self._may_hold(handle, state):
@@ -277,7 +277,7 @@ class FileSync:
         if draft.refused:
             raise OSError(errno.EPERM, "bytes of this file were refused, and no new bytes were written since")
         draft.put_off(stored)
-        # From this close on, opens in other views must wait for the release (Lifecycle.released).
+        # From this close on, opens in other views must wait for the release (Lifecycle.emptied).
         self._nodes.vectors.drop_nodes(self._nodes.same_inode(change.handle.node.ino))
         return True
 

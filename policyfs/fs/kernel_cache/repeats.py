@@ -314,7 +314,7 @@ class Repeats:
 
     def _is_unsaved(self, node: Node) -> bool:
         """Return True if a node of the inode has changes that the store does not have. Perhaps they empty the
-        file. Then an open of this node must wait for the writer's release (Lifecycle.released).
+        file. Then an open of this node must wait for the writer's release (Lifecycle.emptied).
         """
         others = self._nodes.same_inode(node.ino)
         return any(other.open is not None and other.open.unsaved for other in others)

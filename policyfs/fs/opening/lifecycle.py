@@ -13,7 +13,6 @@ from typing import Final
 
 import trio
 
-from policyfs.domain import Op
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.checked.withheld_names import WithheldNames
@@ -21,7 +20,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle, Mode, OpenState
 from policyfs.fs.inodes.node import BytePath, CachedPages, Node, SizeForgotten
 from policyfs.fs.opening.passthrough import Passthrough
-from policyfs.fs.opening.request import OpenContext, OpenRequest
+from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_NOFLUSH, FH_PASSTHROUGH, pack_fh
 from policyfs.linux.statx import Stat
@@ -121,23 +120,27 @@ class Lifecycle:
         node.open.writers += writing
         return node.open
 
-    async def released(self, request: OpenRequest) -> None:
-        """Wait for releases under way of the file's writers, if the result of this open depends on them.
+    async def emptied(self, node: Node) -> None:
+        """Wait for the release of a writer that has emptied and closed the file by another view.
 
-        close(2) does not wait for the release. A release may empty the file, which an open by another view
-        must see. And if an open also writes, nobody else may have the file open for writing while the open
-        depends on the file's kind. If a release takes longer than _RELEASE_S, or if the writer uses another
-        daemon, the open goes on without it.
+        If the release takes longer than _RELEASE_S, or if the writer uses another daemon, this open shows
+        the old bytes.
         """
-        by_kind = request.writing and bool(request.ops & Op.READ)
-        for each in self._nodes.same_inode(request.node.ino):
-            state = each.open
-            if state is None:
-                continue
-            if (by_kind and state.releases) or (each is not request.node and state.emptying):
-                with trio.move_on_after(_RELEASE_S):
-                    async with state.lock:
-                        pass
+        for each in self._nodes.same_inode(node.ino):
+            if each is not node and each.open is not None and each.open.emptying:
+                await _release_of(each.open)
+
+    async def released(self, node: Node) -> bool:
+        """Wait for the releases under way of the file's writers, at most _RELEASE_S for each node. Return
+        False if there is none.
+
+        close(2) does not wait for the release.
+        """
+        states = [each.open for each in self._nodes.same_inode(node.ino) if each.open is not None]
+        under_way = [state for state in states if state.releases]
+        for state in under_way:
+            await _release_of(state)
+        return bool(under_way)
 
     async def show_size(self, handle: Handle, version: Version) -> None:
         """Make the kernel ask for the file's size again, if the file has changed since the last answer.
@@ -263,6 +266,12 @@ class Lifecycle:
             self._withheld_names.show(node)
         node.open = None
         self._nodes.closed(node)
+
+
+async def _release_of(state: OpenState) -> None:
+    with trio.move_on_after(_RELEASE_S):
+        async with state.lock:
+            pass
 
 
 def _is_written(node: Node) -> bool:

@@ -103,11 +103,13 @@ class Opener:
         """Take the nine steps of an open. Take fewer if the kernel already has a backing id for the bytes."""
         node = opening.request.node
         path = self._paths[node.byte_path]
-        await self._lifecycle.released(opening.request)
+        await self._lifecycle.emptied(node)
         try:
             if not await self._open_again(opening, path):
                 opening.fd, opening.stat = await self._backing_files.find_apart(node)  # 1
                 await self._preconditions.decide(opening)  # 2
+                if self._preconditions.waits_for_writers(opening) and await self._lifecycle.released(node):
+                    await self._preconditions.decide(opening)
                 self._preconditions.check_node(opening)  # 3
                 self._preconditions.check_emptying(opening)  # 4
                 self._lifecycle.begin(opening)

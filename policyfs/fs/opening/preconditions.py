@@ -73,6 +73,14 @@ class Preconditions:
         if opening.fd >= 0 and by_owner:
             opening.owner = self._gate.facts.owners.get(opening.fd, opening.stat)
 
+    def waits_for_writers(self, opening: OpenContext) -> bool:
+        """Return True if an open for reading and writing depends on the file's kind, and the file has a
+        writer. This may be a writer that the app itself has just closed.
+        """
+        request, evidence = opening.request, opening.evidence
+        both = request.writing and request.ops & Op.READ
+        return bool(both and evidence.asked and self._leases_mean and not evidence.holds())
+
     def check_node(self, opening: OpenContext) -> None:
         """Raise OSError: ESTALE if this open needs another node, ETXTBSY if the file is a running program."""
         self.check_path(opening)
