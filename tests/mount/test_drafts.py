@@ -320,6 +320,9 @@ def test_somebody_else_has_changed_the_file_meanwhile(share, dated: bool) -> Non
     assert writer.receive() == "EBUSY"
     writer.result()
     assert (directory / "a.jpg").read_bytes() == CLEAN + bytes(3)
+    [event] = wait_for(lambda: mount.events(operation="quarantine"), "the app's version is kept")
+    assert (event["decision"], event["path"]) == ("allow", "/Share/a.jpg")
+    assert "another program has changed the file" in event["note"]
 
 
 def test_a_new_file_whose_times_somebody_else_sets_gets_its_bytes(share) -> None:

@@ -89,8 +89,8 @@ async def test_changes_before_each_piece(
         if begins:
             monkeypatch.undo()
         await made.release(handle)
-        lost = [event for event in made.sink.events if "not stored" in event.note]
-        assert [event.errno for event in lost] == ([said] if said and not begins else [])
+        assert not [event for event in made.sink.events if "dropped" in event.note]
+        assert made.whole.quarantine.stats().waiting == bool(said), "its bytes are kept"
 
 
 @pytest.mark.parametrize("longer", [0, 4 << 20])

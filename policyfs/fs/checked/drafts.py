@@ -206,7 +206,8 @@ class Drafts:
 
         If a file is new (its writer has created it) and still empty in the store, a refusal removes the file.
         A draft is not checked again if the policy in force has refused the draft, and nothing was written
-        since. A file that was emptied after a refusal keeps its bytes.
+        since. A file that was emptied after a refusal keeps its bytes. If another program has changed the
+        file, the draft goes into the quarantine.
 
         is_last: returns True if no other handle writes the file, in any view. After a reload, raise
         PolicyChangedError and leave the draft unchanged.
@@ -221,7 +222,11 @@ class Drafts:
                 raise
             except OSError as error:
                 draft.refused = True
-                self._record_loss(handle, draft, error)
+                if error.errno == errno.EBUSY:  # another program has changed the file: both versions are kept
+                    reason = f"the bytes were not stored: {error.strerror}"
+                    draft.refusal = Refusal(None, reason, (), True, self._gate.generation)
+                else:
+                    self._record_loss(handle, draft, error)
             except Exception:  # noqa: BLE001 - after any error the draft is not stored
                 draft.refused = True
         if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
