@@ -62,6 +62,10 @@ class ControlError(PolicyfsError):
         self.exit_code = exit_code
 
 
+class LateError(ControlError):
+    """Error: a daemon does not answer in time. It may execute the command later."""
+
+
 class NoDaemonError(ControlError):
     """Error: no process listens at a control socket. The mount does not exist, or its daemon has ended."""
 
@@ -73,7 +77,7 @@ def ask(
 
     more: further fields of the request.
 
-    Raises NoDaemonError, or ControlError if the daemon refuses or does not answer in time.
+    Raises NoDaemonError, LateError, or ControlError if the daemon refuses.
     """
     request = more | {"command": command} | ({} if about is None else {"path": about})
     with socket.socket(socket.AF_UNIX) as client:
@@ -88,9 +92,11 @@ def ask(
             raise NoDaemonError(f"no policyfs daemon answers at {path}: {reason}") from error
         except PermissionError as error:
             raise ControlError(f"only root may use the daemon at {path}") from error
+        except BlockingIOError as error:  # connections that a daemon has not accepted fill its queue
+            raise ControlError(f"the daemon at {path} hangs: it takes no commands") from error
         except TimeoutError as error:
             late = f"the daemon at {path} did not answer within {timeout_s:g} s, but may answer later"
-            raise ControlError(f"{late}: see `policyfs status`") from error
+            raise LateError(f"{late}: see `policyfs status`") from error
     try:
         answer = json.loads(data)
     except ValueError as error:

@@ -45,3 +45,16 @@ def test_an_answer_that_says_nothing(tmp_path, answer, told):
         with pytest.raises(control.ControlError, match=told):
             control.ask(path, "status", 5)
         thread.join()
+
+
+def test_a_daemon_that_takes_no_commands_is_told(tmp_path):
+    """Status checks of a daemon that hangs fill the queue of its socket, also those that gave up."""
+    path = tmp_path / "a.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.fspath(path))
+        server.listen(1)
+        for _ in range(3):
+            with pytest.raises(control.ControlError, match=r"did not answer|takes no commands"):
+                control.ask(path, "status", 0.05)
+        with pytest.raises(control.ControlError, match="hangs: it takes no commands"):
+            control.ask(path, "status", 0.05)
