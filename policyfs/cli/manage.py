@@ -331,13 +331,29 @@ def _named(name: str) -> list[str]:
     return [place_of(mount) for mount in read_site(name).mounts]
 
 
+class UnmountedKeepsError(PolicyfsError):
+    """Error: the mount has the new policy, but a mount that was unmounted and is still in use refused it."""
+
+
 def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:
     """Make all daemons of a mountpoint load their policy again. Yield a line of text for each daemon.
 
-    A mount that was unmounted and is still in use has a daemon, too. command: ``reload``, or ``previous`` (go
-    back to the policy that was in force before). more: arguments of the command. Raises PolicyfsError.
+    A mount that was unmounted and is still in use has a daemon, too. If the mountpoint's own mount refuses
+    the policy, no other mount gets it. command: ``reload``, or ``previous`` (go back to the policy that was
+    in force before). more: arguments of the command. Raises PolicyfsError; UnmountedKeepsError if only a
+    mount that was unmounted refuses.
     """
+    absent: PolicyfsError | None = None
     refused: PolicyfsError | None = None
+    try:
+        answer = ask(path, command, control.RELOAD_S, **more)
+    except control.ControlError:
+        raise
+    except PolicyfsError as error:  # there is no mount; a mount that was unmounted may still be in use
+        absent = error
+    else:
+        yield f"policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}"
+        yield from stale_handles.told(answer.get("stale_handles"))
     for leaving in control.leaving_paths(path):
         try:
             answer = control.ask(leaving, command, control.RELOAD_S, **more)
@@ -347,12 +363,11 @@ def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:
             refused = error
             continue
         yield f"policy {str(answer['digest'])[:16]} in force in an unmounted mount that processes still use"
-    answer = ask(path, command, control.RELOAD_S, **more)
-    yield f"policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}"
-    yield from stale_handles.told(answer.get("stale_handles"))
+    if absent is not None:
+        raise absent
     if refused is not None:
         told = f"the unmounted mount that processes still use keeps its old policy: {refused}"
-        raise PolicyfsError(told) from refused
+        raise UnmountedKeepsError(told) from refused
     if command == "previous":
         yield (
             "this command did not change the policy's file: correct the file before the next reload or mount"

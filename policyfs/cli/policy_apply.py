@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from policyfs.cli.manage import ask, known, part, reload_lines
+from policyfs.cli.manage import UnmountedKeepsError, ask, known, part, reload_lines
 from policyfs.cli.output import replace_file
 from policyfs.cli.policy_diff import accepted_in, compared
 from policyfs.cli.policy_files import read_sources
@@ -36,7 +36,8 @@ class _Applied:
     """The result of `policy apply`.
 
     live: the mount's policy before the command, as `policyfs status` reports it. refused: the reason of a
-    refusal, empty if there is none.
+    refusal, empty if there is none. changed: True if the new policy is in force, or may be in force later,
+    although the command fails.
     """
 
     mountpoint: str
@@ -49,6 +50,7 @@ class _Applied:
     code: int = EXIT_OK
     lines: list[str] = field(default_factory=list)
     applied: bool = False
+    changed: bool = False
 
     def stays(self) -> str:
         """Return a text that names the policy that stays in force."""
@@ -81,6 +83,8 @@ def run_apply(args: argparse.Namespace) -> int:
             _put_in_force(found, own)
     except PolicyfsError as error:
         found.refuse(error.exit_code, str(error))
+        found.applied = isinstance(error, UnmountedKeepsError)
+        found.changed = found.applied or isinstance(error, control.LateError)
     _show(found, args)
     return found.code
 
@@ -154,6 +158,7 @@ def _put_in_force(found: _Applied, own: str) -> None:
     """Write the new policy into the mount's policy file *own*, and make the daemon load exactly this text.
 
     If the daemon refuses the text, restore the old text of the file. If the file did not exist, remove it.
+    If the text is in force nevertheless, or may be loaded later, it stays in the file.
     """
     if not _is_same(found.file, own):
         text = Path(found.file).read_bytes()
@@ -162,7 +167,10 @@ def _put_in_force(found: _Applied, own: str) -> None:
         before = Path(own).read_bytes() if os.path.exists(own) else None
         _replace(own, text)
         try:
-            found.lines = list(reload_lines(found.mountpoint, "reload", expected=found.digest))
+            _load(found)
+        except (UnmountedKeepsError, control.LateError):
+            found.lines.append(f"{own} has the text of {found.file} now")
+            raise
         except PolicyfsError:
             if before is None:
                 os.unlink(own)
@@ -171,7 +179,7 @@ def _put_in_force(found: _Applied, own: str) -> None:
             raise
         found.lines.append(f"{own} has the text of {found.file} now")
     else:
-        found.lines = list(reload_lines(found.mountpoint, "reload", expected=found.digest))
+        _load(found)
     found.applied = True
     others = _others(found, own)
     if others:
@@ -179,6 +187,12 @@ def _put_in_force(found: _Applied, own: str) -> None:
             f"other mounts of {own} still have the old policy in force: run policyfs reload"
             f" {shlex.join(others)}"
         )
+
+
+def _load(found: _Applied) -> None:
+    """Make the daemon load the checked text from its policy file. Raises PolicyfsError."""
+    for line in reload_lines(found.mountpoint, "reload", expected=found.digest):
+        found.lines.append(line)
 
 
 def _others(found: _Applied, own: str) -> list[str]:
@@ -219,8 +233,9 @@ def _show(found: _Applied, args: argparse.Namespace) -> None:
     for line in found.lines:
         print(f"{found.mountpoint}: {line}")
     if found.refused:
-        print(f"{found.mountpoint}: refused: {found.refused}")
-        print(f"{found.mountpoint}: {found.stays()}")
+        print(f"{found.mountpoint}: {'' if found.changed else 'refused: '}{found.refused}")
+        if not found.changed:
+            print(f"{found.mountpoint}: {found.stays()}")
     elif args.dry_run:
         print(f"{found.mountpoint}: policy {found.digest[:_SHORT]} would be put in force; {found.stays()}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,44 @@ def test_a_replacement_that_fails_leaves_no_file_behind(
     assert (code, mount.own.read_text()) == (EXIT_REFUSED, NARROW)
     assert f"cannot replace {mount.own}: No space left on device" in said
     assert sorted(os.listdir(tmp_path)) == before
+
+
+# -- mounts that were unmounted, and late answers ------------------------------------------------------
+
+
+def test_an_unmounted_mount_that_refuses_undoes_nothing(mount: Mounted, apply, tmp_path: Path) -> None:
+    """It may have been made with another policy file, whose text is not the text that was checked."""
+    (tmp_path / "new.yaml").write_text(HEAD)
+    path = control.leaving_path(str(mount.path), 7)
+    with ControlSocket(path, status=mount.status, reload={"error": "the policy's files were changed"}):
+        code, said = apply(tmp_path / "new.yaml")
+    assert code == EXIT_REFUSED
+    assert mount.own.read_text() == HEAD, "the mount has this policy in force"
+    assert "keeps its old policy: the policy's files were changed" in said
+    assert "in force, generation 6" in said
+    assert "nothing is changed" not in said
+
+
+def test_no_unmounted_mount_gets_what_the_mount_refuses(mount: Mounted, apply) -> None:
+    mount.own.write_text(HEAD)
+    mount.answer = {"error": "no room"}
+    with ControlSocket(control.leaving_path(str(mount.path), 7), reload=mount.answer) as left:
+        assert apply()[0] == EXIT_REFUSED
+        assert "reload" not in left.commands
+
+
+def test_a_late_daemon_may_have_loaded_the_new_text(
+    mount: Mounted, apply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new.yaml").write_text(HEAD)
+    monkeypatch.setattr(control, "RELOAD_S", 0.05)
+    answered = threading.Event()
+    mount.socket.answers["reload"] = lambda _: {"late": answered.wait(10)}
+    try:
+        code, said = apply(tmp_path / "new.yaml")
+    finally:
+        answered.set()
+    assert code == EXIT_REFUSED
+    assert mount.own.read_text() == HEAD, "the daemon may load this text later"
+    assert "may answer later" in said
+    assert "nothing is changed" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -53,7 +54,9 @@ class ControlSocket:
             with client:
                 data = b"".join(iter(lambda client=client: client.recv(65536), b""))
                 if data:  # else somebody who asks for the peer's pid alone
-                    client.sendall(json.dumps(self._answer(json.loads(data))).encode())
+                    answer = json.dumps(self._answer(json.loads(data))).encode()
+                    with contextlib.suppress(ConnectionError):  # the client may not have waited for it
+                        client.sendall(answer)
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(request)
