@@ -158,7 +158,9 @@ def test_a_last_writer_whose_release_fails_leaves_nothing_held(
                     broken.setattr(ranges, "write", full)
                 else:
                     broken.setattr(type(made.gate), "handle", undecided)
-                await errno_of(made.release(writer))
+                said = await errno_of(made.release(writer))
+            lost = [event for event in made.sink.events if "dropped" in event.note]
+            assert [(event.path, event.errno) for event in lost] == [(b"/new", said)], "no app gets the error"
             assert writer.node.nodeid in made.notes.pages
             assert not other.is_held_elsewhere(made.tree.stat(made.tree.root_fd, b"new"))
             assert await made.reader.read(reader, 0, 100) == b""

@@ -232,24 +232,30 @@ class Drafts:
         if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
             self._rejections.remove(handle)
 
-    def lose(self, handle: Handle, draft: Draft, error: OSError | None) -> None:
-        """Drop a draft that has no writer any more, after an error. If the draft has changes, they are
+    def lose(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
+        """Drop a draft or a head that has no writer any more, after an error. If it has changes, they are
         recorded as lost. error: None if the error is on record already, or is not the store's.
         """
+        draft = state.draft
         try:
-            if error is not None and draft.changed:
+            if error is not None and state.unsaved:
                 self._record_loss(handle, draft, error)
         finally:
-            self.give_up(handle, draft)
+            state.draft = None
+            try:
+                if draft is not None:
+                    self.give_up(handle, draft)
+            finally:
+                state.drop_held()
 
-    def _record_loss(self, handle: Handle, draft: Draft, error: OSError) -> None:
-        """Record that a draft is dropped because it cannot be stored.
+    def _record_loss(self, handle: Handle, draft: Draft | None, error: OSError) -> None:
+        """Record that a draft, or a head (None), is dropped because it cannot be stored.
 
         Do nothing if the file has a part of the draft already: such a draft goes into the quarantine, which
         makes a record of its own. If an app wrote bytes through a mapping after its last close(), only this
         record tells that these bytes are lost.
         """
-        if draft.torn:
+        if draft is not None and draft.torn:
             return
         decision = Decision(allowed=True, errno=0, audit=Audit.REQUIRED)
         self._gate.recorder.decided(

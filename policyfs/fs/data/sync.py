@@ -206,10 +206,7 @@ class FileSync:
         self._withheld_names.show(handle.node)
         if state.holds_back:
             self._guard.dropped(handle.node)
-        try:
-            self._draft.give_up(handle, state, error)
-        finally:
-            state.drop_held()
+        self._draft.lose(handle, state, error)
 
     @staticmethod
     def _may_hold(handle: Handle, state: OpenState) -> bool:

@@ -237,13 +237,9 @@ class DraftWrites:
             if stored or draft.refused or draft.cleaned_of:
                 self._guard.dropped(handle.node)
 
-    def give_up(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
-        """Drop a draft, or move it to the quarantine, after an error before the decision on the last
-        release.
-        """
-        draft, state.draft = state.draft, None
-        if draft is not None:
-            self._drafts.lose(handle, draft, error)
+    def lose(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
+        """Drop held bytes that have no writer any more, after an error (Drafts.lose)."""
+        self._drafts.lose(handle, state, error)
 
     async def _begin(self, change: Change) -> Draft:
         return await self._drafts.begin(change.handle, change.state, change.fence)

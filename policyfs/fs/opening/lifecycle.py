@@ -215,18 +215,15 @@ class Lifecycle:
         """Drop the bytes that the node's last writer has left in a draft or a head, on record.
 
         FileSync.finish() has stored or dropped the bytes of a release. So bytes are left only after an error
-        of the daemon, or of an open that has emptied a draft. A draft still goes into the quarantine if
-        necessary.
+        of the daemon, or of an open that has emptied a draft.
         """
-        draft = state.draft
-        if draft is None and not state.unsaved:
+        if state.draft is None and not state.unsaved:
             return
         try:
-            if draft is not None:
-                error = OSError(errno.EIO, "the release, or the open, ended with an error")
-                self._drafts.lose(handle, draft, error)
+            self._drafts.lose(
+                handle, state, OSError(errno.EIO, "the release, or the open, ended with an error")
+            )
         finally:
-            state.drop_held()
             self._note_held(state, handle.fd)
             self._withheld_names.show(handle.node)
 
