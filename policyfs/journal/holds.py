@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BEGUN: Final = re.compile(r"\d{8,}-(\d{8}T\d{6})Z\.")
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ALWAYS: Final = 1 << 62
+_MINUTE_NS: Final = 60_000_000_000
 
 
 class Hold(NamedTuple):
@@ -93,15 +95,39 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
     names: the names of all segments in one directory, oldest first.
     """
     begins = [begin_ns(name) for name in names]
-    ends = [*begins[1:], _ALWAYS]
+    nexts = [*begins[1:], _ALWAYS]
+    # A minute is added to each end: names have whole seconds, and lines are only nearly in order of time.
+    # If the clock went back before the next segment began, lines may be as old as the previous segment.
+    firsts = [
+        (begin if begin <= after else min(before, after)) - _MINUTE_NS
+        for before, begin, after in zip([0, *begins], begins, nexts, strict=False)
+    ]
+    lasts = [end + _MINUTE_NS for end in latest_ends(names)]
     return frozenset(
         name
-        for name, begin, end in zip(names, begins, ends, strict=True)
+        for name, first, last in zip(names, firsts, lasts, strict=True)
         for hold in holds
-        if begin <= (parse_time(hold.until) if hold.until else _ALWAYS)
-        # A minute is added to each end: names have whole seconds, and lines are only nearly in order of time.
-        and (parse_time(hold.since) if hold.since else 0) <= max(begin, end) + 60_000_000_000
+        if first <= (parse_time(hold.until) if hold.until else _ALWAYS)
+        and (parse_time(hold.since) if hold.since else 0) <= last
     )
+
+
+def latest_ends(names: Sequence[str], now_ns: int = _ALWAYS) -> list[int]:
+    """Return for each segment (file of the trail) a time before which its last line was written, in ns.
+
+    names: the names of all segments in one directory, oldest first. A segment ends when the next one begins.
+    But a clock may be wrong, for example after a start without a battery. So a later segment with an earlier
+    time in its name says nothing about the end. If no other segment follows, the end is not known, and the
+    result is far in the future. now_ns: the present time. A name with a later time is wrong, and is ignored.
+    """
+    later: list[int] = []
+    ends = []
+    for name in reversed(names):
+        begin = begin_ns(name)
+        at = bisect_left(later, begin if begin <= now_ns else 0)
+        ends.append(later[at] if at < len(later) else _ALWAYS)
+        insort(later, begin)
+    return ends[::-1]
 
 
 def begin_ns(name: str) -> int:

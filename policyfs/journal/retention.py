@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from policyfs.journal.holds import begin_ns, held, read_holds
+from policyfs.journal.holds import held, latest_ends, read_holds
 from policyfs.journal.segments import ZST, SegmentDirectory, plain_name, segment_number
 from policyfs.trail.record import Place, Record, parse_line
 from policyfs.trail.removed import Ranges, ranges_of
@@ -100,10 +100,9 @@ def expired(
         beyond = frozenset(names[: -limits.segments])
         found.append((BY_NUMBER, [name for name in free if name in beyond]))
     if limits.age_s:
-        # A segment ends when the next segment begins.
-        ends = dict(zip(names, map(begin_ns, names[1:]), strict=False))
+        ends = dict(zip(names, latest_ends(names, now_ns), strict=True))
         oldest_ns = now_ns - limits.age_s * 1_000_000_000
-        found.append((BY_AGE, [name for name in free if ends.get(name, now_ns) < oldest_ns]))
+        found.append((BY_AGE, [name for name in free if ends[name] < oldest_ns]))
     if limits.size:
         found.append((BY_SIZE, _beyond_size(place, free, current, limits.size)))
     return _once_each(found)

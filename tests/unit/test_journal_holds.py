@@ -8,7 +8,7 @@ import pytest
 
 from policyfs.cli.main import main
 from policyfs.domain import Audit
-from policyfs.journal.holds import HOLDS, Hold, add_hold, held, read_holds, remove_hold
+from policyfs.journal.holds import HOLDS, Hold, add_hold, begin_ns, held, latest_ends, read_holds, remove_hold
 from policyfs.trail.line import iso_time
 from tests.support.mount.trail import (
     MOUNT_ID,
@@ -95,3 +95,23 @@ def test_the_command_adds_lists_and_removes_on_record(
     assert main([*hold, "add", "case", "--until", "some day"]) == 2
     assert kinds(directory).count("hold") == 2
     assert verified(directory).whole
+
+
+def test_a_wrong_clock_in_a_name_hides_no_segment_from_a_hold() -> None:
+    """A machine without a battery begins a segment with the time of 2001, until it knows the time."""
+    before, wrong, after = NAMES[0], "00000002-20010101T000000Z.jsonl", NAMES[2]
+    assert sorted(held([a_hold(1, 1.5)], [before, wrong, after])) == [before, wrong]
+    # The clock was a day ahead when the second segment began, and was set right in it.
+    ahead = "00000002-20260302T080000Z.jsonl"
+    assert sorted(held([a_hold(1, 1.5)], [before, ahead, after])) == [before, ahead]
+
+
+def test_a_segment_ends_when_the_next_begins_under_a_right_clock() -> None:
+    early, ahead = "00000002-20010101T000000Z.jsonl", "00000002-20990101T000000Z.jsonl"
+    now_ns = begin_ns(NAMES[4])
+    assert latest_ends(NAMES)[:4] == [begin_ns(name) for name in NAMES[1:]]
+    for wrong in (early, ahead):
+        names = [NAMES[0], wrong, NAMES[2], NAMES[3]]
+        assert latest_ends(names, now_ns)[:3] == [begin_ns(NAMES[n]) for n in (2, 2, 3)]
+    for names in (NAMES[:1], [NAMES[0], early]):
+        assert min(latest_ends(names)) > begin_ns(ahead), "not known: it may still be written"

@@ -180,3 +180,19 @@ def test_limits_together_and_none(tmp_path: Path) -> None:
     other.days(20)
     assert other.numbers()[0] == 1
     other.journal.close()
+
+
+def test_a_segment_begun_under_a_wrong_clock_makes_no_other_look_old(tmp_path: Path) -> None:
+    """After a power cut, a machine without a battery begins a segment with the time of 2001."""
+    recorder = Recorder(tmp_path, Retention(age_s=90 * DAY))
+    recorder.days(1)
+    right_ns = recorder.clock.now_ns
+    recorder.clock.now_ns = 978_307_200 * 1_000_000_000
+    recorder.days(1)
+    recorder.clock.now_ns = right_ns
+    recorder.days(1)
+    assert recorder.numbers() == [1, 2, 3]
+    recorder.days(200)
+    assert recorder.numbers()[0] > 3, "they go in their time"
+    recorder.journal.close()
+    assert whole(recorder)
