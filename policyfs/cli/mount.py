@@ -145,6 +145,7 @@ def run_mount(args: argparse.Namespace) -> int:
 
 
 def _mount(args: argparse.Namespace, start: Start) -> int:
+    start.claim()
     options, loader = prepared(args, start)
     if args.foreground:
         return serve_here(options, loader, start, as_json=not sys.stderr.isatty())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
+import fcntl
 import os
 from pathlib import Path
 from typing import Final
@@ -34,6 +36,7 @@ class Start:
         self._mountpoint = mountpoint
         self._places = places
         self._is_over = False
+        self._lock: int | None = None
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Start:
@@ -47,9 +50,40 @@ class Start:
         told = {"options": options_of(args), **starter(f"policyfs {args.command}")}
         return cls(root, told, mountpoint, places)
 
+    def claim(self) -> None:
+        """Lock the mountpoint until the mount answers or the start fails. Raises PolicyfsError if another
+        process is making a mount there.
+
+        INVARIANT: the mountpoint is checked under this lock. Otherwise two processes could find it free, and
+        mount one over the other. Then the lower mount would have no control socket, and would come back, with
+        its old policy, when the upper one is unmounted.
+        """
+        path = control.start_lock_path(self._mountpoint)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno == errno.EWOULDBLOCK:
+                raise PolicyfsError(
+                    f"another process is making a mount at {self._mountpoint}; wait until it has ended"
+                ) from error
+            raise PolicyfsError(
+                f"cannot lock {path}: {error.strerror}; set POLICYFS_RUNTIME_DIR to a writable directory"
+            ) from error
+
+    def _release(self) -> None:
+        """Release the lock of claim(). The daemon and its processes share the lock, so closing is not enough.
+        """
+        if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            os.close(self._lock)
+            self._lock = None
+
     def answered(self) -> None:
         """Note that the mount answers. If the daemon fails later, that is not a failed start."""
         self._is_over = True
+        self._release()
 
     def failed(self, reason: str) -> None:
         """Write on the trail that the mount did not start. Never raises. Only the first call writes.
@@ -57,6 +91,7 @@ class Start:
         Nothing is written after answered(), without a trail root, or if the trail root is inside the store or
         the mountpoint.
         """
+        self._release()
         root = os.path.realpath(self.root)
         inside = any(root == place or root.startswith(place.rstrip("/") + "/") for place in self._places)
         if self._is_over or inside or not os.path.isdir(root):

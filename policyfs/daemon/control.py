@@ -40,6 +40,11 @@ def socket_path(mountpoint: str) -> Path:
     return runtime_dir() / f"{mount_id(mountpoint)}.sock"
 
 
+def start_lock_path(mountpoint: str) -> Path:
+    """Return the file that a process locks while it makes a mount at an absolute mountpoint."""
+    return runtime_dir() / f"{mount_id(mountpoint)}.lock"
+
+
 def leaving_path(mountpoint: str, pid: int) -> Path:
     """Return the control socket of a daemon that lives on after its mount has left the mountpoint."""
     return runtime_dir() / f"{mount_id(mountpoint)}.{pid}.sock"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,37 @@ def test_a_record_that_fails_hides_no_error(
 
     monkeypatch.setattr(starts, "record", fails)
     start_of(place).failed("a reason")
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_one_start_at_a_time_at_a_mountpoint(
+    place: Path, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    monkeypatch.setenv("POLICYFS_RUNTIME_DIR", str(place / "run"))
+    first, second, other = start_of(place), start_of(place), start_of(place, mountpoint=str(place / "other"))
+    first.claim()
+    other.claim()
+    pid = os.fork()  # the daemon and its processes have the lock's descriptor, too
+    if pid == 0:
+        signal.pause()
+    try:
+        with pytest.raises(PolicyfsError, match="another process is making a mount"):
+            second.claim()
+        if answered:
+            first.answered()
+        else:
+            first.failed("ended")
+        third = start_of(place)
+        third.claim()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        for one in (second, third, other):
+            one.answered()
+
+
+def test_a_lock_that_cannot_be_made_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "file").touch()
+    monkeypatch.setenv("POLICYFS_RUNTIME_DIR", str(place / "file/run"))
+    with pytest.raises(PolicyfsError, match="set POLICYFS_RUNTIME_DIR"):
+        start_of(place).claim()
