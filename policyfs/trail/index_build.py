@@ -28,6 +28,8 @@ NUMBERS: Final = ("size", "bytes_read", "bytes_written", "hidden", "repeats")
 _HEAD: Final = b'{"type":"event","seq":'
 _NOWHERE: Final = Place("", "", 0)
 _MEMO: Final = 300_000
+_MOST: Final = (1 << 63) - 1
+"""The largest number in a column of an index."""
 _SCAN: Final = json.JSONDecoder().raw_decode
 _PLAIN: Final = frozenset(b'"\\')
 
@@ -149,7 +151,11 @@ class IndexBuilder:
             except ValueError:
                 return False
             self._seconds = {parts.second: second}
-        self._row(second + parts.nanoseconds, class_id, path_id, offset, _numbers(details))
+        try:
+            numbers = _numbers(details)
+        except (TypeError, ValueError, LookupError):
+            return False
+        self._row(second + parts.nanoseconds, class_id, path_id, offset, numbers)
         return True
 
     def _plain_path(self, text: bytes) -> int:
@@ -211,7 +217,7 @@ class IndexBuilder:
             if number is not None:
                 rows, values = self._numbers[name]
                 rows.append(row)
-                values.append(min(number, (1 << 63) - 1))
+                values.append(_bounded(number))
         hour[1] += numbers.get("bytes_read") or 0
         hour[2] += numbers.get("bytes_written") or 0
         if numbers.get("hidden") is not None:
@@ -237,7 +243,7 @@ class IndexBuilder:
             sections += [(f"{name}.rows", "I", rows.tobytes()), (name, "q", values.tobytes())]
         hours = sorted(self._hours.items())
         columns = zip(*((*key, *sums) for key, sums in hours), strict=True) if hours else [()] * 7
-        flat = array("q", [number for column in columns for number in column])
+        flat = array("q", [_bounded(number) for column in columns for number in column])
         sections.append(("hours", "q", flat.tobytes()))
         about = {"segment": segment, "size": size, "sha256": sha256, "lines": self._line}
         return _file(sections, about | {"rows": len(self._times)})
@@ -270,6 +276,14 @@ class IndexBuilder:
             ("moves.at", "I", array("I", accumulate(map(len, moved), initial=0)).tobytes()),
             ("moves", "B", b"".join(moved)),
         ]
+
+
+def _bounded(number: int) -> int:
+    """Return the number, or the next number that a column can hold.
+
+    An app chooses the sizes of its files. So it can make a sum of hidden bytes as large as it wants.
+    """
+    return max(-_MOST - 1, min(number, _MOST))
 
 
 def _numbers(details: Fields) -> dict[str, int | None]:

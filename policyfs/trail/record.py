@@ -17,6 +17,8 @@ from typing import Final, NamedTuple
 from policyfs.trail.event import Cut, Event
 
 _TIME: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{9})Z")
+_LAST_YEAR: Final = 2261
+"""The last year of which all times fit into 64 bits, as ns since 1970. An index stores times in this form."""
 _HEADER: Final = re.compile(rb'\{"type":"header","seq":([0-9]{1,18}),')
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _ID: Final = re.compile(r"([0-9a-zA-Z_.-]+):([0-9]{1,18})")
@@ -91,7 +93,7 @@ def parse_time(text: str) -> int:
     if match is None:
         raise ValueError(f"time {text[:40]!r} is not of the form 2026-03-01T08:15:00.000000000Z")
     year, month, day, hour, minute, second, rest = map(int, match.groups())
-    if not (year >= 1 and 1 <= month <= 12 and 1 <= day <= 31):
+    if not (1 <= year <= _LAST_YEAR and 1 <= month <= 12 and 1 <= day <= 31):
         raise ValueError(f"no such date: {text[:40]!r}")
     return calendar.timegm((year, month, day, hour, minute, second)) * 1_000_000_000 + rest
 

@@ -49,9 +49,25 @@ def test_callers_that_differ_in_a_process_are_of_one_class() -> None:
         line_of(an_event()).replace(b'"handle"', b'"handle'),
         line_of(an_event(handle=1)).replace(b'"handle":1', b'"handle":'),
         line_of(an_event()).replace(b"2026-03", b"2026-13"),
+        line_of(an_event()).replace(b"2026-03", b"9999-03"),
         line_of(an_event()).replace(b'"uid":10011', b'"uid":"x"'),
     ],
 )
 def test_damaged_lines_do_no_harm(raw: bytes) -> None:
     index = index_of(raw, line_of(an_event()))
     assert index.rows + len(index.bad) == 2
+
+
+@pytest.mark.parametrize("ranges", [b"[5]", b"[[0]]", b'[[0,"x"]]', b"[{}]"])
+def test_a_line_that_differs_only_in_damaged_details_does_no_harm(ranges: bytes) -> None:
+    hiding = line_of(an_event(redacted=((0, 5),)))
+    index = index_of(hiding, hiding.replace(b"[[0,5]]", ranges))
+    assert (index.rows, len(index.bad)) == (1, 1)
+
+
+def test_sizes_that_an_app_makes_as_large_as_it_can_do_no_harm() -> None:
+    """The app keeps a sparse file of 4 EiB, of which all but the beginning is hidden."""
+    index = index_of(*[line_of(an_event(redacted=((0, 1 << 62),)))] * 3)
+    assert [number for _, number in index.numbers("hidden")] == [1 << 62] * 3
+    [hour] = index.hours()
+    assert hour.weight == 3
