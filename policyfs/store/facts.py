@@ -46,6 +46,12 @@ _NAMES: Final = {
     0x517B: "smb",
     0x01021997: "9p",
     0x00C36400: "ceph",
+    0x9660: "iso9660",
+    0x15013346: "udf",
+    0x73717368: "squashfs",
+    0xE0F5E1E2: "erofs",
+    0x24051905: "ubifs",
+    0x482B: "hfsplus",
 }
 _LEASES_MEAN: Final = frozenset(
     {"ext4", "xfs", "btrfs", "tmpfs", "f2fs", "bcachefs", "ramfs", "jfs", "nilfs2", "vfat", "exfat", "ntfs3"}
@@ -57,7 +63,8 @@ _FOLDING: Final = frozenset({"vfat", "exfat", "ntfs3", "cifs", "smb2", "smb"})
 _FLAGGED: Final = frozenset({"ext4", "f2fs", "tmpfs", "bcachefs"})
 """File systems on which single directories may have the casefold flag."""
 _REMOTE: Final = frozenset({"fuse", "nfs", "cifs", "smb2", "smb", "9p", "ceph"})
-"""File systems for which another process or machine answers calls, perhaps late."""
+"""File systems for which another process or machine answers calls, perhaps late. File systems without a name
+here count as remote, too: many of them are (ocfs2, gfs2, lustre, afs, vboxsf)."""
 _RESERVING: Final = frozenset({"ext2", "ext3", "ext4", "f2fs", "ubifs"})
 _UNSTABLE_INODES: Final = frozenset({"vfat", "exfat", "fuse", "9p"})
 _TIMES_SILENT: Final = frozenset({"tmpfs", "ramfs", "vfat"})
@@ -80,8 +87,8 @@ class StoreFacts:
     file system has unnamed files. stable_inodes: an inode keeps its number when it leaves memory, so that
     records may refer to the number. times_tell: after a writer has closed a file, mtime or ctime shows its
     writes. times_tell is False on file systems with coarse times, and on tmpfs. (On tmpfs a write through a
-    mapping changes no time if the page was only read before.) remote: another process or machine answers for
-    the file system, so that any call may wait for that process or machine.
+    mapping changes no time if the page was only read before.) remote: another process or machine may
+    answer for the file system, and then any call may wait for that process or machine.
     """
 
     f_type: int
@@ -144,7 +151,7 @@ def probe(root_fd: int) -> StoreFacts:
             tmpfile=trial is not None,
             stable_inodes=kind not in _UNSTABLE_INODES,
             times_tell=kind not in _TIMES_SILENT and (trial is None or _tells_mapped_store(trial)),
-            remote=kind in _REMOTE,
+            remote=kind in _REMOTE or f_type not in _NAMES,
         )
     finally:
         if trial is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.linux.mountinfo import mount_of_fd, mounts
+from policyfs.store import facts
 from policyfs.store.facts import StoreFacts, directory_folds, probe
 from tests.support.machine.images import IMAGE_KINDS, file_system
 from tests.support.machine.namespace import detach, mounts_below
@@ -177,3 +178,14 @@ class TestMountinfo:
     def test_a_process_that_is_gone(self):
         with pytest.raises(OSError):
             mounts(2**22)
+
+
+@pytest.mark.parametrize(
+    ("f_type", "remote"), [(0x7461636F, True), (0x73717368, False)], ids=["ocfs2", "squashfs"]
+)
+def test_a_file_system_that_is_not_known_counts_as_remote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f_type: int, remote: bool
+) -> None:
+    """The event loop and the bridge must not wait for another machine."""
+    monkeypatch.setattr(facts.libc, "file_system_type", lambda fd: f_type)
+    assert facts_of(tmp_path).remote is remote
