@@ -90,6 +90,7 @@ complete -c policyfs -n '__policyfs_at umount' -s h -l help -d 'show this help m
 complete -c policyfs -n '__policyfs_at umount' -l lazy -d 'detach now; open files stay usable'
 complete -c policyfs -n '__policyfs_at umount' -l wait -d 'wait until no process uses the mount'
 complete -c policyfs -n '__policyfs_at umount' -l abort -d 'end the mount even if processes use it; open files of the mount then fail'
+complete -c policyfs -n '__policyfs_at umount' -l dead -d 'unmount only a mount whose daemon has ended, else do nothing'
 complete -c policyfs -n '__policyfs_at status' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at status' -l json -d 'one JSON object (a list without MOUNTPOINT)'
 complete -c policyfs -n '__policyfs_at status' -l check -d 'print one line for each mount, with its problems'

@@ -144,7 +144,7 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
         f"RequiresMountsFor={_path(site.store)}\nStartLimitIntervalSec=0\n\n"
         f"[Service]\nType=simple\nExecStartPre=mkdir -p {at}\nExecStart={command}\n"
         f"ExecStartPost={run} status --wait 60 {at}\nExecReload={run} reload {at}\n"
-        f"ExecStopPost=-{run} umount {at}\nExecStopPost=-umount -l -q {at}\n"
+        f"ExecStopPost=-{run} umount --dead {at}\n"
         f"{CONFINED}\n[Install]\nWantedBy=policyfs-{site.name}.target\n"
     )
 

@@ -39,6 +39,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="end the mount even if processes use it; open files of the mount then fail",
     )
+    after.add_argument(
+        "--dead", action="store_true", help="unmount only a mount whose daemon has ended, else do nothing"
+    )
     umount.add_argument("mountpoint", metavar="MOUNTPOINT")
     umount.set_defaults(run=run_umount)
 
@@ -52,6 +55,10 @@ def run_umount(args: argparse.Namespace) -> int:
 
     path = known(args.mountpoint)
     state = mount_state(path)
+    if args.dead:
+        if state is MountState.DEAD or (state is MountState.SILENT and daemon_died(path)):
+            _unmount(path, lazy=True)
+        return EXIT_OK
     with contextlib.ExitStack() as stack:
         daemons = _daemons(path, stack)
         if state is not MountState.NONE:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from policyfs.cli.site_document import read_site
+from policyfs.cli.site_units import units
 from policyfs.daemon.contain import DAEMON
 from policyfs.linux.capabilities import ZYGOTE, Capability
+from tests.support.machine.namespace import detach
 from tests.support.machine.processes import call_as, tool_as
+from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -83,3 +89,75 @@ def test_the_daemon_works_with_the_units_capabilities(unit: Path, store: Path, m
     if "app" not in unit.name:
         seen = tool_as(GALLERY, "exiftool", "-s3", "-GPSPosition", mount / "DCIM/Camera/a.jpg", check=True)
         assert seen.stdout == b""
+
+
+# -- the end of a unit -----------------------------------------------------------------------------------
+
+POLICY = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: units}
+apps: {gallery: {uid: 10011}}
+rules:
+  - {id: read, allow: [see, read], who: {app: gallery}, paths: ["/**"]}
+"""
+SITE = """\
+apiVersion: policyfs/v1
+kind: Site
+name: home
+store: %s
+policy: %s
+mounts: [{shared: true, at: %s}]
+"""
+
+
+def _ends(mount: Mount, place: Path) -> list[list[str]]:
+    """The commands that each sort of unit runs after its daemon's end, also after a start that failed."""
+    site = place / "home.site.yaml"
+    site.write_text(SITE % (mount.store, mount.policy, mount.mountpoint))
+    texts = [unit.read_text(encoding="utf-8") for unit in UNITS]
+    texts += [text for name, text in units(read_site(str(site))) if name.endswith(".service")]
+    found = [re.findall(r"^ExecStopPost=-?(.+) \S+$", text, re.MULTILINE) for text in texts]
+    ends = [[f"{line} {mount.mountpoint}" for line in lines] for lines in found if lines]
+    assert len(ends) == 3
+    return ends
+
+
+def _run(mount: Mount, lines: list[str]) -> None:
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for line in lines:
+        subprocess.run(line.split(), env=os.environ | mount.environment | path, check=False, timeout=60)
+
+
+def test_a_unit_that_could_not_mount_takes_no_other_mount_away(
+    store: Path, mounts: Mounts, tmp_path: Path
+) -> None:
+    """Somebody else has mounted at its mountpoint, so its start has failed."""
+    mount = mounts.start(POLICY, store)
+    for lines in _ends(mount, tmp_path):
+        _run(mount, lines)
+    assert mount.is_mounted()
+    assert call_as(GALLERY, os.listdir, mount.mountpoint)
+
+
+def test_nor_another_file_system(store: Path, mounts: Mounts, tmp_path: Path) -> None:
+    mount = mounts.prepare(POLICY, store)
+    subprocess.run(["mount", "-t", "tmpfs", "disk", mount.mountpoint], check=True)
+    try:
+        for lines in _ends(mount, tmp_path):
+            _run(mount, lines)
+        assert os.path.ismount(mount.mountpoint)
+    finally:
+        detach(str(mount.mountpoint))
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_a_unit_takes_away_the_mount_of_its_killed_daemon(
+    store: Path, mounts: Mounts, tmp_path: Path, which: int
+) -> None:
+    mount = mounts.start(POLICY, store)
+    mount.process.kill()
+    mount.process.wait(10)
+    mount.process = None
+    _run(mount, _ends(mount, tmp_path)[which])
+    assert not mount.is_mounted()

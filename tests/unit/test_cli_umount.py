@@ -131,6 +131,20 @@ def test_a_dead_mount_is_detached(world: World) -> None:
     assert world.unmounts == [(True, False)]
 
 
+@pytest.mark.parametrize("state", MountState, ids=lambda state: state.value)
+@pytest.mark.parametrize("died", [True, False])
+def test_only_a_dead_mount_is_unmounted_if_that_is_asked_for(
+    world: World, capsys, monkeypatch: pytest.MonkeyPatch, state: MountState, died: bool
+) -> None:
+    """The systemd units ask for it: their start may have failed because of a mount that lives."""
+    monkeypatch.setattr(umount, "daemon_died", lambda _: died)
+    world.state = state
+    assert run(world, "--dead") == EXIT_OK
+    dead = state is MountState.DEAD or (state is MountState.SILENT and died)
+    assert world.unmounts == [(True, died)] * dead
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("option", ["--lazy", "--wait", "--abort"])
 def test_these_detach_a_mount_in_use(world: World, option: str) -> None:
     world.serve()
