@@ -83,6 +83,16 @@ class Mountpoint:
         """True if this daemon's mount is at its mountpoint."""
         return any(mount.device == self.device.conn_id for mount in self._table.at(self._path))
 
+    @property
+    def _is_uncovered(self) -> bool:
+        """True if this daemon's mount is the topmost one at its mountpoint.
+
+        INVARIANT: the daemon unmounts only while this is True. umount2(2) removes the topmost mount: if an
+        administrator has mounted a disk there, that would be the disk.
+        """
+        there = self._table.at(self._path)
+        return bool(there) and there[-1].device == self.device.conn_id
+
     async def gone(self) -> None:
         """Wait until the mount is not at its mountpoint any more, although it is still in use (umount -l)."""
         while self.is_mounted:
@@ -105,7 +115,12 @@ class Mountpoint:
         """Unmount and let the session end. A busy mount is detached, and the processes that use it are
         logged.
         """
-        if not self.is_mounted:  # another daemon's mount is there now
+        if not self._is_uncovered:
+            if self.is_mounted:
+                self._log.warning(
+                    "another mount covers this mount, so this mount stays, without a daemon: unmount the other"
+                    " one, then run `policyfs umount`", path=self._path,
+                )  # fmt: skip
             self.leave()
             return
         try:
@@ -138,7 +153,7 @@ class Mountpoint:
             with contextlib.suppress(OSError, session.MountError):
                 files = self._control_files
                 aborted = files is not None and files.abort(self.device.conn_id)
-                if not aborted and self.is_mounted:
+                if not aborted and self._is_uncovered:
                     session.unmount(self._path, lazy=True, force=True)
 
     def _kill_writer(self, pid: int, waited_s: float) -> bool:
@@ -202,7 +217,7 @@ class Mountpoint:
 
     def _unmount_at_end(self) -> None:
         with contextlib.suppress(session.MountError):
-            if self.is_mounted:
+            if self._is_uncovered:
                 session.unmount(self._path, lazy=True)
 
     def _guard(self, guard: Callable[[int], None]) -> None:
