@@ -118,8 +118,8 @@ class Mountpoint:
         if not self._is_uncovered:
             if self.is_mounted:
                 self._log.warning(
-                    "another mount covers this mount, so this mount stays, without a daemon: unmount the other"
-                    " one, then run `policyfs umount`", path=self._path,
+                    "another mount covers this mount, so this mount stays, without a daemon: unmount the"
+                    " other mount, then run `policyfs umount`", path=self._path,
                 )  # fmt: skip
             self.leave()
             return
