@@ -247,6 +247,9 @@ def _drop(args: argparse.Namespace) -> int:
         except BlockingIOError:
             print(f"policyfs: {name} is still being copied: try again in a moment", file=sys.stderr)
             code = EXIT_REFUSED
+        except FileNotFoundError:
+            print(f"policyfs: {name} was removed meanwhile", file=sys.stderr)
+            code = EXIT_REFUSED
         except PolicyfsError as error:
             print(f"policyfs: {error}", file=sys.stderr)
             code = EXIT_REFUSED

@@ -368,7 +368,7 @@ def _new_part(mine: int) -> tuple[str, int]:
 
 
 def _is_left(mine: int, name: str, *, remove: bool = False) -> bool:
-    """Return True if the unfinished entry *name* was left by a crash: no process is writing it.
+    """Return True if a crash has left the unfinished entry *name*: it is there, and no process is writing it.
 
     remove: True to remove such an entry. INVARIANT: it is locked meanwhile, so that no process begins it."""
     try:
@@ -376,7 +376,7 @@ def _is_left(mine: int, name: str, *, remove: bool = False) -> bool:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if remove:
                 _remove(mine, name)
-    except BlockingIOError:
+    except (BlockingIOError, FileNotFoundError):
         return False
     return True
 

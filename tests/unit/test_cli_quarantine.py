@@ -125,6 +125,23 @@ def test_files_are_dropped_and_what_is_not_there_is_told(place: Place) -> None:
     assert place.records() == [("drop", one.id)]
 
 
+def test_what_another_command_drops_meanwhile_keeps_no_other_file(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = place.keep(b"one"), place.keep(b"other")
+    drop = Quarantine.drop
+
+    def twice(kept: Quarantine, entry: Entry) -> None:
+        drop(kept, entry)
+        if entry == one:
+            drop(kept, entry)
+
+    monkeypatch.setattr(Quarantine, "drop", twice)
+    assert place.run("drop", one.id, other.id, code=EXIT_REFUSED) == f"{other.id} is dropped\n"
+    assert place.err == f"policyfs: {one.id} was removed meanwhile\n"
+    assert place.kept.entries() == []
+
+
 def test_without_a_record_nothing_leaves(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_record(*_: object, **__: object) -> None:
         raise PolicyfsError("no room")

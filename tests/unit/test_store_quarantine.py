@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.store import quarantine
-from policyfs.store.quarantine import About, FullError, Limits, Quarantine, WrongEntryError, release
+from policyfs.store.quarantine import About, Entry, FullError, Limits, Quarantine, WrongEntryError, release
 
 ABOUT = About(
     time_ns=1, mount="/mnt", store="/store", app="camera", uid=10010, gid=10010, pid=7,
@@ -92,6 +92,29 @@ def test_what_a_crash_left_is_removed_and_what_is_being_made_is_not(kept: Quaran
     assert made.exists()
     assert not left.exists()
     os.close(fd)
+
+
+@pytest.mark.parametrize("becomes", ["complete", "removed"])
+def test_an_entry_that_ends_meanwhile_hides_no_other_one(
+    kept: Quarantine, monkeypatch: pytest.MonkeyPatch, becomes: str
+) -> None:
+    """It ends between the look at the directory and the look at the entry."""
+    mine = kept.directory / "camera"
+    names = [".00000001.part", ".00000002.part", keep(kept, b"whole").id]
+    monkeypatch.setattr(os, "listdir", lambda where: list(names))
+
+    def begin() -> None:
+        for name in names[:2]:
+            (mine / name).mkdir(exist_ok=True)
+        (mine / names[0]).rename(mine / "00000001") if becomes == "complete" else (mine / names[0]).rmdir()
+
+    begin()
+    assert names[2] in [entry.id for entry in kept.entries()]
+    monkeypatch.setattr(quarantine, "_remove", lambda _, name: (mine / name).rmdir())
+    assert kept.clean() == 1
+    assert not (mine / names[1]).exists()
+    with pytest.raises(BlockingIOError):
+        kept.drop(Entry("00000001", "camera", mine / names[0], None))
 
 
 @pytest.mark.parametrize("harm", ["{", "[]", "shorter", '{"format": 99}', '{"format": 1}'])
