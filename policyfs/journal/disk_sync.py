@@ -14,8 +14,9 @@ class DiskSync:
     """A caller of fsync for the lines that the writer of a trail has appended, at most once in *every_ns*.
 
     lock: guards the writer. This class does not hold the lock during fsync, which may take long. failed:
-    callback for the error if a sync cannot begin. unsure: callback for the reason (a text) if an fsync
-    failed, so that lines may not be on the disk. This class holds the lock while it calls failed or unsure.
+    callback for the error if a sync cannot begin, or if old segments cannot be removed after it. unsure:
+    callback for the reason (a text) if an fsync failed, so that lines may not be on the disk. This class
+    holds the lock while it calls failed or unsure.
     """
 
     def __init__(
@@ -68,7 +69,10 @@ class DiskSync:
                 os.close(fd)
         with self._lock:
             if failure is None:
-                self._writer.end_sync(seq)
+                try:
+                    self._writer.end_sync(seq)
+                except OSError as exc:
+                    self._failed(exc)
             else:
                 reason = f"fsync: {failure.strerror}"
                 self._unsure(reason)

@@ -6,12 +6,19 @@ This module chooses the segments to remove. Segments that a legal hold protects 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
 from policyfs.journal.holds import held, latest_ends, read_holds
-from policyfs.journal.segments import ZST, SegmentDirectory, plain_name, segment_number
+from policyfs.journal.segments import (
+    ZST,
+    SegmentDirectory,
+    TrailDirectory,
+    plain_name,
+    seal_name,
+    segment_number,
+)
 from policyfs.trail.record import Place, Record, parse_line
 from policyfs.trail.removed import Ranges, ranges_of
 
@@ -36,6 +43,39 @@ class Retention(NamedTuple):
 
 
 Keep = int | Retention
+
+
+class Removals:
+    """The files of a trail (segments) whose removal is on record, but which are not removed yet.
+
+    INVARIANT: a segment is removed only after the record of its removal is on the disk. So after a power loss
+    no segment is missing without a record. Not thread-safe.
+    """
+
+    def __init__(self, place: TrailDirectory) -> None:
+        self._place: Final = place
+        self._waiting: dict[str, int] = {}
+        """Dictionary from the uncompressed name of a segment to the number of the record of its removal."""
+
+    def add(self, seq: int, names: Iterable[str]) -> None:
+        """Add segments to remove. seq: the number of the record that names them."""
+        self._waiting.update((plain_name(name), seq) for name in names)
+
+    def without(self, names: Iterable[str]) -> list[str]:
+        """Return *names* without the segments that will be removed."""
+        return [name for name in names if plain_name(name) not in self._waiting]
+
+    def carry_out(self, seq: int) -> bool:
+        """Remove the segments, with their seals, whose record is on the disk. Return True if there was one.
+
+        seq: the number of the last line that is on the disk. Raises OSError; the next call tries again.
+        """
+        ready = [name for name, recorded in self._waiting.items() if recorded <= seq]
+        for name in ready:
+            for one in (name, name + ZST, seal_name(name)):
+                self._place.remove(one)
+            del self._waiting[name]
+        return bool(ready)
 
 
 def removed_so_far(place: SegmentDirectory) -> Ranges:

@@ -104,6 +104,10 @@ class Segment:
         """Return a second descriptor of the file, for an fsync on another thread. The caller closes it."""
         return fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 0)
 
+    def detach(self) -> int:
+        """Return the descriptor of the file. The caller closes it, and uses this object no more."""
+        return self._fd
+
     def close(self) -> None:
         """Close the file without an fsync."""
         os.close(self._fd)

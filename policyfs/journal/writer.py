@@ -24,15 +24,12 @@ from policyfs.journal.entry import Entry
 from policyfs.journal.extent import DAMAGE, END, ROTATION, UNSYNCED, Extent
 from policyfs.journal.gap import Gap
 from policyfs.journal.policy_texts import PolicyTexts
-from policyfs.journal.retention import RECHECK_NS, Keep, expired, removed_so_far, retention_of
+from policyfs.journal.retention import RECHECK_NS, Keep, Removals, expired, removed_so_far, retention_of
 from policyfs.journal.segment import Appender, Segment
 from policyfs.journal.segments import (
-    ZST,
     TrailDirectory,
     is_compressed,
-    plain_name,
     read_tail,
-    seal_name,
     segment_name,
     segment_number,
 )
@@ -81,6 +78,7 @@ class ChainWriter:
         self._pruned_at = ("", 0)
         """The newest segment when prune() last looked for old segments to remove, and that time (ns)."""
         self._removed = removed_so_far(directory)
+        self._removals = Removals(directory)
         self._clock_ns = clock_ns
         self._format = LineFormatter()
         self._segment: Segment | None = None
@@ -199,22 +197,20 @@ class ChainWriter:
         return now_ns
 
     def prune(self) -> None:
-        """Delete the segments (files) beyond the limits of number, age or size. First record their names."""
+        """Record the names of the segments (files) beyond the limits of number, age or size.
+
+        end_sync() removes these segments.
+        """
         newest, looked_ns = self._pruned_at
         now_ns = self._clock_ns()
         if not any(self._keep) or (newest == self.segment and abs(now_ns - looked_ns) < RECHECK_NS):
             return
-        names = self._directory.names()
+        names = self._removals.without(self._directory.names())
         path, place = self._directory.path, self._directory.fd
-        found = expired(path, place, names, self.segment, self._keep, now_ns)
-        for reason, doomed in found:
+        for reason, doomed in expired(path, place, names, self.segment, self._keep, now_ns):
             for first in range(0, len(doomed), _PRUNED_AT_ONCE):
                 self._prune(doomed[first : first + _PRUNED_AT_ONCE], reason)
-        self._pruned_at = names[-1], now_ns
-        if found:
-            gone = frozenset(name for _, doomed in found for name in doomed)
-            kept = [number for name in names if name not in gone and (number := segment_number(name))]
-            self.texts.prune(min(kept, default=self._number))
+        self._pruned_at = names[-1] if names else "", now_ns
 
     def _prune(self, doomed: list[str], reason: str) -> None:
         removed = with_numbers(self._removed, (segment_number(name) or 0 for name in doomed))
@@ -226,13 +222,11 @@ class ChainWriter:
         try:
             self.write(())
         except OSError:
-            # Nothing was deleted, so the next attempt adds the note again. Other new notes stay.
+            # Nothing is on record, so the next attempt adds the note again. Other new notes stay.
             self._notes = [note for note in self._notes if note is not pruned]
             self._removed = before
             raise
-        for name in doomed:
-            for one in (name, plain_name(name) + ZST, seal_name(name)):
-                self._directory.remove(one)
+        self._removals.add(self.seq, doomed)
 
     def distrust(self, segment: str, found: str) -> None:
         """Record that another process changed lines of a segment. If it is being written, close it."""
@@ -241,20 +235,25 @@ class ChainWriter:
             self._retire(self._segment, DAMAGE)
 
     def check_place(self) -> None:
-        """Close the segment if the trail directory was moved or replaced. The next write begins a new one."""
+        """Close the segment if the trail directory was moved or removed, and record this in a new segment."""
         if self._segment is not None and not self._directory.is_current():
-            self._retire(self._segment, DAMAGE)
+            self.distrust(self._segment.name, "its directory was moved, replaced or removed")
 
     def begin_sync(self) -> tuple[list[int], int]:
         """Return descriptors of files to sync, and the number of their last line. The caller closes them."""
-        fds, self._retired = self._retired, []
-        if self._segment is not None:
-            fds.append(self._segment.duplicate())
+        newest = [] if self._segment is None else [self._segment.duplicate()]
+        fds, self._retired = self._retired + newest, []
         return fds, self.seq
 
     def end_sync(self, seq: int) -> None:
-        """Note that an fsync has succeeded. seq: the number that begin_sync() returned."""
+        """Note that an fsync has succeeded. seq: the number that begin_sync() returned.
+
+        Remove the segments (files) whose removal is on record up to this number.
+        """
         self._synced_seq = max(self._synced_seq, seq)
+        if self._removals.carry_out(seq):
+            kept = filter(None, map(segment_number, self._directory.names()))
+            self.texts.prune(min(kept, default=self._number))
 
     def sync_failed(self, reason: str) -> None:
         """Close the segment after a failed fsync. A record names the last line that is surely on the disk.
@@ -291,8 +290,7 @@ class ChainWriter:
 
     def _retire(self, segment: Segment, reason: str) -> None:
         self._closing(segment, reason)
-        self._retired.append(segment.duplicate())
-        segment.close()
+        self._retired.append(segment.detach())
         self._segment = self.extent = None
 
     def _open_next(self) -> Segment:

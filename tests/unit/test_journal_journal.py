@@ -589,6 +589,18 @@ def test_a_removed_directory_is_made_again_in_the_same_root_and_the_loss_is_told
     assert not verified(directory).whole
 
 
+def test_the_loss_is_told_also_where_nothing_happens_for_a_second(tmp_path: Path) -> None:
+    directory, clock = tmp_path / MOUNT_ID, Clock()
+    with a_journal(tmp_path, clock, keep=2) as journal:
+        journal.record(an_event(b"/lost"), Audit.REQUIRED)
+        shutil.rmtree(directory)
+        clock.forward(1.1)
+        journal.flush()
+        journal.record(an_event(b"/on record"), Audit.REQUIRED)
+    assert paths(directory) == [b"/on record"]
+    assert kinds(directory).count("damage") == 1
+
+
 def test_a_removed_directory_refuses_access_until_it_is_back(tmp_path: Path) -> None:
     """With the root above it: a file system may have been unmounted there."""
     root = tmp_path / "root"

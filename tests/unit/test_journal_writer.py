@@ -47,6 +47,25 @@ def no_file_longer_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Let this process open nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def sync(writer: ChainWriter) -> None:
+    fds, seq = writer.begin_sync()
+    for fd in fds:
+        os.fsync(fd)
+        os.close(fd)
+    writer.end_sync(seq)
+
+
 @pytest.fixture
 def trail(tmp_path: Path) -> Path:
     return tmp_path / MOUNT_ID
@@ -125,6 +144,7 @@ def test_only_so_many_segments_stay_and_a_record_names_the_others(trail: Path, k
             writer.write([an_event()])
         names = [segment.name for segment in segments(trail)]
         writer.prune()
+        sync(writer)
         pruned = [record.fields["segments"] for record in read_all(trail) if record.kind == "pruned"]
         left = [segment.name for segment in segments(trail)]
         if not keep:
@@ -132,6 +152,25 @@ def test_only_so_many_segments_stay_and_a_record_names_the_others(trail: Path, k
         else:
             assert pruned == [names[:-keep]]
             assert left[:-1] == names[-keep:], "the record itself is in a new segment here"
+
+
+def test_nothing_is_deleted_before_the_record_of_it_is_on_the_disk(trail: Path) -> None:
+    """Else a power loss could leave a trail that lacks segments, and does not say why."""
+    with a_writer(trail, keep=1) as writer:
+        for _ in range(2):
+            writer.distrust(writer.segment, "a test")
+            writer.write([an_event()])
+        fds, seq = writer.begin_sync()
+        names = [segment.name for segment in segments(trail)]
+        for _ in range(2):
+            writer.prune()
+        writer.end_sync(seq)  # this sync began before the record
+        assert [segment.name for segment in segments(trail)] == names
+        sync(writer)
+        assert [segment.name for segment in segments(trail)] == names[-1:]
+        assert kinds(trail).count("pruned") == 1
+        for fd in fds:
+            os.close(fd)
 
 
 def test_nothing_is_deleted_if_that_cannot_be_recorded(trail: Path) -> None:
@@ -244,7 +283,7 @@ def test_a_directory_that_was_moved_away_is_left(trail: Path) -> None:
         writer.check_place()
         assert writer.segment == ""
         writer.write([an_event()])
-        assert kinds(trail) == ["header", "event"]
+        assert kinds(trail) == ["header", "damage", "event"]
 
 
 def test_syncs_cover_what_was_written_before_they_began(trail: Path) -> None:
@@ -290,6 +329,7 @@ def test_a_text_that_only_the_journals_own_record_names_is_kept(trail: Path) -> 
         writer.note("policy", {"policy": other})
         writer.write([an_event()])
         writer.prune()
+        sync(writer)
         assert other in kept_digests(trail)
 
 
@@ -312,4 +352,29 @@ def test_texts_of_policies_are_kept_as_long_as_a_record_names_them(trail: Path) 
         for _ in range(3):
             writer.write([an_event(policy_digest=other)])
         writer.prune()
+        sync(writer)
         assert kept_digests(trail) == [other]
+
+
+def test_without_descriptors_a_segment_is_closed_once_and_synced(trail: Path) -> None:
+    closed: list[str] = []
+    with a_writer(trail, segment_bytes=1000) as writer:
+        writer.closed = lambda extent, _reason: closed.append(extent.segment)
+        writer.write([an_event(b"/" + b"x" * 900)])
+        with no_more_descriptors():
+            for _ in range(3):
+                with pytest.raises(OSError, match="Too many open files"):
+                    writer.write([an_event()])
+        assert closed == [newest(trail).name]
+        writer.write([an_event()])
+        with no_more_descriptors(), pytest.raises(OSError, match="Too many open files"):
+            writer.begin_sync()
+        fds, _ = writer.begin_sync()
+        assert [os.readlink(f"/proc/self/fd/{fd}") for fd in fds] == [str(one) for one in segments(trail)]
+        for fd in fds:
+            os.close(fd)
+        with no_more_descriptors():
+            fds = writer.close()
+        assert [os.readlink(f"/proc/self/fd/{fd}") for fd in fds] == [str(newest(trail))]
+        for fd in fds:
+            os.close(fd)
