@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from policyfs.journal.journal import Journal, JournalError
-from policyfs.journal.reader import Chain, find_chains
+from policyfs.journal.reader import Chain
 from policyfs.journal.retention import Keep
 from policyfs.journal.segments import open_segment, settled_tail
 from policyfs.trail import chain
@@ -92,13 +92,13 @@ def heads(root: Path, *, but: str) -> dict[str, str]:
     a writer removes a part of a line or lines.) The chain *but* is left out. Chains that cannot be read, or
     that are removed meanwhile, are left out, too: such chains must not prevent a mount.
     """
+    with os.scandir(root) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     found = {}
-    for other in find_chains(root):
-        if other.mount_id == but:
-            continue
+    for name in names:
         with contextlib.suppress(OSError):
-            if head := _head(other):
-                found[other.mount_id] = head
+            if name != but and (head := _head(Chain(name, root / name))):
+                found[name] = head
     return found
 
 

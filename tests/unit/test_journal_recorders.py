@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -75,6 +76,23 @@ def test_a_chain_that_cannot_be_read_keeps_no_mount_from_starting(tmp_path: Path
     journal, directory = opened(tmp_path)
     journal.close()
     assert others(directory) == [{}]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOENT, errno.EACCES])
+def test_nor_does_a_chain_whose_directory_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    opened(tmp_path)[0].close()
+    bad, listed = tmp_path / ("b" * 16), os.listdir
+    bad.mkdir(mode=0o700)
+
+    def unless_bad(path: int | Path) -> list[str]:
+        if path == bad:
+            raise OSError(code, "a bad disk, or another process removes the directory")
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", unless_bad)
+    assert list(heads(tmp_path, but="")) == [MOUNT_ID]
 
 
 def test_a_place_that_is_no_directory_is_an_error_and_not_another_turn(tmp_path: Path) -> None:
