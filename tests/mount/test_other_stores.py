@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,3 +199,23 @@ def test_changes_in_the_store_are_seen(kind: Kind, library: tuple[Path, Mount], 
     assert not jpegs.leaks(call_as(GALLERY, read, place / "b.jpg"))
     os.unlink(store / "DCIM/b.jpg")
     wait_for(lambda: call_as(MAPS, error, os.stat, place / "b.jpg") == "ENOENT", "it is gone", SEEN_S)
+
+
+def test_a_large_file_that_cannot_be_cloned_is_read_under_a_lease(
+    mounts: Mounts, tmp_path: Path, empty_store: Path
+) -> None:
+    """btrfs refuses to clone a file without copy-on-write (chattr +C) into a file with it."""
+    tmp_path.chmod(0o700)
+    with store_of("btrfs", empty_store, tmp_path) as store:
+        place = store / "DCIM/nocow"
+        place.mkdir()
+        subprocess.run(["chattr", "+C", place], check=True)
+        for name, data in (("small.jpg", PHOTO), ("large.jpg", LARGE)):
+            (place / name).write_bytes(data)
+        mount = mounts.start(POLICY, store, "--copy-max", "1M")
+        mount.expected_mediated = True
+        for name, data in (("small.jpg", PHOTO), ("large.jpg", LARGE), ("large.jpg", LARGE)):
+            shown = call_as(GALLERY, read, mount / "DCIM/nocow" / name)
+            assert (len(shown), jpegs.leaks(shown)) == (len(data), []), name
+        assert "lease" in mount.events(path="/DCIM/nocow/large.jpg", operation="open")[-1]["note"]
+        assert mounts.stop_all() == []

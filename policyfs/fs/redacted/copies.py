@@ -6,7 +6,6 @@ import errno
 import os
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import trio
@@ -19,6 +18,7 @@ from policyfs.fs.expiring import Expiring
 from policyfs.fs.redacted.copy_keys import CopyKey, version_of_key
 from policyfs.fs.redacted.patching import Ranges, apply_all
 from policyfs.fs.redacted.plans import PLANS_MAX, Found, PlanFinder, Proof
+from policyfs.fs.redacted.results import NoRoom, Redacted, Refused
 from policyfs.fs.redacted.second_looks import Said
 from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome, Plan
@@ -31,43 +31,15 @@ from policyfs.store.page_cache import in_memory
 from policyfs.store.tree import Tree
 
 _FULL_S = 2.0
-"""The seconds for which a principal's files count as too large to copy, after a copy found no room. The
-look-up and the open after a refusal must give the same answer, even if other requests come in between."""
+"""The seconds for which a principal's files count as too large to copy, after a copy found no room; or one
+file, after it could not be cloned. The next look-up and open must give the same answer as the last one, even
+if other requests come in between."""
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
 """The largest file, in bytes, that the event loop copies itself. The file must be in memory. For such a small
 copy a thread would take longer."""
 _UNSETTLED_S = 1.0
 """The longest use, in seconds, of a copy that was made while the file had a writer."""
-
-
-class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
-    """The error if the cache has no room for another copy. The file is then served like a file too large to
-    copy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Redacted:
-    """A finished copy: its kind (None: sniffing failed), the hidden words, and the hidden byte ranges.
-    settled: True if the file was not written while the copy was made. made_s: the time of the copy
-    (time.monotonic()).
-    """
-
-    copy: Copy
-    kind: str | None
-    hidden: frozenset[str]
-    ranges: Ranges
-    settled: bool
-    made_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A file that cannot be shown: the denying decision, or the reason why hidden data cannot be removed."""
-
-    decision: Decision
-    kind: str | None
-    reason: str
 
 
 class _Unshared(NamedTuple):
@@ -126,7 +98,7 @@ class Redactor:
         self._places = places
         self._made: dict[Copy, Redacted] = {}
         self._latest: dict[CopyKey, set[CopyKey]] = {}  # copies of a file's latest version, by CopyKey.file
-        self._no_room = Expiring[str, bool](_FULL_S)  # by principal
+        self._no_room = Expiring[str | int, bool](_FULL_S)  # by principal, or by file (ino_key)
         self._apart = apart
         self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], list[_Unshared]] = {}
         self._in_doubt: set[Copy] = set()  # copies whose plan no second worker has found yet
@@ -138,9 +110,10 @@ class Redactor:
 
         INVARIANT: if an open gets ESTALE because of this answer, the kernel's second try of the open finds
         room. There is no third try."""
-        if self._no_room and self._no_room.get(who.label):
+        large = stat.size > self._size_cap
+        if self._no_room and (self._no_room.get(who.label) or (large and self._no_room.get(ino_key))):
             return False
-        if not self._reflink and stat.size > self._size_cap:
+        if large and not self._reflink:
             return False
         copy = self._peek(ino_key, stat, what, who)
         size = 0 if self._reflink else stat.size
@@ -226,6 +199,9 @@ class Redactor:
             try:
                 copy, proof = await self._freeze(fd, stat)
                 patched_copy = await self._patched(copy, proof, version_key(stat), what, judge, who)
+            except FrozenTooLarge:  # the store can clone, but not this file, or not now
+                self._no_room.put(ino_key, True)
+                raise
             except OSError as error:
                 if error.errno not in _NO_SPACE:
                     raise
