@@ -16,7 +16,9 @@ from typing import Final
 
 from policyfs.daemon import control
 from policyfs.errors import PolicyfsError
+from policyfs.policy.errors import harmless
 from policyfs.store.holders import Holder, holders_of
+from policyfs.trail.table import shown
 
 _SHOWN: Final = 20
 _DELETED: Final = b" (deleted)"
@@ -36,7 +38,8 @@ def told(stale: object) -> Iterator[str]:
         f" ({by_app}); the kernel keeps {'this file' if count == 1 else 'these files'} usable until closed:"
     )
     for one in files[:_SHOWN]:
-        yield f"  {one['app']} {one['path']} (pid {one['pid']}, {one['access']}): {one['reason']}"
+        path = harmless(str(one["path"]))
+        yield f"  {one['app']} {path} (pid {one['pid']}, {one['access']}): {one['reason']}"
     if count > _SHOWN:
         yield f"  and {count - _SHOWN} more; `policyfs status --json` has {len(files)} of them"
 
@@ -54,7 +57,7 @@ def end_holders(mountpoint: str, status: control.Json, stale: object, *, yes: bo
     print(f"{mountpoint}: these processes have files open that this policy would not grant:")
     for pid, holds in found.items():
         first = holds[0]
-        print(f"  {first.command} (pid {pid}, uid {first.uid}): {len(holds)} of these files")
+        print(f"  {shown(first.command)} (pid {pid}, uid {first.uid}): {len(holds)} of these files")
     if not yes and not _agreed(len(found)):
         raise PolicyfsError(
             "no process was ended; `reload --strict --yes` ends the processes without a question"
@@ -72,17 +75,23 @@ def _holding(
 
     The daemon, this process, its parent and the process with pid 1 do not count.
     """
-    opened = {(os.fsencode(mountpoint + str(one["path"])), one["uid"]) for one in files}
+    opened = {(_as_told(os.fsencode(mountpoint)) + str(one["path"]), one["uid"]) for one in files}
     pids = {one["pid"] for one in files}
     spared = {status["pid"], os.getpid(), os.getppid(), 1}
     found: dict[int, list[Holder]] = {}
     for holder in holders_of(f"0:{status['connection']}"):
         file = holder.what.startswith("fd ") or holder.what == "mapping"
         # the process that opened the file, or a process of the same user that got the descriptor from it
-        stale = holder.pid in pids or (holder.path.removesuffix(_DELETED), holder.uid) in opened
+        path = _as_told(holder.path.removesuffix(_DELETED))
+        stale = holder.pid in pids or (path, holder.uid) in opened
         if file and stale and holder.pid not in spared:
             found.setdefault(holder.pid, []).append(holder)
     return found
+
+
+def _as_told(path: bytes) -> str:
+    """Return a path in the form in which a daemon tells the paths of stale handles."""
+    return path.decode("utf-8", "backslashreplace")
 
 
 def _agreed(count: int) -> bool:

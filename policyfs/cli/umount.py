@@ -20,6 +20,7 @@ from policyfs.cli.manage import known, part
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.peer import peer_of
+from policyfs.trail.table import shown
 
 _TELL_S: Final = 2.0
 _STATUS_S: Final = 5.0
@@ -171,7 +172,7 @@ def _where(path: str, status: control.Json) -> str:
 def _users(status: control.Json) -> list[str]:
     from policyfs.store.holders import holders_of
 
-    return [str(holder) for holder in holders_of(f"0:{status['connection']}")]
+    return [_as_text(holder) for holder in holders_of(f"0:{status['connection']}")]
 
 
 def _socket_paths(path: str) -> list[Path]:
@@ -246,4 +247,9 @@ def daemon_died(path: str) -> bool:
 def _holders(path: str) -> list[str]:
     from policyfs.store.holders import holders
 
-    return [str(holder) for holder in holders(os.fsencode(path))]
+    return [_as_text(holder) for holder in holders(os.fsencode(path))]
+
+
+def _as_text(holder: object) -> str:
+    """Return a line about a user of a mount. A process chooses its name, so the line is escaped."""
+    return shown(str(holder))

@@ -37,6 +37,11 @@ def test_files_are_told_with_their_app_and_reason() -> None:
     assert line == "  gallery /DCIM/7.jpg (pid 7, read): the policy now refuses this open: EACCES"
 
 
+def test_no_name_of_an_app_reaches_the_terminal() -> None:
+    [_, line] = told({"count": 1, "apps": {"gallery": 1}, "files": [a_file(7, path="/a\x1b[2J\n\u202e")]})
+    assert line.isprintable()
+
+
 def test_of_many_files_the_first_are_told_and_all_are_counted() -> None:
     files = [a_file(number) for number in range(200)]
     lines = list(told({"count": 300, "apps": {"maps": 100, "gallery": 200}, "files": files}))
@@ -67,8 +72,10 @@ class Machine:
         self.children.append(child)
         return child.pid
 
-    def hold(self, pid: int, path: bytes, what: str = "fd 3", uid: int = 10011) -> None:
-        self.held.append(Holder(pid, uid, "viewer", what, path, False))
+    def hold(
+        self, pid: int, path: bytes, what: str = "fd 3", uid: int = 10011, command: str = "viewer"
+    ) -> None:
+        self.held.append(Holder(pid, uid, command, what, path, False))
 
 
 @pytest.fixture
@@ -94,6 +101,18 @@ def test_holders_are_ended_and_no_one_else(machine: Machine, capsys: pytest.Capt
     codes = [child.poll() for child in machine.children]
     assert codes == [-signal.SIGTERM, -signal.SIGTERM, None, None]
     assert "2 of 2 processes ended" in capsys.readouterr().out
+
+
+def test_a_name_that_is_not_utf_8_hides_no_holder(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Standard output takes no such byte, and a terminal obeys an escape."""
+    opener, heir = machine.start(), machine.start()
+    machine.hold(opener, b"/mnt/\xff.jpg", command="\udcff\x1b[2J")
+    machine.hold(heir, b"/mnt/\xff.jpg")
+    end_holders("/mnt", STATUS, {"files": [a_file(opener, path="/\\xff.jpg")]}, yes=True)
+    assert [child.poll() for child in machine.children] == [-signal.SIGTERM] * 2
+    assert "  \\xff\\x1b[2J (pid" in capsys.readouterr().out
 
 
 def test_who_does_not_listen_is_killed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

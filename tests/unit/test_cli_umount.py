@@ -170,6 +170,17 @@ def test_a_busy_mount_stays_and_its_users_are_named(world: World, capsys) -> Non
     assert capsys.readouterr().err == f"policyfs: cannot unmount\n  {VI}\n"
 
 
+def test_no_name_of_its_users_reaches_the_terminal(world: World, monkeypatch, capsys) -> None:
+    world.serve()
+    evil = Holder(1, 2, "\udcff\x1b[2J\n", "cwd", b"/mnt/\xff\x1b]0;x\x07\n\xe2\x80\xae", elsewhere=False)
+    monkeypatch.setattr(holders, "holders", lambda _: [evil])
+    world.refuses = [errno.EBUSY]
+    assert run(world) == EXIT_REFUSED
+    said = capsys.readouterr().err
+    assert said.replace("\n", "", 2).isprintable()
+    assert "\n  \\xff\\x1b[2J\\x0a (pid 1, uid 2): cwd /mnt/\\xff" in said
+
+
 @pytest.mark.parametrize(("code", "again"), [(errno.EBUSY, True), (errno.EPERM, False)])
 def test_a_busy_mount_whose_daemon_was_killed_is_removed_by_force(
     world: World, monkeypatch: pytest.MonkeyPatch, code: int, again: bool
