@@ -86,7 +86,10 @@ class Sealer:
         self._told: set[str] = set()
         self._old: dict[str, Proof | None] = {}
         self._current: Callable[[], Extent | None] = lambda: None
+        self._work = threading.Event()
+        """Set if there may be something to do. The thread waits for it, so an idle mount wakes nobody."""
         self._wake = threading.Event()
+        """Set if a segment was closed, or if the sealer ends. Other work is collected for a second."""
         self._ending = False
         self._thread: threading.Thread | None = None
         self._last: tuple[int, str] | None = None
@@ -110,6 +113,7 @@ class Sealer:
             self._closed.extend(_left_behind(directory, but=current_name))
             sealed = frozenset(directory.seals())
             self._sealed_names.extend(name for name in directory.names() if name in sealed - {current_name})
+        self._work.set()
         self._thread = threading.Thread(target=self._run, name="sealer", daemon=True)
         # INVARIANT: no signal comes to this thread, although it starts before the daemon blocks signals.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -125,11 +129,18 @@ class Sealer:
         """
         self._closed.append(Closed(extent, reason))
         self._wake.set()
+        self._work.set()
+
+    def written(self) -> None:
+        """Make the thread check new lines of the segment that is being written, within a second."""
+        if not self._work.is_set():
+            self._work.set()
 
     def close(self) -> None:
         """Wait until the thread has sealed all closed segments and has ended."""
         self._ending = True
         self._wake.set()
+        self._work.set()
         if self._thread is not None:
             self._thread.join()
         else:
@@ -142,9 +153,13 @@ class Sealer:
 
     def _run(self) -> None:
         while not self._ending:
+            self._work.wait()
             self._wake.wait(_EVERY_S)
+            self._work.clear()
             self._wake.clear()
             self._step()
+            if self.error:
+                self._work.set()  # try again in a second
         self._step()
 
     def _step(self) -> None:

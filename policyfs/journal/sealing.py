@@ -40,6 +40,6 @@ def begin_sealing(directory: str, writer: ChainWriter, lock: WriterLock, keys: K
                 writer.note("sealed", fields)
 
     sealer = Sealer(directory, writer.mount_id, keys, Reports(changed=changed, sealed=sealed), exclusive=lock)
-    writer.closed = sealer.close_segment
+    writer.closed, writer.wrote = sealer.close_segment, sealer.written
     sealer.start(writer.resumed, lambda: writer.extent)
     return sealer

@@ -96,6 +96,8 @@ class ChainWriter:
         """If this daemon continues a segment of an earlier daemon, the end of that daemon's lines."""
         self.closed: Callable[[Extent, str], None] = _unsealed
         """Callback that gets the end of each segment that is closed, and the reason."""
+        self.wrote: Callable[[], None] = _unsealed
+        """Callback that is called after lines were written."""
         self.texts = PolicyTexts(directory)
         self._resume()
         self.texts.oldest_unknown = self._number
@@ -184,6 +186,7 @@ class ChainWriter:
         self.position = batch.position
         self.extent = Extent(segment.name, segment.size, *batch.position)
         self._notes.clear()
+        self.wrote()
 
     def _now(self) -> int:
         """Return the time (ns since 1970). If the clock has gone back, queue a ``clock`` record about it."""
@@ -375,8 +378,8 @@ class ChainWriter:
         self._latest_ns = last.time_ns if isinstance(last, Record) else 0
 
 
-def _unsealed(_extent: Extent, _reason: str) -> None:
-    """Do nothing. This is the default of ChainWriter.closed, for a trail without seals."""
+def _unsealed(*_: object) -> None:
+    """Do nothing. This is the default of the callbacks of ChainWriter, for a trail without seals."""
 
 
 def _damage(segment: Segment) -> str:

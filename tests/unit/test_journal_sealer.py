@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -307,3 +308,22 @@ def test_a_new_key_signs_from_then_on(tmp_path: Path, keys: KeyStore) -> None:
     signers = [seal_of(path).key for path in segments(directory)]
     assert signers[0] != new
     assert signers[-1] == new
+
+
+def test_an_idle_journal_wakes_no_sealer(
+    tmp_path: Path, keys: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealer, "_EVERY_S", 0.02)
+    steps: list[float] = []
+    step = sealer.Sealer._step
+    monkeypatch.setattr(
+        sealer.Sealer, "_step", lambda self: (steps.append(time.monotonic()), step(self))[-1]
+    )
+    with sealed_journal(tmp_path, keys, 1 << 20) as journal:
+        [path] = segments(tmp_path / MOUNT_ID)
+        for number in range(3):
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+            wait_for(lambda: proven_bytes(journal) == path.stat().st_size, "the sealer has read the line")
+        before = len(steps)
+        time.sleep(0.5)
+        assert len(steps) <= before + 1

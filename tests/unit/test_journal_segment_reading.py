@@ -12,6 +12,7 @@ from policyfs.journal.extent import Extent
 from policyfs.journal.segment_reading import SegmentReading
 from policyfs.trail import chain
 from policyfs.trail.line import LineFormatter
+from policyfs.trail.merkle import MerkleTree
 
 BODIES = [LineFormatter().record("header", 1, 0, {"previous": chain.GENESIS})]
 BODIES += [b'{"type":"event","seq":%d' % number for number in range(2, 6)]
@@ -73,3 +74,14 @@ def test_lines_that_were_not_read_are_not_compared(segment: tuple[Path, SegmentR
     _, reading = segment
     reading.compare(extent_of(3))
     assert (reading.proven, reading.wrong) == (None, "")
+
+
+def test_without_new_lines_no_root_is_computed(
+    segment: tuple[Path, SegmentReading], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, reading = segment
+    read(reading, extent_of(3))
+    before = reading.proven
+    monkeypatch.setattr(MerkleTree, "root", lambda _self: pytest.fail("20 hashes for nothing"))
+    read(reading, extent_of(3))
+    assert reading.proven is before
