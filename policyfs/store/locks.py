@@ -66,8 +66,8 @@ class LockStats:
 class Holder:
     """The holder of locks: one lock owner's descriptor of one file, and the owner's locks there.
 
-    app: the principal for which the descriptor counts. handles: the mount's open handles through which the
-    owner locked."""
+    app: the app, or the uid of a stranger, for which the descriptor counts. handles: the mount's open handles
+    through which the owner locked."""
 
     inode: Inode
     owner: Owner

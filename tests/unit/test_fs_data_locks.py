@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from policyfs.fs.data.locks import Locks
-from policyfs.fs.inodes.handles import Mode
+from policyfs.fs.inodes.handles import Caller, Mode
 from policyfs.fs.inodes.node import BytePath, StaleNodeError
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.operations import Request
@@ -25,6 +25,7 @@ from policyfs.store.locks import Limits, LockTable
 from policyfs.store.ofd import RDLCK, UNLCK, WRLCK
 from policyfs.store.spans import LAST_BYTE
 from policyfs.store.tree import Tree
+from tests.support.models.policies import engine_of
 
 ONE, OTHER = 0xA, 0xB
 """Two lock owners."""
@@ -58,7 +59,7 @@ class Place:
     def handle(self, fh: int) -> Any:
         return SimpleNamespace(
             fh=fh, node=self.node, mode=Mode.PASSTHROUGH, writable=True,
-            caller=SimpleNamespace(principal=SimpleNamespace(key=fh)),
+            caller=SimpleNamespace(holder=f"app{fh}"),
         )  # fmt: skip
 
     def find(self, handle: object) -> int:
@@ -260,6 +261,52 @@ def test_the_last_close_releases_what_was_taken_through_the_handle(place: Place)
     assert place.now(WRLCK, fh=2, owner=OTHER, flock=True) == errno.EAGAIN
     place.locks.released(place.handles[1])
     assert place.now(WRLCK, fh=2, owner=OTHER, flock=True) == b""
+
+
+UIDS_TOLD_APART = """\
+- {id: own, allow: [all], who: {app: gallery}, paths: "/users/{uid}/**"}
+- {id: some, allow: [all], who: {app: gallery, uid: 10011}, paths: "/a"}
+- {id: strangers, allow: [all], who: {app: stranger}, paths: "/a"}
+"""
+GALLERY, FIRST_STRANGER, SECOND_STRANGER = 10011, 501, 502
+
+
+def _locks_of(place: Place, callers: list[Caller]) -> list[bytes | int | None]:
+    """What each caller is answered that locks the file as one more owner, one after the other."""
+    said = []
+    for owner, caller in enumerate(callers):
+        place.handles[1].caller = caller
+        said.append(place.now(RDLCK, owner=owner))
+    return said
+
+
+@pytest.fixture
+def told_apart(place: Place) -> Any:
+    """A caller of a uid, under a policy that tells each of an app's uids apart; and room for four owners."""
+    place.locks._table = place.table = LockTable(Limits(4, 64, 64), lambda held: None)
+    engine = engine_of(UIDS_TOLD_APART)
+
+    def caller(uid: int, app: str | None = None) -> Caller:
+        def who(uid: int) -> Any:
+            return engine.principal(uid) if app is None else engine.app_principal(app, uid)
+
+        return Caller(who, uid, uid, 1, 0)
+
+    return caller
+
+
+def test_a_stranger_leaves_locks_for_other_strangers(place: Place, told_apart: Any) -> None:
+    """Rules treat all strangers alike, so they have one key. But each has a share of its own."""
+    first, second = told_apart(FIRST_STRANGER), told_apart(SECOND_STRANGER)
+    assert first.principal.key == second.principal.key
+    assert _locks_of(place, [first, first, first, second]) == [b"", b"", errno.ENOLCK, b""]
+
+
+def test_the_uids_of_an_app_have_one_share_together(place: Place, told_apart: Any) -> None:
+    one, other = told_apart(GALLERY, "gallery"), told_apart(GALLERY + 1, "gallery")
+    assert one.principal.key != other.principal.key
+    said = _locks_of(place, [one, one, other, told_apart(FIRST_STRANGER)])
+    assert said == [b"", b"", errno.ENOLCK, b""]
 
 
 def test_handlers_are_named_by_their_requests(place: Place) -> None:
