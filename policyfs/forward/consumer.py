@@ -121,8 +121,8 @@ class Consumer:
         self._stop: Final = threading.Event()
         kept = cursors.load(plan.name)
         self._is_new = kept is None
-        self._saved: dict[str, Position] = kept or {}
-        self._done: dict[str, Position] = dict(self._saved)
+        self._saved = kept
+        self._done: dict[str, Position] = dict(kept or {})
         self._earlier: deque[tuple[float, dict[str, Position]]] = deque()
         self._followers: dict[str, ChainFollower] = {}
         if plan.resends and plan.delivery.unsure_s:
@@ -141,7 +141,7 @@ class Consumer:
     @property
     def state(self) -> State:
         """Return a copy of the present state. May be called on any thread."""
-        return State(self._delivered, self._failing, dict(self._saved))
+        return State(self._delivered, self._failing, dict(self._saved or {}))
 
     def stop(self) -> None:
         """Ask the thread to end. If a delivery fails and waits to be repeated, the next start repeats it."""

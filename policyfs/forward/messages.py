@@ -55,7 +55,7 @@ def message_of(item: Item) -> Message:
     if record is None:
         fields: Fields = json.loads(item.raw)
         time = "1970-01-01T00:00:00.000000000Z"
-        return Message(item.kind, item.mount_id, time, SEVERE, str(fields["why"]), item.raw, fields)
+        return Message(item.kind, item.mount_id, time, SEVERE, shown(str(fields["why"])), item.raw, fields)
     name = f"{item.mount_id}:{record.seq}"
     if item.kind in {GAP, BROKEN}:
         name = f"{item.mount_id}:after:{record.seq}"
@@ -76,7 +76,7 @@ def _text(record: Record) -> str:
     event = record.event
     if event is None:
         if record.kind in {GAP, BROKEN}:
-            return f"{record.kind} after seq {record.seq}: {record.fields.get('reason')}"
+            return f"{record.kind} after seq {record.seq}: {shown(str(record.fields.get('reason')))}"
         return describe(record)
     who = shown(event.app) if event.app != "stranger" else f"uid {event.uid}"
     return f"{who} {shown(event.operation)} {paths(event)}: {shown(event.decision)} {why(event)}".rstrip()

@@ -62,6 +62,9 @@ class SyslogDelivery:
             self.close()
             reason = "no answer in time" if isinstance(exc, TimeoutError) else exc.strerror or str(exc)
             raise DeliveryError(f"{self._doc.to}: {reason}") from exc
+        except ValueError as exc:  # UnicodeError of getaddrinfo, or an error of wrap_socket
+            self.close()
+            raise DeliveryError(f"{self._doc.to}: this host is not a name: {exc}") from exc
 
     def _made(self, message: Message, most: int | None) -> bytes:
         as_text = self._doc.format == "text"

@@ -272,3 +272,10 @@ def test_a_trail_that_comes_later_is_followed(place: Place) -> None:
     finally:
         consumer.stop()
         thread.join()
+
+
+def test_a_new_alert_that_began_without_a_trail_has_begun(place: Place) -> None:
+    """Lines that are written while the forwarder does not run come after its beginning."""
+    place.consumer(Into(), from_now=True).begin()
+    place.write(3)
+    assert len(place.once(Into(), from_now=True).paths()) == 3

@@ -111,3 +111,11 @@ def test_a_server_without_tls_is_an_error() -> None:
 def test_a_unix_socket_that_is_gone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DeliveryError, match="No such file"):
         to(f"unix:{tmp_path}/none").deliver(MESSAGES)
+
+
+@pytest.mark.parametrize("way", ["udp", "tcp", "tls"])
+@pytest.mark.parametrize("host", ["logs..example.org", "a" * 64 + ".example.org", ".example.org"])
+def test_a_host_that_is_no_name_is_an_error_of_this_sink_alone(way: str, host: str) -> None:
+    """Any other exception would end the forwarder, and with it all sinks."""
+    with pytest.raises(DeliveryError, match="://"):
+        to(f"{way}://{host}:514").deliver(MESSAGES)
