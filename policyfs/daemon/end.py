@@ -7,6 +7,8 @@ import os
 import select
 import signal
 import struct
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +25,9 @@ _FIELDS: Final = struct.Struct("=IiiII")  # signo, errno, code, pid, uid
 UNMOUNTED: Final = "unmounted"
 ABORTED: Final = "aborted"
 DETACHED: Final = "detached"
+_ANNOUNCED_S: Final = 60.0
+"""The time for which an announced end counts. The unmount follows at once. But the client may be killed before
+the unmount, or may give up while the daemon does not answer."""
 CIRCLE: Final = "the daemon and a read or write in passthrough waited for each other"
 
 
@@ -61,13 +66,20 @@ class MountEnd:
 class EndOfMount:
     """A register that keeps the end of one mount. If several ends are recorded, the first one is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        """now_s: a clock (seconds) that never goes back."""
+        self._now_s = now_s
         self._announced: MountEnd | None = None
+        self._until_s = 0.0
         self._end: MountEnd | None = None
 
     def announce(self, end: MountEnd) -> None:
-        """Note that a client is about to unmount. *end* has the client as the cause of the end."""
-        self._announced = end
+        """Note that a client is about to unmount. *end* has the client as the cause of the end.
+
+        INVARIANT: this counts only for a minute. Else an end by another process, such as fusermount3 of the
+        app, would later count as an order of this client, and nobody would mount again.
+        """
+        self._announced, self._until_s = end, self._now_s() + _ANNOUNCED_S
 
     def withdraw(self) -> None:
         """Forget that a client was about to unmount, because the unmount did not happen."""
@@ -80,7 +92,8 @@ class EndOfMount:
         announced end is more precise.
         """
         if self._end is None:
-            self._end = self._announced or end
+            announced = self._announced if self._now_s() < self._until_s else None
+            self._end = announced or end
         return self._end
 
     @property
