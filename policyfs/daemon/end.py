@@ -26,8 +26,8 @@ UNMOUNTED: Final = "unmounted"
 ABORTED: Final = "aborted"
 DETACHED: Final = "detached"
 _ANNOUNCED_S: Final = 60.0
-"""The time for which an announced end counts. The unmount follows at once. But the client may be killed before
-the unmount, or may give up while the daemon does not answer."""
+"""The time for which an announced end counts. The unmount follows at once. But the client may be killed
+before the unmount, or may give up while the daemon does not answer."""
 CIRCLE: Final = "the daemon and a read or write in passthrough waited for each other"
 
 
