@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from policyfs.fs.namespace.xattr import ExtendedAttributes, _is_user
 from tests.support.models.policies import engine_of
-from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, REDACTED, TYPES, errno_of
+from tests.support.mount.file_system import Parts, on_trio, parts
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, REDACTED, TYPES, between, errno_of
 
 RULES = """\
 - {id: own, allow: [all], who: {app: camera}, paths: "/**"}
@@ -148,3 +151,89 @@ async def test_what_cannot_be_recorded_is_not_changed(store: Path) -> None:
         assert await errno_of(made.xattrs.removexattr(node, b"user.note", caller)) == errno.EIO
         assert os.getxattr(store / "a.jpg", "user.note") == b"a quince"
         assert "user.x" not in os.listxattr(store / "a.jpg")
+
+
+# ---------------------------------------------------------------- what comes before the change
+
+FROZEN = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**"}
+- {id: frozen, deny: [attr], paths: "/frozen.jpg"}
+"""
+NOT_NOW = """\
+- {id: look, allow: [see, read], who: {app: any}, paths: "/**"}
+"""
+BY_KIND = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**"}
+- {id: no-text, deny: [read], paths: "/**", when: {type: text/plain}}
+"""
+
+
+async def _while_the_file_changes(made: Parts, path: Path, request, meanwhile) -> int:
+    """Start a request while a thread changes the file, do something else, let the thread end: its errno."""
+    begun, go_on = threading.Event(), threading.Event()
+    fd = os.open(path, os.O_RDONLY)
+    found: list[int] = []
+
+    def change() -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    async def run() -> None:
+        found.append(await errno_of(request))
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.change_lock.in_thread, fd, lambda: None, change)
+            await trio.to_thread.run_sync(begun.wait, 10)
+            nursery.start_soon(run)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert not found, "it waits for the other change"
+            await meanwhile()
+            go_on.set()
+    finally:
+        go_on.set()
+        os.close(fd)
+    return found[0]
+
+
+@on_trio
+async def test_none_is_set_where_the_file_moved_before_the_change(store: Path) -> None:
+    """The app may set attributes at the old path, and not at the new one."""
+    with parts(store, engine_of(FROZEN)) as made:
+        node, caller = await made.walk("/a.jpg", CAMERA), made.caller(CAMERA)
+
+        async def move() -> None:
+            await made.renamer.rename(made.root, b"a.jpg", made.root, b"frozen.jpg", 0, made.caller(GALLERY))
+
+        request = made.xattrs.setxattr(node, b"user.x", b"", caller)
+        code = await _while_the_file_changes(made, store / "a.jpg", request, move)
+        assert "user.x" not in os.listxattr(store / "frozen.jpg")
+        assert code == errno.EACCES
+        assert made.sink.events[-1].rules == ("frozen",)
+
+
+@on_trio
+async def test_none_is_set_where_a_reload_forbids_it_before_the_change(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        node, caller = await made.walk("/a.jpg", CAMERA), made.caller(CAMERA)
+
+        async def reload() -> None:
+            made.reload(engine_of(NOT_NOW))
+
+        request = made.xattrs.setxattr(node, b"user.x", b"", caller)
+        assert await _while_the_file_changes(made, store / "a.jpg", request, reload) == errno.ESTALE
+        assert "user.x" not in os.listxattr(store / "a.jpg")
+        assert await errno_of(made.xattrs.setxattr(node, b"user.x", b"", caller)) == errno.EACCES
+
+
+@on_trio
+async def test_none_is_removed_where_a_reload_forbids_it_while_the_kind_is_found(store: Path) -> None:
+    with parts(store, engine_of(BY_KIND)) as made:
+        node, caller = await made.walk("/a.jpg", CAMERA), made.caller(CAMERA)
+
+        async def reload() -> None:
+            made.reload(engine_of(NOT_NOW))
+
+        code = await between(made, made.xattrs.removexattr(node, b"user.note", caller), reload)
+        assert os.getxattr(store / "a.jpg", "user.note") == b"a quince"
+        assert code == errno.ESTALE

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.domain import NO_FACTS
+from policyfs.domain import NO_FACTS, Need
 from policyfs.fs.access.audit import Call
 from policyfs.fs.namespace.xattr_bans import AttributeBans
 from policyfs.kernel.bridge import pyfuse3
@@ -23,7 +23,8 @@ CLEAN = OPEN + '- {id: clean, require: {clean: [location]}, paths: "/in/**", who
 
 async def banned(made: Parts, path: str, uid: int = CAMERA) -> int:
     bans, node, caller = AttributeBans(made.gate), await made.walk(path, uid), made.caller(uid)
-    facts = await bans.facts(node, caller)
+    need = bans.need(node, caller)
+    facts = await made.gate.facts_of(node, need, caller.principal) if need else NO_FACTS
     try:
         bans.check(node, caller, CALL, facts)
     except pyfuse3.FUSEError as refused:
@@ -59,7 +60,7 @@ def test_one_of_a_files_names_is_enough(inside: Path) -> None:
         with parts(inside, engine_of(IN)) as made:
             node = await made.walk("/a.jpg", CAMERA)
             bans, caller = AttributeBans(made.gate), made.caller(CAMERA)
-            assert await bans.facts(node, caller) == NO_FACTS
+            assert bans.need(node, caller) is Need.NOTHING
             bans.check(node, caller, CALL, NO_FACTS)
             await made.linker.link(node, made.root, b"c.jpg", caller)
             assert await banned(made, "/in/a.jpg") == errno.EOPNOTSUPP
@@ -81,12 +82,13 @@ def test_the_refusal_is_on_record_and_names_the_words(inside: Path) -> None:
     run()
 
 
-def test_where_no_rule_forbids_anything_no_file_is_sniffed(inside: Path) -> None:
+def test_where_no_rule_forbids_anything_no_fact_is_needed(inside: Path) -> None:
     @on_trio
     async def run() -> None:
         with parts(inside, engine_of(IN)) as made:
             node, caller = await made.walk("/a.jpg", CAMERA), made.caller(CAMERA)
-            assert await AttributeBans(made.gate).facts(node, caller) == NO_FACTS
-            assert not made.sniffed.asked.is_set()
+            assert AttributeBans(made.gate).need(node, caller) is Need.NOTHING
+            node = await made.walk("/in/b.jpg", CAMERA)
+            assert AttributeBans(made.gate).need(node, caller) == Need.KIND | Need.OWNER
 
     run()

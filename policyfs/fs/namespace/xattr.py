@@ -8,13 +8,13 @@ import os
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from policyfs.domain import Audit, Decision, Facts, FileType, Need, Op
+from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
-from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.fs.namespace.setid import SetIdBits
 from policyfs.fs.namespace.xattr_bans import AttributeBans
@@ -23,6 +23,8 @@ from policyfs.kernel.vectors import NO_ACLS, NO_ATTRIBUTES
 from policyfs.store.tree import ACLS
 
 T = TypeVar("T")
+_READ: Final = Op.SEE | Op.READ
+_CHANGE: Final = Op.SEE | Op.ATTR
 _LABEL: Final = b"security.selinux"
 _HIDDEN: Final = "xattrs are hidden if the file is redacted for the app, or if the app may not read it"
 
@@ -105,26 +107,22 @@ class ExtendedAttributes:
         A denial of `read` is not recorded, since programs list the xattrs of every object that they see.
         """
         await self._gate.require(caller, Op.SEE, node, call)
-        decision = await self._gate.node(caller, Op.SEE | Op.READ, node)
-        return decision.allowed and not await self._hides_xattrs(node, caller, decision)
+        decision = await self._gate.node(caller, _READ, node)
+        return decision.allowed and not self._hides_xattrs(node, caller, decision)
 
-    async def _hides_xattrs(self, node: Node, caller: Caller, reading: Decision | None = None) -> bool:
-        """Return True if data of the file is hidden from the caller (redaction).
+    def _hides_xattrs(self, node: Node, caller: Caller, reading: Decision) -> bool:
+        """Return True if data of the file would be hidden from the caller (redaction), also if the file's
+        kind were unknown.
 
-        reading: the decision on `read`, if the caller of this method knows it.
+        reading: the decision on `read`.
         """
-        if reading is None:
-            reading = await self._gate.node(caller, Op.SEE | Op.READ, node)
-        return bool(reading.redact) and node.ftype is FileType.REGULAR and await self._hidden(node, caller)
-
-    async def _hidden(self, node: Node, caller: Caller) -> bool:
-        """Return True if data of the file would be hidden from the caller if the file's kind were unknown."""
+        if not reading.redact or node.ftype is not FileType.REGULAR:
+            return False
         owner = None
-        need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
-        if need & Need.OWNER:
+        if self._gate.need(caller.principal, _READ, node) & Need.OWNER:
             dirfd, name, stat = self._resolver.locate(node)
             owner = self._gate.facts.owner_at(dirfd, name, stat)
-        return bool(self._gate.judge(caller.principal, Op.SEE | Op.READ, node, Facts(None, owner)).redact)
+        return bool(self._gate.judge(caller.principal, _READ, node, Facts(None, owner)).redact)
 
     @recorded_first
     async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
@@ -134,15 +132,16 @@ class ExtendedAttributes:
         Also raise EOPNOTSUPP if a rule forbids xattrs on the file (xattr_bans.py).
         """
         self._check_enabled()
-        facts = await self._bans.facts(node, caller)
-        call = Call("xattr", "setxattr")
-        decision = await self._may_change_xattr(node, name, caller, call)
+        call, generation = Call("xattr", "setxattr"), self._gate.generation
+        facts = await self._facts(node, name, caller, call)
         set_id_bits = self._set_id_bits
         with contextlib.ExitStack() as stack:
             path_fd = self._open_files.descriptor(node)
             stack.callback(os.close, path_fd)
             # Until the xattr is set, no other daemon moves the file to a path where xattrs are forbidden.
             async with self._change_lock.on(path_fd):
+                self._gate.unchanged(generation)
+                decision = self._decided(node, name, caller, call, facts)
                 if _is_user(name):
                     self._bans.check(node, caller, call, facts)
                 self._gate.recorder.decided(caller, call, node.path(), decision)
@@ -156,22 +155,43 @@ class ExtendedAttributes:
     async def removexattr(self, node: Node, name: bytes, caller: Caller) -> None:
         """Remove a user.* xattr."""
         self._check_enabled()
-        call = Call("xattr", "removexattr")
-        decision = await self._may_change_xattr(node, name, caller, call)
+        call, generation = Call("xattr", "removexattr"), self._gate.generation
+        facts = await self._facts(node, name, caller, call)
+        self._gate.unchanged(generation)
+        decision = self._decided(node, name, caller, call, facts)
         self._gate.recorder.decided(caller, call, node.path(), decision)
         remove = self._tree.remove_acl if name in ACLS else self._tree.removexattr
         with self._open_files.bytes_stay(node.ino):
             self._with_fd(node, lambda fd: remove(fd, name))
 
-    async def _may_change_xattr(self, node: Node, name: bytes, caller: Caller, call: Call) -> Decision:
-        decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
+    async def _facts(self, node: Node, name: bytes, caller: Caller, call: Call) -> Facts:
+        """Return the facts on which a change of an xattr depends. Refuse a change that is denied already."""
+        await self._gate.require(caller, _CHANGE, node, call)
+        need = self._gate.need(caller.principal, _CHANGE, node)
+        if _is_user(name):
+            need |= self._gate.need(caller.principal, _READ, node) | self._bans.need(node, caller)
+        if not need or node.nodeid == ROOT_ID:
+            return NO_FACTS
+        return await self._gate.facts_of(node, need, caller.principal)
+
+    def _decided(self, node: Node, name: bytes, caller: Caller, call: Call, facts: Facts) -> Decision:
+        """Return the decision on a change of an xattr, or refuse the change.
+
+        INVARIANT: no await between this call and the change, because the decision uses the node's present
+        names. The search for facts, and the wait for another change of the file, take time: meanwhile the
+        file may have moved to a path where the caller may change nothing.
+        """
+        decision = self._gate.judge(caller.principal, _CHANGE, node, facts)
+        if not decision.allowed:
+            self._gate.refuse(caller, call, node.path(), decision)
         if not _is_user(name) and not (self._set_id_bits is not None and name in ACLS):
             if not name.startswith((b"security.", b"trusted.", b"user.")):
                 raise OSError(errno.EOPNOTSUPP, "this mount does not support xattrs of this namespace")
             refusal = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
             shown = name.decode("utf-8", "backslashreplace")
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
-        if _is_user(name) and await self._hides_xattrs(node, caller):
+        reading = self._gate.judge(caller.principal, _READ, node, facts)
+        if _is_user(name) and self._hides_xattrs(node, caller, reading):
             # The answer must not depend on the file's hidden xattrs, since the answer would reveal them. A
             # change would destroy them.
             code = errno.EOPNOTSUPP if call.syscall == "setxattr" else errno.ENODATA

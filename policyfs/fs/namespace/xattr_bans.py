@@ -22,12 +22,11 @@ class AttributeBans:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
 
-    async def facts(self, node: Node, caller: Caller) -> Facts:
-        """Return the facts that check() needs, or NO_FACTS if no rule forbids words."""
+    def need(self, node: Node, caller: Caller) -> Need:
+        """Return the facts that check() needs: none if no rule forbids words."""
         if not self._words(node, caller, NO_FACTS):
-            return NO_FACTS
-        need = Need.OWNER | Need.KIND if node.ftype is FileType.REGULAR else Need.OWNER
-        return await self._gate.facts_of(node, need, caller.principal)
+            return Need.NOTHING
+        return Need.OWNER | Need.KIND if node.ftype is FileType.REGULAR else Need.OWNER
 
     def check(self, node: Node, caller: Caller, call: Call, facts: Facts) -> None:
         """Raise FUSEError(EOPNOTSUPP), on record, if a rule forbids some data at one of the file's paths.
