@@ -11,9 +11,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from itertools import starmap
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -32,10 +32,16 @@ from policyfs.trail.verify import Verifier
 from policyfs.trail.witness import Sighting, Witness, sightings, vanished
 
 if TYPE_CHECKING:
-    from policyfs.journal.verification import KeptCheckpoint
+    from policyfs.journal.verification import KeptCheckpoint, Part
 
 _VERIFY_TRIES: Final = 3
 _PUBLIC: Final = "keys.public"
+_SEALED_NS: Final = 60_000_000_000
+"""The time after the end of a segment, in ns, in which its seal may be missing. The daemon takes a second."""
+_BARE: Final = (
+    "this closed segment has no seal: another process removed the seal, or policyfs has not written it yet"
+    " (after a crash, the next mount writes it)"
+)
 
 
 class Anchors(NamedTuple):
@@ -54,7 +60,8 @@ class _Checked(NamedTuple):
     """The results of the check of one chain (the trail of one mount).
 
     spans: the first and the last record number of each segment (file). recorded: True if a daemon was writing
-    to the chain when the check began or ended.
+    to the chain when the check began or ended. unsealed: the names of the segments that lack a seal (a signed
+    statement about a closed segment).
     """
 
     chain: Chain
@@ -62,6 +69,7 @@ class _Checked(NamedTuple):
     records: list[Record]
     spans: dict[str, tuple[int, int]]
     recorded: bool
+    unsealed: list[str]
 
 
 def add_parsers(
@@ -103,13 +111,15 @@ def anchors(args: argparse.Namespace) -> Anchors:
         if not found:
             raise PolicyfsError(f"there is no checkpoint in {name}")
         lines += found
-    keys = None
-    if args.keys:
-        keys = _contents(args.keys)
-    elif os.path.realpath(args.trail) == os.path.realpath(trail_root()):
-        own = key_directory() / _PUBLIC
-        keys = own.read_bytes() if own.exists() else None
-    return Anchors(args.expect, lines, keys)
+    return Anchors(args.expect, lines, _contents(args.keys) if args.keys else machine_keys(args.trail))
+
+
+def machine_keys(trail: str) -> bytes | None:
+    """Return the public keys of this machine if *trail* is its own trail root, else None."""
+    if os.path.realpath(trail) != os.path.realpath(trail_root()):
+        return None
+    own = key_directory() / _PUBLIC
+    return own.read_bytes() if own.exists() else None
 
 
 def _contents(name: str) -> bytes:
@@ -196,20 +206,37 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
         verifier = Verifier(chain.mount_id, expected, kept.checkpoint if kept else None)
         records: list[Record] = []
         spans: dict[str, tuple[int, int]] = {}
+        checked: list[Part] = []
         try:
             for part in parts(chain, keys, verifier.wanted, pool):
                 verifier.add(part.check, part.lines, part.seal)
                 records += part.check.records
                 spans[part.check.name] = part.check.first_seq, part.check.last_seq
+                checked.append(part)
         except FileNotFoundError:
             continue  # rotation removed the oldest segment meanwhile: check the chain again
         if gone := missing_segment(chain):
             verifier.fault(DELETED, f"segment {gone} is missing, but its seal exists")
         _check_keys(verifier, chain, keys, compared.keys, kept)
-        return _Checked(chain, verifier, records, spans, recorded or is_recorded(chain))
+        unsealed = _unsealed(checked) if keys.keys or compared.keys else []
+        return _Checked(chain, verifier, records, spans, recorded or is_recorded(chain), unsealed)
     raise PolicyfsError(
         f"segments of {chain.directory} were removed while policyfs read the trail: try again"
     )
+
+
+def _unsealed(parts: Sequence[Part]) -> list[str]:
+    """Return the names of the closed segments (files) with events that have no seal. parts: all segments.
+
+    Segments that commands write without keys (such as `policyfs owner`) have no events.
+    """
+    now_ns = time.time_ns()
+    return [
+        part.check.name
+        for part, after in pairwise(parts)
+        if part.seal is None and part.check.sound and part.check.lines > len(part.check.records)
+        if not any(0 <= now_ns - record.time_ns < _SEALED_NS for record in after.check.records[:1])
+    ]
 
 
 def _all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
@@ -265,8 +292,15 @@ def _report(checked: _Checked, seen: list[Sighting]) -> Report:
         notes.append(Break(Place(chain.mount_id, list(checked.spans)[-1], 0), UNENDED))
     changed, missing = wrong_texts(chain.directory, verifier.policies)
     told = [] if report.breaks else list(starmap(Break, witness.finish()))
-    breaks = (*report.breaks, *told, *(found._replace(kind=EDITED) for found in changed))
-    return report._replace(breaks=breaks, missing=tuple(missing), notes=tuple(notes))
+    named = {found.place.segment for found in report.breaks}
+    bare = [
+        Break(Place(chain.mount_id, name, 0), _BARE, DELETED)
+        for name in checked.unsealed
+        if name not in named
+    ]
+    proven = min([report.proven, *(checked.spans[found.place.segment][0] - 1 for found in bare)])
+    breaks = (*report.breaks, *told, *bare, *(found._replace(kind=EDITED) for found in changed))
+    return report._replace(breaks=breaks, missing=tuple(missing), notes=tuple(notes), proven=proven)
 
 
 def _names_at(root: Path, chains: list[Chain]) -> frozenset[str]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policyfs.cli import main
 from policyfs.cli.on_record import record
+from policyfs.domain import Audit
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
+from policyfs.journal.keys import KeyStore
 from policyfs.journal.recorders import open_journal
+from policyfs.trail import chain
 from tests.support.mount.audited import Cli, recorded
-from tests.support.mount.trail import MOUNT_ID, read_all, segments
+from tests.support.mount.trail import MOUNT_ID, SECOND_NS, a_journal, an_event, read_all, segments, verified
 
 
 @pytest.fixture
@@ -64,12 +69,85 @@ def test_an_expected_digest_must_be_there(cli: Cli) -> None:
 
 def test_a_checkpoint_tells_of_a_trail_that_was_cut(cli: Cli, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
+    open_journal(cli.root, MOUNT_ID, keep=0, segment_bytes=1 << 20, keys=tmp_path / "keys")[0].close()
     cli("checkpoint", "--append", str(kept))
     cli("verify", "--checkpoint", str(kept), "--keys", str(tmp_path / "keys/keys.public"))
     file = segments(cli.chain)[-1]
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(lines[:-2]))
     cli("verify", "--checkpoint", str(kept), "--keys", str(tmp_path / "keys/keys.public"), code=1)
+
+
+def sealed(root: Path, keys: Path) -> Path:
+    """Record a chain of several segments with seals, and return its directory."""
+    with a_journal(root, segment_bytes=4096, keys=KeyStore(keys)) as journal:
+        for number in range(30):
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+    assert len(segments(root / MOUNT_ID)) > 2
+    return root / MOUNT_ID
+
+
+def forge(directory: Path) -> None:
+    """Change a line, and make all digests anew, without seals: as somebody without a key can."""
+    head, seq = chain.GENESIS, 0
+    for file in segments(directory):
+        forged = []
+        for line in file.read_bytes().splitlines():
+            fields = json.loads(line)
+            if fields["type"] == "sealed":
+                continue
+            seq += 1
+            fields |= {"seq": seq} | ({"previous": head} if fields["type"] == "header" else {})
+            if fields.get("path") == "/7":
+                fields["path"] = "/another"
+            del fields["chain"]
+            raw, head = chain.seal(head, json.dumps(fields, separators=(",", ":"))[:-1].encode())
+            forged.append(raw)
+        file.write_bytes(b"".join(forged))
+        file.with_suffix(".seal").unlink()
+    (directory / "keys.public").unlink()
+
+
+def test_a_chain_made_anew_without_any_seal_is_not_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, keys, page = tmp_path / "trail", tmp_path / "keys", tmp_path / "page.html"
+    root.mkdir()
+    directory = sealed(root, keys)
+    cli = Cli(root, capsys)
+    for name, value in (("TRAIL", root), ("KEY", keys), ("CACHE", tmp_path / "cache")):
+        monkeypatch.setenv(f"POLICYFS_{name}_DIR", str(value))
+    cli("verify")
+    forge(directory)
+    assert verified(directory).whole, "the lines alone prove nothing"
+    (report,) = cli.json("verify", code=1)
+    breaks: Any = report["breaks"]
+    assert [one["segment"] for one in breaks] == [file.name for file in segments(directory)[:-1]]
+    assert {(one["kind"], report["proven"]) for one in breaks} == {("deleted", 0)}
+    cli("report", "--html", str(page))
+    assert "this closed segment has no seal" in page.read_text()
+    monkeypatch.delenv("POLICYFS_TRAIL_DIR")
+    cli("verify")  # of a copy nobody knows the keys, if they are not named
+    cli("verify", "--keys", str(keys / "keys.public"), code=1)
+
+
+def test_only_the_newest_segments_need_no_seal_yet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, keys = tmp_path / "trail", tmp_path / "keys"
+    root.mkdir()
+    directory = sealed(root, keys)
+    for file in segments(directory)[-2:]:
+        file.with_suffix(".seal").unlink()
+    newest = segments(directory)[-1]
+    newest.write_bytes(b"".join(newest.read_bytes().splitlines(keepends=True)[:1]))  # no record of its seal
+    cli = Cli(root, capsys)
+    cli("verify", code=1)
+    begun_ns = read_all(directory)[-1].time_ns
+    monkeypatch.setattr("policyfs.cli.audit_verify.time.time_ns", lambda: begun_ns + 30 * SECOND_NS)
+    cli("verify")
+    monkeypatch.setattr("policyfs.cli.audit_verify.time.time_ns", lambda: begun_ns + 90 * SECOND_NS)
+    cli("verify", code=1)
 
 
 def test_an_empty_checkpoint_or_an_absent_file_is_an_error(cli: Cli, tmp_path: Path) -> None:
@@ -97,6 +175,5 @@ def test_lines_of_a_mount_that_did_not_start_are_no_sign_of_a_crash_alone(tmp_pa
     assert "the next daemon sealed the lines to seq " in told
     assert (
         "The writer of these lines crashed, or was a command without keys (such as a mount that did not"
-        " start)"
-        in told
+        " start)" in told
     )
