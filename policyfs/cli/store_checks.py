@@ -11,7 +11,7 @@ from typing import Final
 from policyfs.cli.findings import Finding, State
 from policyfs.cli.on_record import existing
 from policyfs.linux.mountinfo import fuse_mounts_below
-from policyfs.store.exact_names import is_aside
+from policyfs.store.aside_names import is_aside
 from policyfs.store.facts import StoreFacts, probe
 
 _NAMED: Final = 20

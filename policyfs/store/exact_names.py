@@ -26,14 +26,11 @@ from policyfs.linux import libc
 from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE
 from policyfs.linux.mountinfo import fuse_mounts_below
 from policyfs.linux.statx import Stat
+from policyfs.store.aside_names import aside, is_aside, knows_no_flags, takes_no_name
 from policyfs.store.move_records import Move, MoveRecords, mark
+from policyfs.store.new_names import NewNames
 from policyfs.store.tree import Tree
 
-_ASIDE: Final = b"policyfs-aside-"  # also in kernel/_listing.c
-_NOT_TAKEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES})
-"""Errors of a store that permits no new name: the store has no room, or is itself a mount of policyfs."""
-_NO_FLAGS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-"""Errors of renameat2(2) on a file system that knows no flags, such as NFS."""
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """Errors of open(2) for a directory that is not at its path any more."""
 _UNREAD: Final = "files that a killed daemon has moved aside do not get their names back"
@@ -49,34 +46,13 @@ _LARGE: Final = 1 << 20
 """The least size in bytes of a large file. On an overlay such a file is removed without a rename before."""
 
 
-def knows_no_flags(error: OSError) -> bool:
-    """Return True if renameat2(2) failed because the file system does not know the flag."""
-    return error.errno in _NO_FLAGS
-
-
-def takes_no_name(error: OSError) -> bool:
-    """Return True if a rename failed because the store has no room for the new name, or forbids it."""
-    return error.errno in _NOT_TAKEN
-
-
-def aside() -> bytes:
-    """Return a new temporary name, for a file that is to be removed or replaced."""
-    return _ASIDE + os.urandom(8).hex().encode()
-
-
-def is_aside(name: bytes) -> bool:
-    """Return True for a temporary name of the form that aside() makes.
-
-    INVARIANT: no app gets a file by such a name. The policy may hide the file only under its own name, or
-    only in another directory.
-    """
-    return name.startswith(_ASIDE)
-
-
 class ExactNames:
-    """A helper that removes and replaces names in one store, only if they refer to the expected files."""
+    """A helper that removes and replaces names in one store, only if they refer to the expected files.
 
-    __slots__ = ("_records", "_tree", "_warn")
+    new: makes objects that have an owner before their name.
+    """
+
+    __slots__ = ("_records", "_tree", "_warn", "new")
 
     def __init__(self, tree: Tree, warn: Callable[[str, bytes], None], records: str = "") -> None:
         """Give the old names back to files that killed daemons have left under temporary names.
@@ -87,6 +63,7 @@ class ExactNames:
         self._tree = tree
         self._warn = warn
         self._records = MoveRecords(records, tree.root_fd) if records else None
+        self.new = NewNames(tree, self._records)
         if self._records is not None:
             try:
                 self._records.begin(self._finish)
@@ -129,7 +106,7 @@ class ExactNames:
         try:
             self._take(dirfd, name, taken)
         except OSError as error:
-            if error.errno not in _NOT_TAKEN:
+            if not takes_no_name(error):
                 raise
             self._tree.unlink(dirfd, name)
             return True
@@ -257,8 +234,8 @@ class ExactNames:
         self._tree.unlink(dirfd, name)
 
     def _finish(self, move: Move) -> bool:
-        """Finish the removal or replacement that a killed daemon has begun (*move*). Return False to try
-        again later.
+        """Finish the removal or replacement that a killed daemon has begun (*move*), or remove the object
+        that it was making. Return False to try again later.
         """
         if not is_aside(move.taken):
             return True
@@ -270,6 +247,9 @@ class ExactNames:
                 try:
                     aside_now = self._tree.stat(old_dir, move.taken)
                 except FileNotFoundError:
+                    return True
+                if not move.name:
+                    self.new.remove(old_dir, move.taken)
                     return True
                 if move.to_name:
                     new_dir = self._opened(stack, move.to_directory)

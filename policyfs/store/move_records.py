@@ -1,5 +1,6 @@
 """Records of files that are moved aside: renamed to a temporary name before their removal. If a daemon is
-killed before the removal, the next daemon of the store finishes the work from the record.
+killed before the removal, the next daemon of the store finishes the work from the record. New objects with a
+temporary name have such records, too (new_names.py).
 
 Before a daemon moves a file aside (exact_names.py), it writes a record: the directory, the new name and the
 old one. Afterwards it clears the record. All daemons of the machine share one file of records, in the
@@ -38,6 +39,7 @@ _KEPT: Final = 64
 class Move(NamedTuple):
     """One file that got a temporary name (was moved aside): directory/name became directory/taken.
 
+    name: empty for a new object, which is to be removed if its daemon is killed.
     directory, to_directory: paths relative to the store's root. to_directory, to_name: the path of the file
     that the moved file was to replace; both empty if the moved file was to be removed. moved, replaced: the
     marks (mark()) of the two files of a replacement.
@@ -130,6 +132,12 @@ class MoveRecords:
         """
         with contextlib.suppress(OSError):
             self._write(Move(self._below(directory), name, taken))
+
+    def write_new(self, directory: int, taken: bytes) -> None:
+        """Record that a new object will get the temporary name *taken*. directory: a descriptor of the
+        object's directory. If the record cannot be written, do nothing.
+        """
+        self.write(directory, b"", taken)
 
     def write_replacement(
         self, old_dir: int, old: bytes, taken: bytes, moved: Stat, new_dir: int, new: bytes, replaced: Stat

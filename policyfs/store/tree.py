@@ -9,6 +9,7 @@ on access: callers ask the policy before.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -68,6 +69,12 @@ class Tree:
     def fstat(self, fd: int) -> Stat:
         """Return the attributes of the object behind *fd* (O_PATH or not)."""
         return fstatx(fd)
+
+    def check_free(self, dirfd: int, name: bytes) -> None:
+        """Raise FileExistsError if an object has this name. Raise OSError if stat(2) fails."""
+        with contextlib.suppress(FileNotFoundError):
+            self.stat(dirfd, name)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
 
     def open_dir(self, dirfd: int, name: bytes) -> int:
         """Return an O_PATH descriptor of the directory *name*. ENOTDIR if it is a symlink or no directory."""

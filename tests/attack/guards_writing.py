@@ -25,6 +25,7 @@ from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.request import OpenContext
 from policyfs.store.exact_names import ExactNames
 from policyfs.store.latches import HeldFiles, Latches
+from policyfs.store.new_names import NewNames
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from tests.attack.guards import put
@@ -107,12 +108,25 @@ def stops_before_removal() -> None:
 
 
 def stops_while_aside() -> None:
-    """No guard is gone, but the daemon stops right before each of its calls for a name aside."""
+    """No guard is gone, but the daemon stops right before each of its calls for a name aside, except while it
+    makes a directory.
+    """
     stop, calls = stopper(), {name: getattr(Tree, name) for name in ("rename2", "stat", "unlink")}
+    make, making = NewNames.make, list[bool]()
+
+    def made(self: NewNames, *arguments: Any) -> int:
+        making.append(True)
+        try:
+            return make(self, *arguments)
+        finally:
+            making.pop()
+
+    put(NewNames, "make", made)
 
     def stopping(name: str) -> Callable[..., Any]:
         def call(self: Tree, *arguments: Any) -> Any:
-            if any(isinstance(one, bytes) and one.startswith(b"policyfs-aside-") for one in arguments):
+            is_aside = any(isinstance(one, bytes) and one.startswith(b"policyfs-aside-") for one in arguments)
+            if is_aside and not making:
                 stop()
             return calls[name](self, *arguments)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,121 @@ def test_a_new_file_that_another_app_opens_at_once_gets_no_owner_again(
     run()
 
 
+def make_other(made: Parts, way: str, name: bytes) -> Coroutine[object, object, object]:
+    """Make a directory or a symlink for the camera."""
+    caller = made.caller(CAMERA)
+    if way == "mkdir":
+        return made.creator.mkdir(made.root, name, 0o755, caller)
+    return made.creator.symlink(made.root, name, b"target", caller)
+
+
+@pytest.mark.parametrize("way", ["mkdir", "symlink"])
+def test_a_new_directory_has_its_owner_before_its_name(
+    store: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Else an app of another mount could use it as nobody's, or another one could take its name and owner."""
+    set_owner, named = Owners.set, list[bool]()
+
+    def late(owners: Owners, *request: Any) -> None:
+        named.append(os.path.lexists(store / "new"))
+        set_owner(owners, *request)
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN)) as made:
+            monkeypatch.setattr(Owners, "set", late)
+            await make_other(made, way, b"new")
+            assert named == [False]
+            fd = made.tree.open_path(made.tree.root_fd, b"new")
+            assert made.owners.get(fd, made.tree.fstat(fd)) == "camera"
+            os.close(fd)
+            assert await errno_of(make_other(made, way, b"new")) == errno.EEXIST
+            assert sorted(os.listdir(store)) == ["a.jpg", "empty", "new"]
+
+    run()
+
+
+@pytest.mark.parametrize("way", ["mkdir", "symlink"])
+def test_a_new_directory_whose_owner_cannot_be_kept_is_not_made(
+    store: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN)) as made:
+            monkeypatch.setattr(Owners, "set", full)
+            before = len(os.listdir("/proc/self/fd"))
+            assert await errno_of(make_other(made, way, b"new")) == errno.ENOSPC
+            assert await errno_of(make_other(made, way, b"a.jpg")) == errno.EEXIST
+            assert sorted(os.listdir(store)) == ["a.jpg", "empty"]
+            assert len(os.listdir("/proc/self/fd")) == before
+
+    run()
+
+
+async def code_of_new(made: Parts, way: str, name: bytes, flags: int = os.O_RDWR) -> int:
+    """The errno with which the camera gets no new file of that name."""
+    caller = made.caller(CAMERA)
+    if way == "create":
+        return await errno_of(made.creator.create(made.root, name, 0o644, flags, caller))
+    return await errno_of(made.creator.mknod(made.root, name, 0o100644, 0, caller))
+
+
+@pytest.mark.parametrize("fails", ["create_unnamed", "set"])
+def test_in_a_full_store_a_name_that_exists_is_told_as_natively(
+    store: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """The kernel of a local file system looks for the name before it looks for room."""
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "no room")
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN)) as made:
+            monkeypatch.setattr(Tree if fails == "create_unnamed" else Owners, fails, full)
+            before = len(os.listdir("/proc/self/fd"))
+            assert await code_of_new(made, "create", b"a.jpg") == errno.ESTALE  # the kernel opens the file
+            assert await code_of_new(made, "create", b"a.jpg", os.O_RDWR | os.O_EXCL) == errno.EEXIST
+            assert await code_of_new(made, "mknod", b"a.jpg") == errno.EEXIST
+            assert await code_of_new(made, "create", b"new") == errno.ENOSPC
+            assert await code_of_new(made, "mknod", b"new") == errno.ENOSPC
+            assert len(os.listdir("/proc/self/fd")) == before
+
+    run()
+
+
+@pytest.mark.parametrize("removals", [1, 3])
+def test_a_name_that_comes_and_goes_in_another_mount_is_made_anew(
+    store: Path, monkeypatch: pytest.MonkeyPatch, removals: int
+) -> None:
+    """open(2) with O_CREAT never answers ENOENT natively, and the kernel tries only once more after ESTALE.
+    """
+    make_name, calls = Tree.link, list[bool]()
+
+    def removed(tree: Tree, fd: int, dirfd: int, name: bytes) -> None:
+        if len(calls) < removals:
+            calls.append(True)
+            (store / "new").touch()
+            try:
+                make_name(tree, fd, dirfd, name)
+            finally:
+                (store / "new").unlink()
+        make_name(tree, fd, dirfd, name)
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN)) as made:
+            monkeypatch.setattr(Tree, "link", removed)
+            assert await code_of_new(made, "create", b"new") == 0
+            assert len(calls) == removals
+            assert (store / "new").exists()
+
+    run()
+
+
 @on_trio
 async def test_the_path_of_a_new_file_is_found_after_a_move(store: Path) -> None:
     """The kernel tells no path of a descriptor of an unnamed file, even once it has a name."""
@@ -222,7 +338,7 @@ async def test_symlink_makes_nobody_the_owner_of_a_file_that_is_moved_there(stor
 
         monkeypatch.setattr(type(made.tree), "symlink", created)
         request = made.creator.symlink(made.root, b"new", b"target", made.caller(CAMERA))
-        assert await errno_of(request) == errno.ESTALE
+        assert await errno_of(request) == errno.EEXIST
         fd = os.open(store / "new", os.O_RDONLY)
         assert made.owners.get(fd, made.tree.fstat(fd)) == "none"
         assert os.pread(fd, 1 << 20, 0) == PHOTO

@@ -12,7 +12,8 @@ import pytest
 
 from policyfs.linux import libc
 from policyfs.linux.statx import Stat
-from policyfs.store.exact_names import ExactNames, is_aside
+from policyfs.store.aside_names import is_aside
+from policyfs.store.exact_names import ExactNames
 from policyfs.store.tree import Tree
 
 

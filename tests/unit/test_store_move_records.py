@@ -16,7 +16,8 @@ import pytest
 
 from policyfs.linux.statx import Stat
 from policyfs.store import move_records
-from policyfs.store.exact_names import ExactNames, is_aside
+from policyfs.store.aside_names import is_aside
+from policyfs.store.exact_names import ExactNames
 from policyfs.store.move_records import Move, MoveRecords, mark
 from policyfs.store.tree import Tree
 

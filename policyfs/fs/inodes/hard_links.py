@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from policyfs.fs.path_bounds import KEPT_NAMES, PathTooLongError
-from policyfs.store.exact_names import is_aside
+from policyfs.store.aside_names import is_aside
 
 if TYPE_CHECKING:
     from policyfs.fs.inodes.node import Node

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat as stat_bits
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from policyfs.domain import (
     FIXED_KINDS,
@@ -30,10 +31,11 @@ from policyfs.fs.opening.request import describe, ops_of
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
+from policyfs.store.new_names import NOT_MADE
 
 
 class _New(NamedTuple):
-    """A new object. fd: its descriptor, or -1. owned: True if it had its owner before its name.
+    """A new object. fd: its descriptor. owned: True if it had its owner before its name.
 
     INVARIANT: an object with *owned* gets no owner again. Another mount's app may have opened the file for
     writing meanwhile, and that ends the ownership.
@@ -43,7 +45,8 @@ class _New(NamedTuple):
     owned: bool
 
 
-_UNOPENED: Final = _New(-1, owned=False)
+_TRIES: Final = 100
+"""The limit of tries to make a file whose name comes and goes."""
 
 
 class Creator:
@@ -125,20 +128,32 @@ class Creator:
         self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller, state: PathState
     ) -> _New:
         await self._freed(parent, name, exclusive=bool(flags & os.O_EXCL))
-        dirfd = self._resolver.dirfd(parent)
         # A handle that may write at once would not clear suid: see SetIdBits.may_set_ids.
         suid = self._gate.free(caller.principal, state, parent) and not ops_of(flags) & Op.WRITE
-        try:
-            return self._made(dirfd, name, mode, caller, suid=suid)
-        except FileExistsError:
-            if flags & os.O_EXCL:
-                raise
-        # Another process has made the name since the kernel's LOOKUP, or the name is hidden from this caller.
-        stat = self._tree.stat(dirfd, name)
+        for _ in range(_TRIES):
+            dirfd = self._resolver.dirfd(parent)
+            try:
+                return self._made(dirfd, name, mode, caller, suid=suid)
+            except FileExistsError:
+                if flags & os.O_EXCL:
+                    raise
+            with contextlib.suppress(FileNotFoundError):  # a process of another mount has removed the name
+                await self._refuse_taken(parent, name, caller, self._tree.stat(dirfd, name))
+        raise StaleNodeError
+
+    async def _refuse_taken(self, parent: Node, name: bytes, caller: Caller, stat: Stat) -> NoReturn:
+        """Refuse to make a file if its name is taken, although the kernel's LOOKUP found no object.
+
+        Another process has made the name since that LOOKUP: raise StaleNodeError, so that the kernel opens
+        the object. Or the name is hidden from this caller: raise OSError (EEXIST).
+        """
         if stat.ftype is FileType.SPECIAL:
             raise OSError(errno.EEXIST, "the name exists, but is hidden from everyone")
-        state = self._gate.engine.child(parent.state, name)
-        seen = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
+        state, dirfd = self._gate.engine.child(parent.state, name), self._resolver.dirfd(parent)
+        try:
+            seen = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
+        except FileNotFoundError:
+            raise StaleNodeError from None
         if seen.allowed:
             raise StaleNodeError
         raise OSError(errno.EEXIST, "the name exists, but is hidden from the caller")
@@ -151,22 +166,37 @@ class Creator:
         unnamed files this is not possible (docs/threat-model.md).
         """
         who, app = (caller.umask, caller.uid, caller.gid), caller.principal.app
-        fd = -1
         if app is not None:
             try:
-                fd = self._tree.create_unnamed(dirfd, mode, *who, suid=suid)
-            except OSError as error:
-                if error.errno not in {errno.EOPNOTSUPP, errno.EPERM}:  # EPERM: ext4, in a removed directory
+                fd = self._unnamed(dirfd, mode, caller, app, suid=suid)
+            except OSError:
+                self._tree.check_free(dirfd, name)  # natively the answer is EEXIST, also without room
+                raise
+            if fd >= 0:
+                try:
+                    self._tree.link(fd, dirfd, name)
+                except BaseException:
+                    os.close(fd)
                     raise
-        if app is None or fd < 0:
-            return _New(self._tree.create_file(dirfd, name, mode, *who, suid=suid), owned=False)
+                return _New(self._by_name(fd, dirfd, name), owned=True)
+        return _New(self._tree.create_file(dirfd, name, mode, *who, suid=suid), owned=False)
+
+    def _unnamed(self, dirfd: int, mode: int, caller: Caller, app: str, *, suid: bool) -> int:
+        """Make a file without a name that belongs to *app*. Return its descriptor, or -1 if the store has no
+        such files.
+        """
+        try:
+            fd = self._tree.create_unnamed(dirfd, mode, caller.umask, caller.uid, caller.gid, suid=suid)
+        except OSError as error:
+            if error.errno in {errno.EOPNOTSUPP, errno.EPERM}:  # EPERM: ext4, in a removed directory
+                return -1
+            raise
         try:
             self._gate.facts.owners.set(fd, self._tree.fstat(fd), app)
-            self._tree.link(fd, dirfd, name)
         except BaseException:
             os.close(fd)
             raise
-        return _New(self._by_name(fd, dirfd, name), owned=True)
+        return fd
 
     def _by_name(self, fd: int, dirfd: int, name: bytes) -> int:
         """Open a new file once more, by its name. Return that descriptor, and close *fd*.
@@ -236,16 +266,11 @@ class Creator:
         """Make an object for mkdir, symlink or mknod.
 
         *make* gets the directory's descriptor and makes the name there.
-
-        INVARIANT: for a regular file *make* returns a descriptor. Another file may take the name meanwhile,
-        and a search by name would then give that file to the caller.
         """
         state, decision = self._may_create(parent, name, caller, Op.SEE | Op.CREATE, ftype, call)
         self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
         dirfd = self._resolver.dirfd(parent)
         new = make(dirfd)
-        if new.fd < 0:
-            new = _New(self._tree.open_path(dirfd, name), owned=False)
         try:
             if self._tree.fstat(new.fd).ftype is not ftype:
                 raise StaleNodeError  # another object has taken the name, and keeps its owner
@@ -254,12 +279,31 @@ class Creator:
             os.close(new.fd)
         return self._lookup.entry(parent, name, state, stat, caller)
 
+    def _named(self, dirfd: int, name: bytes, caller: Caller, make: Callable[[bytes], None]) -> _New:
+        """Make an object that is no regular file. *make* gets the object's name.
+
+        INVARIANT: the object has its owner before its name, as a regular file has (_made). On a store without
+        the flags of renameat2(2) this is not possible (docs/threat-model.md).
+        """
+        app = caller.principal.app
+        if app is not None:
+            owners = self._gate.facts.owners
+            fd = self._exact_names.new.make(
+                dirfd, name, make, lambda fd: owners.set(fd, self._tree.fstat(fd), app)
+            )
+            if fd != NOT_MADE:
+                return _New(fd, owned=True)
+        make(name)
+        return _New(self._tree.open_path(dirfd, name), owned=False)
+
     async def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> pyfuse3.EntryAttributes:
         """Make a directory."""
 
         def make(dirfd: int) -> _New:
-            self._tree.mkdir(dirfd, name, mode, caller.umask, caller.uid, caller.gid)
-            return _UNOPENED
+            return self._named(
+                dirfd, name, caller,
+                lambda at: self._tree.mkdir(dirfd, at, mode, caller.umask, caller.uid, caller.gid),
+            )  # fmt: skip
 
         return await self.make(parent, name, caller, FileType.DIRECTORY, Call("mkdir", "mkdir"), make)
 
@@ -269,8 +313,10 @@ class Creator:
         """Make a symlink. The daemon stores the target as data, and only the kernel follows it."""
 
         def make(dirfd: int) -> _New:
-            self._tree.symlink(dirfd, name, target, caller.uid, caller.gid)
-            return _UNOPENED
+            return self._named(
+                dirfd, name, caller,
+                lambda at: self._tree.symlink(dirfd, at, target, caller.uid, caller.gid),
+            )  # fmt: skip
 
         return await self.make(parent, name, caller, FileType.SYMLINK, Call("symlink", "symlink"), make)
 
@@ -299,7 +345,9 @@ class Creator:
                 return self._made(dirfd, name, mode, caller, suid=still)
             if not still:
                 raise OSError(errno.EPERM, "the policy now has a requirement here")
-            self._tree.make_special(dirfd, name, mode, rdev, caller.umask, caller.uid, caller.gid)
-            return _UNOPENED
+            who = caller.umask, caller.uid, caller.gid
+            return self._named(
+                dirfd, name, caller, lambda at: self._tree.make_special(dirfd, at, mode, rdev, *who)
+            )
 
         return await self.make(parent, name, caller, ftype, call, make)

@@ -10,7 +10,8 @@ from typing import Final
 from policyfs.fs.inodes.node import StaleNodeError
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
-from policyfs.store.exact_names import ExactNames, knows_no_flags, takes_no_name
+from policyfs.store.aside_names import knows_no_flags, takes_no_name
+from policyfs.store.exact_names import ExactNames
 from policyfs.store.tree import Tree
 
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)

@@ -1,0 +1,39 @@
+"""Temporary names, which no app gets: for files that are to be removed or replaced, and for objects that are
+not finished yet (docs/decisions/0061-names-moved-aside.md).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+_ASIDE: Final = b"policyfs-aside-"  # also in kernel/_listing.c
+_NOT_TAKEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES})
+"""Errors of a store that permits no new name: the store has no room, or is itself a mount of policyfs."""
+_NO_FLAGS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""Errors of renameat2(2) on a file system that knows no flags, such as NFS."""
+
+
+def aside() -> bytes:
+    """Return a new temporary name."""
+    return _ASIDE + os.urandom(8).hex().encode()
+
+
+def is_aside(name: bytes) -> bool:
+    """Return True for a temporary name of the form that aside() makes.
+
+    INVARIANT: no app gets a file by such a name. The policy may hide the file only under its own name, or
+    only in another directory.
+    """
+    return name.startswith(_ASIDE)
+
+
+def knows_no_flags(error: OSError) -> bool:
+    """Return True if renameat2(2) failed because the file system does not know the flag."""
+    return error.errno in _NO_FLAGS
+
+
+def takes_no_name(error: OSError) -> bool:
+    """Return True if a rename failed because the store has no room for the new name, or forbids it."""
+    return error.errno in _NOT_TAKEN
