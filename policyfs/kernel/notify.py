@@ -37,7 +37,7 @@ _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONN
 _Key: TypeAlias = bytes | int
 """The key of a queue entry: the message itself, so that it is queued only once, or a number for many
 messages."""
-
+_ALL: Final = -1  # the key of the messages about all nodes
 
 @dataclass(frozen=True, slots=True)
 class NotifierStats:
@@ -129,8 +129,9 @@ class Notifier:
         return self._put(next(self._batches), Then(messages.inode(nodeid, 0 if pages else -1, 0), done))
 
     def inval_inodes(self, nodeids: Iterable[int]) -> bool:
-        """Make the kernel forget the attributes and all pages of many nodes, with one entry of the queue."""
-        return self._put(next(self._batches), messages.all_pages(array.array("Q", nodeids)))
+        """Make the kernel forget attributes and pages of all nodes that it knows. A full queue takes this
+        and inc_epoch(), too: they make good what it has refused. A later call replaces one that waits."""
+        return self._put(_ALL, messages.all_pages(array.array("Q", nodeids)))
 
     def inval_entry(self, parent: int, name: bytes, expire_only: bool) -> bool:
         """Make the kernel forget a name's node in a directory, or the fact that the name is absent.
@@ -274,16 +275,16 @@ class Notifier:
     def _put_one(self, message: bytes) -> bool:
         return self._put(message, (message,))
 
-    def _put(self, key: _Key, messages: Iterable[bytes]) -> bool:
+    def _put(self, key: _Key, batch: Iterable[bytes]) -> bool:
         with self._changed:
             if self._closed:
                 return False
-            if key in self._queue:
+            if key in self._queue and key != _ALL:
                 return True
-            if len(self._queue) >= self._capacity:
+            if len(self._queue) >= self._capacity and key not in {_ALL, messages.epoch()}:
                 self._refused += 1
                 return False
-            self._queue[key] = messages
+            self._queue[key] = batch
             self._changed.notify_all()
             return True
 

@@ -472,6 +472,24 @@ def test_a_full_queue_says_so_and_counts(pipe, start):
     assert notifier.inval_inode(1) is False  # closed
 
 
+def test_a_full_queue_takes_what_forgets_everything(pipe, start):
+    """What is refused otherwise is made good by these. A later call has all nodes, so one entry is enough."""
+    notifier = start(capacity=3)
+    number = fill(notifier, pipe[1])
+    assert [notifier.inval_inode(number + 1 + i) for i in range(4)][-1] is False
+    waiting = notifier.stats().queued
+    assert notifier.inval_inodes([1, 2])
+    assert notifier.inc_epoch()
+    assert notifier.inval_inodes([1, 2, 3])
+    assert notifier.inc_epoch()
+    assert notifier.stats().queued == waiting + 2
+    _read_all(pipe[0])
+    said = [message(pipe[0])]
+    while said[-1] != (8, b""):
+        said.append(message(pipe[0]))
+    assert said[-4:-1] == [(2, struct.pack("=Qqq", node, 0, 0)) for node in (1, 2, 3)]
+
+
 def test_closing_writes_what_is_queued(pipe):
     notifier = Notifier(pipe[1], minor=NEWEST)
     for node in range(100):
