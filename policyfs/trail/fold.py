@@ -76,6 +76,8 @@ def _key(event: Event) -> _Key:
         event.new_path,
         event.new_path_cut,
         event.policy_digest,
+        event.kind,
+        event.note,
     )
 
 
@@ -91,10 +93,11 @@ def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
 
     Each group is a tuple: its key, the value of Event.folded, and the limit of groups of this sort.
     """
-    same = (event.operation, event.decision, event.uid, event.errno, event.rules, event.would_deny)
-    yield (_directory(event), *same, event.policy_digest), BY_DIRECTORY, DIRECTORIES
+    who = (event.decision, event.uid, event.gid, event.policy_digest)
+    same = (event.operation, event.errno, event.rules, event.would_deny, *who)
+    yield (_directory(event), *same), BY_DIRECTORY, DIRECTORIES
     yield same, BY_OPERATION, OPERATIONS
-    yield (event.decision, event.uid), BY_APP, UIDS
+    yield who, BY_APP, UIDS
 
 
 def _together(event: Event, folded: str) -> Event:

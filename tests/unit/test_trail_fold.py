@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION
 from policyfs.trail.fold import DIRECTORIES, FOLD_BYTES, OPERATIONS, RUNS, UIDS, AppFold
 from tests.support.mount.trail import SECOND_NS, START_NS, a_denial, an_event
@@ -84,3 +86,25 @@ def test_events_under_two_policies_are_two_events() -> None:
     fold = AppFold(SECOND_NS)
     fold.recorded(a_denial())
     assert not fold.absorb(a_denial(policy_digest="cd" * 32))
+
+
+@pytest.mark.parametrize("field", [{"gid": 7}, {"policy_digest": "cd" * 32}])
+@pytest.mark.parametrize("directories", [True, False])
+def test_no_count_names_a_group_or_a_policy_for_events_of_another(
+    field: dict[str, object], directories: bool
+) -> None:
+    fold = AppFold(SECOND_NS)
+    events = [an_event(), an_event(**field)]
+    for event in events:
+        fold.count(event, by_directory=directories)
+    told = fold.collect(START_NS, all_of_them=True)
+    assert {(one.gid, one.policy_digest) for one in told} == {(one.gid, one.policy_digest) for one in events}
+
+
+@pytest.mark.parametrize("field", [{"kind": "image/png"}, {"note": "holds data about location"}])
+def test_a_denial_for_another_reason_is_no_repeat(field: dict[str, object]) -> None:
+    fold = AppFold(SECOND_NS)
+    first = a_denial(kind="image/jpeg", note="not understood")
+    fold.recorded(first)
+    assert fold.absorb(first)
+    assert not fold.absorb(first._replace(**field))
