@@ -73,11 +73,27 @@ def process() -> int:
 
     The process must end after this call, because large objects of the command stay in memory.
     """
+    _open_standard_streams()
     kept: list[object] = []
     code = main(kept=kept)
     if kept:
         left_to_the_kernel(*kept)
     return code
+
+
+def _open_standard_streams() -> None:
+    """Open /dev/null in place of standard input, output or error, if the caller has closed it.
+
+    INVARIANT: this comes before any other file is opened. Otherwise that file, such as the trail, would get
+    the number of the stream, and would get what is printed.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            stream = open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - never closed
+            setattr(sys, name, stream)
 
 
 def main(arguments: Sequence[str] | None = None, kept: list[object] | None = None) -> int:

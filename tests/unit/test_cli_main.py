@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +67,19 @@ def test_only_a_process_that_ends_leaves_memory_to_the_kernel(tmp_path, monkeypa
     assert process() == 0
     assert len(left) == 1
     assert capsys.readouterr().out.count("fine") == 2
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_no_file_of_the_daemon_takes_the_place_of_a_closed_stream(tmp_path: Path, closed: str) -> None:
+    """What is printed would go into that file; and a mount would end with an exception."""
+    program = (
+        "import os, sys; from policyfs.cli import main; main.main = lambda **_: 0; main.process();"
+        f"file = open({str(tmp_path / 'found')!r}, 'w'); sys.stdout.flush(); sys.stderr.flush();"
+        "print(file.fileno() > 2, *(os.readlink(f'/proc/self/fd/{n}') for n in range(3)), file=file)"
+    )
+    command = f'exec "$0" -c "$1" </dev/null >/dev/null 2>{tmp_path}/err {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable, program], timeout=60, check=False)
+    assert done.returncode == 0, (tmp_path / "err").read_text()
+    found = (tmp_path / "found").read_text().split()
+    assert found[0] == "True"
+    assert set(found[1:]) <= {"/dev/null", f"{tmp_path}/err"}
