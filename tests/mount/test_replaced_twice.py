@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
@@ -38,6 +39,8 @@ rules:
   - {{id: kinds, require: {{content: [image/jpeg]}}, who: {{app: writer}}, paths: "/***"}}
 """
 FAR_S: Final = 20.0
+SECONDS: Final = 3.0
+"""The time for which a test replaces a file all the time."""
 Stopping = Callable[..., tuple[Mount, int, int]]
 PHOTOS: Final = [
     jpegs.with_segments(jpegs.plain(number, 32), jpegs.exif_segment(jpegs.exif())) for number in range(4)
@@ -135,3 +138,33 @@ def test_a_name_taken_over_at_each_try_is_opened_all_the_same(
         assert not any(jpegs.leaks(one) for one in seen)
     else:
         assert all(one in PHOTOS for one in seen)
+
+
+def _opens_for(channel: Connection, path: Path) -> list[str]:
+    """Open a file until told to end; the errors of these opens."""
+    errors: list[str] = []
+    channel.send("begun")
+    while not channel.poll():
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+        except OSError as error:
+            errors.append(errno.errorcode[error.errno or 0])
+    return errors
+
+
+@pytest.mark.parametrize("options", [(), ("--no-avc",)], ids=["vectors", "no vectors"])
+def test_the_opens_of_one_app_take_nothing_from_the_second_try_of_another(
+    mounts: Mounts, empty_store: Path, options: tuple[str, ...]
+) -> None:
+    replace(empty_store / "photo", PHOTOS[0])
+    mount = mounts.start(POLICY, empty_store, *options)
+    openers = [start_as(PLAIN, _opens_for, mount / "photo") for _ in range(3)]
+    for opener in openers:
+        assert opener.receive() == "begun"
+    end_s = time.monotonic() + SECONDS
+    while time.monotonic() < end_s:
+        replace(empty_store / "photo", PHOTOS[1])
+        time.sleep(0.0005)
+    for opener in openers:
+        opener.send("end")
+    assert [opener.result() for opener in openers] == [[], [], []]

@@ -135,7 +135,7 @@ def test_a_large_one_is_freed_on_a_thread(
 def test_what_is_kept_for_one_open_goes_with_it(kept: ReplacedFiles) -> None:
     once, often = node(2), node(3)
     fds = descriptor(), descriptor()
-    kept.keep(once, fds[0], once=True)
+    kept.keep(once, fds[0], 7)
     kept.keep(often, fds[1])
     for each in (once, often):
         kept.opened(each, 7)
@@ -143,9 +143,29 @@ def test_what_is_kept_for_one_open_goes_with_it(kept: ReplacedFiles) -> None:
     assert [is_open(fd) for fd in fds] == [False, True]
 
 
+def test_the_open_of_one_thread_leaves_what_another_needs(kept: ReplacedFiles) -> None:
+    file, first, fd = node(2), descriptor(), descriptor()
+    kept.keep(file, first, 7)
+    kept.keep(file, fd, 8)
+    assert not is_open(first)
+    kept.opened(file, 7)
+    kept.opened(file, 9)
+    assert kept.find(file) == fd, "the thread 8 has found the file, and will open it"
+    kept.opened(file, 8)
+    assert kept.find(file) == -1
+    assert not is_open(fd)
+
+
+def test_threads_that_never_open_take_no_memory(kept: ReplacedFiles) -> None:
+    file = node(2)
+    for thread in range(1000):
+        kept.keep(file, descriptor(), thread)
+    assert len(kept._threads[file.nodeid]) <= 256
+
+
 def test_a_node_kept_for_one_open_may_be_replaced_after_it(kept: ReplacedFiles) -> None:
     file, fd = node(2), descriptor()
-    kept.keep(file, descriptor(), once=True)
+    kept.keep(file, descriptor(), 7)
     kept.keep(file, fd)
     kept.opened(file, 7)
     assert kept.find(file) == fd

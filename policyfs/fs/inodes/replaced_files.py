@@ -5,10 +5,11 @@ open is done. Here LOOKUP and OPEN are two requests, and the kernel's second try
 next rename. The app would then see ESTALE. So a replaced file can be opened for _KEPT_S longer.
 
 If the file was replaced elsewhere (in the store, or through another mount), the daemon learns of this too
-late, and the first OPEN fails. The kernel then looks the name up again. For one open, the daemon keeps the
-file that this LOOKUP finds, even if the file loses the name before that open. A later open without a LOOKUP
-must get the file that has the name at that time. A stat is a LOOKUP and a GETATTR. For a stat the daemon
-keeps the file in the same way.
+late, and the first OPEN fails. The kernel then looks the name up again. For the next open of the same thread,
+the daemon keeps the file that this LOOKUP finds, even if the file loses the name before that open. Several
+threads may find the file, so the open of one of them does not end this for the others. A later open without a
+LOOKUP must get the file that has the name at that time. A stat is a LOOKUP and a GETATTR. For a stat the
+daemon keeps the file in the same way.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from policyfs.store import freeing
 _KEPT_S: Final = 0.25
 _MOST: Final = 64
 _THREADS: Final = 256
-"""The limit, for each name, of threads that got ESTALE for an open of the name and will try once more."""
+"""The limit, for each name, of threads that got ESTALE for an open of the name and will try once more. Also
+the limit, for each node, of threads for which the node is kept.
+"""
 _MISSED_S: Final = 5.0
 """The longest time between an OPEN that got ESTALE and the kernel's second try of the open."""
 
@@ -36,20 +39,25 @@ class ReplacedFiles:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[int, tuple[int, float]] = OrderedDict()
-        self._once: set[int] = set()
+        self._threads: dict[int, set[int]] = {}  # by node; none for a node that is kept for any open
         self._missed = Expiring[bytes, set[int]](_MISSED_S, most=_MOST)
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, node: Node, fd: int, *, once: bool = False) -> None:
+    def keep(self, node: Node, fd: int, thread: int | None = None) -> None:
         """Take over a descriptor (O_RDONLY or O_PATH) of a node that is losing its last name.
 
-        once: True to keep the descriptor for one open only. The node may lose its name before that open.
+        thread: the thread whose next open needs the descriptor, since the node may lose its name before that
+        open. None: the descriptor is for any open.
         """
+        threads = self._threads.get(node.nodeid) or set()
         self._let_go(node.nodeid)
-        if once:
-            self._once.add(node.nodeid)
+        if thread is not None:
+            if len(threads) >= _THREADS:  # most of these threads did not open the node
+                threads.clear()
+            threads.add(thread)
+            self._threads[node.nodeid] = threads
         self._kept[node.nodeid] = (fd, time.monotonic() + _KEPT_S)
         while len(self._kept) > _MOST:
             self._let_go(next(iter(self._kept)))
@@ -60,9 +68,14 @@ class ReplacedFiles:
         return -1 if kept is None or kept[1] < time.monotonic() else kept[0]
 
     def opened(self, node: Node, thread: int) -> None:
-        """Note a thread's open of a node. A descriptor that was kept for one open only is closed."""
-        if node.nodeid in self._once:
-            self._let_go(node.nodeid)
+        """Note a thread's open of a node. A descriptor that was kept for threads is closed with the open of
+        the last of them.
+        """
+        waiting = self._threads.get(node.nodeid)
+        if waiting is not None:
+            waiting.discard(thread)
+            if not waiting:
+                self._let_go(node.nodeid)
         if self._missed:
             threads = self._missed.get(path := node.path())
             if threads is not None:
@@ -107,7 +120,7 @@ class ReplacedFiles:
             self._let_go(next(iter(self._kept)))
 
     def _let_go(self, nodeid: int) -> None:
-        self._once.discard(nodeid)
+        self._threads.pop(nodeid, None)
         kept = self._kept.pop(nodeid, None)
         if kept is not None:
             freeing.close(kept[0])

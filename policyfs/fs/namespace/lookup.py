@@ -214,12 +214,13 @@ class Lookup:
         self._absent_names.found(parent.nodeid, name)
         node = self.node_for(parent, name, state, stat, caller)
         if stat.ftype is FileType.REGULAR and self._replaced_files.is_wanted(node):
-            self._keep_for_open(node, parent, name, fd)
+            self._keep_for_open(node, parent, name, caller.pid, fd)
         return node
 
-    def _keep_for_open(self, node: Node, parent: Node, name: bytes, fd: int) -> None:
-        """Keep a descriptor of a node's file. The next open of the node opens this file, even if *name*
-        refers to another file by then. fd: a descriptor of the file, or -1 if *name* leads to the file.
+    def _keep_for_open(self, node: Node, parent: Node, name: bytes, thread: int, fd: int) -> None:
+        """Keep a descriptor of a node's file. The thread's next open of the node opens this file, even if
+        *name* refers to another file by then. fd: a descriptor of the file, or -1 if *name* leads to the
+        file.
         """
         try:
             if fd >= 0:
@@ -229,7 +230,7 @@ class Lookup:
         except OSError:
             return  # gone already, or no descriptor is free
         if kept is not None:
-            self._replaced_files.keep(node, kept, once=True)
+            self._replaced_files.keep(node, kept, thread)
 
     def entry_of(self, node: Node, state: PathState, stat: Stat) -> pyfuse3.EntryAttributes:
         """Return the reply that gives a node to the kernel. This adds one kernel reference to the node."""
