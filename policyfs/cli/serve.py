@@ -90,9 +90,12 @@ def fork_daemon(
     log_file: the daemon's log; None: daemon.log in the mount's trail directory. lifeline: the read end and
     the write end of a pipe. When the write end is closed, also by the end of this process, the mount ends.
     """
+    # mkdir gives the mode only to the last directory, and nobody else may look into the trail root
+    directories = [options.trail.parent, options.trail] if log_file is None else [log_file.parent]
     log_file = log_file or options.trail / "daemon.log"
     try:
-        log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in directories:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         log_fd = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise PolicyfsError(

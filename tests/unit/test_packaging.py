@@ -301,6 +301,17 @@ def test_the_helper_translates_options(helper: Path) -> None:
     ]
 
 
+def test_the_helper_takes_options_as_they_are(helper: Path, tmp_path: Path) -> None:
+    """A name in the working directory of mount(8) changes no option."""
+    (tmp_path / "policy=").mkdir()
+    (tmp_path / "policy=/other.yaml").touch()
+    said = subprocess.run(
+        [str(helper), "/srv", "/mnt", "-o", "policy=/*.yaml"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=10, check=False,
+    )  # fmt: skip
+    assert said.stdout.split()[1:3] == ["--policy", "/*.yaml"]
+
+
 def test_the_helper_takes_options_that_every_fstab_has(helper: Path) -> None:
     said = _call(helper, "/srv", "/mnt", "-o", "policy=/p,app=jelly,uid=10101,gid=100")
     assert said.stdout.split()[3:-2] == ["--app", "jelly", "--uid", "10101", "--gid", "100"]
