@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from policyfs.cli.on_record import key_directory
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.linux.keyring import leave_session_keyring
 from policyfs.linux.libc import LIBC
+from policyfs.trail.table import shown
 
 if TYPE_CHECKING:
     from policyfs.forward.config import Config
@@ -73,6 +75,11 @@ def _log(text: str) -> None:
     print(f"policyfs: {text}", file=sys.stderr, flush=True)
 
 
+def _log_of_sink(text: str) -> None:
+    """Log a text about a sink. It may repeat words of a command or of another machine, so it is escaped."""
+    _log(shown(text))
+
+
 def _forward(config: Config, access: Access, *, once: bool) -> int:
     from policyfs.forward.cursors import CursorStore
     from policyfs.forward.forwarder import Forwarder
@@ -80,7 +87,7 @@ def _forward(config: Config, access: Access, *, once: bool) -> int:
 
     cursors = CursorStore(config.state)
     source = Source(access)
-    forwarder = Forwarder(config, source, cursors, _log)
+    forwarder = Forwarder(config, source, cursors, _log_of_sink)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: forwarder.stop())
     code = forwarder.run(once=once)
@@ -178,7 +185,7 @@ def _make_state(path: str, user: pwd.struct_passwd) -> None:
 
 
 def _become(user: pwd.struct_passwd, parent: int) -> None:
-    """Become this user, with no way back.
+    """Become this user, with no way back, and without the keys in the session keyring of the caller.
 
     When the parent process (the opener) ends, the kernel ends this process, too. Raises PolicyfsError if the
     parent has already ended.
@@ -186,6 +193,7 @@ def _become(user: pwd.struct_passwd, parent: int) -> None:
     os.initgroups(user.pw_name, user.pw_gid)
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    leave_session_keyring()
     LIBC.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))  # after setresuid, which clears this signal
     if os.getppid() != parent:
         raise PolicyfsError("the process that opens the trail (the opener) has ended")

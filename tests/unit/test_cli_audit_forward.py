@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import platform
 import pwd
 import random
 import re
@@ -123,6 +125,41 @@ def test_who_delivers_can_neither_read_the_trail_nor_the_keys(place: Place) -> N
     assert re.search(r"CapEff:\s*0{16}\n", told)
     assert told.count("Permission denied") == 3
     assert "jsonl" not in re.sub("cat: .*", "", told)  # no descriptor of a segment is handed on
+
+
+ADD_KEY, KEYCTL = {"x86_64": (248, 250), "aarch64": (217, 219)}[platform.machine()]
+
+
+def _have_a_key() -> None:
+    libc = ctypes.CDLL(None)
+    assert libc.syscall(KEYCTL, 1, None) > 0  # a new session keyring
+    assert libc.syscall(ADD_KEY, b"user", b"policyfs-test", b"secret", 6, -3) > 0
+
+
+def test_who_delivers_has_no_keys_of_the_caller(place: Place) -> None:
+    """Whoever is in a session keyring may read its keys, whatever uid the process has."""
+    write_trail(place.trail, [an_event()])
+    script = place.root / "spy"
+    find = f'print syscall({KEYCTL}, 10, -3, ($a = "user"), ($b = "policyfs-test"), 0) > 0 ? "found" : "none"'
+    script.write_text(f"#!/bin/sh\ncat >/dev/null\nperl -e '{find}' >{place.work}/told\n")
+    script.chmod(0o755)
+    place.configure(f"sinks:\n  - {{id: spy, to: command, run: ['{script}']}}\n")
+    done = subprocess.run(
+        place.command("--once"), env=place.environment, timeout=60, check=False, preexec_fn=_have_a_key
+    )
+    assert done.returncode == 0
+    assert (place.work / "told").read_text() == "none"
+
+
+def test_no_word_of_a_command_reaches_the_terminal(place: Place) -> None:
+    """It may repeat what stands in a line, such as the name of a file."""
+    write_trail(place.trail, [an_event()])
+    script = 'cat >/dev/null; printf "\\33[2Jx" >&2; exit 3'
+    place.configure(f"sinks:\n  - {{id: spy, to: command, run: [/bin/sh, -c, '{script}']}}\n")
+    done = place.run("--once")
+    assert done.returncode == 1
+    assert "ended with 3" in done.stderr
+    assert done.stderr.replace("\n", "").isprintable()
 
 
 def test_it_can_where_no_user_is_taken_on(place: Place) -> None:
