@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import errno
+import weakref
+from collections.abc import Callable
 
-from policyfs.fs.access import path_answers
+import pytest
+
+from policyfs.fs.access import name_verdicts, path_answers
+from policyfs.fs.access.name_verdicts import NameVerdicts
 from policyfs.fs.access.path_answers import PathAnswers
+from policyfs.policy.decide import Engine, PathState
 from tests.support.models.policies import engine_of
 
 RULES = """\
@@ -48,3 +54,41 @@ def test_answers_are_forgotten_beyond_a_limit(monkeypatch) -> None:
         state = engine.state_of(path)
         assert (answers.unseen(maps, state).whatever is None) is (path != b"/hidden/x")
         assert answers.shows_all_in(maps, state) is (path == b"/a")
+
+
+DEAR = """\
+- {id: way, allow: [see], paths: "/**"}
+- {id: own, allow: [all], who: {app: any}, paths: "/**/*{uid}*/**"}
+"""
+"""Rules for which each directory of digits adds to the state of all paths below (see automaton.MAX_BOUND)."""
+
+
+def _alive(engine: Engine, ask: Callable[[PathState], object], names: int) -> int:
+    """How many states of large paths are left after a question about each of so many names."""
+    above = engine.root
+    for number in range(60):
+        above = engine.child(above, b"%d" % (7_000_000 + number))
+    states = []
+    for number in range(names):
+        state = engine.step(above, b"%d" % number)
+        ask(state)
+        states.append(weakref.ref(state))
+        assert state.units > 900
+    del state
+    return sum(ref() is not None for ref in states)
+
+
+@pytest.mark.parametrize("question", ["unseen", "shows_all_in"])
+def test_large_paths_take_more_of_the_limit(question: str) -> None:
+    """An app chooses names. 16,384 such answers took half a gigabyte."""
+    engine = engine_of(DEAR, remembered=1)  # so that the engine itself keeps no state
+    answers, maps = PathAnswers(engine, shared=True), engine.app_principal("maps", 10012)
+    most = path_answers._REMEMBERED // 900
+    assert _alive(engine, lambda state: getattr(answers, question)(maps, state), most + 20) <= most + 2
+
+
+def test_verdicts_on_names_in_large_paths_do_so_too() -> None:
+    engine = engine_of(DEAR, remembered=1)
+    verdicts, maps = NameVerdicts(engine, posix=False), engine.app_principal("maps", 10012)
+    most = name_verdicts._REMEMBERED // 900
+    assert _alive(engine, lambda state: verdicts.of(maps, state), most + 20) <= most + 2

@@ -13,10 +13,12 @@ from typing import Final, NamedTuple
 from policyfs.domain import NO_FACTS, FileType, Op, Principal
 from policyfs.policy.classes import FewClasses
 from policyfs.policy.decide import Engine, PathState
+from policyfs.policy.memo import Memo
 from policyfs.policy.names import bytes_of
 
 _REMEMBERED: Final = 1 << 12
-"""The limit of entries in each cache of this module. A full cache is emptied before the next entry."""
+"""The capacity of each cache of this module, in units (memo.Memo). An answer keeps the directory's path state
+in memory, and apps choose the names in a path. So an answer counts as many units as its state has."""
 
 HIDDEN_SHIFT: Final = 16
 
@@ -54,8 +56,8 @@ class NameVerdicts:
     def __init__(self, engine: Engine, *, posix: bool) -> None:
         self._engine = engine
         self._posix = posix
-        self._classes: dict[PathState, FewClasses | None] = {}
-        self._verdicts: dict[tuple[PathState, int], Verdicts] = {}
+        self._classes: Memo[PathState, tuple[FewClasses | None]] = Memo(_REMEMBERED)
+        self._verdicts: Memo[tuple[PathState, int], Verdicts] = Memo(_REMEMBERED)
 
     def of(self, who: Principal, directory: PathState) -> Verdicts:
         """Return the decisions on `see` for the names in the directory at this path.
@@ -67,9 +69,7 @@ class NameVerdicts:
         key = (directory, who.key)
         found = self._verdicts.get(key)
         if found is None:
-            if len(self._verdicts) >= _REMEMBERED:
-                self._verdicts.clear()
-            found = self._verdicts[key] = self._find(who, directory)
+            found = self._verdicts.keep(key, self._find(who, directory), directory.units)
         return found
 
     def _find(self, who: Principal, directory: PathState) -> Verdicts:
@@ -88,12 +88,10 @@ class NameVerdicts:
         return Verdicts(shown, hidden, apart)
 
     def _classes_in(self, directory: PathState) -> FewClasses | None:
-        if directory in self._classes:
-            return self._classes[directory]
-        if len(self._classes) >= _REMEMBERED:
-            self._classes.clear()
-        found = self._classes[directory] = self._engine.classes_in(directory)
-        return found
+        found = self._classes.get(directory)
+        if found is None:
+            found = self._classes.keep(directory, (self._engine.classes_in(directory),), directory.units)
+        return found[0]
 
     def _by_type(self, who: Principal, directory: PathState, name: str) -> tuple[int, int]:
         """Return the file types that are shown under a name, and those that are hidden, for any facts."""

@@ -6,9 +6,11 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import NO_FACTS, Decision, FileType, Op, Principal
 from policyfs.policy.decide import Engine, PathState
+from policyfs.policy.memo import Memo
 
 _REMEMBERED: Final = 1 << 14
-"""The limit of entries in each cache of this module. A full cache is emptied before the next entry."""
+"""The capacity of each cache of this module, in units (memo.Memo). An answer keeps its path state in memory,
+and apps choose the names in a path. So an answer counts as many units as its state has."""
 
 
 class Unseen(NamedTuple):
@@ -29,17 +31,15 @@ class PathAnswers:
     def __init__(self, engine: Engine, *, shared: bool) -> None:
         self._engine = engine
         self._shared = shared
-        self._unseen: dict[tuple[PathState, int], Unseen] = {}
-        self._shown: dict[tuple[PathState, int], bool] = {}
+        self._unseen: Memo[tuple[PathState, int], Unseen] = Memo(_REMEMBERED)
+        self._shown: Memo[tuple[PathState, int], bool] = Memo(_REMEMBERED)
 
     def unseen(self, who: Principal, state: PathState) -> Unseen:
         """Return the denials of `see` that follow from a path alone."""
         key = (state, who.key)
         found = self._unseen.get(key)
         if found is None:
-            if len(self._unseen) >= _REMEMBERED:
-                self._unseen.clear()
-            found = self._unseen[key] = self._hidden_by_path(who, state)
+            found = self._unseen.keep(key, self._hidden_by_path(who, state), state.units)
         return found
 
     def _hidden_by_path(self, who: Principal, state: PathState) -> Unseen:
@@ -63,10 +63,8 @@ class PathAnswers:
         key = (state, who.key)
         found = self._shown.get(key)
         if found is None:
-            if len(self._shown) >= _REMEMBERED:
-                self._shown.clear()
             differ = self._engine.distinctions
             kept = self._shared and not differ.sight(state)
-            found = self._engine.shows_all_in(who, state) and not (kept and differ.below(state))
-            self._shown[key] = found
+            all_seen = self._engine.shows_all_in(who, state) and not (kept and differ.below(state))
+            found = self._shown.keep(key, all_seen, state.units)
         return found
