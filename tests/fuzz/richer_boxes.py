@@ -6,7 +6,7 @@ from typing import Final
 
 from tests.property.test_redact_fuzz_boxes import EXIF, LAYOUT, PICTURE, XMP
 from tests.support.samples import heifs, jp2s, jpegs
-from tests.support.samples.heifs import Layout, Thing, heif
+from tests.support.samples.heifs import Layout, Thing, heif, obu
 from tests.support.samples.movies import (
     AVCC,
     CITY,
@@ -64,9 +64,13 @@ _PROTECTED: Final = box(
 _INDEX: Final = full(b"sidx", u32(1, 1000, 0, 0), u16(0, 1), u32(100, 100, 0)) + box(
     b"mfra", full(b"tfra", u32(1, 0, 1, 1, 2), b"\1\1\1"), full(b"mfro", u32(40))
 )
+_MPEG: Final = b"\0\0\1\xb2" + CITY + b"\0\0\1\xb6slice123"
+_AV1: Final = obu(5, b"\x1f" + CITY) + obu(6, b"slice123")
 MOVIES: Final = (
     movie(*_TRACKS, moov=box(b"udta", text_atom(b"\xa9nam", b"a quince")), between=CITY),
     movie(Track(format=b"avc1", entry=AVCC, samples=[sei(5, bytes(16) + CITY) + SLICE] * 6, table=_TABLES)),
+    movie(Track(format=b"mp4v", entry=box(b"glbl", _MPEG), samples=[_MPEG] * 6)),
+    movie(Track(format=b"av01", entry=box(b"av1C", b"\x81\0\0\0" + _AV1), samples=[_AV1] * 6)),
     movie(Track(format=b"encv", entry=AVCC + _PROTECTED, samples=[sei(5, bytes(16) + CITY) + SLICE] * 2)),
     movie(moov=b"".join(PLACED[each] for each in ("cover", "Canon's thumbnail", "in a comment", "XML"))),
     movie(moov=keyed({b"com.android.version": b"14", b"com.apple.quicktime.title": b"at " + PLACE})),

@@ -25,6 +25,7 @@ def cleaned(data: bytes, word: str = "location", **how: bool) -> bytes | None:
         (b"\5\1\2\3\x80", "location", False),  # a time code
         (b"\5\1\2\3\x80", "time", True),
         (b"\4\xb5anything\x80", "location", True),
+        (b"\4\xb5\0\x3c\0\1numbers\x80", "all-metadata", False),  # dynamic range
         (b"\x1fanything\x80", "device", True),
     ],
 )

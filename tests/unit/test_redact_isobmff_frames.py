@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.core.cleaners import NotThisKindError
-from tests.support.samples.heifs import vvcc
+from tests.support.samples.heifs import obu, vvcc
+from tests.support.samples.jpegs import exif, leaks, photo_with, plain
 from tests.support.samples.movies import AVCC, CITY, SLICE, Track, fragmented, movie, sei, u32
 from tests.unit.test_redact_isobmff_mp4 import read, secret
 
@@ -156,3 +157,58 @@ def test_encoders_marks_in_frames(uuid_start):
     assert read(file(b"\1")) == file(b"\1")
     assert read(file(b"\1"), "device") != file(b"\1")
     assert CITY not in read(file(CITY))
+
+
+USER_DATA = b"\0\0\1\xb2" + CITY
+MPEG_FRAME = b"\0\0\1\xb3\1\2\3" + USER_DATA + b"\0\0\1\0slice123"
+
+
+@pytest.mark.parametrize("kind", [b"mp4v", b"m2v1", b"hdv3", b"xd59", b"mx5p"])
+def test_user_data_of_mpeg_goes(kind):
+    frames = [MPEG_FRAME] * 30
+    out = read(movie(Track(format=kind, samples=frames)))
+    assert CITY not in out
+    assert out.count(b"\0\0\1\0slice123") == 30
+
+
+def test_names_of_encoders_in_mpeg_go_only_with_the_device():
+    data = MPEG_FRAME.replace(CITY, b"MPEG encoder 5")
+    file = movie(Track(format=b"mp4v", samples=[data] * 30))
+    assert read(file) == file
+    assert b"MPEG encoder" not in read(file, "device")
+
+
+def test_what_looks_like_user_data_in_photos_is_picture():
+    """Motion JPEG as "mp4v": a start code in the coded picture is none."""
+    photo = plain().replace(b"\xff\xd9", USER_DATA + b"\xff\xd9")
+    file = movie(Track(format=b"mp4v", samples=[photo] * 3))
+    assert read(file) == file
+
+
+def test_photos_are_cleaned_also_if_they_are_called_mpeg():
+    photo = photo_with(exif("MM"))
+    assert leaks(photo) and not leaks(read(movie(Track(format=b"mp4v", samples=[photo] * 3))))
+
+
+@pytest.mark.parametrize("cut", [0, 3])
+def test_metadata_of_av1_goes(cut):
+    message = obu(5, b"\4\xb5\0\x99" + CITY + b"\x80")
+    range_ = obu(5, b"\4\xb5\0\x3c\0\1HDR\x80")
+    frame = obu(1, b"\1\2\3\4") + message + range_ + obu(6, b"slice123")
+    out = read(movie(Track(format=b"av01", samples=[frame[: len(frame) - cut]] * 30)))
+    assert CITY not in out
+    assert out.count(range_) == 30
+    assert out.count(b"slice") == 30
+
+
+def test_an_end_of_what_is_no_obu_ends_the_search_of_a_frame():
+    frame = obu(1, b"\1\2\3\4") + b"\x80" + obu(5, b"\4" + CITY)
+    file = movie(Track(format=b"av01", samples=[frame] * 3))
+    assert read(file) == file
+
+
+def test_metadata_of_av1_in_fragments_goes():
+    frame = obu(5, b"\x1f" + CITY) + obu(6, b"slice123")
+    out = read(fragmented(0x20000, entry=(b"av01", b""), samples=(frame, frame)))
+    assert not secret(out)
+    assert out.count(b"slice123") == 2

@@ -7,7 +7,7 @@ import pytest
 from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.registry import locate_in
-from tests.support.samples.heifs import hvcc, vvcc
+from tests.support.samples.heifs import hvcc, obu, vvcc
 from tests.support.samples.movies import AVCC, CITY, PLACE, SLICE, Track, box, full, movie, sei, u32
 
 TELEMETRY = CITY * 3
@@ -120,3 +120,22 @@ def test_parameters_without_a_place_stay():
     for entry in entries:
         file = movie(Track(entry=entry))
         assert read(file) == file
+
+
+def test_user_data_in_the_settings_of_mpeg_goes():
+    info = b"\0\0\1\x20\1\2\0\0\1\xb2" + CITY
+    out = read(movie(Track(format=b"mp4v", entry=box(b"glbl", info))))
+    assert CITY not in out
+    assert b"glbl" in out
+
+
+def test_metadata_in_the_settings_of_av1_goes():
+    head, unit = b"\x81\0\0\0", obu(5, b"\x1f" + CITY)
+    entry = box(b"av1C", head + obu(1, b"\1\2\3") + unit)
+    out = read(movie(Track(format=b"av01", entry=entry)))
+    assert CITY not in out
+    assert head + obu(1, b"\1\2\3") in out
+
+
+def test_settings_of_av1_that_are_no_units_go():
+    assert CITY not in read(movie(Track(format=b"av01", entry=box(b"av1C", bytes(4) + b"\x80" + CITY))))

@@ -12,6 +12,7 @@ from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.matroska import clusters as walk
 from policyfs.redact.plan import Outcome, locate
 from tests.support.samples import matroskas as mk
+from tests.support.samples.heifs import obu
 from tests.support.samples.matroskas import block, cluster, el, film, number
 from tests.support.samples.movies import CITY, SLICE, sei
 from tests.support.samples.redacted import redacted
@@ -23,6 +24,8 @@ FRAME = sei(5, UUID + CITY) + SLICE
 X264 = sei(5, bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef") + CITY) + SLICE
 START = b"\0\0\0\1"
 BYTE_STREAM = START + sei(5, UUID + CITY)[4:] + START + SLICE[4:]
+MPEG = b"\0\0\1\xb2" + CITY + b"\0\0\1\xb6slice123"
+AV1 = obu(5, b"\x1f" + CITY) + obu(6, b"slice123")
 HEVC_MESSAGE = b"\x4e\x01\x05" + bytes([len(UUID + CITY)]) + UUID + CITY + b"\x80"
 HEVC_SLICE = b"\x26\x01slice123"
 XIPH, FIXED, EBML = 2, 4, 6
@@ -246,9 +249,31 @@ HIDING = [
         size=mk.UNKNOWN_SIZE,
     ),
     film(cluster_with(el(0xBF, b"abcd"), block(1, BYTE_STREAM), block(1, SLICE)), tracks=vfw(b"H264")),
+    film(cluster(block(1, MPEG)), tracks=track(codec=b"V_MPEG2", private=MPEG)),
+    film(cluster(block(1, AV1)), tracks=track(codec=b"V_AV1", private=b"\x81\0\0\0" + obu(5, b"\4" + CITY))),
 ]
 
 
 @pytest.mark.parametrize("data", HIDING)
 def test_small_files_for_the_fuzzer_lose_their_places(data: bytes) -> None:
     assert CITY not in read(data)
+
+
+@pytest.mark.parametrize("codec", [b"V_MPEG1", b"V_MPEG2", b"V_MPEG4/ISO/ASP"])
+def test_user_data_of_mpeg_goes(codec: bytes) -> None:
+    out = read(film(*[cluster(block(1, MPEG))] * 9, tracks=track(codec=codec, private=b"")))
+    assert CITY not in out
+    assert out.count(b"\0\0\1\xb6slice123") == 9
+
+
+def test_user_data_of_mpeg_behind_a_lead_goes() -> None:
+    frame = b"\0\1\xb6slice123\0\0\1\xb2" + CITY
+    entry = track(stripped(b"\0"), codec=b"V_MPEG4/ISO/ASP", private=b"")
+    out = read(film(cluster(block(1, frame)), tracks=entry))
+    assert CITY not in out
+
+
+def test_metadata_of_av1_goes() -> None:
+    out = read(film(*[cluster(block(1, AV1))] * 9, tracks=track(codec=b"V_AV1", private=b"\x81\0\0\0")))
+    assert CITY not in out
+    assert out.count(b"slice123") == 9

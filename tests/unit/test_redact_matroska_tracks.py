@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.bitstreams.decoder_config import Framing
-from policyfs.redact.bitstreams.nal_units import AVC, HEVC
+from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, MPEG
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.matroska.tracks import Coding, Role, Track, codes_of, tracks_of
 from tests.support.samples import matroskas as mk
@@ -14,6 +14,7 @@ from tests.support.samples.matroskas import el, number
 AVCC = b"\1\x42\0\x1e\xfd\xe0\0"
 STRIPPED = el(0x6D80, el(0x6240, el(0x5034, number(0x4254, 3), el(0x4255, b"\0\0"))))
 
+OLD_FILM = Track(Role.MEDIA, coding=Coding(Framing(MPEG, 0), b""))
 PHOTOS = Track(Role.MEDIA, coding=Coding(None, b""))
 
 
@@ -39,7 +40,13 @@ def private(data: bytes) -> bytes:
             mk.track(1, 1, b"V_MPEGH/ISO/HEVC", STRIPPED),
             Track(Role.MEDIA, packed=True, coding=Coding(Framing(HEVC, 0), b"\0\0")),
         ),
-        (mk.track(1, 1, b"V_MS/VFW/FOURCC", private(bytes(16) + b"XVID" + bytes(20))), PHOTOS),
+        (mk.track(1, 1, b"V_MS/VFW/FOURCC", private(bytes(16) + b"XVID" + bytes(20))), OLD_FILM),
+        (mk.track(1, 1, b"V_MS/VFW/FOURCC", private(bytes(16) + b"MJPG" + bytes(20))), PHOTOS),
+        (mk.track(1, 1, b"V_MPEG2"), OLD_FILM),
+        (mk.track(1, 1, b"V_MPEG4/ISO/ASP"), OLD_FILM),
+        (mk.track(1, 1, b"V_QUICKTIME", private(b"\0\0\0\x56mp4v")), OLD_FILM),
+        (mk.track(1, 1, b"V_QUICKTIME", private(b"hdv3")), OLD_FILM),
+        (mk.track(1, 1, b"V_AV1", private(b"\x81")), Track(Role.MEDIA, coding=Coding(Framing(AV1, 0), b""))),
         (mk.track(1, 1, b"V_MJPEG"), PHOTOS),
         (mk.track(1, 1, b"V_QUICKTIME", private(b"\0\0\0\x56jpeg")), PHOTOS),
     ],

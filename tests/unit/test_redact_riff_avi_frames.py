@@ -8,7 +8,8 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
-from tests.support.samples.heifs import hvcc, vvcc
+from tests.support.samples.heifs import hvcc, obu, vvcc
+from tests.support.samples.jpegs import exif, leaks, photo_with
 from tests.support.samples.movies import CITY, SLICE, sei
 from tests.support.samples.redacted import redacted
 from tests.support.samples.sounds import AVI, chunk
@@ -25,6 +26,8 @@ def message(name: bytes = UUID) -> bytes:
 
 FRAME = message() + START + SLICE[4:]
 HEVC = START + b"\x4e\x01\x05" + bytes([26]) + UUID + CITY + b"\x80" + START + b"\x26\x01slice123"
+
+MPEG = b"\0\0\1\xb2" + CITY + b"\0\0\1\xb6slice123"
 
 
 def avi(frames: list[bytes], code: bytes = b"H264", *, handler: bytes = b"", settings: bytes = b"") -> bytes:
@@ -43,6 +46,8 @@ read = partial(redacted, AVI)
     [
         *((FRAME, code, b"") for code in (b"H264", b"h264", b"X264", b"AVC1", b"avc1", b"DAVC")),
         *((HEVC, code, b"") for code in (b"HEVC", b"HVC1", b"hev1", b"H265", b"X265")),
+        *((MPEG, code, b"") for code in (b"XVID", b"DIVX", b"FMP4", b"mpg2", b"\2\0\0\x10", b"HDV3")),
+        (obu(5, b"\x1f" + CITY) + obu(6, b"slice123"), b"AV01", b""),
         (FRAME[1:], b"H264", b""),
         (sei(5, UUID + CITY) + SLICE, b"AVC1", b"\1\x42\0\x1e\xff\xe0\0"),
         (sei(5, UUID + CITY) + SLICE, b"AVC1", b""),
@@ -125,9 +130,22 @@ HIDING = [
     avi([HEVC, PLAIN] * 3, b"HEVC"),
     avi([PLAIN], settings=START + b"\x67a" + message()),
     avi([PLAIN], b"HEVC", settings=hvcc((33, b"abc"), (39, b"\5\x1b" + UUID + CITY[:11] + b"\x80"))[8:]),
+    avi([MPEG] * 3, b"XVID", settings=MPEG),
 ]
 
 
 @pytest.mark.parametrize("data", HIDING)
 def test_small_files_for_the_fuzzer_lose_their_places(data: bytes) -> None:
     assert CITY not in read(data)
+
+
+def test_photos_in_a_stream_whose_two_codes_differ_are_cleaned() -> None:
+    photo = photo_with(exif("MM"))
+    assert leaks(photo)
+    assert not leaks(read(avi([photo] * 3, b"MJPG", handler=b"DIVX")))
+
+
+def test_user_data_in_the_settings_of_mpeg_goes() -> None:
+    out = read(avi([PLAIN], b"XVID", settings=MPEG))
+    assert CITY not in out
+    assert b"\0\0\1\xb6slice123" in out

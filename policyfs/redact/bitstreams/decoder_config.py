@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei
-from policyfs.redact.bitstreams.nal_units import AVC, HEVC, VVC, Codec, is_byte_stream
+from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, VVC, Codec, is_byte_stream
 from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.patches import MemorySource, apply
@@ -31,9 +31,9 @@ the array does not state a number of units.
 _LENGTH_AT: Final = MappingProxyType({b"hvcC": 21, b"lhvC": 4, b"avcC": 4, b"vvcC": 4})
 _FRAMED: Final = MappingProxyType({b"avcC": AVC, b"hvcC": HEVC, b"vvcC": VVC})
 _AV1C_BYTES: Final = 4
-CONFIGS: Final = MappingProxyType({HEVC.name: b"hvcC", VVC.name: b"vvcC"})
+CONFIGS: Final = MappingProxyType({HEVC.name: b"hvcC", VVC.name: b"vvcC", AV1.name: b"av1C"})
 """A dictionary from the name of a codec to its type of decoder configuration. Only for configurations that
-may hold SEI messages.
+may hold messages.
 """
 FULL_BOX: Final = bytes(4)
 """The version and the flags at the start of a ``vvcC`` box in MP4. Other containers store ``vvcC`` without
@@ -47,7 +47,7 @@ _CONFIG_BYTES: Final = 32
 class Framing(NamedTuple):
     """The codec of a track's frames, and the size in bytes of the length field before each NAL unit.
 
-    length_size: 0 if units are between start codes (H.264 annex B) and have no length field.
+    length_size: 0 if units have no length field (H.264 annex B, MPEG-2, AV1).
     """
 
     codec: Codec
@@ -81,7 +81,9 @@ def stream_framing(codec: Codec, config: bytes) -> Framing:
     If there is no configuration, or if it consists of units behind start codes, the frames have start codes,
     too.
     """
-    kind = next(kind for kind, known in _FRAMED.items() if known is codec)
+    kind = next((kind for kind, known in _FRAMED.items() if known is codec), None)
+    if kind is None:
+        return Framing(codec, 0)
     stated = None if is_byte_stream(config) else framing(kind, FULL_BOX * (kind == b"vvcC") + config)
     return Framing(codec, 0) if stated is None else stated
 

@@ -1,4 +1,6 @@
-"""SEI messages in frames of H.264, H.265 and H.266: cameras and encoders write names, dates and places there.
+"""Messages in coded frames: cameras and encoders write names, dates and places there.
+
+These are SEI messages of H.264, H.265 and H.266, metadata OBUs of AV1, and user data of MPEG-1, -2 and -4.
 
 Such messages become blanks of the same length, so that no byte of a picture moves. First, some frames from
 all over a track are searched. If one of these frames has something to remove, the other frames are searched,
@@ -12,9 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-from policyfs.redact.bitstreams import sei
+from policyfs.redact.bitstreams import sei, user_data
 from policyfs.redact.bitstreams.decoder_config import CONFIGS, FULL_BOX, Framing, clean_config
 from policyfs.redact.bitstreams.nal_units import (
+    AV1,
+    MPEG,
     START_CODE,
     Codec,
     Unit,
@@ -22,6 +26,7 @@ from policyfs.redact.bitstreams.nal_units import (
     start_code_units,
     units,
 )
+from policyfs.redact.bitstreams.obus import clean_obus
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import ByteSource, difference, zeros
@@ -35,7 +40,7 @@ SAMPLE_UNITS: Final = 256
 MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_CONFIG_BYTES: Final = 1 << 16
 _TRIED: Final = 8
-_TAG: Final = "SEI user data"
+_TAG: Final = "user data"
 
 _T = TypeVar("_T")
 
@@ -78,7 +83,7 @@ class Counter:
     room: int = MAX_MESSAGE_BYTES
 
     def message(self, unit: bytes) -> None:
-        """Subtract the bytes of an SEI unit from ``room``. Raises TooMuchError if too few are left.
+        """Subtract the bytes of a unit with messages from ``room``. Raises TooMuchError if too few are left.
 
         A unit with emulation prevention bytes counts 16 times.
         """
@@ -108,7 +113,7 @@ class Restored:
 
 
 def clean_frames(frames: Frames, coded: Framing, source: ByteSource, inner: Inner) -> Found:
-    """Clean the SEI messages in the frames of a track. Raises NotThisKindError, TooMuchError."""
+    """Clean the messages in the frames of a track. Raises NotThisKindError, TooMuchError."""
     found, told = _cleaned(frames.tried(), coded, source, inner), NOTHING
     for note in found.notes:
         told |= note.tells
@@ -121,8 +126,7 @@ def clean_frames(frames: Frames, coded: Framing, source: ByteSource, inner: Inne
 
 
 def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
-    """Remove hidden data from the SEI messages in the settings of a track's decoder, [start, end) of the
-    file.
+    """Remove hidden data from the messages in the settings of a track's decoder, [start, end) of the file.
 
     The settings are units behind start codes, or the decoder configuration of MP4.
     """
@@ -136,8 +140,8 @@ def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner
 
 
 def _clean_config(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
-    """Remove hidden data from the SEI messages in a decoder configuration [start, end). Bytes of any other
-    form stay.
+    """Remove hidden data from the messages in a decoder configuration [start, end). Bytes of any other form
+    stay.
     """
     kind, found = CONFIGS.get(codec.name, b""), Found()
     old = source.read(start, min(end - start, MAX_CONFIG_BYTES)) if kind else b""
@@ -171,12 +175,12 @@ def _cleaned(frames: Iterable[Frame], coded: Framing, source: ByteSource, inner:
 
 
 def clean_frame(source: ByteSource, frame: Frame, coded: Framing, inner: Inner, counter: Counter) -> Found:
-    """Clean the SEI units of one frame, or of several successive frames.
+    """Clean the messages of one frame, or of several successive frames.
 
     coded: codec and length size of the frame. counter: the limits for the whole search. If the length of each
-    unit is stored before the unit, only the SEI units and the lengths of the other units are read. Raises
-    TooMuchError. Raises NotThisKindError if bytes to change are in the first bytes of the frame that the
-    container stores elsewhere (frame.lead).
+    unit is stored before the unit, only the units with messages and the lengths of the other units are read.
+    Raises TooMuchError. Raises NotThisKindError if bytes to change are in the first bytes of the frame that
+    the container stores elsewhere (frame.lead).
     """
     if not frame.lead:
         return _clean_units(source, frame.at, min(frame.at + frame.size, source.size), coded, inner, counter)
@@ -191,6 +195,13 @@ def _clean_units(
     source: ByteSource, at: int, end: int, coded: Framing, inner: Inner, counter: Counter
 ) -> Found:
     found, codec = Found(), coded.codec
+    if codec is AV1:
+        found, count = clean_obus(source, at, end, inner, counter.left)
+        counter.left -= count
+        return found
+    if codec is MPEG and source.read(at, 2) != b"\0\0":  # a frame of another codec under the same name
+        return found
+    blanked = user_data.blanked if codec is MPEG else sei.blanked
     for unit in _units(source, at, end, coded, inner):
         if counter.left <= 0:
             break
@@ -203,7 +214,7 @@ def _clean_units(
         if length <= sei.MAX_UNIT_BYTES:
             old = source.read(unit.start, length)
             counter.message(old)
-            new = sei.blanked(old, codec.header, inner)
+            new = blanked(old, codec.header, inner)
             if new is not None:
                 found.patches += difference(unit.start, old, new.data)
                 found.notes.append(Note(unit.start, length, codec.name, _TAG, new.tells))
@@ -221,7 +232,8 @@ def _units(source: ByteSource, at: int, end: int, coded: Framing, inner: Inner) 
     field: no length begins like a start code.
     """
     size, head = coded.length_size, source.read(at, 4)
-    if not size and head[:3] != START_CODE and 0 < int.from_bytes(head) <= end - at - 4:
+    unlike = coded.codec is not MPEG and head[:3] != START_CODE
+    if not size and unlike and 0 < int.from_bytes(head) <= end - at - 4:
         size = 4
     if not size or head == b"\0" + START_CODE or (size < 4 and head[:3] == START_CODE):
         return start_code_units(source, at, end, coded.codec, inner.budget)

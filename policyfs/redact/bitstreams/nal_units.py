@@ -1,4 +1,4 @@
-"""NAL units of H.264, H.265 and H.266; a table of codecs. A unit follows a length or a start code.
+"""NAL units of H.264, H.265 and H.266; tables of codecs. A unit follows a length or a start code.
 
 Lengths are those of ISO/IEC 14496-15. A picture item of HEIF is a chain of NAL units. The walk checks that
 the bytes of an item are such a chain. Units that may hold anything (filler, reserved types) become filler of
@@ -53,6 +53,13 @@ _HEVC_KEPT: Final = frozenset({*range(22), *range(32, 38), 48, 49})
 HEVC: Final = Codec("H.265", 2, 0, 1, 0x3F, frozenset({39, 40}), _HEVC_KEPT, 32)
 _VVC_KEPT: Final = frozenset({*range(11), *range(12, 23)})
 VVC: Final = Codec("H.266", 2, 1, 3, 0x1F, frozenset({23, 24}), _VVC_KEPT, 12)
+_USER_DATA: Final = frozenset({0xB2})
+MPEG: Final = Codec("MPEG", 1, 0, 0, 0xFF, _USER_DATA, frozenset(range(256)) - _USER_DATA, 0xB0)
+"""MPEG-1, MPEG-2 and MPEG-4 part 2. A unit's header is the last byte of its start code; ``sei`` is user data
+(user_data.py).
+"""
+AV1: Final = Codec("AV1", 1, 0, 3, 0xF, frozenset({5}), frozenset({1, 2, 3, 4, 6, 7, 8}), 0)
+"""AV1. Its units are OBUs (obus.py), and not NAL units."""
 CODECS: Final = MappingProxyType(
     {
         **dict.fromkeys((b"avc1", b"avc2", b"avc3", b"avc4"), AVC),
@@ -65,10 +72,38 @@ CODECS: Final = MappingProxyType(
 H.265 keeps unit types 48 and 49, which the file format defines: units that hold other units or refer to them.
 """
 
+FILM_CODECS: Final = MappingProxyType(
+    {
+        b"av01": AV1,
+        **dict.fromkeys(b"mp4v,MP4V,DIVX,divx,XVID,xvid,FMP4,3IV2,3IVD,DX50,SM4V".split(b","), MPEG),
+        **dict.fromkeys(b"mpg1,mp1v,m1v1,m1v ,mpg2,mp2v,m2v1,m2v ,MPG1,MPG2,MP2V,AVmp".split(b","), MPEG),
+        **dict.fromkeys(b"mx5n,mx5p,mx4n,mx4p,mx3n,mx3p".split(b","), MPEG),
+        **{b"%bv%c" % (kind, last): MPEG for kind in (b"hd", b"xd") for last in b"123456789abcdef"},
+        **{b"xd5%c" % last: MPEG for last in b"1234569abcdefgh"},
+    }
+)
+"""A dictionary from the type of a movie's sample entry to the codec, for codecs without a length before each
+unit.
+
+Source: isom_tags.c of FFmpeg.
+"""
+
 _FOURCCS: Final = (
     (re.compile(rb"[HXQV]264|AVC[1-4]|DAVC|GAVC|VSSH|SMV2|UMSV|TSHD|INMC", re.IGNORECASE), AVC),
     (re.compile(rb"[HX]265|HEVC|HVC1|HEV1", re.IGNORECASE), HEVC),
     (re.compile(rb"[HX]266|VVC1|VVI1", re.IGNORECASE), VVC),
+    (re.compile(rb"AV01", re.IGNORECASE), AV1),
+    (
+        re.compile(
+            rb"FMP4|DIV[1X]|DX50|XVI[DX]|MP4[SV]|M4S2|\x04\0\0\0|[GQRSUWZ]MP4|BLZ0|WV1F|SEDG|3IV[2D]|WAWV|FFDS"
+            rb"|FVFW|DCOD|MVXM|[DPS]M4V|DXGM|VIDM|M4T3|GEO[VX]|HDX4|DMK2|DYM4|DIGI|EPHV|EM4A|M4CC|SN40|VSPX|ULDX"
+            rb"|SIPP|DREX|PLV1|GLV4|MNM4|GTM4"
+            rb"|MPG[12V]|MPEG|PIM[12]|VCR2|[\x01\x02]\0\0\x10|DVR |MMES|LMP2|SLIF|EM2V|M70[1-5]|BW10|XMPG"
+            rb"|M[12]V[1 ]|MX[345][NP]|[HX]DV.|XD5.",
+            re.IGNORECASE,
+        ),
+        MPEG,
+    ),
 )
 """Pairs of a pattern and a codec. The pattern matches the codec's codes in AVI and in Matroska's
 V_MS/VFW/FOURCC.
@@ -78,7 +113,7 @@ Source: riff.c of FFmpeg.
 
 
 def codec_of(fourcc: bytes) -> Codec | None:
-    """Return the codec with this code in AVI; None if it is not H.264, H.265 or H.266."""
+    """Return the codec with this code in AVI; None if policyfs does not search frames of this codec."""
     return next((codec for codes, codec in _FOURCCS if codes.fullmatch(fourcc)), None)
 
 

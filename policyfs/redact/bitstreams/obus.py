@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.domain import Patch
+from policyfs.redact.bitstreams.sei import registered_tells
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note
 from policyfs.redact.core.patches import ByteSource, difference, zeros
@@ -18,10 +19,15 @@ from policyfs.redact.core.reader import Fields
 
 _MAX_NUMBERS_BYTES: Final = 255
 """Maximum size of metadata that should be numbers. Longer metadata may be anything."""
+_HEAD_BYTES: Final = 12
+"""Number of bytes at the start of an OBU that hold its type and its size."""
+_MAX_T35_READ: Final = 1 << 12
 _OBU_METADATA: Final = 5
 _OBU_PADDING: Final = 15
 _OBU_FRAMES: Final = frozenset({3, 4, 6})
 _OBU_KEPT: Final = frozenset({1, 2, 3, 4, 6, 7, 8})
+_T35: Final = 4
+"""Type of metadata OBUs with a message that is registered by ITU-T T.35, as in SEI messages (sei.py)."""
 _METADATA_TELLS: Final = MappingProxyType({1: NOTHING, 2: NOTHING, 3: NOTHING, 5: Tells.TIME})
 """A dictionary from the type of a metadata OBU to the categories of its data.
 
@@ -38,30 +44,58 @@ def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: b
     found, at, frames = Found(), 0, 0
     while at < source.size:
         inner.budget.part()
-        head = source.read(at, 12)
+        head = source.read(at, _HEAD_BYTES)
         try:
             body, end = _obu(head, at, source.size)
         except ValueError:
             return None
         if end > source.size and not cut:
             return None
-        kind = head[0] >> 3 & 15
-        frames += kind in _OBU_FRAMES
-        if kind in _OBU_KEPT or body >= min(end, source.size):
-            at = end
-            continue
-        end = min(end, source.size)
-        first = source.read(body, 1)[0]
-        tells = _METADATA_TELLS.get(first, UNKNOWN) if kind == _OBU_METADATA else UNKNOWN
-        if end - body > _MAX_NUMBERS_BYTES:
-            tells = UNKNOWN
-        if tells & inner.hide:
-            patches = list(_padding(source, at, head[0], body, end))
-            found.patches += patches
-            if patches:
-                found.notes.append(Note(at, end - at, "OBU", f"type {kind}", tells))
+        frames += head[0] >> 3 & 15 in _OBU_FRAMES
+        _clean(source, at, head[0], body, min(end, source.size), inner, found)
         at = end
     return found if frames or not picture else None
+
+
+def clean_obus(source: ByteSource, at: int, end: int, inner: Inner, most: int) -> tuple[Found, int]:
+    """Turn each OBU in a frame's bytes [at, end) that may hold data to hide into empty padding.
+
+    Stop at bytes that are no OBU. most: maximum number of OBUs that are examined. Return the changes, and the
+    number of examined OBUs.
+    """
+    found, count = Found(), 0
+    while at < end and count < most:
+        count += 1
+        try:
+            body, stop = _obu(source.read(at, min(_HEAD_BYTES, end - at)), at, end)
+        except ValueError:
+            break
+        _clean(source, at, source.read(at, 1)[0], body, min(stop, end), inner, found)
+        at = stop
+    return found, count
+
+
+def _clean(source: ByteSource, at: int, first: int, body: int, end: int, inner: Inner, found: Found) -> None:
+    """Turn an OBU into empty padding if it may hold data to hide. Add the changes to *found*.
+
+    at: offset of the OBU. first: its first byte. body, end: offset of its payload, and the offset behind it.
+    """
+    kind = first >> 3 & 15
+    if kind in _OBU_KEPT or body >= end:
+        return
+    tells = _metadata_tells(source, body, end) if kind == _OBU_METADATA else UNKNOWN
+    patches = list(_padding(source, at, first, body, end)) if tells & inner.hide else []
+    if patches:
+        found.patches += patches
+        found.notes.append(Note(at, end - at, "OBU", f"type {kind}", tells))
+
+
+def _metadata_tells(source: ByteSource, body: int, end: int) -> Tells:
+    """Return the categories of the metadata in an OBU's payload [body, end)."""
+    kind = source.read(body, 1)[0]
+    if kind == _T35:
+        return registered_tells(source.read(body + 1, min(_MAX_T35_READ, end - body - 1)))
+    return UNKNOWN if end - body > _MAX_NUMBERS_BYTES else _METADATA_TELLS.get(kind, UNKNOWN)
 
 
 def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:

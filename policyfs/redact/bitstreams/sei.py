@@ -113,14 +113,21 @@ def _judged(kind: int, payload: bytes, hide: Tells) -> tuple[Tells, int]:
     if kind == FILLER:
         return (UNKNOWN if payload.strip(b"\xff") else NOTHING), 0
     if kind == _T35:
-        known = len(payload) <= _MAX_REGISTERED_BYTES and payload.startswith(_CAPTIONS_AND_RANGE)
-        return (NOTHING if known else UNKNOWN), 0
+        return registered_tells(payload), 0
     if kind == _UNREGISTERED:
         tells = _unregistered_tells(payload)
         if tells is None:
             return UNKNOWN, 0
         return tells | told_in(payload[_UUID_BYTES:], hide), _UUID_BYTES
     return (_TELLS.get(kind, UNKNOWN) if len(payload) <= _MAX_NUMBERS_BYTES else UNKNOWN), 0
+
+
+def registered_tells(payload: bytes) -> Tells:
+    """Return the categories of a message that is registered by ITU-T T.35. payload: the country's code, and
+    the data behind it.
+    """
+    known = len(payload) <= _MAX_REGISTERED_BYTES and payload.startswith(_CAPTIONS_AND_RANGE)
+    return NOTHING if known else UNKNOWN
 
 
 def _unregistered_tells(payload: bytes) -> Tells | None:

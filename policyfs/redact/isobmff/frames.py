@@ -1,4 +1,4 @@
-"""Search for SEI messages in the H.264, H.265 and H.266 frames of a movie's tracks and fragments."""
+"""Search for messages in the coded frames of a movie's tracks and fragments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from policyfs.redact.bitstreams.decoder_config import Framing, framing_in
 from policyfs.redact.bitstreams.frames import Counter, Frame, clean_frame, clean_frames, scannable, spread
-from policyfs.redact.bitstreams.nal_units import CODECS
+from policyfs.redact.bitstreams.nal_units import CODECS, MPEG
 from policyfs.redact.bitstreams.photos import clean_photos, holds_metadata
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import ByteSource
@@ -27,7 +27,7 @@ _ENCRYPTED: Final = frozenset({b"encv", b"drmi"})
 def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
     """Clean the metadata in a track's frames, unless the frames are encrypted.
 
-    The metadata of a frame are its SEI messages. If the frame is a whole picture, its metadata are those of
+    The metadata of a frame are the messages in it. If the frame is a whole picture, its metadata are those of
     the picture. runs: ranges of the track's samples in fragments. Raises NotThisKindError, TooMuchError.
     """
     if _ENCRYPTED & set(track.entries.formats):
@@ -37,6 +37,8 @@ def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Extents
         _check_runs(runs, source)
         return clean_photos(_SampleFrames(track), source, inner)
     found = clean_frames(_SampleFrames(track), coded, source, inner)
+    if coded.codec is MPEG:  # "mp4v" may also be Motion JPEG
+        found.add(clean_photos(_SampleFrames(track), source, inner))
     if runs is not None:
         found.add(_runs(runs, coded, source, inner))
     return found
@@ -102,7 +104,7 @@ def _key_frames(track: Track, count: int) -> Sequence[int]:
 
 
 def _runs(runs: Extents, coded: Framing, source: ByteSource, inner: Inner) -> Found:
-    """Clean the SEI messages in fragments. In a run (``trun``), units follow each other without a gap.
+    """Clean the messages in fragments. In a run (``trun``), units follow each other without a gap.
 
     First, some runs are searched. All runs are searched only if the first ones have something to remove.
     """

@@ -92,7 +92,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_MOVIES, "tracks: picture, sound, hints", "media", NOTHING, "stay"),
     Part(
         _MOVIES,
-        "H.264, H.265, H.266 frames: SEI user data",
+        "frames: SEI messages, AV1 metadata, MPEG user data",
         "an encoder's settings (device), MISB times (time), unknown data",
         UNKNOWN,
         "blanks, if the frames examined first have any; captions and dynamic range stay",

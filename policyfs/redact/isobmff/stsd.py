@@ -11,8 +11,16 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from policyfs.redact.bitstreams import sei
-from policyfs.redact.bitstreams.decoder_config import WITH_ARRAYS, Framing, array_units, arrays, framing
+from policyfs.redact.bitstreams import sei, user_data
+from policyfs.redact.bitstreams.decoder_config import (
+    WITH_ARRAYS,
+    Framing,
+    array_units,
+    arrays,
+    clean_config,
+    framing,
+)
+from policyfs.redact.bitstreams.nal_units import FILM_CODECS
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.free_text import BYTES_PER_PART, bytes_tell_place
 from policyfs.redact.isobmff.box_edits import Block, name_of
@@ -136,7 +144,8 @@ def _visual(block: Block, entry: Box) -> set[Framing]:
         behind = at + 8 + 8 * (block.number(at + 6, 2) + 1)
         at = behind if behind <= entry.end else at
     said = (framing(box.kind, block.body(box)[:32]) for box in _extensions(block, entry, at))
-    return {coded for coded in said if coded is not None}
+    plain = FILM_CODECS.get(entry.kind)
+    return {coded for coded in said if coded is not None} or ({Framing(plain, 0)} if plain else set())
 
 
 def _sound(block: Block, entry: Box) -> None:
@@ -190,8 +199,10 @@ def _extensions(block: Block, entry: Box, start: int) -> list[Box]:
 
 def _extension(block: Block, box: Box) -> None:
     kind = box.kind
-    if kind == b"avcC" or kind in WITH_ARRAYS:
+    if kind in (b"avcC", b"av1C") or kind in WITH_ARRAYS:
         _configuration(block, box)
+    elif kind in (b"esds", b"glbl") and box.size <= sei.MAX_UNIT_BYTES:
+        _rewritten(block, box, user_data.without_user_data(block.body(box), block.inner))
     elif kind in _CODEC:
         _parameters(block, box)
         if kind == b"damr" and block.goes(Tells.DEVICE):
@@ -207,15 +218,16 @@ def _extension(block: Block, box: Box) -> None:
 
 
 def _configuration(block: Block, box: Box) -> None:
-    """Clean the SEI messages in a decoder configuration. (An ``avcC`` has none: H.264 has them in the
-    samples.)
+    """Clean the messages in a decoder configuration.
+
+    An ``avcC`` has none: H.264 has them in the samples.
     """
     codec = WITH_ARRAYS.get(box.kind)
     if box.size > sei.MAX_UNIT_BYTES:
         block.free(box, "stsd", broken=True)
         return
     if codec is None:
-        _parameters(block, box)
+        _rewritten(block, box, clean_config(box.kind, block.body(box), block.inner))
         return
     try:
         fields = arrays(box.kind, block.body(box))
@@ -232,14 +244,27 @@ def _configuration(block: Block, box: Box) -> None:
         _parameters(block, box)
 
 
+def _rewritten(block: Block, box: Box, new: bytes | None) -> None:
+    """Replace the body of a box of parameters by *new*. Remove the box if *new* is None, or if the new
+    parameters hold text with a place and location is hidden.
+    """
+    if new is None or _holds_place(block, new):
+        block.free(box, "stsd", broken=new is None)
+    elif block.put(box.body, new):
+        block.note(box.start, box.end, name_of(box.kind), "user data")
+
+
 def _parameters(block: Block, box: Box) -> None:
     """Remove a box of parameters if it holds text with a place, and location is hidden."""
-    data = block.body(box)
+    if _holds_place(block, block.body(box)):
+        block.free(box, "stsd")
+
+
+def _holds_place(block: Block, data: bytes) -> bool:
     block.inner.budget.part(len(data) // BYTES_PER_PART)
     if not block.goes(Tells.LOCATION):
-        return
-    if bytes_tell_place(data) if len(data) <= _MAX_TEXT_ENTRY else block.holds_place(data):
-        block.free(box, "stsd")
+        return False
+    return bytes_tell_place(data) if len(data) <= _MAX_TEXT_ENTRY else block.holds_place(data)
 
 
 _WAVE_END: Final = b"\0\0\0\x08\0\0\0\0"

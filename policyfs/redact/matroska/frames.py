@@ -1,4 +1,4 @@
-"""Search for SEI messages in the H.264, H.265 and H.266 frames of a Matroska file's blocks.
+"""Search for messages in the coded frames of a Matroska file's blocks.
 
 First, some frames are searched. All frames of a film are listed only if one of the first frames has a message
 to remove. The frames that are searched first come from some clusters: a cluster lasts some seconds, and its
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams.frames import MAX_SCANNED, Frame, clean_frames, spread
+from policyfs.redact.bitstreams.nal_units import MPEG
 from policyfs.redact.bitstreams.photos import clean_photos
 from policyfs.redact.core.cleaners import Found, Inner, TooMuchError
 from policyfs.redact.core.patches import ByteSource, skip_zeros
@@ -57,7 +58,7 @@ class Block(NamedTuple):
 def clean_messages(
     clusters: Sequence[Cluster], tracks: Mapping[int, Coding], source: ByteSource, inner: Inner
 ) -> Found:
-    """Clean the SEI messages in the frames of these tracks, and frames that are whole pictures.
+    """Clean the messages in the frames of these tracks, and frames that are whole pictures.
 
     Raises NotThisKindError, TooMuchError.
     """
@@ -69,6 +70,8 @@ def clean_messages(
             found.add(clean_photos(frames, source, inner))
         else:
             found.add(clean_frames(frames, coding.framing, source, inner))
+            if coding.framing.codec is MPEG:  # as in AVI, it may be Motion JPEG
+                found.add(clean_photos(frames, source, inner))
     return found
 
 

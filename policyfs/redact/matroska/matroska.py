@@ -63,7 +63,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_ALL, "other tracks", "timed metadata, anything", UNKNOWN, "zeros"),
     Part(
         _ALL,
-        "H.264, H.265, H.266 frames: SEI user data",
+        "frames: SEI messages, AV1 metadata, MPEG user data",
         "as in movies",
         UNKNOWN,
         "blanks, if the frames examined first have any",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams.decoder_config import Framing, framing_in, stream_framing
-from policyfs.redact.bitstreams.nal_units import AVC, HEVC, VVC, codec_of
+from policyfs.redact.bitstreams.nal_units import AV1, AVC, FILM_CODECS, HEVC, MPEG, VVC, codec_of
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.codec_private import BITMAP_HEADER_BYTES
@@ -20,6 +20,7 @@ _PICTURES: Final = (b"V_MJPEG", b"V_MS/VFW/FOURCC", b"V_QUICKTIME")
 """Codecs with frames that may be whole pictures: Motion JPEG, and the ids that stand for a codec of AVI or
 QuickTime.
 """
+_MPEG: Final = (b"V_MPEG1", b"V_MPEG2", b"V_MPEG4/ISO/SP", b"V_MPEG4/ISO/ASP", b"V_MPEG4/ISO/AP")
 _TEXTS: Final = (b"S_TEXT/", b"S_SSA", b"S_ASS", b"D_WEBVTT/")
 _ENCRYPTION: Final = 1
 _FRAMES: Final = 1
@@ -49,7 +50,7 @@ class Coding(NamedTuple):
 class Track(NamedTuple):
     """A track of the file.
 
-    packed: True if its blocks are compressed or encrypted. coding: set only if its frames may have SEI
+    packed: True if its blocks are compressed or encrypted. coding: set only if its frames may have
     messages, or be whole pictures.
     """
 
@@ -62,7 +63,7 @@ def tracks_of(data: bytes) -> dict[int, Track]:
     """Read the data of a Tracks element; return a dictionary from the numbers of tracks to the tracks.
 
     If two tracks have the same number, the role is OTHER. Raises NotThisKindError if pictures that may have
-    SEI messages are compressed by zlib or the like.
+    messages are compressed by zlib or the like.
     """
     tracks: dict[int, Track] = {}
     for child in children(data):
@@ -103,7 +104,7 @@ def _role(entry: bytes) -> Role:
 
 
 def _coding(entry: bytes) -> Coding | None:
-    """Return the coding of a track of H.264, H.265, H.266 or pictures; None for other tracks.
+    """Return the coding of a track of pictures; None for tracks whose frames are not searched.
 
     Return None also for encrypted frames: their bytes may look like a message by chance.
     """
@@ -122,8 +123,13 @@ def _framing(codec: bytes, settings: bytes) -> Framing | None:
         return stream_framing(HEVC, settings)
     if codec == b"V_MPEGI/ISO/VVC":
         return stream_framing(VVC, settings)
+    if codec == b"V_AV1":
+        return Framing(AV1, 0)
+    if codec.startswith(_MPEG):
+        return Framing(MPEG, 0)
     if codec == b"V_QUICKTIME":
-        return framing_in(settings)
+        known = FILM_CODECS.get(settings[:4]) or FILM_CODECS.get(settings[4:8])
+        return framing_in(settings) or (None if known is None else Framing(known, 0))
     known = codec_of(settings[16:20]) if codec == b"V_MS/VFW/FOURCC" else None
     return None if known is None else stream_framing(known, settings[BITMAP_HEADER_BYTES:])
 

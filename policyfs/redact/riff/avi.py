@@ -86,7 +86,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "movi: streams of pictures and sound", "the picture", NOTHING, "stay"),
     Part(
         _KIND,
-        "H.264, H.265, H.266 frames: SEI user data",
+        "frames: SEI messages, AV1 metadata, MPEG user data",
         "as in movies",
         UNKNOWN,
         "blanks, if the frames examined first have any",

@@ -1,4 +1,4 @@
-"""Search for SEI messages in the H.264, H.265 and H.266 frames of an AVI."""
+"""Search for messages in the coded frames of an AVI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from policyfs.redact.bitstreams.decoder_config import Framing
 from policyfs.redact.bitstreams.frames import Frame, clean_frames, scannable, spread
-from policyfs.redact.bitstreams.nal_units import START_CODE
+from policyfs.redact.bitstreams.nal_units import AV1, MPEG, START_CODE
 from policyfs.redact.bitstreams.photos import clean_photos
 from policyfs.redact.core.cleaners import Found, Inner
 from policyfs.redact.core.patches import ByteSource
@@ -43,13 +43,16 @@ class StreamFrames:
         self._ends.append(end)
 
     def clean(self, inner: Inner) -> Found:
-        """Clean the SEI messages in the frames. If frames may be whole pictures, clean the pictures instead.
+        """Clean the messages in the frames. If frames may be whole pictures, clean the pictures instead.
 
         Raises NotThisKindError, TooMuchError.
         """
         if self.coded is None:
             return clean_photos(self, self.source, inner)
-        return clean_frames(self, self.coded, self.source, inner)
+        found = clean_frames(self, self.coded, self.source, inner)
+        if self.coded.codec is MPEG:  # some recorders call Motion JPEG by such a name
+            found.add(clean_photos(self, self.source, inner))
+        return found
 
     def tried(self) -> Iterator[Frame]:
         return map(self._frame, self._tried())
@@ -76,13 +79,13 @@ class StreamFrames:
         Such a frame has neither parameters nor messages before its picture. (The file's index is not used,
         because it may be missing or wrong.)
         """
-        if self.coded is None:
+        if self.coded is None or self.coded.codec is AV1:
             return True
         frame, codec = self._frame(number), self.coded.codec
         head = self.source.read(frame.at, min(_HEAD_BYTES, frame.size))
         at = -1 if self.coded.length_size else head.find(START_CODE)
         while at >= 0 and len(unit := head[at + len(START_CODE) :][: codec.header]) == codec.header:
-            if codec.type(unit) != _DELIMITERS[codec.name]:
+            if codec.type(unit) != _DELIMITERS.get(codec.name):
                 return codec.type(unit) >= codec.slices
             at = head.find(START_CODE, at + len(START_CODE))
         return True

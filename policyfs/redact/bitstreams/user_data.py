@@ -1,0 +1,90 @@
+"""User data of MPEG-1, MPEG-2 and MPEG-4 part 2: the bytes from a start code of type 0xB2 to the next one.
+
+Cameras and encoders write texts there, or anything. Captions, the picture's format and the names of encoders
+that decoders need to know stay. Removed user data becomes blanks of the same length. Sources: ISO/IEC 13818-2
+section 6.3.4, 14496-2 section 6.3.2; ATSC A/53 part 4; mpeg4videodec.c of FFmpeg.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from policyfs.redact.bitstreams.sei import Blanked
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Inner
+from policyfs.redact.core.free_text import told_in
+from policyfs.redact.core.reader import Fields
+
+_MAX_CAPTION_BYTES: Final = 255
+_CAPTIONS_AND_FORMAT: Final = re.compile(
+    rb"GA94[\x03\x06]|CC\x01\xf8|DTG1.{1,4}\Z|JP3D\x03.{1,4}\Z", re.DOTALL
+)
+"""Captions (ATSC, DVD) and the picture's format: bars, the active part of the picture, stereo."""
+_QUIRKS: Final = re.compile(rb"(?:XviD\d{4}|DivX\d{3,4}[Bb]?\d{0,5}p?|Lavc\d{1,3}[.\d]{0,12})[\x00C]*")
+"""Names of encoders that decoders need to know, to work around the errors of these encoders."""
+_ENCODER: Final = re.compile(
+    rb"(?=[\x20-\x7e\t\r\n]*\0*\Z).*?(?i:encod|codec|ffmpe|mpeg|tmpg|cinema craft|\bCCE\b|\bHC\b|version)",
+    re.DOTALL,
+)
+"""Pattern of a text with the name of an encoder."""
+_UNITS: Final = re.compile(rb"(\x00\x00\x01)(\xb2.*?)(?=\x00\x00\x01|\Z)", re.DOTALL)
+
+
+def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
+    """Return a unit of user data with blanks in place of its bytes; None if it has nothing to hide.
+
+    unit: the unit from its type (0xB2) on. header: size of the type in bytes. Zeros at the end stay: they may
+    belong to the next start code. Raises TooMuchError.
+    """
+    inner.budget.search(len(unit))
+    said = unit[header:].rstrip(b"\0")
+    tells, end = _tells(said, inner.hide), header + len(said)
+    return Blanked(unit[:header] + b" " * len(said) + unit[end:], tells) if tells & inner.hide else None
+
+
+def without_user_data(settings: bytes, inner: Inner) -> bytes:
+    """Return a decoder's settings with blanks in place of user data to hide. Raises TooMuchError.
+
+    settings: start codes and units, or the body of an ``esds`` box that holds them.
+    """
+    out = bytearray(settings)
+    start, end = _decoder_info(settings)
+    for found in _UNITS.finditer(settings, start, end):
+        new = blanked(found[2], 1, inner)
+        if new is not None:
+            out[found.start(2) : found.end(2)] = new.data
+    return bytes(out)
+
+
+def _decoder_info(data: bytes) -> tuple[int, int]:
+    """Return the range of the decoder's settings in the body of an ``esds`` box (ISO/IEC 14496-1, 7.2.6).
+
+    Return the range of all bytes if they are no such body.
+    """
+    fields, end = Fields(data, 4), len(data)
+    try:
+        for tag, fixed in ((3, 3), (4, 13), (5, 0)):
+            if fields.number(1) != tag:
+                return 0, len(data)
+            size = fields.number(1)
+            while size & 0x80:
+                size = (size & 0x7F) << 7 | fields.number(1)
+            end = fields.at + size
+            flags = fields.take(fixed)[-1:]
+            if tag == 3 and flags != b"\0":  # it refers to another stream
+                fields.take(2 * (flags[0] >> 7) + 2 * (flags[0] >> 5 & 1))
+                fields.take(fields.number(1) if flags[0] & 0x40 else 0)
+    except ValueError:
+        return 0, len(data)
+    return fields.at, min(end, len(data))
+
+
+def _tells(payload: bytes, hide: Tells) -> Tells:
+    if not payload.strip(b" \xff") or _QUIRKS.fullmatch(payload):
+        return NOTHING
+    if _CAPTIONS_AND_FORMAT.match(payload) and len(payload) <= _MAX_CAPTION_BYTES:
+        return NOTHING
+    if len(payload) <= _MAX_CAPTION_BYTES and _ENCODER.match(payload):
+        return Tells.DEVICE | Tells.OTHER | told_in(payload, hide)
+    return UNKNOWN
