@@ -1,4 +1,7 @@
-"""F2: a file that is opened for its kind, and written while the open waits to be put on record."""
+"""F2: a file that is opened for its kind, and written while the open waits to be put on record.
+
+D2: a photo that is cleaned, while the record of the cleaning waits.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,11 @@ import pytest
 from tests.attack.guards_recording import HANG, WAITS
 from tests.attack.test_stale_kinds import PHOTO, READER, TEXT, shelf
 from tests.attack.test_stale_kinds import POLICY as KINDS
+from tests.attack.test_trail_worn_out import _has_ended
 from tests.support.machine.processes import start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 POLICY: Final = KINDS.replace("when: {type: text/*}", "when: {type: text/*}\n    audit: required")
 
@@ -92,3 +97,67 @@ def test_it_is_where_its_kind_is_proven_before_the_record_alone(
     guards = "slow-trail,proven-before-the-record"
     mount = prepared(mounts_on, path.parent.parent, tmp_path / "hang", guards)
     assert read_of_what_changed(mount, path, tmp_path / "hang") == PHOTO
+
+
+SAVER, NEIGHBOUR = 10010, 10011
+CLEANS: Final = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: cleans}}
+apps:
+  saver: {{uid: {SAVER}}}
+  neighbour: {{uid: {NEIGHBOUR}}}
+rules:
+  - {{id: all, allow: [all], who: {{app: any}}, paths: "/**"}}
+  - {{id: clean, require: {{clean: [location]}}, paths: "/clean/**"}}
+"""
+
+
+def _save(channel: Connection, path: Path, data: bytes) -> None:
+    """Write a photo, and close it when told to."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.write(fd, data)
+    channel.send("written")
+    channel.recv()
+    os.close(fd)
+
+
+def _look(_channel: Connection, directory: Path) -> None:
+    for number in range(9):
+        assert not (directory / f"{number}").exists()
+    assert os.listdir(directory) == ["file"]
+
+
+def test_who_saves_a_photo_to_be_cleaned_waits_alone_for_the_record(
+    mounts: Mounts, empty_store: Path, tmp_path: Path
+) -> None:
+    for name in ("clean", "other"):
+        (empty_store / name).mkdir()
+        (empty_store / name).chmod(0o777)
+    (empty_store / "other/file").touch()
+    hang, saved = tmp_path / "hang", empty_store / "clean/a.jpg"
+    mount = mounts.prepare(CLEANS, empty_store)
+    mount.program = ("tests.attack.weakened", "slow-trail")
+    mount.environment[HANG] = str(hang)
+    mount.start()
+    saver = start_as(SAVER, _save, mount / "clean/a.jpg", jpegs.photo_with(jpegs.exif()))
+    assert saver.receive() == "written"
+    wait_for(lambda: mount.status()["trail"]["queued"] == 0, "all is written")
+    hang.touch()
+    try:
+        saver.send("close")
+        requests = Path(f"/sys/fs/fuse/connections/{mount._device}/waiting")
+        wait_for(lambda: Path(f"{hang}{WAITS}").exists(), "the record is to be written")
+        wait_for(lambda: int(requests.read_text()) > 0, "the close waits")
+        neighbour = start_as(NEIGHBOUR, _look, mount / "other")
+        goes_on = _has_ended(neighbour)
+        before = saved.read_bytes()
+    finally:
+        hang.unlink()
+    neighbour.result()
+    saver.result()
+    assert goes_on
+    assert before == b"", "nothing is stored before it is on record"
+    assert not jpegs.leaks(saved.read_bytes())
+    (told,) = mount.events(app="saver", operation="write")
+    assert "cleaned of location" in told["note"]

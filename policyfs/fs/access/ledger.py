@@ -33,8 +33,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _TRIES: Final = 3
-"""The limit of tries to record one change of the store. If the new decision, after the wait for a record, has
-another event, that event needs a record, too.
+"""The limit of records of one change of the store. If the new decision, after the wait for a record, has
+another event, that event needs a record, too. After the last record, another size or mtime is accepted,
+because another process may write the file all the time. If other fields differ, the app gets EBUSY.
+INVARIANT: the event loop never waits for the trail's disk, even if an app changes its files in each wait.
 """
 
 
@@ -144,13 +146,15 @@ class Ledger:
     yet.
     """
 
-    __slots__ = ("_commits", "_first", "_recorded", "_waiting", "closed", "paid", "waits_outside")
+    __slots__ = ("_commits", "_first", "_recorded", "_waiting", "closed", "is_last", "paid", "waits_outside")
 
     def __init__(self) -> None:
         self._commits: Commits | None = None
         self._waiting: list[tuple[Ticket, Commit | None]] = []
         self._first = False
         self._recorded: Event | None = None
+        self.is_last = False
+        """True during the last try of a method that `recorded_first` wraps (_TRIES)."""
         self.closed = False
         """True once the request is answered. Tasks of the request that still run get no ledger, because no
         reply waits for their records."""
@@ -188,7 +192,11 @@ class Ledger:
         False.
         """
         recorded, self._recorded = self._recorded, None
-        return recorded is not None and _same(recorded) == _same(event)
+        if recorded is None:
+            return False
+        if self.is_last:
+            event = event._replace(size_before=recorded.size_before, mtime_before_ns=recorded.mtime_before_ns)
+        return _same(recorded) == _same(event)
 
     @contextmanager
     def first(self) -> Iterator[None]:
@@ -199,7 +207,7 @@ class Ledger:
         try:
             yield
         finally:
-            self._first, self._recorded = before, None
+            self._first, self._recorded, self.is_last = before, None, False
 
     async def record(self, missing: UnrecordedError) -> None:
         """Wait until the missing event is on record. Raise FUSEError(EIO) if that was not possible."""
@@ -269,21 +277,24 @@ def recorded_first(
 
     If a required record takes long, the method ends before it changes anything. Once the record is written,
     the wrapper calls the method again. The method then decides anew, and goes on if its event equals the
-    recorded one. INVARIANT: the method records once between its last await and the change, and changes
-    nothing before that record.
+    recorded one. If the events differ again and again, the app gets EBUSY (_TRIES). INVARIANT: the method
+    records once between its last await and the change, and changes nothing before that record.
     """
 
     @functools.wraps(method)
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         own = current()
-        if own is not None:
-            with own.first():
-                for _ in range(_TRIES):
-                    try:
-                        return await method(*args, **kwargs)
-                    except UnrecordedError as error:
-                        missing = error
+        if own is None:
+            return await method(*args, **kwargs)
+        with own.first():
+            for left in range(_TRIES, -1, -1):
+                own.is_last = not left
+                try:
+                    return await method(*args, **kwargs)
+                except UnrecordedError as error:
+                    missing = error
+                if left:
                     await own.record(missing)
-        return await method(*args, **kwargs)  # the event differed each time: this call blocks
+        raise pyfuse3.FUSEError(errno.EBUSY)
 
     return wrapper

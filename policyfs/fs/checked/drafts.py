@@ -177,7 +177,7 @@ class Drafts:
             source = draft.fd if cleaned is None or cleaned.fd < 0 else cleaned.fd
             if source != draft.fd and cleaned is not None:
                 await self._check_other_names(handle, draft, decision, cleans)
-                self._record_cleaning(handle, draft, decision, cleaned)
+                await self._record_cleaning(handle, draft, decision, cleaned)
             await self._storage.store(handle, draft, fence, on_thread, source)
         finally:
             if cleaned is not None:
@@ -186,13 +186,19 @@ class Drafts:
         draft.changed = draft.refused = draft.created = False
         draft.refusal = draft.recorded = None
 
-    def _record_cleaning(self, handle: Handle, draft: Draft, decision: Decision, cleaned: Cleaned) -> None:
-        """Record a cleaning before the cleaned copy is stored. Further tries to store it are not recorded."""
+    async def _record_cleaning(
+        self, handle: Handle, draft: Draft, decision: Decision, cleaned: Cleaned
+    ) -> None:
+        """Record a cleaning before the cleaned copy is stored. Further tries to store it are not recorded.
+
+        Other requests go on meanwhile. The lock of the node is held, so the draft stays as it is, and the
+        fences of DraftStorage.store see other changes.
+        """
         path = handle.node.path()
         if draft.recorded == (path, cleaned.note):
             return
         told = replace(decision, audit=Audit.REQUIRED)
-        self._gate.recorder.decided(
+        await self._gate.recorder.recorded(
             handle.caller, _WRITING, path, told, kind=cleaned.kind, note=cleaned.note
         )
         draft.recorded = path, cleaned.note
