@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from policyfs.fs.checked.moved_file import Named
+from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.vectors import AccessVectors
 from policyfs.fs.namespace import rename as rename_module
 from policyfs.fs.namespace.rename import Renamer
 from policyfs.linux import libc
@@ -473,3 +475,147 @@ def test_a_decision_on_a_file_that_has_gone_meanwhile_is_not_recorded(
 
     run()
     assert (store / "empty").read_bytes() == b"another app's"
+
+
+APART = """\
+- {id: types, require: {content: [image/jpeg]}, paths: "/in/**"}
+- {id: kept, deny: [all], who: {app: maps}, paths: "/free/*/**"}
+"""
+
+
+def _swapped(store: Path, kind: str) -> Callable[[], None]:
+    """Return a function that gives the names /free/x and /out/y to other objects.
+
+    kind: of the object that gets /free/x. A directory cannot replace a file, so /out/y is an empty directory
+    then.
+    """
+
+    def act() -> None:
+        os.rename(store / "free/x", store / "free/before")
+        if kind == "file":
+            (store / "free/x").write_bytes(b"words")
+            return
+        (store / "free/x").mkdir()
+        (store / "free/x/secret").write_bytes(PHOTO)
+        if (store / "out/y").exists():
+            (store / "out/y").unlink()
+            (store / "out/y").mkdir()
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("decided", "kind", "to", "exists", "flags"),
+    [
+        ("symlink", "file", "in", False, 0),
+        ("symlink", "file", "in", True, 0),
+        ("symlink", "file", "in", True, libc.RENAME_EXCHANGE),
+        ("file", "directory", "out", False, 0),
+        ("file", "directory", "out", True, 0),
+        ("file", "directory", "out", True, libc.RENAME_EXCHANGE),
+    ],
+)
+def test_an_object_of_another_type_is_not_moved_to_where_other_rules_hold(
+    store: Path, monkeypatch: pytest.MonkeyPatch, decided: str, kind: str, to: str, exists: bool, flags: int
+) -> None:
+    """The decision was by the paths alone. But a symlink needs no content, and a file has nothing below it."""
+    for name in ("free", "in", "out"):
+        (store / name).mkdir()
+    if decided == "symlink":
+        (store / "free/x").symlink_to("target")
+    else:
+        (store / "free/x").write_bytes(b"words")
+    if exists:
+        if decided == "symlink":
+            (store / to / "y").symlink_to("other")
+        else:
+            (store / to / "y").write_bytes(b"")
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN + APART)) as made:
+            free, there = await made.walk("/free", CAMERA), await made.walk(f"/{to}", CAMERA)
+            right_before_removals(monkeypatch, _swapped(store, kind))
+            renamed = made.renamer.rename(free, b"x", there, b"y", flags, made.caller(CAMERA))
+            assert await errno_of(renamed) == errno.ESTALE
+            moved = store / "free/x"
+            assert (moved / "secret").is_file() if kind == "directory" else moved.read_bytes() == b"words"
+            monkeypatch.undo()
+            os.unlink(moved) if kind == "file" else os.rename(moved, store / "free/after")
+            os.rename(store / "free/before", moved)
+            assert await errno_of(made.renamer.rename(free, b"x", there, b"z", 0, made.caller(CAMERA))) == 0
+
+    run()
+
+
+@pytest.mark.parametrize("to", ["drop", "free"])
+def test_a_file_that_is_made_under_the_new_name_meanwhile_is_not_replaced_unasked(
+    store: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    """Where no file had the name, nobody asked if the app may delete one there."""
+    for name in ("free", "drop"):
+        (store / name).mkdir()
+    (store / "free/x").write_bytes(b"words")
+    rules = OPEN + '- {id: drop, deny: [delete], who: {app: maps}, paths: ["/drop/**", "/free/y"]}\n'
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(rules)) as made:
+            free, there = await made.walk("/free", MAPS), await made.walk(f"/{to}", MAPS)
+            right_before_removals(monkeypatch, lambda: (store / to / "y").write_bytes(ANOTHER))
+            renamed = made.renamer.rename(free, b"x", there, b"y", 0, made.caller(MAPS))
+            assert await errno_of(renamed) == errno.EACCES
+            assert (store / to / "y").read_bytes() == ANOTHER
+            assert (store / "free/x").read_bytes() == b"words"
+
+    run()
+
+
+@pytest.mark.parametrize("taken", ["link", "other"], ids=["moved", "replaced"])
+def test_a_file_that_takes_the_name_of_a_symlink_is_not_moved_if_only_symlinks_may_be(
+    store: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    for name in ("link", "other"):
+        (store / name).symlink_to("a.jpg")
+    rules = """\
+- {id: all, allow: [see, read, write, create, attr], who: {app: any}, paths: "/**"}
+- {id: links, allow: [delete], who: {app: any}, paths: "/**", when: {type: inode/symlink}}
+"""
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(rules)) as made:
+            right_before_removals(monkeypatch, lambda: replace(store / taken, ANOTHER))
+            caller = made.caller(CAMERA)
+            renamed = made.renamer.rename(made.root, b"link", made.root, b"other", 0, caller)
+            assert await errno_of(renamed) == (errno.ESTALE if taken == "link" else errno.EACCES)
+            assert (store / taken).read_bytes() == ANOTHER
+
+    run()
+
+
+def test_the_bridge_answers_nothing_about_a_name_that_is_away_for_a_moment(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an app would miss the moved file under both names. A thread of the bridge waits for no rename."""
+    drop, rename2, dropped, at_rename = AccessVectors.drop, Tree.rename2, list[int](), list[list[int]]()
+
+    def dropping(self: AccessVectors, node: Node) -> int:
+        dropped.append(node.nodeid)
+        return drop(self, node)
+
+    def renaming(self: Tree, *arguments: Any) -> None:
+        at_rename.append(list(dropped))
+        rename2(self, *arguments)
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OWN)) as made:
+            _owned(made, "a.jpg", "empty")
+            monkeypatch.setattr(AccessVectors, "drop", dropping)
+            monkeypatch.setattr(Tree, "rename2", renaming)
+            await made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", 0, made.caller(CAMERA))
+            assert len(at_rename) == 2
+            assert made.root.nodeid in at_rename[0]
+
+    run()

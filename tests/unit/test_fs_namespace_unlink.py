@@ -269,3 +269,27 @@ def test_only_the_file_that_was_decided_on_is_removed(
                 assert code == errno.EACCES
 
     run()
+
+
+def test_a_file_that_takes_the_name_of_a_symlink_stays_if_only_symlinks_may_go(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The type of a symlink needs no look at its content. But it says nothing about another file."""
+    (store / "link").symlink_to("a.jpg")
+    rules = """\
+- {id: all, allow: [see, read, write, create, attr], who: {app: any}, paths: "/**"}
+- {id: links, allow: [delete], who: {app: any}, paths: "/**", when: {type: inode/symlink}}
+"""
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(rules)) as made:
+            right_before_removals(monkeypatch, lambda: replace(store / "link", PHOTO))
+            caller = made.caller(CAMERA)
+            removed = made.remover.remove(made.root, b"link", caller, directory=False)
+            assert await errno_of(removed) == errno.ESTALE
+            assert (store / "link").read_bytes() == PHOTO
+            removed = made.remover.remove(made.root, b"link", caller, directory=False)
+            assert await errno_of(removed) == errno.EACCES
+
+    run()

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from typing import Final, NoReturn
 
-from policyfs.domain import Audit, Decision, FileType, Op
+from policyfs.domain import NO_FACTS, Audit, Decision, FileType, Op, Principal
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.views import version_of
@@ -123,6 +123,15 @@ class Entries:
         except HiddenError as hidden:
             error = self.errno(hidden.decision, self._nodes.named(hidden.key, parent, name))
             self.refuse_move(caller, call, path, child_path(parent, name), hidden.decision, error)
+
+    def hangs_on_type(self, who: Principal, end: End | None) -> bool:
+        """Return True if a decision to remove a symlink or a directory does not count for each file that has
+        the same name.
+        """
+        if end is None or end.ftype is FileType.REGULAR:
+            return False
+        ops = Op.SEE | Op.DELETE
+        return not self._gate.engine.decide(who, ops, end.state, FileType.REGULAR, NO_FACTS).allowed
 
     @staticmethod
     def errno(decision: Decision, nodes: Iterable[Node]) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
 import os
 from typing import Final
 
+from policyfs.domain import FileType
 from policyfs.fs.inodes.node import StaleNodeError
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
@@ -18,6 +20,49 @@ _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
 
 
+class How(enum.Enum):
+    """The way in which a rename is carried out."""
+
+    SETTLED = "settled"
+    """Move exactly the file whose content was checked, or no file."""
+    EXACT = "exact"
+    """Move exactly the objects of the decision, if the store can do so."""
+    BY_PATHS = "by paths"
+    """Move the objects that have the names now. But no directory instead of another object, or the other way
+    round."""
+    PLAIN = "plain"
+    """Move the objects that have the names now."""
+
+    @property
+    def is_exact(self) -> bool:
+        """True if the decision counts only for the objects that had the names then."""
+        return self in {How.SETTLED, How.EXACT}
+
+
+def how_to_move(
+    moved: Stat, replaced: Stat | None, flags: int, *, settled: bool, by_facts: bool, alike: bool
+) -> How:
+    """Return the way in which a rename must be carried out.
+
+    settled: True if a file's content was checked for this move. by_facts: True if the decision depends on
+    facts. alike: True if both paths have the same state, so that the same rules hold at both.
+
+    If other rules hold at the new path, the decision also depends on the type of the object. A symlink needs
+    no content, and a file has no paths below it. A decision about a regular file counts for each file, and
+    for each symlink.
+    """
+    if settled:
+        return How.SETTLED
+    replaces = replaced is not None and not flags & _EXCHANGE
+    if replaces and replaced is not None and FileType.DIRECTORY in {moved.ftype, replaced.ftype}:
+        return How.PLAIN if alike else How.BY_PATHS  # ExactNames.replace() removes no directory
+    if by_facts:
+        return How.EXACT
+    if alike:
+        return How.PLAIN
+    return How.BY_PATHS if replaces and moved.ftype is FileType.REGULAR else How.EXACT
+
+
 class ExactRenames:
     """The part of a mount that renames exactly: a rename moves the files of its decision, or no file."""
 
@@ -26,6 +71,19 @@ class ExactRenames:
     def __init__(self, tree: Tree, exact_names: ExactNames) -> None:
         self._tree = tree
         self._exact_names = exact_names
+
+    def move(
+        self, names: tuple[int, bytes, int, bytes], moved: Stat, replaced: Stat | None, flags: int, how: How
+    ) -> None:
+        """Rename. names: the directory and the old name, the directory and the new name. moved, replaced: the
+        objects of the decision. Raise StaleNodeError if other objects have the names, and *how* is not PLAIN.
+        """
+        if how.is_exact:
+            self.rename(*names, moved, replaced, flags, settled=how is How.SETTLED)
+        elif how is How.BY_PATHS:
+            self._by_paths(*names, moved, flags)
+        else:
+            self._tree.rename2(*names, flags)
 
     def rename(
         self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
@@ -65,6 +123,16 @@ class ExactRenames:
             self._tree.rename2(old_dir, old, new_dir, new, flags)
             return
         if not is_done:
+            raise StaleNodeError
+
+    def _by_paths(self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, flags: int) -> None:
+        self._tree.rename2(old_dir, old, new_dir, new, flags)
+        try:
+            now = self._tree.stat(new_dir, new)
+        except FileNotFoundError:  # another process has removed it
+            return
+        if FileType.DIRECTORY in {now.ftype, moved.ftype} and now.ftype is not moved.ftype:
+            self._exact_names.move_back(new_dir, new, old_dir, old)
             raise StaleNodeError
 
     def _moved_exactly(

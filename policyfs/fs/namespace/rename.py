@@ -25,7 +25,7 @@ from policyfs.fs.inodes.hard_links import check_room
 from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.namespace.entries import Entries, gone_version
-from policyfs.fs.namespace.exact_renames import ExactRenames
+from policyfs.fs.namespace.exact_renames import ExactRenames, how_to_move
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
@@ -180,9 +180,11 @@ class Renamer:
                 ends = (old_stat, new_stat) if exchange else (old_stat,)
                 self._check_held(caller, call, (path, new_path), *ends)
             settled = sure is not None or sure_there is not None
-            by_facts = (moved.used or target.used) and not _replaces_directory(old_stat, new_stat, flags)
+            by_facts = moved.used or target.used or self._hang_on_type(caller, old_end, replaced)
+            alike = old_end.state is new_state
+            how = how_to_move(old_stat, new_stat, flags, settled=settled, by_facts=by_facts, alike=alike)
             decided = (old_parent, old, old_stat), (new_parent, new, new_stat), flags
-            if settled or by_facts:  # the search for facts took time: other files may have the names now
+            if how.is_exact:  # the search for facts took time: other files may have the names now
                 with self._same_files(*decided):
                     pass
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
@@ -190,15 +192,17 @@ class Renamer:
                 with self._same_files(*decided):
                     if replaced is not None and not exchange:
                         self._entries.keep_open(new_key, new_parent, new, replaced=True)
+                        if how.is_exact:  # the old name is absent for a moment
+                            self._nodes.vectors.drop(old_parent)
                     names = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
                     with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
-                        if settled or by_facts:
-                            self._exact_renames.rename(*names, old_stat, new_stat, flags, settled=settled)
-                        else:
-                            self._tree.rename2(*names, flags)
+                        self._exact_renames.move(names, old_stat, new_stat, flags, how)
             except OSError as error:
                 _unless_lost(error, partial(elsewhere, *asked, exchange=exchange), refuse)
         self._follow(caller.principal, here, to, exchange=exchange)
+
+    def _hang_on_type(self, caller: Caller, *ends: End | None) -> bool:
+        return any(self._entries.hangs_on_type(caller.principal, end) for end in ends)
 
     @contextlib.contextmanager
     def _same_files(
@@ -339,13 +343,6 @@ class Renamer:
             self._nodes.drop_name(node, old.parent, old.name)
             if node.ftype is FileType.DIRECTORY:
                 self._resolver.drop(node.nodeid)
-
-
-def _replaces_directory(moved: Stat, replaced: Stat | None, flags: int) -> bool:
-    """Return True if a directory replaces an object or is replaced. In an exchange, both objects stay."""
-    if replaced is None or flags & _EXCHANGE:
-        return False
-    return FileType.DIRECTORY in {moved.ftype, replaced.ftype}
 
 
 def _unless_lost(

@@ -76,11 +76,12 @@ class Remover:
         return held
 
     def _needs_facts(self, caller: Caller, end: End) -> bool:
-        """Return True if the decision depends on the file's owner or kind. Then the decision says nothing
-        about another file that takes the name.
+        """Return True if the decision depends on the file's owner or kind, or on the type of the object. Then
+        the decision says nothing about another file that takes the name.
         """
-        needs = self._gate.engine.needs
-        return any(needs(caller.principal, op, end.state, end.ftype) for op in (Op.SEE, Op.DELETE))
+        who, needs = caller.principal, self._gate.engine.needs
+        by_facts = any(needs(who, op, end.state, end.ftype) for op in (Op.SEE, Op.DELETE))
+        return by_facts or self._entries.hangs_on_type(who, end)
 
     def _unlink(self, dirfd: int, name: bytes, stat: Stat, *, by_facts: bool) -> None:
         """Remove a name. by_facts: True if the decision counts for one file only. Then raise StaleNodeError
