@@ -518,7 +518,7 @@ def _swapped(store: Path, kind: str) -> Callable[[], None]:
 def test_an_object_of_another_type_is_not_moved_to_where_other_rules_hold(
     store: Path, monkeypatch: pytest.MonkeyPatch, decided: str, kind: str, to: str, exists: bool, flags: int
 ) -> None:
-    """The decision was by the paths alone. But a symlink needs no content, and a file has nothing below it."""
+    """The decision was by paths alone. But a symlink needs no content, and a file has nothing below it."""
     for name in ("free", "in", "out"):
         (store / name).mkdir()
     if decided == "symlink":

@@ -25,7 +25,7 @@ from policyfs.fs.inodes.hard_links import check_room
 from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.namespace.entries import Entries, gone_version
-from policyfs.fs.namespace.exact_renames import ExactRenames, how_to_move
+from policyfs.fs.namespace.exact_renames import ExactRenames, How, how_to_move
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
@@ -191,15 +191,21 @@ class Renamer:
             try:
                 with self._same_files(*decided):
                     if replaced is not None and not exchange:
-                        self._entries.keep_open(new_key, new_parent, new, replaced=True)
-                        if how.is_exact:  # the old name is absent for a moment
-                            self._nodes.vectors.drop(old_parent)
+                        self._prepare_replacement(to, old_parent, how)
                     names = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
                     with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
                         self._exact_renames.move(names, old_stat, new_stat, flags, how)
             except OSError as error:
                 _unless_lost(error, partial(elsewhere, *asked, exchange=exchange), refuse)
         self._follow(caller.principal, here, to, exchange=exchange)
+
+    def _prepare_replacement(self, to: _Side, old_parent: Node, how: How) -> None:
+        """Keep the object that is about to lose its name open. If the old name will be absent for a moment,
+        let the bridge answer nothing about its directory.
+        """
+        self._entries.keep_open(to.key, to.parent, to.name, replaced=True)
+        if how.is_exact:
+            self._nodes.vectors.drop(old_parent)
 
     def _hang_on_type(self, caller: Caller, *ends: End | None) -> bool:
         return any(self._entries.hangs_on_type(caller.principal, end) for end in ends)
