@@ -71,9 +71,10 @@ def alternatives(piece: str) -> list[list[str]]:
         elif piece[i] == "{":
             depth, j, start, parts = 1, i + 1, i + 1, []
             while depth:
-                if piece[j] == "\\":
-                    j += 1
-                elif piece[j] == "{":
+                if piece[j] == "\\":  # the next character is quoted, also a comma
+                    j += 2
+                    continue
+                if piece[j] == "{":
                     depth += 1
                 elif piece[j] == "}":
                     depth -= 1

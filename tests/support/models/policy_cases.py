@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from policyfs.domain import Audit, Facts, FileType, Op, ban, cleaning
 from policyfs.policy.model import App, Block, Effect, Policy, Rule, Where, Who
+from tests.support.models.naive_policy import alternatives
 
 NAMES = ["a", "b", "ab", "A", "7", "zz", "a79"]
 KINDS = ["image/jpeg", "image/png", "text/plain"]
@@ -40,6 +41,10 @@ SEGMENTS = [
     "{app}*{uid}",
     "**",
     "A",
+    "{a,{b,ab}}",
+    "{,a}b",
+    "{{app},b}",
+    "\\a*",
 ]
 ENDS = ["", "", "/**", "/***"]
 
@@ -320,18 +325,9 @@ def names_in(policy: Policy, app: str | None, uid: int) -> list[str]:
     for segment in dict.fromkeys(part for glob in globs_here for part in glob.split("/") if part):
         if segment in ("**", "***") or ("{app}" in segment and app is None):
             continue
-        plain = segment.replace("{app}", app or "").replace("{uid}", str(uid))
-        for text in _alternatives(plain):
+        for row in alternatives(segment):
             for star in ("", "z"):
-                name = text.replace("*", star).replace("?", "z")
+                spelled = {"*": star, "?": "z", "{app}": app or "", "{uid}": str(uid)}
+                name = "".join(spelled.get(symbol, symbol[1:]) for symbol in row)
                 found |= dict.fromkeys(each for each in (name, name.swapcase()) if each)
     return list(found)
-
-
-def _alternatives(text: str) -> list[str]:
-    """The texts that braces stand for; one pair at most."""
-    if "{" not in text:
-        return [text]
-    before, rest = text.split("{", 1)
-    inside, after = rest.split("}", 1)
-    return [before + each + after for each in inside.split(",")]
