@@ -65,8 +65,12 @@ def prove(found: list[Chain], name: str | None) -> int:
         mount, seq = parse_id(name)
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
+    from policyfs.journal.keys import is_signed
+
     for chain in found:
         if chain.mount_id.startswith(mount) and (proof := _proof(chain, seq)):
+            if wrong := check_proof(proof, is_signed).wrong:
+                raise PolicyfsError(f"not proven: {shown(wrong)}: see policyfs audit verify")
             print(proof)
             return EXIT_OK
     why = "a record can be proved only after its segment is full and sealed"
@@ -87,6 +91,8 @@ def _proof(chain: Chain, seq: int) -> str:
                 continue
             lines = [raw for raw, _ in zip(raw_lines(chain.directory, name), range(seal.lines), strict=False)]
             index = seq - seal.first_seq
+            if index >= len(lines):
+                raise PolicyfsError(f"{shown(name)} lacks lines that were sealed: see policyfs audit verify")
             before = chains.split(lines[index - 1][:-1]) if index else None
             previous = before.chain if before else seal.opening
             return make_proof(lines, index, previous, line, place.contents(_PUBLIC))

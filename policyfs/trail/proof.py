@@ -36,12 +36,12 @@ def make_proof(lines: Sequence[bytes], index: int, previous: str, seal: bytes, k
     proof = {
         "type": "proof",
         "format": 1,
-        "line": lines[index].decode().removesuffix("\n"),
+        "line": lines[index].decode(errors="replace").removesuffix("\n"),
         "previous": previous,
         "index": index,
         "path": [step.hex() for step in path_of(entries_of(lines), index)],
-        "seal": seal.decode().removesuffix("\n"),
-        "keys": keys.decode().splitlines(),
+        "seal": seal.decode(errors="replace").removesuffix("\n"),
+        "keys": keys.decode(errors="replace").splitlines(),
     }
     return json.dumps(proof)
 
@@ -56,7 +56,7 @@ def check_proof(text: str, check: Check) -> Checked:
         line, previous, index = str(proof["line"]), str(proof["previous"]), int(proof["index"])
         path = [bytes.fromhex(step) for step in proof["path"]]
         seal_line, key_lines = str(proof["seal"]), [f"{one}\n".encode() for one in proof["keys"]]
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise ValueError("this text does not have the form of a proof") from exc
     keys = read_keys(key_lines, check)
     found = read_seal(f"{seal_line}\n".encode(), keys, check)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,39 @@ def test_a_check_reads_no_trail(tmp_path: Path) -> None:
         audit_prove.run(parser.parse_args(["prove", "--check", str(tmp_path / "absent")]))
     with pytest.raises(PolicyfsError, match="no trail"):
         audit_prove.run(parser.parse_args(["prove", "01234567:1"]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"/DCIM/9.jpg", b"/DCIM/x.jpg"),
+        (b"/DCIM/9.jpg", b"/DCIM/\xff.jpg"),
+        (b'"chain":"', b'"other":"'),
+        (b"\n", b""),
+    ],
+)
+def test_a_line_that_was_changed_or_cut_off_has_no_proof(trail: Path, old: bytes, new: bytes) -> None:
+    file = segments(trail / MOUNT_ID)[0]
+    number, line = next(
+        (number, line)
+        for number, line in enumerate(file.read_bytes().splitlines(keepends=True), start=1)
+        if b"/DCIM/9.jpg" in line
+    )
+    before, _, after = file.read_bytes().partition(line)
+    file.write_bytes(before + (line.replace(old, new) + after if new else b""))
+    with pytest.raises(PolicyfsError, match="see policyfs audit verify"):
+        prove(find_chains(trail), f"{MOUNT_ID[:8]}:{number}")
+
+
+@pytest.mark.parametrize("index", ["Infinity", "-1", "99", "null", "[" * 100_000])
+def test_a_proof_with_an_impossible_index_proves_nothing(
+    trail: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], index: str
+) -> None:
+    _, proof = proof_of(trail, 3, capsys)
+    file = tmp_path / "proof"
+    file.write_text(proof.replace('"index": 2', f'"index": {index}'), encoding="utf-8")
+    assert f'"index": {index}' in file.read_text()
+    with (
+        pytest.raises(PolicyfsError, match="form of a proof") if index not in {"-1", "99"} else nullcontext()
+    ):
+        assert check(str(file)) == EXIT_REFUSED
