@@ -130,7 +130,7 @@ static bool has_thread(struct appender *self)
 	if (self->process == getpid())
 		return true;
 	self->processor = -1;
-	sigfillset(&all);
+	signals_except_faults(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	if (pthread_create(&self->thread, NULL, run, self) == 0)
 		self->process = getpid();

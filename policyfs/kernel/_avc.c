@@ -103,13 +103,13 @@ static bool is_usual(const struct statx_timestamp *time)
 	return time->tv_sec >= 0 && time->tv_sec < INT64_MAX / 1000000000;
 }
 
-/* Read the node's attributes from the store. False if the name leads to another object, or if the attributes are
- * unusual. */
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr)
 {
 	struct statx now;
 	int fd = avc_directory_of(node);
-	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (node->name_size == 0 ? AT_EMPTY_PATH : 0);
+	/* Local file systems ignore AT_STATX_DONT_SYNC. One that may wait can be mounted on the name at any time. */
+	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC |
+		    (node->name_size == 0 ? AT_EMPTY_PATH : 0);
 
 	if (fd < 0 || statx(fd, node->name, flags, STATX_BASIC_STATS | STATX_BTIME, &now) != 0)
 		return false;

@@ -6,6 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -124,6 +125,10 @@ PyObject *turns_take(PyObject *module, PyObject *args);
 PyObject *turns_waiting(PyObject *module, PyObject *unused);
 
 /* _faults.c */
+
+/* Fill a set with all signals that a thread may block. INVARIANT: no thread blocks the signals of faults in C. At a
+ * fault in a thread that blocks them, the kernel calls no handler, but makes a core dump. */
+void signals_except_faults(sigset_t *signals);
 
 PyObject *faults_end(PyObject *module, PyObject *unused);
 

@@ -111,9 +111,10 @@ ssize_t device_read(int fd, void *buffer, size_t size, void *userdata)
 		return -1;
 	}
 	/* pyfuse3 ends its loop at any error except EINTR. The descriptor is non-blocking. When it was readable, a
-	 * request was there, but another thread may have read the request. So EAGAIN is as harmless as EINTR. An
-	 * aborted connection ends the session in the same way as an unmounted one. */
-	if (errno == EAGAIN)
+	 * request was there, but another thread may have read the request. So EAGAIN is as harmless as EINTR. If the
+	 * kernel has no memory for the copy of a request, it ends this request with EIO, and the next read may succeed.
+	 * An aborted connection ends the session in the same way as an unmounted one. */
+	if (errno == EAGAIN || errno == ENOMEM)
 		errno = EINTR;
 	else if (errno == ECONNABORTED)
 		errno = ENODEV;

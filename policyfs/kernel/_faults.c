@@ -17,6 +17,13 @@
 
 static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 
+void signals_except_faults(sigset_t *signals)
+{
+	sigfillset(signals);
+	for (size_t place = 0; place < sizeof(faults) / sizeof(*faults); place++)
+		sigdelset(signals, faults[place]);
+}
+
 /* Write the reason to the log if that needs no wait, and end the process. Only calls that a signal handler may make. */
 static void end_process(int number)
 {

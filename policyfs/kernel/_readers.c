@@ -33,7 +33,7 @@
 #define WEIGHED 64 /* requests between two looks at the shares of repeats */
 
 #define NEAR_EVERY 64 /* requests between two looks at the caller's processor */
-#define FAILURES_MAX 64 /* most reads in a row that fail for an unknown reason before the event loop reads */
+#define PAUSE_MS 1 /* after a read that failed because memory is short: each such read loses a request */
 
 #define LOOK_EVERY 16 /* calls of readers_weigh() between two sums of the counters */
 
@@ -69,7 +69,6 @@ struct place {
 	int epoll;	/* waits for the device and the bell */
 	bool listens;	/* epoll has the device */
 	unsigned asked; /* requests since the last look at the caller's processor */
-	unsigned failed; /* reads in a row that failed for an unknown reason */
 	unsigned char *buffer; /* for requests; the event loop makes it before the readers begin to read */
 };
 
@@ -130,27 +129,20 @@ static void give_way(struct place *place, const unsigned char *message)
 		listen_last(place);
 }
 
-/* Return true if a read failed because the session is over. For an unknown reason (memory is short) try again, but only
- * FAILURES_MAX times: the event loop then reads, too, and gets the same error. */
-static bool ends_session(struct place *place, int error)
-{
-	if (error == EAGAIN || error == EINTR || error == ENOENT)
-		return false;
-	return error == ENODEV || error == ECONNABORTED || ++place->failed >= FAILURES_MAX;
-}
-
 /* Read until there is no request, or until the readers must rest. Return false if the session is over. */
 static bool read_some(struct place *place)
 {
+	struct pollfd bell = {.fd = readers.bell, .events = POLLIN};
+
 	while (atomic_load(&readers.mode) == READING)
-		if (turns_relay(place->seat, readers.fd, place->buffer, readers.buffer_size)) {
-			place->failed = 0;
+		if (turns_relay(place->seat, readers.fd, place->buffer, readers.buffer_size))
 			give_way(place, place->buffer);
-		} else if (errno == EAGAIN) {
+		else if (errno == EAGAIN)
 			return true;
-		} else if (ends_session(place, errno)) {
+		else if (errno == ENODEV || errno == ECONNABORTED)
 			return false;
-		}
+		else if (errno != EINTR && errno != ENOENT)
+			poll(&bell, 1, PAUSE_MS);
 	return true;
 }
 
@@ -178,7 +170,7 @@ static void *run(void *argument)
 	struct place *place = argument;
 	sigset_t all;
 
-	sigfillset(&all);
+	signals_except_faults(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	pthread_setname_np(pthread_self(), "policyfs-reader");
 	(void)sched_setaffinity(0, sizeof(place->cpus), &place->cpus); /* if this fails, the reader runs anywhere */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,20 @@ def _read(path: Path, uid: int = CAMERA) -> bytes:
         return call_as(uid, path.read_bytes)
     except OSError:
         return b""
+
+
+def _stat_all(path: Path) -> int:
+    return sum(os.stat(path / f"DCIM/{number}.jpg").st_size for number in range(20) for _ in range(50))
+
+
+@pytest.mark.parametrize("program", [(), ("tests.support.mount.readers_on",)], ids=["loop", "readers"])
+def test_a_request_that_cannot_be_read_does_not_end_the_mount(
+    album: Mount, arena: Path, program: tuple[str, ...]
+) -> None:
+    """The kernel has no memory for the copy of a request, and answers this request with EIO."""
+    source, library = Path(__file__).with_name("short_reads.c"), arena / "short_reads.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True, timeout=60)
+    album.environment["LD_PRELOAD"], album.executed = str(library), True
+    album.program = program or album.program
+    album.start()
+    assert call_as(CAMERA, _stat_all, album.mountpoint) == 1000 * SIZE

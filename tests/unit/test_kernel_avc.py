@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -193,3 +194,18 @@ def test_opens_that_end_without_locks_are_found_out(tmp_path: Path) -> None:
     done = race(tmp_path, (RACED,), weaker, "_opens.c")
     assert done.returncode != 0
     assert "data race" in done.stderr or done.stdout
+
+
+@pytest.mark.parametrize("flags", [" | AT_STATX_DONT_SYNC", ""], ids=["mended", "as stat"])
+def test_no_answer_waits_for_a_file_system_on_top_of_a_name(tmp_path: Path, flags: str) -> None:
+    """The event loop waits for the reader that answers, and all apps wait for the event loop."""
+    texts = [(KERNEL / part).read_text(encoding="utf-8") for part in PARTS]
+    assert sum(text.count(" | AT_STATX_DONT_SYNC") for text in texts) == 1
+    texts = [text.replace(" | AT_STATX_DONT_SYNC", flags) for text in texts]
+    program = tmp_path / "mounted"
+    source = Path(__file__).with_name("avc_mounted.c").read_text(encoding="utf-8")
+    build(program, ("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", f"-I{KERNEL}"), [*texts, source], tmp_path)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as store:
+        done = subprocess.run([program, store], timeout=30, check=False)
+        subprocess.run(["umount", "-l", f"{store}/d"], check=False, capture_output=True)
+    assert done.returncode == (0 if flags else -signal.SIGALRM)

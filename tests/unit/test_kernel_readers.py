@@ -15,8 +15,8 @@ KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
 HERE = Path(__file__).parent
 MILLISECONDS = count(600, 60_000)
 SOURCES = (
-    "_avc.c", "_avc_directories.c", "_avc_table.c", "_events.c", "_lanes.c", "_opens.c", "_readers.c",
-    "_turns.c",
+    "_avc.c", "_avc_directories.c", "_avc_table.c", "_events.c", "_faults.c", "_lanes.c", "_opens.c",
+    "_readers.c", "_turns.c",
 )  # fmt: skip
 THREAD = "-fsanitize=thread"
 SANITIZERS = {"thread": (THREAD,), "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover")}
@@ -78,6 +78,7 @@ def test_no_request_waits_for_ever_where_the_device_cannot_be_watched(tmp_path: 
 MADE = "(places[i].buffer = memory_new(readers.buffer_size, true)) == NULL"
 READ = "got = read(fd, buffer, size);\n\t\terror = errno;"
 FAILING_READ = READ.replace("read(", "times++ % 4 == 0 ? (errno = EFAULT, -1) : read(")
+FAILING_READS = READ.replace("read(", "times++ % 400 < 200 ? (errno = ENOMEM, -1) : read(")
 
 
 @pytest.mark.parametrize(
@@ -85,8 +86,9 @@ FAILING_READ = READ.replace("read(", "times++ % 4 == 0 ? (errno = EFAULT, -1) : 
     [
         (MADE, f"({{ static unsigned times; times++ % 8 != 7 || {MADE}; }})"),
         (READ, f"static unsigned times;\n\t\t{FAILING_READ}"),
+        (READ, f"static unsigned times;\n\t\t{FAILING_READS}"),
     ],
-    ids=["no buffer", "a read fails"],
+    ids=["no buffer", "a read fails", "many reads fail"],
 )
 def test_the_event_loop_sleeps_though_memory_was_short(tmp_path: Path, good: str, bad: str) -> None:
     """Only the end of the session keeps the event loop awake. The readers begin, and go on, later."""

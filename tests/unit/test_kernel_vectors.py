@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import stat as stat_bits
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,3 +121,35 @@ def test_directories_are_found_in_whatever_order_they_come_and_go(tmp_path: Path
     finally:
         os.close(fd)
         bridge.prepare(0, 0)
+
+
+FAULT = """
+import ctypes, os, signal, sys, threading
+from pathlib import Path
+from policyfs.kernel import bridge, vectors
+
+bridge.end_at_faults()
+device, other = os.pipe2(os.O_NONBLOCK)
+file = os.memfd_create("log")
+call = ctypes.CDLL(None)
+call.prctl(15, b"appender", 0, 0, 0)  # PR_SET_NAME; a new thread has the name of the thread that starts it
+appender = bridge.Appender()
+appender.begin(file, 0, b"")
+appender.result()
+call.prctl(15, b"loop", 0, 0, 0)
+vectors.start(device, 0, nodes=16, directories=2)
+tasks = {int(task.name): (task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+thread = next(number for number, name in tasks.items() if name == sys.argv[1])
+call.syscall(ctypes.c_long(234), os.getpid(), thread, signal.SIGSEGV)  # tgkill(2)
+threading.Event().wait(5)
+"""
+
+
+@pytest.mark.parametrize("thread", ["policyfs-reader", "appender"])
+def test_a_fault_in_each_thread_of_c_ends_the_process_without_a_dump(thread: str) -> None:
+    """If a thread blocks the signal of its fault, the kernel does not call the handler, and makes a dump."""
+    done = subprocess.run(
+        [sys.executable, "-c", FAULT, thread], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert "a fault in C (signal 11)" in done.stderr
