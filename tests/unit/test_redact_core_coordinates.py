@@ -53,6 +53,9 @@ PLACES = [
         "https://example.org/?loc=12/13.04/47.80",
         "/web/@47.8,13.0,9a",
     ),
+    *("13.0E 47.8N", "N:47.8 E:13.0", "N:4748.27 E:01302.53", "N4748.2718E01302.5374", "lat_47.8_lon_13.0"),
+    # a sentence of NMEA as one dash-cam enciphers it
+    ".;;;;D?JL;6+;;;D;R?;4;;;;DBB;;O;;;=D;L;;HO71G>F;-?=J-F:FNJJ;DPP-JF3F;;PL=DBRLBF0F;=?DNF-RD-PF;N;?=JF;;?D=F:*6F~",
     *("47.80453\n13.04229", " -33.85679\r\n151.21529\n"),
 ]
 _PLAIN = "47.80453, 13.04229"
@@ -86,6 +89,7 @@ NONE = [
         "a" * 40,
         "4a" * 40,
     ),
+    *("A" * 60 + "~", "*6F~", "5.5E 3.3", "N:1 E:2", "flat_3.5", "lonely_3.5"),
     *("100%", "%zz", "\\u12", "&#x;", "xmp.did:1f1e5bd07d6a4f439f3f1b2c3d4e5f60"),
     *("user@12.5.1", "http://example.org/?view=1.5", "?q=1.5", "C++ 2023+"),
 ]

@@ -56,17 +56,18 @@ _WITHOUT_SIGNS: Final = re.compile(
     rf"|(?<![\d.,:-]){_PARTED}\s?[ns]\b[\s,;/]{{0,3}}{_PARTED}\s?[ew]\b"
     # 4748.272,N,01302.537,E / 474816N 0130232E
     r"|(?<!\d)\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ns][\s,;/]{0,3}[01]\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ew]\b"
-    # N474816 E0130232
-    r"|\b[ns]\s?\d{4}(?:\d\d)?(?:[.,]\d{1,6})?[\s,;/]{0,3}[ew]\s?[01]\d{4}"
-    # 47.8N 13.0E / N47.8 E13.0
+    # N474816 E0130232 / N:4748.27 E:01302.53
+    r"|\b[ns][\s:]{0,2}\d{4}(?:\d\d)?(?:[.,]\d{1,6})?[\s,;/]{0,3}[ew][\s:]{0,2}[01]\d{4}"
+    # 47.8N 13.0E / 13.0E 47.8N / N47.8 E13.0 / N:47.8 E:13.0
     r"|(?<![\d.])\d{1,2}\.\d{1,6}\s?[ns]\b[\s,;/]{1,3}\d{1,3}\.\d{1,6}\s?[ew]\b"
-    r"|\b[ns]\s?\d{1,2}\.\d{1,6}[°º]?[\s,;/]{1,3}[ew]\s?\d{1,3}\.\d",
+    r"|(?<![\d.])\d{1,3}\.\d{1,6}\s?[ew]\b[\s,;/]{1,3}\d{1,2}\.\d{1,6}\s?[ns]\b"
+    r"|\b[ns][\s:]{0,2}\d{1,2}\.\d{1,6}[°º]?[\s,;/]{1,3}[ew][\s:]{0,2}\d{1,3}\.\d",
     re.IGNORECASE,
 )
 """Pattern of both coordinates in degrees with minutes or decimals, but without the signs for degrees and
 minutes.
 """
-_NORTH_OR_SOUTH: Final = re.compile(r"\d\W{0,2}[ns]\b|\b[ns]\W?\d", re.IGNORECASE)
+_NORTH_OR_SOUTH: Final = re.compile(r"\d\W{0,2}[ns]\b|\b[ns]\W{0,2}\d", re.IGNORECASE)
 """Pattern for a quick search before the search for _WITHOUT_SIGNS. Every text that _WITHOUT_SIGNS matches has
 a match of this pattern.
 """
@@ -159,6 +160,10 @@ _MORE: Final = (
         ("lat", "lon", "lng"),
         r"_(?:lat|lon|lng)\b[^\w\n]{1,4}[-+]?\d{1,3}\.\d|\b(?:lat|lon|lng)_?e[5-7]\b[^\w\n]{1,4}[-+]?\d{5}",
     ),
+    # lat_47.80453_lon_13.04
+    (("lat_", "lon_", "lng_"), r"(?:\b|_)(?:lat|lon|lng)_[-+]?\d{1,3}\.\d"),
+    # a sentence of NMEA in the cipher of a dash-cam (Roadhawk)
+    (("~",), r"(?<=[+-R]{40})\*[0-9A-F]{2}~"),
     # POINT(13.04 47.80), WGS84 47.80 13.04, coordinates are 47.80 and 13.04
     (
         ("point", "wgs", "4326", "coord", "koord"),

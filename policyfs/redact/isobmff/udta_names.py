@@ -71,7 +71,8 @@ categories.
 
 ITEMS: Final = _table(
     (_L, "(xyz"),
-    (_D, "(too,(enc,(mak,(mod,(swr,tool,sfID,akID,cnID,atID,plID,geID,cmID,xid ,itnu"),
+    (_L | _D, "sfID"),  # the country of the shop
+    (_D, "(too,(enc,(mak,(mod,(swr,tool,akID,cnID,atID,plID,geID,cmID,xid ,itnu"),
     (_D | _P, "apID,ownr"),
     (_T, "(day,purd,rldt"),
     (

@@ -162,6 +162,7 @@ _EXTENSION: Final = _named(
     (_TIME, "PublicationEvent"),
     (_TIME | _PEOPLE, "AODateCreated AOCircaDateCreated"),
     (_DEVICE, "DigImageGUID DigitalImageGUID RecDevice"),
+    (_LOCATION, "RatingRegion"),
     (_DEVICE | _PEOPLE, "RegistryId RegItemId RegOrgId parentId FeedIdentifier"),
     (_OTHER, "DigitalSourceType DigitalSourcefileType MaxAvailHeight MaxAvailWidth ContainerFormat Rating"),
     (_OTHER, "audioBitRate audioBitRateMode audioBitsPerSample audioChannelCount videoBitRate"),
@@ -169,7 +170,9 @@ _EXTENSION: Final = _named(
     (_OTHER, "VisualColour ReleaseReady StreamReady VideoShotType StylePeriod"),
 )
 _PLUS: Final = _named(
-    _PEOPLE, (_TIME, "FirstPublicationDate LicenseEndDate LicenseStartDate LicenseTransactionDate")
+    _PEOPLE,
+    (_TIME, "FirstPublicationDate LicenseEndDate LicenseStartDate LicenseTransactionDate"),
+    (_LOCATION | _PEOPLE, "LicensorRegion"),  # as LicensorCity and LicensorCountry
 )
 _GAIN_MAP: Final = _named(
     REST,

@@ -1,0 +1,100 @@
+"""Every tag of a place that exiftool can write, in every container that it can write to: nothing is left.
+
+A tag counts if exiftool puts it into its group Location, whatever the tables in policyfs/redact say.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from policyfs.content.worker import Detector
+from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.plan import Outcome, locate
+from tests.redaction.material_documents import PAGE
+from tests.redaction.material_movies import clip
+from tests.redaction.oracles import about, exiftool
+from tests.support.samples import cr3s, tiffs
+from tests.support.samples.jpegs import plain
+from tests.support.samples.media import picture, run
+
+_VALUES: Final = ("7", "47.8045", "2024:05:17 11:22:33", "Quincebury")
+"""Each tag gets all of these. A tag keeps the values that it can hold."""
+_NOT_IN_FILES: Final = frozenset({"Composite", "MIE", "MakerNotes"})
+_SIDECAR: Final = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"/></x:xmpmeta>'
+)
+
+
+def _arguments() -> str:
+    command = ["exiftool", "-listx"]
+    listed = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    found = []
+    for table in ET.fromstring(listed.stdout):  # exiftool of this machine wrote it
+        for tag in table.findall("tag"):
+            groups = [tag.get(name) or table.get(name) for name in ("g0", "g1", "g2")]
+            if groups[2] == "Location" and tag.get("writable") == "true" and groups[0] not in _NOT_IN_FILES:
+                found += [f"-{groups[1]}:{tag.get('name')}={value}" for value in _VALUES]
+    return "\n".join(found)
+
+
+def _by(*command: str) -> Callable[[Path], object]:
+    return lambda path: run(
+        *(str(path.with_name("plain.png")) if w == "IN" else w.replace("OUT", str(path)) for w in command)
+    )
+
+
+def _pdf(path: Path) -> None:
+    script = path.with_suffix(".ps")
+    script.write_text(PAGE, encoding="utf-8")
+    run("gs", "-q", "-sDEVICE=pdfwrite", "-o", str(path), str(script))
+
+
+_MADE: Final[dict[str, Callable[[Path], object]]] = {
+    "a.jpg": lambda path: path.write_bytes(plain()),
+    "a.tif": _by("convert", "IN", "OUT"),
+    "a.dng": lambda path: path.write_bytes(tiffs.digital_negative("II")),
+    "a.cr3": lambda path: path.write_bytes(cr3s.cr3()),
+    "a.png": _by("convert", "IN", "OUT"),
+    "a.gif": _by("convert", "IN", "OUT"),
+    "a.webp": _by("convert", "IN", "OUT"),
+    "a.heic": _by("heif-enc", "IN", "-q", "40", "-o", "OUT"),
+    "a.avif": _by("avifenc", "-s", "10", "-j", "1", "IN", "OUT"),
+    "a.jp2": _by("opj_compress", "-i", "IN", "-o", "OUT"),
+    "a.jxl": _by("cjxl", "IN", "OUT", "--container=1"),
+    "a.pdf": _pdf,
+    "a.xmp": lambda path: path.write_text(_SIDECAR),
+    "a.mp4": clip,
+    "a.mov": clip,
+    "a.m4v": clip,
+    "a.3gp": lambda path: clip(path, "-ar", "16000"),
+    "a.m4a": lambda path: clip(path, "-vn"),
+}
+
+
+@pytest.mark.timeout(240)
+def test_no_tag_of_a_place_is_left_in_any_container(tmp_path: Path) -> None:
+    picture(tmp_path / "plain.png", width=96, height=64)
+    arguments, detector = tmp_path / "arguments", Detector()
+    arguments.write_text(_arguments(), "utf-8")
+    outputs = {}
+    for name, make in _MADE.items():
+        path = tmp_path / name
+        make(path)
+        command = ["exiftool", "-q", "-q", "-m", "-n", "-overwrite_original", "-@", str(arguments), str(path)]
+        subprocess.run(command, capture_output=True, timeout=60, check=False)
+        data = path.read_bytes()
+        plan = locate(detector.kind(data[:65536]), frozenset({"location"}), MemorySource(data))
+        assert plan.outcome is Outcome.PATCH, (name, plan.reason)
+        outputs[path] = tmp_path / f"redacted.{name}"
+        outputs[path].write_bytes(apply(data, plan.patches))
+    tags = exiftool([*outputs, *outputs.values()])
+    left = {path.name: about(tags[output], "location") for path, output in outputs.items()}
+    assert not any(left.values()), left
+    assert {path.name for path in outputs if len(about(tags[path], "location")) > 100} == set(_MADE)
