@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from policyfs.cli.audit_query import (
     read,
     selection_of,
 )
+from policyfs.cli.output import private_file
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.trail.cause import nothing_known
 from policyfs.trail.event import Event
@@ -80,16 +80,10 @@ def run_export(args: argparse.Namespace) -> int:
     if args.output is None:
         return _written(args, sys.stdout)
     try:
-        with _private(args.output) as file:
+        with private_file(args.output) as file:
             return _written(args, file)
     except OSError as exc:
         raise PolicyfsError(f"cannot write {args.output}: {exc.strerror or exc}") from exc
-
-
-def _private(path: str) -> TextIO:
-    """Open a file for writing. A new file gets mode 0600, because its content is as private as the trail."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    return open(fd, "w", encoding="utf-8", newline="")
 
 
 def _written(args: argparse.Namespace, file: TextIO) -> int:
@@ -205,12 +199,14 @@ def _parquet(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".policyfs-") as place:
         lines = Path(place) / "events.jsonl"
         args.format = "jsonl"
-        with _private(str(lines)) as file:
+        with private_file(str(lines)) as file:
             code = _written(args, file)
         _view(connection, [str(lines)])
         new = Path(place) / "events.parquet"
         name = str(new).replace("'", "''")
         connection.execute(f"COPY (SELECT * FROM events) TO '{name}' (FORMAT parquet, COMPRESSION zstd)")  # noqa: S608
         new.chmod(0o600)
+        if target.exists() and not target.is_file():
+            raise PolicyfsError(f"cannot write {target}: it is not a regular file")
         new.replace(target)
     return code

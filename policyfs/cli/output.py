@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from policyfs.errors import PolicyfsError
 
 
+@contextlib.contextmanager
+def private_file(path: str) -> Iterator[TextIO]:
+    """Provide a new text file of mode 0600. After the context it replaces *path*, also a symbolic link.
+
+    Another user may have made *path*, or may still have it open, so no byte is written into an existing file.
+    After an error, *path* stays as it is. Raises OSError (EINVAL if *path* is a device, for example).
+    """
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise OSError(errno.EINVAL, "it is not a regular file", path)
+    fd, new = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path) or ".")
+    try:
+        with open(fd, "w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        raise
+
+
 def write_private(path: str, text: str) -> None:
     """Write a text to a file of mode 0600, and replace an existing file. Raises PolicyfsError."""
-    new = f"{path}.new"
     try:
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
+        with private_file(path) as file:
             file.write(text)
-        os.replace(new, path)
     except OSError as error:
         raise PolicyfsError(f"cannot write {path}: {error.strerror or error}") from error
 

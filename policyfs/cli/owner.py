@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.on_record import record, starter, trail_root
+from policyfs.cli.output import private_file
 from policyfs.cli.owner_apps import check_owner, known_apps, warn_of_unknown
 from policyfs.cli.owner_list import Owned, checked_owner, names_of, read, written
 from policyfs.daemon import control
@@ -233,20 +234,12 @@ def _export(args: argparse.Namespace, store: _Store) -> int:
     if args.file is None:
         sys.stdout.writelines(lines)
         return EXIT_OK
-    new = Path(f"{args.file}.new")
     try:
-        with open(new, "w", encoding="utf-8", opener=_private) as file:
+        with private_file(args.file) as file:
             file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(args.file)
     except OSError as error:
-        raise PolicyfsError(f"cannot write {error.filename or new}: {error.strerror}") from error
+        raise PolicyfsError(f"cannot write {args.file}: {error.strerror or error}") from error
     return EXIT_OK
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _owned(store: _Store) -> Iterator[Owned]:

@@ -51,6 +51,8 @@ def test_json_lines_and_csv(trail: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_file_is_its_owners_alone(trail: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    (tmp_path / "out").chmod(0o666)
     run(trail, "export", "--format", "ocsf", "-o", str(tmp_path / "out"))
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
     assert len((tmp_path / "out").read_text().splitlines()) == 11

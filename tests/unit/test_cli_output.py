@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.output import replace_file, write_private
+from policyfs.cli.output import private_file, replace_file, write_private
 from policyfs.errors import PolicyfsError
 
 
@@ -27,11 +27,44 @@ def test_a_place_that_is_not_there(tmp_path: Path) -> None:
         write_private(str(tmp_path / "absent/a.html"), "text")
 
 
-def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "a.html.new").symlink_to(tmp_path / "other")
-    with pytest.raises(PolicyfsError):
-        write_private(str(tmp_path / "a.html"), "text")
-    assert not (tmp_path / "other").exists()
+def test_a_link_in_its_place_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.html").symlink_to(tmp_path / "other")
+    write_private(str(tmp_path / "a.html"), "text")
+    assert (tmp_path / "a.html").read_text() == "text"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.html"]
+
+
+def test_nothing_is_written_into_a_file_that_another_has_made(tmp_path: Path) -> None:
+    """Another user guesses the name, and keeps the file open."""
+    opened = []
+    for name in ("a.html", "a.html.new"):
+        (tmp_path / name).touch(0o666)
+        (tmp_path / name).chmod(0o666)
+        os.chown(tmp_path / name, 4711, 4711)
+        opened.append((tmp_path / name).open("rb"))
+    write_private(str(tmp_path / "a.html"), "secret")
+    found = (tmp_path / "a.html").stat()
+    assert (found.st_uid, found.st_mode & 0o777) == (os.geteuid(), 0o600)
+    for file in opened:
+        assert file.read() == b""
+        file.close()
+
+
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(PolicyfsError, match="not a regular file"):
+        write_private(str(tmp_path / "fifo"), "text")
+    assert (tmp_path / "fifo").is_fifo()
+
+
+def test_after_an_error_the_old_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), private_file(str(path)) as file:
+        file.write("new")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 # -- files that are replaced --------------------------------------------------------------------------
