@@ -250,8 +250,9 @@ def test_a_list_that_cannot_be_written_or_read_is_told(store: Path, tmp_path: Pa
     assert (said.code, "cannot write" in said.err) == (EXIT_REFUSED, True)
     said = run("import", store, tmp_path / "none")
     assert (said.code, "cannot read" in said.err) == (EXIT_REFUSED, True)
-    (tmp_path / "list.new").symlink_to(tmp_path / "elsewhere")
-    assert run("export", store, tmp_path / "list").code == EXIT_REFUSED
+    for name in ("list", "list.new"):
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+    assert run("export", store, tmp_path / "list").code == EXIT_OK
     assert not (tmp_path / "elsewhere").exists(), "nothing is written through a symlink"
 
 
