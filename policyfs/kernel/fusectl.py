@@ -6,13 +6,20 @@ The app could end its own mount, and then requests would not be recorded. So the
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import signal
 from contextlib import suppress
 from typing import Final
 
 from policyfs.kernel import mount_api
 
 _ABORT: Final = "abort"
+
+
+class OpenedError(Exception):
+    """Error: a process has opened a control file for writing before root became the owner."""
 
 
 class ControlFiles:
@@ -30,12 +37,20 @@ class ControlFiles:
         self._mount_fd = mount_api.detached("fusectl", (), 0)
 
     def take(self, conn_id: int) -> None:
-        """Make root the owner of a connection's control files. Raises OSError (EPERM without CAP_CHOWN)."""
+        """Make root the owner of a connection's control files. Call this on the main thread.
+
+        The app may have opened a file before. It could use this descriptor for as long as the connection
+        exists: then the caller must end the connection. Raises OpenedError, or OSError (EPERM without
+        CAP_CHOWN).
+        """
         directory = os.open(str(conn_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._mount_fd)
         try:
-            for name in os.listdir(directory):
+            names = os.listdir(directory)
+            for name in names:
                 os.chown(name, 0, 0, dir_fd=directory, follow_symlinks=False)
             os.fchown(directory, 0, 0)
+            if any(_is_written(directory, name) for name in names):
+                raise OpenedError
         finally:
             os.close(directory)
 
@@ -68,3 +83,24 @@ class ControlFiles:
         with suppress(OSError):
             if fd >= 0:
                 os.close(fd)
+
+
+def _is_written(directory: int, name: str) -> bool:
+    """Return True if a process has a control file open for writing, or is just opening it.
+
+    The kernel then refuses a read lease, or has broken it. Return False if the kernel knows no leases of
+    control files.
+    """
+    with suppress(OSError):
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        # INVARIANT: a lease that is broken sends SIGIO, which would end this process.
+        before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except OSError as error:
+            return error.errno == errno.EAGAIN
+        finally:
+            os.close(fd)
+            signal.signal(signal.SIGIO, before or signal.SIG_DFL)
+    return False

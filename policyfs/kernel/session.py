@@ -14,7 +14,7 @@ from typing import Final
 from policyfs.errors import PolicyfsError
 from policyfs.kernel import mount_api
 from policyfs.kernel.bridge import attached, end_at_faults, init_answer, prepare, pyfuse3, take_turns
-from policyfs.kernel.fusectl import ControlFiles
+from policyfs.kernel.fusectl import ControlFiles, OpenedError
 from policyfs.kernel.protocol import NO_FLAGS, WANTED, InitFlag
 from policyfs.kernel.readiness import Readiness
 from policyfs.kernel.vectors import start as start_readers
@@ -46,6 +46,8 @@ _DIRTY_BYTES: Final = 32 << 20
 """The limit of bytes in dirty pages of mappings. The kernel may send the daemon one request for each page:
 8,192 in all. All apps share the kernel's limit of 65,535 requests in the background (_lanes.h), and the
 bridge lets up to 45,000 READs wait."""
+_TRIES: Final = 20
+"""The limit of connections that are made until an app does not open the control files of one of them."""
 # sys/mount.h
 _MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
@@ -112,12 +114,8 @@ def mount_device(
     /dev/fuse is non-blocking and close-on-exec. Raises MountError.
     """
     path = _checked_mountpoint(mountpoint)
-    try:
-        fd = os.open(DEVICE_PATH, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as exc:
-        raise MountError(_device_advice(exc), exc.errno or 0) from exc
     options: list[str | tuple[str, str]] = [
-        ("source", source), ("subtype", FSTYPE.partition(".")[2]), ("fd", str(fd)), ("rootmode", "40000"),
+        ("source", source), ("subtype", FSTYPE.partition(".")[2]), ("rootmode", "40000"),
         ("user_id", str(user_id)), ("group_id", str(group_id)),
     ]  # fmt: skip
     if allow_other:
@@ -128,8 +126,27 @@ def mount_device(
         options.append(("max_read", str(max_read)))
     if read_only:
         options.append("ro")
+    for _ in range(_TRIES):
+        with contextlib.suppress(OpenedError):
+            return _mounted(path, options, control, read_only=read_only, detached=detached)
+    raise MountError(
+        f"cannot mount on {path}: a process with uid {user_id} opens the control files of each new mount in"
+        " /sys/fs/fuse/connections; end this process"
+    )
+
+
+def _mounted(
+    path: str, options: list[str | tuple[str, str]], control: ControlFiles | None,
+    *, read_only: bool, detached: bool,
+) -> Device:  # fmt: skip
+    """Make one connection, and mount it. Raises MountError; OpenedError if an app has opened a control file.
+    """
     try:
-        conn_id, mount_fd = _create(options, control, path, read_only=read_only)
+        fd = os.open(DEVICE_PATH, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        raise MountError(_device_advice(exc), exc.errno or 0) from exc
+    try:
+        conn_id, mount_fd = _create([*options, ("fd", str(fd))], control, path, read_only=read_only)
         if detached:
             return Device(fd, path, conn_id, mount_fd)
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.kernel import session
+from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.probe import MountState, mount_state
 from policyfs.kernel.session import MountError, mount_device
 from policyfs.linux.mountinfo import is_mountpoint, mounts_at
@@ -20,7 +21,9 @@ from tests.support.mount.tinyfs import error_of
 APP = 12345
 
 
-def mount_here(path: str, *, default_permissions: bool = False, max_read: int = 0) -> session.Device:
+def mount_here(
+    path: str, *, default_permissions: bool = False, max_read: int = 0, control: ControlFiles | None = None
+) -> session.Device:
     return mount_device(
         path,
         source="x",
@@ -29,6 +32,7 @@ def mount_here(path: str, *, default_permissions: bool = False, max_read: int = 
         allow_other=False,
         default_permissions=default_permissions,
         max_read=max_read,
+        control=control,
     )
 
 
@@ -235,3 +239,48 @@ def test_a_mountpoint_with_odd_characters(tiny_at, arena):
     fs = tiny_at(odd)
     assert mount_state(str(odd)) is MountState.ALIVE
     assert fs.device.path == str(odd)
+
+
+# -- control files that an app was quick to open ------------------------------------------------------------
+
+
+class _Raced(ControlFiles):
+    """An app opens control files as soon as the kernel has made them its own, as often as *tries* says."""
+
+    def __init__(self, name: str, tries: int) -> None:
+        super().__init__()
+        self.name, self.tries = name, tries
+        self.opened: list[int] = []
+
+    def take(self, conn_id: int) -> None:
+        if len(self.opened) < self.tries:
+            flags = os.O_WRONLY | os.O_CLOEXEC
+            self.opened.append(os.open(f"{conn_id}/{self.name}", flags, dir_fd=self._mount_fd))
+        super().take(conn_id)
+
+
+@pytest.mark.parametrize("name", ["abort", "max_background"])
+def test_no_control_file_stays_open_that_an_app_opened_before_they_were_taken(arena, name: str) -> None:
+    files = _Raced(name, 2)
+    device = mount_here(str(arena), control=files)
+    assert len(files.opened) == 2
+    for fd in files.opened:
+        os.write(fd, b"1")
+    assert session.is_connected(device)
+    os.close(device.fd)
+    session.unmount(str(arena))
+    for fd in files.opened:
+        os.close(fd)
+    files.close()
+
+
+def test_a_mount_is_refused_while_an_app_opens_them_each_time(arena) -> None:
+    files = _Raced("abort", 1000)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(MountError, match="control files"):
+        mount_here(str(arena), control=files)
+    assert mounts_at(str(arena)) == []
+    for fd in files.opened:
+        os.close(fd)
+    assert len(os.listdir("/proc/self/fd")) == before
+    files.close()
