@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.inodes.node import ROOT_ID, child_path
 from policyfs.fs.kernel_cache.attributes import LONG_S, UNWATCHED_S
+from policyfs.fs.namespace.xattr import ExtendedAttributes
 from policyfs.fs.path_bounds import MAX_PATH_BYTES
 from policyfs.kernel import bridge, vectors
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.linux.libc import RENAME_EXCHANGE
 from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
@@ -370,3 +373,89 @@ async def test_a_name_that_an_open_has_missed_does_not(store: Path, table: None)
             entry = await look_up(made, "a.jpg", CAMERA)
         made.lookup.listed(made.nodes.get(entry.st_ino), caller)
         assert installed() == before
+
+
+BY_OWNER = EVERYBODY + '- {id: own, deny: [see], who: {app: maps}, paths: "/**", unless: {owner: none}}\n'
+READ_BY_KIND = """\
+- {id: look, allow: [see], paths: "/**"}
+- {id: photos, allow: [read], paths: "/**", when: {type: image/jpeg}}
+"""
+
+
+def swaps_before_facts(monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
+    """Let another mount exchange the files a.jpg and other once, right before the next search for facts."""
+    done: list[bool] = []
+
+    def swapping(search):
+        async def swapped(*arguments, **options):
+            if not done:
+                done.append(True)
+                swap(store)
+            return await search(*arguments, **options)
+
+        return swapped
+
+    for name in ("find", "behind"):
+        monkeypatch.setattr(FactFinder, name, swapping(getattr(FactFinder, name)))
+
+
+def swap(store: Path) -> None:
+    """Exchange the files a.jpg and other."""
+    with Tree.open(str(store)) as tree:
+        tree.rename2(tree.root_fd, b"a.jpg", tree.root_fd, b"other", RENAME_EXCHANGE)
+
+
+async def is_shown(made: Parts, name: str, uid: int) -> bool:
+    answer = await answer_of(made.lookup.lookup(made.root, name.encode(), made.caller(uid)))
+    return isinstance(answer, dict) and answer["st_ino"] != 0
+
+
+@pytest.mark.parametrize("rules", [BY_KIND, BY_OWNER], ids=["kind", "owner"])
+def test_a_lookup_tells_no_attributes_of_a_file_by_the_facts_of_another(
+    store: Path, monkeypatch: pytest.MonkeyPatch, rules: str
+) -> None:
+    """Else an app that exchanges two names through a second mount sees what is hidden by kind or owner."""
+    (store / "other").write_bytes(b"words of the camera")
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(rules)) as made:
+            fd = made.tree.open_file(made.tree.root_fd, b"other", os.O_RDONLY)
+            made.owners.set(fd, made.tree.fstat(fd), "camera")
+            os.close(fd)
+            before = len(os.listdir("/proc/self/fd"))
+            swaps_before_facts(monkeypatch, store)
+            found = [await is_shown(made, name, MAPS) for name in ("other", "other", "a.jpg")]
+            assert (store / "other").read_bytes() == PHOTO
+            assert found == [False, True, False]
+            assert len(os.listdir("/proc/self/fd")) == before
+
+    run()
+
+
+def test_a_request_by_number_is_not_decided_by_the_kind_of_another_file(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file has its name again when its attribute is read."""
+    (store / "other").write_bytes(b"words of the camera")
+    os.setxattr(store / "other", "user.note", b"hidden")
+    shows = ExtendedAttributes._shows_xattrs
+
+    async def swapped_back(*arguments) -> bool:
+        try:
+            return await shows(*arguments)
+        finally:
+            if (store / "other").read_bytes() == PHOTO:
+                swap(store)
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(READ_BY_KIND)) as made:
+            node, caller = await made.walk("/other", MAPS), made.caller(MAPS)
+            swaps_before_facts(monkeypatch, store)
+            monkeypatch.setattr(ExtendedAttributes, "_shows_xattrs", swapped_back)
+            asked = made.xattrs.getxattr(node, b"user.note", caller)
+            assert await errno_of(asked) in {errno.ENODATA, errno.ESTALE}
+            assert (store / "other").read_bytes() != PHOTO
+
+    run()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.kernel.bridge import pyfuse3
 from tests.support.models.policies import engine_of
@@ -251,3 +252,31 @@ async def test_an_open_that_fails_leaves_no_open_directory(tmp_path: Path, monke
         with pytest.raises(OSError, match="no answer"):
             await made.listings.opendir(made.root, made.caller(GALLERY))
         assert (len(made.listings), made.listings.open.shares.used) == (0, 0)
+
+
+BY_KIND = ANYTHING + '- {id: text, deny: [see], paths: "/**", when: {type: "text/*"}}\n'
+
+
+@on_trio
+async def test_a_file_that_becomes_a_symlink_meanwhile_does_not_end_the_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one app could keep all others from listing a directory in which it may make symlinks."""
+    for name in ("changes", "stays"):
+        (tmp_path / name).touch()
+    searches = {name: getattr(FactFinder, name) for name in ("find", "behind")}
+
+    def late(name: str):
+        async def search(*arguments, **options):
+            (tmp_path / "changes").unlink(missing_ok=True)
+            (tmp_path / "changes").symlink_to("stays")
+            return await searches[name](*arguments, **options)
+
+        return search
+
+    for name in searches:
+        monkeypatch.setattr(FactFinder, name, late(name))
+    with parts(tmp_path, engine_of(BY_KIND)) as made:
+        told, listings = Told(monkeypatch), made.listings
+        index = await listings.opendir(made.root, made.caller(GALLERY)) & 0xFFFFFF
+        assert await told.names(listings, index, 0) == {b"changes", b"stays"}

@@ -14,13 +14,11 @@ from typing import Protocol
 
 from policyfs.content.cache import KindCache, KindKey
 from policyfs.domain import (
-    KIND_DIRECTORY,
+    FIXED_KINDS,
     KIND_EMPTY,
-    KIND_SYMLINK,
     NO_FACTS,
     OWNER_NONE,
     Facts,
-    FileType,
     Need,
 )
 from policyfs.fs.access.kind_proof import KindEvidence, UnprovenKindError
@@ -121,11 +119,7 @@ class FactFinder:
             evidence.owner = owner
         if not need & Need.KIND:
             return Facts(None, owner)
-        if stat.ftype is FileType.DIRECTORY:
-            return Facts(KIND_DIRECTORY, owner)
-        if stat.ftype is FileType.SYMLINK:
-            return Facts(KIND_SYMLINK, owner)
-        known = self._by_stat(stat, lane) if seeing else None
+        known = FIXED_KINDS.get(stat.ftype) or (self._by_stat(stat, lane) if seeing else None)
         if known is not None:
             return Facts(known, owner)
         fd = self._tree.open_file(dirfd, name, os.O_RDONLY)
@@ -135,7 +129,7 @@ class FactFinder:
         self, fd: int, need: Need, lane: Hashable = None,
         *, evidence: KindEvidence | None = None, seeing: bool = False,
     ) -> Facts:  # fmt: skip
-        """Return the facts of the file behind a descriptor; O_PATH is enough if no kind is needed.
+        """Return the facts of the object behind a descriptor (O_PATH is enough).
 
         evidence: keeps the lease that proves the kind. seeing: True if the kind decides only whether a name
         and its attributes are shown.
@@ -145,6 +139,10 @@ class FactFinder:
             evidence.owner = owner
         if not need & Need.KIND:
             return Facts(None, owner)
+        stat = self._tree.fstat(fd)
+        known = FIXED_KINDS.get(stat.ftype) or (self._by_stat(stat, lane) if seeing else None)
+        if known is not None:
+            return Facts(known, owner)
         return Facts(await self.kind_of(fd, lane, evidence=evidence, seeing=seeing), owner)
 
     def stat(self, fd: int) -> Stat:
@@ -173,7 +171,7 @@ class FactFinder:
     async def kind_of(
         self, fd: int, lane: Hashable = None, *, evidence: KindEvidence | None = None, seeing: bool = False
     ) -> str | None:
-        """Return the kind of the file behind *fd* (not opened with O_PATH), or None if sniffing failed.
+        """Return the kind of the file behind *fd* (O_PATH is enough), or None if sniffing failed.
 
         If a lease proves a remembered kind, this kind is returned. Otherwise the file is sniffed. evidence:
         keeps the lease, so that the lease proves the kind until the request takes effect. seeing: True if the
@@ -183,7 +181,8 @@ class FactFinder:
         Raise OSError(ESTALE) if *evidence* expects another file. Raise UnprovenKindError if *evidence*
         demands a lease that the kernel does not grant.
         """
-        if self._keeper is None:  # a store without leases may take long to open a file anew
+        is_open = not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH
+        if self._keeper is None and is_open:  # a store without leases may take long to open a file anew
             return await self._kind_of_own(os.dup(fd), lane, evidence, seeing=seeing)
         return await self._kind_of_own(self._tree.reopen(fd, os.O_RDONLY), lane, evidence, seeing=seeing)
 

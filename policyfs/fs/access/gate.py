@@ -126,16 +126,19 @@ class Gate:
     # -- decisions ------------------------------------------------------------------------------
 
     async def at(
-        self, who: Principal, ops: Op, state: PathState, dirfd: int, name: bytes, stat: Stat, parent: Node
-    ) -> Decision:
+        self, who: Principal, ops: Op, state: PathState, dirfd: int, name: bytes, stat: Stat, parent: Node,
+        *, fd: int = -1,
+    ) -> Decision:  # fmt: skip
         """Find the facts of the object that now has *name* in *dirfd*, and return the decision on it.
 
+        fd: a descriptor of the object, or -1 to find it by the name, which may lead to another object now.
         Raise PolicyChangedError if the policy changed while facts were found.
         """
-        generation, ftype = self.generation, stat.ftype
+        generation, ftype, facts = self.generation, stat.ftype, NO_FACTS
         need = self.engine.needs(who, ops, state, ftype)
-        facts = NO_FACTS
-        if need:
+        if need and fd >= 0:
+            facts = await self.facts.behind(fd, need, who.lane, seeing=ops == Op.SEE)
+        elif need:
             facts = await self.facts.find(need, dirfd, name, stat, who.lane, seeing=ops == Op.SEE)
         self.unchanged(generation)
         return self.decide(who, ops, state, ftype, facts, parent)
@@ -268,7 +271,8 @@ class Gate:
         if held >= 0:
             return await behind(held)
         try:
-            dirfd, name, stat = self._resolver.locate(node)
+            # INVARIANT: by a descriptor. Another file may take the name until its facts are found.
+            held = self._resolver.open_checked(node)
         except OSError as error:
             removed = self._resolver.removed_fd(node) if node.ftype is FileType.DIRECTORY else -1
             if removed >= 0:  # a directory removed elsewhere, while a process is in it
@@ -277,13 +281,10 @@ class Gate:
             held = self._open_fd(node) if error.errno == errno.ESTALE else -1
             if held < 0:
                 raise
-            try:
-                return await behind(held)
-            finally:
-                os.close(held)
-        if evidence is not None:
-            evidence.expected = stat
-        return await self.facts.find(need, dirfd, name, stat, who.lane, evidence=evidence, seeing=seeing)
+        try:
+            return await behind(held)
+        finally:
+            os.close(held)
 
     def needed(self, who: Principal, state: PathState, ftype: FileType) -> Need:
         """Return every fact that a caller's decisions at a path may depend on, for any operation."""

@@ -100,32 +100,37 @@ class Lookup:
             return held or self._not_there(parent, name, state, caller, unseen.whatever)
         dirfd = self._resolver.dirfd_on_the_way(parent)
         nothing_to_see = unseen.but_directory is not None and not self._tree.is_dir(dirfd, name)
-        fd, stat = (-1, None) if nothing_to_see else self._seen(parent, dirfd, name)
+        by_facts = bool(self._gate.engine.needs(caller.principal, Op.SEE, state, FileType.REGULAR))
+        fd, stat = (-1, None) if nothing_to_see else self._seen(parent, dirfd, name, by_facts=by_facts)
         try:
             return await self._decided(parent, name, state, caller, unseen, dirfd, fd, stat)
         finally:
             if fd >= 0:
                 os.close(fd)
 
-    def _seen(self, parent: Node, dirfd: int, name: bytes) -> tuple[int, Stat | None]:
+    def _seen(self, parent: Node, dirfd: int, name: bytes, *, by_facts: bool) -> tuple[int, Stat | None]:
         """Return the attributes of the object that has a name now, or None if no object has the name.
 
-        If an open or a stat of the name has just missed its file, also return a descriptor (O_PATH) of the
-        object, else -1. The LOOKUP decides on this object, and the open finds it, even if other objects take
-        the name meanwhile.
+        In two cases also return a descriptor (O_PATH) of this object, else -1: if the decision needs facts
+        (*by_facts*), or if an open or a stat of the name has just missed its file. The LOOKUP then decides on
+        this object, and in the second case the open finds it, even if other objects take the name meanwhile.
         """
-        if self._replaced_files.is_path_wanted(parent, name):
-            with contextlib.suppress(OSError):  # no descriptor is free, or no object has the name
-                fd = self._tree.open_path(dirfd, name)
-                try:
-                    return fd, self._tree.fstat(fd)
-                except BaseException:
-                    os.close(fd)
-                    raise
+        fd = -1
         try:
-            return -1, self._tree.stat(dirfd, name)
+            if by_facts:
+                fd = self._tree.open_path(dirfd, name)
+            elif self._replaced_files.is_path_wanted(parent, name):
+                with contextlib.suppress(OSError):  # no descriptor is free, or no object has the name
+                    fd = self._tree.open_path(dirfd, name)
+            if fd < 0:
+                return -1, self._tree.stat(dirfd, name)
         except FileNotFoundError:
             return -1, None
+        try:
+            return fd, self._tree.fstat(fd)
+        except BaseException:
+            os.close(fd)
+            raise
 
     async def _decided(
         self, parent: Node, name: bytes, state: PathState, caller: Caller, unseen: Unseen, dirfd: int,
@@ -143,7 +148,7 @@ class Lookup:
             if withheld_names:
                 raise pyfuse3.FUSEError(errno.ENOENT)  # not cached: the name may be shown again at any moment
             return self._nothing(parent, name, state, caller)
-        decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
+        decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent, fd=fd)
         if not decision.allowed:
             held = self._held_directory(parent, name)
             return held or self._not_there(parent, name, state, caller, decision)

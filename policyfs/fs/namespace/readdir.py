@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import stat as stat_bits
 import time
 from collections.abc import AsyncIterator, Callable
@@ -216,12 +217,16 @@ class DirectoryListings:
             return True
 
     async def _seen(self, node: Node, name: bytes, state: PathState, caller: Caller) -> bool:
+        dirfd = self._resolver.dirfd(node)
         try:
-            dirfd = self._resolver.dirfd(node)
-            stat = self._tree.stat(dirfd, name)
-            decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, node)
+            fd = self._tree.open_path(dirfd, name)
         except FileNotFoundError:
             return False
+        try:
+            stat = self._tree.fstat(fd)
+            decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, node, fd=fd)
+        finally:
+            os.close(fd)
         return decision.allowed
 
     async def readdir(self, fh: int, start: int, token: pyfuse3.ReaddirToken) -> None:
