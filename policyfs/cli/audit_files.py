@@ -21,6 +21,7 @@ from policyfs.trail.expression import Term, Value
 from policyfs.trail.index_rows import chosen, class_event
 from policyfs.trail.lives import (
     MOVES,
+    NAMES,
     Change,
     Life,
     Lives,
@@ -81,6 +82,7 @@ def run_timeline(args: argparse.Namespace) -> int:
         if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
             lives.add(item.event, item)
     found = [life for life in lives.all if path in life.ever]
+    is_cut = len(names) >= NAMES
     if args.json:
         for number, life in enumerate(found, start=1):
             for _, item in life.events:
@@ -88,15 +90,21 @@ def run_timeline(args: argparse.Namespace) -> int:
     else:
         policies = KeptPolicies(trail.chains)
         for life in found:
-            _print_life(life, RowPrinter(columns(), zone_of(args), policies.fact), len(found) > 1)
+            rows = RowPrinter(columns(), zone_of(args), policies.fact)
+            _print_life(life, rows, several=len(found) > 1, is_cut=is_cut)
+    if is_cut:
+        what = f"the file has had {NAMES:,} names or more: events under further names are left out"
+        print(f"policyfs: {what}", file=sys.stderr)
     if not found:
         print(f"policyfs: no event in the trail at {args.trail} is about {shown_path(path)}", file=sys.stderr)
     return EXIT_OK if found else EXIT_REFUSED
 
 
-def _print_life(life: Life[Record], rows: RowPrinter, several: bool) -> None:
+def _print_life(life: Life[Record], rows: RowPrinter, *, several: bool, is_cut: bool) -> None:
+    """Print the events of one file. is_cut: True if the file has further names that were not searched."""
     names = " -> ".join(dict.fromkeys(shown_path(name) for name in _in_order(life)))
-    end = "deleted" if life.was_deleted else "replaced" if life.was_replaced else "still there"
+    there = "end not known" if is_cut else "still there"
+    end = "deleted" if life.was_deleted else "replaced" if life.was_replaced else there
     begin = "made" if life.was_made else "there before"
     if several or len(life.ever) > 1:
         print(f"{names}: {begin}, {end}, {len(life.events)} events")

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli.audit_files import human
+from policyfs.domain import Audit
 from policyfs.errors import UsageError
 from tests.support.mount.audited import POLICY, Cli, recorded
+from tests.support.mount.trail import a_journal, an_event
 
 
 @pytest.fixture
@@ -87,3 +89,23 @@ def test_rows_have_the_rules_lines(cli: Cli) -> None:
 )
 def test_sizes(number: int | None, text: str) -> None:
     assert human(number) == text
+
+
+def test_more_names_than_are_searched_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An app renames a file again and again before it deletes the file."""
+    cli = recorded(tmp_path, monkeypatch, capsys)
+    for module in ("trail.lives", "cli.audit_files"):
+        monkeypatch.setattr(f"policyfs.{module}.NAMES", 5, raising=False)
+    with a_journal(cli.root) as journal:
+        for number in range(9):
+            event = an_event(b"/n%d" % number, operation="rename", new_path=b"/n%d" % (number + 1))
+            journal.record(event, Audit.REQUIRED)
+        journal.record(an_event(b"/n9", operation="unlink"), Audit.REQUIRED)
+    told = cli("timeline", "/n0")
+    assert "still there" not in told
+    assert "end not known" in told
+    assert "5 names or more" in cli.err
+    cli("timeline", "/in/a.jpg")
+    assert cli.err == ""
