@@ -136,14 +136,17 @@ class TrailDirectory(SegmentDirectory):
         it with mode 0700.
 
         Raises OSError: EWOULDBLOCK if another journal has the lock, EPERM if other users may write in the
-        directory, and errors of the file system.
+        directory or in the trail root, and errors of the file system.
         """
         self.path = path
         for missing in (os.path.dirname(path), path):
             if missing and not os.path.isdir(missing):
                 os.mkdir(missing, 0o700)
+        root = os.path.dirname(path) or "."
+        if _is_others(os.stat(root)) and not os.stat(root).st_mode & stat.S_ISVTX:
+            raise PermissionError(errno.EPERM, "others may replace the trail directory", path)
         super().__init__(_open_locked(path))
-        self._root = _identity(os.path.dirname(path) or ".")
+        self._root = _identity(root)
 
     def reopen(self) -> None:
         """Open the path of the trail directory again, after the directory was moved away or replaced.
@@ -222,11 +225,15 @@ def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int
         os.close(fd)
 
 
+def _is_others(info: os.stat_result) -> bool:
+    """Return True if users other than root and this user may write in a directory."""
+    return bool(info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)) or info.st_uid not in (0, os.geteuid())
+
+
 def _open_locked(path: str) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        info = os.fstat(fd)
-        if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or info.st_uid not in (0, os.geteuid()):
+        if _is_others(os.fstat(fd)):
             raise PermissionError(errno.EPERM, "others may write in the trail directory", path)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

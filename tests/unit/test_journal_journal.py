@@ -507,6 +507,19 @@ def test_a_directory_that_others_may_write_in_is_refused(tmp_path: Path) -> None
         pass
 
 
+@pytest.mark.parametrize(("mode", "refused"), [(0o777, True), (0o770, True), (0o1777, False), (0o755, False)])
+def test_a_trail_root_in_which_others_may_rename_is_refused(tmp_path: Path, mode: int, refused: bool) -> None:
+    """They could move the trail away, so that nothing that must be on record is allowed any more."""
+    root = tmp_path / "root"
+    root.mkdir()
+    root.chmod(mode)
+    if refused:
+        with pytest.raises(JournalError, match="may write in it or above it"), a_journal(root):
+            pass
+    else:
+        write_trail(root, [an_event()])
+
+
 def test_a_symlink_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (tmp_path / MOUNT_ID).symlink_to("elsewhere")
