@@ -332,3 +332,16 @@ class Patch:
     def shifted(self, by: int) -> Patch:
         """Return the same patch at an offset that is higher by *by* bytes."""
         return Patch(self.offset + by, self.data, self.zeros)
+
+
+class Ranges(NamedTuple):
+    """The ranges of a file in which an app reads neutral bytes. first: the offset and the size, in bytes, of
+    the first ranges (trail/line.py limits their number). number, total_bytes: of all ranges.
+    """
+
+    first: tuple[tuple[int, int], ...] = ()
+    number: int = 0
+    total_bytes: int = 0
+
+
+NO_RANGES: Final = Ranges()

@@ -40,7 +40,9 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
     """
     from policyfs.daemon import log
     from policyfs.daemon.daemon import Daemon
+    from policyfs.daemon.large_work import take_short_turns
 
+    take_short_turns()
     logger = log.configure(as_json=as_json)
 
     def leave(_number: int, _frame: FrameType | None) -> None:

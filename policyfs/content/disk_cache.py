@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import magic
+import trio
 
 from policyfs.content.cache import KindKey
 from policyfs.content.detector_version import DETECTOR_VERSION
 from policyfs.content.kinds import is_kind
-from policyfs.content.plans import pack_plan, unpack_plan
+from policyfs.content.plans import LARGE_PLAN, LARGE_PLANS, pack_plan, unpack_plan
 from policyfs.content.protocol import WireError
 from policyfs.redact.core.values import Plan
 
@@ -63,6 +64,8 @@ _GET: Final = (
 _PUT: Final = "INSERT OR REPLACE INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 _Key = tuple[int, int, str, str, int, int, int, int]
+_Answer = bytes | tuple[str, Plan]
+"""An answer as it is in a row, or a kind and a plan that flush() must pack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ class Remembered:
         self._swap = threading.Lock()
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
-        self._pending: dict[_Key, bytes] = {}
+        self._pending: dict[_Key, _Answer] = {}
         self._hits = self._misses = self._written = self._lost = self._begun_anew = 0
         self._damaged = False
         self._open()
@@ -113,7 +116,7 @@ class Remembered:
     def kind(self, key: KindKey) -> str | None:
         """Return the content kind found in this version of a file, or None."""
         answer = self._get(self._key(key, _KIND))
-        if answer is None:
+        if not isinstance(answer, bytes):
             return None
         kind = answer.decode("ascii", "replace")
         return kind if is_kind(kind) else None
@@ -122,15 +125,17 @@ class Remembered:
         """Store the kind of this version of a file, unless the version is racy (KindKey.is_racy)."""
         self._put(key, _KIND, kind.encode("ascii"))
 
-    def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
+    async def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
         """Return the kind of this version of a file, and the plan that hides the words *what*; None if no
-        plan is stored.
+        plan is stored. A thread unpacks a large plan.
         """
         answer = self._get(self._key(key, _words(what)))
-        if answer is None:
-            return None
+        if not isinstance(answer, bytes):
+            return answer
         try:
-            return unpack_plan(answer, key.size)
+            if len(answer) <= LARGE_PLAN:
+                return unpack_plan(answer, key.size)
+            return await trio.to_thread.run_sync(unpack_plan, answer, key.size, limiter=LARGE_PLANS)
         except WireError:
             self._lost += 1
             return None
@@ -139,7 +144,7 @@ class Remembered:
         """Store a plan that hides the words *what*, and the file's kind, unless the version is racy
         (KindKey.is_racy).
         """
-        self._put(key, _words(what), pack_plan(kind, plan))
+        self._put(key, _words(what), (kind, plan))
 
     @property
     def is_waiting(self) -> bool:
@@ -161,7 +166,8 @@ class Remembered:
             self._begin_anew()
         if not pending or self._writer is None:
             return
-        rows = [(*key, answer) for key, answer in pending.items()]
+        packed = ((key, _packed(answer)) for key, answer in pending.items())
+        rows = [(*key, answer) for key, answer in packed if len(answer) <= MAX_ANSWER_BYTES]
         try:
             with self._writer:
                 self._writer.execute("BEGIN IMMEDIATE")
@@ -192,8 +198,8 @@ class Remembered:
             return None
         return (self._fs, _signed(key.ino), what, self._detector, *version)
 
-    def _get(self, key: _Key | None) -> bytes | None:
-        answer = None
+    def _get(self, key: _Key | None) -> _Answer | None:
+        answer: _Answer | None = None
         if key is not None:
             with self._swap:
                 answer = self._pending.get(key) or self._row(key)
@@ -213,9 +219,9 @@ class Remembered:
             return None
         return row[0] if row is not None and isinstance(row[0], bytes) else None
 
-    def _put(self, key: KindKey, what: str, answer: bytes) -> None:
+    def _put(self, key: KindKey, what: str, answer: _Answer) -> None:
         row = self._key(key, what)
-        if row is None or not key.btime_ns or key.is_racy(self._clock_ns()) or len(answer) > MAX_ANSWER_BYTES:
+        if row is None or not key.btime_ns or key.is_racy(self._clock_ns()):
             return
         with self._swap:
             if len(self._pending) < _MAX_PENDING:
@@ -297,6 +303,10 @@ def _close(*connections: sqlite3.Connection | None) -> None:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+def _packed(answer: _Answer) -> bytes:
+    return answer if isinstance(answer, bytes) else pack_plan(*answer)
 
 
 def _words(what: frozenset[str]) -> str:

@@ -6,14 +6,17 @@ gap (pieces.py). The file's kind limits the number of literal bytes in a plan.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from typing import Final
+
+import trio
 
 from policyfs.content.kinds import is_kind
 from policyfs.content.pieces import COPY_MIN, HEAD_BYTES, Piece, Read, Splitter, cost, literal_bytes_for
 from policyfs.content.protocol import MAX_KIND, MAX_REASON, WireError
 from policyfs.domain import Patch
-from policyfs.redact.core.values import Finding, Outcome, Plan
+from policyfs.redact.core.values import Finding, Outcome, Plan, PlanSize
 
 MAX_PATCHES: Final = 262_144
 MAX_FINDINGS: Final = 1024
@@ -23,6 +26,16 @@ MAX_PATCH_BYTES: Final = 32 * 1024 * 1024
 For a patch of zeros the plan has only the number of zeros, so these zeros do not count.
 """
 MAX_WORD: Final = 200
+LARGE_PLAN: Final = 8 * 1024
+"""The size (bytes) of a payload above which a thread unpacks the plan, not the event loop. A payload of this
+size takes 1 ms, the worst one 0.4 s.
+"""
+LARGE_PLANS: Final = trio.CapacityLimiter(2)
+"""The limit of threads that unpack large plans: each of them makes the event loop wait for the interpreter
+lock.
+"""
+_PATCH_MEMORY: Final = 160
+"""The memory of a patch in the daemon, without its new bytes (rounded up, in bytes)."""
 
 _TEXT: Final = struct.Struct("<H")
 _COUNTS: Final = struct.Struct("<BII")
@@ -114,6 +127,10 @@ class _Reader:
         self._data = data
         self._position = 0
 
+    @property
+    def position(self) -> int:
+        return self._position
+
     def take(self, size: int) -> bytes:
         start, self._position = self._position, self._position + size
         if self._position > len(self._data):
@@ -121,7 +138,11 @@ class _Reader:
         return self._data[start : self._position]
 
     def unpack(self, form: struct.Struct) -> tuple[int, ...]:
-        values: tuple[int, ...] = form.unpack(self.take(form.size))
+        try:
+            values: tuple[int, ...] = form.unpack_from(self._data, self._position)
+        except struct.error as error:
+            raise WireError("the plan ends too early") from error
+        self._position += form.size
         return values
 
     def text(self, limit: int) -> str:
@@ -157,11 +178,15 @@ def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tup
         raise WireError("the plan's outcome or counts are out of range")
     reason = reader.text(MAX_REASON)
     findings = tuple(_unpack_finding(reader, file_size) for _ in range(finding_count))
-    patches = _unpack_patches(reader, patch_count, file_size, kind, read)
+    digest = hashlib.sha256(memoryview(payload)[reader.position :])
+    patches, plan_size = _unpack_patches(reader, patch_count, file_size, kind, read, digest)
     reader.end()
     if (_OUTCOMES[outcome] is Outcome.PATCH) != bool(patches):
         raise WireError("the plan's outcome does not fit its patches")
-    return kind, Plan(outcome=_OUTCOMES[outcome], patches=patches, findings=findings, reason=reason)
+    return kind, Plan(
+        outcome=_OUTCOMES[outcome], patches=patches, findings=findings, reason=reason,
+        digest=digest.digest(), plan_size=plan_size,
+    )  # fmt: skip
 
 
 def _unpack_finding(reader: _Reader, file_size: int) -> Finding:
@@ -173,11 +198,15 @@ def _unpack_finding(reader: _Reader, file_size: int) -> Finding:
 
 
 def _unpack_patches(
-    reader: _Reader, count: int, file_size: int, kind: str, read: Read | None
-) -> tuple[Patch, ...]:
+    reader: _Reader, count: int, file_size: int, kind: str, read: Read | None, digest: hashlib._Hash
+) -> tuple[tuple[Patch, ...], PlanSize]:
+    """Return the patches and their size.
+
+    digest: gets the bytes that are copied from the file, because the payload does not contain them.
+    """
     patches: list[Patch] = []
     whole: list[bytes] = []  # bytes of the last patch; the next piece may continue the patch
-    end = total = new = 0
+    end = total = new = replaced = 0
     most = None if read is None else literal_bytes_for(kind, read(0, HEAD_BYTES))
     for _ in range(count):
         offset, size, form, value = reader.unpack(_PATCH)
@@ -187,6 +216,7 @@ def _unpack_patches(
         if not goes_on:
             _finish(patches, whole)
         end = offset + size
+        replaced += size
         if form == _ZEROS and not goes_on:
             patches.append(Patch(offset, zeros=size))
             continue
@@ -200,8 +230,10 @@ def _unpack_patches(
         if not goes_on:
             patches.append(Patch(offset, b"?"))  # the patch gets its bytes once its end is known
         whole.append(_bytes_of(piece, file_size, read))
+        if piece.origin >= 0:
+            digest.update(whole[-1])
     _finish(patches, whole)
-    return tuple(patches)
+    return tuple(patches), PlanSize(replaced, total + _PATCH_MEMORY * len(patches))
 
 
 def _finish(patches: list[Patch], whole: list[bytes]) -> None:

@@ -14,7 +14,7 @@ from policyfs.content.connection import WorkerGoneError, WorkerLink
 from policyfs.content.failures import FailedError, Failures, SnifferStats
 from policyfs.content.kinds import SNIFF_BYTES, is_kind
 from policyfs.content.missed import Missed
-from policyfs.content.plans import refusal, unpack_plan
+from policyfs.content.plans import LARGE_PLAN, LARGE_PLANS, refusal, unpack_plan
 from policyfs.content.pool import SERVED_MAX, SPARES, NoWorkerError, Pool
 from policyfs.content.protocol import Command, Reply, Status, WireError
 from policyfs.content.queue import Line
@@ -31,8 +31,6 @@ _PAUSES_S: Final = (0.02, 0.04, 0.08, 0.16, 0.32)  # after the first, second, ..
 _AFRESH_DEADLINES: Final = 6
 """The time limit of a second look (Sniffer.look_afresh), as a multiple of the deadline. The limit is long,
 because all other processes run first."""
-_LARGE_PLAN: Final = 64 * 1024
-"""The size (bytes) above which a thread unpacks a plan. For the worst plan this takes 15 ms."""
 
 
 class SnifferError(PolicyfsError):
@@ -196,14 +194,15 @@ class Sniffer:
         """Return the kind and the plan in a reply's payload, for the file behind a descriptor. Raises
         WireError.
         """
-        if len(payload) <= _LARGE_PLAN:
+        if len(payload) <= LARGE_PLAN:
             with contextlib.suppress(OSError):  # bytes not in memory: the loop must not wait
                 return unpack_plan(payload, size, lambda offset, count: _at_once(fd, size, offset, count))
         held = os.dup(fd)
         try:
             return await trio.to_thread.run_sync(
-                unpack_plan, payload, size, lambda offset, count: os.pread(held, count, offset)
-            )
+                unpack_plan, payload, size, lambda offset, count: os.pread(held, count, offset),
+                limiter=LARGE_PLANS,
+            )  # fmt: skip
         except OSError as error:
             raise WireError(f"the file cannot be read: {error.strerror}") from error
         finally:

@@ -1,4 +1,4 @@
-"""Work on large policies while requests come. Other threads run often, and memory is freed in slices."""
+"""Long work while requests come: threads that compute give way soon, and memory is freed in slices."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from policyfs.policy.decide import Engine
 _TURN_S: Final = 0.0005
 """The longest time for which a thread that computes keeps the interpreter lock while another thread waits for
 the lock. A request gives the lock up at each system call. With Python's default of 5 ms, an open took 30 ms
-beside a compilation.
+beside a thread that compiles a policy, or unpacks a large redaction plan.
 """
 _PER_STEP: Final = 50
 _LAST_LOOK_S: Final = 10.0
 _LOOK_S: Final = 0.05
 
 
-@contextlib.contextmanager
-def short_turns() -> Iterator[None]:
-    """Make a context in which other threads get the interpreter lock soon.
-
-    The context is for a thread that makes many objects that stay. Garbage collection is off inside the
-    context, and never visits these objects: a collection would keep the interpreter lock until its end.
-    """
-    before = sys.getswitchinterval()
+def take_short_turns() -> None:
+    """Make threads of this process that compute give up the interpreter lock soon (_TURN_S), for good."""
     sys.setswitchinterval(_TURN_S)
-    try:
-        with paused():
-            yield
-            gc.freeze()
-    finally:
-        sys.setswitchinterval(before)
+
+
+@contextlib.contextmanager
+def lasting_objects() -> Iterator[None]:
+    """Make a context for a thread that makes many objects that stay.
+
+    Garbage collection is off inside the context, and never visits these objects: a collection would keep the
+    interpreter lock until its end.
+    """
+    with paused():
+        yield
+        gc.freeze()
 
 
 class Leftovers:

@@ -12,7 +12,7 @@ import trio
 
 from policyfs.daemon import control, policy_watch
 from policyfs.daemon.end import MountEnd
-from policyfs.daemon.large_work import Leftovers, short_turns
+from policyfs.daemon.large_work import Leftovers, lasting_objects
 from policyfs.daemon.log import Log
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import UNSAVED, Policies, Sources
@@ -165,11 +165,11 @@ class Reload:
             await leftovers.free()
 
     def _compiled(self, sources: Sources) -> Engine:
-        with short_turns():
+        with lasting_objects():
             return self._policies.compile(sources)
 
     def _successor(self) -> Engine:
-        with short_turns():
+        with lasting_objects():
             return self._policies.successor()
 
     def _check_app(self, policy: Policy) -> None:

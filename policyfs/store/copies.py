@@ -38,11 +38,12 @@ class Copy:
     backing_id: the kernel's id of the copy, or 0. When the cache closes the copy, it gives the id back."""
 
     __slots__ = (
-        "_cache", "_holders", "_pins", "_since", "backing_id", "denied", "frozen", "key", "mapped_by",
-        "serial", "used",
+        "_beside", "_cache", "_holders", "_pins", "_since", "backing_id", "denied", "frozen", "key",
+        "mapped_by", "serial", "used",
     )  # fmt: skip
 
-    def __init__(self, cache: CopyCache, key: Hashable, frozen: Frozen) -> None:
+    def __init__(self, cache: CopyCache, key: Hashable, frozen: Frozen, beside: int = 0) -> None:
+        self._beside: Final = beside
         self._cache = cache
         self._pins = 0
         self._holders: Counter[Hashable] = Counter()
@@ -58,7 +59,7 @@ class Copy:
     @property
     def cost(self) -> int:
         """Return the number of bytes that the copy takes of the cache's limit."""
-        return max(_LEAST_COST, self.frozen.memory)
+        return max(_LEAST_COST, self.frozen.memory) + self._beside
 
     @property
     def pinned(self) -> bool:
@@ -193,15 +194,16 @@ class CopyCache:
         self._make_room(cost)
         return Booking(self, cost, who)
 
-    def put(self, key: Hashable, frozen: Frozen, who: Hashable = None) -> Copy | None:
-        """Add a sealed copy under *key*, in place of an older copy.
+    def put(self, key: Hashable, frozen: Frozen, who: Hashable = None, *, beside: int = 0) -> Copy | None:
+        """Add a sealed copy under *key*, in place of an older copy. beside: the memory of what the caller
+        keeps with the copy, in bytes; it counts, too.
 
         Return None if the copies in use leave no room, or if the share of *who* is used up. Then the caller
         still owns *frozen*. ValueError if *frozen* is not sealed.
         """
         if not frozen.sealed:
             raise ValueError("only a sealed copy may be cached")
-        copy = Copy(self, key, frozen)
+        copy = Copy(self, key, frozen, beside)
         if not self._fits(copy.cost, who):
             return None
         self.drop(key)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import trio
 
 import policyfs.fs.redacted.leased as leased_module
+from policyfs.domain import NO_RANGES
 from policyfs.fs.inodes.leased_bytes import LeasedBytes
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.leased import LeasedFiles
@@ -62,7 +63,7 @@ def shown_before_located() -> None:
     async def early(self: LeasedFiles, caller: Any, what: Any, fd: int, lease: Any) -> Any:
         for node in self._nodes:
             if node.open is not None and node.open.lease is lease:
-                node.open.shown = LeasedBytes(lease, self._gate.generation, (), None, frozenset())
+                node.open.shown = LeasedBytes(lease, self._gate.generation, (), None, frozenset(), NO_RANGES)
         return await locate(self, caller, what, fd, lease)
 
     put(LeasedFiles, "_locate", early)

@@ -8,6 +8,7 @@ from typing import Final
 
 from policyfs.content.missed import Missed
 from policyfs.content.sniffer import Sniffer
+from policyfs.fs.redacted.second_looks import Fingerprint
 from policyfs.policy import names
 from policyfs.policy.names import Bind, Captured
 from tests.attack.guards import put
@@ -34,6 +35,11 @@ def tried_again() -> None:
     put(Missed, "refusal", lambda self, key: None)
 
 
+def plans_kept() -> None:
+    """A waiting second look, and a copy that waits for it, keep the whole plan."""
+    put(Fingerprint, "of", lambda plan: plan)
+
+
 def unlimited_looks() -> None:
     """Locators do whatever work a file asks for."""
     parsers("tests.attack.parsers_unbudgeted")
@@ -42,6 +48,7 @@ def unlimited_looks() -> None:
 
 DEAR: Final[dict[str, Callable[[], None]]] = {
     "every-number": every_number,
+    "plans-kept": plans_kept,
     "tried-again": tried_again,
     "unlimited-looks": unlimited_looks,
 }

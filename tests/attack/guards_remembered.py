@@ -16,7 +16,7 @@ from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.copies import Redactor
-from policyfs.fs.redacted.plans import Proof
+from policyfs.fs.redacted.plans import Found, PlanFinder, Proof
 from policyfs.fs.redacted.second_looks import SecondLooks
 from policyfs.linux.statx import Stat
 from policyfs.store import frozen
@@ -96,7 +96,13 @@ def stops_when_opened() -> None:
 
 def first_word_counts() -> None:
     """What one app's worker says of a file goes for everybody, and for the next mount."""
-    put(SecondLooks, "ask", lambda self, fd, said, verdict: verdict.confirmed(said, said.plan))
+
+    def at_once(self: PlanFinder, found: Found, proof: Proof | None) -> None:
+        if found.said is not None:
+            self.confirmed(found.said, found.plan)
+
+    put(PlanFinder, "ask", at_once)
+    put(SecondLooks, "ask", lambda self, fd, said, verdict: verdict.confirmed(said, None))
 
 
 REMEMBERED: Final[dict[str, Callable[[], None]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.attack.test_parsers import GALLERY, OTHER, PHOTO, POLICY, read
 from tests.support.machine.processes import call_as, start_as
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
-from tests.support.samples import jpegs
+from tests.support.samples import jpegs, pngs
 from tests.support.samples.bombs import BOMBS
 from tests.support.samples.jpegs import leaks
 
@@ -24,6 +25,8 @@ pytestmark = pytest.mark.load
 DEAR: Final = ("PNG: zTXt of zeros", "HEIC: XMP overlaps", "FLAC: many comment blocks")
 HOLE: Final = "hole.jpg"
 OPENS: Final = 4
+PARTS, FILES, MEMORY_MB = 5500, 40, 45
+"""PNGs of 70 KB with 16,500 patches, which take 2 MB."""
 PAUSE_S: Final = 0.01
 """Of the honest app between two photos: it is to be served, and not to compete with the parsers."""
 
@@ -119,3 +122,36 @@ def test_it_has_a_worker_each_time_where_that_is_forgotten(
     mount = without("broken-parser,tried-again", POLICY, store)
     assert call_as(GALLERY, _open_again, mount / "hang.jpg") == ["EACCES"] * OPENS
     assert mount.status()["sniffer"]["failed"]["deadline"] == OPENS
+
+
+def _memory_mb(mount: Mount) -> int:
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{mount.pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) >> 10
+
+
+def _open_each(channel: Connection, paths: list[Path]) -> int:
+    """Open each file once; how often it was let."""
+    return sum(isinstance(read(path), bytes) for path in paths)
+
+
+def _taken_by_patches(mount: Mount, store: Path) -> int:
+    """The MB that the daemon takes for copies of files with very many hidden parts."""
+    dear = pngs.plain(*[pngs.chunk(b"abCd", b"x")] * PARTS)
+    paths = []
+    for number in range(FILES + 1):
+        (store / f"{number}.png").write_bytes(dear + bytes(number))
+        paths.append(mount / f"{number}.png")
+    assert start_as(GALLERY, _open_each, paths[:1]).result(30) == 1
+    before = _memory_mb(mount)
+    assert start_as(GALLERY, _open_each, paths[1:]).result(200) >= FILES - 2  # some may be late
+    return _memory_mb(mount) - before
+
+
+def test_files_with_very_many_hidden_parts_take_little_memory(mounts: Mounts, empty_store: Path) -> None:
+    mount = mounts.start(POLICY, empty_store)
+    assert _taken_by_patches(mount, empty_store) < MEMORY_MB
+
+
+def test_they_take_much_where_plans_are_kept(without: Callable[..., Mount], empty_store: Path) -> None:
+    assert _taken_by_patches(without("plans-kept", POLICY, empty_store), empty_store) > MEMORY_MB

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.domain import Audit, Decision, Op, RuleMatch
+from policyfs.domain import Audit, Decision, Op, Ranges, RuleMatch
 from policyfs.fs.access.audit import Call, Recorder, _rules, executable
 from policyfs.fs.inodes.handles import Caller
 from policyfs.kernel.bridge import pyfuse3
@@ -47,7 +47,8 @@ def test_an_event_says_who_did_what_under_which_policy() -> None:
     sink = Sink()
     decided(
         Decision(allowed=True, errno=0, rules=(ALLOW,)), sink,
-        kind="image/jpeg", before=Version(7, 8, 9), redacted=[(1, 2)], new_path=b"/b", note="n", handle=5,
+        kind="image/jpeg", before=Version(7, 8, 9), redacted=Ranges(((1, 2),), 1, 2),
+        new_path=b"/b", note="n", handle=5,
     )  # fmt: skip
     (event,) = sink.events
     assert (event.mount, event.policy_generation, event.policy_digest) == ("/mnt", 3, "d" * 64)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from policyfs.domain import Audit, Decision, Facts, FileType
+from policyfs.domain import NO_RANGES, Audit, Decision, Facts, FileType
 from policyfs.fs.access.audit import Recorder
 from policyfs.fs.inodes.handles import HandleTable, Mode, OpenState
 from policyfs.fs.inodes.node import BytePath
@@ -170,7 +170,7 @@ class Scene:
         for _ in range(times):
             self.handles.opened(SimpleNamespace(  # type: ignore[arg-type]
                 request=self.request, handle=self.handle, decision=self.decision, shared=self.shared,
-                kind=None, note=self.note, redacted=(),
+                kind=None, note=self.note, redacted=NO_RANGES,
             ))  # fmt: skip
         return self.shared.handles
 

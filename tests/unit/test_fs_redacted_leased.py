@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -17,8 +19,8 @@ from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import CachedPages
 from policyfs.fs.redacted import leased as leased_module
 from policyfs.fs.redacted.plans import PLANS_MAX
-from policyfs.fs.redacted.second_looks import Said
-from policyfs.redact.core.values import Outcome, Plan
+from policyfs.fs.redacted.second_looks import Fingerprint, Said
+from policyfs.redact.core.values import Outcome, Plan, PlanSize
 from policyfs.store.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
@@ -37,7 +39,8 @@ PLACES = '- {id: places, require: {redact: location}, who: {app: gallery}, paths
 KINDS, OWNERS = TIME + PLACES % "type: image/jpeg", TIME + PLACES % "owner: self"
 """Their views are the same as that of BOTH."""
 PATHS = KINDS + '- {id: more, require: {redact: location}, who: {app: gallery}, paths: "/b/**"}\n'
-CAMERA, GALLERY = 10010, 10011
+CLEAN = Fingerprint.of(Plan(Outcome.CLEAN))
+CAMERA, GALLERY, MAPS = 10010, 10011, 10012
 PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
 PLACELESS = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif(place=False)))
 DAMAGED = PHOTO[:900]  # no picture in it
@@ -231,11 +234,43 @@ async def test_what_a_second_worker_denies_is_shown_to_nobody_later(
             version = version_key(made.tree.fstat(file.fileno()))
         lane = made.caller(GALLERY).principal.lane
         first.node.cached = CachedPages(first.node.open.version, 0)
-        made.leased._plans.denied(Said(version, first.node.view.redact, lane, "image/jpeg", lie, False))
+        made.leased._plans.denied(Said(version, first.node.view.redact, lane, "image/jpeg", CLEAN, False))
         assert first.node.cached is None
         assert first.node.nodeid in made.notes.pages
         second = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
         assert not jpegs.leaks(await shown(made, second))
+
+
+@on_trio
+async def test_the_plans_of_one_apps_open_files_leave_memory_for_others(
+    tmp_path: Path, keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan can take 70 MB, and an app may have thousands of files open."""
+    monkeypatch.setattr(leased_module, "_PLAN_MEMORY", 1000)
+    policy = POLICY.replace("{app: gallery}, paths", "{not: {app: camera}}, paths")
+    for name in "abcd":
+        (tmp_path / f"{name}.jpg").write_bytes(PHOTO)
+    with parts(tmp_path, engine_of(policy), keeper=keeper, copy_bytes=64) as made:
+        locate = made.sniffed.locate
+
+        async def dear(*words: Any, **named: Any) -> tuple[str | None, Plan]:
+            kind, plan = await locate(*words, **named)
+            return kind, dataclasses.replace(plan, plan_size=PlanSize(1, 400))
+
+        monkeypatch.setattr(made.sniffed, "locate", dear)
+        first = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        second = await made.open("/b.jpg", os.O_RDONLY, GALLERY)
+        assert await errno_of(made.open("/c.jpg", os.O_RDONLY, GALLERY)) == errno.EMFILE
+        again = await made.open("/a.jpg", os.O_RDONLY, GALLERY)  # its plan is there already
+        other = await made.open("/c.jpg", os.O_RDONLY, MAPS)
+        made.leased._broken(first.node)
+        assert not jpegs.leaks(await shown(made, first))
+        for handle in (first, again, other):
+            await made.release(handle)
+        third = await made.open("/c.jpg", os.O_RDONLY, GALLERY)
+        for handle in (second, third):
+            await made.release(handle)
+        assert made.leased._plan_memory.used == 0
 
 
 @on_trio
@@ -280,7 +315,7 @@ async def test_a_plan_that_is_denied_while_a_read_waits_is_not_used(
         data = await read_store(fd, offset, size)
         version, lane = version_key(made.tree.fstat(fd)), made.caller(GALLERY).principal.lane
         made.leased._plans.denied(
-            Said(version, handle.node.view.redact, lane, "image/jpeg", Plan(Outcome.CLEAN), False)
+            Said(version, handle.node.view.redact, lane, "image/jpeg", CLEAN, False)
         )
         return data
 

@@ -24,7 +24,7 @@ class Memory:
     def __init__(self) -> None:
         self.plans: dict[tuple[KindKey, frozenset[str]], tuple[str, Plan]] = {}
 
-    def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
+    async def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
         return self.plans.get((key, what))
 
     def put_plan(self, key: KindKey, what: frozenset[str], kind: str, plan: Plan) -> None:
@@ -92,6 +92,6 @@ def test_a_plan_that_a_second_worker_found_too_is_remembered_and_told(fd: int) -
     finder.confirmed(said, None)
     assert memory.plans == {}
     finder.confirmed(said, plan)
-    assert memory.plan(KEY, PLACE) == ("image/jpeg", plan)
+    assert memory.plans[KEY, PLACE] == ("image/jpeg", plan)
     assert told == ["no image/jpeg", "yes image/jpeg", "yes image/jpeg"]
     PlanFinder(Sniffed(), None).confirmed(said, plan)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import gc
+import hashlib
 import os
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from policyfs.fs.redacted import second_look_queue as waiting_looks
 from policyfs.fs.redacted import second_looks as module
 from policyfs.fs.redacted.copies import Redacted, Redactor, Refused
 from policyfs.fs.redacted.plans import PlanFinder
-from policyfs.fs.redacted.second_looks import Said, SecondLooks
+from policyfs.fs.redacted.second_looks import Fingerprint, Said, SecondLooks
 from policyfs.fs.sharing import pauses
 from policyfs.redact.plan import Outcome, Plan
 from policyfs.store.copies import CopyCache
@@ -30,8 +32,16 @@ pytestmark = pytest.mark.alone  # a lease keeper comes before all threads, also 
 
 PLACE = b"47.8 13.0"
 HIDDEN = frozenset({"location"})
-HONEST = Plan(Outcome.PATCH, (Patch(4, zeros=len(PLACE)),))
-LIE = Plan(Outcome.CLEAN)
+
+
+def worked(*patches: Patch) -> Plan:
+    """A plan as it comes from a worker."""
+    outcome = Outcome.PATCH if patches else Outcome.CLEAN
+    return Plan(outcome, patches, digest=hashlib.sha256(repr(patches).encode()).digest())
+
+
+HONEST = worked(Patch(4, zeros=len(PLACE)))
+LIE = worked()
 CAMERA, GALLERY = Principal(1, "camera", 10010), Principal(2, "gallery", 10011)
 
 
@@ -139,6 +149,21 @@ async def test_a_plan_that_two_found_is_shown_to_others(place: Place) -> None:
     assert place.source.discarded == []
 
 
+def _patches_alive() -> int:
+    gc.collect()
+    return sum(isinstance(each, Patch) for each in gc.get_objects())
+
+
+@on_trio
+async def test_no_patches_are_kept_while_looks_wait_and_copies_live(place: Place) -> None:
+    """16,384 waiting looks, and as many copies, are to take some MB, and a plan can take 40."""
+    before = _patches_alive()
+    assert PLACE not in await place.shown(CAMERA, worked(*(Patch(4 + number, b"x") for number in range(9))))
+    assert place.second.stats().waiting == 1
+    assert place.copies.count == 1
+    assert _patches_alive() == before
+
+
 @on_trio
 async def test_a_lie_that_follows_an_honest_answer_is_not_shared_in_its_place(place: Place) -> None:
     """The first copy goes, its second look still waits, and then the worker is taken over."""
@@ -187,7 +212,7 @@ async def test_a_copy_that_is_not_finished_when_its_plan_is_denied_goes(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A liar could make its patches so many that the second look always ends first."""
-    lie = Plan(Outcome.PATCH, (Patch(0, b"J"),) * 500)
+    lie = worked(*(Patch(0, b"J"),) * 500)
     assert PLACE in await looked_meanwhile(place, monkeypatch, lie), "a lie serves its own app"
     assert place.second.stats().differed == 1
     assert PLACE not in await place.shown(CAMERA, HONEST), "the liar's copy has gone"
@@ -311,7 +336,7 @@ class Looks:
         fd = os.open(path, os.O_RDONLY)
         try:
             version = version_key(self._place.tree.fstat(fd))
-            said = Said(version, HIDDEN, lane, "image/jpeg", HONEST, racy=False)
+            said = Said(version, HIDDEN, lane, "image/jpeg", Fingerprint.of(HONEST), racy=False)
             self._place.second.ask(fd, said, self)
         finally:
             os.close(fd)
@@ -388,6 +413,7 @@ async def test_all_copies_by_a_denied_plan_are_taken_back(place: Place) -> None:
     assert PLACE in await place.shown(CAMERA, LIE)
     copies = [each.copy for of in place.redactor._unshared.values() for each in of]
     assert len(copies) == 2
-    place.redactor._take_back(Said(*next(iter(place.redactor._unshared)), "image/jpeg", LIE, False))
+    name, lie = next(iter(place.redactor._unshared)), Fingerprint.of(LIE)
+    place.redactor._take_back(Said(*name, "image/jpeg", lie, False))
     assert first in copies
     assert all(copy.denied for copy in copies)

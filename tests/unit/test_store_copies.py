@@ -81,6 +81,15 @@ def test_used_ones_stay_and_a_copy_without_room_is_refused(cache):
     used.unpin()
 
 
+def test_what_is_kept_beside_a_copy_counts(cache):
+    """It is the memory of the same process."""
+    assert cache.put("a", copy_of(PAGE), beside=2 * PAGE).cost == 3 * PAGE
+    assert cache.stats().bytes == 3 * PAGE
+    frozen = copy_of(PAGE)
+    assert cache.put("b", frozen, beside=10 * PAGE) is None
+    frozen.close()
+
+
 def test_a_refused_copy_leaves_the_one_it_would_replace(cache):
     old = cache.put("a", copy_of(9 * PAGE))
     old.pin()

@@ -6,15 +6,15 @@ Two methods record a decision. `Recorder.decided` is for refusals, and for chang
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, NamedTuple, TypedDict, Unpack
 
-from policyfs.domain import Audit, Decision
+from policyfs.domain import NO_RANGES, Audit, Decision, Ranges
 from policyfs.fs.access.ledger import Commits, PacedError, Sink, UnrecordedError, check, current
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.linux import procfs
 from policyfs.store.frozen import Version
 from policyfs.trail.bounds import cut_text
 from policyfs.trail.event import ALLOW, DENY, WOULD_DENY, Event, Operation
@@ -43,7 +43,7 @@ class Details(TypedDict, total=False):
     kind: str | None
     io: str
     view: str
-    redacted: Iterable[tuple[int, int]]
+    redacted: Ranges
     handle: int | None
     before: Version | None
     note: str
@@ -159,6 +159,8 @@ class Recorder:
         if allowed and decision.would_deny:
             verdict = WOULD_DENY
         before = details.get("before")
+        ranges = details.get("redacted", NO_RANGES)
+        cut = ranges.number > len(ranges.first)
         return Event(  # built in one call, since every open waits for it
             time_ns=time.time_ns(),
             mount=self._mount,
@@ -179,7 +181,9 @@ class Recorder:
             kind=details.get("kind"),
             io=details.get("io", ""),
             view=details.get("view", ""),
-            redacted=tuple(details.get("redacted", ())),
+            redacted=ranges.first,
+            redacted_ranges=ranges.number if cut else 0,
+            redacted_bytes=ranges.total_bytes if cut else 0,
             handle=details.get("handle"),
             size_before=None if before is None else before.size,
             mtime_before_ns=_recorded_mtime(before),
@@ -261,7 +265,7 @@ def executable(pid: int) -> str:
     if pid <= 0:
         return ""
     try:
-        return path_text(os.readlink(f"/proc/{pid}/exe".encode()))
+        return path_text(procfs.link(pid, "exe"))
     except OSError:
         return ""
 

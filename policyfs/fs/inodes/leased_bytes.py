@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from policyfs.domain import Patch
+    from policyfs.domain import Patch, Ranges
     from policyfs.store.leases import Lease
 
 
@@ -14,7 +14,7 @@ class LeasedBytes(NamedTuple):
 
     INVARIANT: *patches* fit the file only while *lease* holds. generation: the generation of the policy by
     which *patches* were computed. kind: the file's kind; None if sniffing failed. hidden: the words for the
-    hidden data.
+    hidden data. ranges: the ranges of *patches*, for the trail.
     """
 
     lease: Lease
@@ -22,3 +22,4 @@ class LeasedBytes(NamedTuple):
     patches: tuple[Patch, ...]
     kind: str | None
     hidden: frozenset[str]
+    ranges: Ranges

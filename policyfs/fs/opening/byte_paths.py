@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Protocol
 
-from policyfs.domain import Decision, Facts, Op
+from policyfs.domain import NO_RANGES, Decision, Facts, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.facts import SteadyOwner
 from policyfs.fs.access.gate import PolicyChangedError
@@ -268,8 +268,7 @@ class LeasedPath:
         request, state = opening.request, opening.shared
         armed = await self._leased.connect(opening.handle, state, opening.fd, request.call)
         opening.decision, opening.kind, opening.note = armed.decision, armed.kind, "under a read lease"
-        patches = () if state.shown is None else state.shown.patches
-        opening.redacted = tuple((patch.offset, patch.size) for patch in patches)
+        opening.redacted = NO_RANGES if state.shown is None else state.shown.ranges
 
     async def read(self, handle: Handle, offset: int, size: int) -> memoryview:
         """Read the file under its lease, and apply the patches. Refuse (EBUSY) if a writer came."""

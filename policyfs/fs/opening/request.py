@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Self
 
-from policyfs.domain import OWNER_NONE, Decision, Op
+from policyfs.domain import NO_RANGES, OWNER_NONE, Decision, Op, Ranges
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.handles import Caller, Handle, OpenState
@@ -117,8 +117,8 @@ class OpenContext:
     """Step 7: the version of the shown bytes, or None if the handle shows the file itself."""
     kind: str | None = None
     """Step 7: the kind of the shown bytes, for the record."""
-    redacted: tuple[tuple[int, int], ...] = ()
-    """Step 7: the hidden byte ranges (offset, size), for the record."""
+    redacted: Ranges = NO_RANGES
+    """Step 7: the hidden byte ranges, for the record."""
     note: str = ""
     """Step 7: a note for the record."""
 

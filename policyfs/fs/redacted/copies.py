@@ -11,17 +11,17 @@ from typing import NamedTuple
 import trio
 
 from policyfs.content.cache import KindKey
-from policyfs.domain import Decision, Patch, Principal
+from policyfs.domain import NO_RANGES, Decision, Patch, Principal, Ranges
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.redacted.copy_keys import CopyKey, version_of_key
-from policyfs.fs.redacted.patching import Ranges, apply_all
+from policyfs.fs.redacted.patching import apply_all, ranges_of
 from policyfs.fs.redacted.plans import PLANS_MAX, Found, PlanFinder, Proof
 from policyfs.fs.redacted.results import NoRoom, Redacted, Refused
-from policyfs.fs.redacted.second_looks import Said
+from policyfs.fs.redacted.second_looks import Fingerprint, Said
 from policyfs.linux.statx import Stat
-from policyfs.redact.core.values import Outcome, Plan
+from policyfs.redact.core.values import Outcome
 from policyfs.store import frozen as freezing
 from policyfs.store.copies import Copy, CopyCache
 from policyfs.store.frozen import FrozenTooLarge, freeze
@@ -38,17 +38,20 @@ _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
 """The largest file, in bytes, that the event loop copies itself. The file must be in memory. For such a small
 copy a thread would take longer."""
+_RANGE_MEMORY = 136
+"""The memory of a patched range in Redacted.ranges, in bytes, rounded up."""
 _UNSETTLED_S = 1.0
 """The longest use, in seconds, of a copy that was made while the file had a writer."""
 
 
 class _Unshared(NamedTuple):
-    """A copy for one lane only, its kind and plan. racy: True if bytes may have changed without new times."""
+    """A copy for one lane only, its kind, and the fingerprint of its plan. racy: True if bytes may have
+    changed without new times."""
 
     key: CopyKey
     copy: Copy
     kind: str | None
-    plan: Plan
+    plan: Fingerprint
     racy: bool
 
 
@@ -212,7 +215,7 @@ class Redactor:
             return patched_copy
         (kind, plan, shared, _), hidden, ranges, located = patched_copy
         key = CopyKey(ino_key, stat.btime_ns, copy.version, what, None if shared else who.lane)
-        kept = self._copies.put(key, copy, self.payer(who))
+        kept = self._copies.put(key, copy, self.payer(who), beside=_RANGE_MEMORY * len(ranges.first))
         if kept is None:
             copy.close()
             raise self._full(who)
@@ -224,7 +227,7 @@ class Redactor:
         if not shared and proof is not None and version_of_key(proof.version) == copy.version:
             racy = proof.version.is_racy(time.time_ns())
             unshared = self._unshared.setdefault((proof.version, located, who.lane), [])
-            unshared.append(_Unshared(key, kept, kind, plan, racy))
+            unshared.append(_Unshared(key, kept, kind, Fingerprint.of(plan), racy))
         kept.pin(self.payer(who))
         return made
 
@@ -272,7 +275,7 @@ class Redactor:
                 if found.plan.outcome is Outcome.REFUSE:
                     return Refused(decision, found.kind, found.plan.reason)
                 patches = found.plan.patches
-            ranges, others_went_on = await apply_all(copy, patches)
+            others_went_on = await apply_all(copy, patches)
             freezing.seal(copy)
             if others_went_on:  # and the policy may have changed
                 now = judge(found.kind)
@@ -286,6 +289,7 @@ class Redactor:
         finally:
             if found is not None:
                 self._plans.ask(found, proof)
+        ranges = ranges_of(found.plan) if decision.redact else NO_RANGES
         return _Patched(found, decision.redact, ranges, located)
 
     def _share(self, said: Said) -> None:

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from policyfs.domain import Audit, Decision, Facts, Need, Op, hides_at_least
+from policyfs.domain import NO_RANGES, Audit, Decision, Facts, Need, Op, hides_at_least
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.views import version_of
@@ -32,9 +32,10 @@ from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.handles import Caller, Handle, OpenState
 from policyfs.fs.inodes.leased_bytes import LeasedBytes
 from policyfs.fs.inodes.node import Node
-from policyfs.fs.redacted.patching import patched
+from policyfs.fs.redacted.patching import patched_read, ranges_of
 from policyfs.fs.redacted.plans import PLANS_MAX, PlanFinder, Proof
 from policyfs.fs.redacted.second_looks import Said
+from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.page_cache import read_store
@@ -49,6 +50,10 @@ _REST_S: Final = 0.1
 """The time after a break during which the daemon takes no lease on the file. A writer in another mount tries
 to open the file every few milliseconds, without waiting. If readers took the lease again at once, the writer
 could never open the file."""
+
+_PLAN_MEMORY: Final = 128 << 20
+"""The memory for the plans of all open LEASED nodes, in bytes. Apps have shares of it. (A plan has 40 MB at
+most, and new bytes of 32 MB.)"""
 
 _READING: Final = Call("read", "read")
 
@@ -87,6 +92,8 @@ class LeasedFiles:
         self._keeper = keeper
         self._drop_pages = drop_pages
         self._resting = Expiring[int, bool](_REST_S)
+        self._plan_memory = Shares(_PLAN_MEMORY, "redaction plans of open files")
+        self._plan_payers: dict[OpenState, tuple[Holder, int]] = {}  # who pays for a node's plans, and bytes
         self.refusals = 0
         self.breaks = 0
         plans.on_denied.append(self._take_back)
@@ -101,10 +108,14 @@ class LeasedFiles:
         return {"held": self.live, "refused": self.refusals, "broken": self.breaks}
 
     async def connect(self, handle: Handle, state: OpenState, fd: int, call: Call) -> Armed:
-        """Serve an open of a LEASED node, or refuse it: EBUSY while the file has a writer."""
+        """Serve an open of a LEASED node, or refuse it: EBUSY while the file has a writer, EMFILE if the
+        plans of the app's open files take more memory than is still free.
+        """
         handle.node.mediated = True
         async with state.lock:
-            armed = await self._arm(handle, state, fd)
+            if state not in self._plan_payers:
+                self._plan_memory.check(handle.caller.holder)
+            armed = await self._arm_counted(handle, state, fd)
         self._admit(handle, armed, call)
         return armed
 
@@ -123,6 +134,31 @@ class LeasedFiles:
             handle.caller, call, handle.node.path(), armed.decision, kind=armed.kind, note=armed.reason,
             error=error,
         )  # fmt: skip
+
+    async def _arm_counted(self, handle: Handle, state: OpenState, fd: int) -> Armed:
+        """Do the same as _arm(), and count the memory of the plans in the share of the handle's app."""
+        try:
+            return await self._arm(handle, state, fd)
+        finally:
+            self._count_plans(state, handle.caller.holder)
+
+    def _count_plans(self, state: OpenState, holder: Holder) -> None:
+        """Count the plans that a node has now, and no others."""
+        self._count_no_plans(state)
+        if state.located is None:
+            return
+        plan, shown = state.located[1], state.shown
+        size = plan.plan_size.memory_bytes
+        if shown is not None and shown.patches and shown.patches is not plan.patches:
+            size *= 2  # a second plan, which hides fewer words
+        if size:
+            self._plan_memory.take(holder, size)
+            self._plan_payers[state] = holder, size
+
+    def _count_no_plans(self, state: OpenState) -> None:
+        payer = self._plan_payers.pop(state, None)
+        if payer is not None:
+            self._plan_memory.give(*payer)
 
     async def _arm(self, handle: Handle, state: OpenState, fd: int) -> Armed:
         """Take the lease and locate hidden data under it. The caller has the node's lock. *fd*: O_RDONLY.
@@ -166,8 +202,8 @@ class LeasedFiles:
             words, found = decision.redact, None
         if decision.redact and plan.outcome is Outcome.REFUSE:
             return Armed(decision, kind, f"cannot be redacted: {plan.reason}")
-        patches = plan.patches if decision.redact else ()
-        state.shown = LeasedBytes(lease, self._gate.generation, patches, kind, decision.redact)
+        patches, ranges = (plan.patches, ranges_of(plan)) if decision.redact else ((), NO_RANGES)
+        state.shown = LeasedBytes(lease, self._gate.generation, patches, kind, decision.redact, ranges)
         state.version = version_of(self._tree.fstat(state.lease_fd))
         return Armed(decision, kind, "")
 
@@ -205,14 +241,15 @@ class LeasedFiles:
             shown = state.shown
             if shown is not None and self._current(shown):
                 data = await read_store(handle.fd, offset, size)
+                data = await patched_read(data, offset, shown.patches)
                 is_taken_back = state.shown != shown
                 if not is_taken_back and self._current(shown) and self._hides_enough(shown, handle):
-                    return patched(data, offset, shown.patches)
+                    return data
                 del data  # another read can use its buffer
             async with state.lock:
                 shown = state.shown
                 if shown is None or not self._current(shown) or not self._hides_enough(shown, handle):
-                    self._admit(handle, await self._arm(handle, state, handle.fd), _READING)
+                    self._admit(handle, await self._arm_counted(handle, state, handle.fd), _READING)
         return self._gate.refuse(
             handle.caller, _READING, node.path(), Decision(allowed=True, errno=0, audit=Audit.REQUIRED),
             note=_BUSY, error=errno.EBUSY,
@@ -266,8 +303,7 @@ class LeasedFiles:
         """Release the lease after the node's last handle was closed."""
         self._drop(state)
 
-    @staticmethod
-    def _drop(state: OpenState) -> None:
+    def _drop(self, state: OpenState) -> None:
         lease, state.lease = state.lease, None
         if lease is not None:
             lease.release()
@@ -276,3 +312,4 @@ class LeasedFiles:
             os.close(fd)
             state.lease_fd_closed()
         state.shown = state.located = state.version = None
+        self._count_no_plans(state)

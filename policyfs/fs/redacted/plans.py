@@ -35,7 +35,7 @@ class PlanSource(Protocol):
 class PlanMemory(Protocol):
     """A memory that has the plans of many file versions (content/disk_cache.py)."""
 
-    def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
+    async def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
         """Return the kind and the plan to hide *what* in this version of a file, or None."""
 
     def put_plan(self, key: KindKey, what: frozenset[str], kind: str, plan: Plan) -> None:
@@ -133,7 +133,7 @@ class PlanFinder:
             version = proof.version
         if proof is None:
             return Found(*await self._source.locate(fd, what, lane=lane, version=version), shared=False)
-        known = None if self._memory is None else self._memory.plan(proof.version, what)
+        known = None if self._memory is None else await self._memory.plan(proof.version, what)
         if known is not None:
             return Found(*known, shared=True)
         kind, plan = await self._source.locate(fd, what, lane=lane, version=version)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from policyfs.domain import Decision
-from policyfs.fs.redacted.patching import Ranges
+from policyfs.domain import Decision, Ranges
 from policyfs.store.copies import Copy
 
 

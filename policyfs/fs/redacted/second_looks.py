@@ -48,6 +48,18 @@ class FreshSource(Protocol):
         """End the workers of a lane, because one of them gave a wrong result."""
 
 
+class Fingerprint(NamedTuple):
+    """The outcome of a plan, and the digest of its patches. A plan can take 70 MB: too much for a queue."""
+
+    outcome: Outcome
+    digest: bytes
+
+    @classmethod
+    def of(cls, plan: Plan) -> Fingerprint:
+        """Return the fingerprint of a plan."""
+        return cls(plan.outcome, plan.digest)
+
+
 class Said(NamedTuple):
     """The result of an app's worker for a version of a file.
 
@@ -59,7 +71,7 @@ class Said(NamedTuple):
     what: frozenset[str] | None
     lane: Hashable
     kind: str
-    plan: Plan | None
+    plan: Fingerprint | None
     racy: bool
 
     @property
@@ -67,11 +79,9 @@ class Said(NamedTuple):
         """The lane whose turn the second look takes, and the key of the look in the queue."""
         return in_turn(self.lane), (self.version, self.what, self.lane)
 
-    def agrees(self, kind: str, plan: Plan | None) -> bool:
+    def agrees(self, kind: str, plan: Fingerprint | None) -> bool:
         """Return True if another result has the same kind and plan."""
-        if self.kind != kind or self.plan is None or plan is None:
-            return self.kind == kind and self.plan is plan
-        return (self.plan.outcome, self.plan.patches) == (plan.outcome, plan.patches)
+        return (self.kind, self.plan) == (kind, plan)
 
 
 class Verdict(Protocol):
@@ -230,13 +240,14 @@ class SecondLooks:
             lease.release()
 
     def _judge(self, job: _Job, kind: str, plan: Plan | None) -> None:
-        if job.said.agrees(kind, plan):
+        found = None if plan is None else Fingerprint.of(plan)
+        if job.said.agrees(kind, found):
             self._stats.confirmed += 1
             job.verdict.confirmed(job.said, plan)
         else:
-            self._differs(job, plan, "a new worker found something else")
+            self._differs(job, found, "a new worker found something else")
 
-    def _differs(self, job: _Job, plan: Plan | None, why: str, *, racy: bool = False) -> None:
+    def _differs(self, job: _Job, plan: Fingerprint | None, why: str, *, racy: bool = False) -> None:
         """Handle a fresh worker's result that differs from the result of the app's worker (in *job*). racy:
         True if both results may be right, for different bytes.
         """
@@ -290,8 +301,9 @@ def said_now(
     """Return a worker's result as Said. Its field *racy* is True if the file may change again without a
     change in stat.
     """
-    return Said(version, what, lane, kind, plan, version.is_racy(time.time_ns()))
+    found = None if plan is None else Fingerprint.of(plan)
+    return Said(version, what, lane, kind, found, version.is_racy(time.time_ns()))
 
 
-def _gave_up(plan: Plan | None) -> bool:
+def _gave_up(plan: Fingerprint | None) -> bool:
     return plan is not None and plan.outcome is Outcome.REFUSE

@@ -7,8 +7,8 @@ locators.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from policyfs.domain import Patch
 
@@ -42,6 +42,15 @@ class Finding:
     broken: bool = False
 
 
+class PlanSize(NamedTuple):
+    """The size of a plan. replaced_bytes: the bytes in all its patches together. memory_bytes: the memory
+    that the patches take, about.
+    """
+
+    replaced_bytes: int = 0
+    memory_bytes: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The plan for one file.
@@ -49,9 +58,14 @@ class Plan:
     CLEAN: apps read the file as it is. PATCH: apps read the file with the patches applied. Patches are
     sorted, do not overlap and lie within the file. REFUSE: apps cannot read the file; *reason* says why,
     without text from the file.
+
+    digest, plan_size: a digest (SHA-256) of the patches, and their size. Only plans that content/plans.py has
+    unpacked have these values: a plan can have so many patches that the event loop must not look at them all.
     """
 
     outcome: Outcome
     patches: tuple[Patch, ...] = ()
     findings: tuple[Finding, ...] = ()
     reason: str = ""
+    digest: bytes = field(default=b"", compare=False)
+    plan_size: PlanSize = field(default=PlanSize(), compare=False)
