@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from policyfs.journal.stats import JournalStats
+
 _EVERY_S: Final = 1.0
 
 
@@ -19,6 +21,9 @@ class Journal(Protocol):
 
     def flush(self) -> None:
         """Write the events in the journal's queue to the disk."""
+
+    def stats(self) -> JournalStats:
+        """Return the state of the journal. failing: True if the last write failed."""
 
 
 class WorkerLosses:
@@ -43,7 +48,7 @@ class WorkerLosses:
         """
         more = {why: count - self._told.get(why, 0) for why, count in counts.items()}
         lost = {why: count for why, count in more.items() if count}
-        if lost and self._now_s() >= self._told_s + _EVERY_S:
+        if lost and self._now_s() >= self._told_s + _EVERY_S and not self._journal.stats().failing:
             self._told, self._told_s = dict(counts), self._now_s()
             self._journal.tell("worker", {"lost": lost, "reason": last_error})
         self._journal.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from policyfs.daemon.worker_losses import WorkerLosses
+from policyfs.journal.stats import JournalStats
 
 
 class Told:
@@ -10,12 +11,16 @@ class Told:
         self.records: list[tuple[str, dict[str, object]]] = []
         self.flushes = 0
         self.now_s = 10.0
+        self.failing = False
 
     def tell(self, kind: str, *records: dict[str, object]) -> None:
         self.records += [(kind, fields) for fields in records]
 
     def flush(self) -> None:
         self.flushes += 1
+
+    def stats(self) -> JournalStats:
+        return JournalStats(0, 0, 0, 0, 0, "", 0, 0, "", self.failing, 0, "")
 
 
 def test_each_loss_is_counted_once() -> None:
@@ -38,3 +43,17 @@ def test_each_loss_is_counted_once() -> None:
         ("worker", {"lost": {"replaced": 4, "died": 1}, "reason": "y"}),
     ]
     assert told.flushes == 5
+
+
+def test_while_nothing_can_be_written_losses_are_only_counted() -> None:
+    """Each record would wait in memory, and a hostile file can make a worker die each second."""
+    told = Told()
+    told.failing = True
+    losses = WorkerLosses(told, lambda: told.now_s)
+    for count in range(1, 100):
+        losses.flush({"died": count}, "x")
+        told.now_s += 1
+    assert (told.records, told.flushes) == ([], 99)
+    told.failing = False
+    losses.flush({"died": 100}, "x")
+    assert told.records == [("worker", {"lost": {"died": 100}, "reason": "x"})]
