@@ -104,12 +104,16 @@ class Creator:
             except BaseException:
                 self._take_back(node, fd, parent, name, stat)
                 raise
-            if decision.audit is Audit.REQUIRED:
-                stat = self._tree.fstat(fd)  # other processes may have changed the file during the record
         except BaseException:
             os.close(fd)
             raise
-        return handle, self._lookup.created(node, parent, name, state, stat, caller)
+        try:
+            if decision.audit is Audit.REQUIRED:
+                stat = self._tree.fstat(fd)  # other processes may have changed the file during the record
+            return handle, self._lookup.created(node, parent, name, state, stat, caller)
+        except BaseException:
+            self._opener.close(handle)  # the kernel gets no handle, and will never release it
+            raise
 
     def _take_back(self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat) -> None:
         """Remove a new file after its open was refused. But keep the file if another process already uses it.

@@ -81,7 +81,11 @@ class Tmpfiles:
         if node.open is not None:  # always True: the new handle has the node open
             node.open.fd = within_reach
             node.open.fd_closed = self._handles.charge(node) or node.open.fd_closed
-        return handle, self._lookup.entry_of(node, state, self._lookup.told(stat, node, state, caller))
+        try:
+            return handle, self._lookup.entry_of(node, state, self._lookup.told(stat, node, state, caller))
+        except BaseException:
+            self._opener.close(handle)  # the kernel gets no handle, and will never release it
+            raise
 
     @recorded_first
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
