@@ -36,8 +36,8 @@ PARTS = (
 )  # fmt: skip
 
 HEADERS = (
-    "avc", "avc_table", "bridge", "direntries", "lanes", "memory", "processors", "request_kinds", "uniques",
-    "wire",
+    "avc", "avc_table", "bridge", "direntries", "lanes", "memory", "proc", "processors", "request_kinds",
+    "uniques", "wire",
 )  # fmt: skip
 
 # Building the package must not fail on a future compiler's new warning; our own builds must.

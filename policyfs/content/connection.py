@@ -10,7 +10,6 @@ import select
 import signal
 import socket
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Final
 
 import trio
@@ -18,6 +17,7 @@ import trio
 from policyfs.content import protocol
 from policyfs.content.protocol import Command, Reply, Status, WireError
 from policyfs.content.zygote import ENDED
+from policyfs.linux import procfs
 
 _CHUNK: Final = 256 * 1024
 _STOPPED_S: Final = 0.2
@@ -150,7 +150,7 @@ class WorkerLink:
         A worker cannot stop itself.
         """
         try:
-            state = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
+            state = procfs.text(self.pid, "stat")
         except OSError:
             return False
         return state.rpartition(") ")[2][:1] in {"T", "t"} and not self._ended()

@@ -18,10 +18,11 @@ from policyfs.daemon.lock_circle import LockCircle, disk_of
 from policyfs.daemon.log import Log
 from policyfs.daemon.options import MountOptions
 from policyfs.fs.access.audit import executable
-from policyfs.kernel import session
+from policyfs.kernel import own_proc, session
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.readiness import Readiness
+from policyfs.linux import procfs
 from policyfs.store.holders import Holder, has_open, holders
 
 _LAST_MOUNT_S: Final = 0.5
@@ -50,8 +51,9 @@ class Mountpoint:
         self._kills = kills
         self._undo = contextlib.ExitStack()
         self.readiness: Readiness | None = None
+        self._read_own_proc()
         self.circle = LockCircle(
-            self._kill_writer, self._end_circle, self._is_user, disk_of(Path(options.store))
+            self._kill_writer, self._end_circle, self._is_user, disk_of(Path(options.store)), procfs.root()
         )
         self._undo.callback(self.circle.close)
         with self._undo:
@@ -71,6 +73,15 @@ class Mountpoint:
             self._undo.callback(os.close, self.device.fd)
             self._guard(guard)
             self._undo = self._undo.pop_all()
+
+    def _read_own_proc(self) -> None:
+        try:
+            self._undo.callback(own_proc.end, own_proc.own_proc())
+        except OSError as error:
+            self._log.warning(
+                "no instance of procfs for the daemon alone: a process that locks its directory in /proc can"
+                " make the mount wait", error=error.strerror,
+            )  # fmt: skip
 
     def give_up_mount_fd(self) -> None:
         """Close the mount's descriptor: another process attaches the mount, or has attached it."""
@@ -170,7 +181,7 @@ class Mountpoint:
             return False
         program = executable(pid)
         try:
-            uid = os.stat(f"/proc/{pid}").st_uid
+            uid = procfs.owner(pid)
             signal.pidfd_send_signal(process, signal.SIGKILL)
         except OSError:
             return False
@@ -189,7 +200,7 @@ class Mountpoint:
         """End the connection. Not called on the loop's thread. pid: the process with the waiting write."""
         uid = None
         with contextlib.suppress(OSError):
-            uid = os.stat(f"/proc/{pid}").st_uid
+            uid = procfs.owner(pid)
         self._end.by(MountEnd("error", CIRCLE, pid, uid, executable(pid)))
         self.cut_off()  # before the log, which may hang or fail
         self._log.error(f"{CIRCLE}, without end; so the mount is ended", pid=pid)

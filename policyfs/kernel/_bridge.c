@@ -76,6 +76,9 @@ static PyMethodDef methods[] = {
 	{"drop_all_vectors", vectors_drop_all, METH_NOARGS, "Drop the vectors of all nodes."},
 	{"clear_vectors", vectors_clear, METH_NOARGS,
 	 "Empty the cache. Returns [(node, number of its look-ups that Python does not count yet)]."},
+	{"read_proc", vectors_read_proc, METH_O,
+	 "read_proc(directory): read the files of other processes by this descriptor of procfs, -1: by /proc. Call\n"
+	 "it before start_readers(). The caller keeps the descriptor open."},
 	{"vector_counts", vectors_counts, METH_NOARGS,
 	 "(look-ups, getattrs, accesses, lost, nodes, directories, installed, dropped, refused, opens,\n"
 	 "releases, handles, getxattrs, absences, opendirs, releasedirs, ioctls)."},

@@ -19,10 +19,10 @@
 
 #define _GNU_SOURCE
 #include "_avc_table.h"
+#include "_proc.h"
 
 #include <errno.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -50,6 +50,8 @@ struct ring {
 	struct avc_event events[RING];
 };
 
+int proc_directory = -1;
+
 static struct ring *rings; /* of all seats */
 static _Atomic uint64_t published; /* events in all rings so far */
 static int bell = -1; /* eventfd: readable while there are events to be taken at once */
@@ -76,8 +78,8 @@ static const struct program *program_of(struct ring *ring, uint32_t pid)
 		return program;
 	program->until_ns = 0;
 	if (pid != 0) {
-		snprintf(name, sizeof(name), "/proc/%u/exe", pid);
-		size = readlink(name, program->path, sizeof(program->path));
+		proc_name(name, sizeof(name), pid, "exe");
+		size = readlinkat(proc_directory, name, program->path, sizeof(program->path));
 	}
 	if (size == (ssize_t)sizeof(program->path))
 		return NULL;

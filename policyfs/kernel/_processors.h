@@ -5,10 +5,11 @@
 
 #include <fcntl.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "_proc.h"
 
 /* Return the processor on which a thread ran last; -1 if this is not visible (proc_pid_stat(5), field 39). */
 static inline int processor_of(uint32_t pid)
@@ -17,8 +18,8 @@ static inline int processor_of(uint32_t pid)
 	ssize_t size = -1;
 	int fd;
 
-	snprintf(text, sizeof(text), "/proc/%u/stat", pid);
-	fd = pid == 0 ? -1 : open(text, O_RDONLY | O_CLOEXEC);
+	proc_name(text, sizeof(text), pid, "stat");
+	fd = pid == 0 ? -1 : openat(proc_directory, text, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		size = read(fd, text, sizeof(text) - 1);
 		close(fd);

@@ -2,6 +2,7 @@
 
 #include "_avc.h"
 #include "_bridge.h"
+#include "_proc.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -331,6 +332,18 @@ uint64_t vectors_answered(uint32_t opcode)
 	default:
 		return 0;
 	}
+}
+
+/* read_proc(directory) */
+PyObject *vectors_read_proc(PyObject *module, PyObject *directory)
+{
+	long fd = PyLong_AsLong(directory);
+
+	(void)module;
+	if (PyErr_Occurred())
+		return NULL;
+	proc_directory = (int)fd;
+	Py_RETURN_NONE;
 }
 
 PyObject *vectors_counts(PyObject *module, PyObject *unused)

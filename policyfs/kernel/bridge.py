@@ -45,7 +45,8 @@ age_opens = _bridge.age_opens
 take_events = _bridge.take_events
 events_bell = _bridge.events_bell
 vector_counts = _bridge.vector_counts
-# The functions from start_readers to vector_counts are for kernel/vectors.py.
+read_proc = _bridge.read_proc
+# The functions from start_readers to vector_counts are for kernel/vectors.py. read_proc is for own_proc.py.
 
 DirectoryEntries = _bridge.DirectoryEntries
 Pending = _bridge.Pending
@@ -91,6 +92,7 @@ __all__ = [
     "prepare",
     "pyfuse3",
     "raw_request",
+    "read_proc",
     "reader_shares",
     "reader_state",
     "see_all_vector",

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from policyfs.linux import procfs
 from policyfs.linux.mountinfo import Mount, mount_id_of_fd, mounts
 from policyfs.linux.statx import cached_device
 
@@ -105,10 +106,11 @@ def has_open(pid: int, device: str) -> bool:
 
 def _uses(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
     """Yield a process's descriptors, cwd and root on a file system, under any mount of the file system."""
-    for name in ("cwd", "root", *(f"fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd"))):
+    process = procfs.root() / str(pid)
+    for name in ("cwd", "root", *(f"fd/{fd}" for fd in os.listdir(process / "fd"))):
         with contextlib.suppress(OSError):
-            if cached_device(f"/proc/{pid}/{name}") == device:
-                yield name.replace("/", " "), os.readlink(f"/proc/{pid}/{name}".encode())
+            if cached_device(f"{process}/{name}") == device:
+                yield name.replace("/", " "), procfs.link(pid, name)
 
 
 def _who(pid: int) -> tuple[int, str]:

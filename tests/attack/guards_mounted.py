@@ -19,7 +19,7 @@ from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.handlers import Handlers
 from policyfs.journal import recorders
 from policyfs.kernel import notify as notify_module
-from policyfs.kernel import session, vectors
+from policyfs.kernel import own_proc, session, vectors
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.notify import Notifier
 from policyfs.linux.libc import NoReserve
@@ -158,6 +158,12 @@ def removal_unanswered() -> None:
     put(Handlers, "unlink", unlink)
 
 
+def proc_shared() -> None:
+    """The daemon reads the files of other processes in /proc itself."""
+    put(own_proc, "own_proc", lambda: -1)
+    put(own_proc, "end", lambda _: None)
+
+
 MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "circle-unseen": circle_unseen,
     "readers-unseen": readers_unseen,
@@ -178,4 +184,5 @@ MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "connection-unguarded": connection_unguarded,
     "faults-dumped": faults_dumped,
     "removal-unanswered": removal_unanswered,
+    "proc-shared": proc_shared,
 }

@@ -1,0 +1,47 @@
+"""The files of other processes in /proc (proc(5)).
+
+Any process can keep the lock of a directory in /proc: one thread lists the directory into memory whose page
+does not come, and another thread makes a name in it. Then each look-up in the directory waits, without an
+end, and no signal interrupts it. So a daemon reads /proc by an instance of procfs that no other process
+reaches (use()).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_prefix, _directory = "/proc/", -1
+
+
+def use(directory: int) -> None:
+    """Read by an instance of procfs from now on. directory: a descriptor of its root, which stays open.
+    -1: read by /proc again.
+    """
+    global _prefix, _directory
+    _prefix, _directory = "/proc/" if directory < 0 else "", directory
+
+
+def root() -> Path:
+    """Return a path of the instance of procfs in use."""
+    return Path("/proc") if _directory < 0 else Path(f"/proc/self/fd/{_directory}")
+
+
+def link(pid: int, name: str) -> bytes:
+    """Return the target of a link of a process, for example ``exe``. Raises OSError."""
+    return os.readlink(f"{_prefix}{pid}/{name}".encode(), dir_fd=None if _directory < 0 else _directory)
+
+
+def owner(pid: int) -> int:
+    """Return the uid of a process. Raises OSError if the process has ended."""
+    return os.stat(f"{_prefix}{pid}", dir_fd=None if _directory < 0 else _directory).st_uid
+
+
+def text(pid: int, name: str) -> str:
+    """Return a file of a process as text. Raises OSError."""
+
+    def open_there(path: str, flags: int) -> int:
+        return os.open(path, flags, dir_fd=None if _directory < 0 else _directory)
+
+    with open(f"{_prefix}{pid}/{name}", encoding="ascii", errors="replace", opener=open_there) as file:
+        return file.read()
