@@ -81,26 +81,52 @@ READS_ONLY = """\
 
 
 @pytest.mark.parametrize("rules", [TYPES, NO_PLACE], ids=["head", "draft"])
-def test_an_fsync_by_who_may_only_read_confirms_no_held_bytes(store: Path, rules: str) -> None:
-    """Its node is not the writer's. If the daemon died then, bytes would be lost that an fsync confirmed."""
+@pytest.mark.parametrize(
+    ("apps", "answer"), [(READS_ONLY, 0), (OPEN, errno.EBUSY)], ids=["may only read", "may write"]
+)
+def test_a_readers_fsync_has_no_bytes_of_another_app_judged(
+    store: Path, apps: str, answer: int, rules: str
+) -> None:
+    """Each judgement takes time, in which the writer waits, and a refusal would be on record as the writer's.
+
+    A reader that may not write has a node of its own, which shows the store's file: fsync confirms that.
+    """
 
     @on_trio
     async def run() -> None:
-        with parts(store, engine_of(READS_ONLY + rules)) as made:
+        with parts(store, engine_of(apps + rules)) as made:
             writer, _ = await made.creator.create(made.root, b"new", 0o666, os.O_RDWR, made.caller(CAMERA))
             reader = await made.open("/new", os.O_RDONLY, GALLERY)
-            assert reader.node is not writer.node
+            assert (reader.node is writer.node) is (apps == OPEN)
             await made.write(writer, 0, PHOTO[:2])
-            if rules == TYPES:
-                assert await errno_of(made.sync.fsync(reader, datasync=False)) == errno.EPERM
-            await made.write(writer, 0, PLAIN)
+            recorded, made.sniffed.asked = len(made.sink.events), trio.Event()
             assert made.sync.fsync_now(reader, datasync=False) is None
-            await made.sync.fsync(reader, datasync=False)
+            assert await errno_of(made.sync.fsync(reader, datasync=False)) == answer
+            assert not made.sniffed.asked.is_set()
+            assert len(made.sink.events) == recorded
+            assert (store / "new").read_bytes() == b""
+            await made.write(writer, 0, PLAIN)
+            await made.sync.fsync(writer, datasync=False)
             assert (store / "new").read_bytes() == PLAIN
+            assert await errno_of(made.sync.fsync(reader, datasync=False)) == 0
             for handle in (writer, reader):
                 await made.release(handle)
 
     run()
+
+
+@on_trio
+async def test_an_empty_file_stays_though_another_app_called_fsync_before(store: Path) -> None:
+    """The writer has taken its first bytes back. Nothing of what it left in the file was ever refused."""
+    with parts(store, engine_of(READS_ONLY + TYPES)) as made:
+        writer, _ = await made.creator.create(made.root, b"new", 0o666, os.O_RDWR, made.caller(CAMERA))
+        reader = await made.open("/new", os.O_RDONLY, GALLERY)
+        await made.write(writer, 0, PHOTO[:2])
+        await errno_of(made.sync.fsync(reader, datasync=False))
+        await made.writer.truncate(writer, 0)
+        for handle in (reader, writer):
+            await made.release(handle)
+        assert (store / "new").read_bytes() == b""
 
 
 @on_trio

@@ -279,18 +279,19 @@ class FileSync:
         return True
 
     def _spares_others(self, handle: Handle, change: Change) -> bool:
-        """Return True if a reader's fsync must not store the draft: only other uids write the draft, and the
-        store's file has bytes.
+        """Return True if a reader's fsync must not check and store the held bytes: only other lanes write the
+        file.
 
-        Perhaps a writer has emptied the file just now, and all its next bytes will be refused. Then the fsync
-        of an app that only reads would destroy the bytes in the store.
+        Each check takes time, in which the writer waits. A refusal would be on record as the writer's, though
+        the writer has not finished the file. And the store's file may have bytes that the writer has emptied,
+        and all its next bytes may be refused.
 
-        Raise OSError (EBUSY) if the reader sees the draft: a success would confirm bytes that nothing keeps.
+        Raise OSError (EBUSY) if the reader sees the held bytes: a success would confirm bytes that nothing
+        keeps.
         """
-        state, draft = change.state, change.state.draft
-        if draft is None or not draft.changed or handle.caller.uid in state.writer_uids:
-            return False
-        if not self._tree.fstat(change.handle.fd).size:
+        state = change.state
+        writers = {self._gate.principal(uid).lane for uid in state.writer_uids}
+        if not state.unsaved or handle.caller.principal.lane in writers:
             return False
         if handle.node is change.handle.node:
             raise OSError(
