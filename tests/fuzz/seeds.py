@@ -19,6 +19,7 @@ from tests.unit.test_redact_bitstreams_photos import HIDING as FILMS_OF_PHOTOS
 from tests.unit.test_redact_matroska_frames import HIDING as CODED_FILMS
 from tests.unit.test_redact_matroska_matroska import HIDING as FILMS
 from tests.unit.test_redact_pdf_pdf import HIDING as DOCUMENTS
+from tests.unit.test_redact_pdf_private_keys import HIDING as PRIVATE
 from tests.unit.test_redact_riff_avi_frames import HIDING as CODED_AVIS
 from tests.unit.test_redact_xmp_packet import FORMS
 
@@ -41,7 +42,7 @@ _SEEDS["video/x-matroska"] += [
 ]
 _SEEDS["video/x-msvideo"] += CODED_AVIS
 _SEEDS["application/x-location+json"] += test_redact_fuzz_documents.SIDECARS
-_SEEDS["application/pdf"] += [*test_redact_fuzz_documents.PDFS, *DOCUMENTS.values()]
+_SEEDS["application/pdf"] += [*test_redact_fuzz_documents.PDFS, *DOCUMENTS.values(), *PRIVATE.values()]
 _SEEDS["application/rdf+xml"] += [richer.PACKET, *(jpegs.xmp_packet(form) for form in FORMS.values())]
 _SEEDS["audio/aac"] += [richer.AAC, sounds.id3(sounds.user(b"place", b"x")) + richer.AAC + sounds.old()]
 for _kind, _data in (

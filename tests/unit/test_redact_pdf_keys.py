@@ -6,7 +6,7 @@ import pytest
 
 from policyfs.redact.core.categories import UNKNOWN, Tells, hidden_by
 from policyfs.redact.core.patches import MemorySource, apply, in_order
-from policyfs.redact.pdf.keys import edit
+from policyfs.redact.pdf.keys import edit, silenced
 from policyfs.redact.pdf.objects import Reader
 from policyfs.redact.registry import locate_in
 from tests.support.samples.pdfs import PLACE, object_stream, pdf
@@ -42,6 +42,20 @@ def edited(text: bytes, hide: Tells, **role: bool) -> bytes:
         ),
         (b"<</Scan<</Latitude 47.8/country/Austria>>>>", L, [b"47.8", b"Austria"]),
         (b"<</Scan<</Latitude 47.8>>>>", T, []),
+        (
+            b"<</A<</PhotoLocation[47.8 13]/Place(Zirbel)/homeAddress(Zirbel)/Street 7>>>>",
+            L,
+            [b"47.8", b"Zirbel", b"7>"],
+        ),
+        (b"<</A<</Type/PROJCS/WKT(PROJCS[zone 33N])/EPSG 32633>>>>", L, [b"33N", b"32633"]),
+        (b"<</Placement/Block/State/ON/Allocation 5/Placed 1/Locationless 2/Bounds[0 1]>>", L | D, []),
+        (b"<</Type/Catalog/Pages 2 0 R/ACME 7>>", T, [b"ACME 7"]),
+        (b"<</Type/Page/Parent 2 0 R/UserUnit 7>>", UNKNOWN, []),
+        (b"<</Type/Page/A<</Own 7>>>>", P, [b"Own 7"]),
+        (b"<</Subtype/Image/Own 7>>", P, []),
+        (b"<</Subtype/Image/Own 7/Length 3>>", P, [b"Own 7"]),
+        (b"<</PTEX.FileName(./Rosa.pdf)/PTEX.PageNumber 1/Subtype/Form/Length 3>>", P, [b"Rosa"]),
+        (b"<</PTEX.FileName(./Rosa.pdf)/PTEX.PageNumber 1/Subtype/Form/Length 3>>", L, []),
         (b"<</Dests<</City[3 0 R/Fit]/GPS 4 0 R/country<</Type/X>>>>>>", L, []),
         (b"<</BaseState/ON/Capacity 1/Latent 2/Velocity 3/Coords[0 1]/Lang(de)>>", L, []),
         (b"<</M(D:20240517)>>", T, [b"D:2024"]),
@@ -133,6 +147,25 @@ def test_a_string_that_is_an_object_of_its_own_goes_as_in_its_place(name, inside
     assert not locate_in("application/pdf", MemorySource(out), hidden_by([word])).patches
     other = hidden_by(["device"])
     assert not locate_in("application/pdf", MemorySource(data), other).patches
+
+
+def test_what_a_place_refers_to_goes_only_if_it_is_plain():
+    for value, goes in (
+        (b"[47.8 13.0]", True),
+        (b"[47.8 [13.0(a)]]", True),
+        (b"<</A 47.8>>", True),
+        (b"[3 0 R/Fit]", False),
+        (b"<</A/Name>>", False),
+        (b"<</A<</B 1>>>>", False),
+        (b"[]", False),
+        (b"47.8", False),
+    ):
+        edits = silenced(Reader(value).value(), L)
+        out = edits.applied(value)
+        assert (out.strip(b" []<>") == b"") == (goes or value == b"[]"), value
+        assert bool(edits.taken) == goes
+        assert not silenced(Reader(out).value(), L).taken
+    assert not silenced(Reader(b"[47.8]").value(), P).taken
 
 
 def test_an_object_that_is_no_string_stays_where_a_string_may_be():

@@ -46,10 +46,10 @@ HIDING = {
     "XMP, compressed": pdf({6: packed(PACKET, b"/Type/Metadata/Subtype/XML")}, catalog=XMP_PAGE),
     "XMP without a type": pdf({6: stream(PACKET)}, page=XMP_PAGE),
     "XMP, compressed, without a type": pdf({6: packed(PACKET)}, page=XMP_PAGE),
-    "XMP, under another name": pdf({6: stream(PACKET)}, page=b"/Other 6 0 R"),
+    "XMP, under another name": pdf({6: stream(PACKET)}, page=b"/Resources<</Other 6 0 R>>"),
     "what only an attached file refers to": pdf(
         {6: stream(b"x", b"/Type/EmbeddedFile/Params 7 0 R"), 7: b"<</A(%s)>>" % PLACE.replace(b",", b"")},
-        page=b"/Other 6 0 R",
+        page=b"/Resources<</Other 6 0 R>>",
     ),
     "XMP in an unusual filter": pdf(
         {6: stream(PLACE.hex().encode() + b">", b"/Type/Metadata/Filter/ASCIIHexDecode")}, page=XMP_PAGE
@@ -75,10 +75,10 @@ HIDING = {
     "a map": pdf(page=b"/VP[<</Measure<</Subtype/GEO/GPTS[47.80453, 13.04229]>>>>]".replace(b",", b"")),
     "a map of another kind": pdf(page=b"/LGIDict<</Registration[[(%s)]]>>" % PLACE),
     "a signature": pdf(
-        {5: b"<</Type/Sig/ByteRange[0 1 2 3]/Contents<%s>>>" % PLACE.hex().encode()}, page=b"/V 5 0 R"
+        {5: b"<</Type/Sig/ByteRange[0 1 2 3]/Contents<%s>>>" % PLACE.hex().encode()}, page=b"/Annots[5 0 R]"
     ),
     "an object stream": pdf({5: object_stream({6: b"<</Where(%s)>>" % PLACE})}, trailer=b"/Info 6 0 R"),
-    "a string in an object stream": pdf({5: object_stream({6: b"(%s)" % PLACE})}, page=b"/Other 6 0 R"),
+    "a string in an object stream": pdf({5: object_stream({6: b"(%s)" % PLACE})}, page=b"/Annots 6 0 R"),
     "unused in an object stream": pdf({5: object_stream({6: b"[/%s]" % PLACE.replace(b", ", b"-")})}),
     "behind an object stream": pdf(
         {5: stream(zlib.compress(b"6 0 (x)") + PLACE, b"/Type/ObjStm/N 1/First 4/Filter/FlateDecode")}
@@ -86,7 +86,7 @@ HIDING = {
     "behind compressed XMP": pdf(
         {6: stream(zlib.compress(CLEAN) + PLACE, b"/Filter/FlateDecode")}, page=XMP_PAGE
     ),
-    "a comment in an object": pdf({5: b"<</A 1 %% %s\n>>" % PLACE}, page=b"/Other 5 0 R"),
+    "a comment in an object": pdf({5: b"<</A 1 %% %s\n>>" % PLACE}, page=b"/Resources<</Other 5 0 R>>"),
     "a comment between objects": pdf(gap=b"%% %s\n" % PLACE),
     "between objects": pdf(gap=PLACE + b"\n"),
     "before the table": pdf(gap=b"%%EOF " + PLACE + b"\n"),
@@ -176,9 +176,8 @@ def test_bookmarks_keep_their_shape_and_fields_their_names():
     bookmark = b"<</Title(Chapter one)/Parent 6 0 R/Dest[3 0 R/Fit]>>"
     field = b"<</Subtype/Widget/FT/Tx/T(family name)/V(x)>>"
     layer = b"<</Type/OCG/Name(streets)>>"
-    data = pdf(
-        {5: bookmark, 6: b"<</First 5 0 R>>", 7: field, 8: layer}, catalog=b"/Outlines 6 0 R/F 7 0 R/O 8 0 R"
-    )
+    used = b"/Outlines 6 0 R/AcroForm<</Fields[7 0 R]>>/OCProperties<</OCGs[8 0 R]>>"
+    data = pdf({5: bookmark, 6: b"<</First 5 0 R>>", 7: field, 8: layer}, catalog=used)
     out = run(data, "people")
     assert b"/Title(           )" in out
     assert b"family name" in out
@@ -217,7 +216,7 @@ def test_hints_of_linearised_files_stay(tmp_path):
         (pdf({5: b"<</A (b>>"}), "cut off"),
         (pdf({5: b"<</A ) >>"}), "malformed"),
         (pdf({5: b"[" * 100 + b"]" * 100}), "malformed"),
-        (pdf({5: stream(b"no picture", b"/Filter/DCTDecode")}, page=b"/X 5 0 R"), "picture"),
+        (pdf({5: stream(b"no picture", b"/Filter/DCTDecode")}, page=b"/Resources<</X 5 0 R>>"), "picture"),
         (pdf({5: stream(b"abc", b"/Type/ObjStm/N 1/First 4/Filter/LZWDecode")}), "unusual"),
         (pdf({5: stream(b"abc", b"/Type/ObjStm/N 1/First 4/Filter/FlateDecode")}), "decompressed"),
         (pdf({5: stream(b"6 0 ()", b"/Type/ObjStm/N 2/First 4")}), "object stream"),
@@ -243,7 +242,7 @@ def test_what_is_not_understood_is_refused(data, reason):
 
 def test_a_table_that_leads_into_a_stream_is_refused():
     hidden = b"9 0 obj<</Where(%s)>>endobj" % PLACE
-    data = pdf({5: stream(b"pixels " + hidden)}, page=b"/X 5 0 R")
+    data = pdf({5: stream(b"pixels " + hidden)}, page=b"/Resources<</X 5 0 R>>")
     assert locate(KIND, frozenset({"location"}), MemorySource(data)).outcome is Outcome.CLEAN
     entry = b"9 1\n%010d 00000 n \ntrailer" % data.index(hidden)
     plan = locate(KIND, frozenset({"location"}), MemorySource(data.replace(b"trailer", entry)))
@@ -253,7 +252,7 @@ def test_a_table_that_leads_into_a_stream_is_refused():
 @pytest.mark.parametrize("predictor", [b"", b"/DecodeParms<</Predictor 12/Columns 4>>"])
 def test_a_compressed_table_that_leads_into_a_stream_is_refused(predictor):
     hidden = b"9 0 obj<</Where(%s)>>endobj" % PLACE
-    first = pdf({5: stream(b"pixels " + hidden)}, page=b"/X 5 0 R")
+    first = pdf({5: stream(b"pixels " + hidden)}, page=b"/Resources<</X 5 0 R>>")
     for at, refused in ((first.index(hidden), True), (first.index(b"3 0 obj"), False)):
         rows = [b"\1\0\x09\0", b"\1" + at.to_bytes(2) + b"\0"]
         if predictor:
@@ -266,13 +265,15 @@ def test_a_compressed_table_that_leads_into_a_stream_is_refused(predictor):
 
 
 def test_an_unpacked_object_stream_is_patched_in_place():
-    data = pdf({5: stream(b"6 0 (%s)" % PLACE, b"/Type/ObjStm/N 1/First 4")}, page=b"/Other 6 0 R")
+    data = pdf(
+        {5: stream(b"6 0 (%s)" % PLACE, b"/Type/ObjStm/N 1/First 4")}, page=b"/Resources<</Other 6 0 R>>"
+    )
     assert b"6 0 (" + b" " * len(PLACE) + b")" in run(data)
 
 
 def test_unused_objects_that_touch_others():
     text = b"6 0 7 2 12[(data)]"
-    data = pdf({5: stream(text, b"/Type/ObjStm/N 2/First 8"), 8: b"/Direct"}, page=b"/X 6 0 R")
+    data = pdf({5: stream(text, b"/Type/ObjStm/N 2/First 8"), 8: b"/Direct"}, page=b"/Resources<</X 6 0 R>>")
     out = run(data.replace(b"obj\n/Direct", b"obj/Direct\n"))
     assert b"12()      " in out
     assert b"8 0 obj null" in out
@@ -317,7 +318,7 @@ def test_strings(raw, says):
 
 def test_a_picture_in_jpeg_2000_without_a_wrapper():
     codes = jp2s.codestream(jp2s.tile(b"tiles"), header=jp2s.comment(PLACE))
-    out = run(pdf({5: stream(codes, b"/Filter/JPXDecode")}, page=b"/X 5 0 R"))
+    out = run(pdf({5: stream(codes, b"/Filter/JPXDecode")}, page=b"/Resources<</X 5 0 R>>"))
     assert PLACE not in out
     assert b"tiles" in out
 
@@ -330,7 +331,11 @@ def test_pages_of_a_large_document_are_not_read():
             Counting.read_bytes += size
             return super().read(offset, size)
 
-    data = pdf({5: stream(bytes(5_000_000)), 6: b"<</Where(x)>>"}, page=b"/X 5 0 R", trailer=b"/Info 6 0 R")
+    data = pdf(
+        {5: stream(bytes(5_000_000)), 6: b"<</Where(x)>>"},
+        page=b"/Resources<</X 5 0 R>>",
+        trailer=b"/Info 6 0 R",
+    )
     assert locate_in(KIND, Counting(data), hidden_by(["location"])).patches
     assert Counting.read_bytes < 300_000
     assert pdfs.PAGES in data
@@ -339,12 +344,12 @@ def test_pages_of_a_large_document_are_not_read():
 def test_a_signature_of_many_digits_is_no_malformed_object():
     """Its digits do not fit the window that objects are read by."""
     signed = b"<</Type/Sig/ByteRange[0 1 2 3]/Contents<%s>/Location(Quincebury)>>" % (b"3082" * 8000)
-    data = pdf({5: signed}, page=b"/V 5 0 R")
+    data = pdf({5: signed}, page=b"/Resources<</V 5 0 R>>")
     out = run(data)
     assert b"/ByteRange[0 1 2 3]" in out
     assert b"3082" not in out
     assert b"Quincebury" not in out
-    plain = pdf({5: b"<</Key<%s>>>" % (b"3082" * 8000)}, page=b"/V 5 0 R")
+    plain = pdf({5: b"<</Key<%s>>>" % (b"3082" * 8000)}, page=b"/Resources<</V 5 0 R>>")
     assert run(plain) == plain
     for broken in (b"<" + b"30" * 8000 + b"x>", b"<" + b"30" * 8000):
         assert locate(
@@ -356,7 +361,7 @@ def test_a_length_in_an_object_stream():
     def file(length: bytes) -> bytes:
         return pdf(
             {5: stream(b"12345", b"", b"7 0 R"), 6: object_stream({7: length, 8: b"(x)"})},
-            page=b"/A 5 0 R/B 8 0 R",
+            page=b"/Resources<</A 5 0 R/B 8 0 R>>",
         )
 
     assert run(file(b"5")).count(b"endstream") == 3

@@ -92,7 +92,7 @@ def with_objects(head: bytes, body: bytes, count: int) -> bytes:
     text = head + body
     return pdf(
         {9: packed(text, b"/Type/ObjStm/N %d/First %d" % (count, len(head)), room=60)},
-        page=b"/A 5 0 R/B 6 0 R",
+        page=b"/Resources<</A 5 0 R/B 6 0 R>>",
     )
 
 

@@ -17,6 +17,7 @@ from typing import Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.free_text import told_in
 from policyfs.redact.pdf.objects import Node, blank_string, string_bytes
+from policyfs.redact.pdf.private_keys import is_private
 
 LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 
@@ -31,6 +32,7 @@ STRINGS: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"Creator": DEVICE,
         b"Producer": DEVICE,
         b"PTEX.Fullbanner": DEVICE,
+        b"PTEX.FileName": DEVICE | PEOPLE,
         b"CreationDate": TIME,
         b"ModDate": TIME,
         b"SourceModified": TIME,
@@ -71,6 +73,9 @@ ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"GPTS": LOCATION,
         b"GCS": LOCATION,
         b"DCS": LOCATION,
+        b"WKT": LOCATION,
+        b"EPSG": LOCATION,
+        b"DocChecksum": DEVICE,
     }
 )
 """A dictionary from keys to categories. Entries with these keys are removed with any type of value: private
@@ -96,8 +101,11 @@ other key may hold anything.
 """
 
 _PLACES: Final = re.compile(
-    rb"(?i:gps|latitude|longitude|geo(?:bounds|data|hash|json|loc|point|pos|tag)|coordinates|country|sublocation)"
-    rb"|(?<![A-Za-z])[Cc]ity(?![a-z])|(?<![a-z])City(?![a-z])|(?<![A-Za-z])(?:[Ll]at|[Ll]on|[Ll]ng)(?![A-Za-z])"
+    rb"(?i:gps|latitude|longitude|geo(?:bounds|data|hash|json|loc|point|pos|ref|tag)|coordinates|country|altitude)"
+    rb"|(?i:sublocation|landmark|municipality|postal|postcode|zipcode)"
+    rb"|(?:(?<![A-Za-z])(?:location|city|place|venue|street|town|village|address)"
+    rb"|Location|City|Place|Venue|Street|Town|Village|Address)(?![a-z])"
+    rb"|(?<![A-Za-z])(?:[Ll]at|[Ll]on|[Ll]ng)(?![A-Za-z])"
 )
 """Pattern of keys that programs use for a place.
 
@@ -177,14 +185,30 @@ def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) 
 
 
 def silenced(node: Node, tells: Tells) -> Edits:
-    """Return the edits that replace an object by a string that says nothing; no edits if it is no string.
+    """Return the edits that replace an object by a string that says nothing. Numbers and strings in an array
+    or a dictionary become spaces.
 
-    An entry with a key of STRINGS refers to the object. tells: the categories of the key.
+    An entry with a key of STRINGS or with the name of a place refers to the object. tells: the categories of
+    the key. Return no edits for any other object, and for an array or a dictionary if only the key of a
+    string refers to the object.
     """
     edits = Edits()
     if node.kind == "string":
         _silence(edits, node, b"text", tells)
+    elif tells & LOCATION and node.kind in ("array", "dict") and _is_plain(node):
+        size = 2 if node.kind == "dict" else 1
+        if node.items or node.members:
+            edits.blanks.append((node.start + size, node.end - size))
+            edits.taken.append((node.start, node.end - node.start, b"place", tells))
     return edits
+
+
+def _is_plain(node: Node) -> bool:
+    """Return True if all values in an array or a dictionary are numbers and strings, also in arrays in it."""
+    values = [*node.items, *(value for _, _, value in node.members)]
+    return all(
+        value.kind in ("string", "word") or (value.kind == "array" and _is_plain(value)) for value in values
+    )
 
 
 def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tells:
@@ -194,6 +218,8 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
         return INFO.get(key, UNKNOWN)
     if _PLACES.search(key) and _refers_to_none(value):
         return LOCATION
+    if is_private(node, key, trailer=trailer):
+        return UNKNOWN
     if trailer and key == _TRAILER_ID:
         return DEVICE
     if trailer and key == b"Info" and value.kind == "dict":

@@ -51,6 +51,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("PDF", "any string", "coordinates, links to maps", Tells.LOCATION, "blanks"),
     Part("PDF", "trailer", "ID", Tells.DEVICE, "zeros"),
     Part("PDF", "PieceInfo, SpiderInfo", "private data of programs", UNKNOWN, "blanks"),
+    Part("PDF", "catalog, pages, pictures, trailers", "keys of programs of their own", UNKNOWN, "blanks"),
     Part("PDF", "embedded files", "anything", UNKNOWN, "null"),
     Part("PDF", "JPEG, JPEG 2000 pictures", "EXIF, XMP, IPTC", UNKNOWN, "the picture, redacted"),
     Part("PDF", "objects that nothing refers to, comments, between objects", "anything", UNKNOWN, "blanks"),
@@ -245,7 +246,7 @@ class _Locator:
         for here in self.objects:
             if here.item.number in texts and not here.role and not here.item.data:
                 aside = silenced(self.scan.value_of(here.item), texts[here.item.number])
-                here.edits = aside if aside.strings else here.edits
+                here.edits = aside if aside.taken else here.edits
             self._object(here, reached, metadata)
         for stream in self.streams:
             self.found.add(stream.found(self.source, reached, texts))

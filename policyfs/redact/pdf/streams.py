@@ -220,7 +220,7 @@ class ObjectStream:
             edits = inside.edits
             if inside.number in texts:
                 aside = silenced(Reader(self.text, inside.start).value(), texts[inside.number])
-                edits = aside if aside.strings else edits
+                edits = aside if aside.taken else edits
             new = edits.applied(new)
             for _, _, key, tells in edits.taken:
                 found.notes.append(

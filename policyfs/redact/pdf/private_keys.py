@@ -1,0 +1,70 @@
+"""Entries of programs of their own in the central dictionaries of a PDF (ISO 32000-2, annex E).
+
+A program may add entries to any dictionary, and such an entry may hold anything. In the dictionaries that
+each document has (the catalog, pages, pictures, trailers), each key that the standard does not name counts as
+private. Readers ignore such keys.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.pdf.objects import Node
+
+
+def _keys(names: str) -> frozenset[bytes]:
+    return frozenset(names.encode().split())
+
+
+_STREAM: Final = _keys("Length Filter DecodeParms F FFilter FDecodeParms DL")
+_PTEX: Final = _keys("PTEX.FileName PTEX.PageNumber PTEX.InfoDict")
+"""Keys that pdfTeX writes into each included figure. keys.py judges their values."""
+_OF_TYPES: Final = MappingProxyType(
+    {
+        b"Catalog": _keys(
+            "Type Version Extensions Pages PageLabels Names Dests ViewerPreferences PageLayout PageMode"
+            " Outlines Threads OpenAction AA URI AcroForm Metadata StructTreeRoot MarkInfo Lang SpiderInfo"
+            " OutputIntents PieceInfo OCProperties Perms Legal Requirements Collection NeedsRendering DSS AF"
+            " DPartRoot"
+        ),
+        b"Pages": _keys("Type Parent Kids Count Resources MediaBox CropBox Rotate"),
+        b"Page": _keys(
+            "Type Parent LastModified Resources MediaBox CropBox BleedBox TrimBox ArtBox BoxColorInfo"
+            " Contents Rotate Group Thumb B Dur Trans Annots AA Metadata PieceInfo StructParents ID PZ"
+            " SeparationInfo Tabs TemplateInstantiated PresSteps UserUnit VP AF OutputIntents DPart LGIDict"
+        ),
+    }
+)
+_OF_STREAMS: Final = MappingProxyType(
+    {
+        b"Image": _PTEX
+        | _STREAM
+        | _keys(
+            "Type Subtype Width Height ColorSpace BitsPerComponent Intent ImageMask Mask Decode Interpolate"
+            " Alternates SMask SMaskInData Matte Name StructParent ID OPI Metadata OC AF Measure PtData W H"
+            " BPC CS D DP I IM"
+        ),
+        b"Form": _PTEX
+        | _STREAM
+        | _keys(
+            "Type Subtype FormType BBox Matrix Resources Group Ref Metadata PieceInfo LastModified"
+            " StructParent StructParents OPI OC Name AF Measure PtData PS Subtype2 Level1"
+        ),
+    }
+)
+_TRAILER: Final = _STREAM | _keys("Size Prev Root Encrypt Info ID XRefStm Type Index W DocChecksum AuthCode")
+
+
+def is_private(node: Node, key: bytes, *, trailer: bool) -> bool:
+    """Return True if an entry of a dictionary belongs to a program, and not to the standard.
+
+    trailer: True if *node* is a trailer, or the dictionary of a cross-reference stream. Return False for
+    dictionaries whose keys this module does not list.
+    """
+    if trailer:
+        return key not in _TRAILER
+    known = _OF_TYPES.get(node.name(b"Type"))
+    if known is None and node.get(b"Length") is not None:
+        known = _OF_STREAMS.get(node.name(b"Subtype"))
+    return known is not None and key not in known

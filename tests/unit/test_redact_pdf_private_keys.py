@@ -1,0 +1,74 @@
+"""Private entries: keys that the standard does not name, in the dictionaries that each document has."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.pdf.objects import Reader
+from policyfs.redact.pdf.private_keys import is_private
+from tests.support.samples import pdfs
+from tests.support.samples.pdfs import PLACE, object_stream, packed, pdf, revised, stream
+from tests.unit.test_redact_pdf_pdf import IMAGE, inflated, run, spelt
+
+NUMBERS = PLACE.replace(b",", b"")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "private"),
+    [
+        (b"<</Type/Catalog>>", b"ACME", True),
+        (b"<</Type/Catalog>>", b"Outlines", False),
+        (b"<</Type/Page>>", b"Kids", True),
+        (b"<</Type/Pages>>", b"Kids", False),
+        (b"<</Type/Font>>", b"ACME", False),
+        (b"<</Subtype/Image/Length 1>>", b"ACME", True),
+        (b"<</Subtype/Image/Length 1>>", b"Width", False),
+        (b"<</Subtype/Form/Length 1>>", b"BBox", False),
+        (b"<</Subtype/Form/Length 1>>", b"Width", True),
+        (b"<</Subtype/Form>>", b"ACME", False),
+        (b"[1]", b"ACME", False),
+    ],
+)
+def test_keys_by_their_dictionary(text, key, private):
+    assert is_private(Reader(text).value(), key, trailer=False) is private
+
+
+def test_trailers_and_tables_have_keys_of_their_own():
+    node = Reader(b"<</Type/XRef/Length 1>>").value()
+    assert is_private(node, b"ACME", trailer=True)
+    assert not any(is_private(node, key, trailer=True) for key in (b"Type", b"W", b"Length", b"Root", b"ID"))
+
+
+HIDING = {
+    "a program's own entry of the catalog": pdf(catalog=b"/ACME<</X(%s)/Y[%s]>>" % (PLACE, NUMBERS)),
+    "a program's own entry of a page": pdf(page=b"/ACME_Track[%s]" % NUMBERS),
+    "a program's own object": pdf({6: b"<</X[%s]>>" % NUMBERS}, page=b"/ACME 6 0 R"),
+    "a program's own stream": pdf({6: packed(PLACE)}, catalog=b"/ACME 6 0 R"),
+    "a program's own stream, in a trailer": pdf({6: packed(PLACE)}, trailer=b"/ACME 6 0 R"),
+    "a program's own entry of a picture": pdf(
+        {6: stream(b"abcdef" * 2, IMAGE + b"/ACME[%s]" % NUMBERS)}, page=b"/Resources<</XObject<</I 6 0 R>>>>"
+    ),
+    "a program's own entry of a form": pdf(
+        {6: stream(b"", b"/Subtype/Form/BBox[0 0 1 1]/ACME[%s]" % NUMBERS)},
+        page=b"/Resources<</XObject<</F 6 0 R>>>>",
+    ),
+    "a program's own entry in an object stream": pdf(
+        {9: object_stream({5: b"<</Type/Page/Parent 2 0 R/ACME[%s]>>" % NUMBERS}, 40)}, page=b"/B[5 0 R]"
+    ),
+    "an old revision's own entry": revised(pdf(page=b"/ACME[%s]" % NUMBERS), {3: pdfs.PAGE % b""}),
+    "numbers under the name of a place": pdf(
+        {6: b"[%s]" % NUMBERS}, page=b"/Resources<</Properties<</M<</Type/OCG/PhotoLocation 6 0 R>>>>>>"
+    ),
+    "a list under the name of a place, in an object stream": pdf(
+        {9: object_stream({6: b"<</X[%s]>>" % NUMBERS}, 40)},
+        page=b"/Resources<</Properties<</M<</Type/OCG/GPS 6 0 R>>>>>>",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HIDING)
+def test_what_programs_add_is_gone(case):
+    assert spelt(inflated(HIDING[case]))
+    out = run(HIDING[case])
+    assert not spelt(inflated(out))
+    assert b"0 0 m 9 9 l S" in out
