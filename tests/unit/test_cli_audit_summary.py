@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.domain import Audit
 from policyfs.errors import UsageError
-from tests.support.mount.audited import EVENTS, Cli, recorded
+from tests.support.mount.audited import DAY_NS, EVENTS, Cli, recorded
+from tests.support.mount.trail import SECOND_NS, START_NS, a_journal, an_event
 
 
 @pytest.fixture
@@ -35,6 +37,20 @@ def test_a_summary_tells_causes_apart(cli: Cli) -> None:
 
 def test_a_summary_of_what_is_new_since_the_last_review(cli: Cli) -> None:
     assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
+    assert cli.json("summary", "--new", code=1)[0]["events"] == 0
+
+
+def test_an_event_that_is_written_after_a_review_is_in_the_next_one(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An app that knows the time of the review acts right before it."""
+    times = [START_NS + 10 * DAY_NS, START_NS + 11 * DAY_NS]
+    monkeypatch.setattr("policyfs.cli.audit_summary.time.time_ns", lambda: times[0])
+    assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
+    with a_journal(cli.root) as journal:
+        journal.record(an_event(time_ns=times[0] - SECOND_NS), Audit.REQUIRED)
+    monkeypatch.setattr("policyfs.cli.audit_summary.time.time_ns", lambda: times[1])
+    assert cli.json("summary", "--new")[0]["events"] == 1
     assert cli.json("summary", "--new", code=1)[0]["events"] == 0
 
 
