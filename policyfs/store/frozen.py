@@ -18,7 +18,7 @@ from typing import Final, Literal, NamedTuple, Self
 from policyfs.domain import Patch
 from policyfs.linux.libc import proc_fd
 from policyfs.linux.statx import fstatx
-from policyfs.store import ranges
+from policyfs.store import freeing, ranges
 from policyfs.store.memory import MemoryPlaces
 
 _MFD_NOEXEC_SEAL: Final = 0x0008  # linux/memfd.h, Linux 6.3
@@ -72,14 +72,14 @@ class Frozen:
         self.sealed = False
 
     def close(self) -> None:
-        """Close the descriptor. A second call does nothing.
+        """Close the descriptor; a thread does so if this frees much space. A second call does nothing.
 
         The copy exists as long as the kernel has it registered for passthrough, or another descriptor of it
         is open.
         """
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            freeing.close(fd)
 
     def __enter__(self) -> Self:
         return self

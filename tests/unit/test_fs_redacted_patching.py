@@ -69,6 +69,26 @@ async def test_others_go_on_while_a_copy_gets_long_patches(copy: Frozen, monkeyp
 
 
 @on_trio
+async def test_a_thread_patches_a_clone(monkeypatch) -> None:
+    """The disk may be slow, or hang: blocks that are changed in part must be read from it."""
+    threads: list[int] = []
+    apply = patching.apply
+
+    def noted(copy: Frozen, part: tuple[Patch, ...]) -> None:
+        threads.append(threading.get_ident())
+        apply(copy, part)
+
+    monkeypatch.setattr(patching, "apply", noted)
+    fd = os.memfd_create("clone")
+    os.write(fd, b"x" * 100)
+    with Frozen(fd, "reflink", 100, Version(100, 0, 0)) as clone:
+        assert await patching.apply_all(clone, (Patch(3, b"ab"),)), "what was decided before is decided again"
+        assert os.pread(clone.fd, 100, 0) == b"xxxab" + b"x" * 95
+        assert threads != [threading.get_ident()]
+        assert not await patching.apply_all(clone, ())
+
+
+@on_trio
 @pytest.mark.parametrize("count", [0, 1, patching.AT_ONCE])
 async def test_few_patches_are_applied_with_no_turn_in_between(copy: Frozen, count: int) -> None:
     """So nothing that was found before must be looked at again."""
