@@ -49,21 +49,22 @@ def run(args: argparse.Namespace) -> int:
     wanted = _hold(args)
     done = 0
     for chain in chains:
-        try:
-            if args.what == "add":
-                add_hold(chain.directory, wanted)
-            else:
-                remove_hold(chain.directory, args.name)
-        except (FileExistsError, FileNotFoundError) as exc:
-            why = "has this hold already" if isinstance(exc, FileExistsError) else "has no such hold"
+        there = any(one.name == args.name for one in read_holds(chain.directory))
+        if there == (args.what == "add"):
+            why = "has this hold already" if there else "has no such hold"
             print(f"policyfs: {shown(chain.mount_id)} {why}: {args.name}", file=sys.stderr)
             continue
-        done += 1
+        # What cannot be recorded removes no hold.
+        if args.what == "add":
+            add_hold(chain.directory, wanted)
         fields = {"name": wanted.name, "done": args.what, **starter(f"policyfs audit hold {args.what}")}
         if args.what == "add":
             fields |= {"since": wanted.since, "until": wanted.until, "why": wanted.reason}
         end = starter(f"policyfs audit hold {args.what}")
         record(chain.directory.parent, chain.mount_id, "hold", fields, end=end)
+        if args.what == "remove":
+            remove_hold(chain.directory, args.name)
+        done += 1
     if done:
         print(f"{'held' if args.what == 'add' else 'no longer held'}: {args.name}, in {done} chains")
     return EXIT_OK if done else EXIT_REFUSED

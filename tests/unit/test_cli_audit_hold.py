@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli import audit_hold
-from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.holds import read_holds
 from tests.support.mount.trail import MOUNT_ID, an_event, read_all, write_trail
 
@@ -80,3 +80,19 @@ def test_an_impossible_hold_is_refused(trail: Path, words: list[str]) -> None:
     with pytest.raises(UsageError):
         run(trail, *words)
     assert read_holds(trail / MOUNT_ID) == []
+
+
+@pytest.mark.parametrize("what", ["add", "remove"])
+def test_what_cannot_be_recorded_ends_with_a_hold(
+    trail: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    if what == "remove":
+        run(trail, "add", "case-7")
+
+    def full(*_: object, **__: object) -> None:
+        raise PolicyfsError("no room")
+
+    monkeypatch.setattr(audit_hold, "record", full)
+    with pytest.raises(PolicyfsError, match="no room"):
+        run(trail, what, "case-7")
+    assert [one.name for one in read_holds(trail / MOUNT_ID)] == ["case-7"]
