@@ -58,14 +58,17 @@ def run_umount(args: argparse.Namespace) -> int:
     state = mount_state(path)
     if args.dead:
         if state is MountState.DEAD or (state is MountState.SILENT and daemon_died(path)):
-            _unmount(path, lazy=True)
+            _unmount(path, lazy=True, force=False)
         return EXIT_OK
     with contextlib.ExitStack() as stack:
         daemons = _daemons(path, stack)
         if state is not MountState.NONE:
             if state is MountState.ALIVE:
                 _warn_of_the_trail(path)
-            _unmount(path, lazy=args.lazy or args.wait or args.abort or state is MountState.DEAD)
+            # A daemon that hangs obeys no command, so --abort ends its connection in the kernel.
+            abort = args.abort and state is MountState.SILENT
+            lazy = args.lazy or args.wait or args.abort or state is MountState.DEAD
+            _unmount(path, lazy=lazy, force=abort)
         elif not daemons:
             raise PolicyfsError(f"nothing is mounted on {path}")
         else:
@@ -103,12 +106,15 @@ def _check_elsewhere(path: str, daemons: Mapping[object, int]) -> None:
                 )
 
 
-def _unmount(path: str, *, lazy: bool) -> None:
+def _unmount(path: str, *, lazy: bool, force: bool) -> None:
+    """Unmount. force: end the connection, so that no process waits; if the daemon has died, also without
+    *force*.
+    """
     from policyfs.kernel import session
 
     _tell(path, "ending")
     try:
-        session.unmount(path, lazy=lazy, force=daemon_died(path))
+        session.unmount(path, lazy=lazy, force=force or daemon_died(path))
     except session.MountError as error:
         if error.errno != errno.EBUSY or not daemon_died(path):
             _tell(path, "staying")

@@ -136,6 +136,26 @@ def test_umount_waits_for_what_lives_on_or_ends_it(container, what: str) -> None
     assert old.events(type="close")[-1]["cause"] == "command"
 
 
+def _waits(channel, path: Path) -> str:
+    channel.send("begins")
+    return code_of(path.read_text) or "read"
+
+
+def test_abort_frees_those_who_wait_for_a_daemon_that_hangs(mounts: Mounts, store: Path) -> None:
+    mount = mounts.start(OPEN, store, "--no-passthrough")
+    os.kill(mount.pid, signal.SIGSTOP)
+    child = start_as(APP, _waits, mount / NOTES)
+    assert child.receive() == "begins"
+    try:
+        assert command(mount, "umount", "--abort", mount.mountpoint).returncode == 0
+        assert child.result() in {"ENOTCONN", "ECONNABORTED"}
+        assert not mount.is_mounted()
+    finally:
+        os.kill(mount.pid, signal.SIGCONT)
+    mount.process.wait(20)
+    mount.process = None
+
+
 @pytest.mark.parametrize("before", [(), ("--lazy",)], ids=["by nobody", "by umount --lazy"])
 def test_open_files_of_a_mount_that_has_left_are_named(mounts: Mounts, store: Path, before) -> None:
     old = mounts.start(OPEN, store, "--no-passthrough")
