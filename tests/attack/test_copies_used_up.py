@@ -16,6 +16,7 @@ from tests.support.mount.daemons import Mount
 from tests.support.samples import jpegs
 
 GREEDY, HONEST = 10010, 10011
+STRANGERS = (10501, 10502)
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
@@ -65,16 +66,18 @@ def read_some(directory: Path) -> list[bytes]:
     return [(directory / f"{number}.jpg").read_bytes() for number in (PHOTOS - 1, 3, PHOTOS // 2)]
 
 
-def neighbours_roads(mount: Mount, mapped: bool) -> set[str]:
+def neighbours_roads(
+    mount: Mount, mapped: bool, greedy_uid: int = GREEDY, honest_uid: int = HONEST
+) -> set[str]:
     """Let one app take all it can get; how another one's opens go meanwhile."""
-    greedy = start_as(GREEDY, take, mount.mountpoint, mapped)
+    greedy = start_as(greedy_uid, take, mount.mountpoint, mapped)
     greedy.receive()
-    for shown in call_as(HONEST, read_some, mount.mountpoint):
+    for shown in call_as(honest_uid, read_some, mount.mountpoint):
         assert len(shown) == len(PHOTO)
         assert not jpegs.leaks(shown)
     greedy.send("end")
     greedy.result()
-    return {event["io"] for event in mount.events(operation="open", app="honest", decision="allow")}
+    return {event["io"] for event in mount.events(operation="open", uid=honest_uid, decision="allow")}
 
 
 @pytest.mark.parametrize("mapped", [False, True], ids=["open", "mapped only"])
@@ -95,6 +98,16 @@ def test_one_app_cannot_use_up_the_room_for_copies(store_on, mounts_on, mapped) 
         return len(mount.events(operation="open", app="greedy", io="passthrough")) > before
 
     wait_for(gets_copies, "it gets copies again")
+
+
+def test_one_stranger_leaves_room_for_the_copies_of_another(store_on, mounts_on) -> None:
+    """They are one to the rules, but each has a share of its own."""
+    store = store_on("ext4")
+    populate(store)
+    mount = mounts_on.start(POLICY, store, "--copies-max", f"{ROOM * len(PHOTO)}")
+    assert neighbours_roads(mount, False, *STRANGERS) == {"passthrough"}
+    mine = mount.events(operation="open", uid=STRANGERS[0], decision="allow")
+    assert {event["io"] for event in mine} == {"passthrough", "mediated"}, "it never reached its share"
 
 
 def test_without_shares_the_neighbour_gets_no_copy(store_on, without) -> None:

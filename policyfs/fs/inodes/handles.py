@@ -196,7 +196,7 @@ class Handle:
     pages: CachedPages | None = None
     """The bytes of which the kernel may keep pages after the release, or None."""
     payer: str | None = None
-    """The app in whose share of the cache *copy* counts, or None."""
+    """The app, or the stranger, in whose share of the cache *copy* counts, or None."""
 
     @property
     def hides(self) -> frozenset[str]:

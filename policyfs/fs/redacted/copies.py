@@ -101,7 +101,7 @@ class Redactor:
         self._places = places
         self._made: dict[Copy, Redacted] = {}
         self._latest: dict[CopyKey, set[CopyKey]] = {}  # copies of a file's latest version, by CopyKey.file
-        self._no_room = Expiring[str | int, bool](_FULL_S)  # by principal, or by file (ino_key)
+        self._no_room = Expiring[str | int, bool](_FULL_S)  # by _holder(), or by file (ino_key)
         self._apart = apart
         self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], list[_Unshared]] = {}
         self._in_doubt: set[Copy] = set()  # copies whose plan no second worker has found yet
@@ -114,7 +114,7 @@ class Redactor:
         INVARIANT: if an open gets ESTALE because of this answer, the kernel's second try of the open finds
         room. There is no third try."""
         large = stat.size > self._size_cap
-        if self._no_room and (self._no_room.get(who.label) or (large and self._no_room.get(ino_key))):
+        if self._no_room and (self._no_room.get(_holder(who)) or (large and self._no_room.get(ino_key))):
             return False
         if large and not self._reflink:
             return False
@@ -122,16 +122,18 @@ class Redactor:
         size = 0 if self._reflink else stat.size
         has_room = self._copies.has_room(size if copy is None else copy, self.payer(who))
         if not has_room:  # and look-ups of the next seconds get the same answer
-            self._no_room.put(who.label, True)
+            self._no_room.put(_holder(who), True)
         return has_room
 
     def payer(self, who: Principal) -> str | None:
-        """Return the app for which a copy counts in the cache. None if only one app uses the cache."""
-        return who.label if self._apart else None
+        """Return the app, or the stranger (with its uid), for which a copy counts in the cache. None if only
+        one app uses the cache.
+        """
+        return _holder(who) if self._apart else None
 
     def _full(self, who: Principal) -> NoRoom:
         """Note that *who* has no room left, and return the error to raise. Other principals may have room."""
-        self._no_room.put(who.label, True)
+        self._no_room.put(_holder(who), True)
         return NoRoom()
 
     def is_final(self, copy: Copy) -> bool:
@@ -374,6 +376,14 @@ class Redactor:
 
         quick = not self._reflink and unwritten and stat.size <= _INLINE_BYTES and in_memory(fd, stat.size)
         return make() if quick else await trio.to_thread.run_sync(make)
+
+
+def _holder(who: Principal) -> str:
+    """Return the name under which a caller's use of the cache counts: the app's, or one for a stranger's uid.
+
+    No app's name contains a space.
+    """
+    return f"stranger {who.uid}" if who.app is None else who.app
 
 
 __all__ = ["FrozenTooLarge", "Judge", "NoRoom", "Redacted", "Redactor", "Refused"]
