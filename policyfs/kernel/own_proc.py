@@ -9,21 +9,32 @@ from policyfs.kernel.bridge import read_proc
 from policyfs.linux import procfs
 
 
-def own_proc() -> int:
+def own_proc() -> tuple[int, int]:
     """Read /proc by an instance of procfs that no other process reaches, from now on, in Python and in the
     bridge.
 
-    Call this before the readers start. Return the descriptor of its root, for end(). Raises OSError if the
-    kernel does not permit such a mount. Then this process goes on reading /proc itself.
+    Call this before the readers start. Return the descriptors for end(). Raises OSError if the kernel does
+    not permit such a mount. Then this process goes on reading /proc itself.
+
+    Paths below /proc/self/fd stay paths of /proc. While a descriptor of this directory is open, the kernel
+    keeps the names on the way to it in its cache, and needs no lock for them.
     """
-    directory = mount_api.detached("proc", (), mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV)
+    descriptors = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        directory = mount_api.detached("proc", (), mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV)
+    except BaseException:
+        os.close(descriptors)
+        raise
     procfs.use(directory)
     read_proc(directory)
-    return directory
+    return descriptors, directory
 
 
-def end(directory: int) -> None:
-    """Read /proc itself again, and close the instance. Call this when no reader runs."""
+def end(opened: tuple[int, int]) -> None:
+    """Read /proc itself again, and close the instance. Call this when no reader runs. opened: the result of
+    own_proc().
+    """
     procfs.use(-1)
     read_proc(-1)
-    os.close(directory)
+    for fd in opened:
+        os.close(fd)

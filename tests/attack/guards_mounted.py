@@ -160,7 +160,7 @@ def removal_unanswered() -> None:
 
 def proc_shared() -> None:
     """The daemon reads the files of other processes in /proc itself."""
-    put(own_proc, "own_proc", lambda: -1)
+    put(own_proc, "own_proc", lambda: ())
     put(own_proc, "end", lambda _: None)
 
 
