@@ -217,6 +217,7 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
             continue  # rotation removed the oldest segment meanwhile: check the chain again
         if gone := missing_segment(chain):
             verifier.fault(DELETED, f"segment {gone} is missing, but its seal exists")
+        keys = read_key_chain(chain.directory)  # a daemon may have made the first key, or a new one
         _check_keys(verifier, chain, keys, compared.keys, kept)
         unsealed = _unsealed(checked) if keys.keys or compared.keys else []
         return _Checked(chain, verifier, records, spans, recorded or is_recorded(chain), unsealed)

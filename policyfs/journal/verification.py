@@ -99,8 +99,15 @@ def parts(
     checks: list[Callable[[], SegmentCheck]] = [*jobs]
     if pool is not None:
         checks = [pool.submit(job).result for job in jobs]
-    for read, seal, check in zip(readers, seals, checks, strict=True):
-        yield Part(check(), partial(_listed, read), seal)
+    found = [check() for check in checks]
+    # A daemon may have sealed a segment meanwhile, and the newest segment may say so. So each seal that was
+    # missing is read again after the newest segment, with the keys of that moment.
+    now = read_key_chain(chain.directory)
+    for name, read, seal, check in zip(names, readers, seals, found, strict=True):
+        late = _seal(chain.directory, name, now) if seal is None else None
+        if late is not None:
+            check = _check(chain, name, read, late.seal.lines, frozenset(wanted))
+        yield Part(check, partial(_listed, read), seal or late)
 
 
 def is_recorded(chain: Chain) -> bool:

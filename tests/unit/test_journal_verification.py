@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -45,6 +45,35 @@ def chain(tmp_path: Path) -> Chain:
 
 def checked(chain: Chain, **more: object) -> list[verification.Part]:
     return list(parts(chain, read_key_chain(chain.directory), (), None, **more))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("first_key", [False, True])
+def test_a_seal_that_is_made_during_the_check_is_seen(chain: Chain, first_key: bool) -> None:
+    """The newest segment says that the one before it is sealed. This seal is made after the check began."""
+    *_, sealed, newest = segments(chain.directory)
+    late = [sealed.with_suffix(".seal")]
+    if first_key:
+        late = [*chain.directory.glob("*.seal"), chain.directory / "keys.public"]
+    hidden = {file: file.read_bytes() for file in late}
+    for file in late:
+        file.unlink()
+
+    def seal_it() -> None:
+        for file, data in hidden.items():
+            file.write_bytes(data)
+
+    with pytest.MonkeyPatch.context() as patched:
+        raw_lines = verification.raw_lines
+
+        def read(directory: Path, name: str, patience_s: float = 0.0) -> Iterator[bytes]:
+            if name == newest.name:
+                seal_it()
+            yield from raw_lines(directory, name, patience_s)
+
+        patched.setattr(verification, "raw_lines", read)
+        (report,) = reports_on([chain], str(chain.directory.parent), Anchors([], [], None))
+    assert report.breaks == ()
+    assert report.signed == report.seq
 
 
 def test_every_segment_is_checked_in_order_with_its_seal(chain: Chain) -> None:
