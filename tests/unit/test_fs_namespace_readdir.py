@@ -9,12 +9,15 @@ import struct
 from pathlib import Path
 
 import pytest
+import trio
 
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.namespace.readdir import DirectoryListings
-from policyfs.kernel.bridge import pyfuse3
+from policyfs.fs.sharing.shares import Shares
+from policyfs.kernel.bridge import DirectoryEntries, pyfuse3
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.steps import errno_of
 
 GALLERY = 10011
 ANYTHING = """\
@@ -280,3 +283,44 @@ async def test_a_file_that_becomes_a_symlink_meanwhile_does_not_end_the_listing(
         told, listings = Told(monkeypatch), made.listings
         index = await listings.opendir(made.root, made.caller(GALLERY)) & 0xFFFFFF
         assert await told.names(listings, index, 0) == {b"changes", b"stays"}
+
+
+@on_trio
+async def test_listings_count_in_the_share_of_their_app_while_they_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one app begins a hundred listings of a large directory at once, and the daemon keeps them all."""
+    for number in range(1200):
+        (tmp_path / f"name-{number:04}").touch()
+    alive, peak, collect = list[DirectoryEntries](), [0], DirectoryListings._collect
+
+    async def collecting(self, records, listing, entries, pauses) -> None:
+        if entries not in alive:
+            alive.append(entries)
+        await collect(self, records, listing, entries, pauses)
+        peak[0] = max(peak[0], sum(map(len, alive)))
+        await trio.lowlevel.checkpoint()
+
+    with parts(tmp_path, engine_of(ANYTHING)) as made:
+        told, listings, caller = Told(monkeypatch), made.listings, made.caller(GALLERY)
+        listings.open.shares = Shares(1000, "listed names")
+        monkeypatch.setattr(DirectoryListings, "_collect", collecting)
+        indexes = [await listings.opendir(made.root, caller) & 0xFFFFFF for _ in range(20)]
+        codes: list[int] = []
+
+        async def read(index: int) -> None:
+            codes.append(await errno_of(listings.readdir(index, 0, None)))
+
+        async with trio.open_nursery() as nursery:
+            for index in indexes:
+                nursery.start_soon(read, index)
+        assert errno.EMFILE in codes
+        assert peak[0] < 1000 + 20 * 512
+        for index in indexes:
+            await listings.releasedir(index)
+        assert (listings.open.shares.used, listings.open.shares.held("gallery")) == (0, 0)
+        monkeypatch.setattr(DirectoryListings, "_collect", collect)
+        index = await listings.opendir(made.root, caller) & 0xFFFFFF
+        assert len(await told.names(listings, index, 0)) == 1200, "one listing may be longer than the limit"
+        await listings.releasedir(index)
+        assert listings.open.shares.used == 0

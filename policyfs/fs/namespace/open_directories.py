@@ -38,6 +38,8 @@ class Listing:
     holder: Holder
     kept: bool
     entries: DirectoryEntries | None = None
+    charged: int = 0
+    """The number of names that count in the app's share, also while the snapshot is being taken."""
     generation: int = 0
     looked_up: bool = False
     """True if the last request was for nodes beyond the beginning: the kernel looks the names up."""
@@ -110,20 +112,30 @@ class OpenDirectories:
         del self._listings[listing.index]
         self.shares.give(listing.holder, _LISTING_COSTS)
 
-    def keep(self, listing: Listing, entries: DirectoryEntries) -> None:
-        """Store the snapshot of a directory's names, which counts in the app's share until take(). Raise
-        OSError (EMFILE) if the share is used up.
+    def charge(self, listing: Listing, names: int) -> None:
+        """Count the names of the snapshot that is being taken in the app's share, until take(). names: the
+        number of names so far.
+
+        Raise OSError (EMFILE) if the app's other listings have more names than are still free, and more than
+        an eighth of the limit. So one listing may be longer than the limit, but not many at once.
         """
-        self.shares.check(listing.holder)
-        listing.entries = entries
-        self.shares.take(listing.holder, len(entries))
+        shares = self.shares
+        shares.take(listing.holder, names - listing.charged)
+        listing.charged = names
+        if shares.held(listing.holder) - names > max(shares.limit - shares.used, shares.limit // 8):
+            shares.check(listing.holder)
         self._keep_plenty()
+
+    def keep(self, listing: Listing, entries: DirectoryEntries) -> None:
+        """Store the snapshot of a directory's names. Raise OSError as charge() does."""
+        self.charge(listing, len(entries))
+        listing.entries = entries
 
     def take(self, listing: Listing) -> DirectoryEntries | None:
         """Remove the snapshot of names from an open directory, and the names from the app's share. Return the
         snapshot, or None if there is none.
         """
         entries, listing.entries = listing.entries, None
-        if entries is not None:
-            self.shares.give(listing.holder, len(entries))
+        self.shares.give(listing.holder, listing.charged)
+        listing.charged = 0
         return entries

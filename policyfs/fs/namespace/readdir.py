@@ -139,13 +139,15 @@ class DirectoryListings:
         """Return the listing's snapshot by the policy in force. Take a new snapshot if needed."""
         while listing.entries is None or listing.generation != self._gate.generation:
             generation = self._gate.generation
-            try:
-                shown = await self._snapshot(listing)
-            except PolicyChangedError:
-                continue
             await self._drop(listing)
-            self.open.keep(listing, shown)
-            listing.generation = generation
+            try:
+                self.open.keep(listing, await self._snapshot(listing))
+                listing.generation = generation
+            except PolicyChangedError:
+                self.open.take(listing)
+            except BaseException:
+                self.open.take(listing)  # its names no longer count
+                raise
         return listing.entries
 
     async def _drop(self, listing: Listing) -> None:
@@ -167,6 +169,7 @@ class DirectoryListings:
             with self._tree.records(self._resolver.dirfd(node)) as records:
                 while records.read():
                     await self._collect(records, listing, entries, pauses)
+                    self.open.charge(listing, len(entries))
         except FileNotFoundError:
             pass  # the directory was removed; the caller may still be in it
         while entries.sort():
