@@ -26,6 +26,7 @@ from policyfs.linux import procfs
 from policyfs.store.holders import Holder, has_open, holders
 
 _LAST_MOUNT_S: Final = 0.5
+_HOLDERS_S: Final = 5.0
 _TABLE_PAUSE_S: Final = 0.05
 _TABLE_LOOK_S: Final = 1.0
 
@@ -139,8 +140,11 @@ class Mountpoint:
         except session.MountError as error:
             if error.errno == errno.EBUSY:
                 who: list[Holder] = []
-                with contextlib.suppress(OSError):  # the mount is detached even if its users are unknown
-                    who = await trio.to_thread.run_sync(holders, os.fsencode(self._path))
+                # INVARIANT: the mount is detached even if its users are unknown. A process can make every
+                # look at its mappings wait.
+                with contextlib.suppress(OSError), trio.move_on_after(_HOLDERS_S):
+                    path = os.fsencode(self._path)
+                    who = await trio.to_thread.run_sync(holders, path, abandon_on_cancel=True)
                 self._log.warning("detached while busy", holders=[str(holder) for holder in who])
             with contextlib.suppress(session.MountError):
                 # INVARIANT: by force, because no task answers requests from here on. See cut_off().

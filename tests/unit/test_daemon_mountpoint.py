@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -257,6 +258,37 @@ def test_a_busy_mount_is_detached_by_force_and_its_users_are_logged(
         assert line["holders"] == ([str(VI)] if known else [])
 
     run()
+
+
+def test_a_process_whose_tables_cannot_be_read_keeps_no_mount_from_its_end(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read of /proc/PID/maps waits for a lock of the process (before Linux 6.17)."""
+    answered = threading.Event()
+
+    def holders(_path: bytes) -> list[Holder]:
+        answered.wait(5)
+        answered.set()
+        return [VI]
+
+    monkeypatch.setattr(mountpoint, "holders", holders)
+    monkeypatch.setattr(mountpoint, "_HOLDERS_S", 0.05, raising=False)
+    kernel.refuses = {False: errno.EBUSY}
+
+    @on_trio
+    async def run() -> None:
+        said = Said()
+        with mounted(kernel, said) as made:
+            await made.finish()
+            assert not answered.is_set(), "the daemon has not waited"
+            assert kernel.unmounts == [(PLACE, False, False), (PLACE, True, True)]
+        (line,) = said.lines()
+        assert line["holders"] == []
+
+    try:
+        run()
+    finally:
+        answered.set()
 
 
 @on_trio
