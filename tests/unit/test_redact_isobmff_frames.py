@@ -212,3 +212,23 @@ def test_metadata_of_av1_in_fragments_goes():
     out = read(fragmented(0x20000, entry=(b"av01", b""), samples=(frame, frame)))
     assert not secret(out)
     assert out.count(b"slice123") == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "goes"),
+    [
+        (b"avc1", b"\x18" + CITY, True),  # 24: no meaning in the standard
+        (b"avc1", b"\x0c" + CITY, True),  # 12: filler
+        (b"avc1", b"\x0c" + b"\xff" * 9 + b"\x80", False),
+        (b"avc1", b"\x7c\x19" + CITY, False),  # 28: Dolby Vision
+        (b"vvc1", b"\0\xe1" + CITY, True),  # 28
+    ],
+)
+def test_units_without_a_meaning_become_filler(kind, unit, goes):
+    frame = u32(len(unit)) + unit + (SLICE if kind == b"avc1" else VVC_SLICE)
+    entry = AVCC if kind == b"avc1" else vvcc((15, b"abc"))
+    file = movie(Track(format=kind, entry=entry, samples=[frame] * 30))
+    out = read(file)
+    assert (unit not in out) is goes
+    assert out.count(b"slice123") == 30
+    assert read(file, "time") != file or not goes

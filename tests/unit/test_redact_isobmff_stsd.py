@@ -139,3 +139,10 @@ def test_metadata_in_the_settings_of_av1_goes():
 
 def test_settings_of_av1_that_are_no_units_go():
     assert CITY not in read(movie(Track(format=b"av01", entry=box(b"av1C", bytes(4) + b"\x80" + CITY))))
+
+
+def test_a_unit_of_no_known_type_in_a_configuration_becomes_zeros():
+    entry = hvcc((33, b"abc"), (45, CITY))
+    out = read(movie(Track(format=b"hvc1", entry=entry)))
+    assert CITY not in out
+    assert b"abc" in out

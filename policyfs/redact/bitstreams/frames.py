@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from policyfs.redact.bitstreams import sei, user_data
 from policyfs.redact.bitstreams.decoder_config import CONFIGS, FULL_BOX, Framing, clean_config
 from policyfs.redact.bitstreams.nal_units import (
     AV1,
+    AVC,
+    HEVC,
     MPEG,
     START_CODE,
     Codec,
@@ -39,6 +42,10 @@ SAMPLE_UNITS: Final = 256
 """Maximum number of units of one frame that are examined."""
 MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_CONFIG_BYTES: Final = 1 << 16
+_DOLBY_VISION: Final = MappingProxyType({HEVC.name: frozenset({62, 63}), AVC.name: frozenset({28, 30})})
+"""A dictionary from the name of a codec to types of units without a meaning in its standard, in which Dolby
+Vision stores the dynamic range of the picture.
+"""
 _TRIED: Final = 8
 _TAG: Final = "user data"
 
@@ -209,12 +216,15 @@ def _clean_units(
         length = unit.end - unit.start
         if not unit.head or not length or unit.end > end:
             break
-        if len(unit.head) < codec.header or codec.type(unit.head) not in codec.sei:
+        if len(unit.head) < codec.header:
+            continue
+        kind = codec.type(unit.head)
+        if kind in codec.kept or kind in _DOLBY_VISION.get(codec.name, ()):
             continue
         if length <= sei.MAX_UNIT_BYTES:
             old = source.read(unit.start, length)
             counter.message(old)
-            new = blanked(old, codec.header, inner)
+            new = blanked(old, codec.header, inner) if kind in codec.sei else _filled(old, codec, inner)
             if new is not None:
                 found.patches += difference(unit.start, old, new.data)
                 found.notes.append(Note(unit.start, length, codec.name, _TAG, new.tells))
@@ -223,6 +233,19 @@ def _clean_units(
             found.patches += patches
             found.notes += [Note(unit.start, length, codec.name, _TAG, UNKNOWN)] * bool(patches)
     return found
+
+
+def _filled(unit: bytes, codec: Codec, inner: Inner) -> sei.Blanked | None:
+    """Return a unit of filler, or of a type without a standard meaning, with filler in place of its bytes.
+
+    Return None if the unit holds only filler.
+    """
+    head, payload = unit[: codec.header], unit[codec.header :].rstrip(b"\0")
+    inner.budget.search(len(unit))
+    if not inner.hide & UNKNOWN or not payload.removesuffix(b"\x80").strip(b"\xff\0"):
+        return None
+    new = head + b"\xff" * (len(payload) - 1) + b"\x80"
+    return sei.Blanked(new.ljust(len(unit), b"\0"), UNKNOWN)
 
 
 def _units(source: ByteSource, at: int, end: int, coded: Framing, inner: Inner) -> Iterator[Unit]:

@@ -15,8 +15,6 @@ from policyfs.redact.bitstreams import sei, user_data
 from policyfs.redact.bitstreams.decoder_config import (
     WITH_ARRAYS,
     Framing,
-    array_units,
-    arrays,
     clean_config,
     framing,
 )
@@ -218,30 +216,15 @@ def _extension(block: Block, box: Box) -> None:
 
 
 def _configuration(block: Block, box: Box) -> None:
-    """Clean the messages in a decoder configuration.
-
-    An ``avcC`` has none: H.264 has them in the samples.
+    """Clean the messages in a decoder configuration. A configuration with arrays that are cut off stays, if
+    it holds no place.
     """
-    codec = WITH_ARRAYS.get(box.kind)
     if box.size > sei.MAX_UNIT_BYTES:
         block.free(box, "stsd", broken=True)
         return
-    if codec is None:
-        _rewritten(block, box, clean_config(box.kind, block.body(box), block.inner))
-        return
-    try:
-        fields = arrays(box.kind, block.body(box))
-        for stated, start, end in array_units(fields, codec):
-            at, stop = box.body + start, box.body + end
-            head = block.data[at : min(stop, at + codec.header)]
-            kind = codec.type(head) if len(head) == codec.header else 0
-            message = codec.sei & {kind, stated}  # readers use either of the two types
-            unit = sei.blanked(block.data[at:stop], codec.header, block.inner) if message else None
-            if unit is not None and block.put(at, unit.data):
-                block.note(at, stop, name_of(box.kind), "SEI", unit.tells)
-        block.wipe(box.body + fields.at, box.end, name_of(box.kind), "junk", UNKNOWN)
-    except ValueError:
-        _parameters(block, box)
+    old = block.body(box)
+    new = clean_config(box.kind, old, block.inner)
+    _rewritten(block, box, old if new is None and box.kind in WITH_ARRAYS else new)
 
 
 def _rewritten(block: Block, box: Box, new: bytes | None) -> None:
