@@ -148,9 +148,16 @@ def parse_glob(text: str) -> Glob:
     return Glob(text, tuple(segments), end, captures)
 
 
+def _absolute(text: str) -> str:
+    """Return a proposal for a glob without a slash at its start."""
+    if not text:
+        return "write a path from the root of the mount, such as '/DCIM/**'"
+    if text.startswith("**"):
+        return f"write '/{text}': the path begins at the root of the mount"
+    return f"write '/{text}' for a path from the root of the mount, '/**/{text}' for any depth"
+
+
 def _check_whole(text: str) -> None:
-    if not text.startswith("/"):
-        raise GlobError("a path glob starts with '/'", "paths are absolute within the mount: '/DCIM/**'", 0)
     forbidden = _FORBIDDEN.search(text)
     if forbidden is not None:
         raise GlobError(
@@ -158,6 +165,8 @@ def _check_whole(text: str) -> None:
             "write names as UTF-8 text; '?' matches a byte that is not UTF-8",
             forbidden.start(),
         )
+    if not text.startswith("/"):
+        raise GlobError("a path glob starts with '/'", _absolute(text), 0)
     if len(text) > 1 and text.endswith("/") and not text.endswith("\\/"):
         raise GlobError(
             "a glob does not end in '/'",

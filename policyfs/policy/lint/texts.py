@@ -99,13 +99,19 @@ def _case(rule: Rule) -> Iterator[Finding]:
     for glob in globs:
         found = _EXTENSION.search(glob)
         if found is not None and not _has_both_cases(found[1]) and not _has_other_case(glob, found, globs):
+            other = _first(found[1]).swapcase()
             yield on_rule(
                 "case-of-extension",
                 rule,
-                f"{glob} does not match the same extension in other letters: cameras write .JPG",
+                f"{glob} does not match the same extension in other letters, such as .{other}",
                 "add ignore_case: true; to match the kind of the file, use when: {type: ...}",
             )
             return
+
+
+def _first(extension: str) -> str:
+    """Return the first of the extensions that a glob lists, such as dng of {dng,nef}."""
+    return extension.strip("{}").split(",")[0]
 
 
 def _has_other_case(glob: str, extension: re.Match[str], globs: Iterable[str]) -> bool:
