@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Hashable
 from typing import Final
 
@@ -67,6 +68,8 @@ class WorkerLink:
         os.set_blocking(ending, False)
         self.pid = pid
         self.served = 0
+        self.killed_s = 0.0
+        """The time of kill() (time.monotonic()); 0: not killed."""
         self.lane: Hashable = None
         """The only lane (an app or one uid) that the worker serves, from its first request on."""
         self._sock = sock
@@ -123,6 +126,7 @@ class WorkerLink:
             return
         with contextlib.suppress(ProcessLookupError):  # the worker may have ended already
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self.killed_s = time.monotonic()
         self._quiet.unregister(self._sock)
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()

@@ -14,6 +14,7 @@ import trio
 from policyfs.content.connection import WorkerGoneError, WorkerLink
 from policyfs.content.sandbox import Limits
 from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
+from policyfs.domain import in_turn
 
 SERVED_MAX: Final = 10_000
 """Requests after which a worker is replaced, so that a worker that was taken over does not live on."""
@@ -32,6 +33,14 @@ _UNDEAD_MAX: Final = 8
 
 While there are more, the pool forks no worker.
 """
+_UNDEAD_OF_APP: Final = 2
+"""The number of killed workers of an app that do not end at which the app gets no further worker.
+
+On xfs a read waits for a writer of the file, also after SIGKILL, and an app can make a write last. An app
+uses at most 7 workers at once. So one app alone does not reach _UNDEAD_MAX.
+"""
+_DYING_S: Final = 1.0
+"""The time after which a killed worker should have ended, in seconds."""
 _PAUSE_FIRST_S: Final = 0.25
 _PAUSE_MAX_S: Final = 30.0
 _PROVEN_S: Final = 60.0
@@ -134,6 +143,7 @@ class Pool:
         Raises NoWorkerError.
         """
         self.forget_gone()
+        self._check_undead(lane)
         for worker in [worker for worker in reversed(self.idle) if worker.lane == lane]:
             self.idle.remove(worker)
             self.busy.add(worker)
@@ -148,6 +158,7 @@ class Pool:
         If too many killed workers have not ended, return the result of take() instead. Raises NoWorkerError.
         """
         self.forget_gone()
+        self._check_undead(lane)
         return await (self.take(lane) if len(self.killed) > _UNDEAD_MAX else self._spawn(lane))
 
     async def unbiased(self) -> WorkerLink:
@@ -210,6 +221,13 @@ class Pool:
         if self._launcher is not None:
             await self._launcher.close(grace_s)
             self._launcher = None
+
+    def _check_undead(self, lane: Hashable) -> None:
+        """Raise NoWorkerError if too many killed workers of this app do not end."""
+        app, since_s = in_turn(lane), time.monotonic() - _DYING_S
+        own = [worker for worker in self.killed if worker.served and in_turn(worker.lane) == app]
+        if sum(worker.killed_s < since_s for worker in own) >= _UNDEAD_OF_APP:
+            raise NoWorkerError("busy", "killed workers of this app do not end (hung storage?)")
 
     def _spare(self, lane: Hashable) -> WorkerLink | None:
         while self.fresh:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
 
 import pytest
 import trio
 
 from policyfs.content.connection import WorkerLink
-from policyfs.content.pool import _KEPT_MIN, _UNDEAD_MAX, NoWorkerError, Pool
+from policyfs.content.pool import _DYING_S, _KEPT_MIN, _UNDEAD_MAX, _UNDEAD_OF_APP, NoWorkerError, Pool
 from policyfs.content.sandbox import Limits
 from policyfs.content.spawner import ZygoteError
 from tests.support.mount.file_system import on_trio
@@ -195,6 +197,40 @@ def test_where_killed_ones_do_not_end_none_is_forked(workers: Workers) -> None:
             pool.kill(link)
 
     run()
+
+
+@pytest.mark.parametrize("way", [Pool.take, Pool.another])
+def test_an_app_whose_killed_workers_do_not_end_gets_no_more_and_others_do(
+    workers: Workers, way: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All apps would have none: their number is limited for all together, too."""
+    pool = workers.pool
+    pool.killed = [workers.link(("app", uid), 1) for uid in range(_UNDEAD_OF_APP)]
+    pool.killed.append(workers.link("other", 1))
+    workers.spare()
+
+    async def spawned(lane: Hashable) -> WorkerLink:
+        made = workers.link(lane)
+        pool.busy.add(made)
+        return made
+
+    monkeypatch.setattr(pool, "_spawn", spawned)
+
+    async def ask() -> None:
+        for worker in pool.killed:  # a moment ago
+            worker.killed_s = time.monotonic()
+        assert isinstance(await way(pool, "app"), WorkerLink)
+        for worker in pool.killed:
+            worker.killed_s -= _DYING_S
+        with pytest.raises(NoWorkerError) as caught:
+            await way(pool, "app")
+        assert caught.value.why == "busy"
+        assert isinstance(await way(pool, "other"), WorkerLink)
+        stuck, pool.killed = pool.killed, []
+        for worker in stuck:
+            pool.kill(worker)
+
+    trio.run(ask)
 
 
 def test_without_a_launcher_no_connection_is_guarded(workers: Workers) -> None:

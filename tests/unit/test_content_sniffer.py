@@ -568,6 +568,8 @@ def test_a_stopped_zygote_costs_deadlines_only(start, jpeg_fd):
 class Undead:
     """A killed worker that hangs in a disk read."""
 
+    served = 0
+
     def gone(self) -> bool:
         return False
 
