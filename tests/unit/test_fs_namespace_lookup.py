@@ -459,3 +459,24 @@ def test_a_request_by_number_is_not_decided_by_the_kind_of_another_file(
             assert (store / "other").read_bytes() != PHOTO
 
     run()
+
+
+@on_trio
+async def test_a_directory_is_not_shown_by_the_owner_of_another(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule may ask for the owner of directories alone."""
+    rules = EVERYBODY + (
+        '- {id: own, deny: [see], who: {app: maps}, paths: "/*", when: {type: inode/directory},'
+        " unless: {owner: none}, errno: ENOENT}\n"
+    )
+    with parts(store, engine_of(rules)) as made:
+        (store / "other").mkdir()
+        fd = made.tree.open_path(made.tree.root_fd, b"other")
+        made.owners.set(fd, made.tree.fstat(fd), "camera")
+        os.close(fd)
+        (store / "a.jpg").unlink()
+        (store / "a.jpg").mkdir()
+        swaps_before_facts(monkeypatch, store)
+        found = [await is_shown(made, name, MAPS) for name in ("other", "other", "a.jpg")]
+        assert found == [False, True, False]

@@ -29,6 +29,7 @@ from policyfs.policy.decide import PathState
 from policyfs.store.aside_names import is_aside
 
 _DIRECTORY_SIZE: Final = 4096
+_WITH_FACTS: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
 _RELOADS: Final = 10
 
 
@@ -100,7 +101,8 @@ class Lookup:
             return held or self._not_there(parent, name, state, caller, unseen.whatever)
         dirfd = self._resolver.dirfd_on_the_way(parent)
         nothing_to_see = unseen.but_directory is not None and not self._tree.is_dir(dirfd, name)
-        by_facts = bool(self._gate.engine.needs(caller.principal, Op.SEE, state, FileType.REGULAR))
+        who, needs = caller.principal, self._gate.engine.needs
+        by_facts = any(needs(who, Op.SEE, state, ftype) for ftype in _WITH_FACTS)
         fd, stat = (-1, None) if nothing_to_see else self._seen(parent, dirfd, name, by_facts=by_facts)
         try:
             return await self._decided(parent, name, state, caller, unseen, dirfd, fd, stat)
