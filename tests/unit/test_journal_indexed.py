@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policyfs.domain import Audit
 from policyfs.journal import segment_file
+from policyfs.journal.compression import compress
 from policyfs.journal.index_cache import IndexCache
-from policyfs.journal.indexed import IndexedTrail
+from policyfs.journal.indexed import IndexedTrail, Portion
 from policyfs.journal.reader import find_chains
+from policyfs.journal.segments import SegmentDirectory
 from policyfs.trail.record import Record
 from policyfs.trail.selection import Selection, parse_query
 from policyfs.trail.terms import Clock
-from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, segments
+from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, segments, write_trail
 
 CLOCK = Clock(datetime(2026, 3, 1, 9, 0, tzinfo=UTC), UTC)
 
@@ -109,6 +113,25 @@ def test_a_growing_segment_is_indexed_by_parts(tmp_path: Path, monkeypatch: pyte
         raw = segments(tmp_path / "trail" / MOUNT_ID)[0].read_bytes().splitlines()
         assert [number for number, line in enumerate(raw, 1) if b'"event"' in line] == lines
     assert all(built)
+
+
+def test_a_segment_that_is_compressed_meanwhile_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest segment is read by parts. It is full, sealed and compressed while others are still read."""
+    monkeypatch.setattr(segment_file, "PART", 5000)
+    paths = [b"/%d" % number for number in range(60)]
+    directory = write_trail(tmp_path / "trail", [an_event(path) for path in paths])
+    [newest] = segments(directory)
+    opened = IndexedTrail._opened
+
+    def later(self: IndexedTrail, *args: Any) -> Iterator[Portion]:
+        with SegmentDirectory.at(directory) as place:
+            compress(place.fd, newest.name, 0)
+        yield from opened(self, *args)
+
+    monkeypatch.setattr(IndexedTrail, "_opened", later)
+    assert Read(tmp_path / "trail", tmp_path / "cache")("") == paths
 
 
 def test_a_line_that_is_not_finished_is_left_out(read: Read, root: Path) -> None:
