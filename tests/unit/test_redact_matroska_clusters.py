@@ -142,7 +142,9 @@ def test_additions_of_subtitles_go_with_them() -> None:
     ("inside", "stays"),
     [
         (mk.el(MORE, mk.number(ADD_ID, 1), mk.el(ADDITIONAL, b"alpha")), True),
-        (mk.el(MORE, mk.number(ADD_ID, 4), mk.el(ADDITIONAL, b"brightness")), True),
+        (mk.el(MORE, mk.number(ADD_ID, 4), mk.el(ADDITIONAL, b"\xb5\0\x3c\0\1\4brightness")), True),
+        (mk.el(MORE, mk.number(ADD_ID, 4), mk.el(ADDITIONAL, b"\xb5\0\x99" + mk.PLACE)), False),
+        (mk.el(MORE, mk.number(ADD_ID, 4)), False),
         (mk.el(MORE, mk.el(ADDITIONAL, b"alpha")), True),
         (mk.el(MORE, mk.number(ADD_ID, 2), mk.el(ADDITIONAL, mk.PLACE)), False),
         (mk.el(MORE, mk.number(ADD_ID, 1)) + mk.PLACE, False),

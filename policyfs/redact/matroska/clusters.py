@@ -30,8 +30,8 @@ from policyfs.redact.matroska.ebml import (
     void_patches,
     zero_patches,
 )
-from policyfs.redact.matroska.elements import child_data, children
-from policyfs.redact.matroska.frames import Cluster, clean_messages
+from policyfs.redact.matroska.elements import children
+from policyfs.redact.matroska.frames import Cluster, clean_messages, is_of_the_picture
 from policyfs.redact.matroska.tag_names import BLOCK, BLOCK_GROUP, REFERENCE_BLOCK, SIMPLE_BLOCK
 from policyfs.redact.matroska.tracks import Role, Track
 
@@ -48,11 +48,8 @@ _JUNK_PARTS: Final = 10
 _CLUSTER: Final = tag_names.CLUSTER.to_bytes(4)
 _ADDITIONS: Final = 0x75A1
 _MORE: Final = 0xA6
-_ADD_ID: Final = 0xEE
 _CLUSTER_NUMBERS: Final = frozenset({0xE7, 0xA7, 0xAB})
 _GROUP_NUMBERS: Final = frozenset({0x9B, 0xFA, REFERENCE_BLOCK, 0x75A2})
-_KEPT_ADDITIONS: Final = frozenset({1, 4})
-"""Ids of block additions that belong to the picture: its alpha channel, its brightness (ITU-T T.35)."""
 _ENDS: Final = tag_names.LEVEL_1 | {tag_names.EBML, tag_names.SEGMENT}
 _LEVEL_1: Final = re.compile(b"|".join(re.escape(ident.to_bytes(4)) for ident in sorted(tag_names.LEVEL_1)))
 _PEEK_BYTES: Final = 24
@@ -289,9 +286,7 @@ class Clusters:
             data = self.source.read(at + head.length, size)
             more = list(children(data))
             known = all(
-                child.head.ident == _MORE
-                and int.from_bytes(child_data(child.payload(data), _ADD_ID) or b"\1") in _KEPT_ADDITIONS
-                for child in more
+                child.head.ident == _MORE and is_of_the_picture(child.payload(data)) for child in more
             )
             if more and known and more[-1].end == size:
                 return

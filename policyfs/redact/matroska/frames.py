@@ -14,9 +14,12 @@ from typing import Final, NamedTuple
 from policyfs.redact.bitstreams.frames import MAX_SCANNED, Frame, clean_frames, spread
 from policyfs.redact.bitstreams.nal_units import MPEG
 from policyfs.redact.bitstreams.photos import clean_photos
+from policyfs.redact.bitstreams.sei import registered_tells
+from policyfs.redact.core.categories import NOTHING
 from policyfs.redact.core.cleaners import Found, Inner, TooMuchError
 from policyfs.redact.core.patches import ByteSource, skip_zeros
 from policyfs.redact.matroska.ebml import head_at, head_before, number_at
+from policyfs.redact.matroska.elements import child_data
 from policyfs.redact.matroska.tag_names import BLOCK, BLOCK_GROUP, REFERENCE_BLOCK, SIMPLE_BLOCK
 from policyfs.redact.matroska.tracks import Coding
 
@@ -33,6 +36,10 @@ _LACING: Final = 0x06
 _XIPH, _FIXED = 2, 4
 _LACING_BYTES: Final = 1 << 16
 _MAX_NUMBER_BYTES: Final = 8
+_ADD_ID: Final = 0xEE
+_ADDITIONAL: Final = 0xA5
+_ALPHA, _T35 = 1, 4
+"""Ids of additions to a block: the alpha channel, and messages that ITU-T T.35 registers."""
 
 
 class Cluster(NamedTuple):
@@ -73,6 +80,17 @@ def clean_messages(
             if coding.framing.codec is MPEG:  # as in AVI, it may be Motion JPEG
                 found.add(clean_photos(frames, source, inner))
     return found
+
+
+def is_of_the_picture(more: bytes) -> bool:
+    """Return True if an addition to a block belongs to the picture: its alpha channel, its dynamic range.
+
+    more: the data of a BlockMore element.
+    """
+    number = int.from_bytes(child_data(more, _ADD_ID) or b"\1")
+    if number != _T35:
+        return number == _ALPHA
+    return registered_tells(child_data(more, _ADDITIONAL) or b"") == NOTHING
 
 
 @dataclass(slots=True)
