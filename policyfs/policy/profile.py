@@ -42,7 +42,7 @@ class Profile:
     Only then do content requirements apply.
     """
 
-    __slots__ = ("_need", "can_fill", "hiding", "hiding_maybe", "lives", "lost", "policy", "top")
+    __slots__ = ("can_fill", "hiding", "hiding_maybe", "lives", "lost", "policy", "top")
 
     def __init__(
         self,
@@ -75,7 +75,6 @@ class Profile:
             and live.may_match(FileType.REGULAR)
             for live in self.lives
         )
-        self._need: dict[tuple[int, FileType, bool], Need] = {}
 
     def answer(
         self,
@@ -169,13 +168,11 @@ class Profile:
         return possible
 
     def needs(self, ops: int, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Need:
-        """Return the facts (kind, owner) on which the answer to the operations depends."""
-        key = (ops, ftype, lenient)
-        if key not in self._need:
-            self._need[key] = self._find_need(ops, ftype, below, lenient=lenient)
-        return self._need[key]
+        """Return the facts (kind, owner) on which the answer to the operations depends.
 
-    def _find_need(self, ops: int, ftype: FileType, below: Callable[[], bool], *, lenient: bool) -> Need:
+        INVARIANT: the result is not remembered here. The uids of one app share a profile where no name in the
+        path tells them apart, but one of them may see a path below that another does not.
+        """
         relevant = [live for live in self.lives if live.ops & (ops | _SEE)]
         if all(live.fixed is not None and not live.raw.names for live in relevant):
             return Need.NOTHING

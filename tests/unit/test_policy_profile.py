@@ -220,3 +220,23 @@ def test_profiles_are_shared_by_callers_that_names_do_not_tell_apart() -> None:
     assert engine.profile(asked.who(5), elsewhere) is engine.profile(asked.who(6), elsewhere)
     assert engine.profile(asked.who(5), home) is engine.profile(asked.who(6), home)
     assert engine.profile(asked.who(5), home) is not engine.profile(asked.who(7), home)
+
+
+HOMES = """\
+- {id: own, allow: [see], who: {app: gallery}, paths: "/users/{uid}/x"}
+- {id: closed, deny: [see], who: {app: gallery}, paths: "/users/10011/***"}
+- {id: tidy, allow: [delete], who: {app: gallery}, paths: "/users", when: {owner: none}}
+- {id: theirs, deny: [see], who: {app: gallery}, paths: "/users", when: {owner: maps}}
+"""
+
+
+@pytest.mark.parametrize("ops", [Op.SEE, Op.SEE | Op.DELETE])
+def test_what_one_uid_needs_is_not_what_another_uid_needs(ops: Op) -> None:
+    """Nothing below /users is to be seen by 10011, so for it no fact matters. The other sees a path below."""
+    engine = Asked(HOMES).engine
+    state = engine.state_of(b"/users")
+    blind, sees = (engine.app_principal("gallery", uid) for uid in (10011, 10013))
+    assert engine.profile(blind, state) is engine.profile(sees, state), "no name tells them apart here"
+    assert engine.needs(blind, ops, state, DIRECTORY) is Need.NOTHING
+    assert engine.needs(sees, ops, state, DIRECTORY) is Need.OWNER
+    assert engine.decide(sees, ops, state, DIRECTORY, Facts(None, "none")).allowed
