@@ -180,3 +180,44 @@ async def test_who_may_only_set_times_keeps_no_draft_of_others_out_of_the_store(
         assert (store / "a.jpg").read_bytes() == PLAIN + b"more"
         assert os.stat(store / "a.jpg").st_mtime_ns == 6, "as natively: they were set after the last write"
         await made.release(writer)
+
+
+class _Waiting:
+    """The part that waits for writers before a mode with suid. *meanwhile*: another request runs."""
+
+    def __init__(self, meanwhile) -> None:
+        self.meanwhile = meanwhile
+
+    async def may_set_ids(self, *_: object) -> bool:
+        await self.meanwhile()
+        return True
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_file_that_moves_while_its_writers_are_waited_for_gets_no_suid(
+    store: Path, moves: bool
+) -> None:
+    """At its new path the app may not do everything (--posix)."""
+    for name in ("free", "in"):
+        (store / name).mkdir()
+    (store / "free/x").write_bytes(PLAIN)
+    rules = OPEN + '- {id: hide, require: {redact: location}, who: {app: camera}, paths: "/in/**"}\n'
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(rules)) as made:
+            free, there = await made.walk("/free", CAMERA), await made.walk("/in", CAMERA)
+            caller = made.caller(CAMERA)
+
+            async def move() -> None:
+                if moves:
+                    await made.renamer.rename(free, b"x", there, b"x", 0, caller)
+
+            made.gate._posix = True
+            made.attribute_setter._set_id_bits = _Waiting(move)  # type: ignore[assignment]
+            code = await asked(made, change(mode=0o104755), CAMERA, "/free/x")
+            assert code == (errno.ESTALE if moves else 0)  # the kernel looks again
+            mode = (store / ("in/x" if moves else "free/x")).stat().st_mode
+            assert bool(mode & stat.S_ISUID) is not moves
+
+    run()

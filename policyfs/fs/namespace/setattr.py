@@ -16,7 +16,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.sync import FileSync
 from policyfs.fs.data.write import FileWriter
 from policyfs.fs.inodes.handles import Caller, Handle, Mode
-from policyfs.fs.inodes.node import BytePath, Node
+from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.setid import SetIdBits, caller_groups
 from policyfs.fs.opening.open_files import OpenFiles
@@ -179,11 +179,13 @@ class AttributeSetter:
                     set_id_bits.chowned(fd, stat, caller)
 
     async def _chmod(self, node: Node, fd: int, mode: int, *, suid: bool) -> None:
-        generation = self._gate.generation
+        generation, states = self._gate.generation, node.states()
         with contextlib.ExitStack() as stack:
             if suid and self._set_id_bits is not None:
                 suid = await self._set_id_bits.may_set_ids(stack, fd, mode)
                 self._gate.unchanged(generation)
+                if node.states() != states:  # the decision was about other paths
+                    raise StaleNodeError
             with self._open_files.bytes_stay(node.ino):
                 self._tree.chmod_fd(fd, mode, suid=suid)
 
