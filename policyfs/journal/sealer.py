@@ -311,19 +311,19 @@ def _remove_unfinished(place: int) -> None:
 
 
 def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
-    """Return the segments (files of the trail) except *but* that earlier daemons have left without a seal."""
+    """Return the segments (files of the trail) except *but* that earlier daemons have left without a seal.
+
+    Segments that cannot be read are left out: they must not keep a mount from starting. `verify` names them.
+    """
     sealed = directory.seals()
     newest = segment_number(sealed[-1]) or 0 if sealed else 0
     found = []
     for name in directory.names():
         if name == but or (segment_number(name) or 0) < newest or is_compressed(name):
             continue  # a compressed segment has a seal
-        fd = directory.read(name)
-        try:
-            size = read_tail(fd).offset
-        finally:
-            os.close(fd)
-        found.append(Closed(Extent(name, size, 0, ""), CRASH))
+        with suppress(OSError), open(directory.read(name), "rb") as file:
+            size = read_tail(file.fileno()).offset
+            found.append(Closed(Extent(name, size, 0, ""), CRASH))
     return found
 
 

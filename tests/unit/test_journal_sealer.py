@@ -19,7 +19,16 @@ from policyfs.trail.damage import EDITED
 from policyfs.trail.merkle import root_of
 from policyfs.trail.seal import NO_SEAL, Proof, Seal, body_of, entries_of, read_keys, read_seal
 from tests.support.machine.processes import wait_for
-from tests.support.mount.trail import MOUNT_ID, ROOMY, an_event, kinds, read_all, segments, verified
+from tests.support.mount.trail import (
+    MOUNT_ID,
+    ROOMY,
+    an_event,
+    kinds,
+    read_all,
+    segments,
+    verified,
+    write_trail,
+)
 
 EVENTS = 40
 
@@ -133,6 +142,18 @@ def test_after_a_cut_line_the_segment_left_behind_is_sealed(tmp_path: Path, keys
     seal = seal_of(first)
     assert (seal.closed, seal.size, seal.adopted) == ("crash", whole, seal.last_seq)
     assert seal_of(segments(directory)[1]).adopted == 0
+
+
+def test_a_segment_left_behind_that_cannot_be_read_keeps_no_mount_from_starting(
+    tmp_path: Path, keys: KeyStore
+) -> None:
+    directory = write_trail(tmp_path, [an_event(b"/" + b"x" * 900)] * 3, segment_bytes=1000)
+    first, second, *_ = segments(directory)
+    first.unlink()
+    first.mkdir()
+    fill(tmp_path, keys, 3, 1 << 20)
+    assert seal_of(second).closed == "crash"
+    assert not seal_file(first).exists()
 
 
 @pytest.mark.parametrize("left", [b"", b'{"type":"header","seq":9,'])
