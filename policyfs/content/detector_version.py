@@ -1,15 +1,20 @@
-"""Version of the code that finds kinds and plans: a digest of its files.
+"""Version of the code that finds kinds and plans: a digest of its files, and of libmagic's database.
 
-A file can get another kind or plan than before only if this code or libmagic has changed. (disk_cache.py adds
-the version of libmagic.) So findings that another version of the code has stored do not count. A digest is
+A file can get another kind or plan than before only if this code, libmagic or its database has changed.
+(disk_cache.py adds the version of libmagic. The database can change without libmagic: by an upgrade, or by
+an edit of /etc/magic.) So findings that another version of the code has stored do not count. A digest is
 safer than a number that a person must raise by hand.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import os
 from pathlib import Path
 from typing import Final
+
+import magic
 
 import policyfs
 
@@ -31,9 +36,32 @@ def digest_of_code(package: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def digest_of_database(paths: str | None = None) -> str:
+    """Return the digest of libmagic's database files.
+
+    paths: the paths that libmagic tries, separated by colons (magic_getpath, libmagic(3)); None: the default.
+    """
+    digest = hashlib.sha256()
+    for path in (_default_paths() if paths is None else paths).split(":"):
+        for file in (Path(path), Path(f"{path}.mgc")):
+            for part in sorted(file.iterdir()) if file.is_dir() else [file]:
+                if part.is_file():
+                    data = part.read_bytes()
+                    digest.update(f"{part} {len(data)}\n".encode() + data)
+    return digest.hexdigest()[:16]
+
+
+def _default_paths() -> str:
+    find = magic.libmagic.magic_getpath
+    find.restype, find.argtypes = ctypes.c_char_p, (ctypes.c_char_p, ctypes.c_int)
+    return os.fsdecode(find(None, 0) or b"")
+
+
 DETECTOR_VERSION: Final = digest_of_code(Path(policyfs.__file__).parent)
 """The digest of the code, taken when this module is imported.
 
 INVARIANT: the digest is taken before the workers' processes import that code. If an upgrade happens in
 between, findings of the new code are stored under the old digest, which no later daemon uses.
 """
+DATABASE_VERSION: Final = digest_of_database()
+"""The digest of libmagic's database. INVARIANT: taken before the workers' processes load the database."""

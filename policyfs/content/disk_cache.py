@@ -25,7 +25,7 @@ import magic
 import trio
 
 from policyfs.content.cache import KindKey
-from policyfs.content.detector_version import DETECTOR_VERSION
+from policyfs.content.detector_version import DATABASE_VERSION, DETECTOR_VERSION
 from policyfs.content.kinds import is_kind
 from policyfs.content.plans import LARGE_PLAN, LARGE_PLANS, pack_plan, unpack_plan
 from policyfs.content.protocol import WireError
@@ -284,7 +284,7 @@ class Remembered:
 def remembered_for(path: str, root_fd: int, warn: Callable[[str], None]) -> Remembered:
     """Open the database at *path* for the store with this root directory."""
     version: int = magic.version()  # type: ignore[no-untyped-call]  # python-magic has no types
-    detector = f"{DETECTOR_VERSION}/{version}/{_CONFIRMED}"
+    detector = f"{DETECTOR_VERSION}/{version}/{DATABASE_VERSION}/{_CONFIRMED}"
     return Remembered(path, file_system=os.fstatvfs(root_fd).f_fsid, detector=detector, warn=warn)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,8 +12,17 @@ from pathlib import Path
 import pytest
 
 import policyfs
-from policyfs.content.detector_version import DETECTOR_VERSION, digest_of_code
+from policyfs.content import disk_cache
+from policyfs.content.cache import KindKey
+from policyfs.content.detector_version import (
+    DATABASE_VERSION,
+    DETECTOR_VERSION,
+    digest_of_code,
+    digest_of_database,
+)
+from policyfs.content.disk_cache import remembered_for
 
+KEY = KindKey(dev=1, ino=2, btime_ns=3, size=4, mtime_ns=5, ctime_ns=6)
 PACKAGE = Path(policyfs.__file__).parent
 
 
@@ -69,3 +79,37 @@ def test_every_module_of_a_worker_is_in_it() -> None:
     ours = set(re.findall(r"policyfs\.[\w.]+", done.stdout))
     inside = {name for name in ours if re.match(r"policyfs\.(content|redact|formats|domain)\b", name)}
     assert {name.split(".")[1] for name in ours - inside} <= {"linux", "errors"}
+
+
+def test_another_database_of_libmagic_is_another_version(tmp_path: Path) -> None:
+    """It decides kinds, and comes in a package of its own. Administrators edit /etc/magic."""
+    paths = f"{tmp_path}/etc:{tmp_path}/all:{tmp_path}/none"
+    (tmp_path / "all").mkdir()
+    found = {digest_of_database(paths)}
+    for name in ("etc", "all.mgc", "all/extra"):
+        (tmp_path / name).write_bytes(b"0 string x y")
+        found.add(digest_of_database(paths))
+    (tmp_path / "etc").write_bytes(b"0 string x z")
+    found.add(digest_of_database(paths))
+    assert len(found) == 5
+
+
+def test_it_is_the_database_that_libmagic_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = digest_of_database()
+    assert before == DATABASE_VERSION
+    (tmp_path / "magic").write_bytes(b"0 string x y")
+    monkeypatch.setenv("MAGIC", str(tmp_path / "magic"))
+    assert digest_of_database() not in (before, digest_of_database(""))
+
+
+def test_what_another_database_found_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It can call a photo a text, and a policy may let an app read texts."""
+    root, found = os.open(tmp_path, os.O_RDONLY), []
+    for version in "112":
+        monkeypatch.setattr(disk_cache, "DATABASE_VERSION", version)
+        memory = remembered_for(str(tmp_path / "found.sqlite"), root, print)
+        found.append(memory.kind(KEY))
+        memory.put_kind(KEY, "text/plain")
+        memory.close()
+    os.close(root)
+    assert found == [None, "text/plain", None]
