@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.bitstreams.decoder_config import Framing
-from policyfs.redact.bitstreams.frames import Counter, Frame, clean_frame, clean_frames, scannable, spread
+from policyfs.redact.bitstreams.frames import (
+    Counter,
+    Frame,
+    clean_frame,
+    clean_frames,
+    in_rows,
+    scannable,
+    spread,
+)
 from policyfs.redact.bitstreams.nal_units import AVC, START_CODE, start_code_units
 from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import CHUNK_BYTES, MemorySource, apply
@@ -27,6 +35,9 @@ class Numbered:
     def tried(self) -> list[Frame]:
         return self.all[: self.first]
 
+    def rows(self) -> list[Frame]:
+        return [self.all[at] for at in in_rows(len(self.all))]
+
     def others(self, *, keys: bool) -> list[Frame]:
         self.asked.append(keys)
         return self.all[self.first :]
@@ -41,6 +52,18 @@ def test_other_frames_are_searched_if_those_tried_tell(name: bytes, asked: list[
     found = clean_frames(frames, CODED, MemorySource(frame * 9), PLACES)
     assert frames.asked == asked
     assert len(found.notes) == 9 * len(asked)
+
+
+@pytest.mark.parametrize(
+    ("at", "found"), [(50, True), (63, True), (64, False), (150, True), (213, True), (214, False)]
+)
+def test_successive_frames_are_searched_in_two_places(at: int, found: bool) -> None:
+    plain = b"\0\0\0" + bytes([len(MESSAGE + SLICE) - 4]) + b"\x65".ljust(len(MESSAGE + SLICE) - 4)
+    data = plain * at + MESSAGE + SLICE + plain * (299 - at)
+    frames = Numbered(2, 300, len(plain))
+    out = apply(data, clean_frames(frames, CODED, MemorySource(data), PLACES).patches)
+    assert (CITY not in out) is found
+    assert frames.asked == [False] * found
 
 
 @pytest.mark.parametrize("lead", [b"", MESSAGE[:3], MESSAGE[:5]])

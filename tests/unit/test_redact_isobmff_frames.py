@@ -232,3 +232,9 @@ def test_units_without_a_meaning_become_filler(kind, unit, goes):
     assert (unit not in out) is goes
     assert out.count(b"slice123") == 30
     assert read(file, "time") != file or not goes
+
+
+def test_a_position_once_per_second_is_found_where_no_player_starts():
+    frame = sei(5, bytes(range(16, 32)) + CITY) + SLICE
+    frames = [frame if number % 30 == 17 else SLICE for number in range(900)]
+    assert not secret(read(movie(Track(format=b"avc1", entry=AVCC, samples=frames))))

@@ -277,3 +277,9 @@ def test_metadata_of_av1_goes() -> None:
     out = read(film(*[cluster(block(1, AV1))] * 9, tracks=track(codec=b"V_AV1", private=b"\x81\0\0\0")))
     assert CITY not in out
     assert out.count(b"slice123") == 9
+
+
+def test_a_position_once_per_second_is_found() -> None:
+    frames = [FRAME if number % 30 == 17 else SLICE for number in range(900)]
+    clusters = [cluster(*(block(1, frame) for frame in frames[at : at + 90])) for at in range(0, 900, 90)]
+    assert CITY not in read(film(*clusters, tracks=track()))

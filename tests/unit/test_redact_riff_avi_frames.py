@@ -149,3 +149,8 @@ def test_user_data_in_the_settings_of_mpeg_goes() -> None:
     out = read(avi([PLAIN], b"XVID", settings=MPEG))
     assert CITY not in out
     assert b"\0\0\1\xb6slice123" in out
+
+
+def test_a_position_once_per_second_is_found() -> None:
+    frames = [FRAME if number % 30 == 17 else PLAIN for number in range(900)]
+    assert CITY not in read(avi(frames))

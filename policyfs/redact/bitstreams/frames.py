@@ -38,6 +38,8 @@ MAX_SCANNED: Final = 30_000
 """Maximum number of frames of a track that are searched after a first search of some frames has found user
 data.
 """
+ROW: Final = 64
+"""Number of successive frames that are searched in two places of a track: one to two seconds of film."""
 SAMPLE_UNITS: Final = 256
 """Maximum number of units of one frame that are examined."""
 MAX_MESSAGE_BYTES: Final = 32 << 20
@@ -46,6 +48,8 @@ _DOLBY_VISION: Final = MappingProxyType({HEVC.name: frozenset({62, 63}), AVC.nam
 """A dictionary from the name of a codec to types of units without a meaning in its standard, in which Dolby
 Vision stores the dynamic range of the picture.
 """
+_NAMES: Final = Tells.DEVICE | Tells.OTHER
+"""Categories of the messages that encoders write: their names and settings."""
 _TRIED: Final = 8
 _TAG: Final = "user data"
 
@@ -68,6 +72,12 @@ class Frames(Protocol):
 
     def tried(self) -> Iterable[Frame]:
         """Return some frames from all over the track. They are searched first."""
+
+    def rows(self) -> Iterable[Frame]:
+        """Return ROW successive frames from the start of the track, and ROW from its middle.
+
+        They are searched if the frames of tried() have nothing to remove but names of encoders.
+        """
 
     def others(self, *, keys: bool) -> Iterable[Frame]:
         """Return the frames that tried() did not return.
@@ -121,15 +131,23 @@ class Restored:
 
 def clean_frames(frames: Frames, coded: Framing, source: ByteSource, inner: Inner) -> Found:
     """Clean the messages in the frames of a track. Raises NotThisKindError, TooMuchError."""
-    found, told = _cleaned(frames.tried(), coded, source, inner), NOTHING
-    for note in found.notes:
-        told |= note.tells
+    found = _cleaned(frames.tried(), coded, source, inner)
+    told = _told(found)
+    if told in _NAMES:
+        # Some cameras write a position once per second, between the frames from which a player can start.
+        told |= _told(_cleaned(frames.rows(), coded, source, inner)) & ~_NAMES
     if told:
         # Encoders put their name into the frames from which a player can start. Cameras may put a date into
         # every frame.
-        keys = told in Tells.DEVICE | Tells.OTHER
-        found.add(_cleaned(frames.others(keys=keys), coded, source, inner))
+        found.add(_cleaned(frames.others(keys=told in _NAMES), coded, source, inner))
     return found
+
+
+def _told(found: Found) -> Tells:
+    told = NOTHING
+    for note in found.notes:
+        told |= note.tells
+    return told
 
 
 def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
@@ -171,6 +189,14 @@ def spread(items: Sequence[_T], count: int = _TRIED) -> Sequence[_T]:
     """Return at most *count* + 1 of these items, at equal distances in the sequence."""
     step = max(1, len(items) // count)
     return items[::step][: count + 1]
+
+
+def in_rows(count: int) -> Sequence[int]:
+    """Return the numbers of ROW frames from the start of a track, and of ROW frames from its middle.
+
+    count: the number of the track's frames.
+    """
+    return sorted({*range(min(ROW, count)), *range(count // 2, min(count // 2 + ROW, count))})
 
 
 def _cleaned(frames: Iterable[Frame], coded: Framing, source: ByteSource, inner: Inner) -> Found:

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.redact.bitstreams.decoder_config import Framing, framing_in
-from policyfs.redact.bitstreams.frames import Counter, Frame, clean_frame, clean_frames, scannable, spread
+from policyfs.redact.bitstreams.frames import (
+    Counter,
+    Frame,
+    clean_frame,
+    clean_frames,
+    in_rows,
+    scannable,
+    spread,
+)
 from policyfs.redact.bitstreams.nal_units import CODECS, MPEG
 from policyfs.redact.bitstreams.photos import clean_photos, holds_metadata
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
@@ -15,7 +23,7 @@ from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.isobmff.stbl import Extents, Samples, numbers, part_of
 from policyfs.redact.isobmff.tracks import Track
 
-TRIED_UNITS: Final = 64
+TRIED_UNITS: Final = 256
 MAX_UNITS: Final = 100_000
 """Maximum number of units (slices, parameters, messages) that are searched in all fragments, after user data
 was found in some fragments.
@@ -79,6 +87,9 @@ class _SampleFrames:
 
     def tried(self) -> Iterator[Frame]:
         return self._frames(self._tried)
+
+    def rows(self) -> Iterator[Frame]:
+        return self._frames(in_rows(len(self._samples)))
 
     def others(self, *, keys: bool) -> Iterator[Frame]:
         wanted = scannable(self._keys if keys else range(len(self._samples)))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, NamedTuple
 
-from policyfs.redact.bitstreams.frames import MAX_SCANNED, Frame, clean_frames, spread
+from policyfs.redact.bitstreams.frames import MAX_SCANNED, ROW, Frame, clean_frames, spread
 from policyfs.redact.bitstreams.nal_units import MPEG
 from policyfs.redact.bitstreams.photos import clean_photos
 from policyfs.redact.bitstreams.sei import registered_tells
@@ -140,6 +141,13 @@ class _Film:
                 seen[block.track] += ((frame, block.key) for frame in frames)
         return seen
 
+    def row(self, number: int, first: int) -> Iterator[Frame]:
+        """Yield the frames of a track in the clusters from number *first* on, up to _TRIED_BLOCKS blocks."""
+        blocks = (block for cluster in self.clusters[first:] for block in self.blocks(cluster))
+        for block in islice(blocks, _TRIED_BLOCKS):
+            if block.track == number:
+                yield from self.frames(block)
+
     def listed(self, number: int, *, keys: bool) -> Iterator[Frame]:
         """Yield the frames of a track.
 
@@ -218,6 +226,10 @@ class _BlockFrames:
 
     def each(self) -> Iterator[Frame]:
         return self.film.listed(self.number, keys=False)
+
+    def rows(self) -> Iterator[Frame]:
+        for first in sorted({0, len(self.film.clusters) // 2}):
+            yield from islice(self.film.row(self.number, first), ROW)
 
     def others(self, *, keys: bool) -> Iterator[Frame]:
         for number, frame in enumerate(self.film.listed(self.number, keys=keys)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.redact.bitstreams.decoder_config import Framing
-from policyfs.redact.bitstreams.frames import Frame, clean_frames, scannable, spread
+from policyfs.redact.bitstreams.frames import Frame, clean_frames, in_rows, scannable, spread
 from policyfs.redact.bitstreams.nal_units import AV1, MPEG, START_CODE
 from policyfs.redact.bitstreams.photos import clean_photos
 from policyfs.redact.core.cleaners import Found, Inner
@@ -56,6 +56,9 @@ class StreamFrames:
 
     def tried(self) -> Iterator[Frame]:
         return map(self._frame, self._tried())
+
+    def rows(self) -> Iterator[Frame]:
+        return map(self._frame, in_rows(len(self._starts)))
 
     def others(self, *, keys: bool) -> Iterator[Frame]:
         wanted = [at for at in range(len(self._starts)) if not keys or self._is_key(at)]
