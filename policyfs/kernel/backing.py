@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,6 +76,18 @@ class Backing:
         Raises KeyError if this object has not registered the id. It is no error if the kernel has dropped the
         id with its connection."""
         self._ids.remove(backing_id)
+        self._close(backing_id)
+
+    def forget(self, backing_id: int) -> None:
+        """Count an id as released. The caller then passes the id to release_forgotten()."""
+        self._ids.remove(backing_id)
+
+    def release_forgotten(self, backing_ids: Iterable[int]) -> None:
+        """Release ids as release() does, after forget(), and on any thread. Raises OSError as release()."""
+        for backing_id in backing_ids:
+            self._close(backing_id)
+
+    def _close(self, backing_id: int) -> None:
         try:
             fcntl.ioctl(self._device_fd, _BACKING_CLOSE, _ID.pack(backing_id))
         except OSError as exc:

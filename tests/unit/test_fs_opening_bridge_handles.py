@@ -133,7 +133,7 @@ class Scene:
             judged=lambda *of_open: self.decision, opened=self.install,
             judged_listing=lambda *of_open: self.decision, opened_directory=lambda *of_open: self.installs,
         )  # fmt: skip
-        passthrough: Any = SimpleNamespace(drop=self.given_back.append)
+        passthrough: Any = SimpleNamespace(drop_later=self.given_back.append)
         redactor: Any = SimpleNamespace(is_final=lambda copy: self.final_copy)
         return BridgeHandles(self.fs, lifecycle, passthrough, repeats, self.replaced, redactor)
 
@@ -441,9 +441,7 @@ def seen(time_ns: int, fh: int = 71, uid: int = 1000) -> Seen:
     return Seen(time_ns, fh, 7, uid, 100, 42, os.O_RDONLY, 4, 2, b"/bin/cat")
 
 
-def test_all_at_once_end_at_once_and_are_left_in_parts(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_at_once_end_at_once_and_are_left_in_parts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bridge_handles, "_PART", 2)
     monkeypatch.setattr(bridge_handles.time, "monotonic", lambda: 0.5)
     nodes = [scene.node]

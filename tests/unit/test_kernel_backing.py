@@ -59,6 +59,17 @@ def test_each_id_is_released_once(kernel: Kernel) -> None:
     assert backing.live == 0
 
 
+def test_a_forgotten_id_is_released_later(kernel: Kernel) -> None:
+    backing = Backing(DEVICE)
+    assert [backing.register(5), backing.register(6)] == [1, 2]
+    backing.forget(1)
+    assert backing.live == 1
+    backing.close()
+    assert kernel.closed == [2]
+    backing.release_forgotten([1])
+    assert kernel.closed == [2, 1]
+
+
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ELOOP, errno.EOPNOTSUPP, errno.ENOTTY])
 def test_a_refusal_of_passthrough_is_an_answer(kernel: Kernel, code: int) -> None:
     kernel.fails = code

@@ -313,7 +313,7 @@ class BridgeHandles:
             if node is not None:
                 self.end(node)
                 if node.open is None:
-                    self._passthrough.drop(node)
+                    self._passthrough.drop_later(node)
 
     # -- handles ------------------------------------------------------------------------------------
 

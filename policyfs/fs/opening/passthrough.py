@@ -6,6 +6,8 @@ import time
 from collections import Counter, OrderedDict
 from typing import Final
 
+import trio
+
 from policyfs.fs.inodes.handles import Mode, OpenState
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.kernel.backing import Backing, BackingRefused
@@ -39,6 +41,11 @@ class Passthrough:
         self.why = "" if backing is not None else "switched off (--no-passthrough)"
         self.passed = 0
         self._idle: OrderedDict[int, tuple[int, float]] = OrderedDict()
+        self._due: list[int] = []
+        """Ids for the next call of expire(), which has a thread release them. With the id of a removed file,
+        the kernel frees the file's bytes, which takes long for a large file.
+        """
+        self._is_releasing = False
         self.refused: Counter[str] = Counter()
 
     def switch_off(self, why: str) -> None:
@@ -130,7 +137,7 @@ class Passthrough:
             if len(self._idle) <= _IDLE_MAX:
                 return
             _, (backing_id, _) = self._idle.popitem(last=False)
-        self.give_back(backing_id)
+        self._give_back_later(backing_id)
 
     def drop(self, node: Node) -> None:
         """Release a file's idle backing id at once. If the file is removed, the id would keep the file's
@@ -139,6 +146,12 @@ class Passthrough:
         kept = self._idle.pop(node.nodeid, None)
         if kept is not None:
             self.give_back(kept[0])
+
+    def drop_later(self, node: Node) -> None:
+        """Release a file's idle backing id at the next call of expire()."""
+        kept = self._idle.pop(node.nodeid, None)
+        if kept is not None:
+            self._give_back_later(kept[0])
 
     def expire(self, *, everything: bool = False) -> None:
         """Release ids that were idle for too long. The daemon calls this several times a second.
@@ -149,9 +162,29 @@ class Passthrough:
         while self._idle:
             nodeid, (backing_id, since) = next(iter(self._idle.items()))
             if since > oldest and not everything:
-                return
+                break
             del self._idle[nodeid]
-            self.give_back(backing_id)
+            self._give_back_later(backing_id)
+        self._release_due()
+
+    def _give_back_later(self, backing_id: int) -> None:
+        if self._backing is not None:
+            self._backing.forget(backing_id)
+            self._due.append(backing_id)
+
+    def _release_due(self) -> None:
+        if self._backing is None or not self._due or self._is_releasing:
+            return
+        due, backing, self._due, self._is_releasing = self._due, self._backing, [], True
+
+        def done(_: object) -> None:
+            self._is_releasing = False
+
+        try:
+            trio.lowlevel.start_thread_soon(lambda: backing.release_forgotten(due), done)
+        except RuntimeError:  # no thread can be started
+            self._is_releasing = False
+            backing.release_forgotten(due)
 
     def give_back(self, backing_id: int) -> None:
         """Release an id that no node will use again."""
