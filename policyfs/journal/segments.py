@@ -172,9 +172,18 @@ class TrailDirectory(SegmentDirectory):
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
     def create(self, name: str) -> int:
-        """Create an empty segment with mode 0600, and return a descriptor to append to it."""
+        """Create an empty file with mode 0600 for the segment *name*. Return a descriptor to append to it.
+
+        show() gives the file its name. So a crash leaves no segment without its first line.
+        """
+        self.remove(NEW + name)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(name, flags, 0o600, dir_fd=self._fd)
+        return os.open(NEW + name, flags, 0o600, dir_fd=self._fd)
+
+    def show(self, name: str) -> None:
+        """Give a new segment its name, on the disk."""
+        os.rename(NEW + name, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        self.sync()
 
     def append_to(self, name: str) -> int:
         """Open a segment for appending, and return a descriptor. Raises OSError if this is no regular file.

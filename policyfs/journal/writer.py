@@ -27,6 +27,7 @@ from policyfs.journal.policy_texts import PolicyTexts
 from policyfs.journal.retention import RECHECK_NS, Keep, Removals, expired, removed_so_far, retention_of
 from policyfs.journal.segment import Appender, Segment
 from policyfs.journal.segments import (
+    NEW,
     TrailDirectory,
     is_compressed,
     read_tail,
@@ -308,11 +309,12 @@ class ChainWriter:
         segment = Segment(name, number, self._directory.create(name), 0)
         try:
             segment.append(line)
-            self._directory.sync()
+            self._directory.show(name)
         except OSError:
             segment.close()
-            with suppress(OSError):  # if this fails, the next daemon records that the file has no line
-                self._directory.remove(name)
+            for one in (NEW + name, name):
+                with suppress(OSError):  # if this fails, the next daemon removes the file, or records it
+                    self._directory.remove(one)
             raise
         self.position = (seq, head)
         self._segment, self._number = segment, number

@@ -13,6 +13,7 @@ import pytest
 from policyfs.journal.extent import DAMAGE, END, ROTATION, UNSYNCED, Extent
 from policyfs.journal.gap import Gap
 from policyfs.journal.policy_texts import kept_digests, policy_text
+from policyfs.journal.segment import Segment
 from policyfs.journal.segments import TrailDirectory
 from policyfs.journal.writer import ChainWriter
 from policyfs.trail import chain
@@ -378,3 +379,22 @@ def test_without_descriptors_a_segment_is_closed_once_and_synced(trail: Path) ->
         assert [os.readlink(f"/proc/self/fd/{fd}") for fd in fds] == [str(newest(trail))]
         for fd in fds:
             os.close(fd)
+
+
+def test_a_segment_has_no_name_before_its_first_line(trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else `verify` calls the trail of a daemon that was killed in between truncated."""
+    append = Segment.append
+    seen: list[list[str]] = []
+
+    def watched(self: Segment, data: bytes) -> None:
+        seen.append([file.name for file in segments(trail) if not file.stat().st_size])
+        append(self, data)
+
+    monkeypatch.setattr(Segment, "append", watched)
+    with a_writer(trail, segment_bytes=1) as writer:
+        for _ in range(3):
+            writer.write([an_event()])
+    assert len(segments(trail)) > 2
+    assert len(seen) > len(segments(trail))
+    assert not any(seen)
+    assert not list(trail.glob(".new-*"))
