@@ -116,6 +116,21 @@ def test_a_readers_fsync_has_no_bytes_of_another_app_judged(
 
 
 @on_trio
+async def test_a_readers_fsync_notes_nothing_of_another_apps_unfinished_file(store: Path) -> None:
+    """A rule in monitor mode: what the file is in the end meets it."""
+    rules = TYPES.replace("}\n", ", mode: monitor}\n")
+    with parts(store, engine_of(OPEN + rules)) as made:
+        writer, _ = await made.creator.create(made.root, b"new", 0o666, os.O_RDWR, made.caller(CAMERA))
+        reader = await made.open("/new", os.O_RDONLY, GALLERY)
+        await made.write(writer, 0, b"words")
+        await made.sync.fsync(reader, datasync=False)
+        await made.write(writer, 0, PHOTO)
+        for handle in (writer, reader):
+            await made.release(handle)
+        assert not [event for event in made.sink.events if event.would_deny]
+
+
+@on_trio
 async def test_an_empty_file_stays_though_another_app_called_fsync_before(store: Path) -> None:
     """The writer has taken its first bytes back. Nothing of what it left in the file was ever refused."""
     with parts(store, engine_of(READS_ONLY + TYPES)) as made:

@@ -74,10 +74,13 @@ class FileSync:
             await trio.to_thread.run_sync(os.close, os.dup(handle.fd))
 
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
-        """Make the file durable, with the writes of all its handles in all views."""
-        spares = functools.partial(self._spares_others, handle)
-        while not await self.settle(self._writer_of(handle), spares):
-            pass  # the writer's handle was released meanwhile: try the next writer, if any
+        """Make the file durable, with the writes of all its handles in all views, except for bytes of other
+        lanes that are held (_spares_others).
+        """
+        while True:
+            writer = self._writer_of(handle)
+            if self._spares_others(handle, writer) or await self.settle(writer):
+                break  # else the writer's handle was released meanwhile: try the next writer, if any
         fd = self._fd_to_sync(handle)
         if fd >= 0:
             await trio.to_thread.run_sync(self._sync, fd, datasync)
@@ -278,9 +281,9 @@ class FileSync:
         self._nodes.vectors.drop_nodes(self._nodes.same_inode(change.handle.node.ino))
         return True
 
-    def _spares_others(self, handle: Handle, change: Change) -> bool:
+    def _spares_others(self, handle: Handle, writer: Handle) -> bool:
         """Return True if a reader's fsync must not check and store the held bytes: only other lanes write the
-        file.
+        file. writer: the handle that has the held bytes.
 
         Each check takes time, in which the writer waits. A refusal would be on record as the writer's, though
         the writer has not finished the file. And the store's file may have bytes that the writer has emptied,
@@ -289,11 +292,13 @@ class FileSync:
         Raise OSError (EBUSY) if the reader sees the held bytes: a success would confirm bytes that nothing
         keeps.
         """
-        state = change.state
-        writers = {self._gate.principal(uid).lane for uid in state.writer_uids}
-        if not state.unsaved or handle.caller.principal.lane in writers:
+        state = writer.node.open
+        if state is None or not writer.writable:
             return False
-        if handle.node is change.handle.node:
+        writers = {self._gate.principal(uid).lane for uid in state.writer_uids}
+        if handle.caller.principal.lane in writers:
+            return False
+        if state.unsaved and handle.node is writer.node:
             raise OSError(
                 errno.EBUSY, "another app writes the file, and the written bytes are not checked yet"
             )
