@@ -238,3 +238,10 @@ def test_a_position_once_per_second_is_found_where_no_player_starts():
     frame = sei(5, bytes(range(16, 32)) + CITY) + SLICE
     frames = [frame if number % 30 == 17 else SLICE for number in range(900)]
     assert not secret(read(movie(Track(format=b"avc1", entry=AVCC, samples=frames))))
+
+
+@pytest.mark.parametrize("kind", [b"jpeg", b"mp4v"])
+def test_photos_with_metadata_in_fragments_are_refused(kind):
+    photo = photo_with(exif("MM"))
+    with pytest.raises(NotThisKindError, match="among its fragments"):
+        read(fragmented(0x20000, entry=(kind, b""), samples=(photo, photo)))

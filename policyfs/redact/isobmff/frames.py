@@ -46,6 +46,7 @@ def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Extents
         return clean_photos(_SampleFrames(track), source, inner)
     found = clean_frames(_SampleFrames(track), coded, source, inner)
     if coded.codec is MPEG:  # "mp4v" may also be Motion JPEG
+        _check_runs(runs, source)
         found.add(clean_photos(_SampleFrames(track), source, inner))
     if runs is not None:
         found.add(_runs(runs, coded, source, inner))
