@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.linux import seccomp
+from policyfs.linux.capabilities import no_new_privs
 from policyfs.linux.libc import LIBC
+from policyfs.linux.prctl import prctl
 from policyfs.linux.scheduling import set_turns
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NAME: Final = 15
-_PR_SET_NO_NEW_PRIVS: Final = 38
 
 _SLICE_NS: Final = 50_000_000
 _NICER: Final = 5
@@ -82,8 +83,8 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
     if 0 in os.getresuid() or 0 in os.getresgid() or os.getgroups():
         raise ConfinementError("the process could not give up the rights of root")
     held.append(f"uid {limits.uid}")
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(_PR_SET_DUMPABLE, 0)
+    no_new_privs()
+    prctl(_PR_SET_DUMPABLE, 0)
     request_parent_death_signal(signal.SIGKILL)  # after setresuid, which clears the signal
     if os.getppid() != parent:
         raise ConfinementError("the zygote is gone already")
@@ -106,12 +107,7 @@ def request_parent_death_signal(number: signal.Signals) -> None:
     """Let the kernel send a signal to this process when the thread that started it ends (prctl(2),
     PR_SET_PDEATHSIG). Raises OSError.
     """
-    _prctl(_PR_SET_PDEATHSIG, number)
-
-
-def _prctl(option: int, value: int) -> None:
-    if LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0):
-        raise OSError(ctypes.get_errno(), f"prctl {option}")
+    prctl(_PR_SET_PDEATHSIG, number)
 
 
 def let_others_in(*, idle: bool = False) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.linux.libc import LIBC
+from policyfs.linux.prctl import prctl
 
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -78,7 +79,7 @@ def no_new_privs() -> None:
 
     From then on, exec cannot add rights to them. Raises OSError.
     """
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def keep(wanted: frozenset[Capability]) -> None:
@@ -88,7 +89,7 @@ def keep(wanted: frozenset[Capability]) -> None:
     calling thread and to threads that it starts later. A capability that the thread lacks is not added.
     Raises OSError if the kernel refuses.
     """
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     for number in sorted(rights_of("thread-self").bounding - wanted):
         _drop_from_bounding_set(number)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
@@ -105,7 +106,7 @@ def keep(wanted: frozenset[Capability]) -> None:
 
 def _drop_from_bounding_set(number: int) -> None:
     try:
-        _prctl(_PR_CAPBSET_DROP, number)
+        prctl(_PR_CAPBSET_DROP, number)
     except OSError as error:
         # Without CAP_SETPCAP the bounding set stays as the parent process has left it. With no_new_privs,
         # exec adds no capability from the bounding set.
@@ -159,13 +160,6 @@ def name_of(number: int) -> str:
         return f"CAP_{Capability(number).name}"
     except ValueError:
         return f"capability {number}"
-
-
-def _prctl(option: int, value: int) -> None:
-    # Unused arguments must be zero, in full width.
-    zero = ctypes.c_ulong(0)
-    if LIBC.prctl(option, ctypes.c_ulong(value), zero, zero, zero):
-        raise _failure(f"prctl {option}")
 
 
 def _failure(what: str) -> OSError:

@@ -89,7 +89,7 @@ _setfsgid: Final = _bind("setfsgid", _int, ctypes.c_uint32)
 _capget: Final = _bind("capget", _int, _ptr, _ptr)
 _capset: Final = _bind("capset", _int, _ptr, _ptr)
 
-_prctl: Final = _bind("prctl", _int, _int, *[ctypes.c_ulong] * 4)
+PRCTL: Final = _bind("prctl", _int, _int, *[ctypes.c_ulong] * 4)
 _PR_SET_SECUREBITS: Final = 28  # linux/prctl.h
 _SECBIT_NO_SETUID_FIXUP: Final = 4  # linux/securebits.h
 
@@ -396,5 +396,5 @@ def keep_capabilities() -> bool:
 
     This setting halves the time of NoReserve. Return False without CAP_SETPCAP. Call it before any thread
     starts. Child processes that give up rights by a change of their uid must be started before the call."""
-    _fixup.on = bool(_prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
+    _fixup.on = bool(PRCTL(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
     return not _fixup.on

@@ -99,6 +99,12 @@ _THREAD: Final = 0x00010000  # CLONE_THREAD
 _NAMESPACES: Final = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _PROT_EXEC: Final = 4
 _AF_UNIX: Final = 1
+_MSG_OOB: Final = 1
+_MESSAGE_FLAGS: Final = {
+    name: (argument, _MSG_OOB)
+    for name, argument in (("sendto", 3), ("recvfrom", 3), ("sendmsg", 2), ("recvmsg", 2))
+}
+"""The argument of each call that has MSG_* flags, and the flag that a short program refuses."""
 _PRCTL_OPTIONS: Final = (15, 16, 0x53564D41)  # PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
 _IOCTLS: Final = (
     0x4010E501, 0x4004E502,  # FUSE_DEV_IOC_BACKING_OPEN, FUSE_DEV_IOC_BACKING_CLOSE
@@ -201,15 +207,16 @@ def filter_program(machine: str, pid: int, *, special_files: bool = False) -> by
 def short_program(machine: str, names: Collection[str]) -> bytes | None:
     """Return a filter that allows the system calls *names*. Other calls fail with EPERM.
 
-    If *names* has mmap and mprotect, these calls are allowed without PROT_EXEC only. Return None if there is
-    no list for the machine.
+    If *names* has mmap and mprotect, these calls are allowed without PROT_EXEC only. Calls that send and
+    receive are allowed without MSG_OOB only: nobody needs urgent data, and in Unix sockets the kernel's code
+    for it had bugs that gave a sandboxed process the kernel's memory (CVE-2025-38236). Return None if there
+    is no list for the machine.
     """
     if machine not in NUMBERS:
         return None
     refused: Instruction = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
-    looked_at = {
-        name: _without(2, _PROT_EXEC, refused) for name in ("mmap", "mprotect") if name in names
-    }
+    forbidden = dict.fromkeys(("mmap", "mprotect"), (2, _PROT_EXEC)) | _MESSAGE_FLAGS
+    looked_at = {name: _without(*forbidden[name], refused) for name in names if name in forbidden}
     return _program(machine, names, looked_at, [refused])
 
 
