@@ -52,9 +52,12 @@ class Base:
 
 @pytest.fixture(scope="module")
 def base(module_arena: Path, module_mounts: Mounts) -> Iterator[Base]:
-    before = os.umask(0)
-    yield Base(module_arena, module_mounts)
-    os.umask(before)
+    made = Base(module_arena, module_mounts)
+    before = os.umask(0)  # not before: a daemon refuses a trail directory in which others may write
+    try:
+        yield made
+    finally:
+        os.umask(before)
 
 
 def places(base: Base, where: str) -> list[tuple[int, Path]]:
