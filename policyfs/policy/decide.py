@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from policyfs.domain import (
@@ -260,7 +261,9 @@ class Engine:
         if answer.errno != errno.EXDEV:
             return answer
         back = [(replaced, old.state)] if exchange and replaced is not None else []
-        return combined([answer, self.cross_device(who, [(old, new.state), *back])])
+        copied = self.cross_device(who, [(old, new.state), *back])
+        # the rules that refuse the rename and the rules that refuse the copy are the cause together
+        return combined([replace(answer, errno=copied.errno), copied])
 
     def cross_device(self, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
         """Return the refusal of a rename that only a copy could carry out.

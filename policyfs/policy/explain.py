@@ -203,8 +203,7 @@ def explain_move(
     else:
         at = None if replaced is None else End(engine.state_of(new), *replaced)
         decision = engine.rename(who, start, end, at, False, same_directory=same)
-    # The decision on a link names the redact rules of the read that a link needs. No data would be lost.
-    hiding = rules_that_hide(decision) if request == "rename" else ()
+    hiding = rules_that_hide(decision)
     cause = _cause_of_move(decision, ends, ftype, by_copy=decision.errno == errno.EXDEV or bool(hiding))
     if hiding:
         cause += _lost_by_copy(hiding, engine.policy, ftype)

@@ -197,9 +197,7 @@ class Losses:
 def rules_that_hide(refusal: Decision) -> tuple[str, ...]:
     """Return the ids of the redact rules because of which a rename was refused.
 
-    refusal: the decision on the rename (see Losses.refusal). The result is empty if the rename is allowed. Do
-    not call this function for a link: the decision on a link also names the redact rules of the read that a
-    link needs.
+    refusal: the decision on the rename (see Losses.refusal). The result is empty if the rename is allowed.
     """
     if refusal.allowed:
         return ()

@@ -334,10 +334,13 @@ def children(
 
 
 def combined(parts: Sequence[Decision]) -> Decision:
-    """Return one decision for the parts of a request (such as the old and the new path of a rename)."""
+    """Return one decision for the parts of a request (such as the old and the new path of a rename).
+
+    A denial names only the rules of the parts that are denied with its errno: other rules are not its cause.
+    """
     code = least(part.errno for part in parts if not part.allowed)
     rules: dict[tuple[str, bool], RuleMatch] = {}
-    for match in (match for part in parts for match in part.rules):
+    for match in (match for part in parts if part.errno == code for match in part.rules):
         key = (match.rule, match.monitor)
         before = rules.get(key, match)
         op, certain = match.op | before.op, match.certain and before.certain

@@ -17,6 +17,8 @@ NO_ALLOW: Final = "(no rule allows it)"
 
 _SEE: Final = int(Op.SEE)
 _READ: Final = int(Op.READ)
+_REQUIRE: Final = {Effect.REDACT.value, Effect.CONTENT.value}
+"""The effects of the rules that a denial does not name: they never cause a denial here."""
 
 
 def least(codes: Iterable[int]) -> int:
@@ -117,10 +119,11 @@ class Tally:
         # a refusal has no obligations (they depend on the kind, and a refusal does not need the kind)
         redact = self._redact() if code == 0 else frozenset()
         content = self._content if code == 0 else []
+        said = [self._said[number] for number in sorted(self._said)]
         return Decision(
             allowed=code == 0,
             errno=code,
-            rules=tuple(self._said[number] for number in sorted(self._said)),
+            rules=tuple(match for match in said if code == 0 or match.effect not in _REQUIRE),
             audit=self._audit(denied=code != 0, redacted=bool(redact)),
             redact=redact,
             content=_distinct(live for live in content if not live.rule.monitor),

@@ -199,7 +199,7 @@ def test_a_file_that_cannot_be_moved_as_it_is(
     assert b"Permission denied" in said.stderr
     assert contents(store) == before
     (event,) = refusals(mount)
-    assert event["rules"] == ["no-place", "places"], "what the new path requires, and what hides the place"
+    assert event["rules"] == ["places"], "the file has the content that the new path requires"
     assert "that places hides" in event["note"]
 
 

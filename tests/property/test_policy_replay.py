@@ -104,7 +104,7 @@ def rules_of(policy: Policy, found: Answer) -> tuple[str, ...]:
         sorted(
             name
             for name, _ in found.matched
-            if not by_id[name].monitor and (found.allowed or by_id[name].effect.value != "allow")
+            if not by_id[name].monitor and (found.allowed or by_id[name].effect.value == "deny")
         )
     )
 

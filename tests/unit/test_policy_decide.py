@@ -728,3 +728,16 @@ def test_not_all_names_are_shown_where_some_may_be_lost() -> None:
         assert shown or not engine.shows_all_in(who, state), number
         state = engine.child(state, str(number).encode())
     assert not shown
+
+
+def test_a_denial_names_no_requirement():
+    """A requirement is not the cause if no rule allows the request."""
+    asked = Asked("""\
+        - {id: look, allow: [see, read], paths: "/**"}
+        - {id: clean, require: {redact: [location]}, paths: "/**"}
+        - {id: types, require: {content: image/jpeg}, paths: "/**"}
+        - {id: add, allow: [create], paths: "/**"}
+        """)
+    decision = asked.ask("camera", Op.SEE | Op.READ | Op.WRITE, "/a.jpg")
+    assert decision.errno == EACCES
+    assert {match.rule for match in decision.rules} == {"look"}

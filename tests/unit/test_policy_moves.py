@@ -116,6 +116,27 @@ def test_the_rules_of_all_parts_are_named(family):
     assert [match.rule for match in decision.rules] == sorted(match.rule for match in decision.rules)
 
 
+@pytest.mark.parametrize(
+    ("kind", "allowed", "code", "names"),
+    [
+        ("image/jpeg", "see, read, create, write", EACCES, []),  # the file has the content: delete is missing
+        ("text/plain", "see, read, create, write", EACCES, []),
+        ("text/plain", "all", EPERM, ["photos"]),
+    ],
+)
+def test_a_denial_names_only_the_rules_that_refused(kind, allowed, code, names):
+    asked = Asked(f"""\
+        - {{id: add, allow: [{allowed}], who: {{app: camera}}, paths: "/In/**"}}
+        - {{id: photos, require: {{content: image/jpeg}}, paths: "/In/**"}}
+        """)
+    ends = (asked.end(path, FILE, Facts(kind, "camera")) for path in ("/In/t", "/In/u"))
+    decision = asked.engine.rename(asked.who("camera"), *ends, None, False)
+    assert (decision.errno, [match.rule for match in decision.rules if match.effect != "allow"]) == (
+        code,
+        names,
+    )
+
+
 def test_what_a_move_hangs_on():
     asked = Asked(FAMILY)
     engine, camera = asked.engine, asked.who("camera")

@@ -358,7 +358,8 @@ class Naive:
         said: dict[bool, list[Audit]] = {True: [], False: []}
         for op in (Op.SEE, *wanted):
             for rule in self.speaking(caller, op, node, lenient=lenient):
-                matched[rule.id] = matched.get(rule.id, 0) | int(op)
+                if allowed or rule.effect in {Effect.ALLOW, Effect.DENY}:  # a denial has no obligations
+                    matched[rule.id] = matched.get(rule.id, 0) | int(op)
                 recorded = rule.monitor or (lenient and code != 0)
                 if recorded and rule.effect is Effect.DENY:
                     would_deny.add(rule.id)
