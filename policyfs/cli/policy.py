@@ -14,10 +14,13 @@ from policyfs.cli.instants import add_at, at_ns
 from policyfs.cli.policy_files import Batch, read_sources
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.collector import paused
+from policyfs.policy.decide import Engine
 from policyfs.policy.exceptions import ended
 from policyfs.policy.lint.dates import dates
+from policyfs.policy.lint.findings import not_silenced
 from policyfs.policy.lint.hints import hints, line
 from policyfs.policy.model import Effect, Policy
+from policyfs.policy.parse import SourceText
 
 _ACTIONS: Final = (
     "apply", "explain", "diff", "lint", "test", "replay", "learn", "fmt", "schema", "view", "matrix", "who",
@@ -32,12 +35,16 @@ _ACTIONS: Final = (
 def run_check(args: argparse.Namespace) -> int:
     """Check each policy, without regard to the other policies. Print all errors of all policies."""
     batch = Batch(sys.stdout)
-    for path, engine in batch.loaded(
-        args.policy, lambda path: load_policy(read_sources(path), at_ns=at_ns(args))
-    ):
+
+    def load(path: str) -> tuple[Engine, list[SourceText]]:
+        sources = read_sources(path)
+        return load_policy(sources, at_ns=at_ns(args)), sources
+
+    for path, (engine, sources) in batch.loaded(args.policy, load):
         policy = engine.policy
         print(f"{path}: fine; {_sum_up(policy)}")
-        for finding in (*hints(engine), *dates(policy, at_ns(args))):
+        found = (*hints(engine), *dates(policy, at_ns(args)))
+        for finding in not_silenced(found, policy, sources):
             print(line(finding), file=sys.stderr)
         args.kept.append(engine)
     return batch.code

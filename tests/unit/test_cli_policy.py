@@ -104,6 +104,19 @@ def test_files_hidden_beside_visible_ones_are_a_warning(tmp_path: Path, when: st
         assert "shared mount" in said.stderr
 
 
+def test_check_obeys_the_comments_that_silence_findings(tmp_path: Path) -> None:
+    policy = tmp_path / "p.yaml"
+    comment = "  # lint: ignore hidden-beside-visible because the names are no secret\n"
+    text = (MIXED % (", when: {owner: self}", "")).replace("  - {id: see", f"{comment}  - {{id: see")
+    policy.write_text(text)
+    said = policyfs("policy", "check", policy)
+    assert (said.returncode, said.stderr) == (0, "")
+    policy.write_text(text.replace("hidden-beside-visible", "about-all"))
+    said = policyfs("policy", "check", policy)
+    assert said.stderr.count("warning") == 1, "only lint reports comments that silence nothing"
+    assert "[hidden-beside-visible]" in said.stderr
+
+
 def test_an_app_that_reads_what_it_wrote_cleaned_is_a_warning(tmp_path: Path) -> None:
     policy = tmp_path / "p.yaml"
     text = """\

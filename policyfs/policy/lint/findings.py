@@ -88,6 +88,17 @@ def split(
     return sorted(stand, key=lambda one: (one.where.file, one.where.line, one.where.column, one.id)), silenced
 
 
+def not_silenced(
+    findings: Iterable[Finding], policy: Policy, sources: Sequence[SourceText]
+) -> list[Finding]:
+    """Return the findings that no comment silences. Unlike split(), report no comments that silence nothing.
+
+    So *findings* may be only some of the findings of `policy lint`.
+    """
+    known = dict.fromkeys(findings)
+    return [finding for finding in split(known, policy, sources)[0] if finding in known]
+
+
 def _starts(policy: Policy) -> dict[str, list[int]]:
     places = [rule.where for rule in policy.rules] + [one.rule.where for one in policy.invariants]
     places += [one.rule.where for one in policy.exceptions]
