@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.domain import WORKER_UIDS
+from policyfs.linux import procfs
 
 BLOCK: Final = 32
 """The number of uids of one daemon. A daemon never has so many workers, even if killed workers do not end."""
@@ -74,10 +75,10 @@ def _mapped(name: str) -> list[range]:
 def _uids_of_processes() -> set[int]:
     """Return the real, effective, saved and file system uids of all visible processes."""
     found: set[int] = set()
-    for name in os.listdir("/proc"):
+    for name in os.listdir(procfs.root()):
         if name.isdigit():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                status = _beginning(f"/proc/{name}/status")
+                status = _beginning(f"{procfs.root()}/{name}/status")
                 found.update(map(int, status.partition(b"\nUid:")[2].partition(b"\n")[0].split()))
     return found
 

@@ -22,7 +22,7 @@ from policyfs.daemon.end import ABORTED, UNMOUNTED, EndOfMount, MountEnd, Signal
 from policyfs.daemon.garbage import Garbage
 from policyfs.daemon.kills import Kills
 from policyfs.daemon.log import Bugs, Log
-from policyfs.daemon.mountpoint import Mountpoint
+from policyfs.daemon.mountpoint import Mountpoint, read_own_proc
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import Loader, Policies
 from policyfs.daemon.proof import NOT_MADE, MutableSink, prove
@@ -80,8 +80,7 @@ class Daemon:
         self.started_ns = time.time_ns()
         """The start time of this daemon, in ns since 1970."""
         self.leaving = False
-        """True if the mount has left its mountpoint, but is still used: by open files, or in another
-        namespace."""
+        """True if the mount has left its mountpoint, but open files or another namespace still use it."""
         self.proof: control.Json = NOT_MADE
         """The result of the mount's proof: test requests, made before apps reach the mount (proof.py)."""
         self._unproved: PolicyfsError | None = None
@@ -118,6 +117,7 @@ class Daemon:
         # INVARIANT: the keeper of leases blocks its signal before any thread starts.
         self._keeper = LeaseKeeper()
         self._undo.callback(self._keeper.close)
+        read_own_proc(self._undo, self._log)
         leave_network()  # before the sniffer's processes start, so that they leave it, too
         self.sniffer = Sniffer.start(apps=[uids for app in engine.policy.apps for uids in app.uids])
         self._undo.callback(self.sniffer.close)

@@ -31,6 +31,17 @@ _TABLE_PAUSE_S: Final = 0.05
 _TABLE_LOOK_S: Final = 1.0
 
 
+def read_own_proc(undo: contextlib.ExitStack, log: Log) -> None:
+    """Read the files of other processes by an instance of procfs of the daemon's own, until *undo* ends."""
+    try:
+        undo.callback(own_proc.end, own_proc.own_proc())
+    except OSError as error:
+        log.warning(
+            "no instance of procfs for the daemon alone: a process that locks its directory in /proc can make"
+            " the mount wait", error=error.strerror,
+        )  # fmt: skip
+
+
 class Mountpoint:
     """A mounted FUSE device. close() removes the mount, so that no dead mount stays at the mountpoint.
 
@@ -52,7 +63,6 @@ class Mountpoint:
         self._kills = kills
         self._undo = contextlib.ExitStack()
         self.readiness: Readiness | None = None
-        self._read_own_proc()
         self.circle = LockCircle(
             self._kill_writer, self._end_circle, self._is_user, disk_of(Path(options.store)), procfs.root()
         )
@@ -74,15 +84,6 @@ class Mountpoint:
             self._undo.callback(os.close, self.device.fd)
             self._guard(guard)
             self._undo = self._undo.pop_all()
-
-    def _read_own_proc(self) -> None:
-        try:
-            self._undo.callback(own_proc.end, own_proc.own_proc())
-        except OSError as error:
-            self._log.warning(
-                "no instance of procfs for the daemon alone: a process that locks its directory in /proc can"
-                " make the mount wait", error=error.strerror,
-            )  # fmt: skip
 
     def give_up_mount_fd(self) -> None:
         """Close the mount's descriptor: another process attaches the mount, or has attached it."""

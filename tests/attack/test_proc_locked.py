@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import mmap
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.attack.test_pages_elsewhere import Stuck
+from tests.support.machine.namespace import die_with_parent
 from tests.support.machine.processes import call_as
 from tests.support.mount import faulty
 from tests.support.mount.faulty import CAMERA, GALLERY
@@ -29,8 +31,8 @@ WAITS_S = 3.0
 TIMES = 200
 
 
-def _lock_own_directory(channel: Connection, slow: Path, file: Path) -> int:
-    """Open the file so often that a reader looks for the caller's processor, too."""
+def _lock(slow: Path) -> None:
+    """Lock the directory of this process in /proc, until the file *slow* has a page."""
     libc = ctypes.CDLL(None)
     directory, pages = os.open(f"/proc/{os.getpid()}", os.O_RDONLY), os.open(slow, os.O_RDONLY)
     memory = mmap.mmap(pages, 4096, mmap.MAP_PRIVATE)
@@ -45,10 +47,31 @@ def _lock_own_directory(channel: Connection, slow: Path, file: Path) -> int:
     time.sleep(0.3)
     threading.Thread(target=make, daemon=True).start()
     time.sleep(0.3)
+
+
+def _lock_own_directory(channel: Connection, slow: Path, file: Path) -> int:
+    """Open the file so often that a reader looks for the caller's processor, too."""
+    _lock(slow)
     channel.send("locked")
     for _ in range(TIMES):
         os.close(os.open(file, os.O_RDONLY))
     return TIMES
+
+
+def _lock_of_child(channel: Connection, slow: Path) -> None:
+    """Lock the directory of a child process, which nobody has looked into."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        die_with_parent(signal.SIGKILL)
+        _lock(slow)
+        os.write(write, b".")
+        signal.pause()
+    os.read(read, 1)
+    channel.send("locked")
+    channel.recv()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _look(path: Path) -> int:
@@ -98,3 +121,17 @@ def test_all_wait_where_the_daemon_reads_proc_itself(mounts: Mounts, stuck: Stuc
     stuck.let_go()
     assert other.receive()
     assert child.result() == TIMES
+
+
+def test_a_mount_starts_while_an_app_has_locked_its_directory_in_proc(
+    mounts: Mounts, stuck: Stuck, empty_store: Path
+) -> None:
+    """The daemon looks at the uids of all processes, to find uids for its workers."""
+    faulty.furnish(empty_store)
+    child = stuck.start(CAMERA, _lock_of_child, stuck.directory / "slow")
+    assert child.receive() == "locked"
+    mount = mounts.start(faulty.POLICY, empty_store)
+    assert call_as(GALLERY, _look, mount / "DCIM/a.jpg") == TIMES
+    stuck.let_go()
+    child.send("end")
+    child.result()
