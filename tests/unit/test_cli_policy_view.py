@@ -62,8 +62,26 @@ def test_as_json(store: Path) -> None:
     assert entries["/Albums/cover.png"]["rules"] == ["in"]
     assert entries["/"]["bare"]
     assert found["not_looked_at"] == [{"directory": "/Photos", "suffix": ".bin", "files": 4}]
-    assert found["redaction"]["files"] == 8
+    assert found["redaction"]["files"] == 4, "those that were looked at"
     assert len(found["redaction"]["samples"]) == 4
+
+
+def test_files_that_were_not_looked_at_are_not_counted_as_seen(store: Path, tmp_path: Path) -> None:
+    """The app sees none of these files, because of their kind."""
+    for number in range(30):
+        shutil.copyfile(store / "Photos/2024/beach.jpg", store / f"Other/{number}.jpg")
+    policy = tmp_path / "films.yaml"
+    head, _ = POLICY.read_text().split("rules:\n")
+    rule = '  - {id: films, allow: [see, read], paths: "/Other/**", when: {type: "video/*"}}\n'
+    policy.write_text(f"{head}rules:\n{rule}")
+    said = policyfs("policy", "view", store, "--policy", policy, "--app", "gallery")
+    assert said.returncode == 0, said
+    assert "2 directories, 0 files, 0 symlinks; 20 files not looked at; r read" in said.stdout
+    assert "and 20 more *.jpg, not looked at (--alike)" in said.stdout
+    said = policyfs("policy", "view", store, "--policy", policy, "--app", "gallery", "--json")
+    found = json.loads(said.stdout)
+    assert [entry["path"] for entry in found["entries"]] == ["/", "/Other"]
+    assert found["not_looked_at"] == [{"directory": "/Other", "suffix": ".jpg", "files": 20}]
 
 
 def test_the_page_shows_the_same_and_its_names_do_no_harm(store: Path, tmp_path: Path) -> None:

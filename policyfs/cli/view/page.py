@@ -20,6 +20,7 @@ def page(picture: Picture) -> str:
         (
             ("directories", f"{counts[FileType.DIRECTORY]:,}", ""),
             ("files", f"{counts[FileType.REGULAR]:,}", ""),
+            ("not looked at", f"{picture.skipped:,}", ""),
             ("under redaction", f"{sum(picture.may_be_redacted.values()):,}", ""),
             ("looked into", f"{len(picture.samples):,}", ""),
             ("of these refused", f"{refused:,}", "bad" if refused else ""),
@@ -81,11 +82,11 @@ def _hidden(picture: Picture) -> str:
 def _limits(picture: Picture) -> str:
     total, looked = sum(picture.may_be_redacted.values()), len(picture.samples)
     lines = [f"{looked:,} of {total:,} files that are read under redaction were looked into."]
-    left = sum(rest.files for rest in picture.rests)
-    if left:
+    if picture.skipped:
         lines.append(
-            f"{left:,} files were not looked at: the policy decides on their paths as on other paths of the"
-            " same directory."
+            f"{picture.skipped:,} files were not looked at, and no other number contains them: the policy"
+            " decides on their paths as on other paths of the same directory, but perhaps their kinds or owners"
+            " hide them."
         )
     lines += [f"Not listed: {path_of(path)}: {text_of(why)}." for path, why in picture.unread[:100]]
     return "".join(f"<p>{line}</p>" for line in lines)

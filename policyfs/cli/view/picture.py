@@ -43,7 +43,7 @@ class Entry(NamedTuple):
 
 class Rest(NamedTuple):
     """Files of one directory that the walk skipped, because the policy treats their paths like other paths
-    there.
+    there. The caller sees these files, or their kinds or owners hide them.
     """
 
     directory: bytes
@@ -92,16 +92,20 @@ class Picture:
     samples: list[Sample] = field(default_factory=list)
     unread: list[tuple[bytes, str]] = field(default_factory=list)
     may_be_redacted: Counter[str] = field(default_factory=Counter)
-    """The number of files that the caller reads redacted, for each extension of their names."""
+    """The number of files that the caller reads redacted, for each extension of their names, without the files
+    that the walk skipped."""
 
     def counts(self) -> dict[FileType, int]:
         """Return the number of names that the caller sees, for each file type.
 
-        Files that the walk skipped count, too.
+        Files that the walk skipped do not count: their kinds or owners may hide them.
         """
-        found = Counter(entry.ftype for entry in self.entries)
-        found[FileType.REGULAR] += sum(rest.files for rest in self.rests)
-        return found
+        return Counter(entry.ftype for entry in self.entries)
+
+    @property
+    def skipped(self) -> int:
+        """The number of files that the walk skipped. The caller perhaps sees them."""
+        return sum(rest.files for rest in self.rests)
 
 
 def words_of(ops: Op) -> list[str]:

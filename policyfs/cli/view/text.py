@@ -22,12 +22,13 @@ def text_of(picture: Picture, columns: int | None) -> str:
 
 def _head(picture: Picture) -> Iterator[str]:
     counts = picture.counts()
+    skipped = f"; {_plural(picture.skipped, 'file', 'files')} not looked at" if picture.skipped else ""
     policy = f"{shown(picture.policy)} ({picture.digest[:16]})"
     yield f"{shown(picture.store)} as {picture.who} sees it under {policy}"
     yield (
         f"{_plural(counts[FileType.DIRECTORY], 'directory', 'directories')},"
         f" {_plural(counts[FileType.REGULAR], 'file', 'files')},"
-        f" {_plural(counts[FileType.SYMLINK], 'symlink', 'symlinks')}; {_LEGEND}"
+        f" {_plural(counts[FileType.SYMLINK], 'symlink', 'symlinks')}{skipped}; {_LEGEND}"
     )
 
 

@@ -169,8 +169,6 @@ class Walk:
             over = count - self._limits.alike
             if over > 0 and self._may_see(state):
                 left[suffix] += over
-                if self._engine.view(self._who, state).redact:
-                    picture.may_be_redacted[suffix] += over
         picture.rests += [
             Rest(_path(directory.names), suffix, count) for suffix, count in sorted(left.items())
         ]
