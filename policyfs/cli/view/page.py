@@ -85,8 +85,8 @@ def _limits(picture: Picture) -> str:
     if picture.skipped:
         lines.append(
             f"{picture.skipped:,} files were not looked at, and no other number contains them: the policy"
-            " decides on their paths as on other paths of the same directory, but perhaps their kinds or owners"
-            " hide them."
+            " decides on their paths as on other paths of the same directory, but perhaps their kinds or"
+            " owners hide them."
         )
     lines += [f"Not listed: {path_of(path)}: {text_of(why)}." for path, why in picture.unread[:100]]
     return "".join(f"<p>{line}</p>" for line in lines)

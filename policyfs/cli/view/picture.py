@@ -92,8 +92,8 @@ class Picture:
     samples: list[Sample] = field(default_factory=list)
     unread: list[tuple[bytes, str]] = field(default_factory=list)
     may_be_redacted: Counter[str] = field(default_factory=Counter)
-    """The number of files that the caller reads redacted, for each extension of their names, without the files
-    that the walk skipped."""
+    """The number of files that the caller reads redacted, for each extension of their names. Files that the
+    walk skipped do not count."""
 
     def counts(self) -> dict[FileType, int]:
         """Return the number of names that the caller sees, for each file type.
