@@ -20,7 +20,7 @@ from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import ALWAYS, live, with_exceptions
 from policyfs.policy.exceptions import ends as ends_of
 from policyfs.policy.replay.recorded import NO_DECISIONS, Cause, Recorded, demand_of
-from policyfs.trail.cause import BY_CONTENT, BY_RESOURCE, cause_of
+from policyfs.trail.cause import BY_CONTENT, BY_MOUNT, BY_RESOURCE, cause_of
 from policyfs.trail.event import DENY, STRANGER, Event
 from policyfs.trail.index import Index
 from policyfs.trail.index_rows import chosen
@@ -185,7 +185,10 @@ class RecordedRequests:
             return _ENDS
         if event.folded:
             return _FOLDED
-        cause = _CAUSES.get(cause_of(event, self._policies.fact), Cause.POLICY)
+        found = cause_of(event, self._policies.fact)
+        cause = _CAUSES.get(found, Cause.POLICY)
+        if found == BY_MOUNT and event.operation == "mknod":
+            cause = Cause.SPECIAL
         app = None if event.app == STRANGER else event.app
         mounted = self._mount_of(event) if run.app == _UNKNOWN else run.app
         return Recorded(

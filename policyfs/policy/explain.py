@@ -150,6 +150,8 @@ class MoveExplanation:
         return "\n".join(lines)
 
 
+_SPECIAL: Final = "the mount refuses fifos, sockets and devices here (EPERM), whatever the rules allow"
+_SPECIAL_IF_FREE: Final = "a mount without --posix refuses fifos, sockets and devices (EPERM)"
 _ENDS: Final = ("old path", "new path", "replaced file")
 _ROOT: Final = "everyone may see the root; a rule must allow every other request"
 MOVES: Final = {
@@ -171,7 +173,11 @@ def explain(
         raise UsageError(
             f"no request is named {request!r}; the requests are {', '.join((*REQUESTS, *MOVES))}"
         )
-    return _explained(engine, who, request, ops, path, ftype, facts)
+    found = _explained(engine, who, request, ops, path, ftype, facts)
+    if request == "mknod" and found.decision.allowed:
+        rest = _SPECIAL_IF_FREE if engine.unrestricted(who, engine.state_of(path)) else _SPECIAL
+        return replace(found, cause=f"{found.cause}, but only for a regular file: {rest}")
+    return found
 
 
 def explain_move(

@@ -1,4 +1,4 @@
-"""Causes of denials: a rule denies, no rule allows, forbidden content, or a missing resource (pure)."""
+"""Causes of denials: a rule, no rule that allows, forbidden content, the mount, or a missing resource (pure)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from policyfs.trail.event import DENY, Event
 BY_RULE: Final = "rule"
 BY_CONTENT: Final = "content"
 UNALLOWED: Final = "no rule"
+BY_MOUNT: Final = "mount"
 BY_RESOURCE: Final = "resource"
-CAUSES: Final = (BY_RULE, UNALLOWED, BY_CONTENT, BY_RESOURCE)
+CAUSES: Final = (BY_RULE, UNALLOWED, BY_CONTENT, BY_MOUNT, BY_RESOURCE)
 
 _RESOURCES: Final = frozenset(
     {errno.EBUSY, errno.EIO, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -55,8 +56,8 @@ def cause_of(event: Event, lookup: Lookup = nothing_known) -> str:
         return BY_RULE  # a rename is refused if mv's copy would lack the hidden data (policy/losses.py)
     if effects & {"redact", "content"} or (event.note and event.kind):
         return BY_CONTENT
-    if not event.rules:
-        return UNALLOWED
+    if not event.rules:  # the note of a denial without rules says why the mount refuses what the rules allow
+        return BY_MOUNT if event.note else UNALLOWED
     return BY_RULE
 
 
@@ -74,6 +75,8 @@ def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
         return f"rule {where} denies the request; an `unless` in this rule could exclude {who}"
     if cause == UNALLOWED:
         return f"no rule allows the request: add an `allow` for {who}"
+    if cause == BY_MOUNT:
+        return f"the mount itself refuses the request, and an `allow` changes nothing: {event.note}"
     if cause == BY_CONTENT:
         kind = f"a file of kind {event.kind}" if event.kind else "this file"
         why = event.note or "policyfs cannot clean the file"
@@ -85,12 +88,12 @@ def grounds(event: Event, lookup: Lookup = nothing_known) -> list[str]:
     """Return the rules that decided an event as texts, each with file and line of the rule if known.
 
     If a request was denied because no rule allowed it, the text `no rule allows the request` is added (except
-    for events with a note, and for folded events).
+    for folded events).
     """
     words = []
     for rule in event.rules:
         fact = lookup(event.policy_digest, rule)
         words.append(rule if fact is None else f"{rule} ({fact.place})")
-    if cause_of(event, lookup) == UNALLOWED and not event.note and not event.folded:
+    if cause_of(event, lookup) == UNALLOWED and not event.folded:
         words.append("no rule allows the request")
     return words

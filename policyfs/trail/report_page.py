@@ -161,6 +161,7 @@ _CAUSES: Final = {
     "rule": "a rule denies",
     "no rule": "no rule allows",
     "content": "content that cannot be cleaned or allowed",
+    "mount": "the mount itself refuses",
     "resource": "a resource was missing",
 }
 

@@ -62,3 +62,20 @@ def test_an_open_without_write_is_no_matter_of_redaction(
     assert event["rules"] == []
     assert MISSING in said
     assert "cannot clean" not in said
+
+
+def test_a_fifo_is_refused_by_the_mount_and_by_no_rule(mounts: Mounts, store: Path) -> None:
+    (store / "In").mkdir(mode=0o777)
+    mount = mounts.start(HEAD + '  - {id: all, allow: [all], who: {app: app}, paths: "/***"}\n', store)
+    assert call_as(APP, code_of, os.mkfifo, str(mount / "In/fifo")) == "EPERM"
+    event, said = told(mount, "mknod")
+    assert "add an `allow`" not in said
+    cause = f"the mount itself refuses the request, and an `allow` changes nothing: {event['note']}"
+    assert said.count(cause) >= 2, said
+    replayed = policyfs("policy", "replay", mount.trail_dir, "--policy", mount.policy)
+    assert replayed.returncode == 0, replayed.stdout
+    assert "0 wider, 0 narrower, 0 other" in replayed.stdout
+    assert "0 undecidable" in replayed.stdout
+    with mount.as_environment():
+        shown = policyfs("policy", "explain", mount, "/In/fifo", "--uid", str(APP), "--op", "mknod")
+    assert "but only for a regular file: a mount without --posix refuses fifos" in shown.stdout

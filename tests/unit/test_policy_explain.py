@@ -276,3 +276,19 @@ def test_every_request_can_be_explained(family):
 
 def test_names_that_are_not_utf8_can_be_shown(family):
     assert "\\xff" in explain(family.engine, family.who("maps"), "stat", b"/\xff", FILE, NOBODYS).text()
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ("", "a mount without --posix refuses fifos, sockets and devices (EPERM)"),
+        (
+            "- {id: c, require: {redact: location}}\n",
+            "the mount refuses fifos, sockets and devices here (EPERM), whatever the rules allow",
+        ),
+    ],
+)
+def test_mknod_is_allowed_only_for_regular_files(rules: str, told: str) -> None:
+    asked = Asked("- {id: all, allow: [all], paths: '/**'}\n" + rules)
+    found = explain(asked.engine, asked.who("camera"), "mknod", b"/d/x", FILE, Facts(None, "camera"))
+    assert f"allows the request, but only for a regular file: {told}." in found.text().splitlines()[0]

@@ -92,6 +92,23 @@ def test_a_missing_resource_and_a_strange_call_are_undecidable():
     )
 
 
+FIFO = Recorded("a", 7, None, "mknod", "mknod", False, errno.EPERM, Cause.SPECIAL, ())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "untold"),
+    [
+        (ALL, ALL, ()),
+        (ALL, ALL.replace("[all]", "[see]"), ()),
+        (ALL.replace("[all]", "[see]"), ALL, ("whether the mount had --posix",)),
+        (None, ALL, ("whether the mount had --posix",)),
+        (None, ALL + CONTENT, ()),
+    ],
+)
+def test_a_fifo_that_the_mount_refused(old: str | None, new: str, untold: tuple[str, ...]):
+    assert verdict(old, new, FIFO) == Verdict(untold=untold)
+
+
 def test_each_request_meets_the_exceptions_of_its_time():
     end_ns = instant("2030-01-31T18:00:00Z")
     party = """\

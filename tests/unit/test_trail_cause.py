@@ -65,6 +65,11 @@ def lookup(_digest: str, rule: str) -> RuleFact | None:
                 " app gallery"
             ),
         ),
+        (
+            a_denial(operation="mknod", note="only regular files")._replace(rules=(), errno=errno.EPERM),
+            "mount",
+            "the mount itself refuses the request, and an `allow` changes nothing: only regular files",
+        ),
         (a_denial()._replace(errno=errno.EBUSY), "resource", "a resource was missing, not a permission"),
         (
             a_denial()._replace(rules=("unknown",)),

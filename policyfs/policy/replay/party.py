@@ -64,6 +64,10 @@ class Party:
             self.engine.profile(who, state).hiding_maybe for state in filter(None, (place.state, place.new))
         )
 
+    def is_free(self, place: Place) -> bool:
+        """Return True if a mount with --posix lets the caller make fifos, sockets and devices at the path."""
+        return self.who is not None and self.engine.unrestricted(self.who, place.state)
+
     def need(self, demand: Demand, ops: Op, ftype: FileType, place: Place) -> Need:
         """Return the facts on which the answer to the request can depend."""
         who, engine = self.who, self.engine

@@ -19,12 +19,14 @@ _OPEN: Final = re.compile(r"open\((O_RDONLY|O_WRONLY|O_RDWR)((?:\|[A-Z_]+)*)\)")
 class Cause(enum.Enum):
     """The cause of a denial that the trail has recorded.
 
-    POLICY: a rule denied the request, or no rule allowed it.
+    POLICY: a rule denied the request, or no rule allowed it. SPECIAL: the mount refused to make a
+    fifo, socket or device.
     """
 
     NONE = "none"
     POLICY = "policy"
     CONTENT = "content"
+    SPECIAL = "special"
     RESOURCE = "resource"
 
 

@@ -52,6 +52,7 @@ _OF_CONTENT: Final = frozenset({errno.EPERM, errno.EXDEV})
 SAME: Final = Verdict()
 _UNKNOWN_CALL: Final = Verdict(untold=("the operation that the request asked for",))
 _TOO_MANY: Final = Verdict(untold=("enough facts (too many answers are possible)",))
+_SPECIAL: Final = Verdict(untold=("whether the mount had --posix",))
 _RESOURCE: Final = Verdict(
     untold=("whether the policy would have allowed the request: a resource was missing",)
 )
@@ -113,6 +114,10 @@ class Replayer:
         if asked.recorded.cause is Cause.RESOURCE:
             return _RESOURCE
         places = [_place(party.engine, path, new_path) for party in (asked.new, *asked.old)]
+        if asked.recorded.cause is Cause.SPECIAL:
+            pairs = zip((asked.new, *asked.old), places, strict=True)
+            new, *old = (party.is_free(place) for party, place in pairs)
+            return _SPECIAL if new and not any(old) else SAME
         key = (asked.number, *places, empty)
         found = self._known.get(key)
         if found is None:
