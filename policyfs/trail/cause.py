@@ -1,4 +1,4 @@
-"""Causes of denials: a rule, no rule that allows, forbidden content, the mount, or a missing resource (pure)."""
+"""Causes of denials: a rule, no rule that allows, forbidden content, the mount, a missing resource (pure)."""
 
 from __future__ import annotations
 
