@@ -28,8 +28,9 @@ from policyfs.redact.bitstreams.nal_units import (
     is_byte_stream,
     start_code_units,
     units,
+    user_data_units,
 )
-from policyfs.redact.bitstreams.obus import clean_obus
+from policyfs.redact.bitstreams.obus import UNITS_PER_PART, clean_obus
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import ByteSource, difference, zeros
@@ -44,6 +45,8 @@ SAMPLE_UNITS: Final = 256
 """Maximum number of units of one frame that are examined."""
 MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_CONFIG_BYTES: Final = 1 << 16
+_USER_DATA_PER_PART: Final = 4
+"""As UNITS_PER_PART, for units of user data of MPEG. A frame has one to three."""
 _DOLBY_VISION: Final = MappingProxyType({HEVC.name: frozenset({62, 63}), AVC.name: frozenset({28, 30})})
 """A dictionary from the name of a codec to types of units without a meaning in its standard, in which Dolby
 Vision stores the dynamic range of the picture.
@@ -235,10 +238,13 @@ def _clean_units(
     if codec is MPEG and source.read(at, 2) != b"\0\0":  # a frame of another codec under the same name
         return found
     blanked = user_data.blanked if codec is MPEG else sei.blanked
+    per_part = _USER_DATA_PER_PART if codec is MPEG else UNITS_PER_PART
     for unit in _units(source, at, end, coded, inner):
         if counter.left <= 0:
             break
         counter.left -= 1
+        if counter.left % per_part == 0:
+            inner.budget.part()
         length = unit.end - unit.start
         if not unit.head or not length or unit.end > end:
             break
@@ -267,6 +273,7 @@ def _filled(unit: bytes, codec: Codec, inner: Inner) -> sei.Blanked | None:
     Return None if the unit holds only filler.
     """
     head, payload = unit[: codec.header], unit[codec.header :].rstrip(b"\0")
+    inner.budget.part()
     inner.budget.search(len(unit))
     if not inner.hide & UNKNOWN or not payload.removesuffix(b"\x80").strip(b"\xff\0"):
         return None
@@ -280,9 +287,10 @@ def _units(source: ByteSource, at: int, end: int, coded: Framing, inner: Inner) 
     If the frame begins with a start code, its units are between start codes, even if *coded* states a length
     field: no length begins like a start code.
     """
+    if coded.codec is MPEG:
+        return user_data_units(source, at, end, inner.budget)
     size, head = coded.length_size, source.read(at, 4)
-    unlike = coded.codec is not MPEG and head[:3] != START_CODE
-    if not size and unlike and 0 < int.from_bytes(head) <= end - at - 4:
+    if not size and head[:3] != START_CODE and 0 < int.from_bytes(head) <= end - at - 4:
         size = 4
     if not size or head == b"\0" + START_CODE or (size < 4 and head[:3] == START_CODE):
         return start_code_units(source, at, end, coded.codec, inner.budget)

@@ -162,6 +162,30 @@ def start_code_units(
         yield Unit(begin, end, source.read(begin, codec.header))
 
 
+def user_data_units(source: ByteSource, start: int, end: int, budget: Budget) -> Iterator[Unit]:
+    """Yield the units of user data of MPEG in [start, end), without a look at any other unit. Raises
+    TooMuchError.
+    """
+    code = START_CODE + bytes(MPEG.sei)
+    at, begin, end = start, -1, min(end, source.size)
+    while at < end:
+        chunk, place = source.read(at, min(CHUNK_BYTES, end - at)), 0
+        blank = not budget.search_chunk(chunk)
+        while not blank and place >= 0:
+            place = chunk.find(START_CODE if begin >= 0 else code, place)
+            if place >= 0 and begin >= 0:
+                yield Unit(begin, at + place, code[-1:])
+                begin = -1
+            elif place >= 0:
+                begin = at + place + len(START_CODE)
+                place += len(code)
+        if at + len(chunk) >= end or len(chunk) < CHUNK_BYTES:
+            break
+        at += len(chunk) - len(START_CODE)
+    if begin >= 0:
+        yield Unit(begin, end, code[-1:])
+
+
 def walk_nals(
     source: ByteSource, codec: Codec, length_size: int, inner: Inner, *, cut: bool = False
 ) -> Found | None:

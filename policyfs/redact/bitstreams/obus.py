@@ -19,6 +19,10 @@ from policyfs.redact.core.reader import Fields
 
 _MAX_NUMBERS_BYTES: Final = 255
 """Maximum size of metadata that should be numbers. Longer metadata may be anything."""
+UNITS_PER_PART: Final = 8
+"""Number of units in a frame that cost as much work as one part of a file (cleaners.Budget). Most frames have
+fewer units.
+"""
 _HEAD_BYTES: Final = 12
 """Number of bytes at the start of an OBU that hold its type and its size."""
 _MAX_T35_READ: Final = 1 << 12
@@ -61,11 +65,13 @@ def clean_obus(source: ByteSource, at: int, end: int, inner: Inner, most: int) -
     """Turn each OBU in a frame's bytes [at, end) that may hold data to hide into empty padding.
 
     Stop at bytes that are no OBU. most: maximum number of OBUs that are examined. Return the changes, and the
-    number of examined OBUs.
+    number of examined OBUs. Raises TooMuchError.
     """
     found, count = Found(), 0
     while at < end and count < most:
         count += 1
+        if count % UNITS_PER_PART == 0:
+            inner.budget.part()
         try:
             body, stop = _obu(source.read(at, min(_HEAD_BYTES, end - at)), at, end)
         except ValueError:
@@ -83,6 +89,7 @@ def _clean(source: ByteSource, at: int, first: int, body: int, end: int, inner: 
     kind = first >> 3 & 15
     if kind in _OBU_KEPT or body >= end:
         return
+    inner.budget.part()
     tells = _metadata_tells(source, body, end) if kind == _OBU_METADATA else UNKNOWN
     patches = list(_padding(source, at, first, body, end)) if tells & inner.hide else []
     if patches:

@@ -40,6 +40,7 @@ def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
     inner.budget.search(len(unit))
     said = unit[header:].rstrip(b"\0")
     tells, end = _tells(said, inner.hide), header + len(said)
+    inner.budget.part(tells != NOTHING)
     return Blanked(unit[:header] + b" " * len(said) + unit[end:], tells) if tells & inner.hide else None
 
 

@@ -162,6 +162,14 @@ def nals(size: int) -> bytes:
     return heifs.picture(2) * (size // len(heifs.picture(2)))
 
 
+def mp4_units(kind: bytes, unit: bytes) -> bytes:
+    """Frames of many small units, with a message in each frame so that all frames are searched."""
+    messages = {b"avc1": movies.sei(5, bytes(range(16, 32)) + movies.CITY), b"av01": heifs.obu(5, b"\x1fa")}
+    frame = messages.get(kind, b"\0\0\1\xb2ab") + unit * 254
+    entry = movies.AVCC if kind == b"avc1" else b""
+    return movies.movie(movies.Track(format=kind, entry=entry, samples=[frame] * 3500, per_chunk=3500))
+
+
 def heic_units(count: int) -> bytes:
     return heifs.heif([heifs.Thing(1, b"hvc1", heifs.nal(39, b"\5\1x\x80") * count, properties=(1, 2))])
 
@@ -544,6 +552,13 @@ BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
     ),
     "MP4: boxes": ("video/mp4", lambda: movies.movie(moov=movies.box(b"free") * 140_000)),
     "MP4: tracks": ("video/mp4", lambda: movies.movie(*[movies.Track()] * 255)),
+    "MP4: units": ("video/mp4", lambda: mp4_units(b"avc1", movies.u32(1) + b"\x65")),
+    "MP4: units of no type": ("video/mp4", lambda: mp4_units(b"avc1", movies.u32(3) + b"\x18ab")),
+    "MP4: OBUs": ("video/mp4", lambda: mp4_units(b"av01", heifs.obu(2, b""))),
+    "MP4: metadata OBUs": ("video/mp4", lambda: mp4_units(b"av01", heifs.obu(5, b"\x1fa"))),
+    "MP4: user data": ("video/mp4", lambda: mp4_units(b"mp4v", b"\0\0\1\xb2ab")),
+    "MP4: captions": ("video/mp4", lambda: mp4_units(b"mp4v", b"\0\0\1\xb2CC\1\xf8")),
+    "MP4: start codes": ("video/mp4", lambda: mp4_units(b"mp4v", b"\0\0\1\0")),
     "MP4: telemetry": ("video/mp4", lambda: movies.movie(movies.Track(b"meta", b"gpmd", (b"x",) * 90_000))),
     "MP4: subtitles": (
         "video/mp4",
