@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import fcntl
 import os
 from pathlib import Path
@@ -61,21 +60,24 @@ class Start:
         path = control.start_lock_path(self._mountpoint)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = _locked(path)
+        except BlockingIOError as error:
+            raise PolicyfsError(
+                f"another process is making a mount at {self._mountpoint}; wait until it has ended"
+            ) from error
         except OSError as error:
-            if error.errno == errno.EWOULDBLOCK:
-                raise PolicyfsError(
-                    f"another process is making a mount at {self._mountpoint}; wait until it has ended"
-                ) from error
             raise PolicyfsError(
                 f"cannot lock {path}: {error.strerror}; set POLICYFS_RUNTIME_DIR to a writable directory"
             ) from error
 
     def _release(self) -> None:
-        """Release the lock of claim(). The daemon and its processes share the lock, so closing is not enough.
+        """Remove the lock of claim(). The daemon and its processes share the lock, so closing it is not
+        enough.
         """
         if self._lock is not None:
+            if os.fstat(self._lock).st_nlink:  # else the daemon has removed it, and the path may be another's
+                with contextlib.suppress(OSError):
+                    os.unlink(control.start_lock_path(self._mountpoint))
             fcntl.flock(self._lock, fcntl.LOCK_UN)
             os.close(self._lock)
             self._lock = None
@@ -101,3 +103,22 @@ class Start:
             name = control.mount_id(self._mountpoint)
             end: dict[str, object] = {"cause": "error", "how": "the mount did not start"}
             record(self.root, name, "failed", {"reason": reason, **self.told}, end=end)
+
+
+def _locked(path: Path) -> int:
+    """Create a file, if it is missing, and lock it. Return its descriptor. Raises OSError; BlockingIOError if
+    another process has the lock.
+
+    The process that has the lock removes the file before it releases the lock. So a file without a name is
+    no lock any more, and the next file is tried.
+    """
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_nlink:
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
