@@ -27,7 +27,7 @@ import trio
 from policyfs.content.cache import KindKey
 from policyfs.content.detector_version import DATABASE_VERSION, DETECTOR_VERSION
 from policyfs.content.kinds import is_kind
-from policyfs.content.plans import LARGE_PLAN, LARGE_PLANS, pack_plan, unpack_plan
+from policyfs.content.plans import LARGE_PLAN, pack_plan, unpack_plan
 from policyfs.content.protocol import WireError
 from policyfs.redact.core.values import Plan
 
@@ -38,6 +38,10 @@ This number of rows takes about 200 MB. Most users have about a tenth of this nu
 """
 MAX_ANSWER_BYTES: Final = 1 << 20
 """The size of the largest packed plan that is stored. Larger plans are made again each time."""
+LARGE_PLANS: Final = trio.CapacityLimiter(2)
+"""The limit of threads that unpack large plans: each of them makes the event loop wait for the interpreter
+lock.
+"""
 _MAX_PENDING: Final = 4096
 _CONFIRMED: Final = "found twice"
 """Text in the column ``detector`` of every valid row: two workers have found the row's answer.

@@ -10,8 +10,6 @@ import hashlib
 import struct
 from typing import Final
 
-import trio
-
 from policyfs.content.kinds import is_kind
 from policyfs.content.pieces import COPY_MIN, HEAD_BYTES, Piece, Read, Splitter, cost, literal_bytes_for
 from policyfs.content.protocol import MAX_KIND, MAX_REASON, WireError
@@ -29,10 +27,6 @@ MAX_WORD: Final = 200
 LARGE_PLAN: Final = 8 * 1024
 """The size (bytes) of a payload above which a thread unpacks the plan, not the event loop. A payload of this
 size takes 1 ms, the worst one 0.4 s.
-"""
-LARGE_PLANS: Final = trio.CapacityLimiter(2)
-"""The limit of threads that unpack large plans: each of them makes the event loop wait for the interpreter
-lock.
 """
 _PATCH_MEMORY: Final = 160
 """The memory of a patch in the daemon, without its new bytes (rounded up, in bytes)."""

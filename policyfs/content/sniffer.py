@@ -11,10 +11,11 @@ from typing import Final
 import trio
 
 from policyfs.content.connection import WorkerGoneError, WorkerLink
+from policyfs.content.disk_cache import LARGE_PLANS
 from policyfs.content.failures import FailedError, Failures, SnifferStats
 from policyfs.content.kinds import SNIFF_BYTES, is_kind
 from policyfs.content.missed import Missed
-from policyfs.content.plans import LARGE_PLAN, LARGE_PLANS, refusal, unpack_plan
+from policyfs.content.plans import LARGE_PLAN, refusal, unpack_plan
 from policyfs.content.pool import SERVED_MAX, SPARES, NoWorkerError, Pool
 from policyfs.content.protocol import Command, Reply, Status, WireError
 from policyfs.content.queue import Line
