@@ -82,7 +82,7 @@ def test_each_class_of_a_mount_is_told(mounts: Mounts, store: Path, place: Path)
         mount.policy.write_text("broken")
         assert mount.reload().returncode
         for name, text in (
-            ("guard", "gallery open /private/a.txt: deny EACCES no-place private"),
+            ("guard", "gallery open /private/a.txt: deny EACCES private"),
             ("unclean", "gallery open /odd.bin: deny EACCES no-place"),
             ("policy", "refused"),
         ):
