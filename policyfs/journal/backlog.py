@@ -84,7 +84,7 @@ class Backlog:
         """Count an event in the gap with this reason. The event itself is not added to the backlog."""
         gap = self.gap(reason, event.time_ns)
         gap.dropped += event.weight
-        gap.last_ns = event.time_ns
+        gap.include(event.time_ns)
 
     def take(self, count: int, size: int) -> list[Item]:
         """Remove the oldest events and gaps from the backlog, and return them.

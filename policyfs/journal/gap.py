@@ -26,6 +26,11 @@ class Gap:
         self.last_ns = time_ns
         self.reason = cut_text(reason, _REASON_CHARS)
 
+    def include(self, time_ns: int) -> None:
+        """Note the time of an event of this gap. Events may come in another order than their times."""
+        self.first_ns = min(self.first_ns, time_ns)
+        self.last_ns = max(self.last_ns, time_ns)
+
     def fields(self) -> dict[str, object]:
         """Return the fields of this gap's record, without type, seq (number of the line) and time."""
         return {

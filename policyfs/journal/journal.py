@@ -299,7 +299,7 @@ class Journal:
             self._refused += 1
             if self._outage is not None:
                 self._outage.refused += 1
-                self._outage.last_ns = ticket.event.time_ns
+                self._outage.include(ticket.event.time_ns)
         ticket.error = cannot_record(self._directory_path, exc)
 
     def _write_slice(self) -> int:

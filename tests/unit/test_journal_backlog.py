@@ -55,6 +55,15 @@ def test_one_gap_of_a_reason_waits():
     assert made.gap("full", 10) is not gap
 
 
+def test_a_gap_lasts_from_the_earliest_event_to_the_latest():
+    """They are not counted in the order of their times."""
+    made = Backlog(10, 1 << 30)
+    for time_ns in (7, 9, 5):
+        made.drop(an_event(time_ns=time_ns), "full")
+    gap = made.gap("full", 6)
+    assert (gap.dropped, gap.first_ns, gap.last_ns) == (3, 5, 9)
+
+
 def test_items_are_taken_in_order_and_put_back_in_front():
     made = Backlog(10, 1 << 30)
     events = [an_event(app=name) for name in "abcd"]
