@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
             why = "has this hold already" if there else "has no such hold"
             print(f"policyfs: {shown(chain.mount_id)} {why}: {args.name}", file=sys.stderr)
             continue
-        # What cannot be recorded removes no hold.
+        # A hold is added before its record, and removed after its record. So if the record fails, the hold
+        # stays.
         if args.what == "add":
             add_hold(chain.directory, wanted)
         fields = {"name": wanted.name, "done": args.what, **starter(f"policyfs audit hold {args.what}")}

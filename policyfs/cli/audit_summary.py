@@ -27,7 +27,7 @@ from policyfs.trail.table import shown
 
 _LATE_NS = 5_000_000_000
 """The time, in ns, after which an event is surely on the trail if the disk works. The queue takes a tenth of
-a second, and a count a second. `summary --new` counts no younger event: the next one does."""
+a second, and a count of repeats takes a second. The next `summary --new` counts the younger events."""
 
 
 def add_parsers(

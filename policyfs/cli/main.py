@@ -85,7 +85,7 @@ def _open_standard_streams() -> None:
     """Open /dev/null in place of standard input, output or error, if the caller has closed it.
 
     INVARIANT: this comes before any other file is opened. Otherwise that file, such as the trail, would get
-    the number of the stream, and would get what is printed.
+    the number of the stream, and printed text would be written into the file.
     """
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)

@@ -16,10 +16,11 @@ from policyfs.errors import PolicyfsError
 
 @contextlib.contextmanager
 def private_file(path: str) -> Iterator[TextIO]:
-    """Provide a new text file of mode 0600. After the context it replaces *path*, also a symbolic link.
+    """Provide a new text file of mode 0600. When the context ends, the file replaces *path*.
 
-    Another user may have made *path*, or may still have it open, so no byte is written into an existing file.
-    After an error, *path* stays as it is. Raises OSError (EINVAL if *path* is a device, for example).
+    If *path* is a symbolic link, the file replaces the link. Another user may have made *path*, or may still
+    have it open, so no byte is written into an existing file. After an error, *path* stays as it is. Raises
+    OSError (EINVAL if *path* is a device, for example).
     """
     with contextlib.suppress(FileNotFoundError):
         mode = os.lstat(path).st_mode

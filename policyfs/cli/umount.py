@@ -107,8 +107,9 @@ def _check_elsewhere(path: str, daemons: Mapping[object, int]) -> None:
 
 
 def _unmount(path: str, *, lazy: bool, force: bool) -> None:
-    """Unmount. force: end the connection, so that no process waits; if the daemon has died, also without
-    *force*.
+    """Unmount. force: end the connection in the kernel, so that no process waits for an answer.
+
+    If the daemon has died, the connection is ended in any case.
     """
     from policyfs.kernel import session
 

@@ -96,8 +96,9 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
     """
     begins = [begin_ns(name) for name in names]
     nexts = [*begins[1:], _ALWAYS]
-    # A minute is added to each end: names have whole seconds, and lines are only nearly in order of time.
-    # If the clock went back before the next segment began, lines may be as old as the previous segment.
+    # Each period is a minute longer at both ends: names have whole seconds, and lines are only nearly in
+    # order of time. If the next segment has an earlier time, the clock went back. Then lines of this segment
+    # may have any time from the earlier of the times of its two neighbours on.
     firsts = [
         (begin if begin <= after else min(before, after)) - _MINUTE_NS
         for before, begin, after in zip([0, *begins], begins, nexts, strict=False)
@@ -118,7 +119,8 @@ def latest_ends(names: Sequence[str], now_ns: int = _ALWAYS) -> list[int]:
     names: the names of all segments in one directory, oldest first. A segment ends when the next one begins.
     But a clock may be wrong, for example after a start without a battery. So a later segment with an earlier
     time in its name says nothing about the end. If no other segment follows, the end is not known, and the
-    result is far in the future. now_ns: the present time. A name with a later time is wrong, and is ignored.
+    result is far in the future. now_ns: the present time. If a segment's own name has a later time, this
+    time is wrong. Then the result is the earliest time in the names of the later segments.
     """
     later: list[int] = []
     ends = []

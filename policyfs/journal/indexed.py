@@ -168,7 +168,7 @@ class IndexedTrail:
 
     def _opened(self, chain: Chain, task: _Task, digests: list[str | Future[str]]) -> Iterator[Portion]:
         with contextlib.closing(SegmentFile(chain, task.name)) as file:
-            if is_compressed(file.name) and not is_compressed(task.name):  # meanwhile: the parts are no more
+            if is_compressed(file.name) and not is_compressed(task.name):  # so the task's ranges are wrong
                 yield Portion(file, self._index(file, (0, file.size), ""), 0)
                 return
             line, no_digests = 0, [""] * (len(task.ranges) - task.kept)

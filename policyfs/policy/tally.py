@@ -18,7 +18,7 @@ NO_ALLOW: Final = "(no rule allows it)"
 _SEE: Final = int(Op.SEE)
 _READ: Final = int(Op.READ)
 _REQUIRE: Final = {Effect.REDACT.value, Effect.CONTENT.value}
-"""The effects of the rules that a denial does not name: they never cause a denial here."""
+"""The effects of `require` rules. These rules never cause a denial here, so a denial does not name them."""
 
 
 def least(codes: Iterable[int]) -> int:

@@ -91,9 +91,10 @@ def split(
 def not_silenced(
     findings: Iterable[Finding], policy: Policy, sources: Sequence[SourceText]
 ) -> list[Finding]:
-    """Return the findings that no comment silences. Unlike split(), report no comments that silence nothing.
+    """Return the findings that no comment silences.
 
-    So *findings* may be only some of the findings of `policy lint`.
+    Unlike split(), add no findings about comments. So *findings* may be a part of the findings of
+    `policy lint`: a comment may silence a finding of the rest.
     """
     known = dict.fromkeys(findings)
     return [finding for finding in split(known, policy, sources)[0] if finding in known]

@@ -40,7 +40,8 @@ MAX_SCANNED: Final = 30_000
 data.
 """
 ROW: Final = 64
-"""Number of successive frames that are searched in two places of a track: one to two seconds of film."""
+"""Number of successive frames that are searched in each of two places of a track: one to two seconds of film.
+"""
 SAMPLE_UNITS: Final = 256
 """Maximum number of units of one frame that are examined."""
 MAX_MESSAGE_BYTES: Final = 32 << 20
@@ -268,9 +269,10 @@ def _clean_units(
 
 
 def _filled(unit: bytes, codec: Codec, inner: Inner) -> sei.Blanked | None:
-    """Return a unit of filler, or of a type without a standard meaning, with filler in place of its bytes.
+    """Return a unit with filler in place of its payload.
 
-    Return None if the unit holds only filler.
+    unit: a unit of filler, or of a type that the standard does not define. Return None if the payload is
+    filler already, or if unknown data need not be hidden.
     """
     head, payload = unit[: codec.header], unit[codec.header :].rstrip(b"\0")
     inner.budget.part()

@@ -188,9 +188,9 @@ def silenced(node: Node, tells: Tells) -> Edits:
     """Return the edits that replace an object by a string that says nothing. Numbers and strings in an array
     or a dictionary become spaces.
 
-    An entry with a key of STRINGS or with the name of a place refers to the object. tells: the categories of
-    the key. Return no edits for any other object, and for an array or a dictionary if only the key of a
-    string refers to the object.
+    An entry with a key of STRINGS, or with a key that names a place, refers to the object. tells: the
+    categories of the key. An array or a dictionary is edited only if *tells* has LOCATION, and if all values
+    in the object are numbers and strings. There are no edits for any other object.
     """
     edits = Edits()
     if node.kind == "string":

@@ -1,4 +1,4 @@
-"""Entries of programs of their own in the central dictionaries of a PDF (ISO 32000-2, annex E).
+"""Private entries of programs in the central dictionaries of a PDF (ISO 32000-2, annex E).
 
 A program may add entries to any dictionary, and such an entry may hold anything. In the dictionaries that
 each document has (the catalog, pages, pictures, trailers), each key that the standard does not name counts as
