@@ -25,8 +25,8 @@ For a patch of zeros the plan has only the number of zeros, so these zeros do no
 """
 MAX_WORD: Final = 200
 LARGE_PLAN: Final = 8 * 1024
-"""The size (bytes) of a payload above which a thread unpacks the plan, not the event loop. A payload of this
-size takes 1 ms, the worst one 0.4 s.
+"""The size (bytes) of the largest payload that the event loop unpacks; a thread unpacks larger ones. A
+payload of this size takes 1 ms, the slowest possible payload 0.4 s.
 """
 _PATCH_MEMORY: Final = 160
 """The memory of a patch in the daemon, without its new bytes (rounded up, in bytes)."""

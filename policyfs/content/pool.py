@@ -34,10 +34,10 @@ _UNDEAD_MAX: Final = 8
 While there are more, the pool forks no worker.
 """
 _UNDEAD_OF_APP: Final = 2
-"""The number of killed workers of an app that do not end at which the app gets no further worker.
+"""If so many killed workers of one app have not ended, the app gets no further worker.
 
-On xfs a read waits for a writer of the file, also after SIGKILL, and an app can make a write last. An app
-uses at most 7 workers at once. So one app alone does not reach _UNDEAD_MAX.
+On xfs a read waits until a write to the file ends, even after SIGKILL, and an app can make a write take long.
+An app uses at most 7 workers at once. So one app alone does not exceed _UNDEAD_MAX.
 """
 _DYING_S: Final = 1.0
 """The time after which a killed worker should have ended, in seconds."""

@@ -76,8 +76,9 @@ class EndOfMount:
     def announce(self, end: MountEnd) -> None:
         """Note that a client is about to unmount. *end* has the client as the cause of the end.
 
-        INVARIANT: this counts only for a minute. Else an end by another process, such as fusermount3 of the
-        app, would later count as an order of this client, and nobody would mount again.
+        INVARIANT: the announcement counts only for a minute. Otherwise, if another process (such as the app's
+        fusermount3) ended the mount later, this would count as the client's order, and nobody would mount
+        again.
         """
         self._announced, self._until_s = end, self._now_s() + _ANNOUNCED_S
 

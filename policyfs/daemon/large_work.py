@@ -26,7 +26,9 @@ _LOOK_S: Final = 0.05
 
 
 def take_short_turns() -> None:
-    """Make threads of this process that compute give up the interpreter lock soon (_TURN_S), for good."""
+    """Make each thread that computes give up the interpreter lock after _TURN_S if another thread waits for
+    the lock. This setting holds for the whole process, until its end.
+    """
     sys.setswitchinterval(_TURN_S)
 
 

@@ -32,7 +32,9 @@ _TABLE_LOOK_S: Final = 1.0
 
 
 def read_own_proc(undo: contextlib.ExitStack, log: Log) -> None:
-    """Read the files of other processes by an instance of procfs of the daemon's own, until *undo* ends."""
+    """Make the daemon read /proc by its own instance of procfs (own_proc.py), until *undo* is closed. If this
+    is not possible, log a warning.
+    """
     try:
         undo.callback(own_proc.end, own_proc.own_proc())
     except OSError as error:
@@ -100,8 +102,8 @@ class Mountpoint:
     def _is_uncovered(self) -> bool:
         """True if this daemon's mount is the topmost one at its mountpoint.
 
-        INVARIANT: the daemon unmounts only while this is True. umount2(2) removes the topmost mount: if an
-        administrator has mounted a disk there, that would be the disk.
+        INVARIANT: the daemon unmounts only while this is True. umount2(2) removes the topmost mount, and this
+        may be a disk that an administrator has mounted there.
         """
         there = self._table.at(self._path)
         return bool(there) and there[-1].device == self.device.conn_id

@@ -107,7 +107,7 @@ bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *at
 {
 	struct statx now;
 	int fd = avc_directory_of(node);
-	/* Local file systems ignore AT_STATX_DONT_SYNC. One that may wait can be mounted on the name at any time. */
+	/* AT_STATX_DONT_SYNC: a file system that may wait (NFS) can be mounted on the name. Local ones ignore it. */
 	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC |
 		    (node->name_size == 0 ? AT_EMPTY_PATH : 0);
 

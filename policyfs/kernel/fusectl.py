@@ -39,8 +39,8 @@ class ControlFiles:
     def take(self, conn_id: int) -> None:
         """Make root the owner of a connection's control files. Call this on the main thread.
 
-        The app may have opened a file before. It could use this descriptor for as long as the connection
-        exists: then the caller must end the connection. Raises OpenedError, or OSError (EPERM without
+        Raises OpenedError if a process has opened a file for writing before. It could use its descriptor for
+        as long as the connection exists, so the caller must end the connection. Raises OSError (EPERM without
         CAP_CHOWN).
         """
         directory = os.open(str(conn_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._mount_fd)
@@ -88,12 +88,12 @@ class ControlFiles:
 def _is_written(directory: int, name: str) -> bool:
     """Return True if a process has a control file open for writing, or is just opening it.
 
-    The kernel then refuses a read lease, or has broken it. Return False if the kernel knows no leases of
-    control files.
+    In both cases fcntl(2) fails with EAGAIN, because the kernel refuses a read lease or has just broken it.
+    Return False if the kernel knows no leases of control files.
     """
     with suppress(OSError):
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        # INVARIANT: a lease that is broken sends SIGIO, which would end this process.
+        # INVARIANT: SIGIO is ignored. The kernel sends it if it breaks the lease. It would end this process.
         before = signal.signal(signal.SIGIO, signal.SIG_IGN)
         try:
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)

@@ -130,7 +130,7 @@ class Notifier:
 
     def inval_inodes(self, nodeids: Iterable[int]) -> bool:
         """Make the kernel forget attributes and pages of all nodes that it knows. A full queue takes this
-        and inc_epoch(), too: they make good what it has refused. A later call replaces one that waits."""
+        and inc_epoch(), too: they replace refused entries. A later call replaces one that still waits."""
         return self._put(_ALL, messages.all_pages(array.array("Q", nodeids)))
 
     def inval_entry(self, parent: int, name: bytes, expire_only: bool) -> bool:

@@ -47,7 +47,7 @@ _DIRTY_BYTES: Final = 32 << 20
 8,192 in all. All apps share the kernel's limit of 65,535 requests in the background (_lanes.h), and the
 bridge lets up to 45,000 READs wait."""
 _TRIES: Final = 20
-"""The limit of connections that are made until an app does not open the control files of one of them."""
+"""The limit of tries to make a connection whose control files no app opens before root owns them."""
 # sys/mount.h
 _MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2

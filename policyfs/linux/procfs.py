@@ -1,9 +1,9 @@
 """The files of other processes in /proc (proc(5)).
 
-Any process can keep the lock of a directory in /proc: one thread lists the directory into memory whose page
-does not come, and another thread makes a name in it. Then each look-up in the directory waits, without an
-end, and no signal interrupts it. So a daemon reads /proc by an instance of procfs that no other process
-reaches (use()).
+Any process can keep the lock of a directory in /proc: one thread lists the directory into a buffer whose
+memory page never comes, and another thread tries to make a name in the directory. Then each look-up in the
+directory waits without end, and no signal interrupts it. So a daemon reads /proc by an instance of procfs
+that no other process reaches (use()).
 """
 
 from __future__ import annotations

@@ -104,7 +104,8 @@ _MESSAGE_FLAGS: Final = {
     name: (argument, _MSG_OOB)
     for name, argument in (("sendto", 3), ("recvfrom", 3), ("sendmsg", 2), ("recvmsg", 2))
 }
-"""The argument of each call that has MSG_* flags, and the flag that a short program refuses."""
+"""For each call with MSG_* flags: the number of the argument with the flags (from 0), and the flag that
+short_program() refuses."""
 _PRCTL_OPTIONS: Final = (15, 16, 0x53564D41)  # PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
 _IOCTLS: Final = (
     0x4010E501, 0x4004E502,  # FUSE_DEV_IOC_BACKING_OPEN, FUSE_DEV_IOC_BACKING_CLOSE

@@ -195,8 +195,8 @@ class CopyCache:
         return Booking(self, cost, who)
 
     def put(self, key: Hashable, frozen: Frozen, who: Hashable = None, *, beside: int = 0) -> Copy | None:
-        """Add a sealed copy under *key*, in place of an older copy. beside: the memory of what the caller
-        keeps with the copy, in bytes; it counts, too.
+        """Add a sealed copy under *key*, in place of an older copy. beside: the memory in bytes that the
+        caller uses for data about the copy; it counts, too.
 
         Return None if the copies in use leave no room, or if the share of *who* is used up. Then the caller
         still owns *frozen*. ValueError if *frozen* is not sealed.

@@ -63,8 +63,8 @@ _FOLDING: Final = frozenset({"vfat", "exfat", "ntfs3", "cifs", "smb2", "smb"})
 _FLAGGED: Final = frozenset({"ext4", "f2fs", "tmpfs", "bcachefs"})
 """File systems on which single directories may have the casefold flag."""
 _REMOTE: Final = frozenset({"fuse", "nfs", "cifs", "smb2", "smb", "9p", "ceph"})
-"""File systems for which another process or machine answers calls, perhaps late. File systems without a name
-here count as remote, too: many of them are (ocfs2, gfs2, lustre, afs, vboxsf)."""
+"""File systems for which another process or machine answers calls, perhaps late. File systems that are not in
+_NAMES count as remote, too: many of them are (ocfs2, gfs2, lustre, afs, vboxsf)."""
 _RESERVING: Final = frozenset({"ext2", "ext3", "ext4", "f2fs", "ubifs"})
 _UNSTABLE_INODES: Final = frozenset({"vfat", "exfat", "fuse", "9p"})
 _TIMES_SILENT: Final = frozenset({"tmpfs", "ramfs", "vfat"})

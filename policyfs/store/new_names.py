@@ -1,7 +1,7 @@
 """Functions that make a directory, a symlink or a special file, and give it its owner before its name.
 
-Such an object cannot be made without a name, as a file can (Tree.create_unnamed). So the object first gets a
-temporary name, which no app gets (aside_names.py). Otherwise an app of another mount could use the object
+A regular file can be made without a name (Tree.create_unnamed), but these objects cannot. So each first gets
+a temporary name, which no app gets (aside_names.py). Otherwise an app of another mount could use the object
 before it has an owner. Or another object could take the name, and would then get the owner of the new object.
 
 If a daemon is killed between these steps, the next daemon of the store removes the object. (The app got no

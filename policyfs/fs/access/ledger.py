@@ -34,8 +34,8 @@ R = TypeVar("R")
 
 _TRIES: Final = 3
 """The limit of records of one change of the store. If the new decision, after the wait for a record, has
-another event, that event needs a record, too. After the last record, another size or mtime is accepted,
-because another process may write the file all the time. If other fields differ, the app gets EBUSY.
+another event, that event needs a record, too. After the last record, the new event may have another size or
+mtime, because another process may write the file all the time. If other fields differ, the app gets EBUSY.
 INVARIANT: the event loop never waits for the trail's disk, even if an app changes its files in each wait.
 """
 

@@ -18,7 +18,8 @@ from policyfs.policy.names import bytes_of
 
 _REMEMBERED: Final = 1 << 12
 """The capacity of each cache of this module, in units (memo.Memo). An answer keeps the directory's path state
-in memory, and apps choose the names in a path. So an answer counts as many units as its state has."""
+in memory. Apps choose the names in a path, and so can make its state large. So an answer counts as many units
+as its path state has."""
 
 HIDDEN_SHIFT: Final = 16
 

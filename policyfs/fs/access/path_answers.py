@@ -9,8 +9,9 @@ from policyfs.policy.decide import Engine, PathState
 from policyfs.policy.memo import Memo
 
 _REMEMBERED: Final = 1 << 14
-"""The capacity of each cache of this module, in units (memo.Memo). An answer keeps its path state in memory,
-and apps choose the names in a path. So an answer counts as many units as its state has."""
+"""The capacity of each cache of this module, in units (memo.Memo). An answer keeps its path state in memory.
+Apps choose the names in a path, and so can make its state large. So an answer counts as many units as its
+path state has."""
 
 
 class Unseen(NamedTuple):

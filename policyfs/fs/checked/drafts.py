@@ -255,7 +255,7 @@ class Drafts:
                 state.drop_held()
 
     def _record_loss(self, handle: Handle, draft: Draft | None, error: OSError) -> None:
-        """Record that a draft, or a head (None), is dropped because it cannot be stored.
+        """Record that a draft or a head is dropped because it cannot be stored. draft: None for a head.
 
         Do nothing if the file has a part of the draft already: such a draft goes into the quarantine, which
         makes a record of its own. If an app wrote bytes through a mapping after its last close(), only this

@@ -164,7 +164,7 @@ class Locks:
         flags = os.O_RDWR if handle.writable else os.O_RDONLY
         holder = self._table.find(inode, owner)
         if holder is None:
-            app = handle.caller.holder  # not the principal's key: a key is one for all strangers
+            app = handle.caller.holder  # not the principal's key, which all strangers share
             self._table.room(app)
             fd = self._open(handle, flags)
             return self._table.add(inode, owner, app, fd, writable=handle.writable)

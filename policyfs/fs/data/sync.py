@@ -74,8 +74,8 @@ class FileSync:
             await trio.to_thread.run_sync(os.close, os.dup(handle.fd))
 
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
-        """Make the file durable, with the writes of all its handles in all views, except for bytes of other
-        lanes that are held (_spares_others).
+        """Make the file durable, with the writes of all its handles in all views. But do not store held bytes
+        that only other lanes write (_spares_others).
         """
         while True:
             writer = self._writer_of(handle)
@@ -286,8 +286,8 @@ class FileSync:
         file. writer: the handle that has the held bytes.
 
         Each check takes time, in which the writer waits. A refusal would be on record as the writer's, though
-        the writer has not finished the file. And the store's file may have bytes that the writer has emptied,
-        and all its next bytes may be refused.
+        the writer has not finished the file. And perhaps the writer has just emptied the file, and its next
+        bytes will be refused. Then this fsync would destroy the old bytes, which the store still has.
 
         Raise OSError (EBUSY) if the reader sees the held bytes: a success would confirm bytes that nothing
         keeps.

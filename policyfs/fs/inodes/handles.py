@@ -109,7 +109,7 @@ class OpenState(HeadHolder):
     releases: int = 0
     """The number of writers' releases under way that store or drop held bytes."""
     emptying: int = 0
-    """Those of *releases* that may empty the file, because FLUSH has kept the bytes of an emptied file."""
+    """The number of *releases* that may empty the file: the app emptied it, but FLUSH kept the old bytes."""
     fd: int = -1
     """A descriptor of a file that lost its last name through this mount while it was open; else -1."""
     fd_closed: Callable[[], object] = lambda: None

@@ -6,10 +6,10 @@ next rename. The app would then see ESTALE. So a replaced file can be opened for
 
 If the file was replaced elsewhere (in the store, or through another mount), the daemon learns of this too
 late, and the first OPEN fails. The kernel then looks the name up again. For the next open of the same thread,
-the daemon keeps the file that this LOOKUP finds, even if the file loses the name before that open. Several
-threads may find the file, so the open of one of them does not end this for the others. A later open without a
-LOOKUP must get the file that has the name at that time. A stat is a LOOKUP and a GETATTR. For a stat the
-daemon keeps the file in the same way.
+the daemon keeps the file that this LOOKUP finds, even if the file loses the name before that open. If several
+threads find the file, the daemon keeps it until the last of them has opened it. A later open without a LOOKUP
+must get the file that has the name at that time. A stat is a LOOKUP and a GETATTR. For a stat the daemon
+keeps the file in the same way.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ReplacedFiles:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[int, tuple[int, float]] = OrderedDict()
-        self._threads: dict[int, set[int]] = {}  # by node; none for a node that is kept for any open
+        self._threads: dict[int, set[int]] = {}  # by node; no entry if any open may use it
         self._missed = Expiring[bytes, set[int]](_MISSED_S, most=_MOST)
 
     def __len__(self) -> int:
@@ -68,8 +68,8 @@ class ReplacedFiles:
         return -1 if kept is None or kept[1] < time.monotonic() else kept[0]
 
     def opened(self, node: Node, thread: int) -> None:
-        """Note a thread's open of a node. A descriptor that was kept for threads is closed with the open of
-        the last of them.
+        """Note a thread's open of a node. A descriptor that was kept for certain threads is closed when the
+        last of these threads opens the node.
         """
         waiting = self._threads.get(node.nodeid)
         if waiting is not None:

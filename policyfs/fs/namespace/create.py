@@ -46,7 +46,7 @@ class _New(NamedTuple):
 
 
 _TRIES: Final = 100
-"""The limit of tries to make a file whose name comes and goes."""
+"""The limit of tries to make a file while other processes make and remove its name again and again."""
 
 
 class Creator:
@@ -174,7 +174,7 @@ class Creator:
             try:
                 fd = self._unnamed(dirfd, mode, caller, app, suid=suid)
             except OSError:
-                self._tree.check_free(dirfd, name)  # natively the answer is EEXIST, also without room
+                self._tree.check_free(dirfd, name)  # natively: EEXIST, even if the store is full
                 raise
             if fd >= 0:
                 try:
@@ -284,7 +284,8 @@ class Creator:
         return self._lookup.entry(parent, name, state, stat, caller)
 
     def _named(self, dirfd: int, name: bytes, caller: Caller, make: Callable[[bytes], None]) -> _New:
-        """Make an object that is no regular file. *make* gets the object's name.
+        """Make an object that is no regular file. *make* makes the object under the name that it gets, which
+        may be a temporary one.
 
         INVARIANT: the object has its owner before its name, as a regular file has (_made). On a store without
         the flags of renameat2(2) this is not possible (docs/threat-model.md).

@@ -125,8 +125,8 @@ class Entries:
             self.refuse_move(caller, call, path, child_path(parent, name), hidden.decision, error)
 
     def hangs_on_type(self, who: Principal, end: End | None) -> bool:
-        """Return True if a decision to remove a symlink or a directory does not count for each file that has
-        the same name.
+        """Return True if the decision to remove an object depends on the object's type: the object is no
+        regular file, and the policy may not let *who* remove a regular file with the same name.
         """
         if end is None or end.ftype is FileType.REGULAR:
             return False

@@ -28,14 +28,14 @@ class How(enum.Enum):
     EXACT = "exact"
     """Move exactly the objects of the decision, if the store can do so."""
     BY_PATHS = "by paths"
-    """Move the objects that have the names now. But no directory instead of another object, or the other way
-    round."""
+    """Move the objects that have the names now. Undo this if a directory was moved instead of another object,
+    or another object instead of a directory."""
     PLAIN = "plain"
     """Move the objects that have the names now."""
 
     @property
     def is_exact(self) -> bool:
-        """True if the decision counts only for the objects that had the names then."""
+        """True if the decision counts only for the objects that had the names at the time of the decision."""
         return self in {How.SETTLED, How.EXACT}
 
 
@@ -47,9 +47,9 @@ def how_to_move(
     settled: True if a file's content was checked for this move. by_facts: True if the decision depends on
     facts. alike: True if both paths have the same state, so that the same rules hold at both.
 
-    If other rules hold at the new path, the decision also depends on the type of the object. A symlink needs
-    no content, and a file has no paths below it. A decision about a regular file counts for each file, and
-    for each symlink.
+    If other rules hold at the new path, the decision also depends on the type of the object: a symlink has no
+    content to check, and only a directory has paths below it. But a decision about a regular file also counts
+    for all other regular files and all symlinks.
     """
     if settled:
         return How.SETTLED
@@ -75,8 +75,10 @@ class ExactRenames:
     def move(
         self, names: tuple[int, bytes, int, bytes], moved: Stat, replaced: Stat | None, flags: int, how: How
     ) -> None:
-        """Rename. names: the directory and the old name, the directory and the new name. moved, replaced: the
-        objects of the decision. Raise StaleNodeError if other objects have the names, and *how* is not PLAIN.
+        """Rename in the way *how*. names: a descriptor of the old directory, the old name, a descriptor of
+        the new directory, the new name. moved, replaced: the objects of the decision.
+
+        Raise StaleNodeError if other objects have the names now, and *how* does not permit to move them.
         """
         if how.is_exact:
             self.rename(*names, moved, replaced, flags, settled=how is How.SETTLED)

@@ -113,8 +113,8 @@ class OpenDirectories:
         self.shares.give(listing.holder, _LISTING_COSTS)
 
     def charge(self, listing: Listing, names: int) -> None:
-        """Count the names of the snapshot that is being taken in the app's share, until take(). names: the
-        number of names so far.
+        """Count, in the app's share, the names that a listing's snapshot has so far (*names*: their number).
+        They count until take().
 
         Raise OSError (EMFILE) if the app's other listings have more names than are still free, and more than
         an eighth of the limit. So one listing may be longer than the limit, but not many at once.

@@ -200,8 +200,8 @@ class Renamer:
         self._follow(caller.principal, here, to, exchange=exchange)
 
     def _prepare_replacement(self, to: _Side, old_parent: Node, how: How) -> None:
-        """Keep the object that is about to lose its name open. If the old name will be absent for a moment,
-        let the bridge answer nothing about its directory.
+        """Keep open the object that is about to lose its name. An exact rename makes the old name absent for
+        a moment: so the bridge must answer nothing about the old directory.
         """
         self._entries.keep_open(to.key, to.parent, to.name, replaced=True)
         if how.is_exact:

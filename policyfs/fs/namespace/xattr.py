@@ -111,8 +111,8 @@ class ExtendedAttributes:
         return decision.allowed and not self._hides_xattrs(node, caller, decision)
 
     def _hides_xattrs(self, node: Node, caller: Caller, reading: Decision) -> bool:
-        """Return True if data of the file would be hidden from the caller (redaction), also if the file's
-        kind were unknown.
+        """Return True if redaction hides data of the file from the caller, and would also hide data if the
+        file's kind were unknown.
 
         reading: the decision on `read`.
         """

@@ -132,9 +132,9 @@ class Lifecycle:
 
     async def released(self, node: Node) -> bool:
         """Wait for the releases under way of the file's writers, at most _RELEASE_S for each node. Return
-        False if there is none.
+        False if no release is under way.
 
-        close(2) does not wait for the release.
+        An app can close the file and open it again before the release: close(2) does not wait for it.
         """
         states = [each.open for each in self._nodes.same_inode(node.ino) if each.open is not None]
         under_way = [state for state in states if state.releases]

@@ -42,8 +42,8 @@ class Passthrough:
         self.passed = 0
         self._idle: OrderedDict[int, tuple[int, float]] = OrderedDict()
         self._due: list[int] = []
-        """Ids for the next call of expire(), which has a thread release them. With the id of a removed file,
-        the kernel frees the file's bytes, which takes long for a large file.
+        """Ids that a thread releases after the next call of expire(). When the id of a removed file is
+        released, the kernel frees the file's bytes, which takes long for a large file.
         """
         self._is_releasing = False
         self.refused: Counter[str] = Counter()

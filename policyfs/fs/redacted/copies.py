@@ -31,9 +31,9 @@ from policyfs.store.page_cache import in_memory
 from policyfs.store.tree import Tree
 
 _FULL_S = 2.0
-"""The seconds for which a principal's files count as too large to copy, after a copy found no room; or one
-file, after it could not be cloned. The next look-up and open must give the same answer as the last one, even
-if other requests come in between."""
+"""The time in seconds for which files count as too large to copy: all files of a principal after a copy found
+no room, or one file after it could not be cloned. The look-up and the open after this failure must give the
+same answer, even if other requests come in between."""
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
 """The largest file, in bytes, that the event loop copies itself. The file must be in memory. For such a small

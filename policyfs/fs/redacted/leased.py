@@ -52,8 +52,8 @@ to open the file every few milliseconds, without waiting. If readers took the le
 could never open the file."""
 
 _PLAN_MEMORY: Final = 128 << 20
-"""The memory for the plans of all open LEASED nodes, in bytes. Apps have shares of it. (A plan has 40 MB at
-most, and new bytes of 32 MB.)"""
+"""The memory for the plans of all open LEASED nodes, in bytes. Apps have shares of it. (A plan takes at most
+40 MB, and 32 MB more for its new bytes.)"""
 
 _READING: Final = Call("read", "read")
 
@@ -93,7 +93,7 @@ class LeasedFiles:
         self._drop_pages = drop_pages
         self._resting = Expiring[int, bool](_REST_S)
         self._plan_memory = Shares(_PLAN_MEMORY, "redaction plans of open files")
-        self._plan_payers: dict[OpenState, tuple[Holder, int]] = {}  # who pays for a node's plans, and bytes
+        self._plan_payers: dict[OpenState, tuple[Holder, int]] = {}  # payer and bytes of a node's plans
         self.refusals = 0
         self.breaks = 0
         plans.on_denied.append(self._take_back)
@@ -143,7 +143,7 @@ class LeasedFiles:
             self._count_plans(state, handle.caller.holder)
 
     def _count_plans(self, state: OpenState, holder: Holder) -> None:
-        """Count the plans that a node has now, and no others."""
+        """Count the memory of the plans that a node has now, in place of the memory counted before."""
         self._count_no_plans(state)
         if state.located is None:
             return
