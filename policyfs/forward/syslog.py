@@ -64,7 +64,7 @@ class SyslogDelivery:
             raise DeliveryError(f"{self._doc.to}: {reason}") from exc
         except ValueError as exc:  # UnicodeError of getaddrinfo, or an error of wrap_socket
             self.close()
-            raise DeliveryError(f"{self._doc.to}: this host is not a name: {exc}") from exc
+            raise DeliveryError(f"{self._doc.to}: not a valid host name: {exc}") from exc
 
     def _made(self, message: Message, most: int | None) -> bytes:
         as_text = self._doc.format == "text"
