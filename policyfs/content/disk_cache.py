@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import magic
-import trio
 
 from policyfs.content.cache import KindKey
 from policyfs.content.detector_version import DATABASE_VERSION, DETECTOR_VERSION
 from policyfs.content.kinds import is_kind
+from policyfs.content.plan_threads import unpacked_on_thread
 from policyfs.content.plans import LARGE_PLAN, pack_plan, unpack_plan
 from policyfs.content.protocol import WireError
 from policyfs.redact.core.values import Plan
@@ -38,10 +38,6 @@ This number of rows takes about 200 MB. Most users have about a tenth of this nu
 """
 MAX_ANSWER_BYTES: Final = 1 << 20
 """The size of the largest packed plan that is stored. Larger plans are made again each time."""
-LARGE_PLANS: Final = trio.CapacityLimiter(2)
-"""The limit of threads that unpack large plans: each of them makes the event loop wait for the interpreter
-lock.
-"""
 _MAX_PENDING: Final = 4096
 _CONFIRMED: Final = "found twice"
 """Text in the column ``detector`` of every valid row: two workers have found the row's answer.
@@ -139,7 +135,7 @@ class Remembered:
         try:
             if len(answer) <= LARGE_PLAN:
                 return unpack_plan(answer, key.size)
-            return await trio.to_thread.run_sync(unpack_plan, answer, key.size, limiter=LARGE_PLANS)
+            return await unpacked_on_thread(answer, key.size)
         except WireError:
             self._lost += 1
             return None

@@ -11,10 +11,10 @@ from typing import Final
 import trio
 
 from policyfs.content.connection import WorkerGoneError, WorkerLink
-from policyfs.content.disk_cache import LARGE_PLANS
 from policyfs.content.failures import FailedError, Failures, SnifferStats
 from policyfs.content.kinds import SNIFF_BYTES, is_kind
 from policyfs.content.missed import Missed
+from policyfs.content.plan_threads import unpacked_on_thread
 from policyfs.content.plans import LARGE_PLAN, refusal, unpack_plan
 from policyfs.content.pool import SERVED_MAX, SPARES, NoWorkerError, Pool
 from policyfs.content.protocol import Command, Reply, Status, WireError
@@ -200,10 +200,9 @@ class Sniffer:
                 return unpack_plan(payload, size, lambda offset, count: _at_once(fd, size, offset, count))
         held = os.dup(fd)
         try:
-            return await trio.to_thread.run_sync(
-                unpack_plan, payload, size, lambda offset, count: os.pread(held, count, offset),
-                limiter=LARGE_PLANS,
-            )  # fmt: skip
+            return await unpacked_on_thread(
+                payload, size, lambda offset, count: os.pread(held, count, offset)
+            )
         except OSError as error:
             raise WireError(f"the file cannot be read: {error.strerror}") from error
         finally:

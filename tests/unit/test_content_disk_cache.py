@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from policyfs.content import disk_cache
+from policyfs.content import disk_cache, plan_threads
 from policyfs.content.cache import RACY_NS, KindCache, KindKey
 from policyfs.content.disk_cache import Remembered
 from policyfs.domain import Patch
@@ -247,6 +247,7 @@ def test_a_large_plan_costs_the_event_loop_nothing(opened, monkeypatch: pytest.M
 
     for function in (disk_cache.pack_plan, disk_cache.unpack_plan):
         monkeypatch.setattr(disk_cache, function.__name__, noted(function))
+    monkeypatch.setattr(plan_threads, "unpack_plan", noted(plan_threads.unpack_plan))
     memory, key = opened(), KEY._replace(size=1 << 20)
     small = Plan(Outcome.PATCH, tuple(Patch(8 * at, zeros=4) for at in range(100)))
     large = Plan(Outcome.PATCH, tuple(Patch(8 * at, zeros=4) for at in range(1000)))
