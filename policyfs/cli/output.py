@@ -26,17 +26,10 @@ def private_file(path: str) -> Iterator[TextIO]:
         mode = os.lstat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             raise OSError(errno.EINVAL, "it is not a regular file", path)
-    fd, new = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path) or ".")
-    try:
-        with open(fd, "w", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
-        raise
+    with _replacing(path) as fd, open(fd, "w", encoding="utf-8", newline="") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_private(path: str, text: str) -> None:
@@ -56,9 +49,7 @@ def replace_file(path: Path, data: bytes, *, known: bytes | None = None) -> None
     any error the file stays as it is, and nothing is left beside it. Raises OSError, and PolicyfsError if the
     bytes are not the known ones.
     """
-    # a short prefix: the file's own name may already have the greatest length
-    fd, new = tempfile.mkstemp(prefix=".", dir=path.parent)
-    try:
+    with _replacing(str(path)) as fd:
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
@@ -71,6 +62,17 @@ def replace_file(path: Path, data: bytes, *, known: bytes | None = None) -> None
             raise PolicyfsError(
                 f"another program changed {path} meanwhile, so this command did not write the file: try again"
             )
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[int]:
+    """Provide the descriptor of a new file of mode 0600, which the caller closes. When the context ends, the
+    file replaces *path*. After an error nothing is left of it.
+    """
+    # a short prefix: the file's own name may already have the greatest length
+    fd, new = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path) or ".")
+    try:
+        yield fd
         os.rename(new, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

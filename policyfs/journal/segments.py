@@ -143,7 +143,8 @@ class TrailDirectory(SegmentDirectory):
             if missing and not os.path.isdir(missing):
                 os.mkdir(missing, 0o700)
         root = os.path.dirname(path) or "."
-        if _is_others(os.stat(root)) and not os.stat(root).st_mode & stat.S_ISVTX:
+        above = os.stat(root)
+        if _is_others(above) and not above.st_mode & stat.S_ISVTX:
             raise PermissionError(errno.EPERM, "others may replace the trail directory", path)
         super().__init__(_open_locked(path))
         self._root = _identity(root)

@@ -12,19 +12,19 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
-from tests.attack.test_pages_elsewhere import Stuck
+from tests.attack.test_pages_elsewhere import Stuck, stuck
 from tests.support.machine.namespace import die_with_parent
 from tests.support.machine.processes import call_as
 from tests.support.mount import faulty
 from tests.support.mount.faulty import CAMERA, GALLERY
 from tests.support.mount.stores import Mounts
 
+__all__ = ["stuck"]
 _GETDENTS64 = 217 if os.uname().machine == "x86_64" else 61
 READING = ("tests.support.mount.readers_on",)
 WAITS_S = 3.0
@@ -80,16 +80,6 @@ def _look(path: Path) -> int:
 
 def _look_once(channel: Connection, path: Path) -> None:
     channel.send(len(path.read_bytes()) > 0)
-
-
-@pytest.fixture
-def stuck(arena: Path) -> Iterator[Stuck]:
-    made = Stuck(arena)
-    yield made
-    made.let_go()
-    for child in made.children:
-        child.kill()
-    made.tiny.stop()
 
 
 @pytest.mark.parametrize("options", [("--avc",), ("--no-avc",)], ids=["vectors", "no vectors"])
