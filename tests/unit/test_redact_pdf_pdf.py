@@ -209,6 +209,8 @@ def test_hints_of_linearised_files_stay(tmp_path):
         (pdf({5: stream(b"12345", b"", b"2")}), "a wrong length"),
         (pdf({5: stream(b"12345", b"", b"6 0 R"), 6: b"99"}), "a wrong length"),
         (pdf({5: stream(b"x", b"/Where(x)")}, trailer=b"/Info 5 0 R"), "is a stream"),
+        (pdf({5: stream(b"x", b"/Type/Page/ACME(x)")}, page=b"/B[5 0 R]"), "is a stream"),
+        (pdf({5: packed(b"x", b"/Type/Catalog")}, trailer=b"/Root 5 0 R"), "is a stream"),
         (
             pdf({5: stream(b"12345", b"", b"6 0 R"), 6: b"5"}).replace(b"m\nendobj\n6 0", b"m\nendobjJ6 0"),
             "does not end",

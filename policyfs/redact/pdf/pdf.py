@@ -21,6 +21,7 @@ from policyfs.redact.matroska.ebml import zero_patches
 from policyfs.redact.pdf.keys import Edits, edit, silenced
 from policyfs.redact.pdf.object_scan import HEAD_BYTES, MARK, Item, Scan
 from policyfs.redact.pdf.objects import Node, is_regular
+from policyfs.redact.pdf.private_keys import is_document_part
 from policyfs.redact.pdf.streams import (
     ObjectStream,
     Room,
@@ -131,6 +132,8 @@ class _Locator:
         """Return an object with the edits that hide its data. The result also states if the object is a
         trailer, and the purpose of its stream.
         """
+        if item.data and is_document_part(node):  # Length, Filter would be removed as private entries
+            raise NotThisKindError("a page or the catalog in it is a stream")
         kind = node.name(b"Type") if node.kind == "dict" else b""
         trailer = item.number < 0 or (kind == b"XRef" and item.data > 0)
         edits = edit(node, self.inner.hide, trailer=trailer)

@@ -56,6 +56,13 @@ _OF_STREAMS: Final = MappingProxyType(
 _TRAILER: Final = _STREAM | _keys("Size Prev Root Encrypt Info ID XRefStm Type Index W DocChecksum AuthCode")
 
 
+def is_document_part(node: Node) -> bool:
+    """Return True if a dictionary is the catalog, a page or a node of the tree of pages. None of them may be
+    the dictionary of a stream (ISO 32000-2, 7.7).
+    """
+    return node.kind == "dict" and node.name(b"Type") in _OF_TYPES
+
+
 def is_private(node: Node, key: bytes, *, trailer: bool) -> bool:
     """Return True if an entry of a dictionary belongs to a program, and not to the standard.
 
