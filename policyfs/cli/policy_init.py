@@ -13,7 +13,7 @@ from policyfs.cli.init.draft import Draft, policy_text
 from policyfs.cli.init.draft_tests import cases_text
 from policyfs.cli.init.questions import Questions
 from policyfs.cli.init.survey import survey
-from policyfs.cli.init.wishes import MEANINGS, Level, Wish, check, named, share, wish_of
+from policyfs.cli.init.wishes import MEANINGS, Level, Wish, check, named, notes, share, wish_of
 from policyfs.cli.policy_files import TEST_SUFFIX
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 
@@ -45,6 +45,8 @@ def run_init(args: argparse.Namespace) -> int:
         policy.unlink()
         raise
     print(f"wrote {policy} and its tests, {tests}")
+    for note in notes(wishes):
+        print(f"note: {note}")
     print(f"next: policyfs policy test {policy}")
     return EXIT_OK
 

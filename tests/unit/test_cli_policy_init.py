@@ -82,6 +82,44 @@ def test_every_wish_makes_a_policy_without_findings(place: Path, options: str) -
     assert_fine()
 
 
+@pytest.mark.parametrize("directory", ["DCIM", "Documents", "Music", "Thumbs", "Фото {x}"])
+@pytest.mark.parametrize("name", ["camera", "sync", "backup"])
+@pytest.mark.parametrize("level", ["--add", "--read", "--edit"])
+def test_every_kind_of_app_gets_a_policy_without_findings(
+    place: Path, level: str, name: str, directory: str
+) -> None:
+    Path("media", directory).mkdir(exist_ok=True)
+    for more in ((), ("--places", name)):
+        for file in ("home.yaml", "home.test.yaml"):
+            Path(file).unlink(missing_ok=True)
+        said = init("--app", f"{name}=1", level, f"{name}:{directory}", *more)
+        assert said.returncode == 0, said
+        assert_fine()
+
+
+def test_it_says_what_an_app_that_adds_files_reads(place: Path) -> None:
+    reads_all = "note: sync reads all files in DCIM, also files that others added there; it changes"
+    lacks = "note: sync reads pictures without the places where they were taken, so its copies lack"
+    said = init("--app", "sync=1", "--add", "sync:DCIM").stdout
+    assert reads_all in said
+    assert lacks in said
+    text = Path("home.yaml").read_text("utf-8")
+    assert "reads all files here, also those of others (to change that, move read to sync.adds).\n" in text
+    own = text.replace("[see, read]", "[see]").replace("[create, write,", "[read, create, write,")
+    Path("own.yaml").write_text(own)
+    for owner, answer in (("self", "sync may read"), ("none", "sync may not read")):
+        asked = policyfs(
+            "policy", "explain", "own.yaml", "/DCIM/a.jpg", "--app", "sync", "--kind", "image/jpeg",
+            "--owner", owner,
+        )  # fmt: skip
+        assert asked.stdout.startswith(answer), asked
+
+
+def test_it_says_nothing_of_other_apps(place: Path) -> None:
+    said = init("--app", "a=1", "--app", "backup=2", "--read", "a:DCIM", "--everything", "backup")
+    assert "note:" not in said.stdout
+
+
 def test_it_asks(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gallery = ["Gallery", "gallery", "10011", "write", "", "Nothing", "DCIM", "no"]
     camera = ["camera=10010", "add", "", "yes", ""]

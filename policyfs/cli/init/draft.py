@@ -11,6 +11,7 @@ from policyfs.cli.init.survey import Directory
 from policyfs.cli.init.wishes import Level, Wish
 from policyfs.domain import KIND_EMPTY
 from policyfs.formats import REDACTABLE_KINDS
+from policyfs.policy.lint.rights import of_copies
 
 GRANT: Final = "media.location"
 _OPS: Final = {
@@ -96,6 +97,10 @@ def _apps(draft: Draft) -> Iterator[str]:
     yield "apps:"
     for wish in draft.wishes:
         yield f"  {wish.name}:"
+        if wish.cleaned_copies:
+            yield f"    # Copies that {wish.name} makes lack the places. To keep the places, write here:"
+            yield f"    #   grants: [{GRANT}]"
+            yield "    # lint: ignore backup-redacted because this app may not know where pictures were taken"
         if wish.uid is None:
             yield "    description: the app has no uid, so it needs its own mount (policyfs mount --app)"
         else:
@@ -124,7 +129,10 @@ def _rules_of(draft: Draft, wish: Wish) -> Iterator[str]:
         yield from _allow(f"{wish.name}.everything", "[see, read]", wish.name, ["/**"])
     reads = [*wish.dirs(Level.READ), *wish.dirs(Level.ADD)]
     if reads and not wish.whole:
-        yield f"  # {wish.name} sees and reads these directories."
+        own = f" (to change that, move read to {wish.name}.adds)" if wish.dirs(Level.ADD) else ""
+        yield f"  # {wish.name} sees and reads all files here, also those of others{own}."
+        if not wish.trusted and any(of_copies(below(name)) for name in reads):
+            yield "  # lint: ignore derived-copies because no-places removes the places from the copies, too"
         yield from _allow(f"{wish.name}.reads", _OPS[Level.READ], wish.name, map(below, sorted(reads)))
     for level, verb, about in (
         (Level.ADD, "adds", "adds files, and may change and delete the files that it added."),

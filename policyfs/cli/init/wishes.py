@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 import pwd
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.errors import UsageError
+from policyfs.policy.lint.rights import like_backup
 from policyfs.policy.values import MAX_UID
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -54,6 +55,11 @@ class Wish:
         read.
         """
         return self.whole or self.places or Level.EDIT in self.shares.values()
+
+    @property
+    def cleaned_copies(self) -> bool:
+        """True if the app looks like a backup or a sync job, but reads pictures without their places."""
+        return like_backup(self.name) and not self.trusted
 
     def dirs(self, level: Level) -> list[str]:
         """Return the directories to which the app has this level of access, sorted."""
@@ -156,4 +162,20 @@ def check(wishes: Sequence[Wish]) -> None:
             raise UsageError(
                 f"say what {wish.name} may do: --read, --add or --edit {wish.name}:DIR,"
                 f" or --everything {wish.name}"
+            )
+
+
+def notes(wishes: Iterable[Wish]) -> Iterator[str]:
+    """Yield a sentence about each right of an app that the user perhaps does not expect."""
+    for wish in wishes:
+        added = "" if wish.whole else ", ".join(wish.dirs(Level.ADD))
+        if added:
+            yield (
+                f"{wish.name} reads all files in {added}, also files that others added there; it changes and"
+                " deletes only files that it added"
+            )
+        if wish.cleaned_copies:
+            yield (
+                f"{wish.name} reads pictures without the places where they were taken, so its copies lack the"
+                f" places; with --places {wish.name}, it reads and copies them unchanged"
             )

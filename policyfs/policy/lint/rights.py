@@ -51,6 +51,16 @@ _Concerns = Callable[[Rule], bool]
 _Check = Callable[["Rights", Rule, Side], Iterator[Finding]]
 
 
+def like_backup(name: str) -> bool:
+    """Return True if an app's name is like the name of a backup or sync job."""
+    return _BACKUPS.search(name) is not None
+
+
+def of_copies(glob: str) -> bool:
+    """Return True if a glob is about a directory in which programs keep small or converted copies."""
+    return _DERIVED.search(glob) is not None
+
+
 class Rights:
     """The checks of apps' rights in one policy."""
 
@@ -64,7 +74,7 @@ class Rights:
         }
         self._reading: Final = self._bits(lambda rule: bool(rule.ops & Op.READ))
         self._replacing: Final = self._bits(lambda rule: bool(rule.ops & (Op.WRITE | Op.DELETE)))
-        self._copies: Final = self._bits(lambda rule: any(map(_DERIVED.search, rule.paths or ())))
+        self._copies: Final = self._bits(lambda rule: any(map(of_copies, rule.paths or ())))
         """The rules about directories in which programs keep small or converted copies of files, as bits of
         an int."""
         self._by_app: Final[dict[str, list[Side]]] = {}
@@ -109,7 +119,7 @@ class Rights:
         if not allows:
             told = "no allow is about this app, so the app sees an empty mount"
             yield on_app("app-without-allow", self._policy, app, told, "add an allow, or remove the app")
-        if _BACKUPS.search(app.name) and self._fitting(app, self._enforced[Effect.REDACT]):
+        if like_backup(app.name) and self._fitting(app, self._enforced[Effect.REDACT]):
             side = self._by_app[app.name][0]
             for rule in allows:
                 names = self._names(rule, side)
@@ -137,7 +147,7 @@ class Rights:
         side = self._by_app[app.name][0]
         for rule in self._fitting(app, self._enforced[Effect.ALLOW], self._reading, self._copies):
             for glob in rule.paths or ():
-                names = plain_names(parse_glob(glob), side) if _DERIVED.search(glob) else None
+                names = plain_names(parse_glob(glob), side) if of_copies(glob) else None
                 if names and self._places.at(names, side).answer(Op.READ, _PHOTO).allowed:
                     yield on_rule(
                         "derived-copies",
