@@ -45,8 +45,8 @@ None instead of the tuple: all lanes may use the entry. A second worker has conf
 class KindsBeneath(Protocol):
     """A second, slower cache of kinds that survives a restart of the daemon (disk_cache.Remembered)."""
 
-    def kind(self, key: KindKey) -> str | None:
-        """Return the kind found in this version of a file, or None."""
+    async def kind(self, key: KindKey) -> str | None:
+        """Return the kind found in this version of a file, or None. May wait for a disk, but not long."""
 
     def put_kind(self, key: KindKey, kind: str) -> None:
         """Store the kind that was found in this version of a file."""
@@ -83,8 +83,8 @@ class KindCache:
     ) -> None:
         """Make an empty cache for up to *capacity* entries.
 
-        beneath: a slower cache. get() reads the slower cache if this cache has no entry. put() writes to
-        both. clock_ns: returns the time in ns since 1970.
+        beneath: a slower cache. recall() reads it. put() writes to both caches. clock_ns: returns the time in
+        ns since 1970.
         """
         self._beneath = beneath
         self._kinds: OrderedDict[_Entry, str] = OrderedDict()
@@ -104,7 +104,14 @@ class KindCache:
                 self._kinds.move_to_end(entry)
                 return kind
         self._misses += 1
-        kind = None if self._beneath is None else self._beneath.kind(key)
+        return None
+
+    async def recall(self, key: KindKey) -> str | None:
+        """Return the kind of this version of a file from the slower cache, or None. Keep the kind here.
+
+        INVARIANT: the lease of the caller may have ended meanwhile, so the caller asks the lease again.
+        """
+        kind = None if self._beneath is None else await self._beneath.kind(key)
         if kind is not None:
             self._keep((key, None), kind)
         return kind

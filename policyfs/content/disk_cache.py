@@ -1,7 +1,8 @@
 """A database (SQLite) of content kinds and redaction plans, which are kept over restarts.
 
 All mounts of a machine that keep their trails in one directory share the database. Without it, policyfs is
-only slower. So a new database replaces a damaged one, and answers that cannot be written are lost.
+only slower. So a new database replaces a damaged one, and answers that cannot be written are lost. The event
+loop never waits for the disk of the database: a thread reads, and a late answer counts as missing.
 
 INVARIANT: an answer is valid for the file's version in the answer's key. The caller must know that the file
 has the bytes of this version: while a program can write the file, stat proves nothing. So callers store and
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import magic
+import trio
 
 from policyfs.content.cache import KindKey
 from policyfs.content.detector_version import DATABASE_VERSION, DETECTOR_VERSION
@@ -45,6 +47,8 @@ _CONFIRMED: Final = "found twice"
 Rows without this text are deleted. Older versions of policyfs wrote such rows from the answer of one worker.
 """
 _BUSY_S: Final = 1.0
+_PATIENCE_S: Final = 0.25
+"""The time that a request waits for an answer from the disk. After it a worker finds the answer again."""
 _KIND: Final = "kind"
 _UNPROVEN_KIND: Final = ""
 """The value of the column ``what`` in rows of older versions of policyfs: kinds that were stored without a
@@ -89,6 +93,9 @@ class Remembered:
     file_system: the id (statvfs f_fsid) of the file system that has the files. detector: a text that changes
     whenever old answers become invalid. warn: a function that takes messages for the administrator. Only one
     thread at a time calls flush(); only the event loop's thread calls the methods that read and store.
+
+    Locks: `_swap` protects `_pending`, and is never held during input or output. `_reading` protects
+    `_reader`, and is held by the thread that reads. The event loop takes only `_swap`.
     """
 
     def __init__(
@@ -105,7 +112,9 @@ class Remembered:
         self._detector = detector
         self._warn = warn
         self._clock_ns = clock_ns
-        self._swap = threading.Lock()
+        self._swap, self._reading = threading.Lock(), threading.Lock()
+        self._one_read = trio.CapacityLimiter(1)
+        self._is_late = False  # True if a request gave up, and its read may still be under way
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         self._pending: dict[_Key, _Answer] = {}
@@ -113,9 +122,9 @@ class Remembered:
         self._damaged = False
         self._open()
 
-    def kind(self, key: KindKey) -> str | None:
+    async def kind(self, key: KindKey) -> str | None:
         """Return the content kind found in this version of a file, or None."""
-        answer = self._get(self._key(key, _KIND))
+        answer = await self._get(self._key(key, _KIND))
         if not isinstance(answer, bytes):
             return None
         kind = answer.decode("ascii", "replace")
@@ -129,7 +138,7 @@ class Remembered:
         """Return the kind of this version of a file, and the plan that hides the words *what*; None if no
         plan is stored. A thread unpacks a large plan.
         """
-        answer = self._get(self._key(key, _words(what)))
+        answer = await self._get(self._key(key, _words(what)))
         if not isinstance(answer, bytes):
             return answer
         try:
@@ -155,14 +164,9 @@ class Remembered:
         """Write the answers that wait in memory to the database. Never raises: answers that cannot be written
         are lost.
         """
-        damaged: list[sqlite3.Connection | None] = []
         with self._swap:
             pending, self._pending = self._pending, {}
-            if self._damaged:  # until a new database is open, _get() finds nothing, and does not wait
-                damaged.append(self._reader)
-                self._reader = None
-        if damaged:
-            _close(*damaged)
+        if self._damaged:
             self._begin_anew()
         if not pending or self._writer is None:
             return
@@ -198,25 +202,43 @@ class Remembered:
             return None
         return (self._fs, _signed(key.ino), what, self._detector, *version)
 
-    def _get(self, key: _Key | None) -> _Answer | None:
+    async def _get(self, key: _Key | None) -> _Answer | None:
         answer: _Answer | None = None
         if key is not None:
             with self._swap:
-                answer = self._pending.get(key) or self._row(key)
+                answer = self._pending.get(key)
+            if answer is None:
+                answer = await self._read(key)
         self._hits += answer is not None
         self._misses += answer is None
         return answer
 
+    async def _read(self, key: _Key) -> bytes | None:
+        """Return an answer of the database, or None after _PATIENCE_S. While a late read goes on, return None
+        at once.
+        """
+        self._is_late = self._is_late and self._one_read.borrowed_tokens > 0
+        if self._reader is None or self._damaged or self._is_late:
+            return None
+        with trio.move_on_after(_PATIENCE_S) as patience:
+            return await trio.to_thread.run_sync(
+                self._row, key, abandon_on_cancel=True, limiter=self._one_read
+            )
+        self._is_late = patience.cancelled_caught
+        return None
+
     def _row(self, key: _Key) -> bytes | None:
-        if self._reader is None or self._damaged:
-            return None
-        try:
-            row: tuple[object] | None = self._reader.execute(_GET, key).fetchone()
-        except sqlite3.OperationalError:
-            return None
-        except sqlite3.DatabaseError:
-            self._damaged = True
-            return None
+        """Read an answer of the database. A thread calls this method, since it may wait for a disk."""
+        with self._reading:
+            if self._reader is None or self._damaged:
+                return None
+            try:
+                row: tuple[object] | None = self._reader.execute(_GET, key).fetchone()
+            except sqlite3.OperationalError:
+                return None
+            except sqlite3.DatabaseError:
+                self._damaged = True
+                return None
         return row[0] if row is not None and isinstance(row[0], bytes) else None
 
     def _put(self, key: KindKey, what: str, answer: _Answer) -> None:
@@ -248,9 +270,9 @@ class Remembered:
         self._shut()
 
     def _begin_anew(self) -> None:
+        self._shut()
         self._damaged = False
         self._begun_anew += 1
-        self._shut()
         self._warn(f"{self._path} was damaged and is created again; all files are read again")
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(OSError):
@@ -277,8 +299,11 @@ class Remembered:
         self._reader = _connection(self._path)
 
     def _shut(self) -> None:
-        _close(self._reader, self._writer)
-        self._reader = self._writer = None
+        with self._reading:
+            _close(self._reader)
+            self._reader = None
+        _close(self._writer)
+        self._writer = None
 
 
 def remembered_for(path: str, root_fd: int, warn: Callable[[str], None]) -> Remembered:
@@ -298,11 +323,10 @@ def _connection(path: str) -> sqlite3.Connection:
     return database
 
 
-def _close(*connections: sqlite3.Connection | None) -> None:
-    for connection in connections:
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
+def _close(connection: sqlite3.Connection | None) -> None:
+    if connection is not None:
+        with contextlib.suppress(sqlite3.Error):
+            connection.close()
 
 
 def _packed(answer: _Answer) -> bytes:

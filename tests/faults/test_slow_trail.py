@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from policyfs.content.cache import RACY_NS
 from tests.support.machine.disks import Disk, disk
 from tests.support.machine.processes import call_as, wait_for
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
-from tests.support.mount.faulty import CAMERA
+from tests.support.mount.faulty import CAMERA, GALLERY
 from tests.support.mount.stores import Mounts
 
 FILES: Final = 1500
@@ -69,3 +71,36 @@ def test_an_order_to_end_does_not_wait_for_a_reload_that_waits(slow) -> None:
     os.kill(mount.pid, signal.SIGTERM)
     wait_for(lambda: not mount.is_mounted(), "the mount ends")
     assert made.waits("w")
+
+
+def test_a_database_whose_disk_does_not_answer_stops_no_app(
+    mounts: Mounts, empty_store: Path, tmp_path: Path
+) -> None:
+    """found.sqlite lies beside the trail. A disk that hangs may cost a worker's time, but no answer."""
+
+    def started() -> Mount:
+        mount = mounts.prepare(faulty.POLICY, empty_store)
+        mount.trail = made.root / "trail"
+        mount.environment["POLICYFS_TRAIL_DIR"] = str(mount.trail)
+        mount.start()
+        return mount
+
+    faulty.furnish(empty_store)
+    time.sleep(RACY_NS / 1e9 + 0.1)  # a younger file is not remembered
+    with disk(tmp_path, _furnish) as made:
+        first = started()
+        seen = call_as(GALLERY, (first / "DCIM/a.jpg").read_bytes)
+        wait_for(lambda: first.status()["remembered"]["written"] >= 1, "the plan is kept")
+        assert first.stop() == []
+        again = started()
+        try:
+            with (again.trail / "found.sqlite").open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            made.be(slow="r")
+            assert call_as(GALLERY, (again / "DCIM/a.jpg").read_bytes) == seen
+            assert made.waits("r"), "the read of the database still waits"
+            assert call_as(CAMERA, (again / "DCIM/a.jpg").read_bytes) == faulty.PHOTO
+        finally:
+            made.be()
+            wrong = again.stop()
+    assert wrong == []

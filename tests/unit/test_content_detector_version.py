@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 import policyfs
 from policyfs.content import disk_cache
@@ -108,7 +109,7 @@ def test_what_another_database_found_is_not_used(monkeypatch: pytest.MonkeyPatch
     for version in "112":
         monkeypatch.setattr(disk_cache, "DATABASE_VERSION", version)
         memory = remembered_for(str(tmp_path / "found.sqlite"), root, print)
-        found.append(memory.kind(KEY))
+        found.append(trio.run(memory.kind, KEY))
         memory.put_kind(KEY, "text/plain")
         memory.close()
     os.close(root)

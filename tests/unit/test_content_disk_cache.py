@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from policyfs.content import disk_cache, plan_threads
 from policyfs.content.cache import RACY_NS, KindCache, KindKey
@@ -28,6 +29,10 @@ PLAN = Plan(
 
 def plan_in(memory: Remembered, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
     return trio.run(memory.plan, key, what)
+
+
+def kind_in(memory: Remembered, key: KindKey = KEY) -> str | None:
+    return trio.run(memory.kind, key)
 
 
 class Warned(list[str]):
@@ -62,11 +67,11 @@ def test_what_was_put_is_there_at_once_and_after_a_restart(opened, told: Warned)
     first = opened()
     first.put_kind(KEY, "image/jpeg")
     first.put_plan(KEY, WHAT, "image/jpeg", PLAN)
-    assert first.kind(KEY) == "image/jpeg"
+    assert kind_in(first) == "image/jpeg"
     assert plan_in(first, KEY, WHAT) == ("image/jpeg", PLAN)
     first.close()
     again = opened()
-    assert again.kind(KEY) == "image/jpeg"
+    assert kind_in(again) == "image/jpeg"
     assert plan_in(again, KEY, WHAT) == ("image/jpeg", PLAN)
     assert (again.stats().hits, again.stats().misses, told) == (2, 0, [])
 
@@ -84,7 +89,7 @@ def test_other_words_another_store_another_detector(opened) -> None:
     memory.put_plan(KEY, WHAT, "image/jpeg", PLAN)
     memory.flush()
     assert plan_in(memory, KEY, frozenset({"location"})) is None
-    assert memory.kind(KEY) is None
+    assert kind_in(memory) is None
     assert plan_in(opened(file_system=5), KEY, WHAT) is None
     assert plan_in(opened(detector="3/544"), KEY, WHAT) is None
 
@@ -110,7 +115,7 @@ def test_what_may_change_within_one_tick_is_not_kept(opened, field: str, age_ns:
 def test_an_inode_that_may_come_again_is_not_kept(opened) -> None:
     memory = opened()
     memory.put_kind(KEY._replace(btime_ns=0), "image/jpeg")
-    assert memory.kind(KEY._replace(btime_ns=0)) is None
+    assert kind_in(memory, KEY._replace(btime_ns=0)) is None
 
 
 @pytest.mark.parametrize("damage", [b"no database at all" * 500, b"SQLite format 3\0" + bytes(5000)])
@@ -119,7 +124,7 @@ def test_a_database_that_is_none_is_begun_anew(opened, tmp_path: Path, told: War
     memory = opened()
     memory.put_kind(KEY, "image/jpeg")
     memory.close()
-    assert opened().kind(KEY) == "image/jpeg"
+    assert kind_in(opened()) == "image/jpeg"
     assert memory.stats().begun_anew == 1
     assert "was damaged and is created again" in told[0]
 
@@ -139,7 +144,7 @@ def test_damage_that_comes_later_costs_nothing_but_the_answers(opened, tmp_path:
     memory.flush()
     memory.put_kind(KEY, "image/jpeg")
     memory.flush()
-    assert memory.kind(KEY) == "image/jpeg"
+    assert kind_in(memory) == "image/jpeg"
 
 
 def test_nobody_waits_while_a_damaged_database_is_made_anew(opened, tmp_path: Path, monkeypatch) -> None:
@@ -156,7 +161,7 @@ def test_nobody_waits_while_a_damaged_database_is_made_anew(opened, tmp_path: Pa
     flush = threading.Thread(target=memory.flush)
     flush.start()
     assert begun.wait(DEADLINE_S)
-    asked = threading.Thread(target=lambda: (memory.put_kind(KEY, "image/jpeg"), memory.kind(KEY)))
+    asked = threading.Thread(target=lambda: (memory.put_kind(KEY, "image/jpeg"), kind_in(memory)))
     asked.start()
     asked.join(1.0)
     waits = asked.is_alive()
@@ -166,7 +171,42 @@ def test_nobody_waits_while_a_damaged_database_is_made_anew(opened, tmp_path: Pa
     assert not waits
     memory.flush()
     memory.close()
-    assert opened().kind(KEY) == "image/jpeg"
+    assert kind_in(opened()) == "image/jpeg"
+
+
+def test_a_disk_that_does_not_answer_holds_up_nobody(opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop serves all apps, and the first read from a disk that hangs stopped all of them."""
+    memory = opened()
+    memory.put_kind(KEY, "image/jpeg")
+    memory.flush()
+    go_on, reads, row = threading.Event(), [], Remembered._row
+
+    def hangs(self: Remembered, key) -> bytes | None:
+        reads.append(key)
+        assert go_on.wait(DEADLINE_S)
+        return row(self, key)
+
+    monkeypatch.setattr(Remembered, "_row", hangs)
+    other = KEY._replace(ino=7)
+
+    async def others_go_on() -> None:
+        with trio.fail_after(DEADLINE_S):
+            begun = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(memory.kind, KEY)
+                nursery.start_soon(memory.kind, other)
+                await trio.testing.wait_all_tasks_blocked()
+                memory.put_kind(other, "image/png")
+                assert await memory.kind(other) == "image/png"
+            assert await memory.kind(KEY) is None, "a worker finds it again"
+            assert trio.current_time() - begun < 4 * disk_cache._PATIENCE_S
+            assert len(reads) == 1, "one thread waits, whoever comes later does not"
+            go_on.set()
+            async with memory._one_read:  # the late read has ended
+                pass
+            assert await memory.kind(KEY) == "image/jpeg"
+
+    trio.run(others_go_on)
 
 
 def test_a_second_close_leaves_a_database_alone_that_the_first_found_damaged(
@@ -187,7 +227,7 @@ def test_a_second_close_leaves_a_database_alone_that_the_first_found_damaged(
     again = opened()
     again.put_kind(KEY, "image/jpeg")
     again.close()
-    assert opened().kind(KEY) == "image/jpeg"
+    assert kind_in(opened()) == "image/jpeg"
     assert len(told) == 1
 
 
@@ -199,7 +239,7 @@ def test_an_answer_that_was_tampered_with_is_none(opened, tmp_path: Path) -> Non
     with contextlib.closing(sqlite3.connect(tmp_path / "found.sqlite")) as database, database:
         database.execute("UPDATE found SET answer = ?", (b"\xff" * 30,))
     assert plan_in(memory, KEY, WHAT) is None
-    assert memory.kind(KEY) is None
+    assert kind_in(memory) is None
 
 
 def test_a_place_that_cannot_be_written_is_done_without(tmp_path: Path, told: Warned) -> None:
@@ -207,9 +247,9 @@ def test_a_place_that_cannot_be_written_is_done_without(tmp_path: Path, told: Wa
         str(tmp_path / "none" / "found.sqlite"), file_system=1, detector="d", warn=told, clock_ns=lambda: NOW
     )
     memory.put_kind(KEY, "image/jpeg")
-    assert memory.kind(KEY) == "image/jpeg"
+    assert kind_in(memory) == "image/jpeg"
     memory.flush()
-    assert memory.kind(KEY) is None
+    assert kind_in(memory) is None
     assert "are not kept for the next start" in told[0]
     memory.close()
     memory.close()
@@ -228,9 +268,10 @@ def test_kinds_in_memory_come_from_beneath_and_go_there(opened) -> None:
     beneath = opened()
     cache = KindCache(3, clock_ns=lambda: NOW, beneath=beneath)
     cache.put(KEY, "image/png")
-    assert beneath.kind(KEY) == "image/png"
+    assert kind_in(beneath) == "image/png"
     fresh = KindCache(3, clock_ns=lambda: NOW, beneath=beneath)
-    assert fresh.get(KEY) == "image/png"
+    assert fresh.get(KEY) is None
+    assert trio.run(fresh.recall, KEY) == fresh.get(KEY) == "image/png"
     assert fresh.stats().entries == 1
 
 

@@ -222,6 +222,10 @@ class FactFinder:
         known = self._proven(stat, lease, lane) or (self._by_stat(stat, lane) if seeing else None)
         if known is not None:
             return known
+        if self._may_keep(stat, fd, lease, seeing=seeing):
+            known = await self._kinds.recall(version_key(stat))
+            if known is not None and self._may_keep(stat, fd, lease, seeing=seeing):
+                return known
         kind = await self._sniffed(fd, lane)
         if kind is not None and self._may_keep(stat, fd, lease, seeing=seeing):
             self._kinds.put_own(version_key(stat), kind, lane)
@@ -260,7 +264,8 @@ class FactFinder:
         return None if self._remembers else self._kinds.get(version_key(stat), lane)
 
     def _may_keep(self, stat: Stat, fd: int, lease: Lease | None, *, seeing: bool) -> bool:
-        """Return True if a sniffed kind may be remembered, because the lease still holds.
+        """Return True if the lease still holds: a sniffed kind may then be remembered, and a kind from the
+        database may be used.
 
         On a store where leases prove no kinds, return True if the kind is only for a decision on `see`, and
         stat is unchanged.
