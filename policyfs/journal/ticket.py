@@ -81,7 +81,8 @@ def reason_of(directory: str, exc: OSError) -> str:
     """Return a text with the reason why a trail directory cannot be written, and with advice."""
     help_text = {
         errno.EWOULDBLOCK: "another policyfs daemon records there: is the mount already running?",
-        errno.EPERM: "users other than root may write in it or above it: chown root and chmod 0700 both",
+        errno.EPERM: "other users may write in this directory or in the trail root: chown both to root, and"
+        " chmod 0700 both",
         errno.ENOSPC: "make room on the file system of the trail",
         errno.EDQUOT: "raise the quota on the file system of the trail",
         errno.EROFS: "the file system is read-only: remount it, or choose another directory with --trail",

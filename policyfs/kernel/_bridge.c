@@ -77,8 +77,9 @@ static PyMethodDef methods[] = {
 	{"clear_vectors", vectors_clear, METH_NOARGS,
 	 "Empty the cache. Returns [(node, number of its look-ups that Python does not count yet)]."},
 	{"read_proc", vectors_read_proc, METH_O,
-	 "read_proc(directory): read the files of other processes by this descriptor of procfs, -1: by /proc. Call\n"
-	 "it before start_readers(). The caller keeps the descriptor open."},
+	 "read_proc(directory): set the directory in which the threads later read a caller's PID/exe and\n"
+	 "PID/stat. directory: a descriptor of a procfs, which the caller keeps open; -1: /proc. Call it before\n"
+	 "start_readers(). It reads nothing itself, and returns None."},
 	{"vector_counts", vectors_counts, METH_NOARGS,
 	 "(look-ups, getattrs, accesses, lost, nodes, directories, installed, dropped, refused, opens,\n"
 	 "releases, handles, getxattrs, absences, opendirs, releasedirs, ioctls)."},

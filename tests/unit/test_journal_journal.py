@@ -514,7 +514,7 @@ def test_a_trail_root_in_which_others_may_rename_is_refused(tmp_path: Path, mode
     root.mkdir()
     root.chmod(mode)
     if refused:
-        with pytest.raises(JournalError, match="may write in it or above it"), a_journal(root):
+        with pytest.raises(JournalError, match="chown both to root, and chmod 0700 both"), a_journal(root):
             pass
     else:
         write_trail(root, [an_event()])

@@ -52,7 +52,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("PDF", "any string", "coordinates, links to maps", Tells.LOCATION, "blanks"),
     Part("PDF", "trailer", "ID", Tells.DEVICE, "zeros"),
     Part("PDF", "PieceInfo, SpiderInfo", "private data of programs", UNKNOWN, "blanks"),
-    Part("PDF", "catalog, pages, pictures, trailers", "keys of programs of their own", UNKNOWN, "blanks"),
+    Part("PDF", "catalog, pages, pictures, trailers", "private keys of programs", UNKNOWN, "blanks"),
     Part("PDF", "embedded files", "anything", UNKNOWN, "null"),
     Part("PDF", "JPEG, JPEG 2000 pictures", "EXIF, XMP, IPTC", UNKNOWN, "the picture, redacted"),
     Part("PDF", "objects that nothing refers to, comments, between objects", "anything", UNKNOWN, "blanks"),
