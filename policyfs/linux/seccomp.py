@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import platform
 import struct
 from collections.abc import Collection, Mapping
@@ -149,7 +150,7 @@ def close_door(pid: int, *, special_files: bool = False) -> bool:
 
     pid: the number of this process. The process may send signals only to itself. special_files: True to
     permit the creation of fifos, sockets and devices. Return False if this module has no list of calls for
-    this machine, or if the kernel has no seccomp. Raises OSError if a thread could not be included.
+    this machine, or if the kernel has no seccomp. Raises OSError if a thread does not get the filter.
     """
     machine = platform.machine()
     program = filter_program(machine, pid, special_files=special_files)
@@ -168,10 +169,12 @@ def _install(number: int, program: bytes, flags: int) -> bool:
     failed = LIBC.syscall(number, _SET_MODE_FILTER, ctypes.c_ulong(flags), ctypes.byref(header))
     if failed == 0:
         return True
+    if failed > 0:  # the number of the first such thread; errno stays as it was (kernel/seccomp.c)
+        raise OSError(errno.EAGAIN, "a thread has another filter already")
     code = ctypes.get_errno()
     if code in {errno.ENOSYS, errno.EINVAL}:
         return False
-    raise OSError(code or errno.EAGAIN, "seccomp: not every thread could be included")
+    raise OSError(code, os.strerror(code))
 
 
 def unknown_program(machine: str) -> bytes:

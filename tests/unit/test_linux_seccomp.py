@@ -8,11 +8,20 @@ import mmap
 import os
 import platform
 import struct
+import threading
 
 import pytest
 
 from policyfs.linux.libc import LIBC
-from policyfs.linux.seccomp import NUMBERS, REFUSED, filter_program, install, short_program, unknown_program
+from policyfs.linux.seccomp import (
+    NUMBERS,
+    REFUSED,
+    close_door,
+    filter_program,
+    install,
+    short_program,
+    unknown_program,
+)
 from tests.support.machine.inchild import in_child
 
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -181,3 +190,30 @@ def _under_a_short_list() -> list[int]:
 def test_the_kernel_takes_a_filter() -> None:
     assert in_child(_under_a_short_list) == [0, errno.EPERM, errno.EPERM]
     assert os.getppid() > 0
+
+
+def _while_a_thread_has_another_filter() -> str:
+    machine, may_end, has_filter = platform.machine(), threading.Event(), threading.Event()
+    assert LIBC.prctl(38, 1, 0, 0, 0) == 0
+
+    def other() -> None:
+        install(machine, unknown_program(machine))
+        has_filter.set()
+        may_end.wait(10)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    has_filter.wait(10)
+    ctypes.set_errno(errno.ENOSYS)  # of an earlier call
+    try:
+        return f"returned {close_door(os.getpid())}"
+    except OSError as error:
+        return f"{error.errno} {error.strerror}"
+    finally:
+        may_end.set()
+
+
+def test_a_thread_without_the_filter_is_an_error_whatever_failed_before() -> None:
+    """errno of an earlier call said that the kernel has no seccomp, and the daemon went on without it."""
+    expected = f"{errno.EAGAIN} a thread has another filter already"
+    assert in_child(_while_a_thread_has_another_filter) == expected
