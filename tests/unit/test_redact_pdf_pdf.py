@@ -223,6 +223,7 @@ def test_hints_of_linearised_files_stay(tmp_path):
         (pdf({5: stream(b"abc", b"/Type/ObjStm/N 1/First 4/Filter/FlateDecode")}), "decompressed"),
         (pdf({5: stream(b"6 0 ()", b"/Type/ObjStm/N 2/First 4")}), "object stream"),
         (pdf({5: stream(b"6 0 7 0 ()", b"/Type/ObjStm/N 2/First 8")}), "overlap"),
+        (pdf({5: object_stream({6: b"1 (x)", 7: b"2", 8: b"R"})}), "malformed"),
         (
             pdf({5: stream(b"6 0 (%s)" % PLACE, b"/Type/ObjStm/N 1/First 4"), 7: b"<</Metadata 5 0 R>>"}),
             "used as metadata and as a table",

@@ -36,6 +36,7 @@ _FLATE: Final = (b"FlateDecode", b"Fl")
 _JPEG: Final = (b"DCTDecode", b"DCT")
 _HEAD: Final = re.compile(rb"[0-9\x00\t\n\x0c\r ]*")
 _JP2: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
+_WORDS: Final = (b"true", b"false", b"null")
 _CODESTREAM: Final = b"\xff\x4f\xff\x51"
 
 
@@ -186,6 +187,9 @@ class ObjectStream:
                 node = reader.value()
             except MalformedError:
                 raise NotThisKindError("an object in it is malformed") from None
+            if node.kind == "word" and node.text.isalpha() and node.text not in _WORDS:
+                # Without the bytes between them, the objects 1, 0 and R would become a reference.
+                raise NotThisKindError("an object in it is malformed")
             room.count(reader.tokens)
             if node.start < done:
                 raise NotThisKindError("objects in it overlap")
