@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from policyfs.content.cache import RACY_NS, KindCache
+from policyfs.content.cache import RACY_NS, KindCache, KindKey
 from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, KIND_SYMLINK, NO_FACTS, OWNER_NONE, Facts, Need
 from policyfs.fs.access.facts import FactFinder, SteadyOwner, version_key
 from policyfs.fs.access.kind_proof import KindEvidence, UnprovenKindError
@@ -155,6 +155,34 @@ def test_a_kind_whose_lease_was_broken_meanwhile_is_not_remembered(place: Place)
     place.sniffer.kind = "text/plain"
     assert place.find(finder, Need.KIND).kind == "text/plain"
     assert not place.looked_again
+
+
+class Beneath:
+    """The kinds that an earlier daemon has found."""
+
+    def __init__(self) -> None:
+        self.meanwhile = lambda: None
+
+    async def kind(self, key: KindKey) -> str | None:
+        self.meanwhile()
+        return "image/png"
+
+    def put_kind(self, key: KindKey, kind: str) -> None:
+        raise AssertionError("nothing is confirmed here")
+
+
+def test_a_kind_of_an_earlier_daemon_counts_under_a_lease_that_still_holds(place: Place) -> None:
+    beneath = Beneath()
+    place.kinds = KindCache(beneath=beneath)
+    beneath.meanwhile = lambda: setattr(place.keeper.given[-1], "good", False)
+    assert place.find(place.finder(), Need.KIND).kind == "image/jpeg", "a writer came while the disk was read"
+    place.kinds = KindCache(beneath=beneath)
+    beneath.meanwhile = lambda: None
+    assert place.find(place.finder(), Need.KIND).kind == "image/png"
+    place.kinds = KindCache(beneath=beneath)
+    place.keeper.refuses = True
+    assert place.find(place.finder(), Need.KIND).kind == "image/jpeg"
+    assert len(place.sniffer.asked) == 2
 
 
 @pytest.mark.parametrize("options", [{"leases": False}, {"times_tell": False}])
