@@ -14,14 +14,14 @@ from typing import Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, TooMuchError, shifted
 from policyfs.redact.core.free_text import told_in
-from policyfs.redact.matroska import tag_names
+from policyfs.redact.matroska import cues, tag_names
 from policyfs.redact.matroska.codec_private import clean_private
 from policyfs.redact.matroska.ebml import CRC_32, VOID, Head, head_at, void
 from policyfs.redact.matroska.tag_names import ELEMENTS, Element, Form, tag_tells
 
 MAX_DEPTH: Final = 12
 MAX_ELEMENTS: Final = 100_000
-"""Maximum number of elements in all metadata of a file. The index of a long film has some ten thousand."""
+"""Maximum number of elements in all metadata of a file, without an index in the usual form (cues.py)."""
 
 _ROUNDS: Final = 4
 """Maximum number of rounds of cleaning. A round may remove an element on which another element depends.
@@ -104,6 +104,10 @@ class Tree:
         needs: the id of a required child; without this child, return None. Raises TooMuchError.
         """
         self.notes, old = [], data
+        if ident == tag_names.CUES:
+            self.inner.budget.search(len(data))
+            if cues.are_plain(data):
+                return Cleaned(data)
         for _ in range(_ROUNDS):
             self.inner.budget.search(len(data))
             new = self._master(Element("", Form.MASTER, needs=needs), ident, data, 0, MAX_DEPTH)
