@@ -12,6 +12,12 @@ PLACE = b"47.8045 N, 13.0423 E"
 START = b"\0\0\1"
 
 
+def cable(count: int, end: str = "", mark: str = "1") -> bytes:
+    """Captions of SCTE 20 without the first two bytes."""
+    bits = f"{count:05b}" + f"00010101000101001{0x34:08b}{mark}" * count + end
+    return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8))
+
+
 def after(payload: bytes, word: str) -> bytes:
     """The payload of a unit after redaction."""
     found = blanked(b"\xb2" + payload, 1, Plain(hidden_by([word])))
@@ -38,6 +44,25 @@ def after(payload: bytes, word: str) -> bytes:
         (b"CC\x01\xf8" + bytes(range(1, 90)), "all-metadata", False),
         (b"DTG1\x41\xf8", "all-metadata", False),
         (b"DTG1 in a village", "location", True),
+        (b"\x03\x81" + cable(1), "all-metadata", False),
+        (b"\x03\x01" + cable(31), "location", False),
+        (b"\x03\x81" + cable(2, "0000" + "1" * 19), "location", False),
+        (b"\x03\x81", "location", False),
+        (b"\x03\x81" + cable(2, "0000" + "1" * 43), "location", True),
+        (b"\x03\x81" + cable(2, "0001" + "1" * 19), "location", True),
+        (b"\x03\x81" + cable(2, "0000" + "010" + "01001110"), "location", True),
+        (b"\x03\x81" + cable(2, "0000" + "1" * 19, mark="0"), "location", True),
+        (b"\x03\x81" + PLACE, "location", True),
+        (b"DivX501Build413", "device", False),
+        (b"FFmpeg0.4.8b4670", "device", False),
+        (b"FFmpeg0.4.9-pre1b4715", "all-metadata", False),
+        (b"FFmpegCVSb4700", "device", False),
+        (b"FFmpeg v0.4.6 / libavcodec build: 4600", "device", False),
+        (b"ffmpeg", "device", False),
+        (b"FFmpeg47.80.13b1304", "device", True),
+        (b"encoded by TMPGEnc (ver. 2.510.48.164)", "location", False),
+        (b"encoded by TMPGEnc (ver. 2.510.48.164)", "device", True),
+        (b"encoded by TMPGEnc (ver. 47.8045.13.0423)", "location", True),
         (b"", "all-metadata", False),
         (b"  \xff\xff", "all-metadata", False),
     ],
@@ -45,6 +70,15 @@ def after(payload: bytes, word: str) -> bytes:
 def test_user_data_by_its_payload(payload, word, goes):
     out = after(payload, word)
     assert out == (b" " * len(payload) if goes else payload)
+
+
+@pytest.mark.parametrize("before", [0, 5, 19, 20])
+def test_the_mark_of_another_quantisation_stays(before: int) -> None:
+    mark = b"\0TMPGEXS\0"
+    old = b"quince towns near here"[:before] + mark + b"a quince in a village"
+    out = after(old, "location")
+    assert out == (b" " * before + mark + b" " * 21 if before < 20 else b" " * len(old))
+    assert blanked(b"\xb2" + out, 1, Plain(hidden_by(["location"]))) is None
 
 
 def test_zeros_before_the_next_start_code_stay():

@@ -2,7 +2,7 @@
 
 Cameras and encoders write texts there, or anything. Captions, the picture's format and the names of encoders
 that decoders need to know stay. Removed user data becomes blanks of the same length. Sources: ISO/IEC 13818-2
-section 6.3.4, 14496-2 section 6.3.2; ATSC A/53 part 4; mpeg4videodec.c of FFmpeg.
+section 6.3.4, 14496-2 section 6.3.2; ATSC A/53 part 4; SCTE 20; mpeg4videodec.c and mpeg12dec.c of FFmpeg.
 """
 
 from __future__ import annotations
@@ -21,8 +21,19 @@ _CAPTIONS_AND_FORMAT: Final = re.compile(
     rb"GA94[\x03\x06]|CC\x01\xf8|DTG1.{1,4}\Z|JP3D\x03.{1,4}\Z", re.DOTALL
 )
 """Captions (ATSC, DVD) and the picture's format: bars, the active part of the picture, stereo."""
-_QUIRKS: Final = re.compile(rb"(?:XviD\d{4}|DivX\d{3,4}[Bb]?\d{0,5}p?|Lavc\d{1,3}[.\d]{0,12})[\x00C]*")
+_CAPTIONS_OF_CABLE: Final = (b"\x03\x81", b"\x03\x01")
+"""First bytes of captions in the form of American cable television (SCTE 20)."""
+_COUNT_BITS, _CAPTION_BITS, _RAW_LINES_BITS, _MAX_FILLER_BITS = 5, 26, 4, 23
+_QUIRKS: Final = re.compile(
+    rb"(?:XviD\d{4}|DivX\d{3,4}(?:[Bb]|Build)?\d{0,5}p?|Lavc\d{1,3}[.\d]{0,12}|ffmpeg"
+    rb"|FFmpeg(?:CVS|SVN|0\.\d{1,2}\.\d{1,2}(?:-pre\d)?)b\d{4}"
+    rb"|FFmpeg v0\.\d{1,2}\.\d{1,2} / libavcodec build: \d{4})[\x00C]*"
+)
 """Names of encoders that decoders need to know, to work around the errors of these encoders."""
+_MARK: Final = re.compile(rb".{0,19}?(\0TMPGEXS\0)", re.DOTALL)
+"""A mark by which FFmpeg knows films of another quantisation. It must be among the first bytes."""
+_VERSION: Final = re.compile(rb"encoded by TMPGEnc \(ver\. \d(?:\.\d{1,3}){3}\)")
+"""The default text of an encoder. The numbers of its version may look like coordinates."""
 _ENCODER: Final = re.compile(
     rb"(?=[\x20-\x7e\t\r\n]*\0*\Z).*?(?i:encod|codec|ffmpe|mpeg|tmpg|cinema craft|\bCCE\b|\bHC\b|version)",
     re.DOTALL,
@@ -41,7 +52,13 @@ def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
     said = unit[header:].rstrip(b"\0")
     tells, end = _tells(said, inner.hide), header + len(said)
     inner.budget.part(tells != NOTHING)
-    return Blanked(unit[:header] + b" " * len(said) + unit[end:], tells) if tells & inner.hide else None
+    if not tells & inner.hide:
+        return None
+    out = bytearray(unit[:header] + b" " * len(said) + unit[end:])
+    mark = _MARK.match(unit, header)
+    if mark is not None:
+        out[mark.start(1) : mark.end(1)] = mark[1]
+    return Blanked(bytes(out), tells) if out != unit else None
 
 
 def without_user_data(settings: bytes, inner: Inner) -> bytes:
@@ -86,6 +103,25 @@ def _tells(payload: bytes, hide: Tells) -> Tells:
         return NOTHING
     if _CAPTIONS_AND_FORMAT.match(payload) and len(payload) <= _MAX_CAPTION_BYTES:
         return NOTHING
+    if payload.startswith(_CAPTIONS_OF_CABLE) and _are_captions(payload[2:]):
+        return NOTHING
+    if _VERSION.fullmatch(payload):
+        return Tells.DEVICE | Tells.OTHER
     if len(payload) <= _MAX_CAPTION_BYTES and _ENCODER.match(payload):
         return Tells.DEVICE | Tells.OTHER | told_in(payload, hide)
     return UNKNOWN
+
+
+def _are_captions(data: bytes) -> bool:
+    """Return True if data holds captions of SCTE 20, no raw lines of video, and at most two bytes of filler.
+
+    data: the captions without zero bytes at their end: the number of captions, and for each caption 26 bits,
+    of which the last one is set.
+    """
+    size = _COUNT_BITS + (data[0] >> 3 if data else 0) * _CAPTION_BITS
+    lines = size + _RAW_LINES_BITS
+    if 8 * len(data) > lines + _MAX_FILLER_BITS:
+        return False
+    bits = "".join(f"{byte:08b}" for byte in data).ljust(lines, "0")
+    marked = all(bits[at - 1] == "1" for at in range(size, _COUNT_BITS, -_CAPTION_BITS))
+    return marked and bits[size:lines].strip("0") == "" and len(set(bits[lines:])) <= 1
