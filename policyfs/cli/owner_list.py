@@ -99,7 +99,9 @@ def names_of(path: bytes) -> tuple[bytes, ...]:
     """Return the names of an absolute path. Raises ValueError."""
     names = tuple(one for one in path.split(b"/") if one)
     if not path.startswith(b"/") or b"\0" in path or not {b".", b".."}.isdisjoint(names):
-        raise ValueError("the path must be absolute, from the top of the store, without . and ..")
+        raise ValueError(
+            "write the path from the top of the store, such as /DCIM/a.jpg, without ., .. and NUL bytes"
+        )
     return names
 
 

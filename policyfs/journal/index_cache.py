@@ -200,9 +200,9 @@ def _open_private(directory: Path) -> int:
         info = os.stat(place)
         others = info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         if info.st_uid not in (0, os.geteuid()) or (others and not info.st_mode & stat.S_ISVTX):
-            raise PermissionError(1, f"others may write to {place}")
+            raise PermissionError(1, f"users other than root and you may write to {place}")
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     if not _is_private(os.fstat(fd)):
         os.close(fd)
-        raise PermissionError(1, "others may write to it")
+        raise PermissionError(1, "other users may write to it")
     return fd

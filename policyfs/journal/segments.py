@@ -145,7 +145,7 @@ class TrailDirectory(SegmentDirectory):
         root = os.path.dirname(path) or "."
         above = os.stat(root)
         if _is_others(above) and not above.st_mode & stat.S_ISVTX:
-            raise PermissionError(errno.EPERM, "others may replace the trail directory", path)
+            raise PermissionError(errno.EPERM, "other users may replace the trail directory", path)
         super().__init__(_open_locked(path))
         self._root = _identity(root)
 
@@ -187,8 +187,7 @@ class TrailDirectory(SegmentDirectory):
         self.sync()
 
     def append_to(self, name: str) -> int:
-        """Open a segment for appending, and return a descriptor. Raises OSError if this is no regular file.
-        """
+        """Open a segment for appending, and return a descriptor. Raises OSError if it is no regular file."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         return _only_regular(os.open(name, flags, dir_fd=self._fd))
 
@@ -244,7 +243,7 @@ def _open_locked(path: str) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if _is_others(os.fstat(fd)):
-            raise PermissionError(errno.EPERM, "others may write in the trail directory", path)
+            raise PermissionError(errno.EPERM, "other users may write in the trail directory", path)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fd)

@@ -63,7 +63,7 @@ def test_without_a_directory_nothing_is_kept_and_this_is_told(
     (trail.parent / "open").mkdir()
     (trail.parent / "open").chmod(0o777)
     monkeypatch.setenv("POLICYFS_CACHE_DIR", str(trail.parent / "open"))
-    with pytest.raises(PolicyfsError, match="others may write"):
+    with pytest.raises(PolicyfsError, match="users other than root and you may write"):
         run(trail, "index")
     assert run(trail, "search", "path:/7") == 0
     assert "no index is kept, so this query takes longer" in capsys.readouterr().err

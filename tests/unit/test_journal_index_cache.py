@@ -153,12 +153,12 @@ def test_a_directory_that_others_may_write_is_not_used(tmp_path: Path, segment: 
         (tmp_path / place).chmod(mode)
         for directory in (tmp_path / place, tmp_path / place / "below"):
             cache = IndexCache(directory)
-            assert "others may write" in cache.problem
+            assert "users other than root and you may write" in cache.problem
             saved(cache, segment)
             assert cache.load(segment.digest(0, segment.size), segment.size) is None
     (tmp_path / "theirs").mkdir()
     os.chown(tmp_path / "theirs", 1234, -1)
-    assert "others may write" in IndexCache(tmp_path / "theirs").problem
+    assert "users other than root and you may write" in IndexCache(tmp_path / "theirs").problem
 
 
 def test_old_indexes_are_forgotten(cache: IndexCache, segment: SegmentFile) -> None:

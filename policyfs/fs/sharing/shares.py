@@ -42,7 +42,11 @@ class Shares:
         """Raise OSError(EMFILE) if a holder has more of the resource than is still free."""
         if self.held(holder) > self.limit - self.used:
             self.refused += 1
-            raise OSError(errno.EMFILE, f"limit reached: this app has more {self.what} than are still free")
+            raise OSError(
+                errno.EMFILE,
+                f"limit reached ({self.what}): this app already has more"
+                " than what is left for all apps together",
+            )
 
     def take(self, holder: Holder, amount: int = 1) -> None:
         """Count *amount* more of the resource for a holder. Callers call check() before, and give() for the

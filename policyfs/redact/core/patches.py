@@ -179,7 +179,7 @@ def in_order(patches: Iterable[Patch], size: int) -> tuple[Patch, ...]:
             raise ValueError(f"patches overlap at offset {patch.offset}")
         end = patch.end
     if end > size:
-        raise ValueError(f"a patch ends at {end}, behind the size {size}")
+        raise ValueError(f"a patch ends at offset {end}, but there are only {size} bytes")
     return ordered
 
 

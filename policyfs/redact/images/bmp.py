@@ -67,7 +67,7 @@ def read_bitmap(head: bytes) -> Bitmap:
     if not 0 < width < 1 << 20 or not 0 < abs(height) < 1 << 20 or bits not in (1, 2, 4, 8, 16, 24, 32):
         raise NotThisKindError("its width, height or depth is not valid")
     if packing not in (_PLAIN, *_RLE, *_FIELDS):
-        raise NotThisKindError("it is packed in an unknown way")
+        raise NotThisKindError("its compression is not known")
     masks = {3: 12, 6: 16}.get(packing, 0) if size == 40 else 0
     count = used if 0 < used <= 1 << 16 else (1 << bits if bits <= 8 else 0)
     pixels = (stated or None) if packing in _RLE else _stride(width, bits) * abs(height)
