@@ -65,9 +65,9 @@ def add_parsers(
 
 
 class _Seen(NamedTuple):
-    """The numbers of events in a period: for each app, and for each app and directory.
+    """The counts of events in a period: for each app, and for each app and directory.
 
-    Also the numbers of denials, for each app, reason (errno and rules) and path.
+    Also the counts of denials, for each app, reason (errno and rules) and path.
     """
 
     apps: Counter[str]

@@ -1,5 +1,5 @@
-"""The daemon's connection to one worker process. The connection sends requests, receives replies and notices
-the worker's end.
+"""The daemon's connection to one worker process. The connection sends requests and receives replies. It also
+finds out when the worker has ended.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 and the write waits for the loop.
 
 While an app writes in passthrough, the kernel holds the lock of the store's file. It keeps the lock while it
-reads the pages that the app writes (fs/fuse/passthrough.c, mm/filemap.c). If these pages are mapped from a
-mediated file, only the event loop can read them. At this moment, the loop may be waiting for that lock: an
-app with another view of the file has asked to remove the file, or to change its attributes. Then the write
-and the loop wait for ever, and all other apps wait, too. The loop cannot be interrupted. If another program
-removes the file, this program also has the lock of the directory. Then the loop, or a reader of the bridge,
-waits when it looks for a name in that directory.
+copies from the memory that the app gave to write(2) (fs/fuse/passthrough.c, mm/filemap.c). If this memory is
+a mapping of a mediated file, only the event loop can read its pages. At this moment, the loop may be waiting
+for that lock: an app with another view of the file has asked to remove the file, or to change its attributes.
+Then the write and the loop wait for ever, and all other apps wait, too. The loop cannot be interrupted. It
+can also be another program in the store that removes the file. This program waits for the file's lock, and
+holds the lock of the directory meanwhile. Then the loop, or a reader of the bridge, waits when it looks up a
+name in that directory.
 
 The same happens if the pages are on another file system that does not answer, for example a file system that
 the app serves itself. On xfs, reads can make such a circle, too.

@@ -200,9 +200,8 @@ def _records(which: str) -> Match:
 
 
 def _is_unwanted_end(record: Record | None) -> bool:
-    """Return True if a record says that a mount did not start, or that its administrator did not end it.
-
-    An administrator ends a mount by a command or signal.
+    """Return True if a record says that a mount did not start, that it was detached while in use, or that it
+    ended without a command or signal of its administrator.
     """
     return record is not None and (
         record.kind != "close" or record.fields.get("cause") in {"outside", "error"}

@@ -164,7 +164,9 @@ class InvariantDoc(Strict):
 
 
 class FileDoc(Strict):
-    """The top level of a file. Items are checked later, one by one, so that each fault is found."""
+    """The top level of a policy file. The entries of its lists and dictionaries (apps, rules, ...) are
+    checked later, one by one, so that each fault is found.
+    """
 
     api_version: Text = Field(alias="apiVersion")
     kind: Text

@@ -148,8 +148,7 @@ class Profile:
         )
 
     def content_possible(self) -> bool:
-        """Return True if a content requirement can apply to a file here. Requirements in monitor mode count.
-        """
+        """Return True if a content requirement, also one in monitor mode, can apply to a file here."""
         return self.can_fill and any(
             live.rule.effect is Effect.CONTENT and live.may_match(FileType.REGULAR) for live in self.lives
         )
@@ -170,8 +169,9 @@ class Profile:
     def needs(self, ops: int, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Need:
         """Return the facts (kind, owner) on which the answer to the operations depends.
 
-        INVARIANT: the result is not remembered here. The uids of one app share a profile where no name in the
-        path tells them apart, but one of them may see a path below that another does not.
+        INVARIANT: a Profile does not keep this result. Two uids of one app share a Profile if ``{uid}`` in
+        the globs makes no difference between them at this path. But one of them may see a path below this
+        path, and the other may not (*below*).
         """
         relevant = [live for live in self.lives if live.ops & (ops | _SEE)]
         if all(live.fixed is not None and not live.raw.names for live in relevant):

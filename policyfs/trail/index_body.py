@@ -1,4 +1,5 @@
-"""The body of an index. Only the needed blocks of the body are read and checked (pure).
+"""The body of an index. Only the needed blocks of the body are read and checked. (Pure: a function of the
+caller reads the bytes.)
 
 An index is a table of the events in one file of the trail. Its file consists of three parts: a head (a line),
 digests, and the body. The digests are the SHA-256 of each block of the body. The head has a digest of these

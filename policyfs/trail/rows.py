@@ -138,7 +138,10 @@ class Rows:
             yield from self._told(*self._waiting.popleft())
 
     def due(self, now_ns: int) -> Iterator[Row]:
-        """Yield the rows whose time for repeats is over. now_ns: the present time, ns since 1970."""
+        """Yield the rows that are complete now: no later repeat of their request is added to them.
+
+        now_ns: the present time, ns since 1970.
+        """
         while self._waiting:
             key, group = self._waiting[0]
             first = group.first

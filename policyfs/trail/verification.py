@@ -22,7 +22,7 @@ class Break(NamedTuple):
 class Report(NamedTuple):
     """The result of `policyfs audit verify` for one hash chain.
 
-    segments, records: the numbers of files and lines. seq, head: number and digest of the last line. breaks:
+    segments, records: the counts of files and lines. seq, head: number and digest of the last line. breaks:
     the first hundred damages, in order. notes: defects that the journal itself recorded, and other facts that
     the administrator should check. missing: policies that records name, and that have no text beside the
     trail; the chain may still be whole. proven: the number of the last line before the first damage. signed:
@@ -42,7 +42,9 @@ class Report(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """True if no damage was found: no line was changed, and no line is missing between others."""
+        """True if no damage (damage.KINDS) was found, such as a changed line, or a line that is missing
+        between two others.
+        """
         return not self.breaks
 
 

@@ -1,4 +1,4 @@
-"""The text of a first policy."""
+"""The text of the policy that `policyfs policy init` writes."""
 
 from __future__ import annotations
 
@@ -200,9 +200,7 @@ def _uncleaned(draft: Draft) -> list[tuple[str, str]]:
 def _invariants(draft: Draft) -> Iterator[str]:
     yield "  # Invariants, for later changes: policyfs does not load a policy that breaks an invariant."
     yield '  - {id: no-strangers, never: [all], who: {app: stranger}, paths: "/**"}'
-    changing = [
-        wish.name for wish in draft.wishes if {Level.ADD, Level.EDIT} & set(wish.shares.values())
-    ]
+    changing = [wish.name for wish in draft.wishes if {Level.ADD, Level.EDIT} & set(wish.shares.values())]
     if changing:
         who = f"{{app: [{', '.join(changing)}]}}"
         yield f'  - {{id: who-deletes, only: [delete], who: {who}, paths: "/**"}}'

@@ -1,4 +1,4 @@
-"""The text of the tests of a first policy."""
+"""The text of the policy tests that `policyfs policy init` writes."""
 
 from __future__ import annotations
 

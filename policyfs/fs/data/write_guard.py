@@ -46,9 +46,10 @@ class WriteGuard:
         """Return a check that refuses a write, or a truncation to *size*, if redaction forbids it now.
 
         After a reload the check raises PolicyChangedError: the change must be decided anew. INVARIANT: the
-        caller runs the check right before the bytes change, with no await in between. back: True for a page
-        that the app had mapped. Such a page holds the neutral bytes that the app saw. The neutral bytes must
-        not replace the hidden bytes, even if the app owns the file.
+        caller runs the check right before the bytes change, with no await in between. back: True if the
+        kernel writes back a page that the app had mapped. Such a page can hold neutral bytes (such as the
+        zeros that the app saw instead of hidden data). They must not replace the hidden data, even if the app
+        owns the file.
         """
 
         generation = self._gate.generation

@@ -82,7 +82,11 @@ class Preconditions:
         return bool(both and evidence.asked and self._leases_mean and not evidence.holds())
 
     def check_node(self, opening: OpenContext) -> None:
-        """Raise OSError: ESTALE if this open needs another node, ETXTBSY if the file is a running program."""
+        """Refuse this open: ESTALE if it needs another node, ETXTBSY if it would empty a running program.
+
+        Also refuse it if it depends on the file's kind and the kind is not proven (demand_proof()). For an
+        open for writing, release the lease that proved the kind.
+        """
         self.check_path(opening)
         self.check_running(opening.request.node, opening.request.flags)
         self.demand_proof(opening)

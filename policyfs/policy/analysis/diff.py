@@ -37,10 +37,10 @@ class Example(NamedTuple):
 class Block:
     """Differences between two policies that are reported together: they have one direction and one aspect.
 
-    The aspect is the part of the answers that differs. who: the labels of all callers. id: see Fingerprints.
-    since_ns, until_ns: the beginning and the end of the period in which the policies differ in this way (ns
-    since 1970). since_ns is None if the period begins at the first compared instant; until_ns is None if the
-    period never ends.
+    direction: whether the new policy allows more, less, or neither. aspect: the part of the answers that
+    differs. who: the labels of all callers with this difference. id: see Fingerprints. since_ns, until_ns:
+    the beginning and the end of the period in which the policies differ in this way (ns since 1970). since_ns
+    is None if the period begins at the first compared instant; until_ns is None if the period never ends.
     """
 
     direction: Direction
@@ -252,8 +252,7 @@ def _notes(old: Policy, new: Policy) -> list[Note]:
 
 
 def _app_notes(before: App, after: App) -> list[Note]:
-    """Return notes on an app's changes: the users that its app mount admits, and the modes that the app sees.
-    """
+    """Return notes on changes of an app: the users that its app mount admits, and the modes that it sees."""
     found = []
     if before.gids != after.gids:
         fewer = bool(after.gids) and set(after.gids) <= set(before.gids)

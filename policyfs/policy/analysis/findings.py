@@ -1,4 +1,4 @@
-"""Answers that differ between two policies, and the best sample of each sort."""
+"""Answers that differ between two policies, and the best sample request for each sort of difference."""
 
 from __future__ import annotations
 

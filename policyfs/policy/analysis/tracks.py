@@ -198,7 +198,8 @@ class Track:
         return found
 
     def matches(self, nodes: Nodes, callers: Callers) -> list[Match]:
-        """Return the rules that match at these nodes for some of the callers, in the order of their numbers.
+        """Return the rules that match at these nodes of the automaton for some of the callers, sorted by the
+        rules' numbers.
         """
         table = self._table
         accepts: dict[int | None, Callers] = {None: callers}

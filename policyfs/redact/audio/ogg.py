@@ -298,7 +298,7 @@ class _Locator:
         """Return the new bytes of a stream's first header, with zeros behind the header's fixed part."""
         size = _FIRST_BYTES[stream.codec]
         if stream.codec == b"Opus" and len(data) > size and data[18]:
-            size += 2 + data[9]  # two numbers of streams, and one byte for each channel (RFC 7845, 5.1.1)
+            size += 2 + data[9]  # two counts of streams, and one byte for each channel (RFC 7845, 5.1.1)
         new = bytearray(data[:size].ljust(len(data), b"\0"))
         if stream.codec == b"Speex" and told(
             self.inner.hide, Tells.DEVICE, data[_SPEEX_VERSION].strip(b"\0")

@@ -50,8 +50,9 @@ _TIME_OF_DAY: Final = re.compile(r"^\W*\d\d[:;.]\d\d[:;.]\d\d")
 def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) -> Tells:
     """Return the categories of the data in a track's samples: NOTHING for picture, sound and hints.
 
-    sorted_out: True if clean_pictures() removes the hidden values from GoPro's telemetry. Then only the
-    settings in the telemetry (OTHER) count.
+    sorted_out: True if clean_pictures() removes the hidden values from GoPro's telemetry. Then the result for
+    GoPro's telemetry is OTHER (its settings): a value of any other category stays only if this category is
+    not hidden.
     """
     handler, formats = track.handler, track.entries.formats
     odd = any(kind in _METADATA for kind in formats)
