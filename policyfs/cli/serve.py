@@ -41,9 +41,15 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
     from policyfs.daemon import log
     from policyfs.daemon.daemon import Daemon
     from policyfs.daemon.large_work import take_short_turns
+    from policyfs.daemon.log_writer import LogWriter
 
     take_short_turns()
-    logger = log.configure(as_json=as_json)
+    writer = LogWriter(sys.stderr.fileno())
+    logger = log.configure(writer, as_json=as_json)
+
+    def serves() -> None:
+        writer.write_on_thread()  # the daemon has given up its rights by now
+        ready()
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         raise _Left
@@ -56,7 +62,7 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
     try:
         daemon = Daemon(options, loader, logger)
         try:
-            daemon.run(ready)
+            daemon.run(serves)
         finally:
             for number in _ENDING:  # ignore further signals: the daemon is ending
                 signal.signal(number, signal.SIG_IGN)

@@ -7,6 +7,8 @@ import sys
 import traceback
 from typing import Final, TextIO
 
+from policyfs.daemon.log_writer import LogWriter
+
 # If rich is installed, structlog imports it for tracebacks that this log never writes: 3 MiB in each daemon.
 _HIDES_RICH: Final = "rich" not in sys.modules
 if _HIDES_RICH:
@@ -19,8 +21,8 @@ if _HIDES_RICH:
 Log = structlog.typing.FilteringBoundLogger
 
 
-def configure(stream: TextIO | None = None, *, as_json: bool) -> Log:
-    """Return a logger that writes to *stream* (default: standard error)."""
+def configure(output: TextIO | LogWriter, *, as_json: bool) -> Log:
+    """Return a logger that writes to *output*."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
     )
@@ -32,10 +34,18 @@ def configure(stream: TextIO | None = None, *, as_json: bool) -> Log:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
+        logger_factory=(
+            (lambda *_names: output)
+            if isinstance(output, LogWriter)
+            else structlog.WriteLoggerFactory(file=output)
+        ),
         cache_logger_on_first_use=False,
     )
     logger: Log = structlog.get_logger()
+    if isinstance(output, LogWriter):
+        output.on_loss = lambda lines, reason: logger.warning(
+            "lines of this log were lost", lines=lines, reason=reason
+        )
     return logger
 
 
