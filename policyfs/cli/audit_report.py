@@ -18,6 +18,7 @@ from policyfs.trail.overview import Overview
 from policyfs.trail.record import Record
 from policyfs.trail.render import local_time, report_lines
 from policyfs.trail.report_page import Facts, page
+from policyfs.trail.restarts import Restarts
 from policyfs.trail.selection import Selection
 from policyfs.trail.sentences import describe
 from policyfs.trail.summary import Summary
@@ -72,8 +73,9 @@ def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview:
     """
     changes = []
     for chain in trail.chains:
+        restarts = Restarts()
         for portion in trail.portions(chain):
-            count_portion(summary, portion, wanted)
+            count_portion(summary, portion, wanted, restarts)
             overview.add(portion.index, portion.exact(wanted))
             for item in portion.own(_KINDS):
                 if isinstance(item, Record) and item.kind in _KINDS and wanted.covers(item.time_ns):

@@ -10,10 +10,12 @@ from policyfs.cli.audit_policies import KeptPolicies
 from policyfs.cli.audit_query import columns, json_fields, open_trail, zone_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.indexed import IndexedTrail, Portion
+from policyfs.journal.reader import Chain
 from policyfs.trail.cause import remedy_of
 from policyfs.trail.event import Event
 from policyfs.trail.record import BadLine, Record, parse_id
 from policyfs.trail.render import RowPrinter, record_sheet
+from policyfs.trail.restarts import STARTS, Restarts
 from policyfs.trail.table import shown
 
 _AROUND = 5
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
             else:
                 print("\n\n" * found + "\n".join(record_sheet(item, zone_of(args))))
                 _print_more(trail, portion, row, item, args)
+                if crash := _crash_before(trail, chain, item):
+                    print(f"\n{crash}")
             found = True
             break
     if not found:
@@ -113,6 +117,21 @@ def _print_more(
             print(f"\nAround this record, {title}:\n  {rows.head()}")
             for one in around:
                 print(f"{'>' if one == row else ' '} {rows.row(portion.row(one))}")
+
+
+def _crash_before(trail: IndexedTrail, chain: Chain, record: Record) -> str:
+    """Return a sentence if this record is a daemon's start that shows that the previous one crashed, else "".
+    """
+    if record.kind not in STARTS:
+        return ""
+    restarts = Restarts()
+    for portion in trail.portions(chain):
+        for item in portion.own(STARTS):
+            if isinstance(item, Record) and item.kind in STARTS:
+                crash = restarts.take(item)
+                if item.seq == record.seq:
+                    return crash
+    return ""
 
 
 def _of_process(portion: Portion, row: int, event: Event) -> list[int]:

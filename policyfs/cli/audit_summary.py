@@ -16,11 +16,13 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.directories import cache_directory
 from policyfs.journal.index_cache import IndexCache
 from policyfs.journal.indexed import IndexedTrail, Portion
+from policyfs.journal.verification import is_recorded
 from policyfs.trail.cause import cause_of, remedy_of
 from policyfs.trail.index_rows import add_to_summary
 from policyfs.trail.line import iso_time
-from policyfs.trail.record import BadLine, Fields
+from policyfs.trail.record import BadLine, Fields, Record
 from policyfs.trail.render import grouped_lines, summary_json, summary_lines
+from policyfs.trail.restarts import STARTS, UNENDED, Restarts
 from policyfs.trail.selection import Selection, parse_query
 from policyfs.trail.summary import COUNTED, GROUPS, Summary
 from policyfs.trail.table import shown
@@ -75,19 +77,26 @@ def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:
     """
     summary = Summary(by)
     for chain in trail.chains:
+        restarts = Restarts()
         for portion in trail.portions(chain):
-            count_portion(summary, portion, wanted)
+            count_portion(summary, portion, wanted, restarts)
+        if restarts.unended and not is_recorded(chain):
+            summary.crashes.append((chain.mount_id, UNENDED))
     return summary
 
 
-def count_portion(summary: Summary, portion: Portion, wanted: Selection) -> None:
+def count_portion(summary: Summary, portion: Portion, wanted: Selection, restarts: Restarts) -> None:
     """Count the events of one portion (a part of a trail file, with its index), and its bad lines.
 
-    Count also the records of the journal about itself, if their kind is in COUNTED.
+    Count also the records of the journal about itself, if their kind is in COUNTED. restarts: the starts and
+    ends of daemons in the earlier portions of the chain.
     """
-    for item in portion.own(COUNTED):
+    for item in portion.own(COUNTED | STARTS):
+        crash = restarts.take(item) if isinstance(item, Record) else ""
         if isinstance(item, BadLine) or wanted.covers(item.time_ns):
             summary.add_trouble(item)
+            if crash and isinstance(item, Record):
+                summary.crashes.append((item.id, crash))
     add_to_summary(summary, portion.index, portion.exact(wanted))
 
 

@@ -24,6 +24,7 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.reader import Chain
 from policyfs.trail.damage import DELETED, EDITED, RESEALED
 from policyfs.trail.record import Place, Record, parse_id
+from policyfs.trail.removed import KEPT_BACK, MOST_RANGES
 from policyfs.trail.render import report_json, report_lines
 from policyfs.trail.restarts import UNENDED
 from policyfs.trail.seal import KeyChain, read_keys
@@ -291,6 +292,8 @@ def _report(checked: _Checked, seen: list[Sighting]) -> Report:
     notes = list(report.notes)
     if verifier.restarts.unended and not checked.recorded:
         notes.append(Break(Place(chain.mount_id, list(checked.spans)[-1], 0), UNENDED))
+    if len(verifier.removed or ()) >= MOST_RANGES:
+        notes.append(Break(Place(chain.mount_id, list(checked.spans)[-1], 0), KEPT_BACK))
     changed, missing = wrong_texts(chain.directory, verifier.policies)
     told = [] if report.breaks else list(starmap(Break, witness.finish()))
     named = {found.place.segment for found in report.breaks}

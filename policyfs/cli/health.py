@@ -25,6 +25,8 @@ def problems(status: control.Json) -> Iterator[str]:
         yield f"the trail in {trail.get('directory')} cannot be written: {trail.get('last_error')}"
     if trail.get("dropped"):
         yield f"{trail['dropped']} events are not on the trail"
+    if trail.get("kept_back"):
+        yield str(trail["kept_back"])
     if dropped := _number(_part(status, "quarantine").get("dropped")):
         yield f"{dropped} refused files are lost: `policyfs audit search --op quarantine --decision deny`"
     if not passthrough.get("enabled") and passthrough.get("why_not") != _ASKED_FOR:

@@ -147,11 +147,19 @@ def _instead(path: str) -> str:
     from policyfs.kernel.probe import MountState, mount_state
 
     state = mount_state(path)
+    if state is MountState.NONE and os.path.lexists(control.socket_path(path)):
+        return (
+            "there is no policyfs mount: the last daemon here crashed or was killed. Mount again;"
+            " `policyfs audit verify` checks the trail"
+        )
     if state is MountState.NONE:
         return "there is no policyfs mount; `policyfs status` lists all policyfs mounts"
     if state is MountState.DEAD:
         remedy = f"`policyfs umount {shlex.quote(path)}` removes this mount"
-        return f"the daemon has ended, but its mount is still there; {remedy}"
+        return (
+            "the daemon has ended without unmounting (it crashed or was killed), and its mount is still"
+            f" there; {remedy}, then mount again. `policyfs audit verify` checks the trail"
+        )
     return (
         f"there is a mount, but its control socket {control.socket_path(path)} is missing;"
         " set POLICYFS_RUNTIME_DIR to the value that you used for the mount"
@@ -243,6 +251,7 @@ def _as_text(status: control.Json) -> str:
         f"               {handles['directories']} directories; {status['nodes']} nodes",
         f"  trail        {trail['written']} records, {trail['dropped']} dropped{failing}",
         f"               in {trail['directory']}",
+        *([f"  last end     {trail['last_end']}"] if trail.get("last_end") else []),
         f"  contained    {_contained(part(status, 'contained'))}",
         f"  proof        {_proved(part(status, 'proof'))}",
         "  requests     " + ", ".join(f"{name} {count}" for name, count in fuse.items() if count),

@@ -132,7 +132,7 @@ class Daemon:
         )  # fmt: skip
         self._undo.callback(self._close_journal)
         self._events = MutableSink(self.journal, muted=options.proof_fd is not None)
-        self._losses, self._kills = WorkerLosses(self.journal), Kills(self.journal)
+        self._losses, self._kills = WorkerLosses(self.journal, self._log.warning), Kills(self.journal)
         self.policies.begin(self.journal, self.trail, options.told)
 
     def _build_store(self) -> tuple[Owners, Watch | None]:

@@ -57,7 +57,7 @@ class Reported(Protocol):
 
 def describe(daemon: Reported) -> control.Json:
     """Return the present state of a daemon: its counts, and sizes in bytes."""
-    options, engine, journal = daemon.options, daemon.fs.gate.engine, daemon.journal.stats()
+    options, engine = daemon.options, daemon.fs.gate.engine
     return {
         "mountpoint": options.mountpoint,
         "mount_id": control.mount_id(options.mountpoint),
@@ -95,24 +95,31 @@ def describe(daemon: Reported) -> control.Json:
         "sniffer": fields(daemon.sniffer.stats()),
         "remembered": None if daemon.remembered is None else fields(daemon.remembered.stats()),
         "contained": fields(containment()),
-        "trail": {
-            "directory": str(daemon.trail),
-            "written": journal.written,
-            "dropped": journal.dropped,
-            "queued": journal.queued,
-            "failing": journal.failing,
-            "last_error": journal.last_error,
-            "refused": journal.refused,
-            "bugs": journal.bugs,
-            "seq": journal.seq,
-            "head": journal.head,
-            "sealed": journal.sealed,
-            "seal_error": journal.seal_error,
-        },
+        "trail": _trail(daemon),
         "bugs": daemon.bugs,
         "requests": dict(zip(("waiting", "under_way"), waiting(), strict=True)),
         "lost_replies": daemon.lost_replies,
         "fuse": daemon.fuse_counters(),
+    }
+
+
+def _trail(daemon: Reported) -> control.Json:
+    journal = daemon.journal.stats()
+    return {
+        "directory": str(daemon.trail),
+        "written": journal.written,
+        "dropped": journal.dropped,
+        "queued": journal.queued,
+        "failing": journal.failing,
+        "last_error": journal.last_error,
+        "refused": journal.refused,
+        "bugs": journal.bugs,
+        "seq": journal.seq,
+        "head": journal.head,
+        "sealed": journal.sealed,
+        "seal_error": journal.seal_error,
+        "kept_back": journal.kept_back,
+        "last_end": journal.last_end,
     }
 
 

@@ -31,8 +31,13 @@ class WorkerLosses:
     already on record.
     """
 
-    def __init__(self, journal: Journal, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, journal: Journal, warn: Callable[[str], None], now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        """warn: writes a line to the daemon's log."""
         self._journal: Final = journal
+        self._warn: Final = warn
+        self._warned: set[str] = set()
         self._now_s: Final = now_s
         self._told: dict[str, int] = {}
         self._told_s = now_s() - _EVERY_S
@@ -44,7 +49,7 @@ class WorkerLosses:
     def flush(self, counts: Mapping[str, int], last_error: str) -> None:
         """Record the workers lost since the last record, and flush the journal. May wait for the disk.
 
-        counts: the losses since the start, by cause.
+        Log defects of the trail, each once. counts: the losses since the start, by cause.
         """
         more = {why: count - self._told.get(why, 0) for why, count in counts.items()}
         lost = {why: count for why, count in more.items() if count}
@@ -52,3 +57,8 @@ class WorkerLosses:
             self._told, self._told_s = dict(counts), self._now_s()
             self._journal.tell("worker", {"lost": lost, "reason": last_error})
         self._journal.flush()
+        stats = self._journal.stats()
+        for text in (stats.last_end, stats.kept_back):
+            if text and text not in self._warned:
+                self._warned.add(text)
+                self._warn(text)

@@ -45,9 +45,12 @@ class Segment:
 
     def damage(self) -> str:
         """Return a text about a change of the file by another process, or an empty string."""
-        if self._torn:
-            self._mend()
-        info = os.fstat(self._fd)
+        try:
+            if self._torn:
+                self._mend()
+            info = os.fstat(self._fd)
+        except OSError as exc:
+            return f"a half-written line could not be removed: {exc.strerror}"
         if info.st_nlink == 0:
             return "deleted"
         if info.st_size != self.size:

@@ -19,7 +19,9 @@ class JournalStats(NamedTuple):
     (A copy of number and digest in another place reveals if somebody shortens or replaces the end of the
     trail.) failing: True if the last write failed. bugs: failed attempts to format queued events as lines;
     these events count as dropped, too. sealed: the segment that this daemon sealed (signed) last. seal_error:
-    the reason if the last seal could not be written; the daemon tries again.
+    the reason if the last seal could not be written; the daemon tries again. kept_back: the reason why files
+    beyond the limits of the trail are not removed, or empty. last_end: a sentence if the previous daemon has
+    left no record of its end, else empty.
     """
 
     written: int
@@ -36,6 +38,8 @@ class JournalStats(NamedTuple):
     last_error: str
     sealed: str = ""
     seal_error: str = ""
+    kept_back: str = ""
+    last_end: str = ""
 
 
 def stats_of(
@@ -52,4 +56,5 @@ def stats_of(
         segment=writer.segment, bytes=writer.segment_size, seq=seq, head=head,
         failing=failing, bugs=bugs, last_error=last_error,
         sealed=sealer.sealed if sealer else "", seal_error=sealer.error if sealer else "",
+        kept_back=writer.kept_back, last_end=writer.last_end,
     )  # fmt: skip

@@ -37,7 +37,8 @@ from policyfs.journal.segments import (
 from policyfs.trail import chain
 from policyfs.trail.line import LineFormatter, iso_time, numbered
 from policyfs.trail.record import CLOCK_STEP_NS, Place, Record, parse_line
-from policyfs.trail.removed import MOST_RANGES, with_numbers
+from policyfs.trail.removed import KEPT_BACK, that_fit
+from policyfs.trail.restarts import NOT_CLOSED
 
 _FORMAT_VERSION: Final = 1
 _PRUNED_AT_ONCE: Final = 256
@@ -88,6 +89,8 @@ class ChainWriter:
         self._retired: list[int] = []
         self._synced_seq = 0
         self._latest_ns = 0
+        self.kept_back = self.last_end = ""
+        """Sentences for JournalStats."""
         self.finished = False
         """True once nothing may be written: another file may get the number of a closed descriptor."""
         self.extent: Extent | None = None
@@ -209,6 +212,7 @@ class ChainWriter:
         now_ns = self._clock_ns()
         if not any(self._keep) or (newest == self.segment and abs(now_ns - looked_ns) < RECHECK_NS):
             return
+        self.kept_back = ""
         names = self._removals.without(self._directory.names())
         path, place = self._directory.path, self._directory.fd
         for reason, doomed in expired(path, place, names, self.segment, self._keep, now_ns):
@@ -217,9 +221,11 @@ class ChainWriter:
         self._pruned_at = names[-1] if names else "", now_ns
 
     def _prune(self, doomed: list[str], reason: str) -> None:
-        removed = with_numbers(self._removed, (segment_number(name) or 0 for name in doomed))
-        if len(removed) > MOST_RANGES:
-            return  # because of many legal holds, a record could not state all removed numbers
+        removed, fit = that_fit(self._removed, [segment_number(name) or 0 for name in doomed])
+        if fit < len(doomed):
+            self.kept_back, doomed = KEPT_BACK, doomed[:fit]
+        if not doomed:
+            return
         self.note("pruned", {"segments": doomed, "reason": reason, "removed": removed})
         pruned = self._notes[-1]
         before, self._removed = self._removed, removed
@@ -282,7 +288,7 @@ class ChainWriter:
     def _ready(self) -> Segment:
         segment = self._segment
         if segment is not None:
-            damage = _damage(segment)
+            damage = segment.damage()
             if damage:
                 self.note("damage", {"segment": segment.name, "found": damage})
             if damage or segment.size >= self._segment_bytes:
@@ -378,17 +384,11 @@ class ChainWriter:
         self._synced_seq = seq
         last = parse_line(line, Place("", "", 0))
         self._latest_ns = last.time_ns if isinstance(last, Record) else 0
+        self.last_end = NOT_CLOSED if isinstance(last, Record) and last.kind != "close" else ""
 
 
 def _unsealed(*_: object) -> None:
     """Do nothing. This is the default of the callbacks of ChainWriter, for a trail without seals."""
-
-
-def _damage(segment: Segment) -> str:
-    try:
-        return segment.damage()
-    except OSError as exc:
-        return f"a half-written line could not be removed: {exc.strerror}"
 
 
 def _cut(name: str, offset: int, rest: bytes) -> dict[str, object]:

@@ -7,7 +7,7 @@ be removed, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 Ranges = tuple[tuple[int, int], ...]
@@ -17,6 +17,12 @@ MOST_RANGES: Final = 256
 """The limit of ranges in one line.
 
 A legal hold that keeps segments between removed segments adds a range."""
+
+KEPT_BACK: Final = (
+    "rotation has stopped, and the trail grows: legal holds divide the removed files of the trail into"
+    f" {MOST_RANGES} ranges, and a record cannot state more. Remove holds that are not needed any more"
+    " (`policyfs audit hold list`, `policyfs audit hold remove NAME`)"
+)
 
 
 def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
@@ -28,6 +34,16 @@ def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
         else:
             joined.append((first, last))
     return tuple(joined)
+
+
+def that_fit(ranges: Ranges, numbers: Sequence[int]) -> tuple[Ranges, int]:
+    """Return ranges with as many of *numbers* as a record can state, from the first on, and their count."""
+    for count, number in enumerate(numbers):
+        more = with_numbers(ranges, (number,))
+        if len(more) > MOST_RANGES:
+            return ranges, count
+        ranges = more
+    return ranges, len(numbers)
 
 
 def ranges_of(value: object) -> Ranges | None:

@@ -220,6 +220,9 @@ def summary_lines(
     if summary.kills:
         lines += ["", f"The daemon killed {len(summary.kills)} processes, because the mount waited for them:"]
         lines += [f"  {record.id}: {describe(record)}" for record in summary.kills[-_TOP:]]
+    if summary.crashes:
+        lines += ["", f"Daemons that did not end in order: {len(summary.crashes)}"]
+        lines += [f"  {shown(place)}: {what}" for place, what in summary.crashes[-_TOP:]]
     if summary.trouble or summary.bad_lines:
         lines += [
             "",
@@ -304,6 +307,7 @@ def summary_json(summary: Summary) -> Fields:
         "dropped": summary.dropped,
         "refused": summary.refused,
         "killed": [{"id": record.id, "what": describe(record)} for record in summary.kills[-_TOP:]],
+        "crashes": [{"id": place, "what": what} for place, what in summary.crashes[-_TOP:]],
         "trouble": summary.trouble,
         "bad_lines": summary.bad_lines,
     }

@@ -13,9 +13,17 @@ KILLED: Final = "the previous daemon crashed or was killed"
 RESTARTED: Final = "the previous daemon did not end in order, and the machine was restarted after that"
 UNENDED: Final = (
     "the last daemon crashed or was killed: the trail has no record of its end, and no daemon records here"
-    " now"
+    " now. Mount again if the mount is still needed"
+)
+NOT_CLOSED: Final = (
+    "the previous daemon did not end in order: it crashed or was killed, or the machine stopped. Best-effort"
+    " events of its last moments may be missing; `policyfs audit verify` checks the rest of the trail"
 )
 _LOST: Final = "best-effort events of the last moments of that daemon may be missing"
+
+
+STARTS: Final = frozenset({"header", "resume", "recovered", "close"})
+"""The types of records that show the starts and ends of daemons."""
 
 
 class Restarts:

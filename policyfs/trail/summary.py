@@ -103,6 +103,9 @@ class Summary:
         self.refused = 0
         self.trouble = 0
         self.kills: list[Record] = []
+        self.crashes: list[tuple[str, str]] = []
+        """For each daemon that crashed or was killed: the id of the record of the next start (or the name of
+        the chain, if there is none), and a sentence."""
         self.bad_lines = 0
 
     def add(self, event: Event) -> None:

@@ -46,7 +46,7 @@ class Verifier:
         self._holes: list[tuple[str, int, int, int]] = []  # next segment, first and last number, seq before
         self._cuts: dict[str, Cut] = {}
         self._empty: list[str] = []
-        self._removed: Ranges | None = None
+        self.removed: Ranges | None = None
         self._pruned: set[str] = set()
         self._breaks: list[Break] = []
         self._notes: list[Break] = []
@@ -290,7 +290,7 @@ class Verifier:
     def _note_record(self, record: Record) -> None:
         place, fields = record.place, record.fields
         if record.kind in {"header", "pruned"} and (stated := ranges_of(fields.get("removed"))) is not None:
-            self._removed = stated
+            self.removed = stated
         if crash := self.restarts.take(record):
             self._notes.append(Break(place, crash))
         if record.kind in TROUBLE:
@@ -351,7 +351,7 @@ class Verifier:
     def _gone(self, first: int, last: int) -> str:
         """Return the numbers of missing segments that policyfs did not remove itself, as text, or empty."""
         told = (int(name[:8]) for name in self._pruned if name[:8].isdecimal())
-        gone = not_in(with_numbers(self._removed or (), told), first, last)
+        gone = not_in(with_numbers(self.removed or (), told), first, last)
         return "" if gone is None else f"{gone[0]} to {gone[1]}" if gone[1] > gone[0] else f"{gone[0]}"
 
     def _check_holes(self) -> None:
@@ -364,7 +364,7 @@ class Verifier:
         if self._first is None or self._first[1] == 1:
             return
         name, number = self._first
-        first = 1 if self._removed is not None else number - 1  # old headers do not state removed segments
+        first = 1 if self.removed is not None else number - 1  # old headers do not state removed segments
         if gone := self._gone(first, number - 1):
             what = f"segments before this segment are missing ({gone}), and no rotation removed them"
             self._break(name, 0, DELETED, what, 0)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from policyfs.trail.restarts import NOT_CLOSED
 from tests.support.machine.images import file_system
 from tests.support.machine.processes import call_as, start_as, tool_as, wait_for
 from tests.support.models.twins import attempt, content, error, fd_of
@@ -495,7 +496,9 @@ def test_a_killed_daemon_loses_nothing_that_was_required(
     assert made == [*(f"/strict/d{number}" for number in range(50)), "/strict/again"]
     kinds = [event["type"] for event in mount.events() if event["type"] not in {"event", "others", "mount"}]
     assert kinds[:2] == ["header", "resume"] or kinds.count("header") == 2
+    assert mount.status()["trail"]["last_end"] == NOT_CLOSED
     with mount.as_environment():
+        assert NOT_CLOSED in policyfs("status", mount.mountpoint).stdout
         assert policyfs("audit", "verify").returncode == 0
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from policyfs.errors import UsageError
-from tests.support.mount.audited import Cli, recorded
-from tests.support.mount.trail import MOUNT_ID, read_all
+from policyfs.trail.restarts import KILLED
+from tests.support.mount.audited import Cli, kill_copy, recorded
+from tests.support.mount.trail import MOUNT_ID, a_journal, read_all
 
 
 @pytest.fixture
@@ -53,3 +54,12 @@ def test_of_what_is_around_it_only_the_same_file_and_process_are_shown(cli: Cli)
     assert "/in/" not in file.replace("/in/a.jpg -> ", "")
     assert file.count("/DCIM/a.jpg") >= 2
     assert "/Private" not in file
+
+
+def test_a_start_after_a_kill_says_so(cli: Cli) -> None:
+    kill_copy(cli.root)
+    with a_journal(cli.root):
+        pass
+    *_, killed, last = [one for one in read_all(cli.chain) if one.kind in {"header", "resume"}]
+    assert KILLED not in cli("show", killed.id)
+    assert KILLED in cli("show", last.id)

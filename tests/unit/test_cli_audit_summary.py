@@ -8,8 +8,9 @@ import pytest
 
 from policyfs.domain import Audit
 from policyfs.errors import UsageError
-from tests.support.mount.audited import DAY_NS, EVENTS, Cli, recorded
-from tests.support.mount.trail import SECOND_NS, START_NS, a_journal, an_event
+from policyfs.trail.restarts import KILLED, UNENDED
+from tests.support.mount.audited import DAY_NS, EVENTS, Cli, kill_copy, recorded
+from tests.support.mount.trail import MOUNT_ID, SECOND_NS, START_NS, a_journal, an_event, read_all
 
 
 @pytest.fixture
@@ -73,3 +74,22 @@ def test_only_the_selected_events_are_counted(cli: Cli) -> None:
     (denied,) = cli.json("summary", "decision:deny", "app:gallery")
     assert denied["events"] == 3
     assert cli.json("summary", "since:2026-04-01", code=1)[0]["events"] == 0
+
+
+def test_a_killed_daemon_is_told(cli: Cli) -> None:
+    (summary,) = cli.json("summary")
+    assert summary["crashes"] == []
+    assert "did not end in order" not in cli("summary")
+    kill_copy(cli.root)
+    out = cli("summary")
+    assert "Daemons that did not end in order: 1\n" in out
+    assert f"  {MOUNT_ID}: {UNENDED}" in out
+    with a_journal(cli.root):
+        pass
+    (start,) = [one for one in read_all(cli.chain) if one.kind == "resume"][-1:]
+    (summary,) = cli.json("summary")
+    (crash,) = summary["crashes"]
+    assert crash["id"] == start.id
+    assert crash["what"].startswith(KILLED)
+    (later,) = cli.json("summary", "since:2026-03-02")
+    assert later["crashes"] == [], "the daemon started again before this time"

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from policyfs.cli import main
+from policyfs.cli import audit_verify, main
 from policyfs.cli.on_record import record
 from policyfs.domain import Audit
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.journal.keys import KeyStore
 from policyfs.journal.recorders import open_journal
 from policyfs.trail import chain
+from policyfs.trail.removed import KEPT_BACK
 from tests.support.mount.audited import Cli, recorded
 from tests.support.mount.trail import MOUNT_ID, SECOND_NS, a_journal, an_event, read_all, segments, verified
 
@@ -177,3 +178,16 @@ def test_lines_of_a_mount_that_did_not_start_are_no_sign_of_a_crash_alone(tmp_pa
         "The writer of these lines crashed, or was a command without keys (such as a mount that did not"
         " start)" in told
     )
+
+
+def test_rotation_that_holds_have_stopped_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with a_journal(tmp_path / "trail", segment_bytes=1, keep=1) as journal:
+        for _ in range(3):
+            journal.record(an_event(), Audit.REQUIRED)
+            journal._writer.prune()
+    cli = Cli(tmp_path / "trail", capsys)
+    assert KEPT_BACK not in cli("verify")
+    monkeypatch.setattr(audit_verify, "MOST_RANGES", 1)
+    assert KEPT_BACK in cli("verify"), "a note, and no damage"

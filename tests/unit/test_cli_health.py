@@ -40,6 +40,7 @@ def test_a_sound_mount_has_none(tmp_path: Path) -> None:
         ({"leaving": True}, "processes still use the mount"),
         ({"trail": {"failing": True, "directory": "/t", "last_error": "full"}}, "/t cannot be written: full"),
         ({"trail": {"dropped": 3}}, "3 events are not on the trail"),
+        ({"trail": {"kept_back": "rotation has stopped"}}, "rotation has stopped"),
         ({"quarantine": {"dropped": 2}}, "2 refused files are lost"),
         ({"passthrough": {"enabled": False, "why_not": "old kernel"}}, "no passthrough: old kernel"),
         ({"watch": {"running": False}}, "no watch of the store"),

@@ -150,6 +150,9 @@ def test_all_mounts_are_asked_and_silent_ones_named(place: Path, capsys, monkeyp
         code, out, err = run(capsys, "status", "--check")
         assert (code, out, err) == (EXIT_REFUSED, f"{place}/one: well\n", "policyfs: busy\n")
     (place / "run" / control.socket_path(str(place / "two")).name).touch()  # of a daemon that was killed
+    code, out, err = run(capsys, "status", place / "two")
+    assert (code, out) == (EXIT_REFUSED, "")
+    assert "there is no policyfs mount: the last daemon here crashed or was killed. Mount again" in err
     code, out, err = run(capsys, "status")
     assert (code, out, err) == (EXIT_OK, "no policyfs mount answers\n", "")
     assert run(capsys, "status", "--check")[0] == EXIT_REFUSED
@@ -171,7 +174,8 @@ def test_a_killed_daemon_whose_mount_is_there_is_told(place: Path, capsys, monke
     ("state", "told"),
     [
         (MountState.NONE, "there is no policyfs mount"),
-        (MountState.DEAD, "policyfs umount"),
+        (MountState.DEAD, "the daemon has ended without unmounting (it crashed or was killed)"),
+        (MountState.DEAD, "removes this mount, then mount again. `policyfs audit verify` checks the trail"),
         (MountState.ALIVE, "set POLICYFS_RUNTIME_DIR"),
     ],
 )
@@ -327,3 +331,11 @@ def test_a_part_of_another_version_is_empty() -> None:
     assert manage.part({"c": [1]}, "c") == manage.part({}, "a") == {}
     with pytest.raises(PolicyfsError):
         manage.known("/nowhere/below")
+
+
+def test_the_end_of_the_daemon_before_is_shown(place: Path, capsys) -> None:
+    trail = {**sound(place)["trail"], "last_end": "the previous daemon did not end in order"}
+    with daemon(place, status=sound(place, trail=trail)):
+        code, out, _ = run(capsys, "status", place / "one")
+    assert code == EXIT_OK, "the mount works now"
+    assert "\n  last end     the previous daemon did not end in order\n" in out

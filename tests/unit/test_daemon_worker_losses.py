@@ -12,6 +12,8 @@ class Told:
         self.flushes = 0
         self.now_s = 10.0
         self.failing = False
+        self.kept_back = self.last_end = ""
+        self.logged: list[str] = []
 
     def tell(self, kind: str, *records: dict[str, object]) -> None:
         self.records += [(kind, fields) for fields in records]
@@ -20,12 +22,14 @@ class Told:
         self.flushes += 1
 
     def stats(self) -> JournalStats:
-        return JournalStats(0, 0, 0, 0, 0, "", 0, 0, "", self.failing, 0, "")
+        return JournalStats(
+            0, 0, 0, 0, 0, "", 0, 0, "", self.failing, 0, "", kept_back=self.kept_back, last_end=self.last_end
+        )
 
 
 def test_each_loss_is_counted_once() -> None:
     told = Told()
-    losses = WorkerLosses(told, lambda: told.now_s)
+    losses = WorkerLosses(told, told.logged.append, lambda: told.now_s)
     losses.flush({"replaced": 0, "died": 0}, "")
     assert told.records == []
     assert not losses.is_due({"replaced": 0, "died": 0})
@@ -49,7 +53,7 @@ def test_while_nothing_can_be_written_losses_are_only_counted() -> None:
     """Each record would wait in memory, and a hostile file can make a worker die each second."""
     told = Told()
     told.failing = True
-    losses = WorkerLosses(told, lambda: told.now_s)
+    losses = WorkerLosses(told, told.logged.append, lambda: told.now_s)
     for count in range(1, 100):
         losses.flush({"died": count}, "x")
         told.now_s += 1
@@ -57,3 +61,16 @@ def test_while_nothing_can_be_written_losses_are_only_counted() -> None:
     told.failing = False
     losses.flush({"died": 100}, "x")
     assert told.records == [("worker", {"lost": {"died": 100}, "reason": "x"})]
+
+
+def test_each_defect_of_the_trail_is_logged_once() -> None:
+    told = Told()
+    losses = WorkerLosses(told, told.logged.append, lambda: told.now_s)
+    losses.flush({}, "")
+    assert told.logged == []
+    told.last_end = "the previous daemon crashed"
+    losses.flush({}, "")
+    told.kept_back = "rotation has stopped"
+    for _ in range(3):
+        losses.flush({}, "")
+    assert told.logged == ["the previous daemon crashed", "rotation has stopped"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,16 @@ EVENTS = [
     event(b"/DCIM/a.jpg", "unlink", day=1, size_before=2 << 20),
     event(b"/DCIM/a.jpg", "create", day=1),
 ]
+
+
+def kill_copy(root: Path) -> None:
+    """Add a start and an event to the trail below this root, without an end, as a killed daemon leaves it."""
+    copy = root.parent / "copy"
+    with a_journal(root) as journal:
+        journal.record(EVENTS[0], Audit.REQUIRED)
+        shutil.copytree(root, copy)
+    shutil.rmtree(root)
+    copy.rename(root)
 
 
 class Cli:
