@@ -39,6 +39,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
             Path("/proc/self/status").read_text(encoding="utf-8"),
             Path("/proc/self/uid_map").read_text(encoding="utf-8"),
         ),
+        "procfs": machine.check_own_proc,
         "libfuse": machine.check_libfuse,
         "bridge": machine.check_bridge,
         "libmagic": machine.check_libmagic,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.cli.manage import ask, known, part
+from policyfs.cli.processes import status_file
 from policyfs.daemon.control import Json
 from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, OWNER_NONE, Decision, Facts, FileType, Op, Principal
 from policyfs.errors import PolicyfsError, UsageError, errno_name
@@ -136,7 +137,7 @@ def process(pid: int) -> Caller:
     Raises PolicyfsError.
     """
     try:
-        text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
+        text = status_file(pid)
     except OSError as error:
         raise PolicyfsError(f"there is no process {pid}: {error.strerror}") from error
     ids = {name: line.split() for name, line in re.findall(r"^(Uid|Gid|Groups):\t(.*)$", text, re.MULTILINE)}
@@ -154,7 +155,7 @@ def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> L
     """
     import trio
 
-    from policyfs.content.sniffer import Sniffer
+    from policyfs.cli.looking import start_sniffer
     from policyfs.fs.access.views import Views
 
     store = str(status["store"])
@@ -178,7 +179,7 @@ def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> L
             if who.app is None or owner != who.app:
                 found.hidden = Views.hidden_now(engine, who, engine.state_of(path), lambda: owner)
             sniff = partial(_sniff, leases=features.leases)
-            sniffer = Sniffer.start(workers=1)
+            sniffer = start_sniffer()
             try:
                 trio.run(sniff, found, tree, names, engine, who, op, sniffer)
             finally:

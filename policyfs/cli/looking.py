@@ -8,6 +8,7 @@ import stat
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+from policyfs.cli.processes import own_instance
 from policyfs.errors import PolicyfsError
 
 if TYPE_CHECKING:
@@ -59,6 +60,16 @@ def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
     return kind, locate(kind, words, source)
 
 
+def start_sniffer() -> Sniffer:
+    """Start one confined worker. The search for a free uid reads the uids of all processes, by an instance of
+    procfs that no app can lock.
+    """
+    from policyfs.content.sniffer import Sniffer
+
+    with own_instance():
+        return Sniffer.start(workers=1)
+
+
 def _by_worker(question: Callable[[Sniffer], Awaitable[T]]) -> T:
     """Start a worker, ask it one question, and end the worker. Return the answer.
 
@@ -66,13 +77,11 @@ def _by_worker(question: Callable[[Sniffer], Awaitable[T]]) -> T:
     """
     import trio
 
-    from policyfs.content.sniffer import Sniffer
-
     async def ask() -> T:
         try:
             return await question(sniffer)
         finally:
             await sniffer.aclose()
 
-    sniffer = Sniffer.start(workers=1)
+    sniffer = start_sniffer()
     return trio.run(ask)

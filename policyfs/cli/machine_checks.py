@@ -9,14 +9,17 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from policyfs.cli.findings import Finding, State
 from policyfs.cli.on_record import existing
+from policyfs.cli.processes import look
 from policyfs.daemon import control
 from policyfs.daemon.contain import Containment, containment
 from policyfs.errors import PolicyfsError
+from policyfs.kernel import mount_api
 from policyfs.linux import seccomp
 from policyfs.linux.mountinfo import FSTYPE, mounts, mounts_at
 
@@ -101,6 +104,21 @@ def check_capability(status: str, uid_map: str) -> Finding:
             "run the daemon outside of the container, in the initial user namespace",
         )
     return Finding("capability", State.OK, "CAP_SYS_ADMIN")
+
+
+def check_own_proc() -> Finding:
+    """Check that a daemon can make an instance of procfs that no app reaches (policyfs.linux.procfs)."""
+    try:
+        os.close(mount_api.procfs_instance())
+    except OSError as error:
+        return Finding(
+            "procfs", State.OFF,
+            f"no instance of procfs for a daemon alone ({error.strerror}): an app that locks a directory in"
+            " /proc can make all apps of a mount wait without end",
+            "run the daemon as root outside of a container; or give the container CAP_SYS_ADMIN, and a /proc"
+            " without hidden parts (Docker: --security-opt systempaths=unconfined)",
+        )  # fmt: skip
+    return Finding("procfs", State.OK, "each daemon reads /proc by an instance that no app can lock")
 
 
 def linked_libfuse(extension: Path | None = None) -> str:
@@ -220,7 +238,7 @@ def check_daemons() -> Iterator[Finding]:
         name = f"daemon of {mount.path}"
         try:
             pid = control.ask(control.socket_path(mount.path), "status", _STATUS_S)["pid"]
-            held = containment(int(str(pid)))
+            held = look(partial(containment, int(str(pid))))
         except (PolicyfsError, OSError, LookupError, ValueError) as error:
             yield Finding(name, State.OFF, f"does not answer: {error}", f"policyfs status {mount.path}")
             continue

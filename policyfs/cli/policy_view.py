@@ -53,8 +53,8 @@ def _fill(picture: Picture, args: argparse.Namespace, engine: Engine, who: Princ
     """Walk through the store, and add the names that the caller would see to the picture."""
     import trio
 
+    from policyfs.cli.looking import start_sniffer
     from policyfs.cli.view.walk import Limits, Walk
-    from policyfs.content.sniffer import Sniffer
     from policyfs.store.facts import probe
     from policyfs.store.owner import Owners
     from policyfs.store.tree import Tree
@@ -69,7 +69,7 @@ def _fill(picture: Picture, args: argparse.Namespace, engine: Engine, who: Princ
         database = Path(trail_root(args.trail)) / "owners.sqlite"
         known = facts.stable_inodes and database.exists()
         owners = Owners(facts.trusted_xattr, str(database) if known else None)
-        sniffer = Sniffer.start(workers=1)
+        sniffer = start_sniffer()
         limits = Limits(most=args.most, alike=args.alike, samples=args.samples)
         try:
             trio.run(Walk(tree, engine, who, owners, sniffer, limits).run, picture)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.cli.policy_files import read_sources
+from policyfs.cli.processes import look
 from policyfs.domain import WORKER_UIDS
 from policyfs.errors import EXIT_OK
 from policyfs.linux.running import Process, processes
@@ -112,7 +113,7 @@ class Machine:
 def run_who(args: argparse.Namespace) -> int:
     """Print the users, services and containers of this machine, each with its app in the policy."""
     engine = load_policy(read_sources(args.policy))
-    machine = Machine(pwd.getpwall(), services(), list(processes()))
+    machine = Machine(pwd.getpwall(), services(), look(lambda: list(processes())))
     people = machine.people(engine)
     mounted = [app.name for app in engine.policy.apps if not app.uids]
     if args.json:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
+from policyfs.cli.processes import look
 from policyfs.daemon import control
 from policyfs.errors import PolicyfsError
 from policyfs.policy.errors import harmless
@@ -79,7 +80,7 @@ def _holding(
     pids = {one["pid"] for one in files}
     spared = {status["pid"], os.getpid(), os.getppid(), 1}
     found: dict[int, list[Holder]] = {}
-    for holder in holders_of(f"0:{status['connection']}"):
+    for holder in look(lambda: holders_of(f"0:{status['connection']}")):
         file = holder.what.startswith("fd ") or holder.what == "mapping"
         # the process that opened the file, or a process of the same user that got the descriptor from it
         path = _as_told(holder.path.removesuffix(_DELETED))

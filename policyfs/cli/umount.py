@@ -12,11 +12,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from policyfs.cli.manage import known, part
+from policyfs.cli.processes import look, status_file
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.peer import peer_of
@@ -99,7 +101,8 @@ def _check_elsewhere(path: str, daemons: Mapping[object, int]) -> None:
         with open(f"/proc/self/fdinfo/{pidfd}", "rb") as lines:
             pid = next((int(line.split()[1]) for line in lines if line.startswith(b"Pid:")), -1)
         with contextlib.suppress(OSError):  # the daemon may just have ended
-            if pid > 0 and any(mount.path == path and mount.fstype == FSTYPE for mount in mounts(pid)):
+            there = look(partial(mounts, pid)) if pid > 0 else []
+            if any(mount.path == path and mount.fstype == FSTYPE for mount in there):
                 raise PolicyfsError(
                     f"{path} is mounted in another mount namespace, not in the namespace of this command. Run"
                     f" `nsenter --mount --target {pid} policyfs umount {shlex.quote(path)}`"
@@ -179,7 +182,7 @@ def _where(path: str, status: control.Json) -> str:
 def _users(status: control.Json) -> list[str]:
     from policyfs.store.holders import holders_of
 
-    return [_as_text(holder) for holder in holders_of(f"0:{status['connection']}")]
+    return _told(partial(holders_of, f"0:{status['connection']}"))
 
 
 def _socket_paths(path: str) -> list[Path]:
@@ -242,9 +245,11 @@ def daemon_died(path: str) -> bool:
             return False
         pid = peer_of(asking).pid
     try:
-        lines = Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
+        lines = status_file(pid).splitlines()
     except OSError:
         return True
+    except PolicyfsError:
+        return False
     fields = dict(line.split(":\t", 1) for line in lines)
     # The process was killed, but it has not ended: it waits for a store that does not answer.
     killed = any(int(fields[name], 16) & 1 << signal.SIGKILL - 1 for name in ("SigPnd", "ShdPnd"))
@@ -254,9 +259,15 @@ def daemon_died(path: str) -> bool:
 def _holders(path: str) -> list[str]:
     from policyfs.store.holders import holders
 
-    return [_as_text(holder) for holder in holders(os.fsencode(path))]
+    return _told(partial(holders, os.fsencode(path)))
 
 
-def _as_text(holder: object) -> str:
-    """Return a line about a user of a mount. A process chooses its name, so the line is escaped."""
-    return shown(str(holder))
+def _told(find: Callable[[], Sequence[object]]) -> list[str]:
+    """Return a line for each user of a mount. A process chooses its name, so the line is escaped.
+
+    If the users cannot be found in time, the only line is the reason.
+    """
+    try:
+        return [shown(str(holder)) for holder in look(find)]
+    except PolicyfsError as error:
+        return [str(error)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.errors import PolicyfsError
-from policyfs.linux import libc, seccomp
+from policyfs.linux import libc, procfs, seccomp
 from policyfs.linux.capabilities import Capability, Rights, keep, name_of, no_new_privs, rights_of
 from policyfs.linux.libc import LIBC
 
@@ -123,12 +123,12 @@ def containment(pid: int | str = "self") -> Containment:
 
 def _interfaces(pid: int | str) -> list[str]:
     """Return the names of the network interfaces that a process sees."""
-    table = Path(f"/proc/{pid}/net/dev").read_text(encoding="ascii", errors="replace")
+    table = Path(procfs.path(pid, "net/dev")).read_text(encoding="ascii", errors="replace")
     return [line.partition(":")[0].strip() for line in table.splitlines()[2:]]
 
 
 def _core(pid: int | str) -> list[str]:
-    limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii")
+    limits = Path(procfs.path(pid, "limits")).read_text(encoding="ascii")
     line = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
     return [] if line.split()[4] == "1" else ["a core dump after a crash would contain data of files"]
 

@@ -50,6 +50,13 @@ def detached(fstype: str, options: Sequence[str | tuple[str, str]], attributes: 
         os.close(context)
 
 
+def procfs_instance() -> int:
+    """Create an instance of procfs that no other process reaches (policyfs.linux.procfs has the reason).
+    Return the descriptor of its root. Raises OSError, for example if this process may mount nothing.
+    """
+    return detached("proc", (), MOUNT_NOSUID | MOUNT_NODEV)
+
+
 def attach(mount_fd: int, path: str) -> None:
     """Attach a detached mount to a directory. Raises OSError."""
     _call(_MOVE_MOUNT, mount_fd, b"", _AT_FDCWD, os.fsencode(path), _FROM_EMPTY_PATH)

@@ -21,7 +21,7 @@ def own_proc() -> tuple[int, int]:
     """
     descriptors = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        directory = mount_api.detached("proc", (), mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV)
+        directory = mount_api.procfs_instance()
     except BaseException:
         os.close(descriptors)
         raise

@@ -13,9 +13,9 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from policyfs.linux import procfs
 from policyfs.linux.libc import LIBC
 from policyfs.linux.prctl import prctl
 
@@ -135,7 +135,7 @@ def rights_of(pid: int | str = "self") -> Rights:
 
 
 def _threads(pid: int | str) -> Iterator[str]:
-    place = Path(f"/proc/{pid}")
+    place = procfs.root() / str(pid)
     for thread in (place / "task").iterdir() if pid != "thread-self" else [place]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             yield (thread / "status").read_text(encoding="ascii", errors="replace")

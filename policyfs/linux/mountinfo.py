@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from policyfs.linux import procfs
+
 FSTYPE: Final = "fuse.policyfs"
 MOUNTINFO: Final = "/proc/self/mountinfo"
 _MAX_SYMLINKS: Final = 40  # the kernel's own limit
@@ -75,7 +77,7 @@ def mounts(pid: int | None = None) -> list[Mount]:
 
     Raises OSError if there is no such process.
     """
-    path = MOUNTINFO if pid is None else f"/proc/{pid}/mountinfo"
+    path = procfs.path("self" if pid is None else pid, "mountinfo")
     with open(path, encoding="latin-1", newline="\n") as file:
         return [parse_mount(line) for line in file]
 
@@ -98,7 +100,7 @@ def mount_id_of_fd(fd: int, pid: int | None = None) -> int | None:
 
     Return None if fdinfo has no such line. Raises OSError.
     """
-    with open(f"/proc/{'self' if pid is None else pid}/fdinfo/{fd}", "rb") as lines:
+    with open(procfs.path("self" if pid is None else pid, f"fdinfo/{fd}"), "rb") as lines:
         for line in lines:
             if line.startswith(b"mnt_id:"):
                 return int(line.split()[1])
@@ -107,7 +109,7 @@ def mount_id_of_fd(fd: int, pid: int | None = None) -> int | None:
 
 def mounts_at(path: str) -> list[Mount]:
     """Return the mounts on exactly this absolute path without symlinks, topmost last."""
-    with open(MOUNTINFO, encoding="latin-1", newline="\n") as file:
+    with open(procfs.path("self", "mountinfo"), encoding="latin-1", newline="\n") as file:
         return parse_mounts_at(path, file)
 
 

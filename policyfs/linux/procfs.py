@@ -3,7 +3,7 @@
 Any process can keep the lock of a directory in /proc: one thread lists the directory into a buffer whose
 memory page never comes, and another thread tries to make a name in the directory. Then each look-up in the
 directory waits without end, and no signal interrupts it. So a daemon reads /proc by an instance of procfs
-that no other process reaches (use()).
+that no other process reaches (use()). A command reads in a child process (policyfs.cli.processes).
 """
 
 from __future__ import annotations
@@ -27,6 +27,16 @@ def root() -> Path:
     return Path("/proc") if _directory < 0 else Path(f"/proc/self/fd/{_directory}")
 
 
+def path(pid: int | str, name: str) -> str:
+    """Return the path of a file of a process in the instance in use. pid: a number, or ``self``."""
+    return f"{root()}/{pid}/{name}"
+
+
+def pids() -> list[int]:
+    """Return the ids of all visible processes, in ascending order."""
+    return sorted(int(name) for name in os.listdir(root()) if name.isdigit())
+
+
 def link(pid: int, name: str) -> bytes:
     """Return the target of a link of a process, for example ``exe``. Raises OSError."""
     return os.readlink(f"{_prefix}{pid}/{name}".encode(), dir_fd=None if _directory < 0 else _directory)
@@ -43,5 +53,5 @@ def text(pid: int, name: str) -> str:
     def open_there(path: str, flags: int) -> int:
         return os.open(path, flags, dir_fd=None if _directory < 0 else _directory)
 
-    with open(f"{_prefix}{pid}/{name}", encoding="ascii", errors="replace", opener=open_there) as file:
+    with open(f"{_prefix}{pid}/{name}", encoding="utf-8", errors="replace", opener=open_there) as file:
         return file.read()

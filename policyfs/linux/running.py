@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final, NamedTuple
+
+from policyfs.linux import procfs
 
 _CONTAINERS: Final = (
     (re.compile(r"(?:^|/)docker[-/]([0-9a-f]{12})[0-9a-f]*(?:\.scope)?(?:/|$)"), "docker {}"),
@@ -31,14 +32,11 @@ class Process(NamedTuple):
     container: str
 
 
-def processes(proc: str = "/proc") -> Iterator[Process]:
+def processes() -> Iterator[Process]:
     """Yield the running processes whose files in /proc can be read."""
-    for directory in Path(proc).iterdir():
-        if not directory.name.isdigit():
-            continue
+    for pid in procfs.pids():
         try:
-            status = (directory / "status").read_text("utf-8", "replace")
-            groups = (directory / "cgroup").read_text("utf-8", "replace")
+            status, groups = procfs.text(pid, "status"), procfs.text(pid, "cgroup")
         except OSError:
             continue  # the process has ended
         found = _UIDS.search(status)

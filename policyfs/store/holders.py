@@ -54,10 +54,10 @@ def holders(mountpoint: bytes) -> list[Holder]:
         for mount in ours
         if mount.parent_id == held.mount_id
     ]
-    namespace = os.readlink("/proc/self/ns/mnt")
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+    namespace = os.readlink(procfs.path("self", "ns/mnt"))
+    for pid in procfs.pids():
         with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/{pid}/ns/mnt") == namespace:
+            if os.readlink(procfs.path(pid, "ns/mnt")) == namespace:
                 # Use the table of this process: in a chroot, a process's own table lacks the mounts outside
                 # the chroot.
                 found += _holds_of(pid, held, ours, {held.mount_id}, elsewhere=False)
@@ -75,12 +75,12 @@ def holders_of(device: str) -> list[Holder]:
     device: ``major:minor`` of the file system. A mount of the file system is reported once for each mount
     namespace, with one process of that namespace. Sends no request to the file system.
     """
-    ours = os.readlink("/proc/self/ns/mnt")
+    ours = os.readlink(procfs.path("self", "ns/mnt"))
     found: list[Holder] = []
     tables: set[str] = set()
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+    for pid in procfs.pids():
         with contextlib.suppress(OSError):
-            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
+            namespace = os.readlink(procfs.path(pid, "ns/mnt"))
             holds = [] if namespace in tables else [
                 ("mount", os.fsencode(mount.path)) for mount in mounts(pid) if mount.device_name == device
             ]  # fmt: skip
@@ -114,8 +114,8 @@ def _uses(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _who(pid: int) -> tuple[int, str]:
-    with open(f"/proc/{pid}/comm", "rb") as file:
-        return os.stat(f"/proc/{pid}").st_uid, os.fsdecode(file.read().rstrip(b"\n"))
+    with open(procfs.path(pid, "comm"), "rb") as file:
+        return procfs.owner(pid), os.fsdecode(file.read().rstrip(b"\n"))
 
 
 def _holds_of(pid: int, held: Mount, table: list[Mount], same: set[int], elsewhere: bool) -> list[Holder]:
@@ -133,24 +133,24 @@ def _holds_of(pid: int, held: Mount, table: list[Mount], same: set[int], elsewhe
 def _links(pid: int, table: list[Mount], same: set[int]) -> Iterator[tuple[str, bytes]]:
     for what in ("cwd", "root", "exe"):
         with contextlib.suppress(OSError):
-            path = os.readlink(f"/proc/{pid}/{what}".encode())
+            path = procfs.link(pid, what)
             over = [mount for mount in reversed(table) if _is_below(path, os.fsencode(mount.path))]
             if over and max(over, key=lambda mount: len(mount.path)).mount_id in same:
                 yield what, path
 
 
 def _descriptors(pid: int, mount_ids: set[int]) -> Iterator[tuple[str, bytes]]:
-    for name in os.listdir(f"/proc/{pid}/fd"):
+    for name in os.listdir(procfs.path(pid, "fd")):
         with contextlib.suppress(OSError):
             if mount_id_of_fd(int(name), pid) in mount_ids:
-                yield f"fd {name}", os.readlink(f"/proc/{pid}/fd/{name}".encode())
+                yield f"fd {name}", procfs.link(pid, f"fd/{name}")
 
 
 def _mappings(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
     """Yield a process's mappings of files on this file system, from /proc/PID/maps (proc_pid_maps(5))."""
     wanted = "{:02x}:{:02x}".format(*map(int, device.split(":"))).encode()
     seen: set[bytes] = set()
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as lines:
+    with contextlib.suppress(OSError), open(procfs.path(pid, "maps"), "rb") as lines:
         for line in lines:
             fields = line.rstrip(b"\n").split(maxsplit=5)
             if len(fields) == 6 and fields[3] == wanted and fields[5] not in seen:

@@ -12,6 +12,7 @@ from policyfs.cli.looking import kind_in_worker, opened, plan_for
 from policyfs.content import sniffer as sniffers
 from policyfs.content import worker
 from policyfs.errors import PolicyfsError
+from policyfs.linux import procfs
 from policyfs.redact.plan import Outcome
 from tests.support.mount.steps import PHOTO
 
@@ -52,6 +53,7 @@ class Worker:
 
     def start(self, workers: int) -> Worker:
         assert workers == 1
+        assert os.stat(procfs.root()).st_dev != os.stat("/proc").st_dev, "no app can lock this instance"
         return self
 
     async def kind_of_fd(self, fd: int) -> str:

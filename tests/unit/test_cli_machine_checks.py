@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import re
 import subprocess
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli import machine_checks
-from policyfs.cli.findings import State
+from policyfs.cli.findings import Finding, State
+from tests.support.machine.processes import call_as
 
+CLONE_NEWUSER = 0x10000000
 FULL_MAP = "         0          0 4294967295\n"
 
 
@@ -87,6 +90,21 @@ def test_libfuse_is_the_one_that_the_loader_takes() -> None:
     extension = importlib.util.find_spec("pyfuse3").origin
     loaded = subprocess.run(["ldd", extension], capture_output=True, text=True, check=True, timeout=30).stdout
     assert re.findall(r"libfuse3\S*(?= =>)", loaded) == [machine_checks.linked_libfuse()]
+
+
+@pytest.mark.mount
+def test_a_machine_on_which_no_daemon_can_make_its_own_procfs_is_told() -> None:
+    assert machine_checks.check_own_proc().state is State.OK
+    finding = call_as(0, _check_in_user_namespace)
+    assert finding.state is State.OFF
+    assert "can make all apps of a mount wait" in finding.what
+    assert "outside of a container" in finding.todo
+
+
+def _check_in_user_namespace() -> Finding:
+    """Check as root of a container does: with all rights in its own user namespace only."""
+    assert not ctypes.CDLL(None).unshare(CLONE_NEWUSER)
+    return machine_checks.check_own_proc()
 
 
 def test_this_machine_has_what_the_tests_need() -> None:

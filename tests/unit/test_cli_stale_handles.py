@@ -57,6 +57,7 @@ class Machine:
         self.children: list[subprocess.Popen[bytes]] = []
         self.held: list[Holder] = []
         monkeypatch.setattr(stale_handles, "holders_of", self.holders_of)
+        monkeypatch.setattr(stale_handles, "look", lambda find: find())  # the children are of this process
 
     def holders_of(self, device: str) -> list[Holder]:
         assert device == "0:42"

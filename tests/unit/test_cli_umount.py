@@ -18,7 +18,7 @@ import pytest
 from policyfs.cli import main, umount
 from policyfs.cli.umount import daemon_died
 from policyfs.daemon import control
-from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
 from policyfs.kernel import probe, session
 from policyfs.kernel.probe import MountState
 from policyfs.kernel.session import MountError
@@ -317,17 +317,35 @@ def test_a_killed_daemon_that_waits_for_its_store_has_died(
     world: World, monkeypatch: pytest.MonkeyPatch, lines: str | None, died: bool
 ) -> None:
     world.serve()
-    real = Path.read_text
 
-    def read_text(path: Path, *arguments: Any, **more: Any) -> str:
-        if str(path) != f"/proc/{os.getpid()}/status":
-            return real(path, *arguments, **more)
+    def status_file(pid: int) -> str:
+        assert pid == os.getpid()
         if lines is None:
             raise FileNotFoundError(errno.ENOENT, "it has just ended")
         return lines
 
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(umount, "status_file", status_file)
     assert daemon_died(world.path) == died
+
+
+def test_a_daemon_whose_state_cannot_be_read_in_time_is_not_taken_for_dead(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.serve()
+
+    def status_file(pid: int) -> str:
+        raise PolicyfsError(f"{pid} cannot be read within 30 s")
+
+    monkeypatch.setattr(umount, "status_file", status_file)
+    assert not daemon_died(world.path)
+
+
+def test_a_busy_mount_is_told_even_if_its_users_cannot_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(find: object) -> list[Holder]:
+        raise PolicyfsError("cannot be read within 30 s")
+
+    monkeypatch.setattr(umount, "look", look)
+    assert umount._holders("/mnt") == ["cannot be read within 30 s"]
 
 
 def test_options_are_those_of_the_manual() -> None:

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from policyfs.cli.looking import opened
+from policyfs.cli.looking import opened, start_sniffer
 from policyfs.cli.view.walk import suffix_of
 from policyfs.errors import PolicyfsError
 
@@ -111,9 +111,7 @@ def _sniff(store: str, samples: list[tuple[Directory, str]]) -> None:
 def _by_worker(paths: list[str]) -> list[str | None]:
     import trio
 
-    from policyfs.content.sniffer import Sniffer
-
-    sniffer = Sniffer.start(workers=1)
+    sniffer = start_sniffer()
 
     async def ask() -> list[str | None]:
         found: list[str | None] = []

@@ -1,0 +1,118 @@
+"""Reads of the files of other processes in /proc, for commands. An app cannot keep a command waiting there.
+
+The reason is in policyfs.linux.procfs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+from policyfs.errors import PolicyfsError
+from policyfs.kernel import mount_api
+from policyfs.linux import procfs
+
+T = TypeVar("T")
+
+_MOST_S: Final = 30.0
+_CHUNK: Final = 1 << 16
+_MAX_DESCRIPTOR: Final = 1 << 16
+
+
+def look(function: Callable[[], T], timeout_s: float = _MOST_S) -> T:
+    """Return the result of a function that reads files of other processes by policyfs.linux.procfs.
+
+    The function runs in a forked child, without the descriptors of this process. If the kernel permits it,
+    the child reads its own instance of procfs, which no app can lock. Otherwise a lock of an app can keep the
+    child waiting, and no signal ends the wait. So only a child may wait. Raises what the function raises, and
+    PolicyfsError after *timeout_s* seconds.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _child(function, writer)
+    os.close(writer)
+    try:
+        answer = _answer(reader, time.monotonic() + timeout_s)
+    finally:
+        os.close(reader)
+    if answer is None:
+        os.kill(pid, signal.SIGKILL)  # the child may live on until the app lets the lock go: do not wait
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        raise PolicyfsError(
+            f"the files of other processes in /proc cannot be read within {timeout_s:g} s; perhaps an app"
+            " keeps a directory in /proc locked. As root in no container, this command reads /proc by an"
+            " instance of its own, which no app can lock"
+        )
+    os.waitpid(pid, 0)
+    if not answer:
+        raise PolicyfsError("the process that reads /proc for this command was killed")
+    result, error = pickle.loads(answer)  # noqa: S301 - written by the child of this process
+    if error is not None:
+        raise error
+    found: T = result
+    return found
+
+
+@contextlib.contextmanager
+def own_instance() -> Iterator[None]:
+    """Make this process read its own instance of procfs within the context, if the kernel permits it."""
+    try:
+        directory = mount_api.procfs_instance()
+    except OSError:
+        yield
+        return
+    procfs.use(directory)
+    try:
+        yield
+    finally:
+        procfs.use(-1)
+        os.close(directory)
+
+
+def status_file(pid: int) -> str:
+    """Return the text of /proc/PID/status. Raises OSError, and PolicyfsError as look() does."""
+    return look(lambda: procfs.text(pid, "status"))
+
+
+def _child(function: Callable[[], T], writer: int) -> None:
+    """Write the function's result to *writer*, and exit. First close all other descriptors, because the
+    function may hang, and another process may wait for the end of this command's output.
+    """
+    try:
+        os.closerange(0, writer)
+        os.closerange(writer + 1, _MAX_DESCRIPTOR)
+        os.chdir("/")  # the child is no user of a mount
+        with contextlib.suppress(OSError):
+            procfs.use(mount_api.procfs_instance())
+        answer: tuple[T | None, Exception | None] = (function(), None)
+    except Exception as error:  # noqa: BLE001 - the command raises it again
+        answer = (None, error)
+    try:
+        with open(writer, "wb") as file:
+            pickle.dump(answer, file)
+    finally:
+        os._exit(0)
+
+
+def _answer(reader: int, until: float) -> bytes | None:
+    """Return all bytes that the child writes until its end; None if it has not ended in time.
+
+    until: the time of the monotonic clock.
+    """
+    poller = select.poll()
+    poller.register(reader, select.POLLIN)
+    found = b""
+    while poller.poll(max(0.0, until - time.monotonic()) * 1000):
+        chunk = os.read(reader, _CHUNK)
+        if not chunk:
+            return found
+        found += chunk
+    return None
