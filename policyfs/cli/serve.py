@@ -44,7 +44,7 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
     from policyfs.daemon.log_writer import LogWriter
 
     take_short_turns()
-    writer = LogWriter(sys.stderr.fileno())
+    writer = LogWriter(2)  # standard error
     logger = log.configure(writer, as_json=as_json)
 
     def serves() -> None:
