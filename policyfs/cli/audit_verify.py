@@ -28,7 +28,7 @@ from policyfs.trail.removed import KEPT_BACK, MOST_RANGES
 from policyfs.trail.render import report_json, report_lines
 from policyfs.trail.restarts import UNENDED
 from policyfs.trail.seal import KeyChain, read_keys
-from policyfs.trail.verification import Break, Report
+from policyfs.trail.verification import Break, Report, is_unread
 from policyfs.trail.verify import Verifier
 from policyfs.trail.witness import Sighting, Witness, sightings, vanished
 
@@ -297,6 +297,7 @@ def _report(checked: _Checked, seen: list[Sighting]) -> Report:
     changed, missing = wrong_texts(chain.directory, verifier.policies)
     told = [] if report.breaks else list(starmap(Break, witness.finish()))
     named = {found.place.segment for found in report.breaks}
+    named |= {str(one.fields.get("segment")) for one in checked.records if is_unread(one)}
     bare = [
         Break(Place(chain.mount_id, name, 0), _BARE, DELETED)
         for name in checked.unsealed

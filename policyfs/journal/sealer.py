@@ -6,13 +6,15 @@ notices a line that another process has changed. A seal covers only lines whose 
 too (segment_reading.py).
 The sealer works in slices of less than a millisecond, not on the event loop. The sealer takes the journal's
 lock only to pass on a record. If a seal cannot be written to the disk, the sealer tries again later. The
-mount never waits for a seal.
+mount never waits for a seal. A segment that cannot be read for a minute gets no seal, but a ``damage``
+record. The sealer then goes on with the later segments.
 
 INVARIANT: a segment is on the disk before its seal. So after a power loss no seal covers missing lines.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -37,9 +39,14 @@ from policyfs.journal.segments import (
 )
 from policyfs.trail.line import iso_time
 from policyfs.trail.seal import NO_SEAL, Proof, Seal, body_of, digest_of, read_keys, read_seal
+from policyfs.trail.verification import UNREAD
 
 _EVERY_S: Final = 1.0
 _BREATH_S: Final = 0.0005
+_UNREADABLE: Final = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
+"""The errors of a disk or file system that cannot return the bytes of a file."""
+_ATTEMPTS: Final = 60
+"""The number of attempts, one each second, to read a closed segment. After them, the segment gets no seal."""
 
 
 class Reports:
@@ -84,6 +91,8 @@ class Sealer:
         self._adopted: dict[str, int] = {}
         self._reading: SegmentReading | None = None
         self._told: set[str] = set()
+        self._attempts = 0
+        """The number of failed attempts to read the closed segment that is to be sealed next."""
         self._old: dict[str, Proof | None] = {}
         self._current: Callable[[], Extent | None] = lambda: None
         self._work = threading.Event()
@@ -232,9 +241,18 @@ class Sealer:
             return  # a crash has cut its header, so there is no line to seal
         try:
             reading = self._open(extent.segment)
+            self._check(reading, extent)
         except FileNotFoundError:
             return  # the segment is missing: `verify` reports that
-        self._check(reading, extent)
+        except OSError as exc:
+            self._attempts += 1
+            if exc.errno not in _UNREADABLE or self._attempts < _ATTEMPTS:
+                raise
+            # The next seal continues the seal before this segment.
+            self._attempts = 0
+            self._reports.changed(extent.segment, f"{UNREAD} ({exc.strerror}), so it gets no seal")
+            return
+        self._attempts = 0
         old, proven = self._old_seal(extent.segment), reading.proven
         if proven is not None and (old is None or (not reading.wrong and proven.lines > old.seal.lines)):
             os.fsync(reading.fd)

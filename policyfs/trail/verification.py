@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from policyfs.trail.record import Place, Record
+
+UNREAD: Final = "it cannot be read"
+"""The beginning of the text about a segment that the disk does not return."""
 
 
 class Break(NamedTuple):
@@ -48,6 +51,11 @@ class Report(NamedTuple):
         return not self.breaks
 
 
+def is_unread(record: Record) -> bool:
+    """Return True if a record says that a segment got no seal, because the disk did not return its bytes."""
+    return record.kind == "damage" and str(record.fields.get("found")).startswith(UNREAD)
+
+
 def describe_trouble(record: Record) -> str:
     """Return a sentence for people about a record of type gap, damage or recovered."""
     fields = record.fields
@@ -57,7 +65,8 @@ def describe_trouble(record: Record) -> str:
             f"at the end of {fields.get('segment')}"
         )
     if record.kind == "damage":
-        return f"segment {fields.get('segment')} was changed from outside: {fields.get('found')}"
+        what = "is damaged" if is_unread(record) else "was changed from outside"
+        return f"segment {fields.get('segment')} {what}: {fields.get('found')}"
     if "unsure_after" in fields:
         return (
             f"lines after seq {fields['unsure_after']} may not have reached the disk ({fields.get('reason')})"

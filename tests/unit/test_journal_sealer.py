@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -10,14 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.cli import audit_verify
 from policyfs.domain import Audit
 from policyfs.journal import sealer, segment_reading
 from policyfs.journal.journal import Journal
 from policyfs.journal.keys import KeyStore, is_signed
+from policyfs.journal.reader import Chain
+from policyfs.journal.segment_reading import SegmentReading
 from policyfs.trail import chain
 from policyfs.trail.damage import EDITED
 from policyfs.trail.merkle import root_of
 from policyfs.trail.seal import NO_SEAL, Proof, Seal, body_of, entries_of, read_keys, read_seal
+from policyfs.trail.sentences import describe
 from tests.support.machine.processes import wait_for
 from tests.support.mount.trail import (
     MOUNT_ID,
@@ -320,6 +325,47 @@ def test_a_seal_that_cannot_be_written_is_tried_again_and_keeps_nobody(tmp_path:
         blocked.unlink()
         wait_for(lambda: not journal.stats().seal_error, "it is tried again")
     assert all(seal_file(path).exists() for path in segments(tmp_path / MOUNT_ID))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_a_closed_segment_that_cannot_be_read_stops_no_later_seal(
+    tmp_path: Path, keys: KeyStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(sealer, "_EVERY_S", 0.02)
+    monkeypatch.setattr(sealer, "_ATTEMPTS", 3)
+    unreadable: list[str] = []
+    attempts: list[str] = []
+    advance = SegmentReading.advance
+
+    def failing(reading: SegmentReading, size: int, **options: int) -> bool:
+        if reading.name in unreadable:
+            attempts.append(reading.name)
+            raise OSError(number, os.strerror(number))
+        return advance(reading, size, **options)
+
+    monkeypatch.setattr(SegmentReading, "advance", failing)
+    with sealed_journal(tmp_path, keys) as journal:
+        journal.record(an_event(b"/first"), Audit.REQUIRED)
+        unreadable.append(journal.stats().segment)
+        for name in range(EVENTS):
+            journal.record(an_event(b"/%d" % name), Audit.REQUIRED)
+        if number == errno.EMFILE:
+            wait_for(lambda: len(attempts) > 10, "it is tried again and again")
+            assert not list((tmp_path / MOUNT_ID).glob("*.seal")), "this is no fault of the disk"
+            unreadable.clear()
+        wait_for(lambda: not journal.stats().seal_error and journal.stats().sealed != "", "later seals")
+    first, *later = segments(tmp_path / MOUNT_ID)
+    assert len(later) > 1
+    assert all(seal_file(path).exists() for path in later)
+    assert seal_file(first).exists() == (number == errno.EMFILE)
+    told = [one for one in read_all(tmp_path / MOUNT_ID) if one.kind == "damage"]
+    assert len(told) == (number == errno.EIO)
+    damaged = f"segment {first.name} is damaged: it cannot be read (Input/output error), so it gets no seal"
+    assert all(describe(one) == damaged for one in told)
+    monkeypatch.setattr(audit_verify, "_SEALED_NS", 0)
+    chains = [Chain(MOUNT_ID, tmp_path / MOUNT_ID)]
+    [report] = audit_verify.reports_on(chains, str(tmp_path), audit_verify.Anchors([], [], None))
+    assert report.whole, "the chain names the segment that has no seal"
 
 
 def test_a_new_key_signs_from_then_on(tmp_path: Path, keys: KeyStore) -> None:
