@@ -17,6 +17,7 @@ from policyfs.redact.core.patches import (
     is_blank,
     mask,
     skip_zeros,
+    uniform_difference,
     xor,
     zeros,
 )
@@ -30,6 +31,15 @@ def test_difference_turns_old_into_new(old, data):
             new[at] = value
     patches = in_order(difference(7, old, bytes(new)), 7 + len(old))
     assert apply(b"-" * 7 + old, patches) == b"-" * 7 + bytes(new)
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_a_uniform_difference_has_one_byte_in_each_patch(old, new):
+    size = min(len(old), len(new))
+    old, new = old[:size], new[:size]
+    patches = in_order(uniform_difference(7, old, new), 7 + size)
+    assert all(len(set(patch.data)) == 1 for patch in patches)
+    assert apply(b"-" * 7 + old, patches) == b"-" * 7 + new
 
 
 def test_difference_joins_near_runs_and_keeps_far_ones_apart():

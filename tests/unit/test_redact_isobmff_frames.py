@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from policyfs.content.plans import pack_plan, unpack_plan
 from policyfs.redact.core.cleaners import NotThisKindError
+from policyfs.redact.core.patches import MemorySource
+from policyfs.redact.plan import Outcome, locate
 from tests.support.samples.heifs import obu, vvcc
 from tests.support.samples.jpegs import exif, leaks, photo_with, plain
 from tests.support.samples.movies import AVCC, CITY, SLICE, Track, fragmented, movie, sei, u32
@@ -245,3 +248,24 @@ def test_photos_with_metadata_in_fragments_are_refused(kind):
     photo = photo_with(exif("MM"))
     with pytest.raises(NotThisKindError, match="among its fragments"):
         read(fragmented(0x20000, entry=(kind, b""), samples=(photo, photo)))
+
+
+_ZEROS_WITHIN = bytes(range(16, 32)) + b"MDPM\x02\x70\0\0\3\1\2\x71\0\0\3\0\5" + b"\0\0\3\1" * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "entry", "frame"),
+    [
+        (b"avc1", AVCC, sei(5, _ZEROS_WITHIN) + SLICE),
+        (b"avc1", AVCC, u32(9) + b"\x18a quince" + SLICE),
+        (b"mp4v", b"", USER_DATA + b"\0\0\1\0slice123"),
+        (b"mp4v", b"", b"\0\0\1\xb2a quince\0TMPGEXS\0in a village in the north\0\0\1\0slice123"),
+    ],
+)
+def test_messages_in_each_frame_of_a_film_add_few_bytes_to_a_plan(kind, entry, frame):
+    """A worker may send few bytes that are not in the file: blanks do not count, but what is among them."""
+    source = MemorySource(movie(Track(format=kind, entry=entry, samples=[frame] * 5000)))
+    plan = locate("video/mp4", frozenset({"location"}), source)
+    _, sent = unpack_plan(pack_plan("video/mp4", plan, source.read, source.size), source.size, source.read)
+    assert sent.outcome is Outcome.PATCH, sent.reason
+    assert sent.patches == plan.patches

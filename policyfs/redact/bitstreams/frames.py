@@ -33,7 +33,7 @@ from policyfs.redact.bitstreams.nal_units import (
 from policyfs.redact.bitstreams.obus import UNITS_PER_PART, clean_obus
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
-from policyfs.redact.core.patches import ByteSource, difference, zeros
+from policyfs.redact.core.patches import ByteSource, difference, uniform_difference, zeros
 
 MAX_SCANNED: Final = 30_000
 """Maximum number of frames of a track that are searched after a first search of some frames has found user
@@ -259,7 +259,7 @@ def _clean_units(
             counter.message(old)
             new = blanked(old, codec.header, inner) if kind in codec.sei else _filled(old, codec, inner)
             if new is not None:
-                found.patches += difference(unit.start, old, new.data)
+                found.patches += uniform_difference(unit.start, old, new.data)
                 found.notes.append(Note(unit.start, length, codec.name, _TAG, new.tells))
         elif inner.hide & UNKNOWN:
             patches = list(zeros(source, unit.start + codec.header, unit.end))
@@ -279,7 +279,7 @@ def _filled(unit: bytes, codec: Codec, inner: Inner) -> sei.Blanked | None:
     inner.budget.search(len(unit))
     if not inner.hide & UNKNOWN or not payload.removesuffix(b"\x80").strip(b"\xff\0"):
         return None
-    new = head + b"\xff" * (len(payload) - 1) + b"\x80"
+    new = head + b"\xff" * (len(payload) - 1) + (b"\x80" if payload.endswith(b"\x80") else b"\xff")
     return sei.Blanked(new.ljust(len(unit), b"\0"), UNKNOWN)
 
 

@@ -183,13 +183,14 @@ def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
 def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
     """Restore the bytes around emulation prevention bytes after blanks were written.
 
-    Two zeros are before each emulation prevention byte, and a small number is behind the byte.
+    Two zeros are before each emulation prevention byte, and a small number is behind the byte: 0, or 1 if
+    more zeros follow.
     """
     at = unit.find(_ESCAPED, header)
     while at >= 0:
         out[at : at + 2] = b"\0\0"
         if at + 3 < len(unit) and out[at + 3] == _BLANK:
-            out[at + 3] = 1
+            out[at + 3] = 0 if out[at + 4 : at + 5] == b" " and unit[at + 4 : at + 7] != _ESCAPED else 1
         at = unit.find(_ESCAPED, at + 2)
 
 

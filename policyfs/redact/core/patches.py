@@ -20,6 +20,7 @@ more time than a hole of 64 MiB.
 """
 _BLANK: Final = bytes(1 << 16)
 
+_SAME_BYTES: Final = re.compile(rb"(.)\1*", re.DOTALL)
 _CHANGED_RUN: Final = re.compile(rb"[^\0]+(?:\0{1,15}[^\0]+)*")
 
 
@@ -126,6 +127,19 @@ def difference(offset: int, old: bytes, new: bytes) -> Iterator[Patch]:
         return
     for run in _CHANGED_RUN.finditer(xor(old, new)):
         yield Patch(offset + run.start(), new[run.start() : run.end()])
+
+
+def uniform_difference(offset: int, old: bytes, new: bytes) -> Iterator[Patch]:
+    """Do as difference(), with patches of one repeated byte each.
+
+    A plan may add few new bytes, and runs of a neutral byte do not count. The parts of a long film that are
+    changed, one in each frame, would count together if some unchanged bytes were among the blanks.
+    """
+    for patch in difference(offset, old, new):
+        for run in _SAME_BYTES.finditer(patch.data):
+            start = patch.offset + run.start()
+            if old[start - offset : start - offset + len(run[0])] != run[0]:
+                yield Patch(start, run[0])
 
 
 def is_blank(data: bytes) -> bool:
