@@ -497,6 +497,7 @@ def test_a_killed_daemon_loses_nothing_that_was_required(
     kinds = [event["type"] for event in mount.events() if event["type"] not in {"event", "others", "mount"}]
     assert kinds[:2] == ["header", "resume"] or kinds.count("header") == 2
     assert mount.status()["trail"]["last_end"] == NOT_CLOSED
+    wait_for(lambda: NOT_CLOSED in mount.log.read_text(), "the daemon's log says it, too")
     with mount.as_environment():
         assert NOT_CLOSED in policyfs("status", mount.mountpoint).stdout
         assert policyfs("audit", "verify").returncode == 0
