@@ -149,6 +149,23 @@ async def test_a_plan_that_two_found_is_shown_to_others(place: Place) -> None:
     assert place.source.discarded == []
 
 
+@on_trio
+@pytest.mark.parametrize("compared", ["with the app's next answer", "with the second look"])
+async def test_a_write_without_a_new_time_is_no_lie(place: Place, monkeypatch, compared: str) -> None:
+    """Within one clock tick a file can have two contents and one version: both answers were right."""
+    monkeypatch.setattr(module.KindKey, "is_racy", lambda self, now_ns: True)
+    await place.shown(CAMERA, LIE)
+    monkeypatch.setattr(module.KindKey, "is_racy", lambda self, now_ns: False)
+    if compared == "with the second look":
+        await place.looked()
+    else:
+        place.evict()
+        await place.shown(CAMERA, HONEST)
+    assert (place.source.discarded, place.second.stats().differed) == ([], 0)
+    assert place.second.stats().dropped == 1
+    assert PLACE not in await place.shown(GALLERY, HONEST), "the first answer serves nobody else"
+
+
 def _patches_alive() -> int:
     gc.collect()
     return sum(isinstance(each, Patch) for each in gc.get_objects())

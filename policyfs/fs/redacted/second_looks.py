@@ -145,7 +145,7 @@ class SecondLooks:
             # nothing.
             if not job.said.agrees(said.kind, said.plan):
                 self._jobs.put(turn, key, _Job(job.handle, said, verdict))
-                self._differs(job, said.plan, "the workers of the app contradict each other", racy=said.racy)
+                self._differs(job, said.plan, "the workers of the app contradict each other")
             return
         if not self._jobs.has_room(turn):
             self._stats.dropped += 1
@@ -247,13 +247,15 @@ class SecondLooks:
         else:
             self._differs(job, found, "a new worker found something else")
 
-    def _differs(self, job: _Job, plan: Fingerprint | None, why: str, *, racy: bool = False) -> None:
-        """Handle a fresh worker's result that differs from the result of the app's worker (in *job*). racy:
-        True if both results may be right, for different bytes.
+    def _differs(self, job: _Job, plan: Fingerprint | None, why: str) -> None:
+        """Handle a later result that differs from the result of the app's worker (in *job*).
+
+        If the first result is racy, both may be right, for different bytes. (A later result for the same
+        version can only be racy if the first is.)
         """
         said = job.said
         job.verdict.denied(said)
-        if racy or _gave_up(plan) or _gave_up(said.plan):  # perhaps a worker had no time or memory left
+        if said.racy or _gave_up(plan) or _gave_up(said.plan):  # perhaps a worker had no time or memory left
             self._stats.dropped += 1
             return
         self._stats.differed += 1
