@@ -184,6 +184,12 @@ def test_bookmarks_keep_their_shape_and_fields_their_names():
     assert b"streets" in out
 
 
+def test_a_removed_object_does_not_join_the_next_word():
+    text = b"6 1 7 5 [12]5"
+    data = pdf({5: stream(text, b"/Type/ObjStm/N 2/First 7")}, page=b"/Rotate 7 0 R")
+    assert b"6 1 7 5 ()  5" in run(data)
+
+
 def test_pages_that_private_data_also_refer_to_stay():
     data = pdf(page=b"/PieceInfo<</App<</Private[3 0 R 4 0 R 5 0 R]>>>>", more={5: b"[/own (data)]"})
     out = run(data)

@@ -27,7 +27,7 @@ from policyfs.redact.core.cleaners import (
 from policyfs.redact.core.patches import ByteSource, SliceSource, difference
 from policyfs.redact.pdf.keys import Edits, edit, silenced
 from policyfs.redact.pdf.object_scan import Item
-from policyfs.redact.pdf.objects import MAX_TOKENS, MalformedError, Node, Reader
+from policyfs.redact.pdf.objects import MAX_TOKENS, MalformedError, Node, Reader, is_regular
 
 MAX_XMP_BYTES: Final = 4 << 20
 MAX_OBJECTS: Final = 50_000
@@ -36,6 +36,7 @@ _FLATE: Final = (b"FlateDecode", b"Fl")
 _JPEG: Final = (b"DCTDecode", b"DCT")
 _HEAD: Final = re.compile(rb"[0-9\x00\t\n\x0c\r ]*")
 _JP2: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
+_NULL: Final = b"null"
 _WORDS: Final = (b"true", b"false", b"null")
 _CODESTREAM: Final = b"\xff\x4f\xff\x51"
 
@@ -217,8 +218,10 @@ class ObjectStream:
                 size = inside.end - inside.start
                 if size < 4 or self.text[inside.start : inside.end].isdigit():
                     continue
-                apart = self.text[inside.start - 1 : inside.start] in (b" ", b"\n", b"\r", b"\t")
-                none = (b"null" if apart else b"()").ljust(size)
+                before = self.text[inside.start - 1 : inside.start]
+                behind = self.text[inside.start + len(_NULL) :][:1]  # the next word would continue "null"
+                apart = not is_regular(before) and not (size == len(_NULL) and is_regular(behind))
+                none = (_NULL if apart else b"()").ljust(size)
                 new = new[: inside.start] + none + new[inside.end :]
                 continue
             edits = inside.edits
