@@ -21,6 +21,7 @@ from tests.support.mount.steps import (
     MAPS,
     OPEN,
     PHOTO,
+    between,
     errno_of,
     replace,
     right_before_removals,
@@ -64,6 +65,35 @@ def test_what_may_not_be_removed_stays(store: Path, name: bytes, code: int) -> N
             assert (store / name.decode()).exists()
 
     run()
+
+
+KINDS = """\
+- {id: own, allow: [all], who: {app: camera}, paths: "/**"}
+- {id: photos, allow: [all], who: {app: maps}, paths: "/free/**", when: {type: [image/jpeg]}}
+- {id: walk, allow: [see], who: {app: maps}, paths: ["/free", "/locked/**"]}
+"""
+
+
+@on_trio
+async def test_a_directory_that_moves_while_a_file_is_sniffed_takes_its_decision_along(store: Path) -> None:
+    """The decision by the rules of the old path removed the file at the new one."""
+    (store / "free").mkdir()
+    (store / "free/x").write_bytes(PHOTO)
+    (store / "locked").mkdir()
+    with parts(store, engine_of(KINDS)) as made:
+        free = await made.walk("/free", CAMERA)
+        await made.walk("/locked", CAMERA)
+
+        async def moves() -> None:
+            (store / "free").rename(store / "locked/free")
+            assert await made.walk("/locked/free", CAMERA) is free
+
+        request = made.remover.remove(free, b"x", made.caller(MAPS), directory=False)
+        assert await between(made, request, moves) == errno.ESTALE
+        assert (store / "locked/free/x").exists()
+        assert [event for event in made.sink.events if event.operation == "unlink"] == []
+        again = made.remover.remove(free, b"x", made.caller(MAPS), directory=False)
+        assert await errno_of(again) == errno.EACCES
 
 
 @on_trio

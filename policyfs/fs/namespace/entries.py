@@ -17,7 +17,7 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node import Node, child_path
+from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.passthrough import Passthrough
@@ -76,7 +76,8 @@ class Entries:
         moves_to: PathState | None = None,
     ) -> tuple[End, Stat, int]:  # fmt: skip
         """Return the object that has this name, its attributes and its inode key. Find all facts about the
-        object that the policy may need. Raise OSError (ENOENT) if no object has the name.
+        object that the policy may need. Raise OSError (ENOENT) if no object has the name. Raise
+        StaleNodeError if the directory is moved while facts are found.
 
         evidence: keeps the proof of the object's kind. moves_to: the path state after the move. Decisions
         at the new path may need more facts than decisions at the present path.
@@ -97,6 +98,8 @@ class Entries:
         lane = caller.principal.lane
         facts = await self._gate.facts.find(need, dirfd, name, stat, lane, evidence=evidence)
         self._gate.unchanged(generation)
+        if need and self._gate.engine.child(parent.state, name) != state:
+            raise StaleNodeError  # the directory was moved meanwhile: other rules hold for the new path
         if self._gate.engine.owner_matters_above(state):
             seen = self._gate.decide(caller.principal, Op.SEE, state, stat.ftype, facts, parent)
             if not seen.allowed:
