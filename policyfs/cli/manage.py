@@ -273,7 +273,7 @@ def _exceptions(policy: control.Json) -> list[str]:
 
 
 def _contained(held: control.Json) -> str:
-    missing = held["missing"]
+    missing = held.get("missing", ["unknown: the daemon has another version"])
     if isinstance(missing, list) and missing:
         return "; ".join(map(str, missing))
     return "few capabilities, no new privileges, system calls filtered, no network"

@@ -100,6 +100,7 @@ ENDED = {"id": "party", "until": "2001-01-01", "approved_by": "Ann", "reason": "
         ({"bugs": 2}, "BUGS         2"),
         ({"stale_handles": STALE}, "  gallery /a (pid 7, read): the policy now refuses this open: EACCES"),
         ({"contained": {"missing": ["no filter", "a network"]}}, "contained    no filter; a network"),
+        ({"contained": None}, "contained    unknown: the daemon has another version"),
         ({"proof": {"why": "--no-proof"}}, "proof        --no-proof"),
         ({"proof": {}}, "proof        not made"),
         ({"proof": {"canaries": {"denial": 1, "hiding": 2}, "callers_left_out": 3}},
