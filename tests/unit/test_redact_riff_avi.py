@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
 from tests.support.samples import sounds
@@ -78,3 +79,32 @@ def test_a_list_of_pictures_that_the_end_of_a_riff_cuts(size):
     second = b"LIST\x2c\0\0\0movi" + sounds.chunk(b"00dc", b"picture!")
     length = (len(first) - 8 + size).to_bytes(4, "little")
     redact(AVI, b"RIFF" + length + first[8:] + second)
+
+
+_OWN = b"[= MPlayer junk data! =]" * 3 + b"[= MPlayer j"
+
+
+@pytest.mark.parametrize(
+    ("padding", "word", "stays"),
+    [
+        (b"\4\0\0\0\0\0\0\x0000dc" + bytes(500), "all-metadata", True),
+        (b"\4\0\0\0\0\0\0\x0001wb" + bytes(500), "location", True),
+        (b"odmldmlh\xf8\0\0\0" + bytes(244), "all-metadata", True),
+        (b"\4\0\0\0\1\0\0\x0000dc" + bytes(500), "location", False),
+        (b"\4\0\0\0\0\0\0\x0000dc" + bytes(60) + CITY, "location", False),
+        (b"odmldmlh\xf8\0\0\0" + CITY, "device", False),
+        (_OWN, "location", True),
+        (_OWN, "device", False),
+        (_OWN + CITY[:4], "location", False),
+        (b"VirtualDub build 32842/release" + bytes(99), "people", True),
+        (b"VirtualDub build 32842/release", "device", False),
+        (b"VirtualDub build 32842/release" + CITY, "location", False),
+        (CITY, "location", False),
+        (bytes(70_000) + CITY, "location", False),
+    ],
+)
+def test_padding_by_its_bytes(padding, word, stays):
+    data = sounds.avi(more=sounds.chunk(b"JUNK", padding))
+    assert padding in data
+    out = redact(AVI, data, hidden_by([word]))
+    assert (padding in out) is stays

@@ -7,6 +7,7 @@ and sound are not read, except their headers. Messages in pictures are cleaned l
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import Final
 
@@ -66,6 +67,15 @@ _PLAIN: Final = MappingProxyType(
 """A dictionary from the name of a chunk to the maximum number of its bytes that stay. These chunks are needed
 to play the file.
 """
+_ROOM: Final = re.compile(
+    rb"(?:\x04\0\0\0\0\0\0\0\d\d(?:%b)|odmldmlh\xf8\0\0\0)\0*" % b"|".join((*_SAMPLE_KINDS, b"tx"))
+)
+"""Pattern of the padding that FFmpeg and GStreamer keep free for the indexes of a file of over 1 GB."""
+_MPLAYER: Final = b"[= MPlayer junk data! =]"
+_PROGRAM: Final = re.compile(
+    rb"(?:%b)+(?P<cut>[^\0]{0,23})\0*|VirtualDub(?:Mod)? build \d{4,5}/release\0*" % re.escape(_MPLAYER)
+)
+"""Pattern of the padding of programs that write their name into it."""
 _TELLING: Final = MappingProxyType(
     {
         b"strn": Tells.PEOPLE | Tells.DEVICE,
@@ -236,8 +246,26 @@ class _Locator:
                 drop(self.edits, chunk, found)
             else:
                 pad(self.edits, chunk)
+        elif chunk.name == JUNK:
+            found = self._padding(chunk)
+            if found & self.inner.hide:
+                drop(self.edits, chunk, found)
+            else:
+                pad(self.edits, chunk)
         elif not clean_shared(self.edits, chunk):
             drop(self.edits, chunk)
+
+    def _padding(self, chunk: Chunk) -> Tells:
+        """Return the categories of the data in a chunk of padding."""
+        data = self.source.read(chunk.start, min(chunk.size, _TEXT_BYTES))
+        self.inner.budget.search(len(data))
+        if len(data) < chunk.size:
+            return UNKNOWN
+        if _ROOM.fullmatch(data):
+            return NOTHING
+        program = _PROGRAM.fullmatch(data)
+        named = program is not None and _MPLAYER.startswith(program["cut"] or b"")
+        return Tells.DEVICE | Tells.OTHER if named else UNKNOWN
 
     def _movie(self, at: int, end: int) -> None:
         """Walk the chunks of pictures and sound in [at, end), header by header.
