@@ -66,7 +66,10 @@ def _sniffer() -> Callable[[Case], str | None]:
 
     def sniff(case: Case) -> str | None:
         if os.geteuid() != 0:
-            raise PolicyfsError("tests with content need root, to start a worker without rights; or use kind")
+            raise PolicyfsError(
+                "tests with content need root, because policyfs starts a worker without rights for them;"
+                " without root, use kind instead of content"
+            )
         content = case.doc.content or ""
         with opened(str(Path(case.where.file).parent / content)) as fd:
             return kind_in_worker(fd)

@@ -339,7 +339,9 @@ class _Probe:
             words = os.pread(self._log, _LAST_WORDS, 0).decode("utf-8", "replace").strip()
             last = words.rpartition("\n")[2]
             why = last or error
-            raise UnprovedError(f"the daemon of the store in memory did not serve: {why}") from error
+            raise UnprovedError(
+                f"the second daemon, whose store is in memory, did not serve its mount: {why}"
+            ) from error
 
     def end(self) -> None:
         """Kill the second daemon. Its mount was never attached to a path, and its files exist only in memory.

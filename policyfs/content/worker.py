@@ -112,7 +112,7 @@ class Detector:
             raise SniffError(f"libmagic: {error}") from error
         kind = normalise(answer)
         if kind is None:
-            raise SniffError(f"libmagic answered {answer!r}")
+            raise SniffError(f"libmagic answered {answer!r}, which is no MIME type")
         settled = settle(kind, head)
         if settled is None:
             raise SniffError(f"libmagic says that the file is {kind}, but the first bytes of the file differ")

@@ -147,13 +147,13 @@ class Quarantine:
                 os.mkdir(about.app, 0o700, dir_fd=top)
             with _opened(os.open(about.app, _DIRECTORY, dir_fd=top)) as mine:
                 files, used = _usage(mine)
+                but = "in the quarantine, and may have at most"
                 if files >= limits.files:
-                    raise FullError(
-                        f"{about.app} has {files} files in the quarantine, and may have {limits.files}"
-                    )
+                    raise FullError(f"{about.app} has {files} files {but} {limits.files}")
                 if used + size > limits.bytes:
-                    has = f"{about.app} has {used} bytes in the quarantine, and may have {limits.bytes}"
-                    raise FullError(f"{has}: there is no room for {size} bytes more")
+                    raise FullError(
+                        f"{about.app} has {used} bytes {but} {limits.bytes}: no room for {size} bytes more"
+                    )
                 name, part = _new_part(mine)
                 with _opened(part):
                     try:
@@ -189,7 +189,7 @@ class Quarantine:
         disk = os.fstatvfs(top)
         left = disk.f_bavail * disk.f_frsize - size
         if left < disk.f_blocks * disk.f_frsize // _FREE:
-            raise FullError(f"the disk of the trail has no room for {size} bytes more")
+            raise FullError(f"{size} bytes more would leave under {100 // _FREE} % of the trail's disk free")
 
     @staticmethod
     def _fill(part: int, source: int, about: About) -> About:

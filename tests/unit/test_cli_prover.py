@@ -282,6 +282,6 @@ def test_a_failure_has_the_last_words_of_its_daemon(log: bytes, told: str) -> No
     probe = object.__new__(prover._Probe)  # of all that it starts, this needs its log
     probe._log = os.memfd_create("log")
     os.write(probe._log, log)
-    with pytest.raises(UnprovedError, match=f"did not serve: {told}"), probe.explained():
+    with pytest.raises(UnprovedError, match=f"did not serve its mount: {told}"), probe.explained():
         raise ValueError("no descriptor")
     os.close(probe._log)

@@ -63,6 +63,6 @@ def test_what_no_step_has_filled_in_cannot_be_read() -> None:
     for name in ("stat", "decision", "handle"):
         with pytest.raises(AttributeError):
             getattr(opening, name)
-    with pytest.raises(RuntimeError, match="not entered"):
+    with pytest.raises(RuntimeError, match="before step 5"):
         _ = opening.shared
     assert (opening.fd, opening.bytes_fd, opening.by_kind, opening.emptied) == (-1, -1, False, False)

@@ -61,7 +61,7 @@ def test_the_newest_is_dropped_where_there_is_no_room(kept: Quarantine, limits: 
 
 def test_the_trail_keeps_room_on_its_disk(kept: Quarantine, monkeypatch) -> None:
     monkeypatch.setattr(quarantine, "_FREE", 1)
-    with pytest.raises(FullError, match="the disk of the trail has no room"):
+    with pytest.raises(FullError, match="5 bytes more would leave under 100 % of the trail's disk free"):
         keep(kept, b"five.")
 
 

@@ -126,5 +126,5 @@ class OpenContext:
     def shared(self) -> OpenState:
         """The node's open state. Raise RuntimeError before step 5."""
         if self.state is None:
-            raise RuntimeError("an open whose state was not entered")
+            raise RuntimeError("the open state is used before step 5")
         return self.state

@@ -161,7 +161,7 @@ class _Locator:
             elif not self._is_cut_page(*part):
                 self.edits.zero(*part, "between pages")
         if not self.media:
-            raise NotThisKindError("there is no stream in it")
+            raise NotThisKindError("there is no stream of sound or pictures in it")
         for stream in self.streams.values():
             if stream is not None:
                 self._lost(stream)
