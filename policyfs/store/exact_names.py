@@ -6,7 +6,8 @@ first moves the file aside: it gives the file a new name in the same directory, 
 The daemon checks and removes only this new name. If the moved file is not the given one, the daemon gives
 the moved file its old name back, and never replaces a third file.
 
-If a rename has moved another file than the given one, the rename is undone (has_got(), move_back()).
+A file that is renamed is moved aside, too, before it gets its new name (move(), replace()). An exchange is
+not: it is undone if it has moved another file than the given ones (has_got(), move_back()).
 
 A daemon that is killed between these steps leaves the file under the new name (aside()). The next daemon of
 the store finds a record of this (move_records.py), and gives the file its name back. If the store fails
@@ -35,11 +36,11 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """Errors of open(2) for a directory that is not at its path any more."""
 _UNREAD: Final = "files that a killed daemon has moved aside do not get their names back"
 _UNFINISHED: Final = (
-    "a daemon ended while it removed or replaced this file. The file may still exist in the same directory,"
-    " which may have been moved; `policyfs doctor STORE` searches the store for it. The file is called"
+    "a daemon ended while it removed, replaced or renamed this file. The file may be in the same directory"
+    " still, which may have been moved; `policyfs doctor STORE` searches the store for it. The file is called"
 )
 _FINISHED: Final = (
-    "a daemon was killed while it removed or replaced this file; all files have their right names again"
+    "a daemon was killed while it removed, replaced or renamed this file; all names are right again"
 )
 _OVERLAY: Final = 0x794C7630  # f_type, see linux/magic.h
 _LARGE: Final = 1 << 20
@@ -47,7 +48,7 @@ _LARGE: Final = 1 << 20
 
 
 class ExactNames:
-    """A helper that removes and replaces names in one store, only if they refer to the expected files.
+    """A helper that removes, replaces and moves names in one store, only if they refer to the expected files.
 
     new: makes objects that have an owner before their name.
     """
@@ -155,19 +156,39 @@ class ExactNames:
         with self._clearing(old_dir, taken):
             return self._replace_by(taken, old_dir, old, moved, new_dir, new, replaced)
 
-    def _replace_by(
-        self, taken: bytes, old_dir: int, old: bytes, moved: Stat, new_dir: int, new: bytes, replaced: Stat
+    def move(self, old_dir: int, old: bytes, moved: Stat, new_dir: int, new: bytes) -> bool:
+        """Give the object *moved* a name that no object has. Return False if another object had the name
+        *old*; that object keeps the name.
+
+        Raises OSError before any change, or after all is as before: FileExistsError if an object has the name
+        *new*. The object first gets a temporary name. Otherwise another object, which apps must not find at
+        the new name, could have this name until it is moved back.
+        """
+        taken = aside()
+        if self._records is not None:
+            self._records.write(old_dir, old, taken)
+        with self._clearing(old_dir, taken):
+            return self._move_by(taken, old_dir, old, moved, new_dir, new, RENAME_NOREPLACE)
+
+    def _move_by(
+        self, taken: bytes, old_dir: int, old: bytes, moved: Stat, new_dir: int, new: bytes, flag: int
     ) -> bool:
         self._tree.rename2(old_dir, old, old_dir, taken, RENAME_NOREPLACE)
         try:
             is_moved = self._tree.stat(old_dir, taken).same_inode(moved)
             if is_moved:
-                self._tree.rename2(old_dir, taken, new_dir, new, RENAME_EXCHANGE)
+                self._tree.rename2(old_dir, taken, new_dir, new, flag)
         except OSError:
             self.move_back(old_dir, taken, old_dir, old)
             raise
         if not is_moved:
             self.move_back(old_dir, taken, old_dir, old)
+        return is_moved
+
+    def _replace_by(
+        self, taken: bytes, old_dir: int, old: bytes, moved: Stat, new_dir: int, new: bytes, replaced: Stat
+    ) -> bool:
+        if not self._move_by(taken, old_dir, old, moved, new_dir, new, RENAME_EXCHANGE):
             return False
         try:
             if self._tree.stat(old_dir, taken).same_inode(replaced):
@@ -234,8 +255,8 @@ class ExactNames:
         self._tree.unlink(dirfd, name)
 
     def _finish(self, move: Move) -> bool:
-        """Finish the removal or replacement that a killed daemon has begun (*move*), or remove the object
-        that it was making. Return False to try again later.
+        """Finish the removal or replacement that a killed daemon has begun (*move*), undo its rename to
+        a free name, or remove the object that it was making. Return False to try again later.
         """
         if not is_aside(move.taken):
             return True

@@ -107,6 +107,27 @@ def stops_before_removal() -> None:
         put(Tree, name, stopping(name))
 
 
+def stops_around_renames() -> None:
+    """No guard is gone, but the daemon stops before and after each of its renames in the store."""
+    stop, rename2 = stopper(), Tree.rename2
+
+    def stopping(self: Tree, *arguments: Any) -> None:
+        stop()
+        rename2(self, *arguments)
+        stop()
+
+    put(Tree, "rename2", stopping)
+
+
+def compared_after_the_move() -> None:
+    """A file gets its new name at once, and is moved back if it is not the file of the decision."""
+
+    def move(self: ExactNames, *arguments: Any) -> bool:
+        raise OSError(errno.ENOSPC, "no room for a temporary name")
+
+    put(ExactNames, "move", move)
+
+
 def stops_while_aside() -> None:
     """No guard is gone, but the daemon stops right before each of its calls for a name aside, except while it
     makes a directory.
@@ -319,6 +340,8 @@ WRITING: Final[dict[str, Callable[[], None]]] = {
     "stops-when-judged": stops_when_judged,
     "stops-when-looked": stops_when_looked,
     "stops-before-removal": stops_before_removal,
+    "stops-around-renames": stops_around_renames,
+    "compared-after-the-move": compared_after_the_move,
     "stops-while-aside": stops_while_aside,
     "looked-at-then-removed": looked_at_then_removed,
     "says-that-it-waits": says_that_it_waits,

@@ -33,9 +33,10 @@ rules:
 WAYS: Final[dict[str, Callable[[Path], None]]] = {
     "unlink": lambda where: (where / "some/a").unlink(),
     "rename": lambda where: os.rename(where / "some/a", where / "more/b"),
+    "move": lambda where: os.rename(where / "some/a", where / "more/c"),
 }
 BOTH: Final = {"a": "bytes of a", "b": "bytes of b"}
-KILLED: Final = [("unlink", 1, BOTH), ("unlink", 2, BOTH), ("unlink", 3, BOTH)] + [
+KILLED: Final = [(way, step, BOTH) for way in ("unlink", "move") for step in (1, 2, 3)] + [
     ("rename", step, BOTH if step < 4 else {"b": "bytes of a"}) for step in range(1, 6)
 ]
 """A way, the call before which the daemon is killed, and the files that the next daemon shows."""
@@ -121,7 +122,9 @@ def test_the_next_daemon_of_the_store_finishes_what_was_begun(
     other = mounts.start(POLICY, empty_store, "--app", "camera")
     assert call_as(CAMERA, _read, other / "Own") == shown
     assert _asides(empty_store) == []
-    assert ("was killed while it removed or replaced this file" in other.log.read_text()) == (step > 1)
+    assert ("was killed while it removed, replaced or renamed this file" in other.log.read_text()) == (
+        step > 1
+    )
     mount.start()  # in the place of the dead one
     assert call_as(CAMERA, _read, mount / "Own") == shown
     assert call_as(CAMERA, _emptied, mount / "Own") == []

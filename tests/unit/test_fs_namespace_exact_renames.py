@@ -11,6 +11,7 @@ import pytest
 from policyfs.fs.inodes.node import StaleNodeError
 from policyfs.fs.namespace.exact_renames import ExactRenames
 from policyfs.linux.libc import RENAME_EXCHANGE
+from policyfs.store.aside_names import is_aside
 from policyfs.store.exact_names import ExactNames
 from policyfs.store.tree import Tree
 from tests.unit.test_store_exact_names import Racing
@@ -75,8 +76,42 @@ def test_a_third_file_with_the_old_name_stays_there(scene: Scene, new: str) -> N
     assert scene.texts == {"moved": "third", "replaced": "replaced"}
 
 
-def test_a_third_file_with_the_new_name_is_not_replaced(scene: Scene) -> None:
-    scene.tree.before["rename2 1"] = lambda: scene.third_takes("new")
+def test_a_third_file_with_the_old_name_never_has_the_free_name(scene: Scene) -> None:
+    seen: list[bool] = []
+    scene.tree.before["rename2 1"] = lambda: scene.third_takes("moved")
+    for later in ("stat 1", "rename2 2"):
+        scene.tree.before[later] = lambda: seen.append((scene.place / "new").exists())
+    with pytest.raises(StaleNodeError):
+        scene.rename()
+    assert seen == [False, False]
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+def test_a_store_that_takes_no_temporary_name_moves_the_file_and_compares_it_then(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, swapped: bool
+) -> None:
+    """Such as a store that is itself a mount of policyfs."""
+    rename2 = Racing.rename2
+
+    def refusing(self: Racing, old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int = 0) -> None:
+        if is_aside(new):
+            raise PermissionError(errno.EACCES, "not this name")
+        rename2(self, old_dir, old, new_dir, new, flags)
+
+    monkeypatch.setattr(Racing, "rename2", refusing)
+    if swapped:
+        scene.tree.before["rename2 1"] = lambda: scene.third_takes("moved")
+        with pytest.raises(StaleNodeError):
+            scene.rename(settled=True)
+        assert scene.texts == {"moved": "third", "replaced": "replaced"}
+    else:
+        scene.rename(settled=True)
+        assert scene.texts == {"new": "moved", "replaced": "replaced", "third": "third"}
+
+
+@pytest.mark.parametrize("when", ["rename2 1", "rename2 2"])
+def test_a_third_file_with_the_new_name_is_not_replaced(scene: Scene, when: str) -> None:
+    scene.tree.before[when] = lambda: scene.third_takes("new")
     with pytest.raises(StaleNodeError):
         scene.rename()
     assert scene.texts == {"moved": "moved", "replaced": "replaced", "new": "third"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -111,6 +112,12 @@ def _replace(exact: ExactNames, tree: Tree, here: int, there: int) -> None:
     exact.replace(here, b"old", moved, there, b"new", replaced)
 
 
+def _move(exact: ExactNames, tree: Tree, here: int, there: int) -> None:
+    os.unlink("new", dir_fd=there)  # so that the name is free
+    with contextlib.suppress(FileExistsError):  # another has taken the name
+        exact.move(here, b"old", _target(tree, "from/old"), there, b"new")
+
+
 def _target(tree: Tree, path: str) -> Stat:
     """The file that was decided on, whose number others have not taken yet."""
     fd = os.open(path, os.O_PATH, dir_fd=tree.root_fd)
@@ -127,7 +134,7 @@ RACES: Final = {
 
 
 @pytest.mark.parametrize("race", RACES)
-@pytest.mark.parametrize("way", [_unlink, _replace])
+@pytest.mark.parametrize("way", [_unlink, _replace, _move])
 def test_no_file_is_lost_wherever_a_daemon_is_killed(
     tmp_path: Path, way: Callable[..., None], race: str
 ) -> None:
@@ -152,7 +159,7 @@ def test_no_file_is_lost_wherever_a_daemon_is_killed(
     assert left > 5
 
 
-@pytest.mark.parametrize(("way", "steps"), [(_unlink, 5), (_replace, 6)])
+@pytest.mark.parametrize(("way", "steps"), [(_unlink, 5), (_replace, 6), (_move, 4)])
 def test_a_next_daemon_without_records_finds_nothing(tmp_path: Path, way: Any, steps: int) -> None:
     """The test above can fail: without the records, each of these files stays aside."""
     asides = 0

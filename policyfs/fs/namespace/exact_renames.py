@@ -113,8 +113,10 @@ class ExactRenames:
         try:
             if replaces and replaced is not None:
                 is_done = self._exact_names.replace(old_dir, old, moved, new_dir, new, replaced)
+            elif flags & _EXCHANGE:
+                is_done = self._moved_and_compared(old_dir, old, new_dir, new, moved, replaced, flags)
             else:
-                is_done = self._moved_exactly(old_dir, old, new_dir, new, moved, replaced, flags)
+                is_done = self._moved_to_free_name(old_dir, old, new_dir, new, moved)
         except (FileExistsError, FileNotFoundError):
             raise StaleNodeError from None
         except OSError as error:
@@ -137,12 +139,24 @@ class ExactRenames:
             self._exact_names.move_back(new_dir, new, old_dir, old)
             raise StaleNodeError
 
-    def _moved_exactly(
+    def _moved_to_free_name(
+        self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat
+    ) -> bool:  # fmt: skip
+        try:
+            return self._exact_names.move(old_dir, old, moved, new_dir, new)
+        except OSError as error:
+            if not takes_no_name(error):
+                raise
+        return self._moved_and_compared(old_dir, old, new_dir, new, moved, None, 0)
+
+    def _moved_and_compared(
         self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
         flags: int,
     ) -> bool:  # fmt: skip
-        """Give a file a name that no file has, or exchange two files. If the rename has moved other files
-        than *moved* and *replaced*, move them back and return False.
+        """Exchange two files. Or, where the store permits no temporary name, give a file a name that no file
+        has. If the rename has moved other files than *moved* and *replaced*, move them back and return False.
+        Until then apps may find them at the new names. An exchange without this moment would go through
+        temporary names: then one of the two names would be free for a moment, and could be taken.
         """
         swap = flags & _EXCHANGE
         with contextlib.ExitStack() as stack:

@@ -190,8 +190,8 @@ class Renamer:
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
             try:
                 with self._same_files(*decided):
-                    if replaced is not None and not exchange:
-                        self._prepare_replacement(to, old_parent, how)
+                    if not exchange:
+                        self._prepare(to, old_parent, how)
                     names = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
                     with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
                         self._exact_renames.move(names, old_stat, new_stat, flags, how)
@@ -199,11 +199,12 @@ class Renamer:
                 _unless_lost(error, partial(elsewhere, *asked, exchange=exchange), refuse)
         self._follow(caller.principal, here, to, exchange=exchange)
 
-    def _prepare_replacement(self, to: _Side, old_parent: Node, how: How) -> None:
+    def _prepare(self, to: _Side, old_parent: Node, how: How) -> None:
         """Keep open the object that is about to lose its name. An exact rename makes the old name absent for
         a moment: so the bridge must answer nothing about the old directory.
         """
-        self._entries.keep_open(to.key, to.parent, to.name, replaced=True)
+        if to.end is not None:
+            self._entries.keep_open(to.key, to.parent, to.name, replaced=True)
         if how.is_exact:
             self._nodes.vectors.drop(old_parent)
 
