@@ -1,4 +1,4 @@
-"""`policyfs audit summary`: the numbers of the selected events, and the reasons of denials."""
+"""`policyfs audit summary`: counts of the selected events, and the reasons of denials."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the numbers of the selected events. Return 1 if no event is selected."""
+    """Print the counts of the selected events. Return 1 if no event is selected."""
     by = args.by.split(",") if args.by else []
     for name in by:
         if name not in GROUPS:

@@ -1,4 +1,4 @@
-"""Summaries of a trail: numbers of events, and sums of bytes (pure)."""
+"""Summaries of a trail: counts of events, and sums of bytes (pure)."""
 
 from __future__ import annotations
 
