@@ -88,9 +88,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_up(args: argparse.Namespace) -> int:
-    """Make every mount of the site file (a list of mounts) that is not up.
+    """Read the site file (a list of mounts). Make each of its mounts that is not up.
 
-    If a mount fails, remove the mounts that this command has made.
+    With --restart, also make mounts with changed options again. If a mount fails, remove the mounts that this
+    command has made, except mounts that were up before.
     """
     site = read_site(args.site)
     if os.geteuid() != 0:

@@ -18,7 +18,9 @@ _NOT_OPTIONS: Final = frozenset({"run", "command", "kept"})
 
 
 def options_of(args: argparse.Namespace) -> dict[str, object]:
-    """Return all arguments of a command, also defaults, as a dictionary from names to values."""
+    """Return the options of a command, also defaults, as a dictionary from names to values: all its arguments
+    except those in _NOT_OPTIONS.
+    """
     return {name: value for name, value in vars(args).items() if name not in _NOT_OPTIONS}
 
 

@@ -191,8 +191,8 @@ def _names(edges: _Edges, known: Known, spend: Spend | None = None) -> list[str]
 def _known_words(patterns: frozenset[Pattern], other: str, known: Known, spend: Spend | None) -> list[str]:
     """Return the result of _words, remembered in *known*. other: a character that occurs in no pattern.
 
-    A remembered result is used again only if one of its names contains *other*. An earlier call with the same
-    patterns, but with different literals, may have had a different character.
+    The key of *known* has the patterns, but not *other*. So a remembered result is used only if a name in it
+    contains *other*: then it was made with the same *other*.
     """
     found = known.get(patterns)
     if found is None or not any(other in word for word in found):

@@ -30,9 +30,8 @@ def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
 
 
 def looks_like_backup(engine: Engine, app: App) -> bool:
-    """Return True if an app may read everything unredacted and may write nothing, as a backup program.
-
-    Only sample paths are tried.
+    """Return True if an app looks like a backup program: on all sample paths it may read everything
+    unredacted, and may not write.
     """
     who = principal_of(engine, app)
     return all(_only_read(engine, who, path) for path in _paths(engine, app))

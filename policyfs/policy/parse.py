@@ -83,7 +83,7 @@ def digest_of(texts: Iterable[bytes]) -> str:
     """Return the SHA-256 of a policy's texts, in hex. The names and the order of the files do not matter.
 
     For one file it is the output of ``sha256sum``. For several files it is the SHA-256 of their sorted
-    digests, one per line: ``sha256sum *.yaml | cut -c1-64 | sort | sha256sum``.
+    digests, one per line: ``sha256sum FILE... | cut -c1-64 | sort | sha256sum``.
     """
     digests = sorted(hashlib.sha256(text).hexdigest() for text in texts)
     if len(digests) == 1:

@@ -320,7 +320,9 @@ def _nothing(value: object) -> bool:
 
 
 def _misshapen(kind: str, value: object, message: str) -> tuple[str, str]:
-    """Return message and help text for a value that is not a mapping or list, where one is needed."""
+    """Return message and help text for a wrong value: no value, not the mapping or list that is needed, or
+    another fault that pydantic has found (*message*).
+    """
     if value is Absent.NULL:
         return "has no value", "write a value, or remove the key"
     if kind in ("model_type", "dict_type"):

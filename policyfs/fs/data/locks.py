@@ -188,7 +188,9 @@ class Locks:
             os.close(found)
 
     async def _wait(self, request: Request, holder: Holder, asked: Asked, fh: int) -> None:
-        """Wait until the lock is granted. Raise OSError (EINTR) if a signal comes first."""
+        """Wait until the lock is granted. Raise OSError: EINTR if a signal comes first, EDEADLK for a
+        deadlock, ENOLCK if too many requests wait, or the store's error.
+        """
         answers: list[int] = []
         answered = trio.Event()
 

@@ -203,10 +203,10 @@ class Creator:
         return fd
 
     def _by_name(self, fd: int, dirfd: int, name: bytes) -> int:
-        """Open a new file once more, by its name. Return that descriptor, and close *fd*.
+        """Open a new file again, by its name. Return the new descriptor, and close *fd*.
 
-        The kernel tells the present path only of descriptors that were opened by a name (Tree.find). If
-        another file has taken the name, return *fd*.
+        Tree.find needs this: the kernel shows a file's present path only by a descriptor that was opened by a
+        name. If the open fails, or another file has the name, return *fd*.
         """
         try:
             named = self._tree.open_file(dirfd, name, os.O_RDWR)

@@ -76,8 +76,11 @@ class Entries:
         moves_to: PathState | None = None,
     ) -> tuple[End, Stat, int]:  # fmt: skip
         """Return the object that has this name, its attributes and its inode key. Find all facts about the
-        object that the policy may need. Raise OSError (ENOENT) if no object has the name. Raise
-        StaleNodeError if the directory is moved while facts are found.
+        object that the policy may need.
+
+        Raise OSError (ENOENT) if no object has the name, or if the object is not shown. Raise HiddenError if
+        the policy hides it because of an owner above, StaleNodeError if the directory is moved while facts
+        are found.
 
         evidence: keeps the proof of the object's kind. moves_to: the path state after the move. Decisions
         at the new path may need more facts than decisions at the present path.

@@ -156,8 +156,8 @@ class PlanFinder:
         self.on_confirmed(said)
 
     def denied(self, said: Said) -> None:
-        """Report that the second worker has found another result. Copies that were patched by *said* are then
-        dropped.
+        """Report that the second worker has found another result. The copies that were patched by the plan in
+        *said* are then dropped.
         """
         for told in self.on_denied:
             told(said)

@@ -162,7 +162,7 @@ class Track:
         return tuple(found)
 
     def alive(self, nodes: Iterable[int]) -> int:
-        """Return the rules that can match at some nodes or below them, as bits of an int."""
+        """Return the rules that can match at one of these nodes or below it, as bits of an int."""
         by_paths, by_when = self._free
         in_paths, in_when = self._reach
         for number in nodes:

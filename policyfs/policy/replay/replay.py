@@ -34,9 +34,10 @@ class Verdict(NamedTuple):
     """The result for one request: how its answer changes under the new policy.
 
     direction: None if nothing changes, or if the change is not known. rules: the rules of the new answer.
-    untold: facts on which the answer depends, but which the trail has not recorded; empty if the answer is
+    untold: facts on which the answer depends, but which the trail has not recorded; empty if the direction is
     certain. by_answer: True if only the recorded answer could be compared. Then the trail lacks the policy
-    that gave this answer, or the policy gives another answer now (as for a file with several names).
+    that gave this answer, or that policy, asked again, gives another answer (as for a file with several
+    names).
     """
 
     direction: Direction | None = None
@@ -205,8 +206,9 @@ class _Case:
     def _over(self, found: list[World], before: list[Decision] | None, party: Party | None) -> Verdict:
         """Return one verdict for all worlds that fit.
 
-        If the worlds lead to different changes, ``untold`` has the facts that make the difference. before:
-        the answers of the recorded policy, one for each world; None: only the recorded answer is known.
+        If the direction of the change depends on the world, ``untold`` has the facts that decide it. If only
+        the texts differ, ``after`` names these facts. before: the answers of the recorded policy, one for
+        each world; None: only the recorded answer is known.
         """
         verdicts = []
         for number, world in enumerate(found):

@@ -100,8 +100,8 @@ def _last_blocks(size: int) -> bytes:
 
 
 def _stored(data: bytes) -> bytes:
-    """Return a zlib stream with uncompressed data. It is longer than the data by 6 bytes, and 5 more for each
-    65,535 bytes.
+    """Return a zlib stream with uncompressed data. The stream is longer than the data: by 6 bytes, and by
+    5 bytes for each block. A block has up to 65,535 bytes.
     """
     out = [_STORED_HEADER]
     blocks = [data[at : at + _STORED_MAX] for at in range(0, len(data), _STORED_MAX)] or [b""]

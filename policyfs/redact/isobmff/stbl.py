@@ -183,7 +183,10 @@ class Samples:
     _total: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Read the tables. Raises NotThisKindError if the tables contradict each other, TooMuchError."""
+        """Read the tables. Raises NotThisKindError if the tables contradict each other.
+
+        Raises TooMuchError if there are too many chunks or samples.
+        """
         table = self.table
         self._offsets = table.offsets()
         if len(self._offsets) > MAX_CHUNKS:

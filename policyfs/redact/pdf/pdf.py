@@ -55,7 +55,8 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("PDF", "catalog, pages, pictures, trailers", "private keys of programs", UNKNOWN, "blanks"),
     Part("PDF", "embedded files", "anything", UNKNOWN, "null"),
     Part("PDF", "JPEG, JPEG 2000 pictures", "EXIF, XMP, IPTC", UNKNOWN, "the picture, redacted"),
-    Part("PDF", "objects that nothing refers to, comments, between objects", "anything", UNKNOWN, "blanks"),
+    Part("PDF", "objects that nothing refers to", "anything", UNKNOWN, "null"),
+    Part("PDF", "comments (%), between objects", "anything", UNKNOWN, "zeros; in an object stream, spaces"),
 )
 
 

@@ -126,8 +126,9 @@ class Inside:
 class ObjectStream:
     """An object stream: its text, and the objects in it.
 
-    packed: True if the stream is compressed. tidy: the text with spaces for the bytes between objects. raw:
-    the bytes of the stream, with zeros behind its end.
+    packed: True if the stream is compressed. tidy: the text, with spaces in place of comments and of bytes
+    between objects. raw: the bytes of the stream; zeros replace any data behind the end of the compressed
+    part.
     """
 
     data: int
