@@ -269,3 +269,10 @@ def test_messages_in_each_frame_of_a_film_add_few_bytes_to_a_plan(kind, entry, f
     _, sent = unpack_plan(pack_plan("video/mp4", plan, source.read, source.size), source.size, source.read)
     assert sent.outcome is Outcome.PATCH, sent.reason
     assert sent.patches == plan.patches
+
+
+@pytest.mark.parametrize(("count", "outcome"), [(200_000, Outcome.PATCH), (360_000, Outcome.REFUSE)])
+def test_a_recording_of_an_hour_in_fragments_with_an_encoder_s_name(count, outcome):
+    name = sei(5, bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef") + b"x264")
+    data = fragmented(0x20000, entry=(b"avc1", AVCC), samples=(name + SLICE, *[SLICE] * count))
+    assert locate("video/mp4", frozenset({"device"}), MemorySource(data)).outcome is outcome
