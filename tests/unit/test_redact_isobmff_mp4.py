@@ -161,6 +161,33 @@ def test_handlers_and_compressors_are_the_device():
     assert (3700000000).to_bytes(4) in out
 
 
+@pytest.mark.parametrize(
+    ("name", "usual"),
+    [
+        (b"VideoHandler\0", True),
+        (b"\x0cVideoHandler", True),
+        (b"Core Media Video\0", True),
+        (b"\0", True),
+        (b"", True),
+        (b"VideoHandler\0by us\0", False),
+        (b"\x05VideoHandler", False),
+        (b"The quinces\0", False),
+    ],
+)
+def test_only_unusual_names_of_handlers_tell_of_people(name, usual):
+    file = movie(Track(name=name))
+    assert (read(file, "people") == file) is usual
+    assert (read(file, "device")) != file
+
+
+def test_the_maker_of_a_usual_handler_may_tell_of_people():
+    name = b"VideoHandler\0"
+    at = (file := movie(Track(name=name))).index(name) - 12
+    assert file[at : at + 12] == bytes(12)
+    assert read(file[:at] + b"appl" + file[at + 4 :], "people").count(b"appl") == 1
+    assert b"Us" not in read(file[:at] + b"Us" + file[at + 2 :], "people")
+
+
 @pytest.mark.parametrize("make", [box, large])
 def test_media_data_of_no_sample(make):
     file = movie(between=TELEMETRY, make=make)

@@ -18,6 +18,7 @@ from policyfs.redact.matroska.tag_names import TAG_TELLS, tag_tells
         (b"COM.APPLE.QUICKTIME.LOCATION.ISO6709", Tells.LOCATION),
         (b"ENCODED-BY", Tells.DEVICE | Tells.PEOPLE),
         (b"handler_name", Tells.DEVICE | Tells.PEOPLE),
+        (b"BITSPS", Tells.OTHER),
         (b"LANGUAGE", NOTHING),
         (b"ENCODER-EN", UNKNOWN),
         (b"ENCODER-EN1", UNKNOWN),

@@ -39,6 +39,16 @@ _SPHERICAL: Final = re.compile(
 _SPHERICAL_FRAME: Final = re.compile(
     rb"<\?xml[^<>]{0,80}\?>|</?rdf:SphericalVideo(?:\s+xmlns:(?:rdf|GSpherical)=['\"][\w:/.#-]{0,80}['\"]){0,2}\s*>"
 )
+_USUAL_HANDLERS: Final = frozenset(
+    (
+        b"VideoHandler,SoundHandler,SubtitleHandler,DataHandler,TimeCodeMediaHandler,VideoHandle,SoundHandle,"
+        b"Core Media Video,Core Media Audio,Core Media Metadata,Core Media Time Code,Core Media Data Handler,"
+        b"Apple Video Media Handler,Apple Sound Media Handler,Apple Alias Data Handler,"
+        b"GPAC ISO Video Handler,GPAC ISO Audio Handler,L-SMASH Video Handler,L-SMASH Audio Handler,"
+        b"Bento4 Video Handler,Bento4 Sound Handler,Mainconcept Video Media Handler,"
+    ).split(b",")
+)
+"""Names of handlers that programs write by default; also no name."""
 
 
 def clean_user_data(block: Block, box: Box) -> None:
@@ -172,17 +182,30 @@ def clean_meta(block: Block, box: Box) -> None:
     block.rest(boxes, box.end, "meta")
 
 
+def _is_usual(maker: bytes, name: bytes) -> bool:
+    """Return True if the maker and the name of a handler are those that programs write by default.
+
+    QuickTime stores the length of the name before it.
+    """
+    text = name.rstrip(b"\0")
+    short = text[1:] if text and text[0] == len(text) - 1 else text
+    return short in _USUAL_HANDLERS and maker.rstrip(b"\0") in (b"", b"appl")
+
+
 def clean_handler(block: Block, box: Box) -> None:
     """Clean an ``hdlr`` box.
 
-    The box holds a name, and the maker of the component that wrote the box. Both tell the software.
+    The box holds a name, and the maker of the component that wrote the box. Both tell the software. The name
+    may also be the title of a track.
     """
     start = box.body + 12
     if block.body(box)[8:16] == b"mdirappl":  # readers recognise iTunes' lists by these bytes
         start += 4
     name = block.data[box.body + 24 : box.end]
-    if block.goes(Tells.DEVICE | Tells.PEOPLE) or block.holds_place(name):
-        block.wipe(start, box.end, "hdlr", "name", Tells.DEVICE | Tells.PEOPLE)
+    usual = _is_usual(block.data[box.body + 12 : box.body + 24], name)
+    tells = Tells.DEVICE if usual else Tells.DEVICE | Tells.PEOPLE
+    if block.goes(tells) or block.holds_place(name):
+        block.wipe(start, box.end, "hdlr", "name", tells)
     elif len(name) > 256:
         block.wipe(box.body + 24, box.end, "hdlr", "name", UNKNOWN, broken=True)
 
