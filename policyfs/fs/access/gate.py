@@ -344,8 +344,8 @@ class Gate:
     def require_writing_empty(self, handle: Handle, call: Call) -> None:
         """Refuse, on record, to empty a mediated file if the app could not write to the empty file.
 
-        An empty file has the kind `inode/x-empty`, and each write is decided again. A denial of the next write
-        would come too late: the old bytes would be lost.
+        An empty file has the kind `inode/x-empty`, and each write is decided again. A denial of the next
+        write would come too late: the old bytes would be lost.
         """
         who, node = handle.caller.principal, handle.node
         if not self.need(who, WRITE, node) & Need.KIND:
