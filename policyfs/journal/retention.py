@@ -68,14 +68,19 @@ class Removals:
     def carry_out(self, seq: int) -> bool:
         """Remove the segments, with their seals, whose record is on the disk. Return True if there was one.
 
+        A segment stays if a legal hold has come since the record: the disk may have been slow.
+
         seq: the number of the last line that is on the disk. Raises OSError; the next call tries again.
         """
         ready = [name for name, recorded in self._waiting.items() if recorded <= seq]
+        if not ready:
+            return False
+        stay = {plain_name(name) for name in held(read_holds(self._place.path), self._place.names())}
         for name in ready:
-            for one in (name, name + ZST, seal_name(name)):
+            for one in (name, name + ZST, seal_name(name)) if name not in stay else ():
                 self._place.remove(one)
             del self._waiting[name]
-        return bool(ready)
+        return True
 
 
 def removed_so_far(place: SegmentDirectory) -> Ranges:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.journal.holds import Hold, add_hold
+from policyfs.journal.holds import Hold, add_hold, read_holds
 from policyfs.journal.journal import Journal
 from policyfs.journal.keys import KeyStore
-from policyfs.journal.retention import Retention, retention_of
+from policyfs.journal.retention import Removals, Retention, retention_of
 from policyfs.trail.damage import DELETED
 from policyfs.trail.line import iso_time
 from tests.support.mount.trail import MOUNT_ID, ROOMY, Clock, an_event, read_all, segments, verified
@@ -110,6 +110,25 @@ def test_a_hold_wins_and_a_hole_around_it_is_no_damage(tmp_path: Path, limits: R
     report = verified(recorder.directory)
     assert report.breaks == ()
     assert report.signed > 0
+
+
+def test_a_hold_that_comes_between_record_and_removal_wins(tmp_path: Path, monkeypatch) -> None:
+    """The removal waits for an fsync, which a slow disk delays. `audit hold add` had said "held" by then."""
+    recorder = Recorder(tmp_path, Retention(3))
+    carry_out = Removals.carry_out
+
+    def after_a_hold(self: Removals, seq: int) -> bool:
+        if self._waiting and not read_holds(recorder.directory):
+            recorder.hold(0, 3)
+        return carry_out(self, seq)
+
+    monkeypatch.setattr(Removals, "carry_out", after_a_hold)
+    recorder.days(12)
+    assert read_holds(recorder.directory)
+    assert {1, 2, 3} <= set(recorder.numbers())
+    assert len(recorder.numbers()) < 12
+    recorder.journal.close()
+    assert verified(recorder.directory).breaks == ()
 
 
 def test_what_another_removed_is_named_beside_what_retention_removed(tmp_path: Path) -> None:
