@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,6 +64,32 @@ def test_a_writer_that_is_just_leaving_is_waited_for(
             os.close(writer)
 
     monkeypatch.setattr(module.trio, "sleep", leave)
+    assert ask(SetIdBits(tree, keeper), fd, 0o4755)
+    os.close(fd)
+
+
+def test_a_write_lease_of_another_program_gives_no_error(
+    tree: Tree, keeper: LeaseKeeper, tmp_path: Path
+) -> None:
+    """Natively chmod(2) opens nothing, so such a lease (Samba takes them) is no reason for EAGAIN."""
+    fd = tree.open_path(tree.root_fd, b"f")
+    taken, ends = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        leased = os.open(tmp_path / "f", os.O_RDONLY)
+        fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        os.write(ends, b"x")
+        time.sleep(30)
+        os._exit(0)
+    try:
+        assert os.read(taken, 1) == b"x"
+        assert ask(SetIdBits(tree, keeper), fd, 0o4755) is False
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        for each in (taken, ends):
+            os.close(each)
     assert ask(SetIdBits(tree, keeper), fd, 0o4755)
     os.close(fd)
 

@@ -46,11 +46,14 @@ class SetIdBits:
             return True
         if self._keeper is None:
             return False
-        reader = self._tree.reopen(fd, os.O_RDONLY)
-        stack.callback(os.close, reader)
         for attempt in range(_TRIES):
             if attempt:  # a writer may have just closed the file: RELEASE comes after close(2) has returned
                 await trio.sleep(_TRY_S)
+            try:
+                reader = self._tree.reopen(fd, os.O_RDONLY)
+            except BlockingIOError:  # another program has a write lease, which the kernel breaks now
+                continue
+            stack.callback(os.close, reader)
             lease = self._keeper.grant(reader)
             if lease is not None:
                 stack.callback(lease.release)
