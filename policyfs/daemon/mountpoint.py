@@ -1,4 +1,4 @@
-"""The mount of one daemon in the tree of mounts: its creation, its detachment, and its removal."""
+"""The mount of one daemon: how it is made, detached while it is in use, and removed."""
 
 from __future__ import annotations
 
