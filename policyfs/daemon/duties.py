@@ -7,12 +7,11 @@ that are kept only for a moment, and look after notifications, garbage and the e
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Final, Protocol
+from typing import Protocol
 
 import trio
 
-PERIOD_S: Final = 0.05
-"""The time from one run of a duty to the next. A run that takes longer delays only its own duty."""
+from policyfs.daemon.pace import Pace
 
 
 class Trail(Protocol):
@@ -21,6 +20,10 @@ class Trail(Protocol):
     @property
     def is_due(self) -> bool:
         """True if there are events to write."""
+
+    @property
+    def is_busy(self) -> bool:
+        """True if there are events to write, or will be within a second, although nothing happens."""
 
     def flush_steps(self) -> Iterator[None]:
         """Write the events in the queue on the event loop, in steps, without waiting for the disk."""
@@ -66,13 +69,14 @@ class Duties:
     """A scheduler that runs the periodic duties of one mount on the event loop. Calls that may wait run on
     threads.
 
-    at_once: functions that never wait. tend() calls them in this order. settle: called before each flush of
-    the trail; it records the opens that the bridge has answered. lost: returns the number of lost workers for
-    each cause, and the text of the last error.
+    at_once: functions that never wait. tend() calls them in this order. If one of them returns True, all are
+    called again after a period (pace.py), even if nothing happens until then. settle: called before each
+    flush of the trail; it records the opens that the bridge has answered. lost: returns the number of lost
+    workers for each cause, and the text of the last error.
     """
 
     def __init__(
-        self, at_once: tuple[Callable[[], None], ...], *, settle: Callable[[], None], trail: Trail,
+        self, at_once: tuple[Callable[[], bool | None], ...], *, settle: Callable[[], None], trail: Trail,
         losses: Losses, kills: Kills, lost: Callable[[], tuple[Mapping[str, int], str]],
         findings: Findings | None,
     ) -> None:  # fmt: skip
@@ -83,6 +87,7 @@ class Duties:
         self._kills = kills
         self._lost = lost
         self._findings = findings
+        self._pace = Pace()
 
     def works(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         """Return the background tasks."""
@@ -90,18 +95,20 @@ class Duties:
         return self.tend, self.flush_trail, *keeping
 
     async def tend(self) -> None:
-        """Call the functions that never wait (at_once), once in each period, until cancelled."""
+        """Call the functions that never wait (at_once), once in each turn, until cancelled."""
+        again = True
         while True:
-            await _next_turn()
-            for call in self._at_once:
-                call()
+            await self._pace.next_turn(again=again)
+            left = [call() for call in self._at_once]
+            again = any(left)
 
     async def flush_trail(self) -> None:
         """Write waiting events, kills and losses of workers to the trail whenever some are due, until
         cancelled.
         """
+        again = True
         while True:
-            await _next_turn()
+            await self._pace.next_turn(again=again)
             self._settle()
             for _ in self._trail.flush_steps():
                 await trio.lowlevel.checkpoint()
@@ -110,20 +117,13 @@ class Duties:
             counts, error = self._lost()
             if self._trail.is_due or self._losses.is_due(counts):
                 await trio.to_thread.run_sync(self._losses.flush, counts, error)
+            again = self._trail.is_busy or self._losses.is_due(self._lost()[0])
 
     async def keep_findings(self) -> None:
         """Write kinds and plans of files into their database when there are new ones, until cancelled."""
-        findings = self._findings
+        findings, again = self._findings, True
         while findings is not None:
-            await _next_turn()
+            await self._pace.next_turn(again=again)
             if findings.is_waiting:
                 await trio.to_thread.run_sync(findings.flush)
-
-
-async def _next_turn() -> None:
-    """Wait until the duties run again: between half a period and one and a half periods.
-
-    All duties run at the same times, so that the event loop wakes up only once for all of them.
-    """
-    until = trio.current_time() + PERIOD_S / 2
-    await trio.sleep_until((until // PERIOD_S + 1) * PERIOD_S)
+            again = findings.is_waiting

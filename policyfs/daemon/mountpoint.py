@@ -17,6 +17,7 @@ from policyfs.daemon.kills import Killed, Kills
 from policyfs.daemon.lock_circle import LockCircle, disk_of
 from policyfs.daemon.log import Log
 from policyfs.daemon.options import MountOptions
+from policyfs.daemon.pace import at_next
 from policyfs.fs.access.audit import executable
 from policyfs.kernel import own_proc, session
 from policyfs.kernel.bridge import pyfuse3
@@ -112,9 +113,10 @@ class Mountpoint:
         """Wait until the mount is not at its mountpoint any more, although it is still in use (umount -l)."""
         while self.is_mounted:
             # A change right before this wait would not be reported: the kernel's poll has consumed it.
-            with trio.move_on_after(_TABLE_LOOK_S):
+            with trio.move_on_at(at_next(_TABLE_LOOK_S)) as waiting:
                 await self._table.changed()
-            await trio.sleep(_TABLE_PAUSE_S)  # so that one look serves several changes
+            if not waiting.cancelled_caught:
+                await trio.sleep(_TABLE_PAUSE_S)  # so that one look serves several changes
         await trio.sleep(_LAST_MOUNT_S)  # an unmount of an unused mount ends the session at once
 
     def detached(self) -> MountEnd | None:

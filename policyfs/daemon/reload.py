@@ -44,11 +44,10 @@ class Reload:
         self._log = log
         self._lock = trio.Lock()
         self._signalled = False
+        self._in_force = trio.Event()  # set, and replaced by a new one, when another policy is in force
         self._replaced, self._leftovers = trio.open_memory_channel[Leftovers](math.inf)
 
-    async def reload(
-        self, by: MountEnd, *, previous: bool = False, expected: object = None
-    ) -> control.Json:
+    async def reload(self, by: MountEnd, *, previous: bool = False, expected: object = None) -> control.Json:
         """Load the policy again, or the previous policy. Success and refusal are both recorded.
 
         expected: the digest that the texts must have; None: any. Raises PolicyfsError for a policy that
@@ -105,6 +104,8 @@ class Reload:
         prepared_for: Engine | None = None
         policies = self._policies
         while True:
+            if policies.next_end is None:
+                await self._in_force.wait()
             await trio.sleep(_LOOK_S)
             end = policies.next_end
             if end is None or policies.mark.now_ns() < end - _AHEAD_NS:
@@ -127,7 +128,11 @@ class Reload:
         them.
         """
         gate, policies = self._fs.gate, self._policies
-        await trio.to_thread.run_sync(policies.replace, engine, sources, by, gate.generation + 1)
+        try:
+            await trio.to_thread.run_sync(policies.replace, engine, sources, by, gate.generation + 1)
+        finally:
+            self._in_force.set()
+            self._in_force = trio.Event()
         unsaved = await trio.to_thread.run_sync(policies.pass_ends)
         if unsaved:
             self._log.warning(UNSAVED, why=unsaved)

@@ -383,14 +383,14 @@ class FileSystem:
         self.nodes.use(engine.root, engine.child)
         self.kernel_cache.forget_attributes_of_all()
 
-    def expire(self) -> None:
-        """Release resources that were kept for a moment. The daemon calls this several times a second."""
-        self.kernel_cache.tend(self.pruning)
-        self.bridge_handles.expire()
-        self.passthrough.expire()
-        self._replaced_files.expire()
+    def expire(self) -> bool:
+        """Release resources that were kept for a moment. Return True if the next call is due in 50 ms."""
+        again = self.kernel_cache.tend(self.pruning)
+        again |= self.bridge_handles.expire()  # before passthrough: it gives backing ids back
+        again |= self.passthrough.expire() | self._replaced_files.expire()
         self.copies.expire_clones(_CLONE_IDLE_S)
         self.copies.sweep()
+        return again
 
     def close(self) -> None:
         """Release everything that this object made."""

@@ -41,8 +41,12 @@ class DiskSync:
     @property
     def is_due(self) -> bool:
         """True if lines are not synced yet, and the last sync began at least *every_ns* ago."""
-        ago_ns = abs(self._clock_ns() - self._synced_ns)
-        return not self.closed and self._writer.unsynced and ago_ns >= self._every_ns
+        return self.is_waiting and abs(self._clock_ns() - self._synced_ns) >= self._every_ns
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if lines are not synced yet."""
+        return not self.closed and self._writer.unsynced
 
     def sync_if_due(self) -> None:
         """Sync the trail's new lines to the disk if a sync is due. May wait for the disk."""

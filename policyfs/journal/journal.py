@@ -62,6 +62,7 @@ _BREATH_S: Final = 0.00005
 """The pause between two writes of a flush, in seconds. Other threads get the interpreter lock meanwhile."""
 
 _SECOND_NS: Final = 1_000_000_000
+_LOOK_NS: Final = 900_000_000  # between two looks at the directory: less than the time between idle flushes
 
 
 class Journal:
@@ -163,10 +164,8 @@ class Journal:
                 self._waiting -= 1
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Make a thread write the events of *tickets*, and wait at most 0.5 ms for the end. Event loop only.
-
-        The result says whether the write has ended (is_done).
-        """
+        """Make a thread write the events of *tickets*, and wait at most 0.5 ms for the end (is_done of the
+        result). Event loop only."""
         return self._committer.at_once(tickets)
 
     def flush_steps(self) -> Iterator[None]:
@@ -178,16 +177,22 @@ class Journal:
 
     @property
     def is_due(self) -> bool:
-        """True if flush() has work, such as queued events or a due fsync. So an idle mount needs no flush."""
+        """True if flush() has work, such as queued events, a due fsync, or a due look at the directory."""
+        return self._has_events() or self._disk.is_due or self._is_untidy(self._clock_ns())
+
+    @property
+    def is_busy(self) -> bool:
+        """True if flush() has other work, now or within a second, than a look at the directory."""
+        return self._has_events() or self._disk.is_waiting
+
+    def _has_events(self) -> bool:
         writes = self._offload is not None and self._offload.is_under_way
-        counts = not self._intake.is_idle or self._outage is not None
-        return writes or counts or self._disk.is_due or self._is_untidy(self._clock_ns())
+        return writes or not self._intake.is_idle or self._outage is not None
 
     def flush(self) -> None:
         """Write the queued events and counts that are due, and call fsync if it is due. Never raises.
 
-        After a failed write, stats() shows the error, and the queue stays. The next call, about 50 ms later,
-        tries again.
+        After a failed write, stats() shows the error, and the queue stays. The next call tries again.
         """
         self._collect_folded(everything=False)
         with self._lock:  # waits for a write under way; if that fails, its items are in the queue again
@@ -303,10 +308,7 @@ class Journal:
         ticket.error = cannot_record(self._directory_path, exc)
 
     def _write_slice(self) -> int:
-        """Write the oldest events of the queue, at most 100.
-
-        Return the number of items taken from the queue; 0 if none is left or the write has failed.
-        """
+        """Write the oldest events of the queue, at most 100. Return their number; 0 if the write failed."""
         with self._lock:
             batch = [] if self._writer.finished else self._take()
             try:
@@ -317,10 +319,8 @@ class Journal:
             return len(batch)
 
     def _take_now(self, most: int) -> list[Item] | None:
-        """Take at most *most* items off the queue for a write that the event loop begins.
-
-        Return None if the event loop may write nothing now, because the journal is closed or writes fail.
-        """
+        """Take at most *most* items off the queue for a write that the event loop begins. Return None if the
+        event loop may write nothing now, because the journal is closed or writes fail."""
         return None if self._closed or self._outage is not None else self._take(most)
 
     def _take(self, most: int = SLICE) -> list[Item]:
@@ -383,7 +383,7 @@ class Journal:
             self._intake.clear()
 
     def _is_untidy(self, now_ns: int) -> bool:
-        return abs(now_ns - self._checked_ns) >= _SECOND_NS
+        return abs(now_ns - self._checked_ns) >= _LOOK_NS
 
     def _tidy(self) -> None:
         with self._lock:

@@ -138,6 +138,9 @@ void avc_take_events(avc_told told, void *context);
  * soon. */
 int avc_events_bell(void);
 
+/* With *early*, the eventfd becomes readable as soon as any event waits. Event loop only. */
+void avc_ring_early(bool early);
+
 /* ---- For any seat ---- */
 
 /* True if the kernel must send a FLUSH when a handle is closed. Defined in _operations.c, which knows of locks. */

@@ -68,6 +68,8 @@ static PyMethodDef methods[] = {
 	 "take_events(): the events of opens that the bridge answered and that are to be on the trail."},
 	{"events_bell", vectors_events_bell, METH_NOARGS,
 	 "events_bell(): an eventfd that is readable once many events wait; -1 without vectors."},
+	{"ring_early", vectors_ring_early, METH_O,
+	 "ring_early(early): with True, the eventfd of events_bell() is readable once any event waits."},
 	{"leave_directory", vectors_leave, METH_O,
 	 "leave_directory(node): close its descriptor. No request in it is answered any more."},
 	{"drop_vectors", vectors_drop, METH_O,

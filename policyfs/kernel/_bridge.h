@@ -164,6 +164,7 @@ PyObject *vectors_end_opens(PyObject *module, PyObject *id);
 PyObject *vectors_age_opens(PyObject *module, PyObject *ages);
 PyObject *vectors_take_events(PyObject *module, PyObject *unused);
 PyObject *vectors_events_bell(PyObject *module, PyObject *unused);
+PyObject *vectors_ring_early(PyObject *module, PyObject *early);
 PyObject *vectors_read_proc(PyObject *module, PyObject *directory);
 PyObject *vectors_counts(PyObject *module, PyObject *unused);
 

@@ -10,7 +10,9 @@
  * the call has left, and the caller's next event into a later ring.
  *
  * A ring that is a quarter full rings the bell (an eventfd). The event loop then takes events out on another processor
- * while the reader goes on. INVARIANT: after the bell has rung, the event loop takes all events that were published
+ * while the reader goes on. While the loop rests, the first event rings the bell: otherwise the event would wait until
+ * the loop wakes. For this, a reader publishes the event before it reads `enough`, and the loop sets `enough` before it
+ * looks for events. INVARIANT: after the bell has rung, the event loop takes all events that were published
  * before, and the events of readers that still find `rung` set. For this, the event loop clears `rung` before it takes
  * events.
  *
@@ -30,7 +32,7 @@
 #include <unistd.h>
 
 #define RING 128 /* events of one seat */
-#define ENOUGH 32 /* the bell rings when this number of events of one seat wait */
+#define ENOUGH 32 /* the number of waiting events of one seat that rings the bell while the event loop works */
 #define PROGRAMS 16 /* most processes whose executable a seat knows */
 #define PROGRAM_NS 100000000
 
@@ -56,6 +58,7 @@ static struct ring *rings; /* of all seats */
 static _Atomic uint64_t published; /* events in all rings so far */
 static int bell = -1; /* eventfd: readable while there are events to be taken at once */
 static atomic_bool rung; /* the bell has rung, and no events were taken since */
+static _Atomic uint64_t enough = ENOUGH; /* the bell rings when this number of events of one seat wait */
 
 static int64_t clock_ns(clockid_t clock)
 {
@@ -106,16 +109,32 @@ struct avc_event *events_place(unsigned number, uint32_t pid)
 	return event;
 }
 
+static void ring_bell(void)
+{
+	uint64_t one = 1;
+
+	if (!atomic_load_explicit(&rung, memory_order_relaxed) && !atomic_exchange(&rung, true))
+		(void)!write(bell, &one, sizeof(one));
+}
+
 void events_put(unsigned number)
 {
 	struct ring *ring = &rings[number];
-	uint64_t before = atomic_load_explicit(&ring->put, memory_order_relaxed), put = before + 1, one = 1;
+	uint64_t before = atomic_load_explicit(&ring->put, memory_order_relaxed), put = before + 1;
 
 	ring->events[before % RING].number = atomic_fetch_add(&published, 1);
-	atomic_store_explicit(&ring->put, put, memory_order_release);
-	if (put - atomic_load_explicit(&ring->taken, memory_order_relaxed) >= ENOUGH &&
-	    !atomic_load_explicit(&rung, memory_order_relaxed) && !atomic_exchange(&rung, true))
-		(void)!write(bell, &one, sizeof(one));
+	atomic_store(&ring->put, put);
+	if (put - atomic_load_explicit(&ring->taken, memory_order_relaxed) >= atomic_load(&enough))
+		ring_bell();
+}
+
+void avc_ring_early(bool early)
+{
+	atomic_store(&enough, early ? 1 : ENOUGH);
+	for (unsigned number = 0; early && rings != NULL && number < AVC_SEATS; number++)
+		if (atomic_load(&rings[number].put) !=
+		    atomic_load_explicit(&rings[number].taken, memory_order_relaxed))
+			ring_bell();
 }
 
 int avc_events_bell(void)
@@ -149,6 +168,7 @@ bool events_begin(void)
 		memset(&rings[number], 0, offsetof(struct ring, events));
 	atomic_store(&rung, false);
 	atomic_store(&published, 0);
+	atomic_store(&enough, ENOUGH);
 	bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return bell >= 0;
 }

@@ -305,6 +305,13 @@ PyObject *vectors_events_bell(PyObject *module, PyObject *unused)
 	return PyLong_FromLong(avc_events_bell());
 }
 
+PyObject *vectors_ring_early(PyObject *module, PyObject *early)
+{
+	(void)module;
+	avc_ring_early(early == Py_True);
+	Py_RETURN_NONE;
+}
+
 uint64_t vectors_answered(uint32_t opcode)
 {
 	struct avc_counts counts;

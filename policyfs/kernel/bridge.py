@@ -44,6 +44,7 @@ end_opens = _bridge.end_opens
 age_opens = _bridge.age_opens
 take_events = _bridge.take_events
 events_bell = _bridge.events_bell
+ring_early = _bridge.ring_early
 vector_counts = _bridge.vector_counts
 read_proc = _bridge.read_proc
 # The functions from start_readers to vector_counts are for kernel/vectors.py. read_proc is for own_proc.py.
@@ -95,6 +96,7 @@ __all__ = [
     "read_proc",
     "reader_shares",
     "reader_state",
+    "ring_early",
     "see_all_vector",
     "start_readers",
     "take_events",

@@ -39,6 +39,7 @@ _Key: TypeAlias = bytes | int
 messages."""
 _ALL: Final = -1  # the key of the messages about all nodes
 
+
 @dataclass(frozen=True, slots=True)
 class NotifierStats:
     """Counts of notifications. sent: the kernel took the notification. absent: the kernel did not know the
@@ -221,25 +222,23 @@ class Notifier:
             queued = self._put_one(messages.prune(nodeids[start : start + _PRUNE_CHUNK])) and queued
         return queued
 
-    def tend(self) -> None:
-        """If a write hangs, let another thread go on with the queue. Called several times a second."""
+    def tend(self) -> bool:
+        """If a write hangs, let another thread go on with the queue. Return True if messages wait."""
         with self._changed:
-            since = self._written_since
-            if since is None or self._closed or self._hanging >= _HANGING:
-                return
-            if time.monotonic() - since > (_HANGS_TOO_S if self._hanging else _HANGS_S):
+            since, most_s = self._written_since, _HANGS_TOO_S if self._hanging else _HANGS_S
+            hangs = since is not None and time.monotonic() - since > most_s
+            if hangs and not self._closed and self._hanging < _HANGING:
                 with contextlib.suppress(RuntimeError):  # no thread can be started: try again later
                     self._thread = self._started()
                     self._written_since = None
                     self._waiting.begin(self._writing)
                     self._in_directories += messages.needs_directory(self._writing)
                     self._living, self._hanging = self._living + 1, self._hanging + 1
+            return self._busy or bool(self._queue)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until all notifications are written, including those that are queued meanwhile. Return False
-        at the timeout.
-
-        This blocks: never call it on the event loop.
+        at the timeout. This blocks: never call it on the event loop.
         """
         deadline = time.monotonic() + timeout_s
         with self._changed:

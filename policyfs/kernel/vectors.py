@@ -140,6 +140,10 @@ events_bell = bridge.events_bell
 """A function that returns an eventfd, or -1 if the mount has no vectors. The eventfd becomes readable when so
 many recorded opens wait that take_events() must take them soon."""
 
+ring_early = bridge.ring_early
+"""A function that takes a bool. True: the eventfd of events_bell() becomes readable as soon as any recorded
+open waits. Event loop only."""
+
 
 def index_of(fh: int) -> int:
     """Return the trail's number for a handle of the bridge: above Python's numbers, and below 2**53."""

@@ -29,7 +29,7 @@ def unbounded_paths() -> None:
 
 def never_asked_back() -> None:
     """The kernel knows files for as long as it likes."""
-    put(Pruning, "prune", lambda self, notify: None)
+    put(Pruning, "prune", lambda self, notify: False)
 
 
 def level_by_level() -> None:

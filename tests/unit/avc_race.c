@@ -640,6 +640,37 @@ static void forget(void *context, const struct avc_opened *opened)
 	(void)context, (void)opened;
 }
 
+/* Without other threads: while the loop rests, the first event rings, also if it came before the rest began. */
+static void check_early_bell(void)
+{
+	unsigned char buffer[128];
+	size_t size = request(buffer, OPEN, UID_GRANTED, 1), taken = 0;
+	uint64_t rung;
+
+	install(1, true);
+	avc_ring_early(true);
+	if (read(avc_events_bell(), &rung, sizeof(rung)) == sizeof(rung))
+		fault("the bell rings without an event", 1);
+	for (int early = 1; early >= 0; early--) {
+		avc_ring_early(early);
+		if (!avc_answer(1, device, buffer, size))
+			fault("an open is not answered", 1);
+		if (!early) {
+			if (read(avc_events_bell(), &rung, sizeof(rung)) == sizeof(rung))
+				fault("the bell rings early while the loop works", 1);
+			avc_ring_early(true);
+		}
+		if (read(avc_events_bell(), &rung, sizeof(rung)) != sizeof(rung))
+			fault("an event waits, and the bell does not ring", 1);
+		avc_take_events(count_one, &taken);
+	}
+	if (taken != 2)
+		fault("the bell rings, and there are other events", 1);
+	avc_ring_early(false);
+	avc_end_all_opens(forget, NULL);
+	avc_clear(NULL, NULL);
+}
+
 /* Without other threads: events of one seat, taken when ENOUGH wait, and once in between. */
 static void check_bell(void)
 {
@@ -811,6 +842,7 @@ int main(int count, char **words)
 	check_handles();
 	check_events();
 	check_bell();
+	check_early_bell();
 	check_readers_in_turn();
 	avc_close();
 	printf("%u changes, %llu look-ups\n", changes, (unsigned long long)lookups);

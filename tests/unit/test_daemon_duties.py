@@ -10,7 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.daemon.duties import PERIOD_S, Duties
+from policyfs.daemon.duties import Duties
+from policyfs.daemon.pace import PERIOD_S, REST_S
 
 
 class Parts:
@@ -21,7 +22,8 @@ class Parts:
         self.let_go = threading.Event()
         self.happened: list[str] = []
         self.at: list[float] = []
-        self.is_due = self.is_waiting = True
+        self.is_due = self.is_waiting = self.again = True
+        self.is_busy = False
         self.told: Mapping[str, int] = {}
         self.lost: dict[str, int] = {}
         self.kill = False
@@ -31,13 +33,15 @@ class Parts:
         if what == self.hangs:
             assert self.let_go.wait(10)
 
-    def tend(self) -> None:
+    def tend(self) -> bool:
         self.at.append(trio.current_time())
         self.done("tended")
+        return self.again
 
     def flush_steps(self) -> Iterator[None]:
         self.done("steps")
-        yield
+        if self.is_due:
+            yield
 
     def works(self, *, findings: bool = True) -> tuple[Callable, ...]:
         duties = Duties(
@@ -142,3 +146,23 @@ def test_all_turns_come_at_the_same_times() -> None:
     steps = [after - before for before, after in itertools.pairwise(parts.at)]
     assert steps == pytest.approx([PERIOD_S] * len(steps), abs=PERIOD_S / 2)
     assert len(steps) >= 7
+
+
+@pytest.mark.parametrize("work", ["", "again", "is_busy", "lost"])
+def test_duties_rest_only_if_no_work_is_left(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = Parts()
+    parts.is_due = parts.is_waiting = parts.again = False
+    if work == "lost":  # a loss that cannot be recorded yet
+        parts.lost = {"killed": 2}
+        monkeypatch.setattr(_Losses, "flush", lambda *_: None)
+    elif work:
+        setattr(parts, work, True)
+    trio.run(_run, parts, 2.5 * REST_S)
+    assert len(parts.at) >= 20 if work else len(parts.at) <= 5
+
+
+def test_findings_that_stay_are_work() -> None:
+    parts = Parts()
+    parts.is_due = parts.again = False  # and is_waiting stays, as if the database were damaged
+    trio.run(_run, parts, 8 * PERIOD_S)
+    assert parts.happened.count("findings flushed") >= 3

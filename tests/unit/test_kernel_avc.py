@@ -161,13 +161,16 @@ def test_a_fault_of_the_opens_is_found_out(tmp_path: Path, good: str, bad: str, 
          "out of order"),
         ("_events.c", " && ring->events[taken % RING].number < end", "", "two readers are out of order"),
         ("_events.c", "program->pid == pid)", "pid != 0)", "another program"),
-        ("_events.c", ">= ENOUGH &&", "> ENOUGH &&", "the bell"),
+        ("_events.c", ">= atomic_load(&enough)", "> atomic_load(&enough)", "the bell"),
+        ("_events.c", "early ? 1 : ENOUGH", "ENOUGH", "the bell does not ring"),
+        ("_events.c", "early && rings", "false && rings", "the bell does not ring"),
         ("_events.c", "\tatomic_exchange(&rung, false);\n", "", "the bell"),
         ("_opens.c", "\t\tevents_put(number); ", "\t\t", "missing|lost|came before"),
         ("_opens.c", "grant->bits & AVC_RECORDED && ", "", "another open|nobody asked"),
     ],
     ids=["overwritten", "taken twice", "out of order", "of readers in turn", "program of another process",
-         "a late bell", "a bell that rings once", "never published", "of all opens"],
+         "a late bell", "a late bell during a rest", "events before a rest",
+         "a bell that rings once", "never published", "of all opens"],
 )  # fmt: skip
 def test_a_fault_of_the_events_is_found_out(
     tmp_path: Path, name: str, good: str, bad: str, fault: str

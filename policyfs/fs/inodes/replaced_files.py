@@ -106,13 +106,16 @@ class ReplacedFiles:
         """Return True for a name for which is_wanted() would return True."""
         return bool(self._missed and self._missed.get(child_path(parent, name)))
 
-    def expire(self) -> None:
-        """Close descriptors that were kept long enough; called from time to time."""
+    def expire(self) -> bool:
+        """Close descriptors that were kept long enough. Return True if some stay: the caller then calls again
+        within 50 ms.
+        """
         while self._kept:
             nodeid, (_, until) = next(iter(self._kept.items()))
             if until >= time.monotonic():
-                return
+                return True
             self._let_go(nodeid)
+        return False
 
     def close(self) -> None:
         """Close all kept descriptors."""

@@ -36,15 +36,16 @@ class KernelCache:
         self.expiry = NameExpiry(nodes, self.absent_names, self.listed_names)
         self.notifier: Notifier | None = None
 
-    def tend(self, pruning: Pruning) -> None:
+    def tend(self, pruning: Pruning) -> bool:
         """Keep the number of nodes near its limit. If the thread that sends notifications hangs in the
         kernel, let another thread send them.
 
-        The daemon calls this several times a second.
+        Return True if there is more to do. The caller then calls again within 50 ms.
         """
-        if self.notifier is not None:
-            pruning.prune(self.notifier)
-            self.notifier.tend()
+        if self.notifier is None:
+            return False
+        has_excess = pruning.prune(self.notifier)
+        return self.notifier.tend() or has_excess
 
     def is_over(self) -> bool:
         """Return True if the mount has ended: no caller waits for an answer any more."""

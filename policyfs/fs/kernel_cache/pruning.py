@@ -45,17 +45,20 @@ class Pruning:
         self._resting = 0
         self.asked = 0
 
-    def prune(self, notify: Notify) -> None:
-        """Ask the kernel to forget nodes beyond the limit. The daemon calls this several times a second."""
+    def prune(self, notify: Notify) -> bool:
+        """Ask the kernel to forget nodes beyond the limit. Return False if there are none. Else the caller
+        calls again within 50 ms.
+        """
         excess = len(self._nodes) - self._most
         if excess <= 0 or self._rests():
-            return
+            return excess > 0
         oldest = self._nodes.oldest(min(excess + _MARGIN, _AT_ONCE))
         # Except after moves, a child has a higher number than its directory. So the kernel forgets the child
         # first, and can then forget the directory, too.
         idle = sorted((node.nodeid for node in oldest if node.is_idle), reverse=True)
         if idle and notify.prune(idle):
             self.asked += len(idle)
+        return True
 
     def _rests(self) -> bool:
         """Return True during a pause, in which the kernel is asked for nothing. The next pause is longer if

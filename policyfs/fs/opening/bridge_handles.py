@@ -286,13 +286,17 @@ class BridgeHandles:
             self.end(node)
         return bool(nodes)
 
-    def expire(self) -> None:
+    def expire(self) -> bool:
         """Put the bridge's opens on record, and end vectors that were not used for a minute.
 
-        The daemon calls this several times a second.
+        Return True if backing ids of ended vectors stay. The caller then calls again within 50 ms.
         """
         self.events.settle()
         self._leave_some()
+        self._age()
+        return bool(self._unused or self._ended)
+
+    def _age(self) -> None:
         now = time.monotonic()
         if now < self._aged_s + _AGE_S:
             return

@@ -153,8 +153,9 @@ class Passthrough:
         if kept is not None:
             self._give_back_later(kept[0])
 
-    def expire(self, *, everything: bool = False) -> None:
-        """Release ids that were idle for too long. The daemon calls this several times a second.
+    def expire(self, *, everything: bool = False) -> bool:
+        """Release ids that were idle for too long. Return True if some stay: the caller then calls again
+        within 50 ms.
 
         everything: release all idle ids.
         """
@@ -166,6 +167,7 @@ class Passthrough:
             del self._idle[nodeid]
             self._give_back_later(backing_id)
         self._release_due()
+        return bool(self._idle or self._due)
 
     def _give_back_later(self, backing_id: int) -> None:
         if self._backing is not None:
