@@ -118,19 +118,21 @@ class Policies:
         """Record a new policy right before it is in force. sources: its texts; None if they have not changed.
 
         by: the cause of the reload. generation: the number of the new policy.
+
+        INVARIANT: if the record cannot be made, the old policy stays in force, so this object must go on to
+        describe the old policy. Its exceptions end at the times that this object knows.
         """
         before = self.engine.digest
-        if engine.digest != before:
-            self.previous = before
+        previous = self.previous if engine.digest == before else before
         sources = self._sources if sources is None else sources
-        self.engine, self._sources = engine, sources
-        self.next_end = next_end(engine.policy)
         fields = {
             "result": "in force", "policy": engine.digest, "previous": before, "name": engine.policy.name,
             "generation": generation, **_exceptions(engine), **by.fields(),
         }  # fmt: skip
-        text = policy_text(engine.digest, sources)
-        self._journal.tell("policy", fields, policy=text, previous=self.previous)
+        following = next_end(engine.policy)
+        self._journal.tell("policy", fields, policy=policy_text(engine.digest, sources), previous=previous)
+        self.previous, self.engine, self._sources = previous, engine, sources
+        self.next_end = following
 
     def tell_stale(self, stale: control.Json, generation: int) -> None:
         """Record the open files that the policy in force would not open. stale: a summary of them, as JSON.
@@ -163,7 +165,9 @@ class Policies:
         if sources is not None:
             text = policy_text(digest_of(source.text for source in sources), sources)
             fields["refused"] = text.digest
-        self._journal.tell("policy", fields | {"reason": reason} | by.fields(), policy=text)
+        # The files may hold the policy in force, as after a wrong digest: then the previous one stays known.
+        told = fields | {"reason": reason} | by.fields()
+        self._journal.tell("policy", told, policy=text, previous=self.previous)
 
 
 def _exceptions(engine: Engine) -> dict[str, object]:

@@ -308,7 +308,7 @@ def instant(value: object) -> int:
             refuse(f"{quote(told)} is a date without a time", help_)
         refuse(f"{quote(str(value))} is not a date and time", help_)
     try:
-        moment = datetime.fromisoformat(found[0])
+        moment = datetime.fromisoformat(found[0]).astimezone(UTC)  # OverflowError: not a year from 1 to 9999
         return int((moment - _EPOCH).total_seconds()) * 1_000_000_000
     except (ValueError, OverflowError):
         refuse(f"{quote(found[0])} is not a valid date and time", help_)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.daemon import policies
 from policyfs.daemon.end import MountEnd
 from policyfs.daemon.log import configure
 from policyfs.daemon.policies import Loader, Policies, Sources
@@ -123,6 +124,38 @@ def test_a_refused_policy_is_on_record_with_its_text_and_changes_nothing(changin
     assert one["refused"] in kept_digests(changing.directory)
     assert "refused" not in other
     assert (changing.digest, changing.policies.previous) == (before, "")
+
+
+def test_a_change_that_cannot_be_recorded_changes_nothing(changing: Changing, monkeypatch) -> None:
+    """The engine in force stays the old one, so its exceptions must end at their times."""
+    changing.change("two")
+    before, ends = changing.digest, changing.policies.next_end
+    sources = text("three")
+    engine = changing.policies.compile(sources)
+
+    def fails(*_arguments: object, **_more: object) -> None:
+        raise OverflowError("date value out of range")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(policies, "_exceptions", fails)
+        with pytest.raises(OverflowError):
+            changing.policies.replace(engine, sources, BY, 3)
+    with monkeypatch.context() as broken:
+        broken.setattr(Journal, "tell", fails)
+        with pytest.raises(OverflowError):
+            changing.policies.replace(engine, sources, BY, 3)
+    assert (changing.digest, changing.policies.next_end) == (before, ends)
+    assert changing.policies.previous != before
+    changing.policies.refuse(None, BY, "no file")
+    assert changing.records("policy")[-1].fields["policy"] == before
+
+
+def test_a_refusal_of_the_text_in_force_keeps_the_policy_before(changing: Changing) -> None:
+    """`policy apply` is refused if the files changed after its check, also if they changed back."""
+    first = changing.digest
+    changing.change("two")
+    changing.policies.refuse(changing.sources, BY, "the policy's files were changed after the check")
+    assert read_pointer(changing.directory) == (changing.digest, first)
 
 
 def test_a_new_daemon_knows_the_policy_before(tmp_path: Path) -> None:
