@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import pwd
 import signal
@@ -12,19 +11,17 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from policyfs.cli.on_record import key_directory
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.linux.keyring import leave_session_keyring
-from policyfs.linux.libc import LIBC
+from policyfs.linux.prctl import request_parent_death_signal
 from policyfs.trail.table import shown
 
 if TYPE_CHECKING:
     from policyfs.forward.config import Config
     from policyfs.forward.source import Access
-
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def add_parsers(
@@ -194,7 +191,7 @@ def _become(user: pwd.struct_passwd, parent: int) -> None:
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
     leave_session_keyring()
-    LIBC.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))  # after setresuid, which clears this signal
+    request_parent_death_signal(signal.SIGTERM)  # after setresuid, which clears this signal
     if os.getppid() != parent:
         raise PolicyfsError("the process that opens the trail (the opener) has ended")
     os.chdir("/")

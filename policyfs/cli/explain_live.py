@@ -18,6 +18,7 @@ from policyfs.daemon.control import Json
 from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, OWNER_NONE, Decision, Facts, FileType, Op, Principal
 from policyfs.errors import PolicyfsError, UsageError, errno_name
 from policyfs.journal.policy_texts import read_policy
+from policyfs.linux.leases import writers_seen
 from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
 from policyfs.linux.permission import first_refusal
 from policyfs.linux.statx import Stat
@@ -27,7 +28,6 @@ from policyfs.policy.explain import REQUESTS, Explanation, open_refusal
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.facts import probe
-from policyfs.store.leases import writers_seen
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 

@@ -20,9 +20,9 @@ from policyfs.cli.owner_list import Owned, checked_owner, names_of, read, writte
 from policyfs.daemon import control
 from policyfs.domain import OWNER_NONE, FileType
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.linux.leases import writers_seen
 from policyfs.linux.statx import Stat
 from policyfs.store.facts import probe
-from policyfs.store.leases import writers_seen
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from policyfs.trail.table import shown, shown_path

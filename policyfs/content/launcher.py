@@ -29,7 +29,7 @@ import traceback
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from policyfs.content.sandbox import request_parent_death_signal
+from policyfs.linux.prctl import request_parent_death_signal
 
 START: Final = b"start"
 GUARD: Final = b"guard"

@@ -22,13 +22,10 @@ from typing import Final
 from policyfs.linux import seccomp
 from policyfs.linux.capabilities import no_new_privs
 from policyfs.linux.libc import LIBC
-from policyfs.linux.prctl import prctl
+from policyfs.linux.prctl import prctl, request_parent_death_signal
 from policyfs.linux.scheduling import set_turns
 
-_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
-_PR_SET_NAME: Final = 15
-
 _SLICE_NS: Final = 50_000_000
 _NICER: Final = 5
 
@@ -96,18 +93,6 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
     if _seccomp():
         held.append("seccomp")
     return held
-
-
-def name_process(name: str) -> None:
-    """Set the name that ps and top show, at most 15 bytes."""
-    LIBC.prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), 0, 0, 0)
-
-
-def request_parent_death_signal(number: signal.Signals) -> None:
-    """Let the kernel send a signal to this process when the thread that started it ends (prctl(2),
-    PR_SET_PDEATHSIG). Raises OSError.
-    """
-    prctl(_PR_SET_PDEATHSIG, number)
 
 
 def let_others_in(*, idle: bool = False) -> None:

@@ -22,8 +22,9 @@ from policyfs.content import protocol
 from policyfs.content.kinds import SNIFF_BYTES, movie_kind, normalise, picture_kind, settle
 from policyfs.content.plans import pack_plan
 from policyfs.content.protocol import Command, Request, Status
-from policyfs.content.sandbox import Limits, confine, name_process
+from policyfs.content.sandbox import Limits, confine
 from policyfs.domain import KIND_EMPTY
+from policyfs.linux.prctl import name_process
 from policyfs.redact.documents.tracks import refine_kind
 from policyfs.redact.plan import locate
 

@@ -31,8 +31,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from policyfs.content.launcher import serve
-from policyfs.content.sandbox import Limits, name_process
+from policyfs.content.sandbox import Limits
 from policyfs.linux.capabilities import ZYGOTE, keep, no_new_privs
+from policyfs.linux.prctl import name_process
 
 if TYPE_CHECKING:
     from policyfs.content.worker import Detector

@@ -6,14 +6,12 @@ The app could end its own mount, and then requests would not be recorded. So the
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import signal
 from contextlib import suppress
 from typing import Final
 
 from policyfs.kernel import mount_api
+from policyfs.linux.leases import writers_seen
 
 _ABORT: Final = "abort"
 
@@ -88,19 +86,13 @@ class ControlFiles:
 def _is_written(directory: int, name: str) -> bool:
     """Return True if a process has a control file open for writing, or is just opening it.
 
-    In both cases fcntl(2) fails with EAGAIN, because the kernel refuses a read lease or has just broken it.
     Return False if the kernel knows no leases of control files.
     """
     with suppress(OSError):
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        # INVARIANT: SIGIO is ignored. The kernel sends it if it breaks the lease. It would end this process.
-        before = signal.signal(signal.SIGIO, signal.SIG_IGN)
         try:
-            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        except OSError as error:
-            return error.errno == errno.EAGAIN
+            with writers_seen(fd) as written:
+                return written()
         finally:
             os.close(fd)
-            signal.signal(signal.SIGIO, before or signal.SIG_DFL)
     return False

@@ -10,22 +10,21 @@ StoreFacts.leases is True for file systems on which leases work as described her
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import signal
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from policyfs.linux import libc
+from policyfs.linux.leases import release
 
 _RECORD: Final = 128  # struct signalfd_siginfo
 _FIELDS: Final = struct.Struct("=IiiIIi")  # signo, errno, code, pid, uid, fd
 _RECORDS_PER_READ: Final = 64
 
 DEFAULT_SIGNAL: Final = int(signal.SIGRTMIN) + 5
-_UNKNOWN: Final = "policyfs cannot find out if a program has this file open for writing"
 
 
 class Lease:
@@ -56,7 +55,7 @@ class Lease:
             return
         self.released = True
         self._keeper._forget(self)  # noqa: SLF001 - Lease and LeaseKeeper are one unit
-        _let_go(self.fd)
+        release(self.fd)
 
     def rearm(self) -> bool:
         """Release a broken lease, and take it again. Return False if a writer waits in open(2).
@@ -66,7 +65,7 @@ class Lease:
         """
         if self.released:
             return False
-        _let_go(self.fd)
+        release(self.fd)
         if _take(self.fd, self._keeper.signal):
             return True
         self.released = True
@@ -188,32 +187,6 @@ def break_foreign(fd: int) -> int | None:
         return None
 
 
-@contextlib.contextmanager
-def writers_seen(fd: int) -> Iterator[Callable[[], bool]]:
-    """Hold a read lease in a command, which has no LeaseKeeper. Yield a function that returns True once a
-    program has, or had, the file open for writing in this block. *fd*: an O_RDONLY descriptor of a regular
-    file. Used on the main thread only, and only if StoreFacts.leases is True: other file systems may refuse
-    all leases with EAGAIN. Raises OSError if the kernel gives no answer (EACCES without CAP_LEASE).
-    """
-    # INVARIANT: ignore SIGIO before taking the lease, and until it is released. If a program opens the file
-    # for writing meanwhile, the kernel sends this signal, which would end the command.
-    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
-    try:
-        try:
-            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        except OSError as error:
-            if error.errno != errno.EAGAIN:
-                raise OSError(error.errno, f"{_UNKNOWN} ({error.strerror})") from error
-            yield lambda: True
-            return
-        try:
-            yield lambda: fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
-        finally:
-            _let_go(fd)
-    finally:
-        signal.signal(signal.SIGIO, before or signal.SIG_DFL)
-
-
 def _take(fd: int, signal_number: int) -> bool:
     # The signal is set before the lease is taken, so that no break is missed. F_SETLEASE makes this process
     # the receiver of the signal.
@@ -223,14 +196,6 @@ def _take(fd: int, signal_number: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _let_go(fd: int) -> None:
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError as error:
-        if error.errno != errno.EAGAIN:  # EAGAIN: the kernel had taken the lease by force
-            raise
 
 
 def _demand_blocked(signals: set[int]) -> None:
