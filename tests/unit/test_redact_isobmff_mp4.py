@@ -167,6 +167,7 @@ def test_handlers_and_compressors_are_the_device():
         (b"VideoHandler\0", True),
         (b"\x0cVideoHandler", True),
         (b"Core Media Video\0", True),
+        (b"\x0fTimeCodeHandler", True),
         (b"\0", True),
         (b"", True),
         (b"VideoHandler\0by us\0", False),

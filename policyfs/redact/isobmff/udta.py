@@ -41,7 +41,7 @@ _SPHERICAL_FRAME: Final = re.compile(
 )
 _USUAL_HANDLERS: Final = frozenset(
     (
-        b"VideoHandler,SoundHandler,SubtitleHandler,DataHandler,TimeCodeMediaHandler,VideoHandle,SoundHandle,"
+        b"VideoHandler,SoundHandler,SubtitleHandler,DataHandler,TimeCodeHandler,VideoHandle,SoundHandle,"
         b"Core Media Video,Core Media Audio,Core Media Metadata,Core Media Time Code,Core Media Data Handler,"
         b"Apple Video Media Handler,Apple Sound Media Handler,Apple Alias Data Handler,"
         b"GPAC ISO Video Handler,GPAC ISO Audio Handler,L-SMASH Video Handler,L-SMASH Audio Handler,"
