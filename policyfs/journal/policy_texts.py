@@ -10,6 +10,7 @@ is removed only after all files of the trail (segments) with such a record were 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -45,8 +46,9 @@ def policy_text(digest: str, sources: Iterable[tuple[str, bytes]]) -> PolicyText
     for number, (path, text) in enumerate(sources, start=1):
         name = os.path.basename(path)
         name = name if name.endswith(".yaml") else f"{name}.yaml"
-        if len(os.fsencode(name)) > _NAME_BYTES or name in files:
-            name = f"{number}.yaml"
+        numbered = (f"{other}.yaml" for other in itertools.count(number))
+        while len(os.fsencode(name)) > _NAME_BYTES or name in files:
+            name = next(numbered)
         files[name] = text
     return PolicyText(digest, tuple(sorted(files.items())))
 

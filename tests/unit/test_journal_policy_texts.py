@@ -56,6 +56,8 @@ def keep(texts: PolicyTexts, *digests: str) -> None:
         (["/one/a.yaml", "/two/a.yaml"], ["2.yaml", "a.yaml"]),
         (["/one/" + "n" * 235], ["n" * 235 + ".yaml"]),
         (["/one/" + "n" * 236], ["1.yaml"]),
+        (["/2.yaml", "/one/" + "n" * 236], ["2.yaml", "3.yaml"]),
+        (["/3.yaml", "/one/a.yaml", "/two/a.yaml"], ["3.yaml", "4.yaml", "a.yaml"]),
         (["/dev/stdin/"], [".yaml"]),
     ],
 )
