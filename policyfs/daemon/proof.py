@@ -99,6 +99,8 @@ async def prove(
                         await trio.to_thread.run_sync(record, result)
                         if result.get("result") != "held":
                             raise ProofError(str(result.get("reason")))
+                        # The deadline does not interrupt run_sync: it may have passed meanwhile.
+                        await trio.lowlevel.checkpoint_if_cancelled()
                         channel.send(encoded({"attach": True}))
         except trio.TooSlowError as error:
             raise ProofError(f"the mount was not proved within {DEADLINE_S:g} s") from error

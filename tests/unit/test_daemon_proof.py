@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -134,6 +135,22 @@ def test_a_silent_prover_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
 
     with pytest.raises(ProofError, match=r"within 0\.05 s"):
         proved(prover)
+
+
+def test_a_result_that_is_on_record_too_late_lets_nothing_be_attached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(proof, "DEADLINE_S", 0.3)
+    answers: list[bytes] = []
+
+    def prover(channel: socket.socket) -> None:
+        channel.recv(MOST_BYTES)
+        tell(channel, {"result": HELD})
+        answers.append(channel.recv(MOST_BYTES))
+
+    with pytest.raises(ProofError, match=r"within 0\.3 s"):
+        proved(prover, lambda result: time.sleep(1.0))
+    assert answers == [b""]
 
 
 def test_a_muted_journal_takes_no_event() -> None:
