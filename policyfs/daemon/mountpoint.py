@@ -142,18 +142,19 @@ class Mountpoint:
             return
         try:
             await self._unmount()
-        except session.MountError as error:
-            if error.errno == errno.EBUSY:
+        except (session.MountError, RuntimeError) as error:  # RuntimeError: no thread can be started
+            if isinstance(error, session.MountError) and error.errno == errno.EBUSY:
                 who: list[Holder] = []
                 # INVARIANT: the mount is detached even if its users are unknown. A process can make every
                 # look at its mappings wait.
-                with contextlib.suppress(OSError), trio.move_on_after(_HOLDERS_S):
+                with contextlib.suppress(OSError, RuntimeError), trio.move_on_after(_HOLDERS_S):
                     path = os.fsencode(self._path)
                     who = await trio.to_thread.run_sync(holders, path, abandon_on_cancel=True)
                 self._log.warning("detached while busy", holders=[str(holder) for holder in who])
-            with contextlib.suppress(session.MountError):
-                # INVARIANT: by force, because no task answers requests from here on. See cut_off().
-                session.unmount(self._path, lazy=True, force=True)
+            if self._is_uncovered:  # again: the search for users takes time
+                with contextlib.suppress(session.MountError):
+                    # INVARIANT: by force, because no task answers requests from here on. See cut_off().
+                    session.unmount(self._path, lazy=True, force=True)
             self.leave()
 
     def leave(self) -> None:

@@ -292,6 +292,48 @@ def test_a_process_whose_tables_cannot_be_read_keeps_no_mount_from_its_end(
 
 
 @on_trio
+async def test_a_disk_that_is_mounted_over_a_busy_mount_stays(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search for users takes up to five seconds. The unmount by force then took the topmost mount."""
+    kernel.refuses = {False: errno.EBUSY}
+    with mounted(kernel, Said()) as made:
+
+        def holders(_path: bytes) -> list[Holder]:
+            made.device = replace(made.device, conn_id=1 << 30)  # something else is topmost now
+            return [VI]
+
+        monkeypatch.setattr(mountpoint, "holders", holders)
+        await made.finish()
+        assert (kernel.unmounts, kernel.terminated) == ([(PLACE, False, False)], 1)
+
+
+@pytest.mark.parametrize("at", ["unmount", "search"])
+def test_a_mount_ends_although_no_thread_can_be_started(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    run_sync, calls = trio.to_thread.run_sync, []
+
+    async def refused(function, *arguments, **options):
+        calls.append(function)
+        if at == "unmount" or len(calls) > 1:
+            raise RuntimeError("can't start new thread")
+        return await run_sync(function, *arguments, **options)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", refused)
+    kernel.refuses = {False: errno.EBUSY}
+
+    @on_trio
+    async def run() -> None:
+        with mounted(kernel, Said()) as made:
+            await made.finish()
+            assert kernel.unmounts[-1] == (PLACE, True, True)
+            assert kernel.terminated == 1
+
+    run()
+
+
+@on_trio
 async def test_a_mount_that_cannot_be_removed_at_all_ends_its_session(kernel: Kernel) -> None:
     said = Said()
     kernel.refuses = {False: errno.EPERM, True: errno.EPERM}
