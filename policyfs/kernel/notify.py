@@ -158,10 +158,11 @@ class Notifier:
         Return False if the kernel did not take all of them. The call blocks: for each name the kernel waits
         until no request changes the directory or looks up a new name in it. Call it on a thread of its own,
         so that the event loop and other notifications need not wait."""
-        with self._changed:  # close() closes the descriptor
-            if self._closed:
-                return False
-            fd = os.dup(self._fd)
+        fd = -1
+        with contextlib.suppress(OSError), self._changed:  # close() closes the descriptor
+            fd = -1 if self._closed else os.dup(self._fd)
+        if fd < 0:
+            return False
         try:
             names = iter(entries)
             while part := b"".join(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -409,6 +410,19 @@ def test_many_names_are_written_before_the_call_returns(pipe, start):
     assert notifier.stats().sent == 600
     assert start(37).inval_entries_now([(1, b"x", True)])
     assert message(pipe[0]) == (3, struct.pack("=QII", 1, 1, 0) + b"x\0")
+
+
+def test_many_names_without_a_free_descriptor_are_not_taken(start, monkeypatch):
+    """A reload goes on in another way then; an error ended it after the new policy was in force."""
+
+    def none_free(_fd: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    notifier = start()
+    with monkeypatch.context() as full:
+        full.setattr(os, "dup", none_free)
+        assert not notifier.inval_entries_now([(1, b"x", True)])
+    assert notifier.inval_entries_now([(1, b"x", True)])
 
 
 def test_many_names_end_at_the_first_error(pipe, start):
