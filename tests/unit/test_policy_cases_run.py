@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from policyfs.domain import WORKER_UIDS
 from policyfs.policy.cases.document import parse_cases
 from policyfs.policy.cases.run import Result, run
+from policyfs.policy.decide import Engine
+from policyfs.policy.errors import PolicyErrors
+from policyfs.policy.names import UID_LIMIT
 from policyfs.policy.parse import SourceText
 from tests.support.models.policies import FAMILY, engine_of
 
 HEAD = "apiVersion: policyfs/v1\nkind: PolicyTests\ntests:\n"
 
 
-def results(*keys: str) -> list[Result]:
-    engine = engine_of(FAMILY)
+def results(*keys: str, engine: Engine | None = None) -> list[Result]:
+    engine = engine or engine_of(FAMILY)
     text = HEAD + "".join(f"  - {{id: t{n}, {key}}}\n" for n, key in enumerate(keys))
     apps = [app.name for app in engine.policy.apps]
     rules = frozenset(rule.id for rule in engine.policy.rules)
@@ -67,6 +71,37 @@ def test_another_errno():
     key = "app: gallery, operation: write, path: /DCIM/a, expect: {decision: deny, errno: EPERM}"
     (result,) = results(key)
     assert [tuple(one) for one in result.differences] == [("errno", "EPERM", "EACCES")]
+
+
+ANYONE = """apps:
+  gallery: {uid: [%s]}
+rules:
+  - {id: strangers.see, allow: [see], who: {app: stranger}, paths: "/**"}
+"""
+WORKERS = f'"0-{WORKER_UIDS.start - 1}", "{WORKER_UIDS.stop}-{UID_LIMIT - 1}"'
+
+
+@pytest.mark.parametrize(
+    ("uids", "stranger"),
+    [
+        ("10011", 65533),
+        ('"1000-65534", "3000000000-4294967294"', 65535),
+        (f'"0-{WORKER_UIDS.start - 1}"', WORKER_UIDS.stop),
+        (WORKERS.replace('"0-', '"1-'), 0),
+    ],
+)
+def test_a_stranger_has_a_uid_of_no_app(uids, stranger):
+    key = "app: stranger, operation: see, path: /a, expect: {decision: allow}"
+    (result,) = results(key, engine=engine_of(ANYONE % uids))
+    assert result.passed
+    assert f" --uid {stranger} " in result.explain
+
+
+def test_a_policy_without_strangers_has_no_test_of_one():
+    key = "app: stranger, operation: see, path: /a, expect: {decision: allow}"
+    with pytest.raises(PolicyErrors, match=r"f\.test\.yaml:4:\d+: .*every uid belongs to an app") as error:
+        results(key, engine=engine_of(ANYONE % WORKERS))
+    assert "help: remove stranger" in str(error.value)
 
 
 def test_each_app_operation_and_path():

@@ -7,16 +7,19 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Principal, View
+from policyfs.domain import OWNER_NONE, WORKER_UIDS, Decision, Facts, FileType, Principal, View
 from policyfs.errors import errno_name
-from policyfs.policy.cases.document import TYPES, Case, CaseDoc
+from policyfs.policy.cases.document import TYPES, Case
 from policyfs.policy.decide import End, Engine, compile_policy
+from policyfs.policy.errors import PolicyError, PolicyErrors, quote
 from policyfs.policy.exceptions import in_force
 from policyfs.policy.explain import REQUESTS, open_refusal
 from policyfs.policy.model import SELF, Policy, Rule
+from policyfs.policy.names import UID_LIMIT
 from policyfs.policy.values import instant_text
 
-_STRANGER_UIDS: Final = (65533, 65534, 4_000_000_000)
+_STRANGER_UID: Final = 65533
+"""The uid of a stranger in tests, if no app lists it."""
 _MAKING: Final = {
     "create": FileType.REGULAR,
     "mknod": FileType.REGULAR,
@@ -55,7 +58,8 @@ def run(
 
     A test without ``at`` (a time) is decided as if the policy had no exceptions (allow rules with an end
     date). named: the policy's name in the commands of the results. sniff: a function that returns the content
-    kind of the file that a test names in ``content``.
+    kind of the file that a test names in ``content``. Raises PolicyErrors for a test of a stranger if every
+    uid belongs to an app.
     """
     engines: dict[tuple[Rule, ...], Engine] = {}
     for case in cases:
@@ -64,23 +68,36 @@ def run(
         if engine is None:
             engine = engines[then.rules] = compile_policy(then)
         kind = case.doc.kind if case.doc.content is None else sniff(case)
-        for who in _callers(engine, case.doc):
+        for who in _callers(engine, case):
             for operation in case.doc.operation:
                 for path in case.doc.path:
                     yield _Request(engine, case, who, operation, path, kind).result(named)
 
 
-def _callers(engine: Engine, doc: CaseDoc) -> Iterator[Principal]:
+def _callers(engine: Engine, case: Case) -> Iterator[Principal]:
+    doc = case.doc
     for name in doc.app or ():
         if name == "stranger":
-            free = (uid for uid in _STRANGER_UIDS if engine.principal(uid).app is None)
-            yield engine.principal(next(free))
+            yield _stranger(engine, case)
             continue
         app = next(app for app in engine.policy.apps if app.name == name)
         yield engine.app_principal(name, app.uids[0][0] if app.uids else 0)
     for uids in doc.uid or ():
         for uid in dict.fromkeys(uids):
             yield engine.principal(uid)
+
+
+def _stranger(engine: Engine, case: Case) -> Principal:
+    """Return a caller that is not an app. Raise PolicyErrors if apps list all uids but those of workers."""
+    after = sorted(last + 1 for app in engine.policy.apps for _, last in app.uids)
+    for uid in (_STRANGER_UID, *after, WORKER_UIDS.stop, 0):
+        if uid < UID_LIMIT and uid not in WORKER_UIDS:
+            who = engine.principal(uid)
+            if who.app is None:
+                return who
+    message = f"test {quote(case.doc.id)} needs a stranger, but every uid belongs to an app"
+    help_ = "remove stranger from app in this test, or give the apps of the policy fewer uids"
+    raise PolicyErrors([PolicyError(case.where, message, help_, "", 1)], "the tests have errors")
 
 
 class _Request:
