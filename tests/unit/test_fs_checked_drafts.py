@@ -7,11 +7,13 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 
 from policyfs.fs.checked import drafts
 from policyfs.fs.checked.head import HEAD_BYTES
+from policyfs.fs.inodes.pending_writes import Refusal
 from policyfs.store import freeing
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
@@ -151,6 +153,43 @@ async def test_a_file_that_somebody_has_emptied_stays_empty(store: Path) -> None
         assert await errno_of(made.sync.flush(writer)) == errno.EBUSY
         await made.release(writer)
     assert (store / "a.jpg").read_bytes() == b""
+
+
+@on_trio
+async def test_an_error_in_the_daemon_at_the_last_release_loses_no_bytes(store: Path, monkeypatch) -> None:
+    """The error was swallowed: the draft went without a word, and the new file with it."""
+
+    async def fails(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with parts(store, engine_of(DRAFTS)) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        await made.write(handle, 0, PHOTO)
+        monkeypatch.setattr(drafts.Drafts, "settle", fails)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await made.release(handle)
+        waiting = made.whole.quarantine.stats().waiting
+        assert (waiting, (store / "new.jpg").exists()) == (1, True)
+
+
+@on_trio
+async def test_a_draft_that_the_quarantine_keeps_is_not_called_dropped(store: Path, monkeypatch) -> None:
+    """It was refused, a reload came, and then the disk was full."""
+
+    async def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with parts(store, engine_of(DRAFTS)) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        await made.write(handle, 0, b"words")
+        assert handle.node.open is not None
+        draft = handle.node.open.draft
+        assert draft is not None
+        draft.refusal = Refusal(None, "refused before the reload", (), True, -1)
+        monkeypatch.setattr(drafts.Drafts, "settle", full)
+        await made.release(handle)
+        assert made.whole.quarantine.stats().waiting == 1
+        assert not any("dropped" in event.note for event in made.sink.events)
 
 
 @on_trio

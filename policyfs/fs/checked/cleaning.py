@@ -17,6 +17,7 @@ import trio
 from policyfs.domain import Patch
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.redact.core.values import Finding, Outcome, Plan
+from policyfs.store import freeing
 from policyfs.store.tree import Tree
 
 _NAMED: Final = 3
@@ -43,7 +44,7 @@ class Cleaned:
         """Close the unnamed file."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            freeing.close(fd)  # the space of a large copy is freed on a thread
 
 
 class Cleaner:

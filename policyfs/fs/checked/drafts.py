@@ -38,6 +38,7 @@ from policyfs.fs.inodes.handles import Handle, OpenState
 from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.inodes.pending_writes import Draft, Refusal
 from policyfs.fs.redacted.plans import PlanFinder
+from policyfs.kernel.bridge import pyfuse3
 from policyfs.redact.core.values import Outcome
 from policyfs.store import freeing, ranges
 
@@ -233,8 +234,15 @@ class Drafts:
                     draft.refusal = Refusal(None, reason, (), True, self._gate.generation)
                 else:
                     self._record_loss(handle, draft, error)
-            except Exception:  # noqa: BLE001 - after any error the draft is not stored
+            except pyfuse3.FUSEError:  # the refusal is on record
                 draft.refused = True
+            except Exception:  # an error inside the daemon, such as a thread that cannot be started
+                draft.refused = True
+                reason = "the bytes were not stored: an error inside the daemon"
+                draft.refusal = Refusal(None, reason, (), True, self._gate.generation)
+                if self._quarantine is None:
+                    self._record_loss(handle, draft, OSError(errno.EIO, "an error inside the daemon"))
+                raise
         if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
             self._rejections.remove(handle)
 
@@ -257,11 +265,10 @@ class Drafts:
     def _record_loss(self, handle: Handle, draft: Draft | None, error: OSError) -> None:
         """Record that a draft or a head is dropped because it cannot be stored. draft: None for a head.
 
-        Do nothing if the file has a part of the draft already: such a draft goes into the quarantine, which
-        makes a record of its own. If an app wrote bytes through a mapping after its last close(), only this
-        record tells that these bytes are lost.
+        Do nothing for a draft that goes into the quarantine, which makes a record of its own. If an app wrote
+        bytes through a mapping after its last close(), only this record tells that these bytes are lost.
         """
-        if draft is not None and draft.torn:
+        if draft is not None and (draft.torn or self._keeps(draft)):
             return
         decision = Decision(allowed=True, errno=0, audit=Audit.REQUIRED)
         self._gate.recorder.decided(
@@ -284,6 +291,10 @@ class Drafts:
         if draft.fd >= 0 and refusal is not None and refusal.quarantine and self._quarantine is not None:
             self._quarantine.take(handle, draft.give(), refusal)
         draft.close()
+
+    def _keeps(self, draft: Draft) -> bool:
+        """Return True if the quarantine keeps the bytes of a draft that is dropped."""
+        return self._quarantine is not None and draft.refusal is not None and draft.refusal.quarantine
 
     async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> Cleaned | None:
         """Check a draft through read-only descriptors. Return its cleaned copy if a rule requires one."""

@@ -24,6 +24,7 @@ from policyfs.fs.access.audit import Call, Recorder
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.pending_writes import Refusal
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.store import freeing
 from policyfs.store.quarantine import STRANGERS, About, FullError, Limits, Quarantine
 from policyfs.store.tree import Tree
 
@@ -89,7 +90,7 @@ class QuarantineQueue:
         app = handle.caller.principal.app or STRANGERS
         item = _Waiting(handle, fd, refusal, self._about(handle, app, refusal))
         if self._each[app] >= _WAITING_EACH:
-            os.close(fd)
+            freeing.close(fd)
             self._dropped += 1
             why = f"{_WAITING_EACH} files of {app} are already waiting to be copied"
             self._recorder.decided(
