@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from policyfs.cli.looking import opened, plan_for
+from policyfs.cli.output import new_file
+from policyfs.content.cache import RACY_NS
 from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.redact.core.patches import PatchedSource
 from policyfs.redact.core.values import MAX_FINDINGS, Finding, Outcome, Plan
 
 _COPY_BYTES: Final = 1 << 20
@@ -23,6 +27,14 @@ _TEXT_CHARACTERS: Final = 3
 number."""
 
 
+class _Version(NamedTuple):
+    """A version of a file: size in bytes, times in ns since 1970."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
 def run_inspect(args: argparse.Namespace) -> int:
     """Print the metadata in a file. With --write, also save the file as an app would read it under redaction.
 
@@ -30,7 +42,8 @@ def run_inspect(args: argparse.Namespace) -> int:
     """
     words = _words(args.redact) | ({DENY_UNKNOWN} if args.on_unknown == "deny" else frozenset())
     with opened(args.file) as fd:
-        size = os.fstat(fd).st_size
+        version = _settled(fd)
+        size = version.size
         kind, plan = plan_for(fd, words)
         if args.json:
             print(json.dumps(_as_json(args.file, size, kind, words, plan), indent=2))
@@ -40,7 +53,7 @@ def run_inspect(args: argparse.Namespace) -> int:
             return EXIT_OK if plan.outcome is Outcome.CLEAN else EXIT_REFUSED
         if plan.outcome is Outcome.REFUSE:
             raise PolicyfsError(f"wrote nothing, because an app cannot open this file ({plan.reason})")
-        _save(fd, size, plan.patches, args.write)
+        _save(fd, version, plan.patches, args.write)
     return EXIT_OK
 
 
@@ -136,30 +149,41 @@ def _as_json(name: str, size: int, kind: str | None, words: frozenset[str], plan
     }
 
 
-def _save(fd: int, size: int, patches: tuple[Patch, ...], path: str) -> None:
+def _save(fd: int, before: _Version, patches: tuple[Patch, ...], path: str) -> None:
     """Save the bytes that an app would read under redaction in a new file.
 
-    On an error delete the new file, and raise PolicyfsError.
+    before: the file's version before the plan was made. Raises PolicyfsError; then there is no new file.
     """
+    from policyfs.content.worker import Passed, SniffError  # loads libmagic
+
+    changed = PolicyfsError(f"wrote nothing to {path}, because another program changed the file: try again")
+    view = PatchedSource(Passed(fd, before.size), patches)
     try:
-        out = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with new_file(path) as out:
+            for at in range(0, before.size, _COPY_BYTES):
+                _write(out, view.read(at, _COPY_BYTES), at)
+            if _version(fd) != before:
+                raise changed
+    except SniffError as error:
+        raise changed from error
     except OSError as error:
         raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
-    try:
-        _copy(fd, out, size)
-        for patch in patches:
-            for at in range(patch.offset, patch.end, _COPY_BYTES):
-                _write(out, patch.part(at, min(patch.end, at + _COPY_BYTES)), at)
-    except OSError as error:
-        os.unlink(path)
-        raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        os.close(out)
 
 
-def _copy(fd: int, out: int, size: int) -> None:
-    for at in range(0, size, _COPY_BYTES):
-        _write(out, os.pread(fd, min(_COPY_BYTES, size - at), at), at)
+def _version(fd: int) -> _Version:
+    status = os.fstat(fd)
+    return _Version(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _settled(fd: int) -> _Version:
+    """Return the version of a file. A later change of the file also changes the version.
+
+    If the last change is younger than RACY_NS, wait RACY_NS first.
+    """
+    version = _version(fd)
+    if time.time_ns() - max(version.mtime_ns, version.ctime_ns) < RACY_NS:
+        time.sleep(RACY_NS / 1e9)
+    return version
 
 
 def _write(out: int, data: bytes, at: int) -> None:

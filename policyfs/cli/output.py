@@ -9,9 +9,13 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from policyfs.errors import PolicyfsError
+from policyfs.linux import libc
+
+_NO_UNNAMED: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
+"""Errors of open(2) with O_TMPFILE if the file system has no unnamed files, such as FAT and NFS."""
 
 
 @contextlib.contextmanager
@@ -62,6 +66,42 @@ def replace_file(path: Path, data: bytes, *, known: bytes | None = None) -> None
             raise PolicyfsError(
                 f"another program changed {path} meanwhile, so this command did not write the file: try again"
             )
+
+
+@contextlib.contextmanager
+def new_file(path: str) -> Iterator[int]:
+    """Provide the descriptor of a new file. When the context ends, the file gets the name *path* and the mode
+    that the umask leaves of 0666.
+
+    Until then no other user can read the file. After an error, or an interrupt, nothing is left of it. Raises
+    OSError (EEXIST if the name is taken: no file is overwritten).
+    """
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+    with contextlib.ExitStack() as stack:
+        above = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, above)
+        unnamed = _unnamed_file(above)
+        fd = stack.enter_context(_replacing(path)) if unnamed is None else unnamed
+        stack.callback(os.close, fd)
+        yield fd
+        if unnamed is not None:
+            libc.link_fd(fd, above, os.fsencode(os.path.basename(path)))
+            return
+        # The rename may replace only this empty file. Its mode is the one that the umask leaves.
+        placeholder = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        stack.callback(os.close, placeholder)
+        os.fchmod(fd, os.fstat(placeholder).st_mode & 0o777)
+
+
+def _unnamed_file(above: int) -> int | None:
+    """Create a file without a name in a directory. Return its descriptor, or None if that is impossible."""
+    try:
+        return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666, dir_fd=above)
+    except OSError as error:
+        if error.errno not in _NO_UNNAMED:
+            raise
+    return None
 
 
 @contextlib.contextmanager

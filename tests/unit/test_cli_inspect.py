@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from policyfs.cli import inspect as command
+from policyfs.errors import PolicyfsError
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
 from tests.support.mount.daemons import policyfs
@@ -66,6 +70,49 @@ def test_nothing_is_overwritten(photo: Path) -> None:
     assert said.returncode == 1
     assert said.stderr == f"policyfs: cannot write {photo}: File exists\n"
     assert photo.read_bytes() == before
+
+
+def _write_in_this_process(photo: Path, out: Path) -> int:
+    words = {"redact": "location", "on_unknown": "zero", "json": False}
+    return command.run_inspect(argparse.Namespace(file=str(photo), write=str(out), **words))
+
+
+def test_after_an_interrupt_no_byte_is_left(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pwrite = os.pwrite
+    seen = []
+
+    def interrupted(fd: int, data: bytes, at: int) -> int:
+        pwrite(fd, data, at)
+        seen.append(os.pread(fd, 1 << 20, 0))
+        seen.append(sorted(os.listdir(photo.parent)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "pwrite", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _write_in_this_process(photo, photo.with_name("out.jpg"))
+    data = photo.read_bytes()
+    assert seen == [apply(data, locate("image/jpeg", LOCATION, MemorySource(data)).patches), ["a.jpg"]]
+    assert os.listdir(photo.parent) == ["a.jpg"]
+
+
+@pytest.mark.parametrize("shorter", [False, True])
+def test_a_file_that_changes_after_the_plan_is_not_saved(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, shorter: bool
+) -> None:
+    plan_for = command.plan_for
+
+    def changed_after(fd: int, words: frozenset[str]):
+        found = plan_for(fd, words)
+        data = photo.read_bytes()
+        with photo.open("r+b") as file:  # in place: the same inode and, if not shorter, the same size
+            file.write(b"another " + data[8:])
+            file.truncate(len(data) - shorter)
+        return found
+
+    monkeypatch.setattr(command, "plan_for", changed_after)
+    with pytest.raises(PolicyfsError, match="another program changed the file: try again"):
+        _write_in_this_process(photo, photo.with_name("out.jpg"))
+    assert os.listdir(photo.parent) == ["a.jpg"]
 
 
 def test_a_file_that_no_app_can_open(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.output import private_file, replace_file, write_private
+from policyfs.cli.output import new_file, private_file, replace_file, write_private
 from policyfs.errors import PolicyfsError
 
 
@@ -165,3 +165,53 @@ def test_a_place_that_takes_no_file_stays_as_it_is(file: Path) -> None:
     with pytest.raises(FileNotFoundError):
         replace_file(file / "absent/a.yaml", b"new")
     assert list(file.iterdir()) == []
+
+
+@pytest.fixture(params=[True, False], ids=["unnamed", "named"])
+def unnamed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Two file systems: one with unnamed files, and one without."""
+    if not request.param:
+        real = os.open
+
+        def opened(path: str, flags: int, *rest: int, **more: int) -> int:
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+            return real(path, flags, *rest, **more)
+
+        monkeypatch.setattr(os, "open", opened)
+    return bool(request.param)
+
+
+def test_a_new_file_gets_its_name_and_mode_at_the_end(tmp_path: Path, unnamed: bool) -> None:
+    before = os.umask(0o027)
+    try:
+        with new_file(str(tmp_path / "out")) as fd:
+            os.write(fd, b"bytes")
+            assert [each.stat().st_mode & 0o777 for each in tmp_path.iterdir()] == (
+                [] if unnamed else [0o600]
+            )
+    finally:
+        os.umask(before)
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out").read_bytes() == b"bytes"
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.usefixtures("unnamed")
+def test_a_new_file_replaces_no_other(tmp_path: Path, early: bool) -> None:
+    out = tmp_path / "out"
+    if early:
+        out.symlink_to("absent")
+    with pytest.raises(FileExistsError), new_file(str(out)):
+        assert not early
+        out.symlink_to("absent")
+    assert [each.readlink() for each in tmp_path.iterdir()] == [Path("absent")]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.usefixtures("unnamed")
+def test_of_a_new_file_nothing_is_left_after_an_error(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), new_file(str(tmp_path / "out")):
+        raise error
+    assert list(tmp_path.iterdir()) == []
