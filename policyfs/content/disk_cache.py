@@ -41,6 +41,13 @@ This number of rows takes about 200 MB. Most users have about a tenth of this nu
 MAX_ANSWER_BYTES: Final = 1 << 20
 """The size of the largest packed plan that is stored. Larger plans are made again each time."""
 _MAX_PENDING: Final = 4096
+MAX_PENDING_BYTES: Final = 64 << 20
+"""The limit of the memory of all answers that wait for flush(), or that flush() is writing.
+
+Further answers are lost.
+"""
+_FINDING_MEMORY: Final = 1024
+"""The memory of a finding of a plan (rounded up, in bytes)."""
 _CONFIRMED: Final = "found twice"
 """Text in the column ``detector`` of every valid row: two workers have found the row's answer.
 
@@ -94,8 +101,8 @@ class Remembered:
     whenever old answers become invalid. warn: a function that takes messages for the administrator. Only one
     thread at a time calls flush(); only the event loop's thread calls the methods that read and store.
 
-    Locks: `_swap` protects `_pending`, and is never held during input or output. `_reading` protects
-    `_reader`, and is held by the thread that reads. The event loop takes only `_swap`.
+    Locks: `_swap` protects `_pending` and `_pending_bytes`, and is never held during input or output.
+    `_reading` protects `_reader`, and is held by the thread that reads. The event loop takes only `_swap`.
     """
 
     def __init__(
@@ -118,6 +125,7 @@ class Remembered:
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         self._pending: dict[_Key, _Answer] = {}
+        self._pending_bytes = 0  # with the answers that flush() is writing
         self._hits = self._misses = self._written = self._lost = self._begun_anew = 0
         self._damaged = False
         self._open()
@@ -166,6 +174,14 @@ class Remembered:
         """
         with self._swap:
             pending, self._pending = self._pending, {}
+            size = self._pending_bytes
+        try:
+            self._write(pending)
+        finally:
+            with self._swap:
+                self._pending_bytes -= size
+
+    def _write(self, pending: dict[_Key, _Answer]) -> None:
         if self._damaged:
             self._begin_anew()
         if not pending or self._writer is None:
@@ -246,8 +262,10 @@ class Remembered:
         if row is None or not key.btime_ns or key.is_racy(self._clock_ns()):
             return
         with self._swap:
-            if len(self._pending) < _MAX_PENDING:
+            size = _memory_of(answer) - _memory_of(self._pending.get(row, b""))
+            if len(self._pending) < _MAX_PENDING and self._pending_bytes + size <= MAX_PENDING_BYTES:
                 self._pending[row] = answer
+                self._pending_bytes += size
             else:
                 self._lost += 1
 
@@ -331,6 +349,12 @@ def _close(connection: sqlite3.Connection | None) -> None:
 
 def _packed(answer: _Answer) -> bytes:
     return answer if isinstance(answer, bytes) else pack_plan(*answer)
+
+
+def _memory_of(answer: _Answer) -> int:
+    if isinstance(answer, bytes):
+        return len(answer)
+    return answer[1].plan_size.memory_bytes + _FINDING_MEMORY * len(answer[1].findings)
 
 
 def _words(what: frozenset[str]) -> str:

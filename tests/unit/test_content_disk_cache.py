@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sqlite3
 import threading
@@ -16,6 +17,7 @@ from policyfs.content import disk_cache, plan_threads
 from policyfs.content.cache import RACY_NS, KindCache, KindKey
 from policyfs.content.disk_cache import Remembered
 from policyfs.domain import Patch
+from policyfs.redact.core.values import PlanSize
 from policyfs.redact.plan import Finding, Outcome, Plan
 
 NOW = 10**18
@@ -207,6 +209,55 @@ def test_a_disk_that_does_not_answer_holds_up_nobody(opened, monkeypatch: pytest
             assert await memory.kind(KEY) == "image/jpeg"
 
     trio.run(others_go_on)
+
+
+BYTES = bytes(range(256)) * (1 << 15)
+LARGE = Plan(Outcome.PATCH, (Patch(0, BYTES),), plan_size=PlanSize(8 << 20, 8 << 20))
+FITTING = disk_cache.MAX_PENDING_BYTES // LARGE.plan_size.memory_bytes
+
+
+def waiting_plans(memory: Remembered, numbers: range, plan: Plan = LARGE) -> int:
+    keys = [KEY._replace(ino=number) for number in numbers]
+    for key in keys:
+        memory.put_plan(key, WHAT, "image/jpeg", plan)
+    return sum(plan_in(memory, key, WHAT) is not None for key in keys)
+
+
+def test_plans_that_wait_for_the_disk_have_a_limit_of_memory(opened) -> None:
+    memory = opened()
+    assert waiting_plans(memory, range(1, 101)) == FITTING == 8
+    assert memory.stats().lost == 100 - FITTING
+    memory.flush()
+    assert waiting_plans(memory, range(201, 301)) == FITTING, "what was written takes no memory any more"
+
+
+def test_findings_take_memory_too(opened) -> None:
+    plan = dataclasses.replace(PLAN, findings=PLAN.findings * 1024)
+    assert 0 < waiting_plans(opened(), range(1, 101), plan) <= 64
+
+
+def test_a_plan_put_twice_takes_its_memory_once(opened) -> None:
+    memory = opened()
+    for _ in range(100):
+        memory.put_plan(KEY, WHAT, "image/jpeg", LARGE)
+    assert memory.stats().lost == 0
+    assert waiting_plans(memory, range(1, 101)) == FITTING - 1
+
+
+def test_plans_that_are_being_written_still_take_their_memory(
+    opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = opened()
+    pack, meanwhile = disk_cache._packed, []
+
+    def packed(answer: tuple[str, Plan]) -> bytes:
+        meanwhile.append(waiting_plans(memory, range(101, 103)))
+        return pack(answer)
+
+    monkeypatch.setattr(disk_cache, "_packed", packed)
+    waiting_plans(memory, range(1, FITTING + 1))
+    memory.flush()
+    assert meanwhile == [0] * FITTING
 
 
 def test_a_second_close_leaves_a_database_alone_that_the_first_found_damaged(
