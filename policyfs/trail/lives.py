@@ -103,6 +103,8 @@ class Lives(Generic[Item]):
         if event.operation in REMOVES:
             self._lose(life, event.path)
             life.was_deleted = not life.names
+        elif event.operation == "rename" and event.new_path is not None and "EXCHANGE" in event.syscall:
+            self._exchanged(event.path, event.new_path, (event, item))
         elif event.operation in MOVES and event.new_path is not None:
             self._moved(life, event.operation, event.path, event.new_path, (event, item))
         return life
@@ -148,6 +150,30 @@ class Lives(Generic[Item]):
                 self._lose(inner, name)
                 self._gain(inner, new_path + name[len(path) :])
                 inner.events.append(event)
+
+    def _exchanged(self, path: bytes, new_path: bytes, event: tuple[Event, Item]) -> None:
+        """Exchange two names, and the names below them. A life with *path* has the event already."""
+        first = self._by_name[path]
+        if new_path not in self._by_name:
+            self._begin(new_path)
+        moved = [
+            (self._by_name[name], name, new + name[len(old) :])
+            for old, new in ((path, new_path), (new_path, path))
+            for name in self._at_and_below(old)
+        ]
+        for life, name, _ in moved:
+            self._lose(life, name)
+        for life, _, name in moved:
+            self._gain(life, name)
+        for life in dict.fromkeys(life for life, _, _ in moved):
+            if life is not first:
+                life.events.append(event)
+
+    def _at_and_below(self, path: bytes) -> list[bytes]:
+        """Return the known names that are *path* or below it. path: a known name."""
+        if self._above[path] <= 1:
+            return [path]
+        return [name for name in self._by_name if name == path or name.startswith(path + b"/")]
 
 
 class Change(NamedTuple):

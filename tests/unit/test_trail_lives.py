@@ -56,6 +56,56 @@ def test_a_directory_takes_its_files_along() -> None:
     assert lives.all[1].names == {b"/da"}
 
 
+def exchanged(path: bytes, new_path: bytes) -> Event:
+    return moved(path, new_path, syscall="renameat2(RENAME_EXCHANGE)")
+
+
+def test_exchanged_files_go_on_with_the_name_of_the_other() -> None:
+    lives = lives_of(
+        an_event(b"/a"), an_event(b"/b"), exchanged(b"/a", b"/b"), written(b"/a", 1, 5)
+    )  # fmt: skip
+    first, second = lives.all
+    assert (first.names, second.names) == ({b"/b"}, {b"/a"})
+    assert [[item for _, item in life.events] for life in lives.all] == [[0, 2], [1, 2, 3]]
+    assert not any(life.was_replaced or life.replaces for life in lives.all)
+    assert [(one.path, one.former, one.what) for one in changes_of(lives.all)] == [
+        (b"/a", b"/b", ("changed", "moved")),
+        (b"/b", b"/a", ("moved",)),
+    ]
+
+
+def test_an_exchange_begins_the_lives_of_files_that_no_event_named_before() -> None:
+    lives = lives_of(exchanged(b"/a", b"/b"), an_event(b"/a"), an_event(b"/b"))
+    assert [(life.first, life.names) for life in lives.all] == [(b"/a", {b"/b"}), (b"/b", {b"/a"})]
+    assert [[item for _, item in life.events] for life in lives.all] == [[0, 2], [0, 1]]
+
+
+def test_exchanged_directories_take_their_files_along() -> None:
+    lives = lives_of(
+        an_event(b"/d/a"), an_event(b"/e/a"), an_event(b"/e/s/b"), an_event(b"/da"),
+        exchanged(b"/d", b"/e"), an_event(b"/d/a"), removed(b"/e/a"), an_event(b"/d/s/b"),
+    )  # fmt: skip
+    assert [[item for _, item in life.events] for life in lives.all[:4]] == [
+        [0, 4, 6],
+        [1, 4, 5],
+        [2, 4, 7],
+        [3],
+    ]
+    assert [life.first for life in lives.all[4:]] == [b"/d", b"/e"]
+    assert [life.names for life in lives.all] == [
+        set(), {b"/d/a"}, {b"/d/s/b"}, {b"/da"}, {b"/e"}, {b"/d"},
+    ]  # fmt: skip
+    assert not any(life.was_replaced or life.replaces for life in lives.all)
+
+
+def test_a_file_with_two_names_exchanges_one_of_them() -> None:
+    lives = lives_of(
+        an_event(b"/a"), moved(b"/a", b"/c", "link"), exchanged(b"/a", b"/b"), exchanged(b"/b", b"/c")
+    )
+    assert [life.names for life in lives.all] == [{b"/b", b"/c"}, {b"/a"}]
+    assert [[item for _, item in life.events] for life in lives.all] == [[0, 1, 2, 3], [2]]
+
+
 def test_what_was_refused_or_failed_changes_nothing() -> None:
     lives = lives_of(
         made(b"/a"), removed(b"/a", decision="deny"), removed(b"/a", errno=2),
