@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -79,13 +79,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 @dataclass(frozen=True, slots=True)
 class _Store:
-    """An open store and its owners. leases: StoreFacts.leases."""
+    """An open store and its owners. leases: StoreFacts.leases. faulty: the paths of the objects of which an
+    error was reported.
+    """
 
     path: str
     trail: Path
     tree: Tree
     owners: Owners
     leases: bool
+    faulty: set[tuple[bytes, ...]] = field(default_factory=set)
+
+    @property
+    def code(self) -> int:
+        """The command's exit code."""
+        return EXIT_REFUSED if self.faulty else EXIT_OK
 
     @contextlib.contextmanager
     def opened(self, names: Sequence[bytes]) -> Iterator[tuple[int, FileType]]:
@@ -161,7 +169,19 @@ class _Store:
             except FileNotFoundError:  # removed meanwhile
                 continue
             except OSError as error:
-                _complain(names, error)
+                self.complain(names, error)
+
+    def complain(self, names: tuple[bytes, ...], error: OSError) -> None:
+        """Report the error of the object at a path of the store, once for each object."""
+        if names in self.faulty:
+            return
+        self.faulty.add(names)
+        why = (
+            "a part of the path is a symlink, or not a directory"
+            if error.errno in {errno.ELOOP, errno.ENOTDIR}
+            else error.strerror or error
+        )
+        print(f"policyfs: {shown_path(_path(names))}: {why}", file=sys.stderr)
 
 
 def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[argparse.Namespace], int]:
@@ -209,14 +229,15 @@ def _paths(args: argparse.Namespace, store: _Store) -> Iterator[tuple[bytes, ...
 
 
 def _show(args: argparse.Namespace, store: _Store) -> int:
-    code = EXIT_OK
     for names in _paths(args, store):
         try:
             with store.opened(names) as (fd, _):
-                print(f"{shown(store.owner(fd))}\t{shown_path(_path(names))}")
+                owner = store.owner(fd)
         except OSError as error:
-            code = _complain(names, error)
-    return code
+            store.complain(names, error)
+        else:
+            print(f"{shown(owner)}\t{shown_path(_path(names))}")
+    return store.code
 
 
 def _set(args: argparse.Namespace, store: _Store) -> int:
@@ -233,10 +254,12 @@ def _export(args: argparse.Namespace, store: _Store) -> int:
     lines = written(_owned(store))
     if args.file is None:
         sys.stdout.writelines(lines)
-        return EXIT_OK
+        return store.code
     try:
         with private_file(args.file) as file:
             file.writelines(lines)
+            if store.faulty:
+                raise PolicyfsError(f"{args.file} was not written: the list would not be complete")
     except OSError as error:
         raise PolicyfsError(f"cannot write {args.file}: {error.strerror or error}") from error
     return EXIT_OK
@@ -244,10 +267,16 @@ def _export(args: argparse.Namespace, store: _Store) -> int:
 
 def _owned(store: _Store) -> Iterator[Owned]:
     for names in store.below(()):
-        with contextlib.suppress(FileNotFoundError), store.opened(names) as (fd, ftype):
-            owner = OWNER_NONE if ftype is FileType.SPECIAL else store.owner(fd)
-            if owner != OWNER_NONE:
-                yield Owned(names, ftype, owner)
+        try:
+            with store.opened(names) as (fd, ftype):
+                owner = OWNER_NONE if ftype is FileType.SPECIAL else store.owner(fd)
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except OSError as error:
+            store.complain(names, error)
+            continue
+        if owner != OWNER_NONE:
+            yield Owned(names, ftype, owner)
 
 
 def _import(args: argparse.Namespace, store: _Store) -> int:
@@ -273,7 +302,7 @@ def _change(
     Skip files that already have the new owner. wanted: path, type (None: any) and new owner of each file.
     done: the word for the action on the trail.
     """
-    code, changed = EXIT_OK, 0
+    changed = 0
     if not args.dry_run:
         _on_record(store, done)
     for names, expected, owner in wanted:
@@ -286,13 +315,14 @@ def _change(
                     continue
                 if not args.dry_run:
                     store.give(fd, ftype, owner)
-                print(f"{shown_path(_path(names))}: {shown(before)} -> {shown(owner)}")
-                changed += 1
         except OSError as error:
-            code = _complain(names, error)
+            store.complain(names, error)
+            continue
+        changed += 1
+        print(f"{shown_path(_path(names))}: {shown(before)} -> {shown(owner)}")
     noun = "owner" if changed == 1 else "owners"
     print(f"{changed} {noun} {'would change' if args.dry_run else 'changed'}", file=sys.stderr)
-    return code
+    return store.code
 
 
 def _on_record(store: _Store, done: str) -> None:
@@ -309,13 +339,3 @@ def _on_record(store: _Store, done: str) -> None:
 
 def _path(names: Sequence[bytes]) -> bytes:
     return b"/" + b"/".join(names)
-
-
-def _complain(names: Sequence[bytes], error: OSError) -> int:
-    why = (
-        "a part of the path is a symlink, or not a directory"
-        if error.errno in {errno.ELOOP, errno.ENOTDIR}
-        else error.strerror
-    )
-    print(f"policyfs: {shown_path(_path(names))}: {why}", file=sys.stderr)
-    return EXIT_REFUSED

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import io
+import json
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE
 from policyfs.linux.statx import Stat
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.owner import Owners
+from policyfs.store.tree import Tree
 from tests.support.mount.trail import read_all
 
 ATTRIBUTE = "trusted.policyfs.owner"
@@ -292,3 +294,73 @@ def test_a_store_without_either_keeps_no_owners(store: Path, run, monkeypatch) -
     said = run("show", store, "/a")
     assert said.code == EXIT_REFUSED
     assert "cannot keep owners" in said.err
+
+
+@pytest.fixture(params=["listdir", "fstat"])
+def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store in which the directory /d/inner cannot be read."""
+    listdir, fstat = os.listdir, Tree.fstat
+
+    def check(fd: object) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("/d/inner"):
+            raise OSError(errno.EIO, "Input/output error")
+
+    def checked_listdir(path: bytes | int) -> list[bytes]:
+        check(path if isinstance(path, int) else path.decode().rsplit("/", 1)[1])
+        return listdir(path)
+
+    def checked_fstat(self: Tree, fd: int) -> Stat:
+        check(fd)
+        return fstat(self, fd)
+
+    if request.param == "listdir":
+        monkeypatch.setattr(owner.os, "listdir", checked_listdir)
+    else:
+        monkeypatch.setattr(Tree, "fstat", checked_fstat)
+
+
+COMPLAINT = "policyfs: /d/inner: Input/output error\n"
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_list_of_owners_that_is_not_complete_is_an_error(store: Path, tmp_path: Path, run) -> None:
+    run("set", store, "camera", "/a", "/d/b")
+    said = run("export", store)
+    assert [json.loads(line).get("path") for line in said.out.splitlines()] == [None, "/a", "/d/b"]
+    assert (said.code, said.err) == (EXIT_REFUSED, COMPLAINT)
+    kept = tmp_path / "owners.jsonl"
+    kept.write_text("an older list")
+    said = run("export", store, kept)
+    assert (said.code, kept.read_text()) == (EXIT_REFUSED, "an older list")
+    assert said.err == f"{COMPLAINT}policyfs: {kept} was not written: the list would not be complete\n"
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_directory_that_cannot_be_read_is_an_error_of_show_and_set(store: Path, run) -> None:
+    said = run("show", "-r", store, "/")
+    assert (said.code, said.err) == (EXIT_REFUSED, COMPLAINT)
+    assert "none\t/link\n" in said.out
+    said = run("set", "-r", store, "camera", "/")
+    assert said.code == EXIT_REFUSED
+    assert said.err.count(COMPLAINT) == 1
+    assert "/link: none -> camera\n" in said.out
+
+
+class Broken(io.StringIO):
+    """An output that takes nothing."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, f"No space left for {text}")
+
+
+def test_an_error_of_the_output_is_blamed_on_no_file(store: Path, run) -> None:
+    with contextlib.redirect_stdout(Broken()):
+        said = run("set", store, "camera", "/a", "/d/b")
+        assert (said.code, said.out) == (EXIT_REFUSED, "")
+        assert "policyfs: /a:" not in said.err
+        assert "2 owners changed" in said.err
+        assert "cannot write the output" in said.err
+        said = run("show", store, "/a")
+        assert said.code == EXIT_REFUSED
+        assert "policyfs: /a:" not in said.err
+    assert run("show", store, "/a", "/d/b").out == "camera\t/a\ncamera\t/d/b\n"
