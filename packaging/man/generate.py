@@ -29,7 +29,7 @@ removes places, times or devices from the bytes that an app reads. policyfs keep
 files that apps open and change, and of refused requests."""
 EXIT: Final = (
     ("0", "Success."),
-    ("1", "Refused, or something was found."),
+    ("1", "Refused, or something was found, or the output could not be written."),
     ("2", "The command line is wrong."),
     ("3", "The policy, or a file beside it, has errors."),
     ("4", "A test of a policy failed."),

@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
-import os
-import sys
 from typing import Final
 
 from policyfs.cli.on_record import trail_root
@@ -88,11 +86,6 @@ def run(args: argparse.Namespace) -> int:
         gc.set_threshold(_YOUNG)
     try:
         code: int = getattr(importlib.import_module(f"policyfs.cli.{module}"), name)(args)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The program that reads our output has ended (head, a pager). Nothing more can be printed there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
     except KeyboardInterrupt:
         return EXIT_OK
     except PermissionError as exc:

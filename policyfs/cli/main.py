@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, TextIO, cast
 
 from policyfs import __version__
-from policyfs.errors import EXIT_OK, EXIT_USAGE, PolicyfsError
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
 from policyfs.policy.collector import left_to_the_kernel
 
 _MODULES: Final = {
@@ -41,6 +42,70 @@ _WITH_ACTIONS: Final = frozenset({"audit", "policy"})
 imported."""
 
 _OUTLINE: Final = frozenset({"-h", "--help", "--version"})
+
+_LISTS: Final = {"audit": ("export", "search", "show", "sql", "tail"), "owner": ("export", "show")}
+"""The actions that print while they read, and change nothing. They end at the first error of their output, so
+that `policyfs audit search | head` does not read the whole trail."""
+
+
+class _OutputEndedError(Exception):
+    """A list command cannot write its output. INVARIANT: this is no OSError. Otherwise a command would blame
+    the trail or a file of the store for an error of its output.
+    """
+
+
+class _Output:
+    """A standard stream, in place of sys.stdout or sys.stderr. Errors of the stream do not stop the command:
+    a command that changes something finishes its work, and its exit code tells of this work.
+
+    error: the first error of the stream. lists: True if the first error ends the command
+    (_OutputEndedError).
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+        self.lists = False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text. Return its number of characters, also after an error."""
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            self._failed(error)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write lines, which have their line ends already."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Write the stream's buffer."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._failed(error)
+
+    def end(self) -> None:
+        """Write the stream's buffer for the last time. After an error, /dev/null replaces the stream.
+        Otherwise Python would try to write again at its end, fail, and end with exit code 120.
+        """
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self.error = self.error or error
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
+
+    def _failed(self, error: OSError) -> None:
+        self.error = self.error or error
+        if self.lists:
+            raise _OutputEndedError from error
 
 
 def build_parser(first: str = "", second: str = "") -> argparse.ArgumentParser:
@@ -90,35 +155,57 @@ def _open_standard_streams() -> None:
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
-    for name, number in (("stdout", 1), ("stderr", 2)):
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
-            stream = open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - never closed
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - never closed
             setattr(sys, name, stream)
 
 
 def main(arguments: Sequence[str] | None = None, kept: list[object] | None = None) -> int:
     """Run one command.
 
-    Return its exit code: 0 success, 1 refused or something found, 2 wrong usage, 3 the policy does not
-    compile, 4 policy tests failed. argparse itself ends with SystemExit(2). kept: a list to which the command
-    adds its large objects. So Python does not free them when this function returns, which would take long.
+    Return its exit code: 0 success, 1 refused or something found, or the output could not be written, 2 wrong
+    usage, 3 the policy does not compile, 4 policy tests failed. argparse itself ends with SystemExit(2). If
+    the program that reads the output (head, less) has ended, this is no error. kept: a list to which the
+    command adds its large objects. So Python does not free them when this function returns, which would take
+    long.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    out, err = _Output(sys.stdout), _Output(sys.stderr)
+    try:
+        with contextlib.redirect_stdout(cast(TextIO, out)), contextlib.redirect_stderr(cast(TextIO, err)):
+            code = _run(words, [] if kept is None else kept, out)
+    except SystemExit as ended:
+        raise SystemExit(_ended(out, err, EXIT_OK) or ended.code) from None
+    return _ended(out, err, code)
+
+
+def _run(words: Sequence[str], kept: list[object], out: _Output) -> int:
     parser = build_parser(*words[:2]) if words else build_parser("--help")
     if not words:
         parser.print_help(sys.stderr)
         return EXIT_USAGE
     options = parser.parse_args(words)
-    options.kept = [] if kept is None else kept
+    options.kept = kept
+    out.lists = getattr(options, "action", None) in _LISTS.get(options.command, ())
     try:
         code = options.run(options)
     except PolicyfsError as error:
         print(f"policyfs: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # the reader of the output (head, less) has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except _OutputEndedError:
         return EXIT_OK
     return EXIT_OK if code is None else int(code)
+
+
+def _ended(out: _Output, err: _Output, code: int) -> int:
+    """Write the rest of the output, and return the exit code. code: the exit code of the command's work."""
+    out.end()
+    if out.error is not None and not isinstance(out.error, BrokenPipeError):
+        print(f"policyfs: cannot write the output: {out.error.strerror or out.error}", file=cast(TextIO, err))
+        code = code or EXIT_REFUSED
+    err.end()
+    return code
 
 
 if __name__ == "__main__":

@@ -48,14 +48,7 @@ rules:
   - {id: of-a-policy, allow: [see], who: {app: silent}, paths: "/***"}
 """
 
-PROGRAM = """
-import argparse, sys
-from policyfs.cli import audit
-parser = argparse.ArgumentParser()
-audit.add_parser(parser.add_subparsers())
-args = parser.parse_args()
-sys.exit(args.run(args))
-"""
+PROGRAM = "import sys; from policyfs.cli.main import main; sys.exit(main())"
 
 EVENTS = [
     an_event(b"/DCIM/a.jpg", redacted=((100, 20),), view="redacted(location)", kind="image/jpeg", handle=7),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,20 @@ def test_a_missing_line_is_found(cli: Cli) -> None:
     file.write_bytes(b"".join(lines[:2] + lines[3:]))
     (report,) = cli.json("verify", code=1)
     assert report["breaks"]
+
+
+@pytest.mark.parametrize(("output", "lost"), [("| (exec <&-; sleep 1)", ""), (">/dev/full", "output")])
+def test_a_break_gives_exit_code_1_also_if_nobody_reads_the_report(cli: Cli, output: str, lost: str) -> None:
+    file = segments(cli.chain)[0]
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:2] + lines[3:]))
+    script = f'{{ "$0" -m policyfs.cli.main audit verify --trail "$1"; echo "exit $?" >&2; }} {output}'
+    command = ["sh", "-c", script, sys.executable, str(cli.root)]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=env)
+    assert done.stderr.splitlines()[-1] == "exit 1"
+    assert "cannot read the trail" not in done.stderr
+    assert ("cannot write the output" in done.stderr) == bool(lost)
 
 
 def test_a_changed_policy_is_found(cli: Cli) -> None:

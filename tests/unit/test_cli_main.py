@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,64 @@ def test_no_file_of_the_daemon_takes_the_place_of_a_closed_stream(tmp_path: Path
     found = (tmp_path / "found").read_text().split()
     assert found[0] == "True"
     assert set(found[1:]) <= {"/dev/null", f"{tmp_path}/err"}
+
+
+def run_with(output: str, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with the given words, and with *output* (shell) as its standard output."""
+    script = f'{{ "$0" -c "$@"; echo "exit $?" >&2; }} {output}'
+    return subprocess.run(
+        ["sh", "-c", script, sys.executable, program, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+    )
+
+
+GONE = "| (exec <&-; sleep 0.5)"
+"""The reader of the output has ended."""
+FULL = ">/dev/full"
+PROCESS = "import sys; from policyfs.cli.main import process; sys.exit(process())"
+RELOAD = f"""\
+from policyfs.cli import manage
+def lines(path, command):
+    print(path, file=sys.stderr)
+    yield "in force" + "x" * 10_000
+manage.reload_lines, manage.known = lines, str
+{PROCESS.removeprefix("import sys; ").replace("; ", chr(10))}
+"""
+
+
+@pytest.mark.parametrize(("output", "code"), [(GONE, 0), (FULL, 1)])
+def test_a_command_that_changes_something_finishes_whatever_becomes_of_its_output(output: str, code: int):
+    said = run_with(output, f"import sys, time\ntime.sleep(0.2)\n{RELOAD}", "reload", "/a", "/b", "/c")
+    lost = ["policyfs: cannot write the output: No space left on device"] if output == FULL else []
+    assert said.stderr.splitlines() == ["/a", "/b", "/c", *lost, f"exit {code}"]
+
+
+@pytest.mark.parametrize("output", [GONE, FULL])
+def test_an_error_of_the_output_hides_no_exit_code(tmp_path: Path, output: str) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("apiVersion: policyfs/v1\nkind: Policy\nrules: [1]\n", encoding="utf-8")
+    said = run_with(output, f"import time; time.sleep(0.2); {PROCESS}", "policy", "check", str(policy))
+    assert said.stderr.splitlines()[-1] == "exit 3"
+    assert "Exception ignored" not in said.stderr
+
+
+def test_text_that_cannot_be_written_is_an_error_of_the_output() -> None:
+    said = run_with(FULL, PROCESS, "--version")
+    assert said.stderr == "policyfs: cannot write the output: No space left on device\nexit 1\n"
+
+
+def test_an_ended_reader_of_the_errors_stops_no_command(tmp_path: Path) -> None:
+    program = f"import sys, time\ntime.sleep(0.2)\n{RELOAD.replace('yield', 'open(path, chr(119)); yield')}"
+    mounts = [tmp_path / name for name in "abc"]
+    run_with(f"2>&1 {GONE}", program, "reload", *map(str, mounts))
+    assert all(mount.exists() for mount in mounts)
+
+
+def test_a_closed_standard_input_is_empty() -> None:
+    program = "import sys; from policyfs.cli import main; main.main = lambda **_: print([sys.stdin.read()])"
+    said = run_with("<&-", f"{program}; main.process()")
+    assert (said.stdout, said.stderr) == ("['']\n", "exit 0\n")
