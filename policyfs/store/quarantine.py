@@ -102,12 +102,9 @@ class About:
             fields["path"] = base64.b64decode(fields.pop("path_b64"), validate=True)
             fields["rules"] = tuple(map(str, fields["rules"]))
             about = cls(**fields)
-            for name in ("time_ns", "uid", "gid", "pid", "mode", "size"):
-                if type(getattr(about, name)) is not int:
-                    raise WrongEntryError(f"{name} is not a number")
-            for name in ("mount", "store", "app", "reason", "sha256"):
-                if type(getattr(about, name)) is not str:
-                    raise WrongEntryError(f"{name} is not text")
+            for name, wanted in cls.__annotations__.items():
+                if wanted in {"int", "str"} and type(getattr(about, name)).__name__ != wanted:
+                    raise WrongEntryError(f"{name} is not of the type {wanted}")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise WrongEntryError(f"{_ABOUT} cannot be read: {error}"[:200]) from error
         return about
@@ -197,11 +194,10 @@ class Quarantine:
             digest = copy(source, target, about.size)
             os.fsync(target)
         whole = replace(about, sha256=digest)
-        with _opened(os.open(_ABOUT, _NEW, 0o400, dir_fd=part)) as target:
-            data = memoryview(whole.packed())
-            while data:
-                data = data[os.write(target, data) :]
-            os.fsync(target)
+        with open(os.open(_ABOUT, _NEW, 0o400, dir_fd=part), "wb") as file:
+            file.write(whole.packed())
+            file.flush()
+            os.fsync(file.fileno())
         os.fsync(part)
         return whole
 
@@ -254,8 +250,10 @@ class Quarantine:
                     about = About.unpacked(os.read(fd, _ABOUT_BYTES))
                 if os.stat(_BYTES, dir_fd=inside, follow_symlinks=False).st_size != about.size:
                     raise WrongEntryError("the length of the file has changed")
-            except WrongEntryError as error:
-                return Entry(name, app, where, None, str(error))
+            except (WrongEntryError, OSError) as error:
+                os.stat(where)  # FileNotFoundError: dropped meanwhile, since drop() renames it first
+                lost = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+                return Entry(name, app, where, None, lost)
         return Entry(name, app, where, about)
 
     # -- reading and removing -----------------------------------------------------------------------
@@ -280,8 +278,7 @@ class Quarantine:
 
 def copy(source: int, target: int, size: int) -> str:
     """Copy *size* bytes of a file into an empty file, holes as holes. Return their SHA-256 in hex."""
-    digest, at = hashlib.sha256(), 0
-    zeros = bytes(_PIECE)
+    digest, at, zeros = hashlib.sha256(), 0, bytes(_PIECE)
     while at < size:
         data = os.pread(source, min(_PIECE, size - at), at)
         if not data:
@@ -301,8 +298,8 @@ def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool)
     """Copy a refused file from the quarantine to a free name. as_was: True to set the owner and mode of the
     entry's record.
 
-    If as_was is False, only root may use the copy. Raises FileExistsError if the name is taken,
-    WrongEntryError if the kept bytes have changed. After an error nothing is left under the name."""
+    Otherwise only root may use the copy. Raises FileExistsError if the name is taken, WrongEntryError if the
+    kept bytes have changed. After an error nothing is left under the name."""
     about = entry.about
     if about is None:
         raise WrongEntryError(entry.why)

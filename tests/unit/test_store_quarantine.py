@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -117,10 +118,14 @@ def test_an_entry_that_ends_meanwhile_hides_no_other_one(
         kept.drop(Entry("00000001", "camera", mine / names[0], None))
 
 
-@pytest.mark.parametrize("harm", ["{", "[]", "shorter", '{"format": 99}', '{"format": 1}'])
+@pytest.mark.parametrize(
+    "harm", ["{", "[]", "shorter", "no bytes", "no about.json", '{"format": 99}', '{"format": 1}']
+)
 def test_what_was_damaged_is_listed_and_can_be_dropped(kept: Quarantine, tmp_path: Path, harm: str) -> None:
     entry = keep(kept, b"five.")
-    if harm == "shorter":
+    if harm.startswith("no "):
+        (entry.directory / harm.removeprefix("no ")).unlink()
+    elif harm == "shorter":
         (entry.directory / "bytes").write_bytes(b"four")
     else:
         (entry.directory / "about.json").write_text(harm)
@@ -131,6 +136,29 @@ def test_what_was_damaged_is_listed_and_can_be_dropped(kept: Quarantine, tmp_pat
         release(found, 0, os.open(tmp_path, os.O_PATH), b"out", as_was=False)
     kept.drop(found)
     assert kept.entries() == []
+
+
+def test_an_entry_that_is_dropped_while_it_is_read_is_not_listed(
+    kept: Quarantine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, other = keep(kept, b"five."), keep(kept, b"other")
+    unpacked = About.unpacked
+
+    def dropped(data: bytes) -> About:
+        about = unpacked(data)
+        if about == entry.about:
+            kept.drop(entry)
+        return about
+
+    monkeypatch.setattr(About, "unpacked", dropped)
+    assert kept.entries() == [other]
+
+
+@pytest.mark.parametrize(("field", "value"), [("uid", True), ("size", "5"), ("store", None), ("sha256", 5)])
+def test_a_field_of_a_wrong_type_is_damage(field: str, value: object) -> None:
+    fields = json.loads(ABOUT.packed())
+    with pytest.raises(WrongEntryError, match=f"{field} is not of the type"):
+        About.unpacked(json.dumps(fields | {field: value}).encode())
 
 
 def test_changed_bytes_are_not_released(kept: Quarantine, tmp_path: Path) -> None:
