@@ -128,7 +128,7 @@ class Consumer:
         if plan.resends and plan.delivery.unsure_s:
             self._earlier.append((0.0, self._done))
         self._saved_s = self._lag_s = 0.0
-        self._is_untold = self._cannot_read = False
+        self._is_untold = self._cannot_read = self._cannot_save = False
         self._delivered = 0
         self._failing = ""
         self.finished = False
@@ -314,8 +314,11 @@ class Consumer:
         try:
             self._cursors.save(self.name, self._done)
         except OSError as exc:
+            self._cannot_save = True
             self._failed(f"cannot keep the cursor: {exc.strerror}")
             return
+        if self._cannot_save:
+            self._cannot_save, self._failing = False, ""
         self._saved, self._saved_s = self._done, now_s
 
 

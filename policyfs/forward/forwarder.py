@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
 from pathlib import Path
@@ -109,13 +111,17 @@ class Forwarder:
         ]
         self._consumers: Final = [Consumer(plan, source, cursors, log) for plan in plans]
         self._checkpoints: Final = [Checkpoints(doc, source, log) for doc in config.checkpoints]
-        self._stopped: Final = threading.Event()
+        self._stops: Final = queue.SimpleQueue[None]()
         self._has_bug = False
         self._log: Final = log
 
     def stop(self) -> None:
-        """Ask all threads to end. May be called in a signal handler."""
-        self._stopped.set()
+        """Ask all threads to end. May be called in a signal handler.
+
+        INVARIANT: the object that this method calls is reentrant. threading.Event is not: a handler that runs
+        in the middle of Event.wait() would wait for ever.
+        """
+        self._stops.put(None)
 
     def run(self, *, once: bool = False) -> int:
         """Run all threads until stop() is called. Return the exit code of the command.
@@ -130,7 +136,7 @@ class Forwarder:
             consumer.begin()
         for thread in threads:
             thread.start()
-        while not self._stopped.wait(0.05 if once else _STATUS_S):
+        while not self._is_stopped(0.05 if once else _STATUS_S):
             self._tell()
             if not any(thread.is_alive() for thread in threads):
                 break
@@ -141,6 +147,13 @@ class Forwarder:
             thread.join(max(0.0, until_s - time.monotonic()))
         self._tell()
         return EXIT_REFUSED if self._has_bug or (once and self._failing()) else EXIT_OK
+
+    def _is_stopped(self, wait_s: float) -> bool:
+        """Return True if stop() is called within this time."""
+        with contextlib.suppress(queue.Empty):
+            self._stops.get(timeout=wait_s)
+            return True
+        return False
 
     @property
     def _parts(self) -> tuple[Consumer | Checkpoints, ...]:
@@ -156,7 +169,7 @@ class Forwarder:
         except Exception as bug:  # noqa: BLE001 - logged; systemd starts the service again
             self._log(f"{part.name}: ended by a bug: {bug!r}")
             self._has_bug = True
-            self._stopped.set()
+            self._stops.put(None)
 
     def _failing(self) -> bool:
         failing = [one.state.failing or not one.finished for one in self._consumers]

@@ -13,7 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs.journal.segments import open_segment, read_tail, segment_number, sort_names
+from policyfs.journal.segments import (
+    open_segment,
+    read_tail,
+    segment_number,
+    settled_lines,
+    sort_names,
+    unfinished_from,
+)
 from policyfs.trail.record import BadLine, Place, Record, parse_line
 
 _BLOCK: Final = 64 * 1024
@@ -123,16 +130,14 @@ class _Reading:
     """A position in a hash chain of the trail, at which the next read begins.
 
     segment: the name of the file. offset: in bytes. line: the number of lines in this file before the offset.
-    piece: the first part of a line that was only partly written when it was read.
     """
 
-    __slots__ = ("line", "offset", "piece", "segment")
+    __slots__ = ("line", "offset", "segment")
 
     def __init__(self, segment: str, offset: int) -> None:
         self.segment = segment
         self.offset = offset
         self.line = 0
-        self.piece = b""
 
 
 class Follower:
@@ -168,7 +173,7 @@ class Follower:
             if _order(name) == _order(reading.segment):
                 reading.segment = name  # the segment may have been compressed meanwhile
             else:
-                reading.segment, reading.offset, reading.line, reading.piece = name, 0, 0, b""
+                reading.segment, reading.offset, reading.line = name, 0, 0
             try:
                 yield from _read_on(chain, reading)
             except FileNotFoundError:
@@ -179,7 +184,7 @@ def _end(path: Path) -> int:
     """Return the offset in a segment (a file of the trail) at which its next line begins."""
     fd = open_segment(path)
     try:
-        return read_tail(fd).offset
+        return read_tail(fd, unfinished_from(fd)).offset
     finally:
         os.close(fd)
 
@@ -191,10 +196,10 @@ def _order(name: str) -> int:
 def _read_on(chain: Chain, reading: _Reading) -> Iterator[Record | BadLine]:
     fd = open_segment(chain.directory / reading.segment)
     try:
-        while block := os.pread(fd, _BLOCK, reading.offset):
+        # Only settled lines: after a failed write, the writer removes the lines of this write again.
+        while block := settled_lines(fd, reading.offset, _BLOCK):
             reading.offset += len(block)
-            *lines, reading.piece = (reading.piece + block).split(b"\n")
-            for raw in lines:
+            for raw in block[:-1].split(b"\n"):
                 reading.line += 1
                 yield parse_line(raw, Place(chain.mount_id, reading.segment, reading.line))
     finally:

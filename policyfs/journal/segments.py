@@ -284,10 +284,10 @@ def settled_tail(fd: int) -> bytes | None:
     write are left out. The result has no newline. fd: the segment.
     """
     for _ in range(_TRIES):
-        tail = read_tail(fd, _unfinished_from(fd))
+        tail = read_tail(fd, unfinished_from(fd))
         if tail.line is None:
             return None
-        begun = _unfinished_from(fd)
+        begun = unfinished_from(fd)
         if begun is not None and begun < tail.offset:
             continue  # the line belongs to a batch that was begun meanwhile
         data = tail.line + b"\n"
@@ -308,7 +308,7 @@ def settled_lines(fd: int, offset: int, most: int) -> bytes:
         if not end and len(data) == most:
             most *= 2
             continue
-        begun = _unfinished_from(fd)
+        begun = unfinished_from(fd)
         if begun is not None:
             end = max(0, min(end, begun - offset))
         if _pread_all(fd, offset, end) == data[:end]:
@@ -316,7 +316,7 @@ def settled_lines(fd: int, offset: int, most: int) -> bytes:
     return b""
 
 
-def _unfinished_from(fd: int) -> int | None:
+def unfinished_from(fd: int) -> int | None:
     """Return the offset in the file at which a write that is under way begins, or None."""
     try:
         kind, _, start, _, _ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, flock(fcntl.F_RDLCK)))

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -59,7 +59,10 @@ def workers(chains: Collection[Chain]) -> Iterator[Executor | None]:
 
     Yield None if the chains have less than 32 MiB, or if there is only one processor.
     """
-    size = sum(entry.stat().st_size for chain in chains for entry in os.scandir(chain.directory))
+    size = 0
+    for entry in (entry for chain in chains for entry in os.scandir(chain.directory)):
+        with suppress(FileNotFoundError):  # rotation has just removed it
+            size += entry.stat().st_size
     processors = len(os.sched_getaffinity(0))
     if size < _WORTH_A_PROCESS or processors < 2:
         yield None

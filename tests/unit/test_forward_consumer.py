@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
+from policyfs.forward import consumer
 from policyfs.forward.alerts import Alert
 from policyfs.forward.config import AlertDoc, SinkDoc
 from policyfs.forward.consumer import Consumer, Everything, Plan
@@ -117,6 +119,30 @@ def test_what_fails_comes_again_and_nothing_is_left_out(place: Place) -> None:
     assert set(paths) == set(delivery.paths())
     firsts = [path for number, path in enumerate(delivery.paths()) if path not in delivery.paths()[:number]]
     assert firsts == paths
+
+
+def test_a_cursor_that_can_be_kept_again_is_no_failure(place: Place, monkeypatch) -> None:
+    """The state said failing until the next delivery, and `--once` ended with 1."""
+    place.write(3)
+    save, refused = CursorStore.save, [OSError(errno.ENOSPC, "No space left on device")]
+
+    def full_once(self: CursorStore, *arguments) -> None:
+        if refused:
+            raise refused.pop()
+        save(self, *arguments)
+
+    monkeypatch.setattr(CursorStore, "save", full_once)
+    sink = place.consumer(Into())
+    sink.begin()
+    monkeypatch.setattr(consumer, "_SAVE_S", 1e12)
+    while sink._round(once=False):
+        pass
+    monkeypatch.setattr(consumer, "_SAVE_S", 0.0)
+    failing = []
+    for _ in range(2):
+        sink._round(once=False)
+        failing.append(sink.state.failing)
+    assert failing == ["cannot keep the cursor: No space left on device", ""]
 
 
 def test_a_dead_sink_holds_up_no_other_and_waits_on_the_disk(place: Place) -> None:

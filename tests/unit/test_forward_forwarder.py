@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from policyfs.forward.forwarder import STATUS, Forwarder
 from policyfs.forward.source import DirectAccess, Source
 from policyfs.journal.keys import KeyStore
 from policyfs.policy.parse import SourceText
+from tests.support.machine.inchild import in_child
 from tests.support.machine.processes import wait_for
 from tests.support.mount.trail import a_denial, a_journal, an_event
 
@@ -98,3 +103,29 @@ def test_a_bug_in_a_part_ends_the_process_loudly(tmp_path: Path) -> None:
     broken._round = lambda **_: {}["x"]  # type: ignore[method-assign]
     assert forwarder.run() == 1
     assert log[0] == "copy: ended by a bug: KeyError('x')"
+
+
+def _stopped_by_signals() -> int:
+    """Stop a forwarder 200 times at a random moment of its waits. Return how often."""
+    config = parse_config(SourceText("x", CONFIG.format("/none").encode()))
+    source = Source(DirectAccess(Path("/none/trail"), KeyStore(Path("/none/keys"))))
+    forwarder = Forwarder(config, source, CursorStore("/none/state"), lambda _text: None)
+    signal.signal(signal.SIGUSR1, lambda *_: forwarder.stop())
+    stopped = 0
+
+    def send() -> None:
+        for number in range(200):
+            time.sleep(random.uniform(0.0005, 0.002))
+            os.kill(os.getpid(), signal.SIGUSR1)
+            while stopped == number:
+                time.sleep(0.0001)
+
+    threading.Thread(target=send, daemon=True).start()
+    while stopped < 200:
+        stopped += forwarder._is_stopped(0.000001)
+    return stopped
+
+
+def test_a_signal_handler_may_stop_it_at_any_moment() -> None:
+    """threading.Event is not reentrant: after a signal inside its wait() only SIGKILL helped."""
+    assert in_child(_stopped_by_signals) == 200

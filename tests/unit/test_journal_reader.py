@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from policyfs.domain import Audit
 from policyfs.journal.reader import Chain, Follower, find_chains, last_records, raw_lines, records
+from policyfs.journal.segments import flock
 from policyfs.trail.record import BadLine, Record
 from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, segments, write_trail
 
@@ -131,6 +133,23 @@ def test_following_puts_a_line_together_that_comes_in_pieces(tmp_path: Path) -> 
         assert follower.poll() == []
         stream.write(whole[cut + 10 :])
     assert seen(follower.poll()) == [b"/two"]
+
+
+def test_following_waits_for_the_end_of_a_write_which_may_fail(tmp_path: Path) -> None:
+    """The writer removes the lines of a failed write: they were shown, and then others at their place not."""
+    directory = write_trail(tmp_path, [an_event(b"/one")])
+    path = segments(directory)[0]
+    follower = Follower(tmp_path)
+    size = path.stat().st_size
+    with path.open("r+b", buffering=0) as writer:
+        fcntl.fcntl(writer, fcntl.F_OFD_SETLK, flock(fcntl.F_WRLCK, size))
+        os.pwrite(writer.fileno(), b'{"seq":2,"never":"' + b"x" * 80 + b'"}\n{"seq"', size)
+        assert follower.poll() == []
+        os.ftruncate(writer.fileno(), size)
+        os.pwrite(writer.fileno(), b'{"seq":2}\n{"seq":3}\n', size)
+        fcntl.fcntl(writer, fcntl.F_OFD_SETLK, flock(fcntl.F_UNLCK, size))
+    assert [item.place.line for item in follower.poll()] == [1, 2]
+    assert follower.poll() == []
 
 
 def test_following_survives_that_segments_go(tmp_path: Path) -> None:

@@ -159,6 +159,19 @@ def test_small_trails_start_no_process(chain: Chain, monkeypatch: pytest.MonkeyP
         assert (pool is None) == (processors < 2)
 
 
+def test_a_file_that_rotation_removes_meanwhile_is_not_counted(chain: Chain, monkeypatch) -> None:
+    scandir = os.scandir
+
+    def then_removed(path: Path) -> list[os.DirEntry[str]]:
+        found = list(scandir(path))
+        os.unlink(found[0].path)
+        return found
+
+    monkeypatch.setattr(os, "scandir", then_removed)
+    with workers([chain]) as pool:
+        assert pool is None
+
+
 def test_the_last_checkpoint_of_a_chain_counts(tmp_path: Path, chain: Chain) -> None:
     signer = KeyStore(tmp_path / "keys").signer()
     line = checkpoint_of_chain(chain, signer)
