@@ -27,8 +27,7 @@ from policyfs.trail.table import sheet, shown, shown_path, table
 _RECORDED: Final = ("id", "app", "path", "path_b64", "mount", "store", "kind", "size", "sha256")
 """The names of the fields that describe the file, in the trail's record of a release or drop of this file."""
 _TAKEN: Final = (
-    "exists already, and release never overwrites a file: move that file away, or release with --to"
-    " FILE"
+    "exists already, and release never overwrites a file: move that file away, or release with --to FILE"
 )
 
 
@@ -200,6 +199,12 @@ def _into_store(entry: Entry, about: About, source: int) -> str:
     where = os.path.join(about.store, os.fsdecode(about.path.lstrip(b"/")))
     try:
         with Tree.open(about.store) as tree:
+            # An old entry has no identity. The directory of a store that is not mounted is usually empty.
+            if tree.identity() != about.root if about.root else not os.listdir(about.store):
+                raise PolicyfsError(
+                    f"{shown(about.store)}: the store is not mounted, or it is another store: mount it, or"
+                    " release with --to FILE"
+                )
             dirfd = tree.open_below(tree.root_fd, above) if above else os.dup(tree.root_fd)
             try:
                 release(entry, source, dirfd, name, as_was=True)

@@ -68,8 +68,8 @@ class About:
     """The record of a refused file. app: the app's name, or STRANGERS. path: within the mount.
 
     mode, uid, gid: the permission bits and the owner that the file would have in the store. size: in bytes.
-    sha256: in hex. reason: the reason of the refusal. time_ns: the time of the refusal, since 1970.
-    """
+    sha256: in hex. reason: the reason of the refusal. time_ns: the time of the refusal, since 1970. root: the
+    Tree.identity() of the store, or empty in an entry of an old version of policyfs."""
 
     time_ns: int
     mount: str
@@ -85,6 +85,7 @@ class About:
     rules: tuple[str, ...]
     size: int = 0
     sha256: str = ""
+    root: str = ""
 
     def packed(self) -> bytes:
         """Return the record as JSON."""

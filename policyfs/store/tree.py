@@ -60,6 +60,15 @@ class Tree:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def identity(self) -> str:
+        """Return a text that tells this root from other directories, also after a restart of the machine.
+
+        A store that is not mounted, or another store in its place, has another identity.
+        """
+        root = fstatx(self.root_fd)
+        # The id of a file system can change when a disk gets another device number, the birth time never.
+        return f"{root.ino}:{root.btime_ns or os.fstatvfs(self.root_fd).f_fsid}"
+
     # -- attributes and open ---------------------------------------------------------------
 
     def stat(self, dirfd: int, name: bytes) -> Stat:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from policyfs.cli import quarantine as command
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.store.quarantine import NAME, About, Entry, Limits, Quarantine
+from policyfs.store.tree import Tree
 from tests.support.mount.trail import MOUNT_ID, read_all
 
 WIDE = Limits(1 << 20, 10)
@@ -29,10 +31,17 @@ class Place:
         self.kept = Quarantine(self.directory / NAME)
         self._capsys = capsys
 
-    def keep(self, data: bytes, path: bytes = b"/Share/a.jpg", app: str = "camera") -> Entry:
+    def keep(
+        self, data: bytes, path: bytes = b"/Share/a.jpg", app: str = "camera", root: str | None = None
+    ) -> Entry:
+        """root: None for the identity of the store."""
+        if root is None:
+            with Tree.open(str(self.store)) as tree:
+                root = tree.identity()
         about = About(
             time_ns=1, mount="/mnt", store=str(self.store), app=app, uid=10010, gid=10010, pid=7, path=path,
             mode=0o640, kind="image/jpeg", reason="not understood", rules=("share",),
+            root=root,
         )  # fmt: skip
         fd = os.memfd_create("refused")
         try:
@@ -93,6 +102,32 @@ def test_a_file_that_is_there_is_never_overwritten(place: Place, tmp_path: Path)
             place.run("release", *words, entry.id)
         assert there.read_bytes() == b"there before"
     assert place.kept.entries() == [entry]
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize("there", ["nothing", "another store", "the mountpoint of an old entry"])
+def test_a_store_that_is_not_mounted_gets_no_file(place: Place, there: str) -> None:
+    """The kept copy is the only one."""
+    subprocess.run(["mount", "-t", "tmpfs", "none", place.store], check=True)
+    entry = place.keep(b"bytes", b"/a.jpg", root="" if "old" in there else None)
+    subprocess.run(["umount", place.store], check=True)
+    if "old" in there:
+        (place.store / "Share").rmdir()
+    if there == "another store":
+        subprocess.run(["mount", "-t", "tmpfs", "none", place.store], check=True)
+    try:
+        with pytest.raises(PolicyfsError, match="not mounted, or it is another store"):
+            place.run("release", entry.id)
+        assert not (place.store / "a.jpg").exists()
+    finally:
+        if place.store.is_mount():
+            subprocess.run(["umount", place.store], check=True)
+    assert place.kept.entries() == [entry]
+
+
+def test_an_old_entry_is_released_into_a_store_with_files(place: Place) -> None:
+    place.run("release", place.keep(b"bytes", root="").id)
+    assert (place.store / "Share/a.jpg").read_bytes() == b"bytes"
 
 
 @pytest.mark.parametrize("swapped", [False, True])

@@ -82,6 +82,7 @@ async def test_a_refused_file_is_kept_in_the_background_and_on_record(store: Pat
         entry = queued.quarantine.entries()[0]
         assert entry.about is not None
         assert (entry.about.app, entry.about.path, entry.about.rules) == ("camera", b"/a.jpg", ("types",))
+        assert entry.about.root == made.tree.identity()
 
 
 @on_trio

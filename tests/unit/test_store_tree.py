@@ -495,6 +495,14 @@ def test_closing_twice_is_harmless(tmp_path):
     assert tree.root_fd == -1
 
 
+def test_each_directory_has_an_identity_of_its_own(tree, here):
+    with Tree.open(here) as again:
+        assert again.identity() == tree.identity()
+    (here / "other").mkdir()
+    with Tree.open(here / "other") as other:
+        assert other.identity() != tree.identity()
+
+
 class TestOpenBelow:
     def test_names_that_are_longer_together_than_one_path(self, tree, here):
         names = [b"%03d" % number + b"x" * 250 for number in range(40)]

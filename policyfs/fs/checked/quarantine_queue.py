@@ -71,6 +71,7 @@ class QuarantineQueue:
         self._limits = limits
         self._mount = mount
         self._store = store
+        self._root = tree.identity()
         self._warn = warn
         self._waiting: deque[_Waiting] = deque()
         self._each: Counter[str] = Counter()
@@ -111,7 +112,7 @@ class QuarantineQueue:
             time_ns=time.time_ns(), mount=self._mount, store=self._store, app=app,
             uid=uid, gid=gid, pid=caller.pid, path=handle.node.path(), mode=mode,
             kind=refusal.kind, reason=refusal.reason,
-            rules=tuple(dict.fromkeys(match.rule for match in refusal.rules)),
+            rules=tuple(dict.fromkeys(match.rule for match in refusal.rules)), root=self._root,
         )  # fmt: skip
 
     async def run(self) -> None:
