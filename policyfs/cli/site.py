@@ -32,24 +32,28 @@ _STATUS_S: Final = 5.0
 
 class State(Enum):
     """The state of a mount of a site. CHANGED: the mount is up, but with other options than in the site file.
+    HUNG: the mount is there, but its daemon gives no status.
     """
 
     UP = "up"
     CHANGED = "up, with other options"
     DOWN = "down"
     DEAD = "dead: its daemon has ended"
+    HUNG = "its daemon gives no status"
     OTHER = "another mount"
 
 
 class Seen(NamedTuple):
     """The state of a mountpoint of a site.
 
-    status: the status from the mount's daemon. changes: options that differ from the site file.
+    status: the status from the mount's daemon. changes: options that differ from the site file. error: the
+    error in place of the status (HUNG).
     """
 
     state: State
     status: control.Json = {}  # noqa: RUF012 - never changed
     changes: tuple[str, ...] = ()
+    error: control.ControlError | None = None
 
     def is_to_be_made(self, *, restart: bool) -> bool:
         """Return True if `up` must make the mount.
@@ -100,6 +104,9 @@ def run_up(args: argparse.Namespace) -> int:
         )
     with _alone(site):
         found = [(mount, look(site, mount)) for mount in site.mounts]
+        for _, seen in found:
+            if seen.error is not None:
+                raise seen.error
         wanted = [(mount, seen) for mount, seen in found if seen.is_to_be_made(restart=args.restart)]
         _check_apps(site, wanted)
         for mount, seen in found:
@@ -203,7 +210,7 @@ def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
 def run_down(args: argparse.Namespace) -> int:
     """Unmount every mount of the site file (a list of mounts), the last one first.
 
-    Also unmount dead mounts (mounts without a daemon).
+    Also unmount dead mounts (mounts without a daemon), and mounts whose daemon hangs.
     """
     site = read_site(args.site)
     code = EXIT_OK
@@ -240,6 +247,8 @@ def look(site: Site, mount: MountDoc) -> Seen:
         status = control.ask(control.socket_path(at), "status", _STATUS_S)
     except control.NoDaemonError:
         return Seen(State.DEAD)
+    except control.ControlError as error:
+        return Seen(State.HUNG, error=error)
     if status.get("app") != mount.app:
         return Seen(State.OTHER)
     differs = changes(site, mount, status)
@@ -265,6 +274,8 @@ def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
         seen = look(site, mount)
         if seen.state in {State.UP, State.CHANGED}:
             up.append({**seen.status, "site_changes": list(seen.changes)})
+        elif seen.error is not None:
+            lines.append(f"{label(mount)} ({mount.at}): {seen.error}")
         else:
             lines.append(
                 f"{label(mount)} ({mount.at}): {seen.state.value}; `policyfs up {site.file}` makes this mount"

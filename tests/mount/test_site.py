@@ -103,6 +103,24 @@ def test_a_site_goes_up_and_down_together(site: Site) -> None:
     assert len(trail) == 2  # one root, and a chain for each mount
 
 
+@pytest.mark.timeout(240)
+def test_a_site_goes_down_also_if_a_daemon_hangs(site: Site) -> None:
+    assert site("up").returncode == 0
+    pids = {status["mountpoint"]: status["pid"] for status in json.loads(site("status", "--json").stdout)}
+    hung = pids[f"{site.arena}/all"]  # the last mount of the site, and so the first that `down` takes
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        status = site("status", "--json")
+        assert status.returncode == 1
+        assert [one["mountpoint"] for one in json.loads(status.stdout)] == [f"{site.arena}/apps/gallery"]
+        assert f"shared ({site.arena}/all): the daemon at " in status.stderr
+        down = site("down", "--lazy")
+        assert site.mounted() == [], down
+        assert "gallery: down" in down.stdout
+    finally:
+        os.kill(hung, signal.SIGCONT)
+
+
 def _holds(channel, path: Path) -> None:
     with fd_of(path, os.O_RDONLY):
         channel.send("open")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -330,6 +331,22 @@ def test_what_stays_up_is_told_and_the_others_go(world: World, command) -> None:
         f"policyfs: two ({world.at('two')}): another mount is at this path, and stays\n"
     )
     assert world.done() == ["umount all", "umount one"]
+
+
+def test_a_daemon_that_hangs_keeps_no_other_mount_up(world: World, command) -> None:
+    for name in ("one", "two", "all"):
+        world.mount(name)
+    world.sockets["all"].answers["status"] = {"error": "the daemon hangs"}
+    assert states(world) == [State.UP, State.UP, State.HUNG]
+    code, out, err = command("status", "--json")
+    assert (code, [status["app"] for status in json.loads(out)]) == (EXIT_REFUSED, ["one", "two"])
+    assert f"policyfs: shared ({world.at('all')}): the daemon hangs\n" in err
+    assert "2 of 3 mounts are up" in err
+    assert command("up") == (EXIT_REFUSED, "", "policyfs: the daemon hangs\n")
+    assert world.done() == []
+    code, out, err = command("down")
+    assert (code, out, err) == (EXIT_OK, "shared: down\ntwo: down\none: down\n", "")
+    assert world.done() == ["umount all", "umount two", "umount one"]
 
 
 def test_the_status_of_a_site_has_its_mounts_and_what_is_missing(world: World, capsys) -> None:
