@@ -17,6 +17,7 @@ from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.redact.core.patches import PatchedSource
 from policyfs.redact.core.values import MAX_FINDINGS, Finding, Outcome, Plan
+from policyfs.trail.table import shown
 
 _COPY_BYTES: Final = 1 << 20
 _PREVIEW_BYTES: Final = 32
@@ -48,11 +49,12 @@ def run_inspect(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(_as_json(args.file, size, kind, words, plan), indent=2))
         else:
-            print("\n".join(_report(args.file, size, kind, words, plan, fd)))
+            # the file's author chooses names of tags, for example: no escape may reach the terminal
+            print("\n".join(map(shown, _report(args.file, size, kind, words, plan, fd))))
         if args.write is None:
             return EXIT_OK if plan.outcome is Outcome.CLEAN else EXIT_REFUSED
         if plan.outcome is Outcome.REFUSE:
-            raise PolicyfsError(f"wrote nothing, because an app cannot open this file ({plan.reason})")
+            raise PolicyfsError(f"wrote nothing, because an app cannot open this file ({shown(plan.reason)})")
         _save(fd, version, plan.patches, args.write)
     return EXIT_OK
 

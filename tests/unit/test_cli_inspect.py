@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli import inspect as command
+from policyfs.domain import Patch
 from policyfs.errors import PolicyfsError
 from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.core.values import Finding, Outcome, Plan
 from policyfs.redact.plan import locate
 from tests.support.mount.daemons import policyfs
 from tests.support.samples import jpegs
@@ -131,6 +133,29 @@ def test_what_cannot_be_understood(photo: Path) -> None:
     assert finding["understood"] is False
     said = inspect(photo, "--redact", "location", "--on-unknown", "deny")
     assert " is not understood; the rule denies such files (on_unknown: deny)" in said.stdout
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_no_text_of_the_file_reaches_the_terminal(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], refused: bool
+) -> None:
+    evil = "\x1b]0;title\x07\n\u202e"
+    finding = Finding(2, 5, f"box {evil}", f"tag {evil}", f"location {evil}")
+    outcome = Outcome.REFUSE if refused else Outcome.PATCH
+    plan = Plan(outcome, (Patch(2, zeros=5),), (finding,), f"reason {evil}")
+    monkeypatch.setattr(command, "plan_for", lambda *_: (f"kind {evil}", plan))
+    named = photo.rename(photo.with_name(evil))
+    said = ""
+    if refused:
+        with pytest.raises(PolicyfsError, match="cannot open this file") as raised:
+            _write_in_this_process(named, named.with_name("out.jpg"))
+        said = str(raised.value)
+    else:
+        _write_in_this_process(named, named.with_name("out.jpg"))
+    said += capsys.readouterr().out
+    assert {char for char in said if not char.isprintable()} == {"\n"}
+    assert len(said.splitlines()) == (2 if refused else 5)
+    assert "\\x1b]0;title\\x07" in said
 
 
 @pytest.mark.parametrize(
