@@ -65,12 +65,11 @@ class DiskSync:
         """Sync and close the trail's files *fds* (descriptors). seq: the number of the last line in them."""
         failure: OSError | None = None
         for fd in fds:
-            try:
-                os.fsync(fd)
-            except OSError as exc:
-                failure = exc
-            finally:
-                os.close(fd)
+            for call in (os.fsync, os.close):  # a network store reports a failed write at close(2), too
+                try:
+                    call(fd)
+                except OSError as exc:
+                    failure = failure or exc
         with self._lock:
             if failure is None:
                 try:

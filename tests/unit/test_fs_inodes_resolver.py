@@ -221,3 +221,29 @@ async def test_a_directory_that_the_kernel_gave_up_leaves_nothing_behind(tmp_pat
         assert len(os.listdir("/proc/self/fd")) == before
         assert changes._directories.keys() == {libc.file_handle(made.tree.root_fd)}
         assert changes._learned.keys() == {made.nodes.root.nodeid}
+
+
+@on_trio
+async def test_a_store_that_does_not_answer_costs_no_descriptor(tmp_path: Path, monkeypatch) -> None:
+    """Each time-out of a network store cost one, until the daemon had none left."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+
+    def dead(_fd: int) -> None:
+        raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    with parts(tmp_path, engine_of(OPEN)) as made:
+        a, b, c = [await made.walk(path, MAPS) for path in ("/a", "/b", "/c")]
+        for node in (a, b, c):
+            made.resolver.dirfd(node)
+        before = len(os.listdir("/proc/self/fd"))
+        made.resolver.keep_removed(b, os.open(tmp_path / "b", os.O_PATH))
+        with monkeypatch.context() as away:
+            away.setattr(type(made.tree), "fstat", lambda _tree, fd: dead(fd))
+            made.resolver.keep_removed(c, os.open(tmp_path / "c", os.O_PATH))
+            assert len(os.listdir("/proc/self/fd")) == before + 2
+            with pytest.raises(OSError, match="timed out"):
+                made.resolver.drop(a.nodeid)
+            assert len(os.listdir("/proc/self/fd")) == before + 1
+            made.resolver.close()
+            assert len(os.listdir("/proc/self/fd")) == before - 3

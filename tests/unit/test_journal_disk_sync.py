@@ -102,6 +102,39 @@ def test_a_failed_sync_is_told_and_begins_a_new_segment(synced: Synced, tmp_path
     assert gap.fields["reason"] == synced.unsure[0]
 
 
+@pytest.mark.parametrize("fails", ["fsync", "close", "both"])
+def test_a_close_that_reports_an_error_makes_the_lines_unsure(
+    synced: Synced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """A network store reports a failed write there. The lines counted as synced after such an error."""
+    close, fsync = os.close, os.fsync
+
+    def failing(call):
+        def run(fd: int) -> None:
+            call(fd)
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+        return run
+
+    file, other = (os.open(tmp_path, os.O_RDONLY) for _ in range(2))
+    with monkeypatch.context() as full:
+        if fails != "close":
+            full.setattr(os, "fsync", failing(fsync))
+        if fails != "fsync":
+            full.setattr(os, "close", failing(close))
+        synced.syncs.sync([file, other], synced.writer.seq)
+    assert synced.unsure == ["fsync: Disk quota exceeded"]
+    for fd in (file, other):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+    stranger = os.open(tmp_path, os.O_RDONLY)
+    synced.writer.write([an_event()])
+    assert synced.due() or synced.writer.unsynced
+    os.close(stranger)  # still open: the writer has not closed this number a second time
+    gaps = [record for record in read_all(tmp_path / MOUNT_ID) if record.kind == "gap"]
+    assert [gap.fields["reason"] for gap in gaps] == synced.unsure
+
+
 def test_an_error_before_the_sync_is_told_with_the_lock_held(synced: Synced) -> None:
     synced.clock.forward(5)
     held: list[bool] = []

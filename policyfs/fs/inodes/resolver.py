@@ -11,6 +11,7 @@ descriptors of directories. Files have no kept descriptors.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -75,15 +76,9 @@ class Resolver:
     """
 
     def __init__(
-        self,
-        tree: Tree,
-        nodes: NodeTable,
-        *,
-        capacity: int,
-        watched: Callable[[], bool],
-        on_open: Callable[[Node, int], None],
-        on_folding: Callable[[Node], None] = lambda _: None,
-    ) -> None:
+        self, tree: Tree, nodes: NodeTable, *, capacity: int, watched: Callable[[], bool],
+        on_open: Callable[[Node, int], None], on_folding: Callable[[Node], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         self._tree = tree
         self._nodes = nodes
         self._capacity = capacity
@@ -108,8 +103,8 @@ class Resolver:
 
     def close(self) -> None:
         """Close every descriptor."""
-        for nodeid in list(self._fds):
-            self.drop(nodeid)
+        while self._fds:
+            os.close(self._fds.popitem()[1].fd)
         self._forget_removed(0)
 
     def drop(self, nodeid: int) -> None:
@@ -118,10 +113,14 @@ class Resolver:
         Keep the descriptor if the directory was removed: no path leads to the directory any more, but a
         process may still have it as working directory.
         """
-        entry = self._fds.pop(nodeid, None)
-        if entry is None:
+        if (entry := self._fds.pop(nodeid, None)) is None:
             return
-        if self._is_removed(entry.fd) and nodeid not in self._removed:
+        try:
+            is_kept = nodeid not in self._removed and self._is_removed(entry.fd)
+        except OSError:
+            os.close(entry.fd)
+            raise
+        if is_kept:
             self._removed[nodeid] = entry.fd
             self._forget_removed(self._kept)
         else:
@@ -158,11 +157,12 @@ class Resolver:
 
         fd: belongs to the Resolver from now on. A process in the directory sees no entries, as natively.
         """
-        for nodeid in list(self._removed):
-            if not self._is_removed(self._removed[nodeid]):  # its removal failed
-                os.close(self._removed.pop(nodeid))
         if node.nodeid in self._removed:
-            os.close(self._removed[node.nodeid])
+            os.close(self._removed.pop(node.nodeid))
+        for nodeid in list(self._removed):
+            with contextlib.suppress(OSError):  # the store does not answer: the descriptor stays
+                if not self._is_removed(self._removed[nodeid]):  # its removal failed
+                    os.close(self._removed.pop(nodeid))
         self._removed[node.nodeid] = fd
         self._forget_removed(self._kept)
 
