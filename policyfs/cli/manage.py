@@ -216,13 +216,14 @@ def all_status(silent: list[str]) -> list[control.Json]:
         try:
             found.append(control.ask(path, "status", 2.0))
         except control.NoDaemonError:
-            if path in mounted:  # if not, the socket is of a killed daemon, and its mount is gone
-                mountpoint = mounted[path]
-                silent.append(mountpoint)
-                print(f"policyfs: {mountpoint}: no daemon answers: {_instead(mountpoint)}", file=sys.stderr)
+            continue  # below, if the mount is there; if not, the socket is of a killed daemon
         except control.ControlError as error:
             silent.append(mounted.get(path, str(path)))
             print(f"policyfs: {error}", file=sys.stderr)
+        mounted.pop(path, None)
+    for mountpoint in sorted(mounted.values()):  # perhaps without a socket, as after a clean-up of /run
+        silent.append(mountpoint)
+        print(f"policyfs: {mountpoint}: no daemon answers: {_instead(mountpoint)}", file=sys.stderr)
     return found
 
 
@@ -307,23 +308,36 @@ def run_reload(args: argparse.Namespace) -> int:
     if args.all == bool(args.mountpoints):
         args.usage_error("name the mountpoints, or use --all")
     paths = list(dict.fromkeys(path for name in args.mountpoints for path in _named(name)))
+    silent: list[str] = []
     if args.all:
-        paths = sorted({str(status["mountpoint"]) for status in all_status([])})
-    code = EXIT_OK
+        paths = sorted({str(status["mountpoint"]) for status in all_status(silent)})
+    code = EXIT_REFUSED if silent else EXIT_OK
     for path in paths:
         try:
-            command = "previous" if args.previous else "reload"
-            for line in reload_lines(path, command):
-                print(f"{path}: {line}" if len(paths) > 1 else line)
-            if args.strict:
-                status = ask(path, "status")
-                stale_handles.end_holders(path, status, status.get("stale_handles"), yes=args.yes)
+            _reload(path, args, path + ": " if len(paths) > 1 else "")
         except PolicyfsError as error:
             if len(paths) == 1:
                 raise
             print(f"policyfs: {path}: {error}", file=sys.stderr)
             code = max(code, error.exit_code)
     return code
+
+
+def _reload(path: str, args: argparse.Namespace, before: str) -> None:
+    """Load the policy again in one mount. before: a text for the beginning of each line. Raises
+    PolicyfsError.
+    """
+    kept: UnmountedKeepsError | None = None
+    try:
+        for line in reload_lines(path, "previous" if args.previous else "reload"):
+            print(before + line)
+    except UnmountedKeepsError as error:  # the mount itself has the new policy
+        kept = error
+    if args.strict:
+        status = ask(path, "status")
+        stale_handles.end_holders(path, status, status.get("stale_handles"), yes=args.yes)
+    if kept is not None:
+        raise kept
 
 
 def _named(name: str) -> list[str]:

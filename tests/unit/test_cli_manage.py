@@ -171,6 +171,20 @@ def test_a_killed_daemon_whose_mount_is_there_is_told(place: Path, capsys, monke
     assert f"{place}/one: no daemon answers: the daemon has ended" in err
 
 
+def test_a_mount_without_a_socket_is_silent(place: Path, capsys, monkeypatch) -> None:
+    """Its socket went with a clean-up of /run: `status --check` and `reload --all` called all well."""
+    here = mountinfo.mounts()[0]
+    mounts = [replace(here, path=f"{place}/{name}", fstype=mountinfo.FSTYPE) for name in ("one", "two")]
+    monkeypatch.setattr(mountinfo, "mounts", lambda: mounts)
+    monkeypatch.setattr(probe, "mount_state", lambda path: MountState.DEAD)
+    with daemon(place, status=sound(place, "one"), reload=LOADED):
+        code, _, err = run(capsys, "status", "--check")
+        assert (code, f"{place}/two: no daemon answers" in err) == (EXIT_REFUSED, True)
+        code, out, err = run(capsys, "reload", "--all")
+        assert (code, "in force" in out) == (EXIT_REFUSED, True)
+        assert f"{place}/two: no daemon answers" in err
+
+
 @pytest.mark.parametrize(
     ("state", "told"),
     [
@@ -325,6 +339,21 @@ def test_strict_offers_to_end_who_holds_files(place: Path, capsys, monkeypatch, 
         assert ended == []
         run(capsys, "reload", "--strict", *(["--yes"] if yes else []), place / "one")
     assert ended == [(f"{place}/one", 7, STALE, yes)]
+
+
+def test_strict_ends_who_holds_files_though_an_unmounted_mount_keeps_its_policy(
+    place: Path, capsys, monkeypatch
+) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(stale_handles, "end_holders", lambda path, *_, **__: ended.append(path))
+    refused = {"error": "bad policy", "exit_code": EXIT_POLICY}
+    with (
+        daemon(place, reload=LOADED, status=sound(place)),
+        ControlSocket(control.leaving_path(str(place / "one"), 7), reload=refused),
+    ):
+        code, _, err = run(capsys, "reload", "--strict", place / "one")
+    assert (code, ended) == (EXIT_REFUSED, [f"{place}/one"])
+    assert "keeps its old policy" in err
 
 
 def test_a_part_of_another_version_is_empty() -> None:
