@@ -10,6 +10,7 @@ import errno
 import os
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from policyfs.fs.context import FsContext
@@ -89,8 +90,7 @@ class RawHandlers:
     def fsync_now(self, request: Request) -> Work | None:
         """Answer FSYNC of a file without held bytes. Return None for any other file: fsync() answers then."""
         asked = requests.fsync(request)
-        sync = self._sync.fsync_now(self._handles.get(asked.fh), datasync=asked.datasync)
-        return None if sync is None else Work(sync)
+        return self._sync.fsync_now(self._handles.get(asked.fh), datasync=asked.datasync)
 
     @guarded
     async def fsync(self, request: Request) -> bytes:
@@ -110,7 +110,7 @@ class RawHandlers:
             finally:
                 os.close(fd)
 
-        return Work(sync)
+        return Work(sync, partial(os.close, fd))
 
     @guarded
     async def readdir(self, request: Request) -> bytes:

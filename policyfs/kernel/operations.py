@@ -28,7 +28,7 @@ _UMASK: Final = struct.Struct("=8xI")  # struct fuse_create_in: flags, mode, uma
 
 
 def _nothing() -> None:
-    """Do nothing. This is the default for Request.rests()."""
+    """Do nothing. This is the default for Request.rests() and for Work.drop."""
 
 
 class Request:
@@ -91,9 +91,12 @@ other exception is a bug."""
 class Work:
     """The rest of a request, which may wait for the disk. A thread does this work, and sends a reply with an
     empty body. So the reply does not wait for the event loop.
+
+    drop: called instead of *call* if no thread can be started. It closes the descriptors that *call* closes.
     """
 
     call: Callable[[], None]
+    drop: Callable[[], None] = _nothing
 
 
 Quick = Callable[[Request], bytes | Work | None]
@@ -242,7 +245,12 @@ class Door:
             token.run_sync_soon(self._worked, pending)  # serve() does not end before this call
 
         self._at_work += 1
-        trio.lowlevel.start_thread_soon(call, done)
+        try:
+            trio.lowlevel.start_thread_soon(call, done)
+        except RuntimeError as error:  # no thread can be started, and the disk must not stop the event loop
+            self._at_work -= 1
+            self._outcome(opcode, work.drop)
+            pending.answer(self._code_of(opcode, error))
 
     def _worked(self, pending: Pending) -> None:
         pending.rests()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import sys
 import threading
 from pathlib import Path
 
@@ -270,6 +271,34 @@ def test_a_directory_is_synced_also_if_its_listing_is_closed_meanwhile(
             assert len(os.listdir("/proc/self/fd")) == before
 
     run()
+
+
+@on_trio
+async def test_no_descriptor_is_left_if_no_thread_can_start(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon would soon have no descriptor for an open."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with parts(store, engine_of(OPEN)) as made:
+        made.sync._remote = True
+        handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        fh = await made.listings.opendir(made.root, made.caller(CAMERA))
+        before = len(os.listdir("/proc/self/fd"))
+        for opcode, number in ((Opcode.FSYNC, handle.fh), (Opcode.FSYNCDIR, fh)):
+            work = quick(made, opcode, fsync_of(number))
+            assert isinstance(work, Work)
+            work.drop()
+        assert len(os.listdir("/proc/self/fd")) == before
+        with monkeypatch.context() as limited:
+            limited.setattr(sys.modules["trio._threads"], "start_thread_soon", refuse)
+            assert await errno_of(answer(made, Opcode.FSYNC, fsync_of(handle.fh))) == errno.EIO
+            with pytest.raises(RuntimeError):
+                await made.sync.flush(handle)
+        assert len(os.listdir("/proc/self/fd")) == before
+        await made.release(handle)
 
 
 # -- names and attributes ----------------------------------------------------------------------------

@@ -216,6 +216,32 @@ def test_a_thread_answers_its_work_and_the_session_ends_after_it(
     assert (one.sent, one.answers, one.rested) == ([code], [], 1)
 
 
+@pytest.mark.parametrize("drop", [None, OSError(errno.EIO, "the disk")])
+def test_work_for_which_no_thread_starts_is_dropped_and_the_session_ends(
+    monkeypatch: pytest.MonkeyPatch, drop: OSError | None
+) -> None:
+    """Else the request has no answer, and the daemon stays after umount."""
+    order: list[str] = []
+    failure = RuntimeError("can't start new thread")
+
+    def refuse(*_: object) -> None:
+        raise failure
+
+    def dropped() -> None:
+        order.append("dropped")
+        if drop is not None:
+            raise drop
+
+    monkeypatch.setattr(trio.lowlevel, "start_thread_soon", refuse)
+    one, other = Bridge(2), Bridge(4)
+    work = Work(lambda: order.append("worked"), dropped)
+    found = served(monkeypatch, a_handler(b""), [one, other], lambda _: work)
+    assert order == ["dropped"] * 2
+    for each in (one, other):
+        assert (each.sent, each.answers) == ([], [(errno.EIO, b"")])
+    assert found.found == [("GETLK", failure)] * 2
+
+
 def test_a_signal_ends_only_what_may_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     noted = []
 

@@ -18,6 +18,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DraftWrites, HeadCheckedWrites
 from policyfs.fs.inodes.handles import Handle, OpenState, open_state
+from policyfs.kernel.operations import Work
 from policyfs.linux.statx import Stat
 
 
@@ -71,7 +72,7 @@ class FileSync:
             if self._is_doomed(handle):
                 await self._withheld_names.hide(handle.node)
         if self._remote and handle.writable and handle.fd >= 0:
-            await trio.to_thread.run_sync(os.close, os.dup(handle.fd))
+            await _on_thread(os.close, os.dup(handle.fd))
 
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
         """Make the file durable, with the writes of all its handles in all views. But do not store held bytes
@@ -83,17 +84,16 @@ class FileSync:
                 break  # else the writer's handle was released meanwhile: try the next writer, if any
         fd = self._fd_to_sync(handle)
         if fd >= 0:
-            await trio.to_thread.run_sync(self._sync, fd, datasync)
+            await _on_thread(self._sync, fd, datasync)
 
-    def fsync_now(self, handle: Handle, *, datasync: bool) -> Callable[[], None] | None:
-        """Return a function that makes the file durable, to be called on a thread.
-
-        Return None if the file may have held bytes.
-        """
+    def fsync_now(self, handle: Handle, *, datasync: bool) -> Work | None:
+        """Return work that makes the file durable. Return None if the file may have held bytes."""
         if self._may_hold(handle, open_state(handle)):
             return None
         fd = self._fd_to_sync(handle)
-        return functools.partial(self._sync, fd, datasync) if fd >= 0 else _nothing
+        if fd < 0:
+            return Work(_nothing)
+        return Work(functools.partial(self._sync, fd, datasync), functools.partial(os.close, fd))
 
     async def settle(self, handle: Handle, spares: Callable[[Change], bool] = lambda _: False) -> bool:
         """Check the file's held bytes, and put them into the store. Raise FUSEError(EPERM) if the bytes are
@@ -309,6 +309,15 @@ class FileSync:
         state = open_state(handle)
         held = state.draft or state.head
         return bool(held and held.refused and held.created and not self._tree.fstat(handle.fd).size)
+
+
+async def _on_thread(call: Callable[..., None], fd: int, *args: object) -> None:
+    """Call *call* on a thread. *call* closes *fd*. Raise RuntimeError if no thread can be started."""
+    try:
+        await trio.to_thread.run_sync(call, fd, *args)
+    except RuntimeError:  # no thread can be started
+        os.close(fd)
+        raise
 
 
 def _nothing() -> None:
