@@ -19,6 +19,8 @@ from typing import Final
 MAX_VARIANTS: Final = 256
 """Maximum number of variants of one segment (the part of a glob between slashes). ``{a,b}{c,d}`` has four
 variants."""
+MAX_DEPTH: Final = 32
+"""Maximum depth of braces inside braces. ``{a,{b,c}}`` has the depth 2."""
 
 
 class GlobError(ValueError):
@@ -214,6 +216,7 @@ class _SegmentReader:
         self.piece = piece
         self.offset = offset
         self.at = 0
+        self.depth = 0
 
     def read(self) -> Segment:
         rows = self._row(inside=False)
@@ -280,6 +283,11 @@ class _SegmentReader:
             if self.piece.startswith("{" + name + "}", start):
                 self.at += len(name) + 2
                 return [(token,)]
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self._error(
+                f"more than {MAX_DEPTH} braces inside each other", "split the glob into several", start
+            )
         self.at += 1
         rows: list[Variant] = []
         commas = 0
@@ -295,6 +303,7 @@ class _SegmentReader:
             if self.piece[self.at - 1] == "}":
                 break
             commas += 1
+        self.depth -= 1
         if not commas:
             inner = self.piece[start : self.at]
             raise self._error(

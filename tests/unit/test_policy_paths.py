@@ -105,6 +105,8 @@ def test_ignore_case_is_for_ascii_letters():
         ("/a\0b", 2, "a glob must not contain"),
         ("/a\udc80", 2, "a glob must not contain"),
         ("/" + "{a,b}" * 9, 45, "more than 256"),
+        ("/" + "{a," * 33 + "b" + "}" * 33, 97, "more than 32 braces"),
+        ("/" + "{" * 100_000, 33, "more than 32 braces"),
     ],
 )
 def test_what_is_wrong_with_a_glob(glob, offset, about):
@@ -125,6 +127,12 @@ def test_a_parsed_glob():
     )
     assert glob.end is End.HERE_AND_BELOW
     assert glob.captures == {"app"}
+
+
+def test_braces_are_nested_and_side_by_side():
+    nested = "{a," * 32 + "b" + "}" * 32
+    assert set(parse_glob("/" + nested).segments[0].variants) == {("a",), ("b",)}
+    assert len(parse_glob("/{" + "{a,b}," * 40 + "c}").segments[0].variants) == 3
 
 
 def test_runs_side_by_side_are_one():
