@@ -35,6 +35,8 @@ from policyfs.trail.summary import TROUBLE
 
 _FOLLOW_POLL_MS: Final = 200
 _TAIL_RECORDS: Final = 1000
+_MOST_DIGITS: Final = 9
+"""The maximum number of digits of a number of lines. A larger number could overflow an index of a list."""
 
 
 def add_parsers(
@@ -61,8 +63,12 @@ def add_parsers(
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines: write a number such as 20")
+    digits = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+    if not digits or int(text) == 0:
+        raise argparse.ArgumentTypeError(
+            f"{text[:20]!r} is not a number of lines: write a number such as 20, with at most {_MOST_DIGITS}"
+            " digits"
+        )
     return int(text)
 
 
@@ -144,8 +150,7 @@ def _is_wanted(item: Record | BadLine, wanted: Selection) -> bool:
 def _follow(
     follower: Follower, printer: _Printer, rows: Rows | _Single, wanted: Selection, last_seq: dict[str, int]
 ) -> None:
-    """Print new records as they arrive, until Ctrl-C, or until the program that reads the output has ended.
-    """
+    """Print new records as they arrive, until Ctrl-C or until the program that reads the output has ended."""
     reader_gone = select.poll()
     reader_gone.register(sys.stdout.fileno(), 0)  # poll reports POLLERR also with 0: the reader has ended
     while True:

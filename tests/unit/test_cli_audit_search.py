@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.main import build_parser
+from policyfs.cli.main import build_parser, main
 from policyfs.domain import Audit
 from tests.support.mount.trail import MOUNT_ID, a_journal, an_event
 
@@ -54,6 +54,25 @@ def test_an_action_has_the_same_options_beside_all_others(capsys: pytest.Capture
             told.append(capsys.readouterr().out)
         assert told[0] == told[1]
         assert f"audit {action}" in told[0]
+
+
+@pytest.mark.parametrize(("action", "option"), [("tail", "-n"), ("search", "--limit")])
+@pytest.mark.parametrize(
+    ("number", "valid"),
+    [("5", True), ("9" * 9, True), ("0", False), ("9" * 10, False), ("9" * 20, False), ("9" * 9999, False)],
+)
+def test_a_number_of_lines_has_a_limit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], action: str, option: str, number: str, valid: bool
+) -> None:
+    with a_journal(tmp_path) as journal:
+        journal.record(an_event(b"/DCIM/a.jpg"), Audit.REQUIRED)
+    try:
+        code: object = main(["audit", action, option, number, "--trail", str(tmp_path)])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == (0 if valid else 2)
+    out, err = capsys.readouterr()
+    assert ("a.jpg" in out, "is not a number of lines" in err) == (valid, not valid)
 
 
 def test_the_list_of_actions_is_whole_where_none_is_known(capsys: pytest.CaptureFixture[str]) -> None:
