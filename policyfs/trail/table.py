@@ -80,7 +80,11 @@ def _take(text: str, columns: int) -> str:
 
 
 def wrap(text: str, columns: int) -> list[str]:
-    """Return a text as lines of at most *columns* columns. Lines end between words if possible."""
+    """Return a text as lines of at most *columns* columns. Lines end between words if possible.
+
+    Fewer than 2 columns count as 2, because a character can need 2. So each line has a character.
+    """
+    columns = max(columns, 2)
     lines = [""]
     for word in text.split(" "):
         rest = word

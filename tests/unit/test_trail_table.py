@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyfs.trail.line import INVISIBLE
-from policyfs.trail.table import fit, pad, sheet, shown, shown_path, table, width
+from policyfs.trail.table import fit, pad, sheet, shown, shown_path, table, width, wrap
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,9 @@ def test_a_table_is_aligned_and_gives_way_in_its_flexible_column() -> None:
 def test_a_sheet_is_aligned() -> None:
     assert sheet([("a", "1"), ("bcd", "")]) == ["a    1", "bcd"]
     assert sheet([]) == []
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("columns", [-4, 0, 1, 2])
+def test_a_text_is_wrapped_on_the_narrowest_terminal(columns: int) -> None:
+    assert wrap("abc \u65e5\u672c de", columns) == ["ab", "c", "\u65e5", "\u672c", "de"]
