@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import sys
@@ -21,7 +22,7 @@ from policyfs.cli.audit_policy import wrong_texts
 from policyfs.cli.audit_query import chains_of
 from policyfs.cli.on_record import key_directory, trail_root
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.journal.reader import Chain
+from policyfs.journal.reader import Chain, last_records
 from policyfs.trail.damage import DELETED, EDITED, RESEALED
 from policyfs.trail.record import Place, Record, parse_id
 from policyfs.trail.removed import KEPT_BACK, MOST_RANGES
@@ -160,16 +161,25 @@ def reports_on(chains: list[Chain], trail: str, compared: Anchors) -> list[Repor
     """
     from policyfs.journal.verification import workers
 
-    begun_ns, expected = time.time_ns(), _expected(compared.expect)
+    expected = _expected(compared.expect)
+    ends = {chain.mount_id: _end(chain) for chain in chains}
     there = _names_at(Path(trail), chains)
     with workers(chains) as pool:
         checked = [_read_chain(chain, _of(chain, expected), compared, pool) for chain in chains]
-    # Leave out records that are newer than this check. They may be about lines that another chain got after
-    # this check had read that chain.
-    told = [record for one in checked for record in one.records if record.time_ns < begun_ns]
+    # Leave out records that were written during this check. They may be about lines that another chain got
+    # after this check had read that chain. No clock decides this, since a clock may be set back.
+    told = [record for one in checked for record in one.records if record.seq <= ends[one.chain.mount_id]]
     seen = sightings(told)
     gone = vanished(seen, there)
     return [_with_vanished(_report(one, seen), gone) for one in checked]
+
+
+def _end(chain: Chain) -> float:
+    """Return the number of a chain's last line; 0 if there is no line, infinity if that line is damaged."""
+    last = last_records(chain, 1)
+    if not last:
+        return 0
+    return last[0].seq if isinstance(last[0], Record) else math.inf
 
 
 def _of(chain: Chain, expected: Mapping[tuple[str, int], str]) -> dict[int, str]:

@@ -96,6 +96,50 @@ def test_a_checkpoint_tells_of_a_trail_that_was_cut(cli: Cli, tmp_path: Path) ->
     cli("verify", "--checkpoint", str(kept), "--keys", str(tmp_path / "keys/keys.public"), code=1)
 
 
+OTHER_ID = "fedcba9876543210"
+
+
+def test_another_chain_tells_of_a_cut_chain_whatever_the_clock_says(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine may start with a clock that is behind."""
+    open_journal(cli.root, OTHER_ID, keep=0, segment_bytes=1 << 20)[0].close()
+    cli("verify")
+    file = segments(cli.chain)[-1]
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
+    monkeypatch.setattr("policyfs.cli.audit_verify.time.time_ns", lambda: SECOND_NS)
+    (report, other) = cli.json("verify", code=1)
+    assert "lines at the end were removed" in str(report["breaks"])
+    assert not other["breaks"]
+
+
+def test_what_is_recorded_during_the_check_is_no_damage(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chain is read first. Then it goes on, and another daemon records its new end."""
+    open_journal(cli.root, OTHER_ID, keep=0, segment_bytes=1 << 20)[0].close()
+    read, after = audit_verify._read_chain, iter([MOUNT_ID, OTHER_ID])
+
+    def read_and_go_on(*args: Any) -> object:
+        found = read(*args)
+        for name in after:
+            open_journal(cli.root, name, keep=0, segment_bytes=1 << 20)[0].close()
+        return found
+
+    monkeypatch.setattr(audit_verify, "_read_chain", read_and_go_on)
+    before = len(read_all(cli.root / OTHER_ID))
+    assert [report["breaks"] for report in cli.json("verify")] == [[], []]
+    assert len(read_all(cli.root / OTHER_ID)) > before
+
+
+def test_a_chain_with_a_damaged_end_still_tells_of_another_chain(cli: Cli) -> None:
+    open_journal(cli.root, OTHER_ID, keep=0, segment_bytes=1 << 20)[0].close()
+    end = segments(cli.root / OTHER_ID)[-1]
+    end.write_bytes(end.read_bytes() + b"{}\n")
+    file = segments(cli.chain)[-1]
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
+    (report, _) = cli.json("verify", code=1)
+    assert "lines at the end were removed" in str(report["breaks"])
+
+
 def sealed(root: Path, keys: Path) -> Path:
     """Record a chain of several segments with seals, and return its directory."""
     with a_journal(root, segment_bytes=4096, keys=KeyStore(keys)) as journal:
