@@ -6,7 +6,6 @@ import argparse
 import errno
 import os
 import pwd
-import re
 import signal
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from policyfs.cli.findings import State
 from policyfs.cli.on_record import key_directory
 from policyfs.cli.policy_files import read_sources
+from policyfs.cli.quantities import age, count, identity, number, segment_size, size
 from policyfs.cli.serve import fork_daemon, serve_here
 from policyfs.cli.start import Start
 from policyfs.cli.store_checks import check_closed
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
-_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -62,8 +61,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
     uid_help = "with --app: only this uid may use the mount (default: the app's)"
     gid_help = "with --app: only processes with this primary group may use the mount (may be repeated)"
-    add("--uid", type=int, metavar="UID", help=uid_help)
-    add("--gid", type=int, action="append", metavar="GID", help=gid_help)
+    add("--uid", type=identity, metavar="UID", help=uid_help)
+    add("--gid", type=identity, action="append", metavar="GID", help=gid_help)
     add("--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)")
     add(
         "--monitor",
@@ -81,46 +80,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
     proof_help = "do not test the mount with requests under the apps' uids before the apps can use the mount"
     add("--no-proof", action="store_true", help=proof_help)
-    add("--copy-max", type=_size, default="32M", metavar="SIZE", help="largest copy in memory (32M)")
-    add("--copies-max", type=_size, default="512M", metavar="SIZE", help="memory for all copies (512M)")
+    add("--copy-max", type=size, default="32M", metavar="SIZE", help="largest copy in memory (32M)")
+    add("--copies-max", type=size, default="512M", metavar="SIZE", help="memory for all copies (512M)")
     nodes_help = "number of files that the kernel may remember (40000)"
-    add("--nodes-max", type=_count, default=MAX_NODES, metavar="N", help=nodes_help)
-    add("--trail-segment", type=_size, default="64M", metavar="SIZE", help="size of a trail segment (64M)")
-    add("--trail-keep", type=int, default=0, metavar="N", help="trail segments to keep (default: all)")
+    add("--nodes-max", type=count, default=MAX_NODES, metavar="N", help=nodes_help)
+    segment_help = "size of a trail segment (64M)"
+    add("--trail-segment", type=segment_size, default="64M", metavar="SIZE", help=segment_help)
+    add("--trail-keep", type=number, default=0, metavar="N", help="trail segments to keep (default: all)")
     age_help = "age of the oldest trail segment to keep, such as 90d"
-    add("--trail-keep-age", type=_age, default=0, metavar="AGE", help=age_help)
+    add("--trail-keep-age", type=age, default=0, metavar="AGE", help=age_help)
     kept_help = "size of all trail segments to keep, such as 20G"
-    add("--trail-keep-size", type=_size, default="0", metavar="SIZE", help=kept_help)
+    add("--trail-keep-size", type=size, default="0", metavar="SIZE", help=kept_help)
     size_help = "size of all refused files to keep for each app (1G)"
-    add("--quarantine-max", type=_size, default="1G", metavar="SIZE", help=size_help)
+    add("--quarantine-max", type=size, default="1G", metavar="SIZE", help=size_help)
     count_help = "number of refused files to keep for each app (1000)"
-    add("--quarantine-files", type=int, default=1000, metavar="N", help=count_help)
-
-
-def _size(text: str) -> int:
-    match = re.fullmatch(r"(\d+)([KMG]?)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 500K, 32M or 2G")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _age(text: str) -> int:
-    match = re.fullmatch(r"([1-9]\d{0,5})([hdw])", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an age; write 36h, 90d or 52w")
-    return int(match[1]) * {"h": 3600, "d": 86400, "w": 604800}[match[2]]
+    add("--quarantine-files", type=number, default=1000, metavar="N", help=count_help)
 
 
 def _retention(args: argparse.Namespace) -> Retention:
     from policyfs.journal.retention import Retention
 
     return Retention(args.trail_keep, args.trail_keep_age, args.trail_keep_size)
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d{0,8}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1; write 40000")
-    return int(text)
 
 
 def run_mount(args: argparse.Namespace) -> int:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator
 
+from policyfs.cli.quantities import count, number, segment_size, size
 from policyfs.errors import PolicyfsError
 from policyfs.policy.companions import Head, Reader, sound
 from policyfs.policy.document import Strict
@@ -40,6 +42,24 @@ def _unit(value: str) -> str:
     return value
 
 
+def _as_option(parse: Callable[[str], int]) -> AfterValidator:
+    """Return a validator that accepts the texts that an option of `policyfs mount` accepts.
+
+    parse: the function that reads the option.
+    """
+
+    def checked(value: str) -> str:
+        try:
+            parse(value)
+        except ArgumentTypeError as error:
+            message, _, help_ = str(error).partition("; ")
+            refuse(message, help_)
+        return value
+
+    return AfterValidator(checked)
+
+
+Size = Annotated[Text, _as_option(size)]
 AbsolutePath = Annotated[Text, AfterValidator(_absolute)]
 Services = Annotated[tuple[Annotated[Text, AfterValidator(_unit)], ...], BeforeValidator(_several)]
 Gids = Annotated[tuple[AppGid, ...], BeforeValidator(_several)]
@@ -56,11 +76,11 @@ class OptionsDoc(Strict):
     read_only: Truth = False
     no_passthrough: Truth = False
     no_proof: Truth = False
-    copy_max: Text | None = None
-    copies_max: Text | None = None
-    nodes_max: Text | None = None
-    trail_segment: Text | None = None
-    trail_keep: Text | None = None
+    copy_max: Size | None = None
+    copies_max: Size | None = None
+    nodes_max: Annotated[Text, _as_option(count)] | None = None
+    trail_segment: Annotated[Text, _as_option(segment_size)] | None = None
+    trail_keep: Annotated[Text, _as_option(number)] | None = None
 
     def words(self) -> list[str]:
         """Return these options as words of a command line, such as ``--posix``."""

@@ -141,7 +141,7 @@ def expired(
     kept_back = held(read_holds(path), names)
     free = [name for name in names if name != current and name not in kept_back]
     found: list[tuple[str, list[str]]] = []
-    if limits.segments:
+    if limits.segments > 0:
         beyond = frozenset(names[: -limits.segments])
         found.append((BY_NUMBER, [name for name in free if name in beyond]))
     if limits.age_s:

@@ -70,12 +70,13 @@ def refused(place: Path, *words: str, **places: str) -> str:
 
 def test_sizes_ages_and_counts_have_units(place: Path) -> None:
     made = options(
-        place, "--copy-max", "500K", "--copies-max", "2G", "--trail-segment", "7", "--nodes-max", "100",
+        place, "--copy-max", "500K", "--copies-max", "2G", "--trail-segment", "4K", "--nodes-max", "100",
         "--trail-keep", "3", "--trail-keep-age", "36h", "--trail-keep-size", "20M", "--quarantine-max", "0",
     )  # fmt: skip
-    assert (made.copy_bytes, made.cache_bytes, made.segment_bytes) == (500 << 10, 2 << 30, 7)
+    assert (made.copy_bytes, made.cache_bytes, made.segment_bytes) == (500 << 10, 2 << 30, 4096)
     assert (made.nodes, made.quarantine_bytes) == (100, 0)
     assert (made.keep.segments, made.keep.age_s, made.keep.size) == (3, 36 * 3600, 20 << 20)
+    assert options(place, "--trail-keep", "0", "--quarantine-files", "0").keep.segments == 0
     ages = [options(place, "--trail-keep-age", age).keep.age_s for age in ("1d", "2w")]
     assert ages == [86_400, 2 * 604_800]
 
@@ -83,7 +84,12 @@ def test_sizes_ages_and_counts_have_units(place: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--copy-max", ("", "-1", "1T", "1k", "1.5M", "M")),
+        ("--copy-max", ("", "-1", "1T", "1k", "1.5M", "M", "9" * 16)),
+        ("--trail-segment", ("0", "0K", "7", "4095", "-1")),
+        ("--trail-keep", ("-1", "", "1.5", " 3", "1_0", "\u0663", "9" * 10)),
+        ("--quarantine-files", ("-1", "1K", "+1")),
+        ("--uid", ("-1", "4294967295", "9" * 30, "root", "")),
+        ("--gid", ("-1", "4294967295", "9" * 30, "1_0")),
         ("--trail-keep-age", ("0d", "5", "5m", "d", "1234567d")),
         ("--nodes-max", ("0", "-5", "1K", "", "1234567890")),
     ],

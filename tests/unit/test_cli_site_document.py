@@ -84,6 +84,25 @@ def test_all_errors_of_a_bad_site_are_told_at_once(tmp_path: Path) -> None:
     assert "known keys: app, shared, at, any_uid, uid, gid, options, service" in str(found.value)
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ('trail_keep: "-1"', "is not a whole number of at least 0"),
+        ('trail_segment: "0"', "is too small for a segment"),
+        ('nodes_max: "0"', "is not a whole number of at least 1"),
+        ("copy_max: 1T", "is not a size"),
+        ("copies_max: 1T", "is not a size"),
+    ],
+)
+def test_an_option_that_mount_refuses_is_an_error_of_the_file(tmp_path: Path, option: str, told: str) -> None:
+    with pytest.raises(PolicyErrors) as found:
+        _read(tmp_path, GOOD.replace("copy_max: 64M", option))
+    (error,) = found.value.errors
+    assert error.where.line == 12
+    assert told in error.message
+    assert "write" in error.help
+
+
 def test_the_site_of_the_page_is_a_good_one(tmp_path: Path) -> None:
     page = (CHECKOUT / "docs/mount-sets.md").read_text(encoding="utf-8")
     site = _read(tmp_path, page.partition("```yaml\n")[2].partition("```")[0])

@@ -73,6 +73,13 @@ def test_segments_older_than_the_age_go(tmp_path: Path) -> None:
     assert whole(recorder)
 
 
+def test_a_negative_number_is_no_limit(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, Retention(segments=-1))
+    recorder.days(6)
+    assert recorder.numbers() == [1, 2, 3, 4, 5, 6]
+    recorder.journal.close()
+
+
 def test_a_day_without_events_lets_old_ones_go_too(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, Retention(age_s=5 * DAY))
     recorder.days(4)
