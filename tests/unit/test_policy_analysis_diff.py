@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from policyfs.policy.analysis.diff import diff
 from policyfs.policy.analysis.outcomes import Direction
 from tests.support.models.policies import APPS
@@ -40,6 +42,29 @@ def test_notes_on_what_no_request_shows():
     ]
     fewer = diff(policy_of(rules, apps=more), policy_of(rules, apps=more.replace("[10010, 100]", "100")))
     assert [note.direction for note in fewer.notes] == [Direction.NARROWER]
+
+
+WIDER, NARROWER = Direction.WIDER, Direction.NARROWER
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "direction"),
+    [
+        ("{uid: 10110}", "{uid: [10110, 10120]}", WIDER),
+        ("{uid: [10110, 10120]}", "{uid: 10120}", NARROWER),
+        ("{uid: 10110-10120}", "{uid: 10110-10115}", NARROWER),
+        ("{uid: 10110-10115}", "{uid: 10110-10120}", WIDER),
+        ("{uid: [10110-10115, 10116-10120]}", "{uid: 10114-10118}", NARROWER),
+        ("{uid: 10110-10120}", "{uid: [10110-10115, 10130]}", WIDER),
+        # without uids, the app mount admits every uid
+        ("{uid: 10110}", "{description: d}", WIDER),
+        ("{description: d}", "{uid: 10110}", NARROWER),
+    ],
+)
+def test_other_uids_are_told_with_the_direction_for_app_mounts(before: str, after: str, direction: Direction):
+    rules = READ % ("gallery", "/a")
+    old, new = (policy_of(rules, apps=APPS.replace("{uid: 10010}", uids)) for uids in (before, after))
+    assert [note.direction for note in diff(old, new).notes if "uids" in note.text] == [direction]
 
 
 def test_defaults_are_told_once():

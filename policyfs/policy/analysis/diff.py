@@ -21,6 +21,7 @@ from policyfs.policy.collector import paused
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.exceptions import ALWAYS, ends, in_force
 from policyfs.policy.model import App, Policy
+from policyfs.policy.values import MAX_UID
 
 _DIRECTIONS: Final = (Direction.WIDER, Direction.NARROWER, Direction.OTHER)
 
@@ -261,8 +262,11 @@ def _app_notes(before: App, after: App) -> list[Note]:
             _note(direction, f"app {after.name}: its app mounts admit other groups than before (gid)")
         )
     if before.uids != after.uids:
-        added = [span for span in after.uids if span not in before.uids]
-        direction = Direction.WIDER if added else Direction.NARROWER
+        spans = before.uids or ((0, MAX_UID),)  # an app mount of an app without uids admits every uid
+        fewer = bool(after.uids) and all(
+            any(low <= first and last <= high for low, high in spans) for first, last in after.uids
+        )
+        direction = Direction.NARROWER if fewer else Direction.WIDER
         told = f"app {after.name}: other uids than before, so its app mounts admit other users"
         found.append(_note(direction, told))
     if before.modes is not after.modes:
