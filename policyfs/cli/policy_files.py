@@ -46,6 +46,14 @@ def read_sources(path: str, *, regular: bool = False) -> list[SourceText]:
     return texts
 
 
+def read_tests(files: Iterable[Path]) -> list[SourceText]:
+    """Return the texts of files with tests. Raises UnreadableError."""
+    try:
+        return [SourceText(str(file), file.read_bytes()) for file in files]
+    except OSError as error:
+        raise UnreadableError(f"cannot read the tests {error.filename}: {error.strerror}") from error
+
+
 def _read_regular(file: Path) -> bytes:
     fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # without O_NONBLOCK the open may wait
     with open(fd, "rb") as opened:
@@ -70,8 +78,7 @@ class Batch:
         self._errors: Final = errors
 
     def loaded(self, paths: Iterable[str], load: Callable[[str], _Loaded]) -> Iterator[tuple[str, _Loaded]]:
-        """Yield each path and the result that the function *load* returns for it. Skip policies with errors.
-        """
+        """Yield each path and the result that the function *load* returns for it. Skip policies with errors."""
         for path in paths:
             try:
                 found = load(path)

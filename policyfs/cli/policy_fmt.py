@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from policyfs.cli.output import replace_file
-from policyfs.cli.policy_files import TEST_SUFFIX, Batch, read_sources
+from policyfs.cli.policy_files import TEST_SUFFIX, Batch, read_sources, read_tests
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.policy.layout.canonical import canonical
 from policyfs.policy.layout.meaning import meaning
@@ -33,11 +33,10 @@ def run_fmt(args: argparse.Namespace) -> int:
 
 
 def _formatted(path: str) -> list[tuple[SourceText, str]]:
-    """Return each file of a policy with its text in the standard layout. Raises PolicyErrors."""
+    """Return each file of a policy with its text in the standard layout. Raises PolicyfsError."""
     sources = read_sources(path)
     if Path(path).is_dir():
-        tests = sorted(Path(path).glob(f"*{TEST_SUFFIX}"))
-        sources = [*sources, *(SourceText(str(file), file.read_bytes()) for file in tests)]
+        sources += read_tests(sorted(Path(path).glob(f"*{TEST_SUFFIX}")))
     before = meaning(sources, prove=True)
     found = [(source, canonical(source.text.decode())) for source in sources]
     after = meaning([SourceText(source.name, text.encode()) for source, text in found], prove=False)

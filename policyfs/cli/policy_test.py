@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from policyfs.cli.looking import kind_in_worker, opened
-from policyfs.cli.policy_files import TEST_SUFFIX, UnreadableError, read_sources
+from policyfs.cli.policy_files import TEST_SUFFIX, read_sources, read_tests
 from policyfs.errors import EXIT_OK, EXIT_POLICY_TESTS, PolicyfsError, UsageError
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.cases.document import Case, parse_cases
 from policyfs.policy.cases.report import Outcome, junit
 from policyfs.policy.cases.run import run
 from policyfs.policy.exceptions import ALWAYS, in_force
-from policyfs.policy.parse import SourceText
 
 
 def run_test(args: argparse.Namespace) -> int:
@@ -44,10 +43,7 @@ def _outcome(path: str, named: list[str] | None) -> Outcome:
 def outcome_of(path: str, files: Sequence[Path]) -> Outcome:
     """Run the tests in *files* on the policy at a path. Return the outcome. Raises PolicyfsError."""
     policy = load_policy(read_sources(path)).policy
-    try:
-        texts = [SourceText(str(file), file.read_bytes()) for file in files]
-    except OSError as error:
-        raise UnreadableError(f"cannot read the tests {error.filename}: {error.strerror}") from error
+    texts = read_tests(files)
     whole = in_force(policy, ALWAYS)
     cases = parse_cases(texts, [app.name for app in policy.apps], frozenset(rule.id for rule in whole.rules))
     return Outcome(path, whole, list(run(policy, cases, path, _sniffer())))

@@ -132,3 +132,14 @@ def test_a_file_that_cannot_be_written_is_told(
     assert said.out == ""
     assert odd.read_text() == ODD
     assert sorted(os.listdir(odd.parent)) == ["link.yaml", "odd.yaml"]
+
+
+def test_tests_that_cannot_be_read_are_told(odd: Path):
+    place = odd.parent / "p"
+    place.mkdir()
+    odd.rename(place / "a.yaml")
+    (place / "a.test.yaml").mkdir()
+    said = policyfs("policy", "fmt", "p")
+    assert (said.returncode, said.stdout) == (3, "")
+    assert said.stderr == "policyfs: cannot read the tests p/a.test.yaml: Is a directory\n"
+    assert (place / "a.yaml").read_text() == ODD
