@@ -78,7 +78,7 @@ class Batch:
         self._errors: Final = errors
 
     def loaded(self, paths: Iterable[str], load: Callable[[str], _Loaded]) -> Iterator[tuple[str, _Loaded]]:
-        """Yield each path and the result that the function *load* returns for it. Skip policies with errors."""
+        """Yield each path and the result of the function *load* for it. Skip policies with errors."""
         for path in paths:
             try:
                 found = load(path)
