@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from policyfs.journal.verification import KeptCheckpoint, Part
 
 _VERIFY_TRIES: Final = 3
+_TWO: Final = "--expect gives two digests for the record {}: only one of them can be right"
 _PUBLIC: Final = "keys.public"
 _SEALED_NS: Final = 60_000_000_000
 """The time after the end of a segment, in ns, in which its seal may be missing. The daemon takes a second."""
@@ -162,10 +163,11 @@ def reports_on(chains: list[Chain], trail: str, compared: Anchors) -> list[Repor
     from policyfs.journal.verification import workers
 
     expected = _expected(compared.expect)
+    wanted = [_of(chain, expected) for chain in chains]
     ends = {chain.mount_id: _end(chain) for chain in chains}
     there = _names_at(Path(trail), chains)
     with workers(chains) as pool:
-        checked = [_read_chain(chain, _of(chain, expected), compared, pool) for chain in chains]
+        checked = [_read_chain(chain, of, compared, pool) for chain, of in zip(chains, wanted, strict=True)]
     # Leave out records that were written during this check. They may be about lines that another chain got
     # after this check had read that chain. No clock decides this, since a clock may be set back.
     told = [record for one in checked for record in one.records if record.seq <= ends[one.chain.mount_id]]
@@ -183,11 +185,16 @@ def _end(chain: Chain) -> float:
 
 
 def _of(chain: Chain, expected: Mapping[tuple[str, int], str]) -> dict[int, str]:
-    return {seq: head for (mount, seq), head in expected.items() if chain.mount_id.startswith(mount)}
+    """Return the expected digests of a chain by line number. Raise UsageError if a line has two digests."""
+    found: dict[int, str] = {}
+    for (mount, seq), head in expected.items():
+        if chain.mount_id.startswith(mount) and found.setdefault(seq, head) != head:
+            raise UsageError(_TWO.format(f"{mount}:{seq}"))
+    return found
 
 
 def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
-    expected = {}
+    expected: dict[tuple[str, int], str] = {}
     for pair in pairs:
         name, _, head = pair.partition("=")
         if not re.fullmatch(r"[0-9a-f]{64}", head):
@@ -195,9 +202,11 @@ def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
                 f"--expect {pair!r}: write ID=DIGEST, as `audit verify` prints the end of a chain"
             )
         try:
-            expected[parse_id(name)] = head
+            known = expected.setdefault(parse_id(name), head)
         except ValueError as exc:
             raise UsageError(f"--expect: {exc}") from exc
+        if known != head:
+            raise UsageError(_TWO.format(name))
     return expected
 
 

@@ -85,6 +85,22 @@ def test_an_expected_digest_must_be_there(cli: Cli) -> None:
             cli("verify", "--expect", wrong)
 
 
+def test_two_expected_digests_of_one_record_are_an_error(cli: Cli) -> None:
+    """Else the second would take the place of the first."""
+    (report,) = cli.json("verify")
+    last, head, other = read_all(cli.chain)[-1].seq, str(report["head"]), "0" * 64
+    for one, another in ((8, 8), (8, 12), (12, 8)):
+        for digests in ((head, other), (other, head)):
+            pairs = [
+                f"{MOUNT_ID[:length]}:{last}={digest}"
+                for length, digest in zip((one, another), digests, strict=True)
+            ]
+            with pytest.raises(UsageError, match="two digests"):
+                cli("verify", "--expect", pairs[0], "--expect", pairs[1])
+        same = [f"{MOUNT_ID[:length]}:{last}={head}" for length in (one, another)]
+        cli("verify", "--expect", same[0], "--expect", same[1])
+
+
 def test_a_checkpoint_tells_of_a_trail_that_was_cut(cli: Cli, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     open_journal(cli.root, MOUNT_ID, keep=0, segment_bytes=1 << 20, keys=tmp_path / "keys")[0].close()
