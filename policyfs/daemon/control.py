@@ -106,6 +106,8 @@ def ask(
         answer = json.loads(data)
     except ValueError as error:
         raise ControlError("the daemon ended before it answered") from error
+    except RecursionError:
+        answer = None
     if not isinstance(answer, dict):
         raise ControlError("the daemon's answer cannot be read")
     if "error" in answer:

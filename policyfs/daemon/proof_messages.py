@@ -25,7 +25,7 @@ def decoded(packet: bytes, sender: str) -> Json:
         raise ValueError(f"{sender} has ended")
     try:
         found = json.loads(packet)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{sender} sent no message: {error}") from error
     if not isinstance(found, dict):
         raise TypeError(f"{sender} sent no message")

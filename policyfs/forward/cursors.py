@@ -49,7 +49,7 @@ class CursorStore:
             return {str(mount_id): _position(fields) for mount_id, fields in chains.items()}
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             where = f"{self.path}/{sink}{_SUFFIX}"
             raise PolicyfsError(
                 f"cannot read {where}: {exc}; if you remove this file, the sink begins again like a new sink"

@@ -84,7 +84,7 @@ def _read(path: Path) -> Hold:
         hold = Hold(*(value if isinstance(value, str) else "" for value in values))
         for text in filter(None, (hold.since, hold.until)):
             parse_time(text)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return Hold(path.name, "", "", "this hold is damaged, so it protects the whole trail", "")
     return hold
 

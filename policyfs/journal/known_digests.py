@@ -31,7 +31,7 @@ class KnownDigests:
         self._changed = False
         try:
             found: object = json.loads(cache.read(_FILE) or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             found = {}
         known = found.items() if isinstance(found, dict) else ()
         self._known = {name: digest for name, digest in known if isinstance(digest, str)}

@@ -87,7 +87,7 @@ def _parsed(raw: bytes) -> _Line:
         try:  # the line was changed, but it may still be a JSON object with its number
             fields = json.loads(raw)
             seq = fields.get("seq") if isinstance(fields, dict) else None
-        except ValueError:
+        except (ValueError, RecursionError):
             seq = None
         return _Line(seq if type(seq) is int else None, raw, "", is_header=False)
     if isinstance(parse_line(raw, Place("", "", 0)), BadLine):

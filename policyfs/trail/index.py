@@ -119,7 +119,7 @@ class Index:
             )  # fmt: skip
             if read is None:
                 self._body.check()
-        except (KeyError, TypeError, ValueError) as exc:
+        except (KeyError, TypeError, ValueError, RecursionError) as exc:
             raise WrongIndexError(str(exc)) from exc
         self._columns: dict[str, memoryview] = {}
         self._looked_up = 0

@@ -173,7 +173,7 @@ def _values(body: bytes, kind: str, record: type[NamedTuple]) -> list[object] | 
     """
     try:
         fields = json.loads(body + b"}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(fields, dict) or fields.get("type") != kind or fields.get("format") != 1:
         return None

@@ -27,7 +27,13 @@ def test_nobody_answers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"), [(b"", "ended before"), (b"[]", "cannot be read"), (b'{"error": "no"}', "no")]
+    ("answer", "told"),
+    [
+        (b"", "ended before"),
+        (b"[]", "cannot be read"),
+        (b"[" * 100_000, "cannot be read"),
+        (b'{"error": "no"}', "no"),
+    ],
 )
 def test_an_answer_that_says_nothing(tmp_path, answer, told):
     path = tmp_path / "a.sock"

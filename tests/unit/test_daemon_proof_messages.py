@@ -18,6 +18,7 @@ def test_a_message_survives():
         (b"", ValueError, "the daemon has ended"),
         (b'{"result": "cut o', ValueError, "the daemon sent no message: Unterminated"),
         (b"\xff", ValueError, "the daemon sent no message: .*decode"),
+        (b"[" * 100_000, ValueError, "the daemon sent no message: .*recursion"),
         (b"[1]", TypeError, "the daemon sent no message"),
     ],
 )

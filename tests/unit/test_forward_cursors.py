@@ -31,7 +31,15 @@ def test_only_one_forwarder_has_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", '{"chains": {"a": {}}}', '{"chains": [1]}', '{"chains": {"a": {"segment": 1}}}']
+    "text",
+    [
+        "",
+        "{}",
+        '{"chains": {"a": {}}}',
+        '{"chains": [1]}',
+        '{"chains": {"a": {"segment": 1}}}',
+        "[" * 100_000,
+    ],
 )
 def test_a_damaged_one_is_an_error(tmp_path: Path, text: str) -> None:
     store = CursorStore(str(tmp_path))

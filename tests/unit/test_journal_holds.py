@@ -70,7 +70,7 @@ def test_rotation_leaves_what_is_held_until_the_hold_is_removed(tmp_path: Path) 
     assert not first.exists()
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'{"name":1}', b"\xff"])
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'{"name":1}', b"\xff", b"[" * 100_000])
 def test_a_damaged_hold_holds_everything(tmp_path: Path, text: bytes) -> None:
     add_hold(tmp_path, a_hold(1.5, 1.6))
     (tmp_path / HOLDS / "case").write_bytes(text)

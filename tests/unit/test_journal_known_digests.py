@@ -44,7 +44,7 @@ def test_a_file_that_has_just_changed_is_not_known(
     assert known.get(file.stat()) == ""
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b'{"a": 1}'])
+@pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b'{"a": 1}', b"[" * 100_000])
 def test_a_damaged_list_knows_nothing(tmp_path: Path, file: Path, data: bytes) -> None:
     cache = IndexCache(tmp_path / "cache")
     cache.save("digests", data)

@@ -54,6 +54,9 @@ CASES: dict[str, tuple[Callable[[Lines], Lines], str, int]] = {
     "a copy of a later one inserted": (lambda all_: [*all_[:4], all_[7], *all_[4:]], INSERTED, 5),
     "garbage inserted": (lambda all_: [*all_[:4], b"garbage\n", *all_[4:]], INSERTED, 5),
     "a fitting one inserted": (lambda all_: [*all_[:4], forged(all_[3], all_[4]), *all_[4:]], INSERTED, 5),
+    "garbage of many brackets inserted": (
+        lambda all_: [*all_[:4], b"[" * 100_000 + b"\n", *all_[4:]], INSERTED, 5,
+    ),
     "garbage at the end": (lambda all_: [*all_, b"garbage\n"], INSERTED, 11),
     "neighbours swapped": (lambda all_: [*all_[:4], all_[5], all_[4], *all_[6:]], REORDERED, 5),
     "distant ones swapped": (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from policyfs.trail import index as index_module
-from policyfs.trail.index import Index
+from policyfs.trail.index import MAGIC, Index
 from policyfs.trail.index_body import WrongIndexError
 from policyfs.trail.index_build import IndexBuilder
 from tests.support.mount.trail import START_NS, an_event, line_of
 
+DEEP = MAGIC + b',"a":' + b"[" * 100_000 + b"\n"
 PATHS = [b"/a", b"/a/b", b"/a0", b"/b", b"/\xff"]
 
 
@@ -42,7 +43,7 @@ def test_periods() -> None:
     assert stepped_back.period() == (START_NS + 1, START_NS + 5)
 
 
-@pytest.mark.parametrize("data", [b"", b"{}\n", b'{"format":"policyfs-index-1"}\n', b"\xff" * 100])
+@pytest.mark.parametrize("data", [b"", b"{}\n", b'{"format":"policyfs-index-1"}\n', b"\xff" * 100, DEEP])
 def test_other_bytes_are_no_index(data: bytes) -> None:
     with pytest.raises(WrongIndexError):
         Index(data)

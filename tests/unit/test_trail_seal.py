@@ -52,6 +52,12 @@ def test_a_seal_is_read_as_it_was_written() -> None:
     assert proof == (SEAL, digest_of(line), "")
 
 
+def test_a_line_of_many_brackets_is_no_seal_and_no_key() -> None:
+    line = signed_line(b'{"a":' + b"[" * 100_000, b"\0" * 64)
+    assert read_seal(line, read_keys(key_lines(SECRETS[0]), is_signed), is_signed) is None
+    assert read_keys([line], is_signed).wrong == "line 1 is not a public key"
+
+
 @pytest.mark.parametrize(("old", "new"), [(b'"lines":7', b'"lines":8'), (b"rotation", b"notation")])
 def test_a_changed_seal_proves_nothing(old: bytes, new: bytes) -> None:
     line = signed("seal", body_of("seal", SEAL), SECRETS[0]).replace(old, new)
