@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from policyfs import __version__
 from policyfs.cli.audit_policies import KeptPolicies
@@ -27,6 +28,7 @@ from policyfs.cli.audit_query import (
 )
 from policyfs.cli.output import private_file
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.journal.reader import raw_lines
 from policyfs.trail.cause import nothing_known
 from policyfs.trail.event import Event
 from policyfs.trail.export import CSV_HEAD, csv_row, ocsf
@@ -49,6 +51,9 @@ _TYPES = {
     "folded": "VARCHAR", "repeats": "BIGINT", "since": "VARCHAR",
 }  # fmt: skip
 _EVENTS = "* REPLACE (CAST(time AS TIMESTAMP_NS) AS time), coalesce(repeats, 1) AS weight"
+_EVENT: Final = re.compile(rb'\{"type":"event","seq":([0-9]{1,18}),.*\n', re.DOTALL)
+_LONE: Final = re.compile("[\ud800-\udfff]")
+"""A lone surrogate: a byte that is not UTF-8, in the mountpoints of trails of older versions of policyfs."""
 
 
 def add_parsers(
@@ -78,15 +83,20 @@ def run_export(args: argparse.Namespace) -> int:
     if args.format == "parquet":
         return _parquet(args)
     if args.output is None:
-        return _written(args, sys.stdout)
+        return _code(_written(args, sys.stdout))
     try:
         with private_file(args.output) as file:
-            return _written(args, file)
+            return _code(_written(args, file))
     except OSError as exc:
         raise PolicyfsError(f"cannot write {args.output}: {exc.strerror or exc}") from exc
 
 
+def _code(count: int) -> int:
+    return EXIT_OK if count else EXIT_REFUSED
+
+
 def _written(args: argparse.Namespace, file: TextIO) -> int:
+    """Write the selected events to a file. Return their number."""
     policies, count = KeptPolicies(chains_of(args)), 0
     rows = csv.writer(file)
     if args.format == "csv":
@@ -98,11 +108,18 @@ def _written(args: argparse.Namespace, file: TextIO) -> int:
             rows.writerow(csv_row(event, name))
         elif args.format == "ocsf":
             print(json.dumps(ocsf(event, name, __version__, lookup)), file=file)
+        elif args.format == "parquet":
+            print(_without_lone(json.dumps(fields, ensure_ascii=False)), file=file)
         else:
             print(json.dumps(fields), file=file)
     if args.output is not None:
         print(f"{args.output}: {count} events")
-    return EXIT_OK if count else EXIT_REFUSED
+    return count
+
+
+def _without_lone(line: str) -> str:
+    """Return a JSON text with ``\\xff`` in place of lone surrogates, which duckdb does not read."""
+    return _LONE.sub(lambda found: "\\" + shown(found[0]), line)
 
 
 def _told(args: argparse.Namespace, policies: KeptPolicies) -> Iterator[tuple[str, Event, Fields]]:
@@ -156,29 +173,50 @@ def _duckdb() -> Any:
     return connection
 
 
-def _view(connection: Any, files: list[str]) -> None:
-    """Create the SQL view `events` in DuckDB (a database). It reads files of JSON lines."""
+def _view(connection: Any, files: list[str], *, lenient: bool) -> None:
+    """Create the SQL view `events` in DuckDB (a database). It reads files of JSON lines.
+
+    lenient: leave out lines that DuckDB cannot read. Otherwise such a line is an error of the query.
+    """
     names = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
     types = ", ".join(f"{name}: '{kind}'" for name, kind in _TYPES.items())
     connection.execute(
-        f"CREATE VIEW events AS SELECT {_EVENTS} FROM read_json([{names}], format='newline_delimited', "  # noqa: S608
-        f"columns={{{types}}}, ignore_errors=true) WHERE type = 'event'"
+        f"CREATE OR REPLACE VIEW events AS SELECT {_EVENTS} FROM read_json([{names}], "  # noqa: S608
+        f"format='newline_delimited', columns={{{types}}}, ignore_errors={lenient}) WHERE type = 'event'"
     )
+
+
+def _left_out(connection: Any, files: list[str]) -> int:
+    """Return the number of events in segments that a lenient view leaves out.
+
+    Events that a daemon writes meanwhile do not count.
+    """
+    missing = 0
+    for name in files:
+        path = Path(name)
+        found = [int(line[1]) for raw in raw_lines(path.parent, path.name) if (line := _EVENT.match(raw))]
+        _view(connection, [name], lenient=True)
+        connection.execute("SELECT count(*) FROM events WHERE seq <= ?", [max(found, default=0)])
+        missing += max(0, len(found) - connection.fetchone()[0])
+    return missing
 
 
 def run_sql(args: argparse.Namespace) -> int:
     """Run an SQL statement on the events of the trail, and print its result."""
-    connection = _duckdb()
+    _duckdb()  # before the trail is opened: duckdb may be missing
     import duckdb
 
     files = [str(chain.directory / name) for chain in open_trail(args).chains for name in chain.segments()]
     if not files:
         raise PolicyfsError(f"no mount has recorded anything at {args.trail}")
     try:
-        _view(connection, files)
-        result = connection.execute(args.statement)
-        heads = [str(one[0]) for one in result.description or ()]
-        found = result.fetchall()
+        try:
+            heads, found = _answer(args.statement, files, lenient=False)
+        except duckdb.Error:  # of the statement, or of a line
+            heads, found = _answer(args.statement, files, lenient=True)
+            missing = _left_out(_duckdb(), files)
+            if missing:
+                print(f"policyfs: events left out, because duckdb cannot read them: {missing}", file=sys.stderr)
     except duckdb.Error as exc:
         raise UsageError(f"duckdb: {shown(str(exc).splitlines()[0])}") from exc
     if args.json:
@@ -190,6 +228,14 @@ def run_sql(args: argparse.Namespace) -> int:
     return EXIT_OK if found else EXIT_REFUSED
 
 
+def _answer(statement: str, files: list[str], *, lenient: bool) -> tuple[list[str], list[Any]]:
+    """Run an SQL statement on the events of segments. Return the names of its columns, and its rows."""
+    connection = _duckdb()
+    _view(connection, files, lenient=lenient)
+    result = connection.execute(statement)
+    return [str(one[0]) for one in result.description or ()], result.fetchall()
+
+
 def _parquet(args: argparse.Namespace) -> int:
     """Convert the events to a Parquet file. First write them to a temporary file of JSON lines."""
     if args.output is None:
@@ -198,15 +244,17 @@ def _parquet(args: argparse.Namespace) -> int:
     target = Path(args.output)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".policyfs-") as place:
         lines = Path(place) / "events.jsonl"
-        args.format = "jsonl"
         with private_file(str(lines)) as file:
-            code = _written(args, file)
-        _view(connection, [str(lines)])
+            count = _written(args, file)
+        _view(connection, [str(lines)], lenient=True)
         new = Path(place) / "events.parquet"
         name = str(new).replace("'", "''")
         connection.execute(f"COPY (SELECT * FROM events) TO '{name}' (FORMAT parquet, COMPRESSION zstd)")  # noqa: S608
+        (rows,) = connection.fetchone()
+        if rows != count:
+            raise PolicyfsError(f"cannot write {target}: duckdb can read only {rows} of {count} events")
         new.chmod(0o600)
         if target.exists() and not target.is_file():
             raise PolicyfsError(f"cannot write {target}: it is not a regular file")
         new.replace(target)
-    return code
+    return _code(count)

@@ -55,10 +55,10 @@ class Cut(NamedTuple):
 class Event(NamedTuple):
     """One decision, or the last close of an open file, as it is recorded in the trail.
 
-    time_ns: nanoseconds since 1970 UTC. mount: the mountpoint. policy_generation: the number of policy loads
-    of the mount, from 1. policy_digest: sha256 hex. app: the app's name or ``stranger``. exe: the caller's
-    executable, empty if unknown. operation: ``open``, ``create``, ``mkdir``, ``release`` and so on. syscall:
-    the most likely system call of the caller (``open(O_WRONLY|O_TRUNC)``). path, new_path: bytes from the
+    time_ns: nanoseconds since 1970 UTC. mount: the mountpoint, with ``\\xff`` for a byte that is not UTF-8.
+    policy_generation: the number of policy loads of the mount, from 1. policy_digest: sha256 hex. app: the
+    app's name or ``stranger``. exe: the caller's executable, empty if unknown. operation: ``open``, ``create``, ``mkdir``,
+    ``release`` and so on. syscall: the most likely system call (``open(O_WRONLY|O_TRUNC)``). path, new_path: bytes from the
     mount's root, e.g. ``b"/DCIM/a.jpg"``; new_path for requests with two paths (rename, link). decision: one
     of DECISIONS. errno: the caller's result, 0 for success; an allowed request with an errno failed in the
     store. rules: ids of the rules that made the decision. would_deny, would_allow: ids of monitored rules

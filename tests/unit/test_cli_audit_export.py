@@ -79,6 +79,52 @@ def test_sql_and_parquet(trail: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         run(trail, "export", "--format", "parquet")
 
 
+@pytest.fixture
+def old_trail(trail: Path) -> Path:
+    """The trail with two more events, as older versions recorded them for a mountpoint that is not UTF-8."""
+    with a_journal(trail) as journal:
+        for path in (b"/lost", b"/lost too"):
+            journal.record(a_denial(path, mount=os.fsdecode(b"/mnt/\xff\\")), Audit.REQUIRED)
+    return trail
+
+
+def test_parquet_has_the_events_of_a_mount_whose_path_is_not_utf8(old_trail: Path, tmp_path: Path) -> None:
+    import duckdb
+
+    target = tmp_path / "out.parquet"
+    run(old_trail, "export", "--format", "parquet", "-o", str(target))
+    assert duckdb.sql(f"SELECT count(*) FROM '{target}'").fetchall() == [(13,)]
+    found = duckdb.sql(f"SELECT path, mount FROM '{target}' WHERE mount <> '/srv/media'").fetchall()
+    assert found == [("/lost", "/mnt/\\xff\\"), ("/lost too", "/mnt/\\xff\\")]
+
+
+def test_a_parquet_file_without_all_events_is_an_error(
+    old_trail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("policyfs.cli.audit_export._without_lone", lambda line: line.replace("\udcff", "\\q"))
+    (tmp_path / "out").write_text("old")
+    with pytest.raises(PolicyfsError, match="out: duckdb can read only 11 of 13 events"):
+        run(old_trail, "export", "--format", "parquet", "-o", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_text() == "old"
+
+
+def test_sql_tells_the_events_that_it_leaves_out(old_trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(old_trail, "sql", "SELECT count(*) AS n FROM events", "--json")
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"n": 11}
+    assert err == "policyfs: events left out, because duckdb cannot read them: 2\n"
+
+
+def test_sql_does_not_warn_of_a_line_that_is_being_written(
+    trail: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open(segments(trail / MOUNT_ID)[-1], "ab") as file:
+        file.write(b'{"type":"event","seq":99,"ti')
+    run(trail, "sql", "SELECT count(*) AS n FROM events", "--json")
+    out, err = capsys.readouterr()
+    assert (json.loads(out), err) == ({"n": 11}, "")
+
+
 def test_without_duckdb_the_remedy_is_named(trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(PolicyfsError, match=r"pip install 'policyfs\[review\]'"):

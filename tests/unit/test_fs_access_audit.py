@@ -66,6 +66,15 @@ def test_an_event_says_who_did_what_under_which_policy() -> None:
     assert (event.kind, event.note, event.handle) == ("image/jpeg", "n", 5)
 
 
+def test_the_mountpoint_on_the_trail_is_unicode() -> None:
+    """Readers such as duckdb refuse a line with a lone surrogate."""
+    sink = Sink()
+    recorder = Recorder(sink, os.fsdecode(b"/mnt/\xff\xc3\xa9"))
+    caller = Caller(engine_of(OPEN).principal, CAMERA, CAMERA, os.getpid(), 0)
+    recorder.decided(caller, CALL, b"/a", Decision(allowed=True, errno=0))
+    assert sink.events[0].mount == "/mnt/\\xff\u00e9"
+
+
 @pytest.mark.parametrize(
     ("decision", "error", "verdict", "code"),
     [

@@ -6,6 +6,7 @@ Two methods record a decision. `Recorder.decided` is for refusals, and for chang
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypedDict, Unpack
@@ -56,7 +57,7 @@ class Recorder:
     def __init__(self, sink: Sink, mount: str) -> None:
         self._sink = sink
         self._commits = Commits(sink)
-        self._mount = mount
+        self._mount = os.fsencode(mount).decode("utf-8", "backslashreplace")
         self._generation = 0
         self._executables = Expiring[int, str](_EXE_S, most=_EXE_MAX)
         self._digest = ""
