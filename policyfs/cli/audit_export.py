@@ -216,7 +216,8 @@ def run_sql(args: argparse.Namespace) -> int:
             heads, found = _answer(args.statement, files, lenient=True)
             missing = _left_out(_duckdb(), files)
             if missing:
-                print(f"policyfs: events left out, because duckdb cannot read them: {missing}", file=sys.stderr)
+                what = f"events left out, because duckdb cannot read them: {missing}"
+                print(f"policyfs: {what}", file=sys.stderr)
     except duckdb.Error as exc:
         raise UsageError(f"duckdb: {shown(str(exc).splitlines()[0])}") from exc
     if args.json:

@@ -57,15 +57,16 @@ class Event(NamedTuple):
 
     time_ns: nanoseconds since 1970 UTC. mount: the mountpoint, with ``\\xff`` for a byte that is not UTF-8.
     policy_generation: the number of policy loads of the mount, from 1. policy_digest: sha256 hex. app: the
-    app's name or ``stranger``. exe: the caller's executable, empty if unknown. operation: ``open``, ``create``, ``mkdir``,
-    ``release`` and so on. syscall: the most likely system call (``open(O_WRONLY|O_TRUNC)``). path, new_path: bytes from the
-    mount's root, e.g. ``b"/DCIM/a.jpg"``; new_path for requests with two paths (rename, link). decision: one
-    of DECISIONS. errno: the caller's result, 0 for success; an allowed request with an errno failed in the
-    store. rules: ids of the rules that made the decision. would_deny, would_allow: ids of monitored rules
-    that would have decided otherwise. io: ``passthrough``, ``mediated``, ... view: the label of the view.
-    redacted: (offset, length) in bytes of each range in which the app reads neutral bytes. handle: links an
-    open to its release. bytes_read, bytes_written: bytes that went through the daemon, or None if the kernel
-    read and wrote. size_*: bytes, mtime_*: nanoseconds, at open and at release.
+    app's name or ``stranger``. exe: the caller's executable, empty if unknown. operation: ``open``,
+    ``create``, ``mkdir``, ``release`` and so on. syscall: the most likely system call
+    (``open(O_WRONLY|O_TRUNC)``). path, new_path: bytes from the mount's root, e.g. ``b"/DCIM/a.jpg"``;
+    new_path for requests with two paths (rename, link). decision: one of DECISIONS. errno: the caller's
+    result, 0 for success; an allowed request with an errno failed in the store. rules: ids of the rules that
+    made the decision. would_deny, would_allow: ids of monitored rules that would have decided otherwise. io:
+    ``passthrough``, ``mediated``, ... view: the label of the view. redacted: (offset, length) in bytes of
+    each range in which the app reads neutral bytes. handle: links an open to its release. bytes_read,
+    bytes_written: bytes that went through the daemon, or None if the kernel read and wrote. size_*: bytes,
+    mtime_*: nanoseconds, at open and at release.
 
     repeats: 0 for a single event. If repeats is n and folded is empty, this event stands for n repeats of the
     denial that was recorded at since_ns. If folded is not empty, this event stands for n events from since_ns
