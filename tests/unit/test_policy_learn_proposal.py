@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.decide import compile_policy
@@ -35,6 +37,17 @@ def test_uids_are_those_that_were_seen():
     add(evidence, READ._replace(app="b", mounted="b", uid=5), "/D/x.jpg")
     _, policy = proposed(evidence)
     assert {app.name: app.uids for app in policy.apps} == {"a": ((7, 9), (20, 20)), "b": ()}
+
+
+@pytest.mark.parametrize("name", ["1000", "0x10", "1e5", "01", "2026-01-01", "null", "true", "no", "a.b"])
+def test_the_name_of_an_app_stays_text(name: str):
+    evidence = Evidence()
+    for file in "abc":
+        add(evidence, READ._replace(app=name), f"/D/{file}.jpg")
+    add(evidence, READ._replace(app=name, allowed=False), "/D/no.jpg", denied=True)
+    _, policy = proposed(evidence)
+    assert [app.name for app in policy.apps] == [name]
+    assert {f"{name}.read", f"{name}.denied.1"} <= {rule.id for rule in policy.rules}
 
 
 def test_what_a_rule_denied_stays_denied_under_a_glob():

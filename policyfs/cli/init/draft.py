@@ -11,6 +11,7 @@ from policyfs.cli.init.survey import Directory
 from policyfs.cli.init.wishes import Level, Wish
 from policyfs.domain import KIND_EMPTY
 from policyfs.formats import REDACTABLE_KINDS
+from policyfs.policy.layout.quoting import name_text
 from policyfs.policy.lint.rights import of_copies
 
 GRANT: Final = "media.location"
@@ -24,7 +25,7 @@ _OPS: Final = {
 class Draft(NamedTuple):
     """The user's answers, from which the text of a policy is made.
 
-    file: the policy's file name, for its comments.
+    name, file, store: the names of the policy, its file and the store, escaped, for one line of text each.
     """
 
     name: str
@@ -96,7 +97,7 @@ def _apps(draft: Draft) -> Iterator[str]:
     yield "# An app is a user of this machine. Callers with any other uid are strangers, and see nothing."
     yield "apps:"
     for wish in draft.wishes:
-        yield f"  {wish.name}:"
+        yield f"  {name_text(wish.name)}:"
         if wish.cleaned_copies:
             yield f"    # Copies that {wish.name} makes lack the places. To keep the places, write here:"
             yield f"    #   grants: [{GRANT}]"
@@ -153,7 +154,7 @@ def _rules_of(draft: Draft, wish: Wish) -> Iterator[str]:
 def _allow(rule: str, ops: str, app: str, paths: Iterable[str], when: str = "") -> Iterator[str]:
     yield f"  - id: {rule}"
     yield f"    allow: {ops}"
-    yield f"    who: {{app: {app}}}"
+    yield f"    who: {{app: {name_text(app)}}}"
     yield f"    paths: {_list(paths)}"
     if when:
         yield f"    when: {when}"
@@ -200,9 +201,9 @@ def _uncleaned(draft: Draft) -> list[tuple[str, str]]:
 def _invariants(draft: Draft) -> Iterator[str]:
     yield "  # Invariants, for later changes: policyfs does not load a policy that breaks an invariant."
     yield '  - {id: no-strangers, never: [all], who: {app: stranger}, paths: "/**"}'
-    changing = [wish.name for wish in draft.wishes if {Level.ADD, Level.EDIT} & set(wish.shares.values())]
-    if changing:
-        who = f"{{app: [{', '.join(changing)}]}}"
+    changers = [wish for wish in draft.wishes if {Level.ADD, Level.EDIT} & set(wish.shares.values())]
+    if changers:
+        who = f"{{app: [{', '.join(name_text(wish.name) for wish in changers)}]}}"
         yield f'  - {{id: who-deletes, only: [delete], who: {who}, paths: "/**"}}'
     else:
         yield '  - {id: nobody-deletes, never: [delete], paths: "/**"}'

@@ -8,6 +8,7 @@ from typing import Final
 
 from policyfs.cli.init.draft import Draft
 from policyfs.cli.init.wishes import Level, Wish
+from policyfs.policy.layout.quoting import name_text
 
 _SAMPLES: Final = {"image": "image/jpeg", "video": "video/mp4", "audio": "audio/mpeg"}
 
@@ -80,7 +81,7 @@ def _test(
     name: str, app: str, operation: str, path: str, kind: str | None, owner: str | None, expect: str
 ) -> Iterator[str]:
     yield f"  - id: {name}"
-    yield f"    app: {app}"
+    yield f"    app: {name_text(app)}"
     yield f"    operation: {operation}"
     yield f"    path: {path}"
     if kind is not None:
@@ -110,7 +111,7 @@ def _elsewhere(draft: Draft, wish: Wish) -> str:
 
 def _word(draft: Draft, directory: str) -> str:
     """Return a word for the ids of the tests of a directory. Each directory gets a word of its own."""
-    word = "".join(char if char.isascii() and char.isalnum() else "-" for char in directory)
+    word = "".join(char if char.isascii() and char.isalnum() else "-" for char in directory[:24])
     if word == directory:
         return word
     return f"{word}-{[one.name for one in draft.directories].index(directory)}"

@@ -29,6 +29,11 @@ def scalar(value: Scalar, *, glob: bool, flow: bool) -> str:
     return quoted(text)
 
 
+def name_text(text: str) -> str:
+    """Return a name as YAML: in quotes if YAML might read it as a number, as true, or as no value."""
+    return text if _is_word(text) else quoted(text)
+
+
 def _is_word(text: str) -> bool:
     """Return True if YAML certainly reads this text as text, even without quotes."""
     return bool(re.match(r"[A-Za-z(/]", text)) and text.lower() not in _WORDS

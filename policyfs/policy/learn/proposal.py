@@ -10,6 +10,7 @@ from typing import Final
 from policyfs.domain import Op
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.layout.canonical import canonical
+from policyfs.policy.layout.quoting import name_text
 from policyfs.policy.learn.evidence import Evidence, Use
 from policyfs.policy.learn.globs import Proposed, escaped
 from policyfs.policy.learn.guards import APP_GLOB, OWN_GLOB, PRIVATE_GLOBS
@@ -29,8 +30,7 @@ _MEANT: Final = {
     "one-level": "the trail has nothing deeper",
     "backup-redacted": "no proposal shows places; a backup needs places, so give the backup a grant",
     "derived-copies": (
-        "the trail has such reads; if the app must not see the originals, remove this rule,"
-        " too"
+        "the trail has such reads; if the app must not see the originals, remove this rule, too"
     ),
     "not-searched": "the trail has too many places to check all",
 }
@@ -106,7 +106,7 @@ def _apps(rules: Sequence[Proposed], evidence: Evidence) -> Iterator[str]:
     for uid, app in sorted(evidence.uids.items()):
         uids[app].append(uid)
     for app in sorted({rule.app for rule in rules}):
-        yield f"  {app}:"
+        yield f"  {name_text(app)}:"
         if uids[app]:
             spans = [str(a) if a == b else f'"{a}-{b}"' for a, b in _spans(uids[app])]
             listed = ", ".join(spans)
@@ -143,7 +143,7 @@ def _rule(number: str, rule: Proposed) -> list[str]:
     lines += [
         f"  - id: {rule.app}.{rule.use.value}{number}",
         f"    allow: [{_words(rule.ops)}]",
-        f"    who: {{app: {rule.app}}}",
+        f"    who: {{app: {name_text(rule.app)}}}",
         f"    paths: {globs[0]}" if len(globs) == 1 else "\n".join(["    paths:", *map(_item, globs)]),
     ]
     if rule.use is Use.OWN:
@@ -160,8 +160,7 @@ def _words(ops: Op) -> str:
 
 
 def _conflicts(rules: Sequence[Proposed], evidence: Evidence) -> Iterator[tuple[str, dict[Op, list[str]]]]:
-    """Yield each app with paths that the recorded policy denied to it, but that a proposed glob would allow.
-    """
+    """Yield each app with paths that the recorded policy denied to it, but that a proposed glob would allow."""
     for app, refusals in sorted(evidence.refused.items()):
         mine = [rule for rule in rules if rule.app == app]
         found: dict[Op, list[str]] = defaultdict(list)
@@ -184,7 +183,7 @@ def _refused(app: str, found: dict[Op, list[str]]) -> list[str]:
             "  # A rule of the recorded policy denies these requests.",
             f"  - id: {app}.denied.{number}",
             f"    deny: [{_words(ops)}]",
-            f"    who: {{app: {app}}}",
+            f"    who: {{app: {name_text(app)}}}",
             "    paths:",
             *(_item(_quoted(path)) for path in paths),
         ]
