@@ -156,18 +156,8 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
     sources = loader.read()
     checked.append((sources, loader.compile(sources)))  # the daemon need not compile the same text again
     options = _options(args, checked[0][1].policy, store, mountpoint, start)
+    _check_outside(options, args.log, sources)
     del sources
-    for place, name in ((options.store, "store"), (options.mountpoint, "mountpoint")):
-        if _lies_in(os.path.realpath(options.trail), place):
-            raise PolicyfsError(
-                f"the trail directory {options.trail} is inside the {name} {place}: apps could reach the"
-                " trail, or the mount would wait for itself; choose another directory with --trail"
-            )
-        if _lies_in(os.path.realpath(key_directory()), place):
-            raise PolicyfsError(
-                f"the keys of the trail, {key_directory()}, are inside the {name} {place}: apps could reach"
-                " the keys; set POLICYFS_KEY_DIR to another directory"
-            )
     closed = check_closed(store)
     if closed.state is not State.OK:
         print(f"policyfs: warning: {closed.what}; {closed.todo}", file=sys.stderr)
@@ -179,7 +169,43 @@ def check_policy(args: argparse.Namespace) -> None:
 
     Raises PolicyfsError.
     """
-    _admitted(args, _compiled(args, read_sources(args.policy), Revisions()).policy)
+    sources = read_sources(args.policy)
+    _admitted(args, _compiled(args, sources, Revisions()).policy)
+    _check_policy_place(os.path.realpath(args.store), args.policy, sources)
+
+
+def _check_outside(options: MountOptions, log: str | None, sources: Sequence[SourceText]) -> None:
+    """Raise PolicyfsError if apps could reach the trail, its keys, the policy or the log (the option --log).
+
+    sources: the texts of the policy.
+    """
+    _check_policy_place(options.store, options.policy, sources)
+    for place, name in ((options.store, "store"), (options.mountpoint, "mountpoint")):
+        if _lies_in(os.path.realpath(options.trail), place):
+            raise PolicyfsError(
+                f"the trail directory {options.trail} is inside the {name} {place}: apps could reach the"
+                " trail, or the mount would wait for itself; choose another directory with --trail"
+            )
+        if _lies_in(os.path.realpath(key_directory()), place):
+            raise PolicyfsError(
+                f"the keys of the trail, {key_directory()}, are inside the {name} {place}: apps could reach"
+                " the keys; set POLICYFS_KEY_DIR to another directory"
+            )
+        if log and _lies_in(os.path.realpath(log), place):
+            raise PolicyfsError(
+                f"the log {log} is inside the {name} {place}: apps could change the log; choose another"
+                " file with --log"
+            )
+
+
+def _check_policy_place(store: str, policy: str, sources: Sequence[SourceText]) -> None:
+    """Raise PolicyfsError if a policy, or one of its files, is inside the store. store: the real path."""
+    for file in (policy, *(source.name for source in sources)):
+        if _lies_in(os.path.realpath(file), store):
+            raise PolicyfsError(
+                f"the policy {file} is inside the store {store}: apps could change the policy; move it to a"
+                " directory outside of the store, such as /etc/policyfs"
+            )
 
 
 def _compiled(args: argparse.Namespace, sources: Sequence[SourceText], revisions: Revisions) -> Engine:

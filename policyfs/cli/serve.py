@@ -104,7 +104,8 @@ def fork_daemon(
     try:
         for directory in directories:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log_fd = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        log_fd = os.open(log_file, flags, 0o600)
     except OSError as error:
         raise PolicyfsError(
             f"cannot write the log {log_file}: {error.strerror}; choose another with --log"

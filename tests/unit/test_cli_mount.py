@@ -297,6 +297,29 @@ def test_neither_trail_nor_keys_lie_where_apps_reach_them(place: Path, monkeypat
         monkeypatch.setenv("POLICYFS_KEY_DIR", str(place / "keys"))
 
 
+def test_neither_policy_nor_log_lies_where_apps_may_change_it(place: Path) -> None:
+    """A policy of which one file is a link into the store is refused, too."""
+    (place / "link").symlink_to("store")
+    (place / "store/below").mkdir()
+    for name in ("store/policy.yaml", "store/below/policy.yaml"):
+        (place / name).write_text(POLICY)
+    (place / "policies").mkdir()
+    (place / "policies/home.yaml").symlink_to(place / "store/policy.yaml")
+    for where in ("store", "store/policy.yaml", "link/below", "policies", "policies/home.yaml"):
+        args = parsed(place, "--read-only")
+        args.policy = str(place / where)
+        with pytest.raises(PolicyfsError, match=r"is inside the store .* apps could change the policy"):
+            prepared(args, Start.of(args))
+        with pytest.raises(PolicyfsError, match="apps could change the policy"):
+            check_policy(args)
+    (place / "log").symlink_to(place / "store/new")
+    for where in ("store/log", "link/log", "log"):
+        assert "apps could change the log" in refused(place, "--log", str(place / where)), where
+    assert not (place / "store/new").exists()
+    (place / "store-2").mkdir()
+    assert options(place, "--log", str(place / "store-2/log")), "only alike"
+
+
 def test_a_store_that_others_can_reach_is_mounted_with_a_warning(
     place: Path, arena: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -220,6 +220,10 @@ def test_a_log_that_cannot_be_written_is_told_before_anything_starts(
     (tmp_path / "file").touch()
     with pytest.raises(PolicyfsError, match=r"cannot write the log .* choose another with --log"):
         forked(options, tmp_path / "file/log", start)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PolicyfsError, match=r"cannot write the log .* choose another with --log"):
+        forked(options, tmp_path / "link", start)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_the_mount_ends_with_the_process_that_has_its_lifeline(
