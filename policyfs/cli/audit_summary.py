@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -52,9 +53,7 @@ def run(args: argparse.Namespace) -> int:
     wanted, until_ns = selection_of(args), time.time_ns() - _LATE_NS
     marker = _Marker(args.trail)
     if args.new:
-        since_ns = marker.read()
-        since = "" if since_ns is None else f" since:{iso_time(since_ns)}"
-        wanted = wanted.narrowed(parse_query(f"until:{iso_time(until_ns)}{since}"))
+        wanted = _only_new(wanted, marker.read(), until_ns)
     trail = open_trail(args)
     check_names(trail, wanted)
     summary = summarize(trail, wanted, by)
@@ -68,6 +67,20 @@ def run(args: argparse.Namespace) -> int:
     if args.new:
         marker.write(until_ns)
     return EXIT_OK if summary.events else EXIT_REFUSED
+
+
+def _only_new(wanted: Selection, since_ns: int | None, until_ns: int) -> Selection:
+    """Return the selection without the events before *since_ns* and after *until_ns* (ns since 1970).
+
+    If the clock went back, so that *since_ns* is the later time, return the whole selection, and print that
+    on stderr. Nobody knows which events the last summary counted.
+    """
+    if since_ns is not None and since_ns > until_ns:
+        what = "the clock went back since the last summary --new: counting all events"
+        print(f"policyfs: {what}", file=sys.stderr)
+        return wanted
+    since = "" if since_ns is None else f" since:{iso_time(since_ns)}"
+    return wanted.narrowed(parse_query(f"until:{iso_time(until_ns)}{since}"))
 
 
 def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:

@@ -55,6 +55,28 @@ def test_an_event_that_is_written_after_a_review_is_in_the_next_one(
     assert cli.json("summary", "--new", code=1)[0]["events"] == 0
 
 
+def test_after_the_clock_went_back_a_review_counts_all_events(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The events of the wrong time, and those that the first review missed because of it, are counted."""
+    now, hour = [START_NS + 10 * DAY_NS], 3600 * SECOND_NS
+    monkeypatch.setattr("policyfs.cli.audit_summary.time.time_ns", lambda: now[0])
+
+    def review(code: int = 0) -> tuple[object, str]:
+        (summary,) = cli.json("summary", "--new", code=code)
+        return summary["events"], cli.err
+
+    assert review() == (len(EVENTS), "")
+    with a_journal(cli.root) as journal:
+        for time_ns in (now[0] + hour, now[0] - hour + SECOND_NS):
+            journal.record(an_event(time_ns=time_ns), Audit.REQUIRED)
+    now[0] -= hour // 2
+    all_events = "policyfs: the clock went back since the last summary --new: counting all events\n"
+    assert review() == (len(EVENTS) + 2, all_events)
+    now[0] += 600 * SECOND_NS
+    assert review(1) == (0, "")
+
+
 def test_a_review_of_one_trail_is_none_of_another(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
