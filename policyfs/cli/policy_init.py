@@ -16,6 +16,7 @@ from policyfs.cli.init.survey import survey
 from policyfs.cli.init.wishes import MEANINGS, Level, Wish, check, named, notes, share, wish_of
 from policyfs.cli.policy_files import TEST_SUFFIX
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
+from policyfs.trail.table import shown
 
 
 def run_init(args: argparse.Namespace) -> int:
@@ -37,17 +38,17 @@ def run_init(args: argparse.Namespace) -> int:
     else:
         wishes = Questions().wishes(there)
     check(wishes)
-    draft = Draft(policy.stem, str(policy), args.store, wishes, there)
+    draft = Draft(shown(policy.stem), shown(str(policy)), shown(args.store), wishes, there)
     _write(policy, policy_text(draft))
     try:
         _write(tests, cases_text(draft))
     except PolicyfsError:
         policy.unlink()
         raise
-    print(f"wrote {policy} and its tests, {tests}")
+    print(f"wrote {draft.file} and its tests, {shown(str(tests))}")
     for note in notes(wishes):
         print(f"note: {note}")
-    print(f"next: policyfs policy test {policy}")
+    print(f"next: policyfs policy test {draft.file}")
     return EXIT_OK
 
 
@@ -65,9 +66,10 @@ def _by_options(args: argparse.Namespace, there: list[str]) -> list[Wish]:
 
 def _write(path: Path, text: str) -> None:
     """Write a new file. If the disk is full, leave no part of the file."""
+    data = text.encode()
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with path.open("xb") as file:
+            file.write(data)
     except OSError as error:
         if not isinstance(error, FileExistsError):
             path.unlink(missing_ok=True)

@@ -170,6 +170,7 @@ def test_a_file_that_cannot_be_written_whole_is_removed(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (("--app", "Gallery"), "'Gallery' cannot be an app's name"),
+        (("--app", f"{'a' * 41}=1"), "cannot be an app's name: use at most 40"),
         (("--app", "any"), "'any' cannot be an app's name"),
         (("--app", "a=no-such-user", "--read", "a:DCIM"), "this machine has no user 'no-such-user'"),
         (("--app", "a=0"), "0 cannot be an app's uid"),
@@ -204,3 +205,34 @@ def test_files_and_stores_that_cannot_be(place: Path) -> None:
     (place / "empty").mkdir()
     said = policyfs("policy", "init", "home.yaml", "--store", "empty", "--app", "a=1")
     assert "empty has no directories to share" in said.stderr
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"x\ny", b"x: y\nz: w", "x\u2028\x1b[31m".encode()])
+def test_names_of_all_bytes_are_only_comments(place: Path, name: bytes) -> None:
+    odd = os.fsdecode(name)
+    Path(odd).mkdir()
+    Path("media").rename(f"{odd}/media")
+    said = policyfs("policy", "init", f"{odd}.yaml", "--store", f"{odd}/media", *OPTIONS)
+    assert said.returncode == 0, said
+    assert said.stdout.count("\n") == 3
+    assert said.stdout.encode().isascii()
+    for words in (("check",), ("lint", "--store", f"{odd}/media"), ("test",)):
+        said = policyfs("policy", words[0], f"{odd}.yaml", *words[1:])
+        assert said.returncode == 0, (words, said)
+
+
+def test_long_names_are_fine(place: Path) -> None:
+    app, long = "a" * 40, "D" * 255
+    for name in (long, f"{long[:-1]}-"):
+        Path("media", name).mkdir()
+        shutil.copyfile("media/Music/song.mp3", f"media/{name}/song.mp3")
+    added = f"{app}:{long},{long[:-1]}-,Music"
+    said = init("--app", f"{app}=1", "--add", added, "--edit", f"{app}:Documents")
+    assert said.returncode == 0, said
+    assert_fine()
+
+
+def test_text_that_is_not_utf_8_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        policy_init._write(tmp_path / "home.yaml", "\udcff")
+    assert not list(tmp_path.iterdir())

@@ -11,10 +11,11 @@ from typing import Final
 
 from policyfs.errors import UsageError
 from policyfs.policy.lint.rights import like_backup
-from policyfs.policy.values import MAX_UID
+from policyfs.policy.values import MAX_UID, RESERVED
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_RESERVED: Final = frozenset({"any", "stranger", "self", "none"})
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+"""The names of apps. They are shorter than the policy language allows (100), because the ids of rules and
+tests, which have the same limit, begin with them."""
 
 
 class Level(enum.Enum):
@@ -72,9 +73,10 @@ def wish_of(text: str) -> Wish:
     text: ``NAME``, ``NAME=USER`` or ``NAME=UID``.
     """
     name, _, user = text.partition("=")
-    if not _NAME.fullmatch(name) or name in _RESERVED:
+    if not _NAME.fullmatch(name) or name in RESERVED:
         raise UsageError(
-            f"{name!r} cannot be an app's name: use lower-case letters, digits, dots, dashes and underscores"
+            f"{name!r} cannot be an app's name: use at most 40 lower-case letters, digits, dots, dashes and"
+            " underscores"
         )
     uid, account = uid_of(user or name)
     if user and uid is None:
@@ -132,8 +134,7 @@ def named(wishes: Sequence[Wish], name: str) -> Wish:
 
 
 def directories(text: str, known: Iterable[str]) -> list[str]:
-    """Return the directories in a text such as ``DCIM,Movies``. Raises UsageError if one is not in *known*.
-    """
+    """Return the directories in a text such as ``DCIM,Movies``. Raises UsageError if one is not known."""
     there = list(known)
     found = [part.strip().strip("/") for part in text.split(",") if part.strip().strip("/")]
     for name in found:
