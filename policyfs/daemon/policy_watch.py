@@ -67,7 +67,8 @@ async def watch(
     last: Marks = ()
     while True:
         await trio.sleep(_LOOK_S)
-        now = await trio.to_thread.run_sync(marks, path)
+        # both threads may be abandoned: a disk that hangs must not keep the daemon from its end
+        now = await trio.to_thread.run_sync(marks, path, abandon_on_cancel=True)
         settled, last = now == last, now
         if not settled or now == loaded:
             continue
@@ -76,7 +77,7 @@ async def watch(
             log.warning("the policy's files are missing, the old policy stays", reason=f"no file at {path}")
             continue
         try:
-            if await trio.to_thread.run_sync(is_new):
+            if await trio.to_thread.run_sync(is_new, abandon_on_cancel=True):
                 await reload(CHANGED)
         except PolicyfsError as error:
             log.warning("changed policy refused, the old policy stays", reason=str(error))

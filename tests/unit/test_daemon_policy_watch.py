@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,3 +100,39 @@ def test_missing_files_are_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     trio.run(main)
     assert log.warnings == [f"the policy's files are missing, the old policy stays: no file at {file}"]
+
+
+@pytest.mark.parametrize("blocked", ["marks", "is_new"])
+def test_a_disk_that_hangs_does_not_keep_the_watch_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocked: str
+) -> None:
+    """A daemon with --watch ends although the disk of its policy hangs."""
+    file, hangs, answer = tmp_path / "a.yaml", threading.Event(), threading.Event()
+    file.write_text("first")
+    monkeypatch.setattr(policy_watch, "_LOOK_S", 0.02)
+
+    def hang(*_: object) -> bool:
+        hangs.set()
+        answer.wait(60)
+        return False
+
+    if blocked == "marks":
+        monkeypatch.setattr(policy_watch, "marks", hang)
+
+    async def reload(by: MountEnd) -> None:
+        raise AssertionError("nothing was read")
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(policy_watch.watch, file, hang, reload, _Log())
+            assert await trio.to_thread.run_sync(hangs.wait, 30)
+            nursery.cancel_scope.cancel()
+
+    rescue = threading.Timer(10, answer.set)
+    rescue.start()
+    try:
+        trio.run(main)
+        assert not answer.is_set(), "the watch waited for the disk"
+    finally:
+        rescue.cancel()
+        answer.set()
