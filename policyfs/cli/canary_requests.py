@@ -19,6 +19,7 @@ from policyfs.domain import Op
 from policyfs.policy.analysis.canaries import Canary, Sort
 
 DEADLINE_S: Final = 30.0
+_KILLED_S: Final = 1.0
 _MOST_BYTES: Final = 1 << 16
 _REFUSALS: Final = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM})
 _READING: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -67,8 +68,7 @@ def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bo
         data = _all_of(read_end, time.monotonic() + DEADLINE_S)
     finally:
         os.close(read_end)
-        os.kill(child, signal.SIGKILL)  # the child was not reaped yet, so no other process has this pid
-        os.waitpid(child, 0)
+        _end(child)
     try:
         found = json.loads(data)
         if isinstance(found, dict):
@@ -76,6 +76,21 @@ def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bo
         return [Answer(one[0], one[1], one[2], bytes.fromhex(one[3])) for one in found]
     except (ValueError, TypeError, LookupError) as error:
         raise NoAnswerError(f"uid {identity.uid} got no answer within {DEADLINE_S:g} s") from error
+
+
+def _end(child: int) -> None:
+    """Kill and reap a child. After _KILLED_S leave it: while a request waits for a daemon that does not
+    answer, no signal ends the child. It ends when the daemon ends.
+    """
+    os.kill(child, signal.SIGKILL)  # the child was not reaped yet, so no other process has this pid
+    pidfd = os.pidfd_open(child)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if poll.poll(_KILLED_S * 1000):
+            os.waitpid(child, 0)
+    finally:
+        os.close(pidfd)
 
 
 def _all_of(fd: int, until: float) -> bytes:

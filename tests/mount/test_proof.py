@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,15 @@ from typing import Any
 
 import pytest
 
+from policyfs.cli import canary_requests
+from policyfs.cli.canary_requests import Identity, NoAnswerError, ask
+from policyfs.domain import Op
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.policy.analysis.canaries import Canary, Sort
 from tests.support.machine.processes import call_as, code_of
 from tests.support.mount.daemons import Mount, policyfs
 from tests.support.mount.stores import Mounts
+from tests.support.mount.tinyfs import TinyFs
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PHOTOS = CHECKOUT / "policies" / "family-photos.yaml"
@@ -102,3 +109,41 @@ def test_a_daemon_that_is_killed_during_the_proof_leaves_no_mount(mounts: Mounts
     time.sleep(0.5)  # for a prover that would go on
     assert not mount.is_mounted()
     mount.process = None
+
+
+class SlowLookup(TinyFs):
+    """A file system whose LOOKUP waits until the test calls "let_go"."""
+
+    async def lookup(
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        await self.gate.wait()
+        return await super().lookup(parent_inode, name, ctx)
+
+
+def test_the_proof_ends_though_no_signal_ends_a_request(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel waits for the answer to a request that it has sent, whatever signal comes."""
+    forked: list[int] = []
+    fork = os.fork
+
+    def noting() -> int:
+        forked.append(fork())
+        return forked[-1]
+
+    fs = tiny(kind=SlowLookup)
+    monkeypatch.setattr(canary_requests, "DEADLINE_S", 0.3)
+    monkeypatch.setattr(os, "fork", noting)
+    answers = threading.Timer(20, lambda: fs.child.send(("let_go", ())))
+    answers.start()
+    place = os.open(fs.mountpoint, os.O_PATH)
+    began = time.monotonic()
+    try:
+        with pytest.raises(NoAnswerError, match=r"within 0\.3 s"):
+            ask(place, Identity(0, 0), [Canary(Sort.DENIAL, b"/f", Op.READ)], reads=True)
+        assert time.monotonic() - began < 10
+        answers.cancel()
+        fs.call("let_go")
+        assert os.waitstatus_to_exitcode(os.waitpid(forked[0], 0)[1]) == -signal.SIGKILL
+    finally:
+        answers.cancel()
+        os.close(place)
