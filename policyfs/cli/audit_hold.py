@@ -74,11 +74,13 @@ def run(args: argparse.Namespace) -> int:
 def _hold(args: argparse.Namespace) -> Hold:
     now = datetime.now(UTC)
     try:
-        since = iso_time(parse_when(args.since, now)) if args.since else ""
-        until = iso_time(parse_when(args.until, now)) if args.until else ""
+        since, until = (parse_when(when, now) if when else None for when in (args.since, args.until))
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
-    return Hold(args.name, since, until, args.reason[:200], iso_time(time.time_ns()))
+    if since is not None and until is not None and until < since:
+        raise UsageError("--until is before --since: such a hold would protect nothing")
+    begin, end = ("" if when is None else iso_time(when) for when in (since, until))
+    return Hold(args.name, begin, end, args.reason[:200], iso_time(time.time_ns()))
 
 
 def _list(chains: list[Chain], *, as_json: bool) -> int:

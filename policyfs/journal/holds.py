@@ -74,12 +74,20 @@ def read_holds(directory: str | os.PathLike[str]) -> list[Hold]:
         names = sorted(os.listdir(Path(directory) / HOLDS))
     except FileNotFoundError:
         return []
-    return [_read(Path(directory) / HOLDS / name) for name in names if is_hold_name(name)]
+    found = (_read(Path(directory) / HOLDS / name) for name in names if is_hold_name(name))
+    return [hold for hold in found if hold is not None]
 
 
-def _read(path: Path) -> Hold:
+def _read(path: Path) -> Hold | None:
+    """Return the hold in a file, or None if the hold was removed meanwhile."""
     try:
-        fields = json.loads(path.read_bytes())
+        data = path.read_bytes()
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise
+        return None
+    try:
+        fields = json.loads(data)
         values = [fields[name] for name in Hold._fields]
         hold = Hold(*(value if isinstance(value, str) else "" for value in values))
         for text in filter(None, (hold.since, hold.until)):

@@ -51,6 +51,10 @@ def test_a_period_is_held_with_its_reason_until_it_is_removed(
     assert read_holds(trail / MOUNT_ID) == []
 
 
+def test_a_hold_may_last_for_a_moment(trail: Path) -> None:
+    assert run(trail, "add", "case-7", "--since", SINCE, "--until", SINCE) == EXIT_OK
+
+
 def test_each_change_is_on_record(trail: Path) -> None:
     run(trail, "add", "case-7", "--until", SINCE, "--reason", "x" * 300)
     run(trail, "remove", "case-7")
@@ -74,7 +78,14 @@ def test_what_changes_nothing_is_told_and_not_on_record(
 
 
 @pytest.mark.parametrize(
-    "words", [["add"], ["add", "../x"], ["remove", ".x"], ["add", "x", "--since", "when it began"]]
+    "words",
+    [
+        ["add"],
+        ["add", "../x"],
+        ["remove", ".x"],
+        ["add", "x", "--since", "when it began"],
+        ["add", "x", "--since", "2026-03-02", "--until", "2026-03-01"],
+    ],
 )
 def test_an_impossible_hold_is_refused(trail: Path, words: list[str]) -> None:
     with pytest.raises(UsageError):

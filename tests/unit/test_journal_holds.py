@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,27 @@ def test_a_damaged_hold_holds_everything(tmp_path: Path, text: bytes) -> None:
     (tmp_path / HOLDS / "case").write_bytes(text)
     [found] = read_holds(tmp_path)
     assert held([found], NAMES) == set(NAMES)
+
+
+def test_a_hold_that_is_removed_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        add_hold(tmp_path, a_hold()._replace(name=name))
+    listdir = os.listdir
+
+    def removed(path: Path) -> list[str]:
+        names = listdir(path)
+        remove_hold(tmp_path, "a")
+        return names
+
+    monkeypatch.setattr(os, "listdir", removed)
+    assert [hold.name for hold in read_holds(tmp_path)] == ["b"]
+
+
+def test_a_hold_that_leads_nowhere_is_not_skipped(tmp_path: Path) -> None:
+    (tmp_path / HOLDS).mkdir()
+    (tmp_path / HOLDS / "case").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError):
+        read_holds(tmp_path)
 
 
 def test_the_command_adds_lists_and_removes_on_record(
