@@ -79,32 +79,45 @@ class ChainFollower:
 
         names: the names of the chain's files (segments), oldest first, listed before this call. All these
         files except the last one are complete.
+
+        INVARIANT: if the read fails, the position stays. So the next call makes the same records about
+        missing or wrong lines.
         """
+        before = self.position
+        try:
+            return self._batch(names)
+        except OSError as error:
+            # FileNotFoundError: rotation has removed the segment; the next list of names will not contain it
+            is_gone = isinstance(error, FileNotFoundError)
+            if is_gone or self.position != before:
+                self.close()
+                self.position = before
+            if is_gone:
+                return None
+            raise
+
+    def _batch(self, names: Sequence[str]) -> Batch | None:
         number = segment_number(self.position.segment) if self.position.segment else None
         later = [name for name in names if number is None or (segment_number(name) or 0) > number]
         same = [name for name in names if segment_number(name) == number]
         items: list[Item] = []
-        try:
-            if number is None and names:
+        if number is None and names:
+            self._enter(names[0])
+        elif number is not None and not same and not self._is_open:
+            if not later and names:
+                items.append(self._gap("the chain begins again at its first line", 0))
+                self.position = Position()
                 self._enter(names[0])
-            elif number is not None and not same and not self._is_open:
-                if not later and names:
-                    items.append(self._gap("the chain begins again at its first line", 0))
-                    self.position = Position()
-                    self._enter(names[0])
-                elif later:
-                    self._enter(later[0])
-            elif same:
-                self._open(same[0], items)
-            if not self._is_open:
-                return None
-            data = self._data(items)
-            if not data and later and number is not None:
+            elif later:
                 self._enter(later[0])
-                data = self._data(items)
-        except FileNotFoundError:
-            self.close()  # rotation has removed the segment; the next list of names will not contain it
+        elif same:
+            self._open(same[0], items)
+        if not self._is_open:
             return None
+        data = self._data(items)
+        if not data and later and number is not None:
+            self._enter(later[0])
+            data = self._data(items)
         items += self._items(data)
         return Batch(items, self.position) if items else None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,40 @@ def test_removed_segments_are_a_gap_with_its_bounds(tmp_path: Path) -> None:
     assert fields["since"]
     assert fields["until"] == first.record.fields["time"]
     assert not [item for item in rest if item.kind in {GAP, BROKEN}]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOENT])
+def test_a_failed_open_of_a_new_chain_loses_no_record_about_the_old_one(tmp_path: Path, number: int) -> None:
+    directory = write_trail(tmp_path, events(9), segment_bytes=SMALL)
+    reader = Reader(tmp_path)
+    reader.read()
+    last = reader.follower.position.seq
+    reader.follower.close()
+    shutil.rmtree(directory)
+    write_trail(tmp_path, events(1))
+    fail_once(reader.access, number)
+    names = reader.access.chains()[MOUNT_ID]
+    if number == errno.ENOENT:
+        assert reader.follower.read(names) is None
+    else:
+        with pytest.raises(OSError, match="once"):
+            reader.follower.read(names)
+    gap, header, *_ = reader.read()
+    assert (gap.kind, header.kind) == (GAP, "header")
+    assert gap.record is not None
+    assert gap.record.fields["after"] == last
+
+
+def fail_once(access: DirectAccess, number: int) -> None:
+    """Make the next open of a segment fail."""
+    real, left = access.open, [number]
+
+    def open_(mount_id: str, name: str) -> int:
+        if left:
+            raise OSError(left.pop(), "once")
+        return real(mount_id, name)
+
+    access.open = open_  # type: ignore[method-assign]
 
 
 def test_segments_removed_after_they_were_read_are_none(tmp_path: Path) -> None:
