@@ -35,17 +35,33 @@ class Latches:
     them). If a daemon takes a latch twice, the first give() releases the latch.
     """
 
-    __slots__ = ("_fd", "_path")
+    __slots__ = ("_fd", "_held", "_path")
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
+        self._held: set[int] = set()
         with contextlib.suppress(OSError):  # the first take() tries again, and raises the error
             self._open()
 
-    def _open(self) -> None:
-        self.close()
-        self._fd = _open_shared(self._path)
+    def _open(self) -> bool:
+        """Open the shared file, or a new one if root has removed it. Take the held latches in it, too.
+
+        Return False if another daemon has one of them in the new file. Then the old file stays. Raises
+        OSError.
+        """
+        fd = _open_shared(self._path)
+        try:
+            is_ours = all(set_lock(fd, _OURS, Asked(at, at, WRLCK, 0)) for at in self._held)
+        except OSError:
+            os.close(fd)
+            raise
+        old = fd
+        if is_ours:
+            old, self._fd = self._fd, fd
+        if old >= 0:
+            os.close(old)
+        return is_ours
 
     @staticmethod
     def number(fd: int) -> int:
@@ -57,19 +73,27 @@ class Latches:
         """Take the latch (the lock between daemons) of the file behind *fd*. Return its number, or None if
         another daemon has the latch.
 
-        Raises OSError if the shared file cannot be opened.
+        Raises OSError if the shared file cannot be opened. The latches that were taken before then stay.
         """
-        if self._fd < 0 or not os.fstat(self._fd).st_nlink:
-            self._open()
+        if (self._fd < 0 or not os.fstat(self._fd).st_nlink) and not self._open():
+            return None
         at = self.number(fd)
-        return at if set_lock(self._fd, _OURS, Asked(at, at, WRLCK, 0)) else None
+        if not set_lock(self._fd, _OURS, Asked(at, at, WRLCK, 0)):
+            return None
+        self._held.add(at)
+        return at
 
     def give(self, at: int) -> None:
-        """Release a latch (a lock between daemons). at: the number that take() returned."""
-        set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
+        """Release a latch (a lock between daemons). at: the number that take() returned. Does nothing after
+        close().
+        """
+        self._held.discard(at)
+        if self._fd >= 0:
+            set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
 
     def close(self) -> None:
         """Close the shared file, which releases all its locks; a second call does nothing."""
+        self._held.clear()
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

@@ -11,6 +11,7 @@ import pytest
 from policyfs.linux.statx import fstatx
 from policyfs.store import latches as latches_module
 from policyfs.store.latches import HeldFiles, Latches
+from policyfs.store.ofd import WRLCK, Asked, Owner, set_lock
 from tests.support.machine.processes import start_as, wait_for
 
 
@@ -65,6 +66,73 @@ def test_who_finds_the_shared_file_removed_makes_a_new_one(lock: str, fd: int) -
     assert here.take(fd) is None
     here.close()
     there.close()
+
+
+def test_a_failed_open_keeps_the_latches_of_other_files(lock: str, fd: int, tmp_path: Path) -> None:
+    """The directory of the shared file was removed while a change is under way."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    path = str(directory / "lock")
+    here, there = Latches(path), Latches(path)
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    at = here.take(fd)
+    assert at is not None
+    os.unlink(path)
+    directory.rmdir()
+    with pytest.raises(FileNotFoundError):
+        here.take(other)
+    assert set_lock(there._fd, Owner(0, flock=False), Asked(at, at, WRLCK, 0)) is False, "the latch is held"
+    here.give(at)
+    assert set_lock(there._fd, Owner(0, flock=False), Asked(at, at, WRLCK, 0)) is True
+    for latches in (here, there):
+        latches.close()
+    os.close(other)
+
+
+def test_latches_are_held_in_the_new_file_too(lock: str, fd: int, tmp_path: Path) -> None:
+    here = Latches(lock)
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    at = here.take(fd)
+    assert at is not None
+    os.unlink(lock)
+    assert here.take(other) is not None
+    there = Latches(lock)
+    assert there.take(fd) is None
+    here.give(at)
+    assert there.take(fd) is not None
+    for latches in (here, there):
+        latches.close()
+    os.close(other)
+
+
+def test_no_latch_is_taken_in_a_new_file_in_which_another_daemon_has_one_of_ours(
+    lock: str, fd: int, tmp_path: Path
+) -> None:
+    here = Latches(lock)
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    at = here.take(fd)
+    assert at is not None
+    os.unlink(lock)
+    there = Latches(lock)
+    theirs = there.take(fd)
+    assert theirs is not None, "nothing in the new file tells of the latch"
+    before = os.listdir("/proc/self/fd")
+    assert here.take(other) is None
+    assert os.listdir("/proc/self/fd") == before
+    there.give(theirs)
+    assert here.take(other) is not None
+    assert there.take(fd) is None
+    for latches in (here, there):
+        latches.close()
+    os.close(other)
+
+
+def test_nothing_is_released_without_a_file(lock: str, fd: int) -> None:
+    latches = Latches(lock)
+    at = latches.take(fd)
+    assert at is not None
+    latches.close()
+    latches.give(at)
 
 
 def test_each_daemon_sees_the_marks_of_all_others(lock: str, fd: int, tmp_path: Path) -> None:
