@@ -40,12 +40,13 @@ def look(function: Callable[[], T], timeout_s: float = _MOST_S) -> T:
     os.close(writer)
     try:
         answer = _answer(reader, time.monotonic() + timeout_s)
+    except BaseException:  # Ctrl-C
+        _kill(pid)
+        raise
     finally:
         os.close(reader)
     if answer is None:
-        os.kill(pid, signal.SIGKILL)  # the child may live on until the app lets the lock go: do not wait
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
+        _kill(pid)
         raise PolicyfsError(
             f"the files of other processes in /proc cannot be read within {timeout_s:g} s; perhaps an app"
             " keeps a directory in /proc locked. As root in no container, this command reads /proc by an"
@@ -85,21 +86,35 @@ def status_file(pid: int) -> str:
 def _child(function: Callable[[], T], writer: int) -> None:
     """Write the function's result to *writer*, and exit. First close all other descriptors, because the
     function may hang, and another process may wait for the end of this command's output.
+
+    INVARIANT: no exception leaves this function. Otherwise the child would run the rest of the command.
     """
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the child at once
+        with open(writer, "wb") as file:
+            pickle.dump(_outcome(function, writer), file)
+    finally:
+        os._exit(0)
+
+
+def _outcome(function: Callable[[], T], writer: int) -> tuple[T | None, Exception | None]:
+    """Return the function's result and None, or None and the exception that it raised."""
     try:
         os.closerange(0, writer)
         os.closerange(writer + 1, _MAX_DESCRIPTOR)
         os.chdir("/")  # the child is no user of a mount
         with contextlib.suppress(OSError):
             procfs.use(mount_api.procfs_instance())
-        answer: tuple[T | None, Exception | None] = (function(), None)
+        return function(), None
     except Exception as error:  # noqa: BLE001 - the command raises it again
-        answer = (None, error)
-    try:
-        with open(writer, "wb") as file:
-            pickle.dump(answer, file)
-    finally:
-        os._exit(0)
+        return None, error
+
+
+def _kill(pid: int) -> None:
+    """Kill a child that may live on until an app lets a lock go. So do not wait for it."""
+    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def _answer(reader: int, until: float) -> bytes | None:

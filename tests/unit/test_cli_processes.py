@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from policyfs.cli.processes import look, own_instance, status_file
 from policyfs.errors import PolicyfsError
 from policyfs.linux import procfs
-from tests.support.machine.processes import call_as
+from tests.support.machine.processes import call_as, wait_for
 
 LONG_S = 60.0
 
@@ -75,3 +77,38 @@ def test_a_child_that_does_not_answer_in_time_is_an_error() -> None:
 def test_a_child_that_is_killed_is_an_error() -> None:
     with pytest.raises(PolicyfsError, match="was killed"):
         look(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+@pytest.mark.parametrize("to_group", [True, False])
+def test_ctrl_c_never_runs_the_callers_code_in_the_child(tmp_path: Path, to_group: bool) -> None:
+    """Ctrl-C while a command waits for /proc: only the command itself cleans up, and its child ends."""
+    log = tmp_path / "log"
+    code = (
+        "import os, sys, time\n"
+        "from policyfs.cli.processes import look\n"
+        "def note(text):\n"
+        "    with open(sys.argv[1], 'a') as file:\n"
+        "        file.write(f'{os.getpid()} {text}\\n')\n"
+        "def wait():\n"
+        "    note('waits')\n"
+        f"    time.sleep({LONG_S})\n"
+        "try:\n"
+        "    look(wait)\n"
+        "except KeyboardInterrupt:\n"
+        "    note('cleans up')\n"
+        "note('goes on')\n"
+    )
+    command = subprocess.Popen([sys.executable, "-c", code, str(log)], start_new_session=True)
+    assert wait_for(lambda: log.exists() and b"waits" in log.read_bytes(), "the child waits")
+    child = int(log.read_text().split()[0])
+    (os.killpg if to_group else os.kill)(command.pid, signal.SIGINT)
+    assert command.wait(LONG_S / 2) == 0
+    assert wait_for(lambda: _is_dead(child), "the child is dead")
+    assert log.read_text().splitlines()[1:] == [f"{command.pid} cleans up", f"{command.pid} goes on"]
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
+    except FileNotFoundError:
+        return True
