@@ -46,11 +46,13 @@ class HighWaterMark:
                 f"cannot open {self._path}, the file of the ended exceptions: {error.strerror}"
             ) from error
         self._mark_ns = 0
+        self._saved_ns = 0
+        """The number that is in the file for certain. It is below the mark if a write has failed."""
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             self.close()
             raise PolicyfsError(f"{self._path} is not a regular file; remove it, and mount again")
         try:
-            self._mark_ns = self._raised(0)
+            self._mark_ns = self._saved_ns = self._raised(0)
         except OSError as error:
             self.close()
             raise PolicyfsError(f"cannot write {self._path}: {error.strerror}") from error
@@ -70,12 +72,12 @@ class HighWaterMark:
 
     def pass_ends(self, policy: Policy) -> None:
         """Raise the mark to the latest end of the policy's exceptions (rules for a limited time) that have
-        ended. Raises OSError.
+        ended. Raises OSError if the file cannot be written; the next call tries again.
         """
         latest = max((one.until_ns for one in ended(policy)), default=0)
-        if latest > self._mark_ns:
-            self._mark_ns = latest
-            self._mark_ns = self._raised(latest)
+        self._mark_ns = max(self._mark_ns, latest)
+        if self._mark_ns > self._saved_ns:
+            self._mark_ns = self._saved_ns = self._raised(self._mark_ns)
 
     def _raised(self, at_ns: int) -> int:
         """Raise the number in the file to *at_ns*, if the number is smaller. Return the number.

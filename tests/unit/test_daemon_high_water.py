@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from pathlib import Path
@@ -83,3 +84,25 @@ def test_a_mark_that_cannot_be_written_is_told_and_closed(tmp_path: Path) -> Non
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_mark_that_could_not_be_written_is_written_by_a_later_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = HighWaterMark(tmp_path, _Clock(EARLY_NS))
+    passed = in_force(policy(party()), END_NS)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", _full)
+        for _ in range(2):
+            with pytest.raises(OSError, match="full"):
+                mark.pass_ends(passed)
+    assert mark.now_ns() == END_NS, "the exception has ended for this daemon"
+    mark.pass_ends(passed)
+    mark.close()
+    again = HighWaterMark(tmp_path, _Clock(EARLY_NS))
+    assert again.now_ns() == END_NS
+    again.close()
+
+
+def _full(fd: int, data: bytes, at: int) -> int:
+    raise OSError(errno.ENOSPC, "full")
