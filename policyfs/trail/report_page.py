@@ -106,7 +106,7 @@ def _chart(facts: Facts) -> str:
         counts[(hour - first) // step, decision] += count
     bars = (last - first) // step + 1
     sums = [sum(counts[at, decision] for decision in _DECISIONS) for at in range(bars)]
-    most, width = max(sums), _WIDTH / bars
+    most, width = max(1, *sums), _WIDTH / bars  # the decisions may all be unknown ones
     parts, rows = [], []
     for at in range(bars):
         label = local_time((first + at * step) * HOUR_NS, facts.zone)[:16]

@@ -7,13 +7,18 @@ import html
 import re
 import shutil
 import subprocess
+from collections import Counter
+from datetime import UTC
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from policyfs.cli import audit
 from policyfs.domain import Audit
+from policyfs.trail.report_page import Facts, _chart
 from tests.support.mount.trail import a_denial, a_journal, an_event
 
 NAMES = (
@@ -150,3 +155,10 @@ def test_a_report_on_a_query(tmp_path: Path, report: Path) -> None:
     assert "only app:&quot;&lt;b&gt;x&lt;/b&gt;&quot;" in text
     assert "/&lt;script&gt;" in text
     assert report.exists()
+
+
+def test_events_of_an_unknown_decision_make_an_empty_chart() -> None:
+    summary = SimpleNamespace(by_hour=Counter({(1, "perhaps"): 3}))
+    facts = cast(Facts, SimpleNamespace(summary=summary, zone=UTC))
+    page = Parsed(_chart(facts))
+    assert (page.count("svg"), page.count("rect")) == (1, 0)
