@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -156,8 +157,10 @@ def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd
         code = serve(options, loader, ready, as_json=True)
     except PolicyfsError as error:
         code = error.exit_code
-        os.write(answer_fd, str(error).encode())  # send the reason first: its recording may fail, too
-        start.failed(str(error))
+        reason = str(error).encode("utf-8", "backslashreplace")  # it may contain a name that is no text
+        with contextlib.suppress(OSError):  # the command may be gone
+            os.write(answer_fd, reason)  # send the reason first: its recording may fail, too
+        start.failed(reason.decode())
     except BaseException as error:
         import traceback
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -190,6 +191,33 @@ def test_an_error_of_the_daemon_has_its_words_and_exit_code(
     assert failures(start) == ["the policy is no policy"]
     start.failed("again")
     assert len(failures(start)) == 1, "the daemon has recorded it"
+
+
+def test_an_error_with_a_name_that_is_no_text_has_its_words(
+    played: type[Played], options: MountOptions, start: Start
+) -> None:
+    played.fails = PolicyError("the store /\udcff is gone")
+    with pytest.raises(PolicyfsError, match=r"the store /\\udcff is gone") as error:
+        forked(options, None, start)
+    assert error.value.exit_code == EXIT_POLICY
+    assert failures(start) == [r"the store /\udcff is gone"]
+
+
+def test_an_error_is_on_record_also_if_nobody_waits_for_it(
+    played: type[Played], options: MountOptions, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.write
+
+    def nobody(fd: int, data: bytes) -> int:
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            raise BrokenPipeError
+        return real(fd, data)
+
+    played.fails = PolicyError("the policy is no policy")
+    monkeypatch.setattr(os, "write", nobody)
+    with pytest.raises(PolicyfsError):
+        forked(options, None, start)
+    assert failures(start) == ["the policy is no policy"]
 
 
 def test_a_daemon_that_breaks_leaves_its_traceback_in_the_log(
