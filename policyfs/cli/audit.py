@@ -14,7 +14,7 @@ import importlib
 from typing import Final
 
 from policyfs.cli.on_record import trail_root
-from policyfs.errors import EXIT_OK, PolicyfsError
+from policyfs.errors import EXIT_OK
 
 _YOUNG: Final = 200_000
 """The number of new objects after which Python's garbage collector runs. The number is high: most actions of
@@ -88,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
         code: int = getattr(importlib.import_module(f"policyfs.cli.{module}"), name)(args)
     except KeyboardInterrupt:
         return EXIT_OK
-    except PermissionError as exc:
-        raise PolicyfsError(f"cannot read the trail at {args.trail}: only root may read it") from exc
     except OSError as exc:
-        raise PolicyfsError(f"cannot read the trail at {args.trail}: {exc.strerror or exc}") from exc
+        from policyfs.cli.audit_query import unreadable
+
+        raise unreadable(args, exc) from exc
     return code

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -25,6 +26,7 @@ from policyfs.cli.audit_query import (
     open_trail,
     read,
     selection_of,
+    unreadable,
 )
 from policyfs.cli.output import private_file
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
@@ -96,25 +98,43 @@ def _code(count: int) -> int:
 
 
 def _written(args: argparse.Namespace, file: TextIO) -> int:
-    """Write the selected events to a file. Return their number."""
-    policies, count = KeptPolicies(chains_of(args)), 0
-    rows = csv.writer(file)
+    """Write the selected events to a file. Return their number.
+
+    An OSError is an error of this file. If the trail cannot be read, this is a PolicyfsError.
+    """
     if args.format == "csv":
-        rows.writerow(CSV_HEAD)
-    lookup = nothing_known if args.for_app else policies.fact
-    for name, event, fields in _told(args, policies):
+        file.write(_csv_line(CSV_HEAD))
+    count = 0
+    for line in _lines(args):
+        file.write(line)
         count += 1
-        if args.format == "csv":
-            rows.writerow(csv_row(event, name))
-        elif args.format == "ocsf":
-            print(json.dumps(ocsf(event, name, __version__, lookup)), file=file)
-        elif args.format == "parquet":
-            print(_without_lone(json.dumps(fields, ensure_ascii=False)), file=file)
-        else:
-            print(json.dumps(fields), file=file)
     if args.output is not None:
         print(f"{args.output}: {count} events")
     return count
+
+
+def _lines(args: argparse.Namespace) -> Iterator[str]:
+    """Yield a line for each selected event, newline included. Raises PolicyfsError."""
+    try:
+        policies = KeptPolicies(chains_of(args))
+        lookup = nothing_known if args.for_app else policies.fact
+        for name, event, fields in _told(args, policies):
+            if args.format == "csv":
+                yield _csv_line(csv_row(event, name))
+            elif args.format == "ocsf":
+                yield json.dumps(ocsf(event, name, __version__, lookup)) + "\n"
+            elif args.format == "parquet":
+                yield _without_lone(json.dumps(fields, ensure_ascii=False)) + "\n"
+            else:
+                yield json.dumps(fields) + "\n"
+    except OSError as exc:
+        raise unreadable(args, exc) from exc
+
+
+def _csv_line(row: Sequence[object]) -> str:
+    line = io.StringIO(newline="")
+    csv.writer(line).writerow(row)
+    return line.getvalue()
 
 
 def _without_lone(line: str) -> str:
@@ -243,19 +263,21 @@ def _parquet(args: argparse.Namespace) -> int:
         raise UsageError("--format parquet needs a file: add -o FILE")
     connection = _duckdb()
     target = Path(args.output)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".policyfs-") as place:
-        lines = Path(place) / "events.jsonl"
-        with private_file(str(lines)) as file:
-            count = _written(args, file)
-        _view(connection, [str(lines)], lenient=True)
-        new = Path(place) / "events.parquet"
-        name = str(new).replace("'", "''")
-        connection.execute(f"COPY (SELECT * FROM events) TO '{name}' (FORMAT parquet, COMPRESSION zstd)")  # noqa: S608
-        (rows,) = connection.fetchone()
-        if rows != count:
-            raise PolicyfsError(f"cannot write {target}: duckdb can read only {rows} of {count} events")
-        new.chmod(0o600)
-        if target.exists() and not target.is_file():
-            raise PolicyfsError(f"cannot write {target}: it is not a regular file")
-        new.replace(target)
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".policyfs-") as place:
+            lines, new = Path(place) / "events.jsonl", Path(place) / "events.parquet"
+            with private_file(str(lines)) as file:
+                count = _written(args, file)
+            _view(connection, [str(lines)], lenient=True)
+            name = str(new).replace("'", "''")
+            connection.execute(f"COPY (SELECT * FROM events) TO '{name}' (FORMAT parquet, COMPRESSION zstd)")  # noqa: S608
+            (rows,) = connection.fetchone()
+            if rows != count:
+                raise PolicyfsError(f"cannot write {target}: duckdb can read only {rows} of {count} events")
+            new.chmod(0o600)
+            if target.exists() and not target.is_file():
+                raise PolicyfsError(f"cannot write {target}: it is not a regular file")
+            new.replace(target)
+    except OSError as exc:
+        raise PolicyfsError(f"cannot write {target}: {exc.strerror or exc}") from exc
     return _code(count)

@@ -93,6 +93,12 @@ def chains_of(args: argparse.Namespace) -> list[Chain]:
         raise PolicyfsError(f"there is no trail at {root}: name its directory with --trail") from None
 
 
+def unreadable(args: argparse.Namespace, error: OSError) -> PolicyfsError:
+    """Return the error with the message that the trail in the directory --trail cannot be read."""
+    why = "only root may read it" if isinstance(error, PermissionError) else error.strerror or error
+    return PolicyfsError(f"cannot read the trail at {args.trail}: {why}")
+
+
 def open_trail(args: argparse.Namespace) -> IndexedTrail:
     """Return the trails in the directory --trail, with their indexes.
 

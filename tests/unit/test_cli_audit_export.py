@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import errno
 import io
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,27 @@ def test_sql_does_not_warn_of_a_line_that_is_being_written(
     run(trail, "sql", "SELECT count(*) AS n FROM events", "--json")
     out, err = capsys.readouterr()
     assert (json.loads(out), err) == ({"n": 11}, "")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "ocsf", "parquet"])
+def test_an_error_names_the_file_that_failed(
+    trail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    with pytest.raises(PolicyfsError, match=r"^cannot write .*/missing/out: No such file"):
+        run(trail, "export", "--format", form, "-o", str(tmp_path / "missing/out"))
+    (tmp_path / "out").write_text("old")
+
+    def broken(*_: object) -> Iterator[object]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "a segment")
+        yield
+
+    monkeypatch.setattr("policyfs.cli.audit_export.read", broken)
+    with pytest.raises(PolicyfsError, match=r"^cannot read the trail at .*/trail: Input/output error$"):
+        run(trail, "export", "--format", form, "-o", str(tmp_path / "out"))
+    monkeypatch.setattr("policyfs.cli.audit_export.chains_of", lambda _: next(broken()))
+    with pytest.raises(PolicyfsError, match=r"^cannot read the trail"):
+        run(trail, "export", "--format", form, "-o", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_text() == "old"
 
 
 def test_without_duckdb_the_remedy_is_named(trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
