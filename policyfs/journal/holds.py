@@ -7,6 +7,7 @@ INVARIANT: a hold that cannot be parsed protects all segments.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -47,11 +48,29 @@ def is_hold_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def add_hold(directory: Path, hold: Hold) -> None:
-    """Write a legal hold to a trail directory. Raises FileExistsError if a hold of this name exists there."""
+def lock_holds(directory: str | os.PathLike[str], *, wait: bool) -> int:
+    """Lock the legal holds of a trail directory: none is added until the returned descriptor is closed.
+
+    wait: whether to wait for another process with the lock; otherwise raise BlockingIOError. Raises OSError.
+    """
     with suppress(FileExistsError):
-        (directory / HOLDS).mkdir(mode=0o700)
-    place = os.open(directory / HOLDS, _DIRECTORY)
+        os.mkdir(Path(directory) / HOLDS, 0o700)
+    place = os.open(Path(directory) / HOLDS, _DIRECTORY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(place)
+        raise
+    return place
+
+
+def add_hold(directory: Path, hold: Hold) -> None:
+    """Write a legal hold to a trail directory. Raises FileExistsError if a hold of this name exists there.
+
+    Wait for the end of a removal that has begun: when this function returns, no file of the period is removed
+    any more.
+    """
+    place = lock_holds(directory, wait=True)
     try:
         if hold.name in os.listdir(place):
             raise FileExistsError(hold.name)

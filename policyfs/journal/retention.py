@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final, NamedTuple
 
-from policyfs.journal.holds import held, latest_ends, read_holds
+from policyfs.journal.holds import held, latest_ends, lock_holds, read_holds
 from policyfs.journal.segments import (
     ZST,
     SegmentDirectory,
@@ -68,18 +68,26 @@ class Removals:
     def carry_out(self, seq: int) -> bool:
         """Remove the segments, with their seals, whose record is on the disk. Return True if there was one.
 
-        A segment stays if a legal hold has come since the record: the disk may have been slow.
+        A segment stays if a legal hold has come since the record: the disk may have been slow. While another
+        process adds a hold, this function does not wait, and removes nothing. A later call does it.
 
         seq: the number of the last line that is on the disk. Raises OSError; the next call tries again.
         """
         ready = [name for name, recorded in self._waiting.items() if recorded <= seq]
         if not ready:
             return False
-        stay = {plain_name(name) for name in held(read_holds(self._place.path), self._place.names())}
-        for name in ready:
-            for one in (name, name + ZST, seal_name(name)) if name not in stay else ():
-                self._place.remove(one)
-            del self._waiting[name]
+        with ExitStack() as stack:
+            try:
+                stack.callback(os.close, lock_holds(self._place.path, wait=False))
+            except BlockingIOError:
+                return False
+            except OSError:  # for example on a full disk: then no hold can be added either
+                pass
+            stay = {plain_name(name) for name in held(read_holds(self._place.path), self._place.names())}
+            for name in ready:
+                for one in (name, name + ZST, seal_name(name)) if name not in stay else ():
+                    self._place.remove(one)
+                del self._waiting[name]
         return True
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.journal.holds import Hold, add_hold, read_holds
+from policyfs.journal import retention
+from policyfs.journal.holds import HOLDS, Hold, add_hold, read_holds
 from policyfs.journal.journal import Journal
 from policyfs.journal.keys import KeyStore
 from policyfs.journal.retention import Removals, Retention, retention_of
 from policyfs.trail.damage import DELETED
 from policyfs.trail.line import iso_time
+from tests.support.models.twins import fd_of
 from tests.support.mount.trail import MOUNT_ID, ROOMY, Clock, an_event, read_all, segments, verified
 
 DAY = 86_400
@@ -136,6 +142,71 @@ def test_a_hold_that_comes_between_record_and_removal_wins(tmp_path: Path, monke
     assert len(recorder.numbers()) < 12
     recorder.journal.close()
     assert verified(recorder.directory).breaks == ()
+
+
+def test_a_hold_that_comes_during_the_removal_waits_for_its_end(tmp_path: Path, monkeypatch) -> None:
+    recorder = Recorder(tmp_path, Retention(3))
+    carry_out, found = Removals.carry_out, []
+
+    def add() -> None:
+        recorder.hold(0, 30)
+        found.extend(recorder.numbers())
+
+    adder = threading.Thread(target=add)
+
+    def read_then_wait(directory: Path) -> list[Hold]:
+        holds = read_holds(directory)
+        if not adder.ident:
+            adder.start()
+            adder.join(0.5)
+        return holds
+
+    def with_a_hold(self: Removals, seq: int) -> bool:
+        with monkeypatch.context() as patch:
+            patch.setattr(retention, "read_holds", read_then_wait)
+            return carry_out(self, seq)
+
+    monkeypatch.setattr(Removals, "carry_out", with_a_hold)
+    recorder.days(12)
+    adder.join(20)
+    assert found
+    assert set(found) <= set(recorder.numbers()), "`audit hold add` had said that they are held"
+    recorder.journal.close()
+    assert whole(recorder)
+
+
+def test_a_removal_does_not_wait_for_a_hold_that_is_being_added(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, Retention(3))
+    holds = recorder.directory / HOLDS
+    holds.mkdir(mode=0o700)
+    with fd_of(holds, os.O_RDONLY) as fd:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        recorder.days(8)
+        assert recorder.numbers()[0] == 1
+    recorder.days(2)
+    assert len(recorder.numbers()) <= 4
+    recorder.journal.close()
+    assert whole(recorder)
+
+
+@pytest.mark.parametrize("kind", ["no room", "no directory"])
+def test_rotation_goes_on_where_no_hold_can_be_added(tmp_path: Path, monkeypatch, kind: str) -> None:
+    recorder = Recorder(tmp_path, Retention(3))
+    if kind == "no directory":
+        (tmp_path / "empty").mkdir()
+        (recorder.directory / HOLDS).symlink_to(tmp_path / "empty")
+    mkdir = os.mkdir
+
+    def full(path: Path, *args: object, **more: object) -> None:
+        if Path(path).name == HOLDS:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        mkdir(path, *args, **more)
+
+    monkeypatch.setattr(os, "mkdir", full)
+    recorder.days(8)
+    assert len(recorder.numbers()) <= 4
+    recorder.journal.close()
+    assert whole(recorder)
 
 
 def test_what_another_removed_is_named_beside_what_retention_removed(tmp_path: Path) -> None:
