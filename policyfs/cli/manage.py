@@ -358,18 +358,19 @@ class UnmountedKeepsError(PolicyfsError):
     """Error: the mount has the new policy, but a mount that was unmounted and is still in use refused it."""
 
 
-def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:
+def reload_lines(path: str, command: str, *, live: str = "", **more: str) -> Iterator[str]:
     """Make all daemons of a mountpoint load their policy again. Yield a line of text for each daemon.
 
     A mount that was unmounted and is still in use has a daemon, too. If the mountpoint's own mount refuses
     the policy, no other mount gets it. command: ``reload``, or ``previous`` (go back to the policy that was
-    in force before). more: arguments of the command. Raises PolicyfsError; UnmountedKeepsError if only a
-    mount that was unmounted refuses.
+    in force before). live: the digest that the policy in force in the mountpoint's own mount must have;
+    empty: any. more: arguments of the command. Raises PolicyfsError; UnmountedKeepsError if only a mount that
+    was unmounted refuses.
     """
     absent: PolicyfsError | None = None
     refused: PolicyfsError | None = None
     try:
-        answer = ask(path, command, control.RELOAD_S, **more)
+        answer = ask(path, command, control.RELOAD_S, **more, **({"live": live} if live else {}))
     except control.ControlError:
         raise
     except PolicyfsError as error:  # there is no mount; a mount that was unmounted may still be in use

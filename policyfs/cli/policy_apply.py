@@ -6,6 +6,7 @@ The user must accept all new rights of apps.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -35,7 +36,8 @@ _SHORT: Final = 16
 class _Applied:
     """The result of `policy apply`.
 
-    live: the mount's policy before the command, as `policyfs status` reports it. refused: the reason of a
+    live: the mount's policy before the command, as `policyfs status` reports it; after an error, the policy
+    in force then. refused: the reason of a
     refusal, empty if there is none. changed: True if the new policy is in force, or may be in force later,
     although the command fails.
     """
@@ -85,6 +87,9 @@ def run_apply(args: argparse.Namespace) -> int:
         found.refuse(error.exit_code, str(error))
         found.applied = isinstance(error, UnmountedKeepsError)
         found.changed = found.applied or isinstance(error, control.LateError)
+        if not found.changed:
+            with contextlib.suppress(PolicyfsError):  # another policy may have come into force meanwhile
+                found.live = part(ask(mountpoint, "status"), "policy")
     _show(found, args)
     return found.code
 
@@ -190,8 +195,11 @@ def _put_in_force(found: _Applied, own: str) -> None:
 
 
 def _load(found: _Applied) -> None:
-    """Make the daemon load the checked text from its policy file. Raises PolicyfsError."""
-    for line in reload_lines(found.mountpoint, "reload", expected=found.digest):
+    """Make the daemon load the checked text from its policy file, if the policy in force is still the policy
+    with which the check has compared this text. Raises PolicyfsError.
+    """
+    live = str(found.live["digest"])
+    for line in reload_lines(found.mountpoint, "reload", live=live, expected=found.digest):
         found.lines.append(line)
 
 

@@ -36,11 +36,11 @@ def commands(
 
     async def load(peer: Peer, request: Json) -> Json:
         """Load the policy again (`policyfs reload`), or load exactly the text that `policy apply` has
-        checked.
+        checked. The check compared this text with the policy of the digest ``live``.
         """
         expected = request.get("expected")
         how = "policyfs reload" if expected is None else "policyfs policy apply"
-        return await reload.reload(_by(how, peer), expected=expected)
+        return await reload.reload(_by(how, peer), expected=expected, live=request.get("live"))
 
     async def previous(peer: Peer, _: Json) -> Json:
         """Put the policy in force that was in force before the present one (`policyfs reload --previous`)."""

@@ -47,14 +47,17 @@ class Reload:
         self._in_force = trio.Event()  # set, and replaced by a new one, when another policy is in force
         self._replaced, self._leftovers = trio.open_memory_channel[Leftovers](math.inf)
 
-    async def reload(self, by: MountEnd, *, previous: bool = False, expected: object = None) -> control.Json:
+    async def reload(
+        self, by: MountEnd, *, previous: bool = False, expected: object = None, live: object = None
+    ) -> control.Json:
         """Load the policy again, or the previous policy. Success and refusal are both recorded.
 
-        expected: the digest that the texts must have; None: any. Raises PolicyfsError for a policy that
-        cannot be used. Then the policy in force stays.
+        expected: the digest that the texts must have; None: any. live: the digest that the policy in force
+        must have; None: any. Raises PolicyfsError for a policy that cannot be used. Then the policy in force
+        stays.
         """
         async with self._lock:
-            return await self._reloaded(by, previous=previous, expected=expected)
+            return await self._reloaded(by, previous=previous, expected=expected, live=live)
 
     async def on_signal(self, by: MountEnd) -> None:
         """Reload after a SIGHUP. A refusal is logged, and the policy in force stays.
@@ -76,13 +79,17 @@ class Reload:
         finally:
             self._lock.release()
 
-    async def _reloaded(self, by: MountEnd, *, previous: bool, expected: object) -> control.Json:
+    async def _reloaded(
+        self, by: MountEnd, *, previous: bool, expected: object, live: object = None
+    ) -> control.Json:
         """Load the policy again, or the previous policy, for reload(). INVARIANT: the caller has the lock for
         reloads.
         """
         policies, sources = self._policies, None
         try:
             sources = await trio.to_thread.run_sync(partial(policies.read, previous=previous))
+            if live is not None and self._fs.gate.engine.digest != live:
+                raise PolicyfsError("another policy came into force after the check; try again")
             if expected is not None and digest_of(source.text for source in sources) != expected:
                 raise PolicyfsError("the policy's files were changed after the check; try again")
             engine = await trio.to_thread.run_sync(self._compiled, sources)

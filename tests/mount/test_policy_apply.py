@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.daemon import control
+from policyfs.policy.parse import digest_of
 from tests.support.machine.processes import call_as
 from tests.support.models.applied_policies import HEAD, NARROW, TESTS, TWO, WIDE
 from tests.support.models.twins import error
@@ -58,6 +60,19 @@ def test_a_widening_is_refused_with_witnesses_unless_it_is_allowed(mount: Mount)
     assert {"DCIM", "Documents", "Music"} <= set(_shown(mount))
     (record,) = mount.events(type="policy")
     assert (record["how"], record["result"]) == ("policyfs policy apply", "in force")
+
+
+def test_a_check_against_another_policy_loads_nothing(mount: Mount) -> None:
+    before = _live(mount)
+    mount.policy.write_text(WIDE)
+    expected = digest_of([WIDE.encode()])
+    with mount.as_environment():
+        socket = control.socket_path(str(mount.mountpoint))
+    with pytest.raises(control.ControlError, match="another policy came into force after the check"):
+        control.ask(socket, "reload", 30, expected=expected, live="0" * 64)
+    assert (_live(mount), _shown(mount)) == (before, ["Documents"])
+    control.ask(socket, "reload", 30, expected=expected, live=before[0])
+    assert _live(mount) == (expected, before[1] + 1)
 
 
 def test_a_narrowing_needs_no_word(mount: Mount) -> None:

@@ -76,6 +76,7 @@ def test_what_allows_no_more_is_loaded_as_it_was_checked(mount: Mounted, apply) 
     code, said = apply()
     assert code == EXIT_OK
     assert mount.expected == [digest_of([HEAD.encode()])]
+    assert [one["live"] for one in mount.socket.asked if one["command"] == "reload"] == [mount.digest]
     assert "there are no tests beside the policy" in said
     assert f"{mount.path}: policy abababababababab in force, generation 6" in said
     assert "refused" not in said
@@ -195,6 +196,19 @@ def test_a_file_that_the_daemon_refuses_is_put_back(mount: Mounted, apply, tmp_p
     assert "has the text of" not in said
 
 
+def test_a_refusal_names_the_policy_that_came_into_force_meanwhile(mount: Mounted, apply) -> None:
+    mount.own.write_text(HEAD)
+
+    def refuse(_: object) -> dict[str, Any]:
+        mount.status["policy"] |= {"digest": "cd" * 32, "generation": 6}
+        return {"error": "another policy came into force after the check; try again"}
+
+    mount.socket.answers["reload"] = refuse
+    code, said = apply()
+    assert code == EXIT_REFUSED
+    assert f"nothing is changed: policy {'cd' * 8}, generation 6, stays in force" in said
+
+
 def test_a_file_that_the_daemon_refuses_is_removed_if_there_was_none(
     mount: Mounted, apply, tmp_path: Path
 ) -> None:
@@ -277,10 +291,12 @@ def test_an_unmounted_mount_that_refuses_undoes_nothing(mount: Mounted, apply, t
     """It may have been made with another policy file, whose text is not the text that was checked."""
     (tmp_path / "new.yaml").write_text(HEAD)
     path = control.leaving_path(str(mount.path), 7)
-    with ControlSocket(path, status=mount.status, reload={"error": "the policy's files were changed"}):
+    refusal = {"error": "the policy's files were changed"}
+    with ControlSocket(path, status=mount.status, reload=refusal) as left:
         code, said = apply(tmp_path / "new.yaml")
     assert code == EXIT_REFUSED
     assert mount.own.read_text() == HEAD, "the mount has this policy in force"
+    assert "live" not in left.asked[-1], "it may have another policy in force than the mount"
     assert "keeps its old policy: the policy's files were changed" in said
     assert "in force, generation 6" in said
     assert "nothing is changed" not in said

@@ -22,7 +22,7 @@ class Daemon:
     def __init__(self) -> None:
         self.end = EndOfMount()
         self.left = 0
-        self.reloads: list[tuple[MountEnd, bool, object]] = []
+        self.reloads: list[tuple[MountEnd, bool, object, object]] = []
         self.commands = commands(
             self.end,
             SimpleNamespace(leave=self.leave),  # type: ignore[arg-type]
@@ -35,9 +35,9 @@ class Daemon:
         self.left += 1
 
     async def reload(
-        self, by: MountEnd, *, previous: bool = False, expected: object = None
+        self, by: MountEnd, *, previous: bool = False, expected: object = None, live: object = None
     ) -> dict[str, Any]:
-        self.reloads.append((by, previous, expected))
+        self.reloads.append((by, previous, expected, live))
         return {"digest": "ab"}
 
     def send(self, name: str, **request: object) -> dict[str, object]:
@@ -55,6 +55,7 @@ def test_status_is_what_the_daemon_says() -> None:
     [
         ("reload", {}, "policyfs reload", False),
         ("reload", {"expected": "cd"}, "policyfs policy apply", False),
+        ("reload", {"expected": "cd", "live": "ab"}, "policyfs policy apply", False),
         ("previous", {}, "policyfs reload --previous", True),
     ],
 )
@@ -63,9 +64,10 @@ def test_a_reload_has_its_author_and_the_expected_text(
 ) -> None:
     daemon = Daemon()
     assert daemon.send(name, **request_) == {"digest": "ab"}
-    [(by, was_previous, expected)] = daemon.reloads
+    [(by, was_previous, expected, live)] = daemon.reloads
     assert (by.cause, by.how, by.pid, by.uid) == ("command", how, PEER.pid, PEER.uid)
     assert (was_previous, expected) == (previous, request_.get("expected"))
+    assert live == request_.get("live")
 
 
 def test_an_announced_end_counts_only_while_it_is_announced() -> None:

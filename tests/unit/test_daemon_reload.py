@@ -132,6 +132,18 @@ def test_the_very_text_that_was_looked_at_is_loaded_and_no_other(expected: str |
     assert mount.in_force == OLD
 
 
+def test_a_comparison_with_a_policy_that_is_no_longer_in_force_counts_for_nothing() -> None:
+    """The new rights were checked against that policy. The present one may allow less."""
+    mount = Mount()
+    expected = digest_of([mount.text.encode()])
+    with pytest.raises(PolicyfsError, match="another policy came into force after the check; try again"):
+        mount.run(expected=expected, live="0" * 64)
+    assert mount.happened == ["read", "refused"]
+    assert mount.in_force == OLD
+    mount.run(expected=expected, live=OLD.digest)
+    assert mount.happened[-1] == "names dropped"
+
+
 def test_a_policy_that_does_not_compile_changes_nothing_and_is_on_record() -> None:
     mount = Mount()
     mount.broken = "line 3: what is that"
