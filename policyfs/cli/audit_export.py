@@ -82,19 +82,21 @@ def add_parsers(
 
 def run_export(args: argparse.Namespace) -> int:
     """Write the events that the query selects. Return 1 if there is none."""
-    if args.format == "parquet":
-        return _parquet(args)
-    if args.output is None:
-        return _code(_written(args, sys.stdout))
+    if args.output is None and args.format != "parquet":
+        count = _written(args, sys.stdout)
+    else:
+        count = _parquet(args) if args.format == "parquet" else _text_file(args)
+        print(f"{args.output}: {count} events")
+    return EXIT_OK if count else EXIT_REFUSED
+
+
+def _text_file(args: argparse.Namespace) -> int:
+    """Write the selected events to the file --output. Return their number. Raises PolicyfsError."""
     try:
         with private_file(args.output) as file:
-            return _code(_written(args, file))
+            return _written(args, file)
     except OSError as exc:
         raise PolicyfsError(f"cannot write {args.output}: {exc.strerror or exc}") from exc
-
-
-def _code(count: int) -> int:
-    return EXIT_OK if count else EXIT_REFUSED
 
 
 def _written(args: argparse.Namespace, file: TextIO) -> int:
@@ -108,8 +110,6 @@ def _written(args: argparse.Namespace, file: TextIO) -> int:
     for line in _lines(args):
         file.write(line)
         count += 1
-    if args.output is not None:
-        print(f"{args.output}: {count} events")
     return count
 
 
@@ -258,26 +258,40 @@ def _answer(statement: str, files: list[str], *, lenient: bool) -> tuple[list[st
 
 
 def _parquet(args: argparse.Namespace) -> int:
-    """Convert the events to a Parquet file. First write them to a temporary file of JSON lines."""
+    """Write the selected events to the Parquet file --output. Return their number. Raises PolicyfsError."""
     if args.output is None:
         raise UsageError("--format parquet needs a file: add -o FILE")
     connection = _duckdb()
+    import duckdb
+
     target = Path(args.output)
+    if target.exists() and not target.is_file():
+        raise PolicyfsError(f"cannot write {target}: it is not a regular file")
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".policyfs-") as place:
-            lines, new = Path(place) / "events.jsonl", Path(place) / "events.parquet"
-            with private_file(str(lines)) as file:
-                count = _written(args, file)
-            _view(connection, [str(lines)], lenient=True)
-            name = str(new).replace("'", "''")
-            connection.execute(f"COPY (SELECT * FROM events) TO '{name}' (FORMAT parquet, COMPRESSION zstd)")  # noqa: S608
-            (rows,) = connection.fetchone()
-            if rows != count:
-                raise PolicyfsError(f"cannot write {target}: duckdb can read only {rows} of {count} events")
+            new = Path(place) / "events.parquet"
+            count = _converted(args, connection, new)
             new.chmod(0o600)
-            if target.exists() and not target.is_file():
-                raise PolicyfsError(f"cannot write {target}: it is not a regular file")
             new.replace(target)
+    except duckdb.Error as exc:
+        raise PolicyfsError(f"cannot write {target}: {shown(str(exc).splitlines()[0])}") from exc
     except OSError as exc:
         raise PolicyfsError(f"cannot write {target}: {exc.strerror or exc}") from exc
-    return _code(count)
+    return count
+
+
+def _converted(args: argparse.Namespace, connection: Any, new: Path) -> int:
+    """Write the selected events to a file of JSON lines beside *new*, and then to the Parquet file *new*.
+
+    Return the number of events. Raises PolicyfsError if DuckDB cannot read all of them.
+    """
+    lines = new.with_suffix(".jsonl")
+    with private_file(str(lines)) as file:
+        count = _written(args, file)
+    _view(connection, [str(lines)], lenient=True)
+    name = str(new).replace("'", "''")
+    connection.execute(f"COPY (SELECT * FROM events) TO '{name}' (FORMAT parquet, COMPRESSION zstd)")  # noqa: S608
+    (rows,) = connection.fetchone()
+    if rows != count:
+        raise PolicyfsError(f"cannot write {args.output}: duckdb can read only {rows} of {count} events")
+    return count

@@ -8,13 +8,17 @@ import errno
 import io
 import json
 import os
+import re
+import resource
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli import audit
+from policyfs.cli import audit, audit_export
 from policyfs.domain import Audit
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.journal.compression import compress
@@ -72,6 +76,7 @@ def test_sql_and_parquet(trail: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         run(trail, "sql", "SELECT nothing FROM events")
     target = tmp_path / "out.parquet"
     run(trail, "export", "--format", "parquet", "-o", str(target), "size:>=5")
+    assert capsys.readouterr().out == f"{target}: 5 events\n"
     assert target.stat().st_mode & 0o777 == 0o600
     import duckdb
 
@@ -146,6 +151,58 @@ def test_an_error_names_the_file_that_failed(
     with pytest.raises(PolicyfsError, match=r"^cannot read the trail"):
         run(trail, "export", "--format", form, "-o", str(tmp_path / "out"))
     assert (tmp_path / "out").read_text() == "old"
+
+
+@contextmanager
+def limited_disk() -> Iterator[Callable[[], None]]:
+    """Provide a function that fills the disk: then each write beyond 1,000 bytes of a file fails."""
+    most, limits = resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        yield lambda: resource.setrlimit(most, (1000, limits[1]))
+    finally:
+        resource.setrlimit(most, limits)
+        signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "ocsf", "parquet", "duckdb"])
+def test_a_full_disk_is_an_error_of_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """duckdb: the disk is full only when duckdb writes the Parquet file."""
+    monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
+    with a_journal(tmp_path / "trail") as journal:
+        for number in range(10):
+            journal.record(an_event(b"/%d" % number, size_before=number), Audit.REQUIRED)
+    (tmp_path / "out").write_text("old")
+    real, name = audit_export._view, "parquet" if form == "duckdb" else form
+    with limited_disk() as fill, pytest.raises(PolicyfsError) as caught:
+        if form == "duckdb":
+            monkeypatch.setattr(
+                audit_export, "_view", lambda *args, **options: (real(*args, **options), fill())
+            )
+        else:
+            fill()
+        run(tmp_path / "trail", "export", "--format", name, "-o", str(tmp_path / "out"))
+    assert re.fullmatch(rf"cannot write {tmp_path}/out: .+", str(caught.value))
+    assert capsys.readouterr().out == "", "no success is told"
+    assert (tmp_path / "out").read_text() == "old"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["cache", "out", "trail"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_what_is_no_file_is_not_replaced(
+    trail: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(audit_export, "_lines", None)  # the target is looked at before the work
+    with pytest.raises(PolicyfsError, match=rf"^cannot write {tmp_path}/out: it is not a regular file$"):
+        run(trail, "export", "--format", form, "-o", str(tmp_path / "out"))
+    assert capsys.readouterr().out == ""
 
 
 def test_without_duckdb_the_remedy_is_named(trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
