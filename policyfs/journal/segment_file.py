@@ -144,7 +144,7 @@ class _Frames:
             _, at, size = self._table[number]
             try:
                 plain = zstandard.ZstdDecompressor().decompress(os.pread(self._fd, size, at))
-            except zstandard.ZstdError:
+            except (zstandard.ZstdError, MemoryError):  # MemoryError: the frame states a wrong size
                 plain = b""
             while len(self._unpacked) >= _FRAMES:
                 del self._unpacked[next(iter(self._unpacked))]

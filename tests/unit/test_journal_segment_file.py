@@ -75,5 +75,14 @@ def test_a_damaged_one_has_the_lines_before_the_damage(packed: Chain, share: flo
     assert found == EXPECTED[: len(found)]
 
 
+def test_a_frame_that_states_more_bytes_than_memory_holds_is_damage(packed: Chain) -> None:
+    (name,) = packed.segments()
+    file = packed.directory / name
+    # magic number, descriptor (8 bytes of content size), window, content size, an empty last block (RFC 8878)
+    frame = b"\x28\xb5\x2f\xfd\xc0\x58" + (1 << 60).to_bytes(8, "little") + b"\x01\0\0"
+    file.write_bytes(frame + file.read_bytes())
+    assert isinstance(SegmentFile(packed, name).record(0, 1), BadLine)
+
+
 def test_a_place_behind_the_end_has_no_record(packed: Chain) -> None:
     assert isinstance(SegmentFile(packed, packed.segments()[0]).record(1 << 40, 1), BadLine)
