@@ -176,9 +176,9 @@ def _put_in_force(found: _Applied, own: str) -> None:
         except (UnmountedKeepsError, control.LateError):
             found.lines.append(f"{own} has the text of {found.file} now")
             raise
-        except PolicyfsError:
+        except PolicyfsError as error:
             if before is None:
-                os.unlink(own)
+                _remove(own, error)
             else:
                 _replace(own, before)
             raise
@@ -228,6 +228,15 @@ def _replace(path: str, text: bytes) -> None:
         replace_file(real, text)
     except OSError as error:
         raise PolicyfsError(f"cannot replace {real}: {error.strerror}") from error
+
+
+def _remove(path: str, refusal: PolicyfsError) -> None:
+    """Remove a file after a refusal. If the file is a symlink, remove its target. Raises PolicyfsError."""
+    real = os.path.realpath(path)
+    try:
+        os.unlink(real)
+    except OSError as error:
+        raise PolicyfsError(f"{refusal}; cannot remove {real}: {error.strerror}") from error
 
 
 def _show(found: _Applied, args: argparse.Namespace) -> None:

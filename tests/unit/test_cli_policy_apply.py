@@ -220,6 +220,38 @@ def test_a_file_that_the_daemon_refuses_is_removed_if_there_was_none(
     assert not mount.own.exists()
 
 
+def test_a_symlink_to_an_absent_file_stays_after_a_refusal(mount: Mounted, apply, tmp_path: Path) -> None:
+    """The next mount reads the policy by this name."""
+    (tmp_path / "new.yaml").write_text(HEAD)
+    (tmp_path / "shared").mkdir()
+    mount.answer = {"error": "no room"}
+    mount.own.unlink()
+    mount.own.symlink_to(tmp_path / "shared/real.yaml")
+    assert apply(tmp_path / "new.yaml")[0] == EXIT_REFUSED
+    assert mount.own.is_symlink()
+    assert os.listdir(tmp_path / "shared") == []
+
+
+def test_a_file_that_cannot_be_removed_after_a_refusal_is_told(
+    mount: Mounted, apply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    (tmp_path / "new.yaml").write_text(HEAD)
+    mount.own.unlink()
+
+    def refuse(_: object) -> dict[str, Any]:
+        monkeypatch.setattr(os, "unlink", fail)
+        return {"error": "no room"}
+
+    mount.socket.answers["reload"] = refuse
+    code, said = apply(tmp_path / "new.yaml")
+    monkeypatch.undo()
+    assert code == EXIT_REFUSED
+    assert f"no room; cannot remove {mount.own}: Read-only file system" in said
+
+
 def test_nothing_is_written_before_everything_is_checked(mount: Mounted, apply, tmp_path: Path) -> None:
     (tmp_path / "new.yaml").write_text(WIDE)
     for words in ((), ("--dry-run", "--allow-widening")):
