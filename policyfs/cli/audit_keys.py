@@ -116,11 +116,24 @@ def checkpoint(chains: list[Chain], append: str | None) -> int:
 
 
 def _append(name: str, data: bytes) -> None:
+    """Append lines to a file and write them to the disk. If that fails, take the written part back.
+
+    The lines begin at a new line, also if the file ends with a part of a line. Raises PolicyfsError.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fd = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with open(os.open(name, flags, 0o600), "r+b", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+                data = b"\n" + data
+            done = 0
+            try:
+                while done < len(data):
+                    done += file.write(data[done:])
+                os.fsync(file.fileno())
+            except OSError:
+                if done and os.fstat(file.fileno()).st_size == size + done:  # no other command has appended
+                    os.ftruncate(file.fileno(), size)
+                raise
     except OSError as exc:
         raise PolicyfsError(f"cannot write {name}: {exc.strerror}") from exc

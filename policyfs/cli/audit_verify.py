@@ -28,7 +28,7 @@ from policyfs.trail.record import Place, Record, parse_id
 from policyfs.trail.removed import KEPT_BACK, MOST_RANGES
 from policyfs.trail.render import report_json, report_lines
 from policyfs.trail.restarts import UNENDED
-from policyfs.trail.seal import KeyChain, read_keys
+from policyfs.trail.seal import KeyChain, checkpoint_of, read_keys, split
 from policyfs.trail.verification import Break, Report, is_unread
 from policyfs.trail.verify import Verifier
 from policyfs.trail.witness import Sighting, Witness, sightings, vanished
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _VERIFY_TRIES: Final = 3
 _TWO: Final = "--expect gives two digests for the record {}: only one of them can be right"
+_MOUNT_ID: Final = re.compile(rb'"mount_id":"([^"]*)"')
 _PUBLIC: Final = "keys.public"
 _SEALED_NS: Final = 60_000_000_000
 """The time after the end of a segment, in ns, in which its seal may be missing. The daemon takes a second."""
@@ -51,12 +52,14 @@ class Anchors(NamedTuple):
     """Evidence that was kept outside of a trail. `audit verify` compares the trail with this evidence.
 
     expect: texts ``ID=DIGEST``, a record's id and its digest. checkpoints: the lines of checkpoint files.
-    keys: the public keys of the machine that wrote the trail; None if they are unknown.
+    keys: the public keys of the machine that wrote the trail; None if they are unknown. unreadable: sentences
+    about lines that are no checkpoints, if no later checkpoint replaces them.
     """
 
     expect: list[str]
     checkpoints: list[bytes]
     keys: bytes | None
+    unreadable: Sequence[str] = ()
 
 
 class _Checked(NamedTuple):
@@ -109,12 +112,36 @@ def run(args: argparse.Namespace) -> int:
 def anchors(args: argparse.Namespace) -> Anchors:
     """Read the evidence in the files that the options of `audit verify` name. Raises PolicyfsError."""
     lines: list[bytes] = []
+    unreadable: list[str] = []
     for name in args.checkpoint:
         found = _contents(name).splitlines(keepends=True)
-        if not found:
+        if not any(line.strip() for line in found):
             raise PolicyfsError(f"there is no checkpoint in {name}")
         lines += found
-    return Anchors(args.expect, lines, _contents(args.keys) if args.keys else machine_keys(args.trail))
+        unreadable += _unreadable(name, found)
+    keys = _contents(args.keys) if args.keys else machine_keys(args.trail)
+    return Anchors(args.expect, lines, keys, unreadable)
+
+
+def _unreadable(name: str, lines: Sequence[bytes]) -> list[str]:
+    """Return sentences about the lines of a file that are no checkpoints, if no later line replaces them.
+
+    A full disk or a crash may have cut a line. A later checkpoint of the same chain then proves more.
+    """
+    found = []
+    later: set[str] = set()
+    for number, line in reversed(list(enumerate(lines, start=1))):
+        signed = split(line)
+        made = checkpoint_of(signed.body) if signed else None
+        named = {mount_id.decode("ascii", "replace") for mount_id in _MOUNT_ID.findall(line)}
+        if made is not None:
+            later.add(made.mount_id)
+        elif line.strip() and not (later and named <= later):
+            found.append(
+                f"line {number} of {name} is no checkpoint: it was cut or changed, and no later checkpoint"
+                " replaces it; compare with another copy of this file"
+            )
+    return found[::-1]
 
 
 def machine_keys(trail: str) -> bytes | None:
@@ -135,8 +162,8 @@ def _contents(name: str) -> bytes:
 def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool) -> int:
     """Check the chains (the trails of the mounts), and print a report on each.
 
-    Return 1 if a line or a chain is missing or changed. Raises UsageError. compared: evidence from outside of
-    the trail.
+    Return 1 if a line or a chain is missing or changed, or if a part of the evidence is unreadable. Raises
+    UsageError. compared: evidence from outside of the trail.
     """
     expected = _expected(compared.expect)
     reports = reports_on(chains, trail, compared)
@@ -149,9 +176,12 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
         print(json.dumps(report_json(report)) if as_json else "\n".join(report_lines(report)))
     for name in unknown:
         print(f"policyfs: no trail of the mount of {name} at {trail}", file=sys.stderr)
+    for sentence in compared.unreadable:
+        print(f"policyfs: {sentence}", file=sys.stderr)
     if not reports:
         print(f"policyfs: no mount has recorded anything at {trail}", file=sys.stderr)
-    whole = bool(reports) and not unknown and all(report.whole and not report.missing for report in reports)
+    whole = all(report.whole and not report.missing for report in reports)
+    whole = whole and bool(reports) and not unknown and not compared.unreadable
     return EXIT_OK if whole else EXIT_REFUSED
 
 

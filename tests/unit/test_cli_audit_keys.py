@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import stat
 from pathlib import Path
 
@@ -82,6 +83,31 @@ def test_the_end_of_a_chain_is_printed_or_added_to_a_file(
     assert len(kept.read_bytes().splitlines()) == 2, "what was kept before stays"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert checkpoint_of_chain(chains[0], KeyStore(keys).signer()) is not None
+
+
+def test_a_line_that_could_not_be_written_whole_is_taken_back(
+    trail: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chains, kept = find_chains(trail), tmp_path / "kept"
+    assert checkpoint(chains, str(kept)) == EXIT_OK
+    before = kept.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))  # as on a full disk
+    try:
+        with pytest.raises(PolicyfsError, match="cannot write"):
+            checkpoint(chains, str(kept))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert kept.read_bytes() == before
+
+
+def test_a_checkpoint_begins_a_line_also_behind_a_cut_one(trail: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_bytes(b'{"type":"checkp')
+    assert checkpoint(find_chains(trail), str(kept)) == EXIT_OK
+    cut, whole = kept.read_bytes().splitlines()
+    assert cut == b'{"type":"checkp'
+    assert json.loads(whole)["mount_id"] == MOUNT_ID
 
 
 def test_a_link_is_not_followed(trail: Path, tmp_path: Path) -> None:

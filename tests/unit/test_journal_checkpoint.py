@@ -89,10 +89,34 @@ def test_no_checkpoint_is_made_of_a_broken_end(trail: Path, capsys: pytest.Captu
 
 
 def test_a_file_without_a_checkpoint_is_an_error(trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (trail / CHECKPOINTS).write_bytes(b"")
-    assert verify(trail, "--checkpoint", str(trail / CHECKPOINTS)) == 1
-    assert "there is no checkpoint in" in capsys.readouterr().err
+    for data in (b"", b"\n"):
+        (trail / CHECKPOINTS).write_bytes(data)
+        assert verify(trail, "--checkpoint", str(trail / CHECKPOINTS)) == 1
+        assert "there is no checkpoint in" in capsys.readouterr().err
     assert verify(trail, "--checkpoint", str(trail / "missing")) == 1
+
+
+def test_a_line_that_is_no_checkpoint_is_told(trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as two lines that a crash has made one: it may be the one that tells of a cut."""
+    kept = trail / CHECKPOINTS
+    for _ in range(2):
+        assert main(["audit", "checkpoint", "--append", str(kept)]) == 0
+    assert verify(trail, "--checkpoint", str(kept)) == 0
+    first, second = kept.read_bytes().splitlines(keepends=True)
+    kept.write_bytes(first + first[:100] + second)
+    capsys.readouterr()
+    assert verify(trail, "--checkpoint", str(kept)) == 1
+    captured = capsys.readouterr()
+    assert f"line 2 of {kept} is no checkpoint" in captured.err
+    assert MOUNT_ID in captured.out, "the trail is checked nevertheless"
+    other = second.replace(MOUNT_ID.encode(), b"f" * len(MOUNT_ID))
+    kept.write_bytes(first + first[:100] + second + other)
+    assert verify(trail, "--checkpoint", str(kept)) == 1, "the later one is about another chain"
+    for cut in (first[:100] + second, first[:100] + b"\n", b"{\n"):
+        kept.write_bytes(first + cut + second)
+        assert verify(trail, "--checkpoint", str(kept)) == 0, "a later one proves more"
+    kept.write_bytes(first + b"{")
+    assert verify(trail, "--checkpoint", str(kept)) == 1
 
 
 def test_the_keys_are_shown_and_renewed(trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
