@@ -62,7 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--at", metavar="DIR", help="show the mount at this directory (default: STORE)")
     add("store", metavar="STORE")
     add("words", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
-    run.set_defaults(run=run_run, any_uid=False, clear_dead=False)
+    run.set_defaults(run=run_run, any_uid=False, clear_dead=False, log=None)
 
 
 @dataclass(frozen=True, slots=True)
