@@ -213,7 +213,10 @@ class _Burst:
 
     This object is called with one line of the trail after the other. It counts each denial that matches. If
     the principal of such a denial now exceeds the limit, the call returns the number of requests that the
-    line stands for. Otherwise the call returns 0. Time is measured by the times in the lines.
+    line stands for. Otherwise the call returns 0. Time is measured by the times in the lines. A denial with a
+    time a little before the last one counts as if it had the same time.
+
+    INVARIANT: the numbers of a principal's buckets rise. Otherwise a full deque would drop counts.
     """
 
     def __init__(self, doc: AlertDoc, wanted: Callable[[Event], bool] | None) -> None:
@@ -231,6 +234,10 @@ class _Burst:
             del self._holders[next(iter(self._holders))]
         buckets = self._holders.setdefault(holder, deque(maxlen=_BUCKETS))
         bucket = event.time_ns // self._step_ns
+        if buckets and bucket <= buckets[-1][0] - _BUCKETS:
+            buckets.clear()  # a clock was set back, or the lines of another mount are much older
+        elif buckets:
+            bucket = max(bucket, buckets[-1][0])
         count = buckets.pop()[1] if buckets and buckets[-1][0] == bucket else 0
         buckets.append((bucket, count + event.weight))
         while buckets[0][0] <= bucket - _BUCKETS:

@@ -135,6 +135,22 @@ def test_a_burst_is_more_than_a_number_within_a_time() -> None:
     assert not any(burst(an_alert(on="denials", more_than=3, within="10s"), [0, 6, 12, 18, 24, 30]))
 
 
+def test_times_of_a_clock_that_was_set_back_begin_anew() -> None:
+    day, hour = 86400, 3600
+    alert = an_alert(on="denials", more_than=3, within="10s")
+    assert not any(burst(alert, [day, day, *(hour * number for number in range(8))]))
+    assert burst(alert, [hour, hour, hour, hour]) == [False, False, False, True]
+
+
+def test_lines_that_are_a_little_out_of_order_all_count() -> None:
+    """The lines of several mounts come in turn."""
+    alert = an_alert(on="denials", more_than=30, within="10s")
+    told = burst(alert, [100 + (0.001 if number % 2 else -0.001) for number in range(40)])
+    assert told.index(True) == 30
+    alert = an_alert(on="denials", more_than=30, within="10s")
+    assert burst(alert, [100 - number % 10 for number in range(40)]).index(True) == 30
+
+
 def test_bursts_are_counted_for_each_app() -> None:
     alert = an_alert(on="denials", more_than=3, within="10s")
     assert not any(burst(alert, [0, 1, 2], DENIED._replace(app="maps")))
