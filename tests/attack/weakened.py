@@ -29,6 +29,7 @@ from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.namespace.exact_renames import ExactRenames
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.rename import Renamer
+from policyfs.fs.namespace.tmpfile import Tmpfiles
 from policyfs.fs.opening.preconditions import Preconditions
 from policyfs.fs.sharing.pauses import Pauses
 from policyfs.policy.decide import Engine
@@ -51,6 +52,11 @@ from tests.attack.guards_vectors import VECTORS
 from tests.attack.guards_ways_in import WAYS_IN
 from tests.attack.guards_wearing import WEARING
 from tests.attack.guards_writing import WRITING
+
+
+def unknown_names_count_as_none() -> None:
+    """An open file without a known name is taken for one that was made without a name (O_TMPFILE)."""
+    put(Tmpfiles, "_has_names", lambda self, fd: False)
 
 
 def locate_in_source() -> None:
@@ -165,6 +171,7 @@ SORTS: Final = (
 OTHERS: Final = {name: guard for sort in SORTS for name, guard in sort.items()}
 assert len(OTHERS) == sum(map(len, SORTS)), "two guards have one name"
 GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
+    "unknown-names": unknown_names_count_as_none,
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,
     "one-view": one_view,

@@ -94,6 +94,10 @@ class Tmpfiles:
         The open handles keep their view, and this view decides how the file's writes are checked. So each app
         that has the file open must have the same view at the new path, and at least the rights of its handle.
         Otherwise the answer is EXDEV, or the policy's errno.
+
+        An open file whose last known name was removed has no name either, but perhaps another name in the
+        store, which was never looked up. INVARIANT: such a file gets no name here. The rules for its other
+        name would not be asked.
         """
         check_room(parent, name)
         call, path, new_path = Call("link", "link"), node.path(), child_path(parent, name)
@@ -112,15 +116,19 @@ class Tmpfiles:
         if not decision.allowed:
             self._gate.refuse(caller, call, path, decision, new_path=new_path)
         kept = all(self._keeps(node, who, rights, state, facts, parent) for who, rights in users)
-        if not kept or node.open is None:
+        if not kept or node.open is None or self._has_names(node.open.fd):
             refusal = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
             note = "at the new path, other rights or checks would apply to a program that has the file open;"
+            note = note if not kept else "the file has another name in the store, with rules of its own;"
             note += " copy the file instead"
             self._gate.refuse(caller, call, path, refusal, new_path=new_path, note=note)
         self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
         with self._open_files.bytes_stay(node.ino):
             self._tree.link(node.open.fd, self._resolver.dirfd(parent), name)
         return self._lookup.entry(parent, name, state, self._tree.fstat(node.open.fd), caller)
+
+    def _has_names(self, fd: int) -> bool:
+        return self._tree.fstat(fd).nlink > 0
 
     def _users(self, node: Node) -> list[tuple[Principal, Op]]:
         return [(handle.caller.principal, _rights(handle)) for handle in self._handles.of_node(node)]
