@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from policyfs.cli.audit_names import check_names
 from policyfs.cli.audit_policies import KeptPolicies
@@ -52,11 +53,10 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"--by {shown(name)!r}: the possible fields are {', '.join(GROUPS)}")
     wanted, until_ns = selection_of(args), time.time_ns() - _LATE_NS
     marker = _Marker(args.trail)
-    if args.new:
-        wanted = _only_new(wanted, marker.read(), until_ns)
+    last = marker.read() if args.new else None
     trail = open_trail(args)
     check_names(trail, wanted)
-    summary = summarize(trail, wanted, by)
+    summary = _only_new(trail, wanted, by, last, until_ns) if args.new else summarize(trail, wanted, by)
     policies = KeptPolicies(trail.chains)
     if args.json:
         print(json.dumps({**summary_json(summary), **_more_json(summary, by, policies)}))
@@ -65,22 +65,50 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(summary_lines(summary, zone_of(args), columns(), policies.fact)))
     if args.new:
-        marker.write(until_ns)
+        steps = {} if last is None else last.steps
+        steps = steps | {step.place.mount_id: step.seq for step in summary.clock_steps}
+        marker.write(_Review(until_ns, steps))
     return EXIT_OK if summary.events else EXIT_REFUSED
 
 
-def _only_new(wanted: Selection, since_ns: int | None, until_ns: int) -> Selection:
-    """Return the selection without the events before *since_ns* and after *until_ns* (ns since 1970).
+class _Review(NamedTuple):
+    """A run of `summary --new`.
 
-    If the clock went back, so that *since_ns* is the later time, return the whole selection, and print that
-    on stderr. Nobody knows which events the last summary counted.
+    until_ns: the time (ns since 1970) until which it counted. steps: for each chain, the number of the newest
+    record ``clock`` (the clock went back) that it found.
     """
-    if since_ns is not None and since_ns > until_ns:
-        what = "the clock went back since the last summary --new: counting all events"
-        print(f"policyfs: {what}", file=sys.stderr)
-        return wanted
-    since = "" if since_ns is None else f" since:{iso_time(since_ns)}"
-    return wanted.narrowed(parse_query(f"until:{iso_time(until_ns)}{since}"))
+
+    until_ns: int
+    steps: dict[str, int]
+
+    def may_lack(self, steps: list[Record]) -> bool:
+        """Return True if the clock went back since then, to a time before *until_ns*.
+
+        steps: the records ``clock`` of the trail. This run did not count the events after a newer record.
+        """
+        return any(
+            step.seq > self.steps.get(step.place.mount_id, 0) and step.time_ns < self.until_ns
+            for step in steps
+        )
+
+
+def _only_new(
+    trail: IndexedTrail, wanted: Selection, by: list[str], last: _Review | None, until_ns: int
+) -> Summary:
+    """Count the events since the last review. until_ns: without later events (ns since 1970).
+
+    If the clock went back since then, count all events, and print that on stderr: nobody knows which events
+    the last review counted.
+    """
+    if last is None or last.until_ns <= until_ns:
+        since = "" if last is None else f" since:{iso_time(last.until_ns)}"
+        new = wanted.narrowed(parse_query(f"until:{iso_time(until_ns)}{since}"))
+        summary = summarize(trail, new, by)
+        if last is None or not last.may_lack(summary.clock_steps):
+            return summary
+    what = "the clock went back since the last summary --new: counting all events"
+    print(f"policyfs: {what}", file=sys.stderr)
+    return summarize(trail, wanted, by)
 
 
 def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:
@@ -93,6 +121,8 @@ def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:
         restarts = Restarts()
         for portion in trail.portions(chain):
             count_portion(summary, portion, wanted, restarts)
+            steps = portion.own(frozenset({"clock"}))
+            summary.clock_steps += [step for step in steps if isinstance(step, Record)]
         if restarts.unended and not is_recorded(chain):
             summary.crashes.append((chain.mount_id, UNENDED))
     return summary
@@ -137,7 +167,7 @@ def _more_json(summary: Summary, by: list[str], policies: KeptPolicies) -> Field
 
 
 class _Marker:
-    """A file that keeps the time until which `summary --new` has reported a trail.
+    """A file that keeps the last run of `summary --new` on a trail.
 
     The file is beside the indexes. It is protected against changes in the same way as an index.
     """
@@ -146,9 +176,15 @@ class _Marker:
         self._name = f"reviewed-{hashlib.sha256(os.fsencode(Path(trail).resolve())).hexdigest()}"
         self._cache = IndexCache(cache_directory())
 
-    def read(self) -> int | None:
-        text = self._cache.read(self._name) or b""
-        return int(text) if text.isdigit() else None
+    def read(self) -> _Review | None:
+        """Return the last run of `summary --new`, or None if there was none."""
+        text = self._cache.read(self._name)
+        if text is None:
+            return None
+        if text.isdigit():  # written by an older version
+            return _Review(int(text), {})
+        return _Review(*json.loads(text))
 
-    def write(self, time_ns: int) -> None:
-        self._cache.save(self._name, b"%d" % time_ns)
+    def write(self, review: _Review) -> None:
+        """Keep a run of `summary --new`."""
+        self._cache.save(self._name, json.dumps(review).encode())

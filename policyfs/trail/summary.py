@@ -106,6 +106,8 @@ class Summary:
         self.crashes: list[tuple[str, str]] = []
         """For each daemon that crashed or was killed: the id of the record of the next start (or the name of
         the chain, if there is none), and a sentence."""
+        self.clock_steps: list[Record] = []
+        """The records ``clock`` of the trail, of any time: each says that the clock went back."""
         self.bad_lines = 0
 
     def add(self, event: Event) -> None:

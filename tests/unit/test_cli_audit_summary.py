@@ -6,16 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.cli import audit_summary
 from policyfs.domain import Audit
 from policyfs.errors import UsageError
 from policyfs.trail.restarts import KILLED, UNENDED
 from tests.support.mount.audited import DAY_NS, EVENTS, Cli, kill_copy, recorded
-from tests.support.mount.trail import MOUNT_ID, SECOND_NS, START_NS, a_journal, an_event, read_all
+from tests.support.mount.trail import MOUNT_ID, SECOND_NS, START_NS, Clock, a_journal, an_event, read_all
 
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     return recorded(tmp_path, monkeypatch, capsys)
+
+
+WENT_BACK = "policyfs: the clock went back since the last summary --new: counting all events\n"
+
+
+def reviewed(cli: Cli, code: int = 0) -> tuple[object, str]:
+    """Return the number of new events, and what the command says on stderr."""
+    (summary,) = cli.json("summary", "--new", code=code)
+    return summary["events"], cli.err
 
 
 def test_a_summary_tells_causes_apart(cli: Cli) -> None:
@@ -48,7 +58,7 @@ def test_an_event_that_is_written_after_a_review_is_in_the_next_one(
     times = [START_NS + 10 * DAY_NS, START_NS + 11 * DAY_NS]
     monkeypatch.setattr("policyfs.cli.audit_summary.time.time_ns", lambda: times[0])
     assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
-    with a_journal(cli.root) as journal:
+    with a_journal(cli.root, Clock(times[0])) as journal:
         journal.record(an_event(time_ns=times[0] - SECOND_NS), Audit.REQUIRED)
     monkeypatch.setattr("policyfs.cli.audit_summary.time.time_ns", lambda: times[1])
     assert cli.json("summary", "--new")[0]["events"] == 1
@@ -61,20 +71,41 @@ def test_after_the_clock_went_back_a_review_counts_all_events(
     """The events of the wrong time, and those that the first review missed because of it, are counted."""
     now, hour = [START_NS + 10 * DAY_NS], 3600 * SECOND_NS
     monkeypatch.setattr("policyfs.cli.audit_summary.time.time_ns", lambda: now[0])
-
-    def review(code: int = 0) -> tuple[object, str]:
-        (summary,) = cli.json("summary", "--new", code=code)
-        return summary["events"], cli.err
-
-    assert review() == (len(EVENTS), "")
+    assert reviewed(cli) == (len(EVENTS), "")
     with a_journal(cli.root) as journal:
         for time_ns in (now[0] + hour, now[0] - hour + SECOND_NS):
             journal.record(an_event(time_ns=time_ns), Audit.REQUIRED)
     now[0] -= hour // 2
-    all_events = "policyfs: the clock went back since the last summary --new: counting all events\n"
-    assert review() == (len(EVENTS) + 2, all_events)
+    assert reviewed(cli) == (len(EVENTS) + 2, WENT_BACK)
     now[0] += 600 * SECOND_NS
-    assert review(1) == (0, "")
+    assert reviewed(cli, 1) == (0, "")
+
+
+def test_a_step_of_the_clock_between_two_reviews_hides_no_event(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock went back to a time before the first review, and has passed this time at the second one."""
+    clock = Clock(START_NS + 10 * DAY_NS)
+    monkeypatch.setattr("policyfs.cli.audit_summary.time.time_ns", clock)
+    assert reviewed(cli) == (len(EVENTS), "")
+    with a_journal(cli.root, clock) as journal:
+        for step in (60, -1800):
+            clock.forward(step)
+            journal.record(an_event(time_ns=clock.now_ns), Audit.REQUIRED)
+            journal.flush()
+    assert "clock" in {one.kind for one in read_all(cli.chain)}
+    clock.forward(86400)
+    assert reviewed(cli) == (len(EVENTS) + 2, WENT_BACK)
+    clock.forward(86400)
+    assert reviewed(cli, 1) == (0, "")
+    clock.forward(3600)
+    with a_journal(cli.root, clock) as journal:
+        journal.record(an_event(time_ns=clock.now_ns), Audit.REQUIRED)
+        journal.flush()
+        clock.forward(-60)
+        journal.record(an_event(time_ns=clock.now_ns), Audit.REQUIRED)
+    clock.forward(3600)
+    assert reviewed(cli) == (2, ""), "a step to a time after the review hides nothing"
 
 
 def test_a_review_of_one_trail_is_none_of_another(
@@ -85,6 +116,12 @@ def test_a_review_of_one_trail_is_none_of_another(
     monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
     assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
     assert other.json("summary", "--new")[0]["events"] == len(EVENTS)
+
+
+def test_a_review_by_an_older_version_counts(cli: Cli) -> None:
+    marker = audit_summary._Marker(str(cli.root))
+    marker._cache.save(marker._name, b"%d" % (START_NS + 10 * DAY_NS))
+    assert reviewed(cli, 1) == (0, "")
 
 
 def test_a_plain_summary_is_no_review(cli: Cli) -> None:
