@@ -210,6 +210,38 @@ def test_who_waits_gets_the_lock_when_it_is_released(place: Place) -> None:
     assert place.now(WRLCK) == errno.EAGAIN
 
 
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_lock_that_another_thread_releases_before_its_answer_is_answered(
+    place: Place, reused: bool
+) -> None:
+    """A close(2) by another thread closes the holder's descriptor; its number may be another file's then."""
+    got: list[bytes] = []
+
+    async def main() -> None:
+        asked = place.request(WRLCK, fh=2, owner=OTHER, opcode=Opcode.SETLKW)
+
+        async def wait() -> None:
+            got.append(await place.locks.setlk(asked))
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await trio.testing.wait_all_tasks_blocked()
+                place.locks.flushed(place.handles[1], ONE)
+                place.locks.flushed(place.handles[2], OTHER)
+                foreign = os.open("/dev/null", os.O_RDONLY) if reused else -1
+        if reused:
+            os.close(foreign)
+
+    assert place.now(WRLCK) == b""
+    known, place.forgotten[:] = place.node.open.locked, []
+    trio.run(main)
+    assert got == [b""]
+    assert place.node.open.locked == known
+    assert place.forgotten == [(7, False)], "the file may have changed"
+    assert place.free()
+
+
 def test_a_signal_ends_the_wait_and_leaves_nothing_behind(place: Place) -> None:
     codes: list[int] = []
 

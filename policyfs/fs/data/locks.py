@@ -217,6 +217,8 @@ class Locks:
         node, state = handle.node, handle.node.open
         if state is None or node.byte_path is BytePath.COPY:  # a copy never changes
             return False
+        if self._table.find(holder.inode, holder.owner) is not holder:
+            return True  # after a wait: another thread's close(2) released the lock, and closed holder.fd
         version = version_of(self._tree.fstat(holder.fd))
         changed = handle.mode is Mode.MEDIATED or state.locked != version
         state.locked = version
