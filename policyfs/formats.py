@@ -70,6 +70,8 @@ class Format:
 
 
 _FTYP: Final = (b"ftyp", 4, Use.HEAD, rf"(?:image|video|audio)/.*|{_UNNAMED}")
+_FIRST_BOXES: Final = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"uuid")
+"""First boxes of QuickTime films without ftyp (QuickTime File Format Specification, "Atoms")."""
 _JP2_BOX: Final = (0, Use.PICTURE, rf"image/.*|video/mj2|{_UNNAMED}")
 _BOXES: Final = "all boxes and the codestream's comments are examined"
 _OGG: Final = "comments are examined; unknown streams are refused"
@@ -199,6 +201,7 @@ FORMATS: Final = (
         },
         starts=(
             Start(("video/mp4", "video/3gpp", "video/quicktime", "video/x-m4v", "audio/x-m4a"), *_FTYP),
+            *(Start(("video/quicktime",), box, 4, Use.HEAD) for box in _FIRST_BOXES),
         ),
         other_names={"application/mp4": "video/mp4", "video/x-mp4": "video/mp4"},
     ),
@@ -250,7 +253,7 @@ FORMATS: Final = (
     Format(
         "riff.wav:locate_wav",
         kinds={"audio/x-wav": "all chunks besides the sound are examined"},
-        starts=(Start(("audio/x-wav",), b"RIFF", uses=Use.HEAD),),
+        starts=tuple(Start(("audio/x-wav",), name, uses=Use.HEAD) for name in (b"RIFF", b"RIFX", b"RF64")),
         other_names=dict.fromkeys(("audio/vnd.wave", "audio/wav", "audio/wave"), "audio/x-wav"),
     ),
     Format(
@@ -263,7 +266,10 @@ FORMATS: Final = (
     Format(
         "pdf.pdf:locate_pdf",
         kinds={"application/pdf": "all objects of all revisions; page text stays"},
-        starts=(Start(("application/pdf",), b"%PDF-", uses=Use.HEAD),),
+        starts=tuple(
+            Start(("application/pdf",), first, uses=Use.HEAD)
+            for first in (b"%PDF-", b"\n%PDF-", b"\xef\xbb\xbf%PDF-")
+        ),
     ),
     Format(
         "documents.sidecars:locate_xmp_sidecar",

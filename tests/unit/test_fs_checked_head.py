@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
+import random
+import zipfile
+from typing import Final
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policyfs.content.worker import Detector
 from policyfs.fs.checked.head import HEAD_BYTES, kind_in, may_become, meets, overlay
 from policyfs.fs.inodes.pending_writes import Head
 
@@ -70,6 +77,44 @@ def test_unknown_signatures_are_given_some_bytes_and_then_none() -> None:
     assert may_become(b"a" * 511, one("text/*"))
     assert not may_become(b"a" * 512, one("text/*"))
     assert not may_become(JPEG + b"\0" * HEAD_BYTES, one("image/jpeg"))
+
+
+def _box(name: bytes, data: bytes) -> bytes:
+    return (8 + len(data)).to_bytes(4, "big") + name + data
+
+
+def _office() -> bytes:
+    """Return a document of a word processor. libmagic needs its third file to name it."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, size in (("[Content_Types].xml", 6000), ("_rels/.rels", 3000), ("word/document.xml", 9000)):
+            archive.writestr(name, random.Random(7).randbytes(size))
+    return made.getvalue()
+
+
+_MOOV: Final = _box(b"moov", _box(b"mvhd", bytes(100)))
+LATE: Final = {
+    "film with a gap": (_box(b"free", bytes(20_000)) + _MOOV, {"image/*", "video/*"}),
+    "film without ftyp": (_box(b"wide", b"") + _box(b"mdat", bytes(3000)) + _MOOV, {"video/quicktime"}),
+    "large WAV": (b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0" + bytes(5000), {"audio/x-wav"}),
+    "PDF behind a newline": (b"\n%PDF-1.4\n" + b"x" * 5000, {"application/pdf"}),
+    "PDF with a BOM": (b"\xef\xbb\xbf%PDF-1.4\n" + b"x" * 5000, {"application/pdf"}),
+    "JSON": (json.dumps({"list": [{"name": f"img{n}"} for n in range(900)]}).encode(), {"application/json"}),
+    "office": (_office(), {"application/vnd.openxmlformats-officedocument.wordprocessingml.document"}),
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+@pytest.mark.parametrize("step", [4, 512, 4096, 8192])
+def test_an_allowed_file_is_refused_in_no_steps(case: str, step: int) -> None:
+    """It depended on the size of the writes whether such a file could be stored."""
+    data, kinds = LATE[case]
+    detector, content = Detector(), one(*kinds)
+    assert meets(detector.kind(data[:HEAD_BYTES]), content)
+    for end in range(step, len(data) + step, step):
+        head = data[:end]
+        if end <= 64 or end % 512 == 0 or end >= len(data):
+            assert may_become(head, content) or meets(detector.kind(head), content), end
 
 
 def test_every_requirement_counts() -> None:

@@ -46,18 +46,25 @@ def may_become(head: bytes, content: tuple[frozenset[str], ...]) -> bool:
     """Return True if bytes that begin with *head* may still become a kind that every requirement allows.
 
     The answer is exact for kinds with a known signature. For a pattern with other kinds (``text/*``) the
-    answer is always True below _TEXT_CHUNK bytes.
+    answer is always True below _TEXT_CHUNK bytes. If the pattern names another kind that is no text, the
+    answer is always True: the kind of an office file, or of JSON, shows only behind many bytes.
     """
     return len(head) < HEAD_BYTES and all(_may_match(head, patterns) for patterns in content)
 
 
 def _may_match(head: bytes, patterns: frozenset[str]) -> bool:
-    if len(head) < _TEXT_CHUNK and not patterns <= _KNOWN:
+    others = patterns - _KNOWN
+    if others and (len(head) < _TEXT_CHUNK or any(_shows_late(pattern) for pattern in others)):
         return True
     return any(
         kind_in(kind, patterns) and _agrees(head, offset, signature)
         for kind, offset, signature in _SIGNATURES
     )
+
+
+def _shows_late(pattern: str) -> bool:
+    """Return True if a pattern names one kind, and the kind is no text."""
+    return not pattern.endswith("*") and not pattern.startswith("text/")
 
 
 def _agrees(head: bytes, offset: int, signature: bytes) -> bool:
