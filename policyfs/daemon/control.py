@@ -102,6 +102,8 @@ def ask(
         except TimeoutError as error:
             late = f"the daemon at {path} did not answer within {timeout_s:g} s, but may answer later"
             raise LateError(f"{late}: see `policyfs status`") from error
+        except OSError as error:  # for example a path that is too long for a socket
+            raise ControlError(f"cannot reach a daemon at {path}: {error.strerror or error}") from error
     try:
         answer = json.loads(data)
     except ValueError as error:

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from policyfs.daemon.control import DEADLINE_S, Json, leaving_path, socket_path
+from policyfs.daemon.control import DEADLINE_S, Json, leaving_path, leaving_paths, socket_path
 from policyfs.daemon.supervise import BugLog
 from policyfs.errors import PolicyfsError
 from policyfs.linux.peer import Peer, peer_of
@@ -25,15 +25,23 @@ Question = Callable[[str], Coroutine[object, object, Json]]
 """A function that answers a command about one path in the mount."""
 
 _LINE_MAX: Final = 1 << 20
+_PATH_MAX: Final = 99
+"""The longest path of a control socket, in bytes: 107 (unix(7)), less a dot and seven digits, which
+leaving_path() adds."""
 
 
 def claim(path: Path) -> socket.socket:
     """Bind the control socket of a mount, and return it. No client can connect before answer_on(). Raises
     PolicyfsError.
 
-    If another daemon still serves an old socket at this path, the old socket is renamed. The socket of a dead
-    daemon is removed.
+    If another daemon still has an old socket at this path, the old socket is renamed, even if this daemon
+    hangs. The socket of a dead daemon is removed.
     """
+    if len(os.fsencode(path)) > _PATH_MAX:
+        raise PolicyfsError(
+            f"cannot open the control socket {path}: the path is longer than {_PATH_MAX} bytes;"
+            " set POLICYFS_RUNTIME_DIR to a directory with a shorter path"
+        )
     server = socket.socket(socket.AF_UNIX)
     before = os.umask(0o077)
     try:
@@ -60,11 +68,13 @@ def _put_aside(path: Path) -> None:
         asking.settimeout(DEADLINE_S)
         try:
             asking.connect(str(path))
-        except OSError:
-            path.unlink()
+            name = str(peer_of(asking).pid)
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
             return
-        pid, _ = peer_of(asking)
-    path.rename(path.with_name(f"{path.stem}.{pid}.sock"))
+        except OSError:  # a daemon that hangs: its queue of connections is full. Its pid is not known
+            name = f"h{path.stat().st_ino % 1_000_000}"
+    path.rename(path.with_name(f"{path.stem}.{name}.sock"))
 
 
 def step_aside(inode: int, mountpoint: str) -> None:
@@ -81,7 +91,7 @@ def release(inode: int, mountpoint: str) -> None:
     """Remove this daemon's control socket. inode: the socket's inode number, so that other daemons' sockets
     stay.
     """
-    for path in (socket_path(mountpoint), leaving_path(mountpoint, os.getpid())):
+    for path in (socket_path(mountpoint), *leaving_paths(mountpoint)):
         if _is_inode(path, inode):
             path.unlink(missing_ok=True)
 

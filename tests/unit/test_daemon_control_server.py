@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
 from policyfs.daemon import control, control_server
-from policyfs.errors import UsageError
+from policyfs.errors import PolicyfsError, UsageError
 
 
 async def broken(*_: object) -> control.Json:
@@ -76,6 +78,57 @@ class Slow:
         await trio.sleep(4 * SHORT_S)
         self.done.set()
         return {"said": "at last"}
+
+
+@contextlib.contextmanager
+def full(path: Path) -> Iterator[socket.socket]:
+    """Yield the socket of a daemon that hangs: it accepts no connection any more, and its queue is full."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(control_server.claim(path))
+        server.listen(1)
+        for _ in range(64):
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.settimeout(5)
+            try:
+                waiting.connect(str(path))
+            except BlockingIOError:
+                break
+        else:
+            raise AssertionError("the queue is never full")
+        yield server
+
+
+def test_the_socket_of_a_daemon_that_hangs_is_put_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as runtime:
+        monkeypatch.setenv("POLICYFS_RUNTIME_DIR", runtime)
+        path = control.socket_path("/mnt/a")
+        with full(path):
+            inode = path.stat().st_ino
+            control_server.claim(path).close()
+            assert [left.stat().st_ino for left in control.leaving_paths("/mnt/a")] == [inode]
+            assert path.stat().st_ino != inode
+            control_server.release(inode, "/mnt/a")
+        assert list(Path(runtime).iterdir()) == [path]
+
+
+def test_the_socket_of_a_dead_daemon_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as runtime:
+        monkeypatch.setenv("POLICYFS_RUNTIME_DIR", runtime)
+        path = control.socket_path("/mnt/a")
+        for _ in range(2):
+            with control_server.claim(path) as server:
+                server.listen(1)
+            assert list(Path(runtime).iterdir()) == [path]
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        monkeypatch.setenv("POLICYFS_RUNTIME_DIR", f"{place}/{'x' * 100}")
+        path = control.socket_path("/mnt/a")
+        with pytest.raises(PolicyfsError, match="longer than 99 bytes; set POLICYFS_RUNTIME_DIR"):
+            control_server.claim(path)
+        with pytest.raises(control.ControlError, match="too long"):
+            control.ask(path, "status")
 
 
 def raw(path: Path, data: bytes) -> dict[str, object]:
