@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Final, TextIO, cast
@@ -170,7 +171,12 @@ def main(arguments: Sequence[str] | None = None, kept: list[object] | None = Non
     command adds its large objects. So Python does not free them when this function returns, which would take
     long.
     """
-    words = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        words: Sequence[str] = sys.argv[1:]
+        # If the caller ignores this signal, the kernel reaps each child, and nobody learns its exit code.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    else:
+        words = arguments
     out, err = _Output(sys.stdout), _Output(sys.stderr)
     try:
         with contextlib.redirect_stdout(cast(TextIO, out)), contextlib.redirect_stderr(cast(TextIO, err)):

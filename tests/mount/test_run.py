@@ -64,7 +64,7 @@ class Runner:
     def start(
         self,
         *command: str,
-        first: Callable[[], None] | None = None,
+        first: Callable[[], object] | None = None,
         pass_fds: tuple[int, ...] = (),
         **more: Any,
     ) -> subprocess.Popen[str]:
@@ -142,6 +142,12 @@ def test_the_exit_code_is_the_commands(runner: Runner) -> None:
         127, "", "policyfs: /nonexistent/program: No such file or directory\n"
     )
     assert runner.run("/etc/passwd") == Said(126, "", "policyfs: /etc/passwd: Permission denied\n")
+
+
+def test_a_command_is_waited_for_though_the_caller_ignores_the_ends_of_children(runner: Runner) -> None:
+    said = runner.shell("exit 7", first=partial(signal.signal, signal.SIGCHLD, signal.SIG_IGN))
+    assert said == Said(7, "", "")
+    assert not mounts_below(runner.at)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -205,3 +206,16 @@ def test_a_closed_standard_input_is_empty() -> None:
     program = "import sys; from policyfs.cli import main; main.main = lambda **_: print([sys.stdin.read()])"
     said = run_with("<&-", f"{program}; main.process()")
     assert (said.stdout, said.stderr) == ("['']\n", "exit 0\n")
+
+
+def test_a_command_waits_for_its_children_though_the_caller_ignores_their_ends(tmp_path: Path) -> None:
+    """A daemon manager or a container's first process may ignore SIGCHLD; its children inherit this."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("apiVersion: policyfs/v1\nkind: Policy\nrules: []\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESS, "policy", "who", str(policy)],
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split()[:2] == ["APP", "UID"]
