@@ -98,7 +98,12 @@ class Policies:
         """Compile a policy's texts, without exceptions (rules for a limited time) that have already ended.
         Raises PolicyfsError.
         """
-        engine = self._loader.compile(sources)
+        return self.without_ended(self._loader.compile(sources))
+
+    def without_ended(self, engine: Engine) -> Engine:
+        """Return a compiled policy without exceptions that have ended by now: *engine* itself if there are
+        none.
+        """
         return as_of(engine, self.mark.now_ns())
 
     def has_new_text(self) -> bool:

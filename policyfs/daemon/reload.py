@@ -35,14 +35,19 @@ _SETTLE_S: Final = 1.0
 
 
 class Reload:
-    """A service that reloads the policy of one mount. Only one reload runs at a time."""
+    """A service that reloads the policy of one mount.
+
+    Locks: a reload holds `_turn` from its first to its last step, so only one runs at a time. While a policy
+    is put in force, a task also holds `_lock`. INVARIANT: `_lock` is never held during a read of the policy's
+    files, which may wait for a disk: the ends of exceptions would wait, too.
+    """
 
     def __init__(self, options: MountOptions, policies: Policies, fs: FileSystem, log: Log) -> None:
         self._options = options
         self._policies = policies
         self._fs = fs
         self._log = log
-        self._lock = trio.Lock()
+        self._turn, self._lock = trio.Lock(), trio.Lock()
         self._signalled = False
         self._in_force = trio.Event()  # set, and replaced by a new one, when another policy is in force
         self._replaced, self._leftovers = trio.open_memory_channel[Leftovers](math.inf)
@@ -56,7 +61,7 @@ class Reload:
         must have; None: any. Raises PolicyfsError for a policy that cannot be used. Then the policy in force
         stays.
         """
-        async with self._lock:
+        async with self._turn:
             return await self._reloaded(by, previous=previous, expected=expected, live=live)
 
     async def on_signal(self, by: MountEnd) -> None:
@@ -69,7 +74,7 @@ class Reload:
             return
         self._signalled = True
         try:
-            await self._lock.acquire()
+            await self._turn.acquire()
         finally:
             self._signalled = False
         try:
@@ -77,27 +82,33 @@ class Reload:
         except PolicyfsError as error:
             self._log.warning("reload refused, the old policy stays", reason=str(error))
         finally:
-            self._lock.release()
+            self._turn.release()
 
     async def _reloaded(
         self, by: MountEnd, *, previous: bool, expected: object, live: object = None
     ) -> control.Json:
-        """Load the policy again, or the previous policy, for reload(). INVARIANT: the caller has the lock for
-        reloads.
-        """
+        """Load the policy again, or the previous policy, for reload(). INVARIANT: the caller has the turn."""
         policies, sources = self._policies, None
         try:
-            sources = await trio.to_thread.run_sync(partial(policies.read, previous=previous))
-            if live is not None and self._fs.gate.engine.digest != live:
-                raise PolicyfsError("another policy came into force after the check; try again")
+            read = partial(policies.read, previous=previous)
+            # If the mount ends, a thread that waits for the disk is left alone: it only reads.
+            sources = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
             if expected is not None and digest_of(source.text for source in sources) != expected:
                 raise PolicyfsError("the policy's files were changed after the check; try again")
             engine = await trio.to_thread.run_sync(self._compiled, sources)
             self._check_app(engine.policy)
         except PolicyfsError as error:
-            await trio.to_thread.run_sync(policies.refuse, sources, by, str(error))
+            async with self._lock:
+                await trio.to_thread.run_sync(policies.refuse, sources, by, str(error))
             raise
-        stale = await self._put_in_force(engine, sources, by)
+        async with self._lock:
+            if live is not None and self._fs.gate.engine.digest != live:
+                late = PolicyfsError("another policy came into force after the check; try again")
+                await trio.to_thread.run_sync(policies.refuse, sources, by, str(late))
+                raise late
+            # An exception may have ended since the policy was compiled.
+            engine = await trio.to_thread.run_sync(policies.without_ended, engine)
+            stale = await self._put_in_force(engine, sources, by)
         self._log.info("policy reloaded", digest=engine.digest, generation=self._fs.gate.generation)
         return {"digest": engine.digest, "generation": self._fs.gate.generation, "stale_handles": stale}
 

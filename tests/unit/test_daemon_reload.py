@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import trio
@@ -16,7 +18,8 @@ from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.daemon.reload import Reload
 from policyfs.daemon.supervise import kept
 from policyfs.errors import PolicyfsError, UsageError
-from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.decide import Engine, as_of, compile_policy
+from policyfs.policy.exceptions import ended
 from policyfs.policy.parse import SourceText, digest_of, parse_policy
 
 BY = MountEnd("command", "policyfs reload", 7, 1000, "/bin/sh")
@@ -56,7 +59,7 @@ class Mount:
         told = {"app": None, "user_id": None, "group_ids": (), "watch": False, "policy": "p.yaml"} | options
         self.policies = SimpleNamespace(
             read=self.read, compile=self.compile, refuse=self.note("refused"), replace=self.replace,
-            pass_ends=lambda: "", tell_stale=self.note("stale told"),
+            pass_ends=lambda: "", tell_stale=self.note("stale told"), without_ended=lambda engine: engine,
         )  # fmt: skip
         self.fs = SimpleNamespace(
             gate=self, use=self.use,
@@ -194,18 +197,89 @@ def test_signals_while_one_waits_for_its_turn_make_one_reload() -> None:
     mount = Mount()
 
     async def main() -> None:
-        async with mount.reload._lock, trio.open_nursery() as nursery:
+        async with mount.reload._turn, trio.open_nursery() as nursery:
             for _ in range(5):
                 nursery.start_soon(mount.reload.on_signal, BY)
             await trio.testing.wait_all_tasks_blocked()
             assert mount.happened == []
-            mount.reload._lock.release()
+            mount.reload._turn.release()
             await trio.testing.wait_all_tasks_blocked()
-            await mount.reload._lock.acquire()
+            await mount.reload._turn.acquire()
         await mount.reload.on_signal(BY)
 
     trio.run(main)
     assert mount.happened.count("read") == 2
+
+
+EXCEPTION: Final = """\
+exceptions:
+  - {id: short, allow: [see], paths: /x, until: 2030-01-31T18:00:00Z, reason: "x", approved-by: Ann}
+"""
+END_NS: Final = 1_896_112_800 * 1_000_000_000
+
+
+class Hanging(Mount):
+    """A mount under an exception that has just ended, whose policy's file lies on a disk that hangs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk_answers, self.asked = threading.Event(), threading.Event()
+        self.in_force = engine_of(HEAD + ONE_APP + EXCEPTION)
+        self.policies.mark = SimpleNamespace(now_ns=lambda: END_NS)
+        self.policies.next_end, self.policies.engine = END_NS, self.in_force
+        self.policies.successor = lambda: as_of(self.in_force, END_NS)
+
+    def read(self, *, previous: bool) -> list[SourceText]:
+        self.asked.set()
+        assert self.disk_answers.wait(10)
+        return super().read(previous=previous)
+
+    def replace(self, engine: object, sources: object, by: MountEnd, generation: int) -> None:
+        self.policies.next_end = None
+        self.happened.append("on record")
+
+
+def test_an_exception_ends_while_a_reload_waits_for_the_disk() -> None:
+    """Both waited for one lock, so the permission went on for as long as the disk hung."""
+    mount = Hanging()
+
+    async def main() -> None:
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(mount.reload.on_signal, BY)
+                await trio.to_thread.run_sync(mount.asked.wait, 5)
+                nursery.start_soon(mount.reload.end_exceptions)
+                while mount.generation == 1:  # noqa: ASYNC110 - there is no event for it
+                    await trio.sleep(0.01)
+                nursery.cancel_scope.cancel()
+
+    try:
+        trio.run(main)
+    finally:
+        mount.disk_answers.set()
+    assert ended(mount.in_force.policy)  # type: ignore[attr-defined] # an engine
+
+
+def test_a_mount_ends_while_a_reload_waits_for_the_disk() -> None:
+    mount = Hanging()
+
+    async def main() -> None:
+        with trio.move_on_after(0.3):
+            await mount.reload.on_signal(BY)
+
+    begun = time.monotonic()
+    try:
+        trio.run(main)
+    finally:
+        mount.disk_answers.set()
+    assert time.monotonic() - begun < 5
+
+
+def test_a_reload_brings_no_exception_back_that_ended_meanwhile() -> None:
+    mount = Mount(HEAD + ONE_APP + EXCEPTION)
+    mount.policies.without_ended = lambda engine: as_of(engine, END_NS)
+    mount.run()
+    assert ended(mount.in_force.policy)  # type: ignore[attr-defined] # an engine
 
 
 def test_a_signal_for_a_policy_that_cannot_be_used_is_logged() -> None:
