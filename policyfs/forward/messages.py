@@ -133,7 +133,7 @@ def journal_fields(message: Message) -> Iterator[tuple[str, bytes]]:
 
     A list of texts gives one field for each text. An empty list or None gives no field. A number, another
     list or a mapping gives one field in JSON. If the message has a field NAME_b64 (base64), journald's field
-    for NAME has the decoded bytes.
+    for NAME has the decoded bytes. A field NAME_b64 that is no base64, as in a damaged line, is ignored.
     """
     yield "MESSAGE", message.text.encode()
     yield "PRIORITY", str(message.severity).encode()
@@ -143,15 +143,22 @@ def journal_fields(message: Message) -> Iterator[tuple[str, bytes]]:
         field = "POLICYFS_" + _JOURNAL_NAME.sub("_", name.upper())
         if name == "id" or name.endswith("_b64"):
             continue
-        exact = message.fields.get(name + "_b64")
-        if isinstance(exact, str):
-            yield field, base64.b64decode(exact)
+        exact = _decoded(message.fields.get(name + "_b64"))
+        if exact is not None:
+            yield field, exact
         elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):
             yield from ((field, one.encode("utf-8", "surrogatepass")) for one in value)
         elif isinstance(value, str):
             yield field, value.encode("utf-8", "surrogatepass")
         elif value not in ([], None):
             yield field, json.dumps(value).encode()
+
+
+def _decoded(text: object) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 def journal_datagram(message: Message) -> bytes:

@@ -7,6 +7,8 @@ import re
 import struct
 from pathlib import Path
 
+import pytest
+
 from policyfs.forward.follower import Item
 from policyfs.forward.messages import journal_datagram, journal_fields, message_of, syslog
 from policyfs.trail.event import Event
@@ -72,6 +74,18 @@ def test_journald_gets_the_exact_bytes_of_a_path() -> None:
     assert [value for name, value in found if name == "POLICYFS_RULES"] == [b"one", b"two"]
     assert all(re.fullmatch("[A-Z][A-Z0-9_]*", name) for name, _ in found)
     assert values["PRIORITY"] == b"6"
+
+
+@pytest.mark.parametrize("exact", ["L2NhZu=", "L2NhZuk", "L2?NhZuk=", "\u00e9"])
+def test_a_field_that_is_no_base64_takes_no_other_field_away(exact: str) -> None:
+    """Somebody has changed the line, or the disk has. The lines after it must be delivered, too."""
+    line = {"type": "quarantine", "seq": 3, "time": "2026-01-01T00:00:00.000000000Z", "done": "drop"}
+    raw = json.dumps(line | {"id": "x", "path": "/caf\ufffd", "path_b64": exact}).encode()
+    record = parse_line(raw, Place(MOUNT_ID, "x", 1))
+    assert isinstance(record, Record)
+    values = dict(journal_fields(message_of(Item(MOUNT_ID, raw, record))))
+    assert values["POLICYFS_PATH"] == "/caf\ufffd".encode()
+    assert values["POLICYFS_DONE"] == b"drop"
 
 
 def test_syslog_is_rfc_5424_whatever_the_name_of_a_file() -> None:
