@@ -25,6 +25,8 @@ _FAR: Final = 1 << 18
 
 
 _NO_LIMIT: Final = 1 << 62
+"""A number that no line has. A changed line may state a larger one, of thousands of digits, which Python does
+not print."""
 
 
 class Finding(NamedTuple):
@@ -89,7 +91,8 @@ def _parsed(raw: bytes) -> _Line:
             seq = fields.get("seq") if isinstance(fields, dict) else None
         except (ValueError, RecursionError):
             seq = None
-        return _Line(seq if type(seq) is int else None, raw, "", is_header=False)
+        is_number = type(seq) is int and 0 < seq < _NO_LIMIT
+        return _Line(seq if is_number else None, raw, "", is_header=False)
     if isinstance(parse_line(raw, Place("", "", 0)), BadLine):
         return _Line(seq, sealed.body, "", is_header=False)
     return _Line(seq, sealed.body, sealed.chain, sealed.body.startswith(b'{"type":"header",'))
@@ -252,8 +255,7 @@ class _Diagnosis:
         if line.seq == self._seq + 1 and self._digests_sealed is False and fits_after and index:
             at, before = index - 1, self._seq - 1
             what = (
-                "this line or earlier lines were changed, and the digests of these lines were computed"
-                " again"
+                "this line or earlier lines were changed, and the digests of these lines were computed again"
             )
         elif self._digests_sealed is None and fits_after and index:
             what = "either this line was changed, or the previous line and its digest were changed"

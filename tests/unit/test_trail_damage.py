@@ -96,6 +96,13 @@ def test_who_gives_a_changed_line_its_digest_is_told_by_the_seal_alone(lines: Li
     assert (sealed.line, sealed.kind) == (5, EDITED)
 
 
+def test_a_number_that_cannot_be_printed_is_not_in_a_finding(lines: Lines) -> None:
+    lines[-2:] = [b'{"seq":%b}\n' % (b"9" * 4300), b"junk\n"]
+    found = diagnose(lines, 0, chain.GENESIS)
+    assert all(one.before < 20 and len(one.what) < 200 for one in found.findings)
+    assert len(found.findings) == 2
+
+
 def test_there_is_no_end_of_findings() -> None:
     assert len(diagnose([b"x\n"] * 5000, 0, chain.GENESIS).findings) == 100
 
