@@ -5,6 +5,7 @@ This module chooses the segments to remove. Segments that a legal hold protects 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -26,6 +27,10 @@ BY_NUMBER: Final = "number"
 BY_AGE: Final = "age"
 BY_SIZE: Final = "size"
 _BLOCK: Final = 1 << 20
+_NO_HOLDS: Final = frozenset((
+    errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EROFS,
+))  # fmt: skip
+"""The errors of lock_holds() with which no other process can add a hold either."""
 RECHECK_NS: Final = 60_000_000_000
 """The time, in ns, after which the limits are checked again although no new segment was begun."""
 
@@ -71,24 +76,34 @@ class Removals:
         A segment stays if a legal hold has come since the record: the disk may have been slow. While another
         process adds a hold, this function does not wait, and removes nothing. A later call does it.
 
-        seq: the number of the last line that is on the disk. Raises OSError; the next call tries again.
+        seq: the number of the last line that is on the disk. Raises OSError, for example if the holds cannot
+        be locked; the next call tries again.
         """
         ready = [name for name, recorded in self._waiting.items() if recorded <= seq]
         if not ready:
             return False
         with ExitStack() as stack:
+            locked = True
             try:
                 stack.callback(os.close, lock_holds(self._place.path, wait=False))
             except BlockingIOError:
                 return False
-            except OSError:  # for example on a full disk: then no hold can be added either
-                pass
-            stay = {plain_name(name) for name in held(read_holds(self._place.path), self._place.names())}
+            except OSError as error:
+                if error.errno not in _NO_HOLDS:
+                    raise
+                locked = False
+            stay = self._held()
             for name in ready:
+                if not locked:
+                    stay = self._held()  # the removals make room, so now a hold can come
                 for one in (name, name + ZST, seal_name(name)) if name not in stay else ():
                     self._place.remove(one)
                 del self._waiting[name]
         return True
+
+    def _held(self) -> set[str]:
+        """Return the uncompressed names of the segments that legal holds protect."""
+        return {plain_name(name) for name in held(read_holds(self._place.path), self._place.names())}
 
 
 def removed_so_far(place: SegmentDirectory) -> Ranges:

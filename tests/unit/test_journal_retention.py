@@ -209,6 +209,52 @@ def test_rotation_goes_on_where_no_hold_can_be_added(tmp_path: Path, monkeypatch
     assert whole(recorder)
 
 
+def test_nothing_is_removed_while_this_process_alone_cannot_lock_the_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may then add a hold, and tell its user that the segments stay."""
+    recorder = Recorder(tmp_path, Retention(3))
+
+    def no_descriptor(_directory: Path, *, wait: bool) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "lock_holds", no_descriptor)
+        recorder.days(8)
+        assert recorder.numbers()[0] == 1
+    recorder.days(2)
+    assert len(recorder.numbers()) <= 4
+    recorder.journal.close()
+    assert whole(recorder)
+
+
+def test_a_hold_that_the_first_removal_makes_room_for_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk there is no directory of holds, so nothing can be locked."""
+    recorder = Recorder(tmp_path, Retention(0))
+    recorder.days(6)
+    place, removed = recorder.journal._writer._directory, []
+    removals = Removals(place)
+    names = [file.name for file in segments(recorder.directory)]
+    removals.add(1, names[:4])
+
+    def no_room(_directory: Path, *, wait: bool) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def remove(name: str) -> None:
+        removed.append(name)
+        if not read_holds(recorder.directory):
+            recorder.hold(0, 30)
+
+    monkeypatch.setattr(retention, "lock_holds", no_room)
+    monkeypatch.setattr(place, "remove", remove)
+    assert removals.carry_out(1)
+    assert {name.partition(".")[0] for name in removed} == {names[0].partition(".")[0]}
+    monkeypatch.undo()
+    recorder.journal.close()
+
+
 def test_what_another_removed_is_named_beside_what_retention_removed(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, Retention(6))
     recorder.days(2)
