@@ -6,6 +6,8 @@ before it has an owner. Or another object could take the name, and would then ge
 
 If a daemon is killed between these steps, the next daemon of the store removes the object. (The app got no
 answer to its request.)
+A network store may make the object and then report an error, because the answer of its server was lost. So
+after an error the daemon looks for the object and removes it.
 """
 
 from __future__ import annotations
@@ -67,10 +69,13 @@ class NewNames:
     ) -> int:
         try:
             make(taken)
-        except PermissionError as error:
-            if error.errno != errno.EACCES:
-                raise
-            return NOT_MADE  # the store is itself a mount of policyfs
+        except OSError as error:
+            if error.errno == errno.EACCES:
+                return NOT_MADE  # the store is itself a mount of policyfs
+            self._take_back(dirfd, taken, -1)  # a network store may have made the object and lost the answer
+            if error.errno == errno.EEXIST:  # of the temporary name, so the app must not get this error
+                raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
+            raise
         fd, is_named = -1, False
         try:
             fd = self._tree.open_path(dirfd, taken)
@@ -92,11 +97,13 @@ class NewNames:
         return self._knows_flags
 
     def _take_back(self, dirfd: int, taken: bytes, fd: int) -> None:
-        """Remove a new object. If the store fails, the record stays for the next daemon."""
+        """Remove a new object, if it exists. If the store fails, the record stays for the next daemon."""
         if fd >= 0:
             os.close(fd)
         try:
             self.remove(dirfd, taken)
+        except FileNotFoundError:
+            pass
         except OSError:
             if self._records is not None:
                 self._records.keep()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.store.exact_names import ExactNames
-from policyfs.store.new_names import NOT_MADE
+from policyfs.store.new_names import NOT_MADE, NewNames
 from policyfs.store.tree import Tree
 from tests.unit.test_store_exact_names import Racing
 
@@ -100,6 +100,65 @@ def test_a_store_that_keeps_such_names_for_itself_gets_no_object(scene: Scene) -
     scene._made = refuse  # type: ignore[method-assign]
     assert scene.make() == NOT_MADE
     assert scene.names == []
+
+
+@pytest.mark.parametrize(("code", "told"), [
+    (errno.EIO, errno.EIO), (errno.ETIMEDOUT, errno.ETIMEDOUT), (errno.EPERM, errno.EPERM),
+    (errno.EEXIST, errno.EIO),
+])  # fmt: skip
+def test_an_object_that_was_made_though_the_store_tells_an_error_is_removed(
+    scene: Scene, code: int, told: int
+) -> None:
+    """The answer of a network store may be lost. The store then finds the temporary name when it asks again,
+    and tells EEXIST, but no object has the name that the app gave.
+    """
+    make = scene._made
+
+    def lost(name: bytes) -> None:
+        make(name)
+        raise OSError(code, os.strerror(code))
+
+    scene._made = lost  # type: ignore[method-assign]
+    with pytest.raises(OSError, match=os.strerror(told)) as failed:
+        scene.make()
+    assert failed.value.errno == told
+    assert scene.names == []
+
+
+def test_what_cannot_be_removed_after_an_error_is_left_to_the_next_daemon(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = scene._made
+
+    def lost(name: bytes) -> None:
+        make(name)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def fails(self: NewNames, dirfd: int, taken: bytes) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    scene._made = lost  # type: ignore[method-assign]
+    with monkeypatch.context() as patch:
+        patch.setattr(NewNames, "remove", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            scene.make()
+    scene.exact.close()
+    assert len(scene.names) == 1
+    with Tree.open(str(scene.place)) as tree:
+        ExactNames(tree, lambda *_: None, scene.records).close()
+    assert scene.names == []
+
+
+def test_a_store_without_room_does_not_use_up_the_records(scene: Scene) -> None:
+    def refuse(_name: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    scene._made = refuse  # type: ignore[method-assign]
+    size = os.stat(scene.records).st_size
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space"):
+            scene.make()
+    assert os.stat(scene.records).st_size <= max(size, 12288)
 
 
 @pytest.mark.parametrize("filled", [False, True])
