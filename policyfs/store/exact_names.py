@@ -28,7 +28,7 @@ from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE
 from policyfs.linux.mountinfo import fuse_mounts_below
 from policyfs.linux.statx import Stat
 from policyfs.store.aside_names import aside, is_aside, knows_no_flags, takes_no_name
-from policyfs.store.move_records import Move, MoveRecords, mark
+from policyfs.store.move_records import UNKNOWN, Move, MoveRecords, mark
 from policyfs.store.new_names import NewNames
 from policyfs.store.tree import Tree
 
@@ -67,7 +67,8 @@ class ExactNames:
         self.new = NewNames(tree, self._records)
         if self._records is not None:
             try:
-                self._records.begin(self._finish)
+                if self._records.begin(self._finish):
+                    self._warn(UNKNOWN, b"/")
             except OSError as error:
                 self._warn(f"{_UNREAD} ({error.strerror})", b"/")
 
@@ -365,9 +366,7 @@ class ExactNames:
             return False
         return last == directory.rstrip(b"/") + b"/" + name + b" (deleted)"
 
-    def move_back(
-        self, dirfd: int, name: bytes, old_dir: int, old: bytes, *, swapped: bool = False
-    ) -> bool:  # fmt: skip
+    def move_back(self, dirfd: int, name: bytes, old_dir: int, old: bytes, *, swapped: bool = False) -> bool:
         """Give the old name back to a file that was moved by mistake.
 
         Return True if the file has the old name again, or is gone. swapped: True if the two names were

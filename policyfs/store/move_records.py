@@ -36,6 +36,13 @@ _KEPT: Final = 64
 """The limit of records that one daemon leaves for the next (keep())."""
 
 
+UNKNOWN: Final = (
+    "a daemon of another version of policyfs ended while it removed, replaced or renamed a file. This version"
+    " does not know the form of its record, so the record stays. `policyfs doctor STORE` searches the store"
+    " for the file"
+)
+
+
 class Move(NamedTuple):
     """One file that got a temporary name (was moved aside): directory/name became directory/taken.
 
@@ -82,18 +89,20 @@ class MoveRecords:
                 self._store = self._root
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
-    def begin(self, finish: Callable[[Move], bool]) -> None:
+    def begin(self, finish: Callable[[Move], bool]) -> bool:
         """Take a place in the shared file for this daemon, and finish the work of killed daemons of this
-        store.
+        store. Return True if this store has a record of another version of policyfs (UNKNOWN), which stays.
 
         finish: called with each record of a killed daemon. If *finish* returns False, the record stays for a
         later daemon. Raises OSError if the file cannot be read or locked.
         """
-        at, end = 0, 0 if self._fd < 0 else os.fstat(self._fd).st_size
+        at, end, is_unknown = 0, 0 if self._fd < 0 else os.fstat(self._fd).st_size, False
         while self._fd >= 0 and (self._at < 0 or at < end):
             if at not in self._kept and self._lock(at, WRLCK):
                 store, move = self._read(at)
-                is_free = move is None or (store == self._store and finish(move))
+                is_ours = store == self._store
+                is_free = store is None or (is_ours and move is not None and finish(move))
+                is_unknown = is_unknown or (is_ours and move is None)
                 if is_free:
                     try:
                         os.pwrite(self._fd, bytes(_HEAD.size), at)
@@ -106,15 +115,16 @@ class MoveRecords:
                 else:
                     self._lock(at, UNLCK)
             at += _PLACE
+        return is_unknown
 
     def _lock(self, at: int, kind: int) -> bool:
         return set_lock(self._fd, _OURS, Asked(at, at + _PLACE - 1, kind, 0))
 
-    def _read(self, at: int) -> tuple[bytes, Move | None]:
+    def _read(self, at: int) -> tuple[bytes | None, Move | None]:
         """Return the store and the move of the record at the offset *at* in the shared file.
 
-        The move is None if the place has no record, only a part of one, or one of another version of
-        policyfs.
+        The store is None if the place has no record, or only a part of one. The move is None also if the
+        record is one of another version of policyfs. INVARIANT: in each version the store is the first field.
         """
         data = os.pread(self._fd, _PLACE, at)
         if len(data) > _HEAD.size:
@@ -122,9 +132,8 @@ class MoveRecords:
             fields = data[_HEAD.size : _HEAD.size + length]
             if length and zlib.crc32(fields) == crc:
                 store, *others = fields.split(b"\0")
-                if len(others) == len(Move._fields):
-                    return store, Move(*others)
-        return b"", None
+                return store, Move(*others) if len(others) == len(Move._fields) else None
+        return None, None
 
     def write(self, directory: int, name: bytes, taken: bytes) -> None:
         """Record that a file will get the temporary name *taken*, and will then be removed. directory: a

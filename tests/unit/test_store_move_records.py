@@ -272,16 +272,42 @@ def test_a_replaced_file_never_gets_the_old_name_of_the_moved_one(tmp_path: Path
     (), (b"from",), (b"from", b"new", b"old"), (b"from", b"new", b"x/../old"),
     (b"from", b"old", b"policyfs-aside-1", b"", b"", b"", b"", b"one more"),
 ])  # fmt: skip
-def test_a_record_of_another_form_changes_no_name(tmp_path: Path, fields: tuple[bytes, ...]) -> None:
-    """A daemon of another version of policyfs may have written it."""
+def test_a_record_of_another_form_changes_no_name_and_stays(
+    tmp_path: Path, fields: tuple[bytes, ...]
+) -> None:
+    """A daemon of another version of policyfs may have written it, and may start again."""
     store = Store(tmp_path)
     with Tree.open(str(store.place)) as tree:
         data = b"\0".join((mark(tree.fstat(tree.root_fd)), *fields))
-    Path(store.records).write_bytes(struct.pack("=II", len(data), zlib.crc32(data)) + data)
+    record = struct.pack("=II", len(data), zlib.crc32(data)) + data
+    Path(store.records).write_bytes(record)
     before = store.files()
+    for _ in range(2):
+        store.next_daemon().close()
+        assert store.files() == before
+        assert store.warned == [move_records.UNKNOWN]
+        assert Path(store.records).read_bytes().startswith(record)
+
+
+def test_a_record_of_another_form_takes_no_record_away(tmp_path: Path) -> None:
+    """This daemon gets another place, where the next one finds what this one left. A daemon of another store
+    warns of nothing.
+    """
+    store, other = Store(tmp_path), tmp_path / "another"
+    other.mkdir()
+    with Tree.open(str(store.place)) as tree:
+        data = mark(tree.fstat(tree.root_fd)) + b"\0of another form"
+    record = struct.pack("=II", len(data), zlib.crc32(data)) + data
+    Path(store.records).write_bytes(record)
+    assert store.dies(_unlink, 3, {})
+    warned: list[str] = []
+    with Tree.open(str(other)) as tree:
+        ExactNames(tree, lambda what, name: warned.append(what), store.records).close()
+    assert warned == []
     store.next_daemon().close()
-    assert store.files() == before
-    assert store.warned == []
+    assert store.asides() == []
+    assert store.files()["from/old"] == OLD
+    assert Path(store.records).read_bytes().startswith(record)
 
 
 def test_files_get_their_names_back_though_the_shared_file_cannot_grow(
