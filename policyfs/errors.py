@@ -34,6 +34,12 @@ class UsageError(PolicyfsError):
     exit_code = EXIT_USAGE
 
 
+class UnreadableError(PolicyfsError):
+    """The file or directory of a policy cannot be read. This may pass."""
+
+    exit_code = EXIT_POLICY
+
+
 def errno_name(code: int) -> str:
     """Return the symbolic name of an errno (``EACCES``), or ``errno N`` if Python has no name for it."""
     return errno.errorcode.get(code, f"errno {code}")

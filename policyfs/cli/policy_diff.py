@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from policyfs.cli.instants import add_at, at_ns
-from policyfs.cli.policy_files import UnreadableError, read_sources
-from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.cli.policy_files import read_sources
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UnreadableError
 from policyfs.policy.analysis.accepted import parse_accepted
 from policyfs.policy.analysis.diff import Diff, diff
 from policyfs.policy.analysis.diff_text import Report, Side

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, TextIO, TypeVar
 
-from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_REFUSED, PolicyfsError
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, UnreadableError
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.parse import SourceText
 
@@ -18,12 +18,6 @@ _Loaded = TypeVar("_Loaded")
 
 TEST_SUFFIX: Final = ".test.yaml"
 """The suffix of files with tests: they are not part of the policy in their directory."""
-
-
-class UnreadableError(PolicyfsError):
-    """The error if the file or directory of a policy cannot be read."""
-
-    exit_code = EXIT_POLICY
 
 
 def read_sources(path: str, *, regular: bool = False) -> list[SourceText]:

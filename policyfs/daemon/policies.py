@@ -107,11 +107,8 @@ class Policies:
         return as_of(engine, self.mark.now_ns())
 
     def has_new_text(self) -> bool:
-        """Return True if the policy's files differ from the policy in force, or cannot be read."""
-        try:
-            return digest_of(source.text for source in self._loader.read()) != self.engine.digest
-        except PolicyfsError:
-            return True
+        """Return True if the policy's files differ from the policy in force. Raises UnreadableError."""
+        return digest_of(source.text for source in self._loader.read()) != self.engine.digest
 
     def successor(self) -> Engine:
         """Compile the policy in force again, without exceptions (rules for a limited time) that have ended or

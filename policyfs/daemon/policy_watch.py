@@ -11,7 +11,7 @@ import trio
 
 from policyfs.daemon.end import MountEnd
 from policyfs.daemon.log import Log
-from policyfs.errors import PolicyfsError
+from policyfs.errors import PolicyfsError, UnreadableError
 
 _LOOK_S: Final = 0.5
 """The pause between two looks at the files. A change counts only once two looks in a row find the same files.
@@ -58,13 +58,14 @@ async def watch(
     log: Log,
 ) -> None:
     """Reload the policy after each change of its files, until cancelled. If a policy was refused, only
-    another change causes a reload.
+    another change causes a reload. Files that cannot be read are read again and again.
 
     is_new: returns True if the files' text is not in force. (The `reload` command may have loaded it
-    already.)
+    already.) Raises UnreadableError.
     """
-    loaded: Marks = ()
+    loaded: Marks | None = ()
     last: Marks = ()
+    unread: Marks = ()
     while True:
         await trio.sleep(_LOOK_S)
         # both threads may be abandoned: a disk that hangs must not keep the daemon from its end
@@ -79,5 +80,10 @@ async def watch(
         try:
             if await trio.to_thread.run_sync(is_new, abandon_on_cancel=True):
                 await reload(CHANGED)
+        except UnreadableError as error:
+            loaded = None  # without a change of the files, a network store may answer again
+            if now != unread:
+                log.warning("the policy cannot be read, the old policy stays", reason=str(error))
+            unread = now
         except PolicyfsError as error:
             log.warning("changed policy refused, the old policy stays", reason=str(error))

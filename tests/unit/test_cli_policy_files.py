@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.policy_files import Batch, UnreadableError, read_sources
-from policyfs.errors import EXIT_POLICY, EXIT_REFUSED
+from policyfs.cli.policy_files import Batch, read_sources
+from policyfs.errors import EXIT_POLICY, EXIT_REFUSED, UnreadableError
 
 
 def test_a_file_or_all_yaml_files_of_a_directory(tmp_path: Path):

@@ -12,7 +12,7 @@ from policyfs.daemon import policies
 from policyfs.daemon.end import MountEnd
 from policyfs.daemon.log import configure
 from policyfs.daemon.policies import Loader, Policies, Sources
-from policyfs.errors import PolicyfsError
+from policyfs.errors import PolicyfsError, UnreadableError
 from policyfs.journal.journal import Journal
 from policyfs.journal.policy_texts import kept_digests, read_pointer
 from policyfs.policy.decide import compile_policy
@@ -170,3 +170,28 @@ def test_a_new_daemon_knows_the_policy_before(tmp_path: Path) -> None:
             new = Changing(tmp_path, journal, name)
             assert new.policies.previous == previous
             new.policies.close()
+
+
+def test_a_text_is_new_until_it_is_in_force(changing: Changing) -> None:
+    assert not changing.policies.has_new_text()
+    changing.sources = text("two")
+    assert changing.policies.has_new_text()
+    changing.change("two")
+    assert not changing.policies.has_new_text()
+
+
+def test_files_that_cannot_be_read_are_no_new_text(tmp_path: Path) -> None:
+    """A watch looks at them again and again: a refusal on record for each look would fill the trail."""
+    fails: list[UnreadableError] = []
+
+    def read() -> Sources:
+        for error in fails:
+            raise error
+        return text("one")
+
+    loader = Loader(read, lambda sources: compile_policy(parse_policy(sources)))
+    made = Policies(loader, tmp_path, configure(io.StringIO(), as_json=True))
+    fails.append(UnreadableError("stale file handle"))
+    with pytest.raises(UnreadableError):
+        made.has_new_text()
+    made.close()

@@ -12,7 +12,7 @@ import trio
 
 from policyfs.daemon import policy_watch
 from policyfs.daemon.end import MountEnd
-from policyfs.errors import PolicyfsError
+from policyfs.errors import PolicyfsError, UnreadableError
 
 
 class _Log:
@@ -54,9 +54,7 @@ def test_a_change_is_loaded_once_and_the_same_text_never(tmp_path: Path, refused
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                policy_watch.watch, file, lambda: file.read_text() != in_force[0], reload, log
-            )
+            nursery.start_soon(policy_watch.watch, file, lambda: file.read_text() != in_force[0], reload, log)
             for text in ("first", "second", "second", "third"):
                 file.write_text(text)
                 os.utime(file, ns=(1, len(loads) + len(text)))
@@ -100,6 +98,47 @@ def test_missing_files_are_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     trio.run(main)
     assert log.warnings == [f"the policy's files are missing, the old policy stays: no file at {file}"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_policy_that_cannot_be_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """late: is_new() can read the file, and the reload cannot. Each reload is a record in the trail."""
+    monkeypatch.setattr(policy_watch, "_LOOK_S", 0.02)
+    file, log, fails, loads = tmp_path / "a.yaml", _Log(), [5], trio.Event()
+    file.write_text("tighter")
+
+    def read() -> None:
+        if fails[0]:
+            fails[0] -= 1
+            raise UnreadableError("stale file handle")
+
+    def is_new() -> bool:
+        if not late:
+            read()
+        return not loads.is_set()
+
+    async def reload(by: MountEnd) -> None:
+        read()
+        assert not loads.is_set()
+        loads.set()
+
+    async def main() -> None:
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(policy_watch.watch, file, is_new, reload, log)
+                await loads.wait()
+                file.rename(tmp_path / "away")
+                while len(log.warnings) < 2:  # noqa: ASYNC110 - the watch has no event to wait for
+                    await trio.sleep(0.01)
+                nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert log.warnings == [
+        "the policy cannot be read, the old policy stays: stale file handle",
+        f"the policy's files are missing, the old policy stays: no file at {file}",
+    ]
 
 
 @pytest.mark.parametrize("blocked", ["marks", "is_new"])
