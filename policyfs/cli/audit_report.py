@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from datetime import UTC, datetime
 
 from policyfs.cli.audit_names import check_names
@@ -36,13 +37,15 @@ def add_parsers(
         "--html", metavar="FILE", required=True, help="the page; an existing file is replaced"
     )
     report.add_argument(
-        "--verify", action="store_true", help="check the whole trail, also if it is larger than 256 MiB"
+        "--verify",
+        action="store_true",
+        help="check the whole trail, also if it is larger than 256 MiB; exit code 1 if it is not whole",
     )
     add_query(report)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the HTML page. Return 1 if no event matches the query."""
+    """Write the HTML page. Return 1 if no event matches the query, or if --verify finds damage."""
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     policies = KeptPolicies(trail.chains)
@@ -63,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     write_private(args.html, page(facts))  # the page is as private as the trail
     print(f"{args.html}: {summary.events} events")
-    return EXIT_OK if summary.events else EXIT_REFUSED
+    if not is_whole:
+        print("policyfs: the trail is not whole: see the page, or policyfs audit verify", file=sys.stderr)
+    return EXIT_OK if summary.events and (is_whole or not args.verify) else EXIT_REFUSED
 
 
 def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview: Overview) -> list[Record]:

@@ -53,9 +53,11 @@ def test_a_broken_trail_is_told_where_it_was_checked(
     monkeypatch.setattr(audit_report, "_QUICK_BYTES", most)
     cli("report", "--html", str(file), *words)
     sound = file.read_text(encoding="utf-8")
+    assert cli.err == ""
     broken = segments(cli.chain)[-1]
     broken.write_bytes(broken.read_bytes().replace(b'"time":"2026', b'"time":"2027', 1))
-    cli("report", "--html", str(file), *words)
+    cli("report", "--html", str(file), *words, code=int("--verify" in words))
     page = file.read_text(encoding="utf-8")
+    assert ("not whole" in cli.err) == checked
     assert "not whole" not in sound
     assert ("not whole" in page, "not checked" in page) == (checked, not checked)
