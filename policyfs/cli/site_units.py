@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import io
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,16 @@ _MADE_BY: Final = (
     " again.\n"
 )
 _DIRECTORY: Final = "/etc/systemd/system"
+
+_VARIABLE: Final = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:(:?[-?+])([^${}]*))?\})")
+"""A variable of a compose file: ``$NAME``, ``${NAME}``, ``${NAME:-default}``, ``${NAME:+other}`` or
+``${NAME:?}``, or without the colon. The text after the operator has no variables."""
+_ASSIGNMENT: Final = re.compile(
+    r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(?:'([^']*)'|\"([^\"]*)\"|(.*?)(?:\s#.*)?$)"
+)
+_MOST_VARIABLES: Final = 100
+_DOLLAR: Final = "\0"
+"""Stands for a dollar sign that begins no variable, until all variables are replaced."""
 
 CONFINED: Final = """\
 Restart=on-failure
@@ -178,8 +189,7 @@ def _word(text: str) -> str:
 
 
 def run_compose(args: argparse.Namespace) -> int:
-    """Check the user's compose file, if one is named. Print a compose file for the mounts of the site file.
-    """
+    """Check the user's compose file, if one is named. Print a compose file for the mounts of the site file."""
     site = read_site(args.site)
     if args.compose is not None:
         _check(site, args.compose)
@@ -227,8 +237,10 @@ def _check(site: Site, path: str) -> None:
                 raise PolicyfsError(
                     f"{path} has no service {container}; its services are {', '.join(map(str, services))}"
                 )
+    base = os.path.dirname(os.path.abspath(path))
+    variables = _variables(base)
     for name, service in services.items():
-        for source in _sources(service, os.path.dirname(os.path.abspath(path))):
+        for source in _sources(service, found.get("volumes"), base, variables):
             if _reaches(source, site.store):
                 raise PolicyfsError(
                     f"{path}: the volume {source} gives the service {name} direct access to the store"
@@ -236,12 +248,76 @@ def _check(site: Site, path: str) -> None:
                 )
 
 
-def _sources(service: object, base: str) -> Iterator[str]:
+def _sources(service: object, named: object, base: str, variables: Mapping[str, str]) -> Iterator[str]:
+    """Yield the directories and files of the host that a service of a compose file gets as volumes.
+
+    named: the volumes with names of the compose file. base: the directory of the compose file. Raises
+    PolicyfsError for a variable without a value.
+    """
     volumes = service.get("volumes") if isinstance(service, dict) else None
     for volume in volumes if isinstance(volumes, list) else ():
-        source = volume.get("source") if isinstance(volume, dict) else str(volume).partition(":")[0]
-        if isinstance(source, str) and source.startswith(("/", ".", "~")):
+        if isinstance(volume, dict):
+            source = _replaced(str(volume.get("source", "")), variables)
+            is_path = volume.get("type") == "bind"
+        else:
+            source, is_path = _replaced(str(volume), variables).partition(":")[0], False
+        if not is_path and not source.startswith(("/", ".", "~")):
+            options = named.get(source) if isinstance(named, dict) else None
+            options = options.get("driver_opts") if isinstance(options, dict) else None
+            source = _replaced(str(options.get("device", "")), variables) if isinstance(options, dict) else ""
+        if is_path or source.startswith(("/", ".", "~")):
             yield os.path.realpath(os.path.join(base, os.path.expanduser(source)))
+
+
+def _variables(base: str) -> dict[str, str]:
+    """Return the variables for a compose file: from the file .env beside it, and from the environment.
+
+    Variables in values of .env are not replaced yet. base: the directory of the compose file.
+    """
+    found: dict[str, str] = {}
+    try:
+        lines = Path(base, ".env").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        assigned = _ASSIGNMENT.match(line)
+        if assigned is not None:
+            name, literal, quoted, bare = assigned.groups()
+            found[name] = literal.replace("$", _DOLLAR) if literal is not None else quoted or bare or ""
+    return found | {name: value.replace("$", _DOLLAR) for name, value in os.environ.items()}
+
+
+def _replaced(text: str, variables: Mapping[str, str]) -> str:
+    """Return a text of a compose file with values for its variables.
+
+    Raise PolicyfsError if a variable has no value. (Docker would use an empty text, and later perhaps another
+    value.)
+    """
+    left = text.replace("$$", _DOLLAR)
+    for _ in range(_MOST_VARIABLES):
+        found = _VARIABLE.search(left)
+        value = None if found is None else _value(found, variables)
+        if found is None or value is None:
+            break
+        left = left[: found.start()] + value + left[found.end() :]
+    if "$" in left:
+        raise PolicyfsError(
+            f"the volume {text} has a variable without a value: set the variable as for docker, in the"
+            " environment or in the file .env beside the compose file"
+        )
+    return left.replace(_DOLLAR, "$")
+
+
+def _value(found: re.Match[str], variables: Mapping[str, str]) -> str | None:
+    """Return the value of a variable in a compose file, or None if it has none."""
+    value = variables.get(found[1] or found[2])
+    operator = found[3] or ""
+    is_set = bool(value) if operator.startswith(":") else value is not None
+    if operator.endswith("+"):
+        return found[4] if is_set else ""
+    if operator.endswith("-") and not is_set:
+        return found[4]
+    return value if is_set else None
 
 
 def _reaches(source: str, store: str) -> bool:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -109,6 +110,70 @@ def test_a_compose_file_that_reaches_the_store_is_refused(
     assert (
         "has no service player; its services are other" in policyfs("compose", site.file, str(compose)).stderr
     )
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        "${STORE}:/m", "$STORE/DCIM:/m", "${STORE:-/srv/other}:/m", "${NONE:-/srv/media}:/m",
+        "${NONE-/srv}:/m", "${EMPTY:-/srv/media}:/m", "${STORE:?no store}:/m", "${STORE:+/srv/media}:/m",
+        "/srv${NONE+x}/media:/m",
+        "${NONE:-${STORE}}:/m", "${FROM_FILE}:/m", "${QUOTED}:/m", "${THROUGH}:/m", "named:/m", "varied:/m",
+        "{type: bind, source: '${STORE}', target: /m}", "{type: volume, source: named, target: /m}",
+        "{type: bind, source: media, target: /m}",
+    ],
+)  # fmt: skip
+def test_a_compose_file_that_reaches_the_store_by_a_variable_or_a_name_is_refused(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str
+) -> None:
+    said = _compose(site, tmp_path, monkeypatch, volume)
+    assert said.returncode == 1, said
+    assert "direct access to the store /srv/media, without a policy" in said.stderr
+
+
+@pytest.mark.parametrize("volume", ["${NONE}:/m", "$NONE/x:/m", "${NONE:?no}:/m", "${LOOP}:/m", "unset:/m"])
+def test_a_volume_with_an_unknown_variable_is_refused(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str
+) -> None:
+    said = _compose(site, tmp_path, monkeypatch, volume)
+    assert said.returncode == 1, said
+    assert "has a variable without a value" in said.stderr
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        "${OTHER}:/m", "/srv/$$STORE:/m", "${STORE:+/srv/other}:/m", "elsewhere:/m", "${COST}:/m",
+        "unknown:/m", "${LITERAL}:/m",
+    ],
+)  # fmt: skip
+def test_a_compose_file_with_other_volumes_is_accepted(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str
+) -> None:
+    said = _compose(site, tmp_path, monkeypatch, volume)
+    assert said.returncode == 0, said
+
+
+def _compose(site: Site, place: Path, monkeypatch: pytest.MonkeyPatch, volume: str) -> Any:
+    """Run `policyfs compose` with a compose file that has one volume, and named volumes and variables."""
+    environment = {"STORE": "/srv/media", "OTHER": "/srv/other", "EMPTY": "", "COST": "/srv/$STORE"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    (place / ".env").write_text(
+        '# STORE=/srv/no\nSTORE=/srv/no\nFROM_FILE=/srv/media # the store\nexport QUOTED="/srv/media"\n'
+        "THROUGH=${FROM_FILE}/DCIM\nLOOP=$LOOP\nLITERAL='/srv/$STORE'\n"
+    )
+    (place / "media").symlink_to("/srv/media")
+    quoted = volume if volume.startswith("{") else f"'{volume}'"
+    (place / "compose.yaml").write_text(
+        f"services:\n  player:\n    image: x\n    volumes: [{quoted}]\n"
+        "volumes:\n  unknown:\n"
+        "  named: {driver: local, driver_opts: {type: none, o: bind, device: /srv/media}}\n"
+        "  varied: {driver_opts: {device: '${NONE:-/srv/media}'}}\n"
+        "  unset: {driver_opts: {device: '${NONE}'}}\n"
+        "  elsewhere: {driver_opts: {device: '/srv/other'}}\n"
+    )
+    return policyfs("compose", site.file, str(place / "compose.yaml"))
 
 
 def test_an_unreadable_compose_file_is_told(site: Site, tmp_path: Path) -> None:
