@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from policyfs.cli.init.draft import Draft
 from policyfs.cli.init.draft_tests import cases_text
 from policyfs.cli.init.survey import Directory
 from policyfs.cli.init.wishes import Level, Wish
 
 
-def test_each_test_has_a_name_of_its_own() -> None:
-    names = ["a b", "a-b", "Фото", "дом!"]
+@pytest.mark.parametrize(
+    "names", [["a b", "a-b", "Фото", "дом!"], ["my fotos", "my-fotos-0", "my-fotos", "my-fotos-0-1"]]
+)
+def test_each_test_has_a_name_of_its_own(names: list[str]) -> None:
     wish = Wish("app", 1, shares=dict.fromkeys(names, Level.ADD))
     text = cases_text(Draft("home", "home.yaml", "/srv", [wish], [Directory(name) for name in names]))
     found = re.findall(r"- id: (\S+)", text)

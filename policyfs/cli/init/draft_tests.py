@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -110,8 +111,10 @@ def _elsewhere(draft: Draft, wish: Wish) -> str:
 
 
 def _word(draft: Draft, directory: str) -> str:
-    """Return a word for the ids of the tests of a directory. Each directory gets a word of its own."""
+    """Return a word for the ids of the tests of a directory. Each directory gets a word of its own: the only
+    words that end with a number after a dash are those with an index.
+    """
     word = "".join(char if char.isascii() and char.isalnum() else "-" for char in directory[:24])
-    if word == directory:
+    if word == directory and not re.search("-[0-9]+$", word):
         return word
     return f"{word}-{[one.name for one in draft.directories].index(directory)}"
