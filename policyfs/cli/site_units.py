@@ -189,7 +189,7 @@ def _word(text: str) -> str:
 
 
 def run_compose(args: argparse.Namespace) -> int:
-    """Check the user's compose file, if one is named. Print a compose file for the mounts of the site file."""
+    """Check the user's compose file, if one is named. Print a compose file for the mounts of a site."""
     site = read_site(args.site)
     if args.compose is not None:
         _check(site, args.compose)
