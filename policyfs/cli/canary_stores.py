@@ -20,6 +20,9 @@ from policyfs.policy.analysis.canaries import Answers, Canary, Sort
 from policyfs.policy.decide import Engine
 
 _MEMORY_BYTES: Final = 64 << 20
+_NAME_MAX: Final = 255
+_PATH_MAX: Final = 4095
+"""The longest name and the longest path of a request, in bytes (PATH_MAX, less the NUL at the end)."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _MOST_DIRECTORIES: Final = 32
@@ -48,7 +51,8 @@ def memory_store() -> Iterator[int]:
 def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable[[Canary], bool]:
     """Make a file for each canary (sample request) in the store in memory.
 
-    A canary has no file if another canary needs a directory of the same name. Return a function that returns
+    A canary has no file if another canary needs a directory of the same name, or if the kernel accepts no
+    path of this length. Return a function that returns
     True if a canary can be used: it has its file, or it tests a hidden name and a directory has this name.
     content: the bytes of each file.
     """
@@ -58,6 +62,8 @@ def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable
     try:
         for path in sorted({one.path for one in canaries}, key=lambda path: (-path.count(b"/"), path)):
             names = path.strip(b"/").split(b"/")
+            if max(map(len, names)) > _NAME_MAX or len(path.strip(b"/")) > _PATH_MAX:
+                continue
             above = [b"/" + b"/".join(names[:depth]) for depth in range(1, len(names))]
             if path in directories or not files.isdisjoint(above):
                 continue

@@ -71,6 +71,20 @@ def test_a_sound_mount_is_proved_and_the_store_is_as_before(
     assert said in _shown(mount, proof["seq"])
 
 
+@pytest.mark.parametrize("path", ["/" + "n" * 300, "/d" * 2100], ids=("name", "path"))
+def test_a_rule_for_a_path_that_no_file_can_have_is_no_obstacle(
+    mounts: Mounts, store: Path, tmp_path: Path, path: str
+) -> None:
+    policy = tmp_path / "long.yaml"
+    policy.write_text(
+        "apiVersion: policyfs/v1\nkind: Policy\nmetadata: {name: long}\n"
+        "apps: {gallery: {uid: 10011}}\nrules:\n"
+        f'  - {{id: long, allow: [see, read], who: {{app: gallery}}, paths: ["{path}", "/DCIM/***"]}}\n'
+    )
+    proof = _proved(mounts, store, policy=policy).status()["proof"]
+    assert proof["canaries"]["hiding"] > 0
+
+
 def _shown(mount: Mount, seq: int) -> str:
     with mount.as_environment():
         return policyfs("audit", "show", f"{mount.trail_dir.name}:{seq}").stdout

@@ -55,6 +55,16 @@ def test_where_others_need_a_directory_only_hiding_is_tested() -> None:
         assert stat.S_ISDIR(os.stat("store/d", dir_fd=memory).st_mode)
 
 
+def test_a_path_that_no_request_can_have_is_not_planted() -> None:
+    deep = [b"/" + b"/".join([b"d" * 15] * 255 + [b"f" * length]) for length in (15, 16)]
+    wide = [b"/" + b"n" * length for length in (255, 256)]
+    with memory_store() as memory:
+        wanted = [canary(path, sort) for path in (*deep, *wide) for sort in (Sort.DENIAL, Sort.HIDING)]
+        kept = planted(memory, wanted, b"")
+        assert [kept(one) for one in wanted] == [True, True, False, False] * 2
+        assert os.stat(b"store" + wide[0], dir_fd=memory).st_size == 0
+
+
 # -- the real store -------------------------------------------------------------------------------------
 
 
