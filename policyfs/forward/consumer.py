@@ -98,8 +98,9 @@ class Plan(NamedTuple):
 class State(NamedTuple):
     """The state of a consumer, for the status file.
 
-    delivered: the number of delivered messages. failing: the reason why deliveries fail, or empty. positions:
-    a dictionary from a hash chain's name to the position after the last delivered line.
+    delivered: the number of delivered messages. failing: the reason why deliveries fail, or why the position
+    cannot be saved; else empty. positions: a dictionary from a hash chain's name to the position after the
+    last delivered line.
     """
 
     delivered: int
@@ -127,10 +128,11 @@ class Consumer:
         self._followers: dict[str, ChainFollower] = {}
         if plan.resends and plan.delivery.unsure_s:
             self._earlier.append((0.0, self._done))
-        self._saved_s = self._lag_s = 0.0
-        self._is_untold = self._cannot_read = self._cannot_save = False
+        self._save_tried_s = self._lag_s = 0.0
+        self._is_untold = self._cannot_read = False
         self._delivered = 0
         self._failing = ""
+        self._unsaved = ""  # why the cursor cannot be saved. Deliveries go on, and do not change it
         self.finished = False
 
     @property
@@ -141,7 +143,7 @@ class Consumer:
     @property
     def state(self) -> State:
         """Return a copy of the present state. May be called on any thread."""
-        return State(self._delivered, self._failing, dict(self._saved or {}))
+        return State(self._delivered, self._failing or self._unsaved, dict(self._saved or {}))
 
     def stop(self) -> None:
         """Ask the thread to end. If a delivery fails and waits to be repeated, the next start repeats it."""
@@ -161,11 +163,11 @@ class Consumer:
         try:
             while not self._stop.is_set():
                 moved = self._round(once=once)
-                if once and (self._failing or not moved):
+                if once and (self._failing or self._unsaved or not moved):
                     break
                 if not moved:
                     self._stop.wait(_POLL_S)
-            if not self._failing:
+            if not (self._failing or self._unsaved):
                 self._tell_due(at_end=True)
         finally:
             self._save(at_end=True)
@@ -309,17 +311,18 @@ class Consumer:
                 self._earlier.popleft()
         if self._plan.transform.is_pending or self._is_untold or self._done == self._saved:
             return
-        if not at_end and now_s < self._saved_s + _SAVE_S:
+        if not at_end and now_s < self._save_tried_s + _SAVE_S:
             return
+        self._save_tried_s = now_s
         try:
             self._cursors.save(self.name, self._done)
         except OSError as exc:
-            self._cannot_save = True
-            self._failed(f"cannot keep the cursor: {exc.strerror}")
+            reason = f"cannot keep the cursor: {exc.strerror}"
+            if reason != self._unsaved:
+                self._log(f"{self.name}: {reason}; trying again")
+            self._unsaved = reason
             return
-        if self._cannot_save:
-            self._cannot_save, self._failing = False, ""
-        self._saved, self._saved_s = self._done, now_s
+        self._saved, self._unsaved = self._done, ""
 
 
 _TOO_FAR: Final = "the sink was further behind than its configuration allows (behind)"

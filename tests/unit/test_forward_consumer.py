@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import random
 import threading
 import time
@@ -143,6 +144,48 @@ def test_a_cursor_that_can_be_kept_again_is_no_failure(place: Place, monkeypatch
         sink._round(once=False)
         failing.append(sink.state.failing)
     assert failing == ["cannot keep the cursor: No space left on device", ""]
+
+
+def test_a_cursor_that_cannot_be_kept_is_told_once_and_tried_once_a_second(place: Place, monkeypatch) -> None:
+    """Each delivery said "delivers again", and each save after it "cannot keep": two lines for each batch."""
+    tries: list[float] = []
+
+    def full(self: CursorStore, *arguments) -> None:
+        tries.append(time.monotonic())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    delivery = Into()
+    sink = place.consumer(delivery)
+    sink.begin()
+    monkeypatch.setattr(CursorStore, "save", full)
+    paths, failing = [], []
+    for number in range(12):
+        paths += place.write(1, number)
+        assert sink._round(once=True)
+        failing.append(sink.state.failing)
+    assert delivery.paths() == paths
+    assert set(failing) == {"cannot keep the cursor: No space left on device"}
+    assert place.log == ["sink: cannot keep the cursor: No space left on device; trying again"]
+    assert all(after - before >= 0.9 for before, after in itertools.pairwise(tries))
+
+
+def test_a_dead_sink_whose_cursor_cannot_be_kept_is_told_as_dead(place: Place, monkeypatch) -> None:
+    def full(self: CursorStore, *arguments) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def dead(_messages: Sequence[Message]) -> None:
+        raise DeliveryError("dead")
+
+    monkeypatch.setattr(CursorStore, "save", full)
+    delivery = Into()
+    sink = place.consumer(delivery)
+    said = []
+    for number, before in enumerate((lambda _messages: None, dead, lambda _messages: None)):
+        delivery.before = before
+        place.write(1, number)
+        sink._round(once=True)
+        said.append(sink.state.failing)
+    assert said == ["cannot keep the cursor: No space left on device", "dead", said[0]]
 
 
 def test_a_dead_sink_holds_up_no_other_and_waits_on_the_disk(place: Place) -> None:
