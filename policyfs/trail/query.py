@@ -16,10 +16,13 @@ _SPAN: Final = re.compile(r"(?:(\d{1,6})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{
 _SPAN_UNITS: Final = ("weeks", "days", "hours", "minutes", "seconds")
 
 _CHAR: Final = (
-    rb"(?:[\x00-\x2e\x30-\x7f]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}"
-    rb"|[\xf0-\xf4][\x80-\xbf]{3}|[\x80-\xff])"
+    rb"(?>[\x00-\x2e\x30-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|\xed[\x80-\x9f][\x80-\xbf]"
+    rb"|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}"
+    rb"|\xf4[\x80-\x8f][\x80-\xbf]{2}|[\x80-\xff])"
 )
-"""A pattern for one UTF-8 character except the slash, or for one byte that is not UTF-8."""
+"""A pattern for one UTF-8 character except the slash, or for one byte that is not part of one (as in the
+policy language). The group is atomic, so it never matches a part of a character.
+"""
 
 
 def parse_when(text: str, now: datetime, zone: tzinfo | None = None) -> int:
@@ -125,6 +128,7 @@ def _segments(text: str) -> bytes:
 
 def _segment(part: str, whole: str) -> bytes:
     out, depth, index = b"", 0, 0
+    many = _CHAR + b"*" if "?" in part else rb"[^/]*"  # a * before a ? must not end within a character
     while index < len(part):
         char = part[index]
         if char == "\\":
@@ -133,7 +137,7 @@ def _segment(part: str, whole: str) -> bytes:
                 raise ValueError(f"glob {whole!r} ends in a backslash")
             out += re.escape(part[index].encode("utf-8", "surrogateescape"))
         elif char == "*":
-            out += rb"[^/]*"
+            out += many
         elif char == "?":
             out += _CHAR
         elif char == "{":

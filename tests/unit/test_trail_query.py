@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -79,6 +80,19 @@ def test_globs(glob: str, yes: list[bytes], no: list[bytes]) -> None:
     pattern = compile_glob(glob)
     assert [path for path in yes if not pattern.fullmatch(path)] == []
     assert [path for path in no if pattern.fullmatch(path)] == []
+
+
+def test_a_question_mark_is_one_character_or_a_byte_of_none() -> None:
+    """As in the policy language: names are decoded, and each byte that is not UTF-8 counts alone."""
+    exact, least = ([compile_glob(f"/{star}{'?' * number}") for number in range(6)] for star in ("", "*"))
+    for length in range(5):
+        for parts in itertools.product(b"a\xc3\xa4\xe2\x82\xac\xed\xf0\x9f\xff", repeat=length):
+            name = bytes(parts)
+            count = len(name.decode("utf-8", "surrogateescape"))
+            found = [number for number, pattern in enumerate(exact) if pattern.fullmatch(b"/" + name)]
+            assert found == [count], name
+            found = [number for number, pattern in enumerate(least) if pattern.fullmatch(b"/" + name)]
+            assert found == list(range(count + 1)), name
 
 
 @pytest.mark.parametrize("glob", ["/a/", "/a**", "/a[b]", "/{a", "/a\\", "/***/b"])
