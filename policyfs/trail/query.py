@@ -66,8 +66,11 @@ def parse_period(text: str, now: datetime, zone: tzinfo | None = None) -> tuple[
     if dots:
         until = parse_when(end or "now", now, zone)
     elif begin in {"today", "yesterday"} or re.fullmatch(r"\d{4}-\d\d-\d\d", begin):
-        day = datetime.fromtimestamp(since // 1_000_000_000, zone or UTC).astimezone(zone)
-        until = _ns(_in_zone(day.replace(tzinfo=None) + timedelta(days=1), zone))
+        try:
+            day = datetime.fromtimestamp(since // 1_000_000_000, zone or UTC).astimezone(zone)
+            until = _ns(_in_zone(day.replace(tzinfo=None) + timedelta(days=1), zone))
+        except (ValueError, OverflowError, OSError):
+            raise ValueError(f"period {text!r} begins or ends outside the years 1 to 9999") from None
     else:
         until = _ns(now)
     if until <= since:
