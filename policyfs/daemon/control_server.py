@@ -25,9 +25,8 @@ Question = Callable[[str], Coroutine[object, object, Json]]
 """A function that answers a command about one path in the mount."""
 
 _LINE_MAX: Final = 1 << 20
-_PATH_MAX: Final = 99
-"""The longest path of a control socket, in bytes: 107 (unix(7)), less a dot and seven digits, which
-leaving_path() adds."""
+_PATH_MAX: Final = 107
+"""The longest path of a socket, in bytes (unix(7))."""
 
 
 def claim(path: Path) -> socket.socket:
