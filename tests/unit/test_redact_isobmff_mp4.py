@@ -376,6 +376,24 @@ def test_fragments(base):
     assert SAMPLE + SAMPLE[::-1] in out
 
 
+@pytest.mark.parametrize("words", ["location", "time", "device"])
+def test_subtitles_in_fragments_go(words):
+    """Nothing says where such a subtitle ends, so it is not read. The first subtitles are in the index."""
+    text = subtitle(b"47.80453, 13.04229 on 2024-05-17")
+    first = Track(b"text", b"tx3g", (subtitle(b"first"),), entry=TX3G, number=2)
+    start = movie(Track(), first, moov=box(b"mvex", full(b"trex", u32(2, 1, 0, 0, 0))))
+    assert b"first" in read(start)
+    for runs, left in (((text,), False), ((), True)):
+        offset = 68 + 4 * len(runs) + 8
+        run = full(b"trun", u32(len(runs), offset, *map(len, runs)), flags=0x201)
+        traf = box(b"traf", full(b"tfhd", u32(2), flags=0x20000), run)
+        out = read(start + box(b"moof", full(b"mfhd", u32(1)), traf) + box(b"mdat", *runs))
+        assert b"47.80453" not in out
+        assert b"2024" not in out
+        assert SAMPLE in out
+        assert (b"first" in out) is left
+
+
 def test_a_million_samples_take_no_second():
     count, size = 1_000_000, 3
     start = ftyp()

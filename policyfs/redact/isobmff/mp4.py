@@ -103,7 +103,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "tracks: subtitles, chapters",
         "what is said; telemetry of drones",
         Tells.PEOPLE,
-        "zeros under people; also if a line has a position (location) or date (time), or if it is no text",
+        "zeros under people; if a line has a position (location) or date (time); if no text, or in fragments",
     ),
     Part(_MOVIES, "tracks: tmcd", "time of day", Tells.TIME, "samples become zeros"),
     Part(
@@ -244,7 +244,7 @@ class _Locator:
             return
         after = PatchedSource(self.source, in_order(self.found.patches, self.source.size))
         for track, runs, goes in read:
-            tells = sample_tells(track, after, sorted_out=True)
+            tells = sample_tells(track, after, runs, sorted_out=True)
             if bool(tells & self.inner.hide) != goes or (
                 not goes and clean_pictures(track, after, self.inner, runs).patches
             ):
@@ -266,7 +266,8 @@ class _Locator:
         for track in movie.tracks:
             for code in () if track.entries.framings else track.entries.formats:
                 check_dated(code, self.inner.hide)
-            tells = sample_tells(track, self.source, sorted_out=True)
+            runs = fragments.runs.get(track.number)
+            tells = sample_tells(track, self.source, runs, sorted_out=True)
             goes = bool(tells & self.inner.hide)
             try:
                 extents = track.samples().extents(size, track.entries.sounds)
@@ -274,7 +275,6 @@ class _Locator:
                 if not goes:
                     raise
                 extents = Extents()
-            runs = fragments.runs.get(track.number)
             self.judged.append((track, runs, goes))
             if runs is not None:
                 extents.extend(runs)

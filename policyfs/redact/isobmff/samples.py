@@ -47,8 +47,13 @@ _DATE: Final = re.compile(r"(?:19|20)\d\d[-/.: ]?[01]\d[-/.: ]?[0-3]\d|\b\d\d?[/
 _TIME_OF_DAY: Final = re.compile(r"^\W*\d\d[:;.]\d\d[:;.]\d\d")
 
 
-def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) -> Tells:
+def sample_tells(
+    track: Track, source: ByteSource, runs: Extents | None = None, *, sorted_out: bool = False
+) -> Tells:
     """Return the categories of the data in a track's samples: NOTHING for picture, sound and hints.
+
+    runs: ranges of the track's samples in fragments. The ends of the samples in a range are not known, so no
+    subtitle in fragments can be read: the result is UNKNOWN.
 
     sorted_out: True if clean_pictures() removes the hidden values from GoPro's telemetry. Then the result for
     GoPro's telemetry is OTHER (its settings): a value of any other category stays only if this category is
@@ -59,7 +64,8 @@ def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) 
     if (handler in PICTURE or handler in SOUND or handler == b"hint") and not odd:
         return NOTHING
     if is_text(track):
-        return Tells.PEOPLE | _text(track, source)
+        in_fragments = runs is not None and bool(runs.starts)
+        return UNKNOWN if in_fragments else Tells.PEOPLE | _text(track, source)
     if not formats:
         return UNKNOWN
     if sorted_out and _is_telemetry(track):
