@@ -10,6 +10,7 @@ from policyfs.redact.core.free_text import MAX_TEXT_BYTES
 from policyfs.redact.core.tag_names import (
     NAMES,
     is_blank,
+    is_language,
     plain_name,
     tells_of_name,
     tells_time,
@@ -170,3 +171,17 @@ def test_told_by_a_named_text(name, value, expected):
 )
 def test_blank(data, blank):
     assert is_blank(data) is blank
+
+
+@pytest.mark.parametrize(
+    "data", [b"de", b"ger", b"pt-BR", b"zh-Hans-CN", b"zh-yue-Hant-HK", b"es-419", b"de-1996"]
+)
+def test_a_language_tag(data):
+    assert is_language(data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"d", b"Smith", b"John Smith", b"en-x-smith", b"en-smith", b"de\n", b"d\xe9"]
+)
+def test_no_language_tag(data):
+    assert not is_language(data)

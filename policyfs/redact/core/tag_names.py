@@ -199,3 +199,15 @@ def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = 
 def is_blank(data: bytes) -> bool:
     """Return True if all bytes are zeros and blanks."""
     return not data.strip(b"\0 \t\r\n")
+
+
+_LANGUAGE: Final = re.compile(
+    rb"[A-Za-z]{2,3}(?:-[A-Za-z]{3})?(?:-[A-Za-z]{4})?(?:-(?:[A-Za-z]{2}|[0-9]{3}))?(?:-[0-9][0-9A-Za-z]{3})?"
+)
+
+
+def is_language(data: bytes) -> bool:
+    """Return True if the data is a common language tag (RFC 5646), without subtags for private use: "ger",
+    "zh-Hans-CN".
+    """
+    return _LANGUAGE.fullmatch(data) is not None

@@ -14,6 +14,7 @@ from typing import Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, TooMuchError, shifted
 from policyfs.redact.core.free_text import told_in
+from policyfs.redact.core.tag_names import is_language
 from policyfs.redact.matroska import cues, tag_names
 from policyfs.redact.matroska.codec_private import clean_private
 from policyfs.redact.matroska.ebml import CRC_32, VOID, Head, head_at, void
@@ -37,6 +38,7 @@ _ONCE: Final = frozenset(
         *((tag_names.TRACK, ident) for ident in (tag_names.CODEC_PRIVATE, tag_names.ENCODINGS)),
         *((tag_names.ATTACHED_FILE, ident) for ident in (tag_names.FILE_MIME_TYPE, tag_names.FILE_DATA)),
         (tag_names.SIMPLE_TAG, tag_names.TAG_NAME),
+        (tag_names.SIMPLE_TAG, tag_names.TAG_STRING),
         *(
             (tag_names.CONTENT_ENCODING, ident)
             for ident in (tag_names.ENCODING_SCOPE, tag_names.ENCODING_TYPE, tag_names.COMPRESSION)
@@ -155,8 +157,8 @@ class Tree:
         cleaned child by child.
         """
         if ident == tag_names.SIMPLE_TAG:
-            tells = tag_tells(child_data(data, tag_names.TAG_NAME) or b"")
-            if tells & self.inner.hide or self._tells(child_data(data, tag_names.TAG_STRING) or b""):
+            value = child_data(data, tag_names.TAG_STRING) or b""
+            if self._told(ident, data) & self.inner.hide or self._tells(value):
                 return Cleaned(b"")
         elif ident == tag_names.SEEK:
             target = int.from_bytes(child_data(data, tag_names.SEEK_POSITION) or b"")
@@ -209,7 +211,10 @@ class Tree:
     def _told(self, ident: int, data: bytes) -> Tells:
         """Return the categories of the data in a removed element, for the record of the removal."""
         if ident == tag_names.SIMPLE_TAG:
-            return tag_tells(child_data(data, tag_names.TAG_NAME) or b"")
+            name, value = (
+                child_data(data, child) or b"" for child in (tag_names.TAG_NAME, tag_names.TAG_STRING)
+            )
+            return tag_tells(name, value)
         return UNKNOWN
 
     def _gone(self, whole: bytes, at: int, tag: str, tells: Tells) -> bytes:
@@ -224,6 +229,8 @@ class Tree:
         if element.form is Form.NAME:
             word = _WORD.fullmatch(payload) and not self._tells(payload)
             return payload if word and not hidden else None
+        if element.form is Form.LANGUAGE:
+            return payload if is_language(payload.rstrip(b"\0")) and not hidden else None
         if element.form is Form.BINARY:
             if parent == tag_names.TRACK and ident == tag_names.CODEC_PRIVATE:
                 codec = (child_data(data, tag_names.CODEC_ID) or b"").rstrip(b"\0")

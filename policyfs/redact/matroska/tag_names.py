@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.tag_names import is_language
 
 LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 
@@ -24,6 +25,7 @@ class Form(enum.Enum):
     MASTER = "elements"
     NUMBER = "a number of at most 8 bytes"
     NAME = "a short ASCII word"
+    LANGUAGE = "a language tag"
     TEXT = "text"
     BINARY = "bytes"
 
@@ -84,7 +86,7 @@ TAG_STRING: Final = 0x4487
 CHAPTER_DISPLAY: Final = 0x80
 
 LEVEL_1: Final = frozenset({SEEK_HEAD, INFO, CLUSTER, TRACKS, CUES, ATTACHMENTS, CHAPTERS, TAGS})
-_M, _N, _W, _T, _B = Form
+_M, _N, _W, _L, _T, _B = Form
 
 _EDITION: Final = 0x45B9
 
@@ -135,8 +137,8 @@ ELEMENTS: Final[Mapping[int, Mapping[int, Element]]] = MappingProxyType(
             **_numbers(TrackOverlay=0x6FAB, CodecDelay=0x56AA, SeekPreRoll=0x56BB),
             0x41E4: Element("BlockAdditionMapping", _M),
             0x536E: Element("Name", _T, PEOPLE),
-            0x22B59C: Element("Language", _W),
-            0x22B59D: Element("LanguageBCP47", _W),
+            0x22B59C: Element("Language", _L),
+            0x22B59D: Element("LanguageBCP47", _L),
             CODEC_ID: Element("CodecID", _W),
             CODEC_PRIVATE: Element("CodecPrivate", _B),
             0x258688: Element("CodecName", _T, DEVICE),
@@ -218,7 +220,7 @@ ELEMENTS: Final[Mapping[int, Mapping[int, Element]]] = MappingProxyType(
             CHAPTER_ATOM: Element("ChapterAtom", _M),
             0x4520: Element("EditionDisplay", _M, PEOPLE),
         },
-        0x4520: {0x4521: Element("EditionString", _T, PEOPLE), 0x45E4: Element("Language", _W)},
+        0x4520: {0x4521: Element("EditionString", _T, PEOPLE), 0x45E4: Element("Language", _L)},
         CHAPTER_ATOM: {
             **_numbers(ChapterUID=0x73C4, Start=0x91, End=0x92, Hidden=0x98, Enabled=0x4598),
             **_numbers(SegmentEditionUID=0x6EBC, SkipType=0x4588, PhysicalEquiv=0x63C3),
@@ -231,8 +233,8 @@ ELEMENTS: Final[Mapping[int, Mapping[int, Element]]] = MappingProxyType(
         0x8F: _numbers(ChapterTrackUID=0x89),
         CHAPTER_DISPLAY: {
             0x85: Element("ChapString", _T, PEOPLE),
-            0x437C: Element("ChapLanguage", _W),
-            0x437D: Element("ChapLanguageBCP47", _W),
+            0x437C: Element("ChapLanguage", _L),
+            0x437D: Element("ChapLanguageBCP47", _L),
             0x437E: Element("ChapCountry", _W, LOCATION),
         },
         TAGS: {TAG: Element("Tag", _M, needs=SIMPLE_TAG)},
@@ -244,8 +246,8 @@ ELEMENTS: Final[Mapping[int, Mapping[int, Element]]] = MappingProxyType(
         },
         SIMPLE_TAG: {
             TAG_NAME: Element("TagName", _T),
-            0x447A: Element("TagLanguage", _W),
-            0x447B: Element("TagLanguageBCP47", _W),
+            0x447A: Element("TagLanguage", _L),
+            0x447B: Element("TagLanguageBCP47", _L),
             0x4484: Element("TagDefault", _N),
             0x44B4: Element("TagDefaultBogus", _N),
             TAG_STRING: Element("TagString", _T),
@@ -285,7 +287,7 @@ _TIME_TAGS: Final = """
 _PEOPLE_TAGS: Final = """
     TITLE SUBTITLE ARTIST ALBUM ALBUM_ARTIST PERFORMER AUTHOR COMPOSER ARRANGER LYRICS LYRICIST
     CONDUCTOR DIRECTOR ASSISTANT_DIRECTOR DIRECTOR_OF_PHOTOGRAPHY SOUND_ENGINEER ART_DIRECTOR
-    PRODUCTION_DESIGNER CHOREGRAPHER COSTUME_DESIGNER ACTOR CHARACTER WRITTEN_BY SCREENPLAY_BY
+    PRODUCTION_DESIGNER CHOREGRAPHER COSTUME_DESIGNER ACTOR CHARACTER SORT_WITH WRITTEN_BY SCREENPLAY_BY
     EDITED_BY PRODUCER COPRODUCER EXECUTIVE_PRODUCER DISTRIBUTED_BY MASTERED_BY MIXED_BY REMIXED_BY
     PRODUCTION_STUDIO THANKS_TO PUBLISHER LABEL LEAD_PERFORMER ACCOMPANIMENT GENRE MOOD
     ORIGINAL_MEDIA_TYPE CONTENT_TYPE SUBJECT DESCRIPTION KEYWORDS SUMMARY SYNOPSIS INITIAL_KEY
@@ -300,7 +302,7 @@ _OTHER_TAGS: Final = """
     BPM MEASURE TUNING DURATION NUMBER_OF_FRAMES NUMBER_OF_BYTES _STATISTICS_TAGS SOURCE_ID FPS
     REPLAYGAIN_GAIN REPLAYGAIN_PEAK REPLAYGAIN_TRACK_GAIN REPLAYGAIN_TRACK_PEAK
     REPLAYGAIN_ALBUM_GAIN REPLAYGAIN_ALBUM_PEAK R128_TRACK_GAIN R128_ALBUM_GAIN
-    COM.ANDROID.CAPTURE.FPS COMPILATION SORT_WITH
+    COM.ANDROID.CAPTURE.FPS COMPILATION
 """
 _NOTHING_TAGS: Final = """
     ALPHA_MODE ROTATE LANGUAGE WAVEFORMATEXTENSIBLE_CHANNEL_MASK
@@ -320,15 +322,39 @@ TAG_TELLS: Final[Mapping[str, Tells]] = MappingProxyType(
 )
 """A dictionary from the name of a tag in capitals to the categories of its value."""
 
+_NUMBERED: Final = frozenset(f"{_OTHER_TAGS} {_NOTHING_TAGS}".split())
+"""Tags whose values are numbers, except the tags in _SHAPES."""
+_NUMBER: Final = re.compile(
+    rb"|[A-Za-z]?[-+]?[0-9][-0-9.,:;/ ]{0,40}(?:of [0-9]{1,6})?(?:dB|LUFS|Hz|fps|bpm|bits?|kbps)?"
+    rb"|0x[0-9A-Fa-f]{1,16}|true|false|yes|no|nan|[-+]?inf(?: dB)?",
+    re.IGNORECASE,
+)
+_SHAPES: Final[Mapping[str, re.Pattern[bytes]]] = MappingProxyType(
+    {
+        "SOURCE_ID": re.compile(rb"(?:0x)?[0-9A-Fa-f]{0,64}"),
+        "_STATISTICS_TAGS": re.compile(rb"(?:(?:BPS|DURATION|NUMBER_OF_(?:FRAMES|BYTES)|SOURCE_ID)\s*){0,8}"),
+    }
+)
+
 _LANGUAGE_SUFFIX: Final = re.compile(r"-[A-Z]{3}")
 
 
-def tag_tells(name: bytes) -> Tells:
-    """Return the categories of the data in a tag with this name (UTF-8); UNKNOWN for a name that is not
-    listed.
+def tag_tells(name: bytes, value: bytes = b"") -> Tells:
+    """Return the categories of the data in a tag with this name (UTF-8).
+
+    Return UNKNOWN for a name that is not listed. Return UNKNOWN also if the name is that of a number or of a
+    language, but the value is another text.
     """
     word = name.rstrip(b"\0").decode("utf-8", "replace").strip().upper().replace(" ", "_")
-    known = TAG_TELLS.get(word)
-    if known is None and _LANGUAGE_SUFFIX.fullmatch(word[-4:]):
-        known = TAG_TELLS.get(word[:-4])
-    return UNKNOWN if known is None else known
+    if word not in TAG_TELLS and _LANGUAGE_SUFFIX.fullmatch(word[-4:]):
+        word = word[:-4]
+    return TAG_TELLS.get(word, UNKNOWN) if _fits(word, value.rstrip(b"\0").strip()) else UNKNOWN
+
+
+def _fits(word: str, value: bytes) -> bool:
+    """Return True if a tag with this name in capitals may have this value."""
+    if word == "LANGUAGE":
+        return not value or is_language(value)
+    if word in _SHAPES:
+        return _SHAPES[word].fullmatch(value) is not None
+    return word not in _NUMBERED or _NUMBER.fullmatch(value) is not None
