@@ -255,7 +255,34 @@ def test_a_table_that_leads_into_a_stream_is_refused():
     assert locate(KIND, frozenset({"location"}), MemorySource(data)).outcome is Outcome.CLEAN
     entry = b"9 1\n%010d 00000 n \ntrailer" % data.index(hidden)
     plan = locate(KIND, frozenset({"location"}), MemorySource(data.replace(b"trailer", entry)))
-    assert "leads into a stream" in plan.reason
+    assert "leads into an object" in plan.reason
+
+
+@pytest.mark.parametrize(
+    "header", [b"9 0 obj", b" % quince\n9 0 obj", b"9 % quince\n 0 obj", b"9" + b" " * 300]
+)
+def test_a_table_that_leads_into_a_string_is_refused(header):
+    hidden = header + b"<</Author(Rosa)>>endobj"
+    data = pdf(catalog=b"/Lang(" + hidden + b")")
+    assert locate(KIND, frozenset({"people"}), MemorySource(data)).outcome is Outcome.CLEAN
+    for where, refused in ((hidden, True), (b"4 0 obj", False), (b"Rosa", False)):
+        entry = b"9 1\n%010d 00000 n \ntrailer" % data.index(where)
+        plan = locate(KIND, frozenset({"people"}), MemorySource(data.replace(b"trailer", entry)))
+        assert ("leads into an object" in plan.reason) == refused
+
+
+def test_the_offset_of_a_table_that_leads_into_a_string_is_refused():
+    data = pdf(catalog=b"/Lang(xref\n0 1\ntrailer<</Info 4 0 R>>)")
+    inside, known = data.index(b"xref"), data.rindex(b"xref\n0")
+    for key, at, refused in (
+        (b"/Size", known, False),
+        (b"/Prev %d/Size" % inside, known, True),
+        (b"/XRefStm %d/Size" % inside, known, True),
+        (b"/Size", inside, True),
+    ):
+        made = data.replace(b"/Size", key).replace(b"startxref\n%d" % known, b"startxref\n%d" % at)
+        plan = locate(KIND, frozenset({"people"}), MemorySource(made))
+        assert ("leads into an object" in plan.reason) == refused, key
 
 
 @pytest.mark.parametrize("predictor", [b"", b"/DecodeParms<</Predictor 12/Columns 4>>"])
@@ -270,7 +297,7 @@ def test_a_compressed_table_that_leads_into_a_stream_is_refused(predictor):
         entries = b"/Type/XRef/Root 1 0 R/W[1 2 1]/Index[8 2]" + predictor
         data = revised(first, {8: packed(b"".join(rows), entries)})
         plan = locate(KIND, frozenset({"location"}), MemorySource(data))
-        assert ("leads into a stream" in plan.reason) == refused, plan
+        assert ("leads into an object" in plan.reason) == refused, plan
 
 
 def test_an_unpacked_object_stream_is_patched_in_place():

@@ -33,10 +33,16 @@ _HEADER: Final = re.compile(
 )
 _BLANKS: Final = re.compile(_BLANK + rb"+")
 _KNOWN: Final = re.compile(
-    rb"end(?:obj|stream)(?![0-9A-Za-z])|startxref" + _BLANK + rb"+\d{1,12}(?!\d)"
+    rb"end(?:obj|stream)(?![0-9A-Za-z])|startxref" + _BLANK + rb"+(\d{1,12})(?!\d)"
     rb"|%%EOF(?=[\x00\t\n\x0c\r ]|\Z)"
     rb"|%PDF-\d\.\d|%[\x80-\xff]{2,16}(?=[\r\n])"
 )
+_GAP: Final = rb"(?:[\x00\t\n\x0c\r ]|%[^\r\n]*+)"
+_CUT: Final = rb"(?:\Z|" + _GAP + rb"+(?:\Z|\d+(?:\Z|" + _GAP + rb"+(?:\Z|obj))))"
+_TARGET: Final = re.compile(_GAP + rb"*(?:\Z|xref|[+-]?\d+" + _CUT + rb")")
+"""Pattern of what readers accept at the target of a table: a table, or the header of an object. Comments may
+be in the header. The pattern also matches the first bytes of a longer header.
+"""
 _SYNC: Final = re.compile(_HEADER.pattern + rb"|xref|trailer|startxref|%%EOF|%PDF-")
 _TABLE: Final = re.compile(rb"[0-9nf\x00\t\n\x0c\r ]*")
 _NUMBERS: Final = re.compile(rb"\d{1,10}" + _BLANK + rb"{1,16}\d{1,5}" + _BLANK + rb"{1,16}\Z")
@@ -84,6 +90,8 @@ class Scan:
     unsure: list[tuple[int, Item]] = field(default_factory=list)
     """Streams with their length in another object: pairs of the number of that object and the stream."""
     tables: list[tuple[int, int]] = field(default_factory=list)
+    starts: set[int] = field(default_factory=set)
+    """Offsets of tables, as the words startxref state them."""
     tokens: int = 0
     objects: int = 0
     headers: int = 0
@@ -107,6 +115,8 @@ class Scan:
                 at = item.last
             elif known is not None:
                 self.headers += known[0].startswith(MARK) and at + len(MARK) <= HEAD_BYTES
+                if known[1]:
+                    self.starts.add(int(known[1]))
                 at += known.end()
             elif window.startswith(b"xref"):
                 end = self._table(at + 4)
@@ -123,8 +133,10 @@ class Scan:
         self._settle()
 
     def starts_object(self, at: int) -> bool:
-        """Return True if a reader of the PDF would find an object at the offset *at*."""
-        return _HEADER.match(self.source.read(at, _PEEK).lstrip(b"\0\t\n\x0c\r ")) is not None
+        """Return True if a reader of the PDF could find an object or a table at the offset *at*."""
+        window = self.source.read(at, _PEEK)
+        found = _TARGET.match(window)
+        return found is not None and (found.end() < len(window) or len(window) == _PEEK)
 
     def value_of(self, item: Item) -> Node:
         """Parse the value of an object or trailer again, and return it."""

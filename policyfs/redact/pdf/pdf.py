@@ -173,20 +173,26 @@ class _Locator:
             self.roots.add(root.number)
 
     def _tables(self) -> None:
-        """Raise NotThisKindError if a cross-reference table leads to an object within a stream's bytes.
+        """Raise NotThisKindError if a cross-reference table, or the offset of a table, leads to an object or
+        a table within an object (in a string, or in a stream's bytes).
 
         The scan of the file does not look for objects there.
         """
-        streams = sorted((here.item.data, here.item.data_end) for here in self.objects if here.item.data)
+        spans = sorted((here.item.header, here.item.last) for here in self.objects)
         offsets = {at for start, end in self.scan.tables for at in table_offsets(self.source, start, end)}
+        offsets |= self.scan.starts
         for here in self.objects:
-            if here.role == "trailer" and here.item.data:
-                node, raw = self.scan.value_of(here.item), self._raw(here.item)
+            if here.role != "trailer":
+                continue
+            node = self.scan.value_of(here.item)
+            offsets |= {at for key in (b"Prev", b"XRefStm") if (at := node.integer(key)) is not None}
+            if here.item.data:
+                raw = self._raw(here.item)
                 offsets |= set(stream_offsets(unpacked(raw, node, self.room), node))
         for at in offsets:
-            place = bisect_right(streams, (at, self.source.size)) - 1
-            if place >= 0 and streams[place][0] <= at < streams[place][1] and self.scan.starts_object(at):
-                raise NotThisKindError("a table in it leads into a stream")
+            place = bisect_right(spans, (at, self.source.size)) - 1
+            if place >= 0 and spans[place][0] < at < spans[place][1] and self.scan.starts_object(at):
+                raise NotThisKindError("a table in it leads into an object")
 
     def _lengths(self, packed: list[_Object], integers: dict[int, set[int]]) -> None:
         """Check the stream lengths that are in object streams. Raises NotThisKindError.

@@ -1,7 +1,7 @@
 """Targets of a PDF's cross-reference tables (ISO 32000-2, 7.5.4 and 7.5.8).
 
-object_scan.py finds objects without tables, but not within the bytes of a stream. A table may point to such
-bytes, and readers that use the table would find an object there.
+object_scan.py finds objects without tables, but not within the bytes of a string or of a stream. A table may
+point to such bytes, and readers that use the table would find an object there.
 """
 
 from __future__ import annotations
