@@ -53,7 +53,8 @@ STRINGS: Final[Mapping[bytes, Tells]] = MappingProxyType(
 """A dictionary from keys of strings in any dictionary (document, annotations, signatures, figures) to the
 categories of the strings.
 
-If the value of such a key is not a string, the key has another meaning there, and the entry stays.
+If the value of such a key is not a string, the key has another meaning there, and the entry stays. Only in
+the document information the entry goes with any value: readers show names and arrays there, too.
 """
 
 ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
@@ -115,7 +116,7 @@ Resources and destinations stay: programs choose their names freely, and their v
 _SHORTEST: Final = 8
 """A string shorter than this, parentheses included, holds no coordinates that free_text.py would find."""
 _TRAILER_ID: Final = b"ID"
-_FIELD: Final = frozenset({b"FT", b"Kids", b"Parent"})
+_FIELD: Final = frozenset({b"FT", b"Kids"})
 _ANY_DATE: Final = Node("string", 0, text=b"(D:2000)")
 """Sample string. It stands for the string to which an entry refers, because that string is not read yet."""
 _DATE: Final = re.compile(rb"(?:\xfe\xff)?\0?(?:D\0?:)?\0?(?:19|20|\x001\x009|2\0?0)")
@@ -163,6 +164,8 @@ def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) 
         if here.kind == "dict":
             for key, at, value in here.members:
                 tells = _told(here, key, value, info and here is node, trailer and here is node)
+                if info and here is node and not tells & hide:
+                    tells |= _told_in_parts(value, hide)
                 if not tells & hide:
                     if key == b"Metadata" and value.kind == "ref":
                         edits.metadata.add(value.number)
@@ -224,21 +227,45 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
         return DEVICE
     if trailer and key == b"Info" and value.kind == "dict":
         return UNKNOWN
-    if value.kind == "ref" and info:
-        return STRINGS[key]
+    if info and value.kind != "string":
+        return NOTHING if value.text == b"null" else STRINGS[key]
     if value.kind != "string":
         return NOTHING
     if node.get(b"EF") is not None and key in (b"F", b"UF", b"DOS", b"Mac", b"Unix", b"Desc", b"ID"):
         return UNKNOWN
     if node.get(b"ByteRange") is not None and key == b"Contents":
         return UNKNOWN
-    if key == b"T" and node.name(b"Subtype") and not any(node.get(name) for name in _FIELD):
+    if key == b"T" and node.get(b"Subtype") is not None and not _is_field(node):
         return PEOPLE
     if key == b"Name" and node.name(b"Type") != b"Sig" and node.get(b"ByteRange") is None:
         return NOTHING
     if key == b"M" and not _DATE.match(string_bytes(value.text)):
         return NOTHING
     return STRINGS.get(key, NOTHING)
+
+
+def _told_in_parts(value: Node, hide: Tells) -> Tells:
+    """Return the categories of the data in the names and strings within a value, as far as they must be
+    hidden. Readers show the names and strings of an array as one text.
+    """
+    waiting, texts = [value], []
+    while waiting:
+        here = waiting.pop()
+        if here.kind in ("name", "string"):
+            texts.append(string_bytes(here.text) if here.kind == "string" else here.text)
+        waiting += (*reversed(here.items), *(inside for _, _, inside in here.members))
+    if value.kind == "string":
+        return NOTHING
+    return told_in(b", ".join(texts), hide & (LOCATION | TIME))
+
+
+def _is_field(node: Node) -> bool:
+    """Return True if a dictionary with a Subtype is a form field, whose T is a name for programs.
+
+    In any other annotation T is the author, also in a pop-up note, which has a Parent as fields have.
+    """
+    kind = node.name(b"Subtype")
+    return kind == b"Widget" or (not kind and any(node.get(name) for name in _FIELD))
 
 
 def _refers_to_none(value: Node) -> bool:
