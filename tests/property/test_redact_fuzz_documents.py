@@ -82,7 +82,9 @@ FILMS = [
         mk.cluster(mk.el(0xBF, b"abcd"), *_BLOCKS, size=mk.UNKNOWN_SIZE),
         mk.el(
             mk.ATTACHMENTS,
-            mk.el(0x61A7, mk.el(0x466E, b"a"), mk.el(0x4660, b"font/ttf"), mk.el(0x465C, b"true")),
+            mk.el(
+                0x61A7, mk.el(0x466E, b"a"), mk.el(0x4660, b"font/ttf"), mk.el(0x465C, mk.font(b"a table"))
+            ),
         ),
         tracks=_TRACKS,
         size=mk.UNKNOWN_SIZE,

@@ -147,11 +147,13 @@ def attached(mime: bytes, content: bytes, name: bytes = b"a.ttf") -> bytes:
 @pytest.mark.parametrize(
     ("mime", "content", "stays"),
     [
-        (b"font/ttf", b"OTTO...", True),
-        (b"application/x-truetype-font", b"\0\1\0\0...", True),
+        (b"font/ttf", mk.font(b"a table"), True),
+        (b"application/x-truetype-font", mk.font(b"a table"), True),
+        (b"application/x-note", mk.font(b"a table"), False),
+        (b"font/ttf", b"true north at 47.8 by Rosa", False),
         (b"font/ttf", b"text", False),
         (b"image/png", b"a picture", True),
-        (b"text/plain", b"OTTO...", False),
+        (b"text/plain", mk.font(b"a table"), False),
         (b"", b"a picture", False),
     ],
 )
@@ -165,8 +167,9 @@ def test_a_picture_that_is_not_understood_goes():
 
 
 def test_the_name_of_an_attached_file_becomes_blanks():
-    data = attached(b"font/ttf", b"OTTO", b"Rosa.ttf")
-    assert cleaned(ATTACHED, data, P) == attached(b"font/ttf", b"OTTO", b" " * 8)
+    font = mk.font(b"a table")
+    data = attached(b"font/ttf", font, b"Rosa.ttf")
+    assert cleaned(ATTACHED, data, P) == attached(b"font/ttf", font, b" " * 8)
 
 
 def test_entries_to_what_is_gone_go():

@@ -167,10 +167,10 @@ def test_what_was_not_asked_for_stays():
 
 
 def test_a_second_content_of_an_attached_file_goes():
-    font = (el(0x466E, b"a.ttf"), el(0x4660, b"font/ttf"), el(0x465C, b"\0\1\0\0a font"))
-    for second in (PLACE, b"\0\1\0\0another font"):
+    font = (el(0x466E, b"a.ttf"), el(0x4660, b"font/ttf"), el(0x465C, mk.font(b"a font")))
+    for second in (PLACE, mk.font(b"another font")):
         out = run(film(el(mk.ATTACHMENTS, el(0x61A7, *font, el(0x465C, second))), MEDIA))
-        assert b"\0\1\0\0a font" in out
+        assert mk.font(b"a font") in out
         assert second not in out
 
 

@@ -18,6 +18,7 @@ from policyfs.redact.core.tag_names import is_language
 from policyfs.redact.matroska import cues, tag_names
 from policyfs.redact.matroska.codec_private import clean_private
 from policyfs.redact.matroska.ebml import CRC_32, VOID, Head, head_at, void
+from policyfs.redact.matroska.fonts import is_font, is_font_type
 from policyfs.redact.matroska.tag_names import ELEMENTS, Element, Form, tag_tells
 
 MAX_DEPTH: Final = 12
@@ -55,7 +56,6 @@ _CONTAINER: Final = "Matroska"
 _MAX_NUMBER_BYTES: Final = 8
 _MAX_BINARY_BYTES: Final = 1 << 16
 _WORD: Final = re.compile(rb"[A-Za-z0-9 ._/+:;=-]{0,96}\0*")
-_FONT: Final = re.compile(rb"\x00\x01\x00\x00|OTTO|true|ttcf|wOFF|wOF2")
 
 
 @dataclass(slots=True)
@@ -255,7 +255,7 @@ class Tree:
         mime = child_data(data, tag_names.FILE_MIME_TYPE) or b""
         if content is None or self.inner.hide == NOTHING:
             return None
-        if mime.startswith((b"font/", b"application/")) and _FONT.match(content):
+        if is_font_type(mime) and is_font(content):
             return content
         cleaned = self.inner.image(content) if mime.startswith(b"image/") else None
         return None if cleaned is None else cleaned.data

@@ -47,6 +47,16 @@ def track(at: int, kind: int, codec: bytes, *more: bytes) -> bytes:
     return el(0xAE, number(0xD7, at), number(0x73C5, at), number(0x83, kind), el(0x86, codec), *more)
 
 
+def font(*tables: bytes, at: int = 0, kind: bytes = b"OTTO") -> bytes:
+    """A font of these tables; at: its offset in a collection."""
+    start = at + 12 + 16 * len(tables)
+    entries = b""
+    for table in tables:
+        entries += b"name" + bytes(4) + start.to_bytes(4) + len(table).to_bytes(4)
+        start += len(table)
+    return kind + len(tables).to_bytes(2) + bytes(6) + entries + b"".join(tables)
+
+
 def block(at: int, data: bytes, flags: int = 0x80, size: bytes | None = None) -> bytes:
     """A simple block of a track; size: what is written instead of its true size."""
     return el(0xA3, bytes((0x80 | at, 0, 0, flags)), data, size=size)
