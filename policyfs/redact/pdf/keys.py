@@ -239,24 +239,29 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
         return PEOPLE
     if key == b"Name" and node.name(b"Type") != b"Sig" and node.get(b"ByteRange") is None:
         return NOTHING
-    if key == b"M" and not _DATE.match(string_bytes(value.text)):
+    if key == b"M" and not (_is_annotation(node) or _DATE.match(string_bytes(value.text))):
         return NOTHING
     return STRINGS.get(key, NOTHING)
 
 
 def _told_in_parts(value: Node, hide: Tells) -> Tells:
-    """Return the categories of the data in the names and strings within a value, as far as they must be
-    hidden. Readers show the names and strings of an array as one text.
+    """Return the categories of the data in the names and strings of an array or another value, as far as they
+    must be hidden. Readers show them as one text. edit() searches a value that is one string.
     """
+    if value.kind == "string":
+        return NOTHING
     waiting, texts = [value], []
     while waiting:
         here = waiting.pop()
         if here.kind in ("name", "string"):
             texts.append(string_bytes(here.text) if here.kind == "string" else here.text)
         waiting += (*reversed(here.items), *(inside for _, _, inside in here.members))
-    if value.kind == "string":
-        return NOTHING
     return told_in(b", ".join(texts), hide & (LOCATION | TIME))
+
+
+def _is_annotation(node: Node) -> bool:
+    """Return True if a dictionary is an annotation. Its M is a date in any form."""
+    return node.get(b"Subtype") is not None and node.get(b"Rect") is not None
 
 
 def _is_field(node: Node) -> bool:
