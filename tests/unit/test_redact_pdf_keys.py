@@ -68,6 +68,9 @@ def edited(text: bytes, hide: Tells, **role: bool) -> bytes:
         (b"<</Title(shot 2019:03:04 05:06:07)/Registry(Adobe)>>", L | D, []),
         (b"<</M<FEFF0044003A0032003000320034>>>", T, [b"0032"]),
         (b"<</Subtype/Text/T(Rosa)>>", P, [b"Rosa"]),
+        (b"<</Subtype/Text/RC 9 0 R>>", P, [b"RC", b"9 0 R"]),
+        (b"<</Subtype/Text/RC 9 0 R>>", L | T, []),
+        (b"<</Font<</RC 9 0 R>>>>", P, []),
         (b"<</Subtype/Popup/Parent 4 0 R/T(Rosa)>>", P, [b"Rosa"]),
         (b"<</Subtype/Text/Parent 4 0 R/T(Rosa)>>", P, [b"Rosa"]),
         (b"<</Subtype/FreeText/FT/x/Kids[]/T(Rosa)>>", P, [b"Rosa"]),
@@ -148,6 +151,7 @@ def test_references_of_what_stays_are_followed():
 
 ASIDE = {
     "a comment": (b"<</Subtype/Text/Contents 5 0 R>>", b"(Rosa was here)", "people"),
+    "a rich text": (b"<</Subtype/Text/RC 5 0 R>>", b"(<p>Rosa</p>)", "people"),
     "an author": (b"<</Subtype/Text/T 5 0 R>>", b"(Rosa)", "people"),
     "a date": (b"<</Subtype/Text/M 5 0 R>>", b"(D:20240517)", "time"),
     "a signature's place": (b"<</Type/Sig/Location 5 0 R>>", b"(Zirbelstadt)", "location"),

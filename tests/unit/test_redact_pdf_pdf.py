@@ -167,6 +167,14 @@ def test_entries_go_by_word():
         assert b"/Trapped/False" in out
 
 
+@pytest.mark.parametrize("text", [stream(b"<p>Rosa</p>"), packed(b"<p>Rosa</p>")])
+def test_the_rich_text_of_a_comment_is_a_stream(text):
+    data = pdf({5: text, 6: b"<</Subtype/Text/Rect[0 0 9 9]/RC 5 0 R>>"}, page=b"/Annots[6 0 R]")
+    assert run(data) == data
+    assert b"Rosa" in inflated(data)
+    assert b"Rosa" not in inflated(run(data, "people"))
+
+
 def test_information_goes_whole_whatever_else_it_looks_like():
     data = pdf({5: b"<</Title(quince)/Parent 1 0 R/ByteRange[0 1]>>"}, trailer=b"/Info 5 0 R")
     assert b"Title" not in run(data, "all-metadata")

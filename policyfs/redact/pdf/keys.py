@@ -229,8 +229,9 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
         return UNKNOWN
     if info and value.kind != "string":
         return NOTHING if value.text == b"null" else STRINGS[key]
-    if value.kind != "string":
-        return NOTHING
+    if value.kind != "string":  # the rich text of a comment may be a stream
+        rich = key == b"RC" and value.kind == "ref" and node.get(b"Subtype") is not None
+        return PEOPLE if rich else NOTHING
     if node.get(b"EF") is not None and key in (b"F", b"UF", b"DOS", b"Mac", b"Unix", b"Desc", b"ID"):
         return UNKNOWN
     if node.get(b"ByteRange") is not None and key == b"Contents":
