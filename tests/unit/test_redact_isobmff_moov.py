@@ -64,6 +64,16 @@ def test_times_go_with_the_word_and_bytes_behind_a_header_always(
     assert gone[12 + times : 12 + times + 4] == b"\1" * 4
 
 
+@pytest.mark.parametrize(("kind", "size"), [(b"mvhd", 112), (b"tkhd", 96), (b"mdhd", 36)])
+@pytest.mark.parametrize("version", [2, 255])
+def test_a_header_of_an_unknown_version_goes(kind: bytes, size: int, version: int) -> None:
+    """exiftool reads version 2 like version 1, ffmpeg like version 0."""
+    made = header(kind, size, version, b"\1")
+    outer = {b"mvhd": made, b"tkhd": box(b"trak", made), b"mdhd": box(b"trak", box(b"mdia", made))}[kind]
+    for hide in (Tells.TIME, Tells.LOCATION):
+        assert clean(outer, hide=hide)[1] == outer.replace(made, free(made))
+
+
 def test_reserved_bytes_of_a_header_go_unless_they_are_filler() -> None:
     body = bytearray(b"\1" * 96)
     body[26 - 4 : 36 - 4] = b"hidden it!"

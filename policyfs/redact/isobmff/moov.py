@@ -62,7 +62,8 @@ end) in its body.
 def _dated(size: int, longer: int) -> Rule:
     """Return the rule for a full box that starts with the times of creation and modification.
 
-    size, longer: size in bytes of its body in version 0 and in version 1.
+    size, longer: size in bytes of its body in version 0 and in version 1. Some readers read other versions
+    like version 0, some like version 1: such a box is removed.
     """
 
     def rule(walk: Walk, box: Box) -> None:
@@ -70,6 +71,9 @@ def _dated(size: int, longer: int) -> Rule:
         if not walk.holds(box, size):
             return
         version = block.data[body]
+        if version > 1:
+            block.free(box, walk.where, broken=True)
+            return
         times = body + (20 if version == 1 else 12)
         for start, behind in _RESERVED[version == 1].get(box.kind, ()):
             block.wipe(body + start, body + behind, name_of(box.kind), "reserved", UNKNOWN)
