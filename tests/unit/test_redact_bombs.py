@@ -12,6 +12,9 @@ from typing import Final
 import pytest
 
 from policyfs.domain import REDACTIONS
+from policyfs.redact.core.categories import NOTHING, UNKNOWN
+from policyfs.redact.core.tag_names import told
+from policyfs.redact.documents.tracks import refine_kind
 from policyfs.redact.plan import locate
 from tests.support.machine.counts import SOAK, count
 from tests.support.samples.bombs import BOMBS, source_of
@@ -52,6 +55,20 @@ IN_ORDER: Final = [*ONCE_DEAR, *(name for name in BOMBS if name not in ONCE_DEAR
 TRIED: Final = count(24, 148)
 
 
+TEXT_CHARS: Final = 60_000
+TEXTS: Final = {
+    "empty lines behind a number": ("1.2345", "\n", "x"),
+    "empty lines between numbers": ("47.80453", "\n \n", "13.04229x"),
+    "blanks behind a month": ("may 1", " ", "camera!"),
+    "lines of blanks": ("serial", " \n", "!"),
+    "blanks in JSON": ('"type"', " ", "latitud!"),
+    "digits": ("lat", "1", "gps!"),
+    "decimals": ("created", "1.", "lat!"),
+    "fractions": ("geohash", "1/1 ", "camera!"),
+    "escapes": ("&#", "%20", "coord!"),
+}
+
+
 def test_a_long_run_tries_all() -> None:
     assert len(ONCE_DEAR) == 24
     assert len(IN_ORDER) == len(BOMBS) == 148
@@ -72,3 +89,19 @@ def test_a_bomb_is_cheap(name: str) -> None:
         print(f"{took_s:8.3f} s {source.size:>14} bytes  {name}: {plan.outcome.value} {plan.reason[:60]}")
         assert not plan.reason.startswith("internal error"), plan.reason
         assert took_s < LIMIT_S * SLACK
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_text_is_searched_in_time_that_grows_with_its_size(name: str) -> None:
+    before, repeated, behind = TEXTS[name]
+    text = (before + repeated * (TEXT_CHARS // len(repeated)) + behind).encode()
+    took_s = float("inf")
+    for _ in range(3):
+        began = time.process_time()
+        told(UNKNOWN, NOTHING, text)
+        refine_kind("text/plain", text)
+        took_s = min(took_s, time.process_time() - began)
+        if took_s < LIMIT_S * SLACK:
+            break
+    print(f"{took_s:8.3f} s {name}")
+    assert took_s < LIMIT_S * SLACK

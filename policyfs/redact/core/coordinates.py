@@ -189,7 +189,7 @@ _GRID: Final = re.compile(
 """Pattern of grid coordinates, with capital letters and blanks: 33T WN 12345 67890 (MGRS), 33U 353000 5297000
 (UTM).
 """
-_TWO_LINES: Final = re.compile(r"\s*[-+]?\d{1,3}[.,]\d{4,12}\s*\n\s*[-+]?\d{1,3}[.,]\d{4,12}\s*")
+_TWO_LINES: Final = re.compile(r"\s*[-+]?\d{1,3}[.,]\d{4,12}[^\S\n]*\n\s*[-+]?\d{1,3}[.,]\d{4,12}\s*")
 _PLAIN: Final = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {
     0x066B: ord("."),  # the Arabic decimal separator
     0x060C: ord(","),
