@@ -104,3 +104,9 @@ def test_holds_a_place(text: str) -> None:
 @pytest.mark.parametrize("text", NONE)
 def test_holds_none(text: str) -> None:
     assert not holds_place(text)
+
+
+def test_a_reference_to_a_character_may_have_many_digits() -> None:
+    """int() refuses to read so many digits."""
+    assert not holds_place("&#" + "9" * 5000 + ";")
+    assert holds_place("&#" + "9" * 5000 + "; 47.80453&#44;13.04229")

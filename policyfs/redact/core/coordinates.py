@@ -203,6 +203,8 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{20,}")
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}")
 _STANDARD: Final = str.maketrans("-_", "+/")
 _JSON_ESCAPE: Final = re.compile(r"\\u([0-9A-Fa-f]{4})")
+_LONG_REFERENCE: Final = re.compile(r"&#[0-9]{1000,};?")
+"""Reference of HTML to a character, with more digits than int() may accept (sys.set_int_max_str_digits)."""
 
 
 def holds_place(text: str) -> bool:
@@ -218,7 +220,7 @@ def _decoded(text: str) -> Iterator[str]:
     encoded in the text (base64, hexadecimal), with empty lines between them.
     """
     plain = unquote(text) if "%" in text else text
-    plain = unescape(plain) if "&#" in plain else plain
+    plain = unescape(_LONG_REFERENCE.sub("\ufffd", plain)) if "&#" in plain else plain
     plain = _JSON_ESCAPE.sub(lambda found: chr(int(found[1], 16)), plain) if "\\u" in plain else plain
     if plain != text:
         yield plain
