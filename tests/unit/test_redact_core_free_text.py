@@ -129,7 +129,13 @@ def test_prose(data):
 @pytest.mark.parametrize(
     "text",
     ["2024:05:17 11:22:33", "saved 2024-05-17T11:22", "20240517_112233", "17.05.2024, 11:22",
-     "May 17 2024 11:22", "Fri May 17 11:22:33 2024", "at 2024/05/17 1:02"],
+     "May 17 2024 11:22", "Fri May 17 11:22:33 2024", "at 2024/05/17 1:02", "05/17/2024 11:22",
+     "Fri, 17 May 2024 11:22:33 +0200", "17 May 2024 11:22", "17-May-2024 11:22:33", "17. May 2024, 11:22",
+     "17th May 2024 at 11:22", "2024-05-17, 11:22", "2024-05-17 at 11:22", "2024-5-17 11:22",
+     "2024/5/7 - 11:22", "11:22 17.05.2024", "11:22:33 PM, 5/27/2024", "11:22 on May 17, 2024",
+     "11:22 CEST 17 May 2024", "11:22, 2024-05-17", "May 17th, 2024 at 11:22 PM", "May 17, 2024, 11:22",
+     "5/27/2024 11:22 AM", "5/17/24, 11:22 AM", "17.05.24 11:22", "2024年5月17日 11:22",
+     "2024 年 5 月 17 日（金） 11時22分"],
 )  # fmt: skip
 def test_moments_in_text(text):
     assert told_in_text(text, UNKNOWN) == Tells.TIME
@@ -151,7 +157,9 @@ def test_devices_in_text(text):
 @pytest.mark.parametrize(
     "text",
     ["a quince on a table", "Aunt Hilde in the canyon", "version 2019.03.12", "apple pie with Otto", "12:30",
-     "a model of the bridge", "Created by Anna", "the year 2024", "page 1 of 2", "chapter 11:22:33"],
+     "a model of the bridge", "Created by Anna", "the year 2024", "page 1 of 2", "chapter 11:22:33",
+     "17 May 2024", "2024-05-17", "version 1.2.3.24 11:22", "11:22 on 17 May", "at 11:22 in 2024",
+     "2024-05, 11:22", "a 16:9 film of 2019", "Mark 4:12", "John 3:16, 17"],
 )  # fmt: skip
 def test_prose_tells_neither(text):
     assert not told_in_text(text, UNKNOWN)

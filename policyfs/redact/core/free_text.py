@@ -24,13 +24,29 @@ BYTES_PER_PART: Final = 32
 _FEWEST_ZEROS: Final = 4
 """Minimum number of zero bytes in coordinates in UTF-16: each digit has one zero byte."""
 
+_MONTH: Final = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
+_DAY: Final = r"[0-3]?\d(?:st|nd|rd|th)?"
+_YEAR: Final = r"(?:19|20)\d\d"
+_CLOCK: Final = r"[012]?\d:[0-5]\d"
+_TO_CLOCK: Final = r"(?:[T\s_]{1,3}|\s?[-,;@]\s{0,2}|,?\sat\s)"
+"""Pattern of what is between a date and the time of day behind it."""
 _MOMENT: Final = re.compile(
-    # 2024:05:17 11:22:33, 2024-05-17T11:22, 20240517T112233, Fri May 17 11:22:33 2024
+    # 2024:05:17 11:22:33, 2024-05-17T11:22, 20240517T112233
     r"(?:19|20)\d\d([-:/.])[01]\d\1[0-3]\d[T\s_]{1,3}[012]?\d[:.][0-5]\d"
     r"|(?:19|20)\d\d[01]\d[0-3]\d[T_ -]?[012]\d[0-5]\d[0-5]\d"
-    r"|\b[0-3]?\d[-./][01]?\d[-./](?:19|20)\d\d,?\s{1,3}[012]?\d:[0-5]\d"
-    r"|\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?,?\s+[0-3]?\d,?\s+"
-    r"(?:[12]\d{3},?\s+)?[012]?\d:[0-5]\d",
+    # 2024-5-17, 11:22, 2024-05-17 at 11:22, 2024年5月17日 11:22
+    rf"|{_YEAR}(?P<a>[-:/.])[01]?\d(?P=a)[0-3]?\d{_TO_CLOCK}{_CLOCK}"
+    rf"|{_YEAR}\s?年\s?[01]?\d\s?月\s?[0-3]?\d\s?日[^\d\n]{{0,6}}[012]?\d[:時时点]"
+    # 17.05.2024, 11:22, 5/17/24 11:22 AM
+    rf"|(?<![\d.])[0-3]?\d(?P<b>[-./])[0-3]?\d(?P=b)(?:19|20)?\d\d{_TO_CLOCK}{_CLOCK}"
+    # Fri, 17 May 2024 11:22:33, 17-May-2024 11:22
+    rf"|\b{_DAY}[-./\s]{{1,2}}{_MONTH}[-./,\s]{{1,2}}(?:19|20)?\d\d{_TO_CLOCK}{_CLOCK}"
+    # Fri May 17 11:22:33 2024, May 17th, 2024 at 11:22
+    rf"|\b{_MONTH},?\s+{_DAY},?\s+(?:[12]\d{{3}},?\s+)?(?:at\s)?{_CLOCK}"
+    # 11:22 17.05.2024, 11:22:33 PM on May 17, 2024
+    rf"|\b{_CLOCK}(?::[0-5]\d)?(?:\s?[a-z.]{{2,5}})?[,;\s]{{1,3}}(?:on\s)?"
+    rf"(?:{_YEAR}(?P<c>[-:/.])[01]?\d(?P=c)[0-3]?\d|[0-3]?\d(?P<d>[-./])[0-3]?\d(?P=d){_YEAR}"
+    rf"|{_DAY}[-.\s]{{1,2}}{_MONTH}[-,\s]{{1,2}}{_YEAR}|{_MONTH}\s{_DAY},?\s{_YEAR})",
     re.IGNORECASE,
 )
 _MAKERS: Final = (
