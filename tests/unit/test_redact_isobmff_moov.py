@@ -242,3 +242,54 @@ def test_unknown_boxes_become_free_space_wherever_they_are() -> None:
     for whole in (made, box(b"trak", made), box(b"trak", box(b"mdia", made)), box(b"mvex", made)):
         assert clean(whole)[1] == whole.replace(made, free(made))
     assert clean(made, hide=UNKNOWN)[1] == free(made)
+
+
+def in_mdia(made: bytes, *outer: bytes) -> bytes:
+    """What becomes of a box in the media box, or in boxes of these types in it."""
+    inside = made
+    for kind in outer:
+        inside = box(kind, inside)
+    whole = box(b"trak", box(b"mdia", inside))
+    out = clean(whole)[1]
+    assert out[: -len(made)] == whole[: -len(made)]
+    return out[-len(made) :]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (b"de-AT\0", b"de-AT\0"),
+        (b"zh-Hans", b"zh-Hans"),
+        (b"\0", b"\0"),
+        (b"de\0John Smith", b"de\0" + bytes(10)),
+        (b"John Smith\0", None),
+        (b"Canon EOS R5\0", None),
+        (b"47.80453,13.04229\0", None),
+    ],
+)
+def test_a_language_is_a_language_tag(text: bytes, kept: bytes | None) -> None:
+    made = full(b"elng", text)
+    assert in_mdia(made) == (free(made) if kept is None else full(b"elng", kept))
+    odd = full(b"elng", b"de\0", flags=0x4A6F68)
+    assert in_mdia(odd) == free(odd)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        (b"\x0dLucida Grande", b"\x0dLucida Grande"),
+        (b"\x05TIMES, John", b"\x05TIMES" + bytes(6)),
+        (b"\0", b"\0"),
+        (b"", b""),
+        (b"\0John Smith", bytes(11)),
+        (b"\x0aJohn Smith", bytes(11)),
+        (b"\x10Times", bytes(6)),
+    ],
+)
+def test_the_font_of_a_time_code_is_a_known_one(name: bytes, kept: bytes) -> None:
+    def tcmi(name: bytes) -> bytes:
+        return full(b"tcmi", u16(0, 1, 12, 0), bytes(12), name)
+
+    assert in_mdia(tcmi(name), b"tmcd", b"gmhd", b"minf") == tcmi(kept)
+    short = full(b"tcmi", bytes(19))
+    assert in_mdia(short, b"tmcd", b"gmhd", b"minf") == free(short)

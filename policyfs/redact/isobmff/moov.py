@@ -10,6 +10,7 @@ from typing import Final
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.patches import apply
+from policyfs.redact.core.tag_names import is_language
 from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.box_rules import Rule, Walk, container, fixed_size, rules, table
 from policyfs.redact.isobmff.boxes import Box
@@ -212,6 +213,33 @@ def _padding_bits(walk: Walk, box: Box) -> None:
         walk.trim(box, body + 8 + (block.number(body + 4) + 1) // 2)
 
 
+def _language(walk: Walk, box: Box) -> None:
+    """Clean ``elng``: a language tag that ends with a zero."""
+    data = walk.block.body(box)
+    tag = data[4:].partition(b"\0")[0]
+    if any(data[:4]) or (tag and not is_language(tag)):
+        walk.block.free(box, walk.where)
+    else:
+        walk.trim(box, box.body + 4 + len(tag))
+
+
+def _look_of_timecode(walk: Walk, box: Box) -> None:
+    """Clean ``tcmi``, the look of a time code: numbers, and behind them the length and the name of a font."""
+    block, at = walk.block, box.body + 24
+    if not walk.holds(box, 24):
+        return
+    behind = at + 1 + block.number(at, 1)
+    known = behind <= box.end and block.data[at + 1 : behind].lower() in _FONTS
+    walk.trim(box, behind if known else at)
+
+
+_FONTS: Final = frozenset(
+    b",arial,chicago,courier,courier new,geneva,helvetica,lucida grande,monaco,new york,osaka,palatino,"
+    b"sans-serif,serif,system,times,times new roman,verdana".split(b",")
+)
+"""Names of fonts in ``tcmi`` that stay, in small letters. ffmpeg writes ``Lucida Grande``."""
+
+
 def _refuse(walk: Walk, box: Box) -> None:  # noqa: ARG001
     raise NotThisKindError(f"its {name_of(box.kind)} box is compressed, and policyfs does not read that")
 
@@ -241,7 +269,7 @@ _STBL: Final = rules(
 _GMHD: Final = rules(
     gmin=fixed_size(16),
     text=fixed_size(36),
-    tmcd=container(rules(tcmi=fixed_size(64))),
+    tmcd=container(rules(tcmi=_look_of_timecode)),
     gpmd=container(rules()),
 )
 _DINF: Final = rules(dref=_dref)
@@ -259,7 +287,7 @@ _MINF: Final = rules(
 _MDIA: Final = rules(
     mdhd=_dated(24, 36),
     hdlr=_hdlr,
-    elng=fixed_size(64),
+    elng=_language,
     minf=container(_MINF),
 )
 _EDTS: Final = rules(elst=table(8, 12, 20))
