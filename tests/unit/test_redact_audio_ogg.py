@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from time import thread_time
+
 import pytest
 
 from policyfs.redact.audio.ogg import page_checksum
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
+from tests.support.machine.counts import PATIENCE
 from tests.support.samples import sounds
 from tests.support.samples.sound_checks import (
     assert_places_go,
@@ -17,7 +20,7 @@ from tests.support.samples.sound_checks import (
     plain_of_kind,
     redact,
 )
-from tests.support.samples.sounds import CASES, CITY, OGG, PLACE, PLAIN
+from tests.support.samples.sounds import CASES, CITY, LOCATION, OGG, PLACE, PLAIN
 
 
 @pytest.mark.parametrize("case", of_kind(OGG))
@@ -142,42 +145,19 @@ def test_the_version_of_speex_stays_if_it_is_one(version, stays):
     assert bytes(range(52)) in redact(OGG, data)
 
 
-def skeleton(*packets: bytes) -> bytes:
-    return sounds.pages(5, b"fishead\0" + bytes(56), *packets) + sounds.opus(sounds.comments())
-
-
-def index(count: int, *points: bytes) -> bytes:
-    return b"index\0" + (8).to_bytes(4, "little") + count.to_bytes(8, "little") + bytes(24) + b"".join(points)
-
-
 @pytest.mark.parametrize(
-    ("packet", "stays"),
-    [
-        (index(0), True),
-        (index(1, b"\x81", b"\1\2\x83"), True),
-        (index(2, b"\x81\x82\x83\x84"), True),
-        (index(1, b"\1" * 8 + b"\x81", b"\x80"), True),
-        (index(1, b"\1" * 9 + b"\x81", b"\x80"), False),
-        (index(2, b"\x81\x82\x83"), False),
-        (index(1, b"\x81\x82", CITY), False),
-        (index(0, CITY), False),
-        (index(1)[:30], False),
-        (index(0)[:18] + PLACE.ljust(24, b"\0"), False),
-        (b"fisbone\0" + bytes(44) + b"Role: audio", True),
-        (b"fisbone\0" + bytes(44) + b"Where: " + PLACE, False),
-        (b"fisbone\0" + PLACE.ljust(44, b"\0") + b"Role: audio", False),
-        (b"any\0", False),
-        (b"", True),
-    ],
+    ("listed", "size"),
+    [(b"", 24_000 * 255), (sounds.comments(*[LOCATION] * 8_000), 15_000 * 255 + 9)],
+    ids=["no end", "an end"],
 )
-def test_facts_about_streams_stay_if_they_are_numbers(packet, stays):
-    data = skeleton(packet)
-    out = redact(OGG, data)
-    assert (out == data) is stays
-    assert not place_in(out)
-
-
-@pytest.mark.parametrize("more", [bytes(16) + CITY, PLACE, bytes(30) + PLACE])
-def test_the_head_of_facts_holds_numbers_only(more):
-    data = sounds.pages(5, b"fishead\0" + bytes(56) + more) + sounds.opus(sounds.comments())
-    assert not place_in(redact(OGG, data))
+def test_a_comment_header_on_very_many_pages_takes_no_second(listed, size):
+    packet = (b"\x03vorbis" + listed).ljust(size, b"a")
+    pages = [sounds.vorbis(b"")[:58]]
+    for at in range(0, len(packet), 255):
+        head = b"OggS\0" + bytes([at > 0]) + bytes(8) + (7).to_bytes(4, "little") + bytes(8)
+        pages.append(head + bytes([1, min(255, len(packet) - at)]) + packet[at : at + 255])
+    data = b"".join(pages)
+    begin = thread_time()
+    plan = locate(OGG, frozenset({"location"}), MemorySource(data))
+    assert thread_time() - begin < 1.5 * PATIENCE
+    assert plan.outcome is Outcome.PATCH

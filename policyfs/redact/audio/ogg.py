@@ -9,12 +9,13 @@ pictures are read. Streams of captions become zeros, and so do bytes between pag
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Final
 
 from policyfs.redact.audio.flac import COMMENTS, PADDING, PICTURE, SEEKTABLE, seeks_only
+from policyfs.redact.audio.skeleton import clean_skeleton
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
@@ -47,10 +48,6 @@ _FIRST_HEADS: Final = {
 _FIRST_BYTES: Final = {b"vorbis": 30, b"Opus": 19, b"Speex": 80, b"FLAC": 51, b"theora": 42}
 """Name of each codec -> length in bytes of its first header. In Opus, a table of channels may follow."""
 _SPEEX_VERSION: Final = slice(8, 28)
-_SKELETON_BYTES: Final = 80
-_INDEX_HEAD_BYTES: Final = 42
-_SKELETON_TIME: Final = slice(44, 64)
-_BONE_HEAD_BYTES: Final = 52
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +64,28 @@ class Page:
 
 @dataclass(slots=True)
 class _Stream:
-    """A logical stream, with the headers that were read so far. done: True if all headers were read."""
+    """A logical stream, with the headers that were read so far. done: True if all headers were read.
+
+    pieces: the pieces of the current packet in the file, as pairs (offset, length). starts: the offset of
+    each piece in the packet. size: the length of all pieces in bytes.
+    """
 
     codec: bytes
     packets: int = 0
     done: bool = False
     pieces: list[tuple[int, int]] = field(default_factory=list)
-    """The pieces of the current packet in the file, as pairs (offset, length)."""
+    starts: list[int] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, at: int, size: int) -> None:
+        """Add a piece to the current packet."""
+        self.pieces.append((at, size))
+        self.starts.append(self.size)
+        self.size += size
+
+    def end(self) -> None:
+        """End the current packet."""
+        self.pieces, self.starts, self.size = [], [], 0
 
 
 def page_checksum(page: bytes) -> int:
@@ -228,17 +240,17 @@ class _Locator:
                 self.edits.zero(at, at + length, "header", broken=True)
                 stray = False
             else:
-                stream.pieces.append((at, length))
+                stream.add(at, length)
                 self._packet(stream)
-                stream.pieces = []
+                stream.end()
             at, length = at + length, 0
             if stream.done:
                 return
         if length and stray:
             self.edits.zero(at, at + length, "header", broken=True)
         elif length:
-            stream.pieces.append((at, length))
-            if sum(size for _, size in stream.pieces) > MAX_BLOCK_BYTES:
+            stream.add(at, length)
+            if stream.size > MAX_BLOCK_BYTES:
                 self._lost(stream)
                 stream.packets += 1
 
@@ -251,7 +263,7 @@ class _Locator:
             raise NotThisKindError("the first header of a stream has no end, or is too long")
         for at, size in stream.pieces:
             self.edits.zero(at, at + size, "header", broken=True)
-        stream.pieces = []
+        stream.end()
 
     def _packet(self, stream: _Stream) -> None:
         number, stream.packets = stream.packets, stream.packets + 1
@@ -270,18 +282,19 @@ class _Locator:
         self, stream: _Stream, offset: int, length: int, tag: str, tells: Tells, *, broken: bool = False
     ) -> None:
         """Record that a part of the current packet was removed. offset: the part's offset in the packet."""
-        for at, size in stream.pieces:
-            if offset < size:
-                self.edits.note(at + offset, length, tag, tells, broken=broken)
-                return
-            offset -= size
+        piece = bisect_right(stream.starts, offset) - 1
+        at = stream.pieces[piece][0] + offset - stream.starts[piece]
+        self.edits.note(at, length, tag, tells, broken=broken)
 
     def _cleaned(self, stream: _Stream, number: int, data: bytes) -> bytes | None:
         """Return the new bytes of a header packet; None if the packet must become zeros. Set ``stream.done``
         after the last header.
         """
         if stream.codec == b"Skeleton":
-            return self._skeleton(stream, data)
+            new = clean_skeleton(data, self.inner.hide)
+            if new != data:
+                self._note(stream, 0, len(data), "Skeleton", UNKNOWN)
+            return new
         if number == 0:
             return self._first(stream, data)
         if stream.codec == b"FLAC":
@@ -342,43 +355,6 @@ class _Locator:
         if new != data:
             self._note(stream, 0, len(data), "block", UNKNOWN)
         return new
-
-    def _skeleton(self, stream: _Stream, data: bytes) -> bytes:
-        """Return new bytes of a Skeleton packet, which describes other streams (texts, recording times)."""
-        new = bytearray(data)
-        if data.startswith(b"fishead\0"):
-            new[_SKELETON_BYTES:] = bytes(len(data[_SKELETON_BYTES:]))
-            if self.inner.hide & Tells.TIME:
-                new[_SKELETON_TIME] = bytes(len(data[_SKELETON_TIME]))
-            if told(self.inner.hide, Tells(0), bytes(new[8:])):
-                new[8:] = bytes(len(new) - 8)
-        elif data.startswith(b"fisbone\0"):
-            words = data[_BONE_HEAD_BYTES:]
-            if told(self.inner.hide, Tells(0), data[8:_BONE_HEAD_BYTES]):
-                new[:] = bytes(len(data))
-            elif told(self.inner.hide, Tells.PEOPLE if b"itle" in words else Tells(0), words):
-                new[_BONE_HEAD_BYTES:] = bytes(len(words))
-        elif data and not (data.startswith(b"index\0") and self._is_index(data)):
-            new[:] = bytes(len(data))
-        if new != data:
-            self._note(stream, 0, len(data), "Skeleton", UNKNOWN)
-        return bytes(new)
-
-    def _is_index(self, data: bytes) -> bool:
-        """Return True if a packet of Skeleton 4.0 holds only key points: pairs of numbers with 7 bits in each
-        byte.
-        """
-        points = data[_INDEX_HEAD_BYTES:]
-        ends = [at for at, byte in enumerate(points) if byte & 0x80]
-        longest = max((after - at for at, after in pairwise([-1, *ends])), default=0)
-        paired = len(ends) == 2 * int.from_bytes(data[10:18], "little")
-        whole = not points or (bool(ends) and ends[-1] == len(points) - 1)
-        return (
-            paired
-            and whole
-            and longest <= 9
-            and not told(self.inner.hide, Tells(0), data[6:_INDEX_HEAD_BYTES])
-        )
 
     def _renew(self) -> None:
         """Compute the checksum of every changed page again."""
