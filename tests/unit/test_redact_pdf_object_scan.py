@@ -73,6 +73,17 @@ def test_streams(start):
     assert items(HEAD + stream(b"5", start=start))[0][2] == b"0 0 m"
 
 
+@pytest.mark.parametrize("gap", [b" %quince\n", b"%a\r\n\n%b\r", b"%" + b"q" * 1000 + b"\n"])
+def test_a_comment_may_be_before_a_stream(gap):
+    data = HEAD + stream(b"5").replace(b">>stream", b">>" + gap + b"stream")
+    scan = scan_of(data)
+    (item, _), *others = list(scan.items())
+    assert not others
+    assert not scan.junk
+    assert data[item.data : item.data_end] == b"0 0 m"
+    assert b"".join(data[start:end] for start, end in scan.comments) == gap.translate(None, b"\r\n ")
+
+
 def test_a_stream_may_hold_what_looks_like_its_end():
     data = b"a endstream endobj b"
     assert items(HEAD + stream(b"20", data))[0][2] == data

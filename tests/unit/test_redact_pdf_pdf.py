@@ -87,6 +87,9 @@ HIDING = {
         {6: stream(zlib.compress(CLEAN) + PLACE, b"/Filter/FlateDecode")}, page=XMP_PAGE
     ),
     "a comment in an object": pdf({5: b"<</A 1 %% %s\n>>" % PLACE}, page=b"/Resources<</Other 5 0 R>>"),
+    "a comment before a stream": pdf(
+        {5: stream(b"x").replace(b">>", b">> %% %s" % PLACE)}, page=b"/Resources<</Other 5 0 R>>"
+    ),
     "a comment between objects": pdf(gap=b"%% %s\n" % PLACE),
     "between objects": pdf(gap=PLACE + b"\n"),
     "before the table": pdf(gap=b"%%EOF " + PLACE + b"\n"),

@@ -38,6 +38,8 @@ _KNOWN: Final = re.compile(
     rb"|%PDF-\d\.\d|%[\x80-\xff]{2,16}(?=[\r\n])"
 )
 _GAP: Final = rb"(?:[\x00\t\n\x0c\r ]|%[^\r\n]*+)"
+_STREAM: Final = re.compile(rb"(" + _GAP + rb"*)stream(?:\r\n|\n|\r)")
+_COMMENT: Final = re.compile(rb"%[^\r\n]*")
 _CUT: Final = rb"(?:\Z|" + _GAP + rb"+(?:\Z|\d+(?:\Z|" + _GAP + rb"+(?:\Z|obj))))"
 _TARGET: Final = re.compile(_GAP + rb"*(?:\Z|xref|[+-]?\d+" + _CUT + rb")")
 """Pattern of what readers accept at the target of a table: a table, or the header of an object. Comments may
@@ -46,7 +48,6 @@ be in the header. The pattern also matches the first bytes of a longer header.
 _SYNC: Final = re.compile(_HEADER.pattern + rb"|xref|trailer|startxref|%%EOF|%PDF-")
 _TABLE: Final = re.compile(rb"[0-9nf\x00\t\n\x0c\r ]*")
 _NUMBERS: Final = re.compile(rb"\d{1,10}" + _BLANK + rb"{1,16}\d{1,5}" + _BLANK + rb"{1,16}\Z")
-_STREAM: Final = re.compile(_BLANK + rb"*stream(\r\n|\n|\r)")
 _END: Final = re.compile(_BLANK + rb"*endstream(?![0-9A-Za-z])")
 _FOUND_END: Final = re.compile(_BLANK + rb"{0,2}endstream" + _BLANK + rb"{0,64}endobj(?![0-9A-Za-z])")
 
@@ -150,8 +151,9 @@ class Scan:
         if node.kind == "word" and node.text.isdigit() and len(node.text) <= 12:
             self.integers.setdefault(number, set()).add(int(node.text))
         item = Item(number, header, start, end)
-        stream = _STREAM.match(self.source.read(end, 256)) if node.kind == "dict" else None
+        stream = _STREAM.match(self.source.read(end, _WINDOW)) if node.kind == "dict" else None
         if stream is not None:
+            self.comments += [(end + at.start(), end + at.end()) for at in _COMMENT.finditer(stream[1])]
             self._stream(item, node, end + stream.end())
         return item, node
 
