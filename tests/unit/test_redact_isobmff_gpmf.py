@@ -158,3 +158,10 @@ def test_blocks_in_several_segments_go_whole():
 @pytest.mark.parametrize("size", range(4, 12))
 def test_a_block_that_is_cut_off_in_its_head_goes_whole(make, kind, size):
     assert b"DEVC" not in read(make((SETTINGS[:4] + CITY)[:size]), kind=kind)
+
+
+def test_two_hours_of_telemetry_are_served():
+    seconds = [sample(*[klv(b"ACCL", b"s", bytes([n % 200]) * 8, 8)] * 60) for n in range(7200)]
+    out = read(file(*seconds))
+    assert POSITION not in out
+    assert out.count(TURNS) == 7200

@@ -7,7 +7,6 @@ become zeros. Source: GoPro's published description of GPMF; ExifTool's document
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -24,6 +23,13 @@ MAX_BYTES: Final = 64 << 20
 MAX_SAMPLE_BYTES: Final = 4 << 20
 _MAX_DEPTH: Final = 6
 _MAX_ENTRIES: Final = 2000
+_WORK_PER_PART: Final = 64
+_WORK_PER_SAMPLE: Final = 32
+_WORK_PER_VALUE: Final = 8
+"""Work of the search. _WORK_PER_PART costs as much as one part of a file (cleaners.Budget). A value costs
+only 1 if an earlier value had the same key, type and length, and stayed.
+"""
+_MAX_KNOWN: Final = 4096
 _MAX_TEXT_BYTES: Final = 256
 _HEAD_BYTES: Final = 8
 _NESTED: Final = frozenset({b"DEVC", b"STRM"})
@@ -60,11 +66,20 @@ class Telemetry:
     patches: list[Patch] = field(default_factory=list)
     _gone: dict[str, Note] = field(default_factory=dict)
     _texts: dict[bytes, Tells] = field(default_factory=dict)
+    _known: dict[bytes, int] = field(default_factory=dict)
+    """A dictionary from the first 8 bytes of values of numbers that stay to the length of such a value."""
+    _work: int = 0
 
     def sample(self, at: int, size: int) -> None:
-        """Clean the sample at an offset of the file. A sample that is not understood becomes zeros."""
+        """Clean the sample at an offset of the file. A sample that is not understood becomes zeros. Raises
+        TooMuchError.
+        """
+        self.inner.budget.extent(size)
         data = self.source.read(at, size) if size <= MAX_SAMPLE_BYTES else b""
         spans = self._spans(data) if data else None
+        self._work += _WORK_PER_SAMPLE
+        self.inner.budget.part(self._work // _WORK_PER_PART)
+        self._work %= _WORK_PER_PART
         if spans is None:
             self.blank(at, at + size)
             return
@@ -96,41 +111,50 @@ class Telemetry:
         while waiting:
             at, end, depth = waiting.pop()
             while at < end:
+                entries += 1
+                if entries > _MAX_ENTRIES:
+                    return None
+                length = self._known.get(data[at : at + _HEAD_BYTES])
+                if length is not None and at + length <= end:
+                    self._work += 1
+                    at += length
+                    continue
+                self._work += _WORK_PER_VALUE
                 if end - at < _HEAD_BYTES or not any(data[at : at + 4]):
                     found.append((at, end, b"behind", UNKNOWN))
                     break
                 key, kind, width = data[at : at + 4], data[at + 4], data[at + 5]
                 size = width * int.from_bytes(data[at + 6 : at + 8])
                 start, behind = at + _HEAD_BYTES, at + _HEAD_BYTES + (size + 3) // 4 * 4
-                entries += 1
-                if behind > end or entries > _MAX_ENTRIES:
+                if behind > end:
                     return None
                 if kind == 0 and key in _NESTED and depth > 0:
                     waiting.append((start, start + size, depth - 1))
                     found.append((start + size, behind, key, UNKNOWN))
                 else:
-                    found += self._value(data, start, start + size, behind, key, kind)
+                    goes = self._value(data[start : start + size], key, kind) & self.inner.hide
+                    found.append((start if goes else start + size, behind, key, goes or UNKNOWN))
+                    if not goes and kind in _NUMBERS and size % 4 == 0 and len(self._known) < _MAX_KNOWN:
+                        self._known[data[at:start]] = behind - at
                 at = behind
         return found
 
-    def _value(
-        self, data: bytes, start: int, end: int, behind: int, key: bytes, kind: int
-    ) -> Iterator[tuple[int, int, bytes, Tells]]:
+    def _value(self, value: bytes, key: bytes, kind: int) -> Tells:
+        """Return the categories of the data in a value with this key and of this type."""
         tells = _TOLD.get(key, UNKNOWN)
-        if kind in _TEXTS and end - start <= _MAX_TEXT_BYTES:
-            tells |= self._text(data[start:end])
-        elif kind not in _NUMBERS:
-            tells |= UNKNOWN
-        goes = tells & self.inner.hide
-        yield start if goes else end, behind, key, tells if goes else UNKNOWN
+        if kind in _TEXTS and len(value) <= _MAX_TEXT_BYTES:
+            return tells | self._text(value)
+        return tells if kind in _NUMBERS else UNKNOWN
 
     def _text(self, value: bytes) -> Tells:
-        """Return the categories of the data in a text.
+        """Return the categories of the data in a text; UNKNOWN if the budget for texts is used up.
 
-        Results are remembered: each sample repeats the same texts.
+        Results are remembered: each sample repeats the same texts. Raises TooMuchError.
         """
         if value not in self._texts:
-            self._texts[value] = told_in(value, self.inner.hide)
+            budget = self.inner.budget
+            budget.part()
+            self._texts[value] = told_in(value, self.inner.hide) if budget.look(len(value)) else UNKNOWN
         return self._texts[value]
 
 

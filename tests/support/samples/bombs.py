@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from policyfs.redact.core.patches import ByteSource, MemorySource
@@ -234,6 +235,22 @@ def mp4_table(name: bytes, body: bytes) -> bytes:
         size = int.from_bytes(out[place : place + 4]) + len(more)
         out[place : place + 4] = size.to_bytes(4)
     return bytes(out)
+
+
+def mp4_telemetry(*samples: bytes, sizes: Mapping[int, int]) -> bytes:
+    """A movie with GoPro's telemetry. sizes: number of a sample -> its size, if the table states another."""
+    movie = movies.movie(movies.Track(), movies.Track(b"meta", b"gpmd", samples, number=2))
+    stated = [sizes.get(number, len(value)) for number, value in enumerate(samples)]
+    table = movies.u32(0, len(samples))
+    at = movie.rindex(b"stsz") + 8 + len(table)
+    return movie[:at] + movies.u32(*stated) + movie[at + 4 * len(samples) :]
+
+
+def telemetry_values(count: int, value: Callable[[int], bytes], samples: int) -> bytes:
+    """Telemetry of so many values in each sample; all values differ."""
+    numbers = itertools.count()
+    made = (b"".join(value(next(numbers)) for _ in range(count)) for _ in range(samples))
+    return mp4_telemetry(*made, sizes={})
 
 
 def nested(make: Callable[[bytes], bytes], depth: int, inside: bytes = b"") -> bytes:
@@ -560,6 +577,22 @@ BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
     "MP4: captions": ("video/mp4", lambda: mp4_units(b"mp4v", b"\0\0\1\xb2CC\1\xf8")),
     "MP4: start codes": ("video/mp4", lambda: mp4_units(b"mp4v", b"\0\0\1\0")),
     "MP4: telemetry": ("video/mp4", lambda: movies.movie(movies.Track(b"meta", b"gpmd", (b"x",) * 90_000))),
+    "MP4: telemetry that overlaps": (
+        "video/mp4",
+        lambda: mp4_telemetry(*[b"GYROs\0\0\0"] * 6000, sizes=dict.fromkeys(range(4000), 8 * 1980)),
+    ),
+    "MP4: telemetry of no values": (
+        "video/mp4",
+        lambda: mp4_telemetry(*[b"GYROs\0\0\0" * 1900] * 2000, sizes={}),
+    ),
+    "MP4: telemetry of many lengths": (
+        "video/mp4",
+        lambda: telemetry_values(1900, lambda n: b"GYROs\0" + (n & 0xFFFF).to_bytes(2), 900),
+    ),
+    "MP4: telemetry of texts": (
+        "video/mp4",
+        lambda: telemetry_values(1900, lambda n: b"STNMc\1\0\4" + n.to_bytes(4), 60),
+    ),
     "MP4: subtitles": (
         "video/mp4",
         lambda: movies.movie(movies.Track(b"text", b"tx3g", (b"\0\x0a47.1, 13.2",) * 20_000)),
