@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.domain import Patch
-from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Cleaned, Note, TooMuchError
 from policyfs.redact.core.patches import apply
 from policyfs.redact.isobmff.box_edits import MAX_TEXT_BYTES, Block, TextRoom, name_of
@@ -174,3 +174,13 @@ def test_text_with_coordinates_goes_and_text_beyond_the_room_unread() -> None:
     other = Block(b"", AT, Plain(Tells.TIME), text=TextRoom(0))
     assert not other.holds_place(COORDINATES)
     assert (other.goes(Tells.TIME | Tells.OTHER), other.goes(Tells.LOCATION)) == (True, False)
+
+
+def test_a_name_with_a_date_tells_a_time_and_is_not_read_beyond_the_room() -> None:
+    made = Block(b"", AT, Plain(Tells.TIME | Tells.DEVICE), text=TextRoom(40))
+    assert made.told(b"17 May 2024") == NOTHING
+    assert made.told_in_name(b"17 May 2024") == Tells.TIME
+    assert made.told_in_name(COORDINATES) == NOTHING
+    assert made.told_in_name(b"y") == Tells.TIME | Tells.DEVICE, "nobody has searched it"
+    other = Block(b"", AT, Plain(Tells.PEOPLE), text=TextRoom(0))
+    assert other.told_in_name(b"17 May 2024") == NOTHING

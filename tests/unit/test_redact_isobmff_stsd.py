@@ -146,3 +146,32 @@ def test_a_unit_of_no_known_type_in_a_configuration_becomes_zeros():
     out = read(movie(Track(format=b"hvc1", entry=entry)))
     assert CITY not in out
     assert b"abc" in out
+
+
+DATED = b"cut on 05/17/2024"
+SOURCE = box(b"sv3d", box(b"svhd", bytes(4) + DATED), box(b"proj"))
+
+
+@pytest.mark.parametrize(
+    "track",
+    [
+        Track(format=b"avc1", entry=SOURCE),
+        Track(b"meta", b"mett", entry=b"\0" + DATED + b"\0"),
+        Track(b"text", b"tx3g", entry=bytes(30) + box(b"ftab", b"\0\1\0\1" + DATED)),
+    ],
+)
+def test_names_in_an_entry_hold_no_date(track: Track):
+    file = movie(track)
+    assert DATED in file
+    assert DATED not in read(file, "time")
+    assert DATED in read(file, "location")
+
+
+@pytest.mark.parametrize(("name", "word"), [(DATED, "time"), (b"+47.8045+013.0423/", "location")])
+def test_the_name_of_a_compressor_is_searched(name: bytes, word: str):
+    usual = b"\x0bLavc encode".ljust(32, b"\0")
+    plain = movie(Track(format=b"avc1"))
+    file = plain.replace(usual, (bytes([len(name)]) + name).ljust(32, b"\0"))
+    assert name not in read(file, word)
+    assert name in read(file, "people")
+    assert usual in read(plain, word)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Note
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.isobmff.box_edits import Block
@@ -230,6 +230,10 @@ def test_only_known_boxes_stay_beside_the_value_of_an_item() -> None:
     assert clean(item(box(b"what", b"secret")))[0] == item(box(b"free", bytes(6)))
     assert clean(item(box(b"name", b"a name")))[0] == item(box(b"name", b"a name"))
     assert clean(item(box(b"name", COORDINATES)))[0] == item(box(b"free", bytes(len(COORDINATES))))
+    for text, hide in ((b"17 May 2024", Tells.TIME), (b"made with iPhone", Tells.DEVICE)):
+        made = item(box(b"mean", text))
+        assert clean(made, hide)[0] == item(box(b"free", bytes(len(text))))
+        assert clean(made)[0] == made
 
 
 @pytest.mark.parametrize(
@@ -275,6 +279,24 @@ def test_the_name_of_a_handler_tells_the_software() -> None:
     long = clean(handler(b"vide", b"quince" * 50))
     assert b"quince" not in long[0]
     assert (long[1][0].broken, long[1][0].tells) == (True, UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (b"Created on: 05/17/2024.\0", Tells.TIME),
+        (b"\x1fRecorded 2024-05-17 at 11:22:33.", Tells.TIME),
+        (b"Recorded 2024-05\0", NOTHING),
+        (COORDINATES, Tells.LOCATION),
+    ],
+)
+def test_the_name_of_a_handler_is_searched(name: bytes, told: Tells) -> None:
+    made = handler(b"vide", name)
+    for hide in (Tells.TIME, Tells.LOCATION):
+        out, notes = clean(made, hide)
+        assert out == (handler(b"vide", bytes(len(name))) if hide == told else made)
+        assert [told in note.tells for note in notes] == [True] * (hide == told)
+        assert clean(out, hide) == (out, [])
 
 
 def test_keys_that_end_before_their_list_leave_no_junk() -> None:

@@ -12,6 +12,7 @@ from policyfs.redact.core.cleaners import Budget, Cleaned, Found, Inner, Note, s
 from policyfs.redact.core.filler import says_nothing
 from policyfs.redact.core.free_text import bytes_tell_place, told_in
 from policyfs.redact.core.patches import MemorySource, difference
+from policyfs.redact.core.tag_names import told
 from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, UUID, Box, Boxes, read_box, read_boxes
 
 MAX_TEXT_BYTES: Final = 1 << 19
@@ -113,6 +114,17 @@ class Block:
             return NOTHING
         self.text.left -= len(data)
         return self.inner.hide & UNKNOWN if self.text.left < 0 else told_in(data, self.inner.hide)
+
+    def told_in_name(self, data: bytes) -> Tells:
+        """Return the categories of the data in a name, but only categories that must be hidden.
+
+        Unlike told(), also find a date without a time of day, and more names of devices. If the budget for
+        searches is used up, return all categories that must be hidden.
+        """
+        if not self.goes(_IN_TEXT):
+            return NOTHING
+        self.text.left -= len(data)
+        return told(self.inner.hide, NOTHING, data) if self.text.left >= 0 else self.inner.hide & UNKNOWN
 
     def number(self, at: int, size: int = 4) -> int:
         """Return the big-endian number of `size` bytes at an offset."""

@@ -132,8 +132,8 @@ def _visual(block: Block, entry: Box) -> set[Framing]:
     start, end = entry.body + 42, entry.body + 74
     _vendor(block, entry)
     name = block.data[start:end]
-    if block.goes(Tells.DEVICE) or block.holds_place(name):
-        block.wipe(start, end, "stsd", "compressor name", Tells.DEVICE)
+    if block.goes(tells := Tells.DEVICE | block.told_in_name(name)):
+        block.wipe(start, end, "stsd", "compressor name", tells)
     else:
         block.wipe(start + 1 + min(name[0], 31), end, "stsd", "junk", UNKNOWN)
     at = entry.body + _VISUAL_BYTES + _MORE_BYTES.get(entry.kind, 0)
@@ -273,8 +273,8 @@ def _container(block: Block, box: Box) -> None:
             if block.goes(Tells.PEOPLE):
                 block.wipe(child.body, child.end, "schi", "name", Tells.PEOPLE)
         elif child.kind == b"svhd":
-            if block.goes(Tells.DEVICE) or block.holds_place(block.body(child)):
-                block.wipe(min(child.body + 4, child.end), child.end, "svhd", "source", Tells.DEVICE)
+            if block.goes(tells := Tells.DEVICE | block.told_in_name(block.body(child))):
+                block.wipe(min(child.body + 4, child.end), child.end, "svhd", "source", tells)
         elif child.kind == b"schi" and box.kind == b"sinf":
             _container(block, child)
         elif child.kind not in _INSIDE[box.kind] and not child.kind.startswith((b"\0\0\0\0", b"ms\0")):
@@ -328,18 +328,18 @@ def _metadata_key(block: Block, start: int, end: int) -> Tells:
 
 
 def _is_odd(block: Block, entry: Box) -> bool:
-    """Return True if a text entry is too long, or holds a place while location is hidden.
+    """Return True if a text entry is too long, or holds a text that tells hidden data: a place, a date.
 
     Such an entry only describes the look of the text: boxes, colours, a font.
     """
-    return entry.size > _MAX_TEXT_ENTRY or block.holds_place(block.body(entry))
+    return entry.size > _MAX_TEXT_ENTRY or bool(block.told_in_name(block.body(entry)))
 
 
 def _other(block: Block, entry: Box) -> None:
     """Clean an entry of metadata. Short names of formats may stay; all other data is removed."""
     start = entry.body + _ENTRY_BYTES
     text = block.data[start : entry.end]
-    if len(text) <= _MAX_STRINGS and _STRINGS.fullmatch(text) and not block.holds_place(text):
+    if len(text) <= _MAX_STRINGS and _STRINGS.fullmatch(text) and not block.told_in_name(text):
         boxes = block.boxes(start, entry.end).boxes
         if not boxes or boxes[0].cut:
             return

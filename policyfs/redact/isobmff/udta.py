@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.boxes import HEADER_BYTES, Box
 from policyfs.redact.isobmff.gpmf import clean_gpmf
@@ -196,7 +196,7 @@ def clean_handler(block: Block, box: Box) -> None:
     """Clean an ``hdlr`` box.
 
     The box holds a name, and the maker of the component that wrote the box. Both tell the software. The name
-    may also be the title of a track.
+    may also be the title of a track, and is searched: YouTube writes the date into it.
     """
     start = box.body + 12
     if block.body(box)[8:16] == b"mdirappl":  # readers recognise iTunes' lists by these bytes
@@ -204,8 +204,9 @@ def clean_handler(block: Block, box: Box) -> None:
     name = block.data[box.body + 24 : box.end]
     usual = _is_usual(block.data[box.body + 12 : box.body + 24], name)
     tells = Tells.DEVICE if usual else Tells.DEVICE | Tells.PEOPLE
-    if block.goes(tells) or block.holds_place(name):
-        block.wipe(start, box.end, "hdlr", "name", tells)
+    told = NOTHING if block.goes(tells) else block.told_in_name(name)
+    if block.goes(tells | told):
+        block.wipe(start, box.end, "hdlr", "name", tells | told)
     elif len(name) > 256:
         block.wipe(box.body + 24, box.end, "hdlr", "name", UNKNOWN, broken=True)
 
@@ -266,8 +267,10 @@ def _item(block: Block, item: Box, tells: Tells) -> None:
             _value(block, child, name_of(item.kind), picture=item.kind == b"covr")
         elif child.kind in FREE_KINDS:
             block.wipe(child.body, child.end, "ilst", name_of(child.kind), UNKNOWN)
-        elif child.kind not in (b"mean", b"name", b"itif") or block.holds_place(block.body(child)):
+        elif child.kind not in (b"mean", b"name", b"itif"):
             block.free(child, "ilst")
+        elif told := block.told_in_name(block.body(child)):
+            block.free(child, "ilst", told)
 
 
 def _value(block: Block, box: Box, tag: str, *, picture: bool) -> None:
