@@ -14,11 +14,18 @@ from policyfs.redact.registry import kind_table
 from tests.support.samples import jpegs, media
 
 KML = '<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Point/></kml>'
+NMEA = "$GPGGA,092233,4748.27,N,01302.53,E,1,08,0.9,437.2,M,46.9,M,,*47\r\n"
 CASES = {
     "xmp": (jpegs.xmp_packet(""), "application/rdf+xml"),
     "xmp as utf-16": (jpegs.xmp_packet("", encoding="utf-16-le"), "application/rdf+xml"),
     "kml": (KML.encode(), "application/vnd.google-earth.kml+xml"),
     "kml as utf-16": (KML.encode("utf-16"), "application/vnd.google-earth.kml+xml"),
+    "kml as utf-32": (KML.encode("utf-32"), "application/vnd.google-earth.kml+xml"),
+    "kml as utf-32, most significant byte first": (
+        b"\0\0\xfe\xff" + KML.encode("utf-32-be"),
+        "application/vnd.google-earth.kml+xml",
+    ),
+    "kml with zeros behind it": (KML.encode() + bytes(4096), "application/vnd.google-earth.kml+xml"),
     "tcx": (b"<TrainingCenterDatabase/>", "application/vnd.garmin.tcx+xml"),
     "geojson": (b'{"type": "FeatureCollection", "features": []}', "application/geo+json"),
     "takeout": (
@@ -26,13 +33,16 @@ CASES = {
         "application/x-location+json",
     ),
     "history": (b'{"locations": [{"latitudeE7": 478045310}]}', "application/x-location+json"),
-    "nmea": (b"$GPGGA,092233,4748.27,N,01302.53,E,1,08,0.9,437.2,M,46.9,M,,*47\r\n", "application/x-nmea"),
+    "nmea": (NMEA.encode(), "application/x-nmea"),
+    "nmea and a zero": (NMEA.encode() + b"\0", "application/x-nmea"),
+    "nmea as utf-32": (NMEA.encode("utf-32"), "application/x-nmea"),
     "nmea in a log": (b"start\n$GNVTG,1,T,,M,2,N,3,K*1F\n", "application/x-nmea"),
     "csv": (b"time,lat,lon\n1,47,13\n", "application/x-location-text"),
     "drone's subtitles": (
         b"1\n00:00 --> 00:01\n[latitude: 47.8045] [longitude: 13.04]\n",
         "application/x-location-text",
     ),
+    "json and a zero": (b'{"latitude": 47.8045, "longitude": 13.0423}\0', "application/x-location+json"),
     "igc": (b"AXXX\nB0922334748270N01302530EA0043700437\n", "application/x-location-text"),
     "note": (b"we met at 47.80453, 13.04228", "application/x-location-text"),
     "gml": (b'<x xmlns:gml="http://www.opengis.net/gml"/>', "application/x-location-text"),
@@ -76,6 +86,13 @@ def test_places_from_end_to_end_are_refused(case):
 )
 def test_other_text_keeps_its_kind(mime, head):
     assert refine_kind(mime, head) == mime
+
+
+def test_zeros_within_text():
+    """libmagic calls some logs text although their writers left blocks of zeros in them."""
+    log = (NMEA * 20).encode() + bytes(512) + (NMEA * 20).encode()
+    assert refine_kind("text/plain", log) == "application/x-nmea"
+    assert refine_kind("application/octet-stream", bytes(range(256)) + log) == "application/octet-stream"
 
 
 def test_what_is_no_text_is_not_looked_into():

@@ -27,6 +27,12 @@ _TEXT_KINDS: Final = re.compile(
     r"text/.*|.*[+/](?:xml|json|x-ndjson|yaml|x-yaml|csv)|"
     r"application/(?:octet-stream|x-subrip|javascript|sgml)"
 )
+_MARKS: Final = (
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+    (b"\0\0\xfe\xff", "utf-16-be"),
+)
+"""Marks at the start of texts in UTF-16 and UTF-32. UTF-32-LE begins with the mark of UTF-16-LE."""
 _XML_KINDS: Final = (
     (re.compile(r"<(?:\w+:)?xmpmeta\b|<\?xpacket\b|ns\.adobe\.com/xap"), XMP_SIDECAR),
     (re.compile(r"<(?:\w+:)?gpx\b", re.IGNORECASE), GPX),
@@ -56,7 +62,7 @@ def refine_kind(mime: str, head: bytes) -> str:
     """
     if not head or _TEXT_KINDS.fullmatch(mime) is None:
         return mime
-    text = _decode(head[:HEAD_BYTES])
+    text = _decode(head[:HEAD_BYTES], is_text=mime != "application/octet-stream")
     if text is None:
         return mime
     return _sidecar(text) or mime
@@ -86,15 +92,19 @@ def _has_columns(text: str) -> bool:
     return bool(_LATITUDE.search(first) and _LONGITUDE.search(first))
 
 
-def _decode(head: bytes) -> str | None:
-    """Decode the head as text; return None if it is binary. The last character of the head may be cut off."""
-    for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+def _decode(head: bytes, *, is_text: bool) -> str | None:
+    """Decode the head as text; return None if it is binary. The last character of the head may be cut off.
+
+    is_text: True if libmagic says that the file is text. Then the text is searched without its zero bytes.
+    """
+    for mark, encoding in _MARKS:
         if head.startswith(mark):
-            return head[2:].decode(encoding, "replace")
+            # Read as UTF-16, UTF-32 has a zero behind or before each character.
+            return head[len(mark) :].decode(encoding, "replace").replace("\0", "")
+    head = head.rstrip(b"\0")
     if b"\0" in head:
         # UTF-16 without a mark: every other byte is zero.
         few = head[:4096]
-        if few[0::2].count(0) * 2 < len(few) * 0.8 and few[1::2].count(0) * 2 < len(few) * 0.8:
-            return None
-        return head.replace(b"\0", b"").decode("latin-1")
+        most = max(few[0::2].count(0), few[1::2].count(0))
+        return head.replace(b"\0", b"").decode("latin-1") if is_text or most * 2 >= len(few) * 0.8 else None
     return head.decode("utf-8", "replace")
