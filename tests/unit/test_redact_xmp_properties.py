@@ -11,6 +11,8 @@ EXIF = "http://ns.adobe.com/exif/1.0/"
 DC = "http://purl.org/dc/elements/1.1/"
 CAMERA_RAW = "http://ns.adobe.com/camera-raw-settings/1.0/"
 PHOTOSHOP = "http://ns.adobe.com/photoshop/1.0/"
+MANAGED = "http://ns.adobe.com/xap/1.0/mm/"
+DYNAMIC = "http://ns.adobe.com/xmp/1.0/DynamicMedia/"
 CORE = "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/"
 EXTENSION = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 PLUS = "http://ns.useplus.org/ldf/xmp/1.0/"
@@ -89,6 +91,15 @@ def test_properties(namespace, name, told):
         (CAMERA_RAW, "OwnModel", Tells.DEVICE),
         (CAMERA_RAW, "OwnDate", Tells.TIME),
         (CAMERA_RAW, "OwnerEmail", Tells.PEOPLE),
+        (CAMERA_RAW, "CorrectionName", Tells.PEOPLE),
+        (CAMERA_RAW, "MaskName", Tells.PEOPLE),
+        (CAMERA_RAW, "Description", Tells.PEOPLE),
+        (MANAGED, "PreservedFileName", Tells.DEVICE | Tells.PEOPLE),
+        (DYNAMIC, "tapeName", Tells.DEVICE | Tells.PEOPLE),
+        (DYNAMIC, "altTapeName", Tells.DEVICE | Tells.PEOPLE),
+        (DYNAMIC, "absPeakAudioFilePath", Tells.PEOPLE),
+        (DYNAMIC, "relativePeakAudioFilePath", Tells.PEOPLE),
+        (DYNAMIC, "shotDay", Tells.TIME),
     ],
 )
 def test_what_a_property_tells_at_least(namespace, name, part):

@@ -97,9 +97,9 @@ _XMP: Final = _named(
 )
 _MANAGED: Final = _named(
     REST,
-    (_DEVICE, "DocumentID InstanceID OriginalDocumentID PreservedFileName VersionID SaveID RenditionOf"),
+    (_DEVICE, "DocumentID InstanceID OriginalDocumentID VersionID SaveID RenditionOf"),
     (_OTHER, "History Ingredients Pantry DerivedFrom ManagedFrom RenditionClass RenditionParams Versions"),
-    (_DEVICE | _PEOPLE, "LastURL Manager ManageTo ManageUI ManagerVariant"),
+    (_DEVICE | _PEOPLE, "LastURL Manager ManageTo ManageUI ManagerVariant PreservedFileName"),
 )
 _EVENT: Final = _named(
     REST,
@@ -119,14 +119,16 @@ _VERSION: Final = _named(
 _DYNAMIC: Final = _named(
     REST,
     (_TIME, "releaseDate shotDate audioModDate videoModDate metadataModDate startTimecode altTimecode"),
-    (_TIME, "timeFormat timeValue"),
-    (_DEVICE, "cameraModel cameraLabel cameraMove tapeName altTapeName"),
+    (_TIME, "timeFormat timeValue shotDay"),
+    (_DEVICE, "cameraModel cameraLabel cameraMove"),
+    (_DEVICE | _PEOPLE, "tapeName altTapeName"),
     (_PEOPLE, "album artist client comment composer copyright director directorPhotography engineer genre"),
     (_PEOPLE, "instrument logComment lyrics projectName projectRef scene shotName speakerPlacement markers"),
     (_PEOPLE, "name Tracks discNumber trackNumber partOfCompilation cuePointType guid"),
-    (_OTHER, "absPeakAudioFilePath audioChannelType audioCompressor audioSampleRate audioSampleType"),
+    (_PEOPLE, "absPeakAudioFilePath relativePeakAudioFilePath"),
+    (_OTHER, "audioChannelType audioCompressor audioSampleRate audioSampleType"),
     (_OTHER, "beatSpliceParams duration fileDataRate good introTime key loop numberOfBeats outCue"),
-    (_OTHER, "pullDown relativePeakAudioFilePath relativeTimestamp resampleParams scaleType shotDay"),
+    (_OTHER, "pullDown relativeTimestamp resampleParams scaleType"),
     (_OTHER, "shotSize stretchMode takeNumber tempo timeScaleParams timeSignature videoAlphaMode"),
     (_OTHER, "videoAlphaPremultipleColor videoAlphaUnityIsTransparent videoColorSpace videoCompressor"),
     (_OTHER, "videoFieldOrder videoFrameRate videoFrameSize videoPixelAspectRatio videoPixelDepth"),
@@ -147,6 +149,7 @@ _RAW_SETTINGS: Final = _named(
     (_DEVICE, "LensProfileFilename LensProfileDigest LensProfileMatchKeyExifMake"),
     (_DEVICE, "LensProfileMatchKeyExifModel LensProfileMatchKeyCameraModelName"),
     (_DEVICE, "LensProfileMatchKeyLensInfo LensProfileMatchKeyLensID LensProfileMatchKeyLensName"),
+    (_PEOPLE, "Description CorrectionName MaskName"),  # of a preset; of a mask, which people may rename
     (REST, "RawFileName Contact Copyright"),
 )
 _CORE: Final = _named(
