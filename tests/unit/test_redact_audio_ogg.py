@@ -6,7 +6,7 @@ from time import thread_time
 
 import pytest
 
-from policyfs.redact.audio.ogg import page_checksum
+from policyfs.redact.audio.ogg_pages import page_checksum
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
 from tests.support.machine.counts import PATIENCE
@@ -161,3 +161,48 @@ def test_a_comment_header_on_very_many_pages_takes_no_second(listed, size):
     plan = locate(OGG, frozenset({"location"}), MemorySource(data))
     assert thread_time() - begin < 1.5 * PATIENCE
     assert plan.outcome is Outcome.PATCH
+
+
+THEORA = (b"\x80theora" + bytes(35), b"\x81theora" + sounds.comments(), b"\x82theora tables", b"\0frame")
+VORBIS = (
+    b"\x01vorbis" + bytes(22) + b"\1",
+    b"\x03vorbis" + sounds.comments() + b"\1",
+    b"\5tables",
+    b"\0sound",
+)
+
+
+def one_page(*packets: bytes, flags: int = 0) -> bytes:
+    lacing = b"".join(b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets)
+    return sounds.page(7, 2, flags, lacing, b"".join(packets))
+
+
+@pytest.mark.parametrize(
+    ("packets", "mark"), [(VORBIS, b"\x03vorbis"), (VORBIS, b"\3unlike"), (THEORA, b"\x81theora")]
+)
+def test_a_file_with_comments_among_its_media_is_refused(packets, mark):
+    """ffmpeg looks only at the first byte of such a packet."""
+    listed = mark + sounds.comments(b"LOCATION=" + PLACE)
+    first, *headers, media = packets
+    begun, tables = one_page(first, flags=2), headers[1]
+    large = media.ljust(30_000, b"\3")
+    for rest in (
+        one_page(*headers, media, listed),
+        one_page(*headers) + one_page(listed),
+        one_page(*headers) + one_page(media, b"", listed, media),
+        one_page(*headers) + one_page(large, listed),
+        one_page(*headers) + one_page(media) + one_page(listed)[:-4],
+        one_page(*headers) + sounds.page(7, 3, 1, bytes([5, len(listed)]), bytes(5) + listed),
+    ):
+        assert PLACE in rest or rest.endswith(PLACE[:-4])
+        assert_refused(OGG, begun + rest)
+    assert_refused(OGG, begun + one_page(headers[0], mark[:1] + b"unlike" + listed[7:], tables, media))
+
+
+@pytest.mark.parametrize("packets", [VORBIS, THEORA])
+def test_a_byte_within_media_is_no_header(packets):
+    first, *headers, media = packets
+    data = one_page(first, flags=2) + one_page(*headers, media, b"", media + b"\x03\x81")
+    for lacing in (b"\xff" * 255, b"\xff" * 20 + b"\7", b"\7\0\7"):
+        data += sounds.page(7, 4, 1, lacing, (b"\x03\x81" + bytes(5)).ljust(sum(lacing), b"\0"))
+    assert redact(OGG, data) == data

@@ -2,34 +2,37 @@
 
 The locator joins the headers of each logical stream from their pages, cleans them, and puts them back into
 the same bytes. If a comment list is shorter than before, zeros follow it within its packet; all these codecs
-allow such zeros. Checksums of changed pages are computed again. Only the headers of pages with sound and
-pictures are read. Streams of captions become zeros, and so do bytes between pages.
+allow such zeros. Checksums of changed pages are computed again. Of pages with sound and pictures only the
+headers are read, and for Vorbis and Theora the first byte of each packet: a file with comments there is
+refused. Streams of captions become zeros, and so do bytes between pages.
 """
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from policyfs.redact.audio.flac import COMMENTS, PADDING, PICTURE, SEEKTABLE, seeks_only
+from policyfs.redact.audio.ogg_pages import (
+    CAPTURE,
+    CONTINUED,
+    FIRST,
+    HEAD_BYTES,
+    Page,
+    first_bytes,
+    page_checksum,
+    walk,
+)
 from policyfs.redact.audio.skeleton import clean_skeleton
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError, shifted
+from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, shifted
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kinds import Part
-from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, apply
+from policyfs.redact.core.patches import ByteSource, apply
 from policyfs.redact.core.tag_names import told
-from policyfs.redact.riff.chunks import Window
 from policyfs.redact.tags.vorbis import clean_comments, clean_picture
 
-MAX_PAGES: Final = 300_000
-_HEAD_BYTES: Final = 27
-_CONTINUED, _FIRST = 1, 2
-_CAPTURE: Final = b"OggS"
-_REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _TEXT_STREAMS: Final = (b"\x80kate", b"CMML", b"\x01text", b"Annodex")
 _COMMENT_HEADS: Final = {
     b"vorbis": b"\x03vorbis",
@@ -37,6 +40,11 @@ _COMMENT_HEADS: Final = {
     b"Opus": b"OpusTags",
     b"Speex": b"",
 }
+_COMMENT_MARKS: Final = {b"vorbis": b"\x03", b"theora": b"\x81"}
+"""Codec -> first byte of a packet of comments. FFmpeg looks at no other byte of a packet, and accepts such a
+packet also among sound and pictures. No packet of sound or pictures begins with this byte.
+"""
+_AMONG_MEDIA: Final = "comments are among its sound or pictures"
 _FIRST_HEADS: Final = {
     b"\x01vorbis": b"vorbis",
     b"OpusHead": b"Opus",
@@ -48,18 +56,6 @@ _FIRST_HEADS: Final = {
 _FIRST_BYTES: Final = {b"vorbis": 30, b"Opus": 19, b"Speex": 80, b"FLAC": 51, b"theora": 42}
 """Name of each codec -> length in bytes of its first header. In Opus, a table of channels may follow."""
 _SPEEX_VERSION: Final = slice(8, 28)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page: its offset, the fields of its header, and the range [start, end) of its body (bytes)."""
-
-    at: int
-    flags: int
-    serial: int
-    lacing: bytes
-    start: int
-    end: int
 
 
 @dataclass(slots=True)
@@ -88,15 +84,6 @@ class _Stream:
         self.pieces, self.starts, self.size = [], [], 0
 
 
-def page_checksum(page: bytes) -> int:
-    """Return the checksum of a page with zeros in its checksum field.
-
-    RFC 3533, 6: CRC-32 of polynomial 0x04c11db7, unreflected.
-    """
-    mirrored = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int(f"{mirrored:032b}"[::-1], 2)
-
-
 _KIND: Final = "Ogg: Vorbis, Opus, Speex, FLAC, Theora"
 PARTS: Final[tuple[Part, ...]] = (
     Part(
@@ -117,41 +104,6 @@ PARTS: Final[tuple[Part, ...]] = (
 def locate_ogg(source: ByteSource, inner: Inner) -> Found:
     """Locate everything to hide in an Ogg file. Raises NotThisKindError, TooMuchError."""
     return _Locator(Edits(source, inner, "Ogg")).locate()
-
-
-def walk(edits: Edits) -> Iterator[Page | tuple[int, int]]:
-    """Yield the pages of an Ogg file, and a pair (start, end) for bytes between pages. Raises
-    TooMuchError.
-    """
-    window, at = Window(edits.source), 0
-    for count in range(MAX_PAGES + 1):
-        if at >= edits.source.size:
-            return
-        if count == MAX_PAGES:
-            raise TooMuchError("too many pages")
-        head = window.read(at, _HEAD_BYTES + 255)
-        lacing = head[_HEAD_BYTES : _HEAD_BYTES + head[26]] if len(head) >= _HEAD_BYTES else b""
-        start = at + _HEAD_BYTES + len(lacing)
-        end = start + sum(lacing)
-        whole = len(head) >= _HEAD_BYTES and len(lacing) == head[26] and end <= edits.source.size
-        if head[:5] == _CAPTURE + b"\0" and whole:
-            yield Page(at, head[5], int.from_bytes(head[14:18], "little"), lacing, start, end)
-            at = end
-            continue
-        following = _next_page(edits, at + 1)
-        yield at, following
-        at = following
-
-
-def _next_page(edits: Edits, start: int) -> int:
-    """Return the offset at which the next page may start; the file's end if there is none."""
-    for at in range(start, edits.source.size, CHUNK_BYTES):
-        data = edits.source.read(at, CHUNK_BYTES + len(_CAPTURE))
-        edits.inner.budget.search(len(data))
-        found = data.find(_CAPTURE + b"\0")
-        if found >= 0:
-            return at + found
-    return edits.source.size
 
 
 class _Locator:
@@ -182,16 +134,20 @@ class _Locator:
 
     def _is_cut_page(self, start: int, end: int) -> bool:
         """Return True if bytes at the end of the file are a page of sound or pictures that is cut off."""
-        head = self.edits.source.read(start, _HEAD_BYTES + 255)
-        if end != self.edits.source.size or len(head) < _HEAD_BYTES or head[:5] != _CAPTURE + b"\0":
+        head = self.edits.source.read(start, HEAD_BYTES + 255)
+        if end != self.edits.source.size or len(head) < HEAD_BYTES or head[:5] != CAPTURE + b"\0":
             return False
         stream = self.streams.get(int.from_bytes(head[14:18], "little"))
-        lacing = head[_HEAD_BYTES : _HEAD_BYTES + head[26]]
-        short = len(lacing) < head[26] or start + _HEAD_BYTES + len(lacing) + sum(lacing) > end
-        return short and stream is not None and stream.done and not head[5] & _FIRST
+        lacing = head[HEAD_BYTES : HEAD_BYTES + head[26]]
+        short = len(lacing) < head[26] or start + HEAD_BYTES + len(lacing) + sum(lacing) > end
+        if not short or stream is None or not stream.done or head[5] & FIRST:
+            return False
+        body = min(start + HEAD_BYTES + len(lacing), end)
+        self._check(Page(start, head[5], 0, lacing, body, end), stream)
+        return True
 
     def _page(self, page: Page) -> None:
-        if page.flags & _FIRST:
+        if page.flags & FIRST:
             self._begin(page)
         stream = self.streams.get(page.serial)
         if stream is None:
@@ -204,6 +160,14 @@ class _Locator:
             self.inner.budget.part(2)
             self.pages.append(page)
             self._packets(page, stream)
+        else:
+            self._check(page, stream)
+
+    def _check(self, page: Page, stream: _Stream) -> None:
+        """Raise NotThisKindError if a packet of comments starts on a page of sound or pictures."""
+        mark = _COMMENT_MARKS.get(stream.codec)
+        if mark is not None and mark in first_bytes(page, self.edits.source):
+            raise NotThisKindError(_AMONG_MEDIA)
 
     def _begin(self, page: Page) -> None:
         """Start a logical stream. An earlier stream with the same number ends.
@@ -226,13 +190,13 @@ class _Locator:
 
     def _packets(self, page: Page, stream: _Stream) -> None:
         """Clean the header packets of a stream that end on this page."""
-        if not page.flags & _CONTINUED and stream.pieces:
+        if not page.flags & CONTINUED and stream.pieces:
             self._lost(stream)
         # True if the page starts with the rest of a packet, and _lost() has removed the start of this packet
         # (too long, or without an end).
-        stray = bool(page.flags & _CONTINUED) and not stream.pieces and stream.packets > 0
+        stray = bool(page.flags & CONTINUED) and not stream.pieces and stream.packets > 0
         at, length = page.start, 0
-        for lace in page.lacing:
+        for number, lace in enumerate(page.lacing, start=1):
             length += lace
             if lace == 255:
                 continue
@@ -245,6 +209,7 @@ class _Locator:
                 stream.end()
             at, length = at + length, 0
             if stream.done:
+                self._check(replace(page, flags=0, lacing=page.lacing[number:], start=at), stream)
                 return
         if length and stray:
             self.edits.zero(at, at + length, "header", broken=True)
@@ -301,6 +266,8 @@ class _Locator:
             return self._block(stream, data)
         head = _COMMENT_HEADS[stream.codec]
         if number > 1 and not (head and data.startswith(head)):
+            if data[:1] == _COMMENT_MARKS.get(stream.codec):
+                raise NotThisKindError(_AMONG_MEDIA)
             stream.done = True  # this packet has the decoder's tables, or is the first packet of sound
             return data
         if not data.startswith(head):

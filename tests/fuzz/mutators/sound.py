@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from random import Random
 
-from policyfs.redact.audio.ogg import page_checksum
+from policyfs.redact.audio.ogg_pages import page_checksum
 from policyfs.redact.tags import id3
 from tests.fuzz.mutators import text
 from tests.fuzz.mutators.parts import Mutator, Part, change, some
