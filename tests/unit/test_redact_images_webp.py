@@ -59,6 +59,7 @@ WEBP_HIDING = {
         chunk(b"VP8 ", PICTURE + b"EXIF\0\0\0\0II*" + chunk(b"EXIF", jpegs.exif("MM")) + CITY),
     ),
     "a picture's length": (chunk(b"VP8 ", PICTURE + chunk(b"EXIF", jpegs.exif("MM")) + CITY),),
+    "XMP behind blanks in a picture": (chunk(b"VP8 ", PICTURE + chunk(b"XMP ", b" " * 60 + XMP)),),
     "a second header": (VP8, chunk(b"VP8X", CITY[:10])),
     "what is no chunk": (VP8, b"\0\1\2\3" + CITY),
 }

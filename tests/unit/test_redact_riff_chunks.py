@@ -10,9 +10,13 @@ from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, TooMuchError
 from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.patches import MemorySource, apply
-from policyfs.redact.riff.chunks import Chunk, Window, chunks, drop, pad, padding_at, printable
+from policyfs.redact.plan import Outcome, locate
+from policyfs.redact.riff import chunks as module
+from policyfs.redact.riff.chunks import Chunk, Unpadded, Window, chunks, drop, pad, padding_at, printable
+from tests.support.samples import sounds
 from tests.support.samples.inners import Plain
-from tests.support.samples.sounds import chunk
+from tests.support.samples.sound_checks import redact
+from tests.support.samples.sounds import AIFF, AVI, CITY, WAV, chunk
 
 NAMES = st.sampled_from([b"data", b"LIST", b"abcd", b"_PMX", b"(c) ", b"\xa9nam"])
 
@@ -142,3 +146,75 @@ def test_a_padding_byte_becomes_zero():
 def test_names_for_people():
     assert printable(b"(c) ") == "(c)"
     assert printable(b"\xa9nam") == "\xa9nam"
+
+
+NO_PADDING = b"JUNK\1\0\0\0x"
+INFO = sounds.info(IARL=CITY)
+
+
+def kept(name: bytes, inside: bytes) -> bytes:
+    """A chunk with another chunk inside, where a reader arrives that starts one byte too late."""
+    return chunk(name, (bytes(17) + inside).ljust(0x1000, b"\0"))
+
+
+def webp(*parts: bytes) -> bytes:
+    body = b"WEBP" + chunk(b"VP8 ", bytes(20)) + b"".join(parts)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+def aiff(gap: bytes, sound: bytes, size: int) -> bytes:
+    body = b"AIFF" + chunk(b"COMM", bytes(18), "big") + gap + b"SSND" + size.to_bytes(4) + sound
+    return b"FORM" + len(body).to_bytes(4) + body
+
+
+AUTHOR = chunk(b"AUTH", CITY, "big")
+ONE_TOO_LATE = {
+    "WAV": (WAV, sounds.wav(NO_PADDING + kept(b"data", b"LIST" + INFO[4:]))),
+    "AVI": (AVI, sounds.avi(NO_PADDING + kept(b"idx1", INFO))),
+    "AVI, in the pictures": (AVI, sounds.avi(movie=NO_PADDING + kept(b"00dc", INFO))),
+    "AVI, in a header": (AVI, sounds.avi(more=NO_PADDING + kept(b"strf", INFO))),
+    "WebP": ("image/webp", webp(NO_PADDING + kept(b"ALPH", b"LIST" + INFO[4:]))),
+    "AIFF": (AIFF, aiff(b"FLLR\0\0\0\1x", b"\x10" + bytes(16) + AUTHOR, 1 << 24)),
+    "AIFF, only when it is redacted": (
+        AIFF,
+        aiff(b"FLLR\0\0\0\1xabcd\0\0\0\x08\xff" + bytes(7), (bytes(2033) + AUTHOR).ljust(4096, b"\0"), 4096),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ONE_TOO_LATE)
+def test_a_chunk_that_is_found_only_by_readers_that_skip_a_byte_is_refused(case):
+    """Most readers always skip a byte, also a forgotten one. They find the place in data that stays."""
+    kind, data = ONE_TOO_LATE[case]
+    assert CITY in data
+    plan = locate(kind, frozenset({"location"}), MemorySource(data))
+    assert (plan.outcome, plan.reason.partition(", but ")[2]) == (
+        Outcome.REFUSE,
+        "readers disagree about the start of its chunks",
+    )
+
+
+@pytest.mark.parametrize("size", range(1, 40, 2))
+def test_a_file_with_a_forgotten_padding_byte_is_served(size):
+    """Also if zeros follow, through which such a reader may arrive at a true chunk again."""
+    loud = bytes(range(128, 256)) * 20
+    for behind in (INFO, chunk(b"iXML", CITY.ljust(280)), chunk(b"fact", bytes(12))):
+        out = redact(WAV, sounds.wav(chunk(b"iXML", b"x" * size, padding=b"") + behind, data=loud))
+        assert CITY not in out
+        assert loud in out
+
+
+def test_frames_without_padding_bytes_are_served():
+    """Four bytes of a picture may be a name. Nobody looks for a chunk with such a name."""
+    frame = chunk(b"00dc", (b"\0" + bytes(range(65, 120)) * 20)[:1025], padding=b"")
+    assert redact(AVI, sounds.avi(movie=frame * 30)).count(frame) == 30
+
+
+def test_a_walk_past_forgotten_padding_bytes_is_bounded(monkeypatch):
+    monkeypatch.setattr(module, "_MAX_HEADERS", 10)
+    unpadded = Unpadded(places=[(0, module.LIKELY_NAME)])
+    edits = edits_of(b"x" + b"\1\2\3\4\0\0\0\0" * 9)
+    unpadded.check(edits)
+    unpadded.places *= 2
+    with pytest.raises(TooMuchError):
+        unpadded.check(edits)

@@ -15,7 +15,7 @@ from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.images.png import is_profile
-from policyfs.redact.riff.chunks import Chunk, chunks, drop, pad
+from policyfs.redact.riff.chunks import Chunk, Unpadded, chunks, drop, pad
 
 _HEADER_BYTES: Final = 12
 _PICTURES: Final = (b"VP8 ", b"VP8L", b"ALPH")
@@ -25,7 +25,7 @@ _FLAGS: Final = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 _KNOWN_FLAGS: Final = 0x3E
 _EXIF_PREAMBLE: Final = b"Exif\0\0"
 _LATER: Final = re.compile(
-    rb"EXIF....(?:Exif\0\0)?(?:II\*|MM\0\*)|XMP ....\xef?\xbb?\xbf?\s{0,4}<[?xr]"
+    rb"EXIF....(?:Exif\0\0)?(?:II\*|MM\0\*)|XMP ....\xef?\xbb?\xbf?(?:\s{0,4}<[?xr]|\s{5})"
     rb"|ICCP....[\0-\x7f]...(?:lcms|appl|ADBE|Lino)",
     re.DOTALL,
 )
@@ -69,13 +69,14 @@ class _Locator:
         self.source = edits.source
         self.inner = edits.inner
         self.pictures = 0
+        self.unpadded = Unpadded()
         self.dropped: set[bytes] = set()
         self.kept: set[bytes] = set()
 
     def locate(self, end: int) -> Found:
         end = min(end, self.source.size)
         at, header = _HEADER_BYTES, None
-        for chunk in chunks(self.source, self.inner, _HEADER_BYTES, end):
+        for chunk in chunks(self.source, self.inner, _HEADER_BYTES, end, unpadded=self.unpadded):
             if chunk.name == b"VP8X" and at == _HEADER_BYTES and chunk.size == 10:
                 header = chunk
             else:
@@ -86,6 +87,7 @@ class _Locator:
         if header is not None:
             self._header(header)
         self.edits.trailer(at, self.source.size, broken=at < end)
+        self.unpadded.check(self.edits)
         return self.edits.found
 
     def _chunk(self, chunk: Chunk) -> None:
@@ -121,7 +123,7 @@ class _Locator:
 
     def _frame(self, chunk: Chunk) -> None:
         at = chunk.start + _FRAME_HEAD_BYTES
-        for part in chunks(self.source, self.inner, at, chunk.end):
+        for part in chunks(self.source, self.inner, at, chunk.end, unpadded=self.unpadded):
             if part.name in _PICTURES:
                 self._picture(part)
             else:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Inner
+from policyfs.redact.core.cleaners import Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
-from policyfs.redact.core.patches import ByteSource
+from policyfs.redact.core.patches import ByteSource, PatchedSource, in_order, skip_zeros
 
 HEAD_BYTES: Final = 8
 JUNK: Final = b"JUNK"
@@ -26,7 +26,15 @@ A removed chunk gets the name JUNK or FLLR. If the result is redacted again, suc
 same offset. Otherwise bytes would change again.
 """
 LIKELY_NAME: Final = re.compile(rb"[A-Za-z0-9_\xa9(][\x20-\x7e\xa9]{3}")
+METADATA_NAME: Final = re.compile(
+    rb"LIST|RIFF|JUN[KQ]|IDIT|ISMP|CSET|bext|[ai]XML|axml|cart|olym|LGWV|S[GL]LT|gps0|gsen|guan|str[dn]"
+    rb"|_PMX|XMP[ _]|EXIF|exif|C2PA|[Ii][Dd]3[ 2]|labl|note|ltxt|\d\dtx"
+)
+"""Names of chunks in which readers look for metadata. Four bytes of a compressed picture are rarely such a
+name, but often a LIKELY_NAME.
+"""
 _WINDOW_BYTES: Final = 1 << 12
+_MAX_HEADERS: Final = 400_000
 
 Order = Literal["little", "big"]
 
@@ -72,16 +80,64 @@ class Window:
         return self.data[index : index + size]
 
 
+@dataclass(slots=True)
+class Unpadded:
+    """The places of one file where the writer forgot a padding byte.
+
+    Most readers skip a byte at such a place all the same. So from there on they take other bytes for the
+    headers of chunks. places: for each such place, its offset, and the names of chunks that may not be found
+    by such a reader. starts: offsets of the chunks that the locator has found behind the first place.
+    """
+
+    order: Order = "little"
+    places: list[tuple[int, re.Pattern[bytes]]] = field(default_factory=list)
+    starts: set[int] = field(default_factory=set)
+
+    def chunk(self, at: int) -> None:
+        """Record that the locator has found a chunk at an offset."""
+        if self.places:
+            self.starts.add(at)
+
+    def check(self, edits: Edits) -> None:
+        """Do as such a reader with the redacted file.
+
+        Raises NotThisKindError if the reader would find a chunk within data that the locator has not read as
+        chunks. Raises TooMuchError.
+        """
+        if not self.places:
+            return
+        source = PatchedSource(edits.source, in_order(edits.found.patches, edits.source.size))
+        window, left = Window(source), _MAX_HEADERS
+        for after, names in self.places:
+            at = after + 1
+            while at + HEAD_BYTES <= source.size:
+                left -= 1
+                if left < 0:
+                    raise TooMuchError("too many padding bytes are missing")
+                head = window.read(at, HEAD_BYTES)
+                if any(head):
+                    size = int.from_bytes(head[4:], self.order)
+                    at += HEAD_BYTES + size + (size & 1)
+                else:
+                    blank = skip_zeros(source, at) - at
+                    edits.inner.budget.search(blank)
+                    at += blank // HEAD_BYTES * HEAD_BYTES
+                if at in self.starts:
+                    break
+                if at + HEAD_BYTES <= source.size and names.fullmatch(window.read(at, 4)):
+                    raise NotThisKindError("readers disagree about the start of its chunks")
+
+
 def chunks(
     source: ByteSource, inner: Inner | None, start: int, end: int, order: Order = "little",
-    *, padded: bool = True,
+    *, padded: bool = True, unpadded: Unpadded | None = None,
 ) -> Iterator[Chunk]:  # fmt: skip
     """Yield the chunks of [start, end), up to bytes that cannot be a chunk. The last chunk may be cut off.
 
     A padding byte should follow a chunk of odd size. If a name follows the chunk directly, but not behind
     such a byte, the writer forgot the byte. inner: its budget counts the chunks; None if the caller counts
-    them. order: byte order of the length. padded: False for formats without padding bytes. Raises
-    TooMuchError.
+    them. order: byte order of the length. padded: False for formats without padding bytes. unpadded: collects
+    the places where a padding byte is missing. Raises TooMuchError.
     """
     window, at = Window(source), start
     end = min(end, source.size)
@@ -94,7 +150,13 @@ def chunks(
         told = int.from_bytes(head[4:], order)
         size = min(told, end - at - HEAD_BYTES)
         after = at + HEAD_BYTES + size
-        after = min(after + (padded and size & 1 and padding_at(window, after, end)), end)
+        if unpadded is not None:
+            unpadded.chunk(at)
+        if padded and size & 1:
+            padding = padding_at(window, after, end)
+            if not padding and unpadded is not None:
+                unpadded.places.append((after, LIKELY_NAME))
+            after = min(after + padding, end)
         yield Chunk(at, head[:4], size, told == size, after)
         at = after
 

@@ -16,7 +16,7 @@ from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.core.tag_names import told
-from policyfs.redact.riff.chunks import LIKELY_NAME, Chunk, chunks, drop, pad, printable
+from policyfs.redact.riff.chunks import LIKELY_NAME, Chunk, Unpadded, chunks, drop, pad, printable
 from policyfs.redact.riff.info_list import clean_shared
 
 _MARKS: Final = (b"RIFF", b"RF64", b"BW64")
@@ -113,6 +113,7 @@ class _Locator:
         self.hide = edits.inner.hide
         self.sound = 0
         self.long_size = 0
+        self.unpadded = Unpadded()
 
     def locate(self) -> Found:
         """Locate everything to hide in all chunks.
@@ -121,13 +122,15 @@ class _Locator:
         """
         at = _HEADER_BYTES
         while at < self.source.size:
-            chunk = next(chunks(self.source, self.edits.inner, at, self.source.size), None)
+            found = chunks(self.source, self.edits.inner, at, self.source.size, unpadded=self.unpadded)
+            chunk = next(found, None)
             if chunk is None:
                 break
             at = self._chunk(chunk)
         if not self.sound:
             raise NotThisKindError("there is no sound in it")
         self.edits.trailer(at, self.source.size)
+        self.unpadded.check(self.edits)
         return self.edits.found
 
     def _chunk(self, chunk: Chunk) -> int:
