@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.core.categories import UNKNOWN, Tells, hidden_by
+from policyfs.redact.core.cleaners import Budget, TooMuchError
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.pdf.keys import edit, silenced
 from policyfs.redact.pdf.objects import Reader
@@ -15,10 +16,14 @@ L, D, T, P = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE
 SIGNATURE = b"<</Type/Sig/ByteRange[0 1]/Location(Zirbelstadt)/Name(Rosa)/Contents<30313233>/M(D:2024)>>"
 
 
+def budget() -> Budget:
+    return Budget(0, 0)
+
+
 def edited(text: bytes, hide: Tells, **role: bool) -> bytes:
-    out = edit(Reader(text).value(), hide, **role).applied(text)
+    out = edit(Reader(text).value(), hide, budget(), **role).applied(text)
     assert len(out) == len(text)
-    assert edit(Reader(out).value(), hide, **role).applied(out) == out
+    assert edit(Reader(out).value(), hide, budget(), **role).applied(out) == out
     return out
 
 
@@ -144,7 +149,7 @@ def test_a_title_of_an_outline_keeps_a_string_of_blanks():
 
 
 def test_references_of_what_stays_are_followed():
-    edits = edit(Reader(b"<</A 1 0 R/B[2 0 R]/PieceInfo<</C 3 0 R>>/Metadata 4 0 R>>").value(), L)
+    edits = edit(Reader(b"<</A 1 0 R/B[2 0 R]/PieceInfo<</C 3 0 R>>/Metadata 4 0 R>>").value(), L, budget())
     assert edits.refs == {1, 2, 4}
     assert edits.metadata == {4}
 
@@ -198,3 +203,17 @@ def test_an_object_that_is_no_string_stays_where_a_string_may_be():
     data = pdf({5: b"[1 2 3]", 6: b"<</Subtype/Text/Contents 5 0 R>>"}, page=b"/Annots[6 0 R]")
     assert not locate_in("application/pdf", MemorySource(data), P).patches
     assert PLACE not in data
+
+
+@pytest.mark.parametrize(
+    "value", [b"(%s)" % (b"1.2 " * 25), b"<%s>" % (b"31" * 100), b"[/%s(x)]" % (b"n" * 99)]
+)
+def test_strings_are_searched_as_far_as_the_budget_allows(value):
+    def searched(hide: Tells, texts: int) -> None:
+        node = Reader(b"<</Title%s>>" % value).value()
+        edit(node, hide, Budget(0, 0, texts=texts), info=True)
+
+    searched(L | T, 202)
+    searched(P | D, 0)
+    with pytest.raises(TooMuchError):
+        searched(L, 99)

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Budget, TooMuchError
 from policyfs.redact.core.free_text import told_in
 from policyfs.redact.pdf.objects import Node, blank_string, string_bytes
 from policyfs.redact.pdf.private_keys import is_private
@@ -152,10 +153,11 @@ class Edits:
         return bytes(out)
 
 
-def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) -> Edits:
+def edit(node: Node, hide: Tells, budget: Budget, *, info: bool = False, trailer: bool = False) -> Edits:
     """Return the edits that remove the data of the categories *hide* from one object.
 
-    info: True for a document information dictionary. trailer: True for a trailer.
+    info: True for a document information dictionary. trailer: True for a trailer. Raises TooMuchError if the
+    budget for texts is used up: without its strings, the document would be broken.
     """
     edits = Edits()
     waiting = [node]
@@ -165,7 +167,7 @@ def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) 
             for key, at, value in here.members:
                 tells = _told(here, key, value, info and here is node, trailer and here is node)
                 if info and here is node and not tells & hide:
-                    tells |= _told_in_parts(value, hide)
+                    tells |= _told_in_parts(value, hide, budget)
                 if not tells & hide:
                     if key == b"Metadata" and value.kind == "ref":
                         edits.metadata.add(value.number)
@@ -181,7 +183,7 @@ def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) 
         elif (
             here.kind == "string"
             and len(here.text) >= _SHORTEST
-            and (told := told_in(string_bytes(here.text), hide & (LOCATION | TIME)))
+            and (told := _told_in_strings([here], hide, budget))
         ):
             _silence(edits, here, b"text", told)
     return edits
@@ -245,19 +247,31 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
     return STRINGS.get(key, NOTHING)
 
 
-def _told_in_parts(value: Node, hide: Tells) -> Tells:
+def _told_in_strings(nodes: list[Node], hide: Tells, budget: Budget) -> Tells:
+    """Return the categories of the data in strings and names, which are searched as one text. Raises
+    TooMuchError.
+    """
+    asked = hide & (LOCATION | TIME)
+    size = sum(len(node.text) // (2 if node.text.startswith(b"<") else 1) for node in nodes)
+    if asked and not budget.look(size):
+        raise TooMuchError("too much text to search")
+    texts = (string_bytes(node.text) if node.kind == "string" else node.text for node in nodes)
+    return told_in(b", ".join(texts), asked)
+
+
+def _told_in_parts(value: Node, hide: Tells, budget: Budget) -> Tells:
     """Return the categories of the data in the names and strings of an array or another value, as far as they
     must be hidden. Readers show them as one text. edit() searches a value that is one string.
     """
     if value.kind == "string":
         return NOTHING
-    waiting, texts = [value], []
+    waiting, found = [value], []
     while waiting:
         here = waiting.pop()
         if here.kind in ("name", "string"):
-            texts.append(string_bytes(here.text) if here.kind == "string" else here.text)
+            found.append(here)
         waiting += (*reversed(here.items), *(inside for _, _, inside in here.members))
-    return told_in(b", ".join(texts), hide & (LOCATION | TIME))
+    return _told_in_strings(found, hide, budget)
 
 
 def _is_annotation(node: Node) -> bool:

@@ -137,7 +137,7 @@ class _Locator:
             raise NotThisKindError("a page or the catalog in it is a stream")
         kind = node.name(b"Type") if node.kind == "dict" else b""
         trailer = item.number < 0 or (kind == b"XRef" and item.data > 0)
-        edits = edit(node, self.inner.hide, trailer=trailer)
+        edits = edit(node, self.inner.hide, self.inner.budget, trailer=trailer)
         if trailer:
             self._trailer(node)
             return _Object(item, edits, "trailer")
@@ -217,7 +217,7 @@ class _Locator:
                 if here.item.data:
                     raise NotThisKindError("its information is a stream")
                 node = self.scan.value_of(here.item)
-                here.edits = edit(node, self.inner.hide, info=True)
+                here.edits = edit(node, self.inner.hide, self.inner.budget, info=True)
 
     def _reached(self) -> set[int]:
         """Return the numbers of the objects that can be reached from the trailers by references that stay."""

@@ -198,7 +198,7 @@ class ObjectStream:
             for start, end in [(done, node.start), *reader.comments]:
                 if self.text[start:end].strip(b"\0\t\n\x0c\r "):
                     tidy[start:end] = b" " * (end - start)
-            edits = edit(node, inner.hide, info=number in infos)
+            edits = edit(node, inner.hide, inner.budget, info=number in infos)
             self.objects.append(Inside(number, node.start, node.end, edits))
             if node.kind == "word" and node.text.isdigit() and len(node.text) <= 12:
                 self.integers.setdefault(number, set()).add(int(node.text))
