@@ -89,6 +89,21 @@ def test_xmp_of_a_gif_keeps_the_rest():
     assert XMP_END in out
 
 
+def test_pictures_between_two_packets_stay():
+    """The first packet lacks the bytes behind it. Those of the second one do not end the first."""
+    picture = gif()[19:-1]
+    bare = application(b"XMP DataXMP", blocks(XMP))
+    out = redact(gif(bare, picture * 3, application(b"XMP DataXMP", XMP + XMP_END)))
+    assert out.count(picture) == 4
+    assert CITY not in out
+    assert b"<dc:format>x</dc:format>" in out
+
+
+def test_xmp_with_a_zero_in_it_ends_there_for_decoders():
+    packet = XMP[:40] + b"\0" + XMP[40:]
+    assert CITY not in redact(gif(application(b"XMP DataXMP", packet + XMP_END)))
+
+
 @pytest.mark.parametrize("size", [3, *range(5, 20), *range(250, 270), *range(505, 520)])
 def test_blank_comments_are_rows_of_blocks(size):
     comment = blank_comment(size)

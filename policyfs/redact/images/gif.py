@@ -159,27 +159,22 @@ class _Locator:
     def _xmp(self, at: int) -> int | None:
         """Clean an XMP packet; return the offset of the next block.
 
-        Return None if the packet is cut off or too long. The packet has no sub-blocks. Readers find its end
-        by the bytes behind it.
+        Return None if the packet is cut off or too long. The packet has no sub-blocks. But decoders of
+        pictures take its bytes for sub-blocks, and arrive at the end of the bytes behind the packet. If they
+        arrive somewhere else, those bytes belong to another packet: the extension becomes an empty comment.
         """
         start = at + 14
-        limit = min(MAX_BLOCK_BYTES, self.source.size - start)
-        data = self.source.read(start, limit)
-        end = data.find(_XMP_END)
-        if end < 0:
-            end = self._blocks(start)
-            if self._byte(end - 1) != 0 or end - at > MAX_BLOCK_BYTES:
-                return None
-            self._neutral(at, self.source.read(at, end - at), "XMP", broken=True)
-            return end
-        packet = data[:end]
-        after = start + end + len(_XMP_END)
-        cleaned = self.inner.xmp(packet)
-        if 0 in cleaned.data:
-            self._neutral(at, self.source.read(at, after - at), "XMP", broken=True)
+        end = self._blocks(start)
+        if self._byte(end - 1) != 0 or end - at > MAX_BLOCK_BYTES:
+            return None
+        block = self.source.read(at, end - at)
+        packet = block[start - at : -len(_XMP_END)]
+        cleaned = self.inner.xmp(packet) if block.endswith(_XMP_END) else None
+        if cleaned is None or 0 in cleaned.data:
+            self._neutral(at, block, "XMP", broken=True)
         else:
             self.edits.block(start, packet, cleaned)
-        return after
+        return end
 
     def _neutral(
         self, at: int, block: bytes, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False
