@@ -118,7 +118,9 @@ class _Cleaners:
             return None
 
     def text(self, data: bytes) -> bool:
-        return bool(self.hide & Tells.PEOPLE) or bool(told_in(data, self.hide))
+        if self.hide & Tells.PEOPLE or not self.budget.look(len(data)):
+            return True
+        return bool(told_in(data, self.hide))
 
     def _whole(self, kind: str, data: bytes) -> Cleaned | None:
         found = self.file(kind, MemorySource(data))

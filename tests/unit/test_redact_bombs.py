@@ -41,6 +41,9 @@ ONCE_DEAR: Final = (
     "WAV: texts",
     "AIFF: texts",
     "GIF: comments",
+    "JPEG: little fields of Ducky",
+    "JPEG: photoshop captions",
+    "JPEG: names of photoshop blocks",
     "EXIF: values overlap",
     "EXIF: pointers to a large GPS directory",
     "JPEG, sparse",
@@ -54,13 +57,14 @@ WORDS: Final = (frozenset({"location"}), REDACTIONS) if SOAK else (frozenset({"l
 
 
 IN_ORDER: Final = [*ONCE_DEAR, *(name for name in BOMBS if name not in ONCE_DEAR)]
-TRIED: Final = count(26, 152)
+TRIED: Final = count(29, 157)
 
 
 TEXT_CHARS: Final = 60_000
 TEXTS: Final = {
     "empty lines behind a number": ("1.2345", "\n", "x"),
     "empty lines between numbers": ("47.80453", "\n \n", "13.04229x"),
+    "blanks between a maker and a camera": ("canon", " ", "!camera"),
     "blanks behind a month": ("may 1", " ", "camera!"),
     "lines of blanks": ("serial", " \n", "!"),
     "blanks in JSON": ('"type"', " ", "latitud!"),
@@ -72,8 +76,8 @@ TEXTS: Final = {
 
 
 def test_a_long_run_tries_all() -> None:
-    assert len(ONCE_DEAR) == 26
-    assert len(IN_ORDER) == len(BOMBS) == 152
+    assert len(ONCE_DEAR) == 29
+    assert len(IN_ORDER) == len(BOMBS) == 157
 
 
 @pytest.mark.parametrize("name", IN_ORDER[:TRIED])

@@ -109,6 +109,12 @@ def test_free_text_goes_as_words_of_people_or_for_what_is_in_it(text: bytes, hid
     assert cleaners(hide).text(text) is goes
 
 
+def test_free_text_goes_unread_once_the_budget_for_texts_is_used_up() -> None:
+    inner = cleaners(Tells.LOCATION)
+    inner.budget.texts = 10
+    assert [inner.text(b"a quince") for _ in range(2)] == [False, True]
+
+
 def test_an_embedded_picture_is_told_by_its_first_bytes():
     """A cover in a song may be any of these."""
     exif = make_box(b"Exif", EXIF)

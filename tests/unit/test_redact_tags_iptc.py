@@ -179,3 +179,14 @@ def test_resources_of_numbers_in_which_a_place_is_written_go(number, encoding, t
 def test_resources_that_are_not_listed_still_go(number):
     block = resource(number, b"Zirbelstadt!")
     assert b"Zirbel" not in clean_irb(block, PLACES).data
+
+
+def test_texts_go_unread_once_the_budget_for_texts_is_used_up():
+    inner = Plain()
+    inner.budget.texts = 20
+    two = jpegs.record(2, 120, b"A quince") * 2
+    assert clean_records(two, inner).data == two
+    assert clean_records(two, inner).data == bytes(len(two))
+    caption = jpegs.resource(0x03F0, b"A quince")
+    assert clean_irb(caption, Plain()).data == caption
+    assert b"A quince" not in clean_irb(caption, inner).data

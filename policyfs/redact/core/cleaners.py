@@ -195,8 +195,8 @@ class Inner(Protocol):
         """Return True if free text of any encoding (a comment, a title, a tag's value) must be removed.
 
         Text must be removed if PEOPLE is hidden, or if it holds coordinates, times or devices that must be
-        hidden. This method does not recognise markup and does not use the budget. So code for a new format
-        calls tag_names.told_by_named() instead.
+        hidden, or if the budget for texts is used up. This method does not recognise markup. So code for a
+        new format calls tag_names.told_by_named() instead.
         """
 
 

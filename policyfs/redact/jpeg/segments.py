@@ -168,11 +168,12 @@ def _cut(old: bytes, end: int, name: str) -> Cleaned:
 def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
     """Clean the segment of Photoshop's "save for web". Its fields are (tag, length, value).
 
-    The fields hold the quality, a comment and the copyright.
+    The fields hold the quality, a comment and the copyright. Raises TooMuchError.
     """
     kept, notes = DUCKY_HEADER, []
     at = len(DUCKY_HEADER)
     while (tag := int.from_bytes(old[at : at + 2])) in (1, 2, 3):
+        inner.budget.part()
         end = at + 4 + int.from_bytes(old[at + 2 : at + 4])
         if end > len(old):
             return None

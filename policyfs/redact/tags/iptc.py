@@ -104,7 +104,7 @@ def clean_iim(data: bytes, inner: Inner) -> Cleaned:
         tells = _DATASETS.get(record, {}).get(dataset, UNKNOWN)
         if (record, dataset) in _SIZES and size <= _SIZE_BYTES:
             tells = _OTHER
-        tells |= told_in(data[start : start + size], inner.hide)
+        tells |= _told(data[start : start + size], inner.hide & ~tells, inner)
         if tells & inner.hide:
             notes.append(Note(at, start + size - at, "IPTC", f"{record}:{dataset}", tells))
         else:
@@ -191,7 +191,7 @@ def _name(out: bytearray, block: bytes, resource: Resource, inner: Inner, notes:
     length = block[at]
     name = block[at + 1 : at + 1 + length]
     out[at] = length
-    if inner.text(name) and name.strip(b" "):
+    if name.strip(b" ") and inner.text(name):
         notes.append(Note(at, end - at, "Photoshop", "name"))
         name = b" " * length
     out[at + 1 : at + 1 + length] = name
@@ -214,8 +214,18 @@ def _clean_resource(resource: Resource, data: bytes, inner: Inner) -> Cleaned | 
     if number in _PATHS and len(data) % _PATH_RECORD_BYTES:
         tells = UNKNOWN
     text = data if tells == UNKNOWN or number in _TEXTS else b"\n".join(_RUNS.findall(data))
-    told = tells | told_in(text, inner.hide if tells else inner.hide & _LOCATION)
+    asked = inner.hide if tells else inner.hide & _LOCATION
+    told = tells | _told(text, asked & ~tells, inner)
     return told if told & inner.hide else Cleaned(data)
+
+
+def _told(text: bytes, asked: Tells, inner: Inner) -> Tells:
+    """Return the categories among *asked* of the data in a text; all of them if the budget for texts is used
+    up.
+    """
+    if not text or not asked:
+        return NOTHING
+    return told_in(text, asked) if inner.budget.look(len(text)) else asked
 
 
 def _clean_thumbnail(data: bytes, inner: Inner) -> Cleaned | Tells:

@@ -559,6 +559,34 @@ BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
             250, b"Photoshop 3.0\0" + jpegs.resource(1028, jpegs.record(2, 25, b"") * 12_000), 0xED
         ),
     ),
+    "JPEG: little fields of Ducky": (
+        "image/jpeg",
+        lambda: jpeg_segments(40, b"Ducky" + b"\0\2\0\1a" * 13_000 + b"\0\0", 0xEC),
+    ),
+    "JPEG: Ducky of digits": (
+        "image/jpeg",
+        lambda: jpeg_segments(40, b"Ducky\0\2\xfd\xe8" + b"1 2 3. 45 " * 6500 + b"\0\0", 0xEC),
+    ),
+    "JPEG: photoshop captions": (
+        "image/jpeg",
+        lambda: jpeg_segments(40, b"Photoshop 3.0\0" + jpegs.resource(0x3F0, b"1 2 3. 45 " * 6500), 0xED),
+    ),
+    "JPEG: names of photoshop blocks": (
+        "image/jpeg",
+        lambda: jpeg_segments(
+            100,
+            b"Photoshop 3.0\0" + (b"8BIM\3\xed\xff" + b"1 2 3. 45 " * 25 + b"12345" + bytes(4)) * 200,
+            0xED,
+        ),
+    ),
+    "JPEG: IPTC of digits": (
+        "image/jpeg",
+        lambda: jpeg_segments(
+            40,
+            b"Photoshop 3.0\0" + jpegs.resource(1028, jpegs.record(2, 25, b"1 2 3. 45 " * 3000) * 2),
+            0xED,
+        ),
+    ),
     "JPEG: embedded in each other": ("image/jpeg", lambda: jpegs.plain() * 3000),
     "MP4: stsz": ("video/mp4", lambda: mp4_table(b"stsz", movies.u32(1, 0xFFFFFFFF))),
     "MP4: stsc": ("video/mp4", lambda: mp4_table(b"stsc", movies.u32(1, 1, 0xFFFFFFFF, 1))),
