@@ -30,6 +30,7 @@ from policyfs.fs.namespace.exact_renames import ExactRenames
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.rename import Renamer
 from policyfs.fs.namespace.tmpfile import Tmpfiles
+from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.preconditions import Preconditions
 from policyfs.fs.sharing.pauses import Pauses
 from policyfs.policy.decide import Engine
@@ -57,6 +58,16 @@ from tests.attack.guards_writing import WRITING
 def unknown_names_count_as_none() -> None:
     """An open file without a known name is taken for one that was made without a name (O_TMPFILE)."""
     put(Tmpfiles, "_has_names", lambda self, fd: False)
+
+
+def only_holders_count() -> None:
+    """Who names a file without a name need not have the view of those who have it open."""
+    put(Tmpfiles, "_with_caller", staticmethod(lambda users, caller: users))
+
+
+def moved_files_count_as_unlinked() -> None:
+    """A file that has left its known name is opened again by a descriptor, wherever it is now."""
+    put(BackingFiles, "_has_names", lambda self, fd: False)
 
 
 def locate_in_source() -> None:
@@ -172,6 +183,8 @@ OTHERS: Final = {name: guard for sort in SORTS for name, guard in sort.items()}
 assert len(OTHERS) == sum(map(len, SORTS)), "two guards have one name"
 GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
     "unknown-names": unknown_names_count_as_none,
+    "only-holders": only_holders_count,
+    "moved-as-unlinked": moved_files_count_as_unlinked,
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,
     "one-view": one_view,

@@ -93,7 +93,8 @@ class Tmpfiles:
 
         The open handles keep their view, and this view decides how the file's writes are checked. So each app
         that has the file open must have the same view at the new path, and at least the rights of its handle.
-        Otherwise the answer is EXDEV, or the policy's errno.
+        The caller must have this view, too: its view would check the content of a new file there. Otherwise
+        the answer is EXDEV, or the policy's errno.
 
         An open file whose last known name was removed has no name either, but perhaps another name in the
         store, which was never looked up. INVARIANT: such a file gets no name here. The rules for its other
@@ -115,7 +116,8 @@ class Tmpfiles:
         decision = self._gate.decide(caller.principal, ops, state, ftype, facts, parent)
         if not decision.allowed:
             self._gate.refuse(caller, call, path, decision, new_path=new_path)
-        kept = all(self._keeps(node, who, rights, state, facts, parent) for who, rights in users)
+        everybody = self._with_caller(users, caller)
+        kept = all(self._keeps(node, who, rights, state, facts, parent) for who, rights in everybody)
         if not kept or node.open is None or self._has_names(node.open.fd):
             refusal = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
             note = "at the new path, other rights or checks would apply to a program that has the file open;"
@@ -125,6 +127,8 @@ class Tmpfiles:
         self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
         with self._open_files.bytes_stay(node.ino):
             self._tree.link(node.open.fd, self._resolver.dirfd(parent), name)
+        # The caller may get another node. From now on the open handles are decided by the new path, too.
+        self._nodes.add_name(node, parent, name)
         return self._lookup.entry(parent, name, state, self._tree.fstat(node.open.fd), caller)
 
     def _has_names(self, fd: int) -> bool:
@@ -132,6 +136,11 @@ class Tmpfiles:
 
     def _users(self, node: Node) -> list[tuple[Principal, Op]]:
         return [(handle.caller.principal, _rights(handle)) for handle in self._handles.of_node(node)]
+
+    @staticmethod
+    def _with_caller(users: list[tuple[Principal, Op]], caller: Caller) -> list[tuple[Principal, Op]]:
+        """Return the users of a file, and the caller, who may have got a descriptor from another app."""
+        return [*users, (caller.principal, Op.SEE)]
 
     def _keeps(
         self, node: Node, who: Principal, rights: Op, state: PathState, facts: Facts, parent: Node

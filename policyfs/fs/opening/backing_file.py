@@ -96,15 +96,19 @@ class BackingFiles:
         os.close(fd)
         return None
 
+    def _has_names(self, fd: int) -> bool:
+        return self._tree.fstat(fd).nlink > 0
+
     def reopen_unlinked(self, node: Node) -> tuple[int, Stat]:
         """Open a file without a name again, by a descriptor that the daemon has (/proc/self/fd). Raise
-        StaleNodeError if the daemon has no descriptor of the file.
+        StaleNodeError if the daemon has no descriptor of the file, or if the file was only moved: then the
+        rules for its new path must decide.
         """
         if node.open is not None and node.open.fd >= 0:
             fd = self._tree.reopen(node.open.fd, os.O_RDONLY)
             return fd, self._tree.fstat(fd)
         for handle in self._handles.of_node(node):
-            if handle.fd >= 0 and not node.byte_path.finds_kind:
+            if handle.fd >= 0 and not node.byte_path.finds_kind and not self._has_names(handle.fd):
                 fd = self._tree.reopen(handle.fd, os.O_RDONLY)
                 return fd, self._tree.fstat(fd)
         kept = self._replaced_files.find(node)
