@@ -54,7 +54,7 @@ _MAKERS: Final = (
     "nikon|nokia|olympus|oneplus|oppo|panasonic|pentax|ricoh|samsung|sony|vivo|xiaomi|hp|hewlett[- ]packard"
 )
 _OF_A_DEVICE: Final = re.compile(
-    rf"digital (?:still )?camera|\bsony dsc\b|^\W*(?:{_MAKERS})\s+[\w -]*(?:camera|scanner|phone|dsc)\b"
+    rf"digital (?:still )?camera|\bsony dsc\b|^\W*(?:{_MAKERS})\s+(?=\S)[\w -]*(?:camera|scanner|phone|dsc)\b"
     r"|\b(?:serial|model|firmware|device|imei)\s?(?:no|nr|number|name|id|version)?\.?\s?[:=#]"
     r"|^\W*(?:(?:creator|software|encoder)\s?[:=]|(?:created|processed|written|generated)\s(?:with|using)\b)"
     r"|\b(?:oplus_\d+|lav[cf]\d+|libx26\d|gd-jpeg|jpeg library|lead technologies|adobe|photoshop|lightroom|"
