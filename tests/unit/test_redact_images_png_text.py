@@ -152,7 +152,7 @@ def test_bytes_behind_a_stream_go_even_if_the_text_stays() -> None:
 @pytest.mark.parametrize(
     "block", [b"Exif\0\0II*\0 PLACE ", b"MM\0* PLACE ", b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta>PLACE<"]
 )
-@pytest.mark.parametrize("name", [b"exif", b"APP1", b"what"])
+@pytest.mark.parametrize("name", [b"exif", b"APP1", b"XMP", b"8bim"])
 def test_a_block_of_digits_is_cleaned_by_its_first_bytes(block: bytes, name: bytes) -> None:
     data = plain(b"Raw profile type " + name, hexadecimal(block, name))
     _, cleaned = clean_text(b"tEXt", data, Blocks())
@@ -176,6 +176,24 @@ def test_a_block_of_digits_is_cleaned_by_its_first_bytes(block: bytes, name: byt
 )
 def test_a_block_of_digits_that_is_not_understood_is_removed(value: bytes) -> None:
     assert clean_text(b"tEXt", plain(b"Raw profile type exif", value), Blocks()) == (UNKNOWN, None)
+
+
+@pytest.mark.parametrize(
+    "name", [b"47.80453 13.04229", b"Rosa Quince", b"exif Rosa", b"exif\rRosa", b"exi", b""]
+)
+def test_a_block_of_digits_with_an_unknown_name_is_removed(name: bytes) -> None:
+    """The name is a text, too: of the first line, and behind the keyword."""
+    block = b"Exif\0\0II*\0"
+    data = plain(b"Raw profile type exif", hexadecimal(block, name))
+    assert clean_text(b"tEXt", data, Blocks()) == (UNKNOWN, None)
+    data = plain(b"Raw profile type " + name.replace(b" ", b","), hexadecimal(block))
+    assert clean_text(b"tEXt", data, Blocks())[1] is None
+
+
+@pytest.mark.parametrize("name", [b"exif", b"generic profile", b"icm", b"iptc\r"])
+def test_a_block_of_digits_with_a_known_name_stays(name: bytes) -> None:
+    data = plain(b"Raw profile type exif", hexadecimal(b"Exif\0\0II*\0", name))
+    assert clean_text(b"tEXt", data, Blocks()) == (UNKNOWN, Cleaned(data))
 
 
 def test_a_colour_profile_in_digits_stays() -> None:

@@ -18,8 +18,14 @@ from policyfs.redact.core.cleaners import Cleaned, Inner, shifted
 from policyfs.redact.core.tag_names import is_blank, told, told_by_named
 
 XMP_KEYWORD: Final = "xml:com.adobe.xmp"
-_PROFILE: Final = re.compile(r"raw profile type (\S{1,20})")
-_HEX: Final = re.compile(rb"\s{0,8}([^\n]{1,40})\n\s{0,20}(\d{1,9})[ \r\t]{0,8}\n([0-9A-Fa-f\s]*)\0*")
+_PROFILE: Final = re.compile(r"raw profile type (?:exif|iptc|xmp|icc|icm|8bim|app1)")
+_HEX: Final = re.compile(
+    rb"\s{0,8}(?i:exif|iptc|xmp|icc|icm|8bim|app1|generic profile)[ \r\t]{0,8}\n"
+    rb"\s{0,20}\d{1,9}[ \r\t]{0,8}\n(?P<digits>[0-9A-Fa-f\s]*)\0*"
+)
+"""Pattern of a metadata block in digits. Its name must be one that programs write: any other text may tell
+anything.
+"""
 _NOT_HEX: Final = re.compile(rb"[^0-9A-Fa-f]+")
 _HEX_RUN: Final = re.compile(rb"[0-9A-Fa-f]+")
 _EXIF: Final = b"Exif\0\0"
@@ -130,8 +136,7 @@ def _clean(keyword: str, plain: bytes, inner: Inner) -> tuple[Tells, Cleaned | N
     if _XMP_START.match(plain):  # readers recognise XMP only by its first words
         packet = inner.xmp(plain)
         return UNKNOWN, packet if _XMP_START.match(packet.data) else None
-    profile = _PROFILE.fullmatch(name)
-    if profile is not None:
+    if _PROFILE.fullmatch(name) is not None:
         return UNKNOWN, _clean_profile(plain, inner)
     tells = told_by_named(inner.hide, keyword, plain, inner.budget)
     if tells or told(inner.hide, NOTHING, keyword.encode()):
@@ -146,7 +151,7 @@ def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
     match = _HEX.fullmatch(plain)
     if match is None:
         return None
-    digits = _NOT_HEX.sub(b"", match[3])
+    digits = _NOT_HEX.sub(b"", match["digits"])
     if not digits or len(digits) % 2:
         return None  # no digits, or an odd number: some readers take all digits, others a part
     block = bytes.fromhex(digits.decode("ascii"))
@@ -155,7 +160,7 @@ def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
         return cleaned and Cleaned(plain, cleaned.notes)
     fresh, at = cleaned.data.hex().encode(), 0
     new = bytearray(plain)
-    for run in _HEX_RUN.finditer(plain, match.start(3), match.end(3)):
+    for run in _HEX_RUN.finditer(plain, match.start("digits"), match.end("digits")):
         size = run.end() - run.start()
         new[run.start() : run.end()] = fresh[at : at + size]
         at += size
