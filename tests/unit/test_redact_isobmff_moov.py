@@ -134,43 +134,6 @@ def test_tables_of_a_track_are_kept_for_its_samples() -> None:
     assert list(movie.tracks[0].samples().places(range(2))) == [(40, 5), (45, 6)]
 
 
-@pytest.mark.parametrize(
-    ("made", "stays"),
-    [
-        (full(b"sgpd", b"roll", u32(2, 1), u16(5)), True),
-        (full(b"sgpd", b"what", u32(2, 1), u16(5)), False),
-        (full(b"sbgp", b"rap ", u32(0)), True),
-        (full(b"sbgp", b"rap "), False),
-        (full(b"saiz", b"\1" * 5), True),
-        (full(b"saiz", b"cenc", u32(0), b"\1" * 5, flags=1), True),
-        (full(b"saiz", b"what", u32(0), b"\1" * 5, flags=1), False),
-        (full(b"saiz", b"cenc", flags=1), False),
-        (box(b"senc", SECRET), True),
-        (box(b"what", SECRET), False),
-    ],
-)
-def test_groups_and_decryption_data_stay_if_their_type_is_known(made: bytes, stays: bool) -> None:
-    assert in_stbl(made) == (made if stays else free(made))
-
-
-@pytest.mark.parametrize(
-    ("offsets", "version", "scattered"),
-    [
-        ((AT, AT + 9), 0, False),
-        ((AT, AT + 9999), 0, True),
-        ((AT - 1,), 0, True),
-        ((0, AT), 1, False),
-        ((1, AT), 1, True),
-    ],
-)
-def test_decryption_data_outside_of_the_index_is_noted(
-    offsets: tuple[int, ...], version: int, scattered: bool
-) -> None:
-    count = len(offsets) // (2 if version else 1)
-    movie, _ = clean(stbl(full(b"saio", u32(count, *offsets), version=version)))
-    assert movie.tracks[0].scattered is scattered
-
-
 def pssh(data: bytes = SECRET, *, keys: bytes = b"", version: int = 0) -> bytes:
     listed = u32(len(keys) // 16) + keys if version else b""
     return full(b"pssh", b"a system's uuid.", listed, u32(len(data)), data, version=version)
@@ -242,6 +205,20 @@ def test_unknown_boxes_become_free_space_wherever_they_are() -> None:
     for whole in (made, box(b"trak", made), box(b"trak", box(b"mdia", made)), box(b"mvex", made)):
         assert clean(whole)[1] == whole.replace(made, free(made))
     assert clean(made, hide=UNKNOWN)[1] == free(made)
+
+
+@pytest.mark.parametrize(
+    ("body", "stays"),
+    [
+        (bytes.fromhex("10808080 07 00 4fffffffff ff"), True),
+        (bytes.fromhex("10808080 07 00 4fffffffff ff") + bytes(60), True),
+        (b"\x10\x12\0\x2f\x0fby John Smith", False),
+    ],
+)
+def test_profiles_are_numbers(body: bytes, stays: bool) -> None:
+    made = full(b"iods", body)
+    assert clean(made)[1] == (made if stays else free(made))
+    assert clean(full(b"iods", bytes(60), SECRET))[1] == full(b"iods", bytes(60), NONE)
 
 
 def in_mdia(made: bytes, *outer: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import Final
 from policyfs.redact.isobmff.box_edits import Block
 from policyfs.redact.isobmff.box_rules import Rule, Walk, clean_children, fixed_size
 from policyfs.redact.isobmff.boxes import Box
-from policyfs.redact.isobmff.moov import FRAGMENT_RULES
+from policyfs.redact.isobmff.sample_boxes import FRAGMENT_RULES, sample_flags
 from policyfs.redact.isobmff.stbl import Extents, numbers
 
 _BASE: Final = 0x1
@@ -65,6 +65,7 @@ class _Moof:
 
     def traf(self, _walk: Walk, box: Box) -> None:
         rules: dict[bytes, Rule] = {**FRAGMENT_RULES, b"tfhd": self._header, b"trun": self._run}
+        rules[b"sdtp"] = sample_flags(box, (b"trun",), 4)
         self.track = self.size = 0
         self.base = self.at
         clean_children(self.block, box.body, box.end, rules, "traf")

@@ -14,6 +14,7 @@ from policyfs.redact.core.tag_names import is_language
 from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.box_rules import Rule, Walk, container, fixed_size, rules, table
 from policyfs.redact.isobmff.boxes import Box
+from policyfs.redact.isobmff.sample_boxes import SAMPLE_BOXES, TEXT, padding_bits, sample_flags
 from policyfs.redact.isobmff.stsd import NO_ENTRIES, clean_entries
 from policyfs.redact.isobmff.tracks import Movie, Track
 from policyfs.redact.isobmff.udta import clean_handler
@@ -154,47 +155,6 @@ def _trex(walk: Walk, box: Box) -> None:
         walk.movie.defaults[walk.block.number(body + 4)] = walk.block.number(body + 16)
 
 
-_GROUPS: Final = frozenset(
-    b"roll,prol,rap ,tele,sync,seig,alst,tsas,stsa,scif,tscl,vipr,refs,nalm,trif,pase".split(b",")
-)
-
-
-def _groups(walk: Walk, box: Box) -> None:
-    """Clean sample groups. Known types (numbers for decoders) stay; any other type may describe anything."""
-    block = walk.block
-    if block.data[box.body + 4 : box.body + 8] not in _GROUPS or box.end < box.body + 12:
-        block.free(box, walk.where)
-
-
-def _auxiliary(walk: Walk, box: Box) -> None:
-    """Clean ``saiz`` or ``saio``, the sizes and offsets of auxiliary data. Remove a box that states another
-    use than decryption.
-
-    If the data may lie outside of the ``moov``, set ``scattered`` of the track.
-    """
-    block = walk.block
-    flagged = block.number(box.body + 1, 3) & 1
-    if not walk.holds(box, 4 + 8 * flagged):
-        return
-    if flagged and block.data[box.body + 4 : box.body + 8] not in (b"cenc", b"cens", b"cbc1", b"cbcs"):
-        block.free(box, walk.where)
-    elif walk.track is not None and box.kind == b"saio" and not _points_into(block, box):
-        walk.track.scattered = True
-
-
-def _points_into(block: Block, box: Box) -> bool:
-    """Return True if all offsets of a ``saio`` box lead into *block*, which holds the box.
-
-    The auxiliary data is then in a ``senc`` box, which stays.
-    """
-    body = box.body
-    at = body + 4 + 8 * (block.number(body + 1, 3) & 1)
-    width = 8 if block.data[body : body + 1] == b"\1" else 4
-    entries = range(at + 4, min(at + 4 + width * block.number(at), box.end - width + 1), width)
-    start, end = block.offset, block.offset + len(block.data)
-    return all(start <= block.number(entry, width) < end for entry in entries)
-
-
 def _protection(walk: Walk, box: Box) -> None:
     """Clean ``pssh`` (ISO/IEC 23001-7): the id of a protection system, ids of keys, and data for it."""
     block, body = walk.block, box.body
@@ -204,13 +164,6 @@ def _protection(walk: Walk, box: Box) -> None:
     sound = at + 4 <= box.end and at + 4 + block.number(at) == box.end and box.size <= _MAX_PROTECTION_BYTES
     if not sound or block.goes(UNKNOWN & ~Tells.LOCATION) or block.holds_place(block.body(box)):
         block.free(box, walk.where, broken=not sound)
-
-
-def _padding_bits(walk: Walk, box: Box) -> None:
-    """Clean ``padb``: half a byte for each sample. Further bytes become zeros."""
-    block, body = walk.block, box.body
-    if walk.holds(box, 8):
-        walk.trim(box, body + 8 + (block.number(body + 4) + 1) // 2)
 
 
 def _language(walk: Walk, box: Box) -> None:
@@ -240,6 +193,14 @@ _FONTS: Final = frozenset(
 """Names of fonts in ``tcmi`` that stay, in small letters. ffmpeg writes ``Lucida Grande``."""
 
 
+def _object_descriptor(walk: Walk, box: Box) -> None:
+    """Clean ``iods``: numbers of profiles. An address instead of them is removed."""
+    if TEXT.search(walk.block.body(box)[:64]) is not None:
+        walk.block.free(box, walk.where)
+    else:
+        fixed_size(64)(walk, box)
+
+
 def _refuse(walk: Walk, box: Box) -> None:  # noqa: ARG001
     raise NotThisKindError(f"its {name_of(box.kind)} box is compressed, and policyfs does not read that")
 
@@ -257,15 +218,17 @@ _STBL: Final = rules(
     stz2=_sizes,
     stco=table(8, 4),
     co64=table(8, 8),
-    sdtp=lambda _walk, _box: None,
-    padb=_padding_bits,
-    sgpd=_groups,
-    sbgp=_groups,
-    csgp=_groups,
-    saiz=_auxiliary,
-    saio=_auxiliary,
-    senc=lambda _walk, _box: None,
+    padb=padding_bits,
+    **SAMPLE_BOXES,
 )
+
+
+def _stbl(walk: Walk, box: Box) -> None:
+    """Clean ``stbl``. The number of samples is in its table of sizes."""
+    dependencies = {b"sdtp": sample_flags(box, (b"stsz", b"stz2"), 8)}
+    container({**_STBL, **dependencies})(walk, box)
+
+
 _GMHD: Final = rules(
     gmin=fixed_size(16),
     text=fixed_size(36),
@@ -282,7 +245,7 @@ _MINF: Final = rules(
     gmhd=container(_GMHD),
     hdlr=_hdlr,
     dinf=container(_DINF),
-    stbl=container(_STBL),
+    stbl=_stbl,
 )
 _MDIA: Final = rules(
     mdhd=_dated(24, 36),
@@ -305,18 +268,7 @@ _MOOV: Final = rules(
     mvhd=_dated(100, 112),
     trak=_trak,
     mvex=container(_MVEX),
-    iods=fixed_size(64),
+    iods=_object_descriptor,
     pssh=_protection,
     cmov=_refuse,
 )
-FRAGMENT_RULES: Final = rules(
-    tfdt=fixed_size(8, 12),
-    sdtp=lambda _walk, _box: None,
-    sgpd=_groups,
-    sbgp=_groups,
-    csgp=_groups,
-    saiz=_auxiliary,
-    saio=_auxiliary,
-    senc=lambda _walk, _box: None,
-)
-"""Rules for the boxes of a ``traf`` (track fragment), except its header ``tfhd`` and its runs ``trun``."""

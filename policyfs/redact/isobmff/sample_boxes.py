@@ -1,0 +1,197 @@
+"""Boxes about a track's samples besides their sizes, offsets and times: groups, dependencies, decryption.
+
+Each value has a size that the standard states. Bytes behind the last value become zeros.
+Sources: ISO/IEC 14496-12 section 8, ISO/IEC 23001-7.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from policyfs.redact.isobmff.box_edits import Block
+from policyfs.redact.isobmff.box_rules import Rule, Walk, fixed_size, rules
+from policyfs.redact.isobmff.boxes import Box
+
+TEXT: Final = re.compile(rb"[ -~]{6}")
+"""Bytes that are a text, and not numbers."""
+_GROUPS: Final = frozenset(
+    b"roll,prol,rap ,tele,sync,seig,alst,tsas,stsa,scif,tscl,vipr,refs,nalm,trif,pase".split(b",")
+)
+_DESCRIPTION_BYTES: Final[Mapping[bytes, Collection[int]]] = {
+    **dict.fromkeys((b"roll", b"prol"), (2,)),
+    **dict.fromkeys((b"rap ", b"tele", b"sync"), (1,)),
+    b"seig": (20, 29, 37),
+}
+"""Sizes of the description of a group, for types with fixed sizes. The first size is also for version 0."""
+_MOST_ENCRYPTED: Final = 1 << 18
+"""Maximum number of samples in a ``senc`` box. A box of more samples is removed."""
+_VECTOR_BYTES: Final = (16, 8, 0)
+
+
+def sample_flags(parent: Box, kinds: Collection[bytes], at: int) -> Rule:
+    """Return the rule for ``sdtp`` (one byte for each sample) in *parent*.
+
+    The boxes of *kinds* in *parent* have the number of samples, at offset *at* of their bodies.
+    """
+
+    def rule(walk: Walk, box: Box) -> None:
+        block = walk.block
+        count = sum(
+            block.number(child.body + at)
+            for child in block.children(parent)
+            if child.kind in kinds and child.end >= child.body + at + 4
+        )
+        walk.trim(box, box.body + 4 + count)
+
+    return rule
+
+
+def _is_known(block: Block, box: Box) -> bool:
+    """Return True if a box is about groups of a known type: numbers for decoders. Groups of any other type
+    may describe anything.
+    """
+    return block.data[box.body + 4 : box.body + 8] in _GROUPS and box.end >= box.body + 12
+
+
+def _groups(walk: Walk, box: Box) -> None:
+    """Clean ``sbgp``: for each run of samples, their number and the number of their group."""
+    block = walk.block
+    at = box.body + (12 if block.data[box.body] == 1 else 8)
+    if not _is_known(block, box) or box.end < at + 4:
+        block.free(box, walk.where)
+    else:
+        walk.trim(box, at + 4 + 8 * block.number(at))
+
+
+def _packed_groups(walk: Walk, box: Box) -> None:
+    """Clean ``csgp``, which is ``sbgp`` in few bits."""
+    block = walk.block
+    if not _is_known(block, box) or TEXT.search(block.data, box.body + 8, box.end) is not None:
+        block.free(box, walk.where)
+
+
+def _descriptions(walk: Walk, box: Box) -> None:
+    """Clean ``sgpd``, the descriptions of groups."""
+    block = walk.block
+    end = _end_of_descriptions(block, box) if _is_known(block, box) else None
+    if end is None:
+        block.free(box, walk.where)
+    else:
+        walk.trim(box, end)
+
+
+def _end_of_descriptions(block: Block, box: Box) -> int | None:
+    """Return the offset behind the last description of a ``sgpd`` box; None if a description has a wrong
+    size or is a text.
+    """
+    version, kind, at = block.data[box.body], block.data[box.body + 4 : box.body + 8], box.body + 8
+    sizes = _DESCRIPTION_BYTES.get(kind, ())
+    default = 0
+    if version == 0:
+        if not sizes:
+            return None
+        default = next(iter(sizes))
+    else:
+        default, at = block.number(at), at + (8 if version > 1 else 4)
+    count, at = block.number(at), at + 4
+    for _ in range(count):
+        size = default
+        if not size:
+            size, at = block.number(at), at + 4
+        if at + size > box.end or (sizes and size not in sizes):
+            return None
+        if not sizes and TEXT.search(block.data, at, at + size) is not None:
+            return None
+        at += size
+    return at if at <= box.end else None
+
+
+def _auxiliary(walk: Walk, box: Box) -> None:
+    """Clean ``saiz`` or ``saio``, the sizes and offsets of auxiliary data. Remove a box that states another
+    use than decryption.
+
+    If the data may lie outside of the ``moov``, set ``scattered`` of the track.
+    """
+    block = walk.block
+    flagged = block.number(box.body + 1, 3) & 1
+    at = box.body + 4 + 8 * flagged
+    if not walk.holds(box, 4 + 8 * flagged + (5 if box.kind == b"saiz" else 4)):
+        return
+    if flagged and block.data[box.body + 4 : box.body + 8] not in (b"cenc", b"cens", b"cbc1", b"cbcs"):
+        block.free(box, walk.where)
+    elif box.kind == b"saiz":
+        walk.trim(box, at + 5 + (0 if block.data[at] else block.number(at + 1)))
+    else:
+        if walk.track is not None and not _points_into(block, box):
+            walk.track.scattered = True
+        walk.trim(box, at + 4 + (8 if block.data[box.body] == 1 else 4) * block.number(at))
+
+
+def _points_into(block: Block, box: Box) -> bool:
+    """Return True if all offsets of a ``saio`` box lead into *block*, which holds the box.
+
+    The auxiliary data is then in a ``senc`` box, which stays.
+    """
+    body = box.body
+    at = body + 4 + 8 * (block.number(body + 1, 3) & 1)
+    width = 8 if block.data[body : body + 1] == b"\1" else 4
+    entries = range(at + 4, min(at + 4 + width * block.number(at), box.end - width + 1), width)
+    start, end = block.offset, block.offset + len(block.data)
+    return all(start <= block.number(entry, width) < end for entry in entries)
+
+
+def padding_bits(walk: Walk, box: Box) -> None:
+    """Clean ``padb``: half a byte for each sample. Further bytes become zeros."""
+    block, body = walk.block, box.body
+    if walk.holds(box, 8):
+        walk.trim(box, body + 8 + (block.number(body + 4) + 1) // 2)
+
+
+def _vectors(walk: Walk, box: Box) -> None:
+    """Clean ``senc``: for each sample a vector for its decryption, and often the sizes of its encrypted
+    parts.
+
+    The box does not state the size of a vector. So the size counts with which the fewest bytes are behind the
+    last sample.
+    """
+    block = walk.block
+    if not walk.holds(box, 8):
+        return
+    ends = [end for size in _VECTOR_BYTES if (end := _end_of_vectors(block, box, size)) is not None]
+    if ends:
+        walk.trim(box, max(ends))
+    else:
+        block.free(box, walk.where, broken=True)
+
+
+def _end_of_vectors(block: Block, box: Box, size: int) -> int | None:
+    """Return the offset behind the last sample of a ``senc`` box with vectors of *size* bytes; None if the
+    samples do not fit into the box.
+    """
+    data, at, count = block.data, box.body + 8, block.number(box.body + 4)
+    if not block.number(box.body + 1, 3) & 2:
+        end = at + size * count
+        return end if end <= box.end else None
+    if count > _MOST_ENCRYPTED:
+        return None
+    for _ in range(count):
+        at += size
+        if at + 2 > box.end:
+            return None
+        at += 2 + 6 * (data[at] << 8 | data[at + 1])
+    return at if at <= box.end else None
+
+
+SAMPLE_BOXES: Final[Mapping[str, Rule]] = {
+    "sgpd": _descriptions,
+    "sbgp": _groups,
+    "csgp": _packed_groups,
+    "saiz": _auxiliary,
+    "saio": _auxiliary,
+    "senc": _vectors,
+}
+"""Rules for the boxes that may be in a sample table (``stbl``) and in a track fragment (``traf``)."""
+FRAGMENT_RULES: Final = rules(**SAMPLE_BOXES, tfdt=fixed_size(8, 12))
+"""Rules for the boxes of a ``traf``, except its header ``tfhd``, its runs ``trun`` and ``sdtp``."""
