@@ -98,7 +98,7 @@ def syncsafe(four: bytes) -> int:
 
 
 def clean_id3(tag: bytes, inner: Inner) -> Cleaned:
-    """Clean a whole tag (with its footer, if it has one); its length stays."""
+    """Clean a whole tag (with its footer, if it has one); its length stays. Raises TooMuchError."""
     return _Cleaner(tag, inner).clean()
 
 
@@ -229,6 +229,7 @@ class _Cleaner:
             if (safe and max(number) > 0x7F) or start + size > len(body):
                 return
             flags = 0 if self.version == 2 else int.from_bytes(body[at + 8 : at + 10])
+            self.inner.budget.part()
             yield _Frame(at, name.decode("ascii"), flags, start, start + size)
             at = start + size
             count += 1
@@ -299,7 +300,7 @@ class _Cleaner:
 
     def _chapter(self, name: str, data: bytes) -> bool:
         """Return True if a chapter or a table of chapters may stay, because all frames within it may stay."""
-        at = data.find(b"\0") + 1
+        at, hide = data.find(b"\0") + 1, self.inner.hide
         if name == "CHAP":
             at += 16
         else:
@@ -307,7 +308,7 @@ class _Cleaner:
             at += 2
             for _ in range(count):
                 at = data.find(b"\0", at) + 1 or len(data) + 1
-        if not data.find(b"\0") >= 0 or at > len(data) or told(self.inner.hide, Tells(0), data[:at]):
+        if not data.find(b"\0") >= 0 or at > len(data) or told(hide, Tells(0), data[:at], self.inner.budget):
             return False
         for frame in self._walk(data, at, safe=self.version == 4):
             content = data[frame.start : frame.end]

@@ -657,6 +657,17 @@ BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
             sounds.id3(nested(lambda b: sounds.frame("CHAP", b"one\0" + bytes(16) + b), 300)) + sounds.sound()
         ),
     ),
+    "MP3: little frames in chapters": (
+        "audio/mpeg",
+        lambda: (
+            sounds.id3(sounds.frame("CHAP", b"a\0" + bytes(16) + sounds.words("TRCK", b"a") * 9000) * 30)
+            + sounds.sound()
+        ),
+    ),
+    "MP3: long names of chapters": (
+        "audio/mpeg",
+        lambda: sounds.id3(sounds.frame("CHAP", b"1 2 3. 45 " * 10_000 + bytes(17)) * 30) + sounds.sound(),
+    ),
     "Ogg: pages": ("audio/ogg", lambda: ogg_pages(40_000)),
     "Ogg: streams": ("audio/ogg", lambda: ogg_streams(20_000)),
     "XMP: entities": ("application/rdf+xml", lambda: ENTITIES),
