@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -193,6 +194,7 @@ def twins_on(road: Road, arena: Path) -> Iterator[Twins]:
         finally:
             wrong = mounts.stop_all()
         assert not wrong, wrong
+    shutil.rmtree(directory)  # tests side by side may ask for this road again
 
 
 def _attempt_in(directory: str, call: Call) -> Outcome:
