@@ -68,14 +68,21 @@ def test_a_directory_that_lies_is_none(offset, value):
     [
         (UTC, Tells.LOCATION, True),
         (UTC, Tells.TIME, False),
-        ((0x0A01, b"MCC_Data", b"232"), Tells.LOCATION, False),
-        ((0x0A01, b"MCC_Data", b"232"), Tells.TIME, True),
+        ((0x0AA1, b"MCC_Data", b"232"), Tells.LOCATION, False),
+        ((0x0AA1, b"MCC_Data", b"232"), Tells.TIME, True),
+        ((0x0A01, b"MCC_Data", b"232"), Tells.TIME, False),
+        ((0x0A01, b"MotionPhoto_AutoPlay", UTC[2]), Tells.TIME, False),
+        ((0x0AA1, b"MotionPhoto_Version", b"228"), Tells.LOCATION, False),
+        ((0x0AA1, b"MotionPhoto_Version", b"228"), Tells.TIME, True),
         ((0x0A01, b"Own_Data", b"quince"), Tells.TIME, False),
         ((0x0A01, b"Burst_Shot_Info", b"quince"), Tells.DEVICE, False),
-        ((0x0A01, b"DualShot_DepthMap_1", b"quince"), Tells.LOCATION, True),
-        ((0x0A01, b"DualShot_DepthMap_1", b"quince"), Tells.OTHER, False),
-        ((0x0A01, b"DualShot_DepthMap_1234", b"quince"), Tells.LOCATION, False),
-        ((0x0A01, b"MotionPhoto_AutoPlay", b"1"), UNKNOWN, True),
+        ((0x0AB1, b"DualShot_DepthMap_1", b"quince"), Tells.LOCATION, True),
+        ((0x0AB1, b"DualShot_DepthMap_1", b"quince"), Tells.OTHER, False),
+        ((0x0AB1, b"DualShot_DepthMap_1", PLACE), Tells.LOCATION, False),
+        ((0x0AB1, b"DualShot_DepthMap_1", PLACE + bytes(9)), Tells.LOCATION, False),
+        ((0x0AB1, b"DualShot_DepthMap_1", bytes(range(256)) * 300), Tells.LOCATION, True),
+        ((0x0AB1, b"DualShot_DepthMap_1234", b"quince"), Tells.LOCATION, False),
+        ((0x0A33, b"MotionPhoto_AutoPlay", b"1"), UNKNOWN, True),
         ((0x0A01, b"MotionPhoto_AutoPlay", PLACE), Tells.LOCATION, False),
         ((0x0A01, b"Camera_Capture_Mode_Info", b"1"), Tells.LOCATION, True),
         ((0x0A01, b"Camera_Capture_Mode_Info", PLACE), Tells.LOCATION, False),
@@ -90,6 +97,17 @@ def test_blocks(block, hide, stays):
     if not stays:
         assert block[1] not in out
         assert block[2].strip(b"\0") not in out
+
+
+@pytest.mark.parametrize("entry", [False, True])
+@pytest.mark.parametrize("at", [0, 2])
+def test_a_block_of_two_types_goes(entry, at):
+    """ExifTool reads a block as its directory says; another reader may look at the block."""
+    data = bytearray(made((0x0A30, b"MotionPhoto_Version", b"mpv3")))
+    assert read(bytes(data)) == data
+    start = data.index(b"SEFH") + 12 if entry else len(PHOTO)
+    data[start + at] ^= 1
+    assert b"mpv3" not in read(bytes(data))
 
 
 def test_a_block_whose_name_is_longer_than_it_goes():

@@ -4,9 +4,10 @@
     SEFH, version, count; per block: its type, its distance before SEFH, its size
     length of the directory, SEFT
 
-Numbers are little-endian and have 4 bytes. A block may hold the video of a motion photo, a second picture or
-sound. Some blocks tell the country (MCC_Data) or the time. Source: files of many phones, and public readers
-of such files; there is no published specification.
+Numbers are little-endian and have 4 bytes. Some readers go by a block's type, others by its name, so both
+count. A block may hold the video of a motion photo, a second picture or sound. Some blocks tell the country
+(MCC_Data) or the time. Source: files of many phones, and public readers of such files; there is no published
+specification.
 """
 
 from __future__ import annotations
@@ -66,6 +67,9 @@ _BLOCKS: Final[Mapping[bytes, _Use]] = MappingProxyType(
 
 If the name ends in _, a number follows it in the file.
 """
+_TYPES: Final = MappingProxyType({b"\0\0\x01\x0a": Tells.TIME, b"\0\0\xa1\x0a": Tells.LOCATION})
+"""Type of a block -> categories of the data that a reader finds by the type alone, whatever the name is."""
+_NO_TEXT: Final = re.compile(rb"[^\0\t\n\r\x20-\x7e]")
 _NUMBERED: Final = re.compile(rb"([A-Za-z_]{4,40}_)\d{1,3}")
 
 
@@ -134,11 +138,14 @@ def _clean_block(source: ByteSource, block: Block, inner: Inner, found: Found) -
     data = block.start + 8 + length
     numbered = _NUMBERED.fullmatch(name)
     use = _BLOCKS.get(numbered[1] if numbered else name)
-    if use is None or len(name) != length or data > block.end:
+    two_types = head[:4] != source.read(block.entry, 4)
+    if use is None or two_types or len(name) != length or data > block.end:
         _drop(source, block, "unknown", UNKNOWN, found)
-    elif use.tells & inner.hide:
-        _drop(source, block, name.decode("ascii"), use.tells, found)
-    elif use.holds:
+        return
+    tells = use.tells | _TYPES.get(head[:4], NOTHING)
+    if tells & inner.hide:
+        _drop(source, block, name.decode("ascii"), tells, found)
+    elif use.holds and not (use.holds == "depths" and _is_text(source, data, block.end)):
         inside = _inside(source, data, block.end, use.holds, inner)
         if inside is None:
             _drop(source, block, name.decode("ascii"), UNKNOWN, found, broken=True)
@@ -146,9 +153,14 @@ def _clean_block(source: ByteSource, block: Block, inner: Inner, found: Found) -
             found.add(inside, data)
     else:
         text = source.read(data, min(block.end - data, _MAX_TEXT_BYTES + 1))
-        tells = told(inner.hide, use.tells, text, inner.budget) if len(text) <= _MAX_TEXT_BYTES else UNKNOWN
+        tells = told(inner.hide, tells, text, inner.budget) if len(text) <= _MAX_TEXT_BYTES else UNKNOWN
         if tells:
             _drop(source, block, name.decode("ascii"), tells, found)
+
+
+def _is_text(source: ByteSource, start: int, end: int) -> bool:
+    """Return True if the bytes [start, end) are a text, and short enough to be searched."""
+    return end - start <= _MAX_TEXT_BYTES and _NO_TEXT.search(source.read(start, end - start)) is None
 
 
 def _inside(source: ByteSource, start: int, end: int, holds: str, inner: Inner) -> Found | None:
