@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import Final
 
@@ -10,7 +11,7 @@ from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
-from policyfs.redact.core.tag_names import told
+from policyfs.redact.core.tag_names import is_blank, told
 from policyfs.redact.riff.chunks import Chunk, Unpadded, chunks, drop, pad, printable
 from policyfs.redact.tags.id3 import clean_id3, tag_size
 
@@ -21,6 +22,18 @@ _COMMON_BYTES: Final = 23
 """Size in bytes of the numbers at the start of a COMM chunk in AIFF-C. The last number is the length of the
 name that follows.
 """
+_PACKINGS: Final = re.compile(
+    rb"not compressed|no compression|uncompressed|(?:16|24|32)[- ]bit (?:little|big)[- ]endian"
+    rb"|(?:un)?signed integer \((?:little|big)-endian\) linear pcm"
+    rb"|(?:ieee )?(?:32|64)[- ]bit float(?:ing point)?"
+    rb"|(?:sgi )?(?:ccitt )?(?:g\.711 )?[au\xb5][- ]?law(?: 2:1)?|(?:sgi )?ccitt g\.72[1236]|gsm 6\.10"
+    rb"|mace [36](?:-to-|:)1|ace (?:2-to-1|8-to-3)|(?:apple |dvi )?ima (?:adpcm )?4:1"
+    rb"|qdesign music(?: 2)?|qualcomm purevoice",
+    re.IGNORECASE,
+)
+"""Names of the usual packings of sound. Any other name may be a program or a person."""
+_CHANNELS_BYTES, _CHANNEL_BYTES, _MAX_CHANNELS = 12, 20, 64
+"""CHAN: size in bytes of its head and of each channel, and the maximum number of channels."""
 _PLAIN: Final = MappingProxyType({b"COMM": 512, b"FVER": 4, b"INST": 20, b"CHAN": 1292})
 TEXTS: Final = MappingProxyType(
     {
@@ -45,6 +58,13 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "ANNO", "texts, programs", Tells.PEOPLE | Tells.DEVICE, "padding"),
     Part(_KIND, "COMT", "comments with their times", Tells.PEOPLE | Tells.TIME, "padding"),
     Part(_KIND, "ID3", "ID3", UNKNOWN, "cleaned in place"),
+    Part(
+        _KIND,
+        "COMM: the name of the packing",
+        "text, often a program's",
+        Tells.PEOPLE | Tells.DEVICE,
+        "zeros, if it is not a usual one",
+    ),
     Part(_KIND, "COMM, SSND, FVER, INST, CHAN", "the sound", NOTHING, "stay"),
     Part(_KIND, "any other chunk (APPL, MIDI); bytes behind", "anything", UNKNOWN, "padding, zeros"),
 )
@@ -78,8 +98,13 @@ def _chunk(edits: Edits, chunk: Chunk) -> None:
     data = edits.source.read(chunk.start, min(chunk.size, MAX_BLOCK_BYTES))
     whole = chunk.whole and len(data) == chunk.size
     if chunk.name in _PLAIN and whole and chunk.size <= _PLAIN[chunk.name]:
-        if chunk.name == b"COMM" and told(hide, NOTHING, data[_COMMON_BYTES:]):
-            edits.zero(chunk.start + _COMMON_BYTES, chunk.end, "name of the packing")
+        if chunk.name == b"COMM":
+            found = told(hide, _tells_of_packing(data), data[_COMMON_BYTES:])
+            if found:
+                edits.zero(chunk.start + _COMMON_BYTES, chunk.end, "name of the packing", found)
+        elif chunk.name == b"CHAN":
+            count = min(int.from_bytes(data[8:_CHANNELS_BYTES]), _MAX_CHANNELS)
+            edits.zero(chunk.start + _CHANNELS_BYTES + count * _CHANNEL_BYTES, chunk.end, "behind CHAN")
         pad(edits, chunk)
     elif chunk.name in TEXTS and whole:
         found = told(hide, TEXTS[chunk.name], data, edits.inner.budget) if data.strip(b"\0 ") else Tells(0)
@@ -93,3 +118,11 @@ def _chunk(edits: Edits, chunk: Chunk) -> None:
         edits.zero(chunk.start + size, chunk.next, "behind ID3")
     else:
         drop(edits, chunk, name=PADDING, tag=printable(chunk.name), broken=not whole)
+
+
+def _tells_of_packing(data: bytes) -> Tells:
+    """Return the categories of the name of the packing in a COMM chunk, and of the bytes behind this name."""
+    end = _COMMON_BYTES + (data[_COMMON_BYTES - 1] if len(data) >= _COMMON_BYTES else 0)
+    name, behind = data[_COMMON_BYTES:end], data[end:]
+    usual = is_blank(name) or _PACKINGS.fullmatch(name.strip(b"\0 ")) is not None
+    return NOTHING if usual and is_blank(behind) else Tells.PEOPLE | Tells.DEVICE
