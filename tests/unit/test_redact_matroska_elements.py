@@ -212,3 +212,12 @@ def test_a_text_with_a_date_and_a_time_of_day_goes_under_time(word: str) -> None
     )
     assert data.count(said) == 2
     assert (said in redacted("video/x-matroska", data, word)) is (word not in ("time", "people"))
+
+
+@pytest.mark.parametrize(("hide", "stays"), [(L, False), (T, False), (D, True)])
+def test_texts_are_searched_as_far_as_the_budget_allows(hide: Tells, stays: bool) -> None:
+    texts = [b"%d quince " % number * 13_000 for number in range(5)]
+    data = b"".join(el(tag_names.TAG, el(0x63C0), simple_tag(b"GENRE", text)) for text in texts)
+    found = Tree(Plain(hide)).clean(tag_names.TAGS, data)
+    assert found is not None
+    assert [text in found.data for text in texts] == [True] * 3 + [stays] * 2

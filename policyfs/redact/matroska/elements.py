@@ -91,7 +91,9 @@ def child_data(data: bytes, ident: int) -> bytes | None:
 class Tree:
     """Cleaner of one file's master elements.
 
-    gone_at: offsets of removed elements. Seek entries that point to such an element are removed.
+    gone_at: offsets of removed elements. Seek entries that point to such an element are removed. told: a
+    dictionary from a searched text to True if the text holds data to hide. Each round of clean() has most
+    texts again, so they count once in the budget.
     """
 
     inner: Inner
@@ -99,6 +101,7 @@ class Tree:
     gone_at: frozenset[int] = frozenset()
     segment_start: int = 0
     notes: list[Note] = field(default_factory=list)
+    told: dict[bytes, bool] = field(default_factory=dict)
 
     def clean(self, ident: int, data: bytes, needs: int = 0) -> Cleaned | None:
         """Clean the data of a master element. Return None if nothing of the element may stay.
@@ -243,8 +246,17 @@ class Tree:
         return payload if not rest.strip(b"\0") else text.ljust(len(payload), b"\0")
 
     def _tells(self, text: bytes) -> bool:
-        """Return True if a text holds data to hide: a place, or a date with a time of day."""
-        return bool(told_in(text, self.inner.hide & (Tells.LOCATION | Tells.TIME)))
+        """Return True if a text holds data to hide (a place, or a date with a time of day), or if the budget
+        for texts is used up.
+        """
+        asked = self.inner.hide & (Tells.LOCATION | Tells.TIME)
+        if not asked or not text:
+            return False
+        if text not in self.told:
+            if not self.inner.budget.look(len(text)):
+                return True
+            self.told[text] = bool(told_in(text, asked))
+        return self.told[text]
 
     def _attachment(self, data: bytes) -> bytes | None:
         """Return the new bytes of an attached file; None if the file must be removed.
