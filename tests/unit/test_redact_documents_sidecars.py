@@ -144,3 +144,11 @@ def test_a_large_file_is_refused():
 def test_a_broken_packet_too_short_for_an_empty_one_reads_blank(data):
     out = run(XMP, data, "location")
     assert out.strip() == b""
+
+
+@pytest.mark.parametrize("title", ["quince " * 15_000, "a \\n quince " * 9_000])
+def test_members_are_searched_as_far_as_the_budget_allows(title):
+    data = b"[" + b",".join([b'{"title": "%s"}' % title.encode()] * 6) + b"]"
+    stay = 1 if "\\" in title else 3
+    assert [len(photo) for photo in json.loads(run(JSON, data, "location"))] == [1] * stay + [0] * (6 - stay)
+    assert run(JSON, data, "people") == data

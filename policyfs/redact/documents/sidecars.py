@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
-from policyfs.redact.core.free_text import tells_place
+from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
+from policyfs.redact.core.free_text import BYTES_PER_PART, tells_place
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, difference
 from policyfs.redact.xmp.properties import speaks_of_place
@@ -209,7 +209,7 @@ def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
     for member in members:
         inner.budget.part()
         tells = _MEMBERS.get(member.name, UNKNOWN)
-        if inner.hide & LOCATION and not tells & LOCATION and _tells_place(text, member):
+        if inner.hide & LOCATION and not tells & LOCATION and _tells_place(text, member, inner.budget):
             tells |= LOCATION
         goes = bool(tells & inner.hide)
         if member.comma >= 0 and (goes or first):
@@ -219,12 +219,14 @@ def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
         first = first and goes
 
 
-def _tells_place(text: str, member: _Member) -> bool:
-    """Return True if a member holds a place, or if a member inside its value has a name for a place
-    ("latitude").
+def _tells_place(text: str, member: _Member, budget: Budget) -> bool:
+    """Return True if a member holds a place, if a member inside its value has a name for a place
+    ("latitude"), or if the budget for texts is used up.
     """
-    if tells_place(text[member.start : member.end]):
+    written = text[member.start : member.end]
+    if not budget.look(len(written)) or tells_place(written):
         return True
+    escaped = "\\" in written  # else each string was searched as it is written
     parts: list[object] = [member.value]
     while parts:
         part = parts.pop()
@@ -234,7 +236,11 @@ def _tells_place(text: str, member: _Member) -> bool:
             if speaks_of_place(part[0]):
                 return True
             parts += part
-        elif isinstance(part, str) and tells_place(part):
+        elif (
+            escaped
+            and isinstance(part, str)
+            and (not budget.look(len(part) + BYTES_PER_PART) or tells_place(part))
+        ):
             return True
     return False
 
