@@ -48,6 +48,12 @@ def test_datasets_that_go(dataset):
     assert clean_iim(data).data == record(2, 80, b"Rosa").ljust(len(data), b"\0")
 
 
+def test_a_caption_as_a_picture_is_peoples_words():
+    data = record(2, 80, b"Rosa") + record(2, 125, bytes(range(100)))
+    assert clean_records(data, Plain(Tells.DEVICE)).data == data
+    assert not clean_records(data, Plain(Tells.PEOPLE)).data.strip(b"\0")
+
+
 @pytest.mark.parametrize("number", [0x07D0, 0x0804, 0x0BB6])
 def test_a_path_consists_of_records_of_one_length(number):
     path = resource(number, bytes(range(26)) * 2)

@@ -85,6 +85,7 @@ def test_properties(namespace, name, told):
         (PHOTOSHOP, "City", Tells.LOCATION),
         (DC, "title", Tells.PEOPLE),
         (CAMERA_RAW, "LensSerialNumber", Tells.DEVICE),
+        (CAMERA_RAW, "ContactInfo", Tells.PEOPLE),
         (CAMERA_RAW, "OwnGUID", Tells.DEVICE),
         (CAMERA_RAW, "HostName", Tells.DEVICE),
         (CAMERA_RAW, "serial", Tells.DEVICE),

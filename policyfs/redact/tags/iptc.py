@@ -31,8 +31,8 @@ def _by_number(*rows: tuple[Tells, Iterable[int]]) -> dict[int, Tells]:
 # standard does not define are left out, too: some agencies write places there.
 _APPLICATION: Final = _by_number(
     (NOTHING, (0,)),
-    (_OTHER, (3, 4, 7, 8, 10, 35, 42, 75, 125, 130, 131, 135, *range(150, 155))),
-    (_PEOPLE, (5, 12, 15, 20, 25, 40, 45, 80, 85, 105, 110, 115, 116, 118, 120, 121, 122)),
+    (_OTHER, (3, 4, 7, 8, 10, 35, 42, 75, 130, 131, 135, *range(150, 155))),
+    (_PEOPLE, (5, 12, 15, 20, 25, 40, 45, 80, 85, 105, 110, 115, 116, 118, 120, 121, 122, 125)),
     (_PEOPLE | _DEVICE, (22, 50, 103)),
     (_TIME, (30, 35, 37, 38, 47, 55, 60, 62, 63)),
     (_DEVICE, (65, 70)),

@@ -150,7 +150,7 @@ _RAW_SETTINGS: Final = _named(
     (_DEVICE, "LensProfileMatchKeyExifModel LensProfileMatchKeyCameraModelName"),
     (_DEVICE, "LensProfileMatchKeyLensInfo LensProfileMatchKeyLensID LensProfileMatchKeyLensName"),
     (_PEOPLE, "Description CorrectionName MaskName"),  # of a preset; of a mask, which people may rename
-    (REST, "RawFileName Contact Copyright"),
+    (REST, "RawFileName Contact ContactInfo Copyright"),
 )
 _CORE: Final = _named(
     REST,
