@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.core.categories import Tells
-from tests.support.samples import sounds
+from tests.support.samples import jpegs, sounds
 from tests.support.samples.sound_checks import (
     assert_places_go,
     assert_refused,
@@ -63,3 +63,29 @@ def test_a_place_behind_a_long_blank_field_goes(size, blank):
 def test_a_long_blank_field_stays():
     data = sounds.wav(sounds.chunk(b"bext", bytes(602 + (1 << 20))))
     assert redact(WAV, data) == data
+
+
+LATER = {
+    "INF0": sounds.chunk(b"LIST", b"INF0" + sounds.chunk(b"IARL", CITY)),
+    **{name: sounds.chunk(name.encode(), b"\1\0\0\0" + CITY) for name in ("IDIT", "guan", "DISP", "EXIF")},
+    "XMP_": sounds.chunk(b"XMP_", jpegs.xmp_packet(f"<photoshop:City>{CITY.decode()}</photoshop:City>")),
+    "ID32": sounds.chunk(b"ID32", sounds.id3(sounds.user(b"City", CITY))),
+    "id32": sounds.chunk(b"id32", sounds.id3(sounds.user(b"City", CITY))),
+}
+
+
+@pytest.mark.parametrize("size", [0, 1 << 20, 0xFFFFFFFF])
+@pytest.mark.parametrize("name", LATER)
+def test_a_chunk_behind_sound_without_a_length_is_found(name, size):
+    """A recorder that crashed leaves a length of zero. Readers then take silence for empty chunks."""
+    for sound in (bytes(800), b"\1\0\2\0" * 300):
+        head = sounds.wav(data=b"")[:-4] + size.to_bytes(4, "little") + sound
+        out = redact(WAV, head + LATER[name])
+        assert out.startswith(head)
+        assert CITY not in out
+
+
+def test_a_chunk_in_sound_without_a_length_that_readers_find_is_refused():
+    """Within a chunk that is no metadata, behind silence."""
+    within = sounds.chunk(b"LIST", b"abcd" + sounds.info(IARL=CITY))
+    assert_refused(WAV, sounds.wav(data=b"") + bytes(800) + within)

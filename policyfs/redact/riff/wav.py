@@ -16,7 +16,16 @@ from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.core.tag_names import told
-from policyfs.redact.riff.chunks import LIKELY_NAME, Chunk, Unpadded, chunks, drop, pad, printable
+from policyfs.redact.riff.chunks import (
+    LIKELY_NAME,
+    METADATA_NAME,
+    Chunk,
+    Unpadded,
+    chunks,
+    drop,
+    pad,
+    printable,
+)
 from policyfs.redact.riff.info_list import clean_shared
 
 _MARKS: Final = (b"RIFF", b"RF64", b"BW64")
@@ -60,7 +69,8 @@ _PACKED_BYTES: Final = 4096
 _MAX_FIELD_BYTES: Final = 1 << 20
 _BEXT_BYTES: Final = 602
 _LATER: Final = re.compile(
-    rb"LIST....(?:INFO|adtl|exif)|(?:bext|iXML|axml|_PMX|id3 |ID3 |cart|JUNK)...[\0-\x08]|JUNK....\0{4}",
+    rb"LIST....(?:INF[O0]|adtl|exif)|(?:bext|iXML|axml|_PMX|id3 |ID3 |cart|JUNK)...[\0-\x08]|JUNK....\0{4}"
+    rb"|(?:IDIT|ISMP|guan|XMP[_ ]|[Ii][Dd]32|DISP|LGWV|aXML|olym|EXIF|exif|C2PA|CSET)...\0",
     re.DOTALL,
 )
 """Pattern for the start of a chunk that may follow sound of unknown length.
@@ -165,7 +175,8 @@ class _Locator:
         """Return the offset behind the sound.
 
         If the size of the sound is unknown or too long, the sound goes on to the next chunk that _LATER
-        matches, or to the end of the file.
+        matches, or to the end of the file. Some readers take a size of zero as it is stated, and the sound
+        for chunks. So unpadded checks that they find no metadata in the sound.
         """
         self.sound += 1
         stated = int.from_bytes(self.source.read(chunk.at + 4, 4), "little")
@@ -177,6 +188,8 @@ class _Locator:
         if not open_ended and chunk.whole:
             pad(self.edits, chunk)
             return chunk.next
+        if open_ended:
+            self.unpadded.places.append((chunk.start - 1, METADATA_NAME))
         found = self.edits.search(_LATER, chunk.start, self.source.size, 16)
         return self.source.size if found is None else found
 
