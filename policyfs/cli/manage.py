@@ -211,8 +211,11 @@ def all_status(silent: list[str]) -> list[control.Json]:
     if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
         raise PolicyfsError(f"cannot look for mounts in {directory}: run this command as root")
     mounted = {control.socket_path(mount.path): mount.path for mount in mounts() if mount.fstype == FSTYPE}
+    sockets = sorted(directory.glob("*.sock"))
+    if control.has_own_runtime_dir():  # the sockets of other mounts are elsewhere
+        mounted = {path: mounted[path] for path in sockets if path in mounted}
     found: list[control.Json] = []
-    for path in sorted(directory.glob("*.sock")):
+    for path in sockets:
         try:
             found.append(control.ask(path, "status", 2.0))
         except control.NoDaemonError:

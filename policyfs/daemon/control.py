@@ -30,6 +30,11 @@ def runtime_dir() -> Path:
     return Path(os.environ.get("POLICYFS_RUNTIME_DIR") or "/run/policyfs")
 
 
+def has_own_runtime_dir() -> bool:
+    """Return True if POLICYFS_RUNTIME_DIR is set. Mounts without this variable have other control sockets."""
+    return bool(os.environ.get("POLICYFS_RUNTIME_DIR"))
+
+
 def mount_id(mountpoint: str) -> str:
     """Return the name of a mount: 16 hex digits of the SHA-256 of its absolute mountpoint."""
     return hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:16]
