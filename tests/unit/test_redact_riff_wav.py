@@ -89,3 +89,32 @@ def test_a_chunk_in_sound_without_a_length_that_readers_find_is_refused():
     """Within a chunk that is no metadata, behind silence."""
     within = sounds.chunk(b"LIST", b"abcd" + sounds.info(IARL=CITY))
     assert_refused(WAV, sounds.wav(data=b"") + bytes(800) + within)
+
+
+@pytest.mark.parametrize("hide", [Tells.DEVICE, Tells.LOCATION])
+def test_the_sampler_that_made_it_is_a_device(hide):
+    numbers = b"\x41\0\0\1\x09\3\0\0" + bytes(range(28)).replace(b"\x1b", b"\0")
+    head, loops = numbers[:8], numbers[8:28] + bytes(8)
+    out = redact(WAV, sounds.wav(sounds.chunk(b"smpl", head + loops)), hide)
+    assert sounds.chunk(b"smpl", (bytes(8) if hide is Tells.DEVICE else head) + loops) in out
+
+
+SETTINGS = {
+    "ADPCM": b"\2\0" + bytes(14) + b"\x20\0\xf4\3\7\0\0\1\0\0\0\2\0\xff\0\0\0\0\xc0\0\x40\0\xf0\0\0\0"
+    b"\xcc\1\x30\xff\x88\1\x18\xff",
+    "MP3": b"\x55\0" + bytes(14) + b"\x0c\0\1\0\2\0\0\0\xa1\1\1\0\x71\5",
+    "extensible": b"\xfe\xff"
+    + bytes(14)
+    + b"\x16\0\x10\0\3\0\0\0\1\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71",
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_a_codec_stay_unless_they_are_a_text_with_a_place(name):
+    def wav(settings):
+        return sounds.wav().replace(sounds.wav()[12:36], sounds.chunk(b"fmt ", settings), 1)
+
+    plain, place = SETTINGS[name], SETTINGS[name][:16] + b"\x14\0" + PLACE
+    for hide in Tells:
+        assert redact(WAV, wav(plain), hide) == wav(plain)
+    assert redact(WAV, wav(place)) == wav(place[:16] + bytes(len(place) - 16))

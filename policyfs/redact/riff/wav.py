@@ -66,6 +66,8 @@ The second half of a UMID holds the time, the place and the author (SMPTE ST 330
 _SIMPLE: Final = (b"\1\0", b"\3\0", b"\6\0", b"\7\0", b"\xfe\xff")
 """Formats with samples that need no settings: PCM, floats, A-law, mu-law, and the extensible format."""
 _PACKED_BYTES: Final = 4096
+_FORMAT_BYTES: Final = 16
+_SAMPLER_BYTES: Final = 8
 _MAX_FIELD_BYTES: Final = 1 << 20
 _BEXT_BYTES: Final = 602
 _LATER: Final = re.compile(
@@ -94,7 +96,8 @@ PARTS: Final[tuple[Part, ...]] = (
     ),
     Part(_KIND, "_PMX, id3", "XMP, ID3", UNKNOWN, "cleaned in place"),
     Part(_KIND, "PEAK", "when it was measured", Tells.TIME, "zeros"),
-    Part(_KIND, "fmt, fact, ds64, cue, plst, smpl, inst, data", "the sound", NOTHING, "stay"),
+    Part(_KIND, "smpl", "manufacturer and product of a sampler", Tells.DEVICE, "zeros; the loops stay"),
+    Part(_KIND, "fmt, fact, ds64, cue, plst, inst, data", "the sound", NOTHING, "stay"),
     Part(
         _KIND,
         "any other chunk (iXML, axml, cart, LGWV, JUNK); bytes behind the last",
@@ -169,7 +172,12 @@ class _Locator:
         if entry and chunk.size >= fixed:
             count = int.from_bytes(self.source.read(chunk.start + at, 4), "little")
             fixed += entry * min(count, most)
-        self.edits.zero(chunk.start + min(fixed, chunk.size), chunk.next, f"behind {printable(chunk.name)}")
+        fixed = min(fixed, chunk.size)
+        if chunk.name == b"fmt ":
+            self._field(chunk, _FORMAT_BYTES, fixed, NOTHING, "settings of the codec")
+        elif chunk.name == b"smpl":
+            self._field(chunk, 0, min(_SAMPLER_BYTES, fixed), Tells.DEVICE, "Manufacturer, Product")
+        self.edits.zero(chunk.start + fixed, chunk.next, f"behind {printable(chunk.name)}")
 
     def _data(self, chunk: Chunk) -> int:
         """Return the offset behind the sound.
