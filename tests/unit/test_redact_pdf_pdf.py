@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import zlib
+from contextlib import suppress
 
 import pytest
 
@@ -24,6 +26,11 @@ IMAGE = b"/Type/XObject/Subtype/Image/Width 2/Height 2/ColorSpace/DeviceRGB/Bits
 UTF16 = b"<" + b"\xfe\xff".hex().encode() + PLACE.decode().encode("utf-16-be").hex().encode() + b">"
 OCTAL = b"(" + b"".join(b"\\%03o" % c for c in PLACE) + b")"
 XMP_PAGE = b"/Metadata 6 0 R"
+
+
+def a85(data: bytes) -> bytes:
+    return base64.a85encode(data, wrapcol=60) + b"~>"
+
 
 HIDING = {
     "Info": pdf({5: b"<</Subject(%s)>>" % PLACE}, trailer=b"/Info 5 0 R"),
@@ -60,6 +67,12 @@ HIDING = {
     "a JPEG": pdf({6: stream(PHOTO, IMAGE + b"/Filter/DCTDecode")}, page=b"/Resources<</X<</I 6 0 R>>>>"),
     "a JPEG, compressed": pdf(
         {6: stream(zlib.compress(PHOTO), IMAGE + b"/Filter[/FlateDecode/DCTDecode]")}, page=b"/Thumb 6 0 R"
+    ),
+    "a JPEG in ASCII85": pdf(
+        {6: stream(a85(PHOTO) + b"\n", IMAGE + b"/Filter[/ASCII85Decode/DCTDecode]")}, page=b"/Thumb 6 0 R"
+    ),
+    "behind a JPEG in ASCII85": pdf(
+        {6: stream(a85(jpegs.plain(2, 16)) + PLACE, IMAGE + b"/Filter[/A85/DCT]")}, page=b"/Thumb 6 0 R"
     ),
     "an attached file": pdf(
         {5: b"<</Type/Filespec/F(a)/EF<</F 6 0 R>>>>", 6: stream(PLACE, b"/Type/EmbeddedFile")},
@@ -121,7 +134,9 @@ def inflated(data: bytes) -> bytes:
         try:
             more.append(machine.decompress(data[found.end() :]))
         except zlib.error:
-            continue
+            end = data.find(b"~>", found.end())
+            with suppress(ValueError):
+                more.append(base64.a85decode(data[found.end() : max(end, 0)]))
     return b"\n".join([data, *more])
 
 
@@ -236,6 +251,10 @@ def test_hints_of_linearised_files_stay(tmp_path):
         (pdf({5: b"<</A ) >>"}), "malformed"),
         (pdf({5: b"[" * 100 + b"]" * 100}), "malformed"),
         (pdf({5: stream(b"no picture", b"/Filter/DCTDecode")}, page=b"/Resources<</X 5 0 R>>"), "picture"),
+        (pdf({5: stream(a85(b"no"), b"/Filter[/A85/DCT]")}, page=b"/Resources<</X 5 0 R>>"), "picture"),
+        (pdf({5: stream(b"x", b"/Filter[/A85/DCT]")}, page=b"/Resources<</X 5 0 R>>"), "picture"),
+        (pdf({5: stream(a85(PHOTO), b"/Filter[/AHx/DCT]")}, page=b"/Resources<</X 5 0 R>>"), "picture"),
+        (pdf({5: stream(b"!" * (5 << 20), b"/Filter[/A85/DCT]")}, page=b"/Thumb 5 0 R"), "compressed data"),
         (pdf({5: stream(b"abc", b"/Type/ObjStm/N 1/First 4/Filter/LZWDecode")}), "unusual"),
         (pdf({5: stream(b"abc", b"/Type/ObjStm/N 1/First 4/Filter/FlateDecode")}), "decompressed"),
         (pdf({5: stream(b"6 0 ()", b"/Type/ObjStm/N 2/First 4")}), "object stream"),

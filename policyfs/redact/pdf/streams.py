@@ -25,6 +25,7 @@ from policyfs.redact.core.cleaners import (
     shifted,
 )
 from policyfs.redact.core.patches import ByteSource, SliceSource, difference
+from policyfs.redact.pdf import ascii85
 from policyfs.redact.pdf.keys import Edits, edit, silenced
 from policyfs.redact.pdf.object_scan import Item
 from policyfs.redact.pdf.objects import MAX_TOKENS, MalformedError, Node, Reader, is_regular
@@ -33,6 +34,9 @@ MAX_XMP_BYTES: Final = 4 << 20
 MAX_OBJECTS: Final = 50_000
 
 _FLATE: Final = (b"FlateDecode", b"Fl")
+_ASCII85: Final = (b"ASCII85Decode", b"A85")
+_ASCII85_COST: Final = 4
+"""Work to decode and encode a byte of ASCII85, in bytes to inflate."""
 _JPEG: Final = (b"DCTDecode", b"DCT")
 _HEAD: Final = re.compile(rb"[0-9\x00\t\n\x0c\r ]*")
 _JP2: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
@@ -278,6 +282,19 @@ def _found(data: int, raw: bytes, new: bytes, cleaned: Cleaned, packed: bool) ->
     return Found(patches, notes)
 
 
+def _picture(raw: bytes, outer: bytes, room: Room) -> tuple[bytes, bytes]:
+    """Return the picture in a stream, without the filter *outer*, and the stream with zeros or blanks for the
+    bytes behind its end. Raises NotThisKindError, TooMuchError.
+    """
+    if outer in _FLATE:
+        return room.inflate(raw)
+    room.budget.inflate(_ASCII85_COST * len(raw))
+    picture = ascii85.decoded(raw) if outer in _ASCII85 else None
+    if picture is None:
+        raise NotThisKindError("a picture in it is not understood")
+    return picture, ascii85.tidied(raw)
+
+
 def clean_picture(source: ByteSource, data: int, end: int, node: Node, inner: Inner, room: Room) -> Found:
     """Clean an embedded JPEG or JPEG 2000. Raises NotThisKindError if the picture is not understood."""
     filters = filters_of(node)
@@ -292,13 +309,15 @@ def clean_picture(source: ByteSource, data: int, end: int, node: Node, inner: In
             found = inner.file("image/jp2", part)
         elif start.startswith(_CODESTREAM):
             found = inner.file("image/x-jp2-codestream", part)
-    elif filters is not None and len(filters) == 2 and filters[0] in _FLATE and filters[1] in _JPEG:
+    elif filters is not None and len(filters) == 2 and filters[1] in _JPEG:
         raw = source.read(data, size)
-        picture, tidy = room.inflate(raw)
+        picture, tidy = _picture(raw, filters[0], room)
         cleaned = inner.jpeg(picture)
-        new = None if cleaned is None else _packed(cleaned.data, size) if cleaned.data != picture else tidy
-        if cleaned is not None and new is not None:
-            return _found(data, raw, new, cleaned, packed=True)
+        if cleaned is not None:
+            pack = _packed if filters[0] in _FLATE else ascii85.encoded
+            new = pack(cleaned.data, size) if cleaned.data != picture else tidy
+            if new is not None:
+                return _found(data, raw, new, cleaned, packed=True)
     if found is None:
         raise NotThisKindError("a picture in it is not understood")
     shifted_found = Found()
