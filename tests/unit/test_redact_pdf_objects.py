@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from time import thread_time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyfs.redact.core.cleaners import TooMuchError
+from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.cleaners import Budget, TooMuchError
+from policyfs.redact.pdf.keys import edit
 from policyfs.redact.pdf.objects import (
     MAX_DEPTH,
     MAX_TOKENS,
@@ -17,6 +21,7 @@ from policyfs.redact.pdf.objects import (
     decoded_name,
     string_bytes,
 )
+from tests.support.machine.counts import PATIENCE
 
 
 def outline(text: bytes) -> object:
@@ -147,3 +152,18 @@ def test_any_bytes_survive_in_a_string(data):
 )
 def test_names(raw, name):
     assert decoded_name(raw) == name
+
+
+def test_the_last_value_of_a_key_counts():
+    node = Reader(b"<</A 1/B 2/A 3>>").value()
+    assert [node.integer(key) for key in (b"A", b"B", b"C")] == [3, 2, None]
+    assert Reader(b"<<>>").value().get(b"A") is None
+
+
+def test_a_dictionary_with_very_many_entries_takes_no_second():
+    """As the destinations of a long book."""
+    text = b"<<" + b"".join(b"/K%d 1" % number for number in range(30_000)) + b">>"
+    begin = thread_time()
+    node = Reader(text).value()
+    assert not edit(node, Tells.LOCATION, Budget(100, 100)).blanks
+    assert thread_time() - begin < 1.5 * PATIENCE

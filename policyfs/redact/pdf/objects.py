@@ -64,17 +64,17 @@ class Node:
     number: int = 0
     members: list[tuple[bytes, int, Node]] = field(default_factory=list)
     items: list[Node] = field(default_factory=list)
+    _last: dict[bytes, Node] = field(default_factory=dict)
+    """The last value of each key, made by the first get()."""
 
     def get(self, key: bytes) -> Node | None:
         """Return the value of a dictionary's key, or None.
 
         If the dictionary has the key twice, the last value counts, as for readers.
         """
-        found = None
-        for name, _, value in self.members:
-            if name == key:
-                found = value
-        return found
+        if self.members and not self._last:
+            self._last = {name: value for name, _, value in self.members}
+        return self._last.get(key)
 
     def name(self, key: bytes) -> bytes:
         """Return the value of a dictionary's key if the value is a name, else no bytes."""
