@@ -76,6 +76,25 @@ def pdf_flate(value: bytes, count: int) -> bytes:
     return pdfs.pdf(more, catalog=b"/Metadata 10 0 R")
 
 
+TELLING_TEXT: Final = b"(" + b"%41 1.11 47 s " * 14_000 + b")"
+"""A string that is slow to search: each word in it could start a place."""
+
+
+def pdf_ascii85(count: int) -> bytes:
+    """Pictures whose cleaning changes them, each of 64 KiB."""
+    photo = jpegs.with_segments(jpegs.plain(), jpegs.segment(0xE5, b"quince" * 10_000))
+    one = pdfs.stream(base64.a85encode(photo) + b"~>", b"/Filter[/ASCII85Decode/DCTDecode]")
+    used = b" ".join(b"%d 0 R" % (10 + n) for n in range(count))
+    return pdfs.pdf({10 + n: one for n in range(count)}, page=b"/Resources<</Other[" + used + b"]>>")
+
+
+def matroska_texts(count: int) -> bytes:
+    """Tags with long texts; all texts differ."""
+    texts = (b"%d" % n + TELLING_TEXT for n in range(count))
+    tags = b"".join(matroskas.simple_tag(b"GENRE", text) for text in texts)
+    return matroskas.film(matroskas.el(matroskas.TAGS, matroskas.el(0x7373, tags)))
+
+
 def pdf_object_streams(count: int) -> bytes:
     one = pdfs.object_stream({1000: b" " * (4 * MIB) + b"null"})
     return pdfs.pdf({10 + n: one for n in range(count)})
@@ -488,6 +507,8 @@ BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
         "application/pdf",
         lambda: pdfs.pdf({10 + n: b"[" * 50 + b"]" * 50 for n in range(4000)}),
     ),
+    "PDF: strings": ("application/pdf", lambda: pdfs.pdf({10 + n: TELLING_TEXT for n in range(40)})),
+    "PDF: pictures in ASCII85": ("application/pdf", lambda: pdf_ascii85(60)),
     "PDF: revisions": ("application/pdf", lambda: pdf_revisions(3000)),
     "PDF: open strings": ("application/pdf", lambda: pdf_open_strings(300_000)),
     "PDF: open dictionaries": (
@@ -519,6 +540,7 @@ BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
         "video/x-matroska",
         lambda: matroskas.film(matroskas.tags(chain(30_000, element(0x67C8)))),
     ),
+    "Matroska: tags of texts": ("video/x-matroska", lambda: matroska_texts(10)),
     "Matroska: little tags": (
         "video/x-matroska",
         lambda: matroskas.film(matroskas.tags(matroskas.simple_tag(b"A", b"1,2") * 30_000)),
@@ -695,6 +717,10 @@ BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
         lambda: TAKEOUT % (b"{" + b",".join(b'"a%d":"1,2"' % n for n in range(50_000)) + b"}"),
     ),
     "JSON: escapes": ("application/x-location+json", lambda: TAKEOUT % (b'"' + b"\\u0031" * 170_000 + b'"')),
+    "JSON: texts": (
+        "application/x-location+json",
+        lambda: b"[" + b",".join([b'{"title":"%s"}' % TELLING_TEXT[1:-1]] * 5) + b"]",
+    ),
     "JSON: digits": ("application/x-location+json", lambda: TAKEOUT % (b"1" * 1_000_000)),
     "GIF: comments": (
         "image/gif",
