@@ -51,17 +51,19 @@ _QUIRKS: Final = re.compile(rb"(?:XviD\d{4}|DivX\d{3,4}b?\d{0,5}p?|Lavc\d{1,3}[.
 
 _PADDING, _COMMENT = 1, 4
 _KEPT_FLAC: Final = frozenset({0, 3})
+_MAX_LINE_BYTES: Final = 1024
+_LINE_PARTS: Final = 10
+"""Cost of a line that is searched, in parts of the file's budget (cleaners.Budget)."""
 _SCRIPT: Final = re.compile(
-    rb"(?:\xef\xbb\xbf)?\[(?:Script Info|V4\+? Styles|V4 Styles\+|Events)\]\s*"
+    rb"(?:\xef\xbb\xbf)?\[(?:Script Info|V4\+? Styles|V4 Styles\+|Events)\]"
     rb"|(?:ScriptType|PlayRes[XY]|LayoutRes[XY]|WrapStyle|ScaledBorderAndShadow|Collisions|Timer|PlayDepth"
-    rb"|YCbCr Matrix|Kerning):[ \t]*[A-Za-z0-9.+ ]{0,20}\s*"
-    rb"|Format:[A-Za-z, ]{0,400}\s*"
-    rb"|Style:[^,\r\n]{0,60},[^,\r\n]{0,60},[-&A-Za-z0-9,. ]{0,200}\s*"
-    rb"|\s*"
+    rb"|YCbCr Matrix|Kerning):[ \t]{0,8}[A-Za-z0-9.+ ]{0,20}"
+    rb"|Format:[A-Za-z, ]{0,400}"
+    rb"|Style:[^,\r\n]{0,60},[^,\r\n]{0,60},[-&A-Za-z0-9,. ]{0,200}"
 )
 _VOBSUB: Final = re.compile(
     rb"(?:size|org|scale|alpha|smooth|fadein/out|align|time offset|forced subs|palette|custom colors|langidx)"
-    rb":[0-9A-Za-z ,:%/]{0,200}\s*|\s*"
+    rb":[0-9A-Za-z ,:%/]{0,200}"
 )
 
 
@@ -87,9 +89,9 @@ def clean_private(codec: str, data: bytes, inner: Inner) -> bytes | None:
     if codec.startswith(("V_MPEG1", "V_MPEG2", "V_MPEG4/ISO/")) and codec != "V_MPEG4/ISO/AVC":
         return _USER_DATA.sub(_user_data, data)
     if codec.startswith(("S_TEXT/ASS", "S_TEXT/SSA", "S_ASS", "S_SSA")):
-        return _lines(data, _SCRIPT)
+        return _lines(data, _SCRIPT, inner)
     if codec == "S_VOBSUB":
-        return _lines(data, _VOBSUB)
+        return _lines(data, _VOBSUB, inner)
     return _numbers(data, inner) if codec.startswith((*_NUMBERS, *_CONFIGS)) else None
 
 
@@ -112,14 +114,23 @@ def _user_data(found: re.Match[bytes]) -> bytes:
     return found[0] if _QUIRKS.fullmatch(found[2]) else found[1] + b" " * len(found[2])
 
 
-def _lines(data: bytes, kept: re.Pattern[bytes]) -> bytes:
-    """Return the data with spaces in place of each line that holds a place, or does not match the pattern
-    `kept`.
+def _lines(data: bytes, kept: re.Pattern[bytes], inner: Inner) -> bytes:
+    """Return the data with spaces in place of each line that holds a place, is very long, or does not match
+    the pattern `kept` (without the blanks at its end).
     """
     return b"".join(
-        line if kept.fullmatch(line) and not bytes_tell_place(line) else _blank_line(line)
+        line if _may_stay(line.rstrip(), kept, inner) else _blank_line(line)
         for line in data.splitlines(keepends=True)
     )
+
+
+def _may_stay(line: bytes, kept: re.Pattern[bytes], inner: Inner) -> bool:
+    if not line:
+        return True
+    if len(line) > _MAX_LINE_BYTES or kept.fullmatch(line) is None:
+        return False
+    inner.budget.part(_LINE_PARTS)
+    return not bytes_tell_place(line)
 
 
 def _blank_line(line: bytes) -> bytes:
