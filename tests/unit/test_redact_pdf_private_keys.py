@@ -27,6 +27,23 @@ NUMBERS = PLACE.replace(b",", b"")
         (b"<</Subtype/Form/Length 1>>", b"Width", True),
         (b"<</Subtype/Form>>", b"ACME", False),
         (b"[1]", b"ACME", False),
+        (b"<</Pages 2 0 R/ACME 1>>", b"ACME", True),
+        (b"<</Pages 2 0 R/ACME 1>>", b"Outlines", False),
+        (b"<</Pages 2 0 R/Dests 4 0 R/Templates 5 0 R/JavaScript 3 0 R>>", b"JavaScript", False),
+        (b"<</Pages 2 0 R/Type/ACME>>", b"ACME", False),
+        (b"<</Type 4 0 R/Kids[3 0 R]/Count 1>>", b"ACME", True),
+        (b"<</Kids[3 0 R]/Count 1/MediaBox[0 0 9 9]>>", b"Contents", True),
+        (b"<</Kids[3 0 R]/Count 1/MediaBox[0 0 9 9]>>", b"Rotate", False),
+        (b"<</Kids[3 0 R]/Names[]>>", b"ACME", False),
+        (b"<</Kids[3 0 R]/T(a)/FT/Tx>>", b"ACME", False),
+        (b"<</MediaBox[0 0 9 9]>>", b"ACME", True),
+        (b"<</MediaBox[0 0 9 9]>>", b"Contents", False),
+        (b"<</Parent 2 0 R/Contents 4 0 R>>", b"ACME", True),
+        (b"<</Parent 2 0 R/Resources<<>>>>", b"ACME", True),
+        (b"<</Parent 2 0 R/Contents(a note)>>", b"ACME", False),
+        (b"<</Parent 2 0 R/Subtype/Popup/Contents 4 0 R>>", b"ACME", False),
+        (b"<</Parent 2 0 R/Title(a bookmark)/Count 2>>", b"ACME", False),
+        (b"<</MediaBox[0 0 9 9]/Length 3>>", b"ACME", False),
     ],
 )
 def test_keys_by_their_dictionary(text, key, private):
@@ -42,6 +59,12 @@ def test_trailers_and_tables_have_keys_of_their_own():
 HIDING = {
     "a program's own entry of the catalog": pdf(catalog=b"/ACME<</X(%s)/Y[%s]>>" % (PLACE, NUMBERS)),
     "a program's own entry of a page": pdf(page=b"/ACME_Track[%s]" % NUMBERS),
+    "a program's own entry of a page without a type": pdf(page=b"/ACME_Track[%s]" % NUMBERS).replace(
+        b"/Type/Page/", b"          /"
+    ),
+    "a program's own entry of a catalog without a type": pdf(catalog=b"/ACME[%s]" % NUMBERS).replace(
+        b"/Type/Catalog", b"             "
+    ),
     "a program's own object": pdf({6: b"<</X[%s]>>" % NUMBERS}, page=b"/ACME 6 0 R"),
     "a program's own stream": pdf({6: packed(PLACE)}, catalog=b"/ACME 6 0 R"),
     "a program's own stream, in a trailer": pdf({6: packed(PLACE)}, trailer=b"/ACME 6 0 R"),

@@ -53,6 +53,10 @@ _OF_STREAMS: Final = MappingProxyType(
         ),
     }
 )
+_NAMES: Final = _keys(
+    "Dests AP JavaScript Pages Templates IDS URLS EmbeddedFiles AlternatePresentations Renditions"
+)
+"""Keys of the dictionary of name trees, which may have Pages like the catalog."""
 _TRAILER: Final = _STREAM | _keys("Size Prev Root Encrypt Info ID XRefStm Type Index W DocChecksum AuthCode")
 
 
@@ -71,7 +75,24 @@ def is_private(node: Node, key: bytes, *, trailer: bool) -> bool:
     """
     if trailer:
         return key not in _TRAILER
-    known = _OF_TYPES.get(node.name(b"Type"))
+    known = _OF_TYPES.get(node.name(b"Type") or _guessed(node))
     if known is None and node.get(b"Length") is not None:
         known = _OF_STREAMS.get(node.name(b"Subtype"))
     return known is not None and key not in known
+
+
+def _guessed(node: Node) -> bytes:
+    """Return the type of the catalog, a page or a node of the tree of pages from its keys; b"" for any other
+    dictionary. Readers accept a document in which the types are missing.
+    """
+    if any(node.get(key) is not None for key in (b"Length", b"Subtype", b"FT")):
+        return b""
+    pages = node.get(b"Pages")
+    if pages is not None and pages.kind == "ref":
+        return b"" if all(key in _NAMES for key, _, _ in node.members) else b"Catalog"
+    if node.get(b"Kids") is not None:
+        return b"Pages" if node.get(b"Count") is not None else b""
+    contents = node.get(b"Contents")
+    drawn = contents is not None and contents.kind in ("ref", "array")
+    child = node.get(b"Parent") is not None and (drawn or node.get(b"Resources") is not None)
+    return b"Page" if child or node.get(b"MediaBox") is not None else b""
