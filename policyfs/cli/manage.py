@@ -202,9 +202,7 @@ def _of_site(status: control.Json) -> list[str]:
 
 
 def all_status(silent: list[str]) -> list[control.Json]:
-    """Return the status of every mount that answers. silent: a list that gets the path of each mount that
-    does not answer.
-    """
+    """Return the status of every mount that answers. silent: a list that gets the paths of the others."""
     from policyfs.linux.mountinfo import FSTYPE, mounts
 
     directory = control.runtime_dir()
