@@ -71,9 +71,37 @@ def test_what_may_tell_a_place_goes(member):
     assert json.loads(run(JSON, text.encode())) == {"imageViews": "3"}
 
 
+@pytest.mark.parametrize(
+    ("word", "member"),
+    [
+        ("time", {"description": "taken on 2024-05-17 at 11:22:33"}),
+        ("time", {"description": "17 May 2024"}),
+        ("time", {"people": [{"name": "Rosa, 2024-05-17 11:22"}]}),
+        ("time", {"sharedAlbumComments": [{"text": "fine", "creationTime": {"timestamp": "1626"}}]}),
+        ("time", {"url": "https://photos.example/20240517_112233"}),
+        ("device", {"description": "Processed with Quill"}),
+        ("device", {"description": "SONY DSC"}),
+        ("device", {"sharedAlbumComments": [{"text": "serial number: 12345"}]}),
+    ],
+)
+def test_what_may_tell_a_time_or_a_device_goes(word, member):
+    kept = {"title": "IMG_20240517_112233.jpg", "favorited": True}
+    assert json.loads(run(JSON, json.dumps(kept | member).encode(), word)) == kept
+    ordinary = kept | {"description": "a quince", "people": [{"name": "Rosa"}]}
+    assert json.loads(run(JSON, json.dumps(ordinary).encode(), word)) == ordinary
+    data = json.dumps(kept | member).encode()
+    assert run(JSON, data, "location") == data
+
+
 def test_escaped_digits():
     value = "".join(f"\\u{ord(char):04x}" for char in "47.80453, 13.04229")
     assert json.loads(run(JSON, b'{"title": "a", "description": "%s"}' % value.encode())) == {"title": "a"}
+
+
+def test_escaped_dates():
+    value = "".join(f"\\u{ord(char):04x}" for char in "2024-05-17 11:22:33")
+    data = b'{"title": "a", "description": "%s"}' % value.encode()
+    assert json.loads(run(JSON, data, "time")) == {"title": "a"}
 
 
 def test_a_member_that_comes_twice():

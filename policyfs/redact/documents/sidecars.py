@@ -16,9 +16,10 @@ from typing import Final, NamedTuple
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
-from policyfs.redact.core.free_text import BYTES_PER_PART, tells_place
+from policyfs.redact.core.free_text import BYTES_PER_PART, told_in_text
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, difference
+from policyfs.redact.core.tag_names import tells_time
 from policyfs.redact.xmp.properties import speaks_of_place
 
 MAX_XMP_BYTES: Final = 4 << 20
@@ -28,6 +29,8 @@ large, but logs of places are.
 """
 
 LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
+_IN_TEXT: Final = LOCATION | DEVICE | TIME
+"""Categories whose data a search of text may find."""
 
 _XMP_ROOT: Final = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml\b[^>]{0,200}\?>\s*)?(?:(?:<!--[^>]{0,400}-->|<\?xpacket\b[^>]{0,200}\?>)\s*)*"
@@ -209,8 +212,10 @@ def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
     for member in members:
         inner.budget.part()
         tells = _MEMBERS.get(member.name, UNKNOWN)
-        if inner.hide & LOCATION and not tells & LOCATION and _tells_place(text, member, inner.budget):
-            tells |= LOCATION
+        if not tells & inner.hide:
+            tells |= _told(
+                text, member, inner.hide & LOCATION if tells == NOTHING else inner.hide, inner.budget
+            )
         goes = bool(tells & inner.hide)
         if member.comma >= 0 and (goes or first):
             yield _Span(member.comma, member.comma + 1, "", NOTHING)
@@ -219,30 +224,32 @@ def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
         first = first and goes
 
 
-def _tells_place(text: str, member: _Member, budget: Budget) -> bool:
-    """Return True if a member holds a place, if a member inside its value has a name for a place
-    ("latitude"), or if the budget for texts is used up.
+def _told(text: str, member: _Member, hide: Tells, budget: Budget) -> Tells:
+    """Return the categories of the data in a member's texts, and in members inside its value by their names,
+    but only categories in *hide*.
+
+    If the budget for texts is used up, return all categories in *hide*.
     """
     written = text[member.start : member.end]
-    if not budget.look(len(written)) or tells_place(written):
-        return True
-    escaped = "\\" in written  # else each string was searched as it is written
+    if not hide & _IN_TEXT:
+        return NOTHING
+    if not budget.look(len(written)):
+        return hide & UNKNOWN
+    told = told_in_text(written, hide & LOCATION)
+    searched = "\\" not in written and not hide & (TIME | DEVICE)  # each string as it is written
     parts: list[object] = [member.value]
     while parts:
         part = parts.pop()
         if isinstance(part, list):
             parts += part
         elif isinstance(part, tuple):
-            if speaks_of_place(part[0]):
-                return True
+            told |= _MEMBERS.get(part[0], NOTHING) | (LOCATION if speaks_of_place(part[0]) else NOTHING)
             parts += part
-        elif (
-            escaped
-            and isinstance(part, str)
-            and (not budget.look(len(part) + BYTES_PER_PART) or tells_place(part))
-        ):
-            return True
-    return False
+        elif isinstance(part, str) and not searched:
+            if not budget.look(len(part) + BYTES_PER_PART):
+                return hide & UNKNOWN
+            told |= told_in_text(part, hide) | (TIME if hide & TIME and tells_time(part) else NOTHING)
+    return told & hide
 
 
 def _blanked(text: str, data: bytes, spans: list[_Span]) -> Found:
