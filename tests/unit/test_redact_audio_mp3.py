@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from policyfs.redact.audio.mp3 import crc16
@@ -34,6 +36,34 @@ def test_what_is_not_asked_for_stays(name):
 )
 def test_what_is_no_such_file_is_refused(data):
     assert_refused(MP3, data)
+
+
+def test_a_file_with_many_gaps_between_its_frames_is_served():
+    """Pieces of sound joined in the middle of frames. Each gap costs what it takes to look through it."""
+    pieces = [sounds.sound(60)] * 24
+    out = redact(MP3, PLACE.join(pieces))
+    assert out == bytes(len(PLACE)).join(pieces)
+
+
+@pytest.mark.parametrize("size", [1, 8000, 8191, 8192, 8193, 41000, 2_000_000])
+def test_a_gap_may_have_any_length(size):
+    gap = (PLACE + b"\xff\xfb\x90").ljust(size, b"x")[:size]
+    sound = sounds.sound(9)
+    assert redact(MP3, sound + gap + sound) == sound + bytes(size) + sound
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 9000, 9001])
+def test_sound_begins_behind_a_row_of_ones(size):
+    sound = sounds.sound(9)
+    assert redact(MP3, sound + b"\xff" * size + sound) == sound + bytes(size) + sound
+
+
+def test_a_search_for_frames_is_bounded():
+    """20 MB of headers without frames, of tags or of gaps take less than a second of processor time."""
+    for unit in (b"\xff\xfb\xf0\0", b"\xff\xfb\x90\0", sounds.id3(), sounds.sound(2) + b"abc"):
+        before = time.process_time()
+        assert_refused(MP3, sounds.sound(3) + unit * (20_000_000 // len(unit)) + sounds.sound(3))
+        assert time.process_time() - before < 3
 
 
 def test_a_first_frame_without_a_checksum_before_others_that_have_one_stays():

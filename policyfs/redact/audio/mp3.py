@@ -28,7 +28,14 @@ _KBITS: Final = {
 }
 _RATES: Final = (44100, 48000, 32000)
 _LONGEST_FRAME: Final = 8192
-_SYNC: Final = re.compile(rb"\xff[\xe0-\xff]")
+_WINDOW_BYTES: Final = 1 << 13
+"""Size of the first read of successive frames, and of a gap between frames. Each further read is four times as
+large, up to CHUNK_BYTES. So a file may have thousands of gaps.
+"""
+_SYNC: Final = re.compile(rb"\xff(?=[\xe0-\xff][^\xff])")
+"""Start of a frame's header. In a row of bytes 0xff, only the last two can be one."""
+_SYNC_BYTES: Final = 256
+"""The cost of a header that is none, in searched bytes."""
 _ENCODER: Final = re.compile(rb"(?:LAME|Lavf|Lavc|L3\.9|GOGO)[\x20-\x7e]{1,5}")
 _XING_SEARCH_BYTES: Final = 64
 _LAME_BYTES: Final = 36
@@ -148,15 +155,21 @@ def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) ->
 
     A frame counts if another frame follows it, or if the sound ends behind it, at *end*.
     """
-    data = edits.source.read(start, min(limit + 2 * _LONGEST_FRAME, end) - start)
-    edits.inner.budget.search(len(data))
-    for match in _SYNC.finditer(data):
-        at = match.start()
-        if start + at >= limit:
-            return None
-        size = sized(data, at)
-        if size and (start + at + size == end or (_alike(data, at, at + size) and sized(data, at + size))):
-            return start + at
+    window, limit = _WINDOW_BYTES, min(limit, end)
+    while start < limit:
+        stop = min(start + window, limit)
+        data = edits.source.read(start, min(stop + 2 * _LONGEST_FRAME, end) - start)
+        edits.inner.budget.search(stop - start)
+        for match in _SYNC.finditer(data):
+            at = match.start()
+            if start + at >= stop:
+                break
+            size = sized(data, at)
+            last = size and start + at + size == end
+            if last or (size and _alike(data, at, at + size) and sized(data, at + size)):
+                return start + at
+            edits.inner.budget.search(_SYNC_BYTES)
+        start, window = stop, min(4 * window, CHUNK_BYTES)
     return None
 
 
@@ -188,6 +201,7 @@ class _Sound:
             at = self._run(at)
             if at >= self.end:
                 return
+            self.edits.inner.budget.part()
             size = clean_here(self.edits, at, self.end)
             if size:
                 at += size
@@ -201,8 +215,10 @@ class _Sound:
 
         A last frame that is cut off at the end of the sound counts as a frame.
         """
+        window = _WINDOW_BYTES
         while at < self.end:
-            data = self.edits.source.read(at, min(CHUNK_BYTES, self.end - at))
+            data = self.edits.source.read(at, min(window, self.end - at))
+            window = min(4 * window, CHUNK_BYTES)
             index, limit, sized, count = 0, len(data) - 8, self.sized, 0
             while index <= limit:
                 size = sized(data, index)
@@ -229,12 +245,8 @@ class _Sound:
 
     def _resume(self, at: int) -> int:
         """Return the offset of the next frame behind *at*, or the end of the sound if there is none."""
-        while at < self.end:
-            found = _next_frame(self.edits, at, min(at + CHUNK_BYTES, self.end), self.end, self.sized)
-            if found is not None:
-                return found
-            at += CHUNK_BYTES
-        return self.end
+        found = _next_frame(self.edits, at, self.end, self.end, self.sized)
+        return self.end if found is None else found
 
 
 def _encoder(edits: Edits, first: int, sized: Sized) -> None:
