@@ -98,6 +98,7 @@ def test_a_text_that_cannot_be_read_is_removed(kind: bytes, data: bytes) -> None
         (b"tEXt", plain(b"Author", b"a quince"), Tells.PEOPLE, Tells.PEOPLE),
         (b"tEXt", plain(b"Software", b"a quince"), Tells.DEVICE, Tells.DEVICE),
         (b"iTXt", international(b"a quince", b"de", b"Name"), Tells.PEOPLE, Tells.PEOPLE),
+        (b"iTXt", b"Software\0\0\0Smith\0\0a quince", Tells.PEOPLE, Tells.PEOPLE),
         (b"iTXt", international(b"a quince", PLACE), Tells.LOCATION, Tells.PEOPLE),
         (b"tEXt", plain(PLACE, b"a quince"), Tells.LOCATION, UNKNOWN),
     ],

@@ -15,7 +15,7 @@ from typing import Final
 from policyfs.redact.core.bounded_inflate import deflated_to, inflated
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, shifted
-from policyfs.redact.core.tag_names import is_blank, told, told_by_named
+from policyfs.redact.core.tag_names import is_blank, is_language, told, told_by_named
 
 XMP_KEYWORD: Final = "xml:com.adobe.xmp"
 _PROFILE: Final = re.compile(r"raw profile type (?:exif|iptc|xmp|icc|icm|8bim|app1)")
@@ -120,13 +120,10 @@ def _parse(kind: bytes, data: bytes) -> _Text | None:
     start = data.find(b"\0", end + 1) + 1
     if end < 0 or not start or end - language > 64:
         return None
-    extra = b"" if is_blank(data[end:start]) and _is_language(data[language:end]) else data[language:start]
+    tag = data[language:end]
+    common = not tag or tag == b"x-default" or is_language(tag)
+    extra = b"" if common and is_blank(data[end:start]) else data[language:start]
     return _Text(name, extra, start, packed=data[at] == 1)
-
-
-def _is_language(data: bytes) -> bool:
-    """Return True if the data is a common language tag (RFC 5646), or empty: "en", "x-default", "de-DE"."""
-    return re.fullmatch(rb"(?:[A-Za-z]{2,8}|x-default)?(?:-[A-Za-z]{2,4})?", data) is not None
 
 
 def _clean(keyword: str, plain: bytes, inner: Inner) -> tuple[Tells, Cleaned | None]:
