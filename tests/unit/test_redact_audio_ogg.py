@@ -206,3 +206,13 @@ def test_a_byte_within_media_is_no_header(packets):
     for lacing in (b"\xff" * 255, b"\xff" * 20 + b"\7", b"\7\0\7"):
         data += sounds.page(7, 4, 1, lacing, (b"\x03\x81" + bytes(5)).ljust(sum(lacing), b"\0"))
     assert redact(OGG, data) == data
+
+
+@pytest.mark.parametrize("packets", [VORBIS, THEORA])
+def test_zeros_among_headers_are_no_media(packets):
+    """A broken header becomes zeros, and the next headers are still headers for the next redaction."""
+    first, listed, *rest = packets
+    data = one_page(first, flags=2) + one_page(listed, listed[:7] + b"\xff", listed, *rest)
+    out = redact(OGG, data)
+    assert out != data
+    assert redact(OGG, out) == out
