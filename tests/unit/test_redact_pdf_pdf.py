@@ -289,7 +289,11 @@ def test_a_table_that_leads_into_a_stream_is_refused():
 
 
 @pytest.mark.parametrize(
-    "header", [b"9 0 obj", b" % quince\n9 0 obj", b"9 % quince\n 0 obj", b"9" + b" " * 300]
+    "header",
+    [
+        *(b"9 0 obj", b" % quince\n9 0 obj", b"9 % quince\n 0 obj", b"%" + b"q" * 999 + b"\r \n%\n9 0%\robj"),
+        *(b"+9 0 obj", b"9" + b" " * 300 + b"0 obj", b"0" * 300 + b"9 0 obj", b" " * 5000 + b"9 0 obj"),
+    ],
 )
 def test_a_table_that_leads_into_a_string_is_refused(header):
     hidden = header + b"<</Author(Rosa)>>endobj"
@@ -299,6 +303,15 @@ def test_a_table_that_leads_into_a_string_is_refused(header):
         entry = b"9 1\n%010d 00000 n \ntrailer" % data.index(where)
         plan = locate(KIND, frozenset({"people"}), MemorySource(data.replace(b"trailer", entry)))
         assert ("leads into an object" in plan.reason) == refused
+
+
+def test_a_table_that_leads_to_what_is_removed_is_not_refused_the_next_time():
+    """Blanks and zeros take the place of what is removed."""
+    data = pdf({5: stream(b"Rosa" * 100), 6: b"<</A[9 0 1]/Author(%s)>>" % (b"Rosa" * 100)}, page=b"/B 6 0 R")
+    entries = (
+        b"9 1\n%010d 00000 n \n" % data.index(at) for at in (b"RosaRosaR", b"9 0 1", b"/Author", b"0 1]")
+    )
+    assert b"Rosa" not in run(data.replace(b"trailer", b"".join(entries) + b"trailer"), "people")
 
 
 def test_the_offset_of_a_table_that_leads_into_a_string_is_refused():

@@ -40,11 +40,9 @@ _KNOWN: Final = re.compile(
 _GAP: Final = rb"(?:[\x00\t\n\x0c\r ]|%[^\r\n]*+)"
 _STREAM: Final = re.compile(rb"(" + _GAP + rb"*)stream(?:\r\n|\n|\r)")
 _COMMENT: Final = re.compile(rb"%[^\r\n]*")
-_CUT: Final = rb"(?:\Z|" + _GAP + rb"+(?:\Z|\d+(?:\Z|" + _GAP + rb"+(?:\Z|obj))))"
-_TARGET: Final = re.compile(_GAP + rb"*(?:\Z|xref|[+-]?\d+" + _CUT + rb")")
-"""Pattern of what readers accept at the target of a table: a table, or the header of an object. Comments may
-be in the header. The pattern also matches the first bytes of a longer header.
-"""
+_BLANK_RUN: Final = re.compile(_BLANK + rb"*")
+_DIGITS: Final = re.compile(rb"[+-]?\d*")
+_LINE: Final = re.compile(rb"[^\r\n]*")
 _SYNC: Final = re.compile(_HEADER.pattern + rb"|xref|trailer|startxref|%%EOF|%PDF-")
 _TABLE: Final = re.compile(rb"[0-9nf\x00\t\n\x0c\r ]*")
 _NUMBERS: Final = re.compile(rb"\d{1,10}" + _BLANK + rb"{1,16}\d{1,5}" + _BLANK + rb"{1,16}\Z")
@@ -93,6 +91,8 @@ class Scan:
     tables: list[tuple[int, int]] = field(default_factory=list)
     starts: set[int] = field(default_factory=set)
     """Offsets of tables, as the words startxref state them."""
+    blanks: tuple[int, int] = (-1, -1)
+    """The white space that was skipped last: tables may refer to many places in it."""
     tokens: int = 0
     objects: int = 0
     headers: int = 0
@@ -134,10 +134,45 @@ class Scan:
         self._settle()
 
     def starts_object(self, at: int) -> bool:
-        """Return True if a reader of the PDF could find an object or a table at the offset *at*."""
-        window = self.source.read(at, _PEEK)
-        found = _TARGET.match(window)
-        return found is not None and (found.end() < len(window) or len(window) == _PEEK)
+        """Return True if a reader of the PDF could find an object or a table at the offset *at*.
+
+        Comments may be before the header of the object, and in the header. Raises TooMuchError.
+        """
+        at = self._behind_gap(at)
+        if self.source.read(at, 4) == b"xref":
+            return True
+        for _ in range(2):
+            end = self._behind(at, _DIGITS)
+            behind = self._behind_gap(end)
+            if end in (at, behind):
+                return False
+            at = behind
+        return self.source.read(at, 3) == b"obj"
+
+    def _behind_gap(self, at: int) -> int:
+        """Return the offset behind the white space and the comments at an offset."""
+        while True:
+            self._count(1)
+            start, end = self.blanks
+            if not start <= at <= end:
+                end = self._behind(at, _BLANK_RUN)
+                self.blanks = (at, end)
+            if self.source.read(end, 1) != b"%":
+                return end
+            at = self._behind(end, _LINE)
+
+    def _behind(self, at: int, pattern: re.Pattern[bytes]) -> int:
+        """Return the offset behind all bytes from *at* on that match a pattern of single bytes."""
+        size = _PEEK
+        while chunk := self.source.read(at, size):
+            found = pattern.match(chunk)
+            length = found.end() if found is not None else 0
+            self.budget.search(length)
+            at += length
+            if length < len(chunk):
+                break
+            size = min(4 * size, _CHUNK)
+        return at
 
     def value_of(self, item: Item) -> Node:
         """Parse the value of an object or trailer again, and return it."""

@@ -189,7 +189,7 @@ class _Locator:
             if here.item.data:
                 raw = self._raw(here.item)
                 offsets |= set(stream_offsets(unpacked(raw, node, self.room), node))
-        for at in offsets:
+        for at in sorted(offsets):
             place = bisect_right(spans, (at, self.source.size)) - 1
             if place >= 0 and spans[place][0] < at < spans[place][1] and self.scan.starts_object(at):
                 raise NotThisKindError("a table in it leads into an object")
