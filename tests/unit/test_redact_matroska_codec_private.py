@@ -12,6 +12,7 @@ from policyfs.redact.core.cleaners import TooMuchError
 from policyfs.redact.matroska.codec_private import clean_private
 from tests.support.samples.heifs import hvcc, obu, vvcc
 from tests.support.samples.inners import Plain
+from tests.support.samples.sounds import comments
 
 SCRIPT: Final = (
     b"[Script Info]\r\nScriptType: v4.00+\r\nPlayResX: 384  \r\n\r\n"
@@ -144,7 +145,7 @@ def test_a_header_of_blanks_is_read_in_time(codec: str, before: bytes, repeated:
     """The blanks of a value were tried in all splits: 12 KB took 9 s."""
     began = time.process_time()
     clean_private(codec, before + repeated * size + b"!\n", Plain())
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 2
 
 
 def test_a_header_of_many_lines_uses_up_the_budget() -> None:
@@ -158,3 +159,88 @@ def test_the_header_of_a_script_stays(word: str) -> None:
     assert clean("S_TEXT/ASS", b"Title: Quincebury\r\n" + SCRIPT, word) == b" " * 17 + b"\r\n" + SCRIPT
     longer = b"Timer:" + b" " * 8 + b"1" * 2000 + b"\n"
     assert clean("S_TEXT/ASS", longer, word) == b" " * (len(longer) - 1) + b"\n"
+
+
+DATED: Final = b"Filmed 2024-05-17 11:22:33"
+
+
+def xiph(listed: bytes) -> bytes:
+    head, second = b"\1vorbis" + bytes(23), b"\3vorbis" + listed + b"\1"
+    return bytes((2, len(head), len(second))) + head + second + b"\5vorbis"
+
+
+def flac_head(*blocks: tuple[int, bytes]) -> bytes:
+    listed = [(0, bytes(34)), *blocks]
+    parts = [bytes((kind,)) + len(data).to_bytes(3) + data for kind, data in listed]
+    parts[-1] = bytes((listed[-1][0] | 0x80,)) + parts[-1][1:]
+    return b"fLaC" + b"".join(parts)
+
+
+@pytest.mark.parametrize("codec", ["A_VORBIS", "A_FLAC"])
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (b"TITLE=" + DATED, "time"),
+        (b"TITLE=2024-05-17", "time"),
+        (b"TITLE=OLYMPUS DIGITAL CAMERA", "device"),
+        (b"TITLE=47.80453, 13.04229", "location"),
+    ],
+)
+def test_the_value_of_a_comment_is_searched(codec: str, text: bytes, word: str) -> None:
+    """Its name tells people."""
+    listed = comments(text, b"ARTIST=Rosa", vendor=b"Xiph.Org libVorbis I 20200704 (Reducing Environment)")
+    data = xiph(listed) if codec == "A_VORBIS" else flac_head((4, listed))
+    for hidden in ("time", "device", "location"):
+        out = clean(codec, data, hidden)
+        assert out is not None
+        assert (text in out) is (hidden != word)
+        assert b"ARTIST=Rosa" in out
+        assert (b"20200704" in out) is (hidden != "device")
+
+
+def test_a_vendor_with_a_time_of_day_goes() -> None:
+    data = flac_head((4, comments(vendor=DATED)))
+    assert DATED not in (clean("A_FLAC", data, "time") or DATED)
+    assert clean("A_FLAC", data, "location") == data
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_seek_table_of_flac_becomes_padding(word: str) -> None:
+    """Its positions are those in a FLAC file, and may be any text."""
+    text = b"Quincebury 47.80453, 13.04229 2024:05:17 11:22:33"
+    assert clean("A_FLAC", flac_head((3, text)), word) == flac_head((1, bytes(len(text))))
+
+
+def test_the_names_of_styles_tell_people() -> None:
+    styles = b"Style: Rosa Quince,Arial,20,&H00FFFFFF\r\n"
+    assert clean("S_TEXT/ASS", styles, "people") == styles.replace(b" Rosa Quince", b" " * 12)
+    assert clean("S_TEXT/ASS", styles, "time") == styles
+    assert clean("S_TEXT/ASS", styles, "all-metadata") == styles.replace(b" Rosa Quince", b" " * 12)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [(DATED, "time"), (b"Canon EOS created with Photoshop", "device"), (b"N47.80453", "location")],
+)
+def test_lines_of_headers_are_searched(text: bytes, word: str) -> None:
+    style = b"Style: " + text + b",Arial,20,&H00FFFFFF\n"
+    size = b"palette: " + text.replace(b"-", b":") + b"\n"
+    for hidden in ("time", "device", "location"):
+        assert ((clean("S_TEXT/ASS", style, hidden) or b"").isspace()) is (hidden == word)
+        if word != "location":
+            assert ((clean("S_VOBSUB", size, hidden) or b"").isspace()) is (hidden == word)
+
+
+@pytest.mark.parametrize("codec", ["V_MPEG2", "V_MPEG4/ISO/ASP", "V_PRORES", "A_AAC"])
+def test_texts_in_settings_are_searched(codec: str) -> None:
+    lead, behind = b"\0\0\1\xb3\x12", b"\0\1\2\0"
+    data = lead + DATED + behind
+    assert clean(codec, data, "time") == lead + bytes(len(DATED)) + behind
+    assert clean(codec, data, "location") == data
+    assert clean(codec, lead + b"made with Photoshop" + behind, "device") == lead + bytes(19) + behind
+    assert clean(codec, lead + b"47.80453, 13.04229" + behind, "location") is None
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_raw_sound_has_no_settings(word: str) -> None:
+    assert clean("A_PCM/INT/LIT", b"Rosa Quince " + DATED, word) is None

@@ -15,10 +15,11 @@ from typing import Final
 from policyfs.redact.bitstreams.decoder_config import FULL_BOX, clean_config
 from policyfs.redact.bitstreams.frames import clean_settings
 from policyfs.redact.bitstreams.nal_units import AVC, HEVC, VVC, codec_of, is_byte_stream
-from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.categories import NOTHING, Tells
 from policyfs.redact.core.cleaners import Inner
-from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.free_text import bytes_tell_place, told_in
 from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.core.tag_names import told
 from policyfs.redact.matroska.tag_names import tag_tells
 
 MAX_PRIVATE_BYTES: Final = 1 << 20
@@ -26,7 +27,7 @@ MAX_PRIVATE_BYTES: Final = 1 << 20
 _NUMBERS: Final = (
     *("V_MPEG4/ISO/AVC", "V_VP8", "V_VP9", "V_FFV1", "V_PRORES", "V_MS/VFW/FOURCC", "V_REAL/"),
     *("V_MJPEG", "V_UNCOMPRESSED", "V_AVS", "V_DIRAC", "V_QUICKTIME", "A_MS/ACM", "A_AAC", "A_MPEG", "A_AC3"),
-    *("A_EAC3", "A_DTS", "A_TRUEHD", "A_MLP", "A_PCM", "A_WAVPACK4", "A_TTA1", "A_ALAC", "A_REAL/"),
+    *("A_EAC3", "A_DTS", "A_TRUEHD", "A_MLP", "A_WAVPACK4", "A_TTA1", "A_ALAC", "A_REAL/"),
     *("A_QUICKTIME", "A_OPUS", "A_ATRAC", "S_DVBSUB", "S_HDMV/PGS", "V_MPEG4/MS/V3", "V_SNOW"),
 )
 """Codecs with settings that are only numbers: the same numbers for all files of an encoder."""
@@ -49,8 +50,8 @@ _USER_DATA: Final = re.compile(rb"(\x00\x00\x01\xb2)(.*?)(?=\x00\x00\x01|\Z)", r
 _QUIRKS: Final = re.compile(rb"(?:XviD\d{4}|DivX\d{3,4}b?\d{0,5}p?|Lavc\d{1,3}[.\d]{0,12})[\x00C]*")
 """Names of encoders that decoders need to know, to work around the errors of these encoders."""
 
-_PADDING, _COMMENT = 1, 4
-_KEPT_FLAC: Final = frozenset({0, 3})
+_STREAMINFO, _PADDING, _COMMENT = 0, 1, 4
+_TEXT: Final = re.compile(rb"[\x20-\x7e]{8,}")
 _MAX_LINE_BYTES: Final = 1024
 _LINE_PARTS: Final = 10
 """Cost of a line that is searched, in parts of the file's budget (cleaners.Budget)."""
@@ -59,7 +60,7 @@ _SCRIPT: Final = re.compile(
     rb"|(?:ScriptType|PlayRes[XY]|LayoutRes[XY]|WrapStyle|ScaledBorderAndShadow|Collisions|Timer|PlayDepth"
     rb"|YCbCr Matrix|Kerning):[ \t]{0,8}[A-Za-z0-9.+ ]{0,20}"
     rb"|Format:[A-Za-z, ]{0,400}"
-    rb"|Style:[^,\r\n]{0,60},[^,\r\n]{0,60},[-&A-Za-z0-9,. ]{0,200}"
+    rb"|Style:(?P<name>[^,\r\n]{0,60}),[^,\r\n]{0,60},[-&A-Za-z0-9,. ]{0,200}"
 )
 _VOBSUB: Final = re.compile(
     rb"(?:size|org|scale|alpha|smooth|fadein/out|align|time offset|forced subs|palette|custom colors|langidx)"
@@ -76,9 +77,9 @@ def clean_private(codec: str, data: bytes, inner: Inner) -> bytes | None:
     if len(data) > MAX_PRIVATE_BYTES:
         return None
     if codec in ("A_VORBIS", "V_THEORA"):
-        return _xiph(data, inner.hide)
+        return _xiph(data, inner)
     if codec == "A_FLAC":
-        return _flac(data, inner.hide)
+        return _flac(data, inner)
     if codec in _CONFIGS and data and not (codec in _STREAMS and is_byte_stream(data)):
         kind = _CONFIGS[codec]
         head = FULL_BOX if kind == b"vvcC" else b""
@@ -87,7 +88,7 @@ def clean_private(codec: str, data: bytes, inner: Inner) -> bytes | None:
     if codec in _STREAMS:
         data = _stream_settings(codec, data, inner)
     if codec.startswith(("V_MPEG1", "V_MPEG2", "V_MPEG4/ISO/")) and codec != "V_MPEG4/ISO/AVC":
-        return _USER_DATA.sub(_user_data, data)
+        return _numbers(_USER_DATA.sub(_user_data, data), inner)
     if codec.startswith(("S_TEXT/ASS", "S_TEXT/SSA", "S_ASS", "S_SSA")):
         return _lines(data, _SCRIPT, inner)
     if codec == "S_VOBSUB":
@@ -106,8 +107,19 @@ def _stream_settings(codec: str, data: bytes, inner: Inner) -> bytes:
 
 
 def _numbers(data: bytes, inner: Inner) -> bytes | None:
-    """Return settings of numbers unchanged; None if they hold a place, and location is hidden."""
-    return None if inner.hide & Tells.LOCATION and bytes_tell_place(data) else data
+    """Return settings of numbers with zeros in place of each text that tells a time or a device to hide.
+
+    Return None if the settings hold a place, and location is hidden.
+    """
+    if inner.hide & Tells.LOCATION and bytes_tell_place(data):
+        return None
+    asked = inner.hide & (Tells.TIME | Tells.DEVICE)
+    return _TEXT.sub(lambda run: bytes(len(run[0])) if _told(run[0], asked, inner) else run[0], data)
+
+
+def _told(text: bytes, asked: Tells, inner: Inner) -> bool:
+    """Return True if a text holds data of the categories *asked*, or if the budget for texts is used up."""
+    return bool(asked) and (not inner.budget.look(len(text)) or bool(told_in(text, asked)))
 
 
 def _user_data(found: re.Match[bytes]) -> bytes:
@@ -115,22 +127,26 @@ def _user_data(found: re.Match[bytes]) -> bytes:
 
 
 def _lines(data: bytes, kept: re.Pattern[bytes], inner: Inner) -> bytes:
-    """Return the data with spaces in place of each line that holds a place, is very long, or does not match
-    the pattern `kept` (without the blanks at its end).
+    return b"".join(_line(line, kept, inner) for line in data.splitlines(keepends=True))
+
+
+def _line(line: bytes, kept: re.Pattern[bytes], inner: Inner) -> bytes:
+    """Return a line of a header; spaces if it holds data to hide, is very long, or does not match the pattern
+    `kept` (without the blanks at its end). Under PEOPLE a style's name becomes spaces.
     """
-    return b"".join(
-        line if _may_stay(line.rstrip(), kept, inner) else _blank_line(line)
-        for line in data.splitlines(keepends=True)
-    )
-
-
-def _may_stay(line: bytes, kept: re.Pattern[bytes], inner: Inner) -> bool:
-    if not line:
-        return True
-    if len(line) > _MAX_LINE_BYTES or kept.fullmatch(line) is None:
-        return False
+    text = line.rstrip()
+    if not text:
+        return line
+    found = kept.fullmatch(text) if len(text) <= _MAX_LINE_BYTES else None
+    if found is None:
+        return _blank_line(line)
     inner.budget.part(_LINE_PARTS)
-    return not bytes_tell_place(line)
+    if told(inner.hide, NOTHING, text, inner.budget):
+        return _blank_line(line)
+    if inner.hide & Tells.PEOPLE and found.groupdict().get("name"):
+        start, end = found.span("name")
+        return line[:start] + b" " * (end - start) + line[end:]
+    return line
 
 
 def _blank_line(line: bytes) -> bytes:
@@ -138,7 +154,7 @@ def _blank_line(line: bytes) -> bytes:
     return b" " * len(inside) + line[len(inside) :]
 
 
-def _xiph(data: bytes, hide: Tells) -> bytes | None:
+def _xiph(data: bytes, inner: Inner) -> bytes | None:
     """Clean the three packets of Xiph's codecs (identification, comments, setup), joined by Xiph lacing."""
     if data[:1] != b"\2":
         return None
@@ -155,10 +171,10 @@ def _xiph(data: bytes, hide: Tells) -> bytes | None:
     comments = data[start:end]
     if end > len(data) or comments[:7] not in (b"\3vorbis", b"\x81theora"):
         return None
-    return data[: start + 7] + clean_comments(comments[7:], hide) + data[end:]
+    return data[: start + 7] + clean_comments(comments[7:], inner) + data[end:]
 
 
-def clean_comments(data: bytes, hide: Tells) -> bytes:
+def clean_comments(data: bytes, inner: Inner) -> bytes:
     """Clean Vorbis comments: the vendor, then NAME=value, each behind its length. The length of the data
     stays.
 
@@ -171,13 +187,24 @@ def clean_comments(data: bytes, hide: Tells) -> bytes:
         if stop > len(data):
             return _no_comments(len(data))
         piece, end = data[start:stop], stop
-        name = b"VENDOR" if number == 0 else piece.partition(b"=")[0]
-        if tag_tells(name) & hide or (hide & Tells.LOCATION and bytes_tell_place(piece)):
+        if _comment_goes(piece, number == 0, inner):
             blank = b" " * len(piece) if number == 0 else b"X=".ljust(len(piece))[: len(piece)]
             out[start:stop] = blank
     if data[end + 4 * (number == 0) :].strip(b"\0") not in (b"", b"\1"):
         return _no_comments(len(data))
     return bytes(out)
+
+
+def _comment_goes(piece: bytes, is_vendor: bool, inner: Inner) -> bool:
+    """Return True if a comment (or the vendor) must be removed, by its name or by its value.
+
+    The date of a library in the vendor has no time of day, and stays.
+    """
+    inner.budget.part(2)
+    if is_vendor:
+        return bool(tag_tells(b"VENDOR") & inner.hide) or _told(piece, inner.hide, inner)
+    name, _, value = piece.partition(b"=")
+    return bool(tag_tells(name, value) & inner.hide or told(inner.hide, NOTHING, value, inner.budget))
 
 
 def _comment_spans(data: bytes) -> Iterator[tuple[int, int]]:
@@ -204,9 +231,9 @@ def _no_comments(size: int) -> bytes:
     return (size - 9).to_bytes(4, "little") + b" " * (size - 9) + bytes(4) + b"\1"
 
 
-def _flac(data: bytes, hide: Tells) -> bytes | None:
-    """Clean the metadata blocks of FLAC. Blocks that the decoder does not need become padding. Bytes behind
-    the last block become zeros.
+def _flac(data: bytes, inner: Inner) -> bytes | None:
+    """Clean the metadata blocks of FLAC. Blocks that the decoder does not need become padding, also a table
+    of positions in a FLAC file. Bytes behind the last block become zeros.
     """
     if data[:4] != b"fLaC":
         return None
@@ -217,12 +244,10 @@ def _flac(data: bytes, hide: Tells) -> bytes | None:
         if end > len(data):
             break
         if kind == _COMMENT:
-            out[at + 4 : end] = clean_comments(data[at + 4 : end], hide)
-        elif kind not in _KEPT_FLAC:
-            gone = kind == _PADDING or hide & UNKNOWN
-            if gone:
-                out[at] = _PADDING | (data[at] & 0x80)
-                out[at + 4 : end] = bytes(end - at - 4)
+            out[at + 4 : end] = clean_comments(data[at + 4 : end], inner)
+        elif kind != _STREAMINFO:
+            out[at] = _PADDING | (data[at] & 0x80)
+            out[at + 4 : end] = bytes(end - at - 4)
         at = end
     out[at:] = bytes(len(data) - at)
     return bytes(out)
