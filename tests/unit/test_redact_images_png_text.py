@@ -191,7 +191,7 @@ def test_a_block_of_digits_with_an_unknown_name_is_removed(name: bytes) -> None:
     assert clean_text(b"tEXt", data, Blocks())[1] is None
 
 
-@pytest.mark.parametrize("name", [b"exif", b"generic profile", b"icm", b"iptc\r"])
+@pytest.mark.parametrize("name", [b"exif", b"generic profile", b"IPTC profile", b"icm", b"iptc\r"])
 def test_a_block_of_digits_with_a_known_name_stays(name: bytes) -> None:
     data = plain(b"Raw profile type exif", hexadecimal(b"Exif\0\0II*\0", name))
     assert clean_text(b"tEXt", data, Blocks()) == (UNKNOWN, Cleaned(data))

@@ -20,7 +20,7 @@ from policyfs.redact.core.tag_names import is_blank, is_language, told, told_by_
 XMP_KEYWORD: Final = "xml:com.adobe.xmp"
 _PROFILE: Final = re.compile(r"raw profile type (?:exif|iptc|xmp|icc|icm|8bim|app1)")
 _HEX: Final = re.compile(
-    rb"\s{0,8}(?i:exif|iptc|xmp|icc|icm|8bim|app1|generic profile)[ \r\t]{0,8}\n"
+    rb"\s{0,8}(?i:(?:exif|iptc|xmp|icc|icm|8bim|app1|generic)(?: profile)?)[ \r\t]{0,8}\n"
     rb"\s{0,20}\d{1,9}[ \r\t]{0,8}\n(?P<digits>[0-9A-Fa-f\s]*)\0*"
 )
 """Pattern of a metadata block in digits. Its name must be one that programs write: any other text may tell
