@@ -29,8 +29,8 @@ _KBITS: Final = {
 _RATES: Final = (44100, 48000, 32000)
 _LONGEST_FRAME: Final = 8192
 _WINDOW_BYTES: Final = 1 << 13
-"""Size of the first read of successive frames, and of a gap between frames. Each further read is four times as
-large, up to CHUNK_BYTES. So a file may have thousands of gaps.
+"""Size of the first read of successive frames, and of a gap between frames. Each further read is four times
+as large, up to CHUNK_BYTES. So a file may have thousands of gaps.
 """
 _SYNC: Final = re.compile(rb"\xff(?=[\xe0-\xff][^\xff])")
 """Start of a frame's header. In a row of bytes 0xff, only the last two can be one."""
