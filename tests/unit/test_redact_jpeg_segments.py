@@ -103,6 +103,14 @@ def test_a_comment_beyond_the_budget_goes_unread() -> None:
     assert one(COM, b"quince", inner) == bytes(6)
 
 
+def test_the_numbers_of_a_gain_map_beyond_the_budget_go_unread() -> None:
+    inner = Plain()
+    inner._budget.texts = 7
+    numbers = GAIN_MAP_HEADER + bytes(4)
+    assert one(APP2, numbers, inner) == numbers
+    assert one(APP2, numbers, inner) == bytes(len(numbers))
+
+
 JFIF = b"JFIF\0\1\2\0\0\1\0\1"
 
 
@@ -134,7 +142,7 @@ def test_texts_of_save_for_web_go_one_by_one() -> None:
     assert one(APP12, data, Plain()) == ducky((1, b"\0\0\0\x3c"), (3, b"a quince")).ljust(len(data), b"\0")
     assert one(APP12, data, Plain(Tells.PEOPLE)) == ducky((1, b"\0\0\0\x3c")).ljust(len(data), b"\0")
     assert not any(one(APP13, data, Plain())), "in no other segment"
-    for broken in (ducky((1, b"abcd"))[:-4], ducky((4, b"abcd"))):
+    for broken in (ducky((1, b"abcd"))[:-4], ducky((4, b"abcd")), ducky((1, b"quince")), ducky((1, b""))):
         assert not any(one(APP12, broken, Plain()))
 
 
@@ -146,9 +154,12 @@ def test_texts_of_save_for_web_go_one_by_one() -> None:
         (APP14, b"Adobe\0\x64\0\0\0\0", bytes(11)),
         (APP13, b"Adobe_CM\0\1\2", b"Adobe_CM\0\1\2"),
         (APP13, b"Adobe_CM\0\1\2x", bytes(12)),
-        (APP2, GAIN_MAP_HEADER + b"numbers", GAIN_MAP_HEADER + b"numbers"),
-        (APP2, (GAIN_MAP_HEADER + b"x" * 256)[:256], (GAIN_MAP_HEADER + b"x" * 256)[:256]),
-        (APP2, (GAIN_MAP_HEADER + b"x" * 257)[:257], bytes(257)),
+        *(
+            (APP2, GAIN_MAP_HEADER + bytes(n), GAIN_MAP_HEADER + bytes(n))
+            for n in (4, 34, 37, 58, 61, 74, 77, 138, 141)
+        ),
+        (APP2, GAIN_MAP_HEADER + bytes(4) + b"a quince", bytes(len(GAIN_MAP_HEADER) + 12)),
+        (APP2, GAIN_MAP_HEADER + bytes(61 - len(PLACE)) + PLACE, bytes(len(GAIN_MAP_HEADER) + 61)),
         (APP1, XMP_HEADER + b"<PLACE/>", XMP_HEADER + b"<     />"),
     ],
 )

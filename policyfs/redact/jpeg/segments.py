@@ -47,9 +47,11 @@ _EXIF_START: Final = re.compile(rb".{0,4}Exif\0.", re.IGNORECASE | re.DOTALL)
 _TIFF_START: Final = re.compile(rb"II\*\0|MM\0\*")
 _GUID_BYTES: Final = 32
 _MORE_HEAD_BYTES: Final = len(XMP_MORE_HEADER) + _GUID_BYTES + 8
-_GAIN_MAP_BYTES: Final = 256
+_GAIN_MAP_BYTES: Final = frozenset({4, 34, 37, 58, 61, 74, 77, 138, 141})
+"""Sizes of the numbers for a gain map: versions, or numbers of 1 or 3 colours, in drafts 3 bytes less."""
 _JFIF_BYTES: Final = 14
 _ADOBE_BYTES: Final = 12
+_QUALITY_BYTES: Final = 8
 _COLOUR_HEADER: Final = b"Adobe_CM"
 _COLOUR_BYTES: Final = 11
 LOOKED_INTO: Final = frozenset({COM, APP0, APP1, APP2, APP6, APP12, APP13, APP14})
@@ -100,11 +102,7 @@ def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner
 
 def _is_shared(segment: Loaded) -> bool:
     """Return True if the segment is a part of data that may continue in other segments."""
-    headers = {
-        APP13: PHOTOSHOP_HEADER,
-        APP2: ICC_HEADER,
-        APP1: XMP_MORE_HEADER,
-    }
+    headers = {APP13: PHOTOSHOP_HEADER, APP2: ICC_HEADER, APP1: XMP_MORE_HEADER}
     header = headers.get(segment.code)
     return _exif_skip(segment) > 0 or (header is not None and segment.old.startswith(header))
 
@@ -124,8 +122,11 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
     elif code == APP2 and old.startswith(MPF_HEADER):
         block = old[len(MPF_HEADER) :]
         segment.set(clean_tiff(block, inner, tags.MPF_TABLE), len(MPF_HEADER))
-    elif code == APP2 and old.startswith(GAIN_MAP_HEADER) and len(old) <= _GAIN_MAP_BYTES:
-        pass  # numbers only: the mix of picture and gain map
+    elif code == APP2 and old.startswith(GAIN_MAP_HEADER):
+        numbers = old[len(GAIN_MAP_HEADER) :]
+        known = len(numbers) in _GAIN_MAP_BYTES and inner.budget.look(len(numbers))
+        if not known or told_in(numbers, inner.hide):
+            segment.drop("gain map")
     elif code == APP12 and old.startswith(DUCKY_HEADER):
         segment.set(_clean_ducky(old, inner))
     elif code == APP6 and old.startswith(GOPRO_HEADER):
@@ -166,16 +167,15 @@ def _cut(old: bytes, end: int, name: str) -> Cleaned:
 
 
 def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
-    """Clean the segment of Photoshop's "save for web". Its fields are (tag, length, value).
-
-    The fields hold the quality, a comment and the copyright. Raises TooMuchError.
+    """Clean the segment of Photoshop's "save for web". Its fields are (tag, length, value): the quality, a
+    comment and the copyright. Raises TooMuchError.
     """
     kept, notes = DUCKY_HEADER, []
     at = len(DUCKY_HEADER)
     while (tag := int.from_bytes(old[at : at + 2])) in (1, 2, 3):
         inner.budget.part()
         end = at + 4 + int.from_bytes(old[at + 2 : at + 4])
-        if end > len(old):
+        if end > len(old) or (tag == 1 and end - at != _QUALITY_BYTES):
             return None
         if tag > 1 and inner.text(old[at + 4 : end]):
             notes.append(Note(at, end - at, "APP12", "Ducky text", Tells.PEOPLE | Tells.LOCATION))
@@ -250,7 +250,6 @@ def _carries(segment: Loaded) -> bool:
 
 def _clean_photoshop(loaded: Sequence[Loaded], inner: Inner) -> None:
     """Clean image resources. The resources of neighbouring segments are one block."""
-
     skip = len(PHOTOSHOP_HEADER)
     for is_photoshop, group in groupby(loaded, _carries):
         parts = list(group)
