@@ -12,7 +12,7 @@ from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.riff import chunks as module
-from policyfs.redact.riff.chunks import Chunk, Unpadded, Window, chunks, drop, pad, padding_at, printable
+from policyfs.redact.riff.chunks import Chunk, Doubts, Window, chunks, drop, pad, padding_at, printable
 from tests.support.samples import sounds
 from tests.support.samples.inners import Plain
 from tests.support.samples.sound_checks import redact
@@ -173,6 +173,12 @@ ONE_TOO_LATE = {
     "AVI": (AVI, sounds.avi(NO_PADDING + kept(b"idx1", INFO))),
     "AVI, in the pictures": (AVI, sounds.avi(movie=NO_PADDING + kept(b"00dc", INFO))),
     "AVI, in a header": (AVI, sounds.avi(more=NO_PADDING + kept(b"strf", INFO))),
+    "AVI, behind a header that is longer than its list": (
+        AVI,
+        sounds.avi(
+            b"idx1" + (0x1000).to_bytes(4, "little") + (bytes(64) + INFO).ljust(0x1000, b"\0")
+        ).replace(b"\x28\0\0\0" + bytes(40), b"\x70\0\0\0" + bytes(40), 1),
+    ),
     "WebP": ("image/webp", webp(NO_PADDING + kept(b"ALPH", b"LIST" + INFO[4:]))),
     "AIFF": (AIFF, aiff(b"FLLR\0\0\0\1x", b"\x10" + bytes(16) + AUTHOR, 1 << 24)),
     "AIFF, only when it is redacted": (
@@ -194,6 +200,19 @@ def test_a_chunk_that_is_found_only_by_readers_that_skip_a_byte_is_refused(case)
     )
 
 
+def test_readers_may_go_on_elsewhere_behind_a_list():
+    """Behind what its last chunk states, or within the bytes that it lacks."""
+    behind = bytes(40)
+    for inside, place in ((b"abcd\x09\0\0\0" + bytes(4), 18), (chunk(b"abcd", bytes(4)) + bytes(3), 12)):
+        doubts = Doubts()
+        source = MemorySource(inside + behind)
+        assert len(list(chunks(source, None, 0, len(inside), doubts=doubts))) == 1
+        assert [at for at, _ in doubts.places] == [place]
+        last = Doubts()
+        list(chunks(MemorySource(inside), None, 0, len(inside), doubts=last))
+        assert [at for at, _ in last.places if at + 8 <= len(inside)] == []
+
+
 @pytest.mark.parametrize("size", range(1, 40, 2))
 def test_a_file_with_a_forgotten_padding_byte_is_served(size):
     """Also if zeros follow, through which such a reader may arrive at a true chunk again."""
@@ -212,9 +231,9 @@ def test_frames_without_padding_bytes_are_served():
 
 def test_a_walk_past_forgotten_padding_bytes_is_bounded(monkeypatch):
     monkeypatch.setattr(module, "_MAX_HEADERS", 10)
-    unpadded = Unpadded(places=[(0, module.LIKELY_NAME)])
+    doubts = Doubts(places=[(1, module.LIKELY_NAME)])
     edits = edits_of(b"x" + b"\1\2\3\4\0\0\0\0" * 9)
-    unpadded.check(edits)
-    unpadded.places *= 2
+    doubts.check(edits)
+    doubts.places *= 2
     with pytest.raises(TooMuchError):
-        unpadded.check(edits)
+        doubts.check(edits)

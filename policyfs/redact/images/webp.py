@@ -15,7 +15,7 @@ from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.images.png import is_profile
-from policyfs.redact.riff.chunks import Chunk, Unpadded, chunks, drop, pad
+from policyfs.redact.riff.chunks import Chunk, Doubts, chunks, drop, pad
 
 _HEADER_BYTES: Final = 12
 _PICTURES: Final = (b"VP8 ", b"VP8L", b"ALPH")
@@ -69,14 +69,14 @@ class _Locator:
         self.source = edits.source
         self.inner = edits.inner
         self.pictures = 0
-        self.unpadded = Unpadded()
+        self.doubts = Doubts()
         self.dropped: set[bytes] = set()
         self.kept: set[bytes] = set()
 
     def locate(self, end: int) -> Found:
         end = min(end, self.source.size)
         at, header = _HEADER_BYTES, None
-        for chunk in chunks(self.source, self.inner, _HEADER_BYTES, end, unpadded=self.unpadded):
+        for chunk in chunks(self.source, self.inner, _HEADER_BYTES, end, doubts=self.doubts):
             if chunk.name == b"VP8X" and at == _HEADER_BYTES and chunk.size == 10:
                 header = chunk
             else:
@@ -87,7 +87,7 @@ class _Locator:
         if header is not None:
             self._header(header)
         self.edits.trailer(at, self.source.size, broken=at < end)
-        self.unpadded.check(self.edits)
+        self.doubts.check(self.edits)
         return self.edits.found
 
     def _chunk(self, chunk: Chunk) -> None:
@@ -123,7 +123,7 @@ class _Locator:
 
     def _frame(self, chunk: Chunk) -> None:
         at = chunk.start + _FRAME_HEAD_BYTES
-        for part in chunks(self.source, self.inner, at, chunk.end, unpadded=self.unpadded):
+        for part in chunks(self.source, self.inner, at, chunk.end, doubts=self.doubts):
             if part.name in _PICTURES:
                 self._picture(part)
             else:

@@ -12,7 +12,7 @@ from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.core.tag_names import is_blank, told
-from policyfs.redact.riff.chunks import Chunk, Unpadded, chunks, drop, pad, printable
+from policyfs.redact.riff.chunks import Chunk, Doubts, chunks, drop, pad, printable
 from policyfs.redact.tags.id3 import clean_id3, tag_size
 
 PADDING: Final = b"FLLR"
@@ -77,8 +77,8 @@ def locate_aiff(source: ByteSource, inner: Inner) -> Found:
     if head[:4] != b"FORM" or head[8:] not in (b"AIFF", b"AIFC"):
         raise NotThisKindError("it does not start like an AIFF")
     edits = Edits(source, inner, "AIFF")
-    at, sound, unpadded = _HEADER_BYTES, False, Unpadded("big")
-    for chunk in chunks(source, inner, _HEADER_BYTES, source.size, "big", unpadded=unpadded):
+    at, sound, doubts = _HEADER_BYTES, False, Doubts("big")
+    for chunk in chunks(source, inner, _HEADER_BYTES, source.size, "big", doubts=doubts):
         at = chunk.next
         if chunk.name == b"SSND":
             sound = True
@@ -88,7 +88,7 @@ def locate_aiff(source: ByteSource, inner: Inner) -> Found:
     if not sound:
         raise NotThisKindError("there is no sound in it")
     edits.trailer(at, source.size)
-    unpadded.check(edits)
+    doubts.check(edits)
     return edits.found
 
 

@@ -29,7 +29,7 @@ from policyfs.redact.riff.chunks import (
     LIKELY_NAME,
     METADATA_NAME,
     Chunk,
-    Unpadded,
+    Doubts,
     Window,
     chunks,
     drop,
@@ -127,7 +127,7 @@ class _Locator:
         self.inner = edits.inner
         self.streams: list[bytes] = []
         self.samples = 0
-        self.unpadded = Unpadded()
+        self.doubts = Doubts()
         self.frames: dict[int, StreamFrames] = {}
 
     def locate(self) -> Found:
@@ -150,12 +150,12 @@ class _Locator:
         self.edits.trailer(at, self.source.size)
         for frames in self.frames.values():
             self.edits.found.add(frames.clean(self.inner))
-        self.unpadded.check(self.edits)
+        self.doubts.check(self.edits)
         return self.edits.found
 
     def _body(self, at: int, end: int) -> int:
         """Clean the chunks of one RIFF. Return the end of the RIFF."""
-        for chunk in chunks(self.source, self.inner, at, end, unpadded=self.unpadded):
+        for chunk in chunks(self.source, self.inner, at, end, doubts=self.doubts):
             inside = chunk.start + 4 <= end  # bytes behind the RIFF become zeros, also a list's type
             if chunk.name == LIST and inside and self.source.read(chunk.start, 4) == b"movi":
                 if chunk.size < _HEADER_BYTES:  # the size is missing if a recorder lost its power
@@ -182,7 +182,7 @@ class _Locator:
         depth: number of levels of lists that may be inside this list.
         """
         at, headed = chunk.start + 4, self._kind(chunk) != b"strl"
-        for part in chunks(self.source, self.inner, at, chunk.end, unpadded=self.unpadded):
+        for part in chunks(self.source, self.inner, at, chunk.end, doubts=self.doubts):
             inside = self._kind(part) if part.name == LIST else b""
             if inside in (b"strl", b"odml") and depth:
                 self._headers(part, depth - 1)
@@ -287,10 +287,10 @@ class _Locator:
             if self.samples > MAX_SAMPLES:
                 raise TooMuchError("too many pictures")
             stop = at + HEAD_BYTES + size
-            self.unpadded.chunk(at)
+            self.doubts.chunk(at)
             following = min(stop + (size & 1 and padding_at(window, stop, end)), end)
             if size & 1 and following == stop < end:
-                self.unpadded.places.append((stop, METADATA_NAME))
+                self.doubts.places.append((stop + 1, METADATA_NAME))
             if name not in media:
                 if name == LIST and head[8:12] == b"rec ":
                     at += _HEADER_BYTES

@@ -81,12 +81,14 @@ class Window:
 
 
 @dataclass(slots=True)
-class Unpadded:
-    """The places of one file where the writer forgot a padding byte.
+class Doubts:
+    """The places of one file where some readers go on at another offset than the locator.
 
-    Most readers skip a byte at such a place all the same. So from there on they take other bytes for the
-    headers of chunks. places: for each such place, its offset, and the names of chunks that may not be found
-    by such a reader. starts: offsets of the chunks that the locator has found behind the first place.
+    Where the writer forgot a padding byte, most readers skip a byte all the same. Where a chunk ends behind
+    the end of its list, or a list ends behind its last chunk, some readers do not care for the list's end.
+    From there on they take other bytes for the headers of chunks. places: for each such place, the offset at
+    which such a reader goes on, and the names of chunks that it may not find. starts: offsets of the chunks
+    that the locator has found behind the first place.
     """
 
     order: Order = "little"
@@ -108,12 +110,15 @@ class Unpadded:
             return
         source = PatchedSource(edits.source, in_order(edits.found.patches, edits.source.size))
         window, left = Window(source), _MAX_HEADERS
-        for after, names in self.places:
-            at = after + 1
-            while at + HEAD_BYTES <= source.size:
+        for start, names in self.places:
+            at = start
+            while at + HEAD_BYTES <= source.size and at not in self.starts:
+                # behind a forgotten padding byte, the rest of a name ("UNK ") may look like a name
+                if (METADATA_NAME if at == start else names).fullmatch(window.read(at, 4)):
+                    raise NotThisKindError("readers disagree about the start of its chunks")
                 left -= 1
                 if left < 0:
-                    raise TooMuchError("too many padding bytes are missing")
+                    raise TooMuchError("readers may disagree about too many chunks")
                 head = window.read(at, HEAD_BYTES)
                 if any(head):
                     size = int.from_bytes(head[4:], self.order)
@@ -122,43 +127,43 @@ class Unpadded:
                     blank = skip_zeros(source, at) - at
                     edits.inner.budget.search(blank)
                     at += blank // HEAD_BYTES * HEAD_BYTES
-                if at in self.starts:
-                    break
-                if at + HEAD_BYTES <= source.size and names.fullmatch(window.read(at, 4)):
-                    raise NotThisKindError("readers disagree about the start of its chunks")
 
 
 def chunks(
     source: ByteSource, inner: Inner | None, start: int, end: int, order: Order = "little",
-    *, padded: bool = True, unpadded: Unpadded | None = None,
+    *, padded: bool = True, doubts: Doubts | None = None,
 ) -> Iterator[Chunk]:  # fmt: skip
     """Yield the chunks of [start, end), up to bytes that cannot be a chunk. The last chunk may be cut off.
 
     A padding byte should follow a chunk of odd size. If a name follows the chunk directly, but not behind
     such a byte, the writer forgot the byte. inner: its budget counts the chunks; None if the caller counts
-    them. order: byte order of the length. padded: False for formats without padding bytes. unpadded: collects
-    the places where a padding byte is missing. Raises TooMuchError.
+    them. order: byte order of the length. padded: False for formats without padding bytes. doubts: collects
+    the places where other readers go on elsewhere. Raises TooMuchError.
     """
     window, at = Window(source), start
     end = min(end, source.size)
     while at + HEAD_BYTES <= end:
         head = window.read(at, HEAD_BYTES)
         if LIKELY_NAME.fullmatch(head[:4]) is None:
-            return
+            break
         if inner is not None:
             inner.budget.part()
         told = int.from_bytes(head[4:], order)
         size = min(told, end - at - HEAD_BYTES)
         after = at + HEAD_BYTES + size
-        if unpadded is not None:
-            unpadded.chunk(at)
+        if doubts is not None:
+            doubts.chunk(at)
+            if told > size:
+                doubts.places.append((at + HEAD_BYTES + told + (told & 1), LIKELY_NAME))
         if padded and size & 1:
             padding = padding_at(window, after, end)
-            if not padding and unpadded is not None:
-                unpadded.places.append((after, LIKELY_NAME))
+            if not padding and doubts is not None:
+                doubts.places.append((after + 1, LIKELY_NAME))
             after = min(after + padding, end)
         yield Chunk(at, head[:4], size, told == size, after)
         at = after
+    if doubts is not None and at < end < source.size:
+        doubts.places.append((at, LIKELY_NAME))
 
 
 def padding_at(window: Window, after: int, end: int) -> int:

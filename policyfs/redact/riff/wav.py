@@ -20,7 +20,7 @@ from policyfs.redact.riff.chunks import (
     LIKELY_NAME,
     METADATA_NAME,
     Chunk,
-    Unpadded,
+    Doubts,
     chunks,
     drop,
     pad,
@@ -126,7 +126,7 @@ class _Locator:
         self.hide = edits.inner.hide
         self.sound = 0
         self.long_size = 0
-        self.unpadded = Unpadded()
+        self.doubts = Doubts()
 
     def locate(self) -> Found:
         """Locate everything to hide in all chunks.
@@ -135,7 +135,7 @@ class _Locator:
         """
         at = _HEADER_BYTES
         while at < self.source.size:
-            found = chunks(self.source, self.edits.inner, at, self.source.size, unpadded=self.unpadded)
+            found = chunks(self.source, self.edits.inner, at, self.source.size, doubts=self.doubts)
             chunk = next(found, None)
             if chunk is None:
                 break
@@ -143,7 +143,7 @@ class _Locator:
         if not self.sound:
             raise NotThisKindError("there is no sound in it")
         self.edits.trailer(at, self.source.size)
-        self.unpadded.check(self.edits)
+        self.doubts.check(self.edits)
         return self.edits.found
 
     def _chunk(self, chunk: Chunk) -> int:
@@ -184,7 +184,7 @@ class _Locator:
 
         If the size of the sound is unknown or too long, the sound goes on to the next chunk that _LATER
         matches, or to the end of the file. Some readers take a size of zero as it is stated, and the sound
-        for chunks. So unpadded checks that they find no metadata in the sound.
+        for chunks. So the check of doubts makes sure that they find no metadata in the sound.
         """
         self.sound += 1
         stated = int.from_bytes(self.source.read(chunk.at + 4, 4), "little")
@@ -197,7 +197,7 @@ class _Locator:
             pad(self.edits, chunk)
             return chunk.next
         if open_ended:
-            self.unpadded.places.append((chunk.start - 1, METADATA_NAME))
+            self.doubts.places.append((chunk.start, METADATA_NAME))
         found = self.edits.search(_LATER, chunk.start, self.source.size, 16)
         return self.source.size if found is None else found
 
