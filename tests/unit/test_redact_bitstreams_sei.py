@@ -13,8 +13,11 @@ from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
 from tests.fuzz.richer import FILMS
 from tests.support.samples.inners import Plain
+from tests.support.samples.movies import CITY, PLACE
 
 X265 = bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e")
+CAPTIONS = b"\xb5\0\x31GA94\3\xc2\xff\xfcAB\xfcCD\xff"
+RANGE = b"\xb5\0\x3c\0\1\4" + Random(2).randbytes(300)
 WORDS = ("location", "device", "time", "people", "all-metadata")
 
 
@@ -48,7 +51,16 @@ def unit(*payloads: bytes) -> bytes:
         (message(5, b"MISPmicrosectime" + bytes(12)), {"time", "all-metadata"}),
         (message(5, bytes(range(16)) + b"who knows"), set(WORDS)),
         (message(5, b"short"), set(WORDS)),
-        (message(4, b"\xb5\0\x31GA94"), set()),
+        (message(4, CAPTIONS), set()),
+        (message(4, CAPTIONS + CITY), set(WORDS)),
+        (message(4, b"\xb5\0\x31GA94\3"), set()),
+        (message(4, b"\xb5\0\x31DTG1\x41\xf8"), set()),
+        (message(4, b"\xb5\0\x31DTG1" + CITY), set(WORDS)),
+        (message(4, b"\xb5\0\x31GA94\6\xc0\xf0\1\xf0\2"), set()),
+        (message(4, b"\xb5\0\x31" + CITY), set(WORDS)),
+        (message(4, RANGE), set()),
+        (message(4, RANGE + PLACE), {"location", "all-metadata"}),
+        (message(4, RANGE + PLACE.decode().encode("utf-16-be")), {"location", "all-metadata"}),
         (message(4, b"\xb5\0\x99"), set(WORDS)),
         (message(136, bytes(4)), {"time", "all-metadata"}),
         (message(137, bytes(24)), set()),

@@ -58,8 +58,11 @@ def test_messages_of_movies_go_by_the_same_list_as_those_of_pictures(kind, paylo
 
 
 def test_captions_of_h264_stay():
-    file = movie(Track(format=b"avc1", entry=AVCC, samples=[sei(4, b"\xb5\0\x31GA94" + CITY) + SLICE]))
+    captions = b"\xb5\0\x31GA94\3\xc2\xff\xfcAB\xfcCD\xff"
+    file = movie(Track(format=b"avc1", entry=AVCC, samples=[sei(4, captions) + SLICE]))
     assert read(file) == file
+    file = movie(Track(format=b"avc1", entry=AVCC, samples=[sei(4, captions + CITY) + SLICE]))
+    assert CITY not in read(file)
 
 
 def test_messages_too_long_to_be_understood_become_zeros():

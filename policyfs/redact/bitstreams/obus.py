@@ -90,18 +90,18 @@ def _clean(source: ByteSource, at: int, first: int, body: int, end: int, inner: 
     if kind in _OBU_KEPT or body >= end:
         return
     inner.budget.part()
-    tells = _metadata_tells(source, body, end) if kind == _OBU_METADATA else UNKNOWN
+    tells = _metadata_tells(source, body, end, inner) if kind == _OBU_METADATA else UNKNOWN
     patches = list(_padding(source, at, first, body, end)) if tells & inner.hide else []
     if patches:
         found.patches += patches
         found.notes.append(Note(at, end - at, "OBU", f"type {kind}", tells))
 
 
-def _metadata_tells(source: ByteSource, body: int, end: int) -> Tells:
+def _metadata_tells(source: ByteSource, body: int, end: int, inner: Inner) -> Tells:
     """Return the categories of the metadata in an OBU's payload [body, end)."""
     kind = source.read(body, 1)[0]
     if kind == _T35:
-        return registered_tells(source.read(body + 1, min(_MAX_T35_READ, end - body - 1)))
+        return registered_tells(source.read(body + 1, min(_MAX_T35_READ, end - body - 1)), inner)
     return UNKNOWN if end - body > _MAX_NUMBERS_BYTES else _METADATA_TELLS.get(kind, UNKNOWN)
 
 

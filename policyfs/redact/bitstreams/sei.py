@@ -9,6 +9,7 @@ types), ISO/IEC 14496-15; MISB ST 0604; the output of encoders.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -52,8 +53,19 @@ _UUIDS: Final = MappingProxyType(
 )
 _SHORT: Final = frozenset({bytes.fromhex("0387f44e"), bytes.fromhex("b9edb930"), bytes.fromhex("e958f491")})
 """First bytes of UUIDs. Encoders of phones mark each frame with such a UUID and a number of a few bytes."""
-_CAPTIONS_AND_RANGE: Final = (b"\xb5\0\x31", b"\xb5\0\x3c", b"\xb5\0\x3b", b"\xb5\x58\x90", b"\x26\0\x04")
-"""Codes of country and provider: ATSC captions, HDR10+, Dolby, film grain, HDR Vivid."""
+_RANGE: Final = (b"\xb5\0\x3c", b"\xb5\0\x3b", b"\xb5\x58\x90", b"\x26\0\x04")
+"""Codes of country and provider: HDR10+, Dolby, film grain, HDR Vivid."""
+_ATSC: Final = b"\xb5\0\x31"
+_CAPTIONS: Final = b"GA94\3"
+_CAPTION_BYTES: Final = 3
+_CAPTIONS_AROUND_BYTES: Final = len(_ATSC) + len(_CAPTIONS) + 4
+"""Number of bytes around captions: the head, the number of captions, a spare byte, a mark at the end, and one
+byte at the end of an OBU.
+"""
+_ATSC_FORMAT: Final = re.compile(rb"\xb5\0\x31(?:DTG1.{1,3}|GA94\x06.{1,9})", re.DOTALL)
+"""The part of the picture that is in use: its format or its bars (ATSC A/53)."""
+_RUNS: Final = re.compile(rb"(?:\0[\x20-\x7e]){8,}|[\x20-\x7e\xb0\xba\xc2]{8,}")
+"""Runs of text among numbers, in UTF-16 or Latin-1."""
 
 
 class Message(NamedTuple):
@@ -88,7 +100,7 @@ def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
         except IndexError:
             yield Message(NOTHING if alone else UNKNOWN, (), whole=False)
             return
-        tells, kept = _judged(kind, plain[at : at + size], inner.hide)
+        tells, kept = _judged(kind, plain[at : at + size], inner)
         yield Message(tells, places[at + kept : at + size], at + size <= end)
         at += size
 
@@ -104,30 +116,37 @@ def _number(plain: bytes, at: int) -> tuple[int, int]:
     return 255 * (at - start) + plain[at], at + 1
 
 
-def _judged(kind: int, payload: bytes, hide: Tells) -> tuple[Tells, int]:
+def _judged(kind: int, payload: bytes, inner: Inner) -> tuple[Tells, int]:
     """Return the categories of a message's data, and the size in bytes of its known UUID (0: none). A known
     UUID stays.
 
-    kind: payload type of the message. hide: the categories to look for in the message's text.
+    kind: payload type of the message.
     """
     if kind == FILLER:
         return (UNKNOWN if payload.strip(b"\xff") else NOTHING), 0
     if kind == _T35:
-        return registered_tells(payload), 0
+        return registered_tells(payload, inner), 0
     if kind == _UNREGISTERED:
         tells = _unregistered_tells(payload)
         if tells is None:
             return UNKNOWN, 0
-        return tells | told_in(payload[_UUID_BYTES:], hide), _UUID_BYTES
+        return tells | told_in(payload[_UUID_BYTES:], inner.hide), _UUID_BYTES
     return (_TELLS.get(kind, UNKNOWN) if len(payload) <= _MAX_NUMBERS_BYTES else UNKNOWN), 0
 
 
-def registered_tells(payload: bytes) -> Tells:
+def registered_tells(payload: bytes, inner: Inner) -> Tells:
     """Return the categories of a message that is registered by ITU-T T.35. payload: the country's code, and
-    the data behind it.
+    the data behind it. Texts among numbers are searched for hidden categories.
     """
-    known = len(payload) <= _MAX_REGISTERED_BYTES and payload.startswith(_CAPTIONS_AND_RANGE)
-    return NOTHING if known else UNKNOWN
+    if payload.startswith(_ATSC + _CAPTIONS):
+        count = payload[8] & 0x1F if len(payload) > 8 else 0
+        return NOTHING if len(payload) <= _CAPTIONS_AROUND_BYTES + count * _CAPTION_BYTES else UNKNOWN
+    if payload.startswith(_ATSC):
+        return NOTHING if _ATSC_FORMAT.fullmatch(payload) else UNKNOWN
+    if len(payload) > _MAX_REGISTERED_BYTES or not payload.startswith(_RANGE):
+        return UNKNOWN
+    texts = b"\n".join(_RUNS.findall(payload))
+    return told_in(texts, inner.hide) if inner.budget.look(len(texts)) else UNKNOWN
 
 
 def _unregistered_tells(payload: bytes) -> Tells | None:

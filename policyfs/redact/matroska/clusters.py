@@ -286,7 +286,8 @@ class Clusters:
             data = self.source.read(at + head.length, size)
             more = list(children(data))
             known = all(
-                child.head.ident == _MORE and is_of_the_picture(child.payload(data)) for child in more
+                child.head.ident == _MORE and is_of_the_picture(child.payload(data), self.inner)
+                for child in more
             )
             if more and known and more[-1].end == size:
                 return

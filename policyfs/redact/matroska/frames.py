@@ -83,7 +83,7 @@ def clean_messages(
     return found
 
 
-def is_of_the_picture(more: bytes) -> bool:
+def is_of_the_picture(more: bytes, inner: Inner) -> bool:
     """Return True if an addition to a block belongs to the picture: its alpha channel, its dynamic range.
 
     more: the data of a BlockMore element.
@@ -91,7 +91,7 @@ def is_of_the_picture(more: bytes) -> bool:
     number = int.from_bytes(child_data(more, _ADD_ID) or b"\1")
     if number != _T35:
         return number == _ALPHA
-    return registered_tells(child_data(more, _ADDITIONAL) or b"") == NOTHING
+    return registered_tells(child_data(more, _ADDITIONAL) or b"", inner) == NOTHING
 
 
 @dataclass(slots=True)
