@@ -64,7 +64,7 @@ byte at the end of an OBU.
 """
 _ATSC_FORMAT: Final = re.compile(rb"\xb5\0\x31(?:DTG1.{1,3}|GA94\x06.{1,9})", re.DOTALL)
 """The part of the picture that is in use: its format or its bars (ATSC A/53)."""
-_RUNS: Final = re.compile(rb"(?:\0[\x20-\x7e]){8,}|[\x20-\x7e\xb0\xba\xc2]{8,}")
+_RUNS: Final = re.compile(rb"(?:\0[\x20-\x7e]){8,}|[\x20-\x7e\xb0\xba\xc2]{12,}")
 """Runs of text among numbers, in UTF-16 or Latin-1."""
 
 
