@@ -148,6 +148,7 @@ UNREADABLE = {
     "place as a namespace": xmp_packet(f'<dc:a xmlns:z="geo:{HOME.latitude},{HOME.longitude}"/>' + CITY),
     "prefix xml": xmp_packet(f'<xml:City xmlns:xml="http://x">{HOME.city}</xml:City>'),
     "not XML": HOME.city.encode() * 30,
+    "reference of many digits": xmp_packet(f"<dc:a>&#{'9' * 5000};</dc:a>{CITY}"),
     "tiny": b"<City>x",
 }
 
