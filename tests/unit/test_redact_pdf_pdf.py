@@ -223,6 +223,12 @@ def test_pages_that_private_data_also_refer_to_stay():
     assert b"own" not in out
 
 
+def test_a_hint_may_have_many_digits():
+    """int() refuses to read so many."""
+    data = pdf({5: b"<</Linearized 1/H[%s 5]>>" % (b"9" * 5000)})
+    assert run(data) == data
+
+
 def test_hints_of_linearised_files_stay(tmp_path):
     (tmp_path / "a.pdf").write_bytes(pdf({5: b"<</Where(%s)>>" % PLACE}, trailer=b"/Info 5 0 R"))
     subprocess.run(["qpdf", "--linearize", tmp_path / "a.pdf", tmp_path / "b.pdf"], check=True)
@@ -258,6 +264,7 @@ def test_hints_of_linearised_files_stay(tmp_path):
         (pdf({5: stream(b"abc", b"/Type/ObjStm/N 1/First 4/Filter/LZWDecode")}), "unusual"),
         (pdf({5: stream(b"abc", b"/Type/ObjStm/N 1/First 4/Filter/FlateDecode")}), "decompressed"),
         (pdf({5: stream(b"6 0 ()", b"/Type/ObjStm/N 2/First 4")}), "object stream"),
+        (pdf({5: stream(b"6" * 5000 + b" 0 ()", b"/Type/ObjStm/N 1/First 5003")}), "object stream"),
         (pdf({5: stream(b"6 0 7 0 ()", b"/Type/ObjStm/N 2/First 8")}), "overlap"),
         (pdf({5: object_stream({6: b"1 (x)", 7: b"2", 8: b"R"})}), "malformed"),
         (

@@ -144,7 +144,11 @@ class _Locator:
         if node.kind == "dict" and node.get(b"Linearized") is not None:
             offsets = node.get(b"H")
             if offsets is not None and offsets.kind == "array":
-                self.hints |= {int(part.text) for part in offsets.items[::2] if part.text.isdigit()}
+                self.hints |= {
+                    int(part.text)
+                    for part in offsets.items[::2]
+                    if part.text.isdigit() and len(part.text) <= 12
+                }
             return _Object(item, edits, "trailer")
         return _Object(item, edits, self._role(item, node, kind) if item.data else "")
 

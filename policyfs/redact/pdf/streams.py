@@ -181,7 +181,7 @@ class ObjectStream:
         numbers = [
             int(word)
             for word in re.split(rb"[\x00\t\n\x0c\r ]+", head.strip(b"\0\t\n\x0c\r "))[: 2 * count]
-            if word.isdigit()
+            if word.isdigit() and len(word) <= 12
         ]
         if _HEAD.fullmatch(head) is None or len(numbers) != 2 * count:
             raise NotThisKindError("an object stream in it is malformed")
