@@ -217,3 +217,13 @@ def test_strings_are_searched_as_far_as_the_budget_allows(value):
     searched(P | D, 0)
     with pytest.raises(TooMuchError):
         searched(L, 99)
+
+
+def test_bookmarks_in_plain_words_use_up_no_budget():
+    """A book with 400 KiB of them was refused."""
+    bookmarks = b"<</Title(%s)>>" % b" ".join([b"Chapter one of many"] * 30_000)
+    edits = edit(Reader(bookmarks).value(), hidden_by(("location", "time")), budget())
+    assert not edits.taken
+    for text in (b"(47.80453, 13.04229)", b"(\\064\\067.80453, \\061\\063.04229)"):
+        node = Reader(b"<</Title%s>>" % text).value()
+        assert edit(node, hidden_by(("location",)), budget()).taken

@@ -160,7 +160,7 @@ def _words(ops: Op) -> str:
 
 
 def _conflicts(rules: Sequence[Proposed], evidence: Evidence) -> Iterator[tuple[str, dict[Op, list[str]]]]:
-    """Yield each app with paths that the recorded policy denied to it, but that a proposed glob would allow."""
+    """Yield each app with paths that the recorded policy denied to it, but a proposed glob would allow."""
     for app, refusals in sorted(evidence.refused.items()):
         mine = [rule for rule in rules if rule.app == app]
         found: dict[Op, list[str]] = defaultdict(list)

@@ -247,11 +247,24 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
     return STRINGS.get(key, NOTHING)
 
 
+_DIGITS: Final = b"0123456789"
+_PLAIN: Final = bytes(range(0x20, 0x7F)).replace(b"\\", b"")
+
+
+def _is_plain_words(text: bytes) -> bool:
+    """Return True for a written string of ASCII without escapes, with one digit at most: it tells no place
+    and no time. Large documents have many such strings, as bookmarks. So these do not count in the budget.
+    """
+    return len(text) - len(text.translate(None, _DIGITS)) < 2 and not text.translate(None, _PLAIN)
+
+
 def _told_in_strings(nodes: list[Node], hide: Tells, budget: Budget) -> Tells:
     """Return the categories of the data in strings and names, which are searched as one text. Raises
     TooMuchError.
     """
     asked = hide & (LOCATION | TIME)
+    if len(nodes) == 1 and nodes[0].text.startswith(b"(") and _is_plain_words(nodes[0].text):
+        return NOTHING
     size = sum(len(node.text) // (2 if node.text.startswith(b"<") else 1) for node in nodes)
     if asked and not budget.look(size):
         raise TooMuchError("too much text to search")
