@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +66,7 @@ def fill(directory: Path) -> Path:
                 while True:
                     file.write(bytes(1024))
             subprocess.run(["sync", "-f", directory], check=True, timeout=30)
+            time.sleep(0.1)  # until the kernel has let go of what is not in use any more
     return ballast
 
 
