@@ -95,5 +95,5 @@ def test_a_directory_is_not_held_for_its_changers_other_requests(mounts, empty_s
         assert children[-1].receive() == "begun"
     changer, looker = children
     assert looker.result() == "ENOENT"
+    assert mount.status()["requests"]["waiting"] > 0, "the lane is used up all the time"
     changer.result()
-    assert mount.status()["requests"]["waiting"] > 0
