@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.support.machine.calls import name_it
 from tests.support.machine.processes import call_as, start_as
 from tests.support.models.twins import error
 from tests.support.mount.daemons import Mount
@@ -38,7 +38,6 @@ MOVED: Final = """\
 """
 PHOTO: Final = jpegs.photo_with(jpegs.exif())
 WORDS: Final = b"only words " * 99
-_AT_FDCWD, _FOLLOW = -100, 0x400
 
 
 def _store(root: Path, *names: str) -> Path:
@@ -65,17 +64,9 @@ def _give(mount: Path, number: int, data: bytes) -> None:
 
 def _take(mount: Path, number: int) -> str:
     """Give the file behind a passed descriptor a name, as the camera. Return what linkat said."""
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def link(fd: int) -> None:
-        source, target = f"/proc/self/fd/{fd}".encode(), os.fsencode(mount / "Share/in.jpg")
-        if libc.linkat(_AT_FDCWD, source, _AT_FDCWD, target, _FOLLOW):
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-
     with socket.socket(fileno=os.dup(number)) as way:
         _, [fd], _, _ = socket.recv_fds(way, 1, 1)
-    told = error(lambda: link(fd))
+    told = name_it(fd, mount / "Share/in.jpg")
     os.close(fd)
     return told
 

@@ -6,15 +6,14 @@ rights (linkat of a descriptor). The rules for the unknown name must hold for th
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.support.machine.calls import name_it
 from tests.support.machine.processes import call_as
-from tests.support.models.twins import error
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import WEAKENED, Mounts
 from tests.support.samples import jpegs
@@ -39,14 +38,6 @@ rules:
 TARGETS: Final = {"Read": "Own/taken", "Write": "Own/taken", "Redact": "Shown/taken"}
 """Directories with a file of which an app may do only a part, and a name that gives the rest."""
 PHOTO: Final = jpegs.photo_with(jpegs.exif())
-_AT_FDCWD, _FOLLOW = -100, 0x400
-
-
-def _link(fd: int, path: Path) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.linkat(_AT_FDCWD, f"/proc/self/fd/{fd}".encode(), _AT_FDCWD, os.fsencode(path), _FOLLOW):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
 
 
 def _take(mount: Path, directory: str) -> str:
@@ -55,7 +46,7 @@ def _take(mount: Path, directory: str) -> str:
     fd = os.open(mount / directory / "known", flags)
     os.unlink(mount / directory / "known")
     taken = mount / TARGETS[directory]
-    told = error(lambda: _link(fd, taken))
+    told = name_it(fd, taken)
     if told != "EXDEV" and directory == "Read":
         taken.write_bytes(b"OVERWRITTEN")
     os.close(fd)

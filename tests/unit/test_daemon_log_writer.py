@@ -40,6 +40,19 @@ def _drain(fd: int) -> bytes:
     return data
 
 
+def _until_loss_is_told(fd: int) -> bytes:
+    """Return all bytes from a pipe, up to the line about lost lines."""
+    text = b""
+
+    def told() -> bool:
+        nonlocal text
+        text += _drain(fd)
+        return b"were lost" in text
+
+    wait_for(told, "the loss is told")
+    return text
+
+
 @pytest.mark.parametrize("on_thread", [False, True])
 def test_a_line_is_written_when_the_call_returns(pipe, on_thread: bool) -> None:
     writer = LogWriter(pipe[1])
@@ -62,14 +75,7 @@ def test_a_pipe_that_nobody_reads_costs_one_caller_a_moment(pipe) -> None:
     for number in range(MOST_WAITING + 20):
         log.info("line", number=number)
     assert time.monotonic() - begun < PATIENCE_S + 2
-    text = b""
-
-    def all_read() -> bool:
-        nonlocal text
-        text += _drain(pipe[0])
-        return b"were lost" in text
-
-    wait_for(all_read, "the lines are read")
+    text = _until_loss_is_told(pipe[0])
     assert all(b"number=%d\n" % number in text for number in range(MOST_WAITING))
     assert b"number=%d\n" % MOST_WAITING not in text
     assert b"lines=20 reason='1000 lines waited'" in text
@@ -93,13 +99,6 @@ def test_lines_without_room_are_counted_and_told_later(pipe, on_thread: bool) ->
     finally:
         os.close(full)
         os.close(place)
-    text = b""
-
-    def told() -> bool:
-        nonlocal text
-        text += _drain(pipe[0])
-        return b"were lost" in text
-
-    wait_for(told, "the loss is told")
+    text = _until_loss_is_told(pipe[0])
     assert b"kept" in text
     assert b'"lines": 3, "reason": "No space left on device"' in text

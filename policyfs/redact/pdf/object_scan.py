@@ -283,16 +283,7 @@ class Scan:
         """Return the end of the cross-reference table at an offset. A table holds only numbers and the
         letters n and f.
         """
-        size = _WINDOW
-        while at < self.source.size:
-            chunk = self.source.read(at, size)
-            found = _TABLE.match(chunk)
-            length = found.end() if found is not None else 0
-            self.budget.search(length)
-            at += length
-            if length < len(chunk):
-                break
-            size = min(4 * size, _CHUNK)
+        at = self._behind(at, _TABLE)
         if self.source.read(at, 3) == b"obj":  # the last two numbers belong to the next object
             tail = self.source.read(max(0, at - 64), min(64, at))
             found = _NUMBERS.search(tail)
