@@ -119,3 +119,13 @@ def test_the_options_of_an_encoder_go_from_matroskas_settings():
     out = apply(film, plan.patches)
     assert b"x264 47." not in out
     assert b"\x4e\1" + sei.filler(27) in out
+
+
+def test_each_text_is_searched_once_and_only_within_the_budget():
+    inner = Plain(hidden_by(["location"]))
+    said = unit(message(5, X265 + b"x265 options: " + b"threads=4 " * 1000))
+    assert all(sei.blanked(said, HEVC.header, inner) is None for _ in range(60))
+    texts = [unit(message(5, X265 + b"x265 %d " % number + b"threads=4 " * 1000)) for number in range(60)]
+    gone = [sei.blanked(text, HEVC.header, inner) is not None for text in texts]
+    assert gone == sorted(gone)
+    assert 30 < gone.count(False) < 40

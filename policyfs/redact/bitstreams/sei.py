@@ -130,7 +130,7 @@ def _judged(kind: int, payload: bytes, inner: Inner) -> tuple[Tells, int]:
         tells = _unregistered_tells(payload)
         if tells is None:
             return UNKNOWN, 0
-        return tells | told_in(payload[_UUID_BYTES:], inner.hide), _UUID_BYTES
+        return tells | told_once(payload[_UUID_BYTES:], inner), _UUID_BYTES
     return (_TELLS.get(kind, UNKNOWN) if len(payload) <= _MAX_NUMBERS_BYTES else UNKNOWN), 0
 
 
@@ -145,8 +145,20 @@ def registered_tells(payload: bytes, inner: Inner) -> Tells:
         return NOTHING if _ATSC_FORMAT.fullmatch(payload) else UNKNOWN
     if len(payload) > _MAX_REGISTERED_BYTES or not payload.startswith(_RANGE):
         return UNKNOWN
-    texts = b"\n".join(_RUNS.findall(payload))
-    return told_in(texts, inner.hide) if inner.budget.look(len(texts)) else UNKNOWN
+    return told_once(b"\n".join(_RUNS.findall(payload)), inner)
+
+
+def told_once(text: bytes, inner: Inner) -> Tells:
+    """Return the categories of the data in the text of a message; UNKNOWN if the budget for texts is used up.
+
+    Encoders repeat their text in many frames, so the result is kept.
+    """
+    told = inner.budget.told.get(text)
+    if told is None:
+        if not inner.budget.look(len(text)):
+            return UNKNOWN
+        told = inner.budget.told[text] = told_in(text, inner.hide)
+    return told
 
 
 def _unregistered_tells(payload: bytes) -> Tells | None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from policyfs.redact.bitstreams.sei import Blanked
+from policyfs.redact.bitstreams.sei import Blanked, told_once
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner
-from policyfs.redact.core.free_text import told_in
 from policyfs.redact.core.reader import Fields
 
 _MAX_CAPTION_BYTES: Final = 255
@@ -50,7 +49,7 @@ def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
     """
     inner.budget.search(len(unit))
     said = unit[header:].rstrip(b"\0")
-    tells, end = _tells(said, inner.hide), header + len(said)
+    tells, end = _tells(said, inner), header + len(said)
     inner.budget.part(tells != NOTHING)
     if not tells & inner.hide:
         return None
@@ -98,7 +97,7 @@ def _decoder_info(data: bytes) -> tuple[int, int]:
     return fields.at, min(end, len(data))
 
 
-def _tells(payload: bytes, hide: Tells) -> Tells:
+def _tells(payload: bytes, inner: Inner) -> Tells:
     if not payload.strip(b" \xff") or _QUIRKS.fullmatch(payload):
         return NOTHING
     if _CAPTIONS_AND_FORMAT.match(payload) and len(payload) <= _MAX_CAPTION_BYTES:
@@ -108,7 +107,7 @@ def _tells(payload: bytes, hide: Tells) -> Tells:
     if _VERSION.fullmatch(payload):
         return Tells.DEVICE | Tells.OTHER
     if len(payload) <= _MAX_CAPTION_BYTES and _ENCODER.match(payload):
-        return Tells.DEVICE | Tells.OTHER | told_in(payload, hide)
+        return Tells.DEVICE | Tells.OTHER | told_once(payload, inner)
     return UNKNOWN
 
 

@@ -86,7 +86,8 @@ class Budget:
 
     parts: segments, boxes, chunks. searched: bytes searched one by one. texts: bytes of free text; the search
     of one such byte costs as much as a thousand bytes of *searched*. extents: bytes to which items of tables
-    refer. Bytes to which two items refer count twice. inflated: bytes of inflated data.
+    refer. Bytes to which two items refer count twice. inflated: bytes of inflated data. told: the categories
+    of texts that may be repeated, by text. Such a text is searched once.
     """
 
     parts: int
@@ -94,6 +95,7 @@ class Budget:
     texts: int = MAX_TEXTS_BYTES
     extents: int = MAX_SEARCHED_BYTES
     inflated: int = MAX_INFLATED_BYTES
+    told: dict[bytes, Tells] = field(default_factory=dict)
 
     def part(self, count: int = 1) -> None:
         """Count parts (segments, boxes, chunks) of the file. Raises TooMuchError if the budget is used up."""
