@@ -159,6 +159,11 @@ def _reopen(channel: Any, mount: Path) -> tuple[str, bool]:
     return error(again), bool(seen)
 
 
+def _link_and_unlink(old: Path, new: Path) -> None:
+    os.link(old, new)
+    os.unlink(old)
+
+
 def _moved(mounts: Mounts, store: Path, by: str, guard: str = "") -> tuple[str, bool]:
     """Return what the camera's second open said, and if it has read the file."""
     _store(store, "Own", "Secret")
@@ -171,20 +176,23 @@ def _moved(mounts: Mounts, store: Path, by: str, guard: str = "") -> tuple[str, 
     other: Mount | None = mounts.start(HEAD + MOVED, store) if by == "another mount" else None
     child = start_as(CAMERA, _reopen, mount.mountpoint)
     assert child.receive(20) == "open"
-    if other is None:
+    if by == "the store":
         os.rename(store / "Own/f.jpg", store / "Secret/f.jpg")
+    elif other is None:
+        call_as(GALLERY, _link_and_unlink, mount / "Own/f.jpg", mount / "Secret/f.jpg")
     else:
         call_as(GALLERY, os.rename, other / "Own/f.jpg", other / "Secret/f.jpg")
     child.send("go")
     return child.result(20)
 
 
-@pytest.mark.parametrize("by", ["the store", "another mount"])
+@pytest.mark.parametrize("by", ["the store", "another mount", "a link in this mount"])
 def test_a_file_that_was_moved_away_is_not_opened_by_its_old_path(
     mounts: Mounts, empty_store: Path, by: str
 ) -> None:
     assert _moved(mounts, empty_store, by) == ("ESTALE", False)
 
 
-def test_it_is_where_it_counts_as_unlinked(mounts: Mounts, empty_store: Path) -> None:
-    assert _moved(mounts, empty_store, "the store", "moved-as-unlinked") == ("None", True)
+@pytest.mark.parametrize("by", ["the store", "a link in this mount"])
+def test_it_is_where_it_counts_as_unlinked(mounts: Mounts, empty_store: Path, by: str) -> None:
+    assert _moved(mounts, empty_store, by, "moved-as-unlinked") == ("None", True)

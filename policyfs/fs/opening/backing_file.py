@@ -33,25 +33,28 @@ class BackingFiles:
         self._replaced_files = replaced_files
         self._remote = remote
 
-    def find(self, node: Node) -> tuple[int, Stat]:
-        """Open a node's file O_RDONLY. Return the descriptor, which the caller closes, and the attributes."""
+    def find(self, node: Node, *, opening: bool = False) -> tuple[int, Stat]:
+        """Open a node's file O_RDONLY. Return the descriptor, which the caller closes, and the attributes.
+
+        opening: True for an open of an app, False for a request through an open handle.
+        """
         if node.parent is None:
-            return self.reopen_unlinked(node)
+            return self.reopen_unlinked(node, opening=opening)
         try:
             return self.open_named(node)
         except OSError as error:
             if error.errno != errno.ESTALE or self._replaced_files.find(node) < 0:
                 raise
-        return self.reopen_unlinked(node)
+        return self.reopen_unlinked(node, opening=opening)
 
     async def find_apart(self, node: Node) -> tuple[int, Stat]:
-        """Open a node's file as find() does, but on a thread if the store is remote.
+        """Open a node's file for an app as find() does, but on a thread if the store is remote.
 
         If another process serves the store, an open waits while a process reads a page of that file. The page
         may never come (fs/fuse/file.c, fuse_finish_open).
         """
         if not self._remote or node.parent is None:
-            return self.find(node)
+            return self.find(node, opening=True)
         try:
             dirfd, name, _ = self._resolver.locate(node)
             above = os.dup(dirfd)
@@ -62,9 +65,10 @@ class BackingFiles:
         except OSError as error:
             if error.errno not in _MOVED:
                 raise
-            return self.find(node)  # removed or moved: find() tries the other names and descriptors
+            # removed or moved: find() tries the other names and descriptors
+            return self.find(node, opening=True)
         stat = self._stat_if_same(node, fd)
-        return self.find(node) if stat is None else (fd, stat)
+        return self.find(node, opening=True) if stat is None else (fd, stat)
 
     def open_named(self, node: Node) -> tuple[int, Stat]:
         """Open a node's file O_RDONLY by the first name that leads to it. Raise OSError (ESTALE) if no name
@@ -99,13 +103,18 @@ class BackingFiles:
     def _has_names(self, fd: int) -> bool:
         return self._tree.fstat(fd).nlink > 0
 
-    def reopen_unlinked(self, node: Node) -> tuple[int, Stat]:
+    def reopen_unlinked(self, node: Node, *, opening: bool) -> tuple[int, Stat]:
         """Open a file without a name again, by a descriptor that the daemon has (/proc/self/fd). Raise
         StaleNodeError if the daemon has no descriptor of the file, or if the file was only moved: then the
         rules for its new path must decide.
+
+        A file that has lost its name through this mount can have another one, which the node does not know:
+        link(2) and unlink(2) also move a file. With *opening*, raise StaleNodeError then, too. A request
+        through an open handle does not count as an open.
         """
-        if node.open is not None and node.open.fd >= 0:
-            fd = self._tree.reopen(node.open.fd, os.O_RDONLY)
+        held = -1 if node.open is None else node.open.fd
+        if held >= 0 and not (opening and self._has_names(held)):
+            fd = self._tree.reopen(held, os.O_RDONLY)
             return fd, self._tree.fstat(fd)
         for handle in self._handles.of_node(node):
             if handle.fd >= 0 and not node.byte_path.finds_kind and not self._has_names(handle.fd):
