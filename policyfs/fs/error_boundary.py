@@ -9,6 +9,7 @@ from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from policyfs.fs.access.ledger import ledger
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.kernel.protocol import errno_of_reply
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,9 +38,10 @@ S = TypeVar("S", bound=HasBugLog)
 
 
 def _refusal(bugs: BugLog, where: str, error: Exception) -> pyfuse3.FUSEError:
-    """Return the error for the app: the errno of an OSError, or EIO for a bug. Log the bug."""
+    """Return the error for the app: the errno of an OSError (see errno_of_reply), or EIO for a bug. Log the
+    bug."""
     if isinstance(error, OSError) and error.errno is not None and error.errno not in _OUR_FAULT:
-        return pyfuse3.FUSEError(error.errno)
+        return pyfuse3.FUSEError(errno_of_reply(error.errno))
     bugs.bug(where, error)
     return pyfuse3.FUSEError(errno.EIO)
 

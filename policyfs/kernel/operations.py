@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeVar
 import trio
 
 from policyfs.kernel.bridge import HEADER_SIZE, Pending, pyfuse3, take_requests
-from policyfs.kernel.protocol import NO_FLAGS, InitFlag, Opcode
+from policyfs.kernel.protocol import NO_FLAGS, InitFlag, Opcode, errno_of_reply
 
 R = TypeVar("R")
 
@@ -269,7 +269,7 @@ class Door:
         bug.
         """
         if isinstance(error, (pyfuse3.FUSEError, OSError)):
-            return error.errno or errno.EIO
+            return errno_of_reply(error.errno)
         self._bugs.bug(opcode.name, error)
         return errno.EIO
 

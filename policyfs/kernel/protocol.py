@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import enum
+import errno
 from typing import Final
+
+_MAX_ERRNO: Final = 511
+"""The largest errno that the kernel takes in a reply (fs/fuse/dev.c, fuse_dev_do_write)."""
+
+
+def errno_of_reply(code: int | None) -> int:
+    """Return the errno for a reply to a request that failed with the errno *code*: EIO if the kernel refuses
+    a reply with this number.
+
+    Such numbers come from stores: NFS reports 512 and more (for example 524, ENOTSUPP). A caller whose reply
+    the kernel refuses would wait for ever, and could not even be killed.
+    """
+    return code if code is not None and 0 < code <= _MAX_ERRNO else errno.EIO
 
 
 class Opcode(enum.IntEnum):

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.fs.error_boundary import guarded
 from policyfs.kernel.bridge import Pending, take_requests
 from policyfs.kernel.protocol import InitFlag
 from policyfs.kernel.session import UNDER_WAY
 from tests.support.machine.processes import Child, start_as, wait_for
-from tests.support.mount.tinyfs import Asked, Tiny, error_of
+from tests.support.mount.tinyfs import ENOTSUPP, Asked, Tiny, TinyFs, error_of
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _offset = ctypes.c_int64
@@ -60,6 +61,33 @@ def test_handlers_answer_and_refuse(tiny) -> None:
     assert [name for name, *_ in seen.through_door] == ["FALLOCATE"] * 4 + ["LSEEK"]
     assert fs.count("FALLOCATE") == 4
     assert os.stat(fs.path("f")).st_size == 12, "the mount goes on"
+
+
+def test_a_number_that_the_kernel_takes_in_no_reply_ends_no_mount(tiny) -> None:
+    fs = tiny(door=True)
+    assert allocate(fs.path("f"), 8) == "EIO"
+    with open(fs.path("m"), "rb") as file:
+        assert error_of(os.lseek, file.fileno(), 8, os.SEEK_DATA) == errno.EIO
+    assert allocate(fs.path("f"), 0) == "None", "the mount goes on"
+    assert fs.call("look").bugs == []
+
+
+class Guarded(TinyFs):
+    """A file system whose handler of mkdir(2) is wrapped as in the daemon."""
+
+    bugs = property(lambda self: self)
+
+    @guarded
+    async def mkdir(self, parent_inode, name, mode, ctx):
+        raise OSError(ENOTSUPP, "")
+
+
+def test_nor_does_it_leave_a_caller_waiting(tiny) -> None:
+    fs = tiny(kind=Guarded)
+    child = start_as(0, lambda _: error_of(os.mkdir, fs.path("new")))
+    if not child.channel.poll(10):
+        fs.stop()  # otherwise the caller could not even be killed
+    assert child.result() == errno.EIO
 
 
 def test_what_need_not_wait_is_answered_in_the_middle_of_the_read(tiny) -> None:

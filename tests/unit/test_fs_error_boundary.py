@@ -72,6 +72,11 @@ def test_an_error_of_the_system_is_its_errno(code: int) -> None:
     assert both(OSError(code, os.strerror(code))) == ({code}, [])
 
 
+@pytest.mark.parametrize("code", [512, 524, 4095, 0, -1])
+def test_an_errno_that_the_kernel_takes_in_no_reply_is_an_io_error(code: int) -> None:
+    assert both(OSError(code, "of the store")) == ({errno.EIO}, [])
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -363,7 +363,12 @@ def serve(channel, mountpoint: str, backing: Path, options: Options) -> int:
     return lost_replies()
 
 
-STORY = {1: OSError(errno.ENOSPC, ""), 2: ValueError("a bug"), 3: pyfuse3.FUSEError(errno.EROFS)}
+ENOTSUPP = 524
+"""An errno that NFS reports, and that the kernel takes in no reply of FUSE."""
+STORY = {
+    1: OSError(errno.ENOSPC, ""), 2: ValueError("a bug"), 3: pyfuse3.FUSEError(errno.EROFS),
+    8: OSError(ENOTSUPP, ""),
+}  # fmt: skip
 
 
 class Asked:
