@@ -8,6 +8,8 @@ import pytest
 
 from policyfs.redact.audio.mp3 import crc16
 from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.patches import MemorySource
+from policyfs.redact.registry import locate_in
 from tests.support.samples import sounds
 from tests.support.samples.sound_checks import (
     assert_places_go,
@@ -64,6 +66,16 @@ def test_a_search_for_frames_is_bounded():
         before = time.process_time()
         assert_refused(MP3, sounds.sound(3) + unit * (20_000_000 // len(unit)) + sounds.sound(3))
         assert time.process_time() - before < 3
+
+
+def test_a_row_of_ones_costs_about_as_much_as_any_other_gap():
+    def seconds(byte: bytes) -> float:
+        source = MemorySource(sounds.sound(9) + byte * (64 << 20) + sounds.sound(9))
+        before = time.process_time()
+        locate_in(MP3, source, Tells.LOCATION)
+        return time.process_time() - before
+
+    assert seconds(b"\xff") < 6 * seconds(b"\xfe") + 0.05
 
 
 def test_a_first_frame_without_a_checksum_before_others_that_have_one_stays():

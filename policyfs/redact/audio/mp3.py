@@ -7,7 +7,7 @@ The locator walks from frame header to frame header. Bytes between two frames ar
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
@@ -32,8 +32,8 @@ _WINDOW_BYTES: Final = 1 << 13
 """Size of the first read of successive frames, and of a gap between frames. Each further read is four times
 as large, up to CHUNK_BYTES. So a file may have thousands of gaps.
 """
-_SYNC: Final = re.compile(rb"\xff(?=[\xe0-\xff][^\xff])")
-"""Start of a frame's header. In a row of bytes 0xff, only the last two can be one."""
+_SYNC: Final = re.compile(rb"\xff(?:\xff++|(?=[\xe0-\xfe][^\xff]))")
+"""A whole row of bytes 0xff, or a byte that may be the start of a frame's header."""
 _SYNC_BYTES: Final = 256
 """The cost of a header that is none, in searched bytes."""
 _ENCODER: Final = re.compile(rb"(?:LAME|Lavf|Lavc|L3\.9|GOGO)[\x20-\x7e]{1,5}")
@@ -160,8 +160,7 @@ def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) ->
         stop = min(start + window, limit)
         data = edits.source.read(start, min(stop + 2 * _LONGEST_FRAME, end) - start)
         edits.inner.budget.search(stop - start)
-        for match in _SYNC.finditer(data):
-            at = match.start()
+        for at in _headers(data):
             if start + at >= stop:
                 break
             size = sized(data, at)
@@ -171,6 +170,15 @@ def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) ->
             edits.inner.budget.search(_SYNC_BYTES)
         start, window = stop, min(4 * window, CHUNK_BYTES)
     return None
+
+
+def _headers(data: bytes) -> Iterator[int]:
+    """Yield the indices where a frame's header may start. In a row of bytes 0xff, only the last two can."""
+    for match in _SYNC.finditer(data):
+        end = match.end()
+        yield max(match.start(), end - 2)
+        if end - match.start() > 1 and data[end : end + 1] >= b"\xe0":
+            yield end - 1
 
 
 def _alike(data: bytes, one: int, two: int) -> bool:
