@@ -1,9 +1,9 @@
 """The daemon's part in the proof of its mount.
 
 The mount exists, but is attached nowhere. Another process, the prover (policyfs/cli/prover.py), gets the
-mount's descriptor. The prover makes requests of all sorts under the uids of apps (canaries), and compares the
-answers with the policy. Once the result is on record, the daemon tells the prover to attach the mount. From
-then on, apps reach the mount.
+mount's descriptor. The prover makes sample requests (canaries) of all sorts, under the uids of apps, and
+compares the answers with the policy. Once the result is on record, the daemon tells the prover to attach the
+mount. From then on, apps reach the mount.
 
 Messages (SOCK_SEQPACKET, JSON): first the daemon sends {"mounted": true} with the mount's descriptor. Then
 the prover sends {"ask": "counts"} any number of times, and each time gets the daemon's counts. Then the

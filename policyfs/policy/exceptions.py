@@ -34,7 +34,7 @@ def live(policy: Policy, at_ns: int) -> tuple[str, ...]:
 
 
 def with_exceptions(policy: Policy, ids: Collection[str]) -> Policy:
-    """Return the policy with only the exceptions of these ids among its rules."""
+    """Return the policy with its ordinary rules, and of its exceptions only those with these ids."""
     base = tuple(rule for rule in policy.rules if not rule.id.startswith(PREFIX))
     dated = tuple(one.rule for one in policy.exceptions if one.rule.id.removeprefix(PREFIX) in ids)
     return policy if base + dated == policy.rules else replace(policy, rules=base + dated)

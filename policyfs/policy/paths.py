@@ -162,11 +162,12 @@ def _absolute(text: str) -> str:
 def _check_whole(text: str) -> None:
     forbidden = _FORBIDDEN.search(text)
     if forbidden is not None:
-        raise GlobError(
-            "a character that a glob must not contain",
-            "write names as UTF-8 text; '?' matches a byte that is not UTF-8",
-            forbidden.start(),
-        )
+        code = f"U+{ord(forbidden[0]):04X}"
+        if forbidden[0] == "\0":
+            what, hint = f"NUL ({code})", "remove the character: no file name contains it"
+        else:
+            what, hint = code, "write names as UTF-8 text; '?' matches a byte that is not UTF-8"
+        raise GlobError(f"a glob must not contain {what}", hint, forbidden.start())
     if not text.startswith("/"):
         raise GlobError("a path glob starts with '/'", _absolute(text), 0)
     if len(text) > 1 and text.endswith("/") and not text.endswith("\\/"):

@@ -292,7 +292,7 @@ def test_a_table_that_leads_into_a_stream_is_refused():
     assert locate(KIND, frozenset({"location"}), MemorySource(data)).outcome is Outcome.CLEAN
     entry = b"9 1\n%010d 00000 n \ntrailer" % data.index(hidden)
     plan = locate(KIND, frozenset({"location"}), MemorySource(data.replace(b"trailer", entry)))
-    assert "leads into an object" in plan.reason
+    assert "the inside of an object" in plan.reason
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_table_that_leads_into_a_string_is_refused(header):
     for where, refused in ((hidden, True), (b"4 0 obj", False), (b"Rosa", False)):
         entry = b"9 1\n%010d 00000 n \ntrailer" % data.index(where)
         plan = locate(KIND, frozenset({"people"}), MemorySource(data.replace(b"trailer", entry)))
-        assert ("leads into an object" in plan.reason) == refused
+        assert ("the inside of an object" in plan.reason) == refused
 
 
 def test_a_table_that_leads_to_what_is_removed_is_not_refused_the_next_time():
@@ -332,7 +332,7 @@ def test_the_offset_of_a_table_that_leads_into_a_string_is_refused():
     ):
         made = data.replace(b"/Size", key).replace(b"startxref\n%d" % known, b"startxref\n%d" % at)
         plan = locate(KIND, frozenset({"people"}), MemorySource(made))
-        assert ("leads into an object" in plan.reason) == refused, key
+        assert ("the inside of an object" in plan.reason) == refused, key
 
 
 @pytest.mark.parametrize("predictor", [b"", b"/DecodeParms<</Predictor 12/Columns 4>>"])
@@ -347,7 +347,7 @@ def test_a_compressed_table_that_leads_into_a_stream_is_refused(predictor):
         entries = b"/Type/XRef/Root 1 0 R/W[1 2 1]/Index[8 2]" + predictor
         data = revised(first, {8: packed(b"".join(rows), entries)})
         plan = locate(KIND, frozenset({"location"}), MemorySource(data))
-        assert ("leads into an object" in plan.reason) == refused, plan
+        assert ("the inside of an object" in plan.reason) == refused, plan
 
 
 def test_an_unpacked_object_stream_is_patched_in_place():

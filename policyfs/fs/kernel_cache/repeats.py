@@ -158,7 +158,7 @@ class Repeats:
 
     def _of_attributes(self, node: Node) -> tuple[int, float]:
         """Return the bit GETATTR for a vector, or 0 if the bridge must not answer GETATTR of this node. Also
-        return the seconds for which the kernel may keep the answers.
+        return the longest time (s) for which the kernel may keep an answer.
         """
         kept = self._timeouts.entry_of(node, node.last_state) > 0
         if not (node.ftype is FileType.REGULAR if kept else self._nodes.vectors.of_names):

@@ -178,11 +178,10 @@ class Redactor:
         return bool(what) and time.monotonic() < made.made_s + _UNSETTLED_S
 
     def again(self, copy: Copy, judge: Judge, who: Principal) -> Redacted | Refused:
-        """Return a finished copy, kept open once more (pinned), if the decision for this caller hides the
-        same words as the copy.
+        """Pin a finished copy once more for this caller, and return it. A pinned copy stays open.
 
-        Return Refused if the decision hides other words or denies, or if a second worker has found another
-        plan. Raise NoRoom if the caller's share is used up."""
+        Return Refused if the decision for the caller denies, or hides other words than the copy, or if a
+        second worker has found another plan. Raise NoRoom if the caller's share is used up."""
         made = self._made[copy]
         decision = judge(made.kind)
         if not decision.allowed or decision.redact != made.hidden:

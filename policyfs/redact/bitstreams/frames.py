@@ -39,6 +39,9 @@ MAX_SCANNED: Final = 30_000
 """Maximum number of frames of a track that are searched after a first search of some frames has found user
 data.
 """
+TOO_MANY_FRAMES: Final = (
+    f"more than {MAX_SCANNED:,} frames of a track would have to be searched for hidden messages"
+)
 ROW: Final = 64
 """Number of successive frames that are searched in each of two places of a track: one to two seconds of film.
 """
@@ -185,7 +188,7 @@ def _clean_config(source: ByteSource, start: int, end: int, codec: Codec, inner:
 def scannable(frames: Sequence[_T]) -> Sequence[_T]:
     """Return the frames unchanged. Raises TooMuchError if there are more than MAX_SCANNED."""
     if len(frames) > MAX_SCANNED:
-        raise TooMuchError("user data in too many frames")
+        raise TooMuchError(TOO_MANY_FRAMES)
     return frames
 
 

@@ -130,5 +130,7 @@ def _runs(runs: Extents, coded: Framing, source: ByteSource, inner: Inner) -> Fo
     for start, end in zip(runs.starts, runs.ends, strict=True):
         found.add(clean_frame(source, Frame(start, end - start), coded, inner, counter))
     if counter.left <= 0:
-        raise TooMuchError("user data in too many frames")
+        raise TooMuchError(
+            f"more than {MAX_UNITS:,} units of a track would have to be searched for hidden messages"
+        )
     return found

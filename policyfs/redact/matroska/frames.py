@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
 
-from policyfs.redact.bitstreams.frames import MAX_SCANNED, ROW, Frame, clean_frames, spread
+from policyfs.redact.bitstreams.frames import MAX_SCANNED, ROW, TOO_MANY_FRAMES, Frame, clean_frames, spread
 from policyfs.redact.bitstreams.nal_units import MPEG
 from policyfs.redact.bitstreams.photos import clean_photos
 from policyfs.redact.bitstreams.sei import registered_tells
@@ -234,7 +234,7 @@ class _BlockFrames:
     def others(self, *, keys: bool) -> Iterator[Frame]:
         for number, frame in enumerate(self.film.listed(self.number, keys=keys)):
             if number >= MAX_SCANNED:
-                raise TooMuchError("user data in too many frames")
+                raise TooMuchError(TOO_MANY_FRAMES)
             if frame.at not in self.by_offset:
                 yield frame
 

@@ -194,8 +194,9 @@ def silenced(node: Node, tells: Tells) -> Edits:
     or a dictionary become spaces.
 
     An entry with a key of STRINGS, or with a key that names a place, refers to the object. tells: the
-    categories of the key. An array or a dictionary is edited only if *tells* has LOCATION, and if all values
-    in the object are numbers and strings. There are no edits for any other object.
+    categories of the key. An array or a dictionary is edited only if *tells* has LOCATION, and if each value
+    in the object is a word (a number, true, false or null), a string, or an array of such values. There are
+    no edits for any other object.
     """
     edits = Edits()
     if node.kind == "string":
@@ -209,7 +210,10 @@ def silenced(node: Node, tells: Tells) -> Edits:
 
 
 def _is_plain(node: Node) -> bool:
-    """Return True if all values in an array or a dictionary are numbers and strings, also in arrays in it."""
+    """Return True if each value in an array or a dictionary is a word, a string, or an array of such values.
+
+    Words are numbers, true, false and null.
+    """
     values = [*node.items, *(value for _, _, value in node.members)]
     return all(
         value.kind in ("string", "word") or (value.kind == "array" and _is_plain(value)) for value in values

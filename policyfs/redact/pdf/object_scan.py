@@ -264,11 +264,11 @@ class Scan:
         self.agree([(number, item) for number, item in unsure if number in self.integers], self.integers)
 
     def agree(self, unsure: Iterable[tuple[int, Item]], integers: Mapping[int, AbstractSet[int]]) -> None:
-        """Check that each stream ends where its length says. The length is in another object. Raises
-        NotThisKindError.
+        """Check that each stream ends where its length says, or at most 4 bytes from there. Record the end
+        that the length states in ``item.data_end``. Raises NotThisKindError.
 
-        unsure: pairs of the number of the object with the length, and the stream. integers: a dictionary from
-        the number of an object to its possible values.
+        unsure: pairs (number, stream): the number of the object that holds the length, and the stream.
+        integers: a dictionary from the number of an object to its possible values.
         """
         for number, item in unsure:
             for length in integers.get(number, frozenset()):

@@ -196,7 +196,7 @@ class _Locator:
         for at in sorted(offsets):
             place = bisect_right(spans, (at, self.source.size)) - 1
             if place >= 0 and spans[place][0] < at < spans[place][1] and self.scan.starts_object(at):
-                raise NotThisKindError("a table in it leads into an object")
+                raise NotThisKindError("a cross-reference table in it refers to the inside of an object")
 
     def _lengths(self, packed: list[_Object], integers: dict[int, set[int]]) -> None:
         """Check the stream lengths that are in object streams. Raises NotThisKindError.

@@ -149,7 +149,7 @@ class ObjectStream:
     def read(
         cls, source: ByteSource, item: Item, node: Node, inner: Inner, room: Room, infos: AbstractSet[int]
     ) -> ObjectStream:
-        """Read an object stream, and edit each object in it.
+        """Read an object stream. Record the edits of each object in it; found() applies them.
 
         node: the dictionary of the stream. infos: numbers of document information dictionaries. Raises
         NotThisKindError, TooMuchError.
@@ -172,8 +172,8 @@ class ObjectStream:
     def _find(
         self, count: int | None, first: int | None, inner: Inner, room: Room, infos: AbstractSet[int]
     ) -> None:
-        """Find the objects in the stream's text, and edit them. Bytes between and behind the objects become
-        spaces.
+        """Find the objects in the stream's text, and record the edits of each. In ``tidy``, bytes between and
+        behind the objects become spaces.
         """
         if count is None or first is None or first > len(self.text) or count > MAX_OBJECTS:
             raise NotThisKindError("an object stream in it is malformed")

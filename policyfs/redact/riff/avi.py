@@ -206,10 +206,11 @@ class _Locator:
         self.edits.zero(at, chunk.next, "behind the headers", broken=True)
 
     def _settings(self, start: int, end: int, found: Found) -> None:
-        """Apply *found*, the changes to the settings in a stream's format [start, end).
+        """Apply *found*, the changes to the codec's settings in a stream's format chunk ``strf``.
 
-        If location is hidden, and the changed format still has text with a place, zero all of the format
-        except its numbers.
+        [start, end): the chunk, first its fixed numbers, then the settings. If location is hidden, and the
+        changed settings still have text with a place, zero the settings. Also zero them, without a search, if
+        the budget for texts is used up.
         """
         start += _NUMBERS.get(self.streams[-1] if self.streams else b"", 0)
         if self.inner.hide & Tells.LOCATION and start < end:
