@@ -1,4 +1,4 @@
-"""B10, C1: descriptors that one app passes to another, and descriptors of files that another mount moves."""
+"""B10, C1: descriptors that one app passes to another, and descriptors of files that others move or hide."""
 
 from __future__ import annotations
 
@@ -35,6 +35,13 @@ SHARED: Final = """\
 MOVED: Final = """\
   - {id: own, allow: [all], who: {app: camera}, paths: "/Own/***"}
   - {id: all, allow: [all], who: {app: gallery}, paths: "/***"}
+"""
+KEPT: Final = """\
+  - {id: all, allow: [all], who: {app: any}, paths: "/***"}
+  - {id: must, require: {content: "image/*"}, who: {app: any}, paths: "/Own/**"}
+"""
+HIDDEN: Final = """\
+  - {id: private, deny: [all], who: {app: camera}, paths: "/Own/D", when: {owner: gallery}, errno: ENOENT}
 """
 PHOTO: Final = jpegs.photo_with(jpegs.exif())
 WORDS: Final = b"only words " * 99
@@ -196,3 +203,43 @@ def test_a_file_that_was_moved_away_is_not_opened_by_its_old_path(
 @pytest.mark.parametrize("by", ["the store", "a link in this mount"])
 def test_it_is_where_it_counts_as_unlinked(mounts: Mounts, empty_store: Path, by: str) -> None:
     assert _moved(mounts, empty_store, by, "moved-as-unlinked") == ("None", True)
+
+
+def _make(directory: Path, *below: str) -> None:
+    for each in (directory, *(directory / name for name in below)):
+        each.mkdir()
+        each.chmod(0o777)
+    (each / "f.jpg").write_bytes(PHOTO)
+    (each / "f.jpg").chmod(0o666)
+
+
+def _keep(channel: Any, directory: Path, removed: bool) -> dict[str, str]:
+    fd = os.open(directory / "f.jpg", os.O_RDWR)
+    if removed:
+        os.unlink(directory / "f.jpg")
+    if directory.name == "below" and removed:
+        directory.rmdir()
+    channel.send("open")
+    channel.recv()
+    return {
+        "read": error(lambda: os.pread(fd, 10, 0)),
+        "write": error(lambda: os.pwrite(fd, PHOTO[:4], 0)),
+        "chmod": error(lambda: os.fchmod(fd, 0o600)),
+    }
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+@pytest.mark.parametrize("removed", [False, True])
+def test_the_owner_of_a_directory_hides_a_removed_file_too(
+    mounts: Mounts, empty_store: Path, below: str, *, removed: bool
+) -> None:
+    """An app kept all rights to a file that it had removed, after a reload had hidden the directory."""
+    store = _store(empty_store, "Own")
+    mount = mounts.start(HEAD + KEPT, store)
+    call_as(GALLERY, _make, mount / "Own/D", *filter(None, [below]))
+    child = start_as(CAMERA, _keep, mount / "Own/D" / below, removed)
+    assert child.receive(20) == "open"
+    mount.policy.write_text(HEAD + KEPT + HIDDEN)
+    assert mount.reload().returncode == 0
+    child.send("go")
+    assert set(child.result(20).values()) == {"ENOENT"}

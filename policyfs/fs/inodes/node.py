@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from policyfs.domain import FileType, Lane, View
 from policyfs.fs.inodes.hard_links import HardLinks
 from policyfs.fs.inodes.placement import PlacedNode, Placement
-from policyfs.fs.path_bounds import PathTooLongError
+from policyfs.fs.path_bounds import MAX_LEVELS, PathTooLongError
 from policyfs.policy.decide import PathState
 
 if TYPE_CHECKING:
@@ -215,10 +215,16 @@ class Node(PlacedNode):
     def directories(self, state: PathState) -> list[Node]:
         """Return the directories in which the node has a name of this state.
 
-        Raise StaleNodeError if a name that is not kept may have this state.
+        If the node has no name any more, return the directory of its last name, or the next directory above
+        that still has a name. Raise StaleNodeError if a name that is not kept may have this state.
         """
         if self.links is None:
-            return [] if self.parent is None else [self.parent]
+            above = self.above
+            for _ in range(MAX_LEVELS):
+                if above is None or above.parent is not None or above.was_in is None:
+                    break
+                above = above.was_in
+            return [] if above is None else [above]
         if state in self.links.beyond:
             raise StaleNodeError
         return list(dict.fromkeys(name.parent for name in self.names() if name.state is state))
