@@ -16,6 +16,7 @@ from policyfs.formats import FORMATS, WITHOUT_LOCATOR, Format, Use, starts_for
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import (
     MAX_NESTING,
+    NO_DIGESTS,
     Budget,
     Cleaned,
     Found,
@@ -99,8 +100,8 @@ class _Cleaners:
     def iim(self, data: bytes) -> Cleaned:
         return clean_iim(data, self)
 
-    def irb(self, data: bytes) -> Cleaned | None:
-        return clean_irb(data, self)
+    def irb(self, data: bytes, renewed: Mapping[bytes, bytes] = NO_DIGESTS, /) -> Cleaned | None:
+        return clean_irb(data, self, renewed)
 
     def image(self, data: bytes) -> Cleaned | None:
         for kind, offset, start in _PICTURES:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import pytest
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Cleaned, Note
+from policyfs.redact.core.cleaners import NO_DIGESTS, Cleaned, Note
 from policyfs.redact.jpeg.markers import APP0, COM, Segment
 from policyfs.redact.jpeg.segments import (
     APP1,
@@ -45,7 +46,7 @@ class Blocks(Plain):
     def xmp(self, data: bytes) -> Cleaned:
         return self._blank(data)
 
-    def irb(self, data: bytes) -> Cleaned | None:
+    def irb(self, data: bytes, _: Mapping[bytes, bytes] = NO_DIGESTS, /) -> Cleaned | None:
         return None if b"broken" in data else self._blank(data)
 
     def jpeg(self, data: bytes) -> Cleaned | None:

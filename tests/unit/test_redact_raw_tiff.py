@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import struct
 import time
 
@@ -387,6 +389,21 @@ def test_packets_that_overlap_go():
     out = read(moved_to(data, 0x83BB, data.index(packet) + 9))
     assert b"image/tiff" not in out
     assert PIXELS in out
+
+
+@pytest.mark.parametrize("stated", [iptc_place(), b"an older list"])
+def test_the_digest_of_records_in_a_tag_of_their_own_confirms_no_place(stated):
+    def with_records(records: bytes, digest: bytes) -> bytes:
+        block = jpegs.resource(0x0425, digest)
+        return classic("II", (0x83BB, 7, len(records), records), (0x8649, 7, len(block), block))
+
+    said, kept = hashlib.md5(stated).digest(), jpegs.record(2, 80, b"Rosa Kamera")
+    out = read(with_records(iptc_place(), said))
+    assert said not in out
+    (after,) = re.findall(rb"8BIM\x04\x25\0\0\0\0\0\x10(.{16})", out, re.DOTALL)
+    at = out.index(b"\x1c\x02")
+    assert (after == hashlib.md5(out[at : at + len(iptc_place())]).digest()) == (stated == iptc_place())
+    assert read(same := with_records(kept, said)) == same
 
 
 def test_a_preview_that_lies_over_something_else_is_refused():

@@ -8,8 +8,9 @@ blanks the whole block, so that raw bytes never stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from policyfs.domain import Patch
@@ -30,6 +31,8 @@ MAX_TEXTS_BYTES: Final = 3 << 17
 """Maximum number of bytes of free text that are searched in a file. In a text of numbers, the search takes a
 microsecond for each byte.
 """
+
+NO_DIGESTS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
 
 class NotThisKindError(Exception):
@@ -180,8 +183,12 @@ class Inner(Protocol):
     def iim(self, data: bytes) -> Cleaned:
         """Clean IPTC-IIM records; return zeros for records that are not understood."""
 
-    def irb(self, data: bytes) -> Cleaned | None:
-        """Clean Photoshop image resource blocks."""
+    def irb(self, data: bytes, renewed: Mapping[bytes, bytes] = NO_DIGESTS, /) -> Cleaned | None:
+        """Clean Photoshop image resource blocks.
+
+        renewed: a dictionary from the digest of IPTC records that are stored elsewhere in the file to the
+        digest of the cleaned records.
+        """
 
     def image(self, data: bytes) -> Cleaned | None:
         """Clean an embedded still picture. Its first bytes show its kind, which must have a locator."""

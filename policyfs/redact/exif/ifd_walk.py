@@ -29,6 +29,7 @@ from policyfs.redact.exif.ifd import (
     read_directory,
 )
 from policyfs.redact.exif.rules import UNNAMED, How, Rule, Rules
+from policyfs.redact.tags.iptc import md5
 
 MAX_NUMBERS: Final = 260_000
 """Maximum number of offsets and lengths of strips or tiles: enough for 8 gigapixels in tiles of 256 x 256."""
@@ -91,6 +92,10 @@ class Walk(ABC):
     decided: int = 0
     """Number of directories whose entries were examined already."""
     numbers_left: int = MAX_NUMBERS
+    renewed: dict[bytes, bytes] = field(default_factory=dict)
+    """A dictionary from the digest of IPTC records to the digest of the cleaned records. (The tag of the
+    records is before the tag of Photoshop's resources, which may hold this digest.)
+    """
 
     # --- differences between the kinds of structures ---
 
@@ -324,7 +329,11 @@ class Walk(ABC):
         """
         if how is How.XMP:
             return self.inner.xmp(data)
-        return self.inner.iim(data) if how is How.IIM else self.inner.irb(data)
+        if how is not How.IIM:
+            return self.inner.irb(data, self.renewed)
+        cleaned = self.inner.iim(data)
+        self.renewed[md5(data)] = md5(cleaned.data)
+        return cleaned
 
     # --- the result ---
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Cleaned, Inner, Note, shifted
+from policyfs.redact.core.cleaners import NO_DIGESTS, Cleaned, Inner, Note, shifted
 from policyfs.redact.core.free_text import BYTES_PER_PART, told_in
 
 _LOCATION: Final = Tells.LOCATION
@@ -141,16 +141,17 @@ def resources(block: bytes) -> Iterator[Resource]:
         at = start + size + (size & 1)
 
 
-def clean_irb(block: bytes, inner: Inner) -> Cleaned:
+def clean_irb(block: bytes, inner: Inner, renewed: Mapping[bytes, bytes] = NO_DIGESTS) -> Cleaned:
     """Clean resource blocks. A removed block keeps its offset and its size, and its data becomes zeros.
 
-    If some bytes are no resource block, these bytes and all bytes behind them become zeros.
+    If some bytes are no resource block, these bytes and all bytes behind them become zeros. renewed: a
+    dictionary from the digest of IPTC records that are stored elsewhere (in a TIFF, in a tag of their own) to
+    the digest of the cleaned records.
     """
     out = bytearray(len(block))
     notes: list[Note] = []
     digests: list[Resource] = []
-    changed = False
-    renewed: dict[bytes, bytes] = {}
+    renewed = dict(renewed)
     done = 0
     for resource in resources(block):
         inner.budget.part(2)
@@ -173,8 +174,8 @@ def clean_irb(block: bytes, inner: Inner) -> Cleaned:
         out[start:end] = cleaned.data
         notes += shifted(cleaned.notes, start)
         if resource.id == IRB_IPTC:
-            renewed[_md5(old)] = _md5(cleaned.data)
-            changed = changed or cleaned.data != old
+            renewed[md5(old)] = md5(cleaned.data)
+    changed = any(before != after for before, after in renewed.items())
     for resource in digests:
         # A digest of the original records would confirm a guessed place.
         old = block[resource.start : resource.end]
@@ -236,5 +237,6 @@ def _clean_thumbnail(data: bytes, inner: Inner) -> Cleaned | Tells:
     return Cleaned(head + cleaned.data, shifted(cleaned.notes, _THUMBNAIL_HEADER_BYTES))
 
 
-def _md5(data: bytes) -> bytes:
+def md5(data: bytes) -> bytes:
+    """Return the digest of IPTC records."""
     return hashlib.md5(data, usedforsecurity=False).digest()
