@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Final
 
 from tests.support.machine.processes import call_as
+from tests.support.models.twins import error
 from tests.support.mount.stores import Mounts
 
 GALLERY, MAPS = 10011, 10012
@@ -84,6 +86,36 @@ def test_what_is_hidden_is_neither_changed_nor_told_by_an_error(
     assert errors[:4] == [errno.EOPNOTSUPP, errno.EOPNOTSUPP, errno.ENODATA, errno.ENODATA]
     assert os.getxattr(photo, "user.place") == b"at home"
     assert call_as(MAPS, _changed, mount / "a.jpg") == [0, errno.EEXIST, 0, 0, 0, errno.EEXIST, 0, 0]
+
+
+OWNERS: Final = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: owners}
+apps: {gallery: {uid: 10011}, maps: {uid: 10012}}
+rules:
+  - {id: change, allow: [all], who: {app: any}, paths: "/***"}
+  - {id: no-place, require: {redact: location}, unless: {owner: self}}
+"""
+
+
+def _told_of_removed(path: Path) -> list[str]:
+    fd = os.open(path, os.O_RDONLY)
+    os.unlink(path)
+    return [
+        error(lambda: os.listxattr(fd)),
+        error(lambda: os.getxattr(fd, "user.place")),
+        error(lambda: os.setxattr(fd, "user.place", b"elsewhere")),
+    ]
+
+
+def test_a_removed_file_has_none_either(mounts: Mounts, empty_store: Path, media: dict[str, Path]) -> None:
+    """The owner was looked for by the file's name, which it had lost: ESTALE."""
+    photo = empty_store / "a.jpg"
+    photo.write_bytes(media["photo_with_place.jpg"].read_bytes())
+    os.setxattr(photo, "user.place", b"at home")
+    mount = mounts.start(OWNERS, empty_store)
+    assert call_as(GALLERY, _told_of_removed, mount / "a.jpg") == ["[]", "ENODATA", "ENOTSUP"]
 
 
 def test_what_may_be_seen_and_not_read_has_none_and_that_is_no_refusal(

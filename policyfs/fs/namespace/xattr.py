@@ -46,7 +46,6 @@ class ExtendedAttributes:
         """set_id_bits: None without --posix. enabled: False if extended attributes are switched off."""
         self._enabled = enabled
         self._tree = fs.tree
-        self._resolver = fs.resolver
         self._gate = fs.gate
         self._open_files = open_files
         self._bans = bans
@@ -120,8 +119,7 @@ class ExtendedAttributes:
             return False
         owner = None
         if self._gate.need(caller.principal, _READ, node) & Need.OWNER:
-            dirfd, name, stat = self._resolver.locate(node)
-            owner = self._gate.facts.owner_at(dirfd, name, stat)
+            owner = self._with_fd(node, self._gate.facts.owner_of)
         return bool(self._gate.judge(caller.principal, _READ, node, Facts(None, owner)).redact)
 
     @recorded_first
