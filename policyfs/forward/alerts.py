@@ -25,7 +25,7 @@ from policyfs.forward.config import (
     AlertDoc,
     selection_of,
 )
-from policyfs.forward.follower import BROKEN, GAP, Item
+from policyfs.forward.follower import BAD, BROKEN, GAP, Item
 from policyfs.forward.messages import ALERT, SEVERE, WARNING, Message, made, message_of
 from policyfs.trail.cause import BY_CONTENT, cause_of
 from policyfs.trail.event import DENY, STRANGER, Event, Holder, holder_of
@@ -33,7 +33,7 @@ from policyfs.trail.record import Fields, Record
 
 _RECORDS: Final = {
     DEGRADED: frozenset({"gap", "damage", "recovered", GAP}),
-    TAMPERED: frozenset({"damage", BROKEN, "bad_line"}),
+    TAMPERED: frozenset({"damage", BROKEN, BAD}),
     POLICY: frozenset({"policy"}),
     WORKER: frozenset({"worker"}),
     ENDED: frozenset({"failed", "detached", "close"}),
@@ -141,7 +141,7 @@ class _Fold:
         self.last = message.time
         if len(self.examples) < _EXAMPLES:
             self.examples.append(message.id)
-        app = _app(item.record.event) if item.record and item.record.event else ""
+        app = _app(item.record.event) if item.record.event else ""
         if app in self.apps or len(self.apps) < _APPS:
             self.apps[app] += weight
         else:
@@ -176,7 +176,7 @@ def _match_of(doc: AlertDoc) -> Match:
     test = tests[doc.on]
 
     def match(item: Item) -> int:
-        event = item.record.event if item.record is not None else None
+        event = item.record.event
         if event is None or not test(event) or (wanted is not None and not wanted(event)):
             return 0
         return event.weight
@@ -199,13 +199,11 @@ def _records(which: str) -> Match:
     return match
 
 
-def _is_unwanted_end(record: Record | None) -> bool:
+def _is_unwanted_end(record: Record) -> bool:
     """Return True if a record says that a mount did not start, that it was detached while in use, or that it
     ended without a command or signal of its administrator.
     """
-    return record is not None and (
-        record.kind != "close" or record.fields.get("cause") in {"outside", "error"}
-    )
+    return record.kind != "close" or record.fields.get("cause") in {"outside", "error"}
 
 
 class _Burst:
@@ -226,7 +224,7 @@ class _Burst:
         self._holders: dict[Holder, deque[tuple[int, int]]] = {}
 
     def __call__(self, item: Item) -> int:
-        event = item.record.event if item.record is not None else None
+        event = item.record.event
         if event is None or event.decision != DENY or (self._wanted is not None and not self._wanted(event)):
             return 0
         holder = holder_of(event)

@@ -66,7 +66,7 @@ class Everything:
     def take(self, item: Item) -> Message | None:
         """Return the message of a line, or None if the line is an event that the sink's query does not match.
         """
-        event = item.record.event if item.record is not None else None
+        event = item.record.event
         if event is not None and self._wanted is not None and not self._wanted(event):
             return None
         return message_of(item)

@@ -13,14 +13,18 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.forward.source import Source
+from policyfs.journal.holds import begin_ns
 from policyfs.journal.segments import plain_name, read_tail, segment_number, settled_lines
 from policyfs.trail import chain
-from policyfs.trail.record import BadLine, Place, Record, header_of, parse_line
+from policyfs.trail.line import iso_time
+from policyfs.trail.record import BadLine, Place, Record, header_of, parse_line, parse_time
 
 GAP: Final = "forward_gap"
 """The type of a record about lines of the trail that were not forwarded."""
 BROKEN: Final = "forward_broken"
 """The type of a record about lines of the trail with wrong digests."""
+BAD: Final = "bad_line"
+"""The type of a record in place of a line of the trail that is not valid."""
 
 _MOST: Final = 256 * 1024
 
@@ -40,20 +44,19 @@ class Position(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A line of the trail, or a record of the follower about missing or wrong lines.
+    """A line of the trail, or a record of the follower about missing, wrong or invalid lines.
 
-    mount_id: the name of the hash chain. raw: the line without newline; always JSON. record: the parsed line,
-    or None if the trail has an invalid line here. Then raw is JSON with the reason.
+    mount_id: the name of the hash chain. raw: the line without newline; always JSON. record: the parsed line.
     """
 
     mount_id: str
     raw: bytes
-    record: Record | None
+    record: Record
 
     @property
     def kind(self) -> str:
-        """Return the type of the record, or ``bad_line`` if the line is not valid."""
-        return self.record.kind if self.record is not None else "bad_line"
+        """Return the type of the record."""
+        return self.record.kind
 
 
 class Batch(NamedTuple):
@@ -210,8 +213,8 @@ class ChainFollower:
             head = sealed.chain if sealed else at.head
             self.position = Position(at.segment, at.offset + len(raw), seq, head, time)
             if isinstance(record, BadLine):
-                fields = {"type": "bad_line", "why": record.why, "mount_id": self._mount_id}
-                yield Item(self._mount_id, json.dumps(fields).encode(), None)
+                place = {"segment": at.segment, "offset": at.offset}
+                yield self._made(BAD, {**place, "after": at.seq, "reason": record.why})
             else:
                 yield Item(self._mount_id, line, record)
 
@@ -244,7 +247,9 @@ class ChainFollower:
         before: the number of the next line that is forwarded, or 0 if unknown. header: the bytes of that next
         line; empty if unknown.
         """
-        fields: dict[str, object] = {"after": self.position.seq, "since": self.position.time}
+        fields: dict[str, object] = {"after": self.position.seq}
+        if self.position.time:
+            fields["since"] = self.position.time
         if before:
             fields |= {"before": before, "lost": before - self.position.seq - 1}
         record = parse_line(header, Place(self._mount_id, "", 0)) if header else None
@@ -256,13 +261,18 @@ class ChainFollower:
         items.append(self._made(BROKEN, {"after": self.position.seq, "reason": what}))
 
     def _made(self, kind: str, fields: dict[str, object]) -> Item:
-        time = self.position.time or "1970-01-01T00:00:00.000000000Z"
+        """Return a record of the follower. Its time is the time of the line before the position, or, if no
+        valid line is there, the time in the segment's name. So a record that comes twice has the same time.
+        """
+        time = self.position.time or iso_time(begin_ns(self.position.segment))
         head: dict[str, object] = {
             "type": kind,
             "seq": self.position.seq,
             "time": time,
             "mount_id": self._mount_id,
         }
-        raw = json.dumps(head | fields, separators=(",", ":")).encode()
-        record = parse_line(raw, Place(self._mount_id, self.position.segment, 0))
-        return Item(self._mount_id, raw, record if isinstance(record, Record) else None)
+        whole = head | fields
+        raw = json.dumps(whole, separators=(",", ":")).encode()
+        place = Place(self._mount_id, self.position.segment, 0)
+        record = Record(place, kind, self.position.seq, parse_time(time), whole, None)
+        return Item(self._mount_id, raw, record)

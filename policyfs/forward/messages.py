@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from policyfs.forward.follower import BROKEN, GAP, Item
+from policyfs.forward.follower import BAD, BROKEN, GAP, Item
 from policyfs.trail.event import DENY
 from policyfs.trail.record import Fields, Record
 from policyfs.trail.render import paths, why
@@ -52,12 +52,11 @@ class Message(NamedTuple):
 def message_of(item: Item) -> Message:
     """Return the message for a line of the trail. Its JSON has the line's id and then the line's fields."""
     record = item.record
-    if record is None:
-        fields: Fields = json.loads(item.raw)
-        time = "1970-01-01T00:00:00.000000000Z"
-        return Message(item.kind, item.mount_id, time, SEVERE, shown(str(fields["why"])), item.raw, fields)
     name = f"{item.mount_id}:{record.seq}"
-    if item.kind in {GAP, BROKEN}:
+    if item.kind == BAD:
+        offset = record.fields.get("offset")  # anything, if the trail itself has a record of this type
+        name = f"{item.mount_id}:{record.place.segment}:{offset if isinstance(offset, int) else ''}"
+    elif item.kind in {GAP, BROKEN}:
         name = f"{item.mount_id}:after:{record.seq}"
     line = f'{{"id":"{name}",'.encode() + item.raw[1:]
     time = str(record.fields["time"])
@@ -67,7 +66,7 @@ def message_of(item: Item) -> Message:
 def _severity(record: Record) -> int:
     if record.event is not None:
         return NOTICE if record.event.decision == DENY else INFO
-    if record.kind in COUNTED or record.kind in {GAP, BROKEN}:
+    if record.kind in COUNTED or record.kind in {GAP, BROKEN, BAD}:
         return SEVERE
     return NOTICE if record.kind in {"policy", "detached", "failed", "clock", "pruned"} else INFO
 
@@ -75,7 +74,7 @@ def _severity(record: Record) -> int:
 def _text(record: Record) -> str:
     event = record.event
     if event is None:
-        if record.kind in {GAP, BROKEN}:
+        if record.kind in {GAP, BROKEN, BAD}:
             return f"{record.kind} after seq {record.seq}: {shown(str(record.fields.get('reason')))}"
         return describe(record)
     who = shown(event.app) if event.app != "stranger" else f"uid {event.uid}"

@@ -15,7 +15,7 @@ from policyfs.forward.config import parse_config
 from policyfs.policy.parse import SourceText
 from policyfs.trail.schema import line_schema
 from tests.support.machine.documents import CHECKOUT
-from tests.support.mount.trail import START_NS, a_denial, an_event, write_trail
+from tests.support.mount.trail import MOUNT_ID, START_NS, a_denial, an_event, segments, write_trail
 from tests.unit.test_forward_follower import Reader
 from tests.unit.test_forward_messages import message_of
 
@@ -48,7 +48,11 @@ def test_each_column_is_a_field_of_a_line() -> None:
 def test_the_statements_run_in_clickhouse(tmp_path: Path) -> None:
     """In an environment of its own: the library takes most of a gigabyte."""
     denials = [a_denial(repeats=4, since_ns=START_NS), a_denial(app="maps")]
-    write_trail(tmp_path / "trail", [an_event(), an_event(b"/\xff", redacted=((1, 2),)), *denials])
+    events = [an_event(), an_event(b"/\xff", redacted=((1, 2),)), *denials, an_event(b"/damaged")]
+    directory = write_trail(tmp_path / "trail", events)
+    (segment,) = segments(directory)
+    kept = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join(b"x\n" if b"/damaged" in line else line for line in kept))
     lines = tmp_path / "lines.jsonl"
     lines.write_bytes(b"".join(message_of(item).line + b"\n" for item in Reader(tmp_path / "trail").read()))
     (tmp_path / "statements.json").write_text(json.dumps(STATEMENTS))
@@ -59,4 +63,7 @@ def test_the_statements_run_in_clickhouse(tmp_path: Path) -> None:
         [python, PROGRAM, tmp_path / "statements.json", lines], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [[["gallery", ["no-private"], 4], ["maps", ["no-private"], 1]], []]
+    denied, damage = json.loads(done.stdout)
+    assert denied == [["gallery", ["no-private"], 4], ["maps", ["no-private"], 1]]
+    assert {row[2] for row in damage} == {"bad_line", "forward_broken"}
+    assert {row[1] for row in damage} == {MOUNT_ID}

@@ -8,7 +8,7 @@ import pytest
 
 from policyfs.forward.alerts import Alert
 from policyfs.forward.config import AlertDoc
-from policyfs.forward.follower import BROKEN, GAP, Item
+from policyfs.forward.follower import BAD, BROKEN, GAP, Item
 from policyfs.trail.event import Event
 from policyfs.trail.line import iso_time
 from policyfs.trail.record import Place, Record, parse_line
@@ -60,7 +60,7 @@ UNCLEAN = a_denial(b"/DCIM/x.bin", kind="application/x-y", note="cannot be redac
         ),
         (
             {"on": "tampered"},
-            [a_record("damage"), a_record(BROKEN, reason="x"), Item(MOUNT_ID, b'{"why":"x"}', None)],
+            [a_record("damage"), a_record(BROKEN, reason="x"), a_record(BAD, reason="x")],
             [a_record("gap")],
         ),
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from policyfs.domain import Audit
 from policyfs.forward.follower import BROKEN, GAP, ChainFollower, Item, Position
+from policyfs.forward.messages import message_of
 from policyfs.forward.source import DirectAccess, Source
 from policyfs.journal.compression import compress
 from policyfs.journal.keys import KeyStore
@@ -179,6 +181,47 @@ def test_a_changed_line_is_told_and_forwarded(tmp_path: Path) -> None:
     kinds = [item.kind for item in Reader(tmp_path).read()]
     assert kinds.count(BROKEN) == 1
     assert kinds.count("event") == 9
+
+
+def test_damage_has_a_time_and_an_id_also_before_the_first_valid_line(tmp_path: Path) -> None:
+    directory = write_trail(tmp_path, events(9))
+    file = segments(directory)[0]
+    lines = file.read_bytes().splitlines(keepends=True)
+    lines[0] = lines[4] = lines[5] = b"x\n"
+    file.write_bytes(b"".join(lines))
+    found = Reader(tmp_path).read()
+    messages = [message_of(item) for item in found if item.kind in {"bad_line", BROKEN}]
+    assert sum(message.kind == "bad_line" for message in messages) == 3
+    begin = file.name.split("-")[1]
+    bad = [json.loads(message.line) for message in messages]
+    times = [one["time"] for one in bad]
+    assert (times[0][:10], times[0][19:]) == (f"{begin[:4]}-{begin[4:6]}-{begin[6:8]}", ".000000000Z")
+    assert times[0][11:19].replace(":", "") == begin[9:15]
+    assert times == sorted(times)
+    assert times == [message.time for message in messages]
+    ids = [one["id"] for one in bad if one["type"] == "bad_line"]
+    assert len(set(ids)) == 3
+    assert all(name.startswith(f"{MOUNT_ID}:") for name in ids)
+    assert all(one["reason"] for one in bad)
+    again = Reader(tmp_path).read()
+    assert [message_of(item).line for item in again] == [message_of(item).line for item in found]
+
+
+def test_a_chain_of_bad_lines_that_begins_anew_has_a_time(tmp_path: Path) -> None:
+    directory = write_trail(tmp_path, events(3))
+    file = segments(directory)[0]
+    file.write_bytes(b"x\n")
+    reader = Reader(tmp_path)
+    reader.read()
+    reader.follower.close()
+    for old in directory.iterdir():
+        old.unlink()
+    (directory / "00000000-20260101T000000Z.jsonl").write_bytes(b"x\n")
+    gap = reader.read()[0]
+    assert gap.kind == GAP
+    line = json.loads(gap.raw)
+    assert not line["time"].startswith("1970")
+    assert line.get("since") != ""
 
 
 def test_a_segment_that_was_replaced_behind_the_cursor_is_told(tmp_path: Path) -> None:

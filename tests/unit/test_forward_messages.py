@@ -64,6 +64,15 @@ def test_what_somebody_should_look_at_is_louder() -> None:
     assert severity("killed") == severity("damage") < severity("policy") < severity("header")
 
 
+@pytest.mark.parametrize("offset", ["7", '"', '"7\\",\\"id\\":\\"1"'])
+def test_a_forged_bad_line_does_not_change_the_form(offset: str) -> None:
+    raw = b'{"type":"bad_line","seq":7,"time":"2026-01-01T00:00:00.000000000Z","offset":"%s"}'
+    raw = raw % json.dumps(offset)[1:-1].encode()
+    record = parse_line(raw, Place(MOUNT_ID, "x", 1))
+    assert isinstance(record, Record)
+    assert json.loads(message_of(Item(MOUNT_ID, raw, record)).line)["id"] == f"{MOUNT_ID}:x:"
+
+
 def test_journald_gets_the_exact_bytes_of_a_path() -> None:
     message = message_of(item_of(an_event(NASTY, rules=("one", "two"))))
     found = fields_of(journal_datagram(message))
