@@ -7,7 +7,10 @@ import os
 import signal
 from pathlib import Path
 
-from tests.support.machine.processes import call_as, wait_for
+import pytest
+
+from tests.mount.test_ops_listing import directory
+from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.mount.stores import Mounts
 
 GALLERY = 10011
@@ -83,3 +86,41 @@ def test_a_failed_sniff_hides_a_file_for_no_longer_than_it_fails(
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
     wait_for(found, "it is seen when sniffing works again", 20)
+
+
+def _read_on(channel, path: str) -> list[list[str]]:
+    """Begin to read a directory. When told, look up some names, so that the kernel asks for nodes with the
+    next part, and read on. Before and after this: which of the changed names have attributes.
+    """
+    with directory(path) as stream:
+        channel.send([os.fsdecode(stream.one()[0]) for _ in range(12)])
+        photos, changed = channel.recv()
+        for name in photos:
+            os.stat(os.path.join(path, name))
+        found = [[name for name in changed if os.path.exists(os.path.join(path, name))]]
+        assert set(changed) < set(map(os.fsdecode, stream.rest()))
+        return [*found, [name for name in changed if os.path.exists(os.path.join(path, name))]]
+
+
+@pytest.mark.parametrize("new_file", [False, True], ids=["changed", "replaced"])
+def test_a_listing_that_was_begun_before_tells_no_attributes(
+    mounts: Mounts, empty_store: Path, media: dict[str, Path], new_file: bool
+) -> None:
+    photo = media["photo_without_place.jpg"].read_bytes()
+    names = [f"{number:03}{'-' * 200}" for number in range(180)]
+    for name in names:
+        (empty_store / name).write_bytes(photo)
+    mount = mounts.start(POLICY, empty_store, "--app", "gallery")
+    child = start_as(GALLERY, _read_on, str(mount.mountpoint))
+    begun = child.receive()
+    later = [name for name in names if name not in begun]
+    parts = mount.fuse("READDIRPLUS")
+    heard = mount.status()["watch"]["events"]
+    for name in later[30:]:
+        if new_file:  # which may get the inode number of the old one
+            (empty_store / name).unlink()
+        (empty_store / name).write_bytes(b"words")
+    wait_for(lambda: mount.status()["watch"]["events"] >= heard + len(later[30:]), "the watch has heard")
+    child.send((later[:30], later[30:]))
+    assert child.result() == [[], []]
+    assert mount.fuse("READDIRPLUS") > parts, "the kernel has asked for nodes"

@@ -30,7 +30,6 @@ from policyfs.fs.opening.repeated_opens import LISTING
 from policyfs.fs.sharing.pauses import SLICE, Pauses
 from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, DirectoryEntries, pack_fh, pyfuse3
 from policyfs.kernel.requests import DirentBuffer
-from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
 from policyfs.store.directory_records import DirectoryRecords
 
@@ -235,10 +234,10 @@ class DirectoryListings:
     async def readdir(self, fh: int, start: int, token: pyfuse3.ReaddirToken) -> None:
         """Fill one buffer of READDIRPLUS from position *start* (0: the beginning, with a new snapshot).
 
-        A name that the kernel may keep is sent with its node. Other names are sent without nodes, since the
-        kernel must look up these names anyway. But beyond the beginning of a listing, the kernel asks for
-        nodes only if a program looks names up. Then files are sent with nodes, so that the bridge can answer
-        the requests that follow.
+        A name that the kernel may keep is sent with its node, unless the caller sees the name because of
+        facts. Other names are sent without nodes, since the kernel must look up these names anyway. But
+        beyond the beginning of a listing, the kernel asks for nodes only if a program looks names up. Then
+        files are sent with nodes, so that the bridge can answer the requests that follow.
         """
 
         def reply(listing: Listing, listed: Entry) -> int:
@@ -341,7 +340,7 @@ class DirectoryListings:
                 stat is not None
                 and not self._withheld_names.has(stat)
                 and stat.ftype is _TYPES.get(kind, FileType.SPECIAL)
-                and self._as_decided(listing, state, stat, ino)
+                and self._is_decided(listing, state, stat.ftype)
             ):
                 found = self._lookup.node_for(node, name, state, stat, listing.caller)
                 stat = self._lookup.told(stat, found, state, listing.caller)
@@ -352,13 +351,16 @@ class DirectoryListings:
                 return fill(stat, found.nodeid, entry_s, attr_s, shown_size(found, stat)), found
         return _name_only(ino, kind << 12), None
 
-    def _as_decided(self, listing: Listing, state: PathState, stat: Stat, ino: int) -> bool:
-        """Return True if the snapshot's decision counts for the object that has the name now: it is the same
-        inode, or the decision needs no facts.
+    def _is_decided(self, listing: Listing, state: PathState, ftype: FileType) -> bool:
+        """Return True if the snapshot's decision counts for the object that has the name now: the decision
+        needs no facts.
+
+        Facts may have changed since the snapshot, even if the inode has the same number. So the kernel must
+        look such a name up.
         """
-        engine, ftype = self._gate.engine, stat.ftype
-        if stat.ino == ino or engine.owner_matters_above(state):
-            return stat.ino == ino
+        engine = self._gate.engine
+        if engine.owner_matters_above(state):
+            return False
         return not engine.needs(listing.caller.principal, Op.SEE, state, ftype)
 
     def directory_fd(self, fh: int) -> int:
