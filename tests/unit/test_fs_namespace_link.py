@@ -114,6 +114,23 @@ async def test_a_policy_that_comes_while_the_file_is_sniffed_decides(store: Path
 
 
 @on_trio
+async def test_a_directory_that_is_moved_while_the_file_is_sniffed_has_other_rules(store: Path) -> None:
+    (store / "in").mkdir()
+    typed = OPEN + '- {id: films, deny: [write], paths: "/***", when: {type: "video/*"}}\n'
+    closed = '- {id: closed, deny: [create], who: {app: camera}, paths: "/closed/***"}\n'
+    with parts(store, engine_of(typed + closed)) as made:
+        node, to = await made.walk("/a.jpg", CAMERA), await made.walk("/in", CAMERA)
+
+        async def move() -> None:
+            os.rename(store / "in", store / "closed")
+            await made.walk("/closed", MAPS)  # from here on the daemon knows the new path
+
+        linked = made.linker.link(node, to, b"b.jpg", made.caller(CAMERA))
+        assert await between(made, linked, move) == errno.ESTALE
+        assert os.listdir(store / "closed") == []
+
+
+@on_trio
 async def test_a_link_keeps_the_owner(store: Path) -> None:
     with parts(store, engine_of(REDACTED)) as made:
         handle, _ = await made.creator.create(made.root, b"own.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))

@@ -67,6 +67,36 @@ async def test_what_is_not_to_be_replaced_is_not_replaced_where_content_is_looke
         settling.close()
 
 
+@pytest.mark.parametrize("moved", ["from", "in"])
+def test_a_directory_that_is_moved_while_a_file_is_checked_has_other_rules(store: Path, moved: str) -> None:
+    """The decision counted for the old path: a file left a directory that had become closed to the app."""
+
+    @on_trio
+    async def run() -> None:
+        for name in ("from", "in"):
+            (store / name).mkdir()
+        (store / "from/f.jpg").write_bytes(PHOTO)
+        closed = '- {id: closed, deny: [all], who: {app: camera}, paths: "/closed/***"}\n'
+        checked = OPEN + '- {id: types, require: {content: [image/jpeg]}, paths: "/in/**"}\n' + closed
+        with parts(store, engine_of(checked)) as made:
+            settling = _Settled(store / "from/f.jpg")
+
+            async def settled(*_: object) -> _Settled:
+                os.rename(store / moved, store / "closed")
+                await made.walk("/closed", MAPS)  # from here on the daemon knows the new path
+                return _Settled(store / ("closed" if moved == "from" else "from") / "f.jpg")
+
+            settling.settled = settled  # type: ignore[method-assign]
+            made.renamer._moved_files = settling  # type: ignore[assignment]
+            old, new = await made.walk("/from", CAMERA), await made.walk("/in", CAMERA)
+            renamed = made.renamer.rename(old, b"f.jpg", new, b"f.jpg", 0, made.caller(CAMERA))
+            assert await errno_of(renamed) == errno.ESTALE
+            assert os.listdir(store / ("in" if moved == "from" else "closed")) == []
+            settling.close()
+
+    run()
+
+
 @pytest.mark.parametrize("names", [(b"new", b"a.jpg"), (b"a.jpg", b"new")])
 def test_held_bytes_are_judged_before_an_exchange(store: Path, names: tuple[bytes, bytes]) -> None:
     """Else the app removes the photo under its new name, and the later refusal drops the new file."""

@@ -94,7 +94,8 @@ class Linker:
             await stack.enter_async_context(self._change_lock.on(fd))
             self._gate.unchanged(generation)
             self._resolver.locate(node)  # drops dead names: another daemon may have moved the file
-            if not self._nodes.is_same(node, self._tree.fstat(fd)):
+            moved = self._gate.engine.child(parent.state, name) != new_state  # in the store, to other rules
+            if moved or not self._nodes.is_same(node, self._tree.fstat(fd)):
                 raise StaleNodeError
             decision: Decision | None = None
             same = not node.is_beyond and all(above is parent for above, _ in node.all_names())
