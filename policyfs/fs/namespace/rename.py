@@ -1,0 +1,377 @@
+"""The RENAME requests: a new name for a file (also with NOREPLACE), or an exchange of two names."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final, NamedTuple, NoReturn
+
+import trio
+
+from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Op, Principal
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.kind_proof import KindEvidence
+from policyfs.fs.access.ledger import recorded_first
+from policyfs.fs.access.strictest import stricter
+from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_rename, elsewhere
+from policyfs.fs.checked.moved_file import MovedFiles, Named, Unsettled
+from policyfs.fs.context import FsContext
+from policyfs.fs.data.sync import FileSync
+from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.fs.inodes.hard_links import check_room
+from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
+from policyfs.fs.kernel_cache.attributes import Timeouts
+from policyfs.fs.namespace.entries import Entries, gone_version
+from policyfs.fs.namespace.exact_renames import ExactRenames, How, how_to_move
+from policyfs.fs.opening.open_files import OpenFiles
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.linux.statx import Stat
+from policyfs.policy.decide import End, PathState
+from policyfs.policy.losses import rules_that_hide
+
+_EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
+_NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
+_TRIES: Final = 100
+"""The limit of decisions on one rename. The daemon decides again each time that it had to store held bytes
+first, or that another file got the new name."""
+_HELD_TRIES: Final = 10
+"""The limit of times that the daemon stores held bytes first. The check of held bytes may take seconds."""
+_TIME_S: Final = 2.0
+"""The time in seconds after which the daemon does not decide on another target. During a rename, all other
+requests for names in both directories wait in the kernel."""
+_HELD_ELSEWHERE: Final = "another mount of the store has bytes of the file that are not checked yet"
+
+
+class _HeldError(Exception):
+    """The error for a rename of a file with held bytes, which are not in the store yet. handle: the writer's
+    handle.
+    """
+
+    def __init__(self, handle: Handle) -> None:
+        super().__init__("held")
+        self.handle = handle
+
+
+class _TargetChangedError(StaleNodeError):
+    """The error if the new name leads to another file than at the decision. Nothing was renamed."""
+
+
+class _Side(NamedTuple):
+    """One side of a rename: a name, the state of its path, and the object with the name. end: None if no
+    object has the name.
+    """
+
+    parent: Node
+    name: bytes
+    state: PathState
+    end: End | None
+    key: int
+    """The key of the object's inode, or 0 if there is no object."""
+
+
+class Renamer:
+    """The handler of RENAME for one mount. It keeps the names of nodes up to date."""
+
+    def __init__(
+        self,
+        fs: FsContext,
+        *,
+        entries: Entries,
+        open_files: OpenFiles,
+        sync: FileSync,
+        moved_files: MovedFiles,
+        timeouts: Timeouts,
+        change_lock: ChangeLock,
+        forget_all_names: Callable[[], None],
+    ) -> None:
+        """forget_all_names: makes the kernel look up every name again, from the return of this call on."""
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._resolver = fs.resolver
+        self._gate = fs.gate
+        self._held = fs.held
+        self._exact_renames = ExactRenames(fs.tree, fs.exact_names)
+        self._entries = entries
+        self._open_files = open_files
+        self._sync = sync
+        self._moved_files = moved_files
+        self._timeouts = timeouts
+        self._change_lock = change_lock
+        self._forget_all_names = forget_all_names
+
+    async def rename(
+        self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller
+    ) -> None:
+        """Rename as rename(2) does, also with NOREPLACE or EXCHANGE.
+
+        A file that replaces another file, or that changes places with it, may have held bytes (a head or a
+        draft): the writer has not closed the file yet. The daemon checks these bytes first. If the bytes were
+        refused only after the rename, both files would be lost. (After an exchange, only if the app had
+        removed the old file by then.) A file that was only emptied keeps its bytes, as at a FLUSH, and moves
+        with them.
+        If another daemon of the store holds bytes of the file, only that daemon can check these bytes. Then
+        the answer is EBUSY, on record.
+
+        If another file takes the new name during the decision, the daemon decides again. After ESTALE the
+        kernel would try only once more. So a program that replaces the file of the new name again and again
+        could make the rename fail. Natively a rename never fails for this reason. A decision may take long,
+        because it may check the moved file. So after _TIME_S the daemon does not decide again, and the answer
+        is ESTALE.
+        """
+        if flags & ~(_EXCHANGE | _NOREPLACE):
+            raise OSError(errno.EINVAL, "unknown rename flags")
+        check_room(new_parent, new)
+        stored, ends = 0, trio.current_time() + _TIME_S
+        for _ in range(_TRIES):
+            try:
+                return await self._rename(old_parent, old, new_parent, new, flags, caller)
+            except _HeldError as held:
+                if stored == _HELD_TRIES:
+                    break
+                stored += 1
+                await self._sync.settle(held.handle)
+            except _TargetChangedError:
+                if trio.current_time() > ends:
+                    raise
+        raise OSError(errno.EBUSY, "a program changes the file again and again, so it cannot be checked")
+
+    @recorded_first
+    async def _rename(
+        self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller
+    ) -> None:
+        exchange, call = bool(flags & _EXCHANGE), Call("rename", _RENAMES.get(flags, "rename"))
+        path, new_path = child_path(old_parent, old), child_path(new_parent, new)
+        generation = self._gate.generation
+        new_state = self._gate.engine.child(new_parent.state, new)
+        async with contextlib.AsyncExitStack() as stack:
+            moved, target = (stack.enter_context(KindEvidence()) for _ in range(2))
+            old_end, old_stat, old_key = await self._entries.end(old_parent, old, caller, moved, new_state)
+            there = await self._entries.target(
+                call, path, new_parent, new, caller, target, old_end.state if exchange else None
+            )
+            replaced, new_stat, new_key = there or (None, None, 0)
+            here = _Side(old_parent, old, old_end.state, old_end, old_key)
+            to = _Side(new_parent, new, new_state, replaced, new_key)
+            moving, sure = await self._settled(stack, caller, old_parent, old, old_stat, old_end, new_state)
+            leaving, sure_there = replaced, None
+            if exchange and replaced is not None and new_stat is not None:
+                leaving, sure_there = await self._settled(
+                    stack, caller, new_parent, new, new_stat, replaced, old_end.state
+                )
+            await self._keep_apart(stack, sure, sure_there)
+            self._check_places(generation, here, to)
+            asked = (
+                self._gate.engine, caller.principal, Source(moving, moved, moving is not old_end),
+                new_state, None if leaving is None else Source(leaving, target, leaving is not replaced),
+            )  # fmt: skip
+            decision = decide_rename(*asked, exchange=exchange, same_directory=old_parent is new_parent)
+            decision = self._gate.hidden(caller.principal, new_state, new_parent) or decision
+            if decision.allowed and new_key != old_key and not (_holds(sure) and _holds(sure_there)):
+                decision = elsewhere(*asked, exchange=exchange)
+            decision = self._shown(caller.principal, decision, here, to, exchange=exchange)
+            refuse = partial(self._refuse, caller, call, (path, new_path), (here, to), (sure, sure_there))
+            if not decision.allowed:
+                refuse(decision)
+            gone = None if exchange or new_key == old_key or new_stat is None else gone_version(new_stat)
+            if new_stat is not None and new_key != old_key:  # if they are names of one file, both stay
+                ends = (old_stat, new_stat) if exchange else (old_stat,)
+                self._check_held(caller, call, (path, new_path), *ends)
+            settled = sure is not None or sure_there is not None
+            by_facts = moved.used or target.used or self._hang_on_type(caller, old_end, replaced)
+            alike = old_end.state is new_state
+            how = how_to_move(old_stat, new_stat, flags, settled=settled, by_facts=by_facts, alike=alike)
+            decided = (old_parent, old, old_stat), (new_parent, new, new_stat), flags
+            if how.is_exact:  # the search for facts took time: other files may have the names now
+                with self._same_files(*decided):
+                    pass
+            self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
+            try:
+                with self._same_files(*decided):
+                    if not exchange:
+                        self._prepare(to, old_parent, how)
+                    names = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
+                    with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
+                        self._exact_renames.move(names, old_stat, new_stat, flags, how)
+            except OSError as error:
+                _unless_lost(error, partial(elsewhere, *asked, exchange=exchange), refuse)
+        self._follow(caller.principal, here, to, exchange=exchange)
+
+    def _check_places(self, generation: int, *sides: _Side) -> None:
+        """Raise PolicyChangedError if a reload has come since the facts were found, or StaleNodeError if a
+        directory was moved in the store to a path with other rules.
+        """
+        self._gate.unchanged(generation)
+        for side in sides:
+            if self._gate.engine.child(side.parent.state, side.name) != side.state:
+                raise StaleNodeError
+
+    def _prepare(self, to: _Side, old_parent: Node, how: How) -> None:
+        """Keep open the object that is about to lose its name. An exact rename makes the old name absent for
+        a moment: so the bridge must answer nothing about the old directory.
+        """
+        if to.end is not None:
+            self._entries.keep_open(to.key, to.parent, to.name, replaced=True)
+        if how.is_exact:
+            self._nodes.vectors.drop(old_parent)
+
+    def _hang_on_type(self, caller: Caller, *ends: End | None) -> bool:
+        return any(self._entries.hangs_on_type(caller.principal, end) for end in ends)
+
+    @contextlib.contextmanager
+    def _same_files(
+        self, old: tuple[Node, bytes, Stat], new: tuple[Node, bytes, Stat | None], flags: int
+    ) -> Iterator[None]:
+        """Check that both names still lead to the files of the decision. If the old name leads to another
+        file, raise StaleNodeError. If only the new name leads to another file, raise _TargetChangedError,
+        also instead of a StaleNodeError from the code inside the context.
+
+        With flags, raise StaleNodeError for either name. In an exchange, the kernel gives the entry of each
+        name to the other name, so the kernel must look up both names again. With NOREPLACE, the kernel itself
+        answers EEXIST.
+        """
+        self._resolver.still(*old)
+        try:
+            self._resolver.still(*new)
+            yield
+        except StaleNodeError:
+            if flags:
+                raise
+            self._resolver.still(*old)
+            raise _TargetChangedError from None
+
+    def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
+        """Raise _HeldError if this daemon holds bytes of one of these files. Refuse the rename (EBUSY) if
+        another daemon holds such bytes.
+
+        A file that was only emptied still has its old bytes in the store. The old bytes must stay: perhaps
+        the check will refuse all bytes that the writer writes next.
+
+        INVARIANT: no await between this call and the rename.
+        """
+        for stat in ends:
+            if (holding := self._sync.holding(self._nodes.key_of(stat), stat)) is not None:
+                raise _HeldError(holding)
+        for stat in ends:
+            if stat.ftype is FileType.REGULAR and self._held.is_held_elsewhere(stat):
+                refusal = Decision(allowed=True, errno=0, audit=Audit.REQUIRED)
+                self._gate.refuse(
+                    caller, call, paths[0], refusal, new_path=paths[1], note=_HELD_ELSEWHERE,
+                    error=errno.EBUSY,
+                )  # fmt: skip
+
+    def _refuse(
+        self, caller: Caller, call: Call, paths: tuple[bytes, bytes], sides: tuple[_Side, _Side],
+        looked_at: tuple[Named | None, ...], decision: Decision,
+    ) -> NoReturn:  # fmt: skip
+        named = [node for side in sides for node in self._nodes.named(side.key, side.parent, side.name)]
+        error = self._entries.errno(decision, named)
+        self._entries.refuse_move(caller, call, *paths, decision, error, looked_at)
+
+    def _follow(self, who: Principal, old: _Side, new: _Side, *, exchange: bool) -> None:
+        """Give the objects' nodes their new names, and make the kernel forget names where needed."""
+        if old.end is not None:
+            self._forget_times(who, old.state, new.state, old.end.ftype)
+        moved = self._nodes.named(old.key, old.parent, old.name)
+        if exchange and new.end is not None:
+            self._forget_times(who, new.state, old.state, new.end.ftype)
+            self._move(self._nodes.named(new.key, new.parent, new.name), new, old)
+        elif new.key == old.key:
+            return  # two names of one file: rename does nothing, and both stay
+        elif new.end is not None:
+            self._entries.drop(new.key, new.parent, new.name)
+        self._move(moved, old, new)
+
+    def _shown(
+        self, who: Principal, decision: Decision, here: _Side, to: _Side, *, exchange: bool
+    ) -> Decision:
+        """Return the decision, or a denial (EXDEV) if the caller would not see a file at its new path."""
+        moves = ((here, to), (to, here)) if exchange else ((here, to),)
+        for old, new in moves:
+            if old.end is not None and not self._gate.shows(who, new.state, old.end.ftype, new.parent):
+                decision = stricter(decision, ELSEWHERE)
+        return decision
+
+    async def _keep_apart(self, stack: contextlib.AsyncExitStack, *ends: Named | None) -> None:
+        """Lock these files until *stack* is closed. Other daemons then do not change their names and
+        attributes.
+
+        INVARIANT: no await between this call and the change (checked/change_lock.py). Of two files, the file
+        with the lower inode number is locked first.
+        """
+        for named in sorted(filter(None, ends), key=lambda named: named.ino):
+            await stack.enter_async_context(self._change_lock.on(named.fd))
+
+    async def _settled(
+        self, stack: contextlib.AsyncExitStack, caller: Caller, parent: Node, name: bytes, stat: Stat,
+        end: End, to: PathState,
+    ) -> tuple[End, Named | None]:  # fmt: skip
+        """Return one side of the rename with the facts for the new path, and the checked file or None.
+
+        The file's holds() must be True at the rename. If the new path has more content requirements, the file
+        is checked under a lease. (Requirements for other apps count, too: they may have the file open.) The
+        lease lasts until *stack* is closed. Without a lease, holds() is False. If the new path has more or
+        fewer requirements than the old path, the file must have only one name.
+        """
+        engine, who = self._gate.engine, caller.principal
+        if end.ftype is not FileType.REGULAR:
+            return end, None
+        if not engine.asks_more(end.state, to):
+            if not engine.asks_more(to, end.state):
+                return end, None
+            moved = Named(self._tree.open_path(self._resolver.dirfd(parent), name))
+            stack.callback(moved.close)
+            return end, moved
+        there = engine.view(who, to)
+        words = there.bans if there.checked else None
+        settled = await self._moved_files.settled(parent, name, stat, who.lane, words)
+        if settled is None:
+            unsettled = Unsettled(self._tree.open_path(self._resolver.dirfd(parent), name))
+            stack.callback(unsettled.close)
+            return end, unsettled
+        stack.callback(settled.close)
+        if words is None:
+            return end, settled
+        return End(end.state, end.ftype, Facts(settled.kind, end.facts.owner, settled.free_of)), settled
+
+    def _forget_times(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> None:
+        """Make the kernel forget all names if it must not keep the names that move.
+
+        This is so in three cases. The new path may hide the object. Callers may see other entries below the
+        new path. Or the kernel may keep entries at the new path only for a shorter time.
+
+        Messages about single names would not help. Until the reply, the kernel holds the locks of the
+        directories, and such a message waits for these locks.
+        """
+        if old is new:
+            return
+        seen = self._gate.engine.decide(who, Op.SEE, new, ftype, NO_FACTS).allowed
+        below = ftype is FileType.DIRECTORY and not self._timeouts.alike_below(who, old, new)
+        if not seen or below or self._timeouts.outlast(old, new, ftype):
+            self._forget_all_names()
+
+    def _move(self, nodes: list[Node], old: _Side, new: _Side) -> None:
+        """Give nodes another name. The nodes below a directory update their paths at their next request."""
+        for node in nodes:
+            self._nodes.add_name(node, new.parent, new.name)
+            self._nodes.drop_name(node, old.parent, old.name)
+            if node.ftype is FileType.DIRECTORY:
+                self._resolver.drop(node.nodeid)
+
+
+def _unless_lost(
+    error: OSError, decide: Callable[[], Decision], refuse: Callable[[Decision], NoReturn]
+) -> NoReturn:
+    """Raise the store's error. But after EXDEV, if a copy would lose hidden data, refuse on record."""
+    if error.errno == errno.EXDEV and rules_that_hide(decision := decide()):
+        refuse(decision)
+    raise error
+
+
+def _holds(named: Named | None) -> bool:
+    return named is None or named.holds()
+
+
+_RENAMES: Final = {_NOREPLACE: "renameat2(RENAME_NOREPLACE)", _EXCHANGE: "renameat2(RENAME_EXCHANGE)"}
