@@ -115,7 +115,7 @@ class SegmentDirectory:
         return max((segment_number(name) or 0 for name in newest), default=0)
 
     def contents(self, name: str) -> bytes:
-        """Return the first _SMALL bytes of a file in the directory. Follows no symlink.
+        """Return the first 4 MiB of a file in the directory. Follows no symlink.
 
         The rest of a longer file is left out without an error. This does no harm: a seal and a list of public
         keys are far smaller, and a longer file is no valid seal, cut or whole.
