@@ -11,7 +11,7 @@ import pytest
 from policyfs.fs.inodes.handles import Handle
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
-from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, errno_of
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, between, errno_of
 
 RULES = """\
 - {id: own, allow: [all], who: {app: camera}, paths: "/**"}
@@ -61,6 +61,28 @@ def test_who_may_not_create_a_file_there_gets_none(store: Path, uid: int, path: 
             assert not len(made.handles)
 
     run()
+
+
+@on_trio
+async def test_a_directory_that_is_moved_while_the_file_is_sniffed_has_other_rules(store: Path) -> None:
+    (store / "in").mkdir()
+    more = """\
+- {id: films, deny: [delete], paths: "/***", when: {type: "video/*"}}
+- {id: closed, deny: [create], who: {app: camera}, paths: "/closed/***"}
+"""
+    with parts(store, engine_of(RULES + more)) as made:
+        handle = await opened(made)
+        await made.write(handle, 0, PHOTO)
+        to = await made.walk("/in", CAMERA)
+
+        async def move() -> None:
+            os.rename(store / "in", store / "closed")
+            await made.walk("/closed", MAPS)  # from here on the daemon knows the new path
+
+        linked = made.tmpfiles.link(handle.node, to, b"b.jpg", made.caller(CAMERA))
+        assert await between(made, linked, move) == errno.ESTALE
+        assert os.listdir(store / "closed") == []
+        await made.release(handle)
 
 
 @on_trio

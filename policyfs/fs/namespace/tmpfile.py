@@ -17,7 +17,7 @@ from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node import BytePath, Node, child_path
+from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError, child_path
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.opener import Opener
@@ -109,6 +109,8 @@ class Tmpfiles:
             need |= self._gate.needed(who, state, ftype)
         facts = await self._gate.facts_of(node, need, caller.principal)
         self._gate.unchanged(generation)
+        if self._gate.engine.child(parent.state, name) != state:
+            raise StaleNodeError  # the directory was moved in the store meanwhile, to other rules
         users = self._users(node)
         ops = Op.SEE | Op.CREATE
         for _, rights in users:
