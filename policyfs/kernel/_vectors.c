@@ -117,32 +117,16 @@ PyObject *vectors_drop_all(PyObject *module, PyObject *unused)
 	Py_RETURN_NONE;
 }
 
-static void add_to_list(void *context, uint64_t id, uint64_t lookups)
-{
-	PyObject *pair = Py_BuildValue("KK", (unsigned long long)id, (unsigned long long)lookups);
-
-	if (pair == NULL || PyList_Append(context, pair) < 0)
-		Py_FatalError("no memory for the kernel's references");
-	Py_DECREF(pair);
-}
-
-PyObject *vectors_clear(PyObject *module, PyObject *unused)
-{
-	PyObject *taken = is_loop() ? PyList_New(0) : NULL;
-
-	(void)module, (void)unused;
-	if (taken != NULL)
-		avc_clear(add_to_list, taken);
-	return taken;
-}
-
-/* Handles, numbers of nodes, or events, from a call of the cache. Python objects are made only after that call:
- * their allocation may run any code, which may call the cache again. */
+/* Handles, numbers of nodes, the kernel's references, or events, from a call of the cache. Python objects are made
+ * only after that call: their allocation may run any code, which may call the cache again. */
 struct found {
 	struct avc_opened *opened;
 	uint64_t *nodes;
+	struct reference {
+		uint64_t node, lookups;
+	} *references;
 	struct avc_event *events;
-	size_t handles, node_count, event_count;
+	size_t handles, node_count, reference_count, event_count;
 };
 
 static void *grown(void *array, size_t count, size_t size)
@@ -151,7 +135,7 @@ static void *grown(void *array, size_t count, size_t size)
 		return array;
 	array = realloc(array, (count == 0 ? 1 : 2 * count) * size);
 	if (array == NULL)
-		Py_FatalError("no memory for open files");
+		Py_FatalError("no memory for the results of the access vector cache");
 	return array;
 }
 
@@ -169,6 +153,14 @@ static void add_node(void *context, uint64_t id)
 
 	found->nodes = grown(found->nodes, found->node_count, sizeof(id));
 	found->nodes[found->node_count++] = id;
+}
+
+static void add_reference(void *context, uint64_t id, uint64_t lookups)
+{
+	struct found *found = context;
+
+	found->references = grown(found->references, found->reference_count, sizeof(*found->references));
+	found->references[found->reference_count++] = (struct reference){id, lookups};
 }
 
 static void add_event(void *context, const struct avc_event *event)
@@ -195,6 +187,12 @@ static PyObject *handle_of(const struct found *found, size_t index)
 static PyObject *node_of(const struct found *found, size_t index)
 {
 	return PyLong_FromUnsignedLongLong(found->nodes[index]);
+}
+
+static PyObject *reference_of(const struct found *found, size_t index)
+{
+	return Py_BuildValue("KK", (unsigned long long)found->references[index].node,
+			     (unsigned long long)found->references[index].lookups);
 }
 
 static PyObject *event_of(const struct found *found, size_t index)
@@ -230,6 +228,20 @@ static PyObject *handles_of(struct found *found)
 	PyObject *list = list_of(handle_of, found, found->handles);
 
 	free(found->opened);
+	return list;
+}
+
+PyObject *vectors_clear(PyObject *module, PyObject *unused)
+{
+	struct found found = {0};
+	PyObject *list;
+
+	(void)module, (void)unused;
+	if (!is_loop())
+		return NULL;
+	avc_clear(add_reference, &found);
+	list = list_of(reference_of, &found, found.reference_count);
+	free(found.references);
 	return list;
 }
 
