@@ -16,7 +16,6 @@ from policyfs.formats import FORMATS, WITHOUT_LOCATOR, Format, Use, starts_for
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import (
     MAX_NESTING,
-    NO_DIGESTS,
     Budget,
     Cleaned,
     Found,
@@ -24,6 +23,7 @@ from policyfs.redact.core.cleaners import (
     NotThisKindError,
     budget_for,
 )
+from policyfs.redact.core.digests import NO_DIGESTS
 from policyfs.redact.core.free_text import told_in
 from policyfs.redact.core.kinds import NOTHING_IN, KindRow, Part, Treatment
 from policyfs.redact.core.patches import ByteSource, MemorySource, apply

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from policyfs.domain import Patch
 from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.digests import NO_DIGESTS
 from policyfs.redact.core.patches import ByteSource, is_blank
 
 MAX_NESTING: Final = 3
@@ -31,8 +31,6 @@ MAX_TEXTS_BYTES: Final = 3 << 17
 """Maximum number of bytes of free text that are searched in a file. In a text of numbers, the search takes a
 microsecond for each byte.
 """
-
-NO_DIGESTS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
 
 class NotThisKindError(Exception):

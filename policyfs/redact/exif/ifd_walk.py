@@ -17,6 +17,7 @@ from typing import ClassVar, Final
 from policyfs.domain import Patch
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, TooMuchError
+from policyfs.redact.core.digests import md5
 from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.patches import ByteSource, difference
 from policyfs.redact.exif.empty_values import are_too_many, number_of
@@ -29,7 +30,6 @@ from policyfs.redact.exif.ifd import (
     read_directory,
 )
 from policyfs.redact.exif.rules import UNNAMED, How, Rule, Rules
-from policyfs.redact.tags.iptc import md5
 
 MAX_NUMBERS: Final = 260_000
 """Maximum number of offsets and lengths of strips or tiles: enough for 8 gigapixels in tiles of 256 x 256."""

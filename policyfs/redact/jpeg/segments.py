@@ -7,7 +7,6 @@ DC-007 (MPF); ICC.1 Annex B.4; ISO 21496-1; Adobe technical note 5116.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Final
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, shifted
+from policyfs.redact.core.digests import md5_text
 from policyfs.redact.core.free_text import BYTES_PER_PART, is_prose, told_in
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.exif import tags
@@ -291,7 +291,7 @@ def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
         ordered = _in_sequence(parts)
         packet = b"".join(part.old[_MORE_HEAD_BYTES:] for part in ordered or ())
         cleaned = inner.xmp(packet)
-        name = guid if cleaned.data == packet else _digest(cleaned.data)
+        name = guid if cleaned.data == packet else md5_text(cleaned.data)
         if ordered is None or name in names:  # a reader of the result would join packets with the same name
             for part in parts:
                 part.drop("extended XMP")
@@ -318,11 +318,6 @@ def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
         end += len(part.old) - _MORE_HEAD_BYTES
     lengths = {part.old[at : at + 4] for part in ordered}
     return ordered if lengths == {end.to_bytes(4)} else None
-
-
-def _digest(packet: bytes) -> bytes:
-    """Return the digest that names a packet of extended XMP."""
-    return hashlib.md5(packet, usedforsecurity=False).hexdigest().upper().encode()
 
 
 def _rename(loaded: Sequence[Loaded], parts: Sequence[Loaded], old: bytes, new: bytes) -> None:

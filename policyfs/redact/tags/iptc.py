@@ -6,14 +6,14 @@ The tables are allow lists: every word of a policy removes an unknown dataset or
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.cleaners import NO_DIGESTS, Cleaned, Inner, Note, shifted
+from policyfs.redact.core.cleaners import Cleaned, Inner, Note, shifted
+from policyfs.redact.core.digests import NO_DIGESTS, md5
 from policyfs.redact.core.free_text import BYTES_PER_PART, told_in
 
 _LOCATION: Final = Tells.LOCATION
@@ -221,8 +221,8 @@ def _clean_resource(resource: Resource, data: bytes, inner: Inner) -> Cleaned | 
 
 
 def _told(text: bytes, asked: Tells, inner: Inner) -> Tells:
-    """Return the categories among *asked* of the data in a text; all of them if the budget for texts is used
-    up.
+    """Return those categories of *asked* whose data the text contains; all of *asked* if the budget for texts
+    is used up.
     """
     if not text or not asked:
         return NOTHING
@@ -235,8 +235,3 @@ def _clean_thumbnail(data: bytes, inner: Inner) -> Cleaned | Tells:
     if cleaned is None:
         return UNKNOWN
     return Cleaned(head + cleaned.data, shifted(cleaned.notes, _THUMBNAIL_HEADER_BYTES))
-
-
-def md5(data: bytes) -> bytes:
-    """Return the digest of IPTC records."""
-    return hashlib.md5(data, usedforsecurity=False).digest()

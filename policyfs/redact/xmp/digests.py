@@ -9,11 +9,11 @@ its list, in the order of the list. Sources: XMP specification part 3, Adobe's X
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import Final
 
+from policyfs.redact.core.digests import md5_text
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.exif.ifd import read_entries, read_header
 from policyfs.redact.exif.tags import EXIF_IFD, GPS_IFD, GPS_TAGS_END, TYPE_SIZES
@@ -64,7 +64,7 @@ def renewed(written: bytes, before: Held, after: Held) -> bytes | None:
         return _with(written, native, _of_tags(tags, before.values), _of_tags(tags, after.values))
     if legacy is None or before.records is None or after.records is None:
         return None
-    return _with(written, legacy, _hex(before.records), _hex(after.records))
+    return _with(written, legacy, md5_text(before.records), md5_text(after.records))
 
 
 def _with(written: bytes, found: re.Match[bytes], old: bytes, new: bytes) -> bytes | None:
@@ -74,15 +74,11 @@ def _with(written: bytes, found: re.Match[bytes], old: bytes, new: bytes) -> byt
     return written[: found.start(name)] + new + written[found.end(name) :]
 
 
-def _hex(data: bytes) -> bytes:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest().upper().encode("ascii")
-
-
 def _of_tags(tags: list[int], values: Values) -> bytes:
     """Return the digest of a list of tags: of the first directory, or of the EXIF and GPS directories."""
     directory = EXIF_IFD if _EXIF_VERSION in tags else 0
     keys = ((GPS_IFD if directory and tag < GPS_TAGS_END else directory, tag) for tag in tags)
-    return _hex(b"".join(values.get(key, b"") for key in keys))
+    return md5_text(b"".join(values.get(key, b"") for key in keys))
 
 
 def _values(block: bytes) -> Values:
