@@ -178,7 +178,7 @@ def _make_state(path: str, user: pwd.struct_passwd) -> None:
         finally:
             os.close(place)
     except OSError as exc:
-        raise PolicyfsError(f"cannot keep cursors in {path}: {exc.strerror}") from exc
+        raise PolicyfsError(f"cannot use {path}, the `state:` directory: {exc.strerror}") from exc
 
 
 def _become(user: pwd.struct_passwd, parent: int) -> None:

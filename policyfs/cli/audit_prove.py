@@ -70,7 +70,7 @@ def prove(found: list[Chain], name: str | None) -> int:
     for chain in found:
         if chain.mount_id.startswith(mount) and (proof := _proof(chain, seq)):
             if wrong := check_proof(proof, is_signed).wrong:
-                raise PolicyfsError(f"not proven: {shown(wrong)}: see policyfs audit verify")
+                raise PolicyfsError(f"not proven: {shown(wrong)}. Run `policyfs audit verify`")
             print(proof)
             return EXIT_OK
     why = "a record can be proved only after its segment is full and sealed"
@@ -92,7 +92,7 @@ def _proof(chain: Chain, seq: int) -> str:
             lines = [raw for raw, _ in zip(raw_lines(chain.directory, name), range(seal.lines), strict=False)]
             index = seq - seal.first_seq
             if index >= len(lines):
-                raise PolicyfsError(f"{shown(name)} lacks lines that were sealed: see policyfs audit verify")
+                raise PolicyfsError(f"{shown(name)} lacks sealed lines. Run `policyfs audit verify`")
             before = chains.split(lines[index - 1][:-1]) if index else None
             previous = before.chain if before else seal.opening
             return make_proof(lines, index, previous, line, place.contents(_PUBLIC))

@@ -35,7 +35,7 @@ class CursorStore:
                     f"another `policyfs audit forward` uses {path}: end that process first"
                 ) from None
         except OSError as exc:
-            raise PolicyfsError(f"cannot keep cursors in {path}: {exc.strerror}") from exc
+            raise PolicyfsError(f"cannot use {path}, the `state:` directory: {exc.strerror}") from exc
 
     def load(self, sink: str) -> dict[str, Position] | None:
         """Return a dictionary from the name of each hash chain to the position of a sink or alert in that

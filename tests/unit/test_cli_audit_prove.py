@@ -116,7 +116,7 @@ def test_a_line_that_was_changed_or_cut_off_has_no_proof(trail: Path, old: bytes
     )
     before, _, after = file.read_bytes().partition(line)
     file.write_bytes(before + (line.replace(old, new) + after if new else b""))
-    with pytest.raises(PolicyfsError, match="see policyfs audit verify"):
+    with pytest.raises(PolicyfsError, match="Run `policyfs audit verify`"):
         prove(find_chains(trail), f"{MOUNT_ID[:8]}:{number}")
 
 

@@ -129,10 +129,9 @@ class Gate:
         self, who: Principal, ops: Op, state: PathState, dirfd: int, name: bytes, stat: Stat, parent: Node,
         *, fd: int = -1,
     ) -> Decision:  # fmt: skip
-        """Find the facts of the object that now has *name* in *dirfd*, and return the decision on it.
-
-        fd: a descriptor of the object, or -1 to find it by the name, which may lead to another object now.
-        Raise PolicyChangedError if the policy changed while facts were found.
+        """Return the decision on an object. fd: its descriptor. If -1, its facts are found by *name* in
+        *dirfd*; if another object has taken the name meanwhile, the facts are of that object. Raise
+        PolicyChangedError if the policy changed while facts were found.
         """
         generation, ftype, facts = self.generation, stat.ftype, NO_FACTS
         need = self.engine.needs(who, ops, state, ftype)

@@ -112,7 +112,8 @@ class Timeouts:
         return self.entry(old, ftype) > self.entry(new, ftype)
 
     def alike_below(self, who: Principal, old: PathState, new: PathState) -> bool:
-        """Return True if a directory may move together with the kernel's answers about names below it.
+        """Return True if the kernel may keep its answers about names below a directory when the directory is
+        renamed.
 
         The answers move with the directory, as its entry does (outlast()). So the answers must be right for
         every caller at the old path and at the new path. who: the principal that moves the directory.

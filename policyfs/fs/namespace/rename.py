@@ -287,7 +287,9 @@ class Renamer:
     def _shown(
         self, who: Principal, decision: Decision, here: _Side, to: _Side, *, exchange: bool
     ) -> Decision:
-        """Return the decision, or a denial (EXDEV) if the caller would not see a file at its new path."""
+        """Return the decision, or a denial (EXDEV) if a special file (fifo, socket, device) moves to a path
+        where Gate.shows() hides such files from the caller.
+        """
         moves = ((here, to), (to, here)) if exchange else ((here, to),)
         for old, new in moves:
             if old.end is not None and not self._gate.shows(who, new.state, old.end.ftype, new.parent):

@@ -1,8 +1,10 @@
 """The ban on extended attributes where a rule has ``require: {no: [...]}``: an attribute could contain the
 forbidden data.
 
-At a path with such a rule no app may set any attribute, whatever data it contains. A file that has attributes
-cannot be moved (Settled.holds) or linked to such a path.
+At a path with such a rule, the apps that the rule is about cannot set ``user.*`` attributes, whatever data
+these contain. (With --posix they can set ACLs.) Nor can they move a file with ``user.*`` attributes to such a
+path from a path with fewer content requirements (Settled.holds). link(2) to such a path gets EXDEV, with or
+without attributes (Engine.link).
 """
 
 from __future__ import annotations

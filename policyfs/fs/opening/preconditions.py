@@ -216,8 +216,8 @@ class Preconditions:
             self._gate.require_writing_empty(handle, opening.request.call)
 
     def sent_back(self, opening: OpenContext) -> None:
-        """Note that an open was answered with ESTALE. The kernel looks the name up, and tries the open once
-        more.
+        """Prepare for the second try of an open that gets ESTALE. Before this try the kernel looks the name
+        up.
         """
         node, caller = opening.request.node, opening.request.caller
         self._replaced_files.missed(node, caller.pid)
@@ -228,5 +228,7 @@ class Preconditions:
             self._views.outdated(node.view, caller)
 
     def let_in(self, opening: OpenContext) -> None:
-        """Note that an open was answered with a result other than ESTALE."""
+        """Prepare for no second try of an open for writing: the open succeeded, or failed with another errno
+        than ESTALE.
+        """
         self._views.expect_nothing(opening.request.node.ino, opening.request.caller)

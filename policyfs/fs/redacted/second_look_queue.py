@@ -37,7 +37,7 @@ class WaitingLooks(Generic[Look]):
         return None if looks is None else looks.get(key)
 
     def has_room(self, lane: Hashable) -> bool:
-        """Return True if one more second look of a lane may wait."""
+        """Return True if the queue has room for another look of this lane."""
         return len(self._lanes.get(lane, ())) <= WAITING_MAX - self._count
 
     def put(self, lane: Hashable, key: Hashable, look: Look) -> None:

@@ -151,10 +151,8 @@ class Comparison:
 
 
 def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
-    """Return, for each way in which directories above hide a path, the number of special owners.
-
-    A way tells for each policy whether the path is hidden. A special owner is the owner of a directory above,
-    if it is not ``none``.
+    """For each key of spot.hidden (for each policy: is the path hidden?), count the directory owners other
+    than ``none`` that this case needs. All counts are 0 if no policy can hide the path.
     """
     if not may_be_hidden(spot.hidden):
         return dict.fromkeys(spot.hidden, 0)

@@ -37,7 +37,8 @@ def reach(places: Places, groups: Sequence[Group]) -> Iterator[Finding]:
 class _Reach:
     """The search for a request that one rule matches.
 
-    For an allow rule, it also searches for an allowed request for each operation of the rule.
+    For an allow rule without ``monitor``, it also searches for an allowed request for each operation of the
+    rule.
     """
 
     def __init__(self, places: Places, number: int, rule: Rule, sides: list[Side]) -> None:

@@ -1,7 +1,8 @@
 """Sources of bytes, and functions on patches. A patch changes bytes, never a length.
 
-All modules of the package redact/ read sources by range and return patches. So no module needs to know
-whether the bytes are a file, a copy or a slice in memory.
+Most modules of the package redact/ read sources by range and return patches. So they need not know whether
+the bytes are a file, a copy or a slice in memory. Cleaners of small blocks take and return bytes instead
+(cleaners.Cleaned).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Cleaner of GoPro's telemetry (GPMF): a structure of keys, lengths and nested values.
 
 Stabilisers and editors read gyroscope, shutter and white balance from the telemetry, sample by sample. So the
-structure stays. A value with a known key stays if its category is not hidden. Values with any other key
-become zeros. Source: GoPro's published description of GPMF; ExifTool's documentation of GoPro tags.
+structure stays. A value with a known key stays if its category is not hidden, its type is a number or a short
+text, and no hidden data is found in this text. All other values become zeros. Source: GoPro's published
+description of GPMF; ExifTool's documentation of GoPro tags.
 """
 
 from __future__ import annotations

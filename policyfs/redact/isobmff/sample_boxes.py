@@ -1,6 +1,8 @@
-"""Boxes about a track's samples besides their sizes, offsets and times: groups, dependencies, decryption.
+"""Boxes that describe a track's samples, except the boxes of sample sizes, offsets and times.
 
-Each value has a size that the standard states. Bytes behind the last value become zeros.
+They describe groups, dependencies and decryption; ``saiz`` and ``saio`` have the sizes and offsets of the
+data for decryption. The standard or the box states the size of each value, except in ``senc`` (_vectors).
+Bytes behind the last value become zeros, except in ``csgp``.
 Sources: ISO/IEC 14496-12 section 8, ISO/IEC 23001-7.
 """
 
