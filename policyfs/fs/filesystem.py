@@ -281,7 +281,7 @@ class FileSystem:
         )  # fmt: skip
         self.listings = DirectoryListings(
             fs, timeouts=self.timeouts, lookup=lookup, withheld_names=withheld_names,
-            listed_names=self.kernel_cache.listed_names, bridge_handles=self.bridge_handles,
+            kernel_cache=self.kernel_cache, bridge_handles=self.bridge_handles,
         )  # fmt: skip
         set_id_bits = SetIdBits(fs.tree, opening.keeper) if self._settings.posix else None
         tmpfiles = Tmpfiles(fs, lookup=lookup, opener=opener, open_files=open_files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,25 @@ def test_a_listing_that_was_begun_before_tells_no_attributes(
     child.send((later[:30], later[30:]))
     assert child.result() == [[], []]
     assert mount.fuse("READDIRPLUS") > parts, "the kernel has asked for nodes"
+
+
+@pytest.mark.parametrize("becomes", [True, False], ids=["photo", "text"])
+def test_a_file_that_changes_during_a_listing_is_listed_rightly_afterwards(
+    mounts: Mounts, empty_store: Path, media: dict[str, Path], becomes: bool
+) -> None:
+    photo = media["photo_without_place.jpg"].read_bytes()
+    for number in range(200):  # to find their kinds takes a second or more
+        (empty_store / f"{number:03}").write_bytes(photo + bytes([number]))
+    first = os.listdir(empty_store)[0]
+    (empty_store / first).write_bytes(b"words" if becomes else photo)
+    mount = mounts.start(POLICY, empty_store, "--app", "gallery")
+
+    def listed() -> list[str]:
+        return call_as(GALLERY, os.listdir, mount.mountpoint)
+
+    child = start_as(GALLERY, lambda _: os.listdir(mount.mountpoint))
+    wait_for(lambda: mount.fuse("READDIRPLUS"), "the listing has begun")
+    time.sleep(0.1)  # by now the first name is decided
+    (empty_store / first).write_bytes(photo if becomes else b"words")
+    child.result()
+    wait_for(lambda: (first in listed()) is becomes, "the listing shows the change", SEEN_S)

@@ -79,9 +79,9 @@ class Node(PlacedNode):
     """A node: one inode, or one view of a file, as the kernel knows it."""
 
     __slots__ = (
-        "_told", "asked", "btime_ns", "byte_path", "cached", "children", "ftype", "ino", "kept", "linked",
-        "links", "listed", "lookups", "mediated", "named_s", "next", "nodeid", "open", "reached", "view",
-        "whose",
+        "_told", "asked", "btime_ns", "byte_path", "cached", "changes", "children", "ftype", "ino", "kept",
+        "linked", "links", "listed", "lookups", "mediated", "named_s", "next", "nodeid", "open", "reached",
+        "view", "whose",
     )  # fmt: skip
 
     def __init__(
@@ -133,6 +133,8 @@ class Node(PlacedNode):
         self.listed: tuple[int, Version | None] | None = None
         """For a directory whose listing the kernel may keep: the policy's generation at the time of the
         listing, and the directory's version at that time (None with a watch)."""
+        self.changes = 0
+        """For a directory: the number of times that the kernel had to forget its listing."""
         self.named_s = _NEVER
         """For a directory: the time (time.monotonic()) at which the kernel last got its name in a reply."""
         self.reached = False

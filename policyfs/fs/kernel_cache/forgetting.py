@@ -92,6 +92,7 @@ class KernelCache:
         """
         for known in self._nodes.same_inode(node.ino):
             for parent, name in known.all_names():
+                parent.changes += 1
                 if self.notifier is not None:
                     self.notifier.inval_entry(parent.nodeid, name, True)
                     self.notifier.inval_inode(parent.nodeid, 0, 0)

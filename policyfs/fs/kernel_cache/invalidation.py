@@ -141,6 +141,8 @@ class Invalidation:
         if self.owners_above is not None:
             self.owners_above.changed_all()
         known = [node for node in self._nodes if node.lookups or node.nodeid == ROOT_ID]
+        for node in known:
+            node.changes += 1
         # The notifier takes any number of nodes, but no nodes once it is closed.
         notifier.inval_inodes(node.nodeid for node in known)
         return known
@@ -153,6 +155,7 @@ class Invalidation:
         taken = True
         if directory is not None and event.name is not None and not self._stays(directory, event):
             gentle = event.is_dir or not event.kind & _ENTRY_CHANGES
+            directory.changes += 1
             taken = notifier.inval_inode(directory.nodeid, 0, 0)
             taken &= notifier.inval_entry(directory.nodeid, event.name, gentle)
         return taken & self._target(event, notifier, resolver)

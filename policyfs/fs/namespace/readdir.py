@@ -22,7 +22,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.attributes import Timeouts, fill, shown_size, shown_version
-from policyfs.fs.kernel_cache.listed_names import ListedNames
+from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.open_directories import Listing, OpenDirectories
 from policyfs.fs.opening.bridge_handles import BridgeHandles
@@ -78,10 +78,10 @@ class DirectoryListings:
         timeouts: Timeouts,
         lookup: Lookup,
         withheld_names: WithheldNames,
-        listed_names: ListedNames,
+        kernel_cache: KernelCache,
         bridge_handles: BridgeHandles,
     ) -> None:
-        self._listed_names = listed_names
+        self._listed_names, self._drop_pages = kernel_cache.listed_names, kernel_cache.drop_pages
         self._tree = fs.tree
         self._nodes = fs.nodes
         self._resolver = fs.resolver
@@ -163,7 +163,7 @@ class DirectoryListings:
         Raise PolicyChangedError if a reload comes meanwhile.
         """
         node, generation, pauses = listing.node, self._gate.generation, self._pauses()
-        entries = DirectoryEntries()
+        listing.changes, entries = node.changes, DirectoryEntries()
         try:
             with self._tree.records(self._resolver.dirfd(node)) as records:
                 while records.read():
@@ -291,7 +291,11 @@ class DirectoryListings:
             await self._drop(listing)
         self._answering += 1
         try:
-            yield listing, await self._current(listing)
+            entries = await self._current(listing)
+            if listing.changes != listing.node.changes and entries.after(start) == len(entries):
+                # After this reply, the kernel would keep a listing from before the change.
+                self._drop_pages(listing.node.nodeid)
+            yield listing, entries
         finally:
             self._answering -= 1
 
