@@ -141,6 +141,9 @@ bool readers_active(void);
  * the event loop only. */
 void readers_weigh(unsigned passed);
 
+/* Called in a reader's seat, before the answer to a request that avc_answer() may answer. */
+void readers_give_way(unsigned seat, const unsigned char *message);
+
 /* End all readers, and wait for them. */
 void readers_stop(void);
 

@@ -115,15 +115,21 @@ static bool wait_for_request(const struct place *place)
 	return epoll_wait(place->epoll, &event, 1, -1) > 0 && event.data.fd == readers.fd;
 }
 
-/* If another reader is nearer to the caller of a request, let requests wake that reader first. */
-static void give_way(struct place *place, const unsigned char *message)
+/* If another reader is nearer to the caller of a request, let requests wake that reader first.
+ *
+ * INVARIANT: the caller waits for the answer. While the kernel reads PID/stat, it keeps the caller's memory. If the
+ * caller ended meanwhile, this thread would unmap the memory, and wait for the changed pages of its mappings to be
+ * written: without end, if one of their file systems hangs. */
+void readers_give_way(unsigned seat, const unsigned char *message)
 {
+	struct place *place = &places[seat];
 	struct wire_in_header header;
 	int cpu;
 
-	if (readers.count < 2 || ++place->asked % NEAR_EVERY != 0)
-		return;
 	memcpy(&header, message, sizeof(header));
+	if (readers.count < 2 || header.opcode == OPCODE_RELEASE || header.opcode == OPCODE_RELEASEDIR ||
+	    ++place->asked % NEAR_EVERY != 0)
+		return;
 	cpu = processor_of(header.pid);
 	if (cpu >= 0 && cpu < CPU_SETSIZE && !CPU_ISSET((size_t)cpu, &place->cpus))
 		listen_last(place);
@@ -134,15 +140,16 @@ static bool read_some(struct place *place)
 {
 	struct pollfd bell = {.fd = readers.bell, .events = POLLIN};
 
-	while (atomic_load(&readers.mode) == READING)
+	while (atomic_load(&readers.mode) == READING) {
 		if (turns_relay(place->seat, readers.fd, place->buffer, readers.buffer_size))
-			give_way(place, place->buffer);
-		else if (errno == EAGAIN)
+			continue;
+		if (errno == EAGAIN)
 			return true;
-		else if (errno == ENODEV || errno == ECONNABORTED)
+		if (errno == ENODEV || errno == ECONNABORTED)
 			return false;
-		else if (errno != EINTR && errno != ENOENT)
+		if (errno != EINTR && errno != ENOENT)
 			poll(&bell, 1, PAUSE_MS);
+	}
 	return true;
 }
 

@@ -223,6 +223,7 @@ bool turns_relay(unsigned seat, int fd, unsigned char *buffer, size_t size)
 	}
 	if (got >= 0 && avc_takes(buffer, (size_t)got)) {
 		pthread_mutex_unlock(&lock);
+		readers_give_way(seat, buffer);
 		if (avc_answer(seat, fd, buffer, (size_t)got))
 			return true;
 		pthread_mutex_lock(&lock);

@@ -64,6 +64,18 @@ def test_a_fault_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -
     assert fault in done.stdout
 
 
+LOOK = "cpu = processor_of(header.pid);"
+TESTED_LOOK = "extern int look_at_caller(const struct wire_in_header *); cpu = look_at_caller(&header);"
+
+
+def test_a_reader_looks_at_a_caller_only_before_the_answer(tmp_path: Path) -> None:
+    """A caller who has the answer may end, and leave the last reference to its memory to the reader."""
+    assert (KERNEL / "_readers.c").read_text(encoding="utf-8").count(LOOK) == 1
+    done = race(tmp_path, (), LOOK, TESTED_LOOK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 looks" not in done.stdout
+
+
 REGISTERED = "epoll_ctl(readers.epoll, EPOLL_CTL_ADD, readers.fd, &event)"
 
 
