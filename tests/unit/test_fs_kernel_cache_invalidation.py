@@ -135,6 +135,7 @@ def test_a_name_that_changed_goes_with_the_listing(
     root = watched.made.root.nodeid
     got = watched.take(event(kind, watched.root(), b"n", is_dir=is_dir))
     assert got == [("inode", root, 0), ("entry", root, b"n", gentle)]
+    assert watched.made.root.changes == 1, "a listing that was begun before is old"
     assert watched.changes.report() == {"running": True, "events": 1, "overflows": 0}
 
 
@@ -238,7 +239,9 @@ async def test_what_is_known_of_a_directory_that_moves_goes_or_changes_its_owner
             (Change.CREATE, []),
         ):  # fmt: skip
             del watched.steps[:]
+            before = node.changes
             assert watched.take(event(kind, None, None, target, is_dir=True)) == [("inode", node.nodeid, 0)]
+            assert node.changes > before, "a listing that was begun before is old"
             assert watched.steps == step, kind
         made.nodes.forget(node.nodeid, node.lookups)
         assert not watched.changes.knows(node)

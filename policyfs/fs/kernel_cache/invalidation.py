@@ -185,6 +185,7 @@ class Invalidation:
             return True
         directory = self._directories.get(event.target_handle)
         if directory is not None:
+            directory.changes += 1
             self._nodes.vectors.drop(directory)
             if event.kind & (Change.MOVED_FROM | Change.MOVED_TO):
                 resolver.moved(directory)
