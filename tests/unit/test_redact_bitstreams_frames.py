@@ -15,6 +15,7 @@ from policyfs.redact.bitstreams.frames import (
     spread,
 )
 from policyfs.redact.bitstreams.nal_units import AVC, START_CODE, start_code_units, user_data_units
+from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import CHUNK_BYTES, MemorySource, apply
 from tests.support.samples.inners import PLACES, Plain
@@ -125,3 +126,19 @@ def test_too_many_messages() -> None:
     counter.message(b"x" * 50)
     with pytest.raises(TooMuchError):
         counter.message(b"x\0\0\3")
+
+
+def test_messages_that_become_many_patches_are_too_much() -> None:
+    text = bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef") + b"\0\0\3\1ab" * 8_495 + bytes(200)
+    unit = b"\x06\x05" + b"\xff" * 200 + b"\x0a" + text + b"\x80"
+    unit = len(unit).to_bytes(4) + unit
+    inner = Plain(hidden_by(["device"]))
+    for count in (9, 99):
+        data = unit * count
+        if count == 99:
+            with pytest.raises(TooMuchError, match="parts"):
+                clean_frame(
+                    MemorySource(data), Frame(0, len(data)), CODED, inner, Counter(count, len(data) << 4)
+                )
+        else:
+            assert clean_frame(MemorySource(data), Frame(0, len(data)), CODED, inner, Counter(count)).notes

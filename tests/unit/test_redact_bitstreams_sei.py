@@ -129,3 +129,13 @@ def test_each_text_is_searched_once_and_only_within_the_budget():
     gone = [sei.blanked(text, HEVC.header, inner) is not None for text in texts]
     assert gone == sorted(gone)
     assert 30 < gone.count(False) < 40
+
+
+def test_a_unit_with_emulation_prevention_costs_more_than_any_other():
+    inner = Plain(hidden_by(["location"]))
+    spent = []
+    for payload in (bytes(20), b"\1" * 24):
+        before, whole = inner.budget.searched, unit(message(137, payload))
+        assert sei.blanked(whole, HEVC.header, inner) is None
+        spent.append((before - inner.budget.searched) // len(whole))
+    assert spent == [4, 1]

@@ -51,6 +51,8 @@ MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_CONFIG_BYTES: Final = 1 << 16
 _USER_DATA_PER_PART: Final = 4
 """As UNITS_PER_PART, for units of user data of MPEG. A frame has one to three."""
+_PATCHES_PER_PART: Final = 32
+"""Number of patches of a unit that cost as much work as one part of a file. Most units have one or two."""
 _DOLBY_VISION: Final = MappingProxyType({HEVC.name: frozenset({62, 63}), AVC.name: frozenset({28, 30})})
 """A dictionary from the name of a codec to types of units without a meaning in its standard, in which Dolby
 Vision stores the dynamic range of the picture.
@@ -262,7 +264,9 @@ def _clean_units(
             counter.message(old)
             new = blanked(old, codec.header, inner) if kind in codec.sei else _filled(old, codec, inner)
             if new is not None:
-                found.patches += uniform_difference(unit.start, old, new.data)
+                patches = list(uniform_difference(unit.start, old, new.data))
+                inner.budget.part(len(patches) // _PATCHES_PER_PART)
+                found.patches += patches
                 found.notes.append(Note(unit.start, length, codec.name, _TAG, new.tells))
         elif inner.hide & UNKNOWN:
             patches = list(zeros(source, unit.start + codec.header, unit.end))

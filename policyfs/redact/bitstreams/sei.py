@@ -71,8 +71,8 @@ _RUNS: Final = re.compile(rb"(?:\0[\x20-\x7e]){8,}|[\x20-\x7e\xb0\xba\xc2]{12,}"
 class Message(NamedTuple):
     """An SEI message.
 
-    tells: the message's categories. places: offsets in the unit of the bytes that become blanks if the
-    message is removed. These bytes are the message's payload without a known UUID. whole: True if the whole
+    tells: the message's categories. places: if the message must be removed, offsets in the unit of the bytes
+    that become blanks. These bytes are the message's payload without a known UUID. whole: True if the whole
     message is in the unit.
     """
 
@@ -87,8 +87,9 @@ def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
     header: size of the unit's header. If the bytes behind the last message are no message, they count as one
     message of unknown categories; a single byte counts as a message without categories. Raises TooMuchError.
     """
-    plain, places = _unescaped(unit, header)
-    inner.budget.search(len(plain))
+    plain = unit[header:].replace(_ESCAPED, _ESCAPED[:2])
+    places: Sequence[int] = ()
+    inner.budget.search(len(unit) << (2 * (_ESCAPED in unit)))
     end = len(plain.rstrip(b"\0").removesuffix(_TRAILING))
     at = 0
     while at < end:
@@ -101,6 +102,8 @@ def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
             yield Message(NOTHING if alone else UNKNOWN, (), whole=False)
             return
         tells, kept = _judged(kind, plain[at : at + size], inner)
+        if tells & inner.hide and not places:
+            places = _places(unit, header)
         yield Message(tells, places[at + kept : at + size], at + size <= end)
         at += size
 
@@ -168,20 +171,17 @@ def _unregistered_tells(payload: bytes) -> Tells | None:
     return _UUIDS.get(payload[:_UUID_BYTES])
 
 
-def _unescaped(unit: bytes, header: int) -> tuple[bytes, Sequence[int]]:
-    """Return the payload without emulation prevention bytes, and each byte's offset in the unit."""
+def _places(unit: bytes, header: int) -> Sequence[int]:
+    """Return the offset in the unit of each byte of its payload that is no emulation prevention byte."""
     if _ESCAPED not in unit:
-        return unit[header:], range(header, len(unit))
-    plain, places, zeros = bytearray(), [], 0
-    for at in range(header, len(unit)):
-        byte = unit[at]
-        if zeros >= 2 and byte == 3:
-            zeros = 0
-            continue
-        zeros = zeros + 1 if byte == 0 else 0
-        plain.append(byte)
-        places.append(at)
-    return bytes(plain), places
+        return range(header, len(unit))
+    places: list[int] = []
+    at = header
+    while (found := unit.find(_ESCAPED, at)) >= 0:
+        places += range(at, found + 2)
+        at = found + 3
+    places += range(at, len(unit))
+    return places
 
 
 # --- neutral forms ---
@@ -204,8 +204,14 @@ def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
     for message in messages(unit, header, inner):
         if message.tells & inner.hide:
             told |= message.tells
-            for at in message.places:
+            places = message.places
+            if isinstance(places, range):
+                out[places.start : places.stop] = b" " * len(places)
+                continue
+            for at in places:
                 out[at] = _BLANK
+    if told == NOTHING:
+        return None
     _escape_again(out, unit, header)
     data = bytes(out)
     return Blanked(data, told) if data != unit else None
