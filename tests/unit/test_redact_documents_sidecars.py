@@ -93,6 +93,13 @@ def test_what_may_tell_a_time_or_a_device_goes(word, member):
     assert run(JSON, data, "location") == data
 
 
+@pytest.mark.parametrize("word", ["people", "location", "all-metadata"])
+def test_a_member_inside_another_counts_by_its_name(word):
+    member = {"imageViews": "3", "creationTime": {"timestamp": "1", "people": [{"name": "Rosa"}], "geoData": "x"}}
+    out = json.loads(run(JSON, json.dumps({"title": "a.jpg"} | member).encode(), word))
+    assert out == {"title": "a.jpg"} | ({} if word == "all-metadata" else {"imageViews": "3"})
+
+
 def test_escaped_digits():
     value = "".join(f"\\u{ord(char):04x}" for char in "47.80453, 13.04229")
     assert json.loads(run(JSON, b'{"title": "a", "description": "%s"}' % value.encode())) == {"title": "a"}

@@ -225,18 +225,17 @@ def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
 
 
 def _told(text: str, member: _Member, hide: Tells, budget: Budget) -> Tells:
-    """Return the categories of the data in a member's texts, and in members inside its value by their names,
-    but only categories in *hide*.
+    """Return the categories in *hide* that a member tells. Its texts are searched. Each member inside its value
+    counts by its name.
 
     If the budget for texts is used up, return all categories in *hide*.
     """
     written = text[member.start : member.end]
-    if not hide & _IN_TEXT:
-        return NOTHING
-    if not budget.look(len(written)):
+    searches = bool(hide & _IN_TEXT)
+    if searches and not budget.look(len(written)):
         return hide & UNKNOWN
-    told = told_in_text(written, hide & LOCATION)
-    searched = "\\" not in written and not hide & (TIME | DEVICE)  # each string as it is written
+    told = told_in_text(written, hide & LOCATION) if searches else NOTHING
+    searched = not searches or ("\\" not in written and not hide & (TIME | DEVICE))  # each string, as written
     parts: list[object] = [member.value]
     while parts:
         part = parts.pop()
