@@ -100,7 +100,8 @@ def _run_live(args: argparse.Namespace) -> int:
     path = _path(args.path)
     if any((args.kind, args.content, args.owner, args.former_owner, args.directory, args.symlink)):
         raise UsageError(
-            "a file on a mount has its own kind and owner: leave out the options for kind and owner"
+            "a file on a mount has its own kind and owner: leave out --kind, --content, --directory,"
+            " --symlink, --owner and --former-owner"
         )
     status = live.status_of(args.policy)
     engine = live.engine_of(status)

@@ -92,7 +92,10 @@ def _find(root: str, name: str) -> tuple[Quarantine, Entry]:
     if not found:
         raise PolicyfsError(f"no refused file {name!r} is kept below {root}: see `policyfs quarantine list`")
     if len(found) > 1:
-        raise PolicyfsError(f"two mounts keep a file {name}: name the directory of one mount with --trail")
+        raise PolicyfsError(
+            f"several mounts keep a file {name}: name the trail directory of one of them, a directory below"
+            f" {root}, with --trail"
+        )
     return found[0]
 
 

@@ -96,8 +96,8 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
 
 
 def let_others_in(*, idle: bool = False) -> None:
-    """Let every process that wakes up run before this process. So an app that has received its answer goes on
-    at once.
+    """Let every process that wakes up run before this process, if the kernel has shorter slices (Linux 6.12).
+    So an app that has received its answer goes on at once.
 
     The nice value is raised by 5: if all processes compute, this process gets a third of the time of another
     process. The time slices of this process are long. So a process with shorter slices that wakes up need not

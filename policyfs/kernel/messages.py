@@ -103,10 +103,10 @@ def awaited(message: bytes) -> bytes | None:
     Two messages with the same key need the same lock or pages. So while one of them hangs in the kernel, the
     daemon sends no other message with its key (waiting_messages.py).
 
-    The key stands for a directory's lock, or for all pages of a file: the kernel may be writing some of the
-    pages back, and then waits (fs/fuse/inode.c, fs/fuse/dir.c). The result is None if the kernel waits for no
-    lock and no pages. The result is also None for a message about only some pages of a file. This message
-    drops pages that a refused write has left, and the kernel is not writing these pages back.
+    The key stands for a directory's lock, or for all pages of a file. For pages, the kernel waits until those
+    that it is writing back are written (fs/fuse/inode.c, fs/fuse/dir.c). The result is None if the kernel
+    waits for no lock and no pages. The result is also None for a message about only some pages of a file:
+    it drops pages that a refused write has left, and the kernel is not writing these pages back.
     """
     code, nodeid = _HEADER.unpack_from(message)[1], message[_HEADER.size : _HEADER.size + 8]
     if code in {_INVAL_ENTRY, _DELETE}:

@@ -32,7 +32,7 @@ class Verifier:
         expect: Mapping[int, str] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        """expect: a dictionary from line numbers to required digests. checkpoint: states a required line."""
+        """expect: the required digests, by line number. checkpoint: one more of them."""
         self._mount_id = mount_id
         self._expect = dict(expect or {})
         self._checkpoint = checkpoint

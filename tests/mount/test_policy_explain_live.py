@@ -185,7 +185,7 @@ def test_a_read_only_app_mount(app_mount, fuller: Path, monkeypatch: pytest.Monk
     assert found["refused_by"] == "mount"
     assert found["errno"] == tried(mount, GALLERY, "read", found["path"])
     for options, code, message in (
-        (("--kind", "image/jpeg"), 2, "leave out the options for kind and owner"),
+        (("--kind", "image/jpeg"), 2, "leave out --kind, --content, --directory"),
         (("--app", "gallery"), 2, "use --uid or --pid"),
         (("--op", "fly"), 2, "no request is named"),
         (("--op", "rename"), 2, "add --to PATH"),

@@ -194,7 +194,7 @@ def test_a_file_that_two_mounts_keep_is_not_guessed(place: Place, monkeypatch: p
     entry = place.keep(b"bytes")
     twin = Quarantine(place.root / "fedcba9876543210" / NAME)
     monkeypatch.setattr(command, "_places", lambda root: [place.kept, place.kept, twin])
-    with pytest.raises(PolicyfsError, match="two mounts keep"):
+    with pytest.raises(PolicyfsError, match="several mounts keep"):
         place.run("release", entry.id)
 
 

@@ -95,7 +95,8 @@ def test_what_may_tell_a_time_or_a_device_goes(word, member):
 
 @pytest.mark.parametrize("word", ["people", "location", "all-metadata"])
 def test_a_member_inside_another_counts_by_its_name(word):
-    member = {"imageViews": "3", "creationTime": {"timestamp": "1", "people": [{"name": "Rosa"}], "geoData": "x"}}
+    inside = {"timestamp": "1", "people": [{"name": "Rosa"}], "geoData": "x"}
+    member = {"imageViews": "3", "creationTime": inside}
     out = json.loads(run(JSON, json.dumps({"title": "a.jpg"} | member).encode(), word))
     assert out == {"title": "a.jpg"} | ({} if word == "all-metadata" else {"imageViews": "3"})
 

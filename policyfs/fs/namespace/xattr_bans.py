@@ -3,8 +3,8 @@ forbidden data.
 
 At a path with such a rule, the apps that the rule is about cannot set ``user.*`` attributes, whatever data
 these contain. (With --posix they can set ACLs.) Nor can they move a file with ``user.*`` attributes to such a
-path from a path with fewer content requirements (Settled.holds). link(2) to such a path gets EXDEV, with or
-without attributes (Engine.link).
+path from a path with fewer content requirements (Settled.holds). link(2) from a path with other content
+requirements is refused, with or without attributes (Engine.link).
 """
 
 from __future__ import annotations

@@ -151,8 +151,8 @@ class Comparison:
 
 
 def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
-    """For each key of spot.hidden (for each policy: is the path hidden?), count the directory owners other
-    than ``none`` that this case needs. All counts are 0 if no policy can hide the path.
+    """Return, for each key of spot.hidden (for each policy: is the path hidden?), how many directories above
+    must have an owner other than ``none``. All counts are 0 if no policy can hide the path.
     """
     if not may_be_hidden(spot.hidden):
         return dict.fromkeys(spot.hidden, 0)

@@ -132,7 +132,7 @@ class Budget:
         """Count bytes of inflated data. Raises TooMuchError if the budget is used up."""
         self.inflated -= size
         if self.inflated < 0:
-            raise TooMuchError("too much compressed data")
+            raise TooMuchError("its data is too large once unpacked")
 
     def look(self, size: int) -> bool:
         """Count bytes of free text; return True if the text may be searched.

@@ -225,8 +225,8 @@ def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
 
 
 def _told(text: str, member: _Member, hide: Tells, budget: Budget) -> Tells:
-    """Return the categories in *hide* that a member tells. Its texts are searched. Each member inside its value
-    counts by its name.
+    """Return the categories in *hide* that a member tells. Its texts are searched. Each member inside its
+    value counts by its name.
 
     If the budget for texts is used up, return all categories in *hide*.
     """
