@@ -10,7 +10,7 @@ import trio
 
 from policyfs.daemon.high_water import HighWaterMark
 from policyfs.fs.access.gate import Gate
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.kernel_cache.listed_names import ListedNames

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit, Decision, Op, Ranges, RuleMatch
+from policyfs.fs.access import audit
 from policyfs.fs.access.audit import Call, Recorder, _rules, executable
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.caller import Caller
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.frozen import Version
 from tests.support.models.policies import engine_of
@@ -64,6 +65,14 @@ def test_an_event_says_who_did_what_under_which_policy() -> None:
     assert (event.decision, event.errno, event.rules) == ("allow", 0, ("all",))
     assert (event.size_before, event.mtime_before_ns, event.redacted) == (7, 8, ((1, 2),))
     assert (event.kind, event.note, event.handle) == ("image/jpeg", "n", 5)
+
+
+def test_a_callers_program_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later the caller may be in execve(2), where the look would wait (tests/mount/test_exec.py)."""
+    caller = Caller(engine_of(OPEN).principal, CAMERA, CAMERA, os.getpid(), 0)
+    program = Recorder(Sink(), "/mnt").program_of(caller)
+    monkeypatch.setattr(audit, "executable", lambda _pid: pytest.fail("looked up again"))
+    assert Recorder(Sink(), "/mnt").program_of(caller) == program == os.readlink("/proc/self/exe")
 
 
 def test_the_mountpoint_on_the_trail_is_unicode() -> None:

@@ -17,7 +17,7 @@ from policyfs.domain import Audit, Decision, Principal
 from policyfs.fs.access.audit import Call, Recorder
 from policyfs.fs.access.ledger import Ledger, current, ledger, paced, recorded_first
 from policyfs.fs.error_boundary import guarded
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.caller import Caller
 from policyfs.journal.committer import Committer
 from policyfs.journal.journal import JournalError
 from policyfs.journal.ticket import Ticket

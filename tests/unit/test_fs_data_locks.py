@@ -16,7 +16,8 @@ import trio
 import trio.testing
 
 from policyfs.fs.data.locks import Locks
-from policyfs.fs.inodes.handles import Caller, Mode
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Mode
 from policyfs.fs.inodes.node import BytePath, StaleNodeError
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.operations import Request

@@ -8,7 +8,8 @@ import pytest
 
 from policyfs.domain import RAW_VIEW, FileType, Principal
 from policyfs.fs.inodes import handles as handles_module
-from policyfs.fs.inodes.handles import Caller, Handle, HandleTable
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle, HandleTable
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.placement import Placement
 from policyfs.kernel.bridge import FH_PASSTHROUGH, pack_fh

@@ -118,7 +118,8 @@ class Scene:
         self.request: Any = SimpleNamespace(
             node=self.node, flags=os.O_RDONLY, writing=False, call=call_of(os.O_RDONLY),
             caller=SimpleNamespace(
-                uid=1000, gid=100, pid=0, holder="app", principal=SimpleNamespace(label="app")
+                uid=1000, gid=100, pid=0, program=None, holder="app",
+                principal=SimpleNamespace(label="app"),
             ),
         )  # fmt: skip
         self.handle: Any = SimpleNamespace(

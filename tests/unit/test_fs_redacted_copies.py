@@ -15,7 +15,8 @@ import trio.testing
 from policyfs.domain import NO_FACTS, Decision, Op
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.kind_proof import KindEvidence
-from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.setattr import Change
 from policyfs.fs.redacted import patching

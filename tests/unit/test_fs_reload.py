@@ -136,7 +136,7 @@ async def test_what_has_no_name_is_restated_too(store: Path) -> None:
 @on_trio
 async def test_an_open_listing_shows_nothing_that_the_new_policy_hides(store: Path, monkeypatch) -> None:
     """A snapshot of names is old, but no entry of it may go into the kernel's cache for a day."""
-    with parts(store, engine_of(BY_KIND), app="gallery") as made:
+    with parts(store, engine_of(ANYTHING), app="gallery") as made:
         made.timeouts.watched = True
         directory = await made.walk("/DCIM", GALLERY)
         index = await made.listings.opendir(directory, made.caller(GALLERY)) & 0xFFFFFF

@@ -14,7 +14,8 @@ from typing import Final, NamedTuple, TypedDict, Unpack
 from policyfs.domain import NO_RANGES, Audit, Decision, Ranges
 from policyfs.fs.access.ledger import Commits, PacedError, Sink, UnrecordedError, check, current
 from policyfs.fs.expiring import Expiring
-from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle
 from policyfs.linux import procfs
 from policyfs.store.frozen import Version
 from policyfs.trail.bounds import cut_text
@@ -171,7 +172,7 @@ class Recorder:
             uid=caller.uid,
             gid=caller.gid,
             pid=caller.pid,
-            exe=self._executable(caller.pid),
+            exe=self.program_of(caller),
             operation=call.operation,
             syscall=call.syscall,
             path=path,
@@ -227,15 +228,22 @@ class Recorder:
         )
         self._sink.admit(event, Audit.BEST_EFFORT)
 
-    def _executable(self, pid: int) -> str:
-        """Return the path of a process's executable. For each process, /proc is read at most once in _EXE_S
-        seconds.
+    def program_of(self, caller: Caller) -> str:
+        """Return the path of the caller's executable. For each process, /proc is read at most once in _EXE_S
+        seconds, and for each caller at most once.
+
+        INVARIANT: in the first call for a caller, the process waits for the answer to its request, and this
+        is not FLUSH, WRITE or READ. execve(2) holds a lock while it closes files and unmaps memory
+        (exec_update_lock in fs/exec.c). A look at PID/exe waits for this lock, so the daemon would wait for
+        itself. So the daemon looks at the program of each open before it answers the open.
         """
-        path = self._executables.get(pid)
-        if path is None:
-            path = executable(pid)
-            self._executables.put(pid, path)
-        return path
+        if caller.program is None:
+            path = self._executables.get(caller.pid)
+            if path is None:
+                path = executable(caller.pid)
+                self._executables.put(caller.pid, path)
+            caller.program = path
+        return caller.program
 
 
 def _nothing() -> None:

@@ -21,7 +21,8 @@ from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.name_verdicts import NameVerdicts, Verdicts
 from policyfs.fs.access.path_answers import PathAnswers, Unseen
 from policyfs.fs.access.strictest import stricter
-from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.kernel.bridge import pyfuse3

@@ -13,7 +13,7 @@ from typing import Final
 
 from policyfs.domain import FileType, Op
 from policyfs.fs.access.gate import Gate
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine

@@ -28,7 +28,7 @@ from typing import Final
 from policyfs.domain import Facts, FileType, Lane, Need, Op, Principal, View, to_clean
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.expiring import Expiring
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.linux.statx import Stat

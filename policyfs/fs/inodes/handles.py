@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from policyfs.domain import Facts, Principal
+from policyfs.domain import Facts
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.pending_writes import HELD_MOST, Draft, HeadHolder
 from policyfs.fs.inodes.shared_descriptors import SharedDescriptors
 from policyfs.fs.sharing.shares import Holder, Shares
@@ -32,34 +33,6 @@ _HANDLES: Final = 1 << 18
 FMODE_EXEC: Final = 0x20
 """The kernel sets this flag if execve(2) opens the file (include/linux/fs.h). The file stays open while the
 program runs."""
-
-
-class Caller:
-    """The process that sends a request, with its principal under the policy in force.
-
-    The principal is looked up at each use, because the policy may change while a request is under way. A
-    principal of the old policy means nothing to the new policy.
-    """
-
-    __slots__ = ("_who", "gid", "pid", "uid", "umask")
-
-    def __init__(self, who: Callable[[int], Principal], uid: int, gid: int, pid: int, umask: int) -> None:
-        self._who = who
-        self.uid = uid
-        self.gid = gid
-        self.pid = pid
-        self.umask = umask
-
-    @property
-    def principal(self) -> Principal:
-        """The principal under the policy in force."""
-        return self._who(self.uid)
-
-    @property
-    def holder(self) -> Holder:
-        """The key under which the caller's use of limited resources counts: the app, or the uid of a
-        stranger."""
-        return self.principal.app or self.uid
 
 
 class Mode(enum.Enum):

@@ -22,7 +22,8 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.hard_links import check_room
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError, child_path
 from policyfs.fs.namespace.lookup import Lookup

@@ -15,7 +15,7 @@ from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.moved_file import Named
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.hard_links import check_room
 from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.inodes.replaced_files import ReplacedFiles

@@ -16,7 +16,7 @@ from policyfs.fs.access.shown_modes import ShownModes
 from policyfs.fs.access.views import Views
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.hard_links import check_room
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node, child_path
 from policyfs.fs.inodes.replaced_files import ReplacedFiles

@@ -19,7 +19,7 @@ from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.attributes import Timeouts, fill, shown_size, shown_version
 from policyfs.fs.kernel_cache.forgetting import KernelCache
@@ -93,8 +93,7 @@ class DirectoryListings:
         self.open = OpenDirectories(bridge_handles)
         self._answering = 0  # requests for listings under way
         self.others_wait: Callable[[int], bool] = lambda _answering: False
-        """A function that returns True if other requests wait. Its argument: the number of requests for
-        listings that are under way."""
+        """A function that returns True if other requests wait. Its argument: the listings under way."""
 
     def __len__(self) -> int:
         """Return the number of open directories."""
@@ -108,6 +107,7 @@ class DirectoryListings:
         decision = await self._gate.require(caller, Op.SEE, node, LISTING)
         self.open.shares.check(caller.holder)
         self._resolver.dirfd(node)  # raises if the directory is gone
+        self._gate.recorder.program_of(caller)  # for later events of this open directory
         self._gate.recorder.decided(caller, LISTING, node.path(), decision)
         flags = self._cached(node) if self._timeouts.listing(node.state) else 0
         listing = self.open.add(node, caller, kept=flags != 0)

@@ -20,7 +20,8 @@ from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_rename, els
 from policyfs.fs.checked.moved_file import MovedFiles, Named, Unsettled
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.sync import FileSync
-from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.hard_links import check_room
 from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.kernel_cache.attributes import Timeouts

@@ -15,7 +15,8 @@ from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.sync import FileSync
 from policyfs.fs.data.write import FileWriter
-from policyfs.fs.inodes.handles import Caller, Handle, Mode
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle, Mode
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.setid import SetIdBits, caller_groups

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.caller import Caller
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.store.leases import LeaseKeeper

@@ -9,7 +9,7 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.namespace.entries import Entries, gone_version
 from policyfs.fs.opening.open_files import OpenFiles

@@ -13,7 +13,7 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.fs.namespace.setid import SetIdBits

@@ -14,7 +14,7 @@ import errno
 from policyfs.domain import NO_FACTS, REDACTIONS, Audit, Decision, Facts, FileType, Need, to_clean
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import Gate
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 
 

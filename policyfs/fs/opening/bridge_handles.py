@@ -14,7 +14,8 @@ from typing import Final, NamedTuple, Protocol
 
 from policyfs.domain import Audit, FileType
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Caller, Handle, Mode, OpenState
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle, Mode, OpenState
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.kernel_cache.repeats import Copied, Repeats
@@ -346,7 +347,7 @@ class BridgeHandles:
             node = self._nodes.find(one.nodeid)
             if node is None:
                 raise RuntimeError("a handle of a node that is gone")
-            caller = Caller(self._gate.principal, one.uid, one.gid, one.pid, 0)
+            caller = Caller(self._gate.principal, one.uid, one.gid, one.pid, 0, program="")
             if self.directories is not None and node.ftype is FileType.DIRECTORY:
                 self.directories.adopt(one.fh, node, caller)
                 continue

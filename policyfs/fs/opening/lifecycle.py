@@ -17,7 +17,8 @@ from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Caller, Handle, Mode, OpenState
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle, Mode, OpenState
 from policyfs.fs.inodes.node import BytePath, CachedPages, Node, SizeForgotten
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.request import OpenContext
@@ -65,6 +66,7 @@ class Lifecycle:
 
     def new_handle(self, node: Node, caller: Caller, flags: int, stat: Stat) -> Handle:
         """Make a handle right after the decision that allows the open. The handle has no byte path yet."""
+        self._gate.recorder.program_of(caller)  # for the handle's later events
         handle = Handle(self._handles.new_index(caller), node, caller, flags, -1)
         handle.before = version_of(stat)
         handle.generation = self._gate.generation

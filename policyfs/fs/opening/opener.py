@@ -14,7 +14,8 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.ledger import PacedError, paced
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Caller, Handle, Mode
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle, Mode
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.inodes.replaced_files import ReplacedFiles

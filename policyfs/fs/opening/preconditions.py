@@ -14,7 +14,8 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import UnprovenKindError
 from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import FMODE_EXEC, Caller, Mode
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import FMODE_EXEC, Mode
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext

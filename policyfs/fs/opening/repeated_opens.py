@@ -15,7 +15,7 @@ import trio
 
 from policyfs.domain import Decision
 from policyfs.fs.access.audit import Call, Recorder, path_text
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.opening.request import call_of
 from policyfs.kernel import vectors

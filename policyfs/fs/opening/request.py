@@ -10,7 +10,8 @@ from typing import Final, NamedTuple, Self
 from policyfs.domain import NO_RANGES, OWNER_NONE, Decision, Op, Ranges
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
-from policyfs.fs.inodes.handles import Caller, Handle, OpenState
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle, OpenState
 from policyfs.fs.inodes.node import Node
 from policyfs.linux.statx import Stat
 from policyfs.store.frozen import Version

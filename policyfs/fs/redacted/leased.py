@@ -29,7 +29,8 @@ from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
 from policyfs.fs.expiring import Expiring
-from policyfs.fs.inodes.handles import Caller, Handle, OpenState
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle, OpenState
 from policyfs.fs.inodes.leased_bytes import LeasedBytes
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.redacted.patching import patched_read, ranges_of

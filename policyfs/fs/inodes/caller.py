@@ -1,0 +1,48 @@
+"""The process that sends a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from policyfs.domain import Principal
+from policyfs.fs.sharing.shares import Holder
+
+
+class Caller:
+    """The process that sends a request, with its principal under the policy in force.
+
+    The principal is looked up at each use, because the policy may change while a request is under way. A
+    principal of the old policy means nothing to the new policy.
+
+    program: the path of the process's executable, for the trail: empty if it is not known, None before
+    Recorder.program_of() has looked.
+    """
+
+    __slots__ = ("_who", "gid", "pid", "program", "uid", "umask")
+
+    def __init__(
+        self,
+        who: Callable[[int], Principal],
+        uid: int,
+        gid: int,
+        pid: int,
+        umask: int,
+        program: str | None = None,
+    ) -> None:
+        self._who = who
+        self.uid = uid
+        self.gid = gid
+        self.pid = pid
+        self.umask = umask
+        self.program = program
+
+    @property
+    def principal(self) -> Principal:
+        """The principal under the policy in force."""
+        return self._who(self.uid)
+
+    @property
+    def holder(self) -> Holder:
+        """The key under which the caller's use of limited resources counts: the app, or the uid of a
+        stranger."""
+        return self.principal.app or self.uid
