@@ -21,6 +21,9 @@ the daemon ends.
 While the store's disk answers nothing, the loop may be waiting for this disk. Then the thread kills no
 process.
 
+An app can make reads of its files in /proc wait (policyfs.linux.bounded_reads). Such a process is left out.
+But if many of them keep the thread from looking at others, the thread ends the connection.
+
 INVARIANT: the loop gives up the interpreter lock while it waits for the store (kernel/_device.c,
 kernel/_avc.c). Otherwise this thread could not run.
 """
@@ -32,12 +35,19 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from policyfs.linux import bounded_reads
 
 LOOK_S: Final = 5.0
 LOOKS: Final = 7
 """The number of looks in a row that must find the circle before the process is killed: 30 s in all."""
+MOST_S: Final = 30.0
+"""The longest time of a look, in seconds."""
+UNKNOWN: Final = 0
+"""The process id of a writer that may be among processes that were not looked at. No process has it."""
 _BLOCKED: Final = "D"
 """The state of a task that waits for a lock or a disk and that no signal interrupts (proc_pid_stat(5))."""
 _READER: Final = "policyfs-reader"
@@ -89,10 +99,10 @@ class LockCircle:
     beat().
 
     kill: called on that thread with the writer's process id, and the seconds for which the writer was seen to
-    wait; returns False if the process cannot be killed. end: called on that thread with the same process id
-    if kill returned False, or if the next look still finds the circle. is_user: returns True for a process
-    that uses this mount. If several processes could be the writer, the one that uses this mount is killed.
-    disk: the store's disk.
+    wait; returns False if the process cannot be killed, or is UNKNOWN. end: called on that thread with the
+    same process id if kill returned False, or if the next look still finds the circle. is_user: returns True
+    for a process that uses this mount. If several processes could be the writer, the one that uses this mount
+    is killed. disk: the store's disk.
     """
 
     def __init__(
@@ -145,12 +155,12 @@ class LockCircle:
                 return None
         else:
             self._blocked = still
-        found = {task for task, stack in self._stacks() if _waits_for_page(stack)}
+        found = set(self._writers())
         now_s = time.monotonic()
         seen = {task: self._waiting.get(task, _Wait(0, now_s)) for task in found}
         self._waiting = {task: _Wait(wait.looks + 1, wait.since_s) for task, wait in seen.items()}
         late = dict.fromkeys(pid for (pid, _), wait in self._waiting.items() if wait.looks >= LOOKS)
-        return next((pid for pid in late if self._is_user(pid)), next(iter(late), None))
+        return next((pid for pid in late if self._is_user(pid)), max(late, default=None))
 
     def _run(self) -> None:
         while not self._over.wait(LOOK_S):
@@ -191,11 +201,23 @@ class LockCircle:
                 if switches:
                     yield f"{name} {switches}"
 
-    def _stacks(self) -> Iterator[tuple[tuple[int, str], str]]:
-        for name in filter(str.isdecimal, _names(self._proc)):
-            tasks = self._proc / name / "task"
-            for task in _names(tasks):
-                yield (int(name), task), _text(tasks / task / "stack")
+    def _writers(self) -> Iterator[tuple[int, str]]:
+        """Yield the threads that wait for a page: process id, thread id. Yield UNKNOWN as the process id if
+        some processes are not looked at, since too many of them make the look wait.
+        """
+        until_s = time.monotonic() + MOST_S
+        for pid in map(int, filter(str.isdecimal, _names(self._proc))):
+            if bounded_reads.is_full() or time.monotonic() > until_s:
+                yield UNKNOWN, ""
+                return
+            for task, stack in bounded_reads.each(pid, partial(self._stacks, pid)):
+                if _waits_for_page(stack):
+                    yield pid, task
+
+    def _stacks(self, pid: int) -> Iterator[tuple[str, str]]:
+        tasks = self._proc / str(pid) / "task"
+        for task in _names(tasks):
+            yield task, _text(tasks / task / "stack")
 
 
 def _waits_for_page(stack: str) -> bool:

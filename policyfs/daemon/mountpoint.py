@@ -14,7 +14,7 @@ import trio
 
 from policyfs.daemon.end import CIRCLE, DETACHED, EndOfMount, MountEnd, MountTable
 from policyfs.daemon.kills import Killed, Kills
-from policyfs.daemon.lock_circle import LockCircle, disk_of
+from policyfs.daemon.lock_circle import UNKNOWN, LockCircle, disk_of
 from policyfs.daemon.log import Log
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.pace import at_next
@@ -23,7 +23,7 @@ from policyfs.kernel import own_proc, session
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.readiness import Readiness
-from policyfs.linux import procfs
+from policyfs.linux import bounded_reads, procfs
 from policyfs.store.holders import Holder, has_open, holders
 
 _LAST_MOUNT_S: Final = 0.5
@@ -183,13 +183,13 @@ class Mountpoint:
         waited_s: the time for which this read or write was seen to wait, in seconds. Return False if the
         process cannot be killed, or if it is the daemon itself.
         """
-        if pid == os.getpid():
+        if pid in {os.getpid(), UNKNOWN}:
             return False
         try:
             process = os.pidfd_open(pid)
         except OSError:
             return False
-        program = executable(pid)
+        program = _program(pid)
         try:
             uid = procfs.owner(pid)
             signal.pidfd_send_signal(process, signal.SIGKILL)
@@ -204,14 +204,16 @@ class Mountpoint:
         return True
 
     def _is_user(self, pid: int) -> bool:
-        return has_open(pid, f"0:{self.device.conn_id}")
+        return bounded_reads.one(pid, lambda: has_open(pid, f"0:{self.device.conn_id}"), otherwise=False)
 
     def _end_circle(self, pid: int) -> None:
-        """End the connection. Not called on the loop's thread. pid: the process with the waiting write."""
+        """End the connection. Not called on the loop's thread. pid: the process with the waiting write, or
+        UNKNOWN.
+        """
         uid = None
         with contextlib.suppress(OSError):
             uid = procfs.owner(pid)
-        self._end.by(MountEnd("error", CIRCLE, pid, uid, executable(pid)))
+        self._end.by(MountEnd("error", CIRCLE, pid or None, uid, _program(pid)))
         self.cut_off()  # before the log, which may hang or fail
         self._log.error(f"{CIRCLE}, without end; so the mount is ended", pid=pid)
 
@@ -266,3 +268,8 @@ class Mountpoint:
             return None
         self._undo.callback(control_files.close)
         return control_files
+
+
+def _program(pid: int) -> str:
+    """Return the path of a process's executable; the empty string if the kernel does not tell in time."""
+    return bounded_reads.one(pid, lambda: executable(pid), otherwise="")

@@ -96,8 +96,8 @@ def holders_of(device: str) -> list[Holder]:
 def has_open(pid: int, device: str) -> bool:
     """Return True if a process has a descriptor, its cwd or its root on a file system.
 
-    device: ``major:minor`` of the file system. Sends no request to the file system, and takes no lock of the
-    process. False if the process has ended.
+    device: ``major:minor`` of the file system. Sends no request to the file system. False if the process has
+    ended. While the process changes its program, this function waits (policyfs.linux.bounded_reads).
     """
     with contextlib.suppress(OSError):
         return any(True for _ in _uses(pid, device))

@@ -22,6 +22,7 @@ from policyfs.kernel import notify as notify_module
 from policyfs.kernel import own_proc, session, vectors
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.notify import Notifier
+from policyfs.linux import bounded_reads
 from policyfs.linux.libc import NoReserve
 from tests.attack.guards import put
 
@@ -164,6 +165,12 @@ def proc_shared() -> None:
     put(own_proc, "end", lambda _: None)
 
 
+def proc_unbounded() -> None:
+    """The watchdog of the loop waits for each read of a file in /proc."""
+    put(bounded_reads, "each", lambda pid, read: read())
+    put(lock_circle, "LOOK_S", 0.15)
+
+
 MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "circle-unseen": circle_unseen,
     "readers-unseen": readers_unseen,
@@ -185,4 +192,5 @@ MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "faults-dumped": faults_dumped,
     "removal-unanswered": removal_unanswered,
     "proc-shared": proc_shared,
+    "proc-unbounded": proc_unbounded,
 }

@@ -21,7 +21,7 @@ from tests.support.machine.processes import Child, start_as, wait_for
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount, policyfs
 from tests.support.mount.faulty import CAMERA, GALLERY, PHOTO
-from tests.support.mount.tinyfs import Options, Tiny
+from tests.support.mount.tinyfs import Options, Tiny, TinyFs
 
 POLICY: Final = faulty.POLICY.replace(
     "allow: [see, read], who: {app: gallery}", "allow: [all], who: {app: gallery}"
@@ -57,14 +57,17 @@ def _look(channel: Connection, path: Path) -> int:
 
 
 class Stuck:
-    """A file system whose file /slow has no page until let_go(), and the processes that wait for that."""
+    """A file system whose file /slow has no page until let_go(), and the processes that wait for that.
 
-    def __init__(self, arena: Path) -> None:
+    kind: a class derived from TinyFs, in its place.
+    """
+
+    def __init__(self, arena: Path, kind: type[TinyFs] | None = None) -> None:
         self.directory, backing = arena / "tiny", arena / "tiny-backing" / "file"
         self.directory.mkdir()
         backing.parent.mkdir(mode=0o700)
         backing.write_bytes(bytes(4096))
-        self.tiny = Tiny(self.directory, backing, Options(passthrough=False))
+        self.tiny = Tiny(self.directory, backing, Options(kind=kind, passthrough=False))
         self.children: list[Child] = []
 
     def use(self, path: Path, flags: int) -> Child:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from policyfs.daemon import lock_circle
-from policyfs.daemon.lock_circle import LOOKS, Disk, LockCircle, disk_of
+from policyfs.daemon.lock_circle import LOOKS, UNKNOWN, Disk, LockCircle, disk_of
+from policyfs.linux import bounded_reads
 
 WAITS = "1 (a) R (b) D 1 1 1"
 SWITCHES = "Name:\tpolicyfs\nvoluntary_ctxt_switches:\t{}\nnonvoluntary_ctxt_switches:\t7\n"
@@ -291,3 +294,64 @@ def test_without_a_thread_the_next_beat_tries_again(
     for _ in range(3):
         circle.beat()
     assert len(started) == 2
+
+
+@pytest.fixture
+def silent(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Make reads of the stack of a process wait until the end of the test."""
+    monkeypatch.setattr(bounded_reads, "WAIT_S", 0.05)
+    stacks: list[Path] = []
+
+    def make(pid: int) -> None:
+        machine.writes(pid, pid, "")
+        stacks.append(machine.proc / f"{pid}/task/{pid}/stack")
+        stacks[-1].unlink()
+        os.mkfifo(stacks[-1])
+
+    yield make
+    for stack in stacks:
+        os.close(os.open(stack, os.O_RDWR | os.O_NONBLOCK))
+    for thread in threading.enumerate():
+        if thread.name == "policyfs-proc":
+            thread.join(10)
+
+
+@pytest.mark.timeout(20)
+def test_processes_that_hide_their_stacks_hide_no_writer(
+    circle: LockCircle, silent: Callable[[int], None]
+) -> None:
+    """execve(2) of a process that has an open file on a file system of its own."""
+    for pid in (1, 8, 70, 200):
+        silent(pid)
+    threads = threading.active_count()
+    assert looks(circle, LOOKS) == [None] * (LOOKS - 1) + [77]
+    assert threading.active_count() == threads + 4
+
+
+@pytest.mark.timeout(20)
+def test_many_of_them_are_the_end_of_the_connection(
+    circle: LockCircle, machine: Machine, silent: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer may be unseen, so nobody is killed."""
+    monkeypatch.setattr(bounded_reads, "MOST", 3)
+    machine.writes(77, 78, "")
+    for pid in (1, 8):
+        silent(pid)
+    assert looks(circle, 2 * LOOKS) == [None] * 2 * LOOKS
+    silent(70)
+    assert looks(circle, LOOKS + 1)[-1] == UNKNOWN
+
+
+def test_so_are_many_that_answer_slowly(
+    circle: LockCircle, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.writes(77, 78, "")
+    monkeypatch.setattr(lock_circle, "MOST_S", -1.0)
+    assert looks(circle, LOOKS) == [None] * (LOOKS - 1) + [UNKNOWN]
+
+
+def test_a_writer_that_is_seen_comes_before_one_that_is_not(
+    circle: LockCircle, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(circle, "_writers", lambda: [(UNKNOWN, ""), (77, "78")])
+    assert looks(circle, LOOKS)[-1] == 77

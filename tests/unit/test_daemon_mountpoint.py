@@ -6,6 +6,8 @@ import errno
 import io
 import json
 import os
+import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,12 +20,14 @@ import trio
 from policyfs.daemon import mountpoint
 from policyfs.daemon.end import DETACHED, EndOfMount, MountEnd
 from policyfs.daemon.kills import Kills
+from policyfs.daemon.lock_circle import UNKNOWN
 from policyfs.daemon.log import configure
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.daemon.options import MountOptions
 from policyfs.journal.retention import Retention
 from policyfs.kernel import session
 from policyfs.kernel.session import Device, MountError
+from policyfs.linux import bounded_reads
 from policyfs.linux.mountinfo import mounts_at
 from policyfs.store.holders import Holder
 from tests.support.mount.file_system import on_trio
@@ -407,3 +411,61 @@ def test_control_files_that_fail_end_nothing(kernel: Kernel, monkeypatch: pytest
     with mounted(kernel) as made:
         made.cut_off()
     assert kernel.unmounts == [(PLACE, True, False)], "of the end"
+
+
+# -- a circle of locks -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def let_go(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """What a look at the executable of any process waits for."""
+    event = threading.Event()
+
+    def wait(pid: int) -> str:
+        event.wait()
+        return "late"
+
+    monkeypatch.setattr(mountpoint, "executable", wait)
+    monkeypatch.setattr(bounded_reads, "WAIT_S", 0.05)
+    yield event
+    event.set()
+    for thread in threading.enumerate():
+        if thread.name == "policyfs-proc":
+            thread.join(10)
+
+
+@pytest.mark.timeout(20)
+def test_a_process_that_hides_its_program_is_killed(kernel: Kernel, let_go: threading.Event) -> None:
+    said = Said()
+    with mounted(kernel, said) as made, subprocess.Popen(["/bin/sleep", "20"]) as process:
+        assert made._kill_writer(process.pid, 1.0)
+        assert process.wait(10) == -signal.SIGKILL
+    assert [(line["pid"], line["exe"]) for line in said.lines()] == [(process.pid, "")]
+
+
+@pytest.mark.timeout(20)
+def test_the_mount_ends_though_the_program_of_the_writer_is_unknown(
+    kernel: Kernel, let_go: threading.Event
+) -> None:
+    with mounted(kernel) as made:
+        made._end_circle(os.getpid())
+        assert kernel.aborted == [made.device.conn_id]
+
+
+@pytest.mark.timeout(20)
+def test_the_mount_ends_if_no_writer_is_known(kernel: Kernel) -> None:
+    with mounted(kernel) as made:
+        assert not made._kill_writer(UNKNOWN, 1.0)
+        made._end_circle(UNKNOWN)
+        assert kernel.aborted == [made.device.conn_id]
+        end = made._end.by(MountEnd("command", "later"))
+        assert (end.cause, end.pid, end.uid, end.exe) == ("error", None, None, "")
+
+
+@pytest.mark.timeout(20)
+def test_a_process_that_hides_its_files_is_no_user(
+    kernel: Kernel, let_go: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mountpoint, "has_open", lambda pid, device: let_go.wait())
+    with mounted(kernel) as made:
+        assert not made._is_user(1)
