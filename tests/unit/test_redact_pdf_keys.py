@@ -227,3 +227,15 @@ def test_bookmarks_in_plain_words_use_up_no_budget():
     for text in (b"(47.80453, 13.04229)", b"(\\064\\067.80453, \\061\\063.04229)"):
         node = Reader(b"<</Title%s>>" % text).value()
         assert edit(node, hidden_by(("location",)), budget()).taken
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_a_place_refers_to_is_judged_without_its_removed_entries(inside):
+    """A second redaction would find it plain, and remove what the first has shown."""
+    value = b"<</PieceInfo<</A 7 0 R>>/X[47.80453 13.04229]>>"
+    objects = {9: object_stream({6: value}, room=40)} if inside else {6: value}
+    data = pdf(objects | {5: b"<</Type/Sig/Location 6 0 R>>"}, page=b"/Annots[5 0 R]")
+    found = locate_in("application/pdf", MemorySource(data), hidden_by(["location"]))
+    out = apply(data, in_order(found.patches, len(data)))
+    assert inside or b"47.80453" not in out
+    assert not locate_in("application/pdf", MemorySource(out), hidden_by(["location"])).patches

@@ -197,6 +197,9 @@ def silenced(node: Node, tells: Tells) -> Edits:
     categories of the key. An array or a dictionary is edited only if *tells* has LOCATION, and if each value
     in the object is a word (a number, true, false or null), a string, or an array of such values. There are
     no edits for any other object.
+
+    node: the object as its own edits leave it: without its removed entries it may have become such an array
+    or dictionary.
     """
     edits = Edits()
     if node.kind == "string":

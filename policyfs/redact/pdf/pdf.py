@@ -20,7 +20,7 @@ from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.matroska.ebml import zero_patches
 from policyfs.redact.pdf.keys import Edits, edit, silenced
 from policyfs.redact.pdf.object_scan import HEAD_BYTES, MARK, Item, Scan
-from policyfs.redact.pdf.objects import Node, is_regular
+from policyfs.redact.pdf.objects import Node, Reader, is_regular
 from policyfs.redact.pdf.private_keys import is_document_part
 from policyfs.redact.pdf.streams import (
     ObjectStream,
@@ -259,7 +259,9 @@ class _Locator:
                 texts[number] = texts.get(number, NOTHING) | tells
         for here in self.objects:
             if here.item.number in texts and not here.role and not here.item.data:
-                aside = silenced(self.scan.value_of(here.item), texts[here.item.number])
+                start, end = here.item.start, here.item.end
+                kept = here.edits.applied(self.source.read(start, end - start))
+                aside = silenced(Reader(kept + b"\n").value(), texts[here.item.number])
                 here.edits = aside if aside.taken else here.edits
             self._object(here, reached, metadata)
         for stream in self.streams:

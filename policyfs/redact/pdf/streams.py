@@ -231,7 +231,8 @@ class ObjectStream:
                 continue
             edits = inside.edits
             if inside.number in texts:
-                aside = silenced(Reader(self.text, inside.start).value(), texts[inside.number])
+                kept = Reader(edits.applied(self.text), inside.start).value()
+                aside = silenced(kept, texts[inside.number])
                 edits = aside if aside.taken else edits
             new = edits.applied(new)
             for _, _, key, tells in edits.taken:
