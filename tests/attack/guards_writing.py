@@ -269,8 +269,8 @@ def emptied_first() -> None:
     """O_TRUNC is carried out as the first thing, as open(2) of the store's file would."""
     find = BackingFiles.find
 
-    def emptying(self: BackingFiles, node: Any) -> tuple[int, Any]:
-        fd, stat = find(self, node)
+    def emptying(self: BackingFiles, node: Any, **opening: bool) -> tuple[int, Any]:
+        fd, stat = find(self, node, **opening)
         with open(f"/proc/self/fd/{fd}", "r+b") as file:
             file.truncate(0)
         return fd, stat
