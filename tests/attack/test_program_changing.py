@@ -115,6 +115,7 @@ def test_all_wait_where_the_watchdog_reads_them_itself(
     changer.result(ANSWER_S)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(60)
 def test_each_costs_one_wait_in_all(stuck: Stuck, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded_reads, "WAIT_S", 0.3)
