@@ -465,3 +465,13 @@ def test_room_that_is_not_used_says_nothing(kind, count, room):
 )
 def test_room_in_which_something_stands_goes(kind, count, room):
     assert room not in read(entry_of(kind, count, room), "location")
+
+
+@pytest.mark.parametrize("tag", [0x0E01, 0x0E13])
+@pytest.mark.parametrize("word", ["location", "time", "people"])
+def test_edits_of_nikons_programs_go(tag, word):
+    """They hold IPTC records, once for each version that somebody stored."""
+    edits = b"\1\0\0\0\0\1\0\0" + bytes(range(128, 256)) + jpegs.iptc_place()
+    out = read(with_unnamed((tag, UNDEFINED, len(edits), edits)), word)
+    assert CITY.encode() not in out
+    assert SETTING.encode() in out

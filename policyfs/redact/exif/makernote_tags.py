@@ -50,7 +50,7 @@ _NIKON: Final = rules(
     ("e0e e1d", _OTHER),
     ("e10", _OTHER, _DIRECTORY, "Nikon scan"),
     # Serial number and shutter count are also the key to decrypt the colours of raws.
-    ("1d 37 82-84 98 a0 a5-a7 e09 e13 e1e", _DEVICE),
+    ("1d 37 82-84 98 a0 a5-a7 e09 e1e", _DEVICE),
     ("10 2b 4e 91 a8 b8", _NO_PLACE),
     ("20", _DEVICE | _OTHER),
     ("24 b6", _TIME),
