@@ -162,10 +162,11 @@ class Decision:
     a set of patterns, and the file must match one pattern of the set. A pattern is a kind such as
     ``image/jpeg`` or ``image/*``, or a result of ban() or cleaning(). If a set has such a result, files of
     the kinds in the set need no search. redact and content are empty in a denial. bare: True for a directory
-    that is seen only because a path below it may be seen. quarantine: True if a file that fails the content
-    requirements is kept for the administrator. monitored_content: content requirements (rule, kinds) that are
-    checked but not enforced. If a written file does not meet one, the trail records the rule as
-    ``would_deny``.
+    that is seen only because a path below it may be seen, or because it is the root. would_deny, would_allow:
+    ids of rules that would deny or allow the request, but are only recorded; would_deny can also have
+    tally.NO_ALLOW. quarantine: True if a file that fails the content requirements is kept for the
+    administrator. monitored_content: content requirements (rule, kinds) that are checked but not enforced. If
+    a written file does not meet one, the trail records the rule as ``would_deny``.
     """
 
     allowed: bool

@@ -35,7 +35,7 @@ class UsageError(PolicyfsError):
 
 
 class UnreadableError(PolicyfsError):
-    """The file or directory of a policy cannot be read. This may pass."""
+    """The file or directory of a policy cannot be read. A later attempt may succeed."""
 
     exit_code = EXIT_POLICY
 

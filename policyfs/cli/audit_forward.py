@@ -73,7 +73,10 @@ def _log(text: str) -> None:
 
 
 def _log_of_sink(text: str) -> None:
-    """Log a text about a sink. It may repeat words of a command or of another machine, so it is escaped."""
+    """Log a text about a sink (a receiver of the trail's lines).
+
+    The text may repeat words of a command or of another machine, so it is escaped.
+    """
     _log(shown(text))
 
 

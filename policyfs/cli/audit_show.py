@@ -137,7 +137,8 @@ def _crash_before(trail: IndexedTrail, chain: Chain, record: Record) -> str:
 def _of_process(portion: Portion, row: int, event: Event) -> list[int]:
     """Return a row of the index, and the nearest rows of the same process.
 
-    At most _AROUND rows before that row and _AROUND rows after it are returned.
+    At most _AROUND rows before that row and _AROUND rows after it are returned. Rows that are _PROCESS_ROWS
+    or more away are not searched.
     """
     found = []
     for direction in (-1, 1):

@@ -82,9 +82,10 @@ class _Review(NamedTuple):
     steps: dict[str, int]
 
     def may_lack(self, steps: list[Record]) -> bool:
-        """Return True if the clock went back since then, to a time before *until_ns*.
+        """Return True if the clock went back after this run, to a time before *until_ns*.
 
-        steps: the records ``clock`` of the trail. This run did not count the events after a newer record.
+        Then later events may have times before *until_ns*, but this run did not count them. steps: the
+        records ``clock`` of the trail.
         """
         return any(
             step.seq > self.steps.get(step.place.mount_id, 0) and step.time_ns < self.until_ns
@@ -95,10 +96,11 @@ class _Review(NamedTuple):
 def _only_new(
     trail: IndexedTrail, wanted: Selection, by: list[str], last: _Review | None, until_ns: int
 ) -> Summary:
-    """Count the events since the last review. until_ns: without later events (ns since 1970).
+    """Count the events since the last run of `summary --new`. Return the counts.
 
-    If the clock went back since then, count all events, and print that on stderr: nobody knows which events
-    the last review counted.
+    If the clock went back since that run, count all events, and print that on stderr: nobody knows which
+    events that run counted. last: that run; None: there was none. until_ns: do not count events from this
+    time on (ns since 1970).
     """
     if last is None or last.until_ns <= until_ns:
         since = "" if last is None else f" since:{iso_time(last.until_ns)}"

@@ -199,7 +199,7 @@ def reports_on(chains: list[Chain], trail: str, compared: Anchors) -> list[Repor
     with workers(chains) as pool:
         checked = [_read_chain(chain, of, compared, pool) for chain, of in zip(chains, wanted, strict=True)]
     # Leave out records that were written during this check. They may be about lines that another chain got
-    # after this check had read that chain. No clock decides this, since a clock may be set back.
+    # after this check had read that chain. Record numbers decide this, because a clock may be set back.
     told = [record for one in checked for record in one.records if record.seq <= ends[one.chain.mount_id]]
     seen = sightings(told)
     gone = vanished(seen, there)
@@ -277,9 +277,9 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
 
 
 def _unsealed(parts: Sequence[Part]) -> list[str]:
-    """Return the names of the closed segments (files) with events that have no seal. parts: all segments.
+    """Return the names of closed segments (files) that contain events, but lack a seal. parts: all segments.
 
-    Segments that commands write without keys (such as `policyfs owner`) have no events.
+    A daemon may write a seal up to a minute late. Segments of commands without keys contain no events.
     """
     now_ns = time.time_ns()
     return [
@@ -358,7 +358,7 @@ def _report(checked: _Checked, seen: list[Sighting]) -> Report:
 
 
 def _names_at(root: Path, chains: list[Chain]) -> frozenset[str]:
-    """Return the names of the directories in the trail root, also of directories without a trail file."""
+    """Return all names in the trail root, also of directories without a trail file."""
     if any(chain.directory == root for chain in chains):
         root = root.resolve().parent  # *root* is the directory of one mount
     return frozenset(os.listdir(root))

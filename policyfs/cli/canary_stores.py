@@ -51,10 +51,10 @@ def memory_store() -> Iterator[int]:
 def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable[[Canary], bool]:
     """Make a file for each canary (sample request) in the store in memory.
 
-    A canary has no file if another canary needs a directory of the same name, or if the kernel accepts no
-    path of this length. Return a function that returns
-    True if a canary can be used: it has its file, or it tests a hidden name and a directory has this name.
-    content: the bytes of each file.
+    A canary gets no file if another canary needs a directory of the same name, or if the kernel accepts no
+    path of this length. Return a function that tells if a canary can be used. It returns True if the canary
+    has its file, or if the canary tests a hidden name and a directory has this name. content: the bytes of
+    each file.
     """
     store = os.open("store", _DIRECTORY, dir_fd=memory)
     files: set[bytes] = set()
@@ -85,8 +85,8 @@ def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable
 def known_files(store: str, engine: Engine, who: Principal) -> list[Canary]:
     """Return canaries (sample requests) for names that exist in the real store.
 
-    These canaries change nothing. The policy's answers to them depend on no kind and no owner. who: the
-    caller that will make the requests.
+    These canaries change nothing. The policy's answers to them depend on no kind and no owner. At most _EACH
+    canaries of each sort are returned. who: the caller that will make the requests.
     """
     answers = Answers(engine, who)
     found: list[Canary] = []

@@ -241,7 +241,7 @@ async def _sniff(
 
 
 def _is_written(fd: int) -> bool:
-    """Return True if a program has a file open for writing. Only for stores whose leases prove this."""
+    """Return True if a program has a file open for writing. Call this only if StoreFacts.leases is True."""
     try:
         with writers_seen(fd) as written:
             return written()

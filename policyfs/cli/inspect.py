@@ -49,7 +49,7 @@ def run_inspect(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(_as_json(args.file, size, kind, words, plan), indent=2))
         else:
-            # the file's author chooses names of tags, for example: no escape may reach the terminal
+            # The file's author chooses the names of tags. No escape sequence in them may reach the terminal.
             print("\n".join(map(shown, _report(args.file, size, kind, words, plan, fd))))
         if args.write is None:
             return EXIT_OK if plan.outcome is Outcome.CLEAN else EXIT_REFUSED

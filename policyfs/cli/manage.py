@@ -70,7 +70,7 @@ def known(mountpoint: str) -> str:
 
 
 def run_status(args: argparse.Namespace) -> int:
-    """Print the state of one mount, or of all mounts. Return 1 if a mount has a problem."""
+    """Print the state of one mount or all mounts. Return 1 if a mount has a problem, or does not answer."""
     if args.path is not None:
         return _run_path(args)
     silent: list[str] = []
@@ -217,12 +217,12 @@ def all_status(silent: list[str]) -> list[control.Json]:
         try:
             found.append(control.ask(path, "status", 2.0))
         except control.NoDaemonError:
-            continue  # below, if the mount is there; if not, the socket is of a killed daemon
+            continue  # the next loop reports the mount; without a mount, a killed daemon left the socket
         except control.ControlError as error:
             silent.append(mounted.get(path, str(path)))
             print(f"policyfs: {error}", file=sys.stderr)
         mounted.pop(path, None)
-    for mountpoint in sorted(mounted.values()):  # perhaps without a socket, as after a clean-up of /run
+    for mountpoint in sorted(mounted.values()):  # these have no daemon, or somebody removed the socket
         silent.append(mountpoint)
         print(f"policyfs: {mountpoint}: no daemon answers: {_instead(mountpoint)}", file=sys.stderr)
     return found

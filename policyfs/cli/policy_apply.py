@@ -37,9 +37,8 @@ class _Applied:
     """The result of `policy apply`.
 
     live: the mount's policy before the command, as `policyfs status` reports it; after an error, the policy
-    in force then. refused: the reason of a
-    refusal, empty if there is none. changed: True if the new policy is in force, or may be in force later,
-    although the command fails.
+    in force then. refused: the reason of a refusal, empty if there is none. changed: True if the command
+    fails, but the new policy is in force, or may be in force later.
     """
 
     mountpoint: str
@@ -195,8 +194,9 @@ def _put_in_force(found: _Applied, own: str) -> None:
 
 
 def _load(found: _Applied) -> None:
-    """Make the daemon load the checked text from its policy file, if the policy in force is still the policy
-    with which the check has compared this text. Raises PolicyfsError.
+    """Make the daemon load the checked text from its policy file. Raises PolicyfsError.
+
+    The daemon refuses if the policy in force is not the one with which the check has compared this text.
     """
     live = str(found.live["digest"])
     for line in reload_lines(found.mountpoint, "reload", live=live, expected=found.digest):

@@ -17,7 +17,10 @@ from policyfs.policy.parse import SourceText
 
 
 def run_fmt(args: argparse.Namespace) -> int:
-    """Write files in the standard layout. With --check only return 1 if a file has another layout."""
+    """Write files in the standard layout. With --stdout, print this layout instead.
+
+    With --check, print the changes instead, and return 1 if there are any.
+    """
     batch = Batch(sys.stderr if args.stdout else sys.stdout)
     for path, found in batch.loaded(args.policy, _formatted):
         if args.stdout and len(found) > 1:

@@ -78,7 +78,10 @@ def _finding(finding: Finding) -> dict[str, object]:
 
 
 def _absent(engine: Engine, store: str) -> Iterator[Finding]:
-    """Yield a finding for each rule with a path that does not exist in the store."""
+    """Yield a finding for each rule with a path that does not exist in the store. Raises PolicyfsError.
+
+    Leave out rules that ignore the case of names.
+    """
     if not Path(store).is_dir():
         raise PolicyfsError(f"{store} is not a directory; name the store, the directory with your files")
     for rule in engine.policy.rules:

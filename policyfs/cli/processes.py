@@ -111,7 +111,7 @@ def _outcome(function: Callable[[], T], writer: int) -> tuple[T | None, Exceptio
 
 
 def _kill(pid: int) -> None:
-    """Kill a child that may live on until an app lets a lock go. So do not wait for it."""
+    """Kill a child, but do not wait for its end: it may live on until an app releases a lock."""
     os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)

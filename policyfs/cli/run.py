@@ -162,7 +162,7 @@ def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) 
     """Start the command, pass signals on to it, and return its exit code.
 
     at: the directory at which the command finds the mount. Signals are blocked until the handlers are set:
-    before that, a signal would end policyfs and not the command.
+    without a handler, a signal would end policyfs and not the command.
     """
     sys.stdout.flush()
     signal.pthread_sigmask(signal.SIG_BLOCK, _CAUGHT)

@@ -157,7 +157,7 @@ def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd
         code = serve(options, loader, ready, as_json=True)
     except PolicyfsError as error:
         code = error.exit_code
-        reason = str(error).encode("utf-8", "backslashreplace")  # it may contain a name that is no text
+        reason = str(error).encode("utf-8", "backslashreplace")  # a file name in it may not be UTF-8
         with contextlib.suppress(OSError):  # the command may be gone
             os.write(answer_fd, reason)  # send the reason first: its recording may fail, too
         start.failed(reason.decode())

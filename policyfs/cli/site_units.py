@@ -28,7 +28,8 @@ _DIRECTORY: Final = "/etc/systemd/system"
 
 _VARIABLE: Final = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:(:?[-?+])([^${}]*))?\})")
 """A variable of a compose file: ``$NAME``, ``${NAME}``, ``${NAME:-default}``, ``${NAME:+other}`` or
-``${NAME:?}``, or without the colon. The text after the operator has no variables."""
+``${NAME:?}``, or without the colon. If the text after the operator has variables itself, the pattern matches
+only these inner variables."""
 _ASSIGNMENT: Final = re.compile(
     r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(?:'([^']*)'|\"([^\"]*)\"|(.*?)(?:\s#.*)?$)"
 )

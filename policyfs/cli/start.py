@@ -77,7 +77,8 @@ class Start:
         enough.
         """
         if self._lock is not None:
-            if os.fstat(self._lock).st_nlink:  # else the daemon has removed it, and the path may be another's
+            # If the daemon has removed the locked file, the path may lead to the file of another process.
+            if os.fstat(self._lock).st_nlink:
                 with contextlib.suppress(OSError):
                     os.unlink(control.start_lock_path(self._mountpoint))
             fcntl.flock(self._lock, fcntl.LOCK_UN)

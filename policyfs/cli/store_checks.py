@@ -124,7 +124,7 @@ def check_left_aside(store: str) -> Iterator[Finding]:
     for at, directories, names in os.walk(top, onerror=errors.append):
         found += [os.path.join(at, name) for name in (*names, *directories) if is_aside(name)]
         directories[:] = [name for name in directories if os.path.join(at, name) not in others]
-    # A daemon uses such a name while it removes or replaces a file. In this case the name is gone by now.
+    # A running daemon uses such a name only for a moment, so its names are gone by now.
     left = [os.fsdecode(path) for path in found if os.path.lexists(path)]
     for path in left[:_NAMED]:
         what = (

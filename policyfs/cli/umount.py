@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run_umount(args: argparse.Namespace) -> int:
     """Unmount a mount or a dead mount (without a daemon). Wait until its daemon has ended.
 
-    Return 1 if processes still use the mount.
+    Return 1 if processes still use the mount, except with --lazy.
     """
     from policyfs.kernel.probe import MountState, mount_state
 

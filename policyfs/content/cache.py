@@ -109,7 +109,7 @@ class KindCache:
     async def recall(self, key: KindKey) -> str | None:
         """Return the kind of this version of a file from the slower cache, or None. Keep the kind here.
 
-        INVARIANT: the lease of the caller may have ended meanwhile, so the caller asks the lease again.
+        INVARIANT: the lease of the caller may have ended meanwhile, so the caller checks the lease again.
         """
         kind = None if self._beneath is None else await self._beneath.kind(key)
         if kind is not None:

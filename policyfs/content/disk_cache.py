@@ -55,7 +55,7 @@ Rows without this text are deleted. Older versions of policyfs wrote such rows f
 """
 _BUSY_S: Final = 1.0
 _PATIENCE_S: Final = 0.25
-"""The time that a request waits for an answer from the disk. After it a worker finds the answer again."""
+"""The time that a request waits for an answer from the disk. After this time a worker finds the answer."""
 _KIND: Final = "kind"
 _UNPROVEN_KIND: Final = ""
 """The value of the column ``what`` in rows of older versions of policyfs: kinds that were stored without a
@@ -139,7 +139,9 @@ class Remembered:
         return kind if is_kind(kind) else None
 
     def put_kind(self, key: KindKey, kind: str) -> None:
-        """Store the kind of this version of a file, unless the version is racy (KindKey.is_racy)."""
+        """Store the kind of this version of a file, unless the version is racy (KindKey.is_racy) or has no
+        birth time.
+        """
         self._put(key, _KIND, kind.encode("ascii"))
 
     async def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
@@ -159,7 +161,7 @@ class Remembered:
 
     def put_plan(self, key: KindKey, what: frozenset[str], kind: str, plan: Plan) -> None:
         """Store a plan that hides the words *what*, and the file's kind, unless the version is racy
-        (KindKey.is_racy).
+        (KindKey.is_racy) or has no birth time.
         """
         self._put(key, _words(what), (kind, plan))
 

@@ -3,19 +3,20 @@
 A zygote is the parent of workers (zygote.py). A serving daemon cannot execute a program, so it could not
 replace a killed zygote. Before the daemon serves, it executes the launcher. A new zygote is a fork of the
 launcher: the zygote shares the launcher's memory and is ready at once. The launcher reads only orders: one
-word and one descriptor. So an attacker who has taken over the daemon gains nothing through the launcher.
+word with one or two descriptors. So an attacker who has taken over the daemon gains nothing through the
+launcher.
 
 Messages on the control socket (SOCK_SEQPACKET): the daemon sends START with the descriptor that becomes the
 new zygote's control socket. The launcher answers with the zygote's pid as a decimal and a pidfd, or with the
 reason why it cannot start one. When the daemon's end closes, the launcher exits.
 
-The daemon sends GUARD with the control file that ends its mount's connection (fs/fuse/control.c). There is no
-answer. If the daemon is killed, the launcher ends the connection. Otherwise the kernel may keep the
-connection: a thread of the killed daemon may wait for the lock of a file or directory. If an app has this
+The daemon sends GUARD with the control file that ends its mount's connection (kernel: fs/fuse/control.c).
+There is no answer. If the daemon is killed, the launcher ends the connection. Otherwise the kernel may keep
+the connection: a thread of the killed daemon may wait for the lock of a file or directory. If an app has this
 lock and waits for the daemon's answer, the thread and the app wait for ever. A second descriptor with GUARD
-is the pidfd of a thread that only waits (linux/threads.py): it reports that the daemon was killed, even
-if all other threads wait for such a lock. Without this descriptor (Linux before 6.9) the launcher notices
-only the end of the daemon's main thread.
+is the pidfd of a thread that only waits (linux/threads.py). This descriptor reports that the daemon was
+killed, even if all other threads wait for such a lock. Without this descriptor (Linux before 6.9) the
+launcher notices only the end of the daemon's main thread.
 """
 
 from __future__ import annotations

@@ -35,11 +35,10 @@ class _Failure(NamedTuple):
 
 
 class Missed:
-    """A bounded map from an app, a version of a file and the words to hide to the workers' last failure
-    (Sniffer.locate).
+    """A bounded map from a request (Sniffer.locate) to the workers' last failure at this request.
 
-    The map is used only to refuse files. So a version from stat is enough, although stat does not prove that
-    the bytes are the same.
+    The key of a request has its lane, the version of its file, and the words to hide. The map is used only to
+    refuse files. So a version from stat is enough, although stat does not prove that the bytes are the same.
     """
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic, capacity: int = MAX_FILES) -> None:

@@ -55,8 +55,8 @@ Read = Callable[[int, int], bytes]
 class Piece(NamedTuple):
     """Part of a patch.
 
-    origin: offset in the file of the bytes to copy; -1 if ``data`` holds the bytes. If all bytes of the piece
-    are the same, ``data`` has this byte only once, whatever the size is.
+    origin: offset in the file of the bytes to copy; -1 if ``data`` holds the bytes. If ``data`` has only one
+    byte, each byte of the piece is this byte, whatever the size is.
     """
 
     offset: int

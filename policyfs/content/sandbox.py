@@ -96,12 +96,11 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
 
 
 def let_others_in(*, idle: bool = False) -> None:
-    """Let every process that wakes up run before this process, if the kernel has shorter slices (Linux 6.12).
-    So an app that has received its answer goes on at once.
+    """Let other processes that wake up run before this process (since Linux 6.12), and give it less time.
 
-    The nice value is raised by 5: if all processes compute, this process gets a third of the time of another
-    process. The time slices of this process are long. So a process with shorter slices that wakes up need not
-    wait until a slice of this process ends.
+    This process gets long time slices. A process with shorter slices that wakes up does not wait until such a
+    slice ends. So an app that has received its answer goes on at once. The nice value is raised by 5: if all
+    processes compute, this process gets a third of the time of another process.
 
     idle: True to run only while no other process wants the processor.
     """

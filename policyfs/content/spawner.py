@@ -52,10 +52,10 @@ class Launcher:
     """The process that starts zygotes, even after the daemon has given up the right to execute programs."""
 
     def __init__(self, limits: Limits) -> None:
-        """Execute a fresh interpreter with the daemon's module path. The interpreter inherits nothing else.
+        """Execute a fresh interpreter with the daemon's module path. This takes a few ms.
 
-        This takes a few ms. Then the interpreter imports modules for 0.3 s. Raises OSError if the interpreter
-        cannot be executed.
+        The interpreter inherits only its control socket, and a memfd as its standard error. It then imports
+        modules for 0.3 s. Raises OSError if the interpreter cannot be executed.
         """
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)

@@ -162,8 +162,8 @@ def weigh_less() -> bool:
     (EAGAIN).
 
     Where the kernel weighs sessions against each other (sched(7), autogroup), the nice value of a worker does
-    not help the apps in other sessions. Without CAP_SYS_ADMIN the kernel changes the weight of one session in
-    100 ms (kernel/sched/autogroup.c, proc_sched_autogroup_set_nice).
+    not help the apps in other sessions. Without CAP_SYS_ADMIN, the kernel accepts only one such change of any
+    session every 100 ms (kernel/sched/autogroup.c, proc_sched_autogroup_set_nice).
     """
     try:
         with open("/proc/self/autogroup", "wb", buffering=0) as weight:

@@ -33,8 +33,8 @@ def claim(path: Path) -> socket.socket:
     """Bind the control socket of a mount, and return it. No client can connect before answer_on(). Raises
     PolicyfsError.
 
-    If another daemon still has an old socket at this path, the old socket is renamed, even if this daemon
-    hangs. The socket of a dead daemon is removed.
+    If another daemon still has an old socket at this path, the old socket is renamed, even if that other
+    daemon hangs. The socket of a dead daemon is removed.
     """
     if len(os.fsencode(path)) > _PATH_MAX:
         raise PolicyfsError(

@@ -230,7 +230,7 @@ class Daemon:
         server = control_server.claim(path)
         self._socket_inode = path.stat().st_ino
         try:
-            # INVARIANT: before the first request of any app.
+            # INVARIANT: this comes before the first request of any app.
             if not close_door(special_files=self._options.posix):
                 self._log.warning("system calls are not filtered: this kernel or machine cannot do it")
             async with trio.open_nursery() as nursery:
@@ -321,7 +321,7 @@ class Daemon:
         self.leaving = True
         control_server.step_aside(self._socket_inode, self._options.mountpoint)
         if self._options.user_id and self._options.kernel_admits and not end.ordered:
-            # The app has detached the mount with fusermount3. Else it could use an old policy for ever.
+            # The app has detached the mount with fusermount3. The app must not use an old policy for ever.
             self._mountpoint.leave()
 
     def _duties(self) -> Duties:
@@ -344,7 +344,7 @@ class Daemon:
             try:
                 await in_slices(partial(changes.take, notifier, places))
             except Exception:
-                changes.reset(notifier, places)  # its invalidations are lost
+                changes.reset(notifier, places)  # the invalidations of this batch are lost
                 raise
             await trio.sleep(_WATCH_PAUSE_S)  # the events that come meanwhile are then read together
 

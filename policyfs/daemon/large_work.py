@@ -36,8 +36,8 @@ def take_short_turns() -> None:
 def lasting_objects() -> Iterator[None]:
     """Make a context for a thread that makes many objects that stay.
 
-    Garbage collection is off inside the context, and never visits these objects: a collection would keep the
-    interpreter lock until its end.
+    Garbage collection is off inside the context, because a collection keeps the interpreter lock until its
+    end. Later collections leave these objects out, except complete collections (garbage.py).
     """
     with paused():
         yield

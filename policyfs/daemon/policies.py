@@ -167,7 +167,8 @@ class Policies:
         if sources is not None:
             text = policy_text(digest_of(source.text for source in sources), sources)
             fields["refused"] = text.digest
-        # The files may hold the policy in force, as after a wrong digest: then the previous one stays known.
+        # The refused text may be that of the policy in force, for example if a client expects another digest.
+        # Then the journal also saves *previous* as the digest of the previous policy. So pass the known one.
         told = fields | {"reason": reason} | by.fields()
         self._journal.tell("policy", told, policy=text, previous=self.previous)
 

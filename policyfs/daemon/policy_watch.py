@@ -68,7 +68,7 @@ async def watch(
     unread: Marks = ()
     while True:
         await trio.sleep(_LOOK_S)
-        # both threads may be abandoned: a disk that hangs must not keep the daemon from its end
+        # Both threads may be abandoned: a disk that hangs must not delay the end of the daemon.
         now = await trio.to_thread.run_sync(marks, path, abandon_on_cancel=True)
         settled, last = now == last, now
         if not settled or now == loaded:

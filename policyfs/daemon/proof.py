@@ -83,7 +83,7 @@ async def prove(
         channel.setblocking(False)
         result: Json | None = None
         try:
-            with contextlib.suppress(BrokenPipeError):  # if the proof has failed, its reason can be read
+            with contextlib.suppress(BrokenPipeError):  # a prover that has failed may have left a message
                 socket.send_fds(channel, [encoded({"mounted": True})], [mount_fd])
             with trio.fail_after(DEADLINE_S):
                 while True:

@@ -200,8 +200,8 @@ def _records(which: str) -> Match:
 
 
 def _is_unwanted_end(record: Record) -> bool:
-    """Return True if a record says that a mount did not start, that it was detached while in use, or that it
-    ended without a command or signal of its administrator.
+    """Return True if a record says that a mount did not start, was detached while in use, or ended without an
+    order. Orders are the commands and signals that end a mount.
     """
     return record.kind != "close" or record.fields.get("cause") in {"outside", "error"}
 

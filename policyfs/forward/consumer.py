@@ -132,7 +132,7 @@ class Consumer:
         self._is_untold = self._cannot_read = False
         self._delivered = 0
         self._failing = ""
-        self._unsaved = ""  # why the cursor cannot be saved. Deliveries go on, and do not change it
+        self._unsaved = ""  # the reason why the cursor cannot be saved, else empty. Deliveries go on
         self.finished = False
 
     @property

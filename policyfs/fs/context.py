@@ -19,7 +19,7 @@ class FsContext:
     """The parts of one mount: store, nodes that the kernel knows, open files, and the policy's decisions.
 
     held: the marks of files with held bytes. The other daemons of the same store see these marks.
-    exact_names: the functions that remove a name, but only if the name still refers to the file of the
+    exact_names: removes, replaces and moves names, but only if the names still refer to the files of the
     decision.
     """
 

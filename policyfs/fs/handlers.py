@@ -177,7 +177,9 @@ class Handlers(pyfuse3.Operations):
     async def read(  # type: ignore[override]  # pyfuse3 sends any buffer (handlers.pxi, fuse_read_async)
         self, fh: int, off: int, size: int
     ) -> Buffer:
-        """Answer READ. The kernel sends READ only for mediated files."""
+        """Answer READ. For files in passthrough the kernel sends READ only after readahead(2) or
+        posix_fadvise(2).
+        """
         return await self._data.reader.read(self._handles.get(fh), off, size)
 
     @guarded

@@ -14,7 +14,7 @@ def seal_directory() -> Path:
     """Return the directory of the keys that protect the trail and its indexes.
 
     The directory is $POLICYFS_KEY_DIR if this variable is set. Otherwise it is KEYS for root, and
-    ~/.local/state/policyfs for other users.
+    $XDG_STATE_HOME/policyfs for other users (~/.local/state/policyfs if this variable is not set).
     """
     return _own("POLICYFS_KEY_DIR", KEYS, "XDG_STATE_HOME", "~/.local/state")
 
@@ -23,7 +23,7 @@ def cache_directory() -> Path:
     """Return the directory of the indexes by which commands search the trail.
 
     The directory is $POLICYFS_CACHE_DIR if this variable is set. Otherwise it is CACHE for root, and
-    ~/.cache/policyfs for other users.
+    $XDG_CACHE_HOME/policyfs for other users (~/.cache/policyfs if this variable is not set).
     """
     return _own("POLICYFS_CACHE_DIR", CACHE, "XDG_CACHE_HOME", "~/.cache")
 

@@ -101,8 +101,9 @@ class Portion:
 class _Task(NamedTuple):
     """One segment (a file of the trail) to read, as a list of byte ranges.
 
-    kept: the first *kept* ranges have an index in the cache. known: the SHA-256 of the range, if there is
-    only one range and its SHA-256 is known; else an empty string.
+    kept: the indexes of the first *kept* ranges belong in the cache. The other ranges get an index in memory.
+    known: the SHA-256 of the range, if there is only one range and its SHA-256 is known; else an empty
+    string.
     """
 
     name: str
@@ -153,7 +154,7 @@ class IndexedTrail:
     def _digests(
         self, chain: Chain, tasks: Sequence[_Task], stack: contextlib.ExitStack
     ) -> deque[str | Future[str]]:
-        """Return the SHA-256 of each range that has an index in the cache. Threads compute unknown digests.
+        """Return the SHA-256 of each range whose index belongs in the cache. Threads compute unknown digests.
         """
         if all(task.known or not task.kept for task in tasks):
             return deque(task.known for task in tasks if task.kept)

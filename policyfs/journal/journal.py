@@ -11,10 +11,10 @@ Durability: if the daemon crashes or is killed, no REQUIRED line is lost. The qu
 the events since the last flush, and the counts of the last second. After a power loss, lines since the last
 fsync may be missing, too. `flush` calls fsync at most once a second.
 
-Locks: `_lock` guards the writer. A thread has `_lock` while the thread makes and writes at most 100 events,
-but never during fsync. The intake's lock guards the queue, gaps and accounts; a thread has it for
-microseconds. `_count_lock` guards the numbers of waiting and refused events. A thread takes `_lock` before
-the other two. `admit` takes only the intake's lock, so `admit` never waits for a disk.
+Locks: `_lock` guards the writer. A thread has `_lock` while it makes and writes lines (at most 120 events in
+one write), but never during fsync. The intake's lock guards the queue, gaps and accounts; a thread has it for
+microseconds. `_count_lock` guards the numbers of threads in `commit` and of refused events. A thread takes
+`_lock` before the other two. `admit` takes only the intake's lock, so `admit` never waits for a disk.
 """
 
 from __future__ import annotations

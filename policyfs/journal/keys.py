@@ -1,9 +1,9 @@
 """The keys that sign seals (statements about closed files of the trail). Only root can read the private keys.
 
-The directory of the keys (mode 0700) is not below the trail root, because a copy of a trail must not contain
-the key to forge the trail. ``keys.public`` has one line for each public key, signed with the previous key.
-``KEY.private`` is the newest private key. Older private keys are deleted. So a thief of today's private key
-cannot sign with yesterday's key. Errors are OSError.
+The directory of the keys (mode 0700) is not below the trail root: a copy of a trail must not contain a key
+with which somebody could forge the trail. ``keys.public`` has one line for each public key, signed with the
+previous key. ``KEY.private`` is the newest private key. Older private keys are deleted. So a thief of today's
+private key cannot sign with yesterday's key. Errors are OSError.
 """
 
 from __future__ import annotations

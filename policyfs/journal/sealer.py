@@ -96,7 +96,7 @@ class Sealer:
         self._old: dict[str, Proof | None] = {}
         self._current: Callable[[], Extent | None] = lambda: None
         self._work = threading.Event()
-        """Set if there may be something to do. The thread waits for it, so an idle mount wakes nobody."""
+        """Set if there may be something to do. The thread waits for it, so it sleeps on an idle mount."""
         self._wake = threading.Event()
         """Set if a segment was closed, or if the sealer ends. Other work is collected for a second."""
         self._ending = False

@@ -16,7 +16,8 @@ SLICE: Final = 100
 SLICE_BYTES: Final = 128 * 1024
 """The limits of one write to the trail. SLICE: events. SLICE_BYTES: their memory in bytes.
 
-A write of this size takes the interpreter lock for about a millisecond."""
+A write of required events may have up to AHEAD queued events in addition. A write of this size takes the
+interpreter lock for about a millisecond."""
 
 AHEAD: Final = 20
 """The number of queued best-effort events that the writer writes before a required event.

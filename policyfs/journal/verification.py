@@ -103,8 +103,8 @@ def parts(
     if pool is not None:
         checks = [pool.submit(job).result for job in jobs]
     found = [check() for check in checks]
-    # A daemon may have sealed a segment meanwhile, and the newest segment may say so. So each seal that was
-    # missing is read again after the newest segment, with the keys of that moment.
+    # A daemon may have sealed a segment meanwhile, and the newest segment may have a record of this seal. So
+    # each seal that was missing is read again after the newest segment, with the keys of that moment.
     now = read_key_chain(chain.directory)
     for name, read, seal, check in zip(names, readers, seals, found, strict=True):
         late = _seal(chain.directory, name, now) if seal is None else None

@@ -71,7 +71,7 @@ struct avc_event {
 	char program[AVC_PROGRAM_MAX]; /* path of the process's executable, without a final null byte */
 };
 
-/* Called with an event that the cache has given up. The function must not call the cache. */
+/* Called with an event that belongs to Python from now on. The function must not call the cache. */
 typedef void (*avc_told)(void *context, const struct avc_event *event);
 
 /* Called with a handle that belongs to Python from now on. The function must not call the cache. */

@@ -30,7 +30,7 @@ struct node {
 	bool of_version;	/* for AVC_OPEN: the backing file is a copy of this version of the file */
 	struct avc_version version;
 	atomic_uint handles;	/* number of its slots in use (_opens.c) */
-	atomic_uint used;	/* opens.age (_opens.c) at the last open that the cache answered */
+	atomic_uint used;	/* opens.age (_opens.c) when AVC_OPEN was added last, or at the last answered open */
 	uint16_t directory, name_size;
 	uint8_t next_grant;
 	struct grant grants[GRANTS];

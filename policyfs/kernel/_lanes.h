@@ -22,8 +22,8 @@ struct lane;
  * begin one; 0: no limit. bytes: limit of the bytes of large requests that wait. */
 void lanes_limit(unsigned int most, unsigned int room, size_t bytes);
 
-/* Keep a copy of a request in its lane. Return false if there is no memory, or no room for one more request of its uid.
- * If there is no room for a WRITE, it is kept without its data. */
+/* Keep a copy of a request in its lane. Return false if there is no memory, or no room for one more request there. If
+ * there is no room for a WRITE, keep it without its data. */
 bool lanes_put(const unsigned char *message, size_t size);
 
 /* True if the limits let one more request of this request's lane begin. */

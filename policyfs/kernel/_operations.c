@@ -239,7 +239,8 @@ static void note_lock(const unsigned char *message, size_t size, const struct wi
 		door.ranges_asked = true;
 }
 
-/* True for a FLUSH that ends no lock. If Python took no locks, FOPEN_NOFLUSH would suppress such a FLUSH. */
+/* True for a FLUSH that ends no lock: its handle has FOPEN_NOFLUSH, and every_flush is false. The kernel sends such a
+ * FLUSH only because Python takes lock requests (operations_hear_close). */
 static bool idle_flush(const unsigned char *message, size_t size, const struct wire_in_header *header)
 {
 	uint64_t fh;

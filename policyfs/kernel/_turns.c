@@ -11,7 +11,7 @@
  * INVARIANT: one lock is held from the read of a request until the request has its place in a lane. So two readers
  * never change the order in which the kernel sent requests. Only a request that the cache might have answered may come
  * later. That does no harm: only the request's own caller waits for a look-up or an open. A RELEASE comes later only if
- * Python did not know its handle when the RELEASE was read. Then only the OPEN has named that handle before, and the
+ * its handle belonged to the cache when the RELEASE was read. Then only the OPEN has named that handle before, and the
  * handle has no lock.
  */
 

@@ -47,7 +47,8 @@ events_bell = _bridge.events_bell
 ring_early = _bridge.ring_early
 vector_counts = _bridge.vector_counts
 read_proc = _bridge.read_proc
-# The functions from start_readers to vector_counts are for kernel/vectors.py. read_proc is for own_proc.py.
+# The functions from start_readers to vector_counts are for kernel/vectors.py; reader_state is also for
+# readiness.py. read_proc is for own_proc.py.
 
 DirectoryEntries = _bridge.DirectoryEntries
 Pending = _bridge.Pending
@@ -283,8 +284,8 @@ class RawRequest:
 
     @property
     def pid(self) -> int:
-        """The caller's process id (thread group) in the daemon's pid namespace; 0 if the caller is outside
-        it.
+        """The number of the calling thread (gettid(2)) in the daemon's pid namespace; 0 if the thread is
+        outside it (task_pid in fs/fuse/dev.c).
         """
         return self._field(6)
 

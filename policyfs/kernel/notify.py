@@ -81,8 +81,8 @@ class Notifier:
     """
 
     def __init__(self, device_fd: int, *, minor: int, capacity: int = 65536) -> None:
-        """minor: the kernel's FUSE protocol version (session.negotiated().minor). capacity: the limit of
-        waiting notifications. The caller closes device_fd.
+        """Start the first thread. minor: the kernel's FUSE protocol version (session.negotiated().minor).
+        capacity: the limit of waiting notifications. The caller closes device_fd.
         """
         self._fd = os.dup(device_fd)
         self._minor = minor
@@ -130,8 +130,8 @@ class Notifier:
         return self._put(next(self._batches), Then(messages.inode(nodeid, 0 if pages else -1, 0), done))
 
     def inval_inodes(self, nodeids: Iterable[int]) -> bool:
-        """Make the kernel forget attributes and pages of all nodes that it knows. A full queue takes this
-        and inc_epoch(), too: they replace refused entries. A later call replaces one that still waits."""
+        """Make the kernel forget attributes and pages of these nodes (all that it knows). Even a full queue
+        takes this entry, and that of inc_epoch(). If the entry of an earlier call still waits, replace it."""
         return self._put(_ALL, messages.all_pages(array.array("Q", nodeids)))
 
     def inval_entry(self, parent: int, name: bytes, expire_only: bool) -> bool:

@@ -34,8 +34,8 @@ def _nothing() -> None:
 class Request:
     """One request: its caller, node, opcode and body.
 
-    uid, gid: the caller's filesystem ids. pid: the caller's process id (thread group), 0 if the caller is
-    outside the daemon's pid namespace. umask: the caller's umask in a TMPFILE request, else 0. body: all
+    uid, gid: the caller's filesystem ids. pid: the number of the calling thread (gettid(2)), 0 if the thread
+    is outside the daemon's pid namespace. umask: the caller's umask in a TMPFILE request, else 0. body: all
     bytes after the header.
     """
 

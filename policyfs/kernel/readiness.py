@@ -29,7 +29,7 @@ row, timers, threads and other tasks run. When each of pyfuse3's tasks had a row
 _ROW_NS: Final = 5_000_000
 """The longest time of a row of requests. Without this limit, a row of 32 writes of 1 MiB took 27 ms."""
 _TRY_EVERY: Final = 16
-"""While polling finds no requests, only one wait in this number begins with polling."""
+"""While polling finds no requests, only one of this number of waits begins with polling."""
 _WORTH: Final = 2
 _MOST: Final = 8
 

@@ -88,7 +88,10 @@ class Ioctl(NamedTuple):
 
 
 class Unnamed(NamedTuple):
-    """A request for open(2) with O_TMPFILE in the request's directory."""
+    """A request for open(2) with O_TMPFILE in the request's directory.
+
+    flags, mode: the arguments of open(2). umask: the caller's umask. open_flags: FUSE_OPEN_* bits.
+    """
 
     flags: int
     mode: int

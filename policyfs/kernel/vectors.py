@@ -40,8 +40,8 @@ LIST: Final = 1 << 7
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 _SERIAL: Final = (1 << 52) - 1
-"""The mask of the bits in a bridge's handle that give the handle's place and serial number in the bridge's
-table (_opens.c).
+"""The mask of the bits in a bridge's handle that the trail uses: the handle's place in the bridge's table,
+and the lowest 36 bits of its serial number (_opens.c).
 """
 _OURS: Final = 1 << 55
 _NOT_OURS: Final = 1 << 63

@@ -23,7 +23,7 @@ _under_way: set[int] = set()
 
 
 def each(pid: int, read: Callable[[], Iterable[T]]) -> Iterator[T]:
-    """Yield what *read* returns, until the next result takes longer than WAIT_S. *read* runs on a thread of
+    """Yield the results of *read*, until the next result takes longer than WAIT_S. *read* runs on a thread of
     its own, and goes on there.
 
     pid: the process whose files *read* reads. If an earlier read of this process still hangs, if reads of

@@ -15,9 +15,11 @@ _UNKNOWN: Final = "policyfs cannot find out if a program has this file open for 
 @contextlib.contextmanager
 def writers_seen(fd: int) -> Iterator[Callable[[], bool]]:
     """Hold a read lease. Yield a function that returns True once a program has, or had, the file open for
-    writing in this block. *fd*: an O_RDONLY descriptor of a regular file. For the main thread of a process
-    that has no LeaseKeeper yet. Some file systems refuse all leases with EAGAIN (StoreFacts.leases is False).
-    Raises OSError if the kernel gives no answer (EACCES without CAP_LEASE).
+    writing in this block. *fd*: an O_RDONLY descriptor of a regular file.
+
+    For the main thread of a process that has no LeaseKeeper yet. Some file systems refuse all leases with
+    EAGAIN (StoreFacts.leases is False): there the function always returns True. Raises OSError if the kernel
+    gives no answer (EACCES without CAP_LEASE).
     """
     # INVARIANT: ignore SIGIO before taking the lease, and until it is released. If a program opens the file
     # for writing meanwhile, the kernel sends this signal, which would end the process.

@@ -18,7 +18,7 @@ _NO_CHILD: Final = 255
 
 
 def first_refusal(uid: int, gid: int, groups: Sequence[int], wanted: Sequence[tuple[int, int]]) -> int | None:
-    """Return the index of the first object to which a user lacks access. Return None if no access is lacking.
+    """Return the index of the first object to which a user lacks access, or None if the user has all access.
 
     wanted: at most 200 descriptors (O_PATH is enough), each with R_OK, W_OK, X_OK or a sum of these. Needs
     root. Raises OSError if the child process cannot become the user, ValueError for more descriptors.

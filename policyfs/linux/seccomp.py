@@ -156,8 +156,8 @@ def close_door(pid: int, *, special_files: bool = False) -> bool:
     program = filter_program(machine, pid, special_files=special_files)
     if program is None:
         return False
-    # SPEC_ALLOW: no slow measures against speculation (the default before Linux 5.16). They would protect
-    # nothing, because only the daemon's own code runs here.
+    # Before Linux 5.16, a filter without SPEC_ALLOW turns on slow measures against speculation. These would
+    # protect nothing, because only the daemon's own code runs here.
     number, flags = NUMBERS[machine]["seccomp"], _FLAG_TSYNC | _FLAG_SPEC_ALLOW
     if not _install(number, unknown_program(machine), flags):
         return False

@@ -15,7 +15,8 @@ _NONE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 
 
 def has_ended(thread: int) -> bool:
-    """Return True if no thread has this number (gettid(2)), or if its parent has not waited for its end.
+    """Return True if the thread with this number (gettid(2)) has ended, or if there is no such thread.
+
     Return False if the kernel does not tell: before Linux 6.9.
     """
     try:

@@ -26,9 +26,9 @@ from policyfs.policy.paths import CAPTURES, DEEP, End, Glob, Segment, Variant, W
 
 MAX_BOUND: Final = 128
 """Maximum number of bound nodes (nodes behind ``{app}`` or ``{uid}``) at one path. With more, the path is
-lost: no caller is allowed anything there. Only a glob such as ``/**/{uid}/**`` exceeds the limit, on hundreds
-of nested directories with numbers as names. Without the limit, an app could make each step take longer than
-the step before."""
+lost: no caller is allowed anything there. Only a glob such as ``/**/{uid}/**`` exceeds the limit, on so many
+nested directories with numbers as names. Without the limit, an app could make each step take longer than the
+step before."""
 
 _CAPTURES: Final = frozenset(CAPTURES.values())
 

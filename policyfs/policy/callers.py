@@ -22,7 +22,8 @@ _CLASS_MASK: Final = (1 << _UID_SHIFT) - 1
 class CallerClass:
     """All callers of one app (or all strangers) with uids of one class.
 
-    number: the low 32 bits of the key (Principal.key) of each caller in the class.
+    number: the low 32 bits of the key (Principal.key) of each caller in the class. uid_class: the number of
+    the class of uids. sample_uid: one of these uids.
     """
 
     __slots__ = ("_fits", "app", "grants", "number", "sample_uid", "uid_class")
@@ -63,7 +64,10 @@ class CallerClass:
 
 
 class Caller:
-    """A caller class together with one of its uids. uid: None if no glob has ``{uid}``."""
+    """A caller class together with one of its uids.
+
+    uid: the uid, with which ``{uid}`` in globs is compared. None: ``{uid}`` matches nothing.
+    """
 
     __slots__ = ("app", "of", "uid")
 

@@ -27,14 +27,17 @@ def in_force(policy: Policy, at_ns: int) -> Policy:
 
 def live(policy: Policy, at_ns: int) -> tuple[str, ...]:
     """Return the ids of the exceptions (allow rules with an end date) that have not ended at this instant (ns
-    since 1970).
+    since 1970). The ids are without PREFIX.
     """
     held = (one.rule.id for one in policy.exceptions if at_ns < one.until_ns)
     return tuple(sorted(id_.removeprefix(PREFIX) for id_ in held))
 
 
 def with_exceptions(policy: Policy, ids: Collection[str]) -> Policy:
-    """Return the policy with its ordinary rules, and of its exceptions only those with these ids."""
+    """Return the policy with its ordinary rules, and of its exceptions only those with these ids.
+
+    ids: ids without PREFIX.
+    """
     base = tuple(rule for rule in policy.rules if not rule.id.startswith(PREFIX))
     dated = tuple(one.rule for one in policy.exceptions if one.rule.id.removeprefix(PREFIX) in ids)
     return policy if base + dated == policy.rules else replace(policy, rules=base + dated)

@@ -19,8 +19,8 @@ _NAMES = ("/x", "/some-other-name/x", "/some-other-name/x/x")
 def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
     """Return the names of the apps that see modes made from the policy; None stands for strangers.
 
-    by_mount: True if the mount's option --modes is ``policy``. Then the result has all apps, except apps with
-    `modes: store` in the policy and apps that look like a backup program.
+    by_mount: True if the mount's option --modes is ``policy``. Then the result has None and all apps, except
+    apps with `modes: store` in the policy, and apps without `modes` that look like a backup program.
     """
     named = {app.name for app in engine.policy.apps if app.modes is Modes.POLICY}
     if not by_mount:

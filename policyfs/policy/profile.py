@@ -104,7 +104,7 @@ class Profile:
     def _see(self, tally: Tally, ftype: FileType, below: Callable[[], bool]) -> bool:
         """Decide if the caller sees the path.
 
-        Return True if the path is seen only as the way to a path below.
+        Return True if the path is seen only as the way to a path below, or only because it is the root.
         """
         for live in self.hiding:
             tally.spoke(live, _SEE, Truth.YES, monitor=tally.lenient)

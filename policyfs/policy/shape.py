@@ -292,7 +292,7 @@ def _without_faults(
 
 
 def _pruned(data: object, loc: Loc) -> object:
-    """Return the data without the value to which the keys and indices in *loc* lead."""
+    """Replace the value to which *loc* leads by Absent.BROKEN. Return the data, which is changed."""
     if not loc or not isinstance(data, dict | list):
         return Absent.BROKEN
     step = loc[0]
@@ -306,7 +306,7 @@ def _pruned(data: object, loc: Loc) -> object:
 
 
 def _swept(data: object) -> object:
-    """Return the data without removed values, and without lists and mappings that became empty."""
+    """Return the data without removed and null values, and without lists and mappings that became empty."""
     if isinstance(data, dict):
         swept = {key: _swept(value) for key, value in data.items()}
         return {key: value for key, value in swept.items() if not _nothing(value)} or Absent.BROKEN

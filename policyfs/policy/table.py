@@ -200,8 +200,8 @@ class Table:
     def __init__(self, policy: Policy, remembered: int, known: Table | None = None) -> None:
         """Make the table of a policy. remembered: the capacity for remembered results.
 
-        known: the table of a policy with fewer rules; the new table uses its automaton. The rules that
-        *known* lacks must come before all other rules, and must have no globs.
+        known: the table of a policy with fewer rules. The new table uses the automaton of *known*. The rules
+        that *known* lacks must come before all other rules, and must have no globs.
         """
         self.policy: Final = policy
         self.callers: Final = Callers(policy)

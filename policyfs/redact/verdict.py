@@ -4,7 +4,8 @@ categories.
 Redaction removes every part that *may* hold data of a category. If all these parts counted here, nearly every
 photo would be refused, because makers write tags without known names. So a part counts if its categories are
 known. All other bytes that redaction would remove count only if a search finds data of the categories in
-these bytes.
+these bytes. If no search is possible, the file is refused: the bytes are too many, the rule forbids them
+(on_unknown: deny), or a category is PEOPLE or OTHER.
 """
 
 from __future__ import annotations

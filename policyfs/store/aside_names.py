@@ -1,5 +1,5 @@
-"""Temporary names, which no app gets: for files that are to be removed or replaced, and for objects that are
-not finished yet (docs/decisions/0061-names-moved-aside.md).
+"""Temporary names, which no app gets: for files that are to be removed, replaced or renamed, and for objects
+that are not finished yet (docs/decisions/0061-names-moved-aside.md).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def aside() -> bytes:
 def is_aside(name: bytes) -> bool:
     """Return True for a temporary name of the form that aside() makes.
 
-    INVARIANT: no app gets a file by such a name. The policy may hide the file only under its own name, or
-    only in another directory.
+    INVARIANT: no app gets a file by such a name. Otherwise an app could read a file that the policy hides
+    only under the file's own name, or only in another directory.
     """
     return name.startswith(_ASIDE)
 

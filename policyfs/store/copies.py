@@ -304,7 +304,7 @@ class CopyCache:
         return room
 
     def _room(self, cost: int, who: Hashable, copy: Copy | None) -> tuple[bool, bool]:
-        """Return True if the cache has room, and True if the share of *who* has room. copy: None if new."""
+        """Return two booleans: the cache has room, and the share of *who* has room. copy: None if new."""
         counted = copy is not None and copy.in_use  # the counts contain it already
         (max_bytes, max_copies), (used_bytes, used_copies) = self.limits, self._used
         more_bytes, more_copies = (0, 0) if counted else (cost, 1)

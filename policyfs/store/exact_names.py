@@ -10,9 +10,9 @@ A file that is renamed is moved aside, too, before it gets its new name (move(),
 not: it is undone if it has moved another file than the given ones (has_got(), move_back()).
 
 A daemon that is killed between these steps leaves the file under the new name (aside()). The next daemon of
-the store finds a record of this (move_records.py), and gives the file its name back. If the store fails
-between these steps, this daemon gives the file its name back at once. If that fails, too, the log has the new
-name, and the record stays for the next daemon.
+the store finds a record of this (move_records.py), and gives the file its name back, or finishes a
+replacement. If the store fails between these steps, this daemon gives the file its name back at once. If that
+fails, too, the log has the new name, and the record stays for the next daemon.
 """
 
 from __future__ import annotations
@@ -256,8 +256,8 @@ class ExactNames:
         self._tree.unlink(dirfd, name)
 
     def _finish(self, move: Move) -> bool:
-        """Finish the removal or replacement that a killed daemon has begun (*move*), undo its rename to
-        a free name, or remove the object that it was making. Return False to try again later.
+        """Undo the removal or rename that a killed daemon has begun (*move*), finish or undo its replacement,
+        or remove the object that it was making. Return False to try again later.
         """
         if not is_aside(move.taken):
             return True
@@ -347,7 +347,7 @@ class ExactNames:
     def has_got(self, fd: int, target: Stat, dirfd: int, name: bytes) -> bool:
         """Return True if a rename has given this name to the file in *target*.
 
-        Also return True if another program has since removed or replaced the moved file. With False, the
+        Also return True if another program has since removed or replaced the moved file. Otherwise the
         caller would think that the rename has moved the later file, and would give that file the old name.
         fd: an O_PATH descriptor that was opened by the old name. The kernel reports the last name of a
         removed file.

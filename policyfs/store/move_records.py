@@ -1,6 +1,6 @@
-"""Records of files that are moved aside: renamed to a temporary name before their removal. If a daemon is
-killed before the removal, the next daemon of the store finishes the work from the record. New objects with a
-temporary name have such records, too (new_names.py).
+"""Records of files that are moved aside: renamed to a temporary name before a removal, replacement or rename.
+If a daemon is killed meanwhile, the next daemon of the store uses the record. It gives the file its name
+back, or finishes the replacement. New objects with a temporary name have such records, too (new_names.py).
 
 Before a daemon moves a file aside (exact_names.py), it writes a record: the directory, the new name and the
 old one. Afterwards it clears the record. All daemons of the machine share one file of records, in the
@@ -9,7 +9,7 @@ So if a place can be locked, the daemon that wrote its record has ended. If the 
 cannot give a file its name back, the record stays (keep()), and the daemon takes another place.
 
 Nothing is written to a disk: the records outlive their daemon, but not a restart of the machine. If a record
-cannot be written, the removal still goes on.
+cannot be written, the daemon goes on without the record.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ UNKNOWN: Final = (
 class Move(NamedTuple):
     """One file that got a temporary name (was moved aside): directory/name became directory/taken.
 
-    name: empty for a new object, which is to be removed if its daemon is killed.
-    directory, to_directory: paths relative to the store's root. to_directory, to_name: the path of the file
-    that the moved file was to replace; both empty if the moved file was to be removed. moved, replaced: the
-    marks (mark()) of the two files of a replacement.
+    name: empty for a new object, which is to be removed if its daemon is killed. directory, to_directory:
+    paths relative to the store's root. to_directory, to_name: the path of the file that the moved file was to
+    replace; both empty for a removal, and for a rename to a free name. moved, replaced: the marks (mark()) of
+    the two files of a replacement.
     """
 
     directory: bytes
@@ -90,8 +90,8 @@ class MoveRecords:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def begin(self, finish: Callable[[Move], bool]) -> bool:
-        """Take a place in the shared file for this daemon, and finish the work of killed daemons of this
-        store. Return True if this store has a record of another version of policyfs (UNKNOWN), which stays.
+        """Take a place in the shared file for this daemon, and finish or undo the work of this store's killed
+        daemons. Return True if this store has a record of another version of policyfs (UNKNOWN), which stays.
 
         finish: called with each record of a killed daemon. If *finish* returns False, the record stays for a
         later daemon. Raises OSError if the file cannot be read or locked.
@@ -136,8 +136,8 @@ class MoveRecords:
         return None, None
 
     def write(self, directory: int, name: bytes, taken: bytes) -> None:
-        """Record that a file will get the temporary name *taken*, and will then be removed. directory: a
-        descriptor of the file's directory. If the record cannot be written, do nothing.
+        """Record that a file will get the temporary name *taken*, and will then be removed, or get a free
+        name. directory: a descriptor of the file's directory. If the record cannot be written, do nothing.
         """
         with contextlib.suppress(OSError):
             self._write(Move(self._below(directory), name, taken))

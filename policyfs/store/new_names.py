@@ -73,7 +73,7 @@ class NewNames:
             if error.errno == errno.EACCES:
                 return NOT_MADE  # the store is itself a mount of policyfs
             self._take_back(dirfd, taken, -1)  # a network store may have made the object and lost the answer
-            if error.errno == errno.EEXIST:  # of the temporary name, so the app must not get this error
+            if error.errno == errno.EEXIST:  # the temporary name is taken: the app must not get this error
                 raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
             raise
         fd, is_named = -1, False

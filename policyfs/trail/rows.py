@@ -1,8 +1,8 @@
 """Rows of a listing of events for people. A refused request and its repeats are one row with a count (pure).
 
 If a request was refused, an app often tries again, by another call or from another process. The journal
-counts some repeats in one event (fold.py). All events with the same app, uid, paths, errno, rules, note and
-policy are shown in one row. The trail itself keeps each event.
+counts some repeats in one event (fold.py). Denials within an hour (WINDOW_NS) are shown in one row if they
+have the same app, uid, mount, paths, errno, rules, note and policy. The trail itself keeps each event.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Verifier:
         expect: Mapping[int, str] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        """expect: the required digests, by line number. checkpoint: one more of them."""
+        """expect: the required digests, by line number. checkpoint: it states the digest of one more line."""
         self._mount_id = mount_id
         self._expect = dict(expect or {})
         self._checkpoint = checkpoint
@@ -355,7 +355,7 @@ class Verifier:
         return "" if gone is None else f"{gone[0]} to {gone[1]}" if gone[1] > gone[0] else f"{gone[0]}"
 
     def _check_holes(self) -> None:
-        """Report missing segments in the middle that policyfs did not remove itself (because of limits)."""
+        """Report missing segments in the middle, except segments that policyfs removed because of limits."""
         for name, first, last, before in self._holes:
             if gone := self._gone(first, last):
                 self._break(name, 0, DELETED, f"segment {gone} is missing before this segment", before)

@@ -184,9 +184,10 @@ def _redaction(draft: Draft) -> Iterator[str]:
 
 
 def _uncleaned(draft: Draft) -> list[tuple[str, str]]:
-    """Return the kinds of files that policyfs cannot redact, each with an example path.
+    """Return at most eight kinds of files that policyfs cannot redact, each with an example path.
 
-    Apps for which files are redacted cannot open files of these kinds.
+    Apps for which files are redacted cannot open files of these kinds. Only the directories of these apps
+    count.
     """
     shared = {name for wish in draft.wishes if not wish.trusted for name in wish.shares}
     found: dict[str, str] = {}

@@ -50,7 +50,10 @@ class Directory:
 
 
 def survey(store: str) -> list[Directory]:
-    """Return the directories at the top of a store, with the results of the survey. Raises PolicyfsError."""
+    """Return the directories at the top of a store, with the results of the survey. Raises PolicyfsError.
+
+    Leave out ``lost+found``, and names with a comma or with characters that are not printable.
+    """
     try:
         with os.scandir(store) as listed:
             names = sorted(entry.name for entry in listed if entry.is_dir(follow_symlinks=False))

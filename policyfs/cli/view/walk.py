@@ -153,7 +153,7 @@ class Walk:
     ) -> Iterator[bytes]:
         """Yield the names to look at: all directories, and some of the files that the policy treats alike.
 
-        Add the number of the skipped files to *picture*.
+        In *picture*, count those skipped files that the caller perhaps sees.
         """
         counts: Counter[tuple[PathState, str]] = Counter()
         for name, _, kind in listed:

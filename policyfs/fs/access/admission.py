@@ -18,7 +18,10 @@ class Context(Protocol):
 
     @property
     def pid(self) -> int:
-        """The id of the sender's thread group; 0 if the daemon cannot see that process."""
+        """The number of the sender's thread (gettid(2)); 0 if the daemon cannot see this thread.
+
+        The kernel sends the number of the thread, not of the process (fs/fuse/dev.c, task_pid).
+        """
 
     @property
     def umask(self) -> int:

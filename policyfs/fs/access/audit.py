@@ -229,13 +229,14 @@ class Recorder:
         self._sink.admit(event, Audit.BEST_EFFORT)
 
     def program_of(self, caller: Caller) -> str:
-        """Return the path of the caller's executable. For each process, /proc is read at most once in _EXE_S
+        """Return the path of the caller's executable. For each thread, /proc is read at most once in _EXE_S
         seconds, and for each caller at most once.
 
-        INVARIANT: in the first call for a caller, the process waits for the answer to its request, and this
-        is not FLUSH, WRITE or READ. execve(2) holds a lock while it closes files and unmaps memory
-        (exec_update_lock in fs/exec.c). A look at PID/exe waits for this lock, so the daemon would wait for
-        itself. So the daemon looks at the program of each open before it answers the open.
+        INVARIANT: in the first call for a caller, the process waits for the answer to its request, and the
+        request is not FLUSH, WRITE or READ. execve(2) holds a lock while it closes files and unmaps memory
+        (exec_update_lock in fs/exec.c). Meanwhile execve(2) can wait for the answer to such a request. A look
+        at /proc/PID/exe waits for the lock, so the daemon would wait for itself. So the daemon finds the
+        program of each open before it answers the open.
         """
         if caller.program is None:
             path = self._executables.get(caller.pid)

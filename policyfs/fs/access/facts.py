@@ -54,8 +54,8 @@ def _never_again(*_: object) -> None:
 
 
 class SteadyOwner:
-    """The owner of a file while its bytes are copied. After a change it is OWNER_NONE: the bytes can be those
-    of another app.
+    """The owner of a file while its bytes are copied. If the owner has changed meanwhile, the file counts as
+    owned by no app (OWNER_NONE), because the copied bytes can be those of another app.
 
     INVARIANT: make this object before the copy, and ask now() after the copy. If an app opens another app's
     file for writing, the owner becomes OWNER_NONE before this open is answered (write_access.py).
@@ -154,10 +154,11 @@ class FactFinder:
         return self.owners.get(fd, self.stat(fd))
 
     def owner_at(self, dirfd: int, name: bytes, stat: Stat, *, exactly: bool = False) -> str:
-        """Return the recorded owner of *name* in *dirfd*.
+        """Return the recorded owner of the object that had *name* in *dirfd*. *stat*: its attributes.
 
-        If another file has taken the name since *stat*, return OWNER_NONE. With *exactly*, raise
-        OSError(ESTALE) instead. The kernel then looks the name up again, and the app gets no wrong EACCES.
+        If another object has the name now, return OWNER_NONE. (If owners are in the database, the result is
+        the right owner even then.) With *exactly*, raise OSError(ESTALE) instead of OWNER_NONE. The kernel
+        then looks the name up again, and the app gets no wrong EACCES.
         """
         fd = self._tree.open_path(dirfd, name)
         try:

@@ -1,8 +1,9 @@
 """This module chooses the node that serves a caller's open of a file, by view, path state and byte path.
 
 See docs/architecture/views.md. In a redacted view, a file is LIVE (mediated, each read decided) in two cases.
-The policy hides nothing of the file from the caller now (from the file's owner, for example). Or a process
-writes the file through this view. Any other file is a frozen COPY, or LEASED if it is too large to copy.
+The policy hides nothing of the file from the caller now (from the file's owner, for example). Or a process of
+the caller's lane writes the file through this view. Any other file is a frozen COPY, or LEASED if it is too
+large to copy.
 
 A COPY or LEASED node without open handles takes the current version of the file. An open node keeps its
 version. If the file has changed since, the next open goes to another node: OPEN answers ESTALE, and the
@@ -53,7 +54,8 @@ def version_of(stat: Stat) -> Version:
 class Views:
     """The part of a mount that chooses the node for an open of a regular file.
 
-    There is one node for each view and byte path. If no node fits, a new one is added.
+    A node fits if it has the view, byte path, lane and path state of this open, and can serve the version of
+    the file. If no node fits, a new one is added.
     """
 
     def __init__(
@@ -269,11 +271,10 @@ class Views:
         return best
 
     def _is_kept_for(self, node: Node, caller: Caller) -> bool | None:
-        """Return True if a node was made for the second try of an open (after ESTALE) by the caller's thread,
-        and is not open yet.
+        """Return True if a node is kept for the caller's thread, for a second try of an open after ESTALE.
 
-        Return False if the node was made for another thread: this caller must not use it. Return None if
-        every caller may use the node.
+        Return False if the node is kept for another thread: this caller must not use the node. Return None if
+        the node is kept for no thread, or is open by now.
         """
         thread = self._kept.get(node.nodeid) if self._kept and node.open is None else None
         return None if thread is None else thread == caller.pid

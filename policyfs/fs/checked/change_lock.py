@@ -37,8 +37,8 @@ T = TypeVar("T")
 
 @contextmanager
 def patiently() -> Iterator[None]:
-    """Make all changes inside the context wait for another daemon as long as it takes. Each of them is a
-    change that nobody can try again: a page that the kernel writes back, or the last RELEASE.
+    """Make all changes inside the context wait for another daemon without a time limit. This is for
+    changes that nobody can try again: a page that the kernel writes back, or the last RELEASE.
     """
     token = _PATIENT.set(True)
     try:

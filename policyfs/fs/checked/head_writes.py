@@ -185,10 +185,11 @@ class Checker:
         """Call *change*, which changes the file, on a thread. Return None if the file has changed since it
         was judged.
 
-        judged: the file's first HEAD_BYTES at the time of the judgement; None if the file need only be
-        HEAD_BYTES long or longer. INVARIANT: nobody has written the file between the fence and the change,
-        since only the version that the fence saw is changed. The resulting version (head.left) is read right
-        after the change, on the same thread. So later writes of other processes do not count as ours."""
+        judged: the file's first HEAD_BYTES at the time of the judgement; None if the judgement depends only
+        on the file's length, which is HEAD_BYTES or more. INVARIANT: nobody has written the file between the
+        fence and the change, since only the version that the fence saw is changed. The resulting version
+        (head.left) is read right after the change, on the same thread. So later writes of other processes do
+        not count as ours."""
         allowed: list[Version] = []
         head.left = None
         on_thread = partial(self._gate.unchanged, self._gate.generation)

@@ -48,8 +48,8 @@ class WithheldNames:
         return len(self._files)
 
     async def hide(self, node: Node) -> None:
-        """Withhold a file's names: no app sees these names from now on. When this method returns, the kernel
-        has forgotten the names.
+        """Withhold a file's names: no app sees these names from now on. Return once the kernel has forgotten
+        the names, or after a time limit (KernelCache.forget_seen).
         """
         if node.ino in self._files:
             return

@@ -1,6 +1,6 @@
 """Locks of apps: flock(2) and fcntl(2), taken on the store's files (store/locks.py).
 
-A lock is on the file, not on a view: a reader of a frozen copy locks the file of that copy. This module
+A lock is on the store's file, also if the app reads a frozen copy of the file. This module
 decides nothing: a lock tells nothing about bytes, and the open of its handle was decided. The kernel itself
 ensures that only a writer gets an exclusive byte range.
 
@@ -46,7 +46,9 @@ The function raises StaleNodeError if the file cannot be found."""
 
 
 class Forget(Protocol):
-    """Function that makes the kernel forget its caches of a node. When it returns, the caches are empty."""
+    """Function that makes the kernel empty its caches of a node. It returns once these are empty, or after a
+    time limit (KernelCache.forget_seen).
+    """
 
     def __call__(self, nodeid: int, *, pages: bool) -> Awaitable[None]:
         """Forget the node's attributes, and its pages if *pages* is True."""
@@ -159,7 +161,8 @@ class Locks:
         an exclusive byte range is requested.
 
         The descriptor is writable only if the handle is writable. A writable handle has a writable descriptor
-        of its own until its release, so there are no leases on the file.
+        of its own until its release. So there is no lease on the file that another writable descriptor could
+        break.
         """
         flags = os.O_RDWR if handle.writable else os.O_RDONLY
         holder = self._table.find(inode, owner)
@@ -237,7 +240,8 @@ class Locks:
     def released(self, handle: Handle) -> None:
         """Release the flock and OFD locks of an open file after its last descriptor was closed.
 
-        INVARIANT: called before the first await of RELEASE, which the kernel sends before close(2) returns.
+        INVARIANT: called before the first await of RELEASE. The kernel sends RELEASE before close(2) returns,
+        but does not wait for the answer.
         """
         self._table.released(handle.fh)
 

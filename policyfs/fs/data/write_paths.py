@@ -248,8 +248,9 @@ class DraftWrites:
 class HeadCheckedWrites:
     """The write path of files that must have an allowed kind: each change is checked by the new first bytes.
 
-    draft: the write path that takes a file over if a change leaves a gap before the file's beginning is
-    known. Programs make such changes if they write blocks in parallel, or reserve a file's length first.
+    draft: the write path that takes a file over if no held head can take a change (UnknownBeginningError),
+    for example a change that leaves a gap. Programs make such changes if they write blocks in parallel, or
+    reserve a file's length first.
     """
 
     def __init__(self, tree: Tree, guard: WriteGuard, checker: Checker, draft: DraftWrites) -> None:

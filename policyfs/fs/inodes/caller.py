@@ -14,7 +14,8 @@ class Caller:
     The principal is looked up at each use, because the policy may change while a request is under way. A
     principal of the old policy means nothing to the new policy.
 
-    program: the path of the process's executable, for the trail: empty if it is not known, None before
+    pid: the number of the calling thread (gettid(2)); 0 if the daemon cannot see this thread. program: the
+    path of the process's executable, for the trail; empty if the path is not known, None before
     Recorder.program_of() has looked.
     """
 

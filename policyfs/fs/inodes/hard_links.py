@@ -65,7 +65,9 @@ class HardLinks:
         return bool(self.beyond) and self._unlike != self._placement.unlike
 
     def add(self, parent: Node, name: bytes) -> bool:
-        """Add a name. Return False if only the state of its path is kept, and not the name."""
+        """Add a name. Return False if the name is not kept. Then the state of its path is kept, except if the
+        path is too long.
+        """
         if len(self._names) < KEPT_NAMES - 1:
             self._names[parent.nodeid, name] = parent
             if self._seen == self._placement.moved and not parent.out_of_reach:

@@ -121,8 +121,8 @@ class Node(PlacedNode):
         self.open: OpenState | None = None
         """The state that the node's open handles share; None while the node is not open."""
         self.mediated = False
-        """True for ever once the daemon has served bytes of this node. The kernel's pages and mappings of
-        these bytes may outlive the last close. An open in passthrough would then fail with EIO."""
+        """True for ever once the node was opened in mediated mode. The kernel's pages and mappings of the
+        bytes may outlive the last close. An open in passthrough would then fail with EIO. (Not for LIVE.)"""
         self.cached: CachedPages | None = None
         """The bytes of which the kernel may have pages in its cache, or None if they are not known."""
         self._told: int | None = None
@@ -254,4 +254,5 @@ NamesForgotten = Callable[[Node], None]
 
 SizeForgotten = Callable[[int], Awaitable[None]]
 """Function that makes the kernel ask for a node's attributes again. The argument is the node's number. The
-function returns once the kernel has forgotten the attributes."""
+function returns once the kernel has forgotten the attributes, or after a time limit
+(KernelCache.forget_seen)."""

@@ -1,7 +1,7 @@
 """The table of a mount's nodes, by number and by backing inode.
 
-One directory has one node. A regular file has one node for each pair of a view and a byte path
-(docs/architecture/views.md). In a redacted view, each open version of the file has a node of its own. Node
+One directory has one node. A regular file has one node for each view in use, and sometimes more: for another
+byte path, lane or path state, and in a redacted view for each open version (docs/architecture/views.md). Node
 numbers are never used twice in the life of a mount.
 """
 

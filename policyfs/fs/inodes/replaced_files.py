@@ -39,17 +39,17 @@ class ReplacedFiles:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[int, tuple[int, float]] = OrderedDict()
-        self._threads: dict[int, set[int]] = {}  # by node; no entry if any open may use it
+        self._threads: dict[int, set[int]] = {}  # by node; without an entry any open may use the file
         self._missed = Expiring[bytes, set[int]](_MISSED_S, most=_MOST)
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def keep(self, node: Node, fd: int, thread: int | None = None) -> None:
-        """Take over a descriptor (O_RDONLY or O_PATH) of a node that is losing its last name.
+        """Take over a descriptor (O_RDONLY or O_PATH) of a node that loses its last name now, or maybe soon.
 
         thread: the thread whose next open needs the descriptor, since the node may lose its name before that
-        open. None: the descriptor is for any open.
+        open. None: the node loses its name now, and the descriptor is for any open.
         """
         threads = self._threads.get(node.nodeid) or set()
         self._let_go(node.nodeid)

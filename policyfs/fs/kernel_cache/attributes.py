@@ -33,7 +33,7 @@ class Timeouts:
     """The part of a mount that finds the times for which the kernel may keep answers. These times depend on
     the policy, the callers and the watch.
 
-    alone: True if only one app uses this mount, and the app's answers do not depend on the uid.
+    alone: True if only one app uses this mount, and *keeps* is True.
     any_uid: the app of an app mount that admits every uid, else None.
     guarded: True if the daemon, not the kernel, refuses some callers.
     uids_differ: True if the mount admits every uid, and the app's answers depend on the uid.
@@ -135,7 +135,8 @@ class Timeouts:
 
         by_kind: True if a file's kind decides who sees a name at this path. Then a name may be hidden because
         sniffing failed, so the kernel keeps the answer only for a short time. An absent name gets the same
-        short time. Otherwise callers could distinguish absent names from hidden names.
+        short time. Otherwise callers could distinguish absent names from hidden names. The time is also short
+        if the daemon cannot make the kernel forget absent names (*forgets_absent*).
         """
         allowed = self.entry(state)
         return min(allowed, UNWATCHED_S) if by_kind or not self.forgets_absent else allowed
@@ -144,7 +145,7 @@ class Timeouts:
         """Return the seconds for which the kernel may keep a node's attributes.
 
         The time of a regular file grows with the time since its last change. The time of a directory is short
-        until the watch knows the directory's handle.
+        until the daemon knows the file handle by which events name the directory (Invalidation.learn).
         """
         if node.open is not None and node.byte_path.finds_kind and not self.entry(state):
             # The node's bytes do not change while an app can read them. With a timeout of 0 the kernel would

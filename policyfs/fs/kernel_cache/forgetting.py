@@ -67,13 +67,13 @@ class KernelCache:
             self.notifier.inval_attributes_now(nodeid)
 
     async def forget_size(self, nodeid: int) -> None:
-        """Make the kernel forget a node's size and other attributes before this call returns."""
+        """Make the kernel forget a node's size and other attributes, as forget_seen() does."""
         await self.forget_seen(nodeid, pages=False)
 
     async def forget_seen(self, nodeid: int, *, pages: bool) -> None:
         """Make the kernel forget a node's attributes before this call returns; with *pages*, its pages, too.
 
-        A kernel that does not answer delays the return by _FORGET_S seconds at most.
+        If the kernel does not answer, return after _FORGET_S seconds: the kernel may then forget them later.
         """
         forgotten, token = trio.Event(), trio.lowlevel.current_trio_token()
 
@@ -100,7 +100,7 @@ class KernelCache:
 
     async def forget_names_now(self, node: Node) -> None:
         """Make the kernel forget a file's names as forget_names() does. Return once the kernel has forgotten
-        the names.
+        the names, or after _FORGET_S seconds.
         """
         self.forget_names(node)
         await self.forget_size(node.nodeid)  # notifications are sent in order

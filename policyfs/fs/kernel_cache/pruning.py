@@ -18,6 +18,7 @@ _AT_ONCE: Final = 2_048
 milliseconds.
 """
 _LONGEST_PAUSE: Final = 64
+"""The longest pause, as a number of calls of prune()."""
 
 
 class Notify(Protocol):

@@ -164,7 +164,7 @@ class Creator:
         raise OSError(errno.EEXIST, "the name exists, but is hidden from the caller")
 
     def _made(self, dirfd: int, name: bytes, mode: int, caller: Caller, *, suid: bool) -> _New:
-        """Make a regular file, open O_RDWR. EEXIST if the name is taken.
+        """Make a regular file, and open the file O_RDWR. Raise OSError (EEXIST) if the name is taken.
 
         INVARIANT: the file has its owner before its name. Otherwise an app of another mount could open the
         file for writing in between, and write into a file that then belongs to the caller. On a store without
@@ -187,8 +187,8 @@ class Creator:
         return _New(self._tree.create_file(dirfd, name, mode, *who, suid=suid), owned=False)
 
     def _unnamed(self, dirfd: int, mode: int, caller: Caller, app: str, *, suid: bool) -> int:
-        """Make a file without a name that belongs to *app*. Return its descriptor, or -1 if the store has no
-        such files.
+        """Make a file without a name; *app* owns the file. Return its descriptor, or -1 if the store has no
+        files without a name.
         """
         try:
             fd = self._tree.create_unnamed(dirfd, mode, caller.umask, caller.uid, caller.gid, suid=suid)

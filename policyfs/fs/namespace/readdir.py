@@ -45,11 +45,11 @@ _TYPES: Final = {
 }
 
 _FEW_BYTES: Final = 1024
-"""The limit in bytes of a READDIR reply that follows a reply with nodes. If the kernel then looks up a name
-that came without a node, the kernel asks for nodes again (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
+"""The limit in bytes of a READDIR reply after a reply with nodes. So the next request comes soon. It asks for
+nodes if a name that came without a node was looked up (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
 
 _BYTES_OF_A_NAME: Final = 256
-"""Reading this number of bytes of directory records is as much work as deciding on one name."""
+"""The number of bytes of directory records whose read takes as much work as a decision on one name."""
 
 Listed = tuple[bytes, int, int]
 """Name, inode number, DT_* type."""

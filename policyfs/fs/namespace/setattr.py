@@ -81,7 +81,10 @@ class AttributeSetter:
     async def setattr(
         self, node: Node, change: Change, handle: Handle | None, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Change attributes. A change of the size needs `write`; all other changes need `attr`."""
+        """Change attributes. A change of the size needs `write`; mode, uid, gid and times need `attr`.
+
+        A request that only clears suid, sgid and capabilities (*kill_priv*) needs neither.
+        """
         if change.size is not None:
             await self._truncate(node, change.size, handle, caller)
         fd = self._open_files.descriptor(node, handle)

@@ -94,8 +94,8 @@ class Tmpfiles:
 
         The open handles keep their view, and this view decides how the file's writes are checked. So each app
         that has the file open must have the same view at the new path, and at least the rights of its handle.
-        The caller must have this view, too: its view would check the content of a new file there. Otherwise
-        the answer is EXDEV, or the policy's errno.
+        The caller must have this view there, too: if the caller made a new file at that path, the caller's
+        view would decide the checks. Otherwise the answer is EXDEV, or the policy's errno.
 
         An open file whose last known name was removed has no name either, but perhaps another name in the
         store, which was never looked up. INVARIANT: such a file gets no name here. The rules for its other

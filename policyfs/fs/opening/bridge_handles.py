@@ -138,7 +138,7 @@ class BridgeHandles:
                 return
             self._enter(node, request.caller.holder, shown)
         elif entered.shown is not None and entered.shown != shown:
-            return  # all repeats show the copy of the vector, with its facts, and it counts for one app
+            return  # all repeats show the vector's copy and this copy's facts; the copy counts for one app
         copied = None if shown is None else shown.copied
         of_open, has_vector = (node, request.caller, request.flags, state.backing_id), entered is not None
         try:

@@ -58,7 +58,8 @@ class CopyPath:
         """Open a copy of the file's present version that is already registered with the kernel. INVARIANT: no
         await in this method.
 
-        Return False if the node has no such copy, or if the copy hides other words than the decision.
+        Return False if the open must go through all steps. For example, the node has no such copy, or the
+        copy hides other words than the decision.
         """
         request = opening.request
         node, who = request.node, request.caller.principal
@@ -155,8 +156,9 @@ class CopyPath:
 
     def _without_copy(self, request: OpenRequest) -> NoReturn:
         """Refuse an open that gets no copy: with ESTALE, so that the next LOOKUP finds the node for large
-        files. If the view is raw, refuse with EBUSY, because the reader already got ESTALE once, when nothing
-        proved the file's kind.
+        files. If the view is raw, refuse with EBUSY, or with EACCES if leases prove nothing: the reader may
+        have got ESTALE once already, because nothing proved the file's kind. A second ESTALE would reach the
+        app.
         """
         if request.node.view.raw:
             self._preconditions.unproven(request.node, request.caller, request.call, writing=True)

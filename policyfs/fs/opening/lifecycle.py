@@ -231,7 +231,7 @@ class Lifecycle:
 
     def _leave(self, handle: Handle, state: OpenState) -> None:
         node = handle.node
-        # Not earlier: the kernel drops its pages of other bytes some time after the reply to the open.
+        # At the open this would be too early: the kernel drops its pages of other bytes after that reply.
         if handle.pages is not None:
             node.cached = None if handle.copy is not None and handle.copy.denied else handle.pages
         if handle.fd >= 0:

@@ -229,7 +229,7 @@ class Preconditions:
             self._views.outdated(node.view, caller)
 
     def let_in(self, opening: OpenContext) -> None:
-        """Prepare for no second try of an open for writing: the open succeeded, or failed with another errno
-        than ESTALE.
+        """Note that the kernel does not try an open a second time: the open succeeded, or failed with another
+        errno than ESTALE. The thread's next look-ups need no node for a writer any more.
         """
         self._views.expect_nothing(opening.request.node.ino, opening.request.caller)

@@ -73,7 +73,7 @@ class OpenRequest(NamedTuple):
     ops: Op
     """The operations that the policy must allow."""
     writing: bool
-    """True if the handle may change the file."""
+    """True if the open (by O_TRUNC) or its handle may change the file."""
     empties: bool
     """True if the open empties the file."""
 

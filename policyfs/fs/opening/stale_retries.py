@@ -21,12 +21,12 @@ from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.linux.threads import has_ended
 
 _COMES_S: Final = 1.0
-"""The longest time until the kernel tries an open again: it looks the name up before, and a machine under
-load takes longer. After that, the file's name or the thread is gone.
+"""The longest time from ESTALE to the kernel's second try. Before this try the kernel looks the name up. On a
+machine under load this takes longer. After that time no second try comes: the name or the thread is gone.
 """
 _ENDS_S: Final = 0.1
-"""The longest time from a LOOKUP that failed to an open. Between them the kernel may send a second LOOKUP of
-the same name, which finds a file. The kernel looks up twice if it knew another file by the name.
+"""The longest time from a failed LOOKUP to the second try of the open. If the kernel knew another file by the
+name, the kernel looks the name up twice. So after a failed LOOKUP, the second LOOKUP may still find a file.
 """
 _LOOKS_S: Final = 0.001
 _SEEKS_S: Final = 0.02
@@ -62,8 +62,8 @@ class FirstTry:
         self._rest = False
 
     async def waits(self) -> None:
-        """Wait until first tries of opens may begin: as long as a call of settled() waits. If there is a
-        place, the request rests, and the open keeps the place until it ends.
+        """Wait until no call of settled() waits: then first tries of opens may begin. If there is a place,
+        the request rests, and the open keeps the place until the open ends.
         """
         resting = self._resting
         if not self._rest and resting.held(self._holder) < MOST_RESTING - resting.used:
@@ -190,7 +190,7 @@ class SecondTries:
         return bool(self._of)
 
     def is_any_of(self, holder: Holder) -> bool:
-        """True if a second try of one holder's open is expected or under way."""
+        """Return True if a second try of one holder's open is expected or under way."""
         return self.is_any and holder in self._of
 
     def _forget_late(self) -> None:

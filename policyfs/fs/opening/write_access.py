@@ -91,8 +91,8 @@ class WriteAccess:
         If the file has lost its last name since, raise StaleNodeError (ESTALE), so that the kernel looks the
         name up again. Replaced files are an exception (replaced_files.py).
 
-        A thread sets the owner. This call can wait for an app's write in passthrough, and that write can wait
-        for the event loop.
+        A thread sets the owner: the system call for this can wait for an app's write in passthrough, and that
+        write can wait for the event loop.
         """
         if self._tree.clear_killpriv(handle.fd):
             self._forget_names(node)  # the kernel may keep the old mode

@@ -74,7 +74,7 @@ before the copy decides on bytes that another app has written since.
 
 
 class Redactor:
-    """The redacted copies of one mount: it makes new copies and keeps finished copies in a cache.
+    """The redactor of one mount: it makes redacted copies of files, and keeps finished copies in a cache.
 
     keeper: None if leases prove nothing on the store. size_cap: the largest copy in memory, in bytes. apart:
     True if several apps use the cache, each with a share of its own.

@@ -122,7 +122,9 @@ class SecondLooks:
         keeper: LeaseKeeper | None,
         warn: Callable[[str, bytes], None],
     ) -> None:
-        """warn: writes a message about a path of the mount into the daemon's log."""
+        """warn: writes a message into the daemon's log. Its second argument names an app here: the app's
+        name, or a stranger's uid.
+        """
         self._tree = tree
         self._source = source
         self._keeper = keeper

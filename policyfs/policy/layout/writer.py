@@ -153,7 +153,8 @@ class Writer:
     def _flow(self, node: Node, path: tuple[str, ...], room: int) -> str | None:
         """Return a value as text on one line.
 
-        Return None if it does not fit into *room* columns, or has comments.
+        Return None if it does not fit into *room* columns, or has comments. An alias, or an empty list or
+        mapping, counts as fitting.
         """
         found = self._line(node, path)
         if found is None:

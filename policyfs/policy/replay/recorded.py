@@ -19,8 +19,9 @@ _OPEN: Final = re.compile(r"open\((O_RDONLY|O_WRONLY|O_RDWR)((?:\|[A-Z_]+)*)\)")
 class Cause(enum.Enum):
     """The cause of a denial that the trail has recorded.
 
-    POLICY: a rule denied the request, or no rule allowed it. SPECIAL: the mount refused to make a
-    fifo, socket or device.
+    NONE: the request was not denied. POLICY: a rule denied the request, or no rule allowed it; also every
+    cause that is not in this list. CONTENT: a rule of redaction or content made the request fail. SPECIAL:
+    the mount refused to make a fifo, socket or device. RESOURCE: a resource, such as disk space, was missing.
     """
 
     NONE = "none"

@@ -27,8 +27,9 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_amr(source: ByteSource, inner: Inner) -> Found:
-    """Locate the bytes to hide in an AMR file: all bytes behind its frames. Raises NotThisKindError,
-    TooMuchError.
+    """Locate the bytes to hide in an AMR file: the bytes behind its frames, except filler (core/filler.py).
+
+    Raises NotThisKindError, TooMuchError.
     """
     edits = Edits(source, inner, "AMR")
     for mark, sizes in (_NARROW, _WIDE):

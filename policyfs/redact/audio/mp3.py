@@ -29,13 +29,15 @@ _KBITS: Final = {
 _RATES: Final = (44100, 48000, 32000)
 _LONGEST_FRAME: Final = 8192
 _WINDOW_BYTES: Final = 1 << 13
-"""Size of the first read of successive frames, and of a gap between frames. Each further read is four times
-as large, up to CHUNK_BYTES. So a file may have thousands of gaps.
+"""Size in bytes of the first read of successive frames, and of the first read of a gap between frames.
+
+Each further read is four times as large, up to CHUNK_BYTES. The first read is small because a file may have
+thousands of gaps.
 """
 _SYNC: Final = re.compile(rb"\xff(?:\xff++|(?=[\xe0-\xfe][^\xff]))")
 """A whole row of bytes 0xff, or a byte that may be the start of a frame's header."""
 _SYNC_BYTES: Final = 256
-"""The cost of a header that is none, in searched bytes."""
+"""Cost of bytes that begin like a frame's header but start no frame, in searched bytes (cleaners.Budget)."""
 _ENCODER: Final = re.compile(rb"(?:LAME|Lavf|Lavc|L3\.9|GOGO)[\x20-\x7e]{1,5}")
 _XING_SEARCH_BYTES: Final = 64
 _LAME_BYTES: Final = 36

@@ -3,8 +3,9 @@
 The locator joins the headers of each logical stream from their pages, cleans them, and puts them back into
 the same bytes. If a comment list is shorter than before, zeros follow it within its packet; all these codecs
 allow such zeros. Checksums of changed pages are computed again. Of pages with sound and pictures only the
-headers are read, and for Vorbis and Theora the first byte of each packet: a file with comments there is
-refused. Streams of captions become zeros, and so do bytes between pages.
+headers are read. In Vorbis and Theora streams the first byte of each packet is read, too: a file with
+comments among its sound or pictures is refused. Streams of captions become zeros, and so do bytes between
+pages.
 """
 
 from __future__ import annotations

@@ -50,7 +50,9 @@ SAMPLE_UNITS: Final = 256
 MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_CONFIG_BYTES: Final = 1 << 16
 _USER_DATA_PER_PART: Final = 4
-"""As UNITS_PER_PART, for units of user data of MPEG. A frame has one to three."""
+"""Number of units of MPEG user data that cost as much work as one part of a file. A frame has one to three
+such units.
+"""
 _PATCHES_PER_PART: Final = 32
 """Number of patches of a unit that cost as much work as one part of a file. Most units have one or two."""
 _DOLBY_VISION: Final = MappingProxyType({HEVC.name: frozenset({62, 63}), AVC.name: frozenset({28, 30})})
@@ -85,7 +87,8 @@ class Frames(Protocol):
     def rows(self) -> Iterable[Frame]:
         """Return ROW successive frames from the start of the track, and ROW from its middle.
 
-        They are searched if the frames of tried() have nothing to remove but names of encoders.
+        They are searched if the frames of tried() have no data to remove, or only names and settings of
+        encoders.
         """
 
     def others(self, *, keys: bool) -> Iterable[Frame]:

@@ -50,6 +50,7 @@ AVC: Final = Codec(
     "H.264", 1, 0, 0, 0x1F, frozenset({6}), frozenset({*range(1, 6), *range(7, 12), *range(13, 22)}), 6
 )
 _HEVC_KEPT: Final = frozenset({*range(22), *range(32, 38), 48, 49})
+"""ISO/IEC 14496-15 defines the types 48 and 49: units that hold other units or refer to them."""
 HEVC: Final = Codec("H.265", 2, 0, 1, 0x3F, frozenset({39, 40}), _HEVC_KEPT, 32)
 _VVC_KEPT: Final = frozenset({*range(11), *range(12, 23)})
 VVC: Final = Codec("H.266", 2, 1, 3, 0x1F, frozenset({23, 24}), _VVC_KEPT, 12)
@@ -67,10 +68,7 @@ CODECS: Final = MappingProxyType(
         **dict.fromkeys((b"vvc1", b"vvi1", b"vvcN"), VVC),
     }
 )
-"""A dictionary from the type of an item or of a sample entry (``avc1``) to the codec.
-
-H.265 keeps unit types 48 and 49, which the file format defines: units that hold other units or refer to them.
-"""
+"""A dictionary from the type of an item or of a sample entry (``avc1``) to the codec."""
 
 FILM_CODECS: Final = MappingProxyType(
     {

@@ -114,8 +114,8 @@ def _tells(payload: bytes, inner: Inner) -> Tells:
 def _are_captions(data: bytes) -> bool:
     """Return True if data holds captions of SCTE 20, no raw lines of video, and at most two bytes of filler.
 
-    data: the captions without zero bytes at their end: the number of captions, and for each caption 26 bits,
-    of which the last one is set.
+    data: the number of captions (5 bits), then 26 bits for each caption. The last bit of a caption is set.
+    The caller has removed the zero bytes at the end of the data.
     """
     size = _COUNT_BITS + (data[0] >> 3 if data else 0) * _CAPTION_BITS
     lines = size + _RAW_LINES_BITS

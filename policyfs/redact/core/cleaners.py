@@ -2,8 +2,8 @@
 
 A **locator** reads a whole file by range and returns patches. A **cleaner** takes the bytes of one block (a
 TIFF structure, an XMP packet, an IPTC record list, an embedded image) and returns the same number of bytes,
-without the data to hide. If the cleaner does not understand the block, it returns None. Then the caller
-blanks the whole block, so that raw bytes never stay.
+without the data to hide. If the cleaner does not understand the block, it returns None, or a block without
+information. After None the caller removes the whole block, so that raw bytes never stay.
 """
 
 from __future__ import annotations
@@ -87,8 +87,9 @@ class Budget:
 
     parts: segments, boxes, chunks. searched: bytes searched one by one. texts: bytes of free text; the search
     of one such byte costs as much as a thousand bytes of *searched*. extents: bytes to which items of tables
-    refer. Bytes to which two items refer count twice. inflated: bytes of inflated data. told: the categories
-    of texts that may be repeated, by text. Such a text is searched once.
+    refer. Bytes to which two items refer count twice. inflated: bytes of inflated data. told: a dictionary
+    from the text of a message in a frame (bitstreams/sei.py) to the categories found in the text. Encoders
+    repeat such texts, but each text is searched only once.
     """
 
     parts: int
@@ -148,8 +149,9 @@ class Budget:
 def budget_for(source: ByteSource) -> Budget:
     """Return the budget of a file, by its size.
 
-    A search may read four times the file's size, but at most MAX_SEARCHED_BYTES. The items of tables may
-    refer to twice the file's size in all. SEARCH_FLOOR_BYTES are added to both sizes, for small files.
+    All searches together may read four times the file's size, but at most MAX_SEARCHED_BYTES. The items of
+    tables may refer to twice the file's size in all. SEARCH_FLOOR_BYTES are added to both sizes, for small
+    files.
     """
     searched = min(4 * source.size + SEARCH_FLOOR_BYTES, MAX_SEARCHED_BYTES)
     return Budget(MAX_PARTS, searched, extents=2 * source.size + SEARCH_FLOOR_BYTES)
@@ -170,7 +172,7 @@ class Inner(Protocol):
         """The budget that a file shares with all files embedded in it."""
 
     def jpeg(self, data: bytes) -> Cleaned | None:
-        """Clean an embedded JPEG, from SOI to EOI; only zeros may follow."""
+        """Clean an embedded JPEG file, from its SOI (start of image) on."""
 
     def tiff(self, data: bytes) -> Cleaned | None:
         """Clean a TIFF structure with EXIF tags, from its byte-order mark on."""

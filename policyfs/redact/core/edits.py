@@ -47,8 +47,9 @@ class Edits:
             self.note(start, end - start, tag, tells, broken=broken)
 
     def trailer(self, start: int, end: int, *, broken: bool = False) -> None:
-        """Zero the bytes behind a picture or sound. Filler (bytes without information) stays, unless *broken*
-        is True.
+        """Zero the bytes behind a picture or sound.
+
+        If all these bytes are filler (bytes without information), they stay, unless *broken* is True.
         """
         end = min(end, self.source.size)
         if broken or not range_says_nothing(self.source, start, end):

@@ -29,7 +29,7 @@ _DAY: Final = r"[0-3]?\d(?:st|nd|rd|th)?"
 _YEAR: Final = r"(?:19|20)\d\d"
 _CLOCK: Final = r"[012]?\d:[0-5]\d"
 _TO_CLOCK: Final = r"(?:[T\s_]{1,3}|\s?[-,;@]\s{0,2}|,?\sat\s)"
-"""Pattern of what is between a date and the time of day behind it."""
+"""Pattern of the characters between a date and the time of day behind the date."""
 _MOMENT: Final = re.compile(
     # 2024:05:17 11:22:33, 2024-05-17T11:22, 20240517T112233
     r"(?:19|20)\d\d([-:/.])[01]\d\1[0-3]\d[T\s_]{1,3}[012]?\d[:.][0-5]\d"

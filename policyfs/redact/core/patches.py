@@ -131,10 +131,10 @@ def difference(offset: int, old: bytes, new: bytes) -> Iterator[Patch]:
 
 
 def uniform_difference(offset: int, old: bytes, new: bytes) -> Iterator[Patch]:
-    """Do as difference(), with patches of one repeated byte each.
+    """Do as difference(), but yield patches of one repeated byte each.
 
-    A plan may add few new bytes, and runs of a neutral byte do not count. The parts of a long film that are
-    changed, one in each frame, would count together if some unchanged bytes were among the blanks.
+    The number of new bytes in a plan is limited (content/pieces.py). A run of one blank byte does not count,
+    but a patch with unchanged bytes among the blanks may count. A long film may have a patch in each frame.
     """
     for patch in difference(offset, old, new):
         for run in _SAME_BYTES.finditer(patch.data):
@@ -150,9 +150,10 @@ def is_blank(data: bytes) -> bool:
 
 
 def zeros(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
-    """Yield patches that make the bytes in [start, end) zero. Bytes that are zero already get no patch.
+    """Yield patches that make the bytes in [start, end) zero; yield none if all of them are zero already.
 
-    Only the first MAX_ZEROS_BYTES are read. One patch covers all bytes after them.
+    Only the first MAX_ZEROS_BYTES are read, in chunks of CHUNK_BYTES. Zeros at the ends of a chunk get no
+    patch. One patch covers all bytes that are not read.
     """
     looked = min(end, start + MAX_ZEROS_BYTES)
     if looked < end:

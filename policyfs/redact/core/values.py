@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from policyfs.domain import Patch
 
 MAX_FINDINGS: Final = 500
-"""Maximum number of findings in a plan. The number of patches has no limit."""
+"""Maximum number of findings in a plan. Only content/plans.py limits the number of patches."""
 
 
 class Outcome(enum.Enum):
@@ -59,8 +59,9 @@ class Plan:
     sorted, do not overlap and lie within the file. REFUSE: apps cannot read the file; *reason* says why,
     without text from the file.
 
-    digest, plan_size: a digest (SHA-256) of the patches, and their size. Only plans that content/plans.py has
-    unpacked have these values: a plan can have so many patches that the event loop must not look at them all.
+    digest, plan_size: a digest (SHA-256) of the patches, and their size. content/plans.py computes both when
+    it unpacks a plan; other plans do not have them. So the event loop need not read all patches, which can be
+    very many.
     """
 
     outcome: Outcome

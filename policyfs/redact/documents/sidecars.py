@@ -235,7 +235,7 @@ def _told(text: str, member: _Member, hide: Tells, budget: Budget) -> Tells:
     if searches and not budget.look(len(written)):
         return hide & UNKNOWN
     told = told_in_text(written, hide & LOCATION) if searches else NOTHING
-    searched = not searches or ("\\" not in written and not hide & (TIME | DEVICE))  # each string, as written
+    searched = not searches or ("\\" not in written and not hide & (TIME | DEVICE))  # strings in *written*
     parts: list[object] = [member.value]
     while parts:
         part = parts.pop()

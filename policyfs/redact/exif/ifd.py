@@ -81,7 +81,10 @@ class Header(NamedTuple):
 
 
 def read_header(source: ByteSource, sizes: Mapping[int, int] = TYPE_SIZES) -> Header | None:
-    """Read the header of a TIFF, a BigTIFF or a raw file; return None if it has no byte-order mark."""
+    """Read the header of a TIFF, a BigTIFF or a raw file.
+
+    Return None if the file has no byte-order mark, or fewer than 8 bytes.
+    """
     head = source.read(0, 16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     if order is None or len(head) < 8:

@@ -47,8 +47,8 @@ class From(enum.Enum):
 class Layout:
     """Layout of the start of a maker note.
 
-    head: a pattern for the note's bytes before its directory. Its group "order" is a byte-order mark. Without
-    this group the byte order is that of the file, or little-endian if *little* is True. make, model: patterns
+    head: a pattern for the note's bytes before its directory. Group "order" of *head* is a byte-order mark.
+    Without this group the order is the file's, or little-endian if *little* is True. make, model: patterns
     for the start of the maker's and model's name; None: any. shift: bytes to add to the origin of offsets.
     """
 

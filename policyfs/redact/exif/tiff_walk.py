@@ -56,7 +56,7 @@ understand the data.
 
 @dataclass(slots=True)
 class TiffWalk(Walk):
-    """The walk over the directories of one TIFF structure. Callers call open(), walk(), settle() and
+    """The walk over the directories of one TIFF structure. Callers call open(), walk(), settle(), prune() and
     finish(), in this order.
 
     tables: a dictionary from the role of a directory to the rules for its tags. openers: a dictionary from

@@ -1,9 +1,10 @@
 """HEIF files: HEIC, AVIF and related formats (ISO/IEC 23008-12, AV1 Image File Format, MIAF).
 
 Pictures, Exif, XMP and all other parts are items. An item has a number, a type, and pieces of data anywhere
-in the file. A picture item stays if its data is a chain of coded units. Exif and XMP are cleaned. The data of
-any other item becomes zeros. All other bytes of the media data become zeros, too. Videos of motion photos are
-cleaned as videos.
+in the file. A picture item stays if its data has the form that its type needs, such as a chain of coded units
+or a JPEG; metadata in the picture is cleaned. Exif and XMP items are cleaned. The data of any other item
+becomes zeros. All other bytes of the media data become zeros, too, except filler (core/filler.py). Videos of
+motion photos are cleaned as videos.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """BMP and ICO files (Microsoft, "Bitmap Storage", "Bitmap Header Types", "Icons").
 
 The formats have no metadata, but files have room for it: between headers and pixels, and behind the pixels.
-All bytes there become zeros. PNG pictures in icons are redacted as PNGs.
+The bytes there become zeros. Only filler (core/filler.py) behind the pixels stays. PNG pictures in icons are
+redacted as PNGs.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Pictures stay, with the extensions that are needed to show them (graphic control, loops, colour profile). A
 comment stays or is removed like any other text. XMP is cleaned. Any other extension becomes an empty comment
-of the same length. Bytes behind the trailer become zeros.
+of the same length. Bytes behind the trailer become zeros, except filler (core/filler.py).
 """
 
 from __future__ import annotations
@@ -160,8 +160,9 @@ class _Locator:
         """Clean an XMP packet; return the offset of the next block.
 
         Return None if the packet is cut off or too long. The packet has no sub-blocks. But decoders of
-        pictures take its bytes for sub-blocks, and arrive at the end of the bytes behind the packet. If they
-        arrive somewhere else, those bytes belong to another packet: the extension becomes an empty comment.
+        pictures take its bytes for sub-blocks, and so arrive at the end of _XMP_END behind the packet. If
+        they arrive somewhere else, or the cleaned packet has a zero byte, the extension becomes an empty
+        comment.
         """
         start = at + 14
         end = self._blocks(start)

@@ -1,9 +1,10 @@
 """PNG and APNG files (W3C PNG third edition, with the extensions of Apple, libpng and ImageMagick).
 
 The file is a row of chunks. Chunks that the picture needs stay if they have the shape that the standard
-prescribes. Texts, EXIF and times are examined (png_text.py). Every other chunk becomes a private chunk of
-zeros with a valid checksum, which decoders skip. Compressed picture data is never read. Bytes behind the last
-chunk become zeros. They may be the rest of an older, larger picture, an archive or a video.
+prescribes. Texts (png_text.py), EXIF and times are examined. Every other chunk becomes a private chunk of
+zeros with a valid checksum, which decoders skip. Compressed picture data is read only if its chunk is cut
+off. Bytes behind the last chunk become zeros, except filler (core/filler.py). They may be the rest of an
+older, larger picture, an archive or a video.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ FIXED: Final = MappingProxyType(
         b"gIFg": (4, 4, 1),
     }
 )
-"""Chunks that are needed to show the picture -> their minimum and maximum length in bytes, and a number of
-which the length must be a multiple.
+"""Chunks that help to show the picture -> their minimum and maximum length in bytes, and a number of which
+the length must be a multiple.
 """
 
 TOLD: Final = MappingProxyType(

@@ -1,7 +1,8 @@
 """WebP files (RFC 9649; WebP Container Specification): chunks of a RIFF.
 
 Pictures stay. EXIF and XMP are cleaned in place. Every other chunk becomes a chunk of zeros, which decoders
-skip. The flags of the header are changed to match the remaining chunks. Bytes behind the RIFF become zeros.
+skip. The flags of the header are changed to match the remaining chunks. Bytes behind the RIFF become zeros,
+except filler (core/filler.py).
 """
 
 from __future__ import annotations

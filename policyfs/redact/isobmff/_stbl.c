@@ -1,8 +1,8 @@
 /* Arithmetic over sample tables: the number of samples in each chunk, the ranges of chunks, the gaps between.
  *
- * A film has tens of thousands of chunks, and its first open looks at each chunk once. The numbers come from hostile
- * files. So each index is checked against its table, and each sum against 64 bits. The functions keep no state, and
- * write only into the arrays of the caller. tests/support/models/sample_tables.py does the same in Python. The
+ * A film has tens of thousands of chunks, and a plan for the film needs each chunk once. The numbers may come from
+ * hostile files. So each index is checked against its table, and each sum against 64 bits. The functions keep no state,
+ * and write only into the arrays of the caller. tests/support/models/sample_tables.py does the same in Python. The
  * functions do not give up the interpreter lock: the largest tables take some ten milliseconds, and a worker has one
  * thread.
  */

@@ -2,7 +2,7 @@
 
 Each format is a subclass, and cleans the boxes that it knows. Any other box becomes free space. In media
 data, only the pieces that the format claims stay: pieces of its pictures and of cleaned metadata
-(item_data.py). Bytes behind the last box become zeros.
+(item_data.py). Bytes behind the last box become zeros. Filler (core/filler.py) may stay.
 """
 
 from __future__ import annotations

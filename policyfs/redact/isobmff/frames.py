@@ -25,8 +25,9 @@ from policyfs.redact.isobmff.tracks import Track
 
 TRIED_UNITS: Final = 256
 MAX_UNITS: Final = 350_000
-"""Maximum number of units (slices, parameters, messages) that are searched in all fragments, after user data
-was found in some fragments: an hour and a half of 60 frames per second. One unit takes a microsecond.
+"""Maximum number of units (slices, parameters, messages) that are searched in all fragments of a track, after
+user data was found in some fragments. An hour and a half of film has so many, with 60 frames per second and
+one unit in each frame. The search of one unit takes a microsecond.
 """
 _ENCRYPTED: Final = frozenset({b"encv", b"drmi"})
 """Formats of encrypted samples. Their bytes may look like a message by chance."""

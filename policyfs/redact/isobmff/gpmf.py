@@ -27,8 +27,9 @@ _MAX_ENTRIES: Final = 2000
 _WORK_PER_PART: Final = 64
 _WORK_PER_SAMPLE: Final = 32
 _WORK_PER_VALUE: Final = 8
-"""Work of the search. _WORK_PER_PART costs as much as one part of a file (cleaners.Budget). A value costs
-only 1 if an earlier value had the same key, type and length, and stayed.
+"""Costs of the search, in units of work. _WORK_PER_PART units cost as much as one part of a file
+(cleaners.Budget). A value costs only 1 unit if an earlier value had the same key, type and length, and
+stayed.
 """
 _MAX_KNOWN: Final = 4096
 _MAX_TEXT_BYTES: Final = 256
@@ -68,7 +69,9 @@ class Telemetry:
     _gone: dict[str, Note] = field(default_factory=dict)
     _texts: dict[bytes, Tells] = field(default_factory=dict)
     _known: dict[bytes, int] = field(default_factory=dict)
-    """A dictionary from the first 8 bytes of values of numbers that stay to the length of such a value."""
+    """The values of numbers that stay: a dictionary from the head of a value (8 bytes: key, type, length) to
+    the size of the value in bytes, with its head and padding.
+    """
     _work: int = 0
 
     def sample(self, at: int, size: int) -> None:

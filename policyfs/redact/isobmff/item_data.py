@@ -1,5 +1,5 @@
 """Claims on the data areas of a picture file: records of pieces that the file's pictures and metadata need.
-Only claimed pieces stay.
+Only claimed pieces and filler (core/filler.py) stay.
 
 A picture file refers to the data of its items by ranges. One item may have several ranges, and two items may
 have the same range. `Gathered` reads the ranges of one item as one block, and maps patches of the block back
@@ -180,7 +180,8 @@ class Claim:
 
 @dataclass(slots=True)
 class Ground:
-    """The areas of a file that hold data, and the claims on pieces of them. Only claimed pieces stay.
+    """The areas of a file that hold data, and the claims on pieces of them. Other pieces become zeros, except
+    filler.
 
     noted: areas whose removal is already recorded. heads: ranges in which a reader expects a box header.
     """
@@ -199,7 +200,7 @@ class Ground:
     """
 
     def area(self, start: int, end: int, *, noted: bool = False) -> None:
-        """Add an area of data. Those of its bytes that no claim covers become zeros.
+        """Add an area of data. Those of its bytes that no claim covers become zeros, except filler.
 
         noted: True if the removal of the area is already recorded.
         """

@@ -194,7 +194,7 @@ _FONTS: Final = frozenset(
 
 
 def _object_descriptor(walk: Walk, box: Box) -> None:
-    """Clean ``iods``: numbers of profiles. An address instead of them is removed."""
+    """Clean ``iods``: numbers of profiles. Remove the box if it holds an address instead of numbers."""
     if TEXT.search(walk.block.body(box)[:64]) is not None:
         walk.block.free(box, walk.where)
     else:

@@ -229,9 +229,9 @@ class _Locator:
     def _again(self, changed: int) -> None:
         """Decide on tracks again from the patched bytes; raise NotThisKindError if a decision differs.
 
-        Removed text tracks are always read again. All tracks are read again in two cases: the first `changed`
-        patches, which are outside of frames, change bytes of samples; or frames are patched, and samples
-        overlap. Raises TooMuchError.
+        Removed text tracks are always read again. All tracks are read again in two cases. First case: the
+        first `changed` patches (outside of frames) change bytes of samples. Second case: frames are patched,
+        and samples overlap. Raises TooMuchError.
         """
         ranges = [(patch.offset, patch.end) for patch in self.found.patches[:changed]]
         apart = sum(end - start for start, end in _common(ranges, self.kept.gaps(self.source.size)))

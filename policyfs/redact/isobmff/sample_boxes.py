@@ -155,8 +155,8 @@ def _vectors(walk: Walk, box: Box) -> None:
     """Clean ``senc``: for each sample a vector for its decryption, and often the sizes of its encrypted
     parts.
 
-    The box does not state the size of a vector. So the size counts with which the fewest bytes are behind the
-    last sample.
+    The box does not state the size of a vector. So each size in _VECTOR_BYTES is tried. The size that leaves
+    the fewest bytes behind the last sample counts.
     """
     block = walk.block
     if not walk.holds(box, 8):

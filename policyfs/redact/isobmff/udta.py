@@ -48,7 +48,7 @@ _USUAL_HANDLERS: Final = frozenset(
         b"Bento4 Video Handler,Bento4 Sound Handler,Mainconcept Video Media Handler,"
     ).split(b",")
 )
-"""Names of handlers that programs write by default; also no name."""
+"""Names of handlers that programs write by default, and the empty name."""
 
 
 def clean_user_data(block: Block, box: Box) -> None:

@@ -1,4 +1,4 @@
-/* Searches in the compressed data of a picture: for the next marker, and for a file of boxes behind it.
+/* Searches in the compressed data of a picture: for the next marker, and for a file of boxes behind the picture.
  *
  * Both searches read each byte of each photo. They test blocks of 64 bytes for the first two bytes of a match. A
  * search for the first byte alone would stop at one byte of 256 in compressed data. memchr(3) searches the few blocks
@@ -60,7 +60,7 @@ static bool may_head(const unsigned char *at)
 	return any(found);
 }
 
-/* True for the second byte of a marker. In a scan, 0xff00 is a byte of data, and restart markers do not end it. */
+/* True for the second byte of a marker. In a scan, 0xff00 is data, and restart markers do not end the scan. */
 static bool is_marker(unsigned char code, bool in_scan)
 {
 	if (code == 0x00 || code == 0xff)

@@ -24,7 +24,7 @@ from policyfs.redact.jpeg.samsung_trailer import clean_trailer, find_trailer
 from policyfs.redact.jpeg.segments import LOOKED_INTO, NAMES, clean_segments, mpf_offsets
 
 MAX_IMAGES: Final = 64
-"""Maximum number of pictures that are kept in one file. Bytes behind the last picture become zeros."""
+"""Maximum number of pictures that are kept in one file. Further pictures become zeros."""
 MAX_METADATA_BYTES: Final = 16 << 20
 """Maximum total size of the examined segments of one picture. A larger total raises TooMuchError."""
 _EOI: Final = b"\xff\xd9"

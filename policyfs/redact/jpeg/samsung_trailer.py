@@ -4,8 +4,8 @@
     SEFH, version, count; per block: its type, its distance before SEFH, its size
     length of the directory, SEFT
 
-Numbers are little-endian and have 4 bytes. Some readers go by a block's type, others by its name, so both
-count. A block may hold the video of a motion photo, a second picture or sound. Some blocks tell the country
+Numbers are little-endian and have 4 bytes. Some readers use a block's type, others its name, so both count. A
+block may hold the video of a motion photo, a second picture or sound. Some blocks tell the country
 (MCC_Data) or the time. Source: files of many phones, and public readers of such files; there is no published
 specification.
 """

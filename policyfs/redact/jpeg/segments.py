@@ -48,7 +48,7 @@ _TIFF_START: Final = re.compile(rb"II\*\0|MM\0\*")
 _GUID_BYTES: Final = 32
 _MORE_HEAD_BYTES: Final = len(XMP_MORE_HEADER) + _GUID_BYTES + 8
 _GAIN_MAP_BYTES: Final = frozenset({4, 34, 37, 58, 61, 74, 77, 138, 141})
-"""Sizes of the numbers for a gain map: versions, or numbers of 1 or 3 colours, in drafts 3 bytes less."""
+"""Sizes of a gain map's data: only versions, or numbers of 1 or 3 colours (in drafts 3 bytes less)."""
 _JFIF_BYTES: Final = 14
 _ADOBE_BYTES: Final = 12
 _QUALITY_BYTES: Final = 8

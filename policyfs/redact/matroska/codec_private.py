@@ -232,8 +232,8 @@ def _no_comments(size: int) -> bytes:
 
 
 def _flac(data: bytes, inner: Inner) -> bytes | None:
-    """Clean the metadata blocks of FLAC. Blocks that the decoder does not need become padding, also a table
-    of positions in a FLAC file. Bytes behind the last block become zeros.
+    """Clean the metadata blocks of FLAC. Blocks that the decoder does not need become padding, also the seek
+    table (positions in a FLAC file). Bytes behind the last block become zeros.
     """
     if data[:4] != b"fLaC":
         return None

@@ -1,4 +1,4 @@
-"""The index of a Matroska file (Cues): a quick check that it has nothing but numbers.
+"""The index of a Matroska file (Cues): a quick check that it has only numbers.
 
 A film in which each frame is a key frame, or a long film with a key frame twice a second, has more elements
 in its index than elements.Tree may walk. Source: RFC 9559 section 5.1.5.

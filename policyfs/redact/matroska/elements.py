@@ -23,7 +23,7 @@ from policyfs.redact.matroska.tag_names import ELEMENTS, Element, Form, tag_tell
 
 MAX_DEPTH: Final = 12
 MAX_ELEMENTS: Final = 100_000
-"""Maximum number of elements in all metadata of a file, without an index in the usual form (cues.py)."""
+"""Maximum number of elements in all metadata of a file. Cues in the usual form (cues.py) do not count."""
 
 _ROUNDS: Final = 4
 """Maximum number of rounds of cleaning. A round may remove an element on which another element depends.

@@ -1,9 +1,9 @@
 """Check of fonts that are attached to a Matroska file.
 
-A font (OpenType, TrueType, a collection of these, or WOFF) stays as it is. So a file counts as a font only if
-its table directory is sound and all its bytes belong to tables. The first four bytes alone may be those of
-any text ("true north").
-Sources: OpenType 1.9, WOFF 1.0 and 2.0.
+A font (OpenType, TrueType, a collection of these, or WOFF) stays as it is. Its first four bytes are no proof:
+any text may start with a font's signature ("true north"). So OpenType and TrueType fonts must have a valid
+table directory, and only zeros outside of tables. A WOFF font must state the size of the file, and must have
+no metadata and no private data; its tables are not examined. Sources: OpenType 1.9, WOFF 1.0 and 2.0.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ def is_font_type(mime: bytes) -> bool:
 
 
 def is_font(data: bytes) -> bool:
-    """Return True if the data is a font, or a collection of fonts, and nothing else."""
+    """Return True if the data is a font, or a collection of fonts, and nothing else.
+
+    For WOFF only the header is checked.
+    """
     kind = data[:4]
     if kind in _WOFF:
         about = _WOFF[kind]

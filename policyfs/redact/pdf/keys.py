@@ -54,8 +54,8 @@ STRINGS: Final[Mapping[bytes, Tells]] = MappingProxyType(
 """A dictionary from keys of strings in any dictionary (document, annotations, signatures, figures) to the
 categories of the strings.
 
-If the value of such a key is not a string, the key has another meaning there, and the entry stays. Only in
-the document information the entry goes with any value: readers show names and arrays there, too.
+If the value of such a key is not a string, the key has another meaning there, and the entry stays. In the
+document information the entry is removed with any type of value: readers show names and arrays there, too.
 """
 
 ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
@@ -157,7 +157,7 @@ def edit(node: Node, hide: Tells, budget: Budget, *, info: bool = False, trailer
     """Return the edits that remove the data of the categories *hide* from one object.
 
     info: True for a document information dictionary. trailer: True for a trailer. Raises TooMuchError if the
-    budget for texts is used up: without its strings, the document would be broken.
+    budget for texts is used up. (To remove all further strings without a search would break the document.)
     """
     edits = Edits()
     waiting = [node]
@@ -190,16 +190,14 @@ def edit(node: Node, hide: Tells, budget: Budget, *, info: bool = False, trailer
 
 
 def silenced(node: Node, tells: Tells) -> Edits:
-    """Return the edits that replace an object by a string that says nothing. Numbers and strings in an array
-    or a dictionary become spaces.
+    """Return the edits that remove the data of an object to which a kept entry refers.
 
-    An entry with a key of STRINGS, or with a key that names a place, refers to the object. tells: the
-    categories of the key. An array or a dictionary is edited only if *tells* has LOCATION, and if each value
-    in the object is a word (a number, true, false or null), a string, or an array of such values. There are
-    no edits for any other object.
+    The key of the entry is one of STRINGS, or names a place. tells: the categories of the key. A string is
+    replaced by a string that says nothing. The content of an array or a dictionary becomes spaces if *tells*
+    has LOCATION, and if the object is plain (_is_plain). There are no edits for any other object.
 
-    node: the object as its own edits leave it: without its removed entries it may have become such an array
-    or dictionary.
+    node: the object after its own edits. Without its removed entries, the object may have become such an
+    array or dictionary.
     """
     edits = Edits()
     if node.kind == "string":
@@ -320,7 +318,7 @@ def _refers_to_none(value: Node) -> bool:
 
 
 def _take(edits: Edits, node: Node, key: bytes, at: int, value: Node, tells: Tells, *, info: bool) -> None:
-    """Remove an entry, and add this to *edits*. If the dictionary must have the entry, only replace its value
+    """Add the removal of an entry to *edits*. If the dictionary must have the entry, only replace its value
     by a string that says nothing.
 
     info: True if the dictionary is the document information, whose entries may be missing.

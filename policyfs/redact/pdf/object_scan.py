@@ -92,7 +92,9 @@ class Scan:
     starts: set[int] = field(default_factory=set)
     """Offsets of tables, as the words startxref state them."""
     blanks: tuple[int, int] = (-1, -1)
-    """The white space that was skipped last: tables may refer to many places in it."""
+    """Range [start, end) of the white space that was skipped last. It is not read again if a table refers to
+    another place in it.
+    """
     tokens: int = 0
     objects: int = 0
     headers: int = 0

@@ -45,7 +45,7 @@ class MalformedError(Exception):
 
 
 class CutOffError(MalformedError):
-    """The object continues behind the bytes at hand."""
+    """The object continues behind the bytes that were read."""
 
 
 @dataclass(slots=True)

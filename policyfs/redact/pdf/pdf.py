@@ -177,10 +177,11 @@ class _Locator:
             self.roots.add(root.number)
 
     def _tables(self) -> None:
-        """Raise NotThisKindError if a cross-reference table, or the offset of a table, leads to an object or
-        a table within an object (in a string, or in a stream's bytes).
+        """Raise NotThisKindError if readers could find an object or a table within an object: in a string, or
+        in a stream's bytes.
 
-        The scan of the file does not look for objects there.
+        The scan of the file does not look there. But readers follow the offsets in cross-reference tables,
+        and the stated offsets of such tables.
         """
         spans = sorted((here.item.header, here.item.last) for here in self.objects)
         offsets = {at for start, end in self.scan.tables for at in table_offsets(self.source, start, end)}

@@ -47,7 +47,7 @@ _CODESTREAM: Final = b"\xff\x4f\xff\x51"
 
 @dataclass(slots=True)
 class Room:
-    """Budget of work for one file: bytes to inflate, objects and tokens to read."""
+    """The work on one file: tokens and objects read so far, and the file's budget (for inflated bytes)."""
 
     budget: Budget
     tokens: int = 0

@@ -1,8 +1,9 @@
 """AVI files (Microsoft, "AVI RIFF File Reference"; OpenDML AVI extensions 1.02).
 
-Headers of streams, indexes, pictures and sound stay. Streams of texts, makers' chunks, padding and unknown
-data become zeros: cameras write maker notes there, and dash cams write their position. Chunks with pictures
-and sound are not read, except their headers. Messages in pictures are cleaned last.
+Headers of streams, indexes, pictures and sound stay. Streams of texts, makers' chunks and unknown data become
+zeros: cameras write maker notes there, and dash cams write their position. Padding becomes zeros, too, except
+the padding that known programs write. Chunks with pictures and sound are not read, except their headers.
+Messages in pictures are cleaned last.
 """
 
 from __future__ import annotations
@@ -208,9 +209,9 @@ class _Locator:
     def _settings(self, start: int, end: int, found: Found) -> None:
         """Apply *found*, the changes to the codec's settings in a stream's format chunk ``strf``.
 
-        [start, end): the chunk, first its fixed numbers, then the settings. If location is hidden, and the
-        changed settings still have text with a place, zero the settings. Also zero them, without a search, if
-        the budget for texts is used up.
+        [start, end): the chunk, first its fixed numbers, then the settings. If location is hidden, zero the
+        settings instead in two cases: the changed settings still have text with a place, or the budget for
+        texts is used up.
         """
         start += _NUMBERS.get(self.streams[-1] if self.streams else b"", 0)
         if self.inner.hide & Tells.LOCATION and start < end:

@@ -84,11 +84,11 @@ class Window:
 class Doubts:
     """The places of one file where some readers go on at another offset than the locator.
 
-    Where the writer forgot a padding byte, most readers skip a byte all the same. Where a chunk ends behind
-    the end of its list, or a list ends behind its last chunk, some readers do not care for the list's end.
-    From there on they take other bytes for the headers of chunks. places: for each such place, the offset at
-    which such a reader goes on, and the names of chunks that it may not find. starts: offsets of the chunks
-    that the locator has found behind the first place.
+    At such a place the writer forgot a padding byte, but most readers skip one byte there. Or a chunk ends
+    behind the end of its list, or a list ends behind its last chunk, and some readers ignore the list's end.
+    From the place on, these readers take other bytes for the headers of chunks. places: for each place, the
+    offset at which these readers go on, and a pattern for names of chunks that they must not find. starts:
+    offsets of the chunks that the locator has found behind the first place.
     """
 
     order: Order = "little"
@@ -101,10 +101,10 @@ class Doubts:
             self.starts.add(at)
 
     def check(self, edits: Edits) -> None:
-        """Do as such a reader with the redacted file.
+        """Read the redacted file as the readers of *places* do.
 
-        Raises NotThisKindError if the reader would find a chunk within data that the locator has not read as
-        chunks. Raises TooMuchError.
+        Raises NotThisKindError if such a reader would find a chunk within data that the locator has not read
+        as chunks. Raises TooMuchError.
         """
         if not self.places:
             return

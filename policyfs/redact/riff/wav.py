@@ -183,8 +183,8 @@ class _Locator:
         """Return the offset behind the sound.
 
         If the size of the sound is unknown or too long, the sound goes on to the next chunk that _LATER
-        matches, or to the end of the file. Some readers take a size of zero as it is stated, and the sound
-        for chunks. So the check of doubts makes sure that they find no metadata in the sound.
+        matches, or to the end of the file. If the stated size is zero, some readers believe the size, and
+        read the sound as chunks. So Doubts.check() makes sure that these readers find no metadata there.
         """
         self.sound += 1
         stated = int.from_bytes(self.source.read(chunk.at + 4, 4), "little")

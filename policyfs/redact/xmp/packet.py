@@ -105,7 +105,7 @@ def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
         new = mark + cleaned.encode(encoding) + bytes(len(tail))
         if _encoding(new) != (mark, encoding):
             raise MalformedError  # readers would read the new packet in another encoding
-    except (MalformedError, ValueError):  # unescape() reads no reference of thousands of digits
+    except (MalformedError, ValueError):  # unescape() raises ValueError for a number of thousands of digits
         return _emptied(data)
     return Cleaned(new, notes) if len(new) == len(data) else _emptied(data)
 

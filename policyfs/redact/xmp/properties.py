@@ -1,10 +1,11 @@
 """Categories of XMP properties: a list of namespaces and of the names in them.
 
-A namespace that is not listed may tell anything, so every word of a policy removes its properties. In every
-listed namespace, a property tells a place if its name has a word for places. So a reader that looks at
-prefixes, and not at URIs, finds no place either. If an unlisted name has other words, too ("ModelCity"), the
-property tells what any unlisted property of the namespace may tell, and a place. Sources: ISO 16684-1, XMP
-specification part 2, IPTC Photo Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
+A namespace that is not listed may tell anything, so every word of a policy removes its properties. Some
+readers find a property by its prefix, and ignore the URI of its namespace. So in every listed namespace, a
+property tells a place if its name has a word for places. If an unlisted name has other words, too
+("ModelCity"), the property has two sorts of categories: LOCATION, and the default of the namespace. Sources:
+ISO 16684-1, XMP specification part 2, IPTC Photo Metadata 2023, MWG guidelines 2.0, and the vendors' own
+pages.
 """
 
 from __future__ import annotations
