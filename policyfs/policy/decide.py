@@ -289,6 +289,10 @@ class Engine:
         """
         return self._mover.asks_more(old, new)
 
+    def gives_more(self, old: PathState, new: PathState, ftype: FileType, *, same_directory: bool) -> bool:
+        """Return True if perhaps some caller has more rights at ``new``, or other content requirements."""
+        return self._mover.gain(old, new, ftype, same_directory=same_directory)
+
     # ---- kernel caches
 
     @property

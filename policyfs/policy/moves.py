@@ -127,7 +127,7 @@ class Mover:
             engine.decide(who, Op.SEE | Op.CREATE, new.state, new.ftype, new.facts),
             *self._content(engine, who, old, new),
         ]
-        if all(part.allowed for part in parts) and self._gain(
+        if all(part.allowed for part in parts) and self.gain(
             old.state, new.state, old.ftype, same_directory=same_directory
         ):
             parts.append(self._cross_device())
@@ -210,7 +210,7 @@ class Mover:
         if old.ftype is FileType.DIRECTORY:
             caller = engine.caller(who)
             return self._alike_below(old.state, new.state, who, caller, same_directory=same_directory)
-        if not self._gain(old.state, new.state, old.ftype, same_directory=same_directory):
+        if not self.gain(old.state, new.state, old.ftype, same_directory=same_directory):
             return True
         return self._could_copy(engine, who, old, new)
 
@@ -237,7 +237,7 @@ class Mover:
             ftype, fixed_facts(ftype, facts), below=lambda: self._sight.below(state.position, caller)
         )
 
-    def _gain(self, old: PathState, new: PathState, ftype: FileType, *, same_directory: bool) -> bool:
+    def gain(self, old: PathState, new: PathState, ftype: FileType, *, same_directory: bool) -> bool:
         """Return True if some caller would have more rights at the new path, or other content requirements.
         """
         key = (old, new, ftype, same_directory)

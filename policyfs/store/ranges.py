@@ -24,6 +24,8 @@ KEEP_SIZE: Final = 1
 PUNCH_HOLE: Final = 2
 ZERO_RANGE: Final = 16
 
+_WRITE: Final = 2
+"""SYNC_FILE_RANGE_WRITE, linux/fs.h."""
 _WRITE_AND_WAIT: Final = 7
 """SYNC_FILE_RANGE_WAIT_BEFORE | WRITE | WAIT_AFTER, linux/fs.h."""
 
@@ -78,6 +80,11 @@ def write_out(fd: int) -> None:
     ksys_sync_file_range). Raises OSError of the disk.
     """
     libc.sync_file_range(fd, _WRITE_AND_WAIT)
+
+
+def begin_to_write_out(fd: int) -> None:
+    """Begin to write a file's bytes to the disk, and do not wait for the disk. Raises OSError."""
+    libc.sync_file_range(fd, _WRITE)
 
 
 def share(source: int, target: int, size: int, dirfd: int, begin: Callable[[], None] = lambda: None) -> bool:

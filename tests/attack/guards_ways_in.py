@@ -8,6 +8,7 @@ from typing import Any, Final
 import policyfs.policy.profile as profile_module
 from policyfs.domain import Op
 from policyfs.fs.checked.moved_file import Named, Settled
+from policyfs.fs.namespace.rename import Renamer
 from policyfs.fs.namespace.xattr_bans import AttributeBans
 from policyfs.policy.decide import Engine
 from policyfs.policy.profile import Profile
@@ -48,6 +49,7 @@ def moved_for_the_mover() -> None:
 def other_names() -> None:
     """What moves to where more is asked may have another name where it was."""
     put(Named, "holds", lambda self: True)
+    put(Renamer, "_lets_in", lambda self, old, new: False)
 
 
 WAYS_IN: Final[dict[str, Callable[[], None]]] = {

@@ -202,7 +202,7 @@ def test_a_file_that_was_moved_away_is_not_opened_by_its_old_path(
 
 @pytest.mark.parametrize("by", ["the store", "a link in this mount"])
 def test_it_is_where_it_counts_as_unlinked(mounts: Mounts, empty_store: Path, by: str) -> None:
-    assert _moved(mounts, empty_store, by, "moved-as-unlinked") == ("None", True)
+    assert _moved(mounts, empty_store, by, "moved-as-unlinked,lost-names-stay") == ("None", True)
 
 
 def _make(directory: Path, *below: str) -> None:

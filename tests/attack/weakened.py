@@ -19,12 +19,12 @@ import policyfs.fs.redacted.copies as redactor_module
 import policyfs.kernel.session as session_module
 from policyfs.cli.main import main
 from policyfs.content.sniffer import Sniffer
-from policyfs.domain import View
+from policyfs.domain import Decision, View
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.path_answers import Unseen
 from policyfs.fs.access.views import Views
 from policyfs.fs.checked.move_proof import Source
-from policyfs.fs.inodes.node import BytePath
+from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.namespace.exact_renames import ExactRenames
 from policyfs.fs.namespace.lookup import Lookup
@@ -58,6 +58,20 @@ from tests.attack.guards_writing import WRITING
 def unknown_names_count_as_none() -> None:
     """An open file without a known name is taken for one that was made without a name (O_TMPFILE)."""
     put(Tmpfiles, "_has_names", lambda self, fd: False)
+
+
+def names_are_files() -> None:
+    """One of two names of a file moves as if the file had no other name."""
+    put(Renamer, "_lets_in", lambda self, old, new: False)
+
+
+def lost_names_stay() -> None:
+    """An open file without a known name is decided by its last name, whatever other name it has."""
+
+    def renamed(self: Gate, decision: Decision, node: Node, before: bool) -> bool:
+        return not decision.allowed and node.open is not None and not before and self._resolver.renamed(node)
+
+    put(Gate, "_renamed", renamed)
 
 
 def only_holders_count() -> None:
@@ -183,6 +197,8 @@ OTHERS: Final = {name: guard for sort in SORTS for name, guard in sort.items()}
 assert len(OTHERS) == sum(map(len, SORTS)), "two guards have one name"
 GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
     "unknown-names": unknown_names_count_as_none,
+    "names-are-files": names_are_files,
+    "lost-names-stay": lost_names_stay,
     "only-holders": only_holders_count,
     "moved-as-unlinked": moved_files_count_as_unlinked,
     "locate-in-source": locate_in_source,

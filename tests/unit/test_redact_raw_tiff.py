@@ -598,3 +598,11 @@ def test_private_data_does_not_begin_within_a_note(word):
     assert note_at + len(note) == private_at
     data = jpegs.tiff("II", (8, ifd("II", 8, main)), (note_at, note), (private_at, private))
     read(data, word)
+
+
+@pytest.mark.parametrize("tag", [0xC6F3, 0xC6F4, 0xC6F6, 0xC6F8, 0xC6FE, 0xC7A1, 0xC789])
+def test_names_of_a_dngs_profiles_are_the_makers(tag):
+    name = "Testmaker Embedded Profile"
+    data = tiffs.digital_negative("II", text(tag, name))
+    assert name.encode() not in read(data, "device")
+    assert name.encode() in read(data, "time")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from policyfs.redact.core.categories import Tells
 from tests.support.samples import sounds
 from tests.support.samples.sound_checks import (
     place_in,
@@ -35,3 +36,10 @@ def test_named_texts_of_riff_stay():
     assert redact(WAV, data) == data
     told = sounds.wav(sounds.info(STAR=b"47.80453, 13.04229", LOCA=CITY, WHAT=CITY))
     assert not place_in(redact(WAV, told))
+
+
+def test_the_name_of_a_tape_and_the_version_of_a_program():
+    data = sounds.wav(sounds.info(TAPE=b"Rosas Band", VMAJ=b"19"))
+    assert b"Rosas" not in redact(WAV, data, Tells.PEOPLE)
+    assert b"VMAJ" not in redact(WAV, data, Tells.DEVICE)
+    assert redact(WAV, data) == data

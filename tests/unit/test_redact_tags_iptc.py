@@ -196,3 +196,11 @@ def test_texts_go_unread_once_the_budget_for_texts_is_used_up():
     caption = jpegs.resource(0x03F0, b"A quince")
     assert clean_irb(caption, Plain()).data == caption
     assert b"A quince" not in clean_irb(caption, inner).data
+
+
+@pytest.mark.parametrize("number", [0x03EE, 0x0415, 0x041A, 0x0BB7])
+def test_names_of_slices_channels_and_a_path_are_peoples_words(number):
+    """Photoshop names the group of slices as the document."""
+    block = resource(number, bytes(24) + "Rosa Kamera".encode("utf-16-be"))
+    assert clean_irb(block, Plain(Tells.TIME)).data == block
+    assert "Rosa".encode("utf-16-be") not in clean_irb(block, Plain(Tells.PEOPLE)).data

@@ -131,7 +131,7 @@ class Gate:
         *, fd: int = -1,
     ) -> Decision:  # fmt: skip
         """Return the decision on an object. fd: its descriptor. If -1, its facts are found by *name* in
-        *dirfd*; if another object has taken the name meanwhile, the facts are of that object. Raise
+        *dirfd*; if another object has taken the name meanwhile, the kind can be that object's. Raise
         PolicyChangedError if the policy changed while facts were found.
         """
         generation, ftype, facts = self.generation, stat.ftype, NO_FACTS
@@ -241,12 +241,12 @@ class Gate:
         return not self.need(who, Op.SEE, node) and self.judge(who, Op.SEE, node, NO_FACTS).allowed
 
     def _renamed(self, decision: Decision, node: Node, before: bool) -> bool:
-        """Return True if the request must be decided again, because the known names of the refused file have
-        changed.
+        """Return True if the request must be decided again, because the known names of the file have changed.
+        They are checked if the file is refused, or has lost its names (link and unlink also move a file).
 
         Only files that are open are checked. before: True if the request has been decided again already."""
-        refused = not decision.allowed and node.open is not None and not before
-        return refused and self._resolver.renamed(node)
+        doubted = not decision.allowed or node.parent is None
+        return doubted and node.open is not None and not before and self._resolver.renamed(node)
 
     def need(self, who: Principal, ops: Op, node: Node) -> Need:
         """Return the facts that a decision on a node depends on, by any of its names."""

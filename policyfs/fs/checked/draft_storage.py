@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from dataclasses import dataclass, field
@@ -122,9 +123,10 @@ class DraftStorage:
         piece left. As long as only a part of the draft is in the file, draft.torn is set. A daemon that ends
         waits for the last piece, even if the disk takes long.
 
-        Bytes of the file that no app has written into the draft are compared first. Raise OSError (EBUSY) if
-        they are not the draft's: another program has changed them, although mtime may be as before (by a
-        mapping, or with `touch -r`). By a copy they are not written at all.
+        First the file and the draft are compared, without the bytes that apps have written into the draft.
+        Raise OSError (EBUSY) if they differ: another program has changed the file. (The file's mtime may be
+        as before: after a write through a mapping, or after `touch -r`.) If the draft itself is copied, the
+        compared bytes are not written.
 
         Raise OSError (EBUSY) if other programs have changed the file at each of _TRIES tries to begin. The
         file then has its old bytes. After the first piece, changes that leave the bytes alone do no harm.
@@ -201,6 +203,8 @@ class DraftStorage:
                 self._cut(copy)
                 if draft.times_ns is not None:
                     self._tree.utimens_fd(fd, *draft.times_ns)
+                with contextlib.suppress(OSError):  # fsync tells the app
+                    ranges.begin_to_write_out(fd)
                 draft.torn, copy.most = "", copy.size
                 draft.kept = KeptBytes(copy.size if copy.is_whole else 0)
         finally:

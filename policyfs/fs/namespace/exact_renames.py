@@ -11,13 +11,19 @@ from typing import Final
 from policyfs.domain import FileType
 from policyfs.fs.inodes.node import StaleNodeError
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.linux import libc
 from policyfs.linux.statx import Stat
+from policyfs.store import ranges
 from policyfs.store.aside_names import knows_no_flags, takes_no_name
 from policyfs.store.exact_names import ExactNames
 from policyfs.store.tree import Tree
 
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
+_WRITE_FIRST: Final = frozenset({0xEF53, 0x9123683E})
+"""The file systems (f_type, linux/magic.h) that begin to write a file when it replaces another one: ext4 and
+btrfs.
+"""
 
 
 class How(enum.Enum):
@@ -112,6 +118,8 @@ class ExactRenames:
                 return
         try:
             if replaces and replaced is not None:
+                if moved.ftype is FileType.REGULAR and libc.file_system_type(old_dir) in _WRITE_FIRST:
+                    self._begin_to_write(old_dir, old)
                 is_done = self._exact_names.replace(old_dir, old, moved, new_dir, new, replaced)
             elif flags & _EXCHANGE:
                 is_done = self._moved_and_compared(old_dir, old, new_dir, new, moved, replaced, flags)
@@ -128,6 +136,18 @@ class ExactRenames:
             return
         if not is_done:
             raise StaleNodeError
+
+    def _begin_to_write(self, dirfd: int, name: bytes) -> None:
+        """Make the kernel begin to write a file's bytes to the disk, as rename(2) does for a file that
+        replaces another one. The exchange of two names does not. After a power cut the new file could be
+        empty, and the old one gone.
+        """
+        with contextlib.suppress(OSError):
+            fd = self._tree.open_file(dirfd, name, os.O_RDONLY)
+            try:
+                ranges.begin_to_write_out(fd)
+            finally:
+                os.close(fd)
 
     def _by_paths(self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, flags: int) -> None:
         self._tree.rename2(old_dir, old, new_dir, new, flags)
@@ -155,8 +175,8 @@ class ExactRenames:
     ) -> bool:  # fmt: skip
         """Exchange two files. Or, where the store permits no temporary name, give a file a name that no file
         has. If the rename has moved other files than *moved* and *replaced*, move them back and return False.
-        Until then apps may find them at the new names. An exchange without this moment would go through
-        temporary names: then one of the two names would be free for a moment, and could be taken.
+        Until then apps may find them at the new names. An exchange by temporary names would avoid this. But
+        then one of the two names would be free for a moment, and another file could take this name.
         """
         swap = flags & _EXCHANGE
         with contextlib.ExitStack() as stack:

@@ -64,13 +64,12 @@ _WHOLE: Final = rules(
     ("c6d2-c6d3", _PEOPLE),  # Panasonic's titles
     ("c614-c615 c62f-c630 c65d", _DEVICE),
     ("c68b", _DEVICE | _TIME | _PEOPLE),  # the original's name
-    ("c6f3-c6fd c714-c715 c71a c71c-c71f c725-c726 c740-c741 c74e c761 c791-c793", NOTHING),
-    ("c6fe c7a1", _PEOPLE),
-    ("c716-c718", _DEVICE),
+    ("c6f5 c6f7 c6f9-c6fd c714-c715 c71a c71c-c71f c725-c726 c740-c741 c74e c761 c791-c793", NOTHING),
+    ("c6f3-c6f4 c6f6 c6f8 c716-c718", _DEVICE),  # names of profiles are those of the maker
+    ("c6fe c789 c7a1", _DEVICE | _PEOPLE),
     ("c719", _OTHER),
     ("c71b c763", _TIME),
     ("c764 c772", _OTHER),
-    ("c789", _PEOPLE),
     ("c7a3-c7a8 c7aa c7b5 c7e9-c7ee cd2d-cd4b", NOTHING),
     # Canon: slices, colour filter and kinds of raw.
     ("c5d8-c5e1 c640 c6c5 c6dc", NOTHING),

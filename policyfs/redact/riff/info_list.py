@@ -22,8 +22,8 @@ _P: Final = Tells.PEOPLE
 NAMES: Final = MappingProxyType(
     {
         Tells.LOCATION: "IARL ICNT ILOC IBSU LOCA",
-        Tells.DEVICE: "ISFT IENC ISRF IMED ITCH ecor emdl",
-        Tells.TIME: "ICRD IDIT IDPI IYER TAPE TCOD TCDO YEAR DTIM etim ISMP",
+        Tells.DEVICE: "ISFT IENC ISRF IMED ITCH ecor emdl VMAJ VMIN",
+        Tells.TIME: "ICRD IDIT IDPI IYER TCOD TCDO YEAR DTIM etim ISMP",
         Tells.PEOPLE: (
             "IART INAM ICMT ICOP IENG ISBJ IKEY IMUS IWRI IPRO IPRD IEDT ICMS IDST ISTR IALB ILYR IWEB"
             " ICDS ICNM IMIT IMIU IMBI IMBU ILGU ILIU IPDS ISTD IWMU STAR TURL DIRC CODE DISP"
@@ -31,7 +31,7 @@ NAMES: Final = MappingProxyType(
         ),
         Tells.OTHER: (
             "IGNR ITRK IFRM IPLT ISHP ISRC ICRP IDIM ILGT ISGN ILNG IRTD LANG GENR TRCK PRT1 PRT2 TORG"
-            " TVER ever erel VMAJ VMIN STAT AGES RATE TLEN ICAS IAS2 IAS3 IAS4 IAS5 IAS6 IAS7 IAS8 IAS9"
+            " TVER ever erel STAT AGES RATE TLEN ICAS IAS2 IAS3 IAS4 IAS5 IAS6 IAS7 IAS8 IAS9"
         ),
     }
 )
@@ -40,6 +40,7 @@ _TOLD: Final = {name.encode(): tells for tells, names in NAMES.items() for name 
     b"IPRT": Tells.OTHER,
     b"IBPM": Tells.OTHER,
     b"ITCH": Tells.DEVICE | _P,
+    b"TAPE": Tells.TIME | Tells.DEVICE | _P,
     b"IENC": Tells.DEVICE | _P,
     b"ISRC": Tells.OTHER | _P,
     b"IDPI": Tells.OTHER,
