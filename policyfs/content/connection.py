@@ -17,14 +17,16 @@ import trio
 
 from policyfs.content import protocol
 from policyfs.content.protocol import Command, Reply, Status, WireError
+from policyfs.content.time_limit import Look, TimeLimit
 from policyfs.content.zygote import ENDED
 from policyfs.linux import procfs
 
 _CHUNK: Final = 256 * 1024
-_STOPPED_S: Final = 0.2
-"""Seconds without an answer after which the daemon checks whether another process stopped the worker
-(SIGSTOP).
+_LOOK_S: Final = 0.2
+"""Seconds between two looks at a worker that has not answered: does it wait for a processor, or did another
+process stop it (SIGSTOP)?
 """
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _CAUSE_S: Final = 1.0
 """Seconds that the zygote (the parent process of the workers) may take to report how a worker ended."""
 _BY_ITSELF: Final = frozenset({
@@ -72,6 +74,8 @@ class WorkerLink:
         """The time of kill() (time.monotonic()); 0: not killed."""
         self.lane: Hashable = None
         """The only lane (an app or one uid) that the worker serves, from its first request on."""
+        self.limit: TimeLimit | None = None
+        """The time limit of the worker's request; None: the request has none (Sniffer.look_afresh)."""
         self._sock = sock
         self._pidfd = pidfd
         self._ending = ending
@@ -148,16 +152,13 @@ class WorkerLink:
         while not self.gone():
             await trio.lowlevel.wait_readable(self._pidfd)
 
-    def _stopped(self) -> bool:
-        """Return True if another process stopped the worker by a signal (proc_pid_stat(5), field 3).
-
-        A worker cannot stop itself.
-        """
+    def _look(self) -> Look:
+        """Look at the worker's process (proc_pid_stat(5), fields 3, 14 and 15)."""
         try:
-            state = procfs.text(self.pid, "stat")
-        except OSError:
-            return False
-        return state.rpartition(") ")[2][:1] in {"T", "t"} and not self._ended()
+            fields = procfs.text(self.pid, "stat").rpartition(") ")[2].split()
+            return Look(fields[0], (int(fields[11]) + int(fields[12])) / _TICKS, trio.current_time())
+        except (OSError, ValueError, IndexError):
+            return Look("", 0.0, trio.current_time())
 
     def _ended(self) -> bool:
         return self._pidfd < 0 or any(fd == self._pidfd for fd, _ in self._quiet.poll(0))
@@ -239,13 +240,17 @@ class WorkerLink:
         return b"".join(parts)
 
     async def _readable(self) -> None:
+        look: Look | None = None
         try:
             while True:
-                with trio.move_on_after(_STOPPED_S):
+                with trio.move_on_after(_LOOK_S):
                     await trio.lowlevel.wait_readable(self._sock)
                     return
-                if self._stopped():
+                before, look = look, self._look()
+                if look.stopped and not self._ended():  # a worker cannot stop itself
                     raise WorkerGoneError("the worker was stopped", outside=True)
+                if before is not None and self.limit is not None:
+                    self.limit.lengthen(look.waited_s(before))
         except trio.ClosedResourceError as error:
             raise WorkerGoneError("the worker was killed") from error
 

@@ -48,19 +48,23 @@ class FailedError(Exception):
     people.
 
     outside: True if another process ended or stopped the worker or the zygote. gave_up: True if the worker
-    answered that it does not go on: its memory was not enough, or a parser has a bug.
+    answered that it does not go on: its memory was not enough, or a parser has a bug. started: False if no
+    worker had started, so that no worker read the file.
     """
 
-    def __init__(self, why: str, text: str, *, outside: bool = False, gave_up: bool = False) -> None:
+    def __init__(
+        self, why: str, text: str, *, outside: bool = False, gave_up: bool = False, started: bool = True
+    ) -> None:
         super().__init__(text)
         self.why = why
         self.outside = outside
         self.gave_up = gave_up
+        self._started = started
 
     @property
     def of_the_file(self) -> bool:
         """True if the file may be the cause, so that it would probably cause the same at the next request."""
-        return self.gave_up or (self.why in _OF_THE_FILE and not self.outside)
+        return self.gave_up or (self.why in _OF_THE_FILE and self._started and not self.outside)
 
 
 class Failures:

@@ -17,7 +17,7 @@ from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
 from policyfs.domain import in_turn
 
 SERVED_MAX: Final = 10_000
-"""Requests after which a worker is replaced, so that a worker that was taken over does not live on."""
+"""Requests after which a worker is replaced, so that an attacker in a worker cannot stay there for ever."""
 SPARES: Final = 1
 """The number of spare workers. A spare has given up its rights, has served nobody, and is ready for any app.
 
@@ -227,7 +227,7 @@ class Pool:
         app, since_s = in_turn(lane), time.monotonic() - _DYING_S
         own = [worker for worker in self.killed if worker.served and in_turn(worker.lane) == app]
         if sum(worker.killed_s < since_s for worker in own) >= _UNDEAD_OF_APP:
-            raise NoWorkerError("busy", "killed workers of this app do not end (hung storage?)")
+            raise NoWorkerError("busy", "killed workers of this app do not end (their disk may hang)")
 
     def _spare(self, lane: Hashable) -> WorkerLink | None:
         while self.fresh:
@@ -243,7 +243,7 @@ class Pool:
     async def _spawn(self, lane: Hashable = None, *, idle: bool = False) -> WorkerLink:
         self.forget_gone()
         if len(self.killed) > _UNDEAD_MAX:
-            raise NoWorkerError("busy", f"{len(self.killed)} killed workers do not end (hung storage?)")
+            raise NoWorkerError("busy", f"{len(self.killed)} killed workers do not end (their disk may hang)")
         try:
             async with self._spawning:
                 worker = await (await self._living_zygote()).worker(idle=idle)

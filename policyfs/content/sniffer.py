@@ -21,6 +21,7 @@ from policyfs.content.protocol import Command, Reply, Status, WireError
 from policyfs.content.queue import Line
 from policyfs.content.sandbox import Limits
 from policyfs.content.spawner import ZygoteError
+from policyfs.content.time_limit import LONGEST, TimeLimit
 from policyfs.content.uids import BLOCK, NoUidsError, free_block
 from policyfs.domain import in_turn
 from policyfs.errors import PolicyfsError
@@ -29,9 +30,6 @@ from policyfs.redact.core.values import Plan
 _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
 _PAUSES_S: Final = (0.02, 0.04, 0.08, 0.16, 0.32)  # after the first, second, ... loss to another process
-_AFRESH_DEADLINES: Final = 6
-"""The time limit of a second look (Sniffer.look_afresh), as a multiple of the deadline. The limit is long,
-because all other processes run first."""
 
 
 class SnifferError(PolicyfsError):
@@ -41,15 +39,15 @@ class SnifferError(PolicyfsError):
 class Sniffer:
     """A client that asks a pool of unprivileged workers for content kinds and redaction plans.
 
-    Every request ends within three times the deadline: twice the deadline for the wait for a worker, once for
-    the wait for the worker's answer. A bad file never makes a request raise an error: an unknown kind is
-    None, and an unknown plan is a plan that refuses the file. A worker that dies, hangs or eats memory is
-    replaced. If two workers die at a file, or one hangs, the request for this file has no answer. No other
-    request suffers.
+    Every request ends: it waits in the queue for at most 2 * LONGEST times the deadline, and its answer must
+    come within a time limit (time_limit.py). A bad file never makes a request raise an error: an unknown kind
+    is None, and an unknown plan is a plan that refuses the file. A worker that dies, hangs or needs too much
+    memory is replaced. If two workers die while they read a file, or one hangs, the request for this file has
+    no answer. No other request suffers.
 
     The optional ``lane`` of a request is the app or uid for which the file is read. A worker serves one lane
     only (pool.py). The queue serves one app after the other, no matter how many lanes an app has. So an app
-    waits for at most one file of another app. Only for use from one trio run at a time.
+    waits for at most one file of each other app. Only for use from one trio run at a time.
     """
 
     def __init__(self, limits: Limits, *, workers: int, at_first: int, deadline_s: float, queue: int) -> None:
@@ -108,7 +106,7 @@ class Sniffer:
         try:
             self._pool.guard(abort_fd)
         except ZygoteError as error:
-            raise SnifferError(f"the mount would not end with its daemon: {error}") from error
+            raise SnifferError(f"if the daemon were killed, its mount would stay: {error}") from error
 
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
         """Return the content kind of the regular file behind an O_RDONLY descriptor; None if unknown.
@@ -157,12 +155,12 @@ class Sniffer:
 
         fd: an O_RDONLY descriptor of the file. *what*: None for the kind alone. A new worker answers; it sees
         no other file, and ends afterwards. The worker runs only while no other process wants the processor.
-        The workers for apps stay free, so no app waits for it. Return None if there is no answer.
+        The workers for apps stay free, so no app waits for this one. Return None if there is no answer.
         """
         size = _checked_size(fd)
         command = Command.KIND_FD if what is None else Command.LOCATE
         words = b"" if what is None else "\n".join(sorted(what)).encode("ascii")
-        with trio.move_on_after(_AFRESH_DEADLINES * self._deadline_s):
+        with trio.move_on_after(LONGEST * self._deadline_s):  # long, because all other processes run first
             try:
                 worker = await self._pool.unbiased()
             except NoWorkerError:
@@ -196,7 +194,7 @@ class Sniffer:
         WireError.
         """
         if len(payload) <= LARGE_PLAN:
-            with contextlib.suppress(OSError):  # bytes not in memory: the loop must not wait
+            with contextlib.suppress(OSError):  # the bytes are not in memory: a thread reads them
                 return unpack_plan(payload, size, lambda offset, count: _at_once(fd, size, offset, count))
         held = os.dup(fd)
         try:
@@ -289,21 +287,22 @@ class Sniffer:
     ) -> Reply:
         self._check_missed(key)
         admitted = False
-        # Longer than the deadline: otherwise all requests that wait behind one hanging file would fail, too.
-        with trio.move_on_after(2 * self._deadline_s):
+        # Longer than a request: otherwise all requests that wait behind one hanging file would fail, too.
+        with trio.move_on_after(2 * LONGEST * self._deadline_s):
             admitted = await self._line.enter(in_turn(lane))
         if not admitted:
             raise FailedError("busy", "no worker was free")
         try:
             self._check_missed(key)  # another request for the file may have failed during the wait
-            with trio.move_on_after(self._deadline_s):
-                return await self._with_workers(command, fd, size, payload, lane)
-            raise FailedError("deadline", f"no answer within {self._deadline_s:g} s")
+            limit = TimeLimit(self._deadline_s)
+            with limit.scope:
+                return await self._with_workers(command, fd, size, payload, lane, limit)
+            raise FailedError("deadline", limit.reason(), started=limit.started)
         finally:
             self._line.leave(in_turn(lane))
 
     async def _with_workers(
-        self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable
+        self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable, limit: TimeLimit
     ) -> Reply:
         """Return a worker's reply. If the worker dies by itself, ask a newly forked worker once: an earlier
         request may have harmed the first worker, and idle workers, too. So a file kills at most two workers.
@@ -315,7 +314,10 @@ class Sniffer:
         take = self._pool.take
         while True:
             try:
-                return await self._with_worker(await self._taken(take, lane), command, fd, size, payload)
+                with limit.suspended():
+                    worker = await self._taken(take, lane)
+                worker.limit = limit
+                return await self._with_worker(worker, command, fd, size, payload)
             except FailedError as failure:
                 if failure.why != "died" or self._pool.closed:
                     raise
@@ -332,7 +334,7 @@ class Sniffer:
         try:
             return await take(lane)
         except NoWorkerError as error:
-            raise FailedError(error.why, str(error), outside=error.outside) from error
+            raise FailedError(error.why, str(error), outside=error.outside, started=False) from error
 
     async def _with_worker(
         self, worker: WorkerLink, command: Command, fd: int | None, size: int, payload: bytes

@@ -19,6 +19,7 @@ from policyfs.content.kinds import SNIFF_BYTES
 from policyfs.content.pool import NoWorkerError, Pool
 from policyfs.content.protocol import Reply, Status
 from policyfs.content.sniffer import _PAUSES_S, Sniffer, SnifferError
+from policyfs.content.time_limit import Look
 from policyfs.content.zygote import SESSION_NICE
 from policyfs.domain import WORKER_UIDS, Lane
 from policyfs.redact.plan import Outcome
@@ -413,7 +414,8 @@ def test_a_spare_always_waits(start, jpeg_fd):
 
 
 def test_a_hanging_worker_is_replaced_at_the_deadline(start, jpeg_fd, monkeypatch):
-    monkeypatch.setattr(WorkerLink, "_stopped", lambda self: False)  # it stands for one that hangs
+    blocked = Look("D", 0.0, 0.0)  # the worker is stopped, and stands for one that hangs
+    monkeypatch.setattr(WorkerLink, "_look", lambda self: blocked)
     sniffer = start(workers=1, deadline_s=0.5)
     (pid,) = sniffer.stats().worker_pids
     kind, seconds = trio.run(during_a_request, sniffer, jpeg_fd, lambda pid: None)
@@ -536,7 +538,7 @@ def test_losses_that_other_processes_cause_are_repeated_any_number_of_times(
 
 def test_a_mount_that_nobody_would_end_is_no_mount(sniffer):
     trio.run(sniffer.aclose)
-    with pytest.raises(SnifferError, match="would not end with its daemon"):
+    with pytest.raises(SnifferError, match="its mount would stay"):
         sniffer.guard(0)
 
 
