@@ -82,6 +82,19 @@ def fstatx(fd: int) -> Stat:
     return _statx(fd, b"", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
 
 
+def fstatx_of_new(fd: int) -> Stat:
+    """Return the attributes of an object that was opened just now. If this fails, close *fd*.
+
+    Raises OSError of statx(2): ESTALE, for example, if the object on a network store was removed after the
+    open.
+    """
+    try:
+        return fstatx(fd)
+    except OSError:
+        os.close(fd)
+        raise
+
+
 def cached_device(path: str) -> str:
     """Return the device (``major:minor``) of a path without a request to its file system.
 

@@ -1,15 +1,16 @@
 """Moves of files to a path with content requirements: nobody may change the files meanwhile.
 
-A descriptor or a mapping that was made at a path without requirements stays valid after a rename. Through it
-an app could write without any check. So the file must have no writers. The file is checked under a read lease
-(store/leases), which the kernel grants only while no writer and no writable mapping exists anywhere. The
-lease must still hold when the name changes.
+A descriptor or a mapping that was made at a path without requirements stays valid after a rename. An app
+could use it to write without any check. So the file must have no writers. The file is checked under a read
+lease (store/leases), which the kernel grants only while no writer and no writable mapping exists anywhere.
+The lease must still hold when the name changes.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Hashable
+from typing import Self
 
 from policyfs.domain import KIND_EMPTY, TO_TELL, only_forbidden, to_clean
 from policyfs.fs.access.facts import KindSource, version_key
@@ -33,6 +34,17 @@ class Named:
         there is none.
         """
         self.ino = os.fstat(fd).st_ino
+
+    @classmethod
+    def taking(cls, fd: int) -> Self:
+        """Return the file behind a descriptor. If its attributes cannot be read, close *fd* and raise
+        OSError.
+        """
+        try:
+            return cls(fd)
+        except OSError:
+            os.close(fd)
+            raise
 
     def holds(self) -> bool:
         """Return True if the file has one name only: at another name, other rules would check a write."""
@@ -129,12 +141,12 @@ class MovedFiles:
                 os.close(fd)
                 return None
             kind, free_of, why = await self._look(fd, now, words, lane, lease)
+            found = Settled(fd, lease, kind, free_of, bare=bool(words))
         except BaseException:
             if lease is not None:
                 lease.release()
             os.close(fd)
             raise
-        found = Settled(fd, lease, kind, free_of, bare=bool(words))
         found.why = why
         return found
 

@@ -12,6 +12,8 @@ import errno
 import os
 from typing import Final
 
+import trio
+
 from policyfs.fs.access.audit import Call
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.read import FileReader
@@ -74,10 +76,10 @@ class Ranges:
         if whence not in {os.SEEK_DATA, os.SEEK_HOLE}:
             raise OSError(errno.EINVAL, "only SEEK_DATA and SEEK_HOLE reach the daemon")
         readable = await self._reader.may_read(handle, Call("read", "lseek"))
-        fd = self._open_files.backing_fd(handle)
+        fd = await self._open_files.backing_fd_apart(handle)
         try:
             if readable and _as_stored(handle):
-                return ranges.seek(fd, offset, whence)
+                return await trio.to_thread.run_sync(ranges.seek, fd, offset, whence)
             size = shown_size(handle.node, self._tree.fstat(fd))
         finally:
             os.close(fd)

@@ -18,6 +18,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DraftWrites, HeadCheckedWrites
 from policyfs.fs.inodes.handles import Handle, OpenState, open_state
+from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.kernel.operations import Work
 from policyfs.linux.statx import Stat
 
@@ -38,7 +39,7 @@ class FileSync:
         draft: DraftWrites,
         checker: Checker,
         withheld_names: WithheldNames,
-        backing_fd: Callable[[Handle], int],
+        open_files: OpenFiles,
         remote: bool = False,
     ) -> None:
         self._tree = fs.tree
@@ -52,7 +53,7 @@ class FileSync:
         self._draft = draft
         self._checker = checker
         self._withheld_names = withheld_names
-        self._backing_fd = backing_fd
+        self._open_files = open_files
         self._remote = remote
 
     async def flush(self, handle: Handle, *, empties: bool = False) -> None:
@@ -82,16 +83,25 @@ class FileSync:
             writer = self._writer_of(handle)
             if self._spares_others(handle, writer) or await self.settle(writer):
                 break  # else the writer's handle was released meanwhile: try the next writer, if any
-        fd = self._fd_to_sync(handle)
-        if fd >= 0:
-            await _on_thread(self._sync, fd, datasync)
+        try:
+            fd = await self._open_files.backing_fd_apart(handle)
+        except OSError as error:
+            if _matters(error, handle):
+                raise
+            return
+        await _on_thread(self._sync, fd, datasync)
 
     def fsync_now(self, handle: Handle, *, datasync: bool) -> Work | None:
-        """Return work that makes the file durable. Return None if the file may have held bytes."""
-        if self._may_hold(handle, open_state(handle)):
+        """Return work that makes the file durable. Return None if the file may have held bytes, or if the
+        store is remote: there the open of a file may take long.
+        """
+        if self._remote or self._may_hold(handle, open_state(handle)):
             return None
-        fd = self._fd_to_sync(handle)
-        if fd < 0:
+        try:
+            fd = self._open_files.backing_fd(handle)
+        except OSError as error:
+            if _matters(error, handle):
+                raise
             return Work(_nothing)
         return Work(functools.partial(self._sync, fd, datasync), functools.partial(os.close, fd))
 
@@ -234,17 +244,6 @@ class FileSync:
     def _held_by(self, state: OpenState) -> HeadCheckedWrites | DraftWrites:
         return self._head_checked if state.draft is None else self._draft
 
-    def _fd_to_sync(self, handle: Handle) -> int:
-        """Return a descriptor of the file to make durable; -1 if a reader's file is gone, with nothing to
-        sync.
-        """
-        try:
-            return self._backing_fd(handle)
-        except OSError as error:
-            if handle.writable or error.errno != errno.ESTALE:
-                raise
-            return -1
-
     def _sync(self, fd: int, datasync: bool) -> None:
         try:
             self._tree.fsync(fd, datasync)
@@ -318,6 +317,11 @@ async def _on_thread(call: Callable[..., None], fd: int, *args: object) -> None:
     except RuntimeError:  # no thread can be started
         os.close(fd)
         raise
+
+
+def _matters(error: OSError, handle: Handle) -> bool:
+    """Return True if the app must hear of the error. A reader's file that is gone has nothing to sync."""
+    return handle.writable or error.errno != errno.ESTALE
 
 
 def _nothing() -> None:

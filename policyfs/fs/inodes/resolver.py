@@ -4,9 +4,9 @@ One system call opens a directory at any depth. It begins at the nearest directo
 takes all names on the way, and follows no symlink. The resolver compares the opened directory with the node's
 inode. If another directory has taken the name meanwhile, the answer is ESTALE.
 
-The resolver also checks each step from one directory to the next by itself: once, and again after an event
-that reports a move of the next directory (docs/decisions/0030-bounded-paths.md). A bounded LRU keeps
-descriptors of directories. Files have no kept descriptors.
+The resolver also checks each step from one directory to the next by a system call of its own: once, and again
+after an event that reports a move of the next directory (docs/decisions/0030-bounded-paths.md). A bounded LRU
+keeps descriptors of directories. Files have no kept descriptors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from policyfs.domain import FileType
 from policyfs.fs.inodes.node import ROOT_ID, Node, StaleNodeError
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.path_bounds import MAX_LEVELS, PathTooLongError
-from policyfs.linux.statx import Stat
+from policyfs.linux.statx import Stat, fstatx_of_new
 from policyfs.store.facts import directory_folds_by_flag
 from policyfs.store.tree import Tree
 
@@ -367,7 +367,7 @@ class Resolver:
         """
         dirfd, name, _ = self.locate(node)
         fd = self._tree.open_path(dirfd, name)
-        if not self._nodes.is_same(node, self._tree.fstat(fd)):
+        if not self._nodes.is_same(node, fstatx_of_new(fd)):
             os.close(fd)
             raise StaleNodeError
         return fd
@@ -380,7 +380,7 @@ class Resolver:
         The caller closes the descriptor.
         """
         fd = open_at(self.dirfd(parent), name)
-        if self._nodes.is_same(node, self._tree.fstat(fd)):
+        if self._nodes.is_same(node, fstatx_of_new(fd)):
             return fd
         os.close(fd)
         return None

@@ -71,6 +71,8 @@ class _Side(NamedTuple):
     end: End | None
     key: int
     """The key of the object's inode, or 0 if there is no object."""
+    links: int
+    """The number of the object's names (hard links), or 0 if there is no object."""
 
 
 class Renamer:
@@ -110,9 +112,9 @@ class Renamer:
 
         A file that replaces another file, or that changes places with it, may have held bytes (a head or a
         draft): the writer has not closed the file yet. The daemon checks these bytes first. If the bytes were
-        refused only after the rename, both files would be lost. (After an exchange, only if the app had
-        removed the old file by then.) A file that was only emptied keeps its bytes, as at a FLUSH, and moves
-        with them.
+        refused only after the rename, both files would be lost. (After an exchange, both would be lost only
+        if the app had removed the old file by then.) A file that was only emptied keeps its bytes, as at a
+        FLUSH, and moves with them.
         If another daemon of the store holds bytes of the file, only that daemon can check these bytes. Then
         the answer is EBUSY, on record.
 
@@ -154,8 +156,8 @@ class Renamer:
                 call, path, new_parent, new, caller, target, old_end.state if exchange else None
             )
             replaced, new_stat, new_key = there or (None, None, 0)
-            here = _Side(old_parent, old, old_end.state, old_end, old_key)
-            to = _Side(new_parent, new, new_state, replaced, new_key)
+            here = _Side(old_parent, old, old_end.state, old_end, old_key, old_stat.nlink)
+            to = _Side(new_parent, new, new_state, replaced, new_key, new_stat.nlink if new_stat else 0)
             moving, sure = await self._settled(stack, caller, old_parent, old, old_stat, old_end, new_state)
             leaving, sure_there = replaced, None
             if exchange and replaced is not None and new_stat is not None:
@@ -289,13 +291,28 @@ class Renamer:
         self, who: Principal, decision: Decision, here: _Side, to: _Side, *, exchange: bool
     ) -> Decision:
         """Return the decision, or a denial (EXDEV) if a special file (fifo, socket, device) moves to a path
-        where Gate.shows() hides such files from the caller.
+        where Gate.shows() hides such files from the caller, or if one of a file's names moves to a path where
+        it would give rights to the file's other names (_lets_in).
         """
         moves = ((here, to), (to, here)) if exchange else ((here, to),)
         for old, new in moves:
             if old.end is not None and not self._gate.shows(who, new.state, old.end.ftype, new.parent):
                 decision = stricter(decision, ELSEWHERE)
+            if decision.allowed and here.key != to.key and self._lets_in(old, new):
+                decision = ELSEWHERE
         return decision
+
+    def _lets_in(self, old: _Side, new: _Side) -> bool:
+        """Return True if a file with several names moves to a path where some caller has more rights.
+
+        A file with one name may move there if the caller could also copy it there (policy/moves.py). But a
+        copy shares no bytes with the file's other names: nobody changes the file under these names by the
+        copy.
+        """
+        end, same = old.end, old.parent is new.parent
+        if end is None or end.ftype is not FileType.REGULAR or old.links <= 1:
+            return False
+        return self._gate.engine.gives_more(old.state, new.state, end.ftype, same_directory=same)
 
     async def _keep_apart(self, stack: contextlib.AsyncExitStack, *ends: Named | None) -> None:
         """Lock these files until *stack* is closed. Other daemons then do not change their names and
@@ -324,14 +341,14 @@ class Renamer:
         if not engine.asks_more(end.state, to):
             if not engine.asks_more(to, end.state):
                 return end, None
-            moved = Named(self._tree.open_path(self._resolver.dirfd(parent), name))
+            moved = Named.taking(self._tree.open_path(self._resolver.dirfd(parent), name))
             stack.callback(moved.close)
             return end, moved
         there = engine.view(who, to)
         words = there.bans if there.checked else None
         settled = await self._moved_files.settled(parent, name, stat, who.lane, words)
         if settled is None:
-            unsettled = Unsettled(self._tree.open_path(self._resolver.dirfd(parent), name))
+            unsettled = Unsettled.taking(self._tree.open_path(self._resolver.dirfd(parent), name))
             stack.callback(unsettled.close)
             return end, unsettled
         stack.callback(settled.close)

@@ -13,7 +13,7 @@ from policyfs.domain import FileType
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.node import Node, StaleNodeError
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
-from policyfs.linux.statx import Stat
+from policyfs.linux.statx import Stat, fstatx_of_new
 
 _MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO})
 """Errors of an open by a name that leads to another file now, or to no file."""
@@ -47,14 +47,14 @@ class BackingFiles:
                 raise
         return self.reopen_unlinked(node, opening=opening)
 
-    async def find_apart(self, node: Node) -> tuple[int, Stat]:
-        """Open a node's file for an app as find() does, but on a thread if the store is remote.
+    async def find_apart(self, node: Node, *, opening: bool = True) -> tuple[int, Stat]:
+        """Open a node's file as find() does, but on a thread if the store is remote.
 
         If another process serves the store, an open waits while a process reads a page of that file. The page
         may never come (fs/fuse/file.c, fuse_finish_open).
         """
         if not self._remote or node.parent is None:
-            return self.find(node, opening=True)
+            return self.find(node, opening=opening)
         try:
             dirfd, name, _ = self._resolver.locate(node)
             above = os.dup(dirfd)
@@ -66,9 +66,9 @@ class BackingFiles:
             if error.errno not in _MOVED:
                 raise
             # removed or moved: find() tries the other names and descriptors
-            return self.find(node, opening=True)
+            return self.find(node, opening=opening)
         stat = self._stat_if_same(node, fd)
-        return self.find(node, opening=True) if stat is None else (fd, stat)
+        return self.find(node, opening=opening) if stat is None else (fd, stat)
 
     def open_named(self, node: Node) -> tuple[int, Stat]:
         """Open a node's file O_RDONLY by the first name that leads to it. Raise OSError (ESTALE) if no name
@@ -86,7 +86,7 @@ class BackingFiles:
                 return fd, stat
         dirfd, name, _ = self._resolver.locate(node)  # slower: tries every name, forgets dead names
         fd = self._tree.open_file(dirfd, name, os.O_RDONLY)
-        stat = self._tree.fstat(fd)
+        stat = fstatx_of_new(fd)
         if not self._nodes.is_same(node, stat) or stat.ftype is not FileType.REGULAR:
             os.close(fd)
             raise StaleNodeError
@@ -94,7 +94,7 @@ class BackingFiles:
 
     def _stat_if_same(self, node: Node, fd: int) -> Stat | None:
         """Return the file's attributes if *fd* is of the node's file. Else close *fd* and return None."""
-        stat = self._tree.fstat(fd)
+        stat = fstatx_of_new(fd)
         if self._nodes.is_same(node, stat) and stat.ftype is FileType.REGULAR:
             return stat
         os.close(fd)
@@ -108,20 +108,20 @@ class BackingFiles:
         StaleNodeError if the daemon has no descriptor of the file, or if the file was only moved: then the
         rules for its new path must decide.
 
-        A file that has lost its name through this mount can have another one, which the node does not know:
-        link(2) and unlink(2) also move a file. With *opening*, raise StaleNodeError then, too. A request
-        through an open handle does not count as an open.
+        A file that has lost its name through this mount can have another name, which the node does not know:
+        a program can also move a file by link(2) and then unlink(2). With *opening*, raise StaleNodeError for
+        such a file, too. A request through an open handle does not count as an open.
         """
         held = -1 if node.open is None else node.open.fd
         if held >= 0 and not (opening and self._has_names(held)):
             fd = self._tree.reopen(held, os.O_RDONLY)
-            return fd, self._tree.fstat(fd)
+            return fd, fstatx_of_new(fd)
         for handle in self._handles.of_node(node):
             if handle.fd >= 0 and not node.byte_path.finds_kind and not self._has_names(handle.fd):
                 fd = self._tree.reopen(handle.fd, os.O_RDONLY)
-                return fd, self._tree.fstat(fd)
+                return fd, fstatx_of_new(fd)
         kept = self._replaced_files.find(node)
         if kept >= 0:
             fd = self._tree.reopen(kept, os.O_RDONLY)
-            return fd, self._tree.fstat(fd)
+            return fd, fstatx_of_new(fd)
         raise StaleNodeError

@@ -40,6 +40,12 @@ class OpenFiles:
             return os.dup(handle.fd)
         return self._backing_files.find(handle.node)[0]
 
+    async def backing_fd_apart(self, handle: Handle) -> int:
+        """Return the same descriptor as backing_fd(), but open a file of a remote store on a thread."""
+        if handle.fd >= 0 and handle.node.byte_path is not BytePath.COPY:
+            return os.dup(handle.fd)
+        return (await self._backing_files.find_apart(handle.node, opening=False))[0]
+
     def keep(self, node: Node, fd: int) -> None:
         """Keep *fd* for an open file that loses its last name, so that fstat and other requests still work.
 
