@@ -69,7 +69,9 @@ _WITHOUT_SIGNS: Final = re.compile(
 """Pattern of both coordinates in degrees with minutes or decimals, but without the signs for degrees and
 minutes.
 """
-_NORTH_OR_SOUTH: Final = re.compile(r"\d\W{0,2}[ns]\b|\b[ns]\W{0,2}\d", re.IGNORECASE)
+_NORTH_OR_SOUTH: Final = re.compile(
+    r"\d\W{0,2}[ns]\b|\b[ns]\W{0,2}\d|\d\W{0,2}[ns][01]\d{4}", re.IGNORECASE
+)
 """Pattern for a quick search before the search for _WITHOUT_SIGNS. Every text that _WITHOUT_SIGNS matches has
 a match of this pattern.
 """
@@ -127,8 +129,8 @@ _MORE: Final = (
     ),
     # 北緯35度41分22秒, 위도: 37.56
     (
-        ("緯", "経", "纬", "经", "위", "경", "度"),
-        (r"(?=[北南東西东緯纬経经위경북남동서\d])(?:(?:[北南][緯纬]|[東西东][経经]|[緯纬経经]度|위도|경도|북위|남위|동경|서경)[^\w\n]{0,3}\d"
+        ("緯", "経", "經", "纬", "经", "위", "경", "度"),
+        (r"(?=[北南東西东緯纬経經经위경북남동서\d])(?:(?:[北南][緯纬]|[東西东][経經经]|[緯纬経經经]度|위도|경도|북위|남위|동경|서경)[^\w\n]{0,3}\d"
         r"|\d{1,3}度\d{1,2}(?:\.\d+)?分\d{1,2}(?:\.\d+)?秒)"),
     ),
     # labels in other languages
@@ -154,7 +156,7 @@ _MORE: Final = (
     # Location Code (8FWH4HX8%2BQC)
     (
         ("%2", "%3b", "&#", "\\u00"),
-        (rf"{_DECIMAL}(?:\s|%2[c0]|%3b|&#(?:44|32|59);|\\u00(?:2c|20|3b)){{1,3}}[-+]?\d{{1,3}}[.,]\d{{3,}}"
+        (rf"{_DECIMAL}(?:[^\S\n]|%2[c0]|%3b|&#(?:44|32|59);|\\u00(?:2c|20|3b)){{1,3}}[-+]?\d{{1,3}}[.,]\d{{3,}}"
         rf"|\b{_OLC}{{8}}%2b{_OLC}{{2,4}}\b"),
     ),
     # start_lat: 47.80, lat_e7=478045300
