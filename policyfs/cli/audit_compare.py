@@ -213,10 +213,13 @@ def _policies(args: argparse.Namespace) -> Iterator[tuple[str, Policy]]:
 
 
 def _callers(engine: Engine) -> Iterator[Principal]:
+    from policyfs.policy.stranger import stranger_of
+
     for app in engine.policy.apps:
         yield engine.app_principal(app.name, app.uids[0][0] if app.uids else 0)
-    taken = {uid for app in engine.policy.apps for first, last in app.uids for uid in (first, last)}
-    yield engine.principal(next(uid for uid in range(65_534, 0, -1) if uid not in taken))
+    stranger = stranger_of(engine)
+    if stranger is not None:
+        yield stranger
 
 
 def _may(engine: Engine, who: Principal, args: argparse.Namespace) -> dict[str, str]:

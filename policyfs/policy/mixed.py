@@ -86,7 +86,7 @@ class _Search:
                 if "{app}" in glob or "{uid}" in glob:
                     captured += 1
                     if captured > _CAPTURED:
-                        return
+                        continue
                     place = self._place(rule, *sample(glob, one.app))
                 else:
                     place = at.get(glob) or at.setdefault(glob, self._place(rule, *sample(glob, one.app)))

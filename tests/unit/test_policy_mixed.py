@@ -58,3 +58,14 @@ def test_an_app_without_uids_is_sampled_as_root():
 )
 def test_directories(rules, found):
     assert [(one.rule.id, one.app, one.directory) for one in mixed_directories(engine_of(rules))] == found
+
+
+def test_globs_with_the_name_of_an_app_do_not_end_the_search_of_other_globs() -> None:
+    """A glob with {app} is tried for three apps only, the other globs of the rule for all apps."""
+    apps = "".join(f"  app{number}: {{uid: {10_100 + number}}}\n" for number in range(6))
+    rules = """\
+        - {id: all, allow: [see], paths: '/a/***', who: {app: [app0, app1, app2, app3]}}
+        - {id: some, allow: [see], paths: ['/own/{app}/***', '/a/*.jpg']}
+        """
+    found = mixed_directories(engine_of(rules, apps="apps:\n" + apps))
+    assert [(one.rule.id, one.app, one.directory) for one in found] == [("some", "app4", "/a")]

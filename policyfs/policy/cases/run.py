@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from policyfs.domain import OWNER_NONE, WORKER_UIDS, Decision, Facts, FileType, Principal, View
+from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Principal, View
 from policyfs.errors import errno_name
 from policyfs.policy.cases.document import TYPES, Case
 from policyfs.policy.decide import End, Engine, compile_policy
@@ -15,11 +15,9 @@ from policyfs.policy.errors import PolicyError, PolicyErrors, quote
 from policyfs.policy.exceptions import in_force
 from policyfs.policy.explain import REQUESTS, open_refusal
 from policyfs.policy.model import SELF, Policy, Rule
-from policyfs.policy.names import UID_LIMIT
+from policyfs.policy.stranger import stranger_of
 from policyfs.policy.values import instant_text
 
-_STRANGER_UID: Final = 65533
-"""The uid of a stranger in tests, if no app lists it."""
 _MAKING: Final = {
     "create": FileType.REGULAR,
     "mknod": FileType.REGULAR,
@@ -88,13 +86,10 @@ def _callers(engine: Engine, case: Case) -> Iterator[Principal]:
 
 
 def _stranger(engine: Engine, case: Case) -> Principal:
-    """Return a caller that is not an app. Raise PolicyErrors if apps list all uids but those of workers."""
-    after = sorted(last + 1 for app in engine.policy.apps for _, last in app.uids)
-    for uid in (_STRANGER_UID, *after, WORKER_UIDS.stop, 0):
-        if uid < UID_LIMIT and uid not in WORKER_UIDS:
-            who = engine.principal(uid)
-            if who.app is None:
-                return who
+    """Return a stranger. Raise PolicyErrors if there is none."""
+    who = stranger_of(engine)
+    if who is not None:
+        return who
     message = f"test {quote(case.doc.id)} needs a stranger, but every uid belongs to an app"
     help_ = "remove stranger from app in this test, or give the apps of the policy fewer uids"
     raise PolicyErrors([PolicyError(case.where, message, help_, "", 1)], "the tests have errors")
