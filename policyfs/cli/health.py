@@ -28,7 +28,8 @@ def problems(status: control.Json) -> Iterator[str]:
     if trail.get("kept_back"):
         yield str(trail["kept_back"])
     if dropped := _number(_part(status, "quarantine").get("dropped")):
-        yield f"{dropped} refused files are lost: `policyfs audit search --op quarantine --decision deny`"
+        search = "policyfs audit search --op quarantine --decision deny"
+        yield f"{dropped} refused files are lost; `{search}` lists them"
     if not passthrough.get("enabled") and passthrough.get("why_not") != _ASKED_FOR:
         yield f"no passthrough: {passthrough.get('why_not')}"
     if not _part(status, "watch").get("running"):

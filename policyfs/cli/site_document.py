@@ -206,7 +206,7 @@ def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
                 )
             )
         if label(doc) in names:
-            errors.append(part.error((), "a mount of this name is there already", "write one for each app"))
+            errors.append(part.error((), "two mounts have this name", "write only one mount for each app"))
         places.setdefault(doc.at, part.subject)
         names.add(label(doc))
 
