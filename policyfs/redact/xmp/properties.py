@@ -99,7 +99,8 @@ _XMP: Final = _named(
 _MANAGED: Final = _named(
     REST,
     (_DEVICE, "DocumentID InstanceID OriginalDocumentID VersionID SaveID RenditionOf"),
-    (_OTHER, "History Ingredients Pantry DerivedFrom ManagedFrom RenditionClass RenditionParams Versions"),
+    (_OTHER, "History Ingredients Pantry ManagedFrom RenditionClass RenditionParams Versions"),
+    (_PEOPLE | _OTHER, "DerivedFrom"),  # darktable's is the name of a file
     (_DEVICE | _PEOPLE, "LastURL Manager ManageTo ManageUI ManagerVariant PreservedFileName"),
 )
 _EVENT: Final = _named(
@@ -151,7 +152,7 @@ _RAW_SETTINGS: Final = _named(
     (_DEVICE, "LensProfileMatchKeyExifModel LensProfileMatchKeyCameraModelName"),
     (_DEVICE, "LensProfileMatchKeyLensInfo LensProfileMatchKeyLensID LensProfileMatchKeyLensName"),
     (_PEOPLE, "Description CorrectionName MaskName"),  # of a preset; of a mask, which people may rename
-    (REST, "RawFileName Contact ContactInfo Copyright"),
+    (REST, "RawFileName NegativeCachePath Contact ContactInfo Copyright"),
 )
 _CORE: Final = _named(
     REST,

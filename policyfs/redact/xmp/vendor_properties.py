@@ -93,6 +93,9 @@ _DARKTABLE: Final = named(
     _OTHER,
     (_TIME, "import_timestamp change_timestamp export_timestamp print_timestamp"),
     (_DEVICE | _PEOPLE, "derived_from"),
+    # Settings of a module as packed bytes. Some hold the names of the camera and the lens, or a text.
+    (_DEVICE | _PEOPLE | _OTHER, "params history_params"),
+    (_PEOPLE | _OTHER, "mask_name multi_name history_multi_name"),
 )
 _GIMP: Final = named(REST, (_DEVICE, "API Platform Version"), (_TIME, "TimeStamp"))
 _ACDSEE: Final = named(
