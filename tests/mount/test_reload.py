@@ -121,6 +121,24 @@ def test_negative_answers_are_forgotten_too(mount: Mount) -> None:
     assert child.result().startswith("os.stat_result")
 
 
+def _ask_by_descriptor(channel, path: Path) -> list[str]:
+    """Open a file as a path only, and ask for its attributes after a reload: also by a chown of nothing,
+    whose reply has them."""
+    fd = os.open(path, os.O_PATH)
+    channel.send("open")
+    channel.recv()
+    changed = error(os.chown, f"/proc/self/fd/{fd}", -1, -1)
+    return [changed, error(os.stat, f"/proc/self/fd/{fd}")]
+
+
+def test_a_file_that_is_hidden_now_tells_no_attributes_by_a_change_of_nothing(mount: Mount) -> None:
+    child = start_as(TWO, _ask_by_descriptor, mount / "Music/song.mp3")
+    assert child.receive() == "open"
+    change(mount, HIDDEN)
+    child.send("ask")
+    assert child.result() == ["ENOENT", "ENOENT"]
+
+
 def test_open_files_keep_the_rights_they_were_opened_with(mounts: Mounts, store: Path) -> None:
     """Passthrough: the kernel asks nobody. Mediated: each read and write is decided again."""
     answers = {}

@@ -261,3 +261,15 @@ async def test_one_apps_long_ranges_leave_threads_for_others(store: Path, monkey
                 go_on.set()
         assert begun.count(1) == 60
         assert len(operations._turns) == 0
+
+
+@on_trio
+async def test_a_writer_that_sees_the_file_no_more_is_not_told_its_size(store: Path) -> None:
+    rules = '- {id: all, allow: [see, write], who: {app: any}, paths: "/**"}\n'
+    hidden = '- {id: hide, deny: [see], paths: "/a.jpg"}\n'
+    with parts(store, engine_of(rules)) as made:
+        handle = await made.open("/a.jpg", os.O_WRONLY, CAMERA)
+        assert await made.data.ranges.seek(handle, 0, os.SEEK_HOLE) == len(PHOTO)
+        made.reload(engine_of(rules + hidden))
+        assert await errno_of(made.data.ranges.seek(handle, 0, os.SEEK_HOLE)) == errno.ENOENT
+        await made.release(handle)

@@ -160,6 +160,33 @@ async def test_flags_of_inodes_are_shown_to_who_sees_the_file(store: Path) -> No
         assert await errno_of(made.attribute_setter.inode_flags(node, made.caller(4242))) == errno.ENOENT
 
 
+@on_trio
+async def test_flags_tell_nothing_of_hidden_names(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ext4 sets FS_INDEX_FL once the names of a directory take more than a block, and also shows this."""
+    (store / "d").mkdir()
+    (store / "e").mkdir()
+    rules = RULES + '- {id: hide, deny: [see], who: {app: gallery}, paths: "/d/*.hidden"}\n'
+    found = 0x1008_1010
+    monkeypatch.setattr("policyfs.fs.namespace.setattr.inode_flags", lambda fd: found)
+    with parts(store, engine_of(rules)) as made:
+        flags, gallery = made.attribute_setter.inode_flags, made.caller(GALLERY)
+        assert await flags(await made.walk("/d", GALLERY), gallery) == 0x8_0010
+        for path in ("/e", "/a.jpg"):
+            assert await flags(await made.walk(path, GALLERY), gallery) == found
+
+
+@on_trio
+async def test_a_change_of_nothing_needs_sight_since_its_reply_shows_attributes(store: Path) -> None:
+    with parts(store, engine_of(RULES)) as made:
+        assert await asked(made, NONE, GALLERY) == 0
+        node, caller = await made.walk("/a.jpg", GALLERY), made.caller(GALLERY)
+        made.reload(engine_of(RULES + '- {id: hide, deny: [see], who: {app: gallery}, paths: "/a.jpg"}\n'))
+        for what in (NONE, NONE.__class__(None, None, None, None, None, None, kill_priv=True)):
+            assert await errno_of(made.attribute_setter.setattr(node, what, None, caller)) == errno.ENOENT
+        refused = [(event.syscall, event.decision) for event in made.sink.events]
+        assert ("chown", "deny") in refused
+
+
 DRAFTED = """\
 - {id: own, allow: [all], who: {app: camera}, paths: "/**"}
 - {id: dates, allow: [see, create, attr], who: {app: gallery}, paths: "/**"}

@@ -39,9 +39,12 @@ class FileReader:
     async def may_read(self, handle: Handle, call: Call) -> bool:
         """Refuse a read if the policy in force denies it, or hides more data than the handle hides.
 
-        Return True if the app may read, and False only for a handle that was not opened for reading.
+        Return True if the app may read, and False only for a handle that was not opened for reading. (Even
+        then, refuse if the app may not see the file.)
         """
         node = handle.node
+        if not handle.readable and not (seeing := await self._gate.handle(handle, Op.SEE)).allowed:
+            self._gate.refuse(handle.caller, call, node.path(), seeing)
         decision = await self._gate.handle(handle, _READ)
         if not decision.allowed and handle.readable:
             self._gate.refuse(handle.caller, call, node.path(), decision)

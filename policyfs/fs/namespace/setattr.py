@@ -7,7 +7,7 @@ import errno
 import os
 import stat as stat_bits
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from policyfs.domain import Facts, FileType, Op
 from policyfs.fs.access.audit import Call
@@ -27,6 +27,11 @@ from policyfs.linux.statx import Stat
 from policyfs.store.ranges import inode_flags
 
 T = TypeVar("T")
+
+_OF_NAMES: Final = 0x1000 | 0x1000_0000
+"""FS_INDEX_FL and FS_INLINE_DATA_FL (linux/fs.h). For a directory they tell whether its names take more than
+one block, or almost no room.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +88,13 @@ class AttributeSetter:
     ) -> pyfuse3.EntryAttributes:
         """Change attributes. A change of the size needs `write`; mode, uid, gid and times need `attr`.
 
-        A request that only clears suid, sgid and capabilities (*kill_priv*) needs neither.
+        A request that changes none of these, such as chown(path, -1, -1), needs `see`, since the reply has
+        the attributes.
         """
         if change.size is not None:
             await self._truncate(node, change.size, handle, caller)
+        elif not change.attributes:
+            await self._gate.require(caller, Op.SEE, node, Call("attr", "chown"))
         fd = self._open_files.descriptor(node, handle)
         try:
             if change.attributes:
@@ -213,7 +221,9 @@ class AttributeSetter:
 
     async def inode_flags(self, node: Node, caller: Caller) -> int:
         """Return the FS_*_FL bits (immutable, append-only, ...), which stat does not show. The mount never
-        changes them. Raise OSError (ENOTTY) if the object or the store has no such bits.
+        changes them. If names in a directory may be hidden from the caller, leave out _OF_NAMES.
+
+        Raise OSError (ENOTTY) if the object or the store has no such bits.
         """
         await self._gate.require(caller, Op.SEE, node, Call("stat", "ioctl(FS_IOC_GETFLAGS)"))
         if node.ftype not in {FileType.REGULAR, FileType.DIRECTORY}:
@@ -224,10 +234,13 @@ class AttributeSetter:
         finally:
             os.close(path_fd)
         try:
-            return inode_flags(fd)
+            flags = inode_flags(fd)
         except OSError as error:
             if error.errno != errno.EOPNOTSUPP:
                 raise
             raise OSError(errno.ENOTTY, "the file system of the store has no inode flags") from None
         finally:
             os.close(fd)
+        if node.ftype is FileType.DIRECTORY and not self._gate.shows_all_in(caller.principal, node.state):
+            flags &= ~_OF_NAMES
+        return flags
