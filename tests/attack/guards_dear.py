@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Final
 
+import trio
+
 from policyfs.content.missed import Missed
 from policyfs.content.sniffer import Sniffer
 from policyfs.fs.redacted.second_looks import Fingerprint
@@ -40,6 +42,15 @@ def plans_kept() -> None:
     put(Fingerprint, "of", lambda plan: plan)
 
 
+def looks_held() -> None:
+    """No second look ends, as on a machine whose processors are all busy. (No guard is taken out.)"""
+
+    async def held(self: Sniffer, fd: int, what: frozenset[str] | None) -> None:
+        await trio.sleep_forever()
+
+    put(Sniffer, "look_afresh", held)
+
+
 def unlimited_looks() -> None:
     """Locators do whatever work a file asks for."""
     parsers("tests.attack.parsers_unbudgeted")
@@ -48,6 +59,7 @@ def unlimited_looks() -> None:
 
 DEAR: Final[dict[str, Callable[[], None]]] = {
     "every-number": every_number,
+    "looks-held": looks_held,
     "plans-kept": plans_kept,
     "tried-again": tried_again,
     "unlimited-looks": unlimited_looks,

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.load
 DEAR: Final = ("PNG: zTXt of zeros", "HEIC: XMP overlaps", "FLAC: many comment blocks")
 HOLE: Final = "hole.jpg"
 OPENS: Final = 4
-PARTS, FILES, MEMORY_MB = 5500, 40, 45
+PARTS, FILES, MEMORY_MB = 5500, 40, 70
 """PNGs of 70 KB with 16,500 patches, which take 2 MB."""
 PAUSE_S: Final = 0.01
 """Of the honest app between two photos: it is to be served, and not to compete with the parsers."""
@@ -148,10 +148,13 @@ def _taken_by_patches(mount: Mount, store: Path) -> int:
     return _memory_mb(mount) - before
 
 
-def test_files_with_very_many_hidden_parts_take_little_memory(mounts: Mounts, empty_store: Path) -> None:
-    mount = mounts.start(POLICY, empty_store)
-    assert _taken_by_patches(mount, empty_store) < MEMORY_MB
+def test_files_with_very_many_hidden_parts_take_little_memory(
+    without: Callable[..., Mount], empty_store: Path
+) -> None:
+    """Second looks wait, as on a busy machine: all their plans would be kept at the same time."""
+    assert _taken_by_patches(without("looks-held", POLICY, empty_store), empty_store) < MEMORY_MB
 
 
 def test_they_take_much_where_plans_are_kept(without: Callable[..., Mount], empty_store: Path) -> None:
-    assert _taken_by_patches(without("plans-kept", POLICY, empty_store), empty_store) > MEMORY_MB
+    mount = without("looks-held,plans-kept", POLICY, empty_store)
+    assert _taken_by_patches(mount, empty_store) > MEMORY_MB
