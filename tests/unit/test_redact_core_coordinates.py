@@ -59,6 +59,9 @@ PLACES = [
     # a sentence of NMEA as one dash-cam enciphers it
     ".;;;;D?JL;6+;;;D;R?;4;;;;DBB;;O;;;=D;L;;HO71G>F;-?=J-F:FNJJ;DPP-JF3F;;PL=DBRLBF0F;=?DNF-RD-PF;N;?=JF;;?D=F:*6F~",
     *("47.80453\n13.04229", " -33.85679\r\n151.21529\n"),
+    *("47/1 48/1 1632/100 13/1 2/1 3200/100", "24/1 70/1 28/10 28/10; 47/1 48/1 1632/100"),
+    *("Long: 13", "long 13.04", "Long = 13", "long. 13°", "Long E13.04"),
+    *("047°48'", "179°59'", "IMG.47°48'16", "1.35210, 103.81980", "+47.8+013.0/ +1"),
 ]
 _PLAIN = "47.80453, 13.04229"
 PLACES += [
@@ -95,6 +98,11 @@ NONE = [
     *("20°, 30°", "turned by 1.5°, then by 2.5 mm", "21.5°C / 70.7°F", "5.5°, 3.5"),
     *("100%", "%zz", "\\u12", "&#x;", "xmp.did:1f1e5bd07d6a4f439f3f1b2c3d4e5f60"),
     *("user@12.5.1", "http://example.org/?view=1.5", "?q=1.5", "C++ 2023+"),
+    # lenses, in Lightroom's aux:LensInfo and ImageMagick's exif:LensSpecification
+    *("24/1 70/1 28/10 28/10", "24/1, 105/1, 4/1, 4/1", "4250/1000 4250/1000 180/100 180/100"),
+    # a stroke of Lightroom's brush beyond the picture, a matrix that straightens a picture
+    *("d 1.010274 0.331234", "1.026475,0.024136,-0.012345,0.001350,1.012340"),
+    *("+49-170/1234567", "My 360° 4K tour", "360.5° 4", "VR 180° 3D", "So long 2023", "A long 10 km run"),
 ]
 
 

@@ -14,24 +14,28 @@ from html import unescape
 from typing import Final
 from urllib.parse import unquote
 
-_UNIT: Final = r"(?:0{1,3}[.,]\d{3,}|0{0,2}1[.,]0{3,})(?!\d)"
-"""Pattern of a number up to 1, such as the corner of a mask, the side of a rectangle or a chromaticity. The
-coordinates of a place have at most one such number.
+_UNIT: Final = r"(?:0{1,3}|0{0,2}1)[.,]\d{3,}(?!\d)"
+"""Pattern of a number below 2, such as the corner of a mask, a point beside a picture, or a chromaticity. The
+coordinates of a place on land have at most one such number.
 """
 _DECIMAL: Final = rf"[-+]?(?<!\d)(?<!\d\.)(?!{_UNIT}[^\d\n]{{1,16}}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
 _OLC: Final = "[23456789CFGHJMPQRVWX]"
 _VALUE: Final = r"[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d"
 _SIGN: Final = r"(?:[°º˚∘]|deg\b|\u00c2\u00b0|&deg;|&#(?:176|xb0);|\\u00b0|%c2%b0)"
 """Signs for degrees, also in HTML, JSON and links, and in UTF-8 that was read as Latin-1."""
+_DEGREES: Final = r"(?<!\d)(?<!\d\.)0{0,3}(?!(?:180|[2-9]\d\d)\D)\d{1,3}(?:[.,]\d+)?"
+"""Pattern of degrees below 180."""
 _PRIME: Final = "['\u2019\u2032\u00b4]"
 _PATTERNS: Final = (
     # 47.80453, 13.04229 / +47.8045+013.0423/ (ISO 6709)
     rf"{_DECIMAL}[^\d\n]{{1,16}}\d{{1,3}}[.,]\d{{3,}}",
     # "latitude": 47.8 / GPS N47 / lon=13
-    r"\b(?:gps\w{0,20}|lat(?:itude)?|lon(?:g|gitude)?|lng|geo|coord\w{0,20}|latlo?ng?)\b" + _VALUE,
+    r"\b(?:gps\w{0,20}|lat(?:itude)?|lon(?:gitude)?|lng|geo|coord\w{0,20}|latlo?ng?)\b" + _VALUE,
+    # long: 13 / long 13.04, but not "so long 2023"
+    rf"\blong\b(?=[^\w\n]{{0,8}}(?:[:=]|[nsew]?[^\w\n]{{0,3}}\d{{1,3}}(?:[.,]\d|\s?{_SIGN}))){_VALUE}",
     r"(?:latitude|longitude)\w{0,4}[^\w\n]{1,8}(?:is\s)?\d",
-    # 47°48'16" / 47 deg 48'
-    rf"\d{{1,3}}(?:[.,]\d+)?\s?{_SIGN}\s?(?:\d{{1,2}}|[nsew]\b)",
+    # 47°48'16" / 47 deg 48', but not "360° 4K" or "VR 180° 3D"
+    rf"{_DEGREES}\s?{_SIGN}\s?(?:\d{{1,2}}|[nsew]\b)",
     # 47.8°, 13.0°
     rf"\d[.,]\d{{1,12}}\s?{_SIGN}\s?[,;/|]\s?[-+]?\d{{1,3}}[.,]\d{{1,12}}\s?{_SIGN}",
     rf"\d{{1,3}}\s\d{{1,2}}(?:[.,]\d+)?{_PRIME}\s?(?:\d{{1,2}}(?:[.,]\d+)?[\"\u201d\u2033]?)?\s?[nsew]\b",
@@ -148,7 +152,7 @@ _MORE: Final = (
     (
         ("/",),
         (r"(?<![\w.])[-+]\d\d(?:\d\d){0,2}(?:\.\d{1,8})?[-+]\d{3}(?:\d\d){0,2}(?:\.\d{1,8})?"
-        r"(?:[-+]\d{1,5}(?:\.\d{1,4})?)?(?:CRS\w{1,12})?/"),
+        r"(?:[-+]\d{1,5}(?:\.\d{1,4})?)?(?:CRS\w{1,12})?/(?!\d)"),  # no telephone number: +49-170/1234567
     ),
     # the fractions of EXIF: 47/1 48/1 1632/100
     (("/1",), r"(?<![\d/])\d{1,3}/1[,\s]{1,2}\d{1,2}/1[,\s]{1,2}\d{1,9}/10{0,8}(?![\d/])"),
@@ -185,6 +189,9 @@ _MORE: Final = (
     (("mgrs", "utm", "usng"), (r"\b(?:mgrs|utm|usng)\b[^\w\n]{1,4}(?:zone\s)?\d{1,2}\s?[c-x]\b"
                               r"|\b(?:mgrs|usng)\b[^\w\n]{1,4}\d{1,2}\s?[c-x]\s?[a-z]{2}\s?\d{2}")),
 )  # fmt: skip
+_FRACTIONS: Final = re.compile(r"(?<![\d/])\d{1,9}/\d{1,9}(?:[,\s]{1,2}\d{1,9}/\d{1,9})*(?![\d/])")
+_OF_A_LENS: Final = 4
+"""Number of fractions in a row that describe a lens (Exif LensSpecification): "24/1 70/1 28/10 28/10"."""
 _WITH_HINTS: Final = tuple((hints, re.compile(pattern, re.IGNORECASE)) for hints, pattern in _MORE)
 _GRID: Final = re.compile(
     r"\b(?:[1-9]|[1-5]\d|60)[C-HJ-NP-X] (?:[A-HJ-NP-Z]{2} \d{4,5} \d{4,5}"
@@ -257,7 +264,13 @@ def _holds_place(text: str) -> bool:
     lower = text.lower()
     if (":" in text or "/" in text) and (any(part in lower for part in _MAPS) or _SEVERAL_MAPS.search(text)):
         return True
+    if "/1" in text:
+        text = _FRACTIONS.sub(_without_lens, text)
     for hints, pattern in _WITH_HINTS:
         if any(hint in lower for hint in hints) and pattern.search(text) is not None:
             return True
     return _GRID.search(text) is not None or _TWO_LINES.fullmatch(text) is not None
+
+
+def _without_lens(fractions: re.Match[str]) -> str:
+    return " " if fractions[0].count("/") == _OF_A_LENS else fractions[0]
