@@ -10,7 +10,7 @@ from typing import Annotated, Final, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator
 
-from policyfs.cli.quantities import count, number, segment_size, size
+from policyfs.cli.quantities import age, count, number, segment_size, size
 from policyfs.errors import PolicyfsError
 from policyfs.policy.companions import Head, Reader, sound
 from policyfs.policy.document import Strict
@@ -76,11 +76,17 @@ class OptionsDoc(Strict):
     read_only: Truth = False
     no_passthrough: Truth = False
     no_proof: Truth = False
+    no_avc: Truth = False
+    watch: Truth = False
     copy_max: Size | None = None
     copies_max: Size | None = None
     nodes_max: Annotated[Text, _as_option(count)] | None = None
     trail_segment: Annotated[Text, _as_option(segment_size)] | None = None
     trail_keep: Annotated[Text, _as_option(number)] | None = None
+    trail_keep_age: Annotated[Text, _as_option(age)] | None = None
+    trail_keep_size: Size | None = None
+    quarantine_max: Size | None = None
+    quarantine_files: Annotated[Text, _as_option(number)] | None = None
 
     def words(self) -> list[str]:
         """Return these options as words of a command line, such as ``--posix``."""

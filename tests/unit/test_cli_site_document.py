@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli.site_document import label, read_site
+from policyfs.cli import mount
+from policyfs.cli.site_document import MountDoc, OptionsDoc, label, read_site
 from policyfs.errors import PolicyfsError
 from policyfs.policy.errors import PolicyErrors
 from tests.support.machine.documents import CHECKOUT
@@ -101,6 +103,29 @@ def test_an_option_that_mount_refuses_is_an_error_of_the_file(tmp_path: Path, op
     assert error.where.line == 12
     assert told in error.message
     assert "write" in error.help
+
+
+def test_a_site_has_every_option_of_mount_that_concerns_a_mount(tmp_path: Path) -> None:
+    """A new option of `policyfs mount` needs a key in the site file, and a word in the table of its page."""
+    parser = argparse.ArgumentParser()
+    mount.add_parser(parser.add_subparsers())
+    known = vars(parser.parse_args(["mount", "--policy", "p", "/s", "/m"])).keys()
+    flags = {f"no_{name}" if name == "avc" else name for name in known}
+    keys = MountDoc.model_fields.keys() | OptionsDoc.model_fields.keys()
+    of_the_process = {"foreground", "log", "clear_dead", "run"}
+    assert flags - keys == {"policy", "store", "trail", "mountpoint", *of_the_process}
+    page = (CHECKOUT / "docs/mount-sets.md").read_text(encoding="utf-8")
+    assert [key for key in OptionsDoc.model_fields if f"`{key}`" not in page] == []
+
+
+def test_options_become_words_of_the_command(tmp_path: Path) -> None:
+    more = "trail_keep_age: 90d, trail_keep_size: 20G, quarantine_max: 2G, quarantine_files: '9'"
+    site = _read(tmp_path, GOOD.replace("copy_max: 64M", f"copy_max: 64M, watch: true, no_avc: true, {more}"))
+    words = site.command(site.mounts[1])
+    assert words[words.index("--read-only") + 1 : -2] == [
+        *("--no-avc", "--watch", "--copy-max", "64M", "--trail-keep-age", "90d", "--trail-keep-size", "20G"),
+        *("--quarantine-max", "2G", "--quarantine-files", "9"),
+    ]
 
 
 def test_the_site_of_the_page_is_a_good_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import configparser
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.cli import mount
 from tests.support.machine.alone import NAME
 from tests.support.machine.failures import failures
 
@@ -290,15 +292,31 @@ def _call(helper: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_helper_translates_options(helper: Path) -> None:
     options = "rw,policy=/etc/p q.yaml,app=jelly,any_uid,trail=/t,monitor,posix,no_passthrough,nofail,x-a=b"
-    options += ",quarantine_max=2G,quarantine_files=9,nodes_max=70000"
+    options += ",quarantine_max=2G,quarantine_files=9,nodes_max=70000,trail_keep_age=90d,no_avc,watch"
     said = _call(helper, "/srv/my media", "/mnt/m", "-o", options)
     assert said.returncode == 0, said
     assert said.stdout.splitlines() == [
         *("mount", "--policy", "/etc/p q.yaml", "--app", "jelly", "--any-uid", "--trail", "/t"),
         *("--monitor", "--posix", "--no-passthrough", "--quarantine-max", "2G", "--quarantine-files", "9"),
-        *("--nodes-max", "70000"),
+        *("--nodes-max", "70000", "--trail-keep-age", "90d", "--no-avc", "--watch"),
         *("/srv/my media", "/mnt/m"),
     ]
+
+
+def test_the_helper_has_every_option_of_mount_that_concerns_a_mount(helper: Path) -> None:
+    parser = argparse.ArgumentParser()
+    mount.add_parser(parser.add_subparsers())
+    bare = parser.parse_args(["mount", "--policy", "p", "/s", "/m"])
+    apart = {"policy", "store", "mountpoint", "run", "foreground", "log", "clear_dead"}
+    for name, value in vars(bare).items():
+        if name in apart:
+            continue
+        option = {"avc": "no_avc", "read_only": "ro"}.get(name, name)
+        option += "" if isinstance(value, bool) else "=1"
+        said = _call(helper, "/srv", "/mnt", "-o", f"policy=p,{option}")
+        assert said.returncode == 0, said
+        word = f"--{'no-avc' if name == 'avc' else name.replace('_', '-')}"
+        assert said.stdout.splitlines()[3:-2] == [word, *(() if isinstance(value, bool) else ("1",))]
 
 
 def test_the_helper_takes_options_as_they_are(helper: Path, tmp_path: Path) -> None:
