@@ -7,6 +7,7 @@ import mmap
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,34 @@ def test_appends_from_two_views_and_the_store_all_arrive_whole(mount: Mount, wor
 
 def _appender(channel, path: str, mark: str) -> None:
     append_lines(path, mark)
+
+
+def _written_at_the_end(channel, path: Path) -> int:
+    """Look at a file, and when told write at its end, which lseek finds."""
+    size = path.stat().st_size
+    channel.send("seen")
+    channel.recv()
+    with path.open("r+b") as file:
+        file.seek(0, os.SEEK_END)
+        file.write(b"third\n")
+    return size
+
+
+@pytest.mark.parametrize("options", [(), ("--no-passthrough",)], ids=["passthrough", "mediated"])
+def test_who_writes_at_the_end_keeps_what_was_appended_in_the_store(
+    mounts: Mounts, work: Path, options: tuple[str, ...]
+) -> None:
+    """The other program has not closed the file yet, so the watch reports nothing."""
+    mount = mounts.start(POLICY, work, "--app", "raw", *options)
+    mount.expected_mediated = bool(options)
+    time.sleep(2.0)  # the older a file is, the longer the kernel keeps its size
+    writer = start_as(RAW, _written_at_the_end, mount / "log.txt")
+    assert writer.receive() == "seen"
+    with (work / "log.txt").open("ab", buffering=0) as file:
+        file.write(b"second\n")
+        writer.send("go on")
+        assert writer.result() == len("begin\n")
+    assert (work / "log.txt").read_bytes() == b"begin\nsecond\nthird\n"
 
 
 def test_a_mapping_and_writes_of_another_view_show_each_other(mount: Mount, work: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from typing import Final
 
 import trio
@@ -147,13 +148,16 @@ class Lifecycle:
     async def show_size(self, handle: Handle, version: Version) -> None:
         """Make the kernel ask for the file's size again, if the file has changed since the last answer.
 
-        The kernel reads no further than the size that it knows. (In passthrough the kernel uses the backing
-        file's size.)
+        The kernel reads no further than the size that it knows. In passthrough it uses the backing file's
+        size, except for lseek(SEEK_END): a program that then writes there would overwrite bytes that another
+        program has appended.
         """
         node = handle.node
         if handle.mode is Mode.MEDIATED:
             self._nodes.vectors.drop(node)
-        if handle.mode is Mode.MEDIATED and node.was_told_another(version):
+        elif not handle.writable or handle.flags & (os.O_APPEND | os.O_TRUNC):
+            return
+        if node.was_told_another(version):
             await self._forget_size(node.nodeid)
             node.tell(version)
 
