@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import mmap
 import os
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -191,3 +193,107 @@ def test_bytes_before_their_check_are_seen_by_apps_that_may_read_them_whatever_t
     writer.send("close")
     assert (writer.result(), found) == ("EPERM", (WORDS[:11], seen[:11]))
     assert (empty_store / "In/a").read_bytes() == WORDS
+
+
+HIDES = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: beside}}
+apps: {{app: {{uid: {APP}}}, other: {{uid: {OTHER}}}}}
+rules:
+  - {{id: all, allow: [all], paths: "/***"}}
+  - {{id: hidden, deny: [all], who: {{app: app}}, paths: "/Open/**/secret*", errno: ENOENT}}
+"""
+
+
+def _where(channel, path: Path) -> str:
+    """The name of an open file after another app has moved it."""
+    fd = os.open(path, os.O_RDONLY)
+    channel.send("open")
+    channel.recv()
+    return os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+
+
+@pytest.mark.parametrize(("own", "seen"), [(False, "secret name"), (True, "a.txt")], ids=KINDS)
+def test_the_kernel_shows_the_new_name_of_an_open_file_in_a_shared_mount_only(
+    mounts: Mounts, shared: Path, own: bool, seen: str
+) -> None:
+    mine = mounts.start(HIDES, shared, *(("--app", "app") if own else ()))
+    theirs = mounts.start(HIDES, shared, "--app", "other") if own else mine
+    (shared / "Open/a.txt").chmod(0o666)
+    child = start_as(APP, _where, mine / "Open/a.txt")
+    assert child.receive() == "open"
+    call_as(OTHER, os.rename, theirs / "Open/a.txt", theirs / "Open/secret name")
+    child.send("moved")
+    assert child.result() == seen
+
+
+@pytest.mark.parametrize("own", [False, True], ids=KINDS)
+def test_names_hidden_by_their_path_count_as_links_and_keep_a_directory(
+    mounts: Mounts, shared: Path, own: bool
+) -> None:
+    (shared / "Open/d").mkdir()
+    os.link(shared / "Open/a.txt", shared / "Open/d/secret")
+    mount = mounts.start(HIDES, shared, *(("--app", "app") if own else ()))
+    assert call_as(APP, os.listdir, mount / "Open/d") == []
+    assert call_as(APP, os.stat, mount / "Open/a.txt").st_nlink == 2
+    assert call_as(APP, error, os.rmdir, mount / "Open/d") == "ENOTEMPTY"
+
+
+def _reads_on(channel, path: Path) -> tuple[str, str, bytes]:
+    """What an app reads of a file that it had open and mapped before a reload: after that, and once another
+    app reads the file, too. Then it writes by its mapping."""
+    fd = os.open(path, os.O_RDWR)
+    memory = mmap.mmap(fd, 4096)
+    channel.send("open")
+    channel.recv()
+    told = error(os.pread, fd, 5, 0)
+    channel.send("asked")
+    channel.recv()
+    found = error(os.pread, fd, 5, 0), memory[:5]
+    memory[5:10] = b" and "
+    return told, *found
+
+
+def _holds(channel, path: Path) -> None:
+    """Keep a file mapped, and read it."""
+    fd = os.open(path, os.O_RDWR)
+    memory = mmap.mmap(fd, 4096)
+    channel.send(memory[:5])
+    channel.recv()
+    os.fsync(fd)
+    memory.close()
+    os.close(fd)
+
+
+def test_pages_that_another_app_uses_are_read_and_written_on_after_a_reload(
+    mounts: Mounts, shared: Path
+) -> None:
+    (shared / "Open/a.txt").write_bytes(b"words".ljust(4096))
+    (shared / "Open/a.txt").chmod(0o666)
+    mount = mounts.start(HIDES, shared, "--no-passthrough")
+    mount.expected_mediated = True
+    child = start_as(APP, _reads_on, mount / "Open/a.txt")
+    assert child.receive() == "open"
+    denied = HIDES.replace("deny: [all]", "deny: [read, write]").replace("/Open/**/secret*", "/Open/**")
+    mount.policy.write_text(denied.replace("ENOENT", "EACCES"))
+    assert mount.reload().returncode == 0
+    child.send("reloaded")
+    assert child.receive() == "asked"
+    other = start_as(OTHER, _holds, mount / "Open/a.txt")
+    assert other.receive() == b"words"
+    child.send("read")
+    assert child.result() == ("EACCES", "b'words'", b"words")
+    other.send("enough")
+    other.result()
+    assert (shared / "Open/a.txt").read_bytes()[:10] == b"words and "
+
+
+def test_a_look_up_of_a_hidden_file_unmounts_what_is_mounted_on_it(mounts: Mounts, shared: Path) -> None:
+    (shared / "Open/secret").write_text("words")
+    mount = mounts.start(HIDES, shared)
+    call_as(OTHER, os.stat, mount / "Open/secret")
+    subprocess.run(["mount", "--bind", "/dev/null", mount / "Open/secret"], check=True, timeout=20)
+    assert "/Open/secret" in Path("/proc/self/mountinfo").read_text()
+    assert call_as(APP, error, os.lstat, mount / "Open/secret") == "ENOENT"
+    assert "/Open/secret" not in Path("/proc/self/mountinfo").read_text()
