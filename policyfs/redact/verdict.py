@@ -48,6 +48,11 @@ _OF_A_PLACE: Final = re.compile(
 )
 _DEGREES: Final = re.compile(rb"(?=(?s:(?P<le>[\0-\xb4]\0{3}\x01\0{3})|(?P<be>\0{3}[\0-\xb4]\0{3}\x01)))")
 _MAX_DENOMINATOR: Final = 10_000_000
+_FRACTIONS_BYTES: Final = 24
+_APART_BYTES: Final = 64
+"""Maximum number of bytes between the fractions of a latitude and those of a longitude."""
+_SMALL: Final = 3
+"""Minutes and seconds count if their sum is above this number. Flags and counts are smaller."""
 
 
 def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> str:
@@ -138,7 +143,12 @@ def _searched(data: bytes, asked: Tells) -> Tells:
 
 
 def _has_degrees(data: bytes) -> bool:
-    """Return True if three successive fractions are degrees, minutes and seconds, as in EXIF coordinates."""
+    """Return True if three successive fractions are degrees, minutes and seconds, as in EXIF coordinates.
+
+    A list of small whole numbers (1, 1, 1, 1, 1, 1) reads like whole degrees, minutes and seconds. So whole
+    ones count only in pairs, as latitude and longitude.
+    """
+    end = -1 - _APART_BYTES
     for match in _DEGREES.finditer(data):
         order: str = "little" if match["le"] is not None else "big"
         rest = data[match.start() : match.start() + 24]
@@ -151,7 +161,11 @@ def _has_degrees(data: bytes) -> bool:
             sound
             and minutes < 60 * per_minute
             and seconds < 60 * per_second
-            and (degrees and minutes + seconds)
+            and degrees
+            and minutes / per_minute + seconds / per_second > _SMALL
         ):
-            return True
+            if per_minute > 1 or per_second > 1 or 0 <= match.start() - end <= _APART_BYTES:
+                return True
+            if match.start() > end:
+                end = match.start() + _FRACTIONS_BYTES
     return False

@@ -52,6 +52,7 @@ ODD = {
     "a country in XML": b"<x><CountryName>Austria</CountryName></x>",
     "degrees, little-endian": b"\1\2" + pack("II", *FRACTIONS),
     "degrees, big-endian": b"\1" + pack("MM", *FRACTIONS),
+    "whole degrees, minutes and seconds": pack("II", 47, 1, 48, 1, 16, 1, 13, 1, 2, 1, 32, 1),
     "an EXIF structure": jpegs.exif(),
     "a GPS reference": struct.pack(">HHI", 1, 2, 2) + b"N\0\0\0",
     "IPTC records": jpegs.iptc_place(),
@@ -68,6 +69,7 @@ HARMLESS = {
     "words": b"made by nobody in particular, with care",
     "numbers": bytes((37 * n) % 251 for n in range(5000)),
     "fractions": pack("II", 1, 250, 28, 10, 50, 1, 0, 1, 0, 1, 0, 1),
+    "flags and counts": pack("II", *[1] * 20, 4, 1, 12, 1, 0, 1, 640, 480, 30, 1, 5, 1),
     "nothing": b"x" * 100,
 }
 
@@ -150,3 +152,33 @@ def test_bytes_without_a_note_are_searched_beside_known_parts_that_hold_nothing(
     assert why.startswith(SEARCHED)
     known = Note(unnoted.offset, len(place), "EXIF", "GPS", Tells.LOCATION, bare=True)
     assert judged(Found([empty, unnoted], [bare, known]), source, Tells.LOCATION, strict=strict) == ""
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        "<exif:GPSVersionID>2.3.0.0</exif:GPSVersionID><exif:GPSStatus>V</exif:GPSStatus>",
+        "<photoshop:City/><photoshop:Country></photoshop:Country>",
+        "<drone-dji:GpsLatitude>+0.00000000</drone-dji:GpsLatitude>",
+    ],
+)
+def test_properties_of_a_place_that_is_not_set_tell_none(properties: str) -> None:
+    """Lightroom copies the version of the GPS tags of cameras without a receiver."""
+
+    def photo(xmp: bytes) -> bytes:
+        return jpegs.with_segments(jpegs.plain(), jpegs.xmp_segment(xmp))
+
+    attributes = 'exif:GPSVersionID="2.3.0.0" photoshop:City=""'
+    assert verdict(photo(jpegs.xmp_packet(properties, attributes=attributes))) == ""
+    for value in ("Zirbelstadt", "47,48.27N", "1.5.2"):
+        told = f"{properties}<exif:GPSLatitude>{value}</exif:GPSLatitude>"
+        assert "exif:GPSLatitude" in verdict(photo(jpegs.xmp_packet(told)))
+
+
+def test_an_empty_record_of_a_place_tells_none() -> None:
+    def photo(city: bytes) -> bytes:
+        block = jpegs.resource(0x0404, jpegs.record(2, 80, b"Rosa") + jpegs.record(2, 90, city))
+        return jpegs.with_segments(jpegs.plain(), jpegs.photoshop_segment(block))
+
+    assert verdict(photo(b"")) == ""
+    assert "2:90" in verdict(photo(b"Zirbelstadt"))

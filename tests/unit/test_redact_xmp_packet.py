@@ -502,3 +502,20 @@ def test_properties_of_such_namespaces_go_under_their_own_words(name, value, tol
     packet = in_namespace(name, value, element=element)
     assert value.encode() in clean_packet(packet, PLACES).data
     assert value.encode() not in clean_packet(packet, Plain(told)).data
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ("3.522230, 0.818425, 0.090266, -0.380000, -0.170000, 0.000000, 0.500000", True),
+        ("3.522230, 0.818425, at 47.80453, 13.04229", False),
+    ],
+)
+def test_lists_of_numbers_for_colours_are_no_places(text, stays):
+    """Lightroom writes a list for each colour that somebody picked."""
+    uri = "http://ns.adobe.com/camera-raw-settings/1.0/"
+    inside = f'<c:PointColors xmlns:c="{uri}"><rdf:Seq><rdf:li>{text}</rdf:li></rdf:Seq></c:PointColors>'
+    data = xmp_packet(inside + "<dc:title>2.522230, 0.818425</dc:title>")
+    out = clean_xmp(data).data
+    assert (text.encode() in out) is stays
+    assert b"2.522230, 0.818425" not in out

@@ -107,7 +107,8 @@ def clean_iim(data: bytes, inner: Inner) -> Cleaned:
             tells = _OTHER
         tells |= _told(data[start : start + size], inner.hide & ~tells, inner)
         if tells & inner.hide:
-            notes.append(Note(at, start + size - at, "IPTC", f"{record}:{dataset}", tells))
+            bare = tells == _LOCATION and not data[start : start + size].strip(b"\0 ")
+            notes.append(Note(at, start + size - at, "IPTC", f"{record}:{dataset}", tells, bare=bare))
         else:
             kept.append(data[at : start + size])
         at = start + size

@@ -44,6 +44,8 @@ _STARTS: Final = (
     (b"\0<", "utf-16-be"),
 )
 _NAME: Final = re.compile(r"[^\s<>/='\"&;!?]+")
+_ALONE: Final = re.compile(r"<[^<>=]+(?:/>|>([^<]*)</[^<>]+>)")
+"""Pattern of an element without attributes and without other elements in it."""
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _ATTRIBUTE: Final = re.compile(r"[ \t\r\n]+([^\s<>/='\"&;!?]+)[ \t\r\n]*=[ \t\r\n]*(\"[^\"<]*\"|'[^'<]*')")
 _XPACKET: Final = re.compile(
@@ -53,7 +55,6 @@ _DECLARATION: Final = re.compile(
     r"xml\s+version=[\"']1\.0[\"'](?:\s+encoding=[\"']([A-Za-z0-9._-]+)[\"'])?"
     r"(?:\s+standalone=[\"'](?:yes|no)[\"'])?\s*"
 )
-_NUMBERS: Final = re.compile(r"[-+0-9.,;:eE \t\r\n]{1,4096}")
 _MAX_DIGEST: Final = 2048
 _NAMES_A_MAKER: Final = UNKNOWN & ~Tells.LOCATION
 """Categories of the URI of an unlisted namespace: the URI may name a maker or a program."""
@@ -77,13 +78,14 @@ class _Element:
 
 @dataclass(slots=True)
 class _Span:
-    """Characters [start, end) to remove, and their name. new: a replacement instead of spaces."""
+    """Characters [start, end) to remove, and their name. new: a replacement of spaces. bare: as in Note."""
 
     start: int
     end: int
     what: str
     tells: Tells
     new: str = ""
+    bare: bool = False
 
 
 def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
@@ -151,7 +153,7 @@ def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[s
         offset += len(before.encode(encoding))
         size = len(text[span.start : span.end].encode(encoding))
         pieces += [before, span.new or " " * (size // unit)]
-        notes.append(Note(offset, size, "XMP", span.what, span.tells))
+        notes.append(Note(offset, size, "XMP", span.what, span.tells, bare=span.bare))
         offset += size
         done = span.end
     return "".join([*pieces, text[done:]]), tuple(notes)
@@ -159,18 +161,10 @@ def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[s
 
 def _check(text: str) -> None:
     """Check with expat that the cleaned text is well-formed. Raises MalformedError."""
-    parser = expat.ParserCreate("utf-8")
     try:
-        parser.Parse(text.strip("\ufeff \t\r\n").encode("utf-8"), True)
+        expat.ParserCreate("utf-8").Parse(text.strip("\ufeff \t\r\n").encode("utf-8"), True)
     except expat.ExpatError:
         raise MalformedError from None
-
-
-def _numeric(namespace: str | None, local: str) -> re.Pattern[str] | None:
-    """Return the pattern of a property's numbers; None if no numbers are expected in the property."""
-    if (namespace, local) in properties.OPTICS:
-        return _NUMBERS
-    return properties.NATIVE_DIGEST if local == "NativeDigest" else None
 
 
 @dataclass(slots=True)
@@ -303,7 +297,9 @@ class _Scanner:
             if local in properties.DIGESTS and properties.is_known(namespace or ""):
                 told = properties.digest_tells(local, self._text_behind(end, attributes))
             element.structural = (namespace, local) in properties.STRUCTURAL
-            element.numeric = _numeric(namespace, local)
+            element.numeric = properties.numbers_in(namespace, local)
+            if namespace == properties.RDF and len(self.stack) > 1:  # a list has the pattern of its property
+                element.numeric = self.stack[-2].numeric
             element.picture = (namespace, local) in properties.PICTURES
             if told & self.hide:
                 self.hidden_from, self.hidden_depth, self.hidden_tells = start, len(self.stack), told
@@ -334,7 +330,10 @@ class _Scanner:
         if self.hidden_from >= 0 and self.hidden_depth == len(self.stack):
             if len(self.stack) == 1:
                 raise MalformedError  # nothing of the packet would stay
-            yield _Span(self.hidden_from, end, element.name, self.hidden_tells)
+            alone = _ALONE.fullmatch(self.text, self.hidden_from, end)
+            nothing = alone is not None and properties.is_no_place(alone[1] or "")
+            bare = nothing and self.hidden_tells == Tells.LOCATION
+            yield _Span(self.hidden_from, end, element.name, self.hidden_tells, bare=bare)
             self.hidden_from = -1
         self.stack.pop()
 
@@ -349,14 +348,15 @@ class _Scanner:
             else:
                 told = self._attribute(name, value)
             if told & self.hide:
-                yield _Span(found.start(1), found.end(2), name, told)
+                bare = told == Tells.LOCATION and properties.is_no_place(value)
+                yield _Span(found.start(1), found.end(2), name, told, bare=bare)
 
     def _attribute(self, name: str, value: str) -> Tells:
         namespace, local = self._resolve(name, default=False)
         told = properties.tells(namespace, local)
         if local in properties.DIGESTS and properties.is_known(namespace or ""):
             told = properties.digest_tells(local, value)
-        numeric = _numeric(namespace, local)
+        numeric = properties.numbers_in(namespace, local)
         if numeric is not None and numeric.fullmatch(value):
             return told
         if value and namespace in (None, properties.RDF) and local in properties.IDENTIFYING:

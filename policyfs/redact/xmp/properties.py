@@ -24,7 +24,7 @@ __all__ = [
     "DIGESTS",
     "IDENTIFYING",
     "NATIVE_DIGEST",
-    "OPTICS",
+    "NUMBERS",
     "PICTURES",
     "RDF",
     "RDF_ATTRIBUTES",
@@ -252,6 +252,13 @@ PICTURES: Final = frozenset(
     {(DEPTH_MAP, "Data"), (DEPTH_MAP, "Confidence"), (ORIGINAL, "Data"), (_PREVIEW, "image")}
 )
 """XMP properties that hold a picture in base64, as pairs (namespace, name)."""
+NUMBERS: Final = OPTICS | {
+    ("http://ns.adobe.com/camera-raw-settings/1.0/", name)
+    for name in ("PointColors", *(f"UprightTransform_{number}" for number in range(6)))
+}
+"""XMP properties with lists of numbers, as pairs (namespace, name). A list of plain numbers in such a
+property is not searched for coordinates.
+"""
 RDF_ATTRIBUTES: Final = frozenset({"about", "ID", "nodeID", "resource", "parseType", "datatype"})
 """Names of RDF attributes that old RDF also writes without a namespace prefix."""
 IDENTIFYING: Final = frozenset({"about", "ID", "nodeID"})
@@ -282,6 +289,7 @@ _DETAILS: Final = frozenset(
 )
 """Words that say in more detail what a place is, and tell nothing besides the place ("LocationCreated")."""
 NATIVE_DIGEST: Final = re.compile(r"\s*((?:\d{1,5},){0,200}\d{1,5});[0-9A-Fa-f]{32}\s*")
+_PLAIN_NUMBERS: Final = re.compile(r"[-+0-9.,;:eE \t\r\n]{1,4096}")
 _GPS_TAGS_END: Final = 0x40
 _GPS_IFD: Final = 34853
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -318,6 +326,16 @@ def speaks_of_place(name: str) -> bool:
     return any(word.lower() in _WORDS for word in _WORD.findall(name))
 
 
+_NO_PLACE: Final = re.compile(r"\s*(?:[-+]?0{0,3}(?:\.0{0,10})?|\d\.\d\.\d\.\d|WGS[- ]?84|[AV])\s*")
+
+
+def is_no_place(value: str) -> bool:
+    """Return True if the value of a property about places tells none: no value, zero, or the version, the
+    status or the datum of a GPS receiver (2.3.0.0, V, WGS-84). Cameras without a position write these.
+    """
+    return _NO_PLACE.fullmatch(value) is not None
+
+
 def _only_place(name: str) -> bool:
     """Return True if every word of a name that speaks of a place belongs to the place: "GPSLatitudeRef", but
     not "ModelCity", which is the address of a person.
@@ -338,6 +356,13 @@ def digest_tells(name: str, value: str) -> Tells:
     numbers = {int(number) for number in found[1].split(",")}
     placed = _GPS_IFD in numbers or any(number < _GPS_TAGS_END for number in numbers)
     return UNKNOWN if placed else REST
+
+
+def numbers_in(namespace: str | None, local: str) -> re.Pattern[str] | None:
+    """Return the pattern of a property's numbers; None if no numbers are expected in the property."""
+    if (namespace, local) in NUMBERS:
+        return _PLAIN_NUMBERS
+    return NATIVE_DIGEST if local == "NativeDigest" else None
 
 
 @lru_cache(maxsize=4096)
