@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from policyfs.linux.libc import utimens_fd
 from tests.support.machine.processes import Child, call_as, code_of, start_as
 from tests.support.mount.stores import Mounts, wait_until_heard
 from tests.support.samples import jpegs
@@ -123,3 +124,18 @@ def test_who_keeps_a_stored_file_open_keeps_no_old_bytes_of_it(
     stored = (share / "a.jpg").read_bytes()
     assert stored == EDITED if refused or photo == EDITED else not jpegs.leaks(stored)
     assert mount.status()["bugs"] == 0
+
+
+def test_who_sets_the_access_time_alone_keeps_the_time_of_its_write(
+    mounts: Mounts, share: Path, keeping: Callable[..., Child]
+) -> None:
+    """As Samba does. With the old time, a backup by size and time would miss the new bytes."""
+    os.utime(share / "a.jpg", (5, 5))
+    mount = mounts.start(NO, share)
+    keeper = keeping(ONE, mount / "a.jpg")
+    assert _do(keeper, os.pwrite, NEW, 0) == len(NEW)
+    assert _do(keeper, utimens_fd, 7 * 10**9, None) is None
+    assert _end(keeper) == ""
+    status = (share / "a.jpg").stat()
+    assert status.st_atime == 7
+    assert status.st_mtime > 10**9

@@ -84,6 +84,19 @@ def test_new_times_go_along_unless_another_writer_was_there(draft: Draft) -> Non
     assert draft.base is None, "nor do later ones"
 
 
+def test_the_access_time_alone_leaves_the_file_the_time_of_the_last_write(draft: Draft) -> None:
+    draft.dated(stat(10), stat(10, atime_ns=98), modified=False)
+    assert draft.times_ns == (98, 5), "nothing was written"
+    draft.touch()
+    os.pwrite(draft.fd, b"abc", 0)
+    written_ns = os.fstat(draft.fd).st_mtime_ns
+    for time_ns in (97, 96):
+        draft.dated(stat(10), stat(10, atime_ns=time_ns), modified=False)
+        assert draft.times_ns == (time_ns, written_ns)
+    draft.put_off(stat(10))
+    assert draft.times_ns == (96, written_ns)
+
+
 def test_a_draft_has_the_size_of_its_own_file(draft: Draft) -> None:
     assert draft.size == 0
     os.pwrite(draft.fd, b"abc", 4)

@@ -182,14 +182,18 @@ class Draft:
         if self.times_ns is None:
             self.times_ns = stored.atime_ns, os.fstat(self.fd).st_mtime_ns
 
-    def dated(self, before: Stat, now: Stat) -> None:
+    def dated(self, before: Stat, now: Stat, *, modified: bool = True) -> None:
         """Note new times of the store's file that were set through this node.
 
-        before, now: the file's attributes before and after. INVARIANT: base becomes None if another writer
+        before, now: the file's attributes before and after. modified: False if only the access time was set.
+        The file then gets the time of the draft's last write. INVARIANT: base becomes None if another writer
         had changed the file before.
         """
         self.base = base_of(now) if base_of(before) == self.base else None
-        self.times_ns = now.atime_ns, now.mtime_ns
+        mtime_ns = now.mtime_ns
+        if not modified and self.changed:
+            mtime_ns = os.fstat(self.fd).st_mtime_ns if self.times_ns is None else self.times_ns[1]
+        self.times_ns = now.atime_ns, mtime_ns
 
     @property
     def size(self) -> int:

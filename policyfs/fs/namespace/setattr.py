@@ -158,10 +158,10 @@ class AttributeSetter:
             with self._open_files.bytes_stay(node.ino):
                 before = self._tree.fstat(fd)
                 self._tree.utimens_fd(fd, change.atime_ns, change.mtime_ns)
-                now = self._tree.fstat(fd)
+                now, modified = self._tree.fstat(fd), change.mtime_ns is not None
                 for each in self._nodes.same_inode(node.ino):  # the draft may be of another view, or app
                     if each.open is not None and each.open.draft is not None:
-                        each.open.draft.dated(before, now)
+                        each.open.draft.dated(before, now, modified=modified)
 
     def _chown(self, change: Change, stat: Stat, fd: int, caller: Caller) -> None:
         self._tree.chown_fd(
