@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.linux.libc import fallocate
+from policyfs.store.ranges import ZERO_RANGE
 from tests.support.machine.counts import count
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.models.twins import content, error, fd_of
 from tests.support.mount.daemons import Mount, policyfs_process
-from tests.support.mount.stores import Mounts
+from tests.support.mount.stores import Mounts, wait_until_closed
 
 ONE, TWO = 10010, 10011
 _THREADS = 40
@@ -166,6 +168,30 @@ def test_open_files_keep_the_rights_they_were_opened_with(mounts: Mounts, store:
             TWO, lambda mount=mount: error(os.open, mount / "Documents/notes.txt", os.O_RDWR)
         ).isdigit()
     assert answers == {(): ["5", "5", "5"], ("--no-passthrough",): ["5", "EACCES", "5"]}
+
+
+def _zero_and_write(channel, path: Path) -> list[str]:
+    fd = os.open(path, os.O_RDWR)
+    channel.send("open")
+    channel.recv()
+    said = [error(fallocate, fd, ZERO_RANGE, 0, 4), error(os.pwrite, fd, b"end", 20)]
+    return [*said, error(os.fsync, fd), error(os.close, fd)]
+
+
+def test_space_is_zeroed_in_the_file_that_passthrough_writes(mounts: Mounts, store: Path) -> None:
+    """The new policy checks what is written to other open files. This file must not get in two halves."""
+    mount = mounts.start(OPEN, store)
+    child = start_as(TWO, _zero_and_write, mount / "Documents/notes.txt")
+    child.receive()
+    kinds = "[text/plain, application/octet-stream]"
+    change(mount, OPEN + f'  - {{id: no, require: {{no: [location]}}, paths: "/**", raw_types: {kinds}}}\n')
+    before = (store / "Documents/notes.txt").read_bytes()
+    child.send("go on")
+    assert child.result() == ["None", "3", "None", "None"]
+    assert (store / "Documents/notes.txt").read_bytes() == bytes(4) + before[4:].ljust(16, b"\0") + b"end"
+    wait_until_closed(mount)
+    assert not mount.events(decision="deny")
+    assert not mount.events(operation="quarantine")
 
 
 def _write_later(channel, path: Path, data: bytes) -> None:

@@ -13,7 +13,7 @@ from policyfs.fs.checked.change_lock import patiently
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DirectWrites, DraftWrites, HeadCheckedWrites, WritePath
-from policyfs.fs.inodes.handles import Handle, open_state
+from policyfs.fs.inodes.handles import Handle, Mode, open_state
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.store import ranges
 
@@ -126,11 +126,18 @@ class FileWriter:
         await self._decided(handle, cut, size, call)
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
-        """Reserve space or make zeros, as fallocate(2) with one of the permitted modes."""
+        """Reserve space or make zeros, as fallocate(2) with one of the permitted modes.
+
+        In passthrough do so without a check, as in set_size(). The app's writes go into the store's file, so
+        a draft, which a reload may require, would lack them.
+        """
 
         async def allocate(change: Change) -> None:
             self._tree.clear_killpriv(handle.fd)
-            await self._on_path(change, lambda path: path.allocate(change, mode, offset, length))
+            if handle.mode is Mode.PASSTHROUGH:
+                await self._direct.allocate(change, mode, offset, length)
+            else:
+                await self._on_path(change, lambda path: path.allocate(change, mode, offset, length))
 
         await self._decided(handle, allocate, call=Call("write", "fallocate"))
 
