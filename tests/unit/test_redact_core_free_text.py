@@ -135,7 +135,9 @@ def test_prose(data):
      "2024/5/7 - 11:22", "11:22 17.05.2024", "11:22:33 PM, 5/27/2024", "11:22 on May 17, 2024",
      "11:22 CEST 17 May 2024", "11:22, 2024-05-17", "May 17th, 2024 at 11:22 PM", "May 17, 2024, 11:22",
      "5/27/2024 11:22 AM", "5/17/24, 11:22 AM", "17.05.24 11:22", "2024年5月17日 11:22",
-     "2024 年 5 月 17 日（金） 11時22分"],
+     "2024 年 5 月 17 日（金） 11時22分", "DAT=2024-05-17\nTIM=11:22:33.123",
+     "Date: 17.05.2024 Time: 11:22:33", "2024/05/17 (Fri) 11:22:33", "2024-05-17 at 11.22.33",
+     "17/05/2024 11h22"],
 )  # fmt: skip
 def test_moments_in_text(text):
     assert told_in_text(text, UNKNOWN) == Tells.TIME
@@ -147,7 +149,9 @@ def test_moments_in_text(text):
     ["OLYMPUS DIGITAL CAMERA", "SONY DSC", "KONICA MINOLTA DIGITAL CAMERA", "Created with GIMP",
      "CREATOR: gd-jpeg v1.0 (using IJG JPEG v80), quality = 90", "Lavc58.134.100", "oplus_131072",
      "serial no: 4711", "edited in Lightroom", "Processed By eBay with ImageMagick, z1.1.0", "Samsung camera",
-     "Software: x 7"],
+     "Software: x 7", "AppleMark\n", "Optimized by JPEGmini 3.14.2.99881752", "hp photosmart R717",
+     "DCIM\\100MEDIA\\DJI_0001.JPG", "DCIM/100GOPRO/GOPR0001.JPG",
+     "xr:d:DAF1Gj2HLHg:3,j:8205404413412361637,t:23122520"],
 )  # fmt: skip
 def test_devices_in_text(text):
     assert Tells.DEVICE in told_in_text(text, UNKNOWN)
@@ -203,3 +207,7 @@ def test_numbers_that_are_no_place(text):
 )
 def test_places_beside_the_meridian_and_the_equator(text):
     assert tells_place(text)
+
+
+def test_the_text_of_canva_tells_the_day():
+    assert Tells.TIME in told_in_text("xr:d:DAF1Gj2HLHg:3,j:8205404413412361637,t:23122520", UNKNOWN)

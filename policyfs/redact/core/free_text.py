@@ -28,19 +28,25 @@ _MONTH: Final = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\
 _DAY: Final = r"[0-3]?\d(?:st|nd|rd|th)?"
 _YEAR: Final = r"(?:19|20)\d\d"
 _CLOCK: Final = r"[012]?\d:[0-5]\d"
-_TO_CLOCK: Final = r"(?:[T\s_]{1,3}|\s?[-,;@]\s{0,2}|,?\sat\s)"
+_TO_CLOCK: Final = (
+    r"(?:[T\s_]{1,3}|\s?[-,;@]\s{0,2}|,?\sat\s|\s?\([a-z]{2,9}\.?\)\s?|[\s,;]{1,3}tim(?:e)?\s?[:=]\s{0,2})"
+)
 """Pattern of the characters between a date and the time of day behind the date."""
+_CLOCK_BEHIND: Final = r"[012]?\d[:.h][0-5]\d"
+"""Pattern of a time of day behind a date: 11:22, 11.22, 11h22."""
 _MOMENT: Final = re.compile(
     # 2024:05:17 11:22:33, 2024-05-17T11:22, 20240517T112233
     r"(?:19|20)\d\d([-:/.])[01]\d\1[0-3]\d[T\s_]{1,3}[012]?\d[:.][0-5]\d"
     r"|(?:19|20)\d\d[01]\d[0-3]\d[T_ -]?[012]\d[0-5]\d[0-5]\d"
+    # xr:d:DAF1Gj2HLHg:3,j:8205404413412361637,t:23122520 (Canva: day and hour)
+    r"|\bxr:d:[\w-]{8,16}:\d{1,6},j:\d{1,24},t:\d{8}\b"
     # 2024-5-17, 11:22, 2024-05-17 at 11:22, 2024年5月17日 11:22
-    rf"|{_YEAR}(?P<a>[-:/.])[01]?\d(?P=a)[0-3]?\d{_TO_CLOCK}{_CLOCK}"
+    rf"|{_YEAR}(?P<a>[-:/.])[01]?\d(?P=a)[0-3]?\d{_TO_CLOCK}{_CLOCK_BEHIND}"
     rf"|{_YEAR}\s?年\s?[01]?\d\s?月\s?[0-3]?\d\s?日[^\d\n]{{0,6}}[012]?\d[:時时点]"
     # 17.05.2024, 11:22, 5/17/24 11:22 AM
-    rf"|(?<![\d.])[0-3]?\d(?P<b>[-./])[0-3]?\d(?P=b)(?:19|20)?\d\d{_TO_CLOCK}{_CLOCK}"
+    rf"|(?<![\d.])[0-3]?\d(?P<b>[-./])[0-3]?\d(?P=b)(?:19|20)?\d\d{_TO_CLOCK}{_CLOCK_BEHIND}"
     # Fri, 17 May 2024 11:22:33, 17-May-2024 11:22
-    rf"|\b{_DAY}[-./\s]{{1,2}}{_MONTH}[-./,\s]{{1,2}}(?:19|20)?\d\d{_TO_CLOCK}{_CLOCK}"
+    rf"|\b{_DAY}[-./\s]{{1,2}}{_MONTH}[-./,\s]{{1,2}}(?:19|20)?\d\d{_TO_CLOCK}{_CLOCK_BEHIND}"
     # Fri May 17 11:22:33 2024, May 17th, 2024 at 11:22
     rf"|\b{_MONTH},?\s+{_DAY},?\s+(?:[12]\d{{3}},?\s+)?(?:at\s)?{_CLOCK}"
     # 11:22 17.05.2024, 11:22:33 PM on May 17, 2024
@@ -58,7 +64,10 @@ _OF_A_DEVICE: Final = re.compile(
     r"|\b(?:serial|model|firmware|device|imei)\s?(?:no|nr|number|name|id|version)?\.?\s?[:=#]"
     r"|^\W*(?:(?:creator|software|encoder)\s?[:=]|(?:created|processed|written|generated)\s(?:with|using)\b)"
     r"|\b(?:oplus_\d+|lav[cf]\d+|libx26\d|gd-jpeg|jpeg library|lead technologies|adobe|photoshop|lightroom|"
-    r"gimp|imagemagick|graphicsmagick|exiftool|exiv2|paint\.net|picasa|acdsee|irfanview|snapseed|instagram)\b",
+    r"gimp|imagemagick|graphicsmagick|exiftool|exiv2|paint\.net|picasa|acdsee|irfanview|snapseed|instagram|"
+    r"applemark|jpegmini|image alchemy|photosmart)\b"
+    # names of files, which drones and action cams write as descriptions; the text of Canva
+    r"|\bdcim[\\/]\d{3}|\bdji_\d|\bxr:d:\w{8}",
     re.IGNORECASE,
 )
 _DEVICE_HINTS: Final = (
@@ -66,6 +75,7 @@ _DEVICE_HINTS: Final = (
     *("software", "encoder", "created", "processed", "written", "generated", "lavc", "lavf", "libx26"),
     *("gd-jpeg", "jpeg library", "lead tech", "adobe", "photoshop", "lightroom", "gimp", "magick", "exif"),
     *("exiv2", "paint.net", "picasa", "acdsee", "oplus", "irfanview", "snapseed", "instagram"),
+    *("applemark", "jpegmini", "alchemy", "photosmart", "dcim", "dji_", "xr:d:"),
 )
 """Words for a quick search. Every text that _OF_A_DEVICE matches has at least one of these words."""
 
