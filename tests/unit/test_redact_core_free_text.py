@@ -11,6 +11,7 @@ from policyfs.redact.core.free_text import (
     decode,
     is_prose,
     tells_place,
+    text_among_numbers,
     told_in,
     told_in_text,
 )
@@ -211,3 +212,11 @@ def test_places_beside_the_meridian_and_the_equator(text):
 
 def test_the_text_of_canva_tells_the_day():
     assert Tells.TIME in told_in_text("xr:d:DAF1Gj2HLHg:3,j:8205404413412361637,t:23122520", UNKNOWN)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16-le", "utf-16-be"])
+def test_text_among_numbers(encoding):
+    numbers = bytes(range(0x80, 0xB0)) * 3
+    assert bytes_tell_place(text_among_numbers(numbers + "47°48'16\" N".encode(encoding) + numbers))
+    assert bytes_tell_place(numbers + b"0\xb01" + numbers)
+    assert not bytes_tell_place(text_among_numbers(numbers + b"0\xb01" + numbers))

@@ -117,6 +117,7 @@ def test_a_box_of_parameters_with_a_place_goes(kind: bytes):
 
 def test_parameters_without_a_place_stay():
     entries = box(b"esds", bytes(range(60))), AVCC, hvcc((33, b"abc"), (34, b"def")), vvcc((15, b"abc"))
+    entries += (hvcc((33, b"\xfe0\xb01\xfe")),)  # a digit, a degree sign and a digit by chance
     for entry in entries:
         file = movie(Track(entry=entry))
         assert read(file) == file

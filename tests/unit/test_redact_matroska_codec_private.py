@@ -244,3 +244,9 @@ def test_texts_in_settings_are_searched(codec: str) -> None:
 @pytest.mark.parametrize("word", WORDS)
 def test_raw_sound_has_no_settings(word: str) -> None:
     assert clean("A_PCM/INT/LIT", b"Rosa Quince " + DATED, word) is None
+
+
+def test_numbers_that_look_like_degrees_stay():
+    for codec in (HEVC, "V_MPEG4/ISO/AVC"):
+        data = hvcc((33, b"\xfe0\xb01\xfe"))[8:]
+        assert clean(codec, data, "location") == data

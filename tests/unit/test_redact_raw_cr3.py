@@ -102,3 +102,13 @@ def test_a_preview_that_is_none():
     out = plan(cr3().replace(photo, broken.ljust(len(photo), b"\0")))[1]
     assert SECRET not in out
     assert RAW in out
+
+
+def test_a_block_of_the_makers_numbers_is_no_text():
+    """The same tag stays in a CR2, where long binary values are not searched."""
+    block = bytes(range(0x80, 0xB0)) * 20 + b"0\xb01" + bytes(range(0x80, 0xB0)) * 20
+    maker = tiff((0x0006, jpegs.ASCII, 10, b"Canon R99\0"), (0x4005, 7, len(block), block))
+    assert block in plan(cr3(own=canon(CMT3=maker)))[1]
+    hidden = block[:40] + SECRET + block[40 + len(SECRET) :]
+    maker = tiff((0x0006, jpegs.ASCII, 10, b"Canon R99\0"), (0x4005, 7, len(block), hidden))
+    assert SECRET not in plan(cr3(own=canon(CMT3=maker)))[1]

@@ -17,7 +17,7 @@ from typing import ClassVar, Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, NotThisKindError, shifted
 from policyfs.redact.core.filler import is_uniform, is_word
-from policyfs.redact.core.free_text import BYTES_PER_PART, told_in
+from policyfs.redact.core.free_text import BYTES_PER_PART, text_among_numbers, told_in
 from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.patches import MemorySource, apply, difference
 from policyfs.redact.core.unreferenced import leftovers
@@ -35,6 +35,7 @@ MAX_ENTRIES: Final = 1000
 _ENTRY_BYTES: Final = 12
 _POINTER_TYPES: Final = (4, 13)
 _RATIONAL: Final = 5
+_TEXTS: Final = (2, 129)
 _PAIRS: Final = (
     (tags.JPEG_OFFSET, tags.JPEG_LENGTH),
     (tags.STRIP_OFFSETS, tags.STRIP_LENGTHS),
@@ -163,6 +164,8 @@ class _ExifWalk(Walk):
         self.inner.budget.part(entry.size // BYTES_PER_PART)
         if entry.type not in tags.TEXT_TYPES:
             return NOTHING
+        if self.table is not tags.EXIF_TABLE and entry.type not in _TEXTS:
+            value = text_among_numbers(value)  # a block of a maker's
         return told_in(value, asked) if self.inner.budget.look(len(value)) else asked
 
     # --- GPS directories that are removed as a whole ---

@@ -20,7 +20,7 @@ from policyfs.redact.bitstreams.decoder_config import (
 )
 from policyfs.redact.bitstreams.nal_units import FILM_CODECS
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.free_text import BYTES_PER_PART, bytes_tell_place
+from policyfs.redact.core.free_text import BYTES_PER_PART, bytes_tell_place, text_among_numbers
 from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.boxes import HEADER_BYTES, Box, Boxes
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_uuid
@@ -247,7 +247,8 @@ def _holds_place(block: Block, data: bytes) -> bool:
     block.inner.budget.part(len(data) // BYTES_PER_PART)
     if not block.goes(Tells.LOCATION):
         return False
-    return bytes_tell_place(data) if len(data) <= _MAX_TEXT_ENTRY else block.holds_place(data)
+    text = text_among_numbers(data)
+    return bytes_tell_place(text) if len(text) <= _MAX_TEXT_ENTRY else block.holds_place(text)
 
 
 _WAVE_END: Final = b"\0\0\0\x08\0\0\0\0"

@@ -17,7 +17,7 @@ from policyfs.redact.bitstreams.frames import clean_settings
 from policyfs.redact.bitstreams.nal_units import AVC, HEVC, VVC, codec_of, is_byte_stream
 from policyfs.redact.core.categories import NOTHING, Tells
 from policyfs.redact.core.cleaners import Inner
-from policyfs.redact.core.free_text import bytes_tell_place, told_in
+from policyfs.redact.core.free_text import bytes_tell_place, text_among_numbers, told_in
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.matroska.tag_names import tag_tells
@@ -111,7 +111,7 @@ def _numbers(data: bytes, inner: Inner) -> bytes | None:
 
     Return None if the settings hold a place, and location is hidden.
     """
-    if inner.hide & Tells.LOCATION and bytes_tell_place(data):
+    if inner.hide & Tells.LOCATION and bytes_tell_place(text_among_numbers(data)):
         return None
     asked = inner.hide & (Tells.TIME | Tells.DEVICE)
     return _TEXT.sub(lambda run: bytes(len(run[0])) if _told(run[0], asked, inner) else run[0], data)

@@ -19,7 +19,7 @@ from policyfs.redact.bitstreams.nal_units import codec_of
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
-from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.free_text import bytes_tell_place, text_among_numbers
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, PatchedSource, in_order, skip_zeros
 from policyfs.redact.core.tag_names import told
@@ -216,7 +216,8 @@ class _Locator:
         start += _NUMBERS.get(self.streams[-1] if self.streams else b"", 0)
         if self.inner.hide & Tells.LOCATION and start < end:
             after = PatchedSource(self.source, in_order(found.patches, self.source.size))
-            if not self.inner.budget.look(end - start) or bytes_tell_place(after.read(start, end - start)):
+            text = text_among_numbers(after.read(start, end - start))
+            if not self.inner.budget.look(end - start) or bytes_tell_place(text):
                 self.edits.zero(start, end, "strf")
                 return
         self.edits.found.add(found)
