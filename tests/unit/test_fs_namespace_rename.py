@@ -651,3 +651,33 @@ def test_the_bridge_answers_nothing_about_a_name_that_is_away_for_a_moment(
             assert made.root.nodeid in at_rename[0]
 
     run()
+
+
+GIVES = """\
+- {id: all, allow: [all], who: {app: camera}, paths: "/***"}
+- {id: share, allow: [all], who: {app: maps}, paths: "/in/**"}
+"""
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_file_that_gets_a_second_name_at_the_last_moment_gives_nobody_rights(
+    store: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    """By the new path, another app could change the file under its second name."""
+    (store / "in").mkdir()
+
+    async def linked_meanwhile(*_: object) -> None:
+        if linked:
+            os.link(store / "a.jpg", store / "b.jpg")
+
+    monkeypatch.setattr(Renamer, "_keep_apart", linked_meanwhile)
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(GIVES)) as made:
+            to, caller = await made.walk("/in", CAMERA), made.caller(CAMERA)
+            renamed = made.renamer.rename(made.root, b"a.jpg", to, b"a.jpg", 0, caller)
+            assert await errno_of(renamed) == (errno.EXDEV if linked else 0)
+            assert (store / "in/a.jpg").exists() is not linked
+
+    run()

@@ -71,8 +71,6 @@ class _Side(NamedTuple):
     end: End | None
     key: int
     """The key of the object's inode, or 0 if there is no object."""
-    links: int
-    """The number of the object's names (hard links), or 0 if there is no object."""
 
 
 class Renamer:
@@ -156,8 +154,8 @@ class Renamer:
                 call, path, new_parent, new, caller, target, old_end.state if exchange else None
             )
             replaced, new_stat, new_key = there or (None, None, 0)
-            here = _Side(old_parent, old, old_end.state, old_end, old_key, old_stat.nlink)
-            to = _Side(new_parent, new, new_state, replaced, new_key, new_stat.nlink if new_stat else 0)
+            here = _Side(old_parent, old, old_end.state, old_end, old_key)
+            to = _Side(new_parent, new, new_state, replaced, new_key)
             moving, sure = await self._settled(stack, caller, old_parent, old, old_stat, old_end, new_state)
             leaving, sure_there = replaced, None
             if exchange and replaced is not None and new_stat is not None:
@@ -307,12 +305,14 @@ class Renamer:
 
         A file with one name may move there if the caller could also copy it there (policy/moves.py). But a
         copy shares no bytes with the file's other names: nobody changes the file under these names by the
-        copy.
+        copy. The names are counted now, since another name may have been made while facts were found.
         """
         end, same = old.end, old.parent is new.parent
-        if end is None or end.ftype is not FileType.REGULAR or old.links <= 1:
+        if end is None or end.ftype is not FileType.REGULAR:
             return False
-        return self._gate.engine.gives_more(old.state, new.state, end.ftype, same_directory=same)
+        if not self._gate.engine.gives_more(old.state, new.state, end.ftype, same_directory=same):
+            return False
+        return self._tree.stat(self._resolver.dirfd(old.parent), old.name).nlink > 1
 
     async def _keep_apart(self, stack: contextlib.AsyncExitStack, *ends: Named | None) -> None:
         """Lock these files until *stack* is closed. Other daemons then do not change their names and
