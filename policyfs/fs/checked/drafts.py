@@ -380,7 +380,8 @@ class Drafts:
     ) -> NoReturn:
         rules = self._rejections.rules_of(decision)
         draft.refused = draft.unchanged = True
-        draft.refusal = Refusal(kind, note, rules, decision.quarantine, self._gate.generation)
+        quarantine, generation = decision.quarantine, self._gate.generation
+        draft.refusal = Refusal(kind, note, rules, quarantine, generation, handle.caller)
         self._rejections.refuse(handle, decision, kind, note)
 
 

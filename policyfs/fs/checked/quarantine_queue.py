@@ -21,6 +21,7 @@ import trio
 
 from policyfs.domain import Audit, Decision
 from policyfs.fs.access.audit import Call, Recorder
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.pending_writes import Refusal
 from policyfs.kernel.bridge import pyfuse3
@@ -50,7 +51,7 @@ class QuarantineStats:
 
 @dataclass(slots=True)
 class _Waiting:
-    handle: Handle
+    caller: Caller
     fd: int
     refusal: Refusal
     about: About
@@ -88,22 +89,22 @@ class QuarantineQueue:
 
         Raise FUSEError(EIO) if the file is dropped and the drop cannot be recorded.
         """
-        app = handle.caller.principal.app or STRANGERS
-        item = _Waiting(handle, fd, refusal, self._about(handle, app, refusal))
+        caller = refusal.writer or handle.caller
+        app = caller.principal.app or STRANGERS
+        item = _Waiting(caller, fd, refusal, self._about(handle, caller, app, refusal))
         if self._each[app] >= _WAITING_EACH:
             freeing.close(fd)
             self._dropped += 1
             why = f"{_WAITING_EACH} files of {app} are already waiting to be copied"
             self._recorder.decided(
-                handle.caller, CALL, item.about.path, _dropped(refusal), kind=refusal.kind, note=_lost(why)
+                caller, CALL, item.about.path, _dropped(refusal), kind=refusal.kind, note=_lost(why)
             )
             return
         self._each[app] += 1
         self._waiting.append(item)
         self._come.set()
 
-    def _about(self, handle: Handle, app: str, refusal: Refusal) -> About:
-        caller = handle.caller
+    def _about(self, handle: Handle, caller: Caller, app: str, refusal: Refusal) -> About:
         uid, gid, mode = caller.uid, caller.gid, _MODE
         with contextlib.suppress(OSError):  # if the store fails, the file is kept all the same
             stat = self._tree.fstat(handle.fd)
@@ -135,7 +136,7 @@ class QuarantineQueue:
         self._count(decision)
         try:
             await self._recorder.recorded(
-                item.handle.caller, CALL, item.about.path, decision, kind=item.refusal.kind, note=note
+                item.caller, CALL, item.about.path, decision, kind=item.refusal.kind, note=note
             )
         except pyfuse3.FUSEError:
             self._warn(f"not on record: {note}", item.about.path)
@@ -176,7 +177,7 @@ class QuarantineQueue:
             self._count(decision)
             try:
                 self._recorder.decided(
-                    item.handle.caller, CALL, item.about.path, decision, kind=item.refusal.kind, note=note
+                    item.caller, CALL, item.about.path, decision, kind=item.refusal.kind, note=note
                 )
             except pyfuse3.FUSEError:
                 self._warn(f"not on record: {note}", item.about.path)

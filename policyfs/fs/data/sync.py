@@ -62,8 +62,20 @@ class FileSync:
         A file that was only emptied keeps its old bytes until new bytes are stored, or until the release of
         its last writer. With *empties* the file is emptied now.
 
+        If nothing was changed through this handle, its close leaves held bytes to the handles of their
+        writers. Otherwise it would judge a file that a writer has not finished, and a refusal would be on
+        record as the refusal of an app that has written nothing.
+
         A network store may report a lack of room, or a failed write, only at a close. So this method closes a
         duplicate of the descriptor while the app waits for the answer.
+        """
+        if handle.changed or open_state(handle).mapped:
+            await self._settle_at_close(handle, empties=empties)
+        if self._remote and handle.writable and handle.fd >= 0:
+            await _on_thread(os.close, os.dup(handle.fd))
+
+    async def _settle_at_close(self, handle: Handle, *, empties: bool) -> None:
+        """Store or refuse held bytes for flush().
 
         The names of a new file with refused content are withheld before the app gets the answer.
         """
@@ -72,8 +84,6 @@ class FileSync:
         finally:
             if self._is_doomed(handle):
                 await self._withheld_names.hide(handle.node)
-        if self._remote and handle.writable and handle.fd >= 0:
-            await _on_thread(os.close, os.dup(handle.fd))
 
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
         """Make the file durable, with the writes of all its handles in all views. But do not store held bytes

@@ -73,6 +73,10 @@ class FileWriter:
                 self._tree.clear_killpriv(handle.fd)
             return await self._on_path(change, lambda path: path.write(change, offset, data, append=append))
 
+        if back:
+            open_state(handle).mapped = True
+        else:
+            handle.changed = True
         try:
             written = await self._decided(handle, put, back=back)
         except Exception:
@@ -115,6 +119,7 @@ class FileWriter:
 
             await self._on_path(change, on)
 
+        handle.changed = True
         await self._decided(handle, cut, size)
 
     async def set_size(self, handle: Handle, size: int, call: Call) -> None:
@@ -139,6 +144,7 @@ class FileWriter:
             else:
                 await self._on_path(change, lambda path: path.allocate(change, mode, offset, length))
 
+        handle.changed = True
         await self._decided(handle, allocate, call=Call("write", "fallocate"))
 
     async def copy_into(

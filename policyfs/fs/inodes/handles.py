@@ -92,6 +92,8 @@ class OpenState(HeadHolder):
     locked: Version | None = None
     """The file's version at the last grant of a lock, or None. If the next grant finds another version, the
     kernel must forget the attributes (data/locks.py)."""
+    mapped: bool = False
+    """True once the kernel has written a page of a mapping back. Any handle may have changed this page."""
     mark: int | None = None
     """The number of the mark that tells other daemons of held bytes (FsContext.note_held)."""
 
@@ -144,6 +146,8 @@ class Handle:
     """True if the app is under redaction, and may write only because it emptied the file."""
     created: bool = False
     """True if this handle's open has created the file."""
+    changed: bool = False
+    """True if an app has asked to change the file's bytes or size through this handle."""
     by_kind: bool = False
     """True if the decision to open the file depended on its kind."""
     recorded_late: bool = False

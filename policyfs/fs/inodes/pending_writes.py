@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from policyfs.domain import RuleMatch
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.linux.statx import Stat
@@ -25,7 +26,8 @@ class Refusal(NamedTuple):
     """The refusal of a file by its check.
 
     quarantine: True if the file must go into the quarantine. generation: the generation of the policy that
-    refused the file.
+    refused the file. writer: the process whose close or fsync was refused; None if the bytes are kept for
+    another reason.
     """
 
     kind: str | None
@@ -33,6 +35,7 @@ class Refusal(NamedTuple):
     rules: tuple[RuleMatch, ...]
     quarantine: bool
     generation: int
+    writer: Caller | None = None
 
 
 class Head:

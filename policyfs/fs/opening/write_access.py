@@ -136,6 +136,7 @@ class WriteAccess:
         handle, state = opening.handle, opening.shared
         if not opening.request.empties:
             return
+        handle.changed = True
 
         def cut() -> None:
             self._gate.unchanged(handle.generation)  # again: this call may have waited for a free thread
