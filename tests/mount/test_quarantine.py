@@ -245,6 +245,22 @@ def test_what_cannot_be_put_on_record_is_not_done(mount: Mount, store: Path, mon
     assert not (store / "Share/a.jpg").exists()
 
 
+def _save_many(channel, directory: Path, count: int) -> set[str]:
+    del channel
+    return {save(directory / f"{number}.jpg", PLACED) for number in range(count)}
+
+
+def test_a_program_that_writes_many_refused_files_loses_none_on_a_slow_disk(mounts, store: Path) -> None:
+    """Its next file waits until the quarantine has taken some."""
+    folders(store)
+    mount = mounts.prepare(POLICY, store)
+    mount.program = ("tests.support.mount.slow_quarantine",)
+    mount.start()
+    assert start_as(CAMERA, _save_many, mount.mountpoint / "Share", 40).result() == {"EPERM"}
+    assert len(wait_kept(mount, 40)) == 40
+    assert mount.status()["quarantine"] == {"kept": 40, "dropped": 0, "waiting": 0}
+
+
 def test_a_full_quarantine_drops_the_newest_on_record(mounts, store: Path) -> None:
     folders(store)
     mount = mounts.start(POLICY, store, "--quarantine-files", "2", "--quarantine-max", "20K")

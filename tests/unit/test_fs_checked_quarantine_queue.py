@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from policyfs.domain import Op, RuleMatch
-from policyfs.fs.checked.quarantine_queue import _WAITING_EACH, QuarantineQueue
+from policyfs.fs.checked.quarantine_queue import _CROWDED, _WAITING_EACH, QuarantineQueue
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.pending_writes import Refusal
 from policyfs.kernel.bridge import pyfuse3
@@ -106,6 +107,30 @@ async def test_an_app_has_only_a_few_waiting_and_takes_none_from_others(
         assert len(os.listdir("/proc/self/fd")) == descriptors
         queued.take(camera)
         assert queued.queue.stats().waiting == 1, "there is room again"
+        queued.queue.close()
+
+
+@on_trio
+async def test_the_next_file_of_an_app_with_many_waiting_waits_a_while(
+    store: Path, tmp_path_factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        queued = Queued(made, tmp_path_factory.mktemp("q"))
+        handle = await queued.handle()
+        for _ in range(_CROWDED):
+            await queued.queue.room(handle.caller)
+            queued.take(handle)
+        await queued.queue.room(made.caller(MAPS))  # of another app
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queued.queue.room, handle.caller)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(nursery.child_tasks) == 1
+            queued.queue.close()
+        queued.take(handle)
+        monkeypatch.setattr("policyfs.fs.checked.quarantine_queue._CROWDED", 1)
+        monkeypatch.setattr("policyfs.fs.checked.quarantine_queue._ROOM_S", 0.01)
+        await queued.queue.room(handle.caller)
+        assert queued.queue.stats().waiting == 1, "not for ever"
         queued.queue.close()
 
 

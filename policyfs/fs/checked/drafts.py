@@ -103,6 +103,8 @@ class Drafts:
             if fence is None:
                 await self.truncate(state.draft, 0)
             return state.draft
+        if self._quarantine is not None:
+            await self._quarantine.room(handle.caller)
         head = state.head
         stat = self._tree.fstat(handle.fd)
         # The draft belongs to the caller, as a natively written file would: the caller's quota counts it.

@@ -32,6 +32,10 @@ from policyfs.store.tree import Tree
 CALL: Final = Call("quarantine", "close")
 _WAITING_EACH: Final = 16
 """The limit of files of one app that wait for their copy; all strangers count as one app."""
+_CROWDED: Final = _WAITING_EACH // 2
+"""Once so many files of an app wait for their copy, the app's next draft waits, too."""
+_ROOM_S: Final = 5.0
+"""The longest wait of a draft."""
 _MODE: Final = 0o600
 """The mode recorded for a refused file if the mode of the store's file cannot be read."""
 _END_S: Final = 10.0
@@ -77,11 +81,23 @@ class QuarantineQueue:
         self._waiting: deque[_Waiting] = deque()
         self._each: Counter[str] = Counter()
         self._come = trio.Event()
+        self._left = trio.Event()
         self._kept = self._dropped = 0
 
     def stats(self) -> QuarantineStats:
         """Return the counts so far."""
         return QuarantineStats(self._kept, self._dropped, len(self._waiting))
+
+    async def room(self, caller: Caller) -> None:
+        """Wait while many files of an app wait for their copy, at most _ROOM_S.
+
+        A program may write many refused files, one after the other, faster than the disk of the trail takes
+        them. If its next file did not wait, later files would be dropped.
+        """
+        app = caller.principal.app or STRANGERS
+        with trio.move_on_after(_ROOM_S):
+            while self._each[app] >= _CROWDED:
+                await self._left.wait()
 
     def take(self, handle: Handle, fd: int, refusal: Refusal) -> None:
         """Queue the refused file behind *fd*. The queue closes *fd* later. handle: the handle of the file's
@@ -129,6 +145,8 @@ class QuarantineQueue:
     def _pop(self) -> _Waiting:
         item = self._waiting.popleft()
         self._each[item.about.app] -= 1
+        self._left.set()
+        self._left = trio.Event()
         return item
 
     async def _keep(self, item: _Waiting) -> None:
