@@ -1,9 +1,10 @@
 /*
- * The end of the daemon at a fault in C (a bad address, for example).
+ * The end of the daemon at a fault in C (a bad address, for example), and at each other signal that makes a core dump
+ * by default (Ctrl-\ at a terminal, or RLIMIT_CPU, for example).
  *
- * By default such a fault makes the kernel write a core dump, even if RLIMIT_CORE permits none: before that it waits
+ * By default such a signal makes the kernel write a core dump, even if RLIMIT_CORE permits none: before that it waits
  * until all threads of the process have ended (coredump_wait, fs/coredump.c). A thread that waits in the kernel for a
- * disk or a lock does not end. Until then nobody learns of the fault, and all apps wait for answers. SIGKILL has no
+ * disk or a lock does not end. Until then nobody learns of the end, and all apps wait for answers. SIGKILL has no
  * dump: the launcher learns of the end at once, and ends the connection.
  */
 
@@ -15,7 +16,8 @@
 
 #include "_bridge.h"
 
-static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+/* All signals that make a core dump (signal(7)), except SIGXFSZ, which Python ignores. */
+static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGQUIT, SIGTRAP, SIGSYS, SIGXCPU};
 
 void signals_except_faults(sigset_t *signals)
 {
@@ -27,7 +29,7 @@ void signals_except_faults(sigset_t *signals)
 /* Write the reason to the log if that needs no wait, and end the process. Only calls that a signal handler may make. */
 static void end_process(int number)
 {
-	char text[] = "policyfs: a fault in C (signal 00): the daemon ends\n";
+	char text[] = "policyfs: signal 00 (a fault in C, or SIGQUIT): the daemon ends\n";
 	struct pollfd log = {.fd = STDERR_FILENO, .events = POLLOUT};
 	char *digits = strchr(text, '0');
 

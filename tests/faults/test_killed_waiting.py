@@ -72,7 +72,9 @@ def _gone(mount: Mount, code: int = -signal.SIGKILL) -> None:
     mount.control_socket.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGQUIT, signal.SIGXCPU]
+)
 def test_the_app_gets_an_error_and_the_daemon_is_gone(
     mounts: Mounts, empty_store: Path, number: signal.Signals
 ) -> None:
