@@ -55,6 +55,7 @@ heif_pixels: Final = _decoded("heif-convert", "IN", "OUT")
 avif_pixels: Final = _decoded("avifdec", "--ignore-icc", "-j", "1", "IN", "OUT")
 avif_frames: Final = _decoded("avifdec", "--ignore-icc", "-j", "1", "--index", "1", "IN", "OUT")
 jxl_pixels: Final = _decoded("djxl", "IN", "OUT")
+jxl_by_ffmpeg: Final = _decoded("ffmpeg", "-v", "error", "-i", "IN", "OUT")
 jp2_pixels: Final = _decoded("opj_decompress", "-i", "IN", "-o", "OUT")
 
 
@@ -164,6 +165,7 @@ def _jxl(make: _Maker) -> Iterator[Sample]:
     yield Sample("a bare codestream of JPEG XL", "image/jxl", bare, {}, jxl_pixels)
     packed = make.made("jpeg.jxl", "cjxl", str(make.photo), "OUT", "-e", "3")
     yield Sample("JPEG XL made from a JPEG, packed", "image/jxl", packed, {}, jxl_pixels)
+    yield Sample("the same, which FFmpeg may take for a movie", "image/jxl", packed, {}, jxl_by_ffmpeg)
 
 
 def _jp2(make: _Maker) -> Iterator[Sample]:

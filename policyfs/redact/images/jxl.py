@@ -121,6 +121,7 @@ class _JxlFile(BoxFile):
     start = len(SIGNATURE)
     ftyp_bytes = 72
     media = frozenset()
+    spare = b"skip"
 
     def __init__(self, source: ByteSource, inner: Inner) -> None:
         super().__init__(source, inner)

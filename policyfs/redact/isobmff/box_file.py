@@ -14,7 +14,7 @@ from typing import ClassVar, Final
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
 from policyfs.redact.core.patches import ByteSource, difference
 from policyfs.redact.isobmff.box_edits import Block
-from policyfs.redact.isobmff.boxes import Box, Boxes, read_boxes
+from policyfs.redact.isobmff.boxes import FREE, Box, Boxes, read_boxes
 from policyfs.redact.isobmff.item_data import Gathered, Ground, Span
 from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, clean_movie
 from policyfs.redact.isobmff.samples import sample_tells
@@ -41,6 +41,8 @@ class BoxFile(abc.ABC):
     """Types of the boxes that hold media data. A piece of this data stays if the format claims it as a
     picture or as cleaned metadata.
     """
+    spare: ClassVar[bytes] = FREE
+    """Type of a removed box (Ground.spare)."""
     uuid_stays: ClassVar[bool] = False
     """True if a removed ``uuid`` box keeps its type, because the format has no ``free`` boxes
     (Ground.uuid_stays).
@@ -50,7 +52,9 @@ class BoxFile(abc.ABC):
         self.source: Final = source
         self.inner: Final = inner
         self.found: Final = Found()
-        self.ground: Final = Ground(source, inner.budget, uuid_stays=self.uuid_stays)
+        self.ground: Final = Ground(
+            source, inner.budget, spare=self.spare, uuid_stays=self.uuid_stays
+        )
 
     def locate(self) -> Found:
         """Locate everything to hide in the file. Raises NotThisKindError, TooMuchError."""

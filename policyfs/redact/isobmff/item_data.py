@@ -193,6 +193,8 @@ class Ground:
     noted: list[Span] = field(default_factory=list)
     heads: list[Span] = field(default_factory=list)
     found: Found = field(default_factory=Found)
+    spare: bytes = FREE
+    """Type of a removed box. JPEG XL has ``skip``: FFmpeg takes one with a ``free`` box for a movie."""
     uuid_stays: bool = False
     """True if a removed ``uuid`` box keeps its type, and gets zeros for its extended type.
 
@@ -232,7 +234,7 @@ class Ground:
         was_empty = box.kind in (FREE, b"skip") or (empty and not any(box.extended))
         self.area(box.body - len(box.extended), box.end, noted=not was_empty)
         if not was_empty:
-            self.found.patches += difference(box.start + 4, box.kind, box.kind if empty else FREE)
+            self.found.patches += difference(box.start + 4, box.kind, box.kind if empty else self.spare)
             name = box.kind.decode("latin-1") if box.kind.isascii() else box.kind.hex()
             note = Note(box.start, box.size, container, tag or f"box {name}", UNKNOWN, broken)
             self.found.notes.append(note)
