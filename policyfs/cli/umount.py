@@ -146,6 +146,8 @@ def _afterwards(path: str, daemons: Mapping[object, int], args: argparse.Namespa
                 control.ask(socket_path, "abort", _TELL_S)
     if args.abort or args.wait:
         while _living(path, daemons):
+            if args.abort:
+                _check_time(path, until)
             time.sleep(_POLL_LONG_S)
         return EXIT_OK
     for status in living:

@@ -158,10 +158,15 @@ class Mountpoint:
             self.leave()
 
     def leave(self) -> None:
-        """End the session now, even if a mount of it still exists somewhere."""
+        """End the session now, even if a mount of it still exists somewhere.
+
+        INVARIANT: the connection is aborted, because no task answers requests from here on. Otherwise an app
+        would wait for an answer, and a thread of the daemon could wait for a lock that this app holds.
+        """
         pyfuse3.terminate()
         if self.readiness is not None:
             self.readiness.end()
+        self.cut_off()
 
     def cut_off(self) -> None:
         """Abort the connection, so that all waiting requests fail.

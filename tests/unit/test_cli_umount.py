@@ -235,6 +235,15 @@ def test_the_end_of_its_users_is_waited_for(leaving: Leaving, monkeypatch, optio
     assert ("abort" in leaving.left[0].commands) == (option == "--abort")
 
 
+def test_an_abort_that_does_not_end_the_daemon_in_time_is_told(leaving: Leaving, monkeypatch, capsys) -> None:
+    """A thread of it waits for a store that does not answer."""
+    monkeypatch.setattr(umount, "_END_S", 0.05)
+    monkeypatch.setattr(umount, "_POLL_LONG_S", 0.01)
+    assert run(leaving, "--abort") == EXIT_REFUSED
+    assert "abort" in leaving.left[0].commands
+    assert "did not end within 0.05 s" in capsys.readouterr().err
+
+
 def test_a_daemon_that_left_before_is_no_mount_but_has_users(world: World, capsys) -> None:
     world.state = MountState.NONE
     world.leave()
