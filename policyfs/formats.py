@@ -20,10 +20,10 @@ _UNNAMED: Final = "application/octet-stream"
 
 
 class Use(enum.Flag):
-    """Uses of a signature (first bytes) besides ``Start.only``.
+    """Uses of a signature (first bytes), besides the check of libmagic's answer (``Start.only``).
 
-    HEAD: to refuse a write as soon as the file's first bytes rule out all required kinds. A kind may have
-    HEAD only if each file of this kind begins with one of its signatures. PICTURE: to identify pictures
+    HEAD: to refuse a write as soon as the file's first bytes rule out all required kinds. The signatures of a
+    kind have HEAD only if each file of this kind begins with one of them. PICTURE: to identify pictures
     within other files. UNNAMED: to give a kind to files that libmagic cannot name.
     """
 

@@ -229,7 +229,7 @@ def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
         name, _, head = pair.partition("=")
         if not re.fullmatch(r"[0-9a-f]{64}", head):
             raise UsageError(
-                f"--expect {pair!r}: write ID=DIGEST, as `audit verify` prints the end of a chain"
+                f"--expect {pair!r}: write ID=DIGEST, as in the line `head:` of `audit verify`"
             )
         try:
             known = expected.setdefault(parse_id(name), head)

@@ -105,7 +105,7 @@ def engine_of(status: Json) -> Engine:
         kept = read_policy(directory, str(policy["digest"]))
     except OSError as error:
         raise PolicyfsError(
-            f"cannot read the policy in force below {directory}: {error.strerror}; run this command as root"
+            f"cannot read the saved text of the mount's policy in {directory}: {error.strerror}"
         ) from error
     sources = [SourceText(Path(name).name, text) for name, text in kept]
     told = policy.get("exceptions")

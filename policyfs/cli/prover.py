@@ -75,8 +75,8 @@ def proving(options: MountOptions, loader: Loader) -> Iterator[tuple[MountOption
     """Fork the prover (the process that tests a mount), unless --no-proof is set. Yield two values.
 
     The first value is the daemon's options. The second is a function that waits until the prover has attached
-    the mount and ended. At the end of the context the prover is killed: by then the mount answers, or has
-    failed. Call proving() before any thread starts.
+    the mount and ended. At the end of the context a prover that still runs is killed: the mount has
+    failed then. Call proving() before any thread starts.
     """
     if not options.proof:
         yield options, lambda: None

@@ -304,8 +304,8 @@ class Sniffer:
     async def _with_workers(
         self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable, limit: TimeLimit
     ) -> Reply:
-        """Return a worker's reply. If the worker dies by itself, ask a newly forked worker once: an earlier
-        request may have harmed the first worker, and idle workers, too. So a file kills at most two workers.
+        """Return a worker's reply. If the worker dies by itself, ask a newly forked one, once: an earlier
+        request may have harmed the first worker, or an idle one. So a request kills at most two workers.
 
         If another process ended or stopped the worker or the zygote, the file is not the cause. Then the
         request is repeated until the deadline, after a pause that grows.

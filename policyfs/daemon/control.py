@@ -56,9 +56,9 @@ def leaving_path(mountpoint: str, pid: int) -> Path:
 
 
 def leaving_paths(mountpoint: str) -> list[Path]:
-    """Return the control sockets of all daemons that live on after their mount has left this mountpoint.
+    """Return the control sockets of the daemons that lived on after their mount had left this mountpoint.
 
-    Some of these daemons may have ended.
+    A daemon may have ended since then without removing its socket.
     """
     return sorted(runtime_dir().glob(f"{mount_id(mountpoint)}.*.sock"))
 

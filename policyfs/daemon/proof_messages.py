@@ -26,7 +26,7 @@ def decoded(packet: bytes, sender: str) -> Json:
     try:
         found = json.loads(packet)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{sender} sent no message: {error}") from error
+        raise ValueError(f"{sender} sent bytes that are no message: {error}") from error
     if not isinstance(found, dict):
-        raise TypeError(f"{sender} sent no message")
+        raise TypeError(f"{sender} sent JSON that is no object")
     return found

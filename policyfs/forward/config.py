@@ -166,7 +166,7 @@ class AlertDoc(TargetDoc):
 
 
 class CheckpointDoc(TargetDoc):
-    """One item of ``checkpoints``: a destination that regularly gets signed ends of the trails."""
+    """One item of ``checkpoints``: a destination that regularly gets the end of each trail, signed."""
 
     every: Duration = 300.0
 

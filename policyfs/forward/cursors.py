@@ -38,10 +38,11 @@ class CursorStore:
             raise PolicyfsError(f"cannot use {path}, the `state:` directory: {exc.strerror}") from exc
 
     def load(self, sink: str) -> dict[str, Position] | None:
-        """Return a dictionary from the name of each hash chain to the position of a sink or alert in that
-        chain.
+        """Return how far a sink or alert has got: a dictionary with the name of each hash chain as key, and
+        the position in this chain as value.
 
-        sink: the id in the configuration. Return None if there is no cursor yet. Raises PolicyfsError.
+        sink: the id of the sink or alert in the configuration. Return None if there is no cursor yet. Raises
+        PolicyfsError.
         """
         try:
             with open(os.open(sink + _SUFFIX, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._fd), "rb") as file:

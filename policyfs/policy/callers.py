@@ -66,7 +66,7 @@ class CallerClass:
 class Caller:
     """A caller class together with one of its uids.
 
-    uid: the uid, with which ``{uid}`` in globs is compared. None: ``{uid}`` matches nothing.
+    uid: the value of ``{uid}`` in globs for this caller. None: ``{uid}`` matches nothing.
     """
 
     __slots__ = ("app", "of", "uid")

@@ -238,7 +238,9 @@ class CopyCache:
         self._victims.add(new, copy.cost)
 
     def drop(self, key: Hashable) -> None:
-        """Drop the copy under *key*. If it is in use, it is closed after its last unpin()."""
+        """Drop the copy under *key*. A copy in use is closed once no handle has it open and no app has it
+        mapped.
+        """
         copy = self._copies.pop(key, None)
         if copy is None:
             return
@@ -265,7 +267,7 @@ class CopyCache:
                 self._free(copy)
 
     def clear(self) -> None:
-        """Drop all copies. A copy in use is closed after its last unpin()."""
+        """Drop all copies. A copy in use is closed once no handle has it open and no app has it mapped."""
         for key in list(self._copies):
             self.drop(key)
 

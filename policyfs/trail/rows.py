@@ -39,7 +39,9 @@ class Again(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One row of a listing. item: a record of the trail. again: the repeats of its request, or None."""
+    """One row of a listing. item: a record of the trail, or a line that is no valid record. again: the
+    repeats of its request, or None.
+    """
 
     item: Record | BadLine
     again: Again | None = None

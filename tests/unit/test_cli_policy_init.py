@@ -173,7 +173,7 @@ def test_a_file_that_cannot_be_written_whole_is_removed(tmp_path: Path) -> None:
         (("--app", f"{'a' * 41}=1"), "cannot be an app's name: use at most 40"),
         (("--app", "any"), "'any' cannot be an app's name"),
         (("--app", "a=no-such-user", "--read", "a:DCIM"), "this machine has no user 'no-such-user'"),
-        (("--app", "a=0"), "0 cannot be an app's uid"),
+        (("--app", "a=0"), "uid 0 (root) should not be an app"),
         (("--app", "a=root"), "root should not be an app"),
         (("--app", "a=1"), "say what a may do"),
         (("--app", "a=1", "--read", "a:dcim"), "no directory 'dcim' at its top; it has: DCIM, Documents"),

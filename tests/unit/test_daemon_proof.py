@@ -112,8 +112,8 @@ def test_a_result_that_is_not_on_record_lets_nothing_be_attached() -> None:
     [
         (None, "the prover has ended"),
         (b"", "the prover has ended"),
-        (b"no json", "the prover sent no message: Expecting value"),
-        (b"[]", "the prover sent no message"),
+        (b"no json", "the prover sent bytes that are no message: Expecting value"),
+        (b"[]", "the prover sent JSON that is no object"),
     ],
 )
 def test_a_prover_that_is_gone_or_says_nonsense_has_not_proved_it(packet: bytes | None, told: str) -> None:

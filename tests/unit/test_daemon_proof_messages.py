@@ -16,10 +16,10 @@ def test_a_message_survives():
     ("packet", "error", "told"),
     [
         (b"", ValueError, "the daemon has ended"),
-        (b'{"result": "cut o', ValueError, "the daemon sent no message: Unterminated"),
-        (b"\xff", ValueError, "the daemon sent no message: .*decode"),
-        (b"[" * 100_000, ValueError, "the daemon sent no message: .*recursion"),
-        (b"[1]", TypeError, "the daemon sent no message"),
+        (b'{"result": "cut o', ValueError, "the daemon sent bytes that are no message: Unterminated"),
+        (b"\xff", ValueError, "the daemon sent bytes that are no message: .*decode"),
+        (b"[" * 100_000, ValueError, "the daemon sent bytes that are no message: .*recursion"),
+        (b"[1]", TypeError, "the daemon sent JSON that is no object"),
     ],
 )
 def test_what_is_no_message_is_refused(packet: bytes, error: type[Exception], told: str):

@@ -92,7 +92,9 @@ def uid_of(user: str) -> tuple[int | None, str]:
     """
     if user.isascii() and user.isdigit():
         uid = int(user)
-        if uid == 0 or uid > MAX_UID:
+        if uid == 0:
+            raise UsageError(f"uid 0 (root) should not be an app: use a uid from 1 to {MAX_UID}")
+        if uid > MAX_UID:
             raise UsageError(f"{user} cannot be an app's uid: use a uid from 1 to {MAX_UID}")
         try:
             return uid, pwd.getpwuid(uid).pw_name

@@ -25,7 +25,7 @@ class Context(Protocol):
 
     @property
     def umask(self) -> int:
-        """The umask of a request that creates something, else 0."""
+        """The caller's umask if the request has one (CREATE, MKDIR, MKNOD, TMPFILE), else 0."""
 
 
 class Admitted(NamedTuple):

@@ -109,8 +109,9 @@ class LeasedFiles:
         return {"held": self.live, "refused": self.refusals, "broken": self.breaks}
 
     async def connect(self, handle: Handle, state: OpenState, fd: int, call: Call) -> Armed:
-        """Serve an open of a LEASED node, or refuse it: EBUSY while the file has a writer, EMFILE if the
-        plans of the app's open files take more memory than is still free.
+        """Serve an open of a LEASED node, or refuse it. EBUSY: the file has a writer. EMFILE: the plans of
+        the app's open files take more memory than is still free. EACCES: the file cannot be shown for another
+        reason. If the decision denies: its errno.
         """
         handle.node.mediated = True
         async with state.lock:

@@ -176,10 +176,11 @@ of this sort."""
 
 
 def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[tuple[bytes, ...]]:
-    """Yield sample paths at which the rules can give the answer of a sort. Each path is a tuple of names.
+    """Yield sample paths at which the rules can give the answer that canaries of this *sort* expect. Each
+    path is a tuple of names.
 
-    For HIDING, also yield paths that no rule allows the caller to see. places: the maximum number of classes
-    of paths to try.
+    For HIDING, also yield names in the root, because perhaps no rule allows the caller to see them. places:
+    the maximum number of classes of paths that one search returns. (HIDING makes two searches.)
     """
     rules = frozenset(n for n in side.rules if _WANTED[sort](compiled.table.rules[n]))
     everywhere = not rules.isdisjoint(compiled.table.everywhere())

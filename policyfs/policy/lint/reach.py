@@ -143,10 +143,11 @@ class _Seen(NamedTuple):
 
 
 def _look(here: Here, asked: tuple[int, Op, bool, bool], below: Callable[[], bool]) -> _Seen:
-    """Try files of all classes at a path, for one of the rules that match there.
+    """Find out if a rule matches a sample of some class of files at a path, and which of its operations are
+    allowed.
 
-    asked: the rule's index among the rules that match; its operations that have not been allowed anywhere
-    yet; True if it has matched; True if a directory above hides the path.
+    asked: the rule's index among the rules whose patterns match the path; its operations that no other path
+    has allowed; True if it has matched a file at another path; True if a directory above hides the path.
     """
     at, left, matched, hidden = asked
     live, profile = here.lives[at], here.profile

@@ -164,7 +164,10 @@ class Scan:
             at = self._behind(end, _LINE)
 
     def _behind(self, at: int, pattern: re.Pattern[bytes]) -> int:
-        """Return the offset behind all bytes from *at* on that match a pattern of single bytes."""
+        """Return the offset behind the run of matching bytes that begins at *at*; *at* if no byte matches.
+
+        pattern: it must accept or reject each byte alone, because the source is read in pieces.
+        """
         size = _PEEK
         while chunk := self.source.read(at, size):
             found = pattern.match(chunk)

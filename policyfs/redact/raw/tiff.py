@@ -110,7 +110,7 @@ class _File:
         head, role = _head(self.source)
         walk.structure.add(0, head.size)
         if walk.open(head.first, head.frame, role, chained=True) is None:
-            raise NotThisKindError("it has no TIFF directory (IFD)")
+            raise NotThisKindError("its first TIFF directory (IFD) is missing, damaged or too long")
         walk.walk()
         if walk.model.startswith(b"DSLR-A100"):
             raise NotThisKindError("the place of the pixels is not known in files of this camera")

@@ -392,7 +392,7 @@ class _Scanner:
         return inherited | declared if declared else inherited
 
     def _resolve(self, name: str, *, default: bool) -> tuple[str | None, str]:
-        """Return a name's namespace URI (or None) and local part. An undeclared prefix has no known URI."""
+        """Return a name's namespace URI (None: no namespace; "": an undeclared prefix) and local part."""
         prefix, colon, local = name.rpartition(":")
         namespaces = self.stack[-1].namespaces
         if not colon:
