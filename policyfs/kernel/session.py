@@ -20,7 +20,7 @@ from policyfs.kernel.readiness import Readiness
 from policyfs.kernel.vectors import start as start_readers
 from policyfs.linux.libc import LIBC
 from policyfs.linux.memory import usable_bytes
-from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
+from policyfs.linux.mountinfo import FSTYPE, mounts, mounts_at, resolve
 
 DEVICE_PATH: Final = "/dev/fuse"
 STACK_DEPTH: Final = 1
@@ -184,11 +184,24 @@ def _create(
 
 
 def attach_mount(mount_fd: int, path: str) -> None:
-    """Attach a detached mount to a directory. Raises MountError."""
+    """Attach a detached mount to a directory. Raises MountError, also if the mount appears in its store, too.
+
+    That happens if *path* is in a bind mount of the store, or of a part of it: a mount in a directory appears
+    in all bind mounts of the directory (mount_namespaces(7), propagation). The daemon would look up a name in
+    its own mount, and wait for itself.
+    """
     try:
         mount_api.attach(mount_fd, path)
     except OSError as exc:
         raise _refused(path, exc) from exc
+    device = mount_api.device_minor(mount_fd)
+    for mount in mounts():
+        if mount.device == device and mount.path.startswith(mount.source.rstrip("/") + "/"):
+            unmount(path, lazy=True)
+            raise MountError(
+                f"cannot mount on {path}: this directory is also in the store, as {mount.path}, so the mount"
+                " would wait for itself; choose another mountpoint", errno.EBUSY,
+            )  # fmt: skip
 
 
 def _refused(path: str, exc: OSError) -> MountError:
@@ -231,12 +244,15 @@ def _bound_dirty_pages(conn_id: int) -> None:
 def _checked_mountpoint(mountpoint: str) -> str:
     try:
         path = resolve(mountpoint)
-        if any(mount.fstype == FSTYPE for mount in mounts_at(path)):
+        there = mounts_at(path)
+        if any(mount.fstype == FSTYPE for mount in there):
             raise MountError(
                 f"{path} has a policyfs mount already, alive or dead; `policyfs umount {path}` removes this"
                 " mount",
                 errno.EBUSY,
             )
+        if there and there[-1].fstype == "autofs":  # stat(2) would wait until this mount is made
+            return path
         mode = os.stat(path).st_mode
     except OSError as exc:
         advice = "; a dead mount of another program is there" if exc.errno == errno.ENOTCONN else ""

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.images import file_system
+from tests.support.machine.namespace import detach
 from tests.support.machine.processes import call_as, wait_for
+from tests.support.mount.daemons import MountFailed
 from tests.support.mount.stores import Mounts
 
 APP = 10011
@@ -72,6 +74,29 @@ def test_another_file_system_mounted_in_the_store(
         finally:
             assert mounts.stop_all() == []
             subprocess.run(["umount", inner], check=True, timeout=20)
+
+
+@pytest.mark.parametrize("proved", [False, True])
+def test_a_mountpoint_in_a_bind_mount_of_the_store_is_refused(
+    mounts: Mounts, arena: Path, empty_store: Path, proved: bool
+) -> None:
+    """Mounts propagate: the mount would be in its own store, and the daemon would wait for itself."""
+    (empty_store / "view").mkdir()
+    other = arena / "other"
+    other.mkdir()
+    for words in (("--bind", empty_store, empty_store), ("--make-shared", empty_store)):
+        subprocess.run(["mount", *words], check=True, timeout=20)
+    try:
+        subprocess.run(["mount", "--bind", empty_store, other], check=True, timeout=20)
+        mount = mounts.prepare(POLICY, empty_store)
+        mount.mountpoint, mount.proved, mount.expected_exit = other / "view", proved, 1
+        with pytest.raises(MountFailed, match=f"this directory is also in the store, as {empty_store}/view"):
+            mount.start()
+        assert not os.path.ismount(other / "view")
+        assert not os.path.ismount(empty_store / "view")
+    finally:
+        for place in (other, empty_store):
+            detach(str(place))
 
 
 def test_a_subvolume(mounts: Mounts, tmp_path: Path) -> None:
