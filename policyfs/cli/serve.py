@@ -135,6 +135,18 @@ def fork_daemon(
     raise _NotMountedError(message, code if code > 0 else EXIT_REFUSED)
 
 
+def _close_inherited() -> None:
+    """Close the descriptors above standard error that the caller of this program has left open.
+
+    One of them may be a file that a script has locked with flock(1). The lock would last as long as the
+    daemon. Descriptors that this program has opened are close-on-exec, and stay.
+    """
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # the descriptor of the listed directory is closed by now
+            if fd > 2 and os.get_inheritable(fd):
+                os.close(fd)
+
+
 def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start) -> None:
     """Detach the forked child from the terminal, and serve the mount. This function never returns.
 
@@ -144,6 +156,7 @@ def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd
     try:
         os.setsid()
         os.chdir("/")
+        _close_inherited()
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(log_fd, 1)

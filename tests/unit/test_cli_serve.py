@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -179,6 +180,36 @@ def test_the_pid_is_told_once_the_mount_answers(
     assert failures(start) == []
     for fd in (reader, writer):
         os.close(fd)
+
+
+def test_the_daemon_keeps_no_descriptor_that_the_caller_left_open(
+    played: type[Played], options: MountOptions, start: Start, tmp_path: Path
+) -> None:
+    """A script's lock file, for example: a second script would wait for its lock without end."""
+    lock = tmp_path / "lock"
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    os.set_inheritable(fd, True)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    reader, writer = os.pipe()
+
+    def run(ready: Callable[[], None]) -> None:
+        ready()
+        os.close(writer)
+        signal.pause()
+
+    played.run_it = run
+    pid = forked(options, None, start)
+    os.close(fd)
+    os.close(writer)
+    assert os.read(reader, 1) == b"", "it runs"
+    again = os.open(lock, os.O_RDWR)
+    try:
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        assert wait(pid) == -signal.SIGKILL
+        for each in (again, reader):
+            os.close(each)
 
 
 def test_an_error_of_the_daemon_has_its_words_and_exit_code(
