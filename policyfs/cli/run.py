@@ -179,11 +179,38 @@ def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) 
     for number in _FORWARDED:
         signal.signal(number, hand_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _CAUGHT)
-    _, status = os.waitpid(child, 0)
+    status = _ended(child)
     for number in _CAUGHT:
         signal.signal(number, signal.SIG_IGN)  # ignore further signals: the mount is ending
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else _BY_SIGNAL - code
+
+
+def _ended(child: int) -> int:
+    """Wait for the end of the command, and return its wait status.
+
+    If the command stops itself and its process group (Ctrl-Z in an editor), the signal does not reach this
+    process, which is root's. So this process stops, too. Otherwise the shell would wait for it.
+    """
+    while True:
+        _, status = os.waitpid(child, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            return status
+        if _is_at_terminal():
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os.kill(child, signal.SIGCONT)  # not reaped yet, so no other process has this pid
+
+
+def _is_at_terminal() -> bool:
+    """Return True if this process is in the foreground of its terminal: the shell waits for it."""
+    try:
+        fd = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    finally:
+        os.close(fd)
 
 
 def _become(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) -> NoReturn:
