@@ -283,7 +283,6 @@ async def test_no_descriptor_is_left_if_no_thread_can_start(
         raise RuntimeError("can't start new thread")
 
     with parts(store, engine_of(OPEN)) as made:
-        made.sync._remote = True
         handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)
         fh = await made.listings.opendir(made.root, made.caller(CAMERA))
         before = len(os.listdir("/proc/self/fd"))
@@ -295,6 +294,7 @@ async def test_no_descriptor_is_left_if_no_thread_can_start(
         with monkeypatch.context() as limited:
             limited.setattr(sys.modules["trio._threads"], "start_thread_soon", refuse)
             assert await errno_of(answer(made, Opcode.FSYNC, fsync_of(handle.fh))) == errno.EIO
+            made.sync._remote = True
             with pytest.raises(RuntimeError):
                 await made.sync.flush(handle)
         assert len(os.listdir("/proc/self/fd")) == before
