@@ -16,6 +16,7 @@ from typing import Final
 
 from policyfs.domain import NO_FACTS, FileType, Op, Principal
 from policyfs.kernel import mount_api
+from policyfs.linux.mountinfo import mounts
 from policyfs.policy.analysis.canaries import Answers, Canary, Sort
 from policyfs.policy.decide import Engine
 
@@ -112,6 +113,7 @@ def _entries(store: str) -> Iterator[tuple[tuple[bytes, ...], FileType, int]]:
 
     Do not change access times. Each item has the names of the path, the type and the inode number.
     """
+    left_out = _mounts_that_may_hang()
     todo: deque[tuple[bytes, ...]] = deque([()])
     for _ in range(_MOST_DIRECTORIES):
         if not todo:
@@ -120,11 +122,25 @@ def _entries(store: str) -> Iterator[tuple[tuple[bytes, ...], FileType, int]]:
         with contextlib.suppress(OSError), _opened(store, above) as fd, os.scandir(fd) as entries:
             for entry in islice(entries, _MOST_NAMES):
                 names = (*above, os.fsencode(entry.name))
+                if os.path.join(store, *map(os.fsdecode, names)) in left_out:
+                    continue
                 ftype = _TYPES.get(stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode))
                 if ftype is not None and not entry.is_symlink():
                     yield names, ftype, entry.inode()
                     if ftype is FileType.DIRECTORY:
                         todo.append(names)
+
+
+def _mounts_that_may_hang() -> frozenset[str]:
+    """Return the mountpoints of all file systems that are on no disk of this machine (network, FUSE, autofs).
+
+    One of them may be mounted in the store and may not answer. Then the store could not be mounted, either.
+    """
+    return frozenset(
+        mount.path
+        for mount in mounts()
+        if mount.fstype.startswith("fuse") or not mount.source.startswith("/dev/")
+    )
 
 
 @contextlib.contextmanager

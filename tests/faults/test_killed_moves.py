@@ -178,7 +178,7 @@ def test_the_next_daemon_starts_while_a_file_system_in_the_store_does_not_answer
 ) -> None:
     """It may have been the reason for which somebody killed the daemon."""
     mount = killed(mounts, empty_store, "unlink", 2)
-    with _silent(empty_store / "Own/some"):
+    with silent(empty_store / "Own/some"):
         mount.start()
         [told] = [line for line in mount.log.read_text().splitlines() if "policyfs-aside-" in line]
         assert "Own/some/a" in told
@@ -189,7 +189,7 @@ def test_the_next_daemon_starts_while_a_file_system_in_the_store_does_not_answer
 
 
 @contextlib.contextmanager
-def _silent(where: Path) -> Iterator[None]:
+def silent(where: Path) -> Iterator[None]:
     """A mount of a FUSE file system that answers no request."""
     fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     libc = ctypes.CDLL(None, use_errno=True)

@@ -17,6 +17,7 @@ from policyfs.cli.canary_requests import Identity, NoAnswerError, ask
 from policyfs.domain import Op
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.analysis.canaries import Canary, Sort
+from tests.faults.test_killed_moves import silent
 from tests.support.machine.processes import call_as, code_of
 from tests.support.mount.daemons import Mount, policyfs
 from tests.support.mount.stores import Mounts
@@ -69,6 +70,14 @@ def test_a_sound_mount_is_proved_and_the_store_is_as_before(
     assert not [event for event in mount.events() if event.get("type", "event") == "event"]
     said = "all test requests got the right answers before apps reached the mount: "
     assert said in _shown(mount, proof["seq"])
+
+
+def test_a_file_system_in_the_store_that_does_not_answer_is_no_obstacle(mounts: Mounts, store: Path) -> None:
+    (store / "Away").mkdir()
+    with silent(store / "Away"):
+        mount = _proved(mounts, store)
+        assert mount.status()["proof"]["result"] == "held"
+        assert mount.stop() == []
 
 
 @pytest.mark.parametrize("path", ["/" + "n" * 300, "/d" * 2100], ids=("name", "path"))
