@@ -185,10 +185,7 @@ class FileSystem:
             base.tree, plans, keeper, self.copies, reflink=facts.reflink, size_cap=settings.copy_bytes,
             places=self._undo.enter_context(MemoryPlaces()), apart=settings.app is None,
         )  # fmt: skip
-        views = Views(
-            fs.nodes, finder, redactor.copyable,
-            proves_raw=lambda: keeper is not None and passthrough.enabled,
-        )  # fmt: skip
+        views = Views(fs.nodes, finder, redactor.copyable, lambda: keeper is not None and passthrough.enabled)
         self.leased = leased = LeasedFiles(fs, plans, keeper, cache.drop_pages)
         latches = self._undo.enter_context(contextlib.closing(Latches(settings.latches)))
         change_lock = ChangeLock(latches, cache.is_over, base.warn)
@@ -204,7 +201,8 @@ class FileSystem:
         withheld_names = WithheldNames(fs.nodes, cache.forget_names, cache.forget_names_now)
         lifecycle = Lifecycle(
             fs, passthrough=passthrough, leased=leased, drafts=drafts, withheld_names=withheld_names,
-            forget_size=cache.forget_size, keeper=keeper, remote=facts.remote,
+            forget_size=cache.forget_size, forget_now=cache.forget_attributes_now, keeper=keeper,
+            remote=facts.remote,
         )  # fmt: skip
         hidden = HiddenWords(fs)
         paths = self._byte_paths(fs, hidden, redactor, preconditions, lifecycle)

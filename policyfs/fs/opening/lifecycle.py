@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -46,11 +47,13 @@ class Lifecycle:
         drafts: Drafts,
         withheld_names: WithheldNames,
         forget_size: SizeForgotten,
+        forget_now: Callable[[int], None],
         keeper: LeaseKeeper | None,
         remote: bool = False,
     ) -> None:
-        """keeper: None if leases prove nothing on the store. remote: True if the store may report a write
-        error only at close.
+        """forget_now: makes the kernel forget the attributes of a node in use before the call returns.
+        keeper: None if leases prove nothing on the store. remote: True if the store may report a write error
+        only at close.
         """
         self._nodes = fs.nodes
         self._held = fs.held
@@ -62,6 +65,7 @@ class Lifecycle:
         self._note_held = fs.note_held
         self._withheld_names = withheld_names
         self._forget_size = forget_size
+        self._forget_now = forget_now
         self._keeper = keeper
         self._remote = remote
 
@@ -158,7 +162,10 @@ class Lifecycle:
         elif not handle.writable or handle.flags & (os.O_APPEND | os.O_TRUNC):
             return
         if node.was_told_another(version):
-            await self._forget_size(node.nodeid)
+            if handle.mode is Mode.MEDIATED:
+                await self._forget_size(node.nodeid)
+            else:
+                self._forget_now(node.nodeid)
             node.tell(version)
 
     def finish(self, opening: OpenContext) -> None:
