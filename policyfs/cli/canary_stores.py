@@ -101,6 +101,20 @@ def known_files(store: str, engine: Engine, who: Principal) -> list[Canary]:
     return found
 
 
+def is_there(store: str, canary: Canary) -> bool:
+    """Return True if the real store still has the file of a canary (a sample request) of known_files().
+
+    Only an answer that names the file (a passthrough) depends on which file has the name.
+    """
+    *above, name = canary.path.strip(b"/").split(b"/")
+    try:
+        with _opened(store, above) as fd:
+            inode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_ino
+    except OSError:
+        return False
+    return canary.sort is not Sort.PASSTHROUGH or inode == canary.inode
+
+
 def _harmless(canary: Canary, ftype: FileType) -> bool:
     """Return True if a canary (a sample request) changes nothing: it only looks, or opens for reading."""
     if canary.sort is Sort.HIDING:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from policyfs.cli.canary_answers import not_passed, wrong_with
 from policyfs.cli.canary_photo import KIND, photo
 from policyfs.cli.canary_requests import Answer, Identity, NoAnswerError, ask
-from policyfs.cli.canary_stores import known_files, memory_store, planted
+from policyfs.cli.canary_stores import is_there, known_files, memory_store, planted
 from policyfs.daemon.proof_messages import MOST_BYTES, Json, decoded, encoded
 from policyfs.domain import NO_FACTS, OWNER_NONE, Facts, Op, Principal
 from policyfs.errors import PolicyfsError
@@ -42,7 +42,7 @@ _START_S: Final = 60.0
 _LAST_WORDS: Final = 1 << 17
 _TRIES: Final = 3
 """The maximum number of tries to read a redacted file. On a busy machine, one try may find no free worker in
-time."""
+time. Also the number of further answers if an answer is wrong in the real store."""
 _NOBODY: Final = (65534, 4242, 1000, 60001)
 _FILE: Final = Facts(KIND, OWNER_NONE)
 
@@ -206,8 +206,7 @@ def _canaries(nest: Nest, caller: Caller, options: MountOptions) -> list[Canary]
 
 
 def _callers(options: MountOptions, engine: Engine) -> tuple[list[Caller], int]:
-    """Return the callers for sample requests: apps and one stranger. Return also the number of apps left out.
-    """
+    """Return the callers for sample requests: apps and one stranger. Return also the number of apps left out."""
     apps = {app.name: app for app in engine.policy.apps}
     if options.app is not None:
         uids = apps[options.app].uids
@@ -248,7 +247,7 @@ class _Mount:
             for canary, answer in zip(asked, self._ask(caller, asked, reads=reads), strict=True):
                 if canary.sort is Sort.REDACTION:
                     answer = self._once_more(caller, canary, answer)
-                if wrong := wrong_with(canary, answer, posix=self._options.posix, reads=reads):
+                if wrong := self._wrong(caller, canary, answer, reads=reads):
                     raise self._unproved(caller, canary, wrong)
                 counts[canary.sort.value] = counts.get(canary.sort.value, 0) + 1
                 if canary.sort is Sort.PASSTHROUGH and not answer.errno:
@@ -272,6 +271,20 @@ class _Mount:
             return ask(self._mount_fd, caller.identity, asked, reads=reads)
         except NoAnswerError as error:
             raise UnprovedError(f"{self._where}, {error}") from error
+
+    def _wrong(self, caller: Caller, canary: Canary, answer: Answer, *, reads: bool) -> str:
+        """Return the fault of an answer, or an empty text.
+
+        In the real store, another program may remove or replace the file meanwhile. So there several answers
+        must be wrong while the store has the file.
+        """
+        wrong = wrong_with(canary, answer, posix=self._options.posix, reads=reads)
+        for _ in range(_TRIES if canary.inode else 0):
+            if not wrong or not is_there(self._options.store, canary):
+                return ""
+            (answer,) = self._ask(caller, [canary], reads=reads)
+            wrong = wrong_with(canary, answer, posix=self._options.posix, reads=reads)
+        return wrong if not canary.inode or is_there(self._options.store, canary) else ""
 
     def _once_more(self, caller: Caller, canary: Canary, answer: Answer) -> Answer:
         for _ in range(_TRIES - 1):
@@ -300,8 +313,7 @@ _VERBS: Final = {Op.SEE: "see", Op.READ: "read", Op.WRITE: "write", Op.DELETE: "
 
 
 class _Probe:
-    """The second daemon: a forked process with the same options as the real daemon, over a store in memory.
-    """
+    """The second daemon: a forked process with the same options as the real daemon, over a store in memory."""
 
     def __init__(
         self, options: MountOptions, loader: Loader, memory: int, ours: socket.socket, theirs: socket.socket
@@ -331,8 +343,7 @@ class _Probe:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn an error inside the context into UnprovedError, with the last line of the second daemon's log.
-        """
+        """Turn an error inside the context into UnprovedError, with the last line of the second daemon's log."""
         try:
             yield
         except (OSError, ValueError, TypeError) as error:
@@ -344,8 +355,7 @@ class _Probe:
             ) from error
 
     def end(self) -> None:
-        """Kill the second daemon. Its mount was never attached to a path, and its files exist only in memory.
-        """
+        """Kill the second daemon. Its mount was never attached to a path, and its files exist only in memory."""
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         os.close(self._log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -78,6 +79,36 @@ def test_a_file_system_in_the_store_that_does_not_answer_is_no_obstacle(mounts: 
         mount = _proved(mounts, store)
         assert mount.status()["proof"]["result"] == "held"
         assert mount.stop() == []
+
+
+def test_files_that_other_programs_remove_meanwhile_are_no_obstacle(
+    mounts: Mounts, empty_store: Path, tmp_path: Path
+) -> None:
+    policy = tmp_path / "all.yaml"
+    policy.write_text(
+        "apiVersion: policyfs/v1\nkind: Policy\nmetadata: {name: all}\n"
+        f"apps: {{player: {{uid: {GALLERY}}}}}\n"
+        'rules: [{id: all, allow: [see, read], paths: "/***"}]\n'
+    )
+    over = threading.Event()
+
+    def works() -> None:
+        for number in itertools.cycle(range(7)):
+            (empty_store / f"tmp-{number}").touch()
+            if over.wait(0.02):
+                return
+            (empty_store / f"tmp-{number}").unlink()
+
+    other = threading.Thread(target=works)
+    other.start()
+    try:
+        for _ in range(2):
+            mount = _proved(mounts, empty_store, policy=policy)
+            assert mount.status()["proof"]["result"] == "held"
+            assert mount.stop() == []
+    finally:
+        over.set()
+        other.join()
 
 
 @pytest.mark.parametrize("path", ["/" + "n" * 300, "/d" * 2100], ids=("name", "path"))

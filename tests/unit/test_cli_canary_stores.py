@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.canary_stores import known_files, memory_store, planted
+from policyfs.cli.canary_stores import is_there, known_files, memory_store, planted
 from policyfs.domain import Op
 from policyfs.linux.mountinfo import mounts
 from policyfs.policy.analysis.canaries import Canary, Sort
@@ -104,6 +104,22 @@ def test_a_canary_knows_its_file_and_changes_nothing(store: Path) -> None:
     ]
     assert {one.op for one in canaries} <= {Op.READ, Op.SEE}
     assert (store / "d/b").stat().st_atime_ns == 5
+
+
+def test_a_file_is_there_until_it_is_removed_or_replaced(store: Path) -> None:
+    denial, passthrough = (
+        canary(b"/d/b", sort)._replace(inode=(store / "d/b").stat().st_ino)
+        for sort in (Sort.DENIAL, Sort.PASSTHROUGH)
+    )
+    assert is_there(str(store), denial)
+    assert is_there(str(store), passthrough)
+    (store / "other").touch()
+    (store / "other").rename(store / "d/b")
+    assert is_there(str(store), denial)
+    assert not is_there(str(store), passthrough)
+    (store / "d/b").unlink()
+    assert not is_there(str(store), denial)
+    assert not is_there(str(store), canary(b"/none/b"))
 
 
 def test_names_that_hang_on_a_fact_are_left_out(store: Path) -> None:
