@@ -206,7 +206,7 @@ def _canaries(nest: Nest, caller: Caller, options: MountOptions) -> list[Canary]
 
 
 def _callers(options: MountOptions, engine: Engine) -> tuple[list[Caller], int]:
-    """Return the callers for sample requests: apps and one stranger. Return also the number of apps left out."""
+    """Return the callers for sample requests (apps and one stranger), and the number of apps left out."""
     apps = {app.name: app for app in engine.policy.apps}
     if options.app is not None:
         uids = apps[options.app].uids
@@ -313,7 +313,7 @@ _VERBS: Final = {Op.SEE: "see", Op.READ: "read", Op.WRITE: "write", Op.DELETE: "
 
 
 class _Probe:
-    """The second daemon: a forked process with the same options as the real daemon, over a store in memory."""
+    """The second daemon: a forked process with the options of the real daemon, over a store in memory."""
 
     def __init__(
         self, options: MountOptions, loader: Loader, memory: int, ours: socket.socket, theirs: socket.socket
@@ -343,7 +343,7 @@ class _Probe:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn an error inside the context into UnprovedError, with the last line of the second daemon's log."""
+        """Turn an error in the context into UnprovedError, with the last log line of the second daemon."""
         try:
             yield
         except (OSError, ValueError, TypeError) as error:
@@ -355,7 +355,7 @@ class _Probe:
             ) from error
 
     def end(self) -> None:
-        """Kill the second daemon. Its mount was never attached to a path, and its files exist only in memory."""
+        """Kill the second daemon. Its mount was attached to no path, and its files exist only in memory."""
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         os.close(self._log)
