@@ -52,6 +52,9 @@ _BLOCKED: Final = "D"
 """The state of a task that waits for a lock or a disk and that no signal interrupts (proc_pid_stat(5))."""
 _READER: Final = "policyfs-reader"
 """The name of the bridge's reader threads (_readers.c)."""
+_LOCKS: Final = ("vfs_clone_file_range", "xfs_ilock")
+"""Kernel functions in which any other thread of the daemon waits for the lock of a file that an app reads or
+writes: a copy for an app with another view (policyfs.fs.redacted.copies)."""
 _WRITE: Final = "fuse_passthrough_"
 _PAGE: Final = ("_mm_fault", "_page_fault", "fault_in_", "_user_pages", "lock_mm_and_find_vma")
 """Kernel functions in which a write waits for its pages, or for the lock of their mapping."""
@@ -140,7 +143,7 @@ class LockCircle:
         """Look once for the circle (the loop and an app's write wait for each other). Return the writer's
         process id if the last LOOKS looks have all found a circle.
 
-        A look finds a circle under two conditions: the loop or a reader is blocked in the same call as at the
+        A look finds a circle under two conditions: a thread (see _look) is blocked in the same call as at the
         previous look, and a thread of the writer waits for a page. The kernel does not show the lock that a
         thread waits for. A wait for a disk would also meet the first condition. So no look finds a circle
         while the disk hangs. But a network store that hangs for so long is taken for a circle. Return None if
@@ -187,19 +190,21 @@ class LockCircle:
         """Yield the threads that answer requests and are blocked, each with its number of context switches.
 
         This number does not change while a task is blocked in one call. The readers count, too: the loop may
-        wait for a reader, and if all of them are blocked, no thread reads requests.
+        wait for a reader, and if all of them are blocked, no thread reads requests. Any other thread counts
+        if its stack shows that it waits for the lock of a file (_LOCKS).
         """
         if self._loop is None:
             return
         for name in _names(self._loop.parent):
             task = self._loop.parent / name
-            if task != self._loop and _text(task / "comm").strip() != _READER:
+            if _text(task / "stat").rpartition(")")[2].split()[:1] != [_BLOCKED]:
                 continue
-            if _text(task / "stat").rpartition(")")[2].split()[:1] == [_BLOCKED]:
-                lines = _text(task / "status").splitlines()
-                switches = "".join(line for line in lines if "ctxt_switches" in line)
-                if switches:
-                    yield f"{name} {switches}"
+            if task != self._loop and _text(task / "comm").strip() != _READER and not _waits_for_lock(task):
+                continue
+            lines = _text(task / "status").splitlines()
+            switches = "".join(line for line in lines if "ctxt_switches" in line)
+            if switches:
+                yield f"{name} {switches}"
 
     def _writers(self) -> Iterator[tuple[int, str]]:
         """Yield the threads that wait for a page: process id, thread id. Yield UNKNOWN as the process id if
@@ -218,6 +223,11 @@ class LockCircle:
         tasks = self._proc / str(pid) / "task"
         for task in _names(tasks):
             yield task, _text(tasks / task / "stack")
+
+
+def _waits_for_lock(task: Path) -> bool:
+    stack = _text(task / "stack")
+    return any(function in stack for function in _LOCKS)
 
 
 def _waits_for_page(stack: str) -> bool:

@@ -149,6 +149,24 @@ def test_who_opens_a_copy_of_the_file_waits_alone(
     assert copy.result() in ({len(PHOTO)} if flags == os.O_RDONLY else {len(PHOTO), DENIED})
 
 
+@pytest.mark.parametrize(("kind", "flags"), [("xfs", os.O_RDONLY), ("btrfs", os.O_RDWR)])
+def test_who_opens_a_copy_of_the_file_waits_until_its_user_is_killed(
+    mounts_on, store_on, stuck: Stuck, kind: str, flags: int
+) -> None:
+    """A thread of the daemon waits, and no signal ends that: the daemon could not end, either."""
+    mount = mounts_on.prepare(faulty.POLICY, _furnished(store_on(kind)))
+    mount.program = ("tests.support.mount.short_waits",)
+    mount.expected_log.extend(LOG)
+    mount.start()
+    user = stuck.use(mount / "DCIM/a.jpg", flags)
+    copy = stuck.start(GALLERY, _look, mount / "DCIM/a.jpg")
+    assert user.channel.poll(ENDS_S), "nobody has killed it"
+    with pytest.raises(AssertionError, match="wait status 9"):
+        user.result()
+    assert copy.result(ANSWER_S) == len(PHOTO)
+    assert mount.status()["bugs"] == 0
+
+
 def test_all_wait_where_the_loop_clones_it(without: Callable[..., Mount], store_on, stuck: Stuck) -> None:
     mount = without("cloned-on-the-loop", faulty.POLICY, _furnished(store_on("xfs")))
     user = stuck.use(mount / "DCIM/a.jpg", os.O_RDONLY)

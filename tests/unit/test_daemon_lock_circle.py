@@ -169,6 +169,23 @@ def test_a_reader_that_is_blocked_is_found_though_the_loop_goes_on(
     assert looks(circle, LOOKS) == [None] * (LOOKS - 1) + [77]
 
 
+@pytest.mark.parametrize(
+    ("stack", "found"),
+    [
+        ("[<0>] xfs_reflink_remap_prep+0x1/0x2\n[<0>] vfs_clone_file_range+0x1/0x2\n", 77),
+        ("[<0>] xfs_ilock+0x1/0x2\n[<0>] vfs_read+0x1/0x2\n", 77),
+        ("[<0>] folio_wait_bit_common+0x1/0x2\n[<0>] vfs_fsync_range+0x1/0x2\n", None),
+    ],
+)
+def test_another_thread_counts_if_it_waits_for_the_lock_of_a_file(
+    circle: LockCircle, machine: Machine, stack: str, found: int | None
+) -> None:
+    (machine.loop / "stat").write_text(GOES_ON)
+    machine.reads(6, WAITS, name="Trio thread 3")
+    (machine.loop.with_name("6") / "stack").write_text(stack)
+    assert looks(circle, LOOKS)[-1] == found
+
+
 def test_it_is_found_though_others_are_blocked_now_and_then(circle: LockCircle, machine: Machine) -> None:
     machine.reads(5, WAITS)
     found = []
