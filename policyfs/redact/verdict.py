@@ -48,6 +48,8 @@ _OF_A_PLACE: Final = re.compile(
 )
 _DEGREES: Final = re.compile(rb"(?=(?s:(?P<le>[\0-\xb4]\0{3}\x01\0{3})|(?P<be>\0{3}[\0-\xb4]\0{3}\x01)))")
 _MAX_DENOMINATOR: Final = 10_000_000
+_PARTS: Final = 10
+"""Smallest denominator of a fraction that counts as small parts of a minute or of a second."""
 _FRACTIONS_BYTES: Final = 24
 _APART_BYTES: Final = 64
 """Maximum number of bytes between the fractions of a latitude and those of a longitude."""
@@ -145,8 +147,9 @@ def _searched(data: bytes, asked: Tells) -> Tells:
 def _has_degrees(data: bytes) -> bool:
     """Return True if three successive fractions are degrees, minutes and seconds, as in EXIF coordinates.
 
-    A list of small whole numbers (1, 1, 1, 1, 1, 1) reads like whole degrees, minutes and seconds. So whole
-    ones count only in pairs, as latitude and longitude.
+    Lists of whole numbers (flags, the index of a movie) read like whole degrees, minutes and seconds, and
+    like parts of a second. So only a second or more in small parts counts alone, and minutes in small parts
+    without seconds. Other ones count in pairs, as latitude and longitude.
     """
     end = -1 - _APART_BYTES
     for match in _DEGREES.finditer(data):
@@ -164,8 +167,10 @@ def _has_degrees(data: bytes) -> bool:
             and degrees
             and minutes / per_minute + seconds / per_second > _SMALL
         ):
-            if per_minute > 1 or per_second > 1 or 0 <= match.start() - end <= _APART_BYTES:
+            if _PARTS <= per_second <= seconds or (per_minute >= _PARTS and not seconds):
                 return True
-            if match.start() > end:
-                end = match.start() + _FRACTIONS_BYTES
+            if per_minute == 1 and per_second < _PARTS and (not seconds or seconds >= per_second):
+                if 0 <= match.start() - end <= _APART_BYTES:
+                    return True
+                end = match.start() + _FRACTIONS_BYTES if match.start() > end else end
     return False

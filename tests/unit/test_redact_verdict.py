@@ -52,6 +52,8 @@ ODD = {
     "a country in XML": b"<x><CountryName>Austria</CountryName></x>",
     "degrees, little-endian": b"\1\2" + pack("II", *FRACTIONS),
     "degrees, big-endian": b"\1" + pack("MM", *FRACTIONS),
+    "parts of minutes": pack("MM", 47, 1, 482718, 10000, 0, 1),
+    "quarters of a second": pack("II", 47, 1, 48, 1, 65, 4, 13, 1, 2, 1, 97, 3),
     "whole degrees, minutes and seconds": pack("II", 47, 1, 48, 1, 16, 1, 13, 1, 2, 1, 32, 1),
     "an EXIF structure": jpegs.exif(),
     "a GPS reference": struct.pack(">HHI", 1, 2, 2) + b"N\0\0\0",
@@ -70,6 +72,7 @@ HARMLESS = {
     "numbers": bytes((37 * n) % 251 for n in range(5000)),
     "fractions": pack("II", 1, 250, 28, 10, 50, 1, 0, 1, 0, 1, 0, 1),
     "flags and counts": pack("II", *[1] * 20, 4, 1, 12, 1, 0, 1, 640, 480, 30, 1, 5, 1),
+    "the index of a movie": pack("MM", *(n for row in range(1, 90) for n in (row, row % 2 + 1, 1))),
     "nothing": b"x" * 100,
 }
 
