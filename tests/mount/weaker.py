@@ -21,7 +21,7 @@ from tests.support.models.directory_entries import PlainEntries
 
 def moved_for_gain() -> None:
     """Nobody asks who could do more at the new path."""
-    put(Mover, "_gain", lambda self, *arguments, **named: False)
+    put(Mover, "gain", lambda self, *arguments, **named: False)
 
 
 def replaced_unasked() -> None:
