@@ -96,7 +96,6 @@ def test_properties(namespace, name, told):
         (CAMERA_RAW, "MaskName", Tells.PEOPLE),
         (CAMERA_RAW, "Description", Tells.PEOPLE),
         (CAMERA_RAW, "NegativeCachePath", Tells.PEOPLE),
-        (MANAGED, "DerivedFrom", Tells.PEOPLE),
         (MANAGED, "PreservedFileName", Tells.DEVICE | Tells.PEOPLE),
         (DYNAMIC, "tapeName", Tells.DEVICE | Tells.PEOPLE),
         (DYNAMIC, "altTapeName", Tells.DEVICE | Tells.PEOPLE),

@@ -99,8 +99,7 @@ _XMP: Final = _named(
 _MANAGED: Final = _named(
     REST,
     (_DEVICE, "DocumentID InstanceID OriginalDocumentID VersionID SaveID RenditionOf"),
-    (_OTHER, "History Ingredients Pantry ManagedFrom RenditionClass RenditionParams Versions"),
-    (_PEOPLE | _OTHER, "DerivedFrom"),  # darktable's is the name of a file
+    (_OTHER, "History Ingredients Pantry DerivedFrom ManagedFrom RenditionClass RenditionParams Versions"),
     (_DEVICE | _PEOPLE, "LastURL Manager ManageTo ManageUI ManagerVariant PreservedFileName"),
 )
 _EVENT: Final = _named(
