@@ -130,7 +130,7 @@ def test_text_too_long_to_be_searched_may_hold_a_date():
     ],
 )
 def test_told(hide, tells, value, expected):
-    assert told(hide, tells, value) == expected
+    assert told(hide, tells, value) & hide == expected
 
 
 def test_a_text_too_long_tells_all_that_is_hidden():
@@ -168,7 +168,7 @@ def test_beyond_the_budget_for_texts_a_text_tells_all_that_is_hidden():
     ],
 )
 def test_told_by_a_named_text(name, value, expected):
-    assert told_by_named(L, name, value) == expected
+    assert told_by_named(L, name, value) & L == expected
 
 
 @pytest.mark.parametrize(

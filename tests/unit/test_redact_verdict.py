@@ -13,7 +13,7 @@ from policyfs.redact.core.cleaners import Found, Note
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.verdict import judged
-from tests.support.samples import cameras, jpegs, notes
+from tests.support.samples import cameras, jpegs, notes, pngs, sounds
 from tests.support.samples.jpegs import LONG, UNDEFINED, pack, text
 
 NO_PLACE = frozenset({"location", TO_TELL})
@@ -185,3 +185,18 @@ def test_an_empty_record_of_a_place_tells_none() -> None:
 
     assert verdict(photo(b"")) == ""
     assert "2:90" in verdict(photo(b"Zirbelstadt"))
+
+
+@pytest.mark.parametrize("word", ["pixels", "47.80453, 13.04229"])
+def test_a_text_with_an_unknown_name_is_searched(word: str) -> None:
+    """GraphicsMagick writes JPEG-Quality into a PNG; other programs have names of their own for songs."""
+    files = {
+        "image/png": pngs.plain(pngs.text("JPEG-Quality", word)),
+        "audio/mpeg": sounds.id3(sounds.user(b"JPEG-Quality", word.encode())) + sounds.sound(),
+        "audio/flac": sounds.flac((4, sounds.comments(b"JPEG_QUALITY=" + word.encode()))),
+    }
+    assert [kind for kind, data in files.items() if verdict(data, kind=kind)] == (
+        [] if word == "pixels" else [*files]
+    )
+    packed = pngs.plain(pngs.packed_text("JPEG-Quality", word.encode()))
+    assert (verdict(packed, kind="image/png") == "") is (word == "pixels")

@@ -11,7 +11,7 @@ import re
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget
 from policyfs.redact.core.free_text import MAX_TEXT_BYTES, decode, readings, told_in_text
 
@@ -38,6 +38,9 @@ _MAX_RAW_BYTES: Final = 4 * MAX_TEXT_BYTES
 """Maximum size of a text that is searched, in any encoding. A longer text counts as if it held data of all
 categories.
 """
+
+_MAX_UNNAMED_BYTES: Final = 4096
+"""Maximum size of a text with an unknown name that is searched."""
 
 NAMES: Final = MappingProxyType(
     {
@@ -165,8 +168,13 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
     tells: the categories of the text's name. If one of these categories is hidden, the value is not searched.
     Otherwise the value is searched for coordinates, dates, devices and programs. If the value is too long, or
     the file's budget for texts is used up, the text counts as if it held data of all categories.
+
+    A short text with an unknown name is searched, too. If nothing is found, the result is UNKNOWN, also
+    categories that are not in `hide`: a rule with ``no`` then searches the bytes, as those of unknown data.
     """
     found = tells & hide
+    if found and tells == UNKNOWN and len(value) <= _MAX_UNNAMED_BYTES:
+        return told(hide, NOTHING, value, budget) or UNKNOWN
     if found or not value:
         return found
     if len(value) > _MAX_RAW_BYTES or (budget is not None and not budget.look(len(value))):
