@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 
 from tests.attack.test_own_pages import HANGS_S, _look, _write_from, furnished
-from tests.support.machine.namespace import abort_connection
 from tests.support.machine.processes import Child, start_as, wait_for
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
@@ -68,7 +67,7 @@ def test_the_mount_ends_so_that_nobody_waits_for_ever(store_on, mounts_on) -> No
         wait_for(lambda: process.poll() is not None, "the daemon ends", ENDS_S)
     finally:
         if process.poll() is None:
-            abort_connection(mount._device)
+            mount.abort()
     writer, changer = children
     with contextlib.suppress(OSError):
         changer.send("stop")
@@ -103,7 +102,7 @@ def test_a_daemon_that_is_killed_meanwhile_keeps_nobody_waiting(
                 process.wait(HANGS_S)
     finally:
         if process.poll() is None:
-            abort_connection(mount._device)
+            mount.abort()
     for child in children:
         with contextlib.suppress(OSError):
             child.send("stop")
@@ -131,7 +130,7 @@ def test_it_hangs_for_ever_where_nobody_looks(store_on, without: Callable[..., M
     while not looks or looks[-1].channel.poll(HANGS_S):
         assert time.monotonic() < deadline, "it does not hang"
         looks.append(start_as(GALLERY, _look, mount / "Checked/a.jpg"))
-    abort_connection(mount._device)
+    mount.abort()
     for child in (*children, *looks):
         with contextlib.suppress(OSError):
             child.send("stop")

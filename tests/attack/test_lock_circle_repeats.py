@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine.namespace import abort_connection
 from tests.support.machine.processes import Child, call_as, start_as, wait_for
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
@@ -144,8 +143,7 @@ def _assert_answers(mount: Mount, looks: list[Child]) -> None:
 
 
 def _abort(mount: Mount) -> None:
-    assert mount._device is not None
-    abort_connection(mount._device)  # else nobody can be killed
+    mount.abort()  # else nobody can be killed
 
 
 def test_the_mount_goes_on_where_the_loop_asks_the_store(start: Callable[..., Mount], hanging: Tiny) -> None:

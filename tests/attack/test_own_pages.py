@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine.namespace import abort_connection
 from tests.support.machine.processes import Child, start_as, wait_for
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
@@ -86,7 +85,7 @@ def test_who_empties_a_file_waits_alone_for_its_writer(store_on, mounts_on, kind
         for _ in range(LOOKS):
             look = start_as(GALLERY, _look, mount / "Checked/a.jpg")
             if not look.channel.poll(ANSWER_S):
-                abort_connection(mount._device)  # else nobody can be killed
+                mount.abort()  # else nobody can be killed
                 pytest.fail("the mount hangs")
             assert look.result() == len(PHOTO)
     finally:
@@ -106,7 +105,7 @@ def test_the_mount_hangs_where_the_loop_empties_it(store_on, without: Callable[.
         assert len(looks) < 20 * LOOKS, "it does not hang"
         looks.append(start_as(GALLERY, _look, mount / "Checked/a.jpg"))
     assert not emptier.channel.poll()
-    abort_connection(mount._device)
+    mount.abort()
     for child in (writer, emptier, *looks):
         child.result()
     process = mount.process

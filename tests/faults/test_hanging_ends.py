@@ -13,7 +13,6 @@ import pytest
 
 from policyfs.cli import umount
 from tests.faults.test_hanging import SlowToWrite, slow
-from tests.support.machine.namespace import abort_connection
 from tests.support.machine.processes import Child, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount, policyfs, policyfs_started
 from tests.support.mount.faulty import CAMERA
@@ -43,7 +42,7 @@ def _waiting(slow) -> Iterator[tuple[Mount, Child]]:
     try:
         yield mount, app
     finally:
-        abort_connection(mount._device)  # else nobody could be killed after a failure
+        mount.abort()  # else nobody could be killed after a failure
         tiny.call("let_go")
         code, mount.process = mount.process.wait(20), None
     assert code == 0

@@ -13,7 +13,6 @@ from typing import Final
 import pytest
 
 from tests.attack.guards_writing import Stops
-from tests.support.machine.namespace import abort_connection
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import COMMAND, Mount, policyfs
 from tests.support.mount.stores import WEAKENED, Mounts
@@ -105,7 +104,7 @@ def killed(mounts: Mounts, store: Path, way: str, step: int) -> Mount:
     mount, dead = stopping.mount, stopping.mount.process
     os.kill(mount.pid, signal.SIGKILL)
     # The kernel may hold a thread of it, which waits for the camera, until then (docs/faults.md).
-    abort_connection(mount._device)
+    mount.abort()
     assert stopping.app.result() in {"ECONNABORTED", "ENOTCONN"}
     assert dead is not None
     assert dead.wait(20) == -signal.SIGKILL

@@ -10,7 +10,6 @@ from typing import Final
 
 import pytest
 
-from tests.support.machine.namespace import abort_connection
 from tests.support.machine.processes import Child, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import WEAKENED, Mounts
@@ -88,7 +87,7 @@ def test_both_wait_where_nobody_ends_the_connection(mounts: Mounts, empty_store:
     mount, app = killed(mounts, empty_store, "connection-unguarded")
     assert not app.channel.poll(WAITS_S)
     assert _notifies(mount.pid)
-    abort_connection(mount._device)
+    mount.abort()
     assert app.result(ENDS_WITHIN_S) in {"ECONNABORTED", "ENOTCONN"}
     _gone(mount)
 
@@ -99,6 +98,6 @@ def test_both_wait_where_a_fault_waits_for_all_threads(mounts: Mounts, empty_sto
     mount.expected_exit = -signal.SIGSEGV
     assert not app.channel.poll(WAITS_S)
     assert _notifies(mount.pid)
-    abort_connection(mount._device)
+    mount.abort()
     assert app.result(ENDS_WITHIN_S) in {"ECONNABORTED", "ENOTCONN"}
     _gone(mount, -signal.SIGSEGV)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from policyfs.errors import EXIT_REFUSED
-from tests.support.machine.namespace import abort_connection
 from tests.support.machine.processes import Child, start_as, wait_for
 from tests.support.models.twins import error
 from tests.support.mount import faulty
@@ -32,8 +31,7 @@ def umount(*options: str) -> Callable[[Mount], None]:
 
 
 def abort(mount: Mount) -> None:
-    assert mount._device is not None
-    assert abort_connection(mount._device)
+    assert mount.abort()
 
 
 WAYS = {"umount -f": umount("-f"), "umount -l -f": umount("-l", "-f"), "abort": abort}

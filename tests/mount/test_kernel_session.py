@@ -14,7 +14,7 @@ from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.probe import MountState, mount_state
 from policyfs.kernel.session import MountError, mount_device
 from policyfs.linux.mountinfo import is_mountpoint, mounts_at
-from tests.support.machine.namespace import abort_connection
+from tests.support.machine.namespace import abort_connection, control_of
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.mount.tinyfs import error_of
 
@@ -163,12 +163,13 @@ def test_nothing_to_unmount(arena):
 def test_aborted_connection_ends_the_session_and_leaves_a_dead_mount(tiny):
     fs = tiny()
     fs.initialised()
+    control = control_of(fs.device.conn_id)
     assert abort_connection(fs.device.conn_id)
     assert fs.child.result() == 0
     assert mount_state(fs.root) is MountState.DEAD
     assert error_of(os.stat, fs.path("f")) == errno.ENOTCONN
     session.unmount(fs.root)
-    assert not abort_connection(fs.device.conn_id)
+    assert not abort_connection(fs.device.conn_id, control)
 
 
 # -- states -----------------------------------------------------------------------------------------

@@ -31,7 +31,13 @@ from tests.support.machine import template
 from tests.support.machine.counts import PATIENCE
 from tests.support.machine.forked import daemon_of, prepare
 from tests.support.machine.launchers import prepared
-from tests.support.machine.namespace import abort_connection, detach, die_with_parent, mounts_below
+from tests.support.machine.namespace import (
+    abort_connection,
+    control_of,
+    detach,
+    die_with_parent,
+    mounts_below,
+)
 from tests.support.machine.processes import wait_for
 from tests.support.machine.template import Forked
 from tests.support.mount.line_shapes import unknown_lines
@@ -162,6 +168,7 @@ class Mount:
         self.expected_mediated = "--no-passthrough" in self.options
         self.expected_exit = 0
         self._device: int | None = None
+        self._control = 0
         self.wrapper: tuple[str, ...] = ()
         self.most_descriptors = 0
         self.proved = False
@@ -223,8 +230,12 @@ class Mount:
                 return False
         for entry in mounts_below(self.mountpoint):  # read last: many mounts are many lines
             if entry.mountpoint == str(self.mountpoint):
-                self._device = entry.device
+                self._device, self._control = entry.device, control_of(entry.device)
         return self._device is not None
+
+    def abort(self) -> bool:
+        """End the mount's FUSE connection by force. False if it is gone already."""
+        return self._device is not None and abort_connection(self._device, self._control)
 
     @property
     def control_socket(self) -> Path:
@@ -274,12 +285,9 @@ class Mount:
         for entry in mounts_below(self.mountpoint):
             if entry.fstype.startswith("fuse"):
                 abort_connection(entry.device)
-            if entry.mountpoint == str(self.mountpoint):
-                self._device = entry.device
             detach(entry.mountpoint)
         if self.process is not None and self.process.poll() is None:
-            if self._device is not None:  # detached, and yet not ended: requests may wait in it
-                abort_connection(self._device)
+            self.abort()  # detached, and yet not ended: requests may wait in it
             self.process.kill()
             self.process.wait(STOP_S)
 
