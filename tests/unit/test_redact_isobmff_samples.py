@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from policyfs.domain import Patch
@@ -18,7 +20,7 @@ from policyfs.redact.isobmff.samples import (
     prose_tells,
     sample_tells,
 )
-from policyfs.redact.isobmff.stsd import NO_ENTRIES
+from policyfs.redact.isobmff.stsd import NO_ENTRIES, TEXT
 from policyfs.redact.isobmff.tracks import Track
 from tests.support.samples.inners import Plain
 from tests.support.samples.movies import u16, u32
@@ -132,6 +134,14 @@ def test_markup_is_searched_for_places_and_dates() -> None:
     assert tells(b"subt", b"stpp", samples=(b"<p>2024-05-17 11:22:33</p>",)) == PEOPLE | TIME
 
 
+@pytest.mark.parametrize("handler", sorted(TEXT))
+@pytest.mark.parametrize("kind", sorted(_METADATA - {b"text", b"tx3g", b"mebx"} | {b"what"}))
+def test_telemetry_that_states_to_be_a_text_is_telemetry(handler: bytes, kind: bytes) -> None:
+    position = struct.pack("<HHddd", 0, 5, 47.804531, 13.042287, 402.0)
+    assert tells(handler, kind, samples=(position,)) & LOCATION
+    assert tells(handler, b"tx3g", kind, samples=(timed(b"and so on"), position)) & LOCATION
+
+
 def test_samples_that_nobody_can_read_are_unknown() -> None:
     assert tells(b"sbtl", b"tx3g", samples=(bytes(10), bytes(5))) == UNKNOWN, "zeros: redaction made them so"
     assert tells(b"sbtl", b"tx3g") == UNKNOWN
@@ -146,7 +156,10 @@ def test_samples_that_nobody_can_read_are_unknown() -> None:
 
 
 def test_a_text_track_is_one_by_its_handler_or_its_first_format() -> None:
-    assert is_text(track(b"sbtl", b"what")[0])
+    assert is_text(track(b"sbtl", b"wvtt")[0])
+    assert not is_text(track(b"sbtl", b"what")[0])
+    assert not is_text(track(b"sbtl", b"tx3g", b"camm")[0])
+    assert not is_text(track(b"sbtl")[0])
     assert is_text(track(b"meta", b"text")[0])
     assert is_text(track(b"vide", b"tx3g")[0])
     assert not is_text(track(b"meta", b"camm", b"text")[0])

@@ -19,7 +19,7 @@ from policyfs.redact.core.tag_names import tells_time
 from policyfs.redact.isobmff.frames import clean_messages
 from policyfs.redact.isobmff.gpmf import MAX_BYTES, MAX_SAMPLES, Telemetry
 from policyfs.redact.isobmff.stbl import Extents
-from policyfs.redact.isobmff.stsd import PICTURE, SOUND, TEXT
+from policyfs.redact.isobmff.stsd import PICTURE, SOUND, TEXT, TEXT_FORMATS
 from policyfs.redact.isobmff.tracks import Track
 
 MAX_TEXT_SAMPLES: Final = 20_000
@@ -39,6 +39,10 @@ _METADATA: Final = frozenset(
 """Formats of samples that are metadata, even if the track's handler states another type.
 
 The space behind ``gps`` belongs to the name.
+"""
+_SUBTITLES: Final = TEXT_FORMATS | {b"dfxp", b"mp4s"}
+"""Formats of subtitles: texts, markup, captions, and the pictures of a DVD (``mp4s``). A track of any other
+format is no text, whatever its handler states: telemetry could state that it is a text.
 """
 _MODIFIERS: Final = frozenset(
     b"styl hlit hclr krok dlay href tbox blnk twrp encd ftab drpo drpt imag metr hclr disp".split(b" ")
@@ -106,7 +110,10 @@ def _telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | N
 
 def is_text(track: Track) -> bool:
     """Return True for a text track. Its categories are found by reading its samples."""
-    return track.handler in TEXT or track.entries.formats[:1] in ((b"text",), (b"tx3g",))
+    formats = track.entries.formats
+    if not formats or not _SUBTITLES.issuperset(formats):
+        return False
+    return track.handler in TEXT or formats[0] in (b"text", b"tx3g")
 
 
 def _text(track: Track, source: ByteSource) -> Tells:

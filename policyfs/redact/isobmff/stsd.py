@@ -40,7 +40,7 @@ _HINT_BYTES: Final = 16
 _TIMECODE_BYTES: Final = 26
 _ENTRY_BYTES: Final = 8
 _MAX_TEXT_ENTRY: Final = 4096
-_TEXT_FORMATS: Final = frozenset(b"tx3g text c608 c708 wvtt stpp sbtt stxt subt".split(b" "))
+TEXT_FORMATS: Final = frozenset(b"tx3g text c608 c708 wvtt stpp sbtt stxt subt".split(b" "))
 _MAX_STRINGS: Final = 256
 _STRINGS: Final = re.compile(rb"[\x20-\x7e\0]*")
 
@@ -104,7 +104,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
             _extensions(block, entry, entry.body + _HINT_BYTES)
         elif entry.kind == b"tmcd":
             _extensions(block, entry, entry.body + _TIMECODE_BYTES)
-        elif handler not in TEXT or entry.kind not in _TEXT_FORMATS or _is_odd(block, entry):
+        elif handler not in TEXT or entry.kind not in TEXT_FORMATS or _is_odd(block, entry):
             _other(block, entry)
     # The bytes become zeros and not a free box: a box here would be an entry.
     block.wipe(_behind(boxes), box.end, "stsd", "junk", UNKNOWN, broken=True)
