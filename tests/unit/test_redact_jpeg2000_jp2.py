@@ -100,6 +100,13 @@ def test_a_uuid_box_that_goes_stays_one_and_makes_no_movie_of_the_file():
     assert clean(out, "jp2")
 
 
+@pytest.mark.parametrize("kind", [b"jp2i", b"mp7b", b"uinf", b"xyzt"])
+def test_any_other_box_that_goes_makes_no_movie_of_the_file(kind):
+    out = read(jp2(make_box(kind, SECRET)))
+    assert out == jp2(make_box(b"skip", bytes(len(SECRET))))
+    assert clean(out, "jp2")
+
+
 def test_what_is_behind_the_last_box():
     out = read(jp2() + b"\0\0\0\7" + SECRET)
     assert SECRET not in out

@@ -44,9 +44,7 @@ class BoxFile(abc.ABC):
     spare: ClassVar[bytes] = FREE
     """Type of a removed box (Ground.spare)."""
     uuid_stays: ClassVar[bool] = False
-    """True if a removed ``uuid`` box keeps its type, because the format has no ``free`` boxes
-    (Ground.uuid_stays).
-    """
+    """True if a removed ``uuid`` box keeps its type (Ground.uuid_stays)."""
 
     def __init__(self, source: ByteSource, inner: Inner) -> None:
         self.source: Final = source

@@ -194,12 +194,11 @@ class Ground:
     heads: list[Span] = field(default_factory=list)
     found: Found = field(default_factory=Found)
     spare: bytes = FREE
-    """Type of a removed box. JPEG XL has ``skip``: FFmpeg takes one with a ``free`` box for a movie."""
-    uuid_stays: bool = False
-    """True if a removed ``uuid`` box keeps its type, and gets zeros for its extended type.
-
-    For JPEG 2000, which has no ``free`` boxes: a reader that finds a ``free`` box takes the file for a movie.
+    """Type of a removed box. JPEG XL and JPEG 2000 have ``skip``: FFmpeg takes one with a ``free`` box for a
+    movie.
     """
+    uuid_stays: bool = False
+    """True if a removed ``uuid`` box keeps its type, and gets zeros for its extended type (JPEG 2000)."""
 
     def area(self, start: int, end: int, *, noted: bool = False) -> None:
         """Add an area of data. Those of its bytes that no claim covers become zeros, except filler.

@@ -136,6 +136,7 @@ class _Jp2File(BoxFile):
     name = _NAME
     start = len(SIGNATURE)
     ftyp_bytes = 512
+    spare = b"skip"
     uuid_stays = True
 
     def __init__(self, source: ByteSource, inner: Inner) -> None:
