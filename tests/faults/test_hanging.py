@@ -190,6 +190,31 @@ def test_reads_writes_and_statfs_that_hang_hang_alone(slow, way) -> None:
     assert df.result() == 4096
 
 
+def _write_when_told(channel, path: Path) -> int:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        channel.send("open")
+        channel.recv()
+        return os.write(fd, b"HELLO")
+    finally:
+        os.close(fd)
+
+
+def test_a_write_that_hangs_hangs_alone_also_after_a_reload(slow) -> None:
+    """A policy that hides nothing from the app leaves its writes to threads, however old the open is."""
+    mount, tiny = slow
+    app = start_as(CAMERA, _write_when_told, mount / "slow")
+    assert app.receive() == "open"
+    assert mount.reload().returncode == 0
+    app.channel.send("go on")
+    wait_for(lambda: tiny.call("is_waiting"), "it waits for the store")
+    assert call_as(CAMERA, (mount / "m").read_bytes) == TEXT
+    assert mount.status()["bugs"] == 0
+    assert not app.channel.poll()
+    tiny.call("let_go")
+    assert app.result() == 5
+
+
 @pytest.mark.parametrize("way", [_read, _write])
 def test_who_opens_what_hangs_hangs_alone(slow, way) -> None:
     """The kernel waits for the page that another reads, before a file of a FUSE store is open."""

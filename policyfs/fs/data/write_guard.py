@@ -73,8 +73,17 @@ class WriteGuard:
         return check
 
     def may_hide(self, handle: Handle) -> bool:
-        """Return True if the view, or a policy newer than the open, may hide a part of the file."""
-        return bool(handle.node.view.redact) or handle.generation != self._gate.generation
+        """Return True if the view, or a policy newer than the open, may hide a part of the file.
+
+        If so, the event loop makes the change itself, right after the fence. On a store that hangs, the whole
+        mount would wait for it. So a reload alone is no reason: the new policy must have words to hide.
+        """
+        if not self._counts_bytes(handle):
+            return False
+        engine, who = self._gate.engine, handle.caller.principal
+        return bool(handle.node.view.redact) or any(
+            engine.view(who, state).redact for state in handle.node.states()
+        )
 
     def written_elsewhere(self, node: Node) -> bool:
         """Return True if another view of the file has a writer now."""
@@ -85,7 +94,13 @@ class WriteGuard:
 
     def emptied(self, handle: Handle) -> None:
         """Note that the app emptied the file: all later bytes of the file come from this app."""
-        handle.emptied = handle.emptied or self.may_hide(handle)
+        handle.emptied = handle.emptied or self._counts_bytes(handle)
+
+    def _counts_bytes(self, handle: Handle) -> bool:
+        """Return True if the guard notes for this handle that the app emptied the file: in a redacted view,
+        and after a reload.
+        """
+        return bool(handle.node.view.redact) or handle.generation != self._gate.generation
 
     def dropped(self, node: Node) -> None:
         """Make the kernel drop a node's pages and attributes: its held bytes were dropped, or were stored in
