@@ -256,12 +256,17 @@ def look(site: Site, mount: MountDoc) -> Seen:
 
 
 def place_of(mount: MountDoc) -> str:
-    """Return the path of a mountpoint without symlinks.
+    """Return the path of a mountpoint without symlinks, as ``policyfs mount`` finds it.
 
     This function sends no request to the mount, which may hang.
     """
-    above, name = os.path.split(mount.at)
-    return os.path.join(os.path.realpath(above), name)
+    from policyfs.linux.mountinfo import resolve
+
+    try:
+        return resolve(mount.at)
+    except OSError:  # a directory above is missing: nothing is mounted there
+        above, name = os.path.split(mount.at)
+        return os.path.join(os.path.realpath(above), name)
 
 
 def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:

@@ -186,10 +186,12 @@ _READER: Final = Reader(KIND, _Top, MountDoc, "mounts", _subject)
 
 
 def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
-    """Add errors for keys that contradict each other, mounts with the same name, and overlapping mountpoints.
+    """Add errors for keys that contradict each other, mounts with the same name, overlapping mountpoints, and
+    two mounts at one path of a service or container.
     """
     places: dict[str, str] = {}
     names: set[str] = set()
+    paths: dict[tuple[str, str | None], str] = {}
     for part in parts:
         doc = part.doc
         if doc is None or not part.sound:
@@ -213,6 +215,11 @@ def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
             )
         if label(doc) in names:
             errors.append(part.error((), "two mounts have this name", "write only one mount for each app"))
+        for user in (*doc.service, *doc.container) if doc.path else ():
+            other = paths.setdefault((user, doc.path), part.subject)
+            if other != part.subject:
+                help_ = "give each mount of a service or container a path of its own"
+                errors.append(part.error(("path",), f"{user} has the {other} at this path", help_))
         places.setdefault(doc.at, part.subject)
         names.add(label(doc))
 

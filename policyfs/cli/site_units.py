@@ -135,10 +135,13 @@ def units(site: Site, program: str = "policyfs") -> Iterator[tuple[str, str]]:
     wants = "".join(f"Wants={name}\nAfter={name}\n" for name in names)
     about = f"[Unit]\nDescription=policyfs mounts of {site.name}\n{wants}"
     yield f"policyfs-{site.name}.target", f"{made_by}{about}\n[Install]\nWantedBy=multi-user.target\n"
+    used: dict[str, list[tuple[MountDoc, str]]] = {}
     for mount, name in zip(site.mounts, names, strict=True):
         yield name, made_by + _mount_unit(site, mount, program)
         for service in mount.service:
-            yield f"{service}.d/policyfs-{site.name}.conf", made_by + _drop_in(mount, name)
+            used.setdefault(service, []).append((mount, name))
+    for service, mounts in used.items():
+        yield f"{service}.d/policyfs-{site.name}.conf", made_by + _drop_in(mounts)
 
 
 def _unit_name(site: Site, mount: MountDoc) -> str:
@@ -161,17 +164,17 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
     )
 
 
-def _drop_in(mount: MountDoc, unit: str) -> str:
-    """Return the drop-in (additional settings) of a systemd service that uses a mount.
+def _drop_in(mounts: list[tuple[MountDoc, str]]) -> str:
+    """Return the drop-in (additional settings) of a systemd service that uses mounts.
 
-    The drop-in puts the mount at the path at which the service expects its files. unit: the name of the
-    mount's unit.
+    The drop-in puts each mount at the path at which the service expects its files. mounts: the mounts, each
+    with the name of its unit.
     """
-    paths = f"{_path(mount.at)}:{_path(mount.path or '')}"
+    needs = "".join(f"Requires={unit}\nAfter={unit}\nPartOf={unit}\n" for _, unit in mounts)
+    paths = "".join(f"BindPaths={_path(mount.at)}:{_path(mount.path or '')}\n" for mount, _ in mounts)
     return (
-        f"[Unit]\nRequires={unit}\nAfter={unit}\nPartOf={unit}\n\n"
-        f"[Service]\nBindPaths={paths}\n# The app must not unmount the mount with fusermount3.\n"
-        "NoNewPrivileges=yes\n"
+        f"[Unit]\n{needs}\n[Service]\n{paths}"
+        "# The app must not unmount the mount with fusermount3.\nNoNewPrivileges=yes\n"
     )
 
 
@@ -200,18 +203,19 @@ def run_compose(args: argparse.Namespace) -> int:
 
 def compose_file(site: Site) -> str:
     """Return a compose file (for Docker or Podman) that gives each container of a site file (a list of
-    mounts) its own mount.
+    mounts) its mounts.
     """
-    services: dict[str, dict[str, object]] = {}
+    volumes: dict[str, list[object]] = {}
     for mount in site.mounts:
         for container in mount.container:
-            services[container] = {
-                "volumes": [{
-                    "type": "bind", "source": mount.at.replace("$", "$$"),
-                    "target": (mount.path or "").replace("$", "$$"), "bind": {"create_host_path": False},
-                }],
-                "security_opt": ["no-new-privileges:true"],
-            }  # fmt: skip
+            volumes.setdefault(container, []).append({
+                "type": "bind", "source": mount.at.replace("$", "$$"),
+                "target": (mount.path or "").replace("$", "$$"), "bind": {"create_host_path": False},
+            })  # fmt: skip
+    services = {
+        container: {"volumes": its, "security_opt": ["no-new-privileges:true"]}
+        for container, its in volumes.items()
+    }
     out = io.StringIO()
     out.write(f"# Made by `policyfs compose` of {site.file}, to be merged over your compose file:\n")
     out.write("#   docker compose -f compose.yaml -f this-file.yaml up\n")

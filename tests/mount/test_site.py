@@ -104,6 +104,20 @@ def test_a_site_goes_up_and_down_together(site: Site) -> None:
 
 
 @pytest.mark.timeout(240)
+def test_a_mount_is_found_where_a_symlink_leads(site: Site, store: Path) -> None:
+    (site.arena / "real").mkdir()
+    (site.arena / "apps").mkdir()
+    (site.arena / "apps/gallery").symlink_to(site.arena / "real")
+    assert site("up").returncode == 0
+    assert site.mounted() == ["all", "real"]
+    status = site("status")
+    assert status.returncode == 0, status
+    down = site("down")
+    assert down.returncode == 0, down
+    assert site.mounted() == []
+
+
+@pytest.mark.timeout(240)
 def test_a_site_goes_down_also_if_a_daemon_hangs(site: Site) -> None:
     assert site("up").returncode == 0
     pids = {status["mountpoint"]: status["pid"] for status in json.loads(site("status", "--json").stdout)}

@@ -161,8 +161,11 @@ def test_another_mount_at_the_place_is_none_of_the_site(world: World, other: dic
 def test_a_place_is_found_without_a_question_to_the_mount_on_it(world: World) -> None:
     (world.place / "real").mkdir()
     (world.place / "at").symlink_to("real")
-    (world.place / "real/one").symlink_to("elsewhere")
     assert place_of(world.site.mounts[0]) == str(world.place / "real/one")
+    (world.place / "real/one").symlink_to("elsewhere")
+    assert place_of(world.site.mounts[0]) == str(world.place / "real/elsewhere")
+    (world.place / "at").unlink()
+    assert place_of(world.site.mounts[0]) == world.at("one")
 
 
 # -- up ------------------------------------------------------------------------------------------------

@@ -86,6 +86,18 @@ def test_all_errors_of_a_bad_site_are_told_at_once(tmp_path: Path) -> None:
     assert "known keys: app, shared, at, any_uid, uid, gid, options, service" in str(found.value)
 
 
+def test_two_mounts_at_one_path_of_a_service_are_refused(tmp_path: Path) -> None:
+    both = GOOD.replace("  - {shared: true, at: /mnt/media}", "  - {shared: true, at: /mnt/media, %s}")
+    site = _read(tmp_path, both % "service: gallery.service, path: /all")
+    assert [mount.service for mount in site.mounts] == [("gallery.service",), (), ("gallery.service",)]
+    for user in ("service: gallery.service, path: /media", "container: [other, player], path: /data"):
+        with pytest.raises(PolicyErrors) as found:
+            _read(tmp_path, both % user)
+        (error,) = found.value.errors
+        assert " at this path" in error.message
+        assert error.where.line == 13
+
+
 @pytest.mark.parametrize(
     ("option", "told"),
     [
@@ -100,7 +112,7 @@ def test_an_option_that_mount_refuses_is_an_error_of_the_file(tmp_path: Path, op
     with pytest.raises(PolicyErrors) as found:
         _read(tmp_path, GOOD.replace("copy_max: 64M", option))
     (error,) = found.value.errors
-    assert error.where.line == 12
+    assert error.where.line == 13
     assert told in error.message
     assert "write" in error.help
 

@@ -51,6 +51,24 @@ def test_units_of_a_site_are_written_and_understood_by_systemd(site: Site, tmp_p
     assert "Requires=policyfs-home-gallery.service" in drop_in
 
 
+def test_a_service_or_container_of_two_mounts_gets_both(tmp_path: Path) -> None:
+    path = tmp_path / "home.site.yaml"
+    shared = "{shared: true, at: /mnt/media, service: gallery.service, container: player, path: /all}"
+    path.write_text(GOOD.replace("{shared: true, at: /mnt/media}", shared), encoding="utf-8")
+    site = read_site(str(path))
+    written = list(units(site))
+    assert len(dict(written)) == len(written)
+    drop_in = dict(written)["gallery.service.d/policyfs-home.conf"]
+    for unit, where in (("gallery", "/srv/apps/gallery:/media"), ("shared", "/mnt/media:/all")):
+        for key in ("Requires", "After", "PartOf"):
+            assert f"{key}=policyfs-home-{unit}.service\n" in drop_in
+        assert f"BindPaths={where}\n" in drop_in
+    volumes = YAML(typ="safe").load(compose_file(site))["services"]["player"]["volumes"]
+    assert [(volume["source"], volume["target"]) for volume in volumes] == [
+        ("/srv/apps/player", "/data"), ("/mnt/media", "/all"),
+    ]  # fmt: skip
+
+
 def test_a_unit_of_somebody_else_stays(site: Site, tmp_path: Path) -> None:
     (tmp_path / "policyfs-home.target").write_text("[Unit]\n")
     said = policyfs("unit", "--to", str(tmp_path), site.file)
