@@ -118,7 +118,7 @@ def _seen(trail: IndexedTrail, policies: KeptPolicies, wanted: Selection) -> _Se
     for chain in trail.chains:
         for portion in trail.portions(chain):
             index = portion.index
-            rows = chosen(portion.find(wanted).maybe, index.rows)
+            rows = chosen(portion.exact(wanted), index.rows)
             pairs = Counter((index.class_of[row], index.path_of[row]) for row in rows)
             for row in rows:
                 if row in index.repeats:

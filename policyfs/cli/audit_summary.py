@@ -41,7 +41,8 @@ def add_parsers(
     summary = actions.add_parser("summary", parents=[common], help="count the matching events")
     by_help = f"count for each combination of these fields: {', '.join(GROUPS)}"
     summary.add_argument("--by", metavar="FIELD,...", help=by_help)
-    summary.add_argument("--new", action="store_true", help="only events since the last summary --new")
+    new_help = "only events since the last summary --new with the same query"
+    summary.add_argument("--new", action="store_true", help=new_help)
     add_query(summary)
 
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         if name not in GROUPS:
             raise UsageError(f"--by {shown(name)!r}: the possible fields are {', '.join(GROUPS)}")
     wanted, until_ns = selection_of(args), time.time_ns() - _LATE_NS
-    marker = _Marker(args.trail)
+    marker = _Marker(args)
     last = marker.read() if args.new else None
     trail = open_trail(args)
     check_names(trail, wanted)
@@ -169,13 +170,23 @@ def _more_json(summary: Summary, by: list[str], policies: KeptPolicies) -> Field
 
 
 class _Marker:
-    """A file that keeps the last run of `summary --new` on a trail.
+    """A file that keeps the last run of `summary --new` on a trail, with one query.
 
-    The file is beside the indexes. It is protected against changes in the same way as an index.
+    Each query has a file of its own: after a run that counts the events of one app, the events of all other
+    apps are still new. The file is beside the indexes. It is protected against changes in the same way as an
+    index.
     """
 
-    def __init__(self, trail: str) -> None:
-        self._name = f"reviewed-{hashlib.sha256(os.fsencode(Path(trail).resolve())).hexdigest()}"
+    def __init__(self, args: argparse.Namespace) -> None:
+        """args: the arguments of `summary`."""
+        key = os.fsencode(Path(args.trail).resolve())
+        query = (
+            args.query, args.app, args.uid, args.op, args.decision, args.path, args.rule, args.since,
+            args.until,
+        )  # fmt: skip
+        if any(query):
+            key += b"\0" + json.dumps(query).encode()
+        self._name = f"reviewed-{hashlib.sha256(key).hexdigest()}"
         self._cache = IndexCache(cache_directory())
 
     def read(self) -> _Review | None:

@@ -73,6 +73,7 @@ def test_a_diff_has_what_is_new(cli: Cli) -> None:
     places = {one["directory"] for one in news if one["new"] == "directories"}
     assert places == {"/Private", "/new", "/DCIM"}  # the gallery's last open there was before its rename
     assert cli.json("diff", "2026-03-02", "2026-03-02") == []
+    assert cli.json("diff", "2026-03-01", "2026-03-02", "pid:7") == []
     out = cli("diff", "2026-03-01T00:00Z..2026-03-02", "2026-03-02", "app:gallery", code=1)
     assert "New denials:" in out
     assert "no-private (home.yaml:7)" in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -118,8 +119,20 @@ def test_a_review_of_one_trail_is_none_of_another(
     assert other.json("summary", "--new")[0]["events"] == len(EVENTS)
 
 
+def test_a_review_of_one_query_leaves_the_other_events_new(cli: Cli) -> None:
+    assert cli.json("summary", "--new", "app:maps")[0]["events"] == 1
+    assert cli.json("summary", "--new", "app:maps", code=1)[0]["events"] == 0
+    assert cli.json("summary", "--new", "--app", "maps")[0]["events"] == 1
+    assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
+    assert cli.json("summary", "--new", "app:gallery")[0]["events"] == 8
+
+
 def test_a_review_by_an_older_version_counts(cli: Cli) -> None:
-    marker = audit_summary._Marker(str(cli.root))
+    args = argparse.Namespace(
+        trail=str(cli.root), query=[], app=[], uid=[], op=[], decision=[], path=None, rule=[], since=None,
+        until=None,
+    )  # fmt: skip
+    marker = audit_summary._Marker(args)
     marker._cache.save(marker._name, b"%d" % (START_NS + 10 * DAY_NS))
     assert reviewed(cli, 1) == (0, "")
 
