@@ -84,8 +84,8 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
         ("fanotify", facts.fanotify, "the mount shows changes from elsewhere at once", State.SLOW,
          "the mount shows changes from elsewhere after a second, and the kernel caches less",
          "use a kernel with CONFIG_FANOTIFY, and a local file system"),
-        ("case", not facts.casefold, "the case of names matters", State.OFF,
-         "the case of names is ignored here, so an app could bypass rules",
+        ("case", not facts.casefold, "the case of names matters", State.BAD,
+         "the case of names is ignored here, so an app could bypass rules: `policyfs mount` refuses it",
          "use a directory without casefold (chattr -F)"),
     )  # fmt: skip
     for name, fine, good, state, missing, todo in rows:

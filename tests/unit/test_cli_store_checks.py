@@ -22,7 +22,7 @@ from policyfs.store.facts import probe
         ("trusted_xattr", False, "trusted xattrs", State.SLOW),
         ("user_xattr", False, "user xattrs", State.OFF),
         ("fanotify", False, "fanotify", State.SLOW),
-        ("casefold", True, "case", State.OFF),
+        ("casefold", True, "case", State.BAD),
         ("read_only", True, "store", State.OFF),
     ],
 )
