@@ -1,30 +1,27 @@
-"""A live file on a mount, for `policyfs policy explain`: its facts, and the reason of a refusal."""
+"""The facts of a file on a running mount, for `policyfs policy explain`."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from policyfs.cli.manage import ask, known, part
 from policyfs.cli.processes import status_file
 from policyfs.daemon.control import Json
-from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, OWNER_NONE, Decision, Facts, FileType, Op, Principal
-from policyfs.errors import PolicyfsError, UsageError, errno_name
+from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Facts, FileType, Op, Principal
+from policyfs.errors import PolicyfsError, UsageError
 from policyfs.journal.policy_texts import read_policy
 from policyfs.linux.leases import writers_seen
 from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
-from policyfs.linux.permission import first_refusal
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import with_exceptions
-from policyfs.policy.explain import REQUESTS, Explanation, open_refusal
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.facts import probe
@@ -34,8 +31,6 @@ from policyfs.store.tree import Tree
 if TYPE_CHECKING:
     from policyfs.content.sniffer import Sniffer
 
-_CHANGES: Final = Op.WRITE | Op.CREATE | Op.DELETE | Op.ATTR
-
 
 class Caller(NamedTuple):
     """The user whose request is explained: uid and groups."""
@@ -43,17 +38,6 @@ class Caller(NamedTuple):
     uid: int
     gid: int
     groups: tuple[int, ...]
-
-
-class Layer(NamedTuple):
-    """The first part of the system that refuses a request, with the reason.
-
-    name: policy, mount, store, read-only, mode bits, sniffing, redaction, or held writes.
-    """
-
-    name: str
-    error: int
-    cause: str
 
 
 @dataclass(slots=True)
@@ -249,130 +233,6 @@ def _is_written(fd: int) -> bool:
         raise PolicyfsError(str(error.strerror)) from error
 
 
-# ---------------------------------------------------------------- the layers
-
-
-def hidden_above(engine: Engine, who: Principal, found: LiveFile) -> Decision | None:
-    """Return the denial if the owner of a directory above the file hides the file from the caller, else None.
-    """
-    return engine.hidden_above(who, [(engine.state_of(path), facts) for path, facts in found.above])
-
-
-def refusing_layer(
-    status: Json, explanation: Explanation, found: LiveFile, caller: Caller, hidden: Decision | None
-) -> Layer | None:
-    """Return the first part of the system (such as the policy) that refuses the request, or None."""
-    ops, decision = REQUESTS[explanation.request], explanation.decision
-    admits = part(status, "admits")
-    if not admits["any"] and caller.uid != admits["uid"]:
-        return Layer("mount", errno.EACCES, f"this app mount admits only the uid {admits['uid']}")
-    if hidden is not None:
-        rules = ", ".join(sorted({match.rule for match in hidden.rules}))
-        return Layer("policy", hidden.errno, f"rule {rules} hides a directory above, by the directory owner")
-    if not decision.allowed:
-        return Layer("policy", decision.errno, explanation.cause)
-    if found.ftype is FileType.SPECIAL:
-        return Layer("policy", errno.ENOENT, "policyfs hides fifos, sockets and devices")
-    checks = (_absent, _read_only, _mode_bits, _unclean, _not_emptied, _held)
-    for check in checks:
-        layer = check(status, ops, decision, found, caller)
-        if layer is not None:
-            return layer
-    return None
-
-
-def _absent(_: Json, ops: Op, _decision: Decision, found: LiveFile, _caller: Caller) -> Layer | None:
-    if found.stat is None and not ops & Op.CREATE:
-        return Layer("store", errno.ENOENT, "there is no such file in the store")
-    if found.stat is not None and ops & Op.CREATE:
-        return Layer("store", errno.EEXIST, "the name exists already")
-    return None
-
-
-def _read_only(status: Json, ops: Op, _decision: Decision, _found: LiveFile, _caller: Caller) -> Layer | None:
-    if not ops & _CHANGES:
-        return None
-    if status["read_only"]:
-        return Layer("read-only", errno.EROFS, "the mount is read-only (--read-only)")
-    if os.statvfs(str(status["store"])).f_flag & os.ST_RDONLY:
-        return Layer("read-only", errno.EROFS, "the store is mounted read-only")
-    return None
-
-
-def _mode_bits(status: Json, ops: Op, _decision: Decision, found: LiveFile, caller: Caller) -> Layer | None:
-    """Ask the kernel about the store's mode bits and ACLs. Return their refusal, or None.
-
-    Mode bits and ACLs count only with --posix.
-    """
-    if not status["posix"] or caller.uid == 0:
-        return None
-    wanted, names = list(_needed_modes(str(status["store"]), ops, found)), []
-    fds: list[tuple[int, int]] = []
-    try:
-        for path, mode in wanted:
-            fds.append((os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC), mode))
-            names.append(path)
-        refused = first_refusal(caller.uid, caller.gid, caller.groups, fds)
-    except (OSError, ValueError):
-        return None
-    finally:
-        for fd, _ in fds:
-            os.close(fd)
-    if refused is not None:
-        shown = os.fsdecode(names[refused])
-        return Layer("mode bits", errno.EACCES, f"the mode or ACL of {shown} does not let this user in")
-    stat = found.stat
-    if ops & Op.ATTR and stat is not None and stat.uid != caller.uid:
-        return Layer("mode bits", errno.EPERM, f"only the owner, uid {stat.uid}, may change attributes")
-    return None
-
-
-def _needed_modes(store: str, ops: Op, found: LiveFile) -> Iterator[tuple[bytes, int]]:
-    """Yield each path in the store that the request uses, with the access that the caller needs there.
-
-    The access is a sum of R_OK, W_OK and X_OK.
-    """
-    top = os.fsencode(store)
-    directories = [path for path, _ in found.above]
-    for at, path in enumerate(directories):
-        mode = os.X_OK
-        if at == len(directories) - 1 and ops & (Op.CREATE | Op.DELETE):
-            mode |= os.W_OK
-        yield top + path.rstrip(b"/"), mode
-    wanted = (os.R_OK if ops & Op.READ else 0) | (os.W_OK if ops & Op.WRITE else 0)
-    if wanted and found.stat is not None and found.ftype is not FileType.SYMLINK:
-        yield top + found.path.rstrip(b"/"), wanted
-
-
-def _unclean(_: Json, ops: Op, decision: Decision, found: LiveFile, _caller: Caller) -> Layer | None:
-    if found.ftype is not FileType.REGULAR or not ops & Op.READ or not decision.redact:
-        return None
-    if found.facts.kind is None:
-        told = "policyfs could not find the file's kind, so it does not know what to remove"
-        return Layer("sniffing", errno.EACCES, told)
-    why = open_refusal(decision, found.facts.kind)
-    if why is None and found.plan is not None and found.plan.outcome is Outcome.REFUSE:
-        why = found.plan.reason
-    return None if why is None else Layer("redaction", errno.EACCES, why)
-
-
-def _not_emptied(_: Json, ops: Op, _decision: Decision, found: LiveFile, _caller: Caller) -> Layer | None:
-    filled = found.stat is not None and found.stat.size and found.facts.kind != KIND_EMPTY
-    if ops & Op.WRITE and not ops & Op.CREATE and filled and found.hidden:
-        told = "data in this file is hidden from the app, and the app is not the owner: the app may write"
-        return Layer("policy", errno.EACCES, f"{told} only after it has emptied the file (O_TRUNC)")
-    return None
-
-
-def _held(status: Json, ops: Op, decision: Decision, found: LiveFile, _caller: Caller) -> Layer | None:
-    limit, stat = status["copy_bytes"], found.stat
-    large = stat is not None and isinstance(limit, int) and stat.size > limit
-    if ops & Op.READ and decision.redact and large and not status["reflink"] and found.written:
-        told = "a program has the file open for writing, and the file is too large to copy; try again later"
-        return Layer("held writes", errno.EBUSY, told)
-    return None
-
-
 def notes(status: Json, found: LiveFile) -> Iterator[str]:
     """Yield lines of text about the live file."""
     where = os.fsdecode(found.path)
@@ -391,10 +251,3 @@ def notes(status: Json, found: LiveFile) -> Iterator[str]:
         yield f"  passthrough: off: {passthrough['why_not']}"
     if found.written:
         yield "  written: a program has the file open for writing"
-
-
-def told(layer: Layer | None) -> str:
-    """Return a line of text that names the part of the system that refuses the request."""
-    if layer is None:
-        return "  refused by: nothing"
-    return f"  refused by: {layer.name} ({errno_name(layer.error)}): {layer.cause}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import errno
 import json
 import os
@@ -35,7 +36,8 @@ from policyfs.policy.parse import parse_policy
 from policyfs.policy.rule_lines import RuleLine
 
 if TYPE_CHECKING:
-    from policyfs.cli.explain_live import LiveFile
+    from policyfs.cli.explain_layers import Layer
+    from policyfs.cli.explain_live import Caller, LiveFile
     from policyfs.daemon.control import Json
 
 
@@ -90,6 +92,7 @@ def _print(text: str, *, allowed: bool) -> None:
 
 def _run_live(args: argparse.Namespace) -> int:
     """Explain a request for a file that exists on a running mount."""
+    from policyfs.cli import explain_layers as layers
     from policyfs.cli import explain_live as live
 
     if os.geteuid() != 0:
@@ -114,7 +117,7 @@ def _run_live(args: argparse.Namespace) -> int:
     who = engine.app_principal(app, caller.uid) if isinstance(app, str) else engine.principal(caller.uid)
     if args.op in MOVES:
         found = live.look(status, path, engine, who, REQUESTS["see"])
-        return _live_move(args, status, engine, who, found)
+        return _live_move(args, status, engine, who, caller, found)
     if args.op not in REQUESTS:
         raise UsageError(
             f"no request is named {args.op!r}; the requests are {', '.join((*REQUESTS, *MOVES))}"
@@ -124,31 +127,38 @@ def _run_live(args: argparse.Namespace) -> int:
     if found.stat is None:  # the request would create the file
         facts = Facts(None, who.app or OWNER_NONE)
     explanation = explain(engine, who, args.op, path, found.ftype, facts)
-    hidden = live.hidden_above(engine, who, found)
-    layer = live.refusing_layer(status, explanation, found, caller, hidden)
+    hidden = layers.hidden_above(engine, who, found)
+    layer = layers.refusing_layer(status, explanation, found, caller, hidden)
     if args.json:
         extra = {
             "mountpoint": status["mountpoint"], "uid": caller.uid, "kind": found.facts.kind,
             "owner": found.facts.owner, "exists": found.stat is not None, "open": found.open,
-            "refused_by": None if layer is None else layer.name,
-            "cause": explanation.cause if layer is None else layer.cause,
-            "errno": None if layer is None else errno_name(layer.error),
-            "allowed": layer is None,
         }  # fmt: skip
-        print(json.dumps(_as_json(explanation) | extra, indent=2))
+        print(json.dumps(_as_json(explanation) | extra | _answer(layer, explanation.cause), indent=2))
         return EXIT_OK
     decision, cause = explanation.decision, explanation.cause
     if layer is not None:
         decision, cause = type(decision)(allowed=False, errno=layer.error), layer.cause
     first = sentence(f"{who.label} (uid {caller.uid})", args.op, explanation.shown_path, decision, cause)
-    lines = [first, live.told(layer), *live.notes(status, found), *explanation.rest(every=args.all)]
+    lines = [first, layers.told(layer), *live.notes(status, found), *explanation.rest(every=args.all)]
     _print("\n".join(lines), allowed=layer is None)
     return EXIT_OK
 
 
+def _answer(layer: Layer | None, cause: str) -> dict[str, object]:
+    """Return the answer of a mount as JSON. cause: the reason if no layer refuses the request."""
+    return {
+        "refused_by": None if layer is None else layer.name,
+        "cause": cause if layer is None else layer.cause,
+        "errno": None if layer is None else errno_name(layer.error),
+        "allowed": layer is None,
+    }
+
+
 def _live_move(
-    args: argparse.Namespace, status: Json, engine: Engine, who: Principal, found: LiveFile
+    args: argparse.Namespace, status: Json, engine: Engine, who: Principal, caller: Caller, found: LiveFile
 ) -> int:
+    from policyfs.cli import explain_layers as layers
     from policyfs.cli import explain_live as live
 
     if args.to is None:
@@ -157,10 +167,17 @@ def _live_move(
     there = live.look(status, to, engine, who, REQUESTS["see"])
     replaced = None if there.stat is None else (there.ftype, there.facts)
     told = explain_move(engine, who, args.op, found.path, to, found.ftype, found.facts, replaced)
+    hidden = layers.hidden_above(engine, who, found) or layers.hidden_above(engine, who, there)
+    layer = layers.refusing_layer_of_move(status, told, (found, there), caller, hidden)
     if args.json:
-        print(json.dumps(_move_as_json(told), indent=2))
-    else:
-        _print(told.text(every=args.all), allowed=told.decision.allowed)
+        extra = {"mountpoint": status["mountpoint"], "uid": caller.uid}
+        print(json.dumps(_move_as_json(told) | extra | _answer(layer, told.cause), indent=2))
+        return EXIT_OK
+    if layer is not None:
+        refused = type(told.decision)(allowed=False, errno=layer.error)
+        told = dataclasses.replace(told, decision=refused, cause=layer.cause)
+    first, *rest = told.text(every=args.all).splitlines()
+    _print("\n".join((first, layers.told(layer), *rest)), allowed=layer is None)
     return EXIT_OK
 
 

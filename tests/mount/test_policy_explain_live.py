@@ -60,8 +60,8 @@ def answer(mount: Mount, path: str, *options: str) -> dict[str, Any]:
 def tried(mount: Mount, uid: int, op: str, path: str, to: str = "") -> str:
     """The errno of the real call."""
     at = f"{mount.mountpoint}{path}"
-    if op == "rename":
-        return call_as(uid, code_of, os.rename, at, f"{mount.mountpoint}{to}")
+    if op in {"rename", "link"}:
+        return call_as(uid, code_of, getattr(os, op), at, f"{mount.mountpoint}{to}")
     if op == "create":
         return call_as(uid, code_of, os.open, at, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     if op == "delete":
@@ -86,6 +86,18 @@ CASES = [
 ]
 
 
+MOVES = [
+    (GALLERY, "rename", "/DCIM/Camera/a.jpg", "/DCIM/b.jpg", "policy"),
+    (CAMERA, "rename", "/DCIM/Camera/b.jpg", "/Pictures/b.jpg", "policy"),
+    (CAMERA, "rename", "/DCIM/absent.jpg", "/DCIM/b.jpg", "store"),
+    (CAMERA, "rename", "/DCIM/secret/a.txt", "/DCIM/a.txt", "mode bits"),
+    (CAMERA, "rename", "/DCIM/Camera/b.jpg", "/DCIM/secret/b.jpg", "mode bits"),
+    (CAMERA, "link", "/DCIM/Camera/b.jpg", "/DCIM/Camera/a.jpg", "store"),
+    (CAMERA, "link", "/DCIM/Camera/b.jpg", "/DCIM/Camera/d.jpg", None),
+    (CAMERA, "rename", "/DCIM/Camera/b.jpg", "/DCIM/Camera/c.jpg", None),
+]
+
+
 def test_the_layer_that_refuses_is_the_one_that_does(
     shared_mount, fuller: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,13 +107,10 @@ def test_the_layer_that_refuses_is_the_one_that_does(
         found = answer(mount, path, "--uid", str(uid), "--op", op)
         assert found["refused_by"] == layer, (uid, op, path, found)
         assert tried(mount, uid, op, path) == (found["errno"] or ""), (uid, op, path, found)
-    for uid, path, to in [
-        (GALLERY, "/DCIM/Camera/a.jpg", "/DCIM/b.jpg"),
-        (CAMERA, "/DCIM/Camera/b.jpg", "/Pictures/b.jpg"),
-        (CAMERA, "/DCIM/Camera/b.jpg", "/DCIM/Camera/c.jpg"),
-    ]:
-        found = answer(mount, path, "--uid", str(uid), "--op", "rename", "--to", to)
-        assert tried(mount, uid, "rename", path, to) == (found["errno"] or ""), found
+    for uid, op, path, to, layer in MOVES:
+        found = answer(mount, path, "--uid", str(uid), "--op", op, "--to", to)
+        assert found["refused_by"] == layer, (uid, op, path, to, found)
+        assert tried(mount, uid, op, path, to) == (found["errno"] or ""), (uid, op, path, to, found)
     _of_a_process(mount)
     _of_an_open_file(mount)
 
@@ -170,7 +179,6 @@ def test_who_owns_a_redacted_file_may_write_it(
     call_as(GALLERY, _copy, mount / "DCIM/Camera/a.jpg", mount / "Pictures/mine.jpg")
     for path, layer in (("/Pictures/mine.jpg", None), ("/DCIM/Camera/a.jpg", "policy")):
         found = answer(mount, path, "--uid", str(GALLERY), "--op", "write")
-        print("XX", path, found, tried(mount, GALLERY, "write", path))
         assert found["refused_by"] == layer, found
         assert tried(mount, GALLERY, "write", path) == (found["errno"] or "")
 
@@ -184,6 +192,14 @@ def test_a_read_only_app_mount(app_mount, fuller: Path, monkeypatch: pytest.Monk
     found = answer(mount, "/DCIM/Camera/a.jpg", "--uid", str(GALLERY))
     assert found["refused_by"] == "mount"
     assert found["errno"] == tried(mount, GALLERY, "read", found["path"])
+    for uid, layer in ((CAMERA, "read-only"), (GALLERY, "mount")):
+        options = ("--uid", str(uid), "--op", "rename", "--to", "/DCIM/Camera/c.jpg")
+        found = answer(mount, "/DCIM/Camera/a.jpg", *options)
+        assert found["refused_by"] == layer
+        assert found["errno"] == tried(mount, uid, "rename", found["path"], "/DCIM/Camera/c.jpg")
+        said = ask(mount, "/DCIM/Camera/a.jpg", *options).stdout.splitlines()
+        assert f"({found['errno']})" in said[0]
+        assert said[1].startswith(f"  refused by: {layer} ({found['errno']}): ")
     for options, code, message in (
         (("--kind", "image/jpeg"), 2, "leave out --kind, --content, --directory"),
         (("--app", "gallery"), 2, "use --uid or --pid"),

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from policyfs.cli import explain_live
-from policyfs.cli.explain_live import Layer, LiveFile, is_mount, notes, process, told, user_of
+from policyfs.cli.explain_live import LiveFile, is_mount, notes, process, user_of
 from policyfs.domain import Facts, FileType, Op
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.store.tree import Tree
@@ -40,8 +40,6 @@ def test_what_is_said_of_a_file(tmp_path: Path) -> None:
     status = {"store": str(tmp_path), "passthrough": {"why_not": "switched off (--no-passthrough)"}}
     assert list(notes(status, absent)) == [f"  live: {tmp_path} has no /a"]
     assert absent.ftype is FileType.REGULAR
-    assert told(None) == "  refused by: nothing"
-    assert told(Layer("mode bits", 13, "why")) == "  refused by: mode bits (EACCES): why"
 
 
 def test_a_directory_is_no_mount(tmp_path: Path) -> None:
