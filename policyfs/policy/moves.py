@@ -103,7 +103,7 @@ class Mover:
     ) -> Decision:
         """See Engine.rename."""
         if exchange and replaced is None:
-            raise ValueError("an exchange needs what is at the new path")
+            raise ValueError("an exchange needs *replaced*, the file at the new path")
         parts = self._half(engine, who, old, new)
         moves = [(old, new)]
         if replaced is not None and exchange:
@@ -171,23 +171,26 @@ class Mover:
     def _content(self, engine: Decider, who: Principal, old: End, new: End) -> list[Decision]:
         """Return one decision for each content requirement of the new path.
 
-        A decision is allowed if the moved file meets the requirement. If the old path forbids the same data,
-        no file with these data could be written there. So the moved file is not searched for these data.
+        A decision is allowed if the moved file meets the requirement. If a requirement in monitor mode is not
+        met, the decision is allowed, and names the rule in *would_deny*. If the old path forbids the same
+        data, no file with these data could be written there. So the moved file is not searched for these
+        data.
         """
         if new.ftype is not FileType.REGULAR:
             return []
         caller = engine.caller(who)
-        before = {
-            live.rule.content
-            for live in self._profiles.of(old.state, caller).content(old.facts)
-            if not live.rule.monitor
-        }
+        before = {live.rule.content for live in self._profiles.of(old.state, caller).content(old.facts)}
         # if a requirement also lists kinds, a file of such a kind may have passed without a search
         kept_out = banned(content for content in before if len(content) == 1)
         facts = new.facts._replace(free_of=new.facts.free_of | kept_out)
-        asked = self._profiles.of(new.state, caller).content(new.facts)
+        there = self._profiles.of(new.state, caller)
+        asked = there.content(new.facts)
         cleaned = to_clean(banned(live.rule.content for live in asked))
-        found: list[Decision] = []
+        found = [
+            Decision(True, 0, audit=self._table.policy.audit_allowed, would_deny=(live.rule.id,))
+            for live in there.monitored_content(new.facts)
+            if not content_met((live.rule.content,), facts)
+        ]
         for live in asked:
             content = live.rule.content
             words = banned((content,))

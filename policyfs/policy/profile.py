@@ -5,7 +5,7 @@ answers.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from policyfs.domain import (
@@ -139,13 +139,16 @@ class Profile:
 
         Requirements in monitor mode do not count.
         """
-        if not self.can_fill:
-            return ()
-        return tuple(
-            live
-            for live in self.lives
-            if live.rule.effect is Effect.CONTENT and not live.rule.monitor and live.match(facts)
-        )
+        return tuple(live for live in self._content(facts) if not live.rule.monitor)
+
+    def monitored_content(self, facts: Facts) -> tuple[Live, ...]:
+        """Return the content requirements in monitor mode that apply to a regular file at this path."""
+        return tuple(live for live in self._content(facts) if live.rule.monitor)
+
+    def _content(self, facts: Facts) -> Iterator[Live]:
+        for live in self.lives if self.can_fill else ():
+            if live.rule.effect is Effect.CONTENT and live.match(facts):
+                yield live
 
     def content_possible(self) -> bool:
         """Return True if a content requirement, also one in monitor mode, can apply to a file here."""

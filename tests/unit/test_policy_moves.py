@@ -103,9 +103,16 @@ def test_content_asked_of_the_new_path_is_asked_of_what_comes_there():
     assert asked.link("camera", "/q/a", "/p/b") == EXDEV
 
 
-def test_content_that_is_only_recorded_stops_no_move():
-    asked = Asked(ALL + "- {id: c, require: {content: [image/jpeg]}, mode: monitor}")
-    assert asked.rename("camera", "/a", "/b", facts=Facts("text/plain", "none")) == 0
+@pytest.mark.parametrize(("kind", "noted"), [("text/plain", ("c",)), ("image/jpeg", ())])
+def test_content_that_is_only_recorded_stops_no_move_and_is_noted(kind, noted):
+    asked = Asked(ALL + "- {id: c, require: {content: [image/jpeg]}, paths: ['/in/**'], mode: monitor}")
+    facts = Facts(kind, "none")
+    assert asked.rename("camera", "/a", "/in/b", facts=facts) == 0
+    ends = (asked.end("/a", FILE, facts), asked.end("/in/b", FILE, facts))
+    moved = asked.engine.rename(asked.who("camera"), *ends, None, False)
+    linked = asked.engine.link(asked.who("camera"), *ends)
+    assert (moved.would_deny, linked.would_deny) == (noted, noted)
+    assert asked.engine.rename(asked.who("camera"), *reversed(ends), None, False).would_deny == ()
 
 
 def test_the_rules_of_all_parts_are_named(family):
