@@ -268,7 +268,7 @@ complete -c policyfs -n '__policyfs_at audit summary' -l trail -r -d 'the trail 
 complete -c policyfs -n '__policyfs_at audit summary' -l json -d 'print JSON lines, not a table'
 complete -c policyfs -n '__policyfs_at audit summary' -l utc -d 'show times in UTC, not in the local time zone'
 complete -c policyfs -n '__policyfs_at audit summary' -l by -r -d 'count for each combination of these fields: app, rule, op, kind, hour, day, decision, uid, exe'
-complete -c policyfs -n '__policyfs_at audit summary' -l new -d 'only events since the last summary --new'
+complete -c policyfs -n '__policyfs_at audit summary' -l new -d 'only events since the last summary --new with the same query'
 complete -c policyfs -n '__policyfs_at audit summary' -l since -r -d 'from this time on: 10m, 2h, 1d, today, yesterday, 2026-03-01, 2026-03-01T08:15'
 complete -c policyfs -n '__policyfs_at audit summary' -l until -r -d 'before this time, in the same forms'
 complete -c policyfs -n '__policyfs_at audit summary' -l app -r -d 'the app’s name, or stranger; if repeated, one match is enough'

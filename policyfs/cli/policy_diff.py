@@ -46,7 +46,7 @@ def compared(old: Side, new: Side, since_ns: int) -> Diff:
     except TooHardError as error:
         raise PolicyfsError(
             "the policies cannot be compared: the policies have too many different paths. Use"
-            " fewer ** and ? in a row, and fewer numbers beside {uid}"
+            " fewer ** and ? in a row, and write fewer uids as numbers where another glob has {uid}"
         ) from error
 
 

@@ -220,7 +220,7 @@ def _unpack_patches(
         piece = _unpack_piece(reader, offset, size, form, value)
         new += cost(piece)
         if most is not None and new > most:
-            raise WireError("more literal bytes than such a file needs")
+            raise WireError("the patches have more new bytes than a file of this kind needs")
         if not goes_on:
             patches.append(Patch(offset, b"?"))  # the patch gets its bytes once its end is known
         whole.append(_bytes_of(piece, file_size, read))

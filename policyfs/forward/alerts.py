@@ -121,7 +121,7 @@ class Alert:
 
 
 class _Fold:
-    """The number of matches of an alert that one message reports, by app.
+    """The matches of one alert that are reported together in one message, counted for each app.
 
     first, last: the times of the first and last match. examples: ids of some matches. others: the number of
     matches of apps beyond the limit _APPS.

@@ -53,7 +53,8 @@ class CursorStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             where = f"{self.path}/{sink}{_SUFFIX}"
             raise PolicyfsError(
-                f"cannot read {where}: {exc}; if you remove this file, the sink begins again like a new sink"
+                f"cannot read {where}: {exc}. The file has the position of {sink} in the trail. If you remove"
+                f" the file, {sink} begins as if it were new"
             ) from exc
 
     def save(self, sink: str, positions: dict[str, Position]) -> None:

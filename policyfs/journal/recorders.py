@@ -74,7 +74,9 @@ def open_journal(
             journal.close()
             raise
         return journal, root / name
-    raise JournalError(f"{_AT_ONCE} daemons record for one mountpoint below {root}; end the old daemons")
+    raise JournalError(
+        f"{_AT_ONCE} daemons of one mountpoint already use the trail directory {root}; end the old daemons"
+    )
 
 
 def _key_store(keys: Path | None) -> KeyStore | None:

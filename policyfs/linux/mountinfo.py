@@ -1,7 +1,8 @@
 """The mounts of a process, read from /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 
-No function here sends a request to a mount that it describes. (Such a mount may be dead, may hang, or may
-admit only one app.)
+No function here sends a request to the mount that it looks for or returns. (Such a mount may be dead, may
+hang, or may admit only one app.) Only resolve() and is_mountpoint() send requests to the mounts above a path,
+and to the mount itself if the path ends in "." or "..".
 """
 
 from __future__ import annotations

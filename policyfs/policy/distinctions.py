@@ -82,7 +82,8 @@ class Distinctions:
         self._allowing = automaton.leading_to(allows)
 
     def _captured_accepts(self) -> set[int]:
-        """Return the glob sets (the globs of one condition) that ``{app}`` and ``{uid}`` lead to.
+        """Return the numbers of the glob sets that the automaton can reach through ``{app}`` or ``{uid}``. (A
+        glob set is all globs of one condition.)
 
         Return an empty set if ``{app}`` and ``{uid}`` cannot distinguish callers.
         """

@@ -97,7 +97,10 @@ class Live:
         return self._may[ftype]
 
     def may_oblige(self) -> bool:
-        """Return True if the rule can match some regular file. (An unknown kind or owner counts, too.)"""
+        """Return True if the rule can match some regular file.
+
+        Also return True if it is not certain that no regular file of unknown kind or owner matches.
+        """
         return self.may_match(FileType.REGULAR) or any(
             self.match(facts) is not Truth.NO for facts in _samples((self,), FileType.REGULAR, unknown=True)
         )
@@ -150,7 +153,11 @@ class Situated(NamedTuple):
     unless: tuple[tuple[int, Binds | None], ...]
 
     def covers(self, other: Situated) -> bool:
-        """Return True if *other* has the same rule, and this object matches all callers that *other* matches.
+        """Return True only if *other* has the same rule, and this object matches all callers that *other*
+        matches.
+
+        The result can be False in this case, too: only objects with equal *unless*, and with the same number
+        of sets in *binds*, are compared.
         """
         return (
             self.rule == other.rule

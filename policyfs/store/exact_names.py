@@ -87,8 +87,9 @@ class ExactNames:
         and this call returns False. Raises the OSError of rename(2) or unlink(2): FileNotFoundError if there
         is no such name.
 
-        In two cases the file gets no temporary name, and *name* is removed right after the check: if the
-        store permits no new name, and if a rename would copy the file.
+        Normally the file is first moved to a temporary name, checked there, and then removed. In two cases
+        the file is not moved, and *name* is removed right after a check of *target* and *still*: if the store
+        permits no new name, and if a rename would copy the file.
         """
         now = self._tree.stat(dirfd, name)
         if not (now.same_inode(target) and still(now)):

@@ -43,7 +43,7 @@ def _mounted(bench: Bench, level: str) -> Iterator[Mount]:
     where, policy = bench.directory / f"trail-{level}", bench.work / f"{level}.yaml"
     where.mkdir()
     policy.write_text(_policy(level), encoding="utf-8")
-    # Without answers of the bridge, which there are for "off" only: they would hide what a record costs.
+    # Without answers of the bridge: they would hide the cost of a record.
     mount = Mount(bench.store, where, policy, options=("--no-avc",), work=bench.work / level).start()
     try:
         yield mount

@@ -248,7 +248,7 @@ def test_of_new_bytes_there_are_no_more_than_the_kind_needs(kind, start, most):
         if fits:
             assert unpack_plan(liars, len(data), read)[1].patches == (patch,)
         else:
-            with pytest.raises(WireError, match="more literal bytes"):
+            with pytest.raises(WireError, match="more new bytes"):
                 unpack_plan(liars, len(data), read)
 
 
@@ -258,7 +258,7 @@ def test_repeated_bytes_spell_nothing():
     assert len(unpack_plan(payload, 5000, from_file)[1].patches) == 5000
     head = payload[: -5000 * struct.calcsize("<QQBB")]
     spelled = head + b"".join(struct.pack("<QQBB", n, 1, 1, ord("A")) for n in range(5000))
-    with pytest.raises(WireError, match="more literal bytes"):
+    with pytest.raises(WireError, match="more new bytes"):
         unpack_plan(spelled, 5000, from_file)
 
 

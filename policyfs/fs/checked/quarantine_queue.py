@@ -62,8 +62,10 @@ class _Waiting:
 
 
 class QuarantineQueue:
-    """The queue of one mount's refused files that wait for the quarantine. Event loop only, except for
-    copies. warn: logs a problem with a path of the store.
+    """The queue of one mount's refused files that wait for the quarantine.
+
+    Event loop only, except for ``close``, which is called after the end of the loop. While the loop runs,
+    threads copy the files. warn: logs a problem with a path of the store.
     """
 
     def __init__(

@@ -45,7 +45,8 @@ class Head:
     file had bytes before.
     created: True if the file is new: its writer has just created it. A new file can be removed after a
     refusal.
-    refused: True if a write was refused. An empty file is then not the file that the writer wanted.
+    refused: True if a write was refused. If the file is then empty in the store, its writer did not want an
+    empty file.
     left: the file's version right after the daemon's last change, until the handles have noted this version
     (WriteGuard.wrote).
 

@@ -262,8 +262,9 @@ class LeasedFiles:
         return shown.generation == self._gate.generation and shown.lease.holds()
 
     def _hides_enough(self, shown: LeasedBytes, handle: Handle) -> bool:
-        """Return True if the decision for this read hides no more than *shown* does. The file may have
-        another owner now, or another path.
+        """Return True if this read is still allowed, and its decision hides no more than *shown* does.
+
+        The file may have another owner now, or another path.
         """
         now = self._judge(handle, handle.fd, shown.kind)
         return now.allowed and hides_at_least(shown.hidden, now.redact)

@@ -252,8 +252,9 @@ class SecondLooks:
     def _differs(self, job: _Job, plan: Fingerprint | None, why: str) -> None:
         """Handle a later result that differs from the result of the app's worker (in *job*).
 
-        If the first result is racy, both may be right, for different bytes. (A later result for the same
-        version can only be racy if the first is.)
+        If the file may have changed after the first result without a change in stat (*racy*), both results
+        may be right: they are about different bytes. (If the first result is not racy, a later result for the
+        same version is not racy either.)
         """
         said = job.said
         job.verdict.denied(said)

@@ -179,7 +179,8 @@ def _denies(decision: Decision) -> list[str]:
 def not_searched(rule: Rule) -> Finding:
     """Return the finding on a rule for which not all requests could be tried."""
     told = "the policy has too many different paths or callers to check all requests"
-    return on_rule("not-searched", rule, told, "use fewer ** and ? in a row, and fewer numbers beside {uid}")
+    fewer = "use fewer ** and ? in a row, and write fewer uids as numbers where another glob has {uid}"
+    return on_rule("not-searched", rule, told, fewer)
 
 
 def _down(side: Side, names: Iterable[str]) -> frozenset[str]:

@@ -83,7 +83,7 @@ def _next_page(edits: Edits, start: int) -> int:
 
 def first_bytes(page: Page, source: ByteSource) -> bytes:
     """Return the first byte of each packet that starts on a page. For an empty packet, return the byte behind
-    it.
+    it, if the page has such a byte.
     """
     size = page.end - page.start
     begins = bytes([not page.flags & CONTINUED]) + page.lacing.translate(_ENDS)

@@ -105,7 +105,7 @@ class _Photos:
         self.read += 1
         self._room -= whole.size
         if self._room < 0:
-            raise TooMuchError("metadata in too many frames")
+            raise TooMuchError("the pictures in the frames of a track have too many bytes")
         data = whole.read(0, whole.size)
         cleaned = self.inner.image(data)
         if cleaned is None:

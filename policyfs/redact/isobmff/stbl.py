@@ -166,7 +166,7 @@ class SampleTable:
             counts = array("I", (0,)) * chunks
             filled = _stbl.spread(rows, counts)
             if filled < 0 < chunks:
-                raise NotThisKindError("its sample tables contradict each other")
+                raise NotThisKindError("the rows of its chunk table are out of order")
             del counts[max(0, filled) :]
         return counts
 

@@ -368,7 +368,10 @@ class Clusters:
         return not self.inner.budget.look(len(text)) or tells_place(text)
 
     def _dated(self, data: bytes) -> bool:
-        """Return True if a line has a date. Lines without a year do not count in the budget for texts."""
+        """Return True if a line has a date, or if it has a year and the budget for texts is used up.
+
+        Lines without a year do not count in this budget.
+        """
         if _DATE.search(data):
             return True
         if _YEAR.search(data) is None:

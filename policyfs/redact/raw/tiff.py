@@ -83,7 +83,7 @@ def _head(source: ByteSource) -> tuple[Header, str]:
     if header is None:
         raise NotThisKindError("it does not start like a TIFF")
     if rest[:4] in (b"IIII", b"MMMM"):
-        raise NotThisKindError("the place of the pixels is not known in files of Phase One backs")
+        raise NotThisKindError("policyfs does not know where the pixels are in files of Phase One cameras")
     if header.frame.big:
         return header, tags.IMAGE
     if start == b"IIU\0":
@@ -113,7 +113,7 @@ class _File:
             raise NotThisKindError("its first TIFF directory (IFD) is missing, damaged or too long")
         walk.walk()
         if walk.model.startswith(b"DSLR-A100"):
-            raise NotThisKindError("the place of the pixels is not known in files of this camera")
+            raise NotThisKindError("policyfs does not know where the pixels are in files of this camera")
         walk.settle()
         walk.prune()
         for directory in walk.directories:
