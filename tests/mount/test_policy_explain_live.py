@@ -41,7 +41,7 @@ def fuller(store: Path) -> Path:
     (store / "DCIM/roots.jpg").write_bytes((store / "DCIM/Camera/a.jpg").read_bytes())
     (store / "DCIM/roots.jpg").chmod(0o600)
     store.chmod(0o755)  # its modes count with --posix
-    for name in ("DCIM", "DCIM/Camera", "Pictures"):
+    for name in ("DCIM", "DCIM/Camera", "Pictures", "DCIM/Camera/b.jpg"):
         os.chown(store / name, CAMERA, CAMERA)
     return store
 
