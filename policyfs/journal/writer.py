@@ -79,6 +79,7 @@ class ChainWriter:
         self._keep: Final = retention_of(keep)
         self._pruned_at = ("", 0)
         """The newest segment when prune() last looked for old segments to remove, and that time (ns)."""
+        self._boot_id: Final = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         self._removed = removed_so_far(directory)
         self._removals = Removals(directory)
         self._clock_ns = clock_ns
@@ -332,10 +333,9 @@ class ChainWriter:
         return stated | {"removed": self._removed} | self._origin()
 
     def _origin(self) -> dict[str, object]:
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return {
             "mount_id": self.mount_id,
-            "boot_id": boot_id,
+            "boot_id": self._boot_id,
             "version": __version__,
             "pid": os.getpid(),
         }

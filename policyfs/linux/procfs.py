@@ -48,10 +48,12 @@ def owner(pid: int) -> int:
 
 
 def text(pid: int, name: str) -> str:
-    """Return a file of a process as text. Raises OSError."""
+    """Return a file of a process as text, with its line ends as they are. Raises OSError."""
 
     def open_there(path: str, flags: int) -> int:
         return os.open(path, flags, dir_fd=None if _directory < 0 else _directory)
 
-    with open(f"{_prefix}{pid}/{name}", encoding="utf-8", errors="replace", opener=open_there) as file:
+    with open(
+        f"{_prefix}{pid}/{name}", encoding="utf-8", errors="replace", newline="", opener=open_there
+    ) as file:
         return file.read()

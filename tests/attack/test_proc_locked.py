@@ -69,6 +69,17 @@ def _lock_own_directory(channel: Connection, slow: Path, file: Path) -> int:
     return TIMES
 
 
+def _lock_and_change_group(channel: Connection, slow: Path, file: Path) -> str:
+    """Ask for a group that the caller may not set. The daemon looks for the caller's groups in /proc."""
+    _lock(slow)
+    channel.send("locked")
+    try:
+        os.chown(file, -1, 4242)
+    except PermissionError:
+        return "refused"
+    return "changed"
+
+
 def _lock_of_child(channel: Connection, slow: Path) -> None:
     """Lock the directory of a child process, which nobody has looked into."""
     read, write = os.pipe()
@@ -119,6 +130,21 @@ def test_an_app_that_locks_its_directory_in_proc_keeps_nobody_waiting(
     assert call_as(CAMERA, _look, mount / "DCIM/a.jpg") == TIMES
     stuck.let_go()
     assert child.result() == TIMES
+
+
+def test_an_app_that_changes_a_group_with_its_directory_locked_keeps_nobody_waiting(
+    mounts: Mounts, stuck: Stuck, empty_store: Path
+) -> None:
+    faulty.furnish(empty_store)
+    mount = mounts.start(faulty.POLICY, empty_store)
+    child = stuck.start(CAMERA, _lock_and_change_group, stuck.directory / "slow", mount / "DCIM/a.jpg")
+    assert child.receive() == "locked"
+    time.sleep(0.5)
+    other = stuck.start(GALLERY, _look_once, mount / "DCIM/a.jpg")
+    answered = other.channel.poll(WAITS_S)
+    stuck.let_go()
+    assert answered
+    assert child.result() == "refused"
 
 
 def test_all_wait_where_the_daemon_reads_proc_itself(mounts: Mounts, stuck: Stuck, empty_store: Path) -> None:

@@ -120,3 +120,30 @@ def test_what_a_chown_takes_away(
     monkeypatch.setattr(module, "caller_groups", lambda _: set(groups))
     stat = SimpleNamespace(mode=mode, gid=7)
     assert SetIdBits.loses_ids(stat, SimpleNamespace(uid=uid)) is loses
+
+
+@pytest.mark.parametrize("end", ["", "\r", "\v", "\f", "\x1c", "\x85"])
+def test_groups_are_those_of_the_process_whatever_its_name(end: str) -> None:
+    """The name of a process is a line of the file that tells its groups."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setgroups([4, 5])
+        Path("/proc/self/comm").write_bytes(f"{end}Groups: 9".encode("latin-1"))
+        os.write(write, b".")
+        signal.pause()
+        os._exit(0)
+    try:
+        assert os.read(read, 1) == b"."
+        assert module.caller_groups(SimpleNamespace(gid=3, pid=pid)) == {3, 4, 5}
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(read)
+        os.close(write)
+
+
+def test_a_caller_that_has_ended_has_its_group_only() -> None:
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitpid(pid, 0)
+    assert module.caller_groups(SimpleNamespace(gid=3, pid=pid)) == {3}

@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from policyfs.fs.inodes.caller import Caller
-from policyfs.kernel.bridge import pyfuse3
+from policyfs.linux import procfs
 from policyfs.linux.statx import Stat
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.tree import ACLS, Tree
@@ -100,8 +100,14 @@ def _outside(stat: Stat, caller: Caller) -> bool:
 
 
 def caller_groups(caller: Caller) -> set[int]:
-    """Return the caller's gid and, from /proc, its supplementary groups (none if the process has ended)."""
+    """Return the caller's gid and, from /proc, its supplementary groups (none if the process has ended).
+
+    In the status file, only a newline ends a line: the kernel escapes newlines in the process's name, but no
+    other control characters.
+    """
     try:
-        return {caller.gid, *pyfuse3.get_sup_groups(caller.pid)}
-    except (OSError, RuntimeError, ValueError):
+        lines = procfs.text(caller.pid, "status").split("\n")
+    except OSError:
         return {caller.gid}
+    groups = next((line.split()[1:] for line in lines if line.startswith("Groups:")), [])
+    return {caller.gid, *map(int, groups)}
