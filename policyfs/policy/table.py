@@ -97,10 +97,7 @@ class Live:
         return self._may[ftype]
 
     def may_oblige(self) -> bool:
-        """Return True if the rule can match some regular file.
-
-        Also return True if it is not certain that no regular file of unknown kind or owner matches.
-        """
+        """Return True if the rule can match some regular file, perhaps one of unknown kind or owner."""
         return self.may_match(FileType.REGULAR) or any(
             self.match(facts) is not Truth.NO for facts in _samples((self,), FileType.REGULAR, unknown=True)
         )
@@ -153,11 +150,8 @@ class Situated(NamedTuple):
     unless: tuple[tuple[int, Binds | None], ...]
 
     def covers(self, other: Situated) -> bool:
-        """Return True only if *other* has the same rule, and this object matches all callers that *other*
-        matches.
-
-        The result can be False in this case, too: only objects with equal *unless*, and with the same number
-        of sets in *binds*, are compared.
+        """Return True if *other* has the same rule and *unless*, and no set in *binds* of *other* has more
+        than the set at the same place here. Then this object matches all callers that *other* matches.
         """
         return (
             self.rule == other.rule
