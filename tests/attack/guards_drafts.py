@@ -57,9 +57,10 @@ def cleaned_for_good() -> None:
     """What was cleaned once is not written anew where its file is stored as it is."""
     settle = Drafts.settle
 
-    async def settle_once(self: Drafts, handle: Any, draft: Draft, *arguments: Any) -> None:
-        await settle(self, handle, draft, *arguments)
+    async def settle_once(self: Drafts, handle: Any, draft: Draft, *arguments: Any) -> bool:
+        stored = await settle(self, handle, draft, *arguments)
         draft.cleaned_of = frozenset()
+        return stored
 
     put(Drafts, "settle", settle_once)
 

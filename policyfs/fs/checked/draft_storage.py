@@ -209,8 +209,9 @@ class DraftStorage:
                 draft.kept = KeptBytes(copy.size if copy.is_whole else 0)
         finally:
             left = self._tree.fstat(fd)
-            draft.base, copy.handle.seen = base_of(left), version_of(left)
-            if not min(copy.length, copy.most) <= left.size <= copy.most:
+            if min(copy.length, copy.most) <= left.size <= copy.most:
+                draft.base, copy.handle.seen = base_of(left), version_of(left)
+            else:
                 draft.base = None  # another program has appended, or cut the file
 
     def _put_bytes(self, copy: _Copy) -> None:

@@ -157,22 +157,21 @@ class Drafts:
 
     async def settle(
         self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, on_thread: Fence
-    ) -> None:
-        """Store the draft if its check allows it. fence, on_thread: raise if the file may not be changed now
-        (DraftStorage.store).
+    ) -> bool:
+        """Store the draft if its check allows it. Return False if the store has its changes already. fence,
+        on_thread: raise if the file may not be changed now (DraftStorage.store).
 
-        Raise FUSEError(EPERM), on record, if the draft holds forbidden data. Raise PolicyChangedError, and
-        the other exceptions of *fence*. Raise OSError (EBUSY) if another writer has changed the file
-        meanwhile.
+        Raise FUSEError(EPERM), on record, if the draft holds forbidden data; PolicyChangedError, and other
+        exceptions of *fence*; OSError (EBUSY) if another writer has changed the file meanwhile.
 
         If the file must be cleaned, the store gets a cleaned copy, and the draft keeps the written bytes. So
         nothing is lost if the file later moves to a path without cleaning.
         """
         cleans = to_clean(banned(decision.content))
         if not draft.changed and draft.cleaned_of in (frozenset(), cleans):
-            return
+            return False
         if draft.is_outdated(self._tree.fstat(handle.fd)):
-            return
+            return False
         if not decision.allowed:  # the policy has changed since the open
             self._gate.refuse(handle.caller, _WRITING, handle.node.path(), decision)
         cleaned = await self._judge(handle, draft, decision) if draft.size else None
@@ -188,6 +187,7 @@ class Drafts:
         draft.cleaned_of = cleans if source != draft.fd else frozenset()
         draft.changed = draft.refused = draft.created = False
         draft.refusal = draft.recorded = None
+        return True
 
     async def _record_cleaning(
         self, handle: Handle, draft: Draft, decision: Decision, cleaned: Cleaned

@@ -256,21 +256,23 @@ class Checker:
         write(): FUSEError(EPERM), OSError, and others."""
         generation = self._gate.generation
 
-        def cut() -> bool:
+        def cut() -> Version:
             self._gate.unchanged(generation)
             self._tree.truncate_fd(handle.fd, size)
-            return True
+            return version_of(self._tree.fstat(handle.fd))
 
         for _ in range(_TRIES):
             if size:
                 await self._unhold(handle, head, decision, fence)
-            if head.held is not None and (size or not self._tree.fstat(handle.fd).size):
+            stored = self._tree.fstat(handle.fd)
+            if head.held is not None and (size or not stored.size):
                 if size > len(head.held):
                     raise UnknownBeginningError
                 head.held = head.held[:size]
+                head.left = None if size else version_of(stored)
                 return
             if size == 0:
-                await self._change_lock.in_thread(handle.fd, fence, cut)
+                head.left = await self._change_lock.in_thread(handle.fd, fence, cut)
                 head.held = b""
                 return
             before = await self._head_of(handle)

@@ -217,10 +217,11 @@ class DraftWrites:
         stayed, each fsync would copy the whole file again.
         """
         state, draft = change.state, _draft(change)
-        await self._drafts.settle(change.handle, draft, change.decision, change.fence, change.on_thread)
-        self._guard.wrote(change.handle)
+        handle = change.handle
+        if await self._drafts.settle(handle, draft, change.decision, change.fence, change.on_thread):
+            self._guard.wrote(handle, handle.seen)
         if not change.decision.in_draft:
-            stored = self._tree.fstat(change.handle.fd).size
+            stored = self._tree.fstat(handle.fd).size
             state.draft, state.head = None, Head(stored, created=draft.created, refused=draft.refused)
             await draft.closed()
 
@@ -230,7 +231,7 @@ class DraftWrites:
         await self._drafts.finish(handle, draft, change.decision, change.fence, change.on_thread, is_last)
         stored = waited and not draft.changed
         if stored:
-            self._guard.wrote(handle)
+            self._guard.wrote(handle, handle.seen)
         if not state.has_other_writers:
             state.draft = state.head = None
             self._drafts.give_up(handle, draft)
@@ -322,8 +323,10 @@ class HeadCheckedWrites:
                     self._guard.dropped(change.handle.node)
 
     def _wrote(self, handle: Handle, head: Head) -> None:
+        """Note the change of the store's file, if there was one. A change of held bytes is none."""
         version, head.left = head.left, None
-        self._guard.wrote(handle, version)
+        if version is not None:
+            self._guard.wrote(handle, version)
 
 
 async def _write_whole(write: Callable[[int, bytes], Awaitable[int]], offset: int, data: bytes) -> None:
