@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 
 import pytest
 
@@ -106,9 +107,47 @@ def test_a_digest_of_something_else_goes():
     assert clean_irb(block, _WithRecords()).data.endswith(resource(0x0425, bytes(16)))
 
 
-def test_a_digest_stays_while_the_records_do():
-    block = resource(0x0404, record(2, 80, b"Rosa")) + resource(0x0425, hashlib.md5(b"other").digest())
+def test_a_digest_of_the_records_stays_while_they_do():
+    records = record(2, 80, b"Rosa")
+    block = resource(0x0404, records) + resource(0x0425, hashlib.md5(records).digest())
     assert clean_irb(block, _WithRecords()) == Cleaned(block)
+    without = resource(0x0425, hashlib.md5(b"").digest())
+    assert clean_irb(without, _WithRecords()) == Cleaned(without)
+
+
+@pytest.mark.parametrize(
+    ("value", "bare"),
+    [
+        (hashlib.md5(b"other").digest(), True),
+        (b"47.80453,13.0422", False),
+        (b"Zirbelstadt", False),
+        (f"at {TEXT_COORDINATES}".encode(), False),
+    ],
+)
+def test_what_is_no_digest_of_the_records_goes(value, bare):
+    """A digest of older records would confirm a guess of their place."""
+    kept = resource(0x0404, record(2, 80, b"Rosa"))
+    out = clean_irb(kept + resource(0x0425, value), _WithRecords())
+    assert out.data == kept + resource(0x0425, bytes(len(value)))
+    assert [note.bare for note in out.notes] == [bare]
+    assert clean_irb(out.data, _WithRecords()) == Cleaned(out.data)
+
+
+def test_the_header_of_a_thumbnail_stays_if_its_fields_fit():
+    jpeg = plain()
+    header = struct.pack(">6I2H", 1, 47, 48, 144, 144 * 48, len(jpeg), 24, 1)
+    block = resource(0x040C, header + jpeg)
+    assert clean_irb(block, PLACES) == Cleaned(block)
+    for other in (
+        f"at {TEXT_COORDINATES}".encode().ljust(28)[:28],
+        header[:20] + len(jpeg).to_bytes(4, "little") + header[24:],
+        struct.pack(">6I2H", 1, 47, 48, 141, 141 * 48, len(jpeg), 24, 1),
+    ):
+        out = clean_irb(resource(0x040C, other + jpeg), PLACES)
+        assert out.data == resource(0x040C, bytes(28) + jpeg)
+        assert [note.tag for note in out.notes] == ["thumbnail header"]
+    short = clean_irb(resource(0x040C, TEXT_COORDINATES.encode()[:18]), PLACES)
+    assert not any(short.data[12:])
 
 
 def test_kept_resources_stay_as_they_are():

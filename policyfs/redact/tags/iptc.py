@@ -7,6 +7,7 @@ The tables are allow lists: every word of a policy removes an unknown dataset or
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -59,7 +60,11 @@ IRB_THUMBNAILS: Final = frozenset({0x0409, 0x040C})
 IRB_EXIF: Final = frozenset({0x0422, 0x0423})
 IRB_XMP: Final = 0x0424
 IRB_IPTC_DIGEST: Final = 0x0425
-_THUMBNAIL_HEADER_BYTES: Final = 28
+_DIGEST_BYTES: Final = 16
+_NO_RECORDS: Final = md5(b"")
+_THUMBNAIL_HEADER: Final = struct.Struct(">6I2H")
+_MAX_THUMBNAIL: Final = 1 << 12
+"""Maximum width and height of a thumbnail in pixels; Photoshop writes 160."""
 _IRB_GONE: Final = 0x0FA0
 """Id of a resource with removed content: the id of a plug-in's resource, which readers skip."""
 # Categories of the known resources: settings of print and display, names of guides and slices, paths.
@@ -148,12 +153,12 @@ def clean_irb(block: bytes, inner: Inner, renewed: Mapping[bytes, bytes] = NO_DI
 
     If some bytes are no resource block, these bytes and all bytes behind them become zeros. renewed: a
     dictionary from the digest of IPTC records that are stored elsewhere (in a TIFF, in a tag of their own) to
-    the digest of the cleaned records.
+    the digest of the cleaned records. A digest of other records becomes zeros.
     """
     out = bytearray(len(block))
     notes: list[Note] = []
     digests: list[Resource] = []
-    renewed = dict(renewed)
+    renewed = {_NO_RECORDS: _NO_RECORDS, **renewed}
     done = 0
     for resource in resources(block):
         inner.budget.part(2)
@@ -177,12 +182,13 @@ def clean_irb(block: bytes, inner: Inner, renewed: Mapping[bytes, bytes] = NO_DI
         notes += shifted(cleaned.notes, start)
         if resource.id == IRB_IPTC:
             renewed[md5(old)] = md5(cleaned.data)
-    changed = any(before != after for before, after in renewed.items())
     for resource in digests:
-        # A digest of the original records would confirm a guessed place.
+        # A digest of records that the file does not hold (any more) would confirm a guessed place.
         old = block[resource.start : resource.end]
-        new = renewed.get(old, bytes(len(old))) if changed else old
-        out[resource.start : resource.end] = new
+        out[resource.start : resource.end] = renewed.get(old, bytes(len(old)))
+        if old not in renewed and any(old):
+            bare = len(old) == _DIGEST_BYTES and not _told(old, inner.hide, inner)
+            notes.append(Note(resource.start, len(old), "Photoshop", "IPTCDigest", bare=bare))
     if block[done:].strip(b"\0"):
         notes.append(Note(done, len(block) - done, "Photoshop", "unreadable", broken=True))
     return Cleaned(bytes(out), tuple(notes))
@@ -232,8 +238,19 @@ def _told(text: bytes, asked: Tells, inner: Inner) -> Tells:
 
 
 def _clean_thumbnail(data: bytes, inner: Inner) -> Cleaned | Tells:
-    head, image = data[:_THUMBNAIL_HEADER_BYTES], data[_THUMBNAIL_HEADER_BYTES:]
+    size = _THUMBNAIL_HEADER.size
+    head, image = data[:size], data[size:]
     cleaned = None if inner.hide & _OTHER else inner.jpeg(image)
-    if cleaned is None:
+    if cleaned is None or not image:
         return UNKNOWN
-    return Cleaned(head + cleaned.data, shifted(cleaned.notes, _THUMBNAIL_HEADER_BYTES))
+    notes = shifted(cleaned.notes, size)
+    if any(head) and not _is_thumbnail_header(head, len(image)):
+        head, notes = bytes(size), (Note(0, size, "Photoshop", "thumbnail header"), *notes)
+    return Cleaned(head + cleaned.data, notes)
+
+
+def _is_thumbnail_header(head: bytes, image_bytes: int) -> bool:
+    """Return True if the fields of a thumbnail's header fit one another and the size of the JPEG."""
+    form, width, height, row, total, packed, bits, planes = _THUMBNAIL_HEADER.unpack(head)
+    sound = form <= 1 and max(width, height) <= _MAX_THUMBNAIL and packed <= image_bytes
+    return sound and (bits, planes) == (24, 1) and row == (3 * width + 3) // 4 * 4 and total == row * height
