@@ -35,6 +35,7 @@ from tests.support.samples.jpegs import (
 )
 from tests.support.samples.media import HOME
 from tests.support.samples.notes import CITY, MAKERS, SETTING, note_of
+from tests.support.samples.redacted import redacted
 from tests.support.samples.tiffs import PIXELS, classic, picture, short
 
 CITY_XMP = f"<photoshop:City>{HOME.city}</photoshop:City>"
@@ -608,3 +609,30 @@ def test_names_of_a_dngs_profiles_are_the_makers(tag):
     data = tiffs.digital_negative("II", text(tag, name))
     assert name.encode() not in read(data, "device")
     assert name.encode() in read(data, "time")
+
+
+def rw2(*entries: Entry) -> bytes:
+    """A raw of Panasonic: pixels to the file's end, without a length."""
+    ends = [long("II", 0x0111, 0xFFFFFFFF), long("II", 0x0118, 0x2000), text(0x010F, "Panasonic")]
+    head = b"IIU\0" + pack("II", 24) + bytes.fromhex("88e774d8f8251d4d947a6e77822b5d6a")
+    return (head + ifd("II", 24, [*ends, *entries])).ljust(0x2000, b"\0") + PIXELS
+
+
+@pytest.mark.parametrize("word", ["location", "time", "device", "all-metadata"])
+@pytest.mark.parametrize("tag", [0x002E, 0x0127])
+def test_both_pictures_of_panasonics_raws_are_cleaned(tag, word):
+    preview = with_segments(plain(), exif_segment(exif("MM")))
+    data = rw2((tag, 7, len(preview), preview))
+    out = redacted("image/x-panasonic-rw2", data, word)
+    told = {"location": "", "time": "2024:05:17", "device": "Testmaker", "all-metadata": "Testmaker"}[word]
+    assert told.encode() in data
+    assert not told or told.encode() not in out
+    assert word not in ("location", "all-metadata") or leaks(out) == []
+    shown = out[data.index(preview) :][: len(preview)]
+    assert jpegs.pixels(shown) == jpegs.pixels(preview)
+    assert out.endswith(PIXELS)
+
+
+def test_the_artist_in_panasonics_raws_goes_under_people():
+    out = redacted("image/x-panasonic-rw2", rw2(text(0x013B, "Rosa Kamera")), "people")
+    assert b"Rosa" not in out

@@ -87,8 +87,8 @@ PANASONIC: Final = MappingProxyType(
     {
         **_PICTURE,
         **rules(
-            ("1-1e 24-2d 2f-32 37-44 118-11c 121-127 13b", NOTHING),
-            ("2e", NOTHING, How.PICTURE),
+            ("1-1e 24-2d 2f-32 37-44 118-11c 121-126", NOTHING),
+            ("2e 127", NOTHING, How.PICTURE),
             ("120", NOTHING, How.DIRECTORY, PANASONIC_CAMERA),
         ),
     }
