@@ -335,8 +335,7 @@ def _reload(path: str, args: argparse.Namespace, before: str) -> None:
     except UnmountedKeepsError as error:  # the mount itself has the new policy
         kept = error
     if args.strict:
-        status = ask(path, "status")
-        stale_handles.end_holders(path, status, status.get("stale_handles"), yes=args.yes)
+        stale_handles.end_holders(path, lambda: ask(path, "status"), yes=args.yes)
     if kept is not None:
         raise kept
 

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from policyfs.cli.processes import look
@@ -23,6 +24,9 @@ from policyfs.trail.table import shown
 
 _SHOWN: Final = 20
 _DELETED: Final = b" (deleted)"
+_ROUNDS: Final = 100
+"""A status lists only 200 stale handles. When their processes have ended, the next status lists others."""
+_CLOSED_S: Final = 5.0
 _TERM_S: Final = 5.0
 _KILL_S: Final = 5.0
 _SIGNALS: Final = ((signal.SIGTERM, _TERM_S), (signal.SIGKILL, _KILL_S))
@@ -45,28 +49,53 @@ def told(stale: object) -> Iterator[str]:
         yield f"  and {count - _SHOWN} more; `policyfs status --json` has {len(files)} of them"
 
 
-def end_holders(mountpoint: str, status: control.Json, stale: object, *, yes: bool) -> None:
+def end_holders(mountpoint: str, status: Callable[[], control.Json], *, yes: bool) -> None:
     """List the processes that have stale handles, ask the user, and end these processes.
 
-    Stale handles are open files that the policy would not grant any more. yes: do not ask. Raises
-    PolicyfsError if some processes remain.
+    Stale handles are open files that the policy would not grant any more. status: returns the mount's status.
+    yes: do not ask. Raises PolicyfsError if some processes or open files remain.
     """
-    files = stale.get("files") if isinstance(stale, Mapping) else None
-    found = _holding(mountpoint, status, files if isinstance(files, list) else [])
-    if not found:
-        return
-    print(f"{mountpoint}: these processes have files open that this policy would not grant:")
-    for pid, holds in found.items():
-        first = holds[0]
-        print(f"  {shown(first.command)} (pid {pid}, uid {first.uid}): {len(holds)} of these files")
-    if not yes and not _agreed(len(found)):
-        raise PolicyfsError(
-            "no process was ended; `reload --strict --yes` ends the processes without a question"
-        )
-    left = _ended(list(found), lambda: _holding(mountpoint, status, files or []).keys())
-    print(f"{mountpoint}: {len(found) - len(left)} of {len(found)} processes ended")
-    if left:
-        raise PolicyfsError(f"these processes do not end: {', '.join(map(str, left))}")
+    for _ in range(_ROUNDS):
+        now = status()
+        files = _stale(now)[1]
+        found = _holding(mountpoint, now, files)
+        if not found:
+            break
+        print(f"{mountpoint}: these processes have files open that this policy would not grant:")
+        for pid, holds in found.items():
+            first = holds[0]
+            print(f"  {shown(first.command)} (pid {pid}, uid {first.uid}): {len(holds)} of these files")
+        if not yes and not _agreed(len(found)):
+            raise PolicyfsError(
+                "no process was ended; `reload --strict --yes` ends the processes without a question"
+            )
+        left = _ended(list(found), partial(_holding, mountpoint, now, files))
+        print(f"{mountpoint}: {len(found) - len(left)} of {len(found)} processes ended")
+        if left:
+            raise PolicyfsError(f"these processes do not end: {', '.join(map(str, left))}")
+    _check_closed(mountpoint, status)
+
+
+def _stale(status: control.Json) -> tuple[int, list[Mapping[str, object]]]:
+    """Return the number of stale handles in a status, and those that the status lists."""
+    stale = status.get("stale_handles")
+    if not isinstance(stale, Mapping):
+        return 0, []
+    files = stale.get("files")
+    return int(stale.get("count", 0)), files if isinstance(files, list) else []
+
+
+def _check_closed(mountpoint: str, status: Callable[[], control.Json]) -> None:
+    """Wait until the mount has no stale handle. Raises PolicyfsError after _CLOSED_S."""
+    until_s = time.monotonic() + _CLOSED_S
+    while count := _stale(status())[0]:
+        if time.monotonic() > until_s:
+            raise PolicyfsError(
+                f"{mountpoint}: {count} open file{'' if count == 1 else 's'} that this policy would not grant"
+                f" stay{'s' if count == 1 else ''} open, and no process was found that this command may end;"
+                " `policyfs status --json` lists the files. `policyfs umount --abort` makes them unusable"
+            )
+        time.sleep(0.1)
 
 
 def _holding(
@@ -77,14 +106,17 @@ def _holding(
     The daemon, this process, its parent and the process with pid 1 do not count.
     """
     opened = {(_as_told(os.fsencode(mountpoint)) + str(one["path"]), one["uid"]) for one in files}
-    pids = {one["pid"] for one in files}
+    inodes = {(one["ino"], one["uid"]) for one in files}  # a container has the file at another path
+    pids = {one["pid"] for one in files}  # of threads: only that of the main thread is a process's
     spared = {status["pid"], os.getpid(), os.getppid(), 1}
     found: dict[int, list[Holder]] = {}
     for holder in look(lambda: holders_of(f"0:{status['connection']}")):
         file = holder.what.startswith("fd ") or holder.what == "mapping"
         # the process that opened the file, or a process of the same user that got the descriptor from it
         path = _as_told(holder.path.removesuffix(_DELETED))
-        stale = holder.pid in pids or (path, holder.uid) in opened
+        stale = (
+            holder.pid in pids or (path, holder.uid) in opened or (holder.ino, holder.uid) in inodes
+        )
         if file and stale and holder.pid not in spared:
             found.setdefault(holder.pid, []).append(holder)
     return found

@@ -95,8 +95,8 @@ def fstatx_of_new(fd: int) -> Stat:
         raise
 
 
-def cached_device(path: str) -> str:
-    """Return the device (``major:minor``) of a path without a request to its file system.
+def cached_device(path: str) -> tuple[str, int]:
+    """Return the device (``major:minor``) and inode number of a path without a request to its file system.
 
     The mask of statx is empty, so no FUSE daemon gets a request (fs/fuse/dir.c, fuse_getattr). Raises
     OSError.
@@ -104,8 +104,9 @@ def cached_device(path: str) -> str:
     buffer = _BUFFER()
     if STATX(AT_FDCWD, os.fsencode(path), AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, 0, buffer):
         raise fail(os.fsencode(path))
-    major, minor = _LAYOUT.unpack_from(buffer)[-2:]
-    return f"{major}:{minor}"
+    fields = _LAYOUT.unpack_from(buffer)
+    major, minor = fields[-2:]
+    return f"{major}:{minor}", fields[6]
 
 
 def _statx(dirfd: int, name: bytes, flags: int) -> Stat:

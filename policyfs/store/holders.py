@@ -23,7 +23,8 @@ class Holder(NamedTuple):
     what: ``cwd``, ``root``, ``exe``, ``fd 5``, ``mapping`` or ``mount`` (a second mount on a directory of the
     mount).
     path: the object in use, as /proc shows it. elsewhere: True if the use is in another mount namespace. Such
-    a use keeps the file system alive, but does not make this mount busy.
+    a use keeps the file system alive, but does not make this mount busy. ino: the inode number of a file in
+    use, if holders_of() found it; otherwise 0.
     """
 
     pid: int
@@ -32,6 +33,7 @@ class Holder(NamedTuple):
     what: str
     path: bytes
     elsewhere: bool
+    ino: int = 0
 
     def __str__(self) -> str:
         where = " in another mount namespace" if self.elsewhere else ""
@@ -82,14 +84,14 @@ def holders_of(device: str) -> list[Holder]:
         with contextlib.suppress(OSError):
             namespace = os.readlink(procfs.path(pid, "ns/mnt"))
             holds = [] if namespace in tables else [
-                ("mount", os.fsencode(mount.path)) for mount in mounts(pid) if mount.device_name == device
+                ("mount", os.fsencode(mount.path), 0) for mount in mounts(pid) if mount.device_name == device
             ]  # fmt: skip
             tables.add(namespace)
             holds += [*_uses(pid, device)] or [*_mappings(pid, device)]
             if holds:
                 uid, command = _who(pid)
                 elsewhere = namespace != ours
-                found += [Holder(pid, uid, command, what, path, elsewhere) for what, path in holds]
+                found += [Holder(pid, uid, command, what, path, elsewhere, ino) for what, path, ino in holds]
     return found
 
 
@@ -104,13 +106,16 @@ def has_open(pid: int, device: str) -> bool:
     return False
 
 
-def _uses(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
-    """Yield a process's descriptors, cwd and root on a file system, under any mount of the file system."""
+def _uses(pid: int, device: str) -> Iterator[tuple[str, bytes, int]]:
+    """Yield a process's descriptors, cwd and root on a file system, under any mount of the file system. Yield
+    path and inode number of each.
+    """
     process = procfs.root() / str(pid)
     for name in ("cwd", "root", *(f"fd/{fd}" for fd in os.listdir(process / "fd"))):
         with contextlib.suppress(OSError):
-            if cached_device(f"{process}/{name}") == device:
-                yield name.replace("/", " "), procfs.link(pid, name)
+            there, ino = cached_device(f"{process}/{name}")
+            if there == device:
+                yield name.replace("/", " "), procfs.link(pid, name), ino
 
 
 def _who(pid: int) -> tuple[int, str]:
@@ -126,7 +131,7 @@ def _holds_of(pid: int, held: Mount, table: list[Mount], same: set[int], elsewhe
     if not found:
         # Mappings come last, and only if nothing else was found: a read of `maps` waits for a lock of the
         # process.
-        found = list(_mappings(pid, held.device_name))
+        found = [(what, path) for what, path, _ in _mappings(pid, held.device_name)]
     return [Holder(pid, uid, command, what, path, elsewhere) for what, path in found]
 
 
@@ -146,8 +151,11 @@ def _descriptors(pid: int, mount_ids: set[int]) -> Iterator[tuple[str, bytes]]:
                 yield f"fd {name}", procfs.link(pid, f"fd/{name}")
 
 
-def _mappings(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
-    """Yield a process's mappings of files on this file system, from /proc/PID/maps (proc_pid_maps(5))."""
+def _mappings(pid: int, device: str) -> Iterator[tuple[str, bytes, int]]:
+    """Yield a process's mappings of files on this file system, with path and inode number.
+
+    They are in /proc/PID/maps (proc_pid_maps(5)).
+    """
     wanted = "{:02x}:{:02x}".format(*map(int, device.split(":"))).encode()
     seen: set[bytes] = set()
     with contextlib.suppress(OSError), open(procfs.path(pid, "maps"), "rb") as lines:
@@ -155,7 +163,7 @@ def _mappings(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
             fields = line.rstrip(b"\n").split(maxsplit=5)
             if len(fields) == 6 and fields[3] == wanted and fields[5] not in seen:
                 seen.add(fields[5])
-                yield "mapping", fields[5]
+                yield "mapping", fields[5], int(fields[4])
 
 
 def _is_below(path: bytes, mountpoint: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -332,8 +333,8 @@ def test_mountpoints_or_all_of_them(words: tuple[str, ...]) -> None:
 def test_strict_offers_to_end_who_holds_files(place: Path, capsys, monkeypatch, yes: bool) -> None:
     ended: list[tuple[object, ...]] = []
 
-    def end_holders(path: str, status: dict, stale: object, *, yes: bool) -> None:
-        ended.append((path, status["pid"], stale, yes))
+    def end_holders(path: str, status: Callable[[], dict], *, yes: bool) -> None:
+        ended.append((path, status()["pid"], status()["stale_handles"], yes))
 
     monkeypatch.setattr(stale_handles, "end_holders", end_holders)
     with daemon(place, reload=LOADED, status=sound(place, stale_handles=STALE)):
