@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.jpeg.samsung_trailer import clean_trailer, find_trailer
+from tests.support.samples import jpegs
 from tests.support.samples.inners import Plain
 from tests.support.samples.motion import blocks
 
 PHOTO = b"\xff\xd8 a photo \xff\xd9"
 PLACE = b"47.80453, 13.04229"
+PICTURE = jpegs.plain()
 
 
 def read(data: bytes, hide: Tells = Tells.LOCATION) -> bytes:
@@ -87,6 +90,11 @@ def test_a_directory_that_lies_is_none(offset, value):
         ((0x0A01, b"Camera_Capture_Mode_Info", b"1"), Tells.LOCATION, True),
         ((0x0A01, b"Camera_Capture_Mode_Info", PLACE), Tells.LOCATION, False),
         ((0x0A01, b"Camera_Capture_Mode_Info", bytes(1 << 16)), Tells.LOCATION, True),
+        ((0x0C81, b"Color_Display_P3", b"\1\0\0\0"), Tells.LOCATION, True),
+        ((0x0100, b"MotionPhoto_Version", PICTURE), Tells.LOCATION, False),
+        ((0x0100, b"Camera_Capture_Mode_Info", PICTURE), Tells.TIME, False),
+        ((0x0AB1, b"DualShot_DepthMap_1", PICTURE), Tells.LOCATION, True),
+        ((0x0AB1, b"DualShot_DepthMap_1", b"\0\0\0\x18ftypmp42" + bytes(12)), Tells.LOCATION, False),
         ((0x0A01, b"Camera_Capture_Mode_Info", bytes(1 << 16) + PLACE), Tells.LOCATION, False),
     ],
 )
@@ -97,6 +105,20 @@ def test_blocks(block, hide, stays):
     if not stays:
         assert block[1] not in out
         assert block[2].strip(b"\0") not in out
+
+
+@pytest.mark.parametrize("cleaned", [True, False])
+def test_a_depth_map_that_is_a_picture_is_cleaned_as_one(cleaned):
+    class Pictures(Plain):
+        def image(self, data: bytes) -> Cleaned | None:
+            return Cleaned(data.replace(PLACE, bytes(len(PLACE)))) if cleaned else None
+
+    data = made((0x0AB1, b"DualShot_DepthMap_1", b"\xff\xd8\xff" + PLACE + b"\xff\xd9"))
+    trailer = find_trailer(MemorySource(data), len(PHOTO))
+    assert trailer is not None
+    out = apply(data, in_order(clean_trailer(MemorySource(data), trailer, Pictures()).patches, len(data)))
+    assert PLACE not in out
+    assert (b"DualShot_DepthMap_1" in out) is cleaned
 
 
 @pytest.mark.parametrize("entry", [False, True])

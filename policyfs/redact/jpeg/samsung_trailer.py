@@ -19,6 +19,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from policyfs.formats import Use, starts_for
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note
 from policyfs.redact.core.patches import ByteSource, SliceSource, difference, zeros
@@ -31,6 +32,9 @@ _ENTRY_BYTES: Final = 12
 _MAX_DIRECTORY_BYTES: Final = 0x10000
 _MAX_PICTURE_BYTES: Final = 32 << 20
 _MAX_TEXT_BYTES: Final = 1 << 16
+_NUMBER_BYTES: Final = 4
+_START_BYTES: Final = 32
+_PICTURES: Final = starts_for(Use.PICTURE)
 _GONE: Final = 0x7F7F
 """Type of a block with removed content. No reader knows this type. It does not look like a JPEG marker."""
 
@@ -153,7 +157,9 @@ def _clean_block(source: ByteSource, block: Block, inner: Inner, found: Found) -
             found.add(inside, data)
     else:
         text = source.read(data, min(block.end - data, _MAX_TEXT_BYTES + 1))
-        tells = told(inner.hide, tells, text, inner.budget) if len(text) <= _MAX_TEXT_BYTES else UNKNOWN
+        # Binary data may be a picture or a sound: readers go by the type alone.
+        plain = block.end - data <= _NUMBER_BYTES or _is_text(source, data, block.end)
+        tells = told(inner.hide, tells, text, inner.budget) if plain else UNKNOWN
         if tells:
             _drop(source, block, name.decode("ascii"), tells, found)
 
@@ -164,8 +170,9 @@ def _is_text(source: ByteSource, start: int, end: int) -> bool:
 
 
 def _inside(source: ByteSource, start: int, end: int, holds: str, inner: Inner) -> Found | None:
-    if holds == "depths":
-        return Found()  # one byte per pixel
+    head = source.read(start, min(_START_BYTES, end - start))
+    if holds == "depths" and not any(head.startswith(first, at) for _, at, first in _PICTURES):
+        return None if head[4:8] == b"ftyp" else Found()  # a video, or one byte per pixel
     if holds == "video":
         return inner.file("video/mp4", SliceSource(source, start, end - start))
     if end - start > _MAX_PICTURE_BYTES:
