@@ -285,6 +285,57 @@ def test_a_value_that_goes_stays_in_no_other_tag():
     assert not any(cleaned.data[first : first + 10])
 
 
+def over(block: bytes, tag: int, to: int) -> bytes:
+    """The structure with the value of a tag (UNDEFINED) at another offset."""
+    at = block.index(pack("II", tag, 7, size=2))
+    return block[: at + 8] + pack("II", to) + block[at + 12 :]
+
+
+@pytest.mark.parametrize("kind", [3, 4, 8, 9, 13])
+def test_no_value_stays_over_a_gps_directory_of_any_pointer(kind):
+    """Readers follow a pointer of two bytes, too."""
+    places = ifd("II", 0x300, gps("II"))
+    pointer = (GPS_IFD, kind, 1, pack("II", 0x300, size=2 if kind in (3, 8) else 4))
+    main = ifd("II", 8, [text(0x010F, "Testmaker"), long("II", EXIF_IFD, 0x200), pointer])
+    exif_ifd = ifd("II", 0x200, [(0x8828, 7, len(places), bytes(len(places)))])
+    block = over(tiff("II", (8, main), (0x200, exif_ifd), (0x300, places)), 0x8828, 0x300)
+    out = clean(block)
+    assert not leaks(out)
+    assert not any(out[0x300:])
+    assert b"Testmaker" in out
+
+
+def test_no_value_stays_over_that_of_a_tag_without_a_known_name():
+    secret = b"Zirbelstadt, at the mill"
+    entries = [text(0x010F, "Testmaker"), long("II", EXIF_IFD, 0x100), (0xC700, 2, len(secret), secret)]
+    inside = ifd("II", 0x100, [(0x8828, 7, len(secret), bytes(len(secret)))])
+    block = tiff("II", (8, ifd("II", 8, entries)), (0x100, inside))
+    out = clean(over(block, 0x8828, block.index(secret)))
+    assert b"Zirbelstadt" not in out
+    assert b"Testmaker" in out
+    stale = over(tiff("II", (8, ifd("II", 8, [*entries[::2], (0xC701, 7, 8, bytes(8))]))), 0xC701, 8)
+    assert b"Testmaker" in clean(stale), "a wrong offset, to the directory itself"
+
+
+@pytest.mark.parametrize(
+    ("tag", "words"),
+    [(0x9286, b"ASCII\0\0\0" + TEXT_COORDINATES.encode()), (0x9C9C, TEXT_COORDINATES.encode("utf-16-le"))],
+)
+@pytest.mark.parametrize("kind", [3, 4, 5, 7])
+def test_words_of_people_are_searched_in_every_type(tag, words, kind):
+    """ExifTool reads UserComment and XPComment as text, whatever their type is."""
+    size = tags.TYPE_SIZES[kind]
+    words = words.ljust(-(-len(words) // size) * size, b"\0")
+    entry = (tag, kind, len(words) // size, words)
+    inside = (0x200, ifd("II", 0x200, [entry]))
+    out = clean(tiff("II", (8, ifd("II", 8, [text(0x010F, "T"), long("II", EXIF_IFD, 0x200)])), inside))
+    assert not leaks(out)
+    quiet = (tag, kind, len(words) // size, b"quince".ljust(len(words), b"\0"))
+    inside = (0x200, ifd("II", 0x200, [quiet]))
+    block = tiff("II", (8, ifd("II", 8, [text(0x010F, "T"), long("II", EXIF_IFD, 0x200)])), inside)
+    assert clean(block) == block
+
+
 @pytest.mark.parametrize("behind", [b"", b"\0\0"])
 def test_an_empty_directory_at_the_very_end(behind):
     """Without room for where the next one would be."""

@@ -69,6 +69,16 @@ def test_the_bytes_of_a_header_are_no_value(at):
     assert kept(walked(moved(block, ARTIST, at))) == [MAKER]
 
 
+@pytest.mark.parametrize("kind", [3, 7])
+def test_words_of_people_are_searched_in_every_type(kind):
+    words = b"47.80453, 13.04229\0\0".ljust(40, b"\0")
+    entry = (0x9C9C, kind, len(words) // (2 if kind == 3 else 1), words)
+    block = tiff("II", (8, ifd("II", 8, [text(MAKER, "Testmaker"), entry])))
+    assert kept(walked(block)) == [MAKER]
+    quiet = block.replace(words, b"quince".ljust(40, b"\0"))
+    assert kept(walked(quiet)) == [MAKER, 0x9C9C]
+
+
 def test_maker_and_model_are_learnt_if_they_stay():
     block = tiff("II", (8, ifd("II", 8, [text(MAKER, "Testmaker"), text(0x0110, "M7")])))
     assert (walked(block).make, walked(block).model) == (b"Testmaker", b"M7")

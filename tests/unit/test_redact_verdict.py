@@ -95,6 +95,10 @@ def test_a_gps_directory_without_a_place_tells_none() -> None:
         assert verdict(photo(version), *strict) == ""
         assert verdict(photo(version, (9, jpegs.ASCII, 2, b"V\0")), *strict) == ""
         assert verdict(photo(version, (2, jpegs.RATIONAL, 3, pack("II", 0, 1, 0, 1, 0, 1))), *strict) == ""
+        assert verdict(photo(version, text(0x12, "WGS-84"), (9, jpegs.ASCII, 2, b"A\0"))) == ""
+        for other in (text(0x12, "47.80453N, 13.04229E"), text(0x12, "Zirbelstadt"), text(9, "Zirbelstadt")):
+            assert "GPSInfo" in verdict(photo(version, other), *strict)
+        assert "GPSInfo" in verdict(photo((0, jpegs.ASCII, 12, b"Zirbelstadt\0")), *strict)
         assert "GPSInfo" in verdict(photo(version, (29, jpegs.ASCII, 11, b"2024:05:17\0")), *strict)
         assert "GPSInfo" in verdict(photo(*jpegs.gps("II")), *strict)
         behind = jpegs.TEXT_COORDINATES.encode()
@@ -176,6 +180,16 @@ def test_properties_of_a_place_that_is_not_set_tell_none(properties: str) -> Non
     for value in ("Zirbelstadt", "47,48.27N", "1.5.2"):
         told = f"{properties}<exif:GPSLatitude>{value}</exif:GPSLatitude>"
         assert "exif:GPSLatitude" in verdict(photo(jpegs.xmp_packet(told)))
+
+
+@pytest.mark.parametrize("words", [NO_PLACE, frozenset({"people", TO_TELL})])
+def test_a_digest_of_older_records_tells_nothing_and_a_text_in_its_place_does(words: frozenset[str]) -> None:
+    def photo(digest: bytes) -> bytes:
+        return jpegs.with_segments(jpegs.plain(), jpegs.photoshop_segment(jpegs.resource(0x0425, digest)))
+
+    assert verdict(photo(bytes(range(200, 216))), words=words) == ""
+    assert verdict(photo(bytes(range(200, 216))), DENY_UNKNOWN, words=words) == ""
+    assert "IPTCDigest" in verdict(photo(b"47.80453, 13.04229"), words=words)
 
 
 def test_an_empty_record_of_a_place_tells_none() -> None:

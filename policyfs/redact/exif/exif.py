@@ -9,6 +9,7 @@ move up, as if the tag had never been there.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,8 +35,18 @@ MAX_ENTRIES: Final = 1000
 """Maximum number of entries in all directories of one structure. Real structures have at most about 150."""
 _ENTRY_BYTES: Final = 12
 _POINTER_TYPES: Final = (4, 13)
+_WHOLE_NUMBERS: Final = (1, 3, 4, 6, 8, 9, 13)
+"""Field types of pointers that some readers accept, though Exif demands LONG."""
 _RATIONAL: Final = 5
 _TEXTS: Final = (2, 129)
+_NO_PLACES: Final = {
+    0x00: re.compile(rb"[\0-\x09]{4}|[0-9]{4}"),
+    0x09: re.compile(rb"[AV]?[\0 ]*"),
+    0x12: re.compile(rb"(?:BD|CGCS|ETRS|GCJ|ITRF|JGD|NAD|TOKYO|WGS)?[- ]?[0-9]{0,4}[\0 ]*", re.IGNORECASE),
+}
+"""Patterns of values of GPSVersionID, GPSStatus and GPSMapDatum that have no place. Cameras without a
+position write these tags (Exif 2.32, 4.6.6).
+"""
 _PAIRS: Final = (
     (tags.JPEG_OFFSET, tags.JPEG_LENGTH),
     (tags.STRIP_OFFSETS, tags.STRIP_LENGTHS),
@@ -100,6 +111,8 @@ class _ExifWalk(Walk):
         if any(self.structure.hits(start, end) for start, end, _ in self.doomed):
             raise NotThisKindError("a value overlaps a TIFF directory (IFD)")
         self.settle_wiped()
+        for start, end in Extents(self._removed_values()).without(self.structure):
+            self.wiped.add(start, end)  # also of tags without a known name, which may overlap directories
         blobs = [blob for directory in self.directories for blob in self._blobs(directory)]
         self._claim_values()
         self._clean_nested(blobs)
@@ -162,7 +175,8 @@ class _ExifWalk(Walk):
             return UNKNOWN
         self.inner.budget.search(entry.size)
         self.inner.budget.part(entry.size // BYTES_PER_PART)
-        if entry.type not in tags.TEXT_TYPES:
+        people = self.table.rules[entry.directory.role].get(entry.tag, UNNAMED).tells & Tells.PEOPLE
+        if entry.type not in tags.TEXT_TYPES and not people:  # readers take people's words in any type
             return NOTHING
         if self.table is not tags.EXIF_TABLE and entry.type not in _TEXTS:
             value = text_among_numbers(value)  # a block of a maker's
@@ -177,17 +191,16 @@ class _ExifWalk(Walk):
         Cameras without a GPS receiver write only the version of the directory. If location is hidden, mark
         the bytes of the directory as removed, so that none of them stays as a part of another value.
         """
-        if pointer.type not in _POINTER_TYPES or pointer.size != 4:
+        width, size = tags.TYPE_SIZES.get(pointer.type, 0), len(self.block)
+        if pointer.type not in _WHOLE_NUMBERS or not pointer.count or not self.within(pointer):
             return
-        offset, size = self.frame.number(pointer.raw[8:]), len(self.block)
+        offset = self.frame.number(self.value(pointer, width))
         if not 8 <= offset <= size - 2:
             return
         entries = read_entries(self.source, offset, self.frame, tags.GPS_TAGS_END)
         self.inner.budget.part(len(entries))
         count = self.frame.number(self.source.read(offset, 2))
-        pointer.bare = count == len(entries) and all(
-            entry.tag in tags.GPS_WITHOUT_A_PLACE or self._is_blank(entry) for entry in entries
-        )
+        pointer.bare = count == len(entries) and all(self._is_no_place(entry) for entry in entries)
         if not self.inner.hide & Tells.LOCATION:
             return
         end = offset + 2 + _ENTRY_BYTES * len(entries)
@@ -202,12 +215,18 @@ class _ExifWalk(Walk):
                 self.doomed.append((entry.start, entry.end, False))
                 self.doomed.append((entry.position, entry.position + _ENTRY_BYTES, False))
 
-    def _is_blank(self, entry: Entry) -> bool:
-        """Return True if a value has only zeros and blanks, or only fractions with the numerator 0."""
+    def _is_no_place(self, entry: Entry) -> bool:
+        """Return True if a GPS tag surely has no place.
+
+        Its value is a version, a status, the name of a datum, or has only zeros and blanks, or only fractions
+        with the numerator 0.
+        """
         if entry.type not in tags.TYPE_SIZES or not self.within(entry):
             return False
         self.inner.budget.search(entry.size)
         value = self.value(entry)
+        if entry.tag in _NO_PLACES and _NO_PLACES[entry.tag].fullmatch(value):
+            return True
         if entry.type == _RATIONAL:
             return not any(value[at::8].strip(b"\0") for at in range(4))
         return not value.strip(b"\0 ")

@@ -53,8 +53,6 @@ TILE_OFFSETS: Final = 0x0144
 TILE_LENGTHS: Final = 0x0145
 MPF_ENTRIES: Final = 0xB002
 
-GPS_WITHOUT_A_PLACE: Final = frozenset({0x00, 0x09, 0x12})
-"""GPSVersionID, GPSStatus, GPSMapDatum: tags that cameras without a position write (Exif 2.32, 4.6.6)."""
 GPS_TAGS_END: Final = 0x40
 """GPS tags are below this number. Exif 2.32 has 0x00 to 0x1f; later versions may add some."""
 

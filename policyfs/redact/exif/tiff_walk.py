@@ -147,12 +147,12 @@ class TiffWalk(Walk):
         """Return the categories of the data in a value, but only categories in *asked*. Long binary values
         are not searched.
 
-        Outside of maker notes, a tag with the category PEOPLE counts as text also if its field type is a type
-        of bytes (UserComment, XPComment).
+        Outside of maker notes, a tag with the category PEOPLE counts as text in any field type: readers take
+        the bytes of UserComment and XPComment as text, whatever the type says.
         """
         rule = self.tables[entry.directory.role].get(entry.tag, UNNAMED)
         is_text = entry.type in (2, 129) or (bool(rule.tells & Tells.PEOPLE) and not entry.frame.note)
-        if not asked or entry.type not in tags.TEXT_TYPES or entry.size < MIN_TEXT_BYTES:
+        if not asked or entry.size < MIN_TEXT_BYTES or not (is_text or entry.type in tags.TEXT_TYPES):
             return NOTHING
         if entry.size > MAX_BINARY_BYTES and not is_text:
             return NOTHING
