@@ -8,7 +8,7 @@ from xml.parsers import expat
 import pytest
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Cleaned
+from policyfs.redact.core.cleaners import Cleaned, TooMuchError
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.registry import locate_in
 from policyfs.redact.xmp.packet import clean_xmp as clean_packet
@@ -118,6 +118,25 @@ def test_exiftool_reads_what_stays(tmp_path):
     assert not [name for name in tags if "GPS" in name or "City" in name or "Location" in name]
 
 
+def test_attributes_count_as_parts_of_the_file():
+    few, many = (
+        xmp_packet("<dc:a " + " ".join(f"dc:b{n}=''" for n in range(count)) + "/>")
+        for count in (1000, 50_000)
+    )
+    assert clean_xmp(few).data == few
+    with pytest.raises(TooMuchError):
+        clean_xmp(many)
+
+
+def test_a_value_in_a_node_of_its_own_goes(tmp_path):
+    """ExifTool reads the value of an element with nodeID from the node with this nodeID."""
+    nodes = f'<rdf:Description rdf:nodeID="a"><rdf:value>{HOME.city}</rdf:value></rdf:Description></rdf:RDF>'
+    packet = xmp_packet('<photoshop:City rdf:nodeID="a"/>').replace(b"</rdf:RDF>", nodes.encode())
+    out = clean(packet)
+    assert not leaks(out)
+    assert found(tmp_path, out)["Rating"] == 4
+
+
 def test_a_packet_without_places_is_left_alone():
     packet = xmp_packet("<dc:title>Quince</dc:title>") + bytes(7)
     cleaned = clean_xmp(packet)
@@ -139,6 +158,9 @@ UNREADABLE = {
     "text outside": xmp_packet("") + HOME.city.encode(),
     "DOCTYPE": f'<!DOCTYPE x [<!ENTITY c "{HOME.city}">]>'.encode() + xmp_packet("<dc:a>&c;</dc:a>"),
     "entity": xmp_packet("<dc:a>&nothing;</dc:a>" + CITY),
+    "too many namespaces": xmp_packet(
+        CITY + "<dc:a " + " ".join(f'xmlns:b{n}="x"' for n in range(300)) + "/>"
+    ),
     "attribute twice": xmp_packet(CITY, attributes='dc:a="1" dc:a="2"'),
     "not UTF-8": xmp_packet(CITY).replace(b"image/jpeg", b"image/\xff\xfeg"),
     "declared as another encoding": b'<?xml version="1.0" encoding="utf-7"?>' + xmp_packet(CITY),
@@ -225,7 +247,7 @@ TELLING = {
         'x:xmptk="Quill 9"': None,
         "<xmp:CreatorTool>Quillpaint</xmp:CreatorTool>": "Quillpaint",
         "<exif:ImageUniqueID>4711aa</exif:ImageUniqueID>": "4711aa",
-        '<dc:identifier rdf:nodeID="n4711">x4712</dc:identifier>': "x4712",
+        '<dc:identifier rdf:ID="n4711">x4712</dc:identifier>': "x4712",
         '<z:a xmlns:z="http://quillcam.example/">1</z:a>': "quillcam",
     },
     "time": {

@@ -1,9 +1,8 @@
 """Cleaner of XMP packets (ISO 16684-1); the length of a packet stays.
 
 The packet is tokenised strictly. A removed element or attribute (properties.py) is overwritten with spaces.
-So the XML stays well-formed in every form of RDF. Encodings: UTF-8, UTF-16 and UTF-32. A packet
-becomes an empty packet if it may be misunderstood: if it is not well-formed, has a DOCTYPE, or declares
-another encoding than it has.
+So the XML stays well-formed in every form of RDF. Encodings: UTF-8, UTF-16, UTF-32. A packet that may be
+misunderstood becomes empty: if it is not well-formed, has a DOCTYPE, or states an encoding that it has not.
 """
 
 from __future__ import annotations
@@ -16,13 +15,16 @@ from typing import Final
 from xml.parsers import expat
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Cleaned, Inner, Note
+from policyfs.redact.core.cleaners import MAX_PARTS, Cleaned, Inner, Note
 from policyfs.redact.core.free_text import BYTES_PER_PART, tells_place, told_in_text
 from policyfs.redact.xmp import properties
 from policyfs.redact.xmp.embedded_images import cleaned_picture
 
 MAX_DEPTH: Final = 64
-MAX_TOKENS: Final = 100_000
+MAX_TOKENS: Final = MAX_PARTS
+"""Maximum number of tokens and attributes in a packet: more are too many parts for any file."""
+MAX_NAMESPACES: Final = 256
+"""Maximum number of namespaces that are declared at one place of a packet."""
 _SHORTEST: Final = 5
 """Minimum number of characters of a text that is searched. A shorter text tells nothing by itself."""
 MAX_LOOKED_AT: Final = 1 << 20
@@ -227,12 +229,9 @@ class _Scanner:
 
     def _characters(self, end: int) -> Iterator[_Span]:
         piece = self.text[self.at : end]
-        if not self.stack:
-            if piece.strip("\ufeff \t\r\n"):
-                raise MalformedError
-            self.at = end
-            return
-        if self.hidden_from >= 0:
+        if not self.stack and piece.strip("\ufeff \t\r\n"):
+            raise MalformedError
+        if not self.stack or self.hidden_from >= 0:
             self.at = end
             return
         around = self.stack[-1]
@@ -281,21 +280,22 @@ class _Scanner:
             attributes.append(found)
             at = found.end()
         at = _SPACE.match(self.text, at).end()  # type: ignore[union-attr]  # always matches
+        self.tokens += len(attributes)
         closed = self.text.startswith("/>", at)
-        if not closed and not self.text.startswith(">", at):
+        ends = closed or self.text.startswith(">", at)
+        if not ends or self.tokens > MAX_TOKENS or len(self.stack) >= MAX_DEPTH:
             raise MalformedError
         end = at + (2 if closed else 1)
-        if not self.stack:
-            self.roots += 1
+        self.roots += not self.stack
         element = _Element(name[0], self._namespaces(attributes))
         self.stack.append(element)
-        if len(self.stack) > MAX_DEPTH:
-            raise MalformedError
         if self.hidden_from < 0:
             namespace, local = self._resolve(name[0], default=True)
             told = properties.tells(namespace, local)
             if local in properties.DIGESTS and properties.is_known(namespace or ""):
                 told = properties.digest_tells(local, self._text_behind(end, attributes))
+            if any(found[1].rpartition(":")[2] == "nodeID" for found in attributes):
+                told = UNKNOWN  # the value may be in another element, with the same nodeID
             element.structural = (namespace, local) in properties.STRUCTURAL
             element.numeric = properties.numbers_in(namespace, local)
             if namespace == properties.RDF and len(self.stack) > 1:  # a list has the pattern of its property
@@ -311,8 +311,8 @@ class _Scanner:
 
     def _text_behind(self, at: int, attributes: list[re.Match[str]]) -> str:
         """Return the content of an element; "" if it is no plain text, or if the element has attributes."""
-        end = self.text.find("</", at)
-        text = self.text[at:end] if 0 <= end - at <= _MAX_DIGEST else "<"
+        end = self.text.find("</", at, at + _MAX_DIGEST + 2)
+        text = self.text[at:end] if end >= 0 else "<"
         return "" if attributes or "<" in text else text
 
     def _close(self) -> Iterator[_Span]:
@@ -386,7 +386,7 @@ class _Scanner:
             if prefix != "xmlns":
                 continue
             uri = unescape(found[2][1:-1])
-            if tells_place(uri) or local == "xml":
+            if len(inherited) + len(declared) >= MAX_NAMESPACES or tells_place(uri) or local == "xml":
                 raise MalformedError
             declared[local] = uri
         return inherited | declared if declared else inherited
