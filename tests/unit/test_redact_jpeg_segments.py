@@ -278,13 +278,14 @@ def test_an_extended_packet_that_changes_gets_its_new_digest_everywhere() -> Non
         more(b"<a>a quince</a>", 7) + more(b"<a>a quince</a>", 7)[1:],
         [(APP1, XMP_MORE_HEADER + b"too short")],
         [(APP1, more(b"abc")[0][1].replace(b"\0\0\0\3", b"\0\0\0\4"))],
+        more(b"<a>a quince</a>", name=PLACE.ljust(32)),
     ],
 )
 def test_an_extended_packet_that_is_not_whole_goes_with_its_name(parts: list[tuple[int, bytes]]) -> None:
     name = parts[0][1][len(XMP_MORE_HEADER) :][:32]
     done = clean((APP1, XMP_HEADER + b"has " + name), *parts)
     assert not any(any(part.new) for part in done[1:])
-    if len(name) == 32:
+    if len(name) == 32 and name.isalnum():
         assert done[0].new == XMP_HEADER + b"has " + b"0" * 32
 
 

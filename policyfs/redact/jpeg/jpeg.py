@@ -142,12 +142,12 @@ class _Locator:
     def _behind(self, first: Image, end: int, offsets: list[int], *, marked: bool) -> None:
         """Clean the bytes between the first image and *end*: further images, videos, other bytes.
 
-        offsets: the offsets of images in the multi-picture directory. marked: True if Huawei's mark of a
-        motion photo may be at the end. The mark, and filler (bytes without information), stay only if an EOI
-        ends the first image. Otherwise readers may take such bytes for a part of this image.
+        offsets: the sorted offsets of images in the multi-picture directory. marked: True if Huawei's mark of
+        a motion photo may be at the end. The mark, and filler (bytes without information), stay only if an
+        EOI ends the first image. Otherwise readers may take such bytes for a part of this image.
         """
         region = SliceSource(self.source, 0, end)
-        images, videos, done = 1, 0, first.end
+        images, videos, done, index = 1, 0, first.end, 0
         while (at := skip_zeros(region, done)) < end:
             if images < MAX_IMAGES and is_soi(region, at):
                 images += 1
@@ -156,7 +156,9 @@ class _Locator:
                     self._image(image)
                     done = image.end
                     continue
-            following = next((o for o in offsets if at < o < end and is_soi(region, o)), end)
+            while index < len(offsets) and (offsets[index] <= at or not is_soi(region, offsets[index])):
+                index += 1
+            following = min(offsets[index], end) if index < len(offsets) else end
             video = None
             if videos < MAX_VIDEOS:
                 video = find_video(region, max(done, at - 3), following, self.inner.budget)

@@ -8,6 +8,7 @@ DC-007 (MPF); ICC.1 Annex B.4; ISO 21496-1; Adobe technical note 5116.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
@@ -46,6 +47,7 @@ _EXIF_START: Final = re.compile(rb".{0,4}Exif\0.", re.IGNORECASE | re.DOTALL)
 """Bytes that lax readers (ExifTool) accept as the start of EXIF."""
 _TIFF_START: Final = re.compile(rb"II\*\0|MM\0\*")
 _GUID_BYTES: Final = 32
+_GUID: Final = re.compile(rb"[0-9A-Fa-f]{32}")
 _MORE_HEAD_BYTES: Final = len(XMP_MORE_HEADER) + _GUID_BYTES + 8
 _GAIN_MAP_BYTES: Final = frozenset({4, 34, 37, 58, 61, 74, 77, 138, 141})
 """Sizes of a gain map's data: only versions, or numbers of 1 or 3 colours (in drafts 3 bytes less)."""
@@ -86,9 +88,9 @@ class Loaded:
 def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner: Inner) -> list[Loaded]:
     """Clean all metadata segments of one image; return them in order."""
     loaded = [Loaded(s.code, old, old) for s, old in zip(segments, payloads, strict=True)]
-    telemetry = [s for s in loaded if s.code == APP6 and s.old.startswith(GOPRO_HEADER)]
+    telemetry = {id(s) for s in loaded if s.code == APP6 and s.old.startswith(GOPRO_HEADER)}
     for segment in loaded:
-        if len(telemetry) > 1 and any(segment is one for one in telemetry):
+        if len(telemetry) > 1 and id(segment) in telemetry:
             segment.drop("GPMF", broken=True)  # readers join such segments, but no camera writes several
         elif not _is_shared(segment):
             _clean_one(segment, inner)
@@ -192,15 +194,15 @@ def _spread(parts: Sequence[Loaded], cleaned: Cleaned, skip: int) -> None:
     """Put a cleaned block back into the segments from which it was joined. skip: number of bytes in each
     segment before the block's part.
     """
-    at = 0
-    for segment in parts:
-        size = len(segment.old) - skip
-        segment.new = segment.old[:skip] + cleaned.data[at : at + size]
-        for note in cleaned.notes:
-            if at <= note.offset < at + size:
-                length = min(note.length, at + size - note.offset)
-                segment.notes.append(note._replace(offset=note.offset - at + skip, length=length))
-        at += size
+    starts = [0, *accumulate(len(segment.old) - skip for segment in parts)]
+    for segment, at, end in zip(parts, starts, starts[1:], strict=False):
+        segment.new = segment.old[:skip] + cleaned.data[at:end]
+    for note in cleaned.notes:
+        index = bisect_right(starts, note.offset) - 1
+        if index < len(parts):
+            length = min(note.length, starts[index + 1] - note.offset)
+            offset = note.offset - starts[index] + skip
+            parts[index].notes.append(note._replace(offset=offset, length=length))
 
 
 def _clean_exif(loaded: Sequence[Loaded], inner: Inner) -> None:
@@ -280,27 +282,32 @@ def _clean_profile(parts: Sequence[Loaded]) -> None:
 
 
 def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """Clean extended XMP: packets cut into segments. Each segment has the digest of its packet as a name."""
+    """Clean extended XMP: packets cut into segments. Each segment has the digest of its packet as a name.
+
+    Remove packets with another name: 32 free bytes may be a place. Raises TooMuchError.
+    """
     groups: dict[bytes, list[Loaded]] = {}
     for segment in loaded:
         if segment.code == APP1 and segment.old.startswith(XMP_MORE_HEADER):
             guid = segment.old[len(XMP_MORE_HEADER) : len(XMP_MORE_HEADER) + _GUID_BYTES]
             groups.setdefault(guid, []).append(segment)
+    mains = [s for s in loaded if s.code == APP1 and s.new.startswith(XMP_HEADER)]
     names: set[bytes] = set()
     for guid, parts in groups.items():
-        ordered = _in_sequence(parts)
+        ordered = _in_sequence(parts) if _GUID.fullmatch(guid) else None
         packet = b"".join(part.old[_MORE_HEAD_BYTES:] for part in ordered or ())
         cleaned = inner.xmp(packet)
         name = guid if cleaned.data == packet else md5_text(cleaned.data)
         if ordered is None or name in names:  # a reader of the result would join packets with the same name
             for part in parts:
                 part.drop("extended XMP")
-            _replace_name(loaded, guid, b"0" * _GUID_BYTES)
+            _replace_name(mains, guid, b"0" * _GUID_BYTES, inner)
             continue
         names.add(name)
         _spread(ordered, cleaned, _MORE_HEAD_BYTES)
         if name != guid:
-            _rename(loaded, ordered, guid, name)
+            _rename(ordered, name)
+            _replace_name(mains, guid, name, inner)
 
 
 def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
@@ -320,9 +327,8 @@ def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
     return ordered if lengths == {end.to_bytes(4)} else None
 
 
-def _rename(loaded: Sequence[Loaded], parts: Sequence[Loaded], old: bytes, new: bytes) -> None:
-    """Give an edited packet of extended XMP its new digest as its name, in its segments and in the main
-    packet.
+def _rename(parts: Sequence[Loaded], new: bytes) -> None:
+    """Give an edited packet of extended XMP its new digest as its name, in its segments.
 
     With the old digest, strict readers would ignore the packet. The old digest would also confirm a guess of
     a removed place.
@@ -330,17 +336,16 @@ def _rename(loaded: Sequence[Loaded], parts: Sequence[Loaded], old: bytes, new: 
     at = len(XMP_MORE_HEADER)
     for part in parts:
         part.new = part.new[:at] + new + part.new[at + _GUID_BYTES :]
-    _replace_name(loaded, old, new)
 
 
-def _replace_name(loaded: Sequence[Loaded], old: bytes, new: bytes) -> None:
-    """Replace the digest of an extended packet in the main packet, in any encoding."""
-    if re.fullmatch(rb"[0-9A-Fa-f]{32}", old) is None:
+def _replace_name(mains: Sequence[Loaded], old: bytes, new: bytes, inner: Inner) -> None:
+    """Replace the digest of an extended packet in the main packets, in any encoding. Raises TooMuchError."""
+    if _GUID.fullmatch(old) is None:
         return
-    for segment in loaded:
-        if segment.code == APP1 and segment.new.startswith(XMP_HEADER):
-            for before, after in zip(_spellings(old), _spellings(new), strict=True):
-                segment.new = segment.new.replace(before, after)
+    for segment in mains:
+        inner.budget.search(len(segment.new))
+        for before, after in zip(_spellings(old), _spellings(new), strict=True):
+            segment.new = segment.new.replace(before, after)
 
 
 def _spellings(digest: bytes) -> list[bytes]:
@@ -351,20 +356,21 @@ def _spellings(digest: bytes) -> list[bytes]:
 
 def _renew_digests(loaded: Sequence[Loaded]) -> None:
     """Restore removed digests of XMP that matched the old data, with the values for the new data."""
+    held: list[Held] = []
     for segment in loaded:
         gone = [note for note in segment.notes if note.container == "XMP" and note.tag.endswith(DIGEST_NAMES)]
         if not gone or not segment.new.startswith(XMP_HEADER):
             continue
-        before, after = (
+        held = held or [
             Held(
                 _joined(loaded, _exif_skip, new=new),
                 _joined(loaded, lambda s: len(PHOTOSHOP_HEADER) * _carries(s), new=new),
             )
             for new in (False, True)
-        )
+        ]
         for note in gone:
             end = note.offset + note.length
-            written = renewed(segment.old[note.offset : end], before, after)
+            written = renewed(segment.old[note.offset : end], *held)
             if written is not None:
                 segment.new = segment.new[: note.offset] + written + segment.new[end:]
                 segment.notes.remove(note)

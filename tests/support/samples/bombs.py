@@ -325,6 +325,34 @@ def jpeg_segments(count: int, payload: bytes, code: int = 0xE1) -> bytes:
     return jpegs.with_segments(jpegs.plain(), *[jpegs.segment(code, payload)] * count)
 
 
+TIFF_NS: Final = b'xmlns:t="http://ns.adobe.com/tiff/1.0/"'
+
+
+def extended(inside: bytes) -> bytes:
+    """A JPEG with an extended packet. inside: attributes of its root, ``>`` and what is in the root."""
+    rdf = b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" ' + inside + b"</rdf:RDF>"
+    return jpegs.with_segments(jpegs.plain(), *jpegs.more_xmp_segments(rdf, 65_400)[1])
+
+
+def extended_packets(count: int) -> bytes:
+    """A JPEG with as many main packets as extended packets, which are nothing but a name."""
+    names = [jpegs.segment(0xE1, jpegs.XMP_MORE_HEADER + b"%032X" % n) for n in range(count)]
+    return jpegs.with_segments(jpegs.plain(), *names, *[jpegs.xmp_segment(b" ")] * count)
+
+
+def further_pictures(count: int) -> bytes:
+    """A JPEG with so many pictures in its multi-picture directory, each without an end."""
+    base, step = jpegs.plain(), 8
+    sizes = [min(4_000, count - at) for at in range(0, count, 4_000)]
+    heads = [len(jpegs.mpf_segment("II", [(0, 1)] * size, 0)) for size in sizes]
+    first, at, made = sum(heads) + len(base) + step, 2, b""
+    for index, size in enumerate(sizes):
+        numbers = range(index * 4_000, index * 4_000 + size)
+        made += jpegs.mpf_segment("II", [(first + step * n, step) for n in numbers], at)
+        at += heads[index]
+    return base[:2] + made + base[2:] + b"JUNKJUNK" + (b"\xff\xd8\xff\xd8" + b"abcd") * count
+
+
 ENTITIES: Final = (
     b'<?xml version="1.0"?><!DOCTYPE r [<!ENTITY a "aaaaaaaaaa">'
     + b"".join(b'<!ENTITY %c "%s">' % (98 + n, b"&%c;" % (97 + n) * 10) for n in range(20))
@@ -609,6 +637,13 @@ BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
             0xED,
         ),
     ),
+    "JPEG: segments of telemetry": ("image/jpeg", lambda: jpeg_segments(20_000, b"GoPro\0", 0xE6)),
+    "JPEG: extended packets": ("image/jpeg", lambda: extended_packets(2_500)),
+    "JPEG: segments of photoshop": (
+        "image/jpeg",
+        lambda: jpeg_segments(5_000, b"Photoshop 3.0\0" + jpegs.resource(0x0FFF, b"abcd"), 0xED),
+    ),
+    "JPEG: offsets of further pictures": ("image/jpeg", lambda: further_pictures(16_000)),
     "JPEG: embedded in each other": ("image/jpeg", lambda: jpegs.plain() * 3000),
     "MP4: stsz": ("video/mp4", lambda: mp4_table(b"stsz", movies.u32(1, 0xFFFFFFFF))),
     "MP4: stsc": ("video/mp4", lambda: mp4_table(b"stsc", movies.u32(1, 1, 0xFFFFFFFF, 1))),
@@ -706,6 +741,20 @@ BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
     "XMP: open quotes": ("application/rdf+xml", lambda: sidecar(b"<a b='" * 600_000)),
     "XMP: comments": ("application/rdf+xml", lambda: sidecar(b"<!--" * 900_000)),
     "XMP: ampersands": ("application/rdf+xml", lambda: sidecar(b"<a>" + b"&#x26;" * 600_000 + b"</a>")),
+    "XMP: digests": (
+        "image/jpeg",
+        lambda: extended(TIFF_NS + b">" + b"<t:NativeDigest/>" * 45_000),
+    ),
+    "XMP: namespaces, and children": (
+        "image/jpeg",
+        lambda: extended(
+            b" ".join(b'xmlns:a%d="x"' % n for n in range(20_000)) + b">" + b'<a1:b xmlns:q="x"/>' * 20_000
+        ),
+    ),
+    "XMP: attributes of a known namespace": (
+        "image/jpeg",
+        lambda: extended(TIFF_NS + b" " + b" ".join(b't:GPS%d=""' % n for n in range(99_000)) + b">"),
+    ),
     "XMP: in a JPEG, again and again": ("image/jpeg", lambda: in_jpeg(xmp(b"<a/>" * 15_000))),
     "JSON: deep": ("application/x-location+json", lambda: TAKEOUT % (b"[" * (MIB - 200))),
     "JSON: deep objects": (
