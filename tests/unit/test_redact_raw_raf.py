@@ -13,6 +13,7 @@ from tests.support.samples.jpegs import exif, exif_segment, leaks, plain, with_s
 from tests.support.samples.notes import CITY
 from tests.support.samples.redacted import redacted
 from tests.support.samples.tiffs import PIXELS, fuji
+from tests.support.samples.trailers import afcp
 
 PREVIEW = with_segments(plain(), exif_segment(exif("II")))
 
@@ -79,3 +80,9 @@ BROKEN = {
 def test_what_is_broken_is_refused(case):
     plan = locate("image/x-fuji-raf", frozenset({"location"}), MemorySource(BROKEN[case]))
     assert plan.outcome is Outcome.REFUSE
+
+
+def test_a_trailer_behind_pixels_without_a_length_goes():
+    data = fuji(plain(), sensor_in_tiff=False)
+    data = data[:0x68] + bytes(4) + data[0x6C:]
+    assert read(data + afcp(len(data))) == data.ljust(len(data) + len(afcp(0)), b"\0")

@@ -37,6 +37,7 @@ from tests.support.samples.media import HOME
 from tests.support.samples.notes import CITY, MAKERS, SETTING, note_of
 from tests.support.samples.redacted import redacted
 from tests.support.samples.tiffs import PIXELS, classic, picture, short
+from tests.support.samples.trailers import TRAILERS
 
 CITY_XMP = f"<photoshop:City>{HOME.city}</photoshop:City>"
 BEHIND = 0x1400
@@ -636,3 +637,32 @@ def test_both_pictures_of_panasonics_raws_are_cleaned(tag, word):
 def test_the_artist_in_panasonics_raws_goes_under_people():
     out = redacted("image/x-panasonic-rw2", rw2(text(0x013B, "Rosa Kamera")), "people")
     assert b"Rosa" not in out
+
+
+@pytest.mark.parametrize("trailer", TRAILERS)
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("counts", ["stated", "none"])
+def test_a_trailer_behind_pixels_goes(trailer, bits, counts):
+    """Also if the length of the pixels is not stated, or if the size of the picture makes a longer one."""
+    tags = [entry for entry in picture("II", 0x800) if entry[0] not in (0x0102, 0x0117)]
+    stated = [long("II", 0x0117, len(PIXELS))] if counts == "stated" else []
+    data = b"IIRO" + pack("II", 8) + ifd("II", 8, [*tags, short("II", 0x0102, bits), *stated])
+    data = data.ljust(0x800, b"\0") + PIXELS
+    out = redacted("image/x-olympus-orf", data + TRAILERS[trailer](len(data)))
+    assert out[: len(data)] == data
+    assert not any(out[len(data) :])
+
+
+@pytest.mark.parametrize("trailer", TRAILERS)
+def test_a_trailer_behind_panasonics_pixels_goes(trailer):
+    data = rw2()
+    out = redacted("image/x-panasonic-rw2", data + TRAILERS[trailer](len(data)))
+    assert out == data.ljust(len(out), b"\0")
+
+
+def test_unknown_data_behind_packed_pixels_goes():
+    """The size of the picture makes the pixels longer than the file."""
+    tags = [entry for entry in picture("II", 0x800) if entry[0] != 0x0102]
+    data = b"IIRO" + pack("II", 8) + ifd("II", 8, [*tags, short("II", 0x0102, 16)])
+    data = data.ljust(0x800, b"\0") + PIXELS
+    assert CITY.encode() not in redacted("image/x-olympus-orf", data + CITY.encode())

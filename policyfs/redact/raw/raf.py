@@ -17,6 +17,7 @@ from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
 from policyfs.redact.exif.rules import numbers
 from policyfs.redact.raw.tiff import unreferenced
+from policyfs.redact.raw.trailers import end_without_trailers
 
 MAX_RECORDS: Final = 4096
 
@@ -136,7 +137,7 @@ class _Raf:
     def _pixels(self, start: int, size: int) -> None:
         if not start:
             return
-        size = size or self.source.size - start
+        size = size or end_without_trailers(self.source) - start
         if self.source.read(start, 4) in (b"II*\0", b"MM\0*"):
             self._file("image/tiff", start, size)
         else:

@@ -23,6 +23,7 @@ from policyfs.redact.exif.ifd import Directory, Entry, Header, read_header
 from policyfs.redact.exif.makernotes import OPENERS, TABLES, previews
 from policyfs.redact.exif.tiff_walk import TiffWalk, pairs
 from policyfs.redact.jpeg.markers import FRAMES, SOS, WITH_LENGTH, is_soi, walk_image, well_formed
+from policyfs.redact.raw.trailers import end_without_trailers
 
 MAX_ZEROED_BYTES: Final = 64 << 20
 """Maximum number of unreferenced bytes that are read to find out if they are zero.
@@ -104,6 +105,11 @@ class _File:
     walk: TiffWalk
     done: set[tuple[int, int]] = field(default_factory=set)
     jpegs: int = 0
+    end: int = field(init=False)
+    """The offset behind the last byte that may belong to pixels."""
+
+    def __post_init__(self) -> None:
+        self.end = end_without_trailers(self.source)
 
     def locate(self) -> Found:
         walk = self.walk
@@ -161,7 +167,9 @@ class _File:
         if len(starts) == 1 and entry.tag == tags.STRIP_OFFSETS and self._first(directory, 0x0103) == 1:
             bits = self._first(directory, 0x0102) * max(1, self._first(directory, 0x0115))
             rows, columns = self._first(directory, 0x0101), self._first(directory, 0x0100)
-            sizes = [max(sizes[0], rows * ((columns * bits + 7) // 8))]
+            computed = rows * ((columns * bits + 7) // 8)
+            if starts[0] + computed <= self.end:  # else the pixels are packed, as in an ORF
+                sizes = [max(sizes[0], computed)]
         return sizes
 
     def _guessed(self, starts: list[int]) -> list[int]:
@@ -176,7 +184,7 @@ class _File:
     def _keep_all(self, directory: Directory, entry: Entry, blobs: list[tuple[int, int]]) -> None:
         is_jpeg = entry.tag == 0x0201 or self._first(directory, 0x0103) in _JPEG_COMPRESSIONS
         for start, size in blobs:
-            end = min(start + size, self.source.size)
+            end = min(start + size, self.end)
             if start < 8 or start >= end or (start, end) in self.done:
                 continue
             self.done.add((start, end))
