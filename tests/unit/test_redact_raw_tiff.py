@@ -666,3 +666,35 @@ def test_unknown_data_behind_packed_pixels_goes():
     data = b"IIRO" + pack("II", 8) + ifd("II", 8, [*tags, short("II", 0x0102, 16)])
     data = data.ljust(0x800, b"\0") + PIXELS
     assert CITY.encode() not in redacted("image/x-olympus-orf", data + CITY.encode())
+
+
+def with_many_strips(*entries: Entry, padding: bytes = b"") -> bytes:
+    """A TIFF of 512 strips; `padding` is before and behind each."""
+    each, count = len(PIXELS) // 512, 512
+    step = each + 2 * len(padding)
+    strips = b"".join(padding + PIXELS[i : i + each] + padding for i in range(0, len(PIXELS), each))
+    at = 8 + len(strips)
+    starts = [8 + len(padding) + step * i for i in range(count)]
+    tags = [entry for entry in picture("II", 8) if entry[0] not in (0x0111, 0x0117)]
+    both = [(0x0111, LONG, count, pack("II", *starts)), (0x0117, LONG, count, pack("II", *[each] * count))]
+    return b"II*\0" + pack("II", at) + strips + ifd("II", at, [*tags, *both, *entries])
+
+
+@pytest.mark.parametrize(
+    ("word", "tag", "kind", "value"),
+    [
+        ("device", 0x0131, 2, b"GIMP 2.\0"),
+        ("people", 0x013B, 2, b"Jo Doe\0\0"),
+        ("location", 0xC700, 12, struct.pack("<d", HOME.latitude)),
+    ],
+)
+def test_a_short_value_is_no_padding_of_strips(word, tag, kind, value):
+    size = {2: 1, 12: 8}[kind]
+    around = [(at, 5, 1, pack("II", 72, 1)) for at in (0x011A, 0x011B)]
+    data = with_many_strips(*around, (tag, kind, len(value) // size, value))
+    assert value.strip(b"\0") in data
+    assert value.strip(b"\0") not in read(data, word)
+
+
+def test_padding_of_many_strips_stays():
+    assert plan_for(with_many_strips(padding=b"\1\2\3\4")).outcome is Outcome.CLEAN

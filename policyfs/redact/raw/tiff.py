@@ -319,16 +319,16 @@ class _File:
 def unreferenced(source: ByteSource, kept: Extents, padding: int = 0, *gone: Extents) -> Iterator[Patch]:
     """Yield patches that zero all bytes of the file that are not kept and not zero already.
 
-    kept: the ranges that stay. Gaps of up to `padding` bytes stay, too. gone: ranges of removed bytes. If
-    gone is given, filler (bytes without information) stays, except beside removed bytes.
+    kept: the ranges that stay. gone: ranges of removed bytes. Gaps of up to `padding` bytes stay, too, and so
+    does filler (bytes without information) if gone is given. Neither stays in or beside removed bytes.
     """
     left = MAX_ZEROED_BYTES
     for start, end in kept.gaps(source.size):
-        if end - start <= padding:
+        beside = any(each.hits(max(0, start - 1), end + 1) for each in gone)
+        if end - start <= padding and not beside:
             continue
         if end - start <= left:
             left -= end - start
-            beside = any(each.hits(max(0, start - 1), end + 1) for each in gone)
             if gone and not beside and range_says_nothing(source, start, end):
                 continue
             yield from zeros(source, start, end)
