@@ -12,7 +12,7 @@ import pytest
 from policyfs.formats import FORMATS
 from policyfs.redact.core.patches import ByteSource, MemorySource, apply
 from policyfs.redact.plan import Outcome, Plan, locate
-from tests.support.samples import jpegs, tiffs
+from tests.support.samples import jp2s, jpegs, tiffs
 from tests.support.samples.jpegs import (
     EXIF_IFD,
     GPS_IFD,
@@ -34,8 +34,10 @@ from tests.support.samples.jpegs import (
     xmp_packet,
 )
 from tests.support.samples.media import HOME
+from tests.support.samples.movies import box
 from tests.support.samples.notes import CITY, MAKERS, SETTING, note_of
 from tests.support.samples.redacted import redacted
+from tests.support.samples.sounds import chunk
 from tests.support.samples.tiffs import PIXELS, classic, picture, short
 from tests.support.samples.trailers import TRAILERS
 
@@ -698,3 +700,84 @@ def test_a_short_value_is_no_padding_of_strips(word, tag, kind, value):
 
 def test_padding_of_many_strips_stays():
     assert plan_for(with_many_strips(padding=b"\1\2\3\4")).outcome is Outcome.CLEAN
+
+
+PREVIEW = with_segments(plain(), exif_segment(exif("MM")))
+
+
+def one_strip(data: bytes, compression: int, magic: bytes = b"") -> bytes:
+    """A TIFF whose only strip is `data`; no Compression if it is 0."""
+    tags = [entry for entry in picture("II", BEHIND) if entry[0] not in (0x0103, 0x0117)]
+    tags += [short("II", 0x0103, compression)] if compression else []
+    head = b"II*\0" + pack("II", 8 + len(magic)) + magic
+    head += ifd("II", len(head), [*tags, long("II", 0x0117, len(data))])
+    return head.ljust(BEHIND, b"\0") + data
+
+
+@pytest.mark.parametrize("compression", [0, 1, 6, 7, 8, 33007, 34712, 52546])
+@pytest.mark.parametrize("magic", [b"", b"CR\2\0\0\0\0\0"])
+def test_a_jpeg_in_a_strip_is_cleaned_whatever_its_compression_is_called(compression, magic):
+    data = one_strip(PREVIEW, compression, magic)
+    assert leaks(data)
+    out = read(data)
+    assert leaks(out) == []
+    assert jpegs.pixels(out[BEHIND:]) == jpegs.pixels(PREVIEW)
+
+
+VP8 = b"\x30\x01\0\x9d\x01\x2a\x04\0\x04\0" + bytes(range(20))
+
+
+def _webp(block: bytes) -> bytes:
+    body = b"WEBP" + chunk(b"VP8X", bytes(4) + b"\3\0\0" * 2) + chunk(b"VP8 ", VP8) + chunk(b"EXIF", block)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+CONTAINERS = {
+    "JPEG XL": lambda block: jp2s.jxl(box(b"Exif", b"\0\0\0\0" + block)),
+    "JP2": lambda block: jp2s.jp2(box(b"uuid", b"JpgTiffExif->JP2" + block)),
+    "WebP": _webp,
+}
+
+
+@pytest.mark.parametrize("compression", [1, 34712, 50001, 50002, 52546])
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_picture_with_metadata_in_a_strip_is_cleaned(name, compression):
+    data = one_strip(CONTAINERS[name](exif("II")), compression)
+    assert leaks(data)
+    assert leaks(read(data)) == []
+
+
+def test_a_picture_that_cannot_be_read_is_refused():
+    assert plan_for(one_strip(jp2s.JXL_SIGNATURE + bytes(range(100)), 1)).outcome is Outcome.REFUSE
+
+
+@pytest.mark.parametrize("first", [0, 1, 6])
+def test_pixels_of_two_directories_are_cleaned_once_one_calls_them_a_jpeg(first):
+    data = one_strip(PREVIEW, first)
+    at = len(data)
+    pair = [short("II", 0x0103, 6), long("II", 0x0201, BEHIND), long("II", 0x0202, len(PREVIEW))]
+    following = 10 + 12 * int.from_bytes(data[8:10], "little")
+    data = data[:following] + pack("II", at) + data[following + 4 :] + ifd("II", at, pair)
+    out = read(data)
+    assert leaks(out) == []
+    assert jpegs.pixels(out[BEHIND:]) == jpegs.pixels(PREVIEW)
+
+
+@pytest.mark.parametrize("start", [b"\xff\xd8\xff\xe1\0\x40", b"\xff\xd8\xff\xfe\x01\0", b"RIFF\0\0\0\0WEBQ"])
+def test_pixels_that_look_like_a_jpeg_stay(start):
+    """White and light grey, for example: a JPEG has a frame header, too."""
+    assert plan_for(classic("II").replace(PIXELS[:16], start.ljust(16, b"\x7f"), 1)).outcome is Outcome.CLEAN
+
+
+def test_a_preview_behind_many_strips_is_cleaned():
+    strip = plain()
+    count, at = 4100, 0x30000
+    tags = [entry for entry in picture("II", 8) if entry[0] not in (0x0103, 0x0111, 0x0117)]
+    starts = range(0x20000, 0x20000 + count)
+    both = [(0x0111, LONG, count, pack("II", *starts)), (0x0117, LONG, count, pack("II", *[8] * count))]
+    pair = [long("II", 0x0201, at), long("II", 0x0202, len(PREVIEW))]
+    main = [*tags, *both, short("II", 0x0103, 7), long("II", SUB_IFDS, at + 0x2000)]
+    data = (b"II*\0" + pack("II", 8) + ifd("II", 8, main)).ljust(0x20000, b"\0") + strip
+    data = data.ljust(at, b"\1") + PREVIEW
+    out = read(data.ljust(at + 0x2000, b"\0") + ifd("II", at + 0x2000, pair))
+    assert leaks(out) == []

@@ -7,13 +7,14 @@ information). libmagic calls DNG, NEF, ARW, PEF, SRW and most other raw files im
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.domain import Patch
 from policyfs.redact.core.categories import UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
+from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, shifted
 from policyfs.redact.core.filler import range_says_nothing
 from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.kinds import Part
@@ -31,8 +32,10 @@ MAX_ZEROED_BYTES: Final = 64 << 20
 Unreferenced bytes after these count as not zero.
 """
 MAX_SAMPLES: Final = 64
-MAX_JPEG_STRIPS: Final = 4096
-"""Maximum number of strips or tiles of JPEG data that are examined."""
+MAX_PICTURE_STRIPS: Final = 4096
+"""Maximum number of strips or tiles of a picture that are examined, if they may be JPEGs or the like."""
+MAX_PLAIN_STRIPS: Final = 256
+"""Maximum number of strips or tiles of a picture that are examined, if they should be plain pixels."""
 MAX_LOST_BYTES: Final = 1 << 20
 """Number of unreferenced bytes that may always be zeroed.
 
@@ -60,13 +63,24 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("DNG", "original raw file", "anything", UNKNOWN, "removed"),
     Part("raws", "maker notes", "see Maker notes", UNKNOWN, "by tag; values become zeros"),
     Part("TIFF, raws", "previews and strips in JPEG", "as in a JPEG", UNKNOWN, "cleaned in place"),
+    Part("TIFF, raws", "strips in JPEG XL, JP2, WebP", "as in such a file", UNKNOWN, "cleaned in place"),
     Part("TIFF, raws", "bytes to which no tag refers", "anything", UNKNOWN, "zeros"),
 )
 
 _RW2_MAGIC: Final = bytes.fromhex("88e774d8f8251d4d947a6e77822b5d6a")
 _ALL_ONES: Final = 0xFFFFFFFF
 _LOSSLESS: Final = 0xC3
-_JPEG_COMPRESSIONS: Final = (6, 7, 99, 34892)
+_JPEG_COMPRESSIONS: Final = (6, 7, 99, 33007, 34892)
+_PICTURE_COMPRESSIONS: Final = (*_JPEG_COMPRESSIONS, 33003, 33005, 34712, 50001, 50002, 52546)
+"""Compressions whose strips are JPEG, JPEG 2000, WebP or JPEG XL."""
+_PICTURES: Final = (
+    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
+    (re.compile(rb"\0\0\0\x0cJXL \r\n\x87\n"), "image/jxl"),
+    (re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n"), "image/jp2"),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),
+)
+"""Patterns of the first bytes of pictures, and their kinds."""
+_LONGEST_START: Final = 12
 
 
 def locate_tiff(source: ByteSource, inner: Inner) -> Found:
@@ -104,7 +118,9 @@ class _File:
     inner: Inner
     walk: TiffWalk
     done: set[tuple[int, int]] = field(default_factory=set)
-    jpegs: int = 0
+    """Ranges of pixels that stay."""
+    pictures: set[tuple[int, int]] = field(default_factory=set)
+    """Ranges that were examined as pictures with metadata of their own."""
     end: int = field(init=False)
     """The offset behind the last byte that may belong to pixels."""
 
@@ -182,15 +198,43 @@ class _File:
         return [max(0, behind[at] - at) for at in starts]
 
     def _keep_all(self, directory: Directory, entry: Entry, blobs: list[tuple[int, int]]) -> None:
-        is_jpeg = entry.tag == 0x0201 or self._first(directory, 0x0103) in _JPEG_COMPRESSIONS
-        for start, size in blobs:
+        compression = self._first(directory, 0x0103)
+        as_jpeg = entry.tag == 0x0201 or compression in _JPEG_COMPRESSIONS
+        most = MAX_PICTURE_STRIPS if as_jpeg or compression in _PICTURE_COMPRESSIONS else MAX_PLAIN_STRIPS
+        for number, (start, size) in enumerate(blobs):
             end = min(start + size, self.end)
-            if start < 8 or start >= end or (start, end) in self.done:
+            if start < 8 or start >= end:
                 continue
             self.done.add((start, end))
-            if is_jpeg and self.jpegs < MAX_JPEG_STRIPS:
-                self._jpeg(start, end, whole=len(blobs) == 1)
+            if number < most and (start, end) not in self.pictures:
+                self._picture(start, end, as_jpeg=as_jpeg, whole=len(blobs) == 1)
             self.walk.kept.append((start, end))
+
+    def _picture(self, start: int, end: int, *, as_jpeg: bool, whole: bool) -> None:
+        """Clean a strip that is a picture. Its first bytes tell its kind: the compression may be wrong.
+
+        as_jpeg: True if a tag states that the strip is a JPEG. whole: True if the strip is the whole picture.
+        Raises NotThisKindError.
+        """
+        head = self.source.read(start, _LONGEST_START)
+        kind = next((kind for pattern, kind in _PICTURES if pattern.match(head)), "")
+        if kind not in ("", "image/jpeg"):
+            self._container(kind, start, end)
+        elif (as_jpeg or kind) and self._jpeg(start, end, sure=as_jpeg, whole=whole):
+            self.pictures.add((start, end))
+
+    def _container(self, kind: str, start: int, end: int) -> None:
+        """Clean a picture of another kind than JPEG. Raises NotThisKindError."""
+        self.inner.budget.part()
+        found = self.inner.file(kind, SliceSource(self.source, start, end - start))
+        if found is None:
+            raise NotThisKindError("a picture in it cannot be read")
+        if not self.walk.free(start, end):
+            raise NotThisKindError("its pictures overlap other data")
+        self.walk.embedded.add(start, end)
+        self.walk.patches += [patch.shifted(start) for patch in found.patches]
+        self.walk.notes += shifted(found.notes, start)
+        self.pictures.add((start, end))
 
     def _first(self, directory: Directory, tag: int) -> int:
         """Return the first number of a tag; 0 if the directory has no such tag."""
@@ -199,28 +243,31 @@ class _File:
                 return next(iter(self.walk.numbers(entry)), 0)
         return 0
 
-    def _jpeg(self, start: int, end: int, *, whole: bool) -> None:
+    def _jpeg(self, start: int, end: int, *, sure: bool, whole: bool) -> bool:
         """Clean the metadata in a strip of JPEG data. Raises NotThisKindError.
 
         A whole picture is cleaned like any JPEG. In other strips, the metadata segments of the header become
-        zeros.
+        zeros. Return False if the strip is no JPEG picture. sure: True if a tag states that the strip is a
+        JPEG; then its segments count without a frame header, too.
         """
-        self.jpegs += 1
         self.inner.budget.part()
         payloads, frame = self._segments(start, end)
+        if not (sure or frame):
+            return False
         if whole and frame not in (0, _LOSSLESS):
             if not self.walk.free(start, end):  # else the strip would stay with only its header examined
                 raise NotThisKindError("its pictures overlap other data")
             if self.walk.embed_picture(start, end - start):
-                return
+                return True
         patches = [p for a, b in payloads for p in zeros(self.source, a, b)]
         if not patches:
-            return
+            return True
         if not self.walk.free(start, end):
             raise NotThisKindError("its pictures overlap other data")
         self.walk.embedded.add(start, end)
         self.walk.patches += patches
         self.walk.notes += [Note(a, b - a, "JPEG", "segment", UNKNOWN) for a, b in payloads]
+        return True
 
     def _segments(self, start: int, end: int) -> tuple[list[tuple[int, int]], int]:
         """Return the ranges of application data and comments in a JPEG's header, and the marker of its frame
@@ -281,8 +328,8 @@ class _File:
         origins.
         """
         for at, size in places:
-            if (at, at + size) in self.done or self.walk.embed_picture(at, size):
-                self.done.add((at, at + size))
+            if (at, at + size) in self.pictures or self.walk.embed_picture(at, size):
+                self.pictures.add((at, at + size))
                 return
 
     def _tables(self, directory: Directory) -> None:
