@@ -781,3 +781,22 @@ def test_a_preview_behind_many_strips_is_cleaned():
     data = data.ljust(at, b"\1") + PREVIEW
     out = read(data.ljust(at + 0x2000, b"\0") + ifd("II", at + 0x2000, pair))
     assert leaks(out) == []
+
+
+@pytest.mark.parametrize(("tag", "kind", "word"), [(0xC700, 7, "location"), (0x010F, 2, "device")])
+@pytest.mark.parametrize("strips", [1, 8])
+def test_pixels_never_change_for_a_tag_that_refers_to_them(tag, kind, word, strips):
+    data = moved_to(classic("II", (tag, kind, 1500, b"q" * 1500), strips=strips), tag, 100, kind)
+    plan = plan_for(data, word)
+    assert plan.outcome is Outcome.REFUSE
+    assert "pixels" in plan.reason
+    other = "people" if tag == 0x010F else None
+    assert other is None or PIXELS in read(data, other)
+
+
+def test_no_pixels_are_at_offset_0():
+    """A directory without a picture of its own: some programs write zeros, and the size of the picture."""
+    tags = [entry for entry in picture("II", 0) if entry[0] != 0x0117]
+    tags += [long("II", 0x0117, 4096), text(0x010F, "Testmaker")]
+    data = b"II*\0" + pack("II", 8) + ifd("II", 8, tags)
+    assert b"Testmaker" not in read(data, "device")

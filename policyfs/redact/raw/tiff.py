@@ -121,6 +121,8 @@ class _File:
     """Ranges of pixels that stay."""
     pictures: set[tuple[int, int]] = field(default_factory=set)
     """Ranges that were examined as pictures with metadata of their own."""
+    plain: list[tuple[int, int]] = field(default_factory=list)
+    """Ranges that surely are pixels, because the size of the picture and the stated lengths agree."""
     end: int = field(init=False)
     """The offset behind the last byte that may belong to pixels."""
 
@@ -176,17 +178,29 @@ class _File:
 
         Readers compute a length if it is missing, or too short for plain pixels.
         """
+        computed = self._plain_size(directory, entry.tag, len(starts))
+        stated = zip(starts, sizes, strict=False)
+        self.plain += [(at, at + min(size, computed)) for at, size in stated if at >= 8]
         if len(sizes) != len(starts) or 0 in sizes:
             guessed = self._guessed(starts)
             sizes = [a or b for a, b in zip(sizes or guessed, guessed, strict=False)]
             sizes += guessed[len(sizes) :]
-        if len(starts) == 1 and entry.tag == tags.STRIP_OFFSETS and self._first(directory, 0x0103) == 1:
-            bits = self._first(directory, 0x0102) * max(1, self._first(directory, 0x0115))
-            rows, columns = self._first(directory, 0x0101), self._first(directory, 0x0100)
-            computed = rows * ((columns * bits + 7) // 8)
-            if starts[0] + computed <= self.end:  # else the pixels are packed, as in an ORF
-                sizes = [max(sizes[0], computed)]
+        one_strip = len(starts) == 1 and entry.tag == tags.STRIP_OFFSETS
+        if one_strip and starts[0] + computed <= self.end:  # else the pixels are packed, as in an ORF
+            sizes = [max(sizes[0], computed)]
         return sizes
+
+    def _plain_size(self, directory: Directory, tag: int, count: int) -> int:
+        """Return the length of one of *count* strips or tiles of plain pixels, from the size of the picture.
+
+        tag: the tag of their offsets. Return 0 if the pixels are compressed.
+        """
+        if self._first(directory, 0x0103) != 1 or tag not in (tags.STRIP_OFFSETS, tags.TILE_OFFSETS):
+            return 0
+        width, height = (0x0100, 0x0101) if tag == tags.STRIP_OFFSETS else (0x0142, 0x0143)
+        bits = self._first(directory, 0x0102) * max(1, self._first(directory, 0x0115))
+        size = self._first(directory, height) * ((self._first(directory, width) * bits + 7) // 8)
+        return size // count if tag == tags.STRIP_OFFSETS else size
 
     def _guessed(self, starts: list[int]) -> list[int]:
         """Return the lengths of the data at these offsets, if the file states none.
@@ -352,6 +366,9 @@ class _File:
         kept = Extents(walk.kept).without(walk.wiped)
         if any(walk.wiped.hits(patch.offset, patch.end) for patch in walk.patches):
             raise NotThisKindError("its parts overlap")
+        pixels = Extents(self.plain)
+        if any(pixels.hits(start, end) for start, end in walk.wiped):
+            raise NotThisKindError("a tag that must be removed refers to its pixels")
         padding = MAX_PADDING if len(self.done) > MANY_STRIPS else 0
         changed = Extents((patch.offset, patch.end) for patch in walk.patches)
         lost = list(unreferenced(self.source, kept, padding, walk.wiped, walk.wiped_in_notes, changed))
