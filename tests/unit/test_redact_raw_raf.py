@@ -86,3 +86,32 @@ def test_a_trailer_behind_pixels_without_a_length_goes():
     data = fuji(plain(), sensor_in_tiff=False)
     data = data[:0x68] + bytes(4) + data[0x6C:]
     assert read(data + afcp(len(data))) == data.ljust(len(data) + len(afcp(0)), b"\0")
+
+
+PLACE = b"47.80453, 13.04229 Zirbelstadt"
+
+
+@pytest.mark.parametrize("at", [0x14, 0x1C])
+def test_a_place_in_the_name_of_the_model_goes(at):
+    data = bytearray(fuji(plain()))
+    data[at : at + len(PLACE)] = PLACE
+    out = read(bytes(data))
+    assert leaks(out) == []
+    assert out[0x40:] == bytes(data[0x40:])
+
+
+@pytest.mark.parametrize("at", [0x6C, 0x84])
+def test_a_place_among_the_pointers_goes(at):
+    data = bytearray(fuji(plain()))
+    data[at : at + 11] = b"8FWCR25R+RX"
+    assert b"8FWC" not in read(bytes(data))
+
+
+def test_a_place_in_a_known_record_goes():
+    data = fuji(plain(), record=bytes(range(8)) + PLACE)
+    unknown = (0x9118).to_bytes(2) + (8 + len(PLACE)).to_bytes(2)
+    assert unknown in data
+    data = data.replace(unknown, b"\xc0\0" + unknown[2:])
+    out = read(data)
+    assert leaks(out) == []
+    assert PLACE in read(data, "people")

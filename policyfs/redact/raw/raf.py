@@ -12,6 +12,7 @@ from typing import Final
 from policyfs.domain import Patch
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
+from policyfs.redact.core.free_text import text_among_numbers, told_in
 from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
@@ -23,6 +24,7 @@ MAX_RECORDS: Final = 4096
 
 PARTS: Final[tuple[Part, ...]] = (
     Part("RAF", "header", "model, number of the camera, firmware", Tells.DEVICE, "zeros"),
+    Part("RAF", "texts in header and records", "a place, a time, a device", UNKNOWN, "zeros, if found"),
     Part("RAF", "JPEG", "everything that a photo's JPEG holds", UNKNOWN, "as in a JPEG"),
     Part("RAF", "directory", "sizes, layout, white balance", NOTHING, "stays; unnamed records: zeros"),
     Part("RAF", "TIFF of the sensor's pixels", "levels, pixels", NOTHING, "stays; tags as in a TIFF"),
@@ -31,9 +33,12 @@ PARTS: Final[tuple[Part, ...]] = (
 _MAGIC: Final = b"FUJIFILMCCD-RAW "
 _HEADER_BYTES: Final = 0x94
 _POINTERS_END: Final = 0x5C
-_OF_THE_CAMERA: Final = ((0x14, 0x40),)
+_OF_THE_CAMERA: Final = ((0x14, 0x40), (0x1C, 0x40))
 """Header fields about the camera: its number, its model, and the version of the program that wrote the file.
+The second range starts with the model.
 """
+_WITHOUT_NAME: Final = ((0x6C, 0x78), (0x84, _HEADER_BYTES))
+"""Header fields that have no known name."""
 _TABLES: Final = ((0x5C, 0x64), (0x78, 0x80))
 """Pairs of offsets in the header. The first one leads to the position (offset, length) of a directory, the
 second one to the position of the pixels.
@@ -71,9 +76,7 @@ class _Raf:
         end = min(_HEADER_BYTES, picture)
         self._keep(0, 0x40)
         self._keep(0x54, end)
-        if self.inner.hide & Tells.DEVICE:
-            for start, stop in _OF_THE_CAMERA:
-                self._zero(start, stop, "header", Tells.DEVICE)
+        self._header(end)
         self._file("image/jpeg", picture, self._long(0x58))
         for directory, pixels in _TABLES:
             if pixels + 8 <= end:
@@ -83,6 +86,17 @@ class _Raf:
         self.found.patches += lost
         self.found.notes += [Note(p.offset, p.size, "RAF", "unreferenced", UNKNOWN) for p in lost]
         return self.found
+
+    def _header(self, end: int) -> None:
+        """Clean the texts in the header, which ends at an offset. Raises TooMuchError."""
+        camera = Tells.DEVICE
+        for start, stop in _OF_THE_CAMERA:
+            camera |= self._told(start, stop)
+        if self.inner.hide & camera:
+            self._zero(*_OF_THE_CAMERA[0], "header", camera)
+        for start, stop in _WITHOUT_NAME:
+            if start < end and (told := self._told(start, min(stop, end))):
+                self._zero(start, min(stop, end), "header", told)
 
     def _long(self, at: int) -> int:
         return int.from_bytes(self.head[at : at + 4])
@@ -95,6 +109,12 @@ class _Raf:
         if end > self.source.size or self.kept.hits(start, end):
             raise NotThisKindError("its parts overlap, or lie behind its end")
         self.kept.add(start, end)
+
+    def _told(self, start: int, end: int) -> Tells:
+        """Return the categories to hide of the text among numbers in [start, end). Raises TooMuchError."""
+        self.inner.budget.search(end - start)
+        text = text_among_numbers(self.source.read(start, end - start))
+        return told_in(text, self.inner.hide) if self.inner.budget.look(len(text)) else UNKNOWN
 
     def _zero(self, start: int, end: int, tag: str, tells: Tells) -> None:
         patches: list[Patch] = list(zeros(self.source, start, end))
@@ -129,8 +149,9 @@ class _Raf:
             if behind > end:
                 raise NotThisKindError("its directory is broken")
             tag = int.from_bytes(record[:2])
-            if tag not in _KNOWN:
-                self._zero(at + 4, behind, f"directory:0x{tag:04x}", UNKNOWN)
+            tells = self._told(at + 4, behind) if tag in _KNOWN else UNKNOWN
+            if tells:
+                self._zero(at + 4, behind, f"directory:0x{tag:04x}", tells)
             at = behind
         self._keep(start, at)
 
