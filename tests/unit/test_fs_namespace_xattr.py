@@ -14,7 +14,7 @@ import trio.testing
 from policyfs.fs.namespace.xattr import ExtendedAttributes, _is_user
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
-from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, REDACTED, TYPES, between, errno_of
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, TYPES, between, errno_of
 
 RULES = """\
 - {id: own, allow: [all], who: {app: camera}, paths: "/**"}
@@ -100,6 +100,56 @@ async def test_under_redaction_there_are_none(store: Path) -> None:
         assert os.getxattr(store / "a.jpg", "user.note") == b"a quince"
         exempt = made.caller(MAPS)
         assert await made.xattrs.listxattr(await made.walk("/a.jpg", MAPS), exempt) == [b"user.note"]
+
+
+PHOTOS_READ = """\
+- {id: see, allow: [see, attr], who: {app: any}, paths: "/**"}
+- {id: read, allow: [read], who: {app: any}, paths: "/**", when: {type: image/jpeg}}
+- {id: hide, require: {redact: location}, who: {app: gallery}, unless: {owner: self}}
+"""
+
+
+@on_trio
+async def test_under_redaction_there_are_none_where_the_kind_decides_who_reads(store: Path) -> None:
+    with parts(store, engine_of(PHOTOS_READ)) as made:
+        node, caller = await made.walk("/a.jpg", GALLERY), made.caller(GALLERY)
+        assert await made.xattrs.listxattr(node, caller) == []
+        assert await errno_of(made.xattrs.getxattr(node, b"user.note", caller)) == errno.ENODATA
+        assert await errno_of(made.xattrs.setxattr(node, b"user.note", b"", caller)) == errno.EOPNOTSUPP
+        assert await errno_of(made.xattrs.removexattr(node, b"user.note", caller)) == errno.ENODATA
+        assert os.getxattr(store / "a.jpg", "user.note") == b"a quince"
+        (store / "own.jpg").write_bytes(PHOTO)
+        os.setxattr(store / "own.jpg", "user.note", b"a quince")
+        with (store / "own.jpg").open() as file:
+            made.owners.set(file.fileno(), made.tree.fstat(file.fileno()), "gallery")
+        assert await made.xattrs.listxattr(await made.walk("/own.jpg", GALLERY), caller) == [b"user.note"]
+
+
+@pytest.mark.parametrize("more", [", when: {type: image/*}", ", raw_types: [text/plain]"])
+@pytest.mark.parametrize("content", [b"", b"words"])
+def test_who_empties_a_redacted_file_does_not_see_those_that_it_had(
+    store: Path, more: str, content: bytes
+) -> None:
+    """The file is of another kind then, for which the rule hides nothing."""
+
+    @on_trio
+    async def run() -> None:
+        hide = f"- {{id: hide, require: {{redact: location}}, who: {{app: gallery}}{more}}}\n"
+        with parts(store, engine_of(OPEN + hide)) as made:
+            caller = made.caller(GALLERY)
+            handle = await made.open("/a.jpg", os.O_WRONLY | os.O_TRUNC, GALLERY)
+            await made.write(handle, 0, content)
+            for node in (handle.node, await made.walk("/a.jpg", GALLERY)):
+                assert await made.xattrs.listxattr(node, caller) == []
+                assert await errno_of(made.xattrs.getxattr(node, b"user.note", caller)) == errno.ENODATA
+                assert await errno_of(made.xattrs.removexattr(node, b"user.note", caller)) == errno.ENODATA
+            await made.release(handle)
+            new = await made.walk("/a.jpg", GALLERY)
+            assert await errno_of(made.xattrs.setxattr(new, b"user.new", b"", caller)) == (
+                0 if content or "when" in more else errno.EOPNOTSUPP
+            )
+
+    run()
 
 
 @on_trio

@@ -110,17 +110,23 @@ class ExtendedAttributes:
         return decision.allowed and not self._hides_xattrs(node, caller, decision)
 
     def _hides_xattrs(self, node: Node, caller: Caller, reading: Decision) -> bool:
-        """Return True if redaction hides data of the file from the caller, and would also hide data if the
-        file's kind were unknown.
+        """Return True if redaction hides data of the file from the caller, or would hide data if the file
+        were of another kind.
 
-        reading: the decision on `read`.
+        A file keeps its xattrs when an app empties it or writes bytes of another kind. So the present kind
+        must not show the xattrs of an earlier kind. reading: the decision on `read`.
         """
-        if not reading.redact or node.ftype is not FileType.REGULAR:
+        who, engine = caller.principal, self._gate.engine
+        if node.ftype is not FileType.REGULAR or not any(engine.view(who, s).redact for s in node.states()):
             return False
         owner = None
-        if self._gate.need(caller.principal, _READ, node) & Need.OWNER:
+        if self._gate.need(who, _READ, node) & Need.OWNER:
             owner = self._with_fd(node, self._gate.facts.owner_of)
-        return bool(self._gate.judge(caller.principal, _READ, node, Facts(None, owner)).redact)
+        of_any_kind = self._gate.judge(who, _READ, node, Facts(None, owner))
+        if of_any_kind.allowed:
+            return bool(of_any_kind.redact)
+        own = owner is not None and owner == who.app
+        return bool(reading.redact) or not own
 
     @recorded_first
     async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
@@ -189,10 +195,11 @@ class ExtendedAttributes:
             shown = name.decode("utf-8", "backslashreplace")
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
         reading = self._gate.judge(caller.principal, _READ, node, facts)
-        if _is_user(name) and self._hides_xattrs(node, caller, reading):
+        sets = call.syscall == "setxattr"  # this reveals nothing, so the present kind counts
+        if _is_user(name) and (reading.redact or not sets) and self._hides_xattrs(node, caller, reading):
             # The answer must not depend on the file's hidden xattrs, since the answer would reveal them. A
             # change would destroy them.
-            code = errno.EOPNOTSUPP if call.syscall == "setxattr" else errno.ENODATA
+            code = errno.EOPNOTSUPP if sets else errno.ENODATA
             raise OSError(code, "xattrs of a file that is redacted for the app are hidden")
         return decision
 
