@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 
-from policyfs.domain import NO_FACTS, REDACTIONS, Audit, Decision, Facts, FileType, Need, to_clean
+from policyfs.domain import NO_FACTS, REDACTIONS, Audit, Decision, Facts, Need, to_clean
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.inodes.caller import Caller
@@ -28,7 +28,7 @@ class AttributeBans:
         """Return the facts that check() needs: none if no rule forbids words."""
         if not self._words(node, caller, NO_FACTS):
             return Need.NOTHING
-        return Need.OWNER | Need.KIND if node.ftype is FileType.REGULAR else Need.OWNER
+        return Need.OWNER
 
     def check(self, node: Node, caller: Caller, call: Call, facts: Facts) -> None:
         """Raise FUSEError(EOPNOTSUPP), on record, if a rule forbids some data at one of the file's paths.
@@ -44,7 +44,10 @@ class AttributeBans:
         self._gate.refuse(caller, call, node.path(), refusal, note=note)
 
     def _words(self, node: Node, caller: Caller, facts: Facts) -> frozenset[str]:
-        who, engine = caller.principal, self._gate.engine
+        """Return the forbidden words for a file of any kind: a file keeps its attributes when an app writes
+        bytes of another kind.
+        """
+        who, engine, facts = caller.principal, self._gate.engine, facts._replace(kind=None)
         found: frozenset[str] = frozenset()
         for state in node.states():
             found |= engine.bans(who, state, node.ftype, facts)
