@@ -800,3 +800,20 @@ def test_no_pixels_are_at_offset_0():
     tags += [long("II", 0x0117, 4096), text(0x010F, "Testmaker")]
     data = b"II*\0" + pack("II", 8) + ifd("II", 8, tags)
     assert b"Testmaker" not in read(data, "device")
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind", "words"),
+    [
+        (0xCD48, 2, {"device"}),
+        (0xC7EE, 2, {"device"}),
+        (0xCD44, 7, {"device", "time"}),
+        (0xCD2E, 2, {"people"}),
+        (0xCD30, 2, {"people"}),
+    ],
+)
+def test_texts_of_newer_dngs_go_with_their_words(tag, kind, words):
+    name = b"Rosa, IMG-4711-0815\0"
+    data = tiffs.digital_negative("II", (tag, kind, len(name), name))
+    for word in ("location", "device", "time", "people"):
+        assert (name in read(data, word)) is (word not in words)

@@ -70,7 +70,10 @@ _WHOLE: Final = rules(
     ("c719", _OTHER),
     ("c71b c763", _TIME),
     ("c764 c772", _OTHER),
-    ("c7a3-c7a8 c7aa c7b5 c7e9-c7ee cd2d-cd4b", NOTHING),
+    ("c7a3-c7a8 c7aa c7b5 c7e9-c7ed cd2d cd2f cd31-cd43 cd45-cd47 cd49-cd4b", NOTHING),
+    ("c7ee cd48", _DEVICE),  # the program that enhanced the picture; the group of a profile
+    ("cd2e cd30", _PEOPLE),  # the names of what a mask shows
+    ("cd44", _DEVICE | _TIME),  # the id of a sequence of pictures
     # Canon: slices, colour filter and kinds of raw.
     ("c5d8-c5e1 c640 c6c5 c6dc", NOTHING),
     # Sony: kind of raw, tone curve, lens corrections, crop, levels, matrices.
