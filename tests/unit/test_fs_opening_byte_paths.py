@@ -229,3 +229,20 @@ async def test_nor_by_a_reload_that_tells_them_apart_while_both_have_a_live_file
         seen = await all_of(made, reader)
         assert seen == (store / "drawing").read_bytes() == pngs.plain(), "what waits may be no drawing"
         assert await all_of(made, writer) == PHOTO
+
+
+@pytest.mark.parametrize("rules", [OPEN + TYPES, NO], ids=["content", "no"])
+@on_trio
+async def test_a_refused_writer_does_not_remove_a_file_that_its_maker_only_reads(
+    store: Path, rules: str
+) -> None:
+    """flock(1) makes its file with O_RDONLY. It has not been open for writing since."""
+    with parts(store, engine_of(rules)) as made:
+        lock, _ = await made.creator.create(made.root, b"lock.jpg", 0o644, os.O_RDONLY, made.caller(CAMERA))
+        writer = await made.open("/lock.jpg", os.O_WRONLY, MAPS)
+        await errno_of(made.write(writer, 0, b"1234\n" if rules != NO else PHOTO))
+        await errno_of(made.sync.flush(writer))
+        assert {event.errno for event in made.sink.events} >= {errno.EPERM}
+        await made.release(writer)
+        assert (store / "lock.jpg").read_bytes() == b""
+        await made.release(lock)

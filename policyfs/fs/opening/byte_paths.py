@@ -161,7 +161,7 @@ class LivePath:
     async def connect(self, opening: OpenContext) -> None:
         """If the file's writes are checked, begin to hold its first bytes (a head)."""
         node, handle, state = opening.request.node, opening.handle, opening.shared
-        if node.view.checked and state.head is None and (handle.writable or handle.created):
+        if node.view.checked and state.head is None and handle.writable:
             state.head = Head(self._tree.fstat(handle.fd).size, created=handle.created)
 
     async def read(self, handle: Handle, offset: int, size: int) -> Buffer:
