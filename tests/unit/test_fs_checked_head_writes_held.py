@@ -253,3 +253,16 @@ async def test_held_bytes_for_a_file_that_never_rests_stay_held_at_flush(
         await made.release(handle)
     assert path.exists() == grows, "its writer never wanted it empty"
     assert not grows or path.read_bytes() == b"." * len(tries)
+
+
+@on_trio
+async def test_a_file_that_another_program_has_emptied_may_grow_by_a_truncation(store: Path) -> None:
+    """As by a write or fallocate: its writer may still put a photo there."""
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR, MAPS)
+        os.truncate(store / "a.jpg", 0)
+        assert await errno_of(made.writer.truncate(handle, len(PHOTO))) == 0
+        await made.write(handle, 0, PHOTO)
+        assert await errno_of(made.sync.flush(handle)) == 0
+        await made.release(handle)
+    assert (store / "a.jpg").read_bytes() == PHOTO

@@ -265,6 +265,8 @@ class Checker:
             if size:
                 await self._unhold(handle, head, decision, fence)
             stored = self._tree.fstat(handle.fd)
+            if size and head.held is None and not stored.size:
+                head.held = b""
             if head.held is not None and (size or not stored.size):
                 if size > len(head.held):
                     raise UnknownBeginningError
