@@ -240,3 +240,34 @@ async def test_a_draft_counts_as_a_descriptor_of_its_app_until_it_ends(store: Pa
         assert await errno_of(made.sync.flush(handle)) == errno.EBUSY
         await made.release(handle)
         assert held.used == 0
+
+
+NO = OPEN + "- {id: no, require: {no: [location]}, on_refused: quarantine, paths: '/**'}\n"
+
+
+@on_trio
+async def test_a_change_that_fails_is_none(store: Path) -> None:
+    """The photo is another program's: a close judges it only after a change."""
+    (store / "a.jpg").write_bytes(PHOTO)
+    with parts(store, engine_of(NO)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        assert await errno_of(made.ranges.allocate(handle, 0, 1 << 50, 4096)) == errno.EFBIG
+        assert await errno_of(made.write(handle, (1 << 63) - 5000, b"x")) == errno.EFBIG
+        assert await errno_of(made.sync.flush(handle)) == 0
+        await made.release(handle)
+    assert (store / "a.jpg").read_bytes() == PHOTO
+
+
+@on_trio
+async def test_a_file_that_was_emptied_after_a_refusal_goes_to_no_quarantine(store: Path) -> None:
+    """The refused bytes are gone. An empty file there would be no use."""
+    before = (store / "a.jpg").read_bytes()
+    with parts(store, engine_of(NO)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)
+        await made.write(handle, 0, PHOTO)
+        assert await errno_of(made.sync.flush(handle)) == errno.EPERM
+        await made.writer.truncate(handle, 0)
+        assert await errno_of(made.sync.flush(handle)) == errno.EPERM
+        await made.release(handle)
+        assert made.whole.quarantine.stats().waiting == 0
+    assert (store / "a.jpg").read_bytes() == before

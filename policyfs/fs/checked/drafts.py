@@ -132,10 +132,11 @@ class Drafts:
 
     async def write(self, draft: Draft, offset: int, data: bytes, *, append: bool) -> int:
         """Write into a draft as write(2) does. append: write at the draft's end."""
-        draft.touch()
         at = draft.size if append else offset
         draft.kept.drop(at, at + len(data))
-        return await trio.to_thread.run_sync(ranges.write, draft.fd, data, at)
+        written = await trio.to_thread.run_sync(ranges.write, draft.fd, data, at)
+        draft.touch()
+        return written
 
     async def truncate(self, draft: Draft, size: int) -> None:
         """Set a draft's size in bytes, on a thread if this frees many blocks."""
@@ -148,12 +149,12 @@ class Drafts:
 
     async def allocate(self, draft: Draft, mode: int, offset: int, length: int) -> None:
         """Allocate space in a draft, as fallocate(2) does."""
-        draft.touch()
         if mode & ~(ranges.KEEP_SIZE | ranges.PUNCH_HOLE | ranges.ZERO_RANGE):
             draft.kept.cut(offset)
         elif mode & ~ranges.KEEP_SIZE:
             draft.kept.drop(offset, offset + length)
         await trio.to_thread.run_sync(ranges.allocate, draft.fd, mode, offset, length)
+        draft.touch()
 
     async def settle(
         self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, on_thread: Fence
@@ -222,6 +223,7 @@ class Drafts:
         PolicyChangedError and leave the draft unchanged.
         """
         if draft.refused and draft.only_empties(self._tree.fstat(handle.fd)):
+            draft.refusal = None  # the refused bytes are gone: the quarantine has nothing to keep
             return
         refusal = draft.refusal
         if refusal is None or not draft.unchanged or refusal.generation != self._gate.generation:
@@ -369,13 +371,10 @@ class Drafts:
             os.close(fd)
         if not keeps:
             self._refuse(
-                handle,
-                draft,
-                decision,
-                None,
+                handle, draft, decision, None,
                 "the file has other names (hard links), and cleaning would change the file under these names,"
                 " too: write to a copy of the file",
-            )
+            )  # fmt: skip
 
     def _refuse(
         self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, note: str
