@@ -107,6 +107,12 @@ def test_entries(text, hide, gone):
     ("text", "hide", "stays"),
     [
         (b"<</Trapped/True>>", UNKNOWN, True),
+        (b"<</Trapped(Unknown)/GTS_PDFXVersion(PDF/X-1:2001)/GTS_PDFXConformance(PDF/X-1a:2001)>>", P, True),
+        (b"<</Trapped null/GTS_PDFXVersion(PDF/X-4)>>", L, True),
+        (b"<</Trapped(Quincebury)>>", L, False),
+        (b"<</Trapped/Rosa>>", P, False),
+        (b"<</GTS_PDFXVersion(PDF/X-3 by Rosa)>>", P, False),
+        (b"<</GTS_PDFXConformance 7 0 R>>", P, False),
         (b"<</Own 7 0 R>>", L, False),
         (b"<</Title 7 0 R>>", P, False),
         (b"<</Title/Rosa>>", P, False),

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Budget, TooMuchError
+from policyfs.redact.core.cleaners import Budget, NotThisKindError, TooMuchError
 from policyfs.redact.core.free_text import told_in
 from policyfs.redact.pdf.objects import Node, blank_string, string_bytes
 from policyfs.redact.pdf.private_keys import is_private
@@ -86,9 +86,6 @@ data of programs, attached files, certificates, places.
 
 INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
     {
-        b"Trapped": NOTHING,
-        b"GTS_PDFXVersion": NOTHING,
-        b"GTS_PDFXConformance": NOTHING,
         b"Copyright": PEOPLE,
         b"Marked": PEOPLE,
         b"Comments": PEOPLE,
@@ -100,6 +97,18 @@ INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
 )
 """Further keys of the document information dictionary, with the categories of their values. A value with any
 other key may hold anything.
+"""
+
+_STANDARD: Final = re.compile(rb"PDF/X-\d[0-9A-Za-z]{0,3}(?::\d{4})?")
+_STANDARD_VALUES: Final = MappingProxyType(
+    {
+        b"Trapped": re.compile(rb"True|False|Unknown|null"),
+        b"GTS_PDFXVersion": _STANDARD,
+        b"GTS_PDFXConformance": _STANDARD,
+    }
+)
+"""Keys of the document information dictionary, with the patterns of their values in the standards. Any other
+value may hold anything.
 """
 
 _PLACES: Final = re.compile(
@@ -158,7 +167,10 @@ def edit(node: Node, hide: Tells, budget: Budget, *, info: bool = False, trailer
 
     info: True for a document information dictionary. trailer: True for a trailer. Raises TooMuchError if the
     budget for texts is used up. (To remove all further strings without a search would break the document.)
+    Raises NotThisKindError if the document information is an array or a string: readers show it whole.
     """
+    if info and node.kind not in ("dict", "word"):
+        raise NotThisKindError("its information is no dictionary")
     edits = Edits()
     waiting = [node]
     while waiting:
@@ -225,14 +237,15 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
     if key in ANY:
         return ANY[key]
     if info and key not in STRINGS:
-        return INFO.get(key, UNKNOWN)
+        usual = key in _STANDARD_VALUES and _STANDARD_VALUES[key].fullmatch(_text_of(value))
+        return NOTHING if usual else INFO.get(key, UNKNOWN)
     if _PLACES.search(key) and _refers_to_none(value):
         return LOCATION
     if is_private(node, key, trailer=trailer):
         return UNKNOWN
     if trailer and key == _TRAILER_ID:
         return DEVICE
-    if trailer and key == b"Info" and value.kind == "dict":
+    if trailer and key == b"Info" and value.kind not in ("ref", "word"):
         return UNKNOWN
     if info and value.kind != "string":
         return NOTHING if value.text == b"null" else STRINGS[key]
@@ -273,8 +286,12 @@ def _told_in_strings(nodes: list[Node], hide: Tells, budget: Budget) -> Tells:
     size = sum(len(node.text) // (2 if node.text.startswith(b"<") else 1) for node in nodes)
     if asked and not budget.look(size):
         raise TooMuchError("too much text to search")
-    texts = (string_bytes(node.text) if node.kind == "string" else node.text for node in nodes)
-    return told_in(b", ".join(texts), asked)
+    return told_in(b", ".join(map(_text_of, nodes)), asked)
+
+
+def _text_of(node: Node) -> bytes:
+    """Return the text of a string, a name or a word."""
+    return string_bytes(node.text) if node.kind == "string" else node.text
 
 
 def _told_in_parts(value: Node, hide: Tells, budget: Budget) -> Tells:
