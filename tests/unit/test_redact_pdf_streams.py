@@ -10,7 +10,7 @@ from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Budget, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.pdf.objects import Node, Reader
-from policyfs.redact.pdf.streams import MAX_OBJECTS, Room, filters_of, unpacked
+from policyfs.redact.pdf.streams import MAX_OBJECTS, Room, filters_of
 from policyfs.redact.registry import locate_in
 from tests.support.samples import jp2s
 from tests.support.samples.pdfs import PLACE, packed, pdf, stream
@@ -71,14 +71,6 @@ def test_objects_and_tokens_are_bounded():
         some.count(1)
     with pytest.raises(TooMuchError):
         some.count(1)
-
-
-def test_unpacked():
-    assert unpacked(b"abc", node_of(b""), room()) == b"abc"
-    assert unpacked(zlib.compress(b"abc"), node_of(b"/Filter[/Fl]"), room()) == b"abc"
-    for entries in (b"/Filter/LZWDecode", b"/Filter[/Fl/Fl]", b"/Filter 1 0 R"):
-        with pytest.raises(NotThisKindError):
-            unpacked(b"abc", node_of(entries), room())
 
 
 def read(data: bytes, hide: Tells = Tells.LOCATION) -> bytes:

@@ -2,7 +2,8 @@
 
 The scan trusts no cross-reference table, and finds every object of every revision. Bytes between objects are
 known (tables, trailers, the header), or count as junk. The dictionary of a stream states its length. If the
-length disagrees with ``endstream``, the file is refused.
+length disagrees with ``endstream``, the file is refused. The scan does not look for objects in strings and in
+the bytes of streams. Tables may lead readers to such objects, so check_inside() refuses a file that has one.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _HEADER: Final = re.compile(
 )
 _BLANKS: Final = re.compile(_BLANK + rb"+")
 _KNOWN: Final = re.compile(
-    rb"end(?:obj|stream)(?![0-9A-Za-z])|startxref" + _BLANK + rb"+(\d{1,12})(?!\d)"
+    rb"end(?:obj|stream)(?![0-9A-Za-z])|startxref" + _BLANK + rb"+\d{1,12}(?!\d)"
     rb"|%%EOF(?=[\x00\t\n\x0c\r ]|\Z)"
     rb"|%PDF-\d\.\d|%[\x80-\xff]{2,16}(?=[\r\n])"
 )
@@ -41,13 +42,37 @@ _GAP: Final = rb"(?:[\x00\t\n\x0c\r ]|%[^\r\n]*+)"
 _STREAM: Final = re.compile(rb"(" + _GAP + rb"*)stream(?:\r\n|\n|\r)")
 _COMMENT: Final = re.compile(rb"%[^\r\n]*")
 _BLANK_RUN: Final = re.compile(_BLANK + rb"*")
-_DIGITS: Final = re.compile(rb"[+-]?\d*")
 _LINE: Final = re.compile(rb"[^\r\n]*")
 _SYNC: Final = re.compile(_HEADER.pattern + rb"|xref|trailer|startxref|%%EOF|%PDF-")
 _TABLE: Final = re.compile(rb"[0-9nf\x00\t\n\x0c\r ]*")
 _NUMBERS: Final = re.compile(rb"\d{1,10}" + _BLANK + rb"{1,16}\d{1,5}" + _BLANK + rb"{1,16}\Z")
 _END: Final = re.compile(_BLANK + rb"*endstream(?![0-9A-Za-z])")
 _FOUND_END: Final = re.compile(_BLANK + rb"{0,2}endstream" + _BLANK + rb"{0,64}endobj(?![0-9A-Za-z])")
+_OVERLAP: Final = 16
+_WORD_OBJ: Final = re.compile(rb"obj(?<=[0-9.\x00\t-\r ]obj)(?![0-9A-Za-z])")
+_WORD_TRAILER: Final = re.compile(rb"trailer")
+_GAP_BEFORE: Final = rb"(?:[\x00\t\x0b\x0c ]++|[\r\n]++(?:[^\r\n]*?%)?)"
+"""Pattern of white space or a comment in reversed text."""
+_GAP_COST: Final = 4
+"""Work to match a byte with the patterns below, in bytes to search."""
+_LOOK_BACK: Final = 32
+_NUMBER_BEFORE: Final = rb"\.?\d[\d.+-]*+"
+_CUT_OFF: Final = rb"(?:\.|[\r\n][^\r\n]*+)?\Z"
+_NUMBERS_BEFORE: Final = re.compile(_GAP_BEFORE + rb"*" + _NUMBER_BEFORE + _GAP_BEFORE + rb"+\.?\d")
+"""Pattern of the two numbers before the word ``obj``, in reversed text."""
+_PART_BEFORE: Final = re.compile(
+    _GAP_BEFORE
+    + rb"*(?:"
+    + _CUT_OFF
+    + rb"|"
+    + _NUMBER_BEFORE
+    + rb"(?:"
+    + _GAP_BEFORE
+    + rb"+)?"
+    + _CUT_OFF
+    + rb")"
+)
+"""Pattern of reversed text that ends within a match of _NUMBERS_BEFORE."""
 
 
 @dataclass(slots=True)
@@ -77,8 +102,8 @@ class Item:
 class Scan:
     """The walk over one file, which yields the objects and trailers with their values.
 
-    junk, comments, tables: ranges of unknown bytes, of comments in objects, and of cross-reference tables.
-    integers: a dictionary from the number of an object to its values, for objects that are whole numbers.
+    junk, comments: ranges of unknown bytes, and of comments in objects. integers: a dictionary from the
+    number of an object to its values, for objects that are whole numbers.
     """
 
     source: ByteSource
@@ -88,13 +113,6 @@ class Scan:
     integers: dict[int, set[int]] = field(default_factory=dict)
     unsure: list[tuple[int, Item]] = field(default_factory=list)
     """Streams with their length in another object: pairs of the number of that object and the stream."""
-    tables: list[tuple[int, int]] = field(default_factory=list)
-    starts: set[int] = field(default_factory=set)
-    """Offsets of tables, as the words startxref state them."""
-    blanks: tuple[int, int] = (-1, -1)
-    """Range [start, end) of the white space that was skipped last. It is not read again if a table refers to
-    another place in it.
-    """
     tokens: int = 0
     objects: int = 0
     headers: int = 0
@@ -118,13 +136,9 @@ class Scan:
                 at = item.last
             elif known is not None:
                 self.headers += known[0].startswith(MARK) and at + len(MARK) <= HEAD_BYTES
-                if known[1]:
-                    self.starts.add(int(known[1]))
                 at += known.end()
             elif window.startswith(b"xref"):
-                end = self._table(at + 4)
-                self.tables.append((at, end))
-                at = end
+                at = self._table(at + 4)
             elif window.startswith(b"trailer"):
                 node, end = self._value(at + 7)
                 yield Item(-1, at, at + 7, end), node
@@ -135,33 +149,50 @@ class Scan:
             raise NotThisKindError("it does not start like a PDF")
         self._settle()
 
-    def starts_object(self, at: int) -> bool:
-        """Return True if a reader of the PDF could find an object or a table at the offset *at*.
+    def check_inside(self, start: int, end: int) -> None:
+        """Raise NotThisKindError if a reader of the PDF could find an object or a trailer in the bytes
+        [start, end) of an object: in a string, or in a stream.
 
-        Comments may be before the header of the object, and in the header. Raises TooMuchError.
+        Comments may be between the words of such an object. Raises TooMuchError.
         """
-        at = self._behind_gap(at)
-        if self.source.read(at, 4) == b"xref":
-            return True
-        for _ in range(2):
-            end = self._behind(at, _DIGITS)
-            behind = self._behind_gap(end)
-            if end in (at, behind):
+        at = start
+        while at < end:
+            chunk = self.source.read(at, min(_CHUNK, end - at))
+            if b"obj" in chunk and any(
+                self._numbers_before(start, at + word.start()) for word in _WORD_OBJ.finditer(chunk)
+            ):
+                raise NotThisKindError("an object in it has the text of another object inside")
+            if b"trailer" in chunk and any(
+                self.source.read(self._behind_gap(at + word.end()), 2) == b"<<"
+                for word in _WORD_TRAILER.finditer(chunk)
+            ):
+                raise NotThisKindError("an object in it has the text of a trailer inside")
+            if len(chunk) <= _OVERLAP:
+                break
+            at += len(chunk) - _OVERLAP
+
+    def _numbers_before(self, start: int, at: int) -> bool:
+        """Return True if two numbers are before the offset *at*, and not before the offset *start*."""
+        self._count(1)
+        size = _LOOK_BACK
+        while True:
+            begin = max(start, at - size)
+            text = self.source.read(begin, at - begin)[::-1]
+            self.budget.search(_GAP_COST * len(text))
+            if _NUMBERS_BEFORE.match(text) is not None:
+                return True
+            if begin == start or _PART_BEFORE.match(text) is None:
                 return False
-            at = behind
-        return self.source.read(at, 3) == b"obj"
+            size *= 8
 
     def _behind_gap(self, at: int) -> int:
         """Return the offset behind the white space and the comments at an offset."""
         while True:
             self._count(1)
-            start, end = self.blanks
-            if not start <= at <= end:
-                end = self._behind(at, _BLANK_RUN)
-                self.blanks = (at, end)
-            if self.source.read(end, 1) != b"%":
-                return end
-            at = self._behind(end, _LINE)
+            at = self._behind(at, _BLANK_RUN)
+            if self.source.read(at, 1) != b"%":
+                return at
+            at = self._behind(at, _LINE)
 
     def _behind(self, at: int, pattern: re.Pattern[bytes]) -> int:
         """Return the offset behind the run of matching bytes that begins at *at*; *at* if no byte matches.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -170,6 +171,21 @@ class Reader:
             if depth > MAX_DEPTH:
                 raise MalformedError
         return at
+
+
+def has_two_values(node: Node, keys: AbstractSet[bytes]) -> bool:
+    """Return True if a dictionary has one of the keys twice, with different values."""
+    values: dict[bytes, object] = {}
+    return any(
+        values.setdefault(key, content) != content
+        for key, content in ((key, _content(value)) for key, _, value in node.members if key in keys)
+    )
+
+
+def _content(node: Node) -> object:
+    """Return all of a value except its position."""
+    members = [(key, _content(value)) for key, _, value in node.members]
+    return node.kind, node.text, node.number, members, [_content(item) for item in node.items]
 
 
 def decoded_name(raw: bytes) -> bytes:

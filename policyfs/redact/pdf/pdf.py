@@ -7,7 +7,6 @@ it is encrypted or damaged, or if its cleaned data does not fit into the same le
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,7 +19,7 @@ from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.matroska.ebml import zero_patches
 from policyfs.redact.pdf.keys import Edits, edit, silenced
 from policyfs.redact.pdf.object_scan import HEAD_BYTES, MARK, Item, Scan
-from policyfs.redact.pdf.objects import Node, Reader, is_regular
+from policyfs.redact.pdf.objects import Node, Reader, has_two_values, is_regular
 from policyfs.redact.pdf.private_keys import is_document_part
 from policyfs.redact.pdf.streams import (
     ObjectStream,
@@ -28,13 +27,15 @@ from policyfs.redact.pdf.streams import (
     clean_picture,
     clean_xmp_stream,
     filters_of,
-    unpacked,
 )
-from policyfs.redact.pdf.xref import MAX_TABLE_BYTES, stream_offsets, table_offsets
 
 _XMP: Final = (b"<?xpacket", b"<x:xmpmeta", b"\xef\xbb\xbf<?xpacket")
 _PICTURES: Final = frozenset({b"DCTDecode", b"DCT", b"JPXDecode"})
 _NULL: Final = b"null"
+_DECISIVE: Final = frozenset(b"Type Subtype Length Filter F DecodeParms DP N First".split())
+"""Keys of a stream whose values decide how its bytes are read. Of two values, some readers use the first, and
+others the last.
+"""
 
 PARTS: Final[tuple[Part, ...]] = (
     Part("PDF", "Info", "title, author, subject, keywords", Tells.PEOPLE, "blanks"),
@@ -114,7 +115,6 @@ class _Locator:
                 packed.append(here)
         if not self.roots:
             raise NotThisKindError("it has no trailer")
-        self._tables()
         self._informations()
         integers: dict[int, set[int]] = {}
         for here in packed:
@@ -135,8 +135,11 @@ class _Locator:
         """
         if item.data and is_document_part(node):  # Length, Filter would be removed as private entries
             raise NotThisKindError("a page or the catalog in it is a stream")
+        if item.data and has_two_values(node, _DECISIVE):
+            raise NotThisKindError("a stream in it has two values of one key")
         kind = node.name(b"Type") if node.kind == "dict" else b""
-        trailer = item.number < 0 or (kind == b"XRef" and item.data > 0)
+        table = kind == b"XRef" or (node.get(b"W") is not None and node.get(b"Size") is not None)
+        trailer = item.number < 0 or (table and item.data > 0)
         edits = edit(node, self.inner.hide, self.inner.budget, trailer=trailer)
         if trailer:
             self._trailer(node)
@@ -170,34 +173,9 @@ class _Locator:
     def _trailer(self, node: Node) -> None:
         if node.get(b"Encrypt") is not None:
             raise NotThisKindError("it is encrypted")
-        info, root = node.get(b"Info"), node.get(b"Root")
-        if info is not None and info.kind == "ref":
-            self.infos.add(info.number)
-        if root is not None and root.kind == "ref":
-            self.roots.add(root.number)
-
-    def _tables(self) -> None:
-        """Raise NotThisKindError if readers could find an object or a table within an object: in a string, or
-        in a stream's bytes.
-
-        The scan of the file does not look there. But readers follow the offsets in cross-reference tables,
-        and the stated offsets of such tables.
-        """
-        spans = sorted((here.item.header, here.item.last) for here in self.objects)
-        offsets = {at for start, end in self.scan.tables for at in table_offsets(self.source, start, end)}
-        offsets |= self.scan.starts
-        for here in self.objects:
-            if here.role != "trailer":
-                continue
-            node = self.scan.value_of(here.item)
-            offsets |= {at for key in (b"Prev", b"XRefStm") if (at := node.integer(key)) is not None}
-            if here.item.data:
-                raw = self._raw(here.item)
-                offsets |= set(stream_offsets(unpacked(raw, node, self.room), node))
-        for at in sorted(offsets):
-            place = bisect_right(spans, (at, self.source.size)) - 1
-            if place >= 0 and spans[place][0] < at < spans[place][1] and self.scan.starts_object(at):
-                raise NotThisKindError("a cross-reference table in it refers to the inside of an object")
+        for key, _, value in node.members:  # some readers use the first of two values, others the last
+            if value.kind == "ref" and key in (b"Info", b"Root"):
+                (self.infos if key == b"Info" else self.roots).add(value.number)
 
     def _lengths(self, packed: list[_Object], integers: dict[int, set[int]]) -> None:
         """Check the stream lengths that are in object streams. Raises NotThisKindError.
@@ -208,9 +186,6 @@ class _Locator:
         if any(id(item) in own for _, item in self.scan.unsure):
             raise NotThisKindError("the length of an object stream in it is unknown")
         self.scan.agree(self.scan.unsure, integers)
-
-    def _raw(self, item: Item) -> bytes:
-        return self.source.read(item.data, min(item.data_end - item.data, MAX_TABLE_BYTES))
 
     def _informations(self) -> None:
         """Edit the objects with the document information (the author, dates) a second time.
@@ -293,6 +268,7 @@ class _Locator:
                 raise NotThisKindError("metadata in it is packed in an unusual way")
             self._null(item)
             return
+        self.scan.check_inside(item.start, item.last)
         self.found.add(found)
         self._edit(item.start, here.edits)
 

@@ -93,18 +93,6 @@ def filters_of(node: Node) -> tuple[bytes, ...] | None:
     return None
 
 
-def unpacked(raw: bytes, node: Node, room: Room) -> bytes:
-    """Return the decompressed bytes of a stream with numbers (a cross-reference table). Predictors are not
-    undone.
-
-    Raises NotThisKindError, TooMuchError.
-    """
-    filters = filters_of(node)
-    if filters is None or len(filters) > 1 or (filters and filters[0] not in _FLATE):
-        raise NotThisKindError("a table in it is packed in an unusual way")
-    return room.inflate(raw)[0] if filters else raw
-
-
 def _has_predictor(node: Node) -> bool:
     parameters = node.get(b"DecodeParms") or node.get(b"DP")
     if parameters is None:
