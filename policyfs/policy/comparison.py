@@ -16,6 +16,7 @@ from policyfs.policy.callers import Caller
 from policyfs.policy.classes import TooHardError
 from policyfs.policy.fact_sets import FactSpace, most_facts
 from policyfs.policy.facts import Kinds
+from policyfs.policy.model import Effect
 from policyfs.policy.profile import Profile, Profiles
 from policyfs.policy.rights_map import RightsMap, RightsTally
 from policyfs.policy.sample_callers import callers_at
@@ -140,6 +141,37 @@ class Comparison:
             for pair, caller in depending
         )
 
+    def unchecked(self, old: PathState, new: PathState) -> bool:
+        """Return True if a caller that may write at *old* and not at *new* can lack a content requirement
+        that another caller has at *new*.
+
+        Such a file must be checked before the other caller moves it to *new*. (A caller that may write at
+        both paths needs no move: is_worse compares its requirements.) Raise TooHardError.
+        """
+        if old is new:
+            return False
+        callers = self._callers(self._place(old), self._place(new))
+        ends = [(self._profiles.of(old, caller), self._profiles.of(new, caller)) for caller in callers]
+        writers = {here.lives for here, there in ends if here.can_fill and not there.can_fill}
+        askers = {there.lives for _, there in ends if there.can_fill}
+        contents = [live for lives in (*writers, *askers) for live in lives if _asks_content(live)]
+        if not writers or not contents:
+            return False
+        space = self._space(tuple(dict.fromkeys(contents)), FileType.REGULAR)
+        asked = [
+            (live.rule.content, space.of(live).possible)
+            for lives in askers
+            for live in lives
+            if _asks_content(live)
+        ]
+        for lives in writers:
+            met: dict[frozenset[str], int] = {}
+            for live in filter(_asks_content, lives):
+                met[live.rule.content] = met.get(live.rule.content, 0) | space.of(live).possible
+            if any(some & ~met.get(content, 0) for content, some in asked):
+                return True
+        return False
+
     def always_deletes(self, state: PathState, caller: Caller, ftype: FileType) -> bool:
         """Return True if the caller may delete a file of this type at this path, whatever its kind and owner
         are.
@@ -215,6 +247,10 @@ class Comparison:
             if found == len(self._states):
                 self._states.append(state)
         return found
+
+
+def _asks_content(live: Live) -> bool:
+    return live.rule.effect is Effect.CONTENT and not live.rule.monitor
 
 
 def _rules(profile: Profile) -> _Rules:

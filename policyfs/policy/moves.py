@@ -153,7 +153,8 @@ class Mover:
         found = self._asking.get((old, new))
         if found is None:
             try:
-                found = self._compared(asks_more).is_worse(old, new, FileType.REGULAR)
+                comparison = self._compared(asks_more)
+                found = comparison.is_worse(old, new, FileType.REGULAR) or comparison.unchecked(old, new)
             except TooHardError:
                 found = True
             self._asking.keep((old, new), found, old.units + new.units)
@@ -172,14 +173,17 @@ class Mover:
         """Return one decision for each content requirement of the new path.
 
         A decision is allowed if the moved file meets the requirement. If a requirement in monitor mode is not
-        met, the decision is allowed, and names the rule in *would_deny*. If the old path forbids the same
-        data, no file with these data could be written there. So the moved file is not searched for these
-        data.
+        met, the decision is allowed, and names the rule in *would_deny*. If the new path asks nothing more
+        than the old path of anybody who could have written the file, the moved file is not searched for the
+        data that the old path forbids.
         """
         if new.ftype is not FileType.REGULAR:
             return []
         caller = engine.caller(who)
-        before = {live.rule.content for live in self._profiles.of(old.state, caller).content(old.facts)}
+        # the mover's rules tell nothing about the bytes of another writer: asks_more compares all callers
+        before: set[frozenset[str]] = set()
+        if not self.asks_more(old.state, new.state):
+            before = {live.rule.content for live in self._profiles.of(old.state, caller).content(old.facts)}
         # if a requirement also lists kinds, a file of such a kind may have passed without a search
         kept_out = banned(content for content in before if len(content) == 1)
         facts = new.facts._replace(free_of=new.facts.free_of | kept_out)
@@ -247,8 +251,10 @@ class Mover:
         found = self._gains.get(key)
         if found is None:
             try:
-                found = (not same_directory and self._maybe_hidden(old)) or self._compared(gains).is_worse(
-                    old, new, ftype
+                found = (
+                    (not same_directory and self._maybe_hidden(old))
+                    or self._compared(gains).is_worse(old, new, ftype)
+                    or (ftype is FileType.REGULAR and self.asks_more(old, new))
                 )
             except TooHardError:
                 found = True

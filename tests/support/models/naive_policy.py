@@ -436,7 +436,7 @@ class Naive:
         redact = frozenset() if refusals[Op.READ] else self.redact(caller, node)
         return refusals, redact, self.content(caller, node)
 
-    def gain(self, callers: Iterable[Caller], old: bytes, new: bytes, ftype: FileType) -> bool:
+    def gain(self, callers: Sequence[Caller], old: bytes, new: bytes, ftype: FileType) -> bool:
         for caller in callers:
             for facts in self.all_facts(ftype, unknown=True):
                 before = self.rights(caller, Node(old, ftype, facts))
@@ -445,16 +445,31 @@ class Naive:
                     return True
                 if not after[0][Op.READ] and before[1] - after[1]:
                     return True
+        return ftype is FileType.REGULAR and self.asks_more(callers, old, new)
+
+    def asks_more(self, callers: Sequence[Caller], old: bytes, new: bytes) -> bool:
+        """Somebody's bytes can be at the old path, and by this person or another not come to the new one."""
+        if old == new:
+            return False
+        for facts in self.all_facts(FileType.REGULAR, unknown=True):
+            here, there = Node(old, FileType.REGULAR, facts), Node(new, FileType.REGULAR, facts)
+            asked = {caller: self.content(caller, there) for caller in callers}
+            everybodys = frozenset(itertools.chain.from_iterable(asked.values()))
+            for caller in callers:
+                at_home = self.content_counts(caller, here) and not self.content_counts(caller, there)
+                if (everybodys if at_home else asked[caller]) - self.content(caller, here):
+                    return True
         return False
 
-    def content_refusal(self, caller: Caller, old: Node, node: Node) -> int:
+    def content_refusal(self, callers: Sequence[Caller], caller: Caller, old: Node, node: Node) -> int:
         """EPERM if the file at its new path does not meet what is asked of content there; EXDEV if only
         because it is not clean: a copy would be.
         """
         if node.ftype is not FileType.REGULAR or node.facts.kind == "inode/x-empty":
             return 0
         free = set(node.facts.free_of)
-        before = self.content(caller, old)
+        unlike = self.asks_more(callers, old.path, node.path)
+        before = frozenset() if unlike else self.content(caller, old)
         for patterns in before:
             free |= words_of_ban(patterns) if len(patterns) == 1 else set()
         asked = self.content(caller, node)
@@ -476,7 +491,7 @@ class Naive:
         codes = [
             self.decide(caller, Op.SEE | Op.READ | Op.WRITE, old).errno,
             self.decide(caller, Op.SEE | Op.CREATE, new).errno,
-            self.content_refusal(caller, old, new),
+            self.content_refusal(callers, caller, old, new),
         ]
         code = min((c for c in codes if c), key=SAYS_LEAST.index, default=0)
         if code:
@@ -503,7 +518,7 @@ class Naive:
         for source, target in ways:
             codes.append(self.decide(caller, Op.SEE | Op.DELETE, source).errno)
             codes.append(self.decide(caller, Op.SEE | Op.CREATE, target).errno)
-            codes.append(self.content_refusal(caller, source, target))
+            codes.append(self.content_refusal(callers, caller, source, target))
         code = min((c for c in codes if c), key=SAYS_LEAST.index, default=0)
         if not code and not all(self.may_move(callers, caller, *way) for way in ways):
             code = errno.EXDEV
