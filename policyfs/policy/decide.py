@@ -319,7 +319,7 @@ class Engine:
         If all callers see the same names in the directory (Distinctions.below() is False), the result is the
         same for all callers.
         """
-        if self._scope.may_hide_below(state):
+        if self._scope.may_hide_below(state) or self._table.automaton.may_lose(state.position):
             return False
         caller = self._caller(who)
         if self._lenient(caller):

@@ -57,8 +57,8 @@ class Profile:
         """Prepare the rules. lives: the rules that can match at the path.
 
         above: the rules that can hide a directory above the path. top: True for the root. lost: True if
-        no caller is allowed anything at this path (automaton.MAX_BOUND). lenient: True if the mount has
-        --monitor and the caller is an app. Then a missing allow rule denies nothing.
+        no caller is allowed anything at this path (automaton.MAX_BOUND), also with --monitor. lenient: True
+        if the mount has --monitor and the caller is an app. Then a missing allow rule denies nothing.
         """
         self.policy = policy
         self.top = top
@@ -68,7 +68,7 @@ class Profile:
         maybe = {live.number: live for live in above if may_hide(live) and not always_hides(live)}
         self.hiding = tuple(certain[number] for number in sorted(certain))
         self.hiding_maybe = tuple(maybe[number] for number in sorted(maybe))
-        self.can_fill = lenient or any(
+        self.can_fill = (lenient and not lost) or any(
             live.ops & _FILL
             and live.rule.effect is Effect.ALLOW
             and not live.rule.monitor
@@ -90,6 +90,8 @@ class Profile:
         below: a function that returns True if the caller could see some path below this path. lenient: True
         if the mount has --monitor and the caller is an app, so that denials are only recorded.
         """
+        # which rules redact or check a lost path is not known, so --monitor must not open it
+        lenient = lenient and not self.lost
         tally = Tally(self.policy, ops | _SEE, can_fill=self.can_fill, lenient=lenient)
         known = fixed_facts(ftype, facts)
         for live in self.lives:

@@ -110,10 +110,9 @@ class Scope:
         """Return True if an allow rule for all names in this directory can fail to match at one of the names.
 
         The answer True is always safe. Such a rule does not match at a name that a path of its ``unless``
-        block matches. No rule allows a lost name (automaton.MAX_BOUND).
+        block matches.
         """
-        position = state.position
-        return self._table.automaton.may_lose(position) or _is_at_one_of(self._before_exceptions, position)
+        return _is_at_one_of(self._before_exceptions, state.position)
 
     def only_allows_below(self, state: PathState) -> bool:
         """Return True if all rules that can match below this path are certainly allow rules.
