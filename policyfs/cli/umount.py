@@ -12,10 +12,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from policyfs.cli.manage import known, part
 from policyfs.cli.processes import look, status_file
@@ -78,27 +78,49 @@ def run_umount(args: argparse.Namespace) -> int:
         return _afterwards(path, daemons, args)
 
 
-def _daemons(path: str, stack: contextlib.ExitStack) -> dict[object, int]:
-    """Return a pidfd for each daemon of a mountpoint, by the pid that the daemon reports.
+class _Daemon(NamedTuple):
+    """A daemon of a mountpoint. pid: its pid in the pid namespace of this command."""
+
+    pid: int
+    pidfd: int
+
+
+def _daemons(path: str, stack: contextlib.ExitStack) -> dict[object, _Daemon]:
+    """Return the daemons of a mountpoint, by the pid that each reports; by its real pid if it answers late.
 
     stack: closes the pidfds at its end.
     """
-    found: dict[object, int] = {}
+    found: dict[object, _Daemon] = {}
     for socket_path in _socket_paths(path):
-        with contextlib.suppress(control.ControlError, OSError), socket.socket(socket.AF_UNIX) as asking:
-            pid = control.ask(socket_path, "status", _STATUS_S)["pid"]
-            asking.connect(str(socket_path))
-            found[pid] = os.pidfd_open(peer_of(asking).pid)
-            stack.callback(os.close, found[pid])
+        with contextlib.suppress(control.ControlError, OSError):
+            peer, status = _asked(socket_path)
+            fd = os.pidfd_open(peer)
+            stack.callback(os.close, fd)
+            found[peer if status is None else status["pid"]] = _Daemon(peer, fd)
     return found
 
 
-def _check_elsewhere(path: str, daemons: Mapping[object, int]) -> None:
+def _asked(socket_path: Path) -> tuple[int, control.Json | None]:
+    """Return the pid of the daemon at a control socket, and its status; None if it does not answer in time.
+
+    Raises OSError or ControlError if no daemon is there.
+    """
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(_TELL_S)
+        asking.connect(str(socket_path))
+        pid = peer_of(asking).pid
+    try:
+        return pid, control.ask(socket_path, "status", _STATUS_S)
+    except control.LateError:
+        return pid, None
+
+
+def _check_elsewhere(path: str, daemons: Mapping[object, _Daemon]) -> None:
     """Raise PolicyfsError if a daemon's mount exists only in a mount namespace of the daemon itself."""
     from policyfs.linux.mountinfo import FSTYPE, mounts
 
-    for pidfd in daemons.values():
-        with open(f"/proc/self/fdinfo/{pidfd}", "rb") as lines:
+    for daemon in daemons.values():
+        with open(f"/proc/self/fdinfo/{daemon.pidfd}", "rb") as lines:
             pid = next((int(line.split()[1]) for line in lines if line.startswith(b"Pid:")), -1)
         with contextlib.suppress(OSError):  # the daemon may just have ended
             there = look(partial(mounts, pid)) if pid > 0 else []
@@ -126,26 +148,32 @@ def _unmount(path: str, *, lazy: bool, force: bool) -> None:
         session.unmount(path, lazy=True, force=True)
 
 
-def _afterwards(path: str, daemons: Mapping[object, int], args: argparse.Namespace) -> int:
+def _afterwards(path: str, daemons: Mapping[object, _Daemon], args: argparse.Namespace) -> int:
     """After the unmount, wait until the daemons have ended.
 
     If processes still use the mount: wait for these processes (--wait), end the mount anyway (--abort), or
-    report the processes.
+    report the processes. A daemon that does not answer in time still serves these processes. With --abort it
+    is killed: then the launcher ends its connection.
     """
     until = time.monotonic() + _END_S
-    while (living := _living(path, daemons)) and not all(status["leaving"] for status in living):
-        _check_time(path, until)
+    living, late = _living(path, daemons)
+    while not all(status["leaving"] for status in living) or (late and not (args.wait or args.abort)):
+        _check_time(path, until, late)
         time.sleep(_POLL_S)
-    stay = {status["pid"] for status in living}
-    for pid, pidfd in daemons.items():
+        living, late = _living(path, daemons)
+    stay = {*(status["pid"] for status in living), *late}
+    for pid, daemon in daemons.items():
         if pid not in stay:
-            _await_end(path, pidfd, until)
-    if living and args.abort:
-        for socket_path in control.leaving_paths(path):
+            _await_end(path, daemon.pidfd, until)
+    if args.abort:
+        for socket_path in control.leaving_paths(path) if living else ():
             with contextlib.suppress(control.ControlError):
                 control.ask(socket_path, "abort", _TELL_S)
+        for pid in late:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(daemons[pid].pidfd, signal.SIGKILL)
     if args.abort or args.wait:
-        while _living(path, daemons):
+        while any(_living(path, daemons)):
             if args.abort:
                 _check_time(path, until)
             time.sleep(_POLL_LONG_S)
@@ -160,14 +188,23 @@ def _await_end(path: str, pidfd: int, until: float) -> None:
 
     until: the time (of the monotonic clock) at which to give up.
     """
-    ended = select.poll()
-    ended.register(pidfd, select.POLLIN)
-    while not ended.poll(_POLL_LONG_S * 1000):
+    while not _has_ended(pidfd, _POLL_LONG_S):
         _check_time(path, until)
 
 
-def _check_time(path: str, until: float) -> None:
+def _has_ended(pidfd: int, timeout_s: float) -> bool:
+    ended = select.poll()
+    ended.register(pidfd, select.POLLIN)
+    return bool(ended.poll(timeout_s * 1000))
+
+
+def _check_time(path: str, until: float, late: Sequence[object] = ()) -> None:
     if time.monotonic() > until:
+        if late:
+            raise PolicyfsError(
+                f"{path} is not mounted any more, but its daemon (pid {late[0]}) does not answer, and may"
+                f" still serve processes; `policyfs umount --abort {shlex.quote(path)}` ends it"
+            )
         raise PolicyfsError(
             f"the daemon of {path} did not end within {_END_S:g} s; see the log of the daemon"
         )
@@ -195,13 +232,22 @@ def _socket_paths(path: str) -> list[Path]:
     return [control.socket_path(path), *control.leaving_paths(path)]
 
 
-def _living(path: str, pids: Container[object]) -> list[control.Json]:
-    """Return the status of each daemon of a mountpoint that answers and whose pid is in *pids*."""
-    found = []
+def _living(path: str, daemons: Mapping[object, _Daemon]) -> tuple[list[control.Json], list[object]]:
+    """Return the status of each of *daemons* that answers, and the keys of those that answer late."""
+    found: list[control.Json] = []
+    late: list[object] = []
     for socket_path in _socket_paths(path):
-        with contextlib.suppress(control.ControlError):  # the daemon may just have ended, or was killed
-            found.append(control.ask(socket_path, "status", _STATUS_S))
-    return [status for status in found if status["pid"] in pids]
+        with contextlib.suppress(control.ControlError, OSError):  # the daemon may just have ended
+            try:
+                peer, status = _asked(socket_path)
+            except (BlockingIOError, TimeoutError):  # its queue of connections is full
+                late += [key for key, daemon in daemons.items() if not _has_ended(daemon.pidfd, 0)]
+                continue
+            if status is None:
+                late += [key for key, daemon in daemons.items() if daemon.pid == peer]
+            elif status["pid"] in daemons:
+                found.append(status)
+    return found, late
 
 
 def _tell(path: str, command: str) -> None:

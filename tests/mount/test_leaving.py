@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -139,6 +140,23 @@ def test_umount_waits_for_what_lives_on_or_ends_it(container, what: str) -> None
 def _waits(channel, path: Path) -> str:
     channel.send("begins")
     return code_of(path.read_text) or "read"
+
+
+def test_abort_ends_a_daemon_that_has_left_and_hangs(container) -> None:
+    """Its control socket answers nobody, and the mount is no mount of this namespace any more."""
+    mount, child = container
+    assert command(mount, "umount", "--lazy", mount.mountpoint).returncode == 0
+    os.kill(mount.pid, signal.SIGSTOP)
+    try:
+        child.send("read")
+        said = command(mount, "umount", "--abort", mount.mountpoint)
+        assert said.returncode == 0, said
+        assert child.receive() in {"ENOTCONN", "ECONNABORTED", "EIO"}
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(mount.pid, signal.SIGCONT)
+    assert mount.process.wait(20) == -signal.SIGKILL
+    mount.process = None
 
 
 def test_abort_frees_those_who_wait_for_a_daemon_that_hangs(mounts: Mounts, store: Path) -> None:

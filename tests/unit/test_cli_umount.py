@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,60 @@ def test_a_daemon_that_left_before_is_no_mount_but_has_users(world: World, capsy
     assert run(world) == EXIT_REFUSED
     assert "still use the mount" in capsys.readouterr().err
     assert world.unmounts == []
+
+
+class Late:
+    """A daemon that has left, and whose loop hangs: it takes commands, and answers none until it ends."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ends = threading.Event()
+        self.signals: list[int] = []
+        world.state = MountState.NONE
+        self.socket = world.leave()
+        self.socket.answers["status"] = lambda _: {"ended": self.ends.wait(30)}
+        monkeypatch.setattr(umount, "_STATUS_S", 0.05)
+        monkeypatch.setattr(umount.signal, "pidfd_send_signal", lambda _, number: self.kill(number))
+
+    def kill(self, number: int) -> None:
+        self.signals.append(number)
+        self.end()
+
+    def end(self) -> None:
+        self.ends.set()
+        self.socket.close()
+
+
+@pytest.fixture
+def late(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Late]:
+    made = Late(world, monkeypatch)
+    yield made
+    made.end()
+
+
+def test_a_daemon_that_hangs_is_waited_for_until_it_ends(world: World, late: Late, monkeypatch) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            late.end()
+
+    monkeypatch.setattr(umount.time, "sleep", sleep)
+    assert run(world, "--wait") == EXIT_OK
+    assert len(waits) == 3
+    assert late.signals == []
+
+
+def test_a_daemon_that_hangs_is_killed_by_an_abort(world: World, late: Late) -> None:
+    assert run(world, "--abort") == EXIT_OK
+    assert late.signals == [signal.SIGKILL]
+
+
+def test_a_daemon_that_hangs_is_told(world: World, late: Late, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(umount, "_END_S", 0.05)
+    assert run(world) == EXIT_REFUSED
+    assert f"its daemon (pid {os.getpid()}) does not answer" in capsys.readouterr().err
+    assert late.signals == []
 
 
 def test_a_daemon_of_a_later_mount_is_not_waited_for(world: World, monkeypatch) -> None:
