@@ -817,3 +817,19 @@ def test_texts_of_newer_dngs_go_with_their_words(tag, kind, words):
     data = tiffs.digital_negative("II", (tag, kind, len(name), name))
     for word in ("location", "device", "time", "people"):
         assert (name in read(data, word)) is (word not in words)
+
+
+def test_many_lists_of_jpeg_tiles_take_no_time():
+    """Each length is another one, so that each is a strip of its own."""
+    jpeg = SOI + jpegs.segment(0xDD, b"\0\0") * 50 + plain()[2:]
+    data = bytearray(b"II*\0" + bytes(4) + jpeg + bytes(70_000))
+    at = 4
+    for number in range(16):
+        lengths = range(len(jpeg) + 4096 * number, len(jpeg) + 4096 * (number + 1))
+        both = [(0x0111, LONG, 4096, pack("II", *[8] * 4096)), (0x0117, LONG, 4096, pack("II", *lengths))]
+        data[at : at + 4] = pack("II", len(data))
+        at = len(data) + 2 + 12 * 3
+        data += ifd("II", len(data), [short("II", 0x0103, 7), *both])
+    started = time.process_time()
+    assert plan_for(bytes(data)).outcome is Outcome.CLEAN
+    assert time.process_time() - started < 0.6

@@ -33,7 +33,7 @@ Unreferenced bytes after these count as not zero.
 """
 MAX_SAMPLES: Final = 64
 MAX_PICTURE_STRIPS: Final = 4096
-"""Maximum number of strips or tiles of a picture that are examined, if they may be JPEGs or the like."""
+"""Maximum number of strips and tiles that are examined as JPEGs or the like, without whole pictures."""
 MAX_PLAIN_STRIPS: Final = 256
 """Maximum number of strips or tiles of a picture that are examined, if they should be plain pixels."""
 MAX_LOST_BYTES: Final = 1 << 20
@@ -120,7 +120,9 @@ class _File:
     done: set[tuple[int, int]] = field(default_factory=set)
     """Ranges of pixels that stay."""
     pictures: set[tuple[int, int]] = field(default_factory=set)
-    """Ranges that were examined as pictures with metadata of their own."""
+    """Ranges that were examined as pictures."""
+    tiles: int = 0
+    """Number of examined strips and tiles that are only a part of a picture."""
     plain: list[tuple[int, int]] = field(default_factory=list)
     """Ranges that surely are pixels, because the size of the picture and the stated lengths agree."""
     end: int = field(init=False)
@@ -191,10 +193,7 @@ class _File:
         return sizes
 
     def _plain_size(self, directory: Directory, tag: int, count: int) -> int:
-        """Return the length of one of *count* strips or tiles of plain pixels, from the size of the picture.
-
-        tag: the tag of their offsets. Return 0 if the pixels are compressed.
-        """
+        """Compute the length of one of *count* strips or tiles (0: not plain). tag: that of their offsets."""
         if self._first(directory, 0x0103) != 1 or tag not in (tags.STRIP_OFFSETS, tags.TILE_OFFSETS):
             return 0
         width, height = (0x0100, 0x0101) if tag == tags.STRIP_OFFSETS else (0x0142, 0x0143)
@@ -232,19 +231,20 @@ class _File:
         """
         head = self.source.read(start, _LONGEST_START)
         kind = next((kind for pattern, kind in _PICTURES if pattern.match(head)), "")
+        if not (as_jpeg or kind) or (not whole and self.tiles >= MAX_PICTURE_STRIPS):
+            return
+        self.tiles += not whole
         if kind not in ("", "image/jpeg"):
             self._container(kind, start, end)
-        elif (as_jpeg or kind) and self._jpeg(start, end, sure=as_jpeg, whole=whole):
+        elif self._jpeg(start, end, sure=as_jpeg, whole=whole):
             self.pictures.add((start, end))
 
     def _container(self, kind: str, start: int, end: int) -> None:
         """Clean a picture of another kind than JPEG. Raises NotThisKindError."""
         self.inner.budget.part()
         found = self.inner.file(kind, SliceSource(self.source, start, end - start))
-        if found is None:
-            raise NotThisKindError("a picture in it cannot be read")
-        if not self.walk.free(start, end):
-            raise NotThisKindError("its pictures overlap other data")
+        if found is None or not self.walk.free(start, end):
+            raise NotThisKindError("a picture in it cannot be read, or overlaps other data")
         self.walk.embedded.add(start, end)
         self.walk.patches += [patch.shifted(start) for patch in found.patches]
         self.walk.notes += shifted(found.notes, start)
