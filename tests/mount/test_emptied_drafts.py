@@ -345,3 +345,24 @@ def test_who_has_the_file_open_sees_what_the_last_release_stored(
     wait_until_heard(mount)
     reader.send("go on")
     assert reader.result() == (b"\2" * 100, photo.stat().st_mtime_ns)
+
+
+HIDDEN: Final = """\
+  - {id: hide, require: {redact: location}, who: {app: camera}, unless: {owner: self}}
+"""
+
+
+@pytest.mark.parametrize("script", [': > "$1"; cat >> "$1"', 'exec 5> "$1"; cat >> "$1"'])
+@pytest.mark.parametrize("data", [PLACED, NEW], ids=["refused", "allowed"])
+def test_an_app_appends_to_a_redacted_file_that_it_has_emptied(
+    mounts: Mounts, empty_store: Path, photo: Path, script: str, data: bytes
+) -> None:
+    """It does not own the file. The store's file has its old bytes until the release, or until new bytes."""
+    mount = mounts.start(POLICY + HIDDEN, empty_store)
+    path = mount / photo.relative_to(empty_store)
+    code, _ = call_as(CAMERA, _shell, "bash", script, path, data)
+    assert (code == 0) == (data == NEW)
+    _released(mount)
+    stored = photo.read_bytes()
+    assert stored == NEW if data == NEW else stored in {OLD, b""}, "the first writer may be released already"
+    assert call_as(CAMERA, code_of, os.open, path, os.O_WRONLY | os.O_APPEND) == ("EACCES" if stored else "")

@@ -368,6 +368,12 @@ def open_state(handle: Handle) -> OpenState:
     return state
 
 
+def looks_empty(node: Node, stored: Stat) -> bool:
+    """Return True if the node's handles see an empty file. stored: the attributes of the store's file."""
+    draft = None if node.open is None else node.open.draft
+    return not stored.size or (draft is not None and draft.only_empties(stored))
+
+
 @dataclass(slots=True, eq=False)
 class _Kept:
     """A handle in the table, with the holder in whose shares the handle and its descriptors count."""

@@ -122,6 +122,7 @@ class Opener:
             if opening.request.empties:
                 self._close_found(opening)
             await self._write_access.empty(opening, self._preconditions.check_emptied)  # 9
+            self._write_access.still_empty(opening)
             caller = opening.request.caller
             self._replaced_files.opened(node, caller.pid)
             if not self.second_tries.is_any_of(caller.holder):  # the bridge must not answer second tries
@@ -196,6 +197,7 @@ class Opener:
                 view=node.view.label, handle=handle.index, before=handle.before,
             )  # fmt: skip
             self._gate.unchanged(handle.generation)
+            self._write_access.still_empty(opening)
             self._lifecycle.succeed(opening)
         except BaseException:
             self._lifecycle.fail(opening)

@@ -15,7 +15,7 @@ from policyfs.fs.access.kind_proof import UnprovenKindError
 from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.handles import FMODE_EXEC, Mode
+from policyfs.fs.inodes.handles import FMODE_EXEC, Mode, looks_empty
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext
@@ -43,6 +43,7 @@ class Preconditions:
     def __init__(
         self, fs: FsContext, *, views: Views, replaced_files: ReplacedFiles, leases_mean: bool = False
     ) -> None:
+        self._tree = fs.tree
         self._nodes = fs.nodes
         self._handles = fs.handles
         self._gate = fs.gate
@@ -187,10 +188,10 @@ class Preconditions:
 
     def check_emptying(self, opening: OpenContext) -> None:
         """Refuse an open for writing, on record, if the file is redacted for the app, has bytes, and has
-        another owner. But allow the open if it empties the file.
+        another owner. But allow the open if it empties the file, or if a draft of the app has emptied it.
 
-        See "Redaction" in docs/policy-language.md. Set *emptied* if the app may write only because the open
-        empties the file.
+        See "Redaction" in docs/policy-language.md. Set *emptied* if the app may write only because the file
+        is empty, or the open empties it.
         """
         request, node, who = opening.request, opening.request.node, opening.request.caller.principal
         if not request.writing or not node.view.redact:
@@ -199,7 +200,8 @@ class Preconditions:
             return
         if not self._views.hidden_now(self._gate.engine, who, node.state, lambda: opening.owner):
             return
-        if opening.stat.size and not request.empties:
+        # The attributes are read again: the release of a writer may have emptied the file since step 1.
+        if opening.stat.size and not request.empties and not looks_empty(node, self._tree.fstat(opening.fd)):
             self._views.writer_came(node.ino, node.view)  # expect no writer: readers keep their byte path
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
             self._gate.refuse(request.caller, request.call, node.path(), decision, note=_NOT_EMPTIED)

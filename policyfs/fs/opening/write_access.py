@@ -16,7 +16,7 @@ from policyfs.fs.access.views import Views, version_of
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.handles import Handle, looks_empty
 from policyfs.fs.inodes.node import NamesForgotten, Node, StaleNodeError
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
@@ -114,13 +114,23 @@ class WriteAccess:
     def _see(self, handle: Handle, stat: Stat) -> None:
         """Note the version of the file at which the handle begins to write.
 
-        If the app may write only because it empties the file ("Redaction" in docs/policy-language.md), and
+        If the app may write only because the file is empty ("Redaction" in docs/policy-language.md), and
         another writer has written since, raise StaleNodeError (ESTALE). The kernel then opens again, and the
         daemon decides on the new open.
         """
-        if handle.emptied and stat.size:
+        if handle.emptied and not looks_empty(handle.node, stat):
             raise StaleNodeError
         handle.seen = version_of(stat)
+
+    def still_empty(self, opening: OpenContext) -> None:
+        """Raise StaleNodeError if the app may write only because its draft had emptied the file, and this
+        draft was dropped meanwhile: the file still has its old bytes.
+
+        INVARIANT: no await between this call and Lifecycle.succeed(). From then on no writer's release drops
+        the draft.
+        """
+        if opening.handle.emptied and opening.stat.size and not opening.request.empties:
+            self._see(opening.handle, self._tree.fstat(opening.handle.fd))
 
     async def empty(self, opening: OpenContext, check: Callable[[OpenContext], None]) -> None:
         """Empty the file for O_TRUNC, after every step that could refuse the open.
