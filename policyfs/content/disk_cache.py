@@ -14,6 +14,7 @@ fs/access/facts.py). Callers do this only on a store where stat shows every fini
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sqlite3
 import threading
@@ -53,6 +54,7 @@ _CONFIRMED: Final = "found twice"
 
 Rows without this text are deleted. Older versions of policyfs wrote such rows from the answer of one worker.
 """
+_DIGEST_BYTES: Final = 16
 _BUSY_S: Final = 1.0
 _PATIENCE_S: Final = 0.25
 """The time that a request waits for an answer from the disk. After this time a worker finds the answer."""
@@ -189,7 +191,7 @@ class Remembered:
         if not pending or self._writer is None:
             return
         packed = ((key, _packed(answer)) for key, answer in pending.items())
-        rows = [(*key, answer) for key, answer in packed if len(answer) <= MAX_ANSWER_BYTES]
+        rows = [(*key, _sealed(key, answer)) for key, answer in packed if len(answer) <= MAX_ANSWER_BYTES]
         try:
             with self._writer:
                 self._writer.execute("BEGIN IMMEDIATE")
@@ -246,7 +248,11 @@ class Remembered:
         return None
 
     def _row(self, key: _Key) -> bytes | None:
-        """Read an answer of the database. A thread calls this method, since it may wait for a disk."""
+        """Read an answer of the database. A thread calls this method, since it may wait for a disk.
+
+        INVARIANT: each answer has a digest. SQLite does not notice a changed byte in an answer, and a plan
+        with a changed position would show the bytes that it must hide.
+        """
         with self._reading:
             if self._reader is None or self._damaged:
                 return None
@@ -257,7 +263,11 @@ class Remembered:
             except sqlite3.DatabaseError:
                 self._damaged = True
                 return None
-        return row[0] if row is not None and isinstance(row[0], bytes) else None
+            if row is None:
+                return None
+            answer = row[0][_DIGEST_BYTES:] if isinstance(row[0], bytes) else b""
+            self._damaged = row[0] != _sealed(key, answer)
+            return None if self._damaged else answer
 
     def _put(self, key: KindKey, what: str, answer: _Answer) -> None:
         row = self._key(key, what)
@@ -351,6 +361,11 @@ def _close(connection: sqlite3.Connection | None) -> None:
 
 def _packed(answer: _Answer) -> bytes:
     return answer if isinstance(answer, bytes) else pack_plan(*answer)
+
+
+def _sealed(key: _Key, answer: bytes) -> bytes:
+    """Return an answer as it is in a row: with a digest, so that damage to the answer or the key shows."""
+    return hashlib.sha256(repr(key).encode() + answer).digest()[:_DIGEST_BYTES] + answer
 
 
 def _memory_of(answer: _Answer) -> int:

@@ -131,6 +131,41 @@ def test_a_database_that_is_none_is_begun_anew(opened, tmp_path: Path, told: War
     assert "was damaged and is created again" in told[0]
 
 
+@pytest.mark.parametrize("bit", [0, 6, 13])
+def test_a_flipped_bit_in_a_plan_is_damage(opened, tmp_path: Path, told: Warned, bit: int) -> None:
+    """SQLite has no checksums: the patch would lie elsewhere, and the place would be readable."""
+    plan = dataclasses.replace(PLAN, patches=(Patch(0x1234, zeros=120),))
+    key = KEY._replace(size=500_000)
+    first = opened()
+    first.put_plan(key, WHAT, "image/jpeg", plan)
+    first.close()
+    path = tmp_path / "found.sqlite"
+    data = bytearray(path.read_bytes())
+    at = data.index((0x1234).to_bytes(8, "little") + (120).to_bytes(8, "little"))
+    data[at + bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+    memory = opened()
+    assert plan_in(memory, key, WHAT) is None
+    assert memory.is_waiting, "the next flush begins anew"
+    memory.flush()
+    memory.put_plan(key, WHAT, "image/jpeg", plan)
+    memory.close()
+    assert plan_in(opened(), key, WHAT) == ("image/jpeg", plan)
+    assert memory.stats().begun_anew == 1
+    assert "was damaged and is created again" in told[0]
+
+
+def test_an_answer_in_the_row_of_another_file_is_damage(opened, tmp_path: Path) -> None:
+    memory = opened()
+    memory.put_kind(KEY, "image/jpeg")
+    memory.flush()
+    with contextlib.closing(sqlite3.connect(tmp_path / "found.sqlite")) as database, database:
+        database.execute("UPDATE found SET size = size + 1")
+    assert kind_in(memory, KEY._replace(size=KEY.size + 1)) is None
+    memory.flush()
+    assert memory.stats().begun_anew == 1
+
+
 def test_damage_that_comes_later_costs_nothing_but_the_answers(opened, tmp_path: Path) -> None:
     first = opened()
     for number in range(300):
