@@ -213,7 +213,10 @@ FORMATS: Final = (
             "audio/x-matroska": "as Matroska",
             "audio/webm": "as Matroska",
         },
-        starts=(Start(("video/x-matroska", "video/webm"), b"\x1aE\xdf\xa3", uses=Use.HEAD),),
+        starts=(
+            Start(("video/x-matroska", "video/webm"), b"\x1aE\xdf\xa3", uses=Use.HEAD | Use.UNNAMED,
+                  only=rf"(?:video|audio)/(?:x-matroska|webm)|{_UNNAMED}"),
+        ),
         other_names={"video/mkv": "video/x-matroska"},
     ),
     Format(
@@ -225,7 +228,10 @@ FORMATS: Final = (
     Format(
         "audio.mp3:locate_mp3",
         kinds={"audio/mpeg": _TAGS},
-        starts=(),
+        starts=tuple(
+            Start(("audio/mpeg",), b"ID3" + version, uses=Use(0), only=rf"(?:audio|video)/.*|{_UNNAMED}")
+            for version in (b"\2", b"\3", b"\4")
+        ),
         other_names={
             "audio/mp3": "audio/mpeg",
             "audio/mpegapplication/octet-stream": "audio/mpeg",  # file(1) 5.3x, after an ID3 tag

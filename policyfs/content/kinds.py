@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from policyfs.formats import BRANDS, OTHER_NAMES, STARTS, Use, starts_for
+from policyfs.formats import BRANDS, OTHER_NAMES, REDACTABLE_KINDS, STARTS, Use, starts_for
 
 SNIFF_BYTES: Final = 64 * 1024
 """Bytes at the start of a file that decide its kind.
@@ -21,6 +21,10 @@ More would cost time and gain little: tar, ISO 9660 and every media container ar
 """
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
+
+FIRST_BYTES: Final = 40
+"""Bytes at the start of a file by which other programs recognise pictures, films, sounds and PDF files."""
+_OPENED_BY_FIRST_BYTES: Final = re.compile(r"(?:image|video|audio)/.*|application/(?:ogg|pdf)")
 
 _ONLY: Final = tuple((one, re.compile(one.only)) for one in STARTS if one.only)
 _UNNAMED: Final = starts_for(Use.UNNAMED)
@@ -48,6 +52,23 @@ def is_kind(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
+def agreed(kind: str, first: str) -> str | None:
+    """Return the kind of a file by libmagic's answer (kind, not one with a locator), or None if the first
+    bytes have the kind of another picture, film, sound or PDF.
+
+    first: libmagic's answer for the first bytes alone (FIRST_BYTES). libmagic prefers some tests of later
+    bytes: the checksum of a tar header, a boot sector, the mark of a disk image. But other programs open such
+    a file by its first bytes.
+    """
+    if not _OPENED_BY_FIRST_BYTES.fullmatch(first):
+        return kind
+    if kind == "application/octet-stream":
+        return first
+    if first in REDACTABLE_KINDS:
+        return None
+    return kind if kind.startswith(first.partition("/")[0]) else None
+
+
 def settle(kind: str, head: bytes) -> str | None:
     """Return the kind, or None (unknown) if the head has the signature of another kind.
 
@@ -65,19 +86,29 @@ def settle(kind: str, head: bytes) -> str | None:
             and not allowed.fullmatch(kind)
         ):
             return None
+    brands = _brands(head)
+    if _UNREAD in brands:
+        return None
     if kind == "application/octet-stream":
         return next((name for name, at, data in _UNNAMED if head.startswith(data, at)), kind)
-    return kind
+    if not kind.startswith("image/") and brands & _PICTURE_BRANDS:
+        return None
+    return _FILM_BRANDS.get(head[4:12], kind)
 
 
-_NO_MOVIE: Final = frozenset(
+_PICTURE_BRANDS: Final = frozenset(
     b"heic,heix,heim,heis,hevc,hevx,hevm,hevs,mif1,mif2,msf1,miaf,avif,avis,jp2 ,jpx ,jpm ,jxl ,crx ,j2ki,"
     b"j2is,j2k1,jpgs".split(b",")
-)
+).union(*(brands for _, brands in BRANDS))
 """Brands of pictures in ISO base media boxes. A file with such a brand is no movie, or not only a movie."""
-_MOVIE_STARTS: Final = frozenset(b"wide free skip pnot udta uuid junk thum PICT pict moov mdat".split(b" "))
+_UNREAD: Final = b""
+"""The brand that stands for brands behind the head."""
+_FILM_BRANDS: Final = {b"ftypMSNV": "video/mp4"}
+"""Major brands of films (Sony's cameras) that libmagic calls audio/mp4."""
+_MOVIE_STARTS: Final = frozenset(
+    b"ftyp wide free skip pnot udta uuid junk thum PICT pict moov mdat".split(b" ")
+)
 _SOUND_BRANDS: Final = (b"aax ", b"aaxc")
-_JP2_SIGNATURE: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 
 
 def picture_kind(head: bytes) -> str | None:
@@ -86,11 +117,7 @@ def picture_kind(head: bytes) -> str | None:
     The picture consists of ISO base media boxes. It is a raw photo, a HEIF file that names HEIF only among
     its compatible brands, or a JPEG 2000 file with the entropy coding of HTJ2K.
     """
-    at = len(_JP2_SIGNATURE) if head.startswith(_JP2_SIGNATURE) else 0
-    size = int.from_bytes(head[at : at + 4])
-    if head[at + 4 : at + 8] != b"ftyp" or size % 4 or not 16 <= size <= 1024:
-        return None
-    brands = {head[at + 8 : at + 12], *(head[i : i + 4] for i in range(at + 16, at + size, 4))}
+    brands = _brands(head)
     return next((kind for kind, those in BRANDS if brands & those), None)
 
 
@@ -102,9 +129,8 @@ def movie_kind(head: bytes) -> str | None:
     """
     at = 0
     if head[4:8] == b"ftyp":
-        size = int.from_bytes(head[:4])
-        brands = {head[8:12], *(head[i : i + 4] for i in range(16, min(size, 264), 4))}
-        if size % 4 or not 16 <= size <= 4096 or brands & _NO_MOVIE:
+        brands = _brands(head)
+        if not brands or brands & _PICTURE_BRANDS:
             return None
         return "audio/mp4" if head[8:12] in _SOUND_BRANDS else "video/mp4"
     while len(head) - at >= 16:
@@ -119,3 +145,26 @@ def movie_kind(head: bytes) -> str | None:
             return None
         at += size
     return None
+
+
+def _brands(head: bytes) -> frozenset[bytes]:
+    """Return the brands (major and compatible) of a file of boxes: ISO base media or JPEG 2000. Return none
+    for any other file. The set has _UNREAD if some brands lie behind the head.
+
+    All boxes of brands in the head count, because readers differ about which one they use.
+    """
+    brands: set[bytes] = set()
+    at = 0
+    while len(head) - at >= 12:
+        size, kind, body = int.from_bytes(head[at : at + 4]), head[at + 4 : at + 8], at + 8
+        if size == 1:
+            size, body = int.from_bytes(head[at + 8 : at + 16]), at + 16
+        if size < body - at:
+            break
+        if kind == b"ftyp" and size >= 16:
+            end = min(at + size, len(head))
+            brands.update((head[body : body + 4], *(head[i : i + 4] for i in range(body + 8, end, 4))))
+            if at + size > SNIFF_BYTES:
+                brands.add(_UNREAD)
+        at += size
+    return frozenset(brands)

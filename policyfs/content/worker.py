@@ -19,11 +19,20 @@ import magic
 
 import policyfs.redact
 from policyfs.content import protocol
-from policyfs.content.kinds import SNIFF_BYTES, movie_kind, normalise, picture_kind, settle
+from policyfs.content.kinds import (
+    FIRST_BYTES,
+    SNIFF_BYTES,
+    agreed,
+    movie_kind,
+    normalise,
+    picture_kind,
+    settle,
+)
 from policyfs.content.plans import pack_plan
 from policyfs.content.protocol import Command, Request, Status
 from policyfs.content.sandbox import Limits, confine
 from policyfs.domain import KIND_EMPTY
+from policyfs.formats import REDACTABLE_KINDS
 from policyfs.linux.prctl import name_process
 from policyfs.redact.documents.tracks import refine_kind
 from policyfs.redact.plan import locate
@@ -107,6 +116,13 @@ class Detector:
         head = head[:SNIFF_BYTES]
         if not head:
             return KIND_EMPTY
+        kind = self._named(head)
+        if kind not in REDACTABLE_KINDS:  # files of these kinds are known by their first bytes
+            kind = self._checked(kind, agreed(kind, self._settled(self._named(head[:FIRST_BYTES]), head)))
+        return refine_kind(self._settled(kind, head), head)
+
+    def _named(self, head: bytes) -> str:
+        """Return libmagic's kind of a file that begins with these bytes. Raises SniffError."""
         try:
             answer = self._magic.from_buffer(head)
         except magic.MagicException as error:
@@ -114,12 +130,20 @@ class Detector:
         kind = normalise(answer)
         if kind is None:
             raise SniffError(f"libmagic answered {answer!r}, which is no MIME type")
-        settled = settle(kind, head)
+        return kind
+
+    def _settled(self, kind: str, head: bytes) -> str:
+        """Return libmagic's kind with policyfs's corrections. Raises SniffError if the head contradicts."""
+        settled = self._checked(kind, settle(kind, head))
+        if settled == "application/octet-stream":
+            return picture_kind(head) or movie_kind(head) or settled
+        return settled
+
+    @staticmethod
+    def _checked(kind: str, settled: str | None) -> str:
         if settled is None:
             raise SniffError(f"libmagic says that the file is {kind}, but the first bytes of the file differ")
-        if settled == "application/octet-stream":
-            settled = picture_kind(head) or movie_kind(head) or settled
-        return refine_kind(settled, head)
+        return settled
 
     def answer(self, request: Request) -> bytes:
         """Return the payload of the reply to a request. Raises the errors of libmagic and of the locators."""

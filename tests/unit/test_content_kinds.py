@@ -7,7 +7,7 @@ import struct
 import magic
 import pytest
 
-from policyfs.content.kinds import SNIFF_BYTES, is_kind, movie_kind, normalise, picture_kind, settle
+from policyfs.content.kinds import SNIFF_BYTES, agreed, is_kind, movie_kind, normalise, picture_kind, settle
 from policyfs.content.worker import Detector, SniffError
 from tests.fuzz.seeds import KINDS, seeds_of
 
@@ -117,6 +117,79 @@ def test_a_file_that_readers_open_as_something_else_is_unknown(detector, head):
         detector.kind(head)
 
 
+OPENED_BY_FIRST_BYTES = {
+    "Matroska": b"\x1aE\xdf\xa3\x93B\x86\x81\1B\xf7\x81\1B\x82\x88matroska",
+    "Matroska, its type late": b"\x1aE\xdf\xa3\xc3\xec\xaa" + bytes(42) + b"B\x82\x88matroska",
+    "AVI": b"RIFF\0\1\0\0AVI LIST",
+    "WAV": b"RIFF\0\1\0\0WAVEfmt ",
+    "AIFF": b"FORM\0\0\1\0AIFFCOMM",
+    "FLAC": b"fLaC\0\0\0\x22",
+    "Ogg": b"OggS\0\2" + bytes(22) + b"\1vorbis",
+    "MP3": b"ID3\3\0\0\0\0\x10\0TIT2",
+    "PDF": b"%PDF-1.4\n",
+    "BMP": b"BM\0\1\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0",
+    "RAF": b"FUJIFILMCCD-RAW 0201",
+    "RW2": b"IIU\0\x18\0\0\0",
+    "ORF": b"IIRO\x08\0\0\0",
+    "X3F": b"FOVb\0\0\2\0",
+    "JPEG XL": b"\xff\x0a",
+    "QuickTime": b"\0\0\0\x08wide\0\0\1\0mdat",
+    "WMV": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+    "FLV": b"FLV\1\5\0\0\0\t",
+    "MPEG": b"\0\0\1\xba\x21\0\1\0",
+}
+
+
+@pytest.mark.parametrize("case", OPENED_BY_FIRST_BYTES)
+@pytest.mark.parametrize("way", ["tar", "disk image", "console"])
+def test_what_later_bytes_claim_hides_no_file_that_players_and_viewers_open(detector, case, way) -> None:
+    start = OPENED_BY_FIRST_BYTES[case]
+    head = bytearray(tar_header(start) if way == "tar" else start.ljust(SNIFF_BYTES, b"\0"))
+    if way == "disk image":
+        head[32769:32774] = head[34817:34822] = b"CD001"
+    if way == "console":
+        head[256:272] = b"SEGA MEGA DRIVE "
+    plain = detector.kind(start.ljust(4096, b"\0"))
+    assert found(detector, bytes(head)) in (None, plain)
+    assert way != "tar" or found(detector, bytes(head)) is None
+
+
+def found(detector: Detector, head: bytes) -> str | None:
+    try:
+        return detector.kind(head)
+    except SniffError:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "settled"),
+    [
+        ("application/x-tar", "text/plain", "application/x-tar"),
+        ("application/x-tar", "image/x-x3f", None),
+        ("application/x-tar", "application/pdf", None),
+        ("application/x-tar", "application/zip", "application/x-tar"),
+        ("audio/x-mod", "audio/flac", None),
+        ("audio/x-mod", "audio/midi", "audio/x-mod"),
+        ("application/octet-stream", "video/x-flv", "video/x-flv"),
+        ("application/octet-stream", "text/plain", "application/octet-stream"),
+    ],
+)
+def test_the_first_bytes_and_the_whole_head(kind, first, settled) -> None:
+    assert agreed(kind, first) == settled
+
+
+def test_a_photo_with_the_mark_of_a_boot_sector_stays_a_photo(detector) -> None:
+    """One photo of 65,536 has these two bytes there by chance, and libmagic cannot name such a file."""
+    head = bytearray(JPEG.ljust(4096, b"A"))
+    head[510:512] = b"\x55\xaa"
+    assert detector.kind(bytes(head)) == "image/jpeg"
+
+
+@pytest.mark.parametrize("name", ["DCIM/1.jpg", "BMW/1.jpg", "ID3 tags", "RIFF", "II", "From Ann", "OggS"])
+def test_an_archive_of_any_names_stays_one(detector, name) -> None:
+    assert detector.kind(tar_header(name.encode().ljust(512, b"\0"))) == "application/x-tar"
+
+
 @pytest.mark.parametrize(
     ("kind", "head", "settled"),
     [
@@ -179,6 +252,10 @@ MOVIE_HEADS = {
     "skipped first": (b"\0\0\0\x0cskip\0\0\0\0\0\0\0\x40moov" + bytes(20), "video/quicktime"),
     "a large box": (b"\0\0\0\x08wide\0\0\0\1mdat" + (1 << 33).to_bytes(8), "video/quicktime"),
     "a preview first": (b"\0\0\0\x14pnot" + bytes(12) + b"\0\0\1\0moov" + bytes(20), "video/quicktime"),
+    "brands behind padding": (
+        b"\0\0\0\x08free\0\0\0\x10ftypisom\0\0\0\0\0\0\1\0moov" + bytes(20),
+        "video/quicktime",
+    ),
     "padding alone": (b"\0\0\0\x0cskip" + bytes(40), None),
     "no size": (b"\0\0\0\x07wide\0\0\1\0mdat" + bytes(20), None),
     "a brand of no size": (b"\0\0\0\x02ftypXAVC" + bytes(20), None),
@@ -205,6 +282,9 @@ PICTURE_HEADS = {
     "JPEG in HEIF": (brands("jpeg", "mif1"), "image/heif"),
     "AVIF": (brands("MA1B", "mif1", "avif"), "image/avif"),
     "JPEG 2000, part 15": (brands("jph", "jph", before=b"\0\0\0\x0cjP  \r\n\x87\n"), "image/jph"),
+    "a long list of brands": (brands("abcd", *["abcd"] * 3000, "mif1", "heic"), "image/heic"),
+    "behind another box": (brands("mif1", "heic", before=b"\0\0\0\x08free"), "image/heic"),
+    "a size of 64 bits": (b"\0\0\0\1ftyp" + (28).to_bytes(8) + b"abcd\0\0\0\0heic", "image/heic"),
     "a movie": (brands("XAVC", "mp42"), None),
     "no brand": (b"\0\0\0\x02ftypheic" + bytes(20), None),
 }
@@ -216,6 +296,27 @@ def test_pictures_in_boxes_that_libmagic_does_not_know(case, detector):
     assert picture_kind(head) == kind
     if kind is not None:
         assert detector.kind(head) == kind
+
+
+@pytest.mark.parametrize("major", ["isom", "mp42", "M4V", "M4A", "qt", "3gp5", "MSNV", "dash"])
+@pytest.mark.parametrize("way", ["a brand", "the last of many", "a second box", "behind the head"])
+def test_a_picture_with_the_first_brand_of_a_film_or_a_sound_is_unknown(detector, major, way) -> None:
+    """Viewers open it as a picture, by any of its brands."""
+    head = {
+        "a brand": brands(major, "mif1", "heic"),
+        "the last of many": brands(major, *[major] * 3000, "heic"),
+        "a second box": brands("heic", before=brands(major, major)[:20]),
+        "behind the head": brands(major, *[major] * 20_000, "heic"),
+    }[way]
+    with pytest.raises(SniffError, match="first bytes of the file differ"):
+        detector.kind(head)
+    assert found(detector, brands(major, *[major] * 3000, "iso2")) is not None
+
+
+def test_a_film_of_sonys_cameras_is_a_film(detector) -> None:
+    """libmagic calls it a sound, so a rule about films would miss it."""
+    assert detector.kind(brands("MSNV", "MSNV", "mp42")) == "video/mp4"
+    assert detector.kind(brands("M4B", "mp42")) == "audio/mp4"
 
 
 def test_a_picture_in_boxes_that_libmagic_calls_something_else():
