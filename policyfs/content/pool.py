@@ -41,6 +41,8 @@ An app uses at most 7 workers at once. So one app alone does not exceed _UNDEAD_
 """
 _DYING_S: Final = 1.0
 """The time after which a killed worker should have ended, in seconds."""
+_ENDING_S: Final = 0.02
+"""Seconds between two checks whether killed workers of second looks have ended."""
 _PAUSE_FIRST_S: Final = 0.25
 _PAUSE_MAX_S: Final = 30.0
 _PROVEN_S: Final = 60.0
@@ -164,8 +166,14 @@ class Pool:
     async def unbiased(self) -> WorkerLink:
         """Return a new worker that has seen no file. It runs only while no other process wants the processor.
 
-        Raises NoWorkerError.
+        If too many killed workers of second looks have not ended, wait for them, but not for long. Otherwise
+        they would count toward _UNDEAD_MAX, and stop the workers of all apps. Raises NoWorkerError.
         """
+        self.forget_gone()
+        while len(self._killed_of(None)) >= _UNDEAD_OF_APP:
+            self._check_undead(None)
+            await trio.sleep(_ENDING_S)
+            self.forget_gone()
         worker = await self._spawn(idle=True)
         self.busy.remove(worker)
         self.apart.add(worker)
@@ -223,11 +231,16 @@ class Pool:
             self._launcher = None
 
     def _check_undead(self, lane: Hashable) -> None:
-        """Raise NoWorkerError if too many killed workers of this app do not end."""
-        app, since_s = in_turn(lane), time.monotonic() - _DYING_S
-        own = [worker for worker in self.killed if worker.served and in_turn(worker.lane) == app]
-        if sum(worker.killed_s < since_s for worker in own) >= _UNDEAD_OF_APP:
-            raise NoWorkerError("busy", "killed workers of this app do not end (their disk may hang)")
+        """Raise NoWorkerError if too many killed workers of this app (None: of second looks) do not end."""
+        since_s = time.monotonic() - _DYING_S
+        if sum(worker.killed_s < since_s for worker in self._killed_of(lane)) >= _UNDEAD_OF_APP:
+            of = "second looks" if lane is None else "this app"
+            raise NoWorkerError("busy", f"killed workers of {of} do not end (their disk may hang)")
+
+    def _killed_of(self, lane: Hashable) -> list[WorkerLink]:
+        """Return the workers of an app (None: of second looks) that were killed, and have not ended yet."""
+        app = in_turn(lane)
+        return [worker for worker in self.killed if worker.served and in_turn(worker.lane) == app]
 
     def _spare(self, lane: Hashable) -> WorkerLink | None:
         while self.fresh:

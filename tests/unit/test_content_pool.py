@@ -13,7 +13,15 @@ import pytest
 import trio
 
 from policyfs.content.connection import WorkerLink
-from policyfs.content.pool import _DYING_S, _KEPT_MIN, _UNDEAD_MAX, _UNDEAD_OF_APP, NoWorkerError, Pool
+from policyfs.content.pool import (
+    _DYING_S,
+    _ENDING_S,
+    _KEPT_MIN,
+    _UNDEAD_MAX,
+    _UNDEAD_OF_APP,
+    NoWorkerError,
+    Pool,
+)
 from policyfs.content.sandbox import Limits
 from policyfs.content.spawner import ZygoteError
 from tests.support.mount.file_system import on_trio
@@ -231,6 +239,46 @@ def test_an_app_whose_killed_workers_do_not_end_gets_no_more_and_others_do(
             pool.kill(worker)
 
     trio.run(ask)
+
+
+def test_killed_workers_of_second_looks_that_do_not_end_stop_no_app(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An app chooses the files of second looks: with nine that hang, all apps would get no worker."""
+    pool = workers.pool
+
+    async def spawned(lane: Hashable = None, *, idle: bool = False) -> WorkerLink:
+        assert len(pool.killed) <= _UNDEAD_MAX
+        made = workers.link(lane)
+        pool.busy.add(made)
+        return made
+
+    monkeypatch.setattr(pool, "_spawn", spawned)
+    monkeypatch.setattr(WorkerLink, "gone", lambda self: self not in hanging)
+    hanging: list[WorkerLink] = []
+
+    @on_trio
+    async def run() -> None:
+        for _ in range(_UNDEAD_OF_APP):
+            worker = await pool.unbiased()
+            worker.served = 1
+            hanging.append(worker)
+            pool.kill(worker)
+        with pytest.raises(NoWorkerError, match="second looks do not end") as caught:
+            await pool.unbiased()
+        assert caught.value.why == "busy"
+        assert isinstance(await pool.take("app"), WorkerLink)
+        for worker in hanging:  # a moment ago
+            worker.killed_s = time.monotonic()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.unbiased)
+            await trio.sleep(3 * _ENDING_S)
+            assert not pool.apart, "the next one waits"
+            hanging.pop()
+        assert len(pool.apart) == 1
+        monkeypatch.undo()
+
+    run()
 
 
 def test_without_a_launcher_no_connection_is_guarded(workers: Workers) -> None:
