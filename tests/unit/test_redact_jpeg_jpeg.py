@@ -319,6 +319,40 @@ def test_other_ways_to_encode(photos, arguments):
     assert jpegs.pixels(out) == jpegs.pixels(data)
 
 
+def restarting(size: int) -> bytes:
+    """A picture with a restart marker after every two blocks."""
+    command = ["jpegtran", "-restart", "2B"]
+    done = subprocess.run(command, input=plain(3, size), capture_output=True, check=True, timeout=30)
+    return done.stdout
+
+
+@pytest.mark.parametrize("code", [0x01, 0x02, 0xBF])
+@pytest.mark.parametrize("marker", [b"\xff\xd2", b"\xff\xd6", b"\xff\xd7"])
+def test_a_damaged_byte_ends_no_picture_with_restart_markers(code, marker):
+    """A decoder goes on at the next restart marker."""
+    data = restarting(128)
+    at = data.index(marker) - 20
+    damaged = data[:at] + bytes([0xFF, code]) + data[at + 2 :]
+    out = redact(damaged)
+    assert out == damaged
+    assert jpegs.pixels(out) == jpegs.pixels(damaged) != jpegs.pixels(data)
+
+
+@pytest.mark.parametrize(
+    "between", [b"\xff\xd3", b"\xff\xd3 \xff\xe9", b"\xff\xd3 \xff\xd3 \xff\xd4", b"\xff\xc9"]
+)
+def test_what_stands_behind_a_scan_without_an_end_goes_though_it_has_a_restart_marker(between):
+    place = jpegs.TEXT_COORDINATES.encode()
+    out = redact(restarting(48)[:-2] + b"PK\3\4 \xff\2 " + place + b" " + between + b" " + place)
+    assert not leaks(out)
+
+
+def test_a_video_behind_a_scan_without_an_end_is_found_though_it_has_restart_markers():
+    video = b"\0\0\0\x18ftypmp42" + bytes(12) + b"\xff\xd3 \xff\xd4" + jpegs.TEXT_COORDINATES.encode()
+    assert not leaks(redact(restarting(48)[:-2] + video))
+    assert not leaks(redact(restarting(48)[:-2] + b"\xff\2 " + video))
+
+
 def icc_profile(size: int) -> bytes:
     """The header of a display profile and a table without tags, padded."""
     return (size.to_bytes(4) + b"lcms\4\0\0\0mntrRGB XYZ ").ljust(36, b"\0") + b"acsp" + bytes(size - 40)

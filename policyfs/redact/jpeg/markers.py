@@ -30,6 +30,10 @@ SOS: Final = 0xDA
 COM: Final = 0xFE
 APP0: Final = 0xE0
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
+_RESTARTS: Final = range(0xD0, 0xD8)
+"""Markers in a scan that count from 0 to 7, again and again. Decoders go on at the next one after damage."""
+_FIRST_IN_SCAN: Final = 0xC0
+"""Smallest code that any marker behind the start of a scan has. Smaller codes there are damage."""
 _DHT: Final = 0xC4
 _DAC: Final = 0xCC
 _DQT: Final = 0xDB
@@ -124,6 +128,9 @@ class _Walker:
                 return
             self.budget.part()
             code = self.source.read(marker + 1, 1)[0]
+            if in_scan and code < _FIRST_IN_SCAN and (restart := self._restart(marker)):
+                at = restart
+                continue
             after = self._behind(code, marker)
             if after is None:
                 image.end = marker if in_scan else at  # the JPEG ends here, or the next one starts
@@ -164,6 +171,27 @@ class _Walker:
                 return None
             at += size - FTYP_BYTES + 1  # a match may begin in one chunk and end in the next
             size = min(2 * size, CHUNK_BYTES)
+
+    def _restart(self, at: int) -> int:
+        """Return the offset of the restart marker at which decoders go on behind damage at *at*; 0: none.
+
+        The restart marker's successor must follow, or the EOI: random bytes have single restart markers, too.
+        """
+        first, expected = 0, tuple(_RESTARTS)
+        marker: int | None = at
+        while marker is not None:
+            start = self.source.read(marker, 2)
+            if start[0] != 0xFF:
+                return 0  # a file of boxes
+            code = start[1]
+            if code >= _FIRST_IN_SCAN:
+                if code not in expected:
+                    return 0
+                if first:
+                    return first
+                first, expected = marker, (EOI, _RESTARTS[(code + 1) % 8])
+            marker = self._find(marker + 2, in_scan=False)
+        return 0
 
     def _behind(self, code: int, marker: int) -> int | None:
         """Return the offset behind a marker and its segment; None if decoders cannot go on here.
