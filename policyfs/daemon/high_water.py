@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -22,6 +23,11 @@ NAME: Final = "exceptions-ended"
 
 _DIGITS: Final = 20
 _NEVER: Final = 10**_DIGITS - 1
+_PATIENCE_S: Final = 2.0
+"""The longest wait for another daemon that has locked the file. A daemon that is frozen (SIGSTOP, docker
+pause) may have the lock for hours.
+"""
+_LOOK_S: Final = 0.01
 
 
 class HighWaterMark:
@@ -82,9 +88,9 @@ class HighWaterMark:
     def _raised(self, at_ns: int) -> int:
         """Raise the number in the file to *at_ns*, if the number is smaller. Return the number.
 
-        Other daemons may raise the number, too.
+        Other daemons may raise the number, too. Raises OSError.
         """
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self._lock()
         try:
             text = os.pread(self._fd, 64, 0)
             known = 0 if not text else int(text) if text.strip().isdigit() else _NEVER
@@ -95,6 +101,17 @@ class HighWaterMark:
             return max(at_ns, min(known, _NEVER))
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _lock(self) -> None:
+        until_s = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until_s:
+                    text = "another policyfs daemon keeps it locked; is that daemon frozen?"
+                    raise TimeoutError(errno.ETIMEDOUT, text) from None
+            time.sleep(_LOOK_S)
 
     def close(self) -> None:
         """Close the file."""

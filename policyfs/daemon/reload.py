@@ -151,9 +151,6 @@ class Reload:
         finally:
             self._in_force.set()
             self._in_force = trio.Event()
-        unsaved = await trio.to_thread.run_sync(policies.pass_ends)
-        if unsaved:
-            self._log.warning(UNSAVED, why=unsaved)
         await self._fs.opener.second_tries.settled(_SETTLE_S)
         self._replaced.send_nowait(Leftovers(gate.engine))
         self._fs.use(engine)
@@ -161,6 +158,10 @@ class Reload:
             self._log.warning(
                 "the kernel dropped all names at once: for a moment, working directories had no path"
             )
+        # Not before: the disk, or the lock of another daemon, would keep the old policy in force.
+        unsaved = await trio.to_thread.run_sync(policies.pass_ends)
+        if unsaved:
+            self._log.warning(UNSAVED, why=unsaved)
         notifier = self._fs.kernel_cache.notifier
         if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):
             self._log.warning("the kernel is slow to drop its caches", after_s=_DRAIN_S)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
+import threading
 from pathlib import Path
 
 import pytest
 
+from policyfs.daemon import high_water
 from policyfs.daemon.high_water import NAME, HighWaterMark
 from policyfs.errors import PolicyfsError
 from policyfs.policy.exceptions import in_force
@@ -102,6 +105,35 @@ def test_a_mark_that_could_not_be_written_is_written_by_a_later_call(
     again = HighWaterMark(tmp_path, _Clock(EARLY_NS))
     assert again.now_ns() == END_NS
     again.close()
+
+
+def test_a_daemon_that_is_frozen_with_the_lock_holds_up_nobody_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(high_water, "_PATIENCE_S", 0.05)
+    mark = HighWaterMark(tmp_path, _Clock(EARLY_NS))
+    passed = in_force(policy(party()), END_NS)
+    with (tmp_path / NAME).open("rb") as frozen:
+        fcntl.flock(frozen, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError, match="is that daemon frozen"):
+            mark.pass_ends(passed)
+        assert mark.now_ns() == END_NS, "the exception has ended for this daemon"
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(PolicyfsError, match=r"cannot write .*: another policyfs daemon keeps it locked"):
+            HighWaterMark(tmp_path)
+        assert os.listdir("/proc/self/fd") == before
+    mark.pass_ends(passed)
+    mark.close()
+
+
+def test_a_short_lock_of_another_daemon_is_waited_for(tmp_path: Path) -> None:
+    HighWaterMark(tmp_path).close()
+    with (tmp_path / NAME).open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        timer = threading.Timer(0.1, fcntl.flock, (other, fcntl.LOCK_UN))
+        timer.start()
+        HighWaterMark(tmp_path).close()
+        timer.join()
 
 
 def _full(fd: int, data: bytes, at: int) -> int:
