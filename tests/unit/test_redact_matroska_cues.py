@@ -7,7 +7,7 @@ import pytest
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.matroska import cues
 from policyfs.redact.plan import Outcome, locate
-from tests.support.samples.matroskas import el, film, number
+from tests.support.samples.matroskas import cluster, el, film, ident_bytes, number
 from tests.support.samples.redacted import redacted
 
 KIND = "video/x-matroska"
@@ -46,17 +46,25 @@ MORE = el(POSITIONS, TRACK, CLUSTER, number(0xF0, 300), number(0xB2, 5), el(0x53
     ],
 )
 def test_an_index_by_its_form(data: bytes, plain: bool) -> None:
-    assert cues.are_plain(data) is plain
+    assert (cues.cluster_positions(data) is not None) is plain
 
 
 def test_too_many_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cues, "MAX_POINTS", 9)
-    assert cues.are_plain(point(PLAIN) * 9)
-    assert not cues.are_plain(point(PLAIN) * 10)
+    assert cues.cluster_positions(point(PLAIN) * 9) is not None
+    assert cues.cluster_positions(point(PLAIN) * 10) is None
+
+
+def test_positions_of_clusters() -> None:
+    other = el(POSITIONS, number(0xF1, 9), TRACK, el(0xF1, b"\0\0\xf1"), number(0xF0, 0xF181F1))
+    found = cues.cluster_positions(point(PLAIN) + point(MORE, other) * 2)
+    assert found == {(70_000).to_bytes(3), b"\x09", b"\0\0\xf1"}
 
 
 def test_a_film_with_a_key_frame_for_each_picture_is_served() -> None:
-    data = film(el(CUES, point(PLAIN) * 36_000))
+    start = film(cluster())
+    at = start.index(ident_bytes(0x1F43B675)) - start.index(ident_bytes(0x1549A966))
+    data = film(cluster(), el(CUES, point(el(POSITIONS, TRACK, number(0xF1, at))) * 36_000))
     assert locate(KIND, frozenset({"location"}), MemorySource(data)).outcome is Outcome.CLEAN
 
 

@@ -175,12 +175,43 @@ def test_the_name_of_an_attached_file_becomes_blanks():
 def test_entries_to_what_is_gone_go():
     entries = [
         el(tag_names.SEEK, el(tag_names.SEEK_ID, b"abcd"), number(tag_names.SEEK_POSITION, at))
-        for at in (7, 9)
+        for at in (7, 9, 899, 900)
     ]
-    tree = Tree(Plain(), gone_at=frozenset({109}), segment_start=100)
+    tree = Tree(Plain(), known_at={107, 1000}, segment_start=100, file_end=1000)
     found = tree.clean(tag_names.SEEK_HEAD, b"".join(entries))
     assert found is not None
-    assert found.data == entries[0] + void(len(entries[1]))
+    gone = void(len(entries[1])) + void(len(entries[2]))
+    assert found.data == entries[0] + gone + entries[3]
+
+
+def test_the_second_position_of_an_entry_goes():
+    """Some players use the last."""
+    first, second = number(tag_names.SEEK_POSITION, 7), number(tag_names.SEEK_POSITION, 9)
+    tree = Tree(Plain(), known_at={107}, segment_start=100, file_end=1000)
+    found = tree.clean(tag_names.SEEK_HEAD, el(tag_names.SEEK, first, second))
+    assert found is not None
+    assert found.data == el(tag_names.SEEK, first, void(len(second)))
+
+
+@pytest.mark.parametrize(("text", "whole"), [(b"", True), (el(0xEC, b"quince"), False)])
+def test_an_index_leads_to_clusters_only(text, whole):
+    """text: an element with which the index is not in the usual form."""
+
+    def point(*positions: int) -> bytes:
+        each = (el(0xB7, number(0xF7, 1), number(0xF1, at)) for at in positions)
+        return el(0xBB, number(0xB3, 40), *each)
+
+    tree = Tree(Plain(), clusters_at={107, 140}, segment_start=100, file_end=1000)
+    for good in (point(7) + point(40), point(7, 40), point(7) + point(900)):
+        found = tree.clean(tag_names.CUES, good)
+        assert found is not None
+        assert found.data == good
+    for bad in (point(7) + point(41), point(899) + point(7), point(7) + point(0)):
+        found = tree.clean(tag_names.CUES, bad + text, 0xBB)
+        assert (found is None) is whole
+        if found is not None:
+            assert found.data.count(b"\xf1") == 1
+            assert point(7) in found.data
 
 
 def test_depth_is_bounded():

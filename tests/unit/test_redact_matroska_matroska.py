@@ -207,6 +207,26 @@ def test_checksums_of_what_is_as_it_was_stay():
     assert run(data) == data
 
 
+@pytest.mark.parametrize("index", ["a seek head", "an index of clusters"])
+def test_an_entry_that_leads_into_a_block_goes(index):
+    """Players would show the element there."""
+    inner = mk.tags(mk.simple_tag(b"CITY", b"Quincebury"))
+    media = cluster(block(1, b"pixels" + inner))
+
+    def file(at: int) -> bytes:
+        position = at.to_bytes(3)
+        seek = el(mk.SEEK_HEAD, el(0x4DBB, el(0x53AB, mk.ident_bytes(mk.TAGS)), el(0x53AC, position)))
+        cues = el(mk.CUES, el(0xBB, number(0xB3, 0), el(0xB7, number(0xF7, 1), el(0xF1, position))))
+        return film(seek if index == "a seek head" else cues, media)
+
+    start = file(0).index(mk.info())
+    for target, stays in ((inner, False), (media, True)):
+        data = file(file(0).index(target) - start)
+        out = run(data)
+        assert (out == data) is stays
+        assert media in out
+
+
 def test_seek_entries_of_what_is_gone_go():
     tags = mk.tags(mk.simple_tag(b"XYZ", PLACE))
     seek = el(mk.SEEK_HEAD, el(0x4DBB, el(0x53AB, mk.ident_bytes(mk.TAGS)), el(0x53AC, b"\0\0")))

@@ -16,35 +16,41 @@ _NUMBER: Final = b"(?:" + b"|".join(rb"%b.{%d}" % (bytes([0x80 | size]), size) f
 """Pattern of a number's size and data: one to eight bytes."""
 _SIZE: Final = rb"(?P<size>[\x80-\xfe]|[\x40-\x7e].|\x01\0{5}..)"
 _CHECKSUM: Final = re.compile(rb"\xbf\x84.{4}", re.DOTALL)
+_ONE_NUMBER: Final = re.compile(rb"(?:[\xf7\xf1\xf0\xb2]|\x53\x78)" + _NUMBER, re.DOTALL)
+_CLUSTER_POSITION: Final = b"\xf1"
 _POINT: Final = re.compile(rb"\xbb" + _SIZE + rb"\xb3" + _NUMBER, re.DOTALL)
 """Pattern of a CuePoint's header and its CueTime."""
 _POSITIONS: Final = re.compile(
-    rb"\xb7" + _SIZE + rb"(?P<numbers>(?:(?:[\xf7\xf1\xf0\xb2]|\x53\x78)" + _NUMBER + rb")+)", re.DOTALL
+    rb"\xb7" + _SIZE + rb"(?P<numbers>(?:" + _ONE_NUMBER.pattern + rb")+)", re.DOTALL
 )
 """Pattern of CueTrackPositions with its numbers: track, cluster, position, duration, block."""
 
 
-def are_plain(data: bytes) -> bool:
-    """Return True if each byte of an index belongs to an entry in the usual form: elements with numbers.
+def cluster_positions(data: bytes) -> set[bytes] | None:
+    """Return the positions of clusters (the bytes of the numbers) in an index in the usual form.
 
-    data: the data of a Cues element. Such an index has nothing that elements.Tree removes. Return False for
-    any other form, and for too many entries.
+    data: the data of a Cues element. Each byte of such an index belongs to an entry of elements with numbers.
+    The positions are all that elements.Tree must check. Return None for any other form, and for too many
+    entries.
     """
+    found: set[bytes] = set()
     checksum = _CHECKSUM.match(data)
     at, count = checksum.end() if checksum else 0, 0
     while at < len(data):
         count += 1
         point = _POINT.match(data, at)
         if point is None or count > MAX_POINTS:
-            return False
+            return None
         end = at = point.end()
         while (positions := _POSITIONS.match(data, at)) is not None:
             if positions.end() - positions.start("numbers") != _size(positions):
-                return False
+                return None
+            numbers = _ONE_NUMBER.findall(positions["numbers"])
+            found |= {number[2:] for number in numbers if number.startswith(_CLUSTER_POSITION)}
             at = positions.end()
         if at == end or at - point.end("size") != _size(point):
-            return False
-    return bool(count)
+            return None
+    return found if count else None
 
 
 def _size(found: re.Match[bytes]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -46,6 +47,8 @@ _ONCE: Final = frozenset(
         ),
         (tag_names.COMPRESSION, tag_names.COMPRESSION_ALGORITHM),
         (tag_names.COMPRESSION, tag_names.COMPRESSION_SETTINGS),
+        (tag_names.SEEK, tag_names.SEEK_POSITION),
+        (tag_names.CUE_TRACK_POSITIONS, tag_names.CUE_CLUSTER_POSITION),
     }
 )
 """Pairs (parent, child) of element ids. The decision on other elements depends on the data of such a child.
@@ -91,15 +94,17 @@ def child_data(data: bytes, ident: int) -> bytes | None:
 class Tree:
     """Cleaner of one file's master elements.
 
-    gone_at: offsets of removed elements. Seek entries that point to such an element are removed. told: a
+    known_at, clusters_at: offsets of the elements of the first level that stay, and of the clusters. told: a
     dictionary from a searched text to True if the text holds data to hide. Each round of clean() has most
     texts again, so they count once in the budget.
     """
 
     inner: Inner
     elements: int = 0
-    gone_at: frozenset[int] = frozenset()
+    known_at: AbstractSet[int] = frozenset()
+    clusters_at: set[int] = field(default_factory=set)
     segment_start: int = 0
+    file_end: int = 0
     notes: list[Note] = field(default_factory=list)
     told: dict[bytes, bool] = field(default_factory=dict)
 
@@ -111,8 +116,10 @@ class Tree:
         self.notes, old = [], data
         if ident == tag_names.CUES:
             self.inner.budget.search(len(data))
-            if cues.are_plain(data):
-                return Cleaned(data)
+            positions = cues.cluster_positions(data)
+            if positions is not None:
+                known = all(self._leads_to(position, self.clusters_at) for position in positions)
+                return Cleaned(data) if known else None
         for _ in range(_ROUNDS):
             self.inner.budget.search(len(data))
             new = self._master(Element("", Form.MASTER, needs=needs), ident, data, 0, MAX_DEPTH)
@@ -164,12 +171,21 @@ class Tree:
             if self._told(ident, data) & self.inner.hide or self._tells(value):
                 return Cleaned(b"")
         elif ident == tag_names.SEEK:
-            target = int.from_bytes(child_data(data, tag_names.SEEK_POSITION) or b"")
-            if self.segment_start + target in self.gone_at:
+            if not self._leads_to(child_data(data, tag_names.SEEK_POSITION) or b"", self.known_at):
+                return Cleaned(b"")
+        elif ident == tag_names.CUE_TRACK_POSITIONS:
+            if not self._leads_to(child_data(data, tag_names.CUE_CLUSTER_POSITION) or b"", self.clusters_at):
                 return Cleaned(b"")
         elif ident == tag_names.ATTACHED_FILE and self._attachment(data) is None:
             return Cleaned(b"")
         return None
+
+    def _leads_to(self, position: bytes, places: AbstractSet[int]) -> bool:
+        """Return True if a position in a segment is one of the offsets *places*, or is behind the end of the
+        file, which may be cut off. At any other place, players would read an element, also within a block.
+        """
+        at = self.segment_start + int.from_bytes(position)
+        return at in places or at >= self.file_end
 
     def _rest(self, rest: bytes, at: int) -> bytes:
         """Return the new bytes for the bytes behind the last whole element of a master element."""

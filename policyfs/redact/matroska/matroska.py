@@ -92,7 +92,8 @@ class _Locator:
     clusters: Clusters | None = None
     tracks: bytes = b""
     raw_tracks: bytes = b""
-    seeks: list[tuple[int, Head]] = field(default_factory=list)
+    indexes: list[tuple[int, Head]] = field(default_factory=list)
+    known: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
 
     def locate(self) -> Found:
@@ -159,7 +160,7 @@ class _Locator:
             self.clusters.finish()
             self.found.patches += self.clusters.patches
             self.found.notes += self.clusters.notes
-        self._seek_heads()
+        self._indexes()
         if checked > begin and len(self.found.patches) > before:
             self.found.patches += void_patches(self.source, begin, checked)
         return end
@@ -167,7 +168,8 @@ class _Locator:
     def _begin(self, at: int) -> None:
         """Reset the state for the next segment. at: the start of its data."""
         self.tree.segment_start, self.tracks, self.clusters = at, b"", None
-        self.seeks, self.gone = [], set()
+        self.tree.file_end, self.tree.clusters_at = self.source.size, set()
+        self.indexes, self.known, self.gone = [], set(), set()
 
     def _first_level(self, at: int, end: int, head: Head | None) -> int:
         """Clean one element of the first level. Return the offset of the next element."""
@@ -177,14 +179,16 @@ class _Locator:
             return self._junk(at, end)
         stop = end if head.size is None else at + head.length + head.size
         if ident == tag_names.CLUSTER:
+            self.tree.clusters_at.add(at)
             sized = head.size is not None and stop <= end
             return self._a_cluster(at + head.length, stop if sized else end, sized)
         if stop > end:
             return self._junk(at, end)
+        self.known.add(at)
         if ident == VOID:
             self._emptied(at, at + head.length, stop)
-        elif ident == tag_names.SEEK_HEAD:
-            self.seeks.append((at, head))
+        elif ident in (tag_names.SEEK_HEAD, tag_names.CUES):
+            self.indexes.append((at, head))
         elif ident == tag_names.ATTACHMENTS:
             self._attachments(at, stop, head)
         elif ident == tag_names.TRACKS and self.tracks:
@@ -282,11 +286,16 @@ class _Locator:
             self.found.notes += notes_of(cleaned, start) or (Note(at, end - at, "Matroska", "picture"),)
         return True
 
-    def _seek_heads(self) -> None:
-        """Clean the seek heads, after all other elements: seek heads must not point to removed elements."""
-        self.tree.gone_at = frozenset(self.gone)
-        for at, head in self.seeks:
-            self._master(at, head)
+    def _indexes(self) -> None:
+        """Clean the indexes of clusters, and then the seek heads, after all other elements.
+
+        Their entries must not point to removed elements, or into an element.
+        """
+        for ident in (tag_names.CUES, tag_names.SEEK_HEAD):
+            self.tree.known_at = (self.known | self.tree.clusters_at) - self.gone
+            for at, head in self.indexes:
+                if head.ident == ident:
+                    self._master(at, head)
 
     def _emptied(self, at: int, start: int, stop: int) -> None:
         """Zero the data of a Void element [at, stop) from *start* on.

@@ -69,6 +69,9 @@ BLOCK_GROUP: Final = 0xA0
 BLOCK: Final = 0xA1
 REFERENCE_BLOCK: Final = 0xFB
 CUES: Final = 0x1C53BB6B
+CUE_POINT: Final = 0xBB
+CUE_TRACK_POSITIONS: Final = 0xB7
+CUE_CLUSTER_POSITION: Final = 0xF1
 ATTACHMENTS: Final = 0x1941A469
 ATTACHED_FILE: Final = 0x61A7
 FILE_NAME: Final = 0x466E
@@ -200,9 +203,9 @@ ELEMENTS: Final[Mapping[int, Mapping[int, Element]]] = MappingProxyType(
             0x47E7: Element("ContentEncAESSettings", _M),
         },
         0x47E7: _numbers(AESSettingsCipherMode=0x47E8),
-        CUES: {0xBB: Element("CuePoint", _M)},
-        0xBB: {0xB3: Element("CueTime", _N), 0xB7: Element("CueTrackPositions", _M)},
-        0xB7: {
+        CUES: {CUE_POINT: Element("CuePoint", _M, needs=CUE_TRACK_POSITIONS)},
+        CUE_POINT: {0xB3: Element("CueTime", _N), CUE_TRACK_POSITIONS: Element("CueTrackPositions", _M)},
+        CUE_TRACK_POSITIONS: {
             **_numbers(CueTrack=0xF7, CueClusterPosition=0xF1, CueRelativePosition=0xF0, CueDuration=0xB2),
             **_numbers(CueBlockNumber=0x5378, CueCodecState=0xEA),
             0xDB: Element("CueReference", _M),
