@@ -48,7 +48,7 @@ def test_the_time_on_a_tape_is_shown_in_no_file(name: str, tape: Path, tmp_path:
 
 
 def test_no_other_codec_is_digital_video():
-    for code in (b"DIVX", b"DVX1", b"dvhe", b"dvav", b"avc1", b"MJPG", b"dvcC", b"", b"dv"):
+    for code in (b"DIVX", b"DVX1", b"dvhe", b"dvav", b"avc1", b"MJPG", b"dvcC", b"AVdn", b"", b"dv"):
         check_dated(code, UNKNOWN)
     check_dated(b"dvsd", hidden_by(["location", "people"]))
     with pytest.raises(NotThisKindError):

@@ -14,7 +14,7 @@ from policyfs.redact.core.cleaners import NotThisKindError
 
 _TOLD: Final = Tells.TIME | Tells.DEVICE
 _CODES: Final = re.compile(
-    rb"dv(?:sd|hd|sl|25|50|is|lp|cs|cp|c |pp|pn|5[np]|h[1-6pq])|cdv[c25h]|pdvc|sl25|sldv|avd[v1n]",
+    rb"dv(?:sd|hd|sl|25|50|is|lp|cs|cp|c |pp|pn|5[np]|h[1-6pq])|cdv[c25h]|pdvc|sl25|sldv|avd[v1]",
     re.IGNORECASE,
 )
 """Codes of the codec in AVI, QuickTime and Matroska; ``dvh1`` may be Dolby Vision instead."""
