@@ -128,7 +128,6 @@ def test_tables_of_a_track_are_kept_for_its_samples() -> None:
     movie, _ = clean(
         stbl(
             full(b"stsz", u32(0, 2, 5, 6)), full(b"stsc", u32(1, 1, 2, 1)), full(b"stco", u32(1, 40)),
-            full(b"stco", u32(1, 99)),
         )
     )  # fmt: skip
     assert list(movie.tracks[0].samples().places(range(2))) == [(40, 5), (45, 6)]

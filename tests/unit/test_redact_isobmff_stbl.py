@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.isobmff import _stbl
-from policyfs.redact.isobmff.stbl import Extents, Samples, SampleTable
+from policyfs.redact.isobmff.stbl import Extents, Runs, Samples, SampleTable
 from tests.support.models import sample_tables
 
 SIZE = 40
@@ -229,3 +229,16 @@ def test_a_gap_is_looked_for_within_the_tables(at: int) -> None:
     assert _stbl.next_gap(array("Q", (0, 5, 9)), array("Q", (5, 8, 12)), at) == wanted
     assert _stbl.next_gap(array("Q", (0, 5, 9)), array("Q"), at) == -1
     assert _stbl.next_gap(array("Q"), array("Q", (5,)), at) == -1
+
+
+def test_samples_of_runs_end_with_their_run() -> None:
+    runs = Runs()
+    runs.add_run(100, 10, array("I", (4, 0, 6)))
+    runs.add_run(0, 0, array("I", (9,)))
+    runs.add_run(50, 7, array("I", (3,)))
+    runs.add_run(70, 5, array("I", (4, 9, 9)))
+    assert [list(runs.samples(run)) for run in range(3)] == [
+        [(100, 4), (104, 6)],
+        [(50, 3), (53, 3), (56, 1)],
+        [(70, 4), (74, 1)],
+    ]

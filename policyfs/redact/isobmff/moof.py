@@ -5,6 +5,7 @@ Sources: ISO/IEC 14496-12 section 8.8.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,7 +14,7 @@ from policyfs.redact.isobmff.box_edits import Block
 from policyfs.redact.isobmff.box_rules import Rule, Walk, clean_children, fixed_size
 from policyfs.redact.isobmff.boxes import Box
 from policyfs.redact.isobmff.sample_boxes import FRAGMENT_RULES, sample_flags
-from policyfs.redact.isobmff.stbl import Extents, numbers
+from policyfs.redact.isobmff.stbl import Runs, numbers
 
 _BASE: Final = 0x1
 _BASE_IS_MOOF: Final = 0x20000
@@ -27,13 +28,13 @@ class Fragments:
     """The samples in a file's fragments, as ranges.
 
     defaults: a dictionary from the id of a track to the default size of its samples (``trex``). limit: the
-    file's size. runs: a dictionary from the id of a track to the ranges of its runs. A run (``trun``) is a
-    sequence of samples without gaps.
+    file's size. runs: a dictionary from the id of a track to its runs. A run (``trun``) is a sequence of
+    samples without gaps.
     """
 
     defaults: Mapping[int, int]
     limit: int
-    runs: dict[int, Extents] = field(default_factory=dict)
+    runs: dict[int, Runs] = field(default_factory=dict)
 
     def read(self, block: Block, box: Box) -> None:
         """Clean a ``moof`` box in place, and record the ranges of its runs of samples. Raises
@@ -105,11 +106,12 @@ class _Moof:
         end = at + 4 * len(columns) * count
         if _RUN_SIZE in columns:
             entries = numbers(memoryview(block.data)[at : min(end, box.end)], "I")
-            total = sum(entries[columns.index(_RUN_SIZE) :: len(columns)])
+            sizes = entries[columns.index(_RUN_SIZE) :: len(columns)]
+            total = sum(sizes)
         else:
-            total = self.size * count
+            sizes, total = array("I", (self.size,)), self.size * count
         walk.trim(box, end)
         limit = self.fragments.limit
         start, behind = min(self.at, limit), min(self.at + total, limit)
-        self.fragments.runs.setdefault(self.track, Extents()).add(start, behind - start)
+        self.fragments.runs.setdefault(self.track, Runs()).add_run(start, behind - start, sizes)
         self.at += total

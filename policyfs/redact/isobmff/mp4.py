@@ -28,7 +28,7 @@ from policyfs.redact.isobmff.moof import Fragments
 from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, clean_movie
 from policyfs.redact.isobmff.samples import clean_pictures, is_text, sample_tells
 from policyfs.redact.isobmff.sidx import INDEX_RULES
-from policyfs.redact.isobmff.stbl import Extents
+from policyfs.redact.isobmff.stbl import Extents, Runs
 from policyfs.redact.isobmff.tracks import Movie, Track
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
 
@@ -173,7 +173,7 @@ class _Locator:
     frames: Found = field(default_factory=Found)
     kept: Extents = field(default_factory=Extents)
     gone: Extents = field(default_factory=Extents)
-    judged: list[tuple[Track, Extents | None, bool]] = field(default_factory=list)
+    judged: list[tuple[Track, Runs | None, bool]] = field(default_factory=list)
     _gone_starts: list[int] = field(default_factory=list)
     _gone_ends: list[int] = field(default_factory=list)
     read: int = 0

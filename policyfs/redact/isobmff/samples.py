@@ -18,7 +18,7 @@ from policyfs.redact.core.patches import ByteSource, is_blank
 from policyfs.redact.core.tag_names import tells_time
 from policyfs.redact.isobmff.frames import clean_messages
 from policyfs.redact.isobmff.gpmf import MAX_BYTES, MAX_SAMPLES, Telemetry
-from policyfs.redact.isobmff.stbl import Extents
+from policyfs.redact.isobmff.stbl import Extents, Runs
 from policyfs.redact.isobmff.stsd import PICTURE, SOUND, TEXT, TEXT_FORMATS
 from policyfs.redact.isobmff.tracks import Track
 
@@ -181,7 +181,7 @@ def _dated(text: str) -> bool:
     return _DATE.search(text) is not None or tells_time(text)
 
 
-def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents | None = None) -> Found:
+def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Runs | None = None) -> Found:
     """Clean the metadata within a track's samples: GoPro's telemetry, SEI messages, EXIF in photo frames.
 
     In a film, some frames from all over the track are searched first. The other frames are searched only if

@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
+from itertools import accumulate, chain, repeat
 from typing import Final
 
 from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
@@ -29,6 +29,8 @@ _MAX_PAIRS: Final = 4 << 20
 _HIGH: Final = bytes(byte >> 4 for byte in range(256))
 _LOW: Final = bytes(byte & 15 for byte in range(256))
 _NOTHING: Final = memoryview(b"")
+_OTHER_FORM: Final = {"stsz": "stz2", "stz2": "stsz", "stco": "co64", "co64": "stco"}
+"""A dictionary from the name of a table to the name of its other form, with fields of another size."""
 _LITTLE: Final = sys.byteorder == "little"
 
 
@@ -101,6 +103,32 @@ class Extents:
 
 
 @dataclass(slots=True)
+class Runs(Extents):
+    """The ranges of a track's runs of samples in fragments, and the sizes of the samples in each run."""
+
+    _sizes: list[array[int]] = field(default_factory=list)
+
+    def add_run(self, start: int, size: int, sizes: array[int]) -> None:
+        """Add a run of *size* bytes from *start* on.
+
+        sizes: the size of each sample in bytes; a single number if all samples have this size.
+        """
+        if size > 0:
+            self.add(start, size)
+            self._sizes.append(sizes)
+
+    def samples(self, run: int) -> Iterator[tuple[int, int]]:
+        """Yield (offset, size) of the samples in the run with this number, without those of no bytes."""
+        at, end, sizes = self.starts[run], self.ends[run], self._sizes[run]
+        for size in sizes if len(sizes) > 1 else repeat(sizes[0]):
+            if at >= end:
+                break
+            if size:
+                yield at, min(size, end - at)
+            at += size
+
+
+@dataclass(slots=True)
 class SampleTable:
     """The sample tables of one track (``stbl``): for each table its whole payload, empty if the track has no
     such table.
@@ -116,11 +144,15 @@ class SampleTable:
     def keep(self, kind: bytes, payload: memoryview) -> None:
         """Keep the payload of a table if policyfs knows its kind.
 
-        If a track has several tables of one kind, the first counts, as for players.
+        Raises NotThisKindError if the track has another table of this use: some readers take the first one,
+        some the last one.
         """
         name = kind.decode("latin-1")
-        if name in self.__slots__ and not getattr(self, name):
-            setattr(self, name, payload)
+        if name not in self.__slots__:
+            return
+        if any(getattr(self, other) for other in (name, _OTHER_FORM.get(name, name))):
+            raise NotThisKindError("its sample tables contradict each other")
+        setattr(self, name, payload)
 
     def offsets(self) -> array[int]:
         """Return the offset in the file of each chunk of samples."""
