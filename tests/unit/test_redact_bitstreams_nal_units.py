@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from policyfs.redact.bitstreams.nal_units import AVC, HEVC, units, walk_nals
+from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, MPEG, VVC, codec_of, units, walk_nals
 from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.patches import MemorySource, apply
 from tests.support.samples.heifs import nal, picture, user_sei
@@ -31,10 +31,41 @@ def test_a_picture_stays_and_what_tells_in_it_goes():
     assert out.endswith(picture())
 
 
-@pytest.mark.parametrize("kind", [38, 41, 45, 50, 63])
+@pytest.mark.parametrize("kind", [10, 15, 38, 41, 45, 50, 63])
 def test_units_that_may_hold_anything_become_filler(kind):
     out = cleaned(nal(kind, b"anything") + picture())
     assert out == nal(kind, b"\xff" * 7 + b"\x80") + picture()
+
+
+@pytest.mark.parametrize("kind", [1, 33, 35])
+def test_units_behind_a_start_code_in_a_unit_are_units(kind):
+    """No such unit is legal, but FFmpeg reads a start code within a unit."""
+    hidden = nal(kind, b"abc\x80\0\0\1" + user_sei(b"somewhere")[4:])
+    out = cleaned(hidden + picture())
+    assert out is not None
+    assert b"somewhere" not in out
+    assert out.startswith(hidden[:9])
+    assert out.endswith(picture())
+
+
+def test_numbers_in_a_unit_that_refers_to_others_are_no_start_code():
+    data = nal(49, b"\0\0\1\x4e\1anything") + picture()
+    assert cleaned(data) == data
+
+
+@pytest.mark.parametrize(
+    ("codes", "codec"),
+    [
+        (b"avc1,AVC1,ai5p,ai16,AVin,aivx,rv64,xalg,avlg,dva1,dvav,H264,h264,X264,INMC", AVC),
+        (b"hvc1,hev1,HEVC,X265,dvhe,hvt1,lhv1,lhe1,hvc2,hev2", HEVC),
+        (b"vvc1,vvi1,vvcN,H266", VVC),
+        (b"av01,AV01,dav1", AV1),
+        (b"mp4v,m1v ,mp1v,m2v1,mp2v,AVmp,mx5n,hdv1,xdv9,xd5b,xdhd,xdh2,DIVX,MPG2", MPEG),
+        (b"dvh1,dvc ,jpeg,apcn,vp09,AVdn,MJPG,", None),
+    ],
+)
+def test_codecs_have_many_codes(codes, codec):
+    assert {codec_of(code) for code in codes.split(b",")} == {codec}
 
 
 def test_long_ones_become_zeros_unread():

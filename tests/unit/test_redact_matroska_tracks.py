@@ -46,6 +46,10 @@ def private(data: bytes) -> bytes:
         (mk.track(1, 1, b"V_MPEG4/ISO/ASP"), OLD_FILM),
         (mk.track(1, 1, b"V_QUICKTIME", private(b"\0\0\0\x56mp4v")), OLD_FILM),
         (mk.track(1, 1, b"V_QUICKTIME", private(b"hdv3")), OLD_FILM),
+        (
+            mk.track(1, 1, b"V_QUICKTIME", private(b"\0\0\0\x56ai5p")),
+            Track(Role.MEDIA, coding=Coding(Framing(AVC, 0), b"")),
+        ),
         (mk.track(1, 1, b"V_AV1", private(b"\x81")), Track(Role.MEDIA, coding=Coding(Framing(AV1, 0), b""))),
         (mk.track(1, 1, b"V_MJPEG"), PHOTOS),
         (mk.track(1, 1, b"V_QUICKTIME", private(b"\0\0\0\x56jpeg")), PHOTOS),

@@ -8,7 +8,7 @@ the same size, and so do SEI units with data to hide.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -20,6 +20,8 @@ START_CODE: Final = b"\0\0\1"
 """The start code: bytes before each unit in a byte stream (H.264 and H.265 annex B). A zero before these
 bytes is a part of the code, too.
 """
+_REFERENCES: Final = frozenset({48, 49})
+"""Types of units of H.265 with numbers that may look like a start code."""
 MAX_PADDING_BYTES: Final = 1 << 12
 """Maximum number of zeros behind the last unit: some writers round sizes up."""
 
@@ -47,12 +49,15 @@ class Codec(NamedTuple):
 
 
 AVC: Final = Codec(
-    "H.264", 1, 0, 0, 0x1F, frozenset({6}), frozenset({*range(1, 6), *range(7, 12), *range(13, 22)}), 6
+    "H.264",
+    *(1, 0, 0, 0x1F, frozenset({6})),
+    frozenset({*range(1, 6), *range(7, 12), *range(13, 17), *range(19, 22)}),
+    6,
 )
-_HEVC_KEPT: Final = frozenset({*range(22), *range(32, 38), 48, 49})
+_HEVC_KEPT: Final = frozenset({*range(10), *range(16, 22), *range(32, 38), 48, 49})
 """ISO/IEC 14496-15 defines the types 48 and 49: units that hold other units or refer to them."""
 HEVC: Final = Codec("H.265", 2, 0, 1, 0x3F, frozenset({39, 40}), _HEVC_KEPT, 32)
-_VVC_KEPT: Final = frozenset({*range(11), *range(12, 23)})
+_VVC_KEPT: Final = frozenset({*range(4), *range(7, 11), *range(12, 23)})
 VVC: Final = Codec("H.266", 2, 1, 3, 0x1F, frozenset({23, 24}), _VVC_KEPT, 12)
 _USER_DATA: Final = frozenset({0xB2})
 MPEG: Final = Codec("MPEG", 1, 0, 0, 0xFF, _USER_DATA, frozenset(range(256)) - _USER_DATA, 0xB0)
@@ -87,31 +92,41 @@ Source: isom_tags.c of FFmpeg.
 """
 
 _FOURCCS: Final = (
-    (re.compile(rb"[HXQV]264|AVC[1-4]|DAVC|GAVC|VSSH|SMV2|UMSV|TSHD|INMC", re.IGNORECASE), AVC),
-    (re.compile(rb"[HX]265|HEVC|HVC1|HEV1", re.IGNORECASE), HEVC),
-    (re.compile(rb"[HX]266|VVC1|VVI1", re.IGNORECASE), VVC),
-    (re.compile(rb"AV01", re.IGNORECASE), AV1),
+    (
+        re.compile(
+            rb"[HXQV]264|AVC[1-4]|DAVC|GAVC|VSSH|SMV2|UMSV|TSHD|INMC"
+            rb"|AI[15][PQ2356]|AVIN|AIVX|RV64|XALG|AVLG|DVA[1V]",
+            re.IGNORECASE,
+        ),
+        AVC,
+    ),
+    (re.compile(rb"[HX]265|HEVC|HVC[12]|HEV[12]|HVT1|LH[VE]1|DVHE", re.IGNORECASE), HEVC),
+    (re.compile(rb"[HX]266|VVC[1N]|VVI1", re.IGNORECASE), VVC),
+    (re.compile(rb"AV01|DAV1", re.IGNORECASE), AV1),
     (
         re.compile(
             rb"FMP4|DIV[1X]|DX50|XVI[DX]|MP4[SV]|M4S2|\x04\0\0\0|[GQRSUWZ]MP4|BLZ0|WV1F|SEDG|3IV[2D]|WAWV|FFDS"
             rb"|FVFW|DCOD|MVXM|[DPS]M4V|DXGM|VIDM|M4T3|GEO[VX]|HDX4|DMK2|DYM4|DIGI|EPHV|EM4A|M4CC|SN40|VSPX|ULDX"
             rb"|SIPP|DREX|PLV1|GLV4|MNM4|GTM4"
             rb"|MPG[12V]|MPEG|PIM[12]|VCR2|[\x01\x02]\0\0\x10|DVR |MMES|LMP2|SLIF|EM2V|M70[1-5]|BW10|XMPG"
-            rb"|M[12]V[1 ]|MX[345][NP]|[HX]DV.|XD5.",
+            rb"|M[12]V[1 ]|MP[12]V|AVMP|MX[345][NP]|[HX]DV.|XD5.|XDH[2D]",
             re.IGNORECASE,
         ),
         MPEG,
     ),
 )
-"""Pairs of a pattern and a codec. The pattern matches the codec's codes in AVI and in Matroska's
-V_MS/VFW/FOURCC.
+"""Pairs of a pattern and a codec. The pattern matches the codec's codes in AVI and QuickTime, and in
+Matroska's V_MS/VFW/FOURCC and V_QUICKTIME. Small and capital letters are the same, as for FFmpeg.
 
-Source: riff.c of FFmpeg.
+``dvh1`` is missing: without a decoder configuration it is digital video. Sources: riff.c and isom_tags.c of
+FFmpeg, which looks up the codes of AVI also in QuickTime, and those of QuickTime in AVI.
 """
 
 
 def codec_of(fourcc: bytes) -> Codec | None:
-    """Return the codec with this code in AVI; None if policyfs does not search frames of this codec."""
+    """Return the codec with this code in AVI or QuickTime; None if policyfs does not search frames of this
+    codec.
+    """
     return next((codec for codes, codec in _FOURCCS if codes.fullmatch(fourcc)), None)
 
 
@@ -158,6 +173,28 @@ def start_code_units(
         at += len(chunk) - len(START_CODE) + 1
     if 0 <= begin < end:
         yield Unit(begin, end, source.read(begin, codec.header))
+
+
+def split_units(
+    source: ByteSource, unit: Unit, end: int, codec: Codec, unsplit: Collection[int], budget: Budget
+) -> Iterator[Unit]:
+    """Yield the units between the start codes in a unit that is behind its length; the unit itself if it has
+    none. Raises TooMuchError.
+
+    A legal unit has no start code, but decoders begin a new unit there. end: end of the frame or picture.
+    unsplit: types of units that are not searched.
+    """
+    if len(unit.head) < codec.header or codec.type(unit.head) in unsplit:
+        yield unit
+        return
+    inside = start_code_units(source, unit.start, min(unit.end, end), codec, budget)
+    first = next(inside, None)
+    if first is None:
+        yield unit
+        return
+    yield Unit(unit.start, first.start - len(START_CODE), unit.head)
+    yield first
+    yield from inside
 
 
 def user_data_units(source: ByteSource, start: int, end: int, budget: Budget) -> Iterator[Unit]:
@@ -208,10 +245,11 @@ def walk_nals(
             return None
         if unit.end > size and not cut:
             return None
-        kind = codec.type(unit.head)
-        slices += kind < codec.slices
-        if kind not in codec.kept:
-            _replace(source, kind, unit.start, min(unit.end, size), codec, inner, found)
+        slices += codec.type(unit.head) < codec.slices
+        for part in split_units(source, unit, size, codec, _REFERENCES, inner.budget):
+            kind = codec.type(part.head) if len(part.head) == codec.header else -1
+            if kind not in codec.kept:
+                _replace(source, kind, part.start, min(part.end, size), codec, inner, found)
     return found if slices else None
 
 

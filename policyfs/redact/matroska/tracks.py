@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams.decoder_config import Framing, framing_in, stream_framing
-from policyfs.redact.bitstreams.nal_units import AV1, AVC, FILM_CODECS, HEVC, MPEG, VVC, codec_of
+from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, MPEG, VVC, codec_of
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.codec_private import BITMAP_HEADER_BYTES
@@ -128,7 +128,7 @@ def _framing(codec: bytes, settings: bytes) -> Framing | None:
     if codec.startswith(_MPEG):
         return Framing(MPEG, 0)
     if codec == b"V_QUICKTIME":
-        known = FILM_CODECS.get(settings[:4]) or FILM_CODECS.get(settings[4:8])
+        known = codec_of(settings[:4]) or codec_of(settings[4:8])
         return framing_in(settings) or (None if known is None else Framing(known, 0))
     known = codec_of(settings[16:20]) if codec == b"V_MS/VFW/FOURCC" else None
     return None if known is None else stream_framing(known, settings[BITMAP_HEADER_BYTES:])
