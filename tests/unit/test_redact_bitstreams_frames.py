@@ -6,6 +6,7 @@ import pytest
 
 from policyfs.redact.bitstreams.decoder_config import Framing
 from policyfs.redact.bitstreams.frames import (
+    SAMPLE_UNITS,
     Counter,
     Frame,
     clean_frame,
@@ -14,10 +15,11 @@ from policyfs.redact.bitstreams.frames import (
     scannable,
     spread,
 )
-from policyfs.redact.bitstreams.nal_units import AVC, START_CODE, start_code_units, user_data_units
+from policyfs.redact.bitstreams.nal_units import AV1, AVC, MPEG, START_CODE, start_code_units, user_data_units
 from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import CHUNK_BYTES, MemorySource, apply
+from tests.support.samples.heifs import obu
 from tests.support.samples.inners import PLACES, Plain
 from tests.support.samples.movies import CITY, SLICE, sei
 
@@ -126,6 +128,27 @@ def test_too_many_messages() -> None:
     counter.message(b"x" * 50)
     with pytest.raises(TooMuchError):
         counter.message(b"x\0\0\3")
+
+
+@pytest.mark.parametrize(
+    ("coded", "unit", "message"),
+    [(CODED, b"\0\0\0\2\x09\x10", MESSAGE), (Framing(AV1, 0), obu(2, b""), obu(5, b"\x1f" + CITY))],
+)
+def test_a_frame_of_too_many_units_is_refused_and_never_left(coded: Framing, unit: bytes, message: bytes):
+    for count in (300, SAMPLE_UNITS - 1, SAMPLE_UNITS):
+        data = unit * count + message
+        frames = Numbered(1, 1, len(data))
+        if count == SAMPLE_UNITS:
+            with pytest.raises(TooMuchError, match="units"):
+                clean_frames(frames, coded, MemorySource(data), PLACES)
+        else:
+            assert CITY not in apply(data, clean_frames(frames, coded, MemorySource(data), PLACES).patches)
+
+
+def test_bytes_before_the_first_start_code_of_mpeg() -> None:
+    data = b"\xff\0\0\1\xb2" + CITY + b"\0\0\1\0slice"
+    found = clean_frame(MemorySource(data), Frame(0, len(data)), Framing(MPEG, 0), PLACES, Counter(9))
+    assert CITY not in apply(data, found.patches)
 
 
 def test_messages_that_become_many_patches_are_too_much() -> None:

@@ -108,7 +108,26 @@ def test_a_picture_that_is_not_understood_is_refused_if_it_has_metadata() -> Non
     assert cleaned(Row(HEAD + b"BROKEN"), Photos()) == HEAD + b"BROKEN"
     with pytest.raises(NotThisKindError):
         cleaned(Row(HEAD + b"BROKEN Exif\0\0"), Photos())
-    assert not holds_metadata(MemorySource(b"frame Exif\0\0"), 0, 12)
+    assert not holds_metadata(MemorySource(b"frame eXIf"), 0, 10)
+    assert holds_metadata(MemorySource(HEAD + b"eXIf"), 0, 7)
+
+
+@pytest.mark.parametrize("lead", [b"\0", b"\xff", bytes(1000)])
+def test_bytes_before_a_jpeg_are_skipped_as_decoders_skip_them(lead: bytes) -> None:
+    assert cleaned(Row(lead + HEAD + b"\xe1" + MARK), Photos()) == lead + HEAD + b"\xe1     "
+
+
+@pytest.mark.parametrize("head", [b"\xff\xd8\0\xff\xe1", b"\xff\xe1", bytes(2000) + HEAD])
+def test_metadata_of_a_jpeg_in_a_frame_without_its_start_is_refused(head: bytes) -> None:
+    """FFmpeg searches for the next marker, so it reads EXIF also there."""
+    with pytest.raises(NotThisKindError):
+        cleaned(Row(head + b"\0\x30Exif\0\0"), Photos())
+
+
+def test_a_frame_that_begins_where_a_shorter_one_does() -> None:
+    row = Row(HEAD + b"\xe1" + MARK)
+    row.frames.insert(0, Frame(0, 3))
+    assert MARK not in cleaned(row, Photos())
 
 
 def avi(frames: list[bytes], code: bytes = b"MJPG") -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, takewhile
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol, TypeVar
 
@@ -21,11 +22,14 @@ from policyfs.redact.bitstreams.nal_units import (
     AV1,
     AVC,
     HEVC,
+    MAX_PADDING_BYTES,
     MPEG,
     START_CODE,
+    VVC,
     Codec,
     Unit,
     is_byte_stream,
+    split_units,
     start_code_units,
     units,
     user_data_units,
@@ -45,8 +49,21 @@ TOO_MANY_FRAMES: Final = (
 ROW: Final = 64
 """Number of successive frames that are searched in each of two places of a track: one to two seconds of film.
 """
-SAMPLE_UNITS: Final = 256
-"""Maximum number of units of one frame that are examined."""
+SAMPLE_UNITS: Final = 4096
+"""Maximum number of units of one frame. A picture of H.265 has at most 600 slices."""
+TOO_MANY_UNITS: Final = f"a frame has more than {SAMPLE_UNITS:,} units"
+PICTURE_STARTS: Final = (
+    b"\xff\xd8\xff",
+    b"\x89PNG",
+    b"II*\0",
+    b"MM\0*",
+    b"RIFF",
+    b"GIF8",
+    b"\0\0\0\x0cjP  ",
+    b"\xff\x4f\xff\x51",
+)
+"""First bytes of frames that are whole pictures (photos.py)."""
+PICTURE_START_BYTES: Final = 8
 MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_CONFIG_BYTES: Final = 1 << 16
 _USER_DATA_PER_PART: Final = 4
@@ -59,9 +76,21 @@ _DOLBY_VISION: Final = MappingProxyType({HEVC.name: frozenset({62, 63}), AVC.nam
 """A dictionary from the name of a codec to types of units without a meaning in its standard, in which Dolby
 Vision stores the dynamic range of the picture.
 """
+_UNSPLIT: Final = MappingProxyType(
+    {
+        AVC.name: frozenset({*range(1, 6), 19, 20, 21, 30}),
+        HEVC.name: frozenset({*range(10), *range(16, 22), 48, 49, 63}),
+        VVC.name: frozenset({*range(4), *range(7, 11)}),
+    }
+)
+"""A dictionary from the name of a codec to types of units that are not searched for start codes: they hold
+most bytes of a film (slices, also of other layers), or hold numbers that may look like a start code (48, 49).
+"""
 _NAMES: Final = Tells.DEVICE | Tells.OTHER
 """Categories of the messages that encoders write: their names and settings."""
 _TRIED: Final = 8
+_END_BYTES: Final = 16
+"""Number of bytes at the end of a unit in which its last set bit is searched."""
 _TAG: Final = "user data"
 
 _T = TypeVar("_T")
@@ -172,8 +201,7 @@ def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner
         return Found()
     if not is_byte_stream(source.read(start, 4)):
         return _clean_config(source, start, end, codec, inner)
-    frame = Frame(start, end - start)
-    return clean_frame(source, frame, Framing(codec, 0), inner, Counter(SAMPLE_UNITS))
+    return _cleaned([Frame(start, end - start)], Framing(codec, 0), source, inner)
 
 
 def _clean_config(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
@@ -216,6 +244,8 @@ def _cleaned(frames: Iterable[Frame], coded: Framing, source: ByteSource, inner:
     for frame in frames:
         counter.left = SAMPLE_UNITS
         found.add(clean_frame(source, frame, coded, inner, counter))
+        if counter.left < 0:
+            raise TooMuchError(TOO_MANY_UNITS)
     return found
 
 
@@ -223,9 +253,9 @@ def clean_frame(source: ByteSource, frame: Frame, coded: Framing, inner: Inner, 
     """Clean the messages of one frame, or of several successive frames.
 
     coded: codec and length size of the frame. counter: the limits for the whole search. If the length of each
-    unit is stored before the unit, only the units with messages and the lengths of the other units are read.
-    Raises TooMuchError. Raises NotThisKindError if bytes to change are in the first bytes of the frame that
-    the container stores elsewhere (frame.lead).
+    unit is stored before the unit, no slices are read. If there are more units than *counter* allows, its
+    number of units (left) is negative afterwards. Raises TooMuchError. Raises NotThisKindError if bytes to
+    change are in the first bytes of the frame that the container stores elsewhere (frame.lead).
     """
     if not frame.lead:
         return _clean_units(source, frame.at, min(frame.at + frame.size, source.size), coded, inner, counter)
@@ -244,14 +274,14 @@ def _clean_units(
         found, count = clean_obus(source, at, end, inner, counter.left)
         counter.left -= count
         return found
-    if codec is MPEG and source.read(at, 2) != b"\0\0":  # a frame of another codec under the same name
-        return found
+    if codec is MPEG and source.read(at, PICTURE_START_BYTES).startswith(PICTURE_STARTS):
+        return found  # a whole picture under the same name
     blanked = user_data.blanked if codec is MPEG else sei.blanked
     per_part = _USER_DATA_PER_PART if codec is MPEG else UNITS_PER_PART
     for unit in _units(source, at, end, coded, inner):
-        if counter.left <= 0:
-            break
         counter.left -= 1
+        if counter.left < 0:
+            break
         if counter.left % per_part == 0:
             inner.budget.part()
         length = unit.end - unit.start
@@ -293,17 +323,53 @@ def _filled(unit: bytes, codec: Codec, inner: Inner) -> sei.Blanked | None:
     return sei.Blanked(new.ljust(len(unit), b"\0"), UNKNOWN)
 
 
+def is_clear(source: ByteSource, frame: Frame, coded: Framing) -> bool:
+    """Return False if a frame of a protected track is encrypted as a whole, or its messages are encrypted.
+
+    Encrypted bytes may look like a message by chance. A message in clear ends with a set bit and zeros.
+    """
+    if coded.codec in (AV1, MPEG) or is_byte_stream(source.read(frame.at, 4)):
+        return True
+    end = min(frame.at + frame.size, source.size)
+    return _is_chain(source, frame.at, end, Framing(coded.codec, coded.length_size or 4), ended=True)
+
+
+def _is_chain(source: ByteSource, at: int, end: int, coded: Framing, *, ended: bool = False) -> bool:
+    """Return True if units fill [at, end), each behind its length. Zeros may follow them.
+
+    ended: True to return False if a unit of messages does not end as it should.
+    """
+    codec = coded.codec
+    for count, unit in enumerate(units(source, at, codec, coded.length_size)):
+        sound = len(unit.head) == codec.header <= unit.end - unit.start and unit.head[0] < 0x80
+        if sound and ended and codec.type(unit.head) in codec.sei and unit.end <= end:
+            last = source.read(max(unit.start, unit.end - _END_BYTES), min(_END_BYTES, unit.end - unit.start))
+            sound = last.rstrip(b"\0").endswith(b"\x80")
+        if not sound or unit.end > end:
+            return count > 0 and end - at <= MAX_PADDING_BYTES and not any(source.read(at, end - at))
+        at = unit.end
+        if at == end or count > SAMPLE_UNITS:
+            return True
+    return False
+
+
 def _units(source: ByteSource, at: int, end: int, coded: Framing, inner: Inner) -> Iterator[Unit]:
     """Yield the NAL units of the frame in [at, end).
 
     If the frame begins with a start code, its units are between start codes, even if *coded* states a length
-    field: no length begins like a start code.
+    field: no length begins like a start code. Raises NotThisKindError if no length field is stated, and the
+    frame seems to begin with a length, but is no chain of units: players look for start codes there.
     """
     if coded.codec is MPEG:
         return user_data_units(source, at, end, inner.budget)
     size, head = coded.length_size, source.read(at, 4)
-    if not size and head[:3] != START_CODE and 0 < int.from_bytes(head) <= end - at - 4:
+    if not size and not is_byte_stream(head) and 0 < int.from_bytes(head) <= end - at - 4:
         size = 4
+        if not _is_chain(source, at, end, Framing(coded.codec, size)):
+            raise NotThisKindError("a frame has lengths and start codes, or is cut off")
     if not size or head == b"\0" + START_CODE or (size < 4 and head[:3] == START_CODE):
         return start_code_units(source, at, end, coded.codec, inner.budget)
-    return units(source, at, coded.codec, size)
+    codec, budget = coded.codec, inner.budget
+    framed = takewhile(lambda unit: unit.start <= end, units(source, at, codec, size))
+    parts = (split_units(source, unit, end, codec, _UNSPLIT[codec.name], budget) for unit in framed)
+    return chain.from_iterable(parts)

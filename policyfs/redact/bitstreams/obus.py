@@ -65,11 +65,13 @@ def clean_obus(source: ByteSource, at: int, end: int, inner: Inner, most: int) -
     """Turn each OBU in a frame's bytes [at, end) that may hold data to hide into empty padding.
 
     Stop at bytes that are no OBU. most: maximum number of OBUs that are examined. Return the changes, and the
-    number of examined OBUs. Raises TooMuchError.
+    number of OBUs: *most* + 1 if there are more. Raises TooMuchError.
     """
     found, count = Found(), 0
-    while at < end and count < most:
+    while at < end:
         count += 1
+        if count > most:
+            break
         if count % UNITS_PER_PART == 0:
             inner.budget.part()
         try:

@@ -7,12 +7,13 @@ cleaned as pictures.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from policyfs.redact.bitstreams.frames import Frame, Frames, Restored
+from policyfs.redact.bitstreams.frames import PICTURE_STARTS, Frame, Frames, Restored
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.core.patches import ByteSource, difference
@@ -26,19 +27,13 @@ MAX_PHOTO_BYTES: Final = 1 << 27
 """MAX_PHOTOS: maximum number of frames of a track with more than FEW frames, if its pictures have data to
 remove. MAX_PHOTO_BYTES: maximum total size in bytes of the pictures that are read in any track.
 """
-_STARTS: Final = (
-    b"\xff\xd8\xff",
-    b"\x89PNG",
-    b"II*\0",
-    b"MM\0*",
-    b"RIFF",
-    b"GIF8",
-    b"\0\0\0\x0cjP  ",
-    b"\xff\x4f\xff\x51",
-)
-_START_BYTES: Final = 8
+_LEAD_BYTES: Final = 1 << 10
+"""Size in bytes of the start of a frame in which a JPEG is searched: decoders skip bytes before a JPEG."""
+_JPEG: Final = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]")
 _HEAD_BYTES: Final = 1 << 16
-_METADATA: Final = (b"Exif\0\0", b"eXIf", b"ns.adobe.com/", b"Photoshop 3.0\0", b"GPSLatitude")
+_OF_JPEG: Final = (b"Exif\0\0", b"ns.adobe.com/", b"Photoshop 3.0\0", b"GPSLatitude")
+_METADATA: Final = (*_OF_JPEG, b"eXIf")
+"""Marks of metadata. Those of JPEG count in any frame: decoders of JPEG search for the next marker."""
 _COMMENT: Final = "COM"
 
 
@@ -63,9 +58,20 @@ def clean_photos(frames: Frames, source: ByteSource, inner: Inner) -> Found:
 
 
 def holds_metadata(source: ByteSource, start: int, end: int) -> bool:
-    """Return True if bytes [start, end) begin like a picture with EXIF, XMP or IPTC."""
+    """Return True if the first 64 KiB of the frame [start, end) have EXIF, XMP or IPTC like a picture."""
     head = source.read(start, min(_HEAD_BYTES, end - start))
-    return head.startswith(_STARTS) and any(mark in head for mark in _METADATA)
+    return any(mark in head for mark in (_METADATA if head.startswith(PICTURE_STARTS) else _OF_JPEG))
+
+
+def picture_at(head: bytes) -> int | None:
+    """Return the offset of the picture in a frame; None if the frame seems to be no picture.
+
+    head: the first bytes of the frame.
+    """
+    if head.startswith(PICTURE_STARTS):
+        return 0
+    found = _JPEG.search(head, 0, _LEAD_BYTES)
+    return None if found is None else found.start()
 
 
 def _at_most(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -88,39 +94,41 @@ class _Photos:
     found: Found = field(default_factory=Found)
     read: int = 0
     told: bool = False
-    _seen: set[int] = field(default_factory=set)
+    _seen: set[Frame] = field(default_factory=set)
     _room: int = MAX_PHOTO_BYTES
 
     def clean(self, frames: Iterable[Frame]) -> None:
         """Clean the frames that begin like a picture. Skip frames that were cleaned before."""
         for frame in frames:
-            if frame.at not in self._seen:
-                self._seen.add(frame.at)
+            if frame not in self._seen:
+                self._seen.add(frame)
                 self._one(frame)
 
     def _one(self, frame: Frame) -> None:
-        whole, lead = Restored(self.source, frame), len(frame.lead)
-        if not whole.read(0, _START_BYTES).startswith(_STARTS):
-            return
-        self.read += 1
-        self._room -= whole.size
-        if self._room < 0:
-            raise TooMuchError("the pictures in the frames of a track have too many bytes")
-        data = whole.read(0, whole.size)
-        cleaned = self.inner.image(data)
-        if cleaned is None:
+        whole = Restored(self.source, frame)
+        at = picture_at(whole.read(0, _LEAD_BYTES))
+        cleaned, data = None, b""
+        if at is not None:
+            self.read += 1
+            self._room -= whole.size
+            if self._room < 0:
+                raise TooMuchError("the pictures in the frames of a track have too many bytes")
+            data = whole.read(at, whole.size - at)
+            cleaned = self.inner.image(data)
+        if at is None or cleaned is None:
             if holds_metadata(whole, 0, whole.size):
                 raise NotThisKindError("a picture among its frames is not understood")
             return
         if cleaned.data == data:
             return
-        patches = list(difference(frame.at - lead, data, cleaned.data))
+        start = frame.at - len(frame.lead) + at
+        patches = list(difference(start, data, cleaned.data))
         if any(patch.offset < frame.at for patch in patches):
             raise NotThisKindError("metadata that is stored once for all frames of a track cannot be removed")
         notes = cleaned.notes or (Note(0, len(data), "frame", "metadata"),)
         self.told = self.told or any(_tells(note) for note in notes)
         self.found.patches += patches
-        self.found.notes += shifted(notes, frame.at - lead)
+        self.found.notes += shifted(notes, start)
 
 
 def _tells(note: Note) -> bool:
