@@ -10,7 +10,7 @@ from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
 from tests.support.samples.heifs import obu, vvcc
 from tests.support.samples.jpegs import exif, leaks, photo_with, plain
-from tests.support.samples.movies import AVCC, CITY, SLICE, Track, fragmented, movie, sei, u32
+from tests.support.samples.movies import AVCC, CITY, SLICE, Track, box, fragmented, movie, sei, u32
 from tests.unit.test_redact_isobmff_mp4 import read, secret
 
 
@@ -123,10 +123,86 @@ def test_frames_that_are_coded_in_two_ways_are_refused():
         read(file)
 
 
-def test_user_data_in_protected_frames_is_none():
-    frame = sei(5, bytes(range(16, 32)) + CITY) + SLICE
+MESSAGE = sei(5, bytes(range(16, 32)) + CITY)
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0"])
+def test_user_data_in_clear_in_protected_frames_goes(padding):
+    frame = sei(5, bytes(range(16, 32)) + CITY) + SLICE + padding
+    out = read(movie(Track(format=b"encv", entry=AVCC, samples=[frame] * 3)))
+    assert CITY not in out
+    assert out.count(SLICE + padding) == 3
+
+
+def test_metadata_of_av1_in_clear_in_protected_frames_goes():
+    frame = obu(5, b"\x1f" + CITY) + obu(6, b"slice123")
+    entry = box(b"sinf", box(b"frma", b"av01"))
+    assert CITY not in read(movie(Track(format=b"encv", entry=entry, samples=[frame] * 3)))
+
+
+@pytest.mark.parametrize(
+    "frame", [MESSAGE + b"\x80\0\0\0", MESSAGE + b"what", MESSAGE[:-1] + b"\x40" + SLICE]
+)
+def test_frames_that_are_encrypted_as_a_whole_and_encrypted_messages_stay(frame):
     file = movie(Track(format=b"encv", entry=AVCC, samples=[frame]))
     assert read(file) == file
+    file = fragmented(0x20000, telemetry=b"", entry=(b"drmi", AVCC), samples=(frame, frame))
+    assert CITY in read(file)
+
+
+@pytest.mark.parametrize("code", [b"ai5p", b"AVin", b"xalg", b"dva1", b"rv64", b"H264", b"X264", b"INMC"])
+def test_user_data_of_h264_under_its_other_codes(code):
+    message = sei(5, bytes(range(16, 32)) + CITY)
+    frame = b"".join(b"\0\0\0\1" + unit[4:] for unit in (message, SLICE))
+    out = read(movie(Track(format=code, samples=[frame] * 30)))
+    assert CITY not in out
+    assert out.count(SLICE[4:]) == 30
+
+
+@pytest.mark.parametrize("code", [b"HEVC", b"X265", b"VVC1", b"AV01", b"dav1"])
+def test_user_data_of_newer_codecs_under_their_other_codes(code):
+    payload = b"\5" + bytes([16 + len(CITY)]) + bytes(range(16, 32)) + CITY + b"\x80"
+    frame = b"\0\0\1" + (b"\0\xb9" if code == b"VVC1" else b"\x4e\1") + payload
+    if code in (b"AV01", b"dav1"):
+        frame = obu(5, b"\x1f" + CITY) + obu(6, b"slice")
+    assert CITY not in read(movie(Track(format=code, samples=[frame] * 3)))
+
+
+@pytest.mark.parametrize("behind", [b"\0", b"\0\0\0\0", b"what is this?", b"\0\0\0\x09"])
+def test_an_odd_end_of_a_frame_in_a_fragment_ends_no_search(behind):
+    frames = (SLICE + behind, sei(5, bytes(range(16, 32)) + CITY) + SLICE, SLICE)
+    out = read(fragmented(0x20000, entry=(b"avc1", AVCC), samples=frames))
+    assert not secret(out)
+    assert out.count(SLICE) == 3
+
+
+def test_frames_of_av1_in_fragments_may_end_with_a_unit_without_a_size():
+    last = bytes([6 << 3]) + b"slice123"
+    out = read(fragmented(0x20000, entry=(b"av01", b""), samples=(last, obu(5, b"\x1f" + CITY) + last)))
+    assert not secret(out)
+    assert out.count(last) == 2
+
+
+@pytest.mark.parametrize("head", [b"\x09\xf0", b"\x67\x42\0\x1e", b"\x06\0\x50"])
+def test_start_codes_in_a_unit_with_a_length_begin_units(head):
+    """No such unit is legal, but FFmpeg reads it so. 0x06: a message as long as the next unit."""
+    message = sei(5, bytes(range(16, 32)) + CITY)
+    unit = head + b"".join(b"\0\0\0\1" + inner[4:] for inner in (message, SLICE))
+    out = read(movie(Track(format=b"avc1", entry=AVCC, samples=[u32(len(unit)) + unit] * 3)))
+    assert CITY not in out
+    assert out.count(head) >= 3
+    assert out.count(SLICE[4:]) == 3
+
+
+def test_lengths_before_start_codes_are_refused_without_a_decoder_configuration():
+    unit = b"\0\0\0\1" + sei(5, bytes(range(16, 32)) + CITY)[4:]
+    with pytest.raises(NotThisKindError, match="start codes"):
+        read(movie(Track(format=b"avc1", samples=[u32(2) + b"\x09\xf0" + unit + b"\0\0\0\1" + SLICE[4:]])))
+
+
+def test_a_photo_among_fragments_need_not_be_the_first_frame_of_a_run():
+    with pytest.raises(NotThisKindError, match="among its fragments"):
+        read(fragmented(0x20000, entry=(b"jpeg", b""), samples=(plain(), photo_with(exif("MM")))))
 
 
 def test_user_data_that_begins_late_is_found_where_it_is_regular():
@@ -224,10 +300,13 @@ def test_metadata_of_av1_in_fragments_goes():
     ("kind", "unit", "goes"),
     [
         (b"avc1", b"\x18" + CITY, True),  # 24: no meaning in the standard
+        (b"avc1", b"\x11" + CITY, True),  # 17: reserved
+        (b"avc1", b"\x12" + CITY, True),
         (b"avc1", b"\x0c" + CITY, True),  # 12: filler
         (b"avc1", b"\x0c" + b"\xff" * 9 + b"\x80", False),
         (b"avc1", b"\x7c\x19" + CITY, False),  # 28: Dolby Vision
         (b"vvc1", b"\0\xe1" + CITY, True),  # 28
+        (b"vvc1", b"\0\x21" + CITY, True),  # 4: a reserved slice
     ],
 )
 def test_units_without_a_meaning_become_filler(kind, unit, goes):

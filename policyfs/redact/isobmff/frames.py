@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from policyfs.redact.bitstreams.decoder_config import Framing, framing_in
 from policyfs.redact.bitstreams.frames import (
+    SAMPLE_UNITS,
+    TOO_MANY_UNITS,
     Counter,
     Frame,
     clean_frame,
     clean_frames,
     in_rows,
+    is_clear,
     scannable,
     spread,
 )
-from policyfs.redact.bitstreams.nal_units import CODECS, MPEG
-from policyfs.redact.bitstreams.photos import clean_photos, holds_metadata
+from policyfs.redact.bitstreams.nal_units import MPEG, codec_of
+from policyfs.redact.bitstreams.photos import FEW, clean_photos, holds_metadata
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import ByteSource
-from policyfs.redact.isobmff.stbl import Extents, Samples, numbers, part_of
+from policyfs.redact.isobmff.stbl import Runs, Samples, numbers, part_of
 from policyfs.redact.isobmff.tracks import Track
 
 TRIED_UNITS: Final = 256
@@ -30,27 +35,29 @@ user data was found in some fragments. An hour and a half of film has so many, w
 one unit in each frame. The search of one unit takes a microsecond.
 """
 _ENCRYPTED: Final = frozenset({b"encv", b"drmi"})
-"""Formats of encrypted samples. Their bytes may look like a message by chance."""
+"""Formats of encrypted samples. Usually only the slices in a frame are encrypted (ISO/IEC 23001-7)."""
+_ORIGINAL: Final = re.compile(rb"frma(.{4})", re.DOTALL)
+"""The box that states the format of samples before their encryption."""
 
 
-def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
-    """Clean the metadata in a track's frames, unless the frames are encrypted.
+def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Runs | None) -> Found:
+    """Clean the metadata in a track's frames.
 
     The metadata of a frame are the messages in it. If the frame is a whole picture, its metadata are those of
-    the picture. runs: ranges of the track's samples in fragments. Raises NotThisKindError, TooMuchError.
+    the picture. A frame that is encrypted as a whole stays. runs: the track's samples in fragments. Raises
+    NotThisKindError, TooMuchError.
     """
-    if _ENCRYPTED & set(track.entries.formats):
-        return Found()
     coded = _framing(track)
     if coded is None:
         _check_runs(runs, source)
         return clean_photos(_SampleFrames(track), source, inner)
-    found = clean_frames(_SampleFrames(track), coded, source, inner)
+    clear = _ClearFrames(source, None if _ENCRYPTED.isdisjoint(track.entries.formats) else coded)
+    found = clean_frames(_SampleFrames(track, clear), coded, source, inner)
     if coded.codec is MPEG:  # "mp4v" may also be Motion JPEG
         _check_runs(runs, source)
         found.add(clean_photos(_SampleFrames(track), source, inner))
     if runs is not None:
-        found.add(_runs(runs, coded, source, inner))
+        found.add(_runs(runs, clear, coded, inner))
     return found
 
 
@@ -67,15 +74,35 @@ def _framing(track: Track) -> Framing | None:
     for coded in track.entries.framings:
         return coded
     found = framing_in(track.parameters)
-    codec = next((CODECS[kind] for kind in track.entries.formats if kind in CODECS), None)
+    kinds = (*track.entries.formats, *_ORIGINAL.findall(track.parameters))
+    codec = next((codec for kind in kinds if (codec := codec_of(kind)) is not None), None)
     return found if found is not None or codec is None else Framing(codec, 0)
 
 
 @dataclass(slots=True)
+class _ClearFrames:
+    """The choice of the frames to search. encrypted: the framing of the frames if they may be encrypted."""
+
+    source: ByteSource
+    encrypted: Framing | None
+
+    def among(self, samples: Iterable[tuple[int, int]]) -> Iterator[Frame]:
+        """Yield the samples (offset, size) as frames, without those that are encrypted as a whole."""
+        for at, size in samples:
+            frame = Frame(at, size)
+            if self.encrypted is None or is_clear(self.source, frame, self.encrypted):
+                yield frame
+
+
+@dataclass(slots=True)
 class _SampleFrames:
-    """The samples of a track as frames, for the search in bitstreams.frames."""
+    """The samples of a track as frames, for the search in bitstreams.frames.
+
+    clear: the choice of these frames; None for all.
+    """
 
     track: Track
+    clear: _ClearFrames | None = None
     _samples: Samples = field(init=False)
     _keys: Sequence[int] = field(init=False)
     _tried: Sequence[int] = field(init=False)
@@ -101,14 +128,18 @@ class _SampleFrames:
         return self._frames(range(len(self._samples)))
 
     def _frames(self, wanted: Sequence[int]) -> Iterator[Frame]:
-        return (Frame(at, size) for at, size in self._samples.places(wanted))
+        places = self._samples.places(wanted)
+        return self.clear.among(places) if self.clear else (Frame(at, size) for at, size in places)
 
 
-def _check_runs(runs: Extents | None, source: ByteSource) -> None:
-    """Raise NotThisKindError if fragments hold photos with metadata: the end of each photo is not known."""
-    for number in spread(range(len(runs.starts))) if runs is not None else ():
-        if holds_metadata(source, runs.starts[number], runs.ends[number]):  # type: ignore[union-attr]
-            raise NotThisKindError("photos with metadata are among its fragments")
+def _check_runs(runs: Runs | None, source: ByteSource) -> None:
+    """Raise NotThisKindError if fragments hold photos with metadata. Some frames are examined."""
+    if runs is None:
+        return
+    for number in spread(range(len(runs.starts))):
+        for at, size in islice(runs.samples(number), FEW):
+            if holds_metadata(source, at, at + size):
+                raise NotThisKindError("photos with metadata are among its fragments")
 
 
 def _key_frames(track: Track, count: int) -> Sequence[int]:
@@ -116,22 +147,32 @@ def _key_frames(track: Track, count: int) -> Sequence[int]:
     return [number - 1 for number in listed if 0 < number <= count] if track.table.stss else range(count)
 
 
-def _runs(runs: Extents, coded: Framing, source: ByteSource, inner: Inner) -> Found:
-    """Clean the messages in fragments. In a run (``trun``), units follow each other without a gap.
+def _runs(runs: Runs, clear: _ClearFrames, coded: Framing, inner: Inner) -> Found:
+    """Clean the messages in fragments.
 
-    First, some runs are searched. All runs are searched only if the first ones have something to remove.
+    First, some runs (``trun``) are searched. All runs are searched only if the first ones have something to
+    remove.
     """
-    tried, found = set(spread(range(len(runs.starts)))), Found()
-    for number in sorted(tried):
-        start, size = runs.starts[number], runs.ends[number] - runs.starts[number]
-        found.add(clean_frame(source, Frame(start, size), coded, inner, Counter(TRIED_UNITS)))
+    count, found = len(runs.starts), Found()
+    for number in sorted(set(spread(range(count)))):
+        left = TRIED_UNITS
+        for frame in clear.among(runs.samples(number)):
+            counter = Counter(SAMPLE_UNITS)
+            found.add(clean_frame(clear.source, frame, coded, inner, counter))
+            if counter.left < 0:
+                raise TooMuchError(TOO_MANY_UNITS)
+            left -= max(1, SAMPLE_UNITS - counter.left)
+            if left <= 0:
+                break
     if not found.notes:
         return found
     found, counter = Found(), Counter(MAX_UNITS)
-    for start, end in zip(runs.starts, runs.ends, strict=True):
-        found.add(clean_frame(source, Frame(start, end - start), coded, inner, counter))
-    if counter.left <= 0:
-        raise TooMuchError(
-            f"more than {MAX_UNITS:,} units of a track would have to be searched for hidden messages"
-        )
+    for frame in clear.among(sample for number in range(count) for sample in runs.samples(number)):
+        left = counter.left
+        found.add(clean_frame(clear.source, frame, coded, inner, counter))
+        counter.left = min(counter.left, left - 1)
+        if counter.left < 0:
+            raise TooMuchError(
+                f"more than {MAX_UNITS:,} units of a track would have to be searched for hidden messages"
+            )
     return found
