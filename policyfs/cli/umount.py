@@ -156,8 +156,9 @@ def _afterwards(path: str, daemons: Mapping[object, _Daemon], args: argparse.Nam
     is killed: then the launcher ends its connection.
     """
     until = time.monotonic() + _END_S
+    patient = args.lazy or args.wait or args.abort
     living, late = _living(path, daemons)
-    while not all(status["leaving"] for status in living) or (late and not (args.wait or args.abort)):
+    while not all(status["leaving"] for status in living) or (late and not patient):
         _check_time(path, until, late)
         time.sleep(_POLL_S)
         living, late = _living(path, daemons)
@@ -180,6 +181,8 @@ def _afterwards(path: str, daemons: Mapping[object, _Daemon], args: argparse.Nam
         return EXIT_OK
     for status in living:
         print("\n  ".join([_where(path, status), *_users(status)]), file=sys.stderr)
+    for pid in late:
+        print(f"policyfs: {_silent(path, pid)}", file=sys.stderr)
     return EXIT_REFUSED if living and not args.lazy else EXIT_OK
 
 
@@ -201,13 +204,17 @@ def _has_ended(pidfd: int, timeout_s: float) -> bool:
 def _check_time(path: str, until: float, late: Sequence[object] = ()) -> None:
     if time.monotonic() > until:
         if late:
-            raise PolicyfsError(
-                f"{path} is not mounted any more, but its daemon (pid {late[0]}) does not answer, and may"
-                f" still serve processes; `policyfs umount --abort {shlex.quote(path)}` ends it"
-            )
+            raise PolicyfsError(_silent(path, late[0]))
         raise PolicyfsError(
             f"the daemon of {path} did not end within {_END_S:g} s; see the log of the daemon"
         )
+
+
+def _silent(path: str, pid: object) -> str:
+    return (
+        f"{path} is unmounted, but its daemon (pid {pid}) does not answer, and may still serve processes;"
+        f" `policyfs umount --abort {shlex.quote(path)}` ends it"
+    )
 
 
 def _where(path: str, status: control.Json) -> str:

@@ -304,6 +304,8 @@ def test_a_daemon_that_hangs_is_told(world: World, late: Late, monkeypatch, caps
     monkeypatch.setattr(umount, "_END_S", 0.05)
     assert run(world) == EXIT_REFUSED
     assert f"its daemon (pid {os.getpid()}) does not answer" in capsys.readouterr().err
+    assert run(world, "--lazy") == EXIT_OK
+    assert f"its daemon (pid {os.getpid()}) does not answer" in capsys.readouterr().err
     assert late.signals == []
 
 
