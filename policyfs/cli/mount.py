@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from policyfs.cli.findings import State
-from policyfs.cli.on_record import key_directory
+from policyfs.cli.on_record import key_directory, trail_root
 from policyfs.cli.policy_files import read_sources
 from policyfs.cli.quantities import age, count, identity, number, segment_size, size
 from policyfs.cli.serve import fork_daemon, serve_here
@@ -114,14 +114,16 @@ def run_mount(args: argparse.Namespace) -> int:
         )
     start = Start.of(args)
     try:
-        if args.posix and args.no_xattrs:
-            raise UsageError(
-                "--posix and --no-xattrs cannot be used together: the kernel reads ACLs by xattrs"
-            )
+        _check_options(args)
         return _mount(args, start)
     except PolicyfsError as error:
         start.failed(str(error))
         raise
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    if args.posix and args.no_xattrs:
+        raise UsageError("--posix and --no-xattrs cannot be used together: the kernel reads ACLs by xattrs")
 
 
 def _mount(args: argparse.Namespace, start: Start) -> int:
@@ -156,7 +158,8 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
     sources = loader.read()
     checked.append((sources, loader.compile(sources)))  # the daemon need not compile the same text again
     options = _options(args, checked[0][1].policy, store, mountpoint, start)
-    _check_outside(options, args.log, sources)
+    _check_policy_place(store, options.policy, sources)
+    _check_outside(store, mountpoint, options.trail, args.log)
     del sources
     closed = check_closed(store)
     if closed.state is not State.OK:
@@ -165,25 +168,28 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
 
 
 def check_policy(args: argparse.Namespace) -> None:
-    """Check a mount's options against its policy. The store and the mountpoint are not needed.
+    """Check a mount's options, and its policy against them, while the mount is still up.
 
-    Raises PolicyfsError.
+    So a mount with changed options is not unmounted if it could not be mounted again. Raises PolicyfsError.
     """
+    from policyfs.linux.mountinfo import resolve
+
+    _check_options(args)
     sources = read_sources(args.policy)
     _admitted(args, _compiled(args, sources, Revisions()).policy)
-    _check_policy_place(os.path.realpath(args.store), args.policy, sources)
+    store = os.path.realpath(args.store)
+    if not os.path.isdir(store):
+        raise PolicyfsError(f"the store {args.store} is not a directory")
+    _check_policy_place(store, args.policy, sources)
+    _check_outside(store, resolve(args.mountpoint), Path(trail_root(args.trail)), args.log)
 
 
-def _check_outside(options: MountOptions, log: str | None, sources: Sequence[SourceText]) -> None:
-    """Raise PolicyfsError if apps could reach the trail, its keys, the policy or the log (the option --log).
-
-    sources: the texts of the policy.
-    """
-    _check_policy_place(options.store, options.policy, sources)
-    for place, name in ((options.store, "store"), (options.mountpoint, "mountpoint")):
-        if _lies_in(os.path.realpath(options.trail), place):
+def _check_outside(store: str, mountpoint: str, trail: Path, log: str | None) -> None:
+    """Raise PolicyfsError if apps could reach the trail, its keys, or the log (the option --log)."""
+    for place, name in ((store, "store"), (mountpoint, "mountpoint")):
+        if _lies_in(os.path.realpath(trail), place):
             raise PolicyfsError(
-                f"the trail directory {options.trail} is inside the {name} {place}: apps could reach the"
+                f"the trail directory {trail} is inside the {name} {place}: apps could reach the"
                 " trail, or the mount would wait for itself; choose another directory with --trail"
             )
         if _lies_in(os.path.realpath(key_directory()), place):

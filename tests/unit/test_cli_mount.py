@@ -312,6 +312,13 @@ def test_neither_policy_nor_log_lies_where_apps_may_change_it(place: Path) -> No
             prepared(args, Start.of(args))
         with pytest.raises(PolicyfsError, match="apps could change the policy"):
             check_policy(args)
+    for where in ("store/trail", "mnt/trail"):
+        args = parsed(place, "--read-only")
+        args.trail = str(place / where)
+        with pytest.raises(PolicyfsError, match="apps could reach the trail"):
+            check_policy(args)
+    with pytest.raises(UsageError, match="--posix and --no-xattrs"):
+        check_policy(parsed(place, "--posix", "--no-xattrs", "--app", "camera"))
     (place / "log").symlink_to(place / "store/new")
     for where in ("store/log", "link/log", "log"):
         assert "apps could change the log" in refused(place, "--log", str(place / where)), where
