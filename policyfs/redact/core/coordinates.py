@@ -21,6 +21,8 @@ coordinates of a place on land have at most one such number.
 _DECIMAL: Final = rf"[-+]?(?<!\d)(?<!\d\.)(?!{_UNIT}[^\d\n]{{1,16}}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
 _OLC: Final = "[23456789CFGHJMPQRVWX]"
 _VALUE: Final = r"[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d"
+_VALUE_BELOW: Final = r"[^\w\n]{0,8}\n[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d{1,3}[.,]\d\d"
+"""Pattern of a decimal number on the line below its name."""
 _SIGN: Final = r"(?:[°º˚∘]|deg\b|\u00c2\u00b0|&deg;|&#(?:176|xb0);|\\u00b0|%c2%b0)"
 """Signs for degrees, also in HTML, JSON and links, and in UTF-8 that was read as Latin-1."""
 _DEGREES: Final = r"(?<!\d)(?<!\d\.)0{0,3}(?!(?:180|[2-9]\d\d)\D)\d{1,3}(?:[.,]\d+)?"
@@ -30,10 +32,10 @@ _PATTERNS: Final = (
     # 47.80453, 13.04229 / +47.8045+013.0423/ (ISO 6709)
     rf"{_DECIMAL}[^\d\n]{{1,16}}\d{{1,3}}[.,]\d{{3,}}",
     # "latitude": 47.8 / GPS N47 / lon=13
-    r"\b(?:gps\w{0,20}|lat(?:itude)?|lon(?:gitude)?|lng|geo|coord\w{0,20}|latlo?ng?)\b" + _VALUE,
+    rf"\b(?:gps\w{{0,20}}|lat(?:itude)?|lon(?:gitude)?|lng|geo|coord\w{{0,20}}|latlo?ng?)\b(?:{_VALUE}|{_VALUE_BELOW})",
     # long: 13 / long 13.04, but not "so long 2023"
     rf"\blong\b(?=[^\w\n]{{0,8}}(?:[:=]|[nsew]?[^\w\n]{{0,3}}\d{{1,3}}(?:[.,]\d|\s?{_SIGN}))){_VALUE}",
-    r"(?:latitude|longitude)\w{0,4}[^\w\n]{1,8}(?:is\s)?\d",
+    rf"(?:latitude|longitude)\w{{0,4}}(?:[^\w\n]{{1,8}}(?:is\s)?\d|{_VALUE_BELOW})",
     # 47°48'16" / 47 deg 48', but not "360° 4K" or "VR 180° 3D"
     rf"{_DEGREES}\s?{_SIGN}\s?(?:\d{{1,2}}|[nsew]\b)",
     # 47.8°, 13.0°
@@ -73,9 +75,7 @@ _WITHOUT_SIGNS: Final = re.compile(
 """Pattern of both coordinates in degrees with minutes or decimals, but without the signs for degrees and
 minutes.
 """
-_NORTH_OR_SOUTH: Final = re.compile(
-    r"\d\W{0,2}[ns]\b|\b[ns]\W{0,2}\d|\d\W{0,2}[ns][01]\d{4}", re.IGNORECASE
-)
+_NORTH_OR_SOUTH: Final = re.compile(r"\d\W{0,2}[ns]\b|\b[ns]\W{0,2}\d|\d\W{0,2}[ns][01]\d{4}", re.IGNORECASE)
 """Pattern for a quick search before the search for _WITHOUT_SIGNS. Every text that _WITHOUT_SIGNS matches has
 a match of this pattern.
 """
@@ -194,13 +194,18 @@ _OF_A_LENS: Final = 4
 """Number of fractions in a row that describe a lens (Exif LensSpecification): "24/1 70/1 28/10 28/10"."""
 _WITH_HINTS: Final = tuple((hints, re.compile(pattern, re.IGNORECASE)) for hints, pattern in _MORE)
 _GRID: Final = re.compile(
-    r"\b(?:[1-9]|[1-5]\d|60)[C-HJ-NP-X] (?:[A-HJ-NP-Z]{2} \d{4,5} \d{4,5}"
-    r"|[1-9]\d{5}(?:\.\d{1,3})?\s?m?E?[,;\s]{1,2}\d{7}(?:\.\d{1,3})?)\b"
+    r"\b(?:[1-9]|[1-5]\d|60)(?:[C-HJ-NP-X] [A-HJ-NP-Z]{2} \d{4,5} \d{4,5}"
+    r"| ?[C-HJ-NP-X] [1-9]\d{5}(?:\.\d{1,3})?\s?m?\s?E?[,;\s]{1,2}\d{7}(?:\.\d{1,3})?(?:\s?m)?(?:\s?[NS])?)\b"
 )
 """Pattern of grid coordinates, with capital letters and blanks: 33T WN 12345 67890 (MGRS), 33U 353000 5297000
-(UTM).
+and 33 U 353000.00 m E 5297000.00 m N (UTM).
 """
 _TWO_LINES: Final = re.compile(r"\s*[-+]?\d{1,3}[.,]\d{4,12}[^\S\n]*\n\s*[-+]?\d{1,3}[.,]\d{4,12}\s*")
+_LINE: Final = r"[-+]?\d{1,3}[.,]\d{4,12}(?!\d)"
+_LINES: Final = re.compile(
+    rf"(?<![\d.,])(?![-+]?{_UNIT}[,;]\s+[-+]?{_UNIT}){_LINE}(?:[,;][^\S\n]*\n\s*{_LINE})+"
+)
+"""Pattern of a list of numbers on lines of their own, with a comma behind each."""
 _PLAIN: Final = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {
     0x066B: ord("."),  # the Arabic decimal separator
     0x060C: ord(","),
@@ -269,7 +274,16 @@ def _holds_place(text: str) -> bool:
     for hints, pattern in _WITH_HINTS:
         if any(hint in lower for hint in hints) and pattern.search(text) is not None:
             return True
-    return _GRID.search(text) is not None or _TWO_LINES.fullmatch(text) is not None
+    if _GRID.search(text) is not None:
+        return True
+    return "\n" in text and (
+        _TWO_LINES.fullmatch(text) is not None or any(map(_is_pair, _LINES.finditer(text)))
+    )
+
+
+def _is_pair(lines: re.Match[str]) -> bool:
+    """Return True for a list of two numbers. A longer list has other numbers than coordinates."""
+    return len(lines[0].split()) == 2
 
 
 def _without_lens(fractions: re.Match[str]) -> str:
