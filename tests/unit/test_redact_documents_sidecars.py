@@ -101,6 +101,14 @@ def test_a_member_inside_another_counts_by_its_name(word):
     assert out == {"title": "a.jpg"} | ({} if word == "all-metadata" else {"imageViews": "3"})
 
 
+@pytest.mark.parametrize("indent", [None, 0, 2, "\t"])
+def test_a_pair_of_numbers_in_lines_of_any_width(indent):
+    member = {"people": [{"name": "Rosa", "at": [{"deep": [47.80453, 13.04229]}]}]}
+    text = json.dumps({"title": "a.jpg"} | member, indent=indent)
+    assert json.loads(run(JSON, text.encode())) == {"title": "a.jpg"}
+    assert run(JSON, text.replace("47.80453", "4").encode()) == text.replace("47.80453", "4").encode()
+
+
 def test_escaped_digits():
     value = "".join(f"\\u{ord(char):04x}" for char in "47.80453, 13.04229")
     assert json.loads(run(JSON, b'{"title": "a", "description": "%s"}' % value.encode())) == {"title": "a"}

@@ -230,7 +230,7 @@ def _told(text: str, member: _Member, hide: Tells, budget: Budget) -> Tells:
 
     If the budget for texts is used up, return all categories in *hide*.
     """
-    written = text[member.start : member.end]
+    written = " ".join(text[member.start : member.end].split())  # an array may have each number on a line
     searches = bool(hide & _IN_TEXT)
     if searches and not budget.look(len(written)):
         return hide & UNKNOWN
