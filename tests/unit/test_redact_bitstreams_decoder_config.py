@@ -64,6 +64,18 @@ def test_messages_become_filler_and_unknown_units_zeros():
     assert clean_config(b"hvcC", config[:-1], INNER) is None
 
 
+@pytest.mark.parametrize("kind", [33, 39])
+def test_a_start_code_ends_a_unit(kind):
+    """No such unit is legal, but FFmpeg reads another unit behind a start code."""
+    config = hvcc((kind, b"ab\x80\0\0\1\x4e\1" + TELLS), (34, b"def"))[8:]
+    out = clean_config(b"hvcC", config, INNER)
+    assert out is not None
+    assert b"some place" not in out
+    assert len(out) == len(config)
+    assert out.endswith(config[-5:])
+    assert kind != 33 or b"ab\x80" + bytes(len(TELLS) + 5) in out
+
+
 def test_metadata_units_of_av1():
     config = b"\x81\0\0\0"
     assert clean_config(b"av1C", config + obu(1, b"abc"), INNER) == config + obu(1, b"abc")

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei
-from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, VVC, Codec, is_byte_stream
+from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, START_CODE, VVC, Codec, is_byte_stream
 from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.patches import MemorySource, apply
@@ -161,6 +161,9 @@ def _clean_arrays(fields: Fields, codec: Codec, inner: Inner) -> bytes:
     for stated, start, end in array_units(fields, codec):
         inner.budget.part()
         unit = fields.data[start:end]
+        cut = unit.find(START_CODE)
+        if cut >= 0:  # decoders begin a new unit there
+            out[start:end] = unit = unit[: max(cut, codec.header)].ljust(len(unit), b"\0")
         kind = codec.type(unit) if len(unit) >= codec.header else 0
         if kind not in codec.kept | codec.sei:
             out[start + codec.header : end] = bytes(len(unit) - codec.header)
