@@ -12,7 +12,7 @@ import pytest
 
 from tests.mount.test_reload import HEAD, change
 from tests.support.machine.counts import count
-from tests.support.machine.processes import start_as
+from tests.support.machine.processes import call_as, code_of, start_as
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 
@@ -134,3 +134,42 @@ def test_a_move_of_a_directory_beside_it_leaves_it_its_path(mounts: Mounts, tree
 
     said = asked_during(mount, moves, alone=False)
     assert set(said) == {""}, said
+
+
+BY_OWNER = (
+    HEAD
+    + """\
+  - {id: all, allow: [all], paths: "/***"}
+  - {id: private, deny: [all], who: {app: two}, paths: "/a/*", when: {owner: one}, errno: ENOENT}
+"""
+)
+
+
+def works_inside(channel, directory: Path) -> str:
+    """Make directories, and tell the path of the inner one from within, after the other app's requests."""
+    (directory / "inner").mkdir(parents=True)
+    os.chdir(directory / "inner")
+    channel.send("there")
+    channel.recv()
+    return os.getcwd()
+
+
+@pytest.mark.parametrize("request_of_two", ["rmdir", "rename", "rename onto it"])
+def test_another_app_from_which_the_owner_above_hides_it_does_not_take_its_path(
+    mounts: Mounts, tree: Path, request_of_two: str
+) -> None:
+    mount = mounts.start(BY_OWNER, tree)
+    inner, moved = mount / "a/own/inner", mount / "b/moved"
+    requests = {
+        "rmdir": (os.rmdir, inner),
+        "rename": (os.rename, inner, mount / "c/new"),
+        "rename onto it": (os.rename, moved, inner),
+    }
+    child = start_as(ONE, works_inside, mount / "a/own")
+    try:
+        assert child.receive() == "there"
+        assert call_as(TWO, code_of, *requests[request_of_two]) == "EACCES"
+        child.send("tell")
+        assert child.result() == str(inner)
+    finally:
+        child.kill()

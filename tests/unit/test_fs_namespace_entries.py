@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ from policyfs.fs.namespace.entries import Entries, HiddenError, gone_version
 from policyfs.kernel.bridge import pyfuse3
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
-from tests.support.mount.steps import CAMERA, MAPS, OPEN
+from tests.support.mount.steps import CAMERA, MAPS, OPEN, errno_of
 
 CALL = Call("rename", "rename")
 HIDDEN = """\
@@ -68,15 +70,43 @@ async def test_a_target_that_is_absent_is_none_and_a_hidden_one_cannot_be_replac
     with parts(store, engine_of(HIDDEN)) as made, KindEvidence() as evidence:
         entries, caller = entries_of(made), made.caller(MAPS)
         rest = (caller, evidence)
-        assert await entries.target(CALL, b"/a.jpg", made.root, b"absent", *rest, None) is None
-        assert await entries.target(CALL, b"/a.jpg", made.root, b"empty", *rest, None) is not None
+        assert await entries.target(made.root, b"absent", *rest, None) is None
+        assert await entries.target(made.root, b"empty", *rest, None) is not None
         with pytest.raises(FileNotFoundError):
-            await entries.target(CALL, b"/a.jpg", made.root, b"absent", *rest, made.root.state)
+            await entries.target(made.root, b"absent", *rest, made.root.state)
         mine = await made.walk("/mine", CAMERA)
-        with pytest.raises(pyfuse3.FUSEError) as caught:
-            await entries.target(CALL, b"/a.jpg", mine, b"x", *rest, None)
-        assert caught.value.errno == errno.ENOENT
-        assert made.sink.events[-1].new_path == b"/mine/x"
+        with pytest.raises(HiddenError):
+            await entries.target(mine, b"x", *rest, None)
+
+
+@on_trio
+async def test_who_takes_a_hidden_name_is_refused_on_record(store: Path) -> None:
+    """A directory that a process may use is not answered as absent: the kernel would drop it for all."""
+    for name in ("mine/x", "mine/used", "pub/idle", "pub/used"):
+        (store / name).mkdir(parents=True)
+    (store / "mine/f").write_bytes(b"words")
+    with parts(store, engine_of(HIDDEN)) as made:
+        caller = made.caller(MAPS)
+        mine, pub = await made.walk("/mine", CAMERA), await made.walk("/pub", CAMERA)
+        for path in ("/mine/used", "/pub/used"):
+            (await made.walk(path, CAMERA)).lookups = 1
+
+        def rename(old_parent: Node, old: bytes, new_parent: Node, new: bytes) -> Coroutine[Any, Any, None]:
+            return made.renamer.rename(old_parent, old, new_parent, new, 0, caller)
+
+        for request, code, path, new_path in (
+            (made.remover.remove(mine, b"f", caller, directory=False), errno.ENOENT, b"/mine/f", None),
+            (made.remover.remove(mine, b"x", caller, directory=True), errno.ENOENT, b"/mine/x", None),
+            (made.remover.remove(mine, b"used", caller, directory=True), errno.EACCES, b"/mine/used", None),
+            (rename(mine, b"x", pub, b"y"), errno.ENOENT, b"/mine/x", b"/pub/y"),
+            (rename(mine, b"used", pub, b"y"), errno.EACCES, b"/mine/used", b"/pub/y"),
+            (rename(mine, b"x", pub, b"used"), errno.EACCES, b"/mine/x", b"/pub/used"),
+            (rename(pub, b"idle", mine, b"x"), errno.ENOENT, b"/pub/idle", b"/mine/x"),
+            (rename(pub, b"used", mine, b"x"), errno.EACCES, b"/pub/used", b"/mine/x"),
+        ):
+            assert await errno_of(request) == code
+            event = made.sink.events.pop()
+            assert (event.decision, event.errno, event.path, event.new_path) == ("deny", code, path, new_path)
 
 
 @on_trio

@@ -3,9 +3,10 @@ removed entries open, and refuses moves."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NoReturn
 
 from policyfs.domain import NO_FACTS, Audit, Decision, FileType, Op, Principal
@@ -41,13 +42,12 @@ _WHY_LOST: Final = (
 class HiddenError(OSError):
     """The error for a request if one of its names is hidden from the caller.
 
-    decision: the denial. key: the inode key of the object that has this name.
+    decision: the denial.
     """
 
-    def __init__(self, decision: Decision, key: int) -> None:
+    def __init__(self, decision: Decision) -> None:
         super().__init__(decision.errno, "hidden from the caller")
         self.decision = decision
-        self.key = key
 
 
 class Entries:
@@ -106,15 +106,14 @@ class Entries:
         if self._gate.engine.owner_matters_above(state):
             seen = self._gate.decide(caller.principal, Op.SEE, state, stat.ftype, facts, parent)
             if not seen.allowed:
-                raise HiddenError(seen, self._nodes.key_of(stat))
+                raise HiddenError(seen)
         return End(state, stat.ftype, facts), stat, self._nodes.key_of(stat)
 
     async def target(
-        self, call: Call, path: bytes, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
-        moves_to: PathState | None,
-    ) -> tuple[End, Stat, int] | None:  # fmt: skip
+        self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence, moves_to: PathState | None
+    ) -> tuple[End, Stat, int] | None:
         """Return the object that has the new name of a rename, its attributes and its inode key. Return None
-        if no object has the name. Refuse the rename if the object is hidden from the caller.
+        if no object has the name. Raise HiddenError as end() does.
 
         evidence: keeps the proof of the object's kind. moves_to: in an exchange, the path state to which this
         object moves; None for any other rename. Raise FileNotFoundError if an exchange finds no object.
@@ -126,9 +125,22 @@ class Entries:
             if moves_to is not None:
                 raise
             return None
+
+    @contextlib.contextmanager
+    def on_record(
+        self, caller: Caller, call: Call, old: tuple[Node, bytes], new: tuple[Node, bytes] | None = None
+    ) -> Iterator[None]:
+        """Refuse the request, on record, if the code inside the context raises HiddenError.
+
+        old, new: the directory and the name of each side of a rename; *new* is None for other requests.
+        """
+        try:
+            yield
         except HiddenError as hidden:
-            error = self.errno(hidden.decision, self._nodes.named(hidden.key, parent, name))
-            self.refuse_move(caller, call, path, child_path(parent, name), hidden.decision, error)
+            ends = [old] if new is None else [old, new]
+            error = self.errno(hidden.decision, filter(None, (self._nodes.directory(*end) for end in ends)))
+            path, new_path = child_path(*old), None if new is None else child_path(*new)
+            self._gate.refuse(caller, call, path, hidden.decision, new_path=new_path, error=error)
 
     def hangs_on_type(self, who: Principal, end: End | None) -> bool:
         """Return True if the decision to remove an object depends on the object's type: the object is no

@@ -149,9 +149,10 @@ class Renamer:
         new_state = self._gate.engine.child(new_parent.state, new)
         async with contextlib.AsyncExitStack() as stack:
             moved, target = (stack.enter_context(KindEvidence()) for _ in range(2))
+            stack.enter_context(self._entries.on_record(caller, call, (old_parent, old), (new_parent, new)))
             old_end, old_stat, old_key = await self._entries.end(old_parent, old, caller, moved, new_state)
             there = await self._entries.target(
-                call, path, new_parent, new, caller, target, old_end.state if exchange else None
+                new_parent, new, caller, target, old_end.state if exchange else None
             )
             replaced, new_stat, new_key = there or (None, None, 0)
             here = _Side(old_parent, old, old_end.state, old_end, old_key)

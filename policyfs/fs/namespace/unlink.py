@@ -49,7 +49,8 @@ class Remover:
         -1.
         """
         call = Call("rmdir", "rmdir") if directory else Call("unlink", "unlink")
-        end, stat, _ = await self._entries.end(parent, name, caller, evidence)
+        with self._entries.on_record(caller, call, (parent, name)):
+            end, stat, _ = await self._entries.end(parent, name, caller, evidence)
         ops = Op.SEE | Op.DELETE
         decision = self._gate.decide(caller.principal, ops, end.state, end.ftype, end.facts, parent)
         path = child_path(parent, name)
