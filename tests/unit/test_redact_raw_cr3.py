@@ -43,6 +43,14 @@ def test_every_place_of_it():
     assert len(SECRET).to_bytes(4, "little") + bytes(len(SECRET) - 4) in out  # a record of CTMD
 
 
+@pytest.mark.parametrize("lead", [b"\0", b"\xff", bytes(900)])
+def test_decoders_skip_bytes_before_a_jpeg(lead):
+    found, out = plan(cr3(lead=lead))
+    assert found.outcome is Outcome.PATCH
+    assert LATITUDE not in out
+    assert out.count(RAW) == 1
+
+
 @pytest.mark.parametrize(
     ("hide", "gone", "kept"),
     [

@@ -27,7 +27,7 @@ MAX_PHOTO_BYTES: Final = 1 << 27
 """MAX_PHOTOS: maximum number of frames of a track with more than FEW frames, if its pictures have data to
 remove. MAX_PHOTO_BYTES: maximum total size in bytes of the pictures that are read in any track.
 """
-_LEAD_BYTES: Final = 1 << 10
+LEAD_BYTES: Final = 1 << 10
 """Size in bytes of the start of a frame in which a JPEG is searched: decoders skip bytes before a JPEG."""
 _JPEG: Final = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]")
 _HEAD_BYTES: Final = 1 << 16
@@ -70,7 +70,7 @@ def picture_at(head: bytes) -> int | None:
     """
     if head.startswith(PICTURE_STARTS):
         return 0
-    found = _JPEG.search(head, 0, _LEAD_BYTES)
+    found = _JPEG.search(head, 0, LEAD_BYTES)
     return None if found is None else found.start()
 
 
@@ -106,7 +106,7 @@ class _Photos:
 
     def _one(self, frame: Frame) -> None:
         whole = Restored(self.source, frame)
-        at = picture_at(whole.read(0, _LEAD_BYTES))
+        at = picture_at(whole.read(0, LEAD_BYTES))
         cleaned, data = None, b""
         if at is not None:
             self.read += 1

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final
 
+from policyfs.redact.bitstreams.photos import LEAD_BYTES, holds_metadata, picture_at
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
 from policyfs.redact.core.kinds import Part
@@ -153,14 +154,16 @@ class _Cr3File(BoxFile):
         samples = track.samples()
         for at, size in samples.places(range(len(samples))):
             self.inner.budget.part()
-            if self.source.read(at, 3) == _JPEG:
-                found = self.inner.file("image/jpeg", SliceSource(self.source, at, size))
-                if found is None:
-                    patches = list(zeros(self.source, at, min(at + size, self.source.size)))
-                    found = Found(patches, [Note(at, size, _NAME, "preview", UNKNOWN, broken=True)])
-                    inside.add(found)
-                else:
-                    inside.add(found, at)
+            lead = picture_at(self.source.read(at, min(size, LEAD_BYTES)))
+            if lead is None or self.source.read(at + lead, 3) != _JPEG:
+                continue
+            photo = SliceSource(self.source, at + lead, size - lead)
+            found = self.inner.file("image/jpeg", photo)
+            if found is not None:
+                inside.add(found, at + lead)
+            elif not lead or holds_metadata(photo, 0, photo.size):
+                patches = list(zeros(self.source, at, min(at + size, self.source.size)))
+                inside.add(Found(patches, [Note(at, size, _NAME, "preview", UNKNOWN, broken=True)]))
         return inside
 
     def _canon(self, canon: Box) -> None:

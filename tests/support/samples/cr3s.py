@@ -49,11 +49,11 @@ def craw(kind: bytes, sample: bytes, number: int) -> tuple[Trak, bytes]:
     return Trak(format=b"CRAW", samples=(sample,), number=number, entry=entry), sample
 
 
-def cr3(*, after: bytes = b"", own: bytes | None = None, moov: bytes = b"") -> bytes:
-    """A whole file: a JPEG, raw pixels, timed metadata."""
+def cr3(*, after: bytes = b"", own: bytes | None = None, moov: bytes = b"", lead: bytes = b"") -> bytes:
+    """A whole file: a JPEG (behind `lead`), raw pixels, timed metadata."""
     photo = jpegs.photo_with(jpegs.exif("II"))
     timed = Trak(kind=b"meta", format=b"CTMD", samples=(SECRET,), number=3)
-    tracks = [craw(b"JPEG", photo, 1), craw(b"CMP1", RAW, 2), (timed, SECRET)]
+    tracks = [craw(b"JPEG", lead + photo, 1), craw(b"CMP1", RAW, 2), (timed, SECRET)]
     extra = uuid(XMP_UUID, XMP) + uuid(PREVIEW, bytes(8), box(b"PRVW", bytes(16) + photo))
     at, whole = 0, b""
     for _ in range(2):
