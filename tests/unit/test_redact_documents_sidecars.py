@@ -103,10 +103,11 @@ def test_a_member_inside_another_counts_by_its_name(word):
 
 @pytest.mark.parametrize("indent", [None, 0, 2, "\t"])
 def test_a_pair_of_numbers_in_lines_of_any_width(indent):
-    member = {"people": [{"name": "Rosa", "at": [{"deep": [47.80453, 13.04229]}]}]}
+    member = {"people": [{"name": "Rosa", "at": [{"deep": [47.804, 13.042]}]}]}
     text = json.dumps({"title": "a.jpg"} | member, indent=indent)
     assert json.loads(run(JSON, text.encode())) == {"title": "a.jpg"}
-    assert run(JSON, text.replace("47.80453", "4").encode()) == text.replace("47.80453", "4").encode()
+    other = text.replace("47.804", "4").encode()
+    assert run(JSON, other) == other
 
 
 def test_escaped_digits():
