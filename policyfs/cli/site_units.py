@@ -101,11 +101,8 @@ def run_unit(args: argparse.Namespace) -> int:
     site, directory = read_site(args.site), Path(args.to)
     files = dict(units(site, args.policyfs))
     try:
-        foreign = [name for name in files if _foreign(directory / name)]
-        if foreign:
-            raise PolicyfsError(
-                f"{directory / foreign[0]} was not made by `policyfs unit`: move it, or use --to DIR"
-            )
+        for name in files:
+            _check_own(directory / name, site)
         for name, text in files.items():
             path = directory / name
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -120,8 +117,19 @@ def run_unit(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _foreign(path: Path) -> bool:
-    return path.exists() and not path.read_text("utf-8", "replace").startswith(_MADE_BY.partition(" of ")[0])
+def _check_own(path: Path, site: Site) -> None:
+    """Raise PolicyfsError if another program, or `policyfs unit` of another site file, has made this file."""
+    if not path.exists():
+        return
+    first = path.read_text("utf-8", "replace").partition("\n")[0] + "\n"
+    if first == _MADE_BY.format(file=site.file):
+        return
+    if first.startswith(_MADE_BY.partition(" of ")[0]):
+        raise PolicyfsError(
+            f"{path} belongs to another site file ({first.strip(' #').strip()}): give one of the two sites"
+            " another name. If that site file does not exist any more, remove its units first"
+        )
+    raise PolicyfsError(f"{path} was not made by `policyfs unit`: move it, or use --to DIR")
 
 
 def units(site: Site, program: str = "policyfs") -> Iterator[tuple[str, str]]:

@@ -69,6 +69,23 @@ def test_a_service_or_container_of_two_mounts_gets_both(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_unit_of_another_site_stays(site: Site, tmp_path: Path) -> None:
+    """`home` with the app b-c and `home-b` with the app c have a unit of the same name."""
+    to, files = tmp_path / "units", []
+    for name, app in (("home", "b-c"), ("home-b", "c")):
+        path = tmp_path / f"{name}.site.yaml"
+        text = GOOD.replace("name: home", f"name: {name}").replace("app: gallery", f"app: {app}")
+        path.write_text(text, encoding="utf-8")
+        files.append(str(path))
+    assert policyfs("unit", "--to", str(to), files[0]).returncode == 0
+    said = policyfs("unit", "--to", str(to), files[1])
+    assert said.returncode == 1
+    assert "policyfs-home-b-c.service belongs to another site file (Made by" in said.stderr
+    assert f"`policyfs unit` of {files[0]}" in said.stderr
+    assert not (to / "policyfs-home-b.target").exists()
+    assert policyfs("unit", "--to", str(to), files[0]).returncode == 0, "its own are made anew"
+
+
 def test_a_unit_of_somebody_else_stays(site: Site, tmp_path: Path) -> None:
     (tmp_path / "policyfs-home.target").write_text("[Unit]\n")
     said = policyfs("unit", "--to", str(tmp_path), site.file)
