@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from policyfs import __version__
 from policyfs.cli.findings import State
+from policyfs.cli.processes import look
 from policyfs.cli.store_checks import check_closed
 from policyfs.daemon import control
+from policyfs.errors import PolicyfsError
 
 _RECENT_NS: Final = 600 * 1_000_000_000
+_STORE_S: Final = 5.0
 _ASKED_FOR: Final = "switched off (--no-passthrough)"
 
 
@@ -57,10 +60,15 @@ def _part(status: control.Json, name: str) -> control.Json:
 
 
 def _store_open(store: str) -> Iterator[str]:
-    with contextlib.suppress(OSError):  # the store may be missing in this process's mount namespace
-        closed = check_closed(store)
-        if closed.state is not State.OK:
-            yield f"{closed.what}: {closed.todo}"
+    try:
+        closed = look(partial(check_closed, store), _STORE_S)
+    except OSError:  # the store may be missing in this process's mount namespace
+        return
+    except PolicyfsError:
+        yield f"the store {store} does not answer within {_STORE_S:g} s"
+        return
+    if closed.state is not State.OK:
+        yield f"{closed.what}: {closed.todo}"
 
 
 def _number(value: object) -> int:

@@ -77,5 +77,14 @@ def test_a_store_that_apps_can_reach_is_told(tmp_path: Path, monkeypatch: pytest
     assert list(problems(sound(tmp_path))) == ["users other than root can reach it: chmod 700"]
 
 
+def test_a_store_that_does_not_answer_is_told_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server is dead, and stat(2) waits for ever."""
+    monkeypatch.setattr(health, "check_closed", lambda store: time.sleep(60))
+    monkeypatch.setattr(health, "_STORE_S", 0.1)
+    assert list(problems(sound(tmp_path))) == [f"the store {tmp_path} does not answer within 0.1 s"]
+
+
 def test_a_store_that_is_not_here_is_no_problem(tmp_path: Path) -> None:
     assert list(problems(sound(tmp_path) | {"store": str(tmp_path / "elsewhere")})) == []
