@@ -209,7 +209,9 @@ class Reload:
                 f"this mount belongs to the app {name}, which the new policy does not have;"
                 " the old policy stays"
             )
-        if uid is not None and app.uids and not any(first <= uid <= last for first, last in app.uids):
+        before = next((one for one in self._fs.gate.engine.policy.apps if one.name == name), app)
+        belongs = any(first <= uid <= last for first, last in app.uids) if uid is not None else True
+        if not belongs and (app.uids or before.uids):
             raise UsageError(
                 f"this mount admits uid {uid}, which does not belong to the app {name} in the new"
                 " policy; the old policy stays: unmount and mount again to use the new policy"

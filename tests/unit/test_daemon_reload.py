@@ -187,6 +187,17 @@ def test_a_mount_of_an_app_keeps_its_app_and_its_users(options: dict[str, Any], 
     assert mount.in_force == OLD
 
 
+def test_an_app_that_loses_all_its_uids_keeps_the_policy_of_its_mount() -> None:
+    """The mount would go on for a uid that belongs to no app, and could not be made again."""
+    text = (HEAD + ONE_APP).replace("uid: 10011, gid: 10011", "description: without a uid")
+    assert "10011" not in text
+    with pytest.raises(UsageError, match="admits uid 10011"):
+        Mount(text, app="gallery", user_id=10011).run()
+    mount = Mount(text, app="gallery")
+    mount.run()
+    assert mount.in_force != OLD
+
+
 def test_files_that_stay_open_are_told_and_on_record() -> None:
     mount = Mount()
     mount.stale = [SimpleNamespace(app="gallery", fields=lambda: {"path": "/a"})]
