@@ -22,6 +22,7 @@ from policyfs.errors import PolicyfsError
 from policyfs.kernel import mount_api
 from policyfs.linux import seccomp
 from policyfs.linux.mountinfo import FSTYPE, mounts, mounts_at
+from policyfs.trail.table import shown
 
 PASSTHROUGH_SINCE: Final = (6, 9)
 LIBFUSE_SINCE: Final = 314  # 3.14, the first with fuse_session_custom_io
@@ -235,12 +236,13 @@ def check_daemons() -> Iterator[Finding]:
     for mount in mounts():
         if mount.fstype != FSTYPE:
             continue
-        name = f"daemon of {mount.path}"
+        path = shown(mount.path)  # any user may choose a name, and mount there with this type
+        name = f"daemon of {path}"
         try:
             pid = control.ask(control.socket_path(mount.path), "status", _STATUS_S)["pid"]
             held = look(partial(containment, int(str(pid))))
         except (PolicyfsError, OSError, LookupError, ValueError) as error:
-            yield Finding(name, State.OFF, f"does not answer: {error}", f"policyfs status {mount.path}")
+            yield Finding(name, State.OFF, f"does not answer: {error}", f"policyfs status {path}")
             continue
         yield daemon_finding(name, held)
 

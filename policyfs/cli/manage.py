@@ -14,6 +14,7 @@ from policyfs.cli import stale_handles
 from policyfs.cli.health import problems
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.trail.table import shown
 
 _DAY_S = 86_400
 
@@ -155,7 +156,7 @@ def _instead(path: str) -> str:
     if state is MountState.NONE:
         return "there is no policyfs mount; `policyfs status` lists all policyfs mounts"
     if state is MountState.DEAD:
-        remedy = f"`policyfs umount {shlex.quote(path)}` removes this mount"
+        remedy = f"`policyfs umount {shown(shlex.quote(path))}` removes this mount"
         return (
             "the daemon has ended without unmounting (it crashed or was killed), and its mount is still"
             f" there; {remedy}, then mount again. `policyfs audit verify` checks the trail"
@@ -224,7 +225,7 @@ def all_status(silent: list[str]) -> list[control.Json]:
         mounted.pop(path, None)
     for mountpoint in sorted(mounted.values()):  # these have no daemon, or somebody removed the socket
         silent.append(mountpoint)
-        print(f"policyfs: {mountpoint}: no daemon answers: {_instead(mountpoint)}", file=sys.stderr)
+        print(f"policyfs: {shown(mountpoint)}: no daemon answers: {_instead(mountpoint)}", file=sys.stderr)
     return found
 
 
