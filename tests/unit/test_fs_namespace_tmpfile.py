@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.fs.inodes.handles import Handle
+from policyfs.store.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, between, errno_of
@@ -97,6 +98,36 @@ async def test_a_name_needs_the_rights_of_a_creation_there(store: Path) -> None:
         assert await errno_of(made.tmpfiles.link(handle.node, to, b"n" * 256, made.caller(CAMERA))) != 0
         assert os.listdir(store / "in") == []
         await made.release(handle)
+
+
+KINDS = """\
+- {id: work, allow: [all], who: {app: any}, paths: "/work/**"}
+- {id: way, allow: [see], who: {app: any}, paths: "/photos/***"}
+- {id: photos, allow: [all], who: {app: any}, paths: "/photos/**", when: {type: image/jpeg}}
+"""
+
+
+@pytest.mark.alone  # a lease keeper comes before all threads
+def test_its_kind_counts_only_when_nobody_can_change_it(store: Path, keeper: LeaseKeeper) -> None:
+    for name in ("work", "photos"):
+        (store / name).mkdir()
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(KINDS), keeper=keeper) as made:
+            work, photos = await made.walk("/work", CAMERA), await made.walk("/photos", CAMERA)
+            caller = made.caller(CAMERA)
+            handle, _ = await made.tmpfiles.open(work, 0o644, FLAGS, caller)
+            await made.write(handle, 0, PHOTO)
+            reader = await made.opener.open(handle.node, os.O_RDONLY, caller)
+            assert await errno_of(made.linker.link(handle.node, photos, b"a.jpg", caller)) == errno.EACCES
+            assert (made.sink.events[-1].decision, made.sink.events[-1].operation) == ("deny", "link")
+            await made.release(handle)
+            assert await errno_of(made.linker.link(handle.node, photos, b"a.jpg", caller)) == 0
+            assert (store / "photos/a.jpg").read_bytes() == PHOTO
+            await made.release(reader)
+
+    run()
 
 
 @on_trio

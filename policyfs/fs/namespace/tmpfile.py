@@ -13,6 +13,7 @@ from typing import Final
 
 from policyfs.domain import OWNER_NONE, Audit, Decision, Facts, FileType, Op, Principal
 from policyfs.fs.access.audit import Call
+from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
@@ -102,13 +103,24 @@ class Tmpfiles:
         name would not be asked.
         """
         check_room(parent, name)
+        with KindEvidence() as evidence:
+            return await self._link(node, parent, name, caller, evidence)
+
+    async def _link(
+        self, node: Node, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence
+    ) -> pyfuse3.EntryAttributes:
+        """Give a file its name. The file's kind counts only if no process has the file open for writing: as
+        for a new file, the writer could give the file another kind.
+        """
         call, path, new_path = Call("link", "link"), node.path(), child_path(parent, name)
         state = self._gate.engine.child(parent.state, name)
         generation, ftype = self._gate.generation, FileType.REGULAR
         need = self._gate.needed(caller.principal, state, ftype)
         for who, _ in self._users(node):
             need |= self._gate.needed(who, state, ftype)
-        facts = await self._gate.facts_of(node, need, caller.principal)
+        facts = await self._gate.facts_of(node, need, caller.principal, evidence=evidence)
+        if not evidence.holds():
+            facts = facts._replace(kind=None)
         self._gate.unchanged(generation)
         if self._gate.engine.child(parent.state, name) != state:
             raise StaleNodeError  # the directory was moved in the store meanwhile, to other rules
