@@ -121,9 +121,18 @@ def check_left_aside(store: str) -> Iterator[Finding]:
     others = fuse_mounts_below(top)
     found: list[bytes] = []
     errors: list[OSError] = []
-    for at, directories, names in os.walk(top, onerror=errors.append):
-        found += [os.path.join(at, name) for name in (*names, *directories) if is_aside(name)]
-        directories[:] = [name for name in directories if os.path.join(at, name) not in others]
+    left_to_do = [top]
+    while left_to_do:  # os.walk of Python 3.11 calls itself, and fails in a tree of 1,000 levels
+        at = left_to_do.pop()
+        try:
+            with os.scandir(at) as entries:
+                for entry in entries:
+                    if is_aside(entry.name):
+                        found.append(entry.path)
+                    if entry.is_dir(follow_symlinks=False) and entry.path not in others:
+                        left_to_do.append(entry.path)
+        except OSError as error:
+            errors.append(OSError(error.errno, error.strerror, at))
     # A running daemon uses such a name only for a moment, so its names are gone by now.
     left = [os.fsdecode(path) for path in found if os.path.lexists(path)]
     for path in left[:_NAMED]:

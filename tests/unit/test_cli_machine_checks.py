@@ -6,12 +6,14 @@ import ctypes
 import importlib.util
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from policyfs.cli import machine_checks
 from policyfs.cli.findings import Finding, State
+from policyfs.linux.mountinfo import FSTYPE, mounts
 from tests.support.machine.processes import call_as
 
 CLONE_NEWUSER = 0x10000000
@@ -132,3 +134,12 @@ def test_a_setuid_fusermount_is_told(tmp_path: Path, mode: int, state: State) ->
     assert finding.state is state
     assert ("NoNewPrivileges" in finding.todo) == (state is State.OFF)
     assert machine_checks.check_fusermount(None).state is State.OK
+
+
+def test_no_name_that_a_user_chose_for_a_mount_reaches_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    mount = next(one for one in mounts() if one.path == "/")
+    evil = replace(mount, path="/home/x\x1b]0;y\x07\npolicyfs: well", fstype=FSTYPE)
+    monkeypatch.setattr(machine_checks, "mounts", lambda: [evil])
+    [finding] = machine_checks.check_daemons()
+    assert finding.name.isprintable()
+    assert finding.todo.isprintable()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -107,6 +108,22 @@ def test_a_file_that_a_daemon_has_just_removed_is_not_named(
     monkeypatch.setattr(os.path, "lexists", lambda _path: False)
     [finding] = store_checks.check_left_aside(str(tmp_path))
     assert finding.state is State.OK
+
+
+def test_a_deep_tree_hides_no_file(tmp_path: Path) -> None:
+    """An app can make one: os.walk calls itself for each level."""
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        inner = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(os.open("policyfs-aside-0123456789abcdef", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    [finding] = store_checks.check_left_aside(str(tmp_path))
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # shutil.rmtree calls itself, too
+    assert finding.state is State.OFF
+    assert "d/policyfs-aside-0123456789abcdef" in finding.what
 
 
 def test_a_directory_that_cannot_be_searched_is_told(tmp_path: Path) -> None:
