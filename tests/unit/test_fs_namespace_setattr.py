@@ -248,3 +248,28 @@ def test_a_file_that_moves_while_its_writers_are_waited_for_gets_no_suid(
             assert bool(mode & stat.S_ISUID) is not moves
 
     run()
+
+
+@pytest.mark.parametrize("written", [b"", b"more"], ids=["unwritten", "written"])
+@on_trio
+async def test_a_refused_truncation_by_path_leaves_another_writers_bytes(store: Path, written: bytes) -> None:
+    """The file that is cut to 2 bytes would be no photo, and its writer goes on with the whole photo."""
+    (store / "a.jpg").write_bytes(PLAIN)
+    with parts(store, engine_of(DRAFTED.replace("gallery", "maps").replace("[see,", "[all, see,"))) as made:
+        writer = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        if written:
+            await made.write(writer, len(PLAIN), written)
+        held = made.handles.descriptors.used
+        assert await asked(made, change(size=2), MAPS) == errno.EPERM
+        assert (await made.walk("/a.jpg", MAPS)) is writer.node
+        assert bytes(await made.reader.read(writer, 0, 1 << 20)) == PLAIN + written
+        assert made.handles.descriptors.used <= held + 1, "a draft may have begun"
+        await made.write(writer, len(PLAIN) + len(written), b" and more")
+        assert await errno_of(made.sync.flush(writer)) == 0
+        assert (store / "a.jpg").read_bytes() == PLAIN + written + b" and more"
+        assert await asked(made, change(size=len(PLAIN) + 1), MAPS) == 0
+        assert (store / "a.jpg").read_bytes() == (PLAIN + written + b" and more")[: len(PLAIN) + 1]
+        await made.write(writer, len(PLAIN) + 1, b"!")
+        await made.release(writer)
+        assert made.handles.descriptors.used == 0
+    assert (store / "a.jpg").read_bytes() == (PLAIN + written + b" and more")[: len(PLAIN) + 1] + b"!"

@@ -28,6 +28,7 @@ from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.cleaning import Cleaned, Cleaner
+from policyfs.fs.checked.draft_copies import copy_all
 from policyfs.fs.checked.draft_storage import DraftStorage
 from policyfs.fs.checked.head import kind_in, meets
 from policyfs.fs.checked.head_writes import Fence
@@ -39,10 +40,10 @@ from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.inodes.pending_writes import Draft, Refusal
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome
 from policyfs.store import freeing, ranges
 
-_PIECE: Final = 1 << 20
 _WRITING: Final = Call("write", "write")
 _RELEASING: Final = Call("write", "close")
 
@@ -70,7 +71,7 @@ class Drafts:
         self._rejections = rejections
         self._quarantine = quarantine
         self._storage = DraftStorage(fs.tree, change_lock, shares_blocks=shares_blocks)
-        self._cleaner = Cleaner(fs.tree, plans, _copy_all)
+        self._cleaner = Cleaner(fs.tree, plans, copy_all)
 
     async def empty(self, handle: Handle, state: OpenState) -> Draft:
         """Empty the node's draft (O_TRUNC), and return it. Raise OSError: EOPNOTSUPP if the store has no
@@ -79,12 +80,12 @@ class Drafts:
         From then on all bytes of the file come from writes through this handle.
         """
         seen = version_of(self._tree.fstat(handle.fd))  # read first: others may write while a thread empties
-        draft = await self._begin(handle, state, None)
+        draft = await self.begin(handle, state, None)
         handle.seen = seen
         return draft
 
-    async def begin(self, handle: Handle, state: OpenState, fence: Fence) -> Draft:
-        """Return the node's draft. A new draft begins as a copy of the file.
+    async def begin(self, handle: Handle, state: OpenState, fence: Fence | None) -> Draft:
+        """Return the node's draft. A new draft begins as a copy of the file. fence: None for an empty draft.
 
         If the store has all changes of the old draft, and another writer has changed the file since, a new
         draft replaces the old one.
@@ -93,9 +94,6 @@ class Drafts:
         its share of descriptors. *fence* is called after the copy, and raises if another app has written the
         file meanwhile: the draft must not show that app's bytes.
         """
-        return await self._begin(handle, state, fence)
-
-    async def _begin(self, handle: Handle, state: OpenState, fence: Fence | None) -> Draft:
         if state.draft is not None and state.draft.is_outdated(self._tree.fstat(handle.fd)):
             outdated, state.draft = state.draft, None
             await outdated.closed()
@@ -107,28 +105,33 @@ class Drafts:
             await self._quarantine.room(handle.caller)
         head = state.head
         stat = self._tree.fstat(handle.fd)
-        # The draft belongs to the caller, as a natively written file would: the caller's quota counts it.
-        caller = handle.caller
-        create = partial(self._tree.create_unnamed, self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
-        fd, release = self._handles.open_for(handle.node, caller.holder, create)
-        draft = Draft(fd, stat, created=head is not None and head.created, released=release)
+        draft = self.new(handle, stat)
+        draft.created = head is not None and head.created
         draft.refused = head is not None and head.refused
         try:
             if fence is None:
                 draft.touch()
             else:
-                await trio.to_thread.run_sync(_copy_all, handle.fd, fd, stat.size)
+                await trio.to_thread.run_sync(copy_all, handle.fd, draft.fd, stat.size)
                 fence()
                 draft.kept = KeptBytes(stat.size)
                 if head is not None and head.held:  # bytes that were held under another policy
                     draft.kept.drop(0, len(head.held))
-                    ranges.put_all(fd, head.held, 0)
+                    ranges.put_all(draft.fd, head.held, 0)
                     draft.touch()
         except BaseException:
             draft.close()
             raise
         state.draft, state.head = draft, None
         return draft
+
+    def new(self, handle: Handle, stat: Stat) -> Draft:
+        """Return a new, empty draft that the node does not have yet. Raise OSError as begin() does."""
+        # The draft belongs to the caller, as a natively written file would: the caller's quota counts it.
+        caller = handle.caller
+        create = partial(self._tree.create_unnamed, self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
+        fd, release = self._handles.open_for(handle.node, caller.holder, create)
+        return Draft(fd, stat, created=False, released=release)
 
     async def write(self, draft: Draft, offset: int, data: bytes, *, append: bool) -> int:
         """Write into a draft as write(2) does. append: write at the draft's end."""
@@ -389,11 +392,3 @@ class Drafts:
 def _lets_through(patterns: frozenset[str], kind: str | None) -> bool:
     """Return True if a ban accepts files of this kind without a look at their content (``raw_types``)."""
     return kind is not None and kind_in(kind, patterns)
-
-
-def _copy_all(source: int, target: int, size: int) -> None:
-    """Copy the first *size* bytes of a file into an empty one, on a worker thread."""
-    at = 0
-    while at < size and (data := os.pread(source, min(_PIECE, size - at), at)):
-        ranges.put_all(target, data, at)
-        at += len(data)
