@@ -159,6 +159,18 @@ def test_user_data_of_h264_under_its_other_codes(code):
     assert out.count(SLICE[4:]) == 30
 
 
+@pytest.mark.parametrize("settings", [b"", AVCC[8:]])
+def test_a_number_in_the_settings_tells_the_codec_of_mp4v(settings):
+    """0x21 is H.264, and FFmpeg decodes it so."""
+    decoder = b"\x21\x11" + bytes(11) + (b"\5" + bytes([len(settings)]) + settings if settings else b"")
+    descriptor = b"\0\1\0\4" + bytes([len(decoder)]) + decoder
+    entry = box(b"esds", bytes(4), b"\3" + bytes([len(descriptor)]), descriptor)
+    units = (MESSAGE, SLICE) if settings else (b"\0\0\0\1" + MESSAGE[4:], b"\0\0\0\1" + SLICE[4:])
+    out = read(movie(Track(format=b"mp4v", entry=entry, samples=[b"".join(units)] * 3)))
+    assert CITY not in out
+    assert out.count(SLICE[4:]) == 3
+
+
 @pytest.mark.parametrize("code", [b"HEVC", b"X265", b"VVC1", b"AV01", b"dav1"])
 def test_user_data_of_newer_codecs_under_their_other_codes(code):
     payload = b"\5" + bytes([16 + len(CITY)]) + bytes(range(16, 32)) + CITY + b"\x80"

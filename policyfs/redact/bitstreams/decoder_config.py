@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from policyfs.redact.bitstreams import sei
+from policyfs.redact.bitstreams import sei, user_data
 from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, START_CODE, VVC, Codec, is_byte_stream
 from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.cleaners import Inner
@@ -30,6 +30,10 @@ the array does not state a number of units.
 """
 _LENGTH_AT: Final = MappingProxyType({b"hvcC": 21, b"lhvC": 4, b"avcC": 4, b"vvcC": 4})
 _FRAMED: Final = MappingProxyType({b"avcC": AVC, b"hvcC": HEVC, b"vvcC": VVC})
+_NUMBERED: Final = MappingProxyType({0x21: AVC, 0x23: HEVC, 0x33: VVC})
+"""A dictionary from the number of a codec in ``esds`` to the codec (mp4ra.org). A sample entry ``mp4v`` may
+hold any of them.
+"""
 _AV1C_BYTES: Final = 4
 CONFIGS: Final = MappingProxyType({HEVC.name: b"hvcC", VVC.name: b"vvcC", AV1.name: b"av1C"})
 """A dictionary from the name of a codec to its type of decoder configuration. Only for configurations that
@@ -40,7 +44,7 @@ FULL_BOX: Final = bytes(4)
 these bytes.
 """
 _CONFIG: Final = re.compile(rb"avcC|hvcC|vvcC")
-_CONFIG_BYTES: Final = 32
+CONFIG_BYTES: Final = 64
 """Number of bytes at the start of a configuration that framing() needs."""
 
 
@@ -60,6 +64,10 @@ def framing(kind: bytes, config: bytes) -> Framing | None:
     kind: type of the configuration. config: its bytes. Return None if policyfs does not search frames of this
     codec.
     """
+    if kind == b"esds":
+        number, start, end = user_data.decoder_info(config)
+        codec = _NUMBERED.get(number)
+        return None if codec is None else stream_framing(codec, config[start:end] if start else b"")
     codec = _FRAMED.get(kind)
     if codec is None or len(config) <= _LENGTH_AT[kind]:
         return None
@@ -71,7 +79,7 @@ def framing_in(parameters: bytes) -> Framing | None:
     framing()), or None.
     """
     found = _CONFIG.search(parameters)
-    return None if found is None else framing(found[0], parameters[found.end() :][:_CONFIG_BYTES])
+    return None if found is None else framing(found[0], parameters[found.end() :][:CONFIG_BYTES])
 
 
 def stream_framing(codec: Codec, config: bytes) -> Framing:

@@ -73,23 +73,7 @@ CODECS: Final = MappingProxyType(
         **dict.fromkeys((b"vvc1", b"vvi1", b"vvcN"), VVC),
     }
 )
-"""A dictionary from the type of an item or of a sample entry (``avc1``) to the codec."""
-
-FILM_CODECS: Final = MappingProxyType(
-    {
-        b"av01": AV1,
-        **dict.fromkeys(b"mp4v,MP4V,DIVX,divx,XVID,xvid,FMP4,3IV2,3IVD,DX50,SM4V".split(b","), MPEG),
-        **dict.fromkeys(b"mpg1,mp1v,m1v1,m1v ,mpg2,mp2v,m2v1,m2v ,MPG1,MPG2,MP2V,AVmp".split(b","), MPEG),
-        **dict.fromkeys(b"mx5n,mx5p,mx4n,mx4p,mx3n,mx3p".split(b","), MPEG),
-        **{b"%bv%c" % (kind, last): MPEG for kind in (b"hd", b"xd") for last in b"123456789abcdef"},
-        **{b"xd5%c" % last: MPEG for last in b"1234569abcdefgh"},
-    }
-)
-"""A dictionary from the type of a movie's sample entry to the codec, for codecs without a length before each
-unit.
-
-Source: isom_tags.c of FFmpeg.
-"""
+"""A dictionary from the type of a picture's item in HEIF to the codec."""
 
 _FOURCCS: Final = (
     (

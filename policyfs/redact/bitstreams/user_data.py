@@ -66,7 +66,7 @@ def without_user_data(settings: bytes, inner: Inner) -> bytes:
     settings: start codes and units, or the body of an ``esds`` box that holds them.
     """
     out = bytearray(settings)
-    start, end = _decoder_info(settings)
+    _, start, end = decoder_info(settings)
     for found in _UNITS.finditer(settings, start, end):
         new = blanked(found[2], 1, inner)
         if new is not None:
@@ -74,27 +74,29 @@ def without_user_data(settings: bytes, inner: Inner) -> bytes:
     return bytes(out)
 
 
-def _decoder_info(data: bytes) -> tuple[int, int]:
-    """Return the range of the decoder's settings in the body of an ``esds`` box (ISO/IEC 14496-1, 7.2.6).
+def decoder_info(data: bytes) -> tuple[int, int, int]:
+    """Return the codec's number in the body of an ``esds`` box, and the range of the decoder's settings
+    (ISO/IEC 14496-1, 7.2.6).
 
-    Return the range of all bytes if they are no such body.
+    The number is 0 if there is none. Return the range of all bytes if there are no settings.
     """
-    fields, end = Fields(data, 4), len(data)
+    fields, end, codec = Fields(data, 4), len(data), 0
     try:
         for tag, fixed in ((3, 3), (4, 13), (5, 0)):
             if fields.number(1) != tag:
-                return 0, len(data)
+                return codec, 0, len(data)
             size = fields.number(1)
             while size & 0x80:
                 size = (size & 0x7F) << 7 | fields.number(1)
             end = fields.at + size
-            flags = fields.take(fixed)[-1:]
+            taken = fields.take(fixed)
+            codec, flags = taken[0] if tag == 4 else codec, taken[-1:]
             if tag == 3 and flags != b"\0":  # it refers to another stream
                 fields.take(2 * (flags[0] >> 7) + 2 * (flags[0] >> 5 & 1))
                 fields.take(fields.number(1) if flags[0] & 0x40 else 0)
     except ValueError:
-        return 0, len(data)
-    return fields.at, min(end, len(data))
+        return codec, 0, len(data)
+    return codec, fields.at, min(end, len(data))
 
 
 def _tells(payload: bytes, inner: Inner) -> Tells:

@@ -13,12 +13,13 @@ from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei, user_data
 from policyfs.redact.bitstreams.decoder_config import (
+    CONFIG_BYTES,
     WITH_ARRAYS,
     Framing,
     clean_config,
     framing,
 )
-from policyfs.redact.bitstreams.nal_units import FILM_CODECS
+from policyfs.redact.bitstreams.nal_units import AV1, MPEG, codec_of
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.free_text import BYTES_PER_PART, bytes_tell_place, text_among_numbers
 from policyfs.redact.isobmff.box_edits import Block, name_of
@@ -141,9 +142,10 @@ def _visual(block: Block, entry: Box) -> set[Framing]:
     if depth & 0x1F in (1, 2, 4, 8) and colours == 0:
         behind = at + 8 + 8 * (block.number(at + 6, 2) + 1)
         at = behind if behind <= entry.end else at
-    said = (framing(box.kind, block.body(box)[:32]) for box in _extensions(block, entry, at))
-    plain = FILM_CODECS.get(entry.kind)
-    return {coded for coded in said if coded is not None} or ({Framing(plain, 0)} if plain else set())
+    said = (framing(box.kind, block.body(box)[:CONFIG_BYTES]) for box in _extensions(block, entry, at))
+    codec = codec_of(entry.kind)
+    plain = {Framing(codec, 0)} if codec in (AV1, MPEG) else set()
+    return {coded for coded in said if coded is not None} or plain
 
 
 def _sound(block: Block, entry: Box) -> None:
