@@ -52,6 +52,8 @@ _INODE_IN: Final = {
     0x4F: _INO64,
 }
 """Handle types FILEID_INO32_GEN, INO64_GEN (xfs) and BTRFS_*. Each handle begins with the inode number."""
+_TMPFS: Final = struct.Struct("=I4xQ")
+"""A handle of tmpfs: type 1, too, but with the generation before the inode number (mm/shmem.c)."""
 
 
 class Change(enum.IntFlag):
@@ -172,6 +174,8 @@ class Watch:
 def inode_hint(handle: bytes) -> int | None:
     """Return the inode number in a handle of a known type (linux/exportfs.h), else None."""
     (kind,) = _HANDLE_TYPE.unpack_from(handle)
+    if kind == 1 and len(handle) == _TMPFS.size:
+        return int(_TMPFS.unpack(handle)[1])
     layout = _INODE_IN.get(kind)
     if layout is None or len(handle) < _HANDLE_TYPE.size + layout.size:
         return None

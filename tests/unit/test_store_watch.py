@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from policyfs.linux.libc import file_handle, open_handle
 from policyfs.store.facts import probe
 from policyfs.store.tree import Tree
-from policyfs.store.watch import Change, Watch, WatchEvent, parse_events
+from policyfs.store.watch import Change, Watch, WatchEvent, inode_hint, parse_events
 from tests.support.machine.images import STORE_KINDS, file_system
 from tests.support.machine.processes import call_as
 
@@ -284,3 +284,21 @@ class TestParser:
         except ValueError:
             return
         assert all(event.kind for event in events)
+
+
+def test_a_handle_tells_the_inode_number(here: Path) -> None:
+    """Events about a file that the kernel of the mount does not know are then dropped at once."""
+    for number in range(20):
+        (here / f"{number}").touch()
+    names = [here, *(here / f"{number}" for number in range(0, 20, 5))]
+    for path in names:
+        fd = os.open(path, os.O_PATH)
+        try:
+            assert inode_hint(file_handle(fd)) == os.fstat(fd).st_ino
+        finally:
+            os.close(fd)
+
+
+def test_a_handle_of_an_unknown_type_or_length_tells_none() -> None:
+    for handle in (struct.pack("=III", 0x99, 7, 0), struct.pack("=I", 1), struct.pack("=II", 0x81, 7)):
+        assert inode_hint(handle) is None
