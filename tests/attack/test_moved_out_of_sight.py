@@ -1,4 +1,4 @@
-"""B5: what one app moves to where another may not see it (shared mount).
+"""B5: what one app, or the store, moves to where another may not see it.
 
 The kernel moves its own entry with it, and with the entry the time for which everybody may use it.
 """
@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.machine.processes import call_as
+from tests.support.machine.processes import call_as, wait_for
 from tests.support.models.model import RENAME_EXCHANGE, rename2
 from tests.support.models.twins import error
 from tests.support.mount.daemons import Mount
@@ -93,3 +93,36 @@ def test_it_is_not_where_names_keep_their_time(mounts: Mounts, store: Path, case
     mount.start()
     told, of_none = _told(mount, case)
     assert told != of_none
+
+
+BELOW: Final = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: below}}
+apps:
+  camera: {{uid: {CAMERA}}}
+rules:
+  - {{id: all, allow: [all], paths: "/***"}}
+  - {{id: secret, deny: [all], paths: "/closed/**/secret*"}}
+"""
+
+
+def _below(path: Path) -> tuple[list[str], bool, bool]:
+    return sorted(os.listdir(path)), (path / "secret").exists(), (path / "absent").exists()
+
+
+@pytest.mark.parametrize(("old", "new"), [("open", "closed"), ("closed", "open")])
+def test_what_is_below_a_directory_that_the_store_moves_is_seen_by_the_rules_of_its_new_path(
+    mounts: Mounts, empty_store: Path, old: str, new: str
+) -> None:
+    """Names, absent names and listings below stay in the kernel while the directory keeps its node."""
+    shown = {"open": (["other", "secret"], True, False), "closed": (["other"], False, False)}
+    (empty_store / old / "d").mkdir(parents=True)
+    for name in ("other", "secret"):
+        (empty_store / old / "d" / name).write_bytes(b"words")
+    mount = mounts.start(BELOW, empty_store, "--app", "camera")
+    for _ in range(2):
+        assert call_as(CAMERA, _below, mount / old / "d") == shown[old]
+    (empty_store / old).rename(empty_store / new)
+    wait_for(lambda: call_as(CAMERA, os.listdir, mount.mountpoint) == [new], "the move is seen")
+    assert call_as(CAMERA, _below, mount / new / "d") == shown[new]

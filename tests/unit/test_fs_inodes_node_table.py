@@ -239,6 +239,23 @@ def test_a_directory_moved_below_itself_by_the_store_ends_nothing_in_a_circle() 
     assert nodes[3].path().startswith(b".../")
 
 
+def test_a_directory_found_at_a_path_with_other_rules_is_told(tree: Tree) -> None:
+    """Also one below which no node is known: the kernel may keep absent names and the listing."""
+    told: list[int] = []
+    tree.table.found_elsewhere = lambda: told.append(tree.table.unlike)
+    near, far, node = tree.make("/b"), tree.make("/c"), tree.make("/b/c")
+    state, unlike = node.state, tree.table.unlike
+    tree.table.found_at(node, near, b"c")
+    assert (told, node.state) == ([], state)
+    tree.table.found_at(node, far, b"c")
+    assert node.state is not state
+    assert told == [unlike + 1]
+    tree.table.found_at(node, far, b"x")
+    assert told == [unlike + 1], "the same rules hold there"
+    tree.table.found_at(tree.make("/n"), tree.table.root, b"n")
+    assert told == [unlike + 1], "it was found for the first time"
+
+
 def test_a_file_is_in_reach_by_any_of_its_names(tree: Tree) -> None:
     long, short = (chain(tree, tree.make(f"/{top}"), [b"d"] * 600) for top in "ab")
     file = tree.child(short[-1], b"f", FileType.REGULAR, 0)

@@ -14,7 +14,7 @@ import trio
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.fs.sharing.shares import Shares
-from policyfs.kernel.bridge import DirectoryEntries, pyfuse3
+from policyfs.kernel.bridge import FH_KEEP_CACHE, DirectoryEntries, pyfuse3
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.mount.steps import errno_of
@@ -324,3 +324,41 @@ async def test_listings_count_in_the_share_of_their_app_while_they_are_taken(
         assert len(await told.names(listings, index, 0)) == 1200, "one listing may be longer than the limit"
         await listings.releasedir(index)
         assert listings.open.shares.used == 0
+
+
+MOVED = ANYTHING + '- {id: secret, deny: [all], paths: "/closed/**/secret"}\n'
+
+
+@on_trio
+async def test_after_a_move_above_the_kernel_gets_no_node_and_keeps_no_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store moves a directory above the open one to a path where a listed name is hidden."""
+    nodes: dict[bytes, int] = {}
+
+    def reply(_token: object, name: bytes, entry: pyfuse3.EntryAttributes, _position: int) -> bool:
+        nodes[bytes(name)] = entry.st_ino
+        return True
+
+    monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
+    (tmp_path / "open/d").mkdir(parents=True)
+    (tmp_path / "open/d/secret").touch()
+    with parts(tmp_path, engine_of(MOVED), app="gallery") as made:
+        made.timeouts.watched = True
+        caller, listings = made.caller(GALLERY), made.listings
+        node = await made.walk("/open/d", GALLERY)
+        handles = [await listings.opendir(node, caller) for _ in range(2)]
+        assert [bool(handle & FH_KEEP_CACHE << 56) for handle in handles] == [False, True]
+        index = handles[0] & 0xFFFFFF
+        await listings.readdir(index, 0, None)
+        assert nodes.pop(b"secret") != 0
+        (tmp_path / "open").rename(tmp_path / "closed")
+        await made.walk("/closed", GALLERY)
+        assert node.path() == b"/closed/d"
+        made.notes.pages.clear()
+        await listings.readdir(index, 2, None)
+        assert nodes == {b".": 0, b"..": 0, b"secret": 0}
+        assert made.notes.pages == []
+        await listings.names(index, 2**62, 4096)
+        assert made.notes.pages == [node.nodeid]
+        assert not await listings.opendir(node, caller) & FH_KEEP_CACHE << 56

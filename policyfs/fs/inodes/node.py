@@ -131,8 +131,8 @@ class Node(PlacedNode):
         self.whose: Lane = None
         """The only lane that may use the node (access/views.py), or None."""
         self.listed: tuple[int, Version | None] | None = None
-        """For a directory whose listing the kernel may keep: the policy's generation at the time of the
-        listing, and the directory's version at that time (None with a watch)."""
+        """For a directory whose listing the kernel may keep: NodeTable.unlike at the time of the listing, and
+        the directory's version at that time (None with a watch)."""
         self.changes = 0
         """For a directory: the number of times that the kernel had to forget its listing."""
         self.named_s = _NEVER

@@ -49,6 +49,8 @@ class NodeTable:
         self._directories: dict[tuple[int, bytes], Node] = {}
         self._last_id = ROOT_ID
         self._told: list[Callable[[Node], None]] = []
+        self.found_elsewhere: Callable[[], None] = _no_one_to_tell
+        """A function that is called when a directory is found at a path with other rules than before."""
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -206,7 +208,8 @@ class NodeTable:
     def found_at(self, node: Node, parent: Node, name: bytes) -> None:
         """Note that a directory was found under a name, and drop all other names of the directory's node.
 
-        If the node has another name, the directory was moved in the store.
+        If the node has another name, the directory was moved in the store. Other rules may then hold for all
+        paths below, of which the kernel may keep names, absent names and listings.
         """
         if node.parent is parent and node.name == name:
             return
@@ -214,8 +217,9 @@ class NodeTable:
         for known in list(node.all_names()):
             self.drop_name(node, *known)
         self.add_name(node, parent, name)
-        if node.children and node.last_state is not before:
+        if node.last_state is not before:
             self._placement.unlike += 1
+            self.found_elsewhere()
 
     def keep_in(self, node: Node, parent: Node, name: bytes) -> None:
         """Give a node without a name the path of *name* in *parent*, as if the node had just lost this name.
@@ -228,6 +232,11 @@ class NodeTable:
     def moves(self) -> int:
         """The number of changes to the paths of known nodes."""
         return self._placement.moved
+
+    @property
+    def unlike(self) -> int:
+        """The number of reloads, and of moves of directories in the store to paths with other rules."""
+        return self._placement.unlike
 
     def directory(self, parent: Node, name: bytes) -> Node | None:
         """Return the directory that the table knows as *name* in *parent*, or None. The store is not read."""
@@ -295,3 +304,7 @@ class NodeTable:
             head = head.next
         if head is not None:
             head.next = node.next
+
+
+def _no_one_to_tell() -> None:
+    """Do nothing: no kernel keeps names of this table."""

@@ -23,8 +23,8 @@ class Placement:
 
     child: returns the path state of a name. Its arguments are the path state of the directory and the name.
     moved: the number of changes of the paths of known nodes.
-    unlike: the number of reloads, and of moves of directories in the store. Each of these events may change
-    decisions on paths that the daemon no longer knows.
+    unlike: the number of reloads, and of moves of directories in the store to paths with other rules. Each of
+    these events may change decisions on paths that the daemon no longer knows.
     """
 
     __slots__ = ("child", "moved", "unlike")

@@ -35,6 +35,7 @@ class KernelCache:
         self.listed_names = changes.listed = ListedNames(self.expire_entries)
         self.expiry = NameExpiry(nodes, self.absent_names, self.listed_names)
         self.notifier: Notifier | None = None
+        nodes.found_elsewhere = self.forget_all_names
 
     def tend(self, pruning: Pruning) -> bool:
         """Keep the number of nodes near its limit. If the thread that sends notifications hangs in the

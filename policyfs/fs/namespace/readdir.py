@@ -119,16 +119,16 @@ class DirectoryListings:
         """Return flags for the kernel. FH_CACHE_DIR lets the kernel keep the directory's new listing.
         FH_KEEP_CACHE lets the kernel use the listing that it has.
 
-        The kernel may use only a listing that was made under the policy in force. (After a reload, the kernel
-        can be late in dropping listings.) Without a watch, the directory must also be unchanged since that
-        listing. At that time, the directory's last change must have been older than _SETTLED_S, because two
-        changes in a short time can leave the same time.
+        The kernel may use only a listing that was made under the policy in force, at a path with the same
+        rules. (After a reload, the kernel can be late in dropping listings.) Without a watch, the directory
+        must also be unchanged since that listing. At that time, the directory's last change must have been
+        older than _SETTLED_S, because two changes in a short time can leave the same time.
         """
         version, is_settled = None, True
         if not self._timeouts.watched:
             stat = self._tree.fstat(self._resolver.dirfd(node))
             version, is_settled = version_of(stat), time.time() - stat.ctime_ns / 1e9 > _SETTLED_S
-        listed = (self._gate.generation, version)
+        listed = (self._nodes.unlike, version)
         if node.listed == listed:
             return FH_CACHE_DIR | FH_KEEP_CACHE
         node.listed = listed if is_settled else None
@@ -163,7 +163,7 @@ class DirectoryListings:
         Raise PolicyChangedError if a reload comes meanwhile.
         """
         node, generation, pauses = listing.node, self._gate.generation, self._pauses()
-        listing.changes, entries = node.changes, DirectoryEntries()
+        listing.changes, entries = node.changes + self._nodes.unlike, DirectoryEntries()
         try:
             with self._tree.records(self._resolver.dirfd(node)) as records:
                 while records.read():
@@ -292,7 +292,8 @@ class DirectoryListings:
         self._answering += 1
         try:
             entries = await self._current(listing)
-            if listing.changes != listing.node.changes and entries.after(start) == len(entries):
+            changes = listing.node.changes + self._nodes.unlike
+            if listing.changes != changes and entries.after(start) == len(entries):
                 # After this reply, the kernel would keep a listing from before the change.
                 self._drop_pages(listing.node.nodeid)
             yield listing, entries
@@ -356,16 +357,15 @@ class DirectoryListings:
         return _name_only(ino, kind << 12), None
 
     def _is_decided(self, listing: Listing, state: PathState, ftype: FileType) -> bool:
-        """Return True if the snapshot's decision counts for the object that has the name now: the decision
-        needs no facts.
+        """Return True if the caller sees the object that has the name now, and the decision needs no facts.
 
         Facts may have changed since the snapshot, even if the inode has the same number. So the kernel must
-        look such a name up.
+        look such a name up. The path may have changed, too: the directory, or one above, may have been moved.
         """
-        engine = self._gate.engine
-        if engine.owner_matters_above(state):
+        engine, who = self._gate.engine, listing.caller.principal
+        if engine.owner_matters_above(state) or engine.needs(who, Op.SEE, state, ftype):
             return False
-        return not engine.needs(listing.caller.principal, Op.SEE, state, ftype)
+        return engine.decide(who, Op.SEE, state, ftype, NO_FACTS).allowed
 
     def directory_fd(self, fh: int) -> int:
         """Return the descriptor of an open directory. The descriptor is valid until the next await."""
