@@ -11,6 +11,8 @@ import trio
 import trio.testing
 
 from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.inodes.handles import Handle
+from policyfs.store import ranges
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.mount.steps import (
@@ -294,3 +296,45 @@ async def test_whoever_empties_a_file_that_another_program_emptied_may_write_it(
         assert await made.write(mine, 0, jpegs.plain(1, 64)) == len(jpegs.plain(1, 64))
         await made.release(mine)
     assert (store / "empty").read_bytes() == jpegs.plain(1, 64)
+
+
+@on_trio
+async def test_what_comes_by_another_view_during_a_write_is_not_ones_own(store: Path, monkeypatch) -> None:
+    """Another app opens and writes the file while a thread writes for the first one."""
+    photo = jpegs.plain(1, 64)
+    with parts(store, engine_of(JPEG_ONLY)) as made:
+        mine = await made.open("/empty", os.O_RDWR | os.O_TRUNC, GALLERY)
+        await made.write(mine, 0, photo)
+        write, theirs = ranges.write, list[Handle]()
+
+        async def other() -> None:
+            theirs.append(await made.open("/empty", os.O_RDWR, MAPS))
+            await made.write(theirs[0], 0, PHOTO)
+
+        def followed(*arguments) -> int:
+            monkeypatch.undo()
+            written = write(*arguments)
+            trio.from_thread.run(other)
+            return written
+
+        monkeypatch.setattr(ranges, "write", followed)
+        assert await made.write(mine, len(photo), b"x") == 1
+        await made.release(theirs[0])
+        assert await errno_of(made.write(mine, 1, b"x")) == errno.EACCES
+        await made.writer.truncate(mine, 0)
+        assert await made.write(mine, 0, photo) == len(photo)
+        assert await made.write(mine, 0, photo) == len(photo)
+        await made.release(mine)
+    assert (store / "empty").read_bytes() == photo
+
+
+@on_trio
+async def test_whoever_empties_a_file_that_another_view_has_open_may_write_it_later(store: Path) -> None:
+    """Nobody has written an empty file."""
+    with parts(store, engine_of(REDACTED)) as made:
+        mine = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, GALLERY)
+        other = await made.open("/a.jpg", os.O_RDWR, MAPS)
+        await made.writer.truncate(mine, 0)
+        await made.release(other)
+        assert await made.write(mine, 0, b"words") == 5
+        await made.release(mine)

@@ -114,13 +114,15 @@ class WriteGuard:
     def wrote(self, handle: Handle, version: Version | None = None) -> None:
         """Note a change of the store's file. Drop the kernel's pages and attributes of its other nodes.
 
-        version: the file's version right after a thread's change; None for the present version.
+        version: the file's version right after a thread's change; None for the present version. It does not
+        count if another view has got a writer during the change, except if the file is empty.
         """
         version = version or version_of(self._tree.fstat(handle.fd))
         node = handle.node
+        is_own = not version.size or not self.written_elsewhere(node)
         for other in self._handles.of_node(node):
             if other.emptied:
-                other.seen = version
+                other.seen = version if is_own else None
         for sibling in self._nodes.same_inode(node.ino):
             if sibling is not node and sibling.lookups:
                 self._drop_pages(sibling.nodeid)
