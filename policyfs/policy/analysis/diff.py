@@ -16,11 +16,11 @@ from policyfs.policy.analysis.joint_walk import MAX_JOINT_PLACES
 from policyfs.policy.analysis.outcomes import Aspect, Change, Direction
 from policyfs.policy.analysis.requests import Request
 from policyfs.policy.analysis.sides import Compiled, content_of, numbers_of
-from policyfs.policy.analysis.subjects import Group, groups
+from policyfs.policy.analysis.subjects import Group, groups, is_of_uid
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.exceptions import ALWAYS, ends, in_force
-from policyfs.policy.model import App, Policy
+from policyfs.policy.model import App, Policy, UidRange
 from policyfs.policy.values import MAX_UID
 
 _DIRECTIONS: Final = (Direction.WIDER, Direction.NARROWER, Direction.OTHER)
@@ -188,11 +188,16 @@ def _merged(blocks: list[Block], order: Mapping[str, int]) -> list[Block]:
 class Fingerprints:
     """Ids of blocks (groups of differences).
 
-    If a block's callers, operations or rules change, its id changes.
+    If a block's callers, operations or rules change, its id changes. If a block is about a uid that has
+    another app than before, its id also depends on all changed uids of apps: the uid in the block is only a
+    sample.
     """
 
     def __init__(self, old: Policy, new: Policy) -> None:
         self._texts: Final[dict[str, list[str]]] = {}
+        uids = [{app.name: app.uids for app in policy.apps} for policy in (old, new)]
+        changed = sorted(name for name, _ in uids[0].items() ^ uids[1].items())
+        self._moved: Final = _plain([(name, *(side.get(name) for side in uids)) for name in changed])
         for side, policy in enumerate((old, new)):
             for rule in in_force(policy, ALWAYS).rules:
                 said = (side, rule.id, rule.who, content_of(rule), *_until(policy, rule.id))
@@ -202,7 +207,8 @@ class Fingerprints:
         """Return the id of a block (a group of differences)."""
         texts = sorted(text for name in {name for _, name in block.rules} for text in self._texts[name])
         ops = tuple(int(op) for op in block.ops)
-        return _digest((block.direction.value, block.aspect.value, sorted(block.who), ops, texts))
+        moved = [self._moved] if any(map(is_of_uid, block.who)) else []
+        return _digest((block.direction.value, block.aspect.value, sorted(block.who), ops, texts, *moved))
 
 
 def _until(policy: Policy, name: str) -> tuple[int, ...]:
@@ -258,9 +264,9 @@ def _app_notes(before: App, after: App) -> list[Note]:
     if before.gids != after.gids:
         fewer = bool(after.gids) and set(after.gids) <= set(before.gids)
         direction = Direction.NARROWER if fewer else Direction.WIDER
-        found.append(
-            _note(direction, f"app {after.name}: its app mounts admit other groups than before (gid)")
-        )
+        told = f"app {after.name}: its app mounts admit other groups than before (gid)"
+        groups_of = (_ranges(tuple((gid, gid) for gid in app.gids)) for app in (before, after))
+        found.append(_note(direction, f"{told}: {' before, '.join(groups_of)} now"))
     if before.uids != after.uids:
         spans = before.uids or ((0, MAX_UID),)  # an app mount of an app without uids admits every uid
         fewer = bool(after.uids) and all(
@@ -268,11 +274,16 @@ def _app_notes(before: App, after: App) -> list[Note]:
         )
         direction = Direction.NARROWER if fewer else Direction.WIDER
         told = f"app {after.name}: other uids than before, so its app mounts admit other users"
-        found.append(_note(direction, told))
+        found.append(_note(direction, f"{told}: {_ranges(before.uids)} before, {_ranges(after.uids)} now"))
     if before.modes is not after.modes:
         told = f"app {after.name}: stat shows the app other owners and modes than before (modes)"
         found.append(_note(Direction.OTHER, told))
     return found
+
+
+def _ranges(spans: tuple[UidRange, ...]) -> str:
+    """Return a text for ranges of ids, such as ``10011 10020-10029``. Return "none" if there is no range."""
+    return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans) or "none"
 
 
 def _note(direction: Direction, text: str) -> Note:

@@ -45,7 +45,15 @@ class Subject(NamedTuple):
         names = dict.fromkeys("stranger" if app is None else app for app in self.apps)
         if self.mounted is not None:
             return self.mounted
-        return next(iter(names)) if len(names) == 1 else f"uid {self.uid} ({', then '.join(names)})"
+        return next(iter(names)) if len(names) == 1 else f"{_UID}{self.uid} ({', then '.join(names)})"
+
+
+_UID: Final = "uid "  # no app's name has a space
+
+
+def is_of_uid(label: str) -> bool:
+    """Return True if a label (Subject.label) is that of a uid with different apps in the two policies."""
+    return label.startswith(_UID)
 
 
 class Group(NamedTuple):
