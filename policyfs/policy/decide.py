@@ -34,10 +34,10 @@ from policyfs.policy.exceptions import in_force
 from policyfs.policy.facts import fixed_facts
 from policyfs.policy.losses import Losses
 from policyfs.policy.memo import Memo
-from policyfs.policy.model import Effect, Policy
+from policyfs.policy.model import Policy
 from policyfs.policy.moves import End, Mover, combined
 from policyfs.policy.names import text_of
-from policyfs.policy.profile import Profile, Profiles, hidden_by
+from policyfs.policy.profile import Profile, Profiles, bans, hidden_by
 from policyfs.policy.scope import Scope
 from policyfs.policy.states import Paths, PathState
 from policyfs.policy.table import Table
@@ -198,11 +198,8 @@ class Engine:
         attributes can contain the same data. A field of ``facts`` that is None counts against the caller.
         """
         known = fixed_facts(ftype, facts)
-        return banned(
-            live.rule.content
-            for live in self._profiles.of(state, self._caller(who)).lives
-            if live.rule.effect is Effect.CONTENT and not live.rule.monitor and live.match(known)
-        )
+        lives = self._profiles.of(state, self._caller(who)).lives
+        return banned(live.rule.content for live in lives if bans(live, known))
 
     def unrestricted(self, who: Principal, state: PathState) -> bool:
         """Return True if the caller may certainly do everything to any file at this path, without

@@ -18,6 +18,7 @@ from policyfs.domain import (
     Need,
     Op,
     RuleMatch,
+    banned,
 )
 from policyfs.policy.callers import Caller
 from policyfs.policy.facts import Truth, fixed_facts
@@ -257,6 +258,16 @@ def _outcome(decision: Decision) -> tuple[object, ...]:
         decision.would_deny,
         decision.would_allow,
     )
+
+
+def bans(live: Live, facts: Facts) -> bool:
+    """Return True if this rule forbids data of some words in the files at its paths, also in attributes.
+
+    Rules in monitor mode do not count. facts: a result of fixed_facts.
+    """
+    rule = live.rule
+    forbids = rule.effect is Effect.CONTENT and not rule.monitor and bool(banned((rule.content,)))
+    return forbids and bool(live.match(facts))
 
 
 def hidden_by(profile: Profile, facts: Facts) -> Decision | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
+import operator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,10 +17,10 @@ from policyfs.policy.analysis.diff import Block, Diff, diff
 from policyfs.policy.analysis.joint_walk import MAX_JOINT_PLACES
 from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.analysis.requests import Request
-from policyfs.policy.model import Policy
+from policyfs.policy.model import Effect, Policy
 from tests.property.test_policy_engine import CASES, EVERYONE, PARTS, requests
 from tests.support.models import policy_cases as cases
-from tests.support.models.naive_policy import Answer, Caller, Naive, Node
+from tests.support.models.naive_policy import Answer, Caller, Naive, Node, words_of_ban
 
 pytestmark = pytest.mark.timeout(max(600, CASES // 10))
 
@@ -64,7 +66,17 @@ def app_of(policy: Policy, uid: int) -> str | None:
 
 
 def answers(text: Naive, caller: Caller, node: Node, op: Op) -> Answer:
-    return text.decide(caller, Op.SEE | op, node)
+    found = text.decide(caller, Op.SEE | op, node)
+    if not found.allowed:
+        return found
+    if op is Op.CREATE and node.ftype is FileType.REGULAR:  # what a rename or link brings
+        return found._replace(content=text.content(caller, node))
+    if op is Op.ATTR:
+        of_any_kind = node._replace(facts=node.facts._replace(kind=None))
+        asked = text.enforced(caller, Op.WRITE, of_any_kind, Effect.CONTENT)
+        bans = any(words_of_ban(rule.content) for rule in asked)
+        return found._replace(content=frozenset({frozenset({"no user.*"})}) if bans else frozenset())
+    return found
 
 
 def told(before: Answer, after: Answer) -> tuple[object, ...] | None:
@@ -79,16 +91,24 @@ def told(before: Answer, after: Answer) -> tuple[object, ...] | None:
         return Aspect.CONTENT, None
     if before.quarantine != after.quarantine:
         return Aspect.QUARANTINE, Direction.OTHER
-    if before.allowed and before.audit != after.audit:
+    if before.audit != after.audit:
         return Aspect.RECORD, Direction.NARROWER if before.audit < after.audit else Direction.WIDER
     return None
+
+
+_TOLD_OF = {Op.CREATE: Op.WRITE, Op.ATTR: Op.WRITE | Op.CREATE}
+"""A change of what files must hold is told for the first of write, create and attr that is allowed."""
+
+
+def sum_of(block: Block) -> Op:
+    return functools.reduce(operator.or_, block.ops)
 
 
 def says(block: Block, label: str, op: Op, what: tuple[object, ...]) -> bool:
     return (
         block.aspect is what[0]
         and what[1] in (None, block.direction)
-        and op in block.ops
+        and (op in block.ops or (what[0] is Aspect.CONTENT and bool(_TOLD_OF.get(op, Op(0)) & sum_of(block))))
         and any(one == label or one.endswith(f"({label})") for one in block.who)
     )
 
@@ -108,6 +128,9 @@ def missing(found: Diff, old: Naive, new: Naive, callers: list[Caller], node: No
         seen = [text.seen(caller, node) for text, caller in zip((old, new), callers, strict=True)]
         if seen[0] != seen[1]:
             return None  # its block is about see
+    hidden = any(text.hidden_above(caller, node) for text, caller in zip((old, new), callers, strict=True))
+    if what[0] is Aspect.RECORD and hidden:
+        return None  # the rule that hides the directory decides about the record
     label = label_of([caller.app for caller in callers])
     return None if any(says(block, label, op, what) for block in found.blocks) else (label, op, what)
 

@@ -23,6 +23,7 @@ from tests.support.models.naive_policy import Answer, Caller, Naive, Node
 
 pytestmark = pytest.mark.timeout(max(600, CASES // 10))
 
+_DEPENDS = ", depending on "
 CLEANED = ", or refused where the kind cannot be cleaned"
 CALLS = [
     ("lookup", "lookup"), ("list", "opendir"), ("open", "open(O_RDONLY)"), ("open", "open(O_RDWR)"),
@@ -126,9 +127,9 @@ def said(verdict: Verdict) -> tuple[object, ...]:
 
 def says(verdict: Verdict, wanted: tuple[object, ...]) -> bool:
     """Whether a verdict says that. One that depends on a fact names all answers that there may be."""
-    if ", by " not in verdict.after:
+    if _DEPENDS not in verdict.after:
         return said(verdict) == wanted
-    before, after = verdict.before, verdict.after.replace(CLEANED, "").split(", by ")[0]
+    before, after = verdict.before, verdict.after.replace(CLEANED, "").split(_DEPENDS)[0]
     texts = [str(text) for text in wanted[1:]]
     return verdict.direction is wanted[0] and texts[0] in before and texts[1] in after
 

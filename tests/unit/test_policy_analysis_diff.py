@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from policyfs.policy.analysis.diff import diff
-from policyfs.policy.analysis.outcomes import Direction
+from policyfs.domain import Op
+from policyfs.policy.analysis.diff import Block, diff
+from policyfs.policy.analysis.outcomes import Aspect, Direction
 from tests.support.models.policies import APPS
 from tests.support.models.whole_policies import policy_of
 
@@ -31,6 +32,26 @@ def test_a_change_has_another_name_when_its_rule_changes_again():
     assert again.blocks[0].id in names
 
 
+def changes_of(before: str, after: str) -> set[str]:
+    rules = READ % ("camera", "/a")
+    old, new = (policy_of(rules, apps=APPS.replace("{uid: 10010}", app)) for app in (before, after))
+    return {one.id for one in diff(old, new).wider}
+
+
+@pytest.mark.parametrize(
+    ("before", "one", "other"),
+    [
+        ("{uid: 10110, gid: 100}", "{uid: 10110, gid: [100, 101]}", "{uid: 10110, gid: [100, 0]}"),
+        ("{uid: 10110}", "{uid: 10110-10111}", "{uid: 10110-65000}"),
+        ("{uid: 10110, gid: 100}", "{uid: 10110, gid: [100, 101]}", "{uid: 10110}"),
+        ("{uid: [10110, 10115]}", "{uid: 10110-10115}", "{uid: 10110-10116}"),
+    ],
+)
+def test_other_ids_are_another_change(before: str, one: str, other: str):
+    assert changes_of(before, one)
+    assert changes_of(before, one).isdisjoint(changes_of(before, other))
+
+
 def test_notes_on_what_no_request_shows():
     rules = READ % ("any", "/a")
     more = APPS.replace("{uid: 10010}", "{uid: 10010, gid: [10010, 100], modes: policy}")
@@ -45,6 +66,31 @@ def test_notes_on_what_no_request_shows():
 
 
 WIDER, NARROWER = Direction.WIDER, Direction.NARROWER
+MAY_CREATE = "- {id: sorter, allow: [see, read, create, delete], who: {app: maps}}\n"
+MAY_TAG = "- {id: tagger, allow: [see, read, attr], who: {app: maps}}\n"
+NO_READ = "- {id: read, allow: [see, read], who: {app: maps}}\n- {id: no, deny: [read]%s, paths: '/a/**'}\n"
+
+
+@pytest.mark.parametrize(
+    ("rules", "other", "aspect", "op"),
+    [
+        (MAY_CREATE, "- {id: c, require: {content: image/*}, paths: '/a/**'}", Aspect.CONTENT, Op.CREATE),
+        (MAY_CREATE, "- {id: c, require: {no: location}, paths: '/a/**'}", Aspect.CONTENT, Op.CREATE),
+        (MAY_TAG, "- {id: c, require: {no: location}, paths: '/a/**'}", Aspect.CONTENT, Op.ATTR),
+        (MAY_TAG, "- {id: c, require: {clean: time}, when: {type: image/*}}", Aspect.CONTENT, Op.ATTR),
+        (NO_READ % ", audit: off", NO_READ % ", audit: required", Aspect.RECORD, Op.READ),
+    ],
+)
+def test_what_asks_less_is_wider(rules: str, other: str, aspect: Aspect, op: Op):
+    less = policy_of(rules)
+    more = policy_of(other if "read" in other else rules + other)
+    (block,) = diff(more, less).wider
+    assert isinstance(block, Block)
+    assert (block.aspect, block.ops) == (aspect, (op,))
+    assert "maps" in block.who
+    back = [(one.direction, one.aspect, one.ops) for one in diff(less, more).blocks]
+    assert (NARROWER, aspect, (op,)) in back
+    assert WIDER not in [direction for direction, _, _ in back]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from policyfs.domain import RAW_VIEW, Audit, Decision, View, ban
+from policyfs.domain import RAW_VIEW, Audit, Decision, View, ban, cleaning
 from policyfs.policy.analysis.outcomes import Aspect, Direction, changes, view_change
 
 YES = Decision(True, 0)
@@ -59,6 +59,18 @@ def no(code: int) -> Decision:
         (checked(words(ban(words("location")))), checked(words("image/*")), (WIDER, Aspect.CONTENT)),
         (Decision(True, 0, audit=Audit.REQUIRED), YES, (WIDER, Aspect.RECORD)),
         (YES, Decision(True, 0, quarantine=True), (OTHER, Aspect.QUARANTINE)),
+        (no(errno.EACCES), Decision(False, errno.EACCES, audit=Audit.OFF), (WIDER, Aspect.RECORD)),
+        (no(errno.EACCES), Decision(False, errno.EACCES, audit=Audit.REQUIRED), (NARROWER, Aspect.RECORD)),
+        (
+            checked(words(cleaning(words("location")))),
+            checked(words(cleaning(words("all-metadata")))),
+            (NARROWER, Aspect.CONTENT),
+        ),
+        (
+            checked(words(cleaning(words("all-metadata")))),
+            checked(words(ban(words("all-metadata")))),
+            (WIDER, Aspect.CONTENT),
+        ),
     ],
 )
 def test_directions(before, after, want):
@@ -69,6 +81,15 @@ def test_directions(before, after, want):
 def test_a_record_that_changes_with_the_redaction_is_not_said():
     before = Decision(True, 0, redact=words("location"), audit=Audit.REQUIRED)
     assert [one.aspect for one in changes(before, YES)] == [Aspect.REDACTION]
+
+
+@pytest.mark.parametrize("shown", [(), ("location",)])
+def test_a_record_that_gets_weaker_under_redaction_is_said(shown):
+    before = Decision(True, 0, redact=words(*shown), audit=Audit.REQUIRED)
+    after = Decision(True, 0, redact=words("location", "device"), audit=Audit.OFF)
+    found = [(one.direction, one.aspect) for one in changes(before, after)]
+    assert found == [(NARROWER, Aspect.REDACTION), (WIDER, Aspect.RECORD)]
+    assert [one.aspect for one in changes(after, before)] == [Aspect.REDACTION]
 
 
 def test_views():

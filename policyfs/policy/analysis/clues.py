@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 from policyfs.domain import Decision, Facts, FileType, Op
 from policyfs.policy.analysis.files import FileClasses
 from policyfs.policy.analysis.findings import Rank, rank_of
-from policyfs.policy.analysis.outcomes import Aspect, Change, Direction, changes, view_change
+from policyfs.policy.analysis.outcomes import Aspect, Change, Direction, changes, content_changes, view_change
 from policyfs.policy.analysis.partition import Lives
 from policyfs.policy.analysis.shapes import Shapes
-from policyfs.policy.facts import FILE_TYPES
+from policyfs.policy.facts import FILE_TYPES, fixed_facts
 from policyfs.policy.model import Effect, Policy
-from policyfs.policy.profile import Profile
+from policyfs.policy.profile import Profile, bans
 from policyfs.policy.views import Views
 
 Way = tuple[bool, ...]
@@ -161,19 +161,42 @@ class _Look:
             if not (appears or op is Op.SEE or int(op | Op.SEE) & self._touched):
                 continue
             before, after = (self._answer(index, op, ftype, facts, way) for index in (0, 1))
-            if before == after:
-                continue
-            for change in changes(before, after):
+            for change in (*changes(before, after), *self._of_moved(op, ftype, facts, way)):
                 if appears and change.aspect is Aspect.ERRNO:
                     continue  # the errno depends only on whether the path is seen
+                if change.aspect is Aspect.RECORD and any(way):
+                    continue  # the rule that hides the directory decides about the record
                 causes = self._causes(op, change, before, after, hidden=any(way))
                 yield self._clue(change, op, causes, ftype, facts, way)
+
+    def _of_moved(self, op: Op, ftype: FileType, facts: Facts, way: Way) -> Iterator[Change]:
+        """Yield the change of the content requirements for a caller that brings bytes without a write: by a
+        rename or link to the path (CREATE), or by extended attributes (ATTR).
+        """
+        if op not in (Op.CREATE, Op.ATTR) or not self._both(op, ftype, facts, way):
+            return
+        fills = ftype is FileType.REGULAR
+        if self._both(Op.WRITE, ftype, facts, way):
+            return  # the requirements are compared for WRITE
+        if op is Op.CREATE and fills:
+            old, new = (
+                frozenset(live.rule.content for live in profile.content(facts)) for profile in self._profiles
+            )
+            yield from content_changes(old, new)
+        elif op is Op.ATTR and not (fills and self._both(Op.CREATE, ftype, facts, way)):
+            known = fixed_facts(ftype, facts._replace(kind=None))
+            banning = [any(bans(live, known) for live in profile.lives) for profile in self._profiles]
+            if banning[0] != banning[1]:
+                direction = Direction.WIDER if banning[0] else Direction.NARROWER
+                texts = ("no user.* attributes" if one else "any user.* attributes" for one in banning)
+                yield Change(direction, Aspect.CONTENT, *texts)
 
     def _operations(self) -> int:
         """Return the operations of the rules that only one of the policies has here."""
         touched = 0
         for _, live in self._differing:
             touched |= live.ops | (int(Op.WRITE) if live.ops & _FILL else 0)
+            touched |= int(Op.CREATE | Op.ATTR) if live.rule.effect is Effect.CONTENT else 0
         return touched
 
     def _answer(self, index: int, op: Op, ftype: FileType, facts: Facts, way: Way) -> Decision:
@@ -228,10 +251,10 @@ class _Look:
         )
         samples = self._files.samples(FileType.REGULAR)
         for op in (Op.READ, Op.WRITE):
-            facts = next((facts for facts in samples if self._both(op, facts, way)), None)
+            facts = next((one for one in samples if self._both(op, FileType.REGULAR, one, way)), None)
             if facts is not None:
                 yield self._clue(change, op, causes, FileType.REGULAR, facts, way)
                 return
 
-    def _both(self, op: Op, facts: Facts, way: Way) -> bool:
-        return all(self._answer(index, op, FileType.REGULAR, facts, way).allowed for index in (0, 1))
+    def _both(self, op: Op, ftype: FileType, facts: Facts, way: Way) -> bool:
+        return all(self._answer(index, op, ftype, facts, way).allowed for index in (0, 1))

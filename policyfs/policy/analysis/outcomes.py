@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from policyfs.domain import DENY_UNKNOWN, Decision, View, banned, hides_at_least
+from policyfs.domain import DENY_UNKNOWN, Decision, View, banned, hides_at_least, to_clean
 from policyfs.errors import errno_name
 
 
@@ -51,23 +51,36 @@ def changes(before: Decision, after: Decision) -> Iterator[Change]:
     if not before.allowed:
         if before.errno != after.errno:
             yield Change(Direction.OTHER, Aspect.ERRNO, access(before), access(after))
+        if before.audit != after.audit:
+            yield _record(before, after)
         return
     if before.redact != after.redact:
         old, new = before.redact, after.redact
         direction = _direction(hides_at_least(new, old), hides_at_least(old, new))
         yield Change(direction, Aspect.REDACTION, redaction(before.redact), redaction(after.redact))
-    required, requires = frozenset(before.content), frozenset(after.content)
-    if required != requires:
-        direction = _direction(_as_strict(requires, required), _as_strict(required, requires))
-        yield Change(direction, Aspect.CONTENT, content(required), content(requires))
+    yield from content_changes(frozenset(before.content), frozenset(after.content))
     if before.quarantine != after.quarantine:
         kept = ("refused files are lost", "refused files are kept")
         told = kept[before.quarantine], kept[after.quarantine]
         yield Change(Direction.OTHER, Aspect.QUARANTINE, *told)
-    if before.audit != after.audit and before.redact == after.redact:  # redaction itself changes the level
-        direction = Direction.WIDER if after.audit < before.audit else Direction.NARROWER
-        names = (f"audit: {one.audit.name.lower()}" for one in (before, after))
-        yield Change(direction, Aspect.RECORD, *names)
+    # redaction itself raises the level, and its end lowers the level: that is no change of the record
+    weaker = bool(after.redact) and after.audit < before.audit
+    if weaker or (before.audit != after.audit and before.redact == after.redact):
+        yield _record(before, after)
+
+
+def content_changes(
+    required: frozenset[frozenset[str]], requires: frozenset[frozenset[str]]
+) -> Iterator[Change]:
+    """Yield the difference between the old and the new content requirements, if there is one."""
+    if required != requires:
+        direction = _direction(_as_strict(requires, required), _as_strict(required, requires))
+        yield Change(direction, Aspect.CONTENT, content(required), content(requires))
+
+
+def _record(before: Decision, after: Decision) -> Change:
+    direction = Direction.WIDER if after.audit < before.audit else Direction.NARROWER
+    return Change(direction, Aspect.RECORD, *(f"audit: {one.audit.name.lower()}" for one in (before, after)))
 
 
 def view_change(before: View, after: View) -> Change | None:
@@ -105,10 +118,15 @@ def _implies(one: frozenset[str], other: frozenset[str]) -> bool:
         return False
     if asked:
         kinds = frozenset(pattern for pattern in one if not banned((frozenset({pattern}),)))
-        return hides_at_least(words, asked) and kinds <= other
+        as_clean = hides_at_least(to_clean(words), to_clean(asked))
+        return as_clean and hides_at_least(_of_no(words), _of_no(asked)) and kinds <= other
     return all(
         pattern in other or f"{pattern.partition('/')[0]}/*" in other or "*/*" in other for pattern in one
     )
+
+
+def _of_no(words: frozenset[str]) -> frozenset[str]:
+    return frozenset(word for word in words if word.removeprefix("clean ") == word)
 
 
 def access(decision: Decision) -> str:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import Decision, Facts, Principal, View, hides_at_least
 from policyfs.errors import errno_name
-from policyfs.policy.analysis.outcomes import Direction, access, changes, content, way_of
+from policyfs.policy.analysis.outcomes import Aspect, Direction, access, changes, content, way_of
 from policyfs.policy.decide import Engine, as_of
 from policyfs.policy.facts import content_met
 from policyfs.policy.replay.party import REFUSED, Party, Place
@@ -260,6 +260,8 @@ class _Case:
         if before is None:  # the old answer is only known as allowed or denied
             before = after if after.allowed and self._recorded.allowed else self._as_recorded()
         for change in changes(before, after):
+            if change.aspect is Aspect.RECORD and not after.allowed:
+                continue  # the trail does not tell the level of a denial
             now = change.after
             if self._new[0].who is None:
                 now = f"no app {self._recorded.mounted}"
