@@ -17,7 +17,7 @@ from policyfs.fs.sharing.shares import Shares
 from policyfs.kernel.bridge import FH_KEEP_CACHE, DirectoryEntries, pyfuse3
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import errno_of
+from tests.support.mount.steps import PHOTO, errno_of
 
 GALLERY = 10011
 ANYTHING = """\
@@ -362,3 +362,41 @@ async def test_after_a_move_above_the_kernel_gets_no_node_and_keeps_no_listing(
         await listings.names(index, 2**62, 4096)
         assert made.notes.pages == [node.nodeid]
         assert not await listings.opendir(node, caller) & FH_KEEP_CACHE << 56
+
+
+PHOTOS = """\
+- {id: photos, allow: [see, read], paths: "/**", when: {type: [image/jpeg, inode/directory]}}
+"""
+
+
+@on_trio
+async def test_a_listing_that_lacks_a_file_because_its_sniff_failed_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/a.jpg").write_bytes(PHOTO)
+    with parts(tmp_path, engine_of(PHOTOS), app="gallery") as made:
+        made.timeouts.watched = True
+        caller, listings = made.caller(GALLERY), made.listings
+        node = await made.walk("/d", GALLERY)
+
+        async def fail(_fd: int, *, lane: object = None) -> None:
+            """No worker is left."""
+
+        async def listed() -> tuple[bool, bool]:
+            """Whether the kernel uses the listing that it has, and whether a new one has the file."""
+            handle = await listings.opendir(node, caller)
+            index = handle & 0xFFFFFF
+            names = await listings.names(index, 0, 4096)
+            await listings.names(index, 2**62, 4096)
+            await listings.releasedir(index)
+            return bool(handle & FH_KEEP_CACHE << 56), b"a.jpg" in names
+
+        with monkeypatch.context() as patch:
+            patch.setattr(made.sniffed, "kind_of_fd", fail)
+            assert await listed() == (False, False)
+        assert set(made.notes.pages) == {node.nodeid}
+        made.notes.pages.clear()
+        assert await listed() == (False, True)
+        assert made.notes.pages == []
+        assert await listed() == (True, True)

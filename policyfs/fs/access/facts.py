@@ -96,6 +96,8 @@ class FactFinder:
         self._kinds = kinds
         self._keeper = keeper
         self._remembers = keeper is not None and times_tell
+        self.failed = 0
+        """The number of files whose kind was not found, because sniffing failed."""
         self.owners = owners
 
     async def find(
@@ -228,6 +230,7 @@ class FactFinder:
             if known is not None and self._may_keep(stat, fd, lease, seeing=seeing):
                 return known
         kind = await self._sniffed(fd, lane)
+        self.failed += kind is None
         if kind is not None and self._may_keep(stat, fd, lease, seeing=seeing):
             self._kinds.put_own(version_key(stat), kind, lane)
             if self._remembers:

@@ -267,3 +267,17 @@ def absent(entry_s: float) -> pyfuse3.EntryAttributes:
     entry.entry_timeout = entry_s
     entry.attr_timeout = 0.0
     return entry
+
+
+def name_only(ino: int, mode: int) -> pyfuse3.EntryAttributes:
+    """Return a directory entry without a node: name, inode number and type.
+
+    The kernel takes the type from the mode. (For READDIR, DirectoryEntries.pack writes the type.)
+    """
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = pyfuse3.InodeT(0)
+    entry.st_rdev = ino
+    entry.st_mode = pyfuse3.ModeT(mode)
+    entry.entry_timeout = 0
+    entry.attr_timeout = 0
+    return entry

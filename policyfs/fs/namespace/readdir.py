@@ -21,7 +21,7 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
-from policyfs.fs.kernel_cache.attributes import Timeouts, fill, shown_size, shown_version
+from policyfs.fs.kernel_cache.attributes import Timeouts, fill, name_only, shown_size, shown_version
 from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.open_directories import Listing, OpenDirectories
@@ -55,6 +55,9 @@ Listed = tuple[bytes, int, int]
 """Name, inode number, DT_* type."""
 Entry = tuple[int, bytes, int, int]
 """Position of the name, name, inode number, DT_* type."""
+
+_NEVER: Final = -1
+"""Instead of Listing.changes: the kernel must forget the listing."""
 
 _FIRST: Final = 3
 """The first position of a name (_direntries.h). Position 0 is the beginning. ``.`` ends at position 1, ``..``
@@ -160,10 +163,12 @@ class DirectoryListings:
         """Return all names that the caller sees now, sorted by position. Pause in between, so that other
         requests run.
 
-        Raise PolicyChangedError if a reload comes meanwhile.
+        If a sniff fails meanwhile, perhaps a name is missing only for this reason: the kernel must not keep
+        the listing. Raise PolicyChangedError if a reload comes meanwhile.
         """
         node, generation, pauses = listing.node, self._gate.generation, self._pauses()
         listing.changes, entries = node.changes + self._nodes.unlike, DirectoryEntries()
+        failed = self._gate.facts.failed
         try:
             with self._tree.records(self._resolver.dirfd(node)) as records:
                 while records.read():
@@ -171,6 +176,8 @@ class DirectoryListings:
                     self.open.charge(listing, len(entries))
         except FileNotFoundError:
             pass  # the directory was removed; the caller may still be in it
+        if self._gate.facts.failed != failed:
+            listing.changes, node.listed = _NEVER, None
         while entries.sort():
             if pauses.due(SLICE):
                 await trio.lowlevel.checkpoint()
@@ -257,7 +264,7 @@ class DirectoryListings:
             return _WITH_NODE
 
         def dots(name: bytes, ino: int, position: int) -> None:
-            entry = _name_only(ino, stat_bits.S_IFDIR)
+            entry = name_only(ino, stat_bits.S_IFDIR)
             pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position)
 
         async with self._begun(fh, start) as (listing, entries):
@@ -354,7 +361,7 @@ class DirectoryListings:
                 found.tell(shown_version(found, stat))
                 entry_s = self._timeouts.entry_of(found, state)
                 return fill(stat, found.nodeid, entry_s, attr_s, shown_size(found, stat)), found
-        return _name_only(ino, kind << 12), None
+        return name_only(ino, kind << 12), None
 
     def _is_decided(self, listing: Listing, state: PathState, ftype: FileType) -> bool:
         """Return True if the caller sees the object that has the name now, and the decision needs no facts.
@@ -384,17 +391,3 @@ def _answer_dots(node: Node, start: int, dots: Dots) -> None:
     for position in range(start + 1, _FIRST):
         above = node if position == 1 or node.parent is None else node.parent
         dots(b"." * position, above.ino & (2**64 - 1), position)
-
-
-def _name_only(ino: int, mode: int) -> pyfuse3.EntryAttributes:
-    """Return a directory entry without a node: name, inode number and type.
-
-    The kernel takes the type from the mode. (For READDIR, DirectoryEntries.pack writes the type.)
-    """
-    entry = pyfuse3.EntryAttributes()
-    entry.st_ino = pyfuse3.InodeT(0)
-    entry.st_rdev = ino
-    entry.st_mode = pyfuse3.ModeT(mode)
-    entry.entry_timeout = 0
-    entry.attr_timeout = 0
-    return entry
