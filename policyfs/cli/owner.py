@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import itertools
 import os
 import sys
 import time
@@ -217,15 +218,16 @@ def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[a
 
 
 def _paths(args: argparse.Namespace, store: _Store) -> Iterator[tuple[bytes, ...]]:
+    """Return the paths of the command, with --recursive also all paths below. Raise UsageError before the
+    first path is used: no owner is changed by a command with a wrong path.
+    """
+    asked = []
     for path in args.paths:
         try:
-            names = names_of(os.fsencode(path))
+            asked.append(names_of(os.fsencode(path)))
         except ValueError as error:
             raise UsageError(f"{path!r}: {error}") from error
-        if args.recursive:
-            yield from store.below(names)
-        else:
-            yield names
+    return itertools.chain.from_iterable(map(store.below, asked)) if args.recursive else iter(asked)
 
 
 def _show(args: argparse.Namespace, store: _Store) -> int:

@@ -226,6 +226,15 @@ def test_words_that_are_no_app_or_path_are_usage_errors(store: Path, run, words:
 # -- lists ---------------------------------------------------------------------------------------------
 
 
+def test_a_wrong_path_among_others_changes_nothing(store: Path, tmp_path: Path, run) -> None:
+    (tmp_path / "trail").mkdir()
+    said = run("set", store, "none", "/a", "relative/../d")
+    wrong = run("set", "-f", store, "camera", "/a", "relative/../d")
+    assert (said.code, wrong.code, wrong.out) == (EXIT_USAGE, EXIT_USAGE, "")
+    assert run("show", store, "/a").out == "none\t/a\n"
+    assert not [*(tmp_path / "trail").rglob("*.jsonl")], "nothing on record"
+
+
 def test_a_list_takes_owners_to_another_store(store: Path, tmp_path: Path, run, monkeypatch) -> None:
     run("set", store, "camera", "/a", "/d", "/link")
     assert run("export", store, tmp_path / "list").code == EXIT_OK
