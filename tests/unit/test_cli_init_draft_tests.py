@@ -21,3 +21,10 @@ def test_each_test_has_a_name_of_its_own(names: list[str]) -> None:
     found = re.findall(r"- id: (\S+)", text)
     assert len(set(found)) == len(found) == 4 * 4 + 2
     assert '"/not-shared/a-file"' in text
+
+
+def test_a_shared_directory_is_not_elsewhere() -> None:
+    wish = Wish("app", 1, shares={"not-shared": Level.READ})
+    text = cases_text(Draft("home", "home.yaml", "/srv", [wish], [Directory("not-shared")]))
+    hidden = text[text.index("id: app-sees-nothing-else") :]
+    assert 'path: "/not-shared-here/a-file"' in hidden

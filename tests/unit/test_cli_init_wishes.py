@@ -27,6 +27,12 @@ def test_a_number_that_no_app_can_have(uid: str) -> None:
         uid_of(uid)
 
 
+@pytest.mark.parametrize("uid", ["2100000000", "2100065535"])
+def test_a_uid_of_the_workers_is_no_apps(uid: str) -> None:
+    with pytest.raises(UsageError, match="2100000000-2100065535 belong to the workers"):
+        wish_of(f"a={uid}")
+
+
 def test_an_app_that_edits_reads_true_bytes() -> None:
     wish = wish_of("a=1")
     share([wish], "a:/DCIM/, Music", Level.READ, ["DCIM", "Music", "Other"])

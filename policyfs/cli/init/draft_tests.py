@@ -107,7 +107,10 @@ def _elsewhere(draft: Draft, wish: Wish) -> str:
     for directory in draft.directories:
         if directory.name not in wish.shares:
             return _path(directory.name)
-    return _path("not-shared")
+    name = "not-shared"
+    while name in wish.shares:
+        name += "-here"
+    return _path(name)
 
 
 def _word(draft: Draft, directory: str) -> str:

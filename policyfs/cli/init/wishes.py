@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from policyfs.domain import WORKER_UIDS
 from policyfs.errors import UsageError
 from policyfs.policy.lint.rights import like_backup
 from policyfs.policy.values import MAX_UID, RESERVED
@@ -96,6 +97,9 @@ def uid_of(user: str) -> tuple[int | None, str]:
             raise UsageError(f"uid 0 (root) should not be an app: use a uid from 1 to {MAX_UID}")
         if uid > MAX_UID:
             raise UsageError(f"{user} cannot be an app's uid: use a uid from 1 to {MAX_UID}")
+        if uid in WORKER_UIDS:
+            taken = f"{WORKER_UIDS.start}-{WORKER_UIDS.stop - 1}"
+            raise UsageError(f"the uids {taken} belong to the workers of policyfs: use another uid")
         try:
             return uid, pwd.getpwuid(uid).pw_name
         except KeyError:
