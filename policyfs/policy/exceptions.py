@@ -13,8 +13,8 @@ PREFIX: Final = "exception:"
 """The beginning of the ids that exceptions (allow rules with an end date) have as rules. Ids of other rules
 have no colon."""
 
-ALWAYS: Final = -1
-"""An instant before the end of every exception (an allow rule with an end date)."""
+ALWAYS: Final = -(1 << 70)
+"""An instant before the end of every exception (an allow rule with an end date), also of an end in year 1."""
 
 
 def in_force(policy: Policy, at_ns: int) -> Policy:

@@ -106,6 +106,17 @@ def test_an_invariant_wins_over_an_exception_whenever_it_ends(at_ns: int) -> Non
         load_policy([SourceText("home.yaml", broken.encode())], at_ns=at_ns)
 
 
+@pytest.mark.parametrize("year", ["1960", "0001"])
+def test_an_end_long_ago_is_an_end_too(year: str) -> None:
+    end = f"{year}-01-02T00:00:00Z"
+    old, new = policy(), policy(party(end))
+    assert instant(end) in ends([new], ALWAYS)
+    assert diff(old, new, instant(end) - SECOND_NS).wider
+    never = 'invariants:\n  - {id: no-guests, never: [read], who: {app: guest}, paths: "/**"}\n'
+    with pytest.raises(PolicyErrors, match="guest may read /DCIM/x by exception:party"):
+        load_policy([SourceText("home.yaml", (text(party(end)) + never).encode())], at_ns=0)
+
+
 def test_explain_tells_ends_reasons_and_names() -> None:
     one = policy(party())
     lines = {}
