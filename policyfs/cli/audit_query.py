@@ -13,6 +13,7 @@ from typing import Final
 
 from policyfs.cli.audit_names import check_names
 from policyfs.errors import PolicyfsError
+from policyfs.forward.messages import with_id
 from policyfs.journal.directories import cache_directory
 from policyfs.journal.index_cache import IndexCache
 from policyfs.journal.indexed import IndexedTrail
@@ -135,7 +136,7 @@ def json_fields(item: Record | BadLine) -> Fields:
     """Return the fields that `--json` prints for a record or for a bad line of the trail."""
     if isinstance(item, BadLine):
         return {"type": "bad_line", "why": item.why, **item.place._asdict()}
-    return {"id": item.id, **item.fields}
+    return with_id(item.id, item.fields)
 
 
 class Progress:

@@ -133,6 +133,9 @@ class Consumer:
         self._delivered = 0
         self._failing = ""
         self._unsaved = ""  # the reason why the cursor cannot be saved, else empty. Deliveries go on
+        self._unread = ""  # the reason why a hash chain cannot be read, else empty. The others go on
+        self._older: frozenset[str] = frozenset()
+        """The chains that are older than this consumer: their first lines may be gone."""
         self.finished = False
 
     @property
@@ -143,7 +146,8 @@ class Consumer:
     @property
     def state(self) -> State:
         """Return a copy of the present state. May be called on any thread."""
-        return State(self._delivered, self._failing or self._unsaved, dict(self._saved or {}))
+        why = self._failing or self._unsaved or self._unread
+        return State(self._delivered, why, dict(self._saved or {}))
 
     def stop(self) -> None:
         """Ask the thread to end. If a delivery fails and waits to be repeated, the next start repeats it."""
@@ -165,7 +169,7 @@ class Consumer:
                 moved = self._round(once=once)
                 if once and (self._failing or self._unsaved or not moved):
                     break
-                if not moved:
+                if not moved and not self._lost():
                     self._stop.wait(_POLL_S)
             if not (self._failing or self._unsaved):
                 self._tell_due(at_end=True)
@@ -179,17 +183,21 @@ class Consumer:
     # -- reading
 
     def _begin(self) -> None:
-        if self._is_new and self._plan.from_now:
-            for mount_id, names in self._source.chains(fresh=True).items():
-                self._follower(mount_id).skip_all(names)
-                self._done[mount_id] = self._followers[mount_id].position
-            self._save(at_end=True)
+        if self._is_new:
+            listing = self._source.chains(fresh=True)
+            self._older = frozenset(listing)
+            if self._plan.from_now:
+                for mount_id, names in listing.items():
+                    self._follower(mount_id).skip_all(names)
+                    self._done[mount_id] = self._followers[mount_id].position
+                self._save(at_end=True)
         self._is_new = False
 
     def _follower(self, mount_id: str) -> ChainFollower:
         if mount_id not in self._followers:
             position = self._done.get(mount_id, Position())
-            self._followers[mount_id] = ChainFollower(self._source, mount_id, position)
+            younger = mount_id not in self._older
+            self._followers[mount_id] = ChainFollower(self._source, mount_id, position, from_first=younger)
         return self._followers[mount_id]
 
     def _round(self, *, once: bool) -> bool:
@@ -203,14 +211,22 @@ class Consumer:
             self._keep_up(listing)
             for gone in self._followers.keys() - listing.keys():
                 self._followers.pop(gone).close()  # an open descriptor keeps removed files on disk
+            unread = ""
             for mount_id, names in listing.items():
-                batch = self._follower(mount_id).read(names)
+                try:
+                    batch = self._follower(mount_id).read(names)
+                except OSError as exc:  # the lines of the other chains go on
+                    unread = f"cannot read the trail of {mount_id}: {exc.strerror or exc}"
+                    continue
                 if batch is None:
                     continue
                 if not self._take(batch.items, once=once):
                     return False
                 self._done = self._done | {mount_id: batch.position}
                 moved = True
+            if unread and unread != self._unread:
+                self._log(f"{self.name}: {unread}; trying again")
+            self._unread = unread
         except OSError as exc:
             self._cannot_read = True
             self._failed(f"cannot read the trail: {exc.strerror or exc}")
@@ -282,6 +298,17 @@ class Consumer:
         if reason != self._failing:
             self._log(f"{self.name}: {reason}; trying again")
         self._failing = reason
+
+    def _lost(self) -> bool:
+        """Return True if the receiver has died while no lines came, and may have lost lines. They come again.
+        """
+        try:
+            self._plan.delivery.check()
+        except DeliveryError as exc:
+            if self._step_back():
+                self._failed(str(exc))
+                return True
+        return False
 
     def _step_back(self) -> bool:
         """Move back to an older position. The receiver has surely read all lines before this position, even

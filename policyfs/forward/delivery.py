@@ -5,6 +5,7 @@ A delivery raises DeliveryError if some messages have perhaps not arrived.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ class Delivery(Protocol):
     def deliver(self, messages: Sequence[Message]) -> None:
         """Send all messages in order, and wait until they have arrived. Raises DeliveryError."""
 
+    def check(self) -> None:
+        """Raise DeliveryError if the receiver has died, and may have lost delivered messages. Never waits."""
+
     def close(self) -> None:
         """Close the connection or file. Never waits."""
 
@@ -57,12 +61,19 @@ def _line(message: Message, *, as_text: bool) -> bytes:
     return message.text.encode() + b"\n" if as_text else message.line + b"\n"
 
 
-class FileDelivery:
+class Arrived:
+    """The part of a delivery whose receiver cannot lose messages that have arrived."""
+
+    unsure_s = 0.0
+
+    def check(self) -> None:
+        """Do nothing."""
+
+
+class FileDelivery(Arrived):
     """A delivery that appends lines to a file, and calls fsync. After a rename (logrotate), it creates a new
     file.
     """
-
-    unsure_s = 0.0
 
     def __init__(self, path: str, *, as_text: bool = False) -> None:
         self._path: Final = path
@@ -86,22 +97,25 @@ class FileDelivery:
         if size and os.pread(fd, 1, size - 1) != b"\n":
             data = b"\n" + data  # a crash cut the last line; the forwarder delivers the complete line again
         done = 0
-        while done < len(data):
-            done += os.write(fd, data[done:])
+        try:
+            while done < len(data):
+                done += os.write(fd, data[done:])
+        except OSError:
+            with contextlib.suppress(OSError):  # a pipe takes nothing back
+                os.ftruncate(fd, size)
+            raise
         os.fsync(fd)
 
     def close(self) -> None:
         """Do nothing: the file is open only during a delivery."""
 
 
-class CommandDelivery:
+class CommandDelivery(Arrived):
     """A delivery that gives lines to a command. The command runs once for each batch of messages, and reads
     the messages' lines from standard input.
 
     If the exit code is 0, the messages count as delivered.
     """
-
-    unsure_s = 0.0
 
     def __init__(self, words: Sequence[str], timeout_s: float, *, as_text: bool = False) -> None:
         self._words: Final = tuple(words)

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from policyfs.forward.source import Source
 from policyfs.journal.holds import begin_ns
-from policyfs.journal.segments import plain_name, read_tail, segment_number, settled_lines
+from policyfs.journal.segments import is_compressed, plain_name, read_tail, segment_number, settled_lines
 from policyfs.trail import chain
 from policyfs.trail.line import iso_time
 from policyfs.trail.record import BadLine, Place, Record, header_of, parse_line, parse_time
@@ -69,7 +69,11 @@ class Batch(NamedTuple):
 class ChainFollower:
     """A reader of the lines of one hash chain, for one sink (receiver of lines) or alert."""
 
-    def __init__(self, source: Source, mount_id: str, position: Position) -> None:
+    def __init__(
+        self, source: Source, mount_id: str, position: Position, *, from_first: bool = False
+    ) -> None:
+        """from_first: True if missing first lines of the chain must be reported, too."""
+        self._from_first: Final = from_first
         self._source: Final = source
         self._mount_id: Final = mount_id
         self.position = position
@@ -108,9 +112,7 @@ class ChainFollower:
             self._enter(names[0])
         elif number is not None and not same and not self._is_open:
             if not later and names:
-                items.append(self._gap("the chain begins again at its first line", 0))
-                self.position = Position()
-                self._enter(names[0])
+                self._begin_again(names, items)
             elif later:
                 self._enter(later[0])
         elif same:
@@ -121,8 +123,18 @@ class ChainFollower:
         if not data and later and number is not None:
             self._enter(later[0])
             data = self._data(items)
+        if not data and not later and names and not any(map(is_compressed, same)) and self._is_removed:
+            self._begin_again(names, items)
+            data = self._data(items)
         items += self._items(data)
         return Batch(items, self.position) if items else None
+
+    def _begin_again(self, names: Sequence[str], items: list[Item]) -> None:
+        """Go to the first file of a chain that was removed and made anew. Add a record about this to *items*.
+        """
+        items.append(self._gap("the chain begins again at its first line", 0))
+        self.position = Position()
+        self._enter(names[0])
 
     def skip_to(self, name: str, reason: str) -> None:
         """Move to the beginning of a later file of the chain, and skip the lines before it. Raises OSError.
@@ -159,6 +171,10 @@ class ChainFollower:
     @property
     def _is_open(self) -> bool:
         return self._fd is not None
+
+    @property
+    def _is_removed(self) -> bool:
+        return self._fd is not None and not os.fstat(self._fd).st_nlink
 
     def _open(self, name: str, items: list[Item]) -> None:
         """Open the file of the present position. Check that the line before the position was not changed.
@@ -226,7 +242,7 @@ class ChainFollower:
         if header is None:
             return
         seq, previous = header
-        if at.seq and seq > at.seq + 1:
+        if (at.seq or self._from_first or self._reason) and seq > at.seq + 1:
             why = (
                 self._reason
                 or "segments, or lines at the end of a segment, were removed before their delivery"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from policyfs.forward.delivery import DeliveryError
+from policyfs.forward.delivery import Arrived, DeliveryError
 from policyfs.forward.messages import Message, journal_datagram
 
 SOCKET: Final = "/run/systemd/journal/socket"
@@ -23,10 +23,8 @@ _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | f
 _BUFFER: Final = 8 << 20
 
 
-class JournaldDelivery:
+class JournaldDelivery(Arrived):
     """A delivery that sends messages to journald, as one entry for each message."""
-
-    unsure_s = 0.0
 
     def __init__(self, path: str | None = None, *, timeout_s: float = 10.0) -> None:
         """path: the path of journald's socket. None: $POLICYFS_JOURNAL_SOCKET, or else SOCKET."""

@@ -23,6 +23,7 @@ CHECKPOINT: Final = "checkpoint"
 SEVERE, WARNING, NOTICE, INFO = 3, 4, 5, 6
 """Severities of syslog: error, warning, notice, informational."""
 
+_NOT_IN_NAMES: Final = re.compile("[^!-~]")
 _FACILITY: Final = 13  # log audit
 _SD_ID: Final = "policyfs@32473"  # RFC 5612: the enterprise number for documentation; policyfs has none
 _SD_FIELDS: Final = ("app", "uid", "operation", "decision", "errno", "rules", "path", "new_path", "kind")
@@ -58,9 +59,19 @@ def message_of(item: Item) -> Message:
         name = f"{item.mount_id}:{record.place.segment}:{offset if isinstance(offset, int) else ''}"
     elif item.kind in {GAP, BROKEN}:
         name = f"{item.mount_id}:after:{record.seq}"
+    fields = with_id(name, record.fields)
     line = f'{{"id":"{name}",'.encode() + item.raw[1:]
+    if "id" in record.fields:  # readers of JSON take the last of two members of one name
+        line = json.dumps(fields, separators=(",", ":")).encode()
     time = str(record.fields["time"])
-    return Message(item.kind, name, time, _severity(record), _text(record), line, record.fields)
+    return Message(item.kind, name, time, _severity(record), _text(record), line, fields)
+
+
+def with_id(name: str, fields: Mapping[str, object]) -> Fields:
+    """Return the fields of a record with the record's id. A field ``id`` of the record's own becomes
+    ``file_id``: the number of a file in the quarantine.
+    """
+    return {"id": name, **{"file_id" if key == "id" else key: value for key, value in fields.items()}}
 
 
 def _severity(record: Record) -> int:
@@ -97,7 +108,8 @@ def syslog(message: Message, host: str, pid: int, *, as_text: bool = False, most
     structured data has ``cut="1"``. as_text: True if MSG is the text for people in any case.
     """
     moment = _TIME.sub(r"\1Z", message.time)
-    head = f"<{_FACILITY * 8 + message.severity}>1 {moment} {host} policyfs {pid} {message.kind[:32]} "
+    kind = _NOT_IN_NAMES.sub("_", message.kind)[:32] or "-"  # a changed line of the trail has any type
+    head = f"<{_FACILITY * 8 + message.severity}>1 {moment} {host} policyfs {pid} {kind} "
     data = _data(message, cut=False)
     body = message.text.encode() if as_text else message.line
     whole = b"%b%b %b" % (head.encode(), data, body)

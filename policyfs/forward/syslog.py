@@ -125,6 +125,17 @@ class SyslogDelivery:
             context.load_cert_chain(self._doc.cert, self._doc.key)
         return context
 
+    def check(self) -> None:
+        """Raise DeliveryError if the server of a stream has closed the connection, or has died."""
+        if self._socket is None or not self._is_stream:
+            return
+        try:
+            self._check_alive(self._socket)
+            self._unacknowledged()
+        except OSError as exc:
+            self.close()
+            raise DeliveryError(f"{self._doc.to}: {exc.strerror or exc}") from exc
+
     # -- datagrams
 
     def _datagram(self, message: Message) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import random
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from tests.support.machine.processes import wait_for
 from tests.support.mount.trail import MOUNT_ID, a_denial, a_journal, an_event, segments, write_trail
 
 SMALL = 1500
+OTHER_ID = "fedcba9876543210"
 
 
 class Into:
@@ -36,6 +38,12 @@ class Into:
         self.got: list[Message] = []
         self.unsure_s = unsure_s
         self.before: Callable[[Sequence[Message]], None] = lambda _messages: None
+        self.dies = False
+
+    def check(self) -> None:
+        if self.dies:
+            self.dies = False
+            raise DeliveryError("the receiver died")
 
     def deliver(self, messages: Sequence[Message]) -> None:
         self.before(messages)
@@ -275,6 +283,73 @@ def test_what_a_receiver_may_have_lost_comes_again(place: Place) -> None:
         consumer.stop()
         thread.join()
     assert set(delivery.paths()) == set(paths)
+
+
+def test_what_a_receiver_lost_comes_again_though_no_new_lines_come(place: Place) -> None:
+    """A quiet trail: the server died with lines that it had not read."""
+    paths = place.write(10)
+    delivery = Into(unsure_s=5.0)
+    consumer = place.consumer(delivery)
+    thread = threading.Thread(target=consumer.run)
+    thread.start()
+    try:
+        wait_for(lambda: delivery.paths()[-1:] == paths[-1:], "all lines")
+        delivery.got.clear()
+        delivery.dies = True
+        wait_for(lambda: delivery.paths()[-1:] == paths[-1:], "all lines, once more")
+    finally:
+        consumer.stop()
+        thread.join()
+    assert delivery.paths() == paths
+    assert "sink: the receiver died; trying again" in place.log
+
+
+def test_a_chain_that_cannot_be_read_stops_no_other(place: Place, monkeypatch) -> None:
+    paths = place.write(3)
+    shutil.copytree(place.trail / MOUNT_ID, place.trail / OTHER_ID)
+    read, refused = place.source.open, min(MOUNT_ID, OTHER_ID)
+
+    def bad_disk(mount_id: str, name: str) -> int:
+        if mount_id == refused:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(mount_id, name)
+
+    monkeypatch.setattr(place.source, "open", bad_disk)
+    delivery = Into()
+    consumer = place.consumer(delivery)
+    consumer.run(once=True)
+    assert delivery.paths() == paths
+    assert consumer.state.failing == f"cannot read the trail of {refused}: Input/output error"
+    monkeypatch.undo()
+    consumer.run(once=True)
+    assert delivery.paths() == paths * 2
+    assert consumer.state.failing == ""
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_first_lines_that_were_lost_while_the_sink_was_down_are_told(place: Place, is_new: bool) -> None:
+    if not is_new:
+        place.cursors.save("sink", {})
+    place.write(60)
+    files = segments(place.trail / MOUNT_ID)
+    assert len(files) > 2
+    files[0].unlink()
+    kinds = [message.kind for message in place.once(Into()).got]
+    assert (kinds[0] == "forward_gap") == (not is_new)
+
+
+def test_a_trail_made_anew_is_read_while_its_old_file_is_open(place: Place) -> None:
+    place.write(3)
+    delivery = Into()
+    consumer = place.consumer(delivery)
+    while consumer._round(once=True):
+        pass
+    shutil.rmtree(place.trail / MOUNT_ID)
+    paths = place.write(3, 50)
+    for _ in range(5):
+        consumer._round(once=True)
+    assert delivery.paths()[-3:] == paths
+    consumer.run(once=True)
 
 
 def test_counts_of_an_alert_stay_exact_when_it_is_killed(place: Place) -> None:

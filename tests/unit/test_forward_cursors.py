@@ -44,6 +44,6 @@ def test_only_one_forwarder_has_them(tmp_path: Path) -> None:
 def test_a_damaged_one_is_an_error(tmp_path: Path, text: str) -> None:
     store = CursorStore(str(tmp_path))
     (tmp_path / "sink.cursor").write_text(text)
-    with pytest.raises(PolicyfsError, match="remove this file"):
+    with pytest.raises(PolicyfsError, match="If you remove the file, sink begins as if it were new"):
         store.load("sink")
     store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -48,6 +49,26 @@ def test_a_line_that_a_crash_cut_stays_alone(tmp_path: Path) -> None:
 def test_a_full_disk_is_an_error() -> None:
     with pytest.raises(DeliveryError, match="No space left"):
         FileDelivery("/dev/full").deliver(MESSAGES)
+
+
+def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try left one."""
+    file, write = tmp_path / "file", os.write
+    FileDelivery(str(file)).deliver(MESSAGES)
+    room = [10]
+
+    def full(fd: int, data: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data[: room.pop()])
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(DeliveryError, match="No space left"):
+        FileDelivery(str(file)).deliver(MESSAGES)
+    monkeypatch.undo()
+    assert file.read_bytes() == WHOLE
+    FileDelivery(str(file)).deliver(MESSAGES)
+    assert file.read_bytes() == WHOLE * 2
 
 
 def test_no_symlink_is_followed(tmp_path: Path) -> None:

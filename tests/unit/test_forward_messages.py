@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.forward.follower import Item
-from policyfs.forward.messages import journal_datagram, journal_fields, message_of, syslog
+from policyfs.forward.messages import journal_datagram, journal_fields, made, message_of, syslog
 from policyfs.trail.event import Event
 from policyfs.trail.record import Place, Record, parse_line
 from tests.support.mount.trail import MOUNT_ID, a_denial, an_event, line_of
@@ -123,3 +123,18 @@ def test_a_message_that_is_too_long_is_text_and_says_so() -> None:
 def test_the_sizes_of_journal_fields_are_told(tmp_path: Path) -> None:
     message = message_of(item_of(an_event(b"/a\nb")))
     assert b"POLICYFS_PATH\n" + struct.pack("<Q", 4) + b"/a\nb\n" in journal_datagram(message)
+
+
+def test_a_changed_type_takes_no_other_message_away() -> None:
+    message = made("\ud800 x\n", "a:1", "2026-03-01T08:15:00.000000001Z", 5, "text", {})
+    assert b" policyfs 7 __x_ [" in syslog(message, "host", 7, as_text=True)
+
+
+def test_the_number_of_a_refused_file_is_not_that_of_its_line() -> None:
+    raw = b'{"type":"quarantine","seq":3,"time":"2026-03-01T08:15:00.000000001Z","id":"0007"}'
+    record = parse_line(raw, Place(MOUNT_ID, "x", 1))
+    assert isinstance(record, Record)
+    message = message_of(Item(MOUNT_ID, raw, record))
+    told = json.loads(message.line)
+    assert (told["id"], told["file_id"]) == (f"{MOUNT_ID}:3", "0007")
+    assert ("POLICYFS_FILE_ID", b"0007") in list(journal_fields(message))
