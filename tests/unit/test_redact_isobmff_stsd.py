@@ -6,9 +6,24 @@ import pytest
 
 from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.patches import MemorySource, apply, in_order
+from policyfs.redact.isobmff.udta import XMP_UUID
 from policyfs.redact.registry import locate_in
 from tests.support.samples.heifs import hvcc, obu, vvcc
-from tests.support.samples.movies import AVCC, CITY, PLACE, SLICE, Track, box, full, movie, sei, u32
+from tests.support.samples.movies import (
+    AVCC,
+    CITY,
+    PLACE,
+    SLICE,
+    Track,
+    box,
+    full,
+    loci,
+    movie,
+    sei,
+    u16,
+    u32,
+    uuid,
+)
 
 TELEMETRY = CITY * 3
 
@@ -176,3 +191,60 @@ def test_the_name_of_a_compressor_is_searched(name: bytes, word: str):
     assert name not in read(file, word)
     assert name in read(file, "people")
     assert usual in read(plain, word)
+
+
+HIDDEN = box(b"udta", loci(b""))
+SOUND = bytes(4) + u16(2, 16, 0, 0) + u32(44100 << 16)
+PICTURE = bytes(16) + u16(64, 48) + bytes(12) + u16(1) + bytes(32)
+QUICKTIME_2 = bytes(4) + u16(3, 16, 0xFFFE, 0) + u32(0x10000)
+SAID = u32(0x40E58880, 0, 1, 0x7F000000, 16, 12, 2, 1)
+
+
+class Described(Track):
+    """A track whose sample entry is given whole."""
+
+    def description(self) -> bytes:
+        return box(self.format, bytes(6), u16(1), self.entry)
+
+
+@pytest.mark.parametrize(
+    "track",
+    [
+        Described(b"soun", b"lpcm", entry=u16(2, 0) + QUICKTIME_2 + u32(1 << 31) + SAID + HIDDEN),
+        Described(b"soun", b"lpcm", entry=u16(2, 0) + QUICKTIME_2 + u32(72 + len(HIDDEN)) + SAID + HIDDEN),
+        Described(b"soun", b"sowt", entry=u16(2, 0) + SOUND + HIDDEN + bytes(40)),
+        Described(b"soun", b"sowt", entry=u16(1, 0) + SOUND + box(b"alac", bytes(8), HIDDEN)),
+        Described(entry=PICTURE + u16(8, 0) + u32(0) + u16(0, 300) + HIDDEN + bytes(2500)),
+        Described(entry=PICTURE + u16(8, 0) + u32(200) + u16(0, 100) + HIDDEN + bytes(900)),
+        Described(b"pict", b"mp4a", entry=(bytes(20) + HIDDEN).ljust(70, b"\0")),
+        Described(b"auxv", b"mp4a", entry=(bytes(20) + HIDDEN).ljust(70, b"\0")),
+        Described(b"MPEG", b"mp4a", entry=(bytes(20) + HIDDEN).ljust(70, b"\0")),
+        Described(b"hint", b"mp4a", entry=bytes(8) + box(b"alac", bytes(4), HIDDEN)),
+        Track(entry=box(b"alac", uuid(XMP_UUID, b"<loci/>"))),
+        Track(entry=uuid(XMP_UUID, b"<loci/>")),
+    ],
+)
+def test_metadata_hidden_among_numbers_goes(track: Track):
+    """Where ffmpeg looks for boxes, and what is there is a number to us, or another box's."""
+    file = movie(track)
+    assert b"loci" in file
+    assert b"loci" not in read(file)
+
+
+def test_samples_whose_entries_hide_metadata_go():
+    """Their formats are unknown then."""
+    hiding = Described(b"hint", b"gpmd", (TELEMETRY,), entry=bytes(8) + box(b"alac", HIDDEN), number=2)
+    out = read(movie(Track(), hiding))
+    assert CITY not in out
+    assert b"stsd" in out
+
+
+def test_sound_and_palettes_stay():
+    colours = bytes(range(64)) * 32
+    for track in (
+        Described(b"soun", b"lpcm", entry=u16(2, 0) + QUICKTIME_2 + u32(72) + SAID + box(b"chan", bytes(12))),
+        Described(entry=PICTURE + u16(8, 0) + u32(0) + u16(0, 255) + colours + box(b"pasp", u32(1, 1))),
+        Described(entry=PICTURE + u16(4, 0) + u32(0) + u16(0, 15) + colours[:128] + box(b"pasp", u32(1, 1))),
+    ):
+        file = movie(track)
+        assert read(file) == file

@@ -17,7 +17,7 @@ from policyfs.redact.isobmff.boxes import Box
 from policyfs.redact.isobmff.sample_boxes import SAMPLE_BOXES, TEXT, padding_bits, sample_flags
 from policyfs.redact.isobmff.stsd import NO_ENTRIES, clean_entries
 from policyfs.redact.isobmff.tracks import Movie, Track
-from policyfs.redact.isobmff.udta import clean_handler
+from policyfs.redact.isobmff.udta import XMP_UUID, clean_handler
 
 MAX_MOVIE_BYTES: Final = 24 << 20
 """Maximum size of a ``moov`` (days of video), and of all boxes together that are read into memory for one
@@ -113,14 +113,29 @@ def _hdlr(walk: Walk, box: Box) -> None:
     clean_handler(walk.block, box)
 
 
+_METADATA: Final = (*b"udta ilst chpl hdlr mvhd mdhd ftyp cmov".split(b" "), XMP_UUID)
+"""Types of boxes with metadata. No codec has such a box."""
+
+
 def _stsd(walk: Walk, box: Box) -> None:
+    """Clean ``stsd``. Remove it if a type of _METADATA remains in any of its bytes.
+
+    A reader may find boxes where policyfs sees numbers: the size of the fixed part of an entry depends on the
+    handler, the format and versions, and each reader has other rules for it.
+    """
     if walk.track is None or walk.track.entries is not NO_ENTRIES:
         walk.block.free(box, walk.where, broken=True)
         return
-    block, before = walk.block, len(walk.block.found.patches)
-    walk.track.entries = clean_entries(block, box, walk.track.handler)
-    patches = (patch.shifted(-block.offset - box.start) for patch in block.found.patches[before:])
-    walk.track.parameters = apply(block.data[box.start : box.end], patches)
+    block, found = walk.block, walk.block.found
+    patches, notes = len(found.patches), len(found.notes)
+    entries = clean_entries(block, box, walk.track.handler)
+    changes = (patch.shifted(-block.offset - box.start) for patch in found.patches[patches:])
+    cleaned = apply(block.data[box.start : box.end], changes)
+    if any(kind in cleaned for kind in _METADATA):
+        del found.patches[patches:], found.notes[notes:]
+        block.free(box, walk.where, broken=True)
+        return
+    walk.track.entries, walk.track.parameters = entries, cleaned
 
 
 def _tref(walk: Walk, box: Box) -> None:

@@ -64,14 +64,14 @@ def sample_tells(
     not hidden.
     """
     handler, formats = track.handler, track.entries.formats
+    if not formats:
+        return UNKNOWN
     odd = any(kind in _METADATA for kind in formats)
     if (handler in PICTURE or handler in SOUND or handler == b"hint") and not odd:
         return NOTHING
     if is_text(track):
         in_fragments = runs is not None and bool(runs.starts)
         return UNKNOWN if in_fragments else Tells.PEOPLE | _text(track, source)
-    if not formats:
-        return UNKNOWN
     if sorted_out and _is_telemetry(track):
         return Tells.OTHER
     told = NOTHING

@@ -24,7 +24,7 @@ from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.free_text import BYTES_PER_PART, bytes_tell_place, text_among_numbers
 from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.boxes import HEADER_BYTES, Box, Boxes
-from policyfs.redact.isobmff.udta import FREE_KINDS, clean_uuid
+from policyfs.redact.isobmff.udta import FREE_KINDS, XMP_UUID, clean_uuid
 from policyfs.redact.isobmff.udta_names import key_tells
 
 PICTURE: Final = frozenset({b"vide", b"auxv", b"pict", b"MPEG"})
@@ -36,6 +36,8 @@ _MORE_BYTES: Final = {b"CRAW": 4}
 """A dictionary from a format of pictures to the size in bytes of the fields that its maker added to an
 entry.
 """
+_MAX_COLOUR: Final = 255
+"""Maximum number of a colour in a palette. Readers skip a palette that states a larger number."""
 _SOUND_BYTES: Final = (28, 44)
 _HINT_BYTES: Final = 16
 _TIMECODE_BYTES: Final = 26
@@ -140,7 +142,8 @@ def _visual(block: Block, entry: Box) -> set[Framing]:
     at = entry.body + _VISUAL_BYTES + _MORE_BYTES.get(entry.kind, 0)
     depth, colours = block.number(at - 4, 2), block.number(at - 2, 2)
     if depth & 0x1F in (1, 2, 4, 8) and colours == 0:
-        behind = at + 8 + 8 * (block.number(at + 6, 2) + 1)
+        first, last = block.number(at), block.number(at + 6, 2)
+        behind = at + 8 + (8 * max(0, last - first + 1) if max(first, last) <= _MAX_COLOUR else 0)
         at = behind if behind <= entry.end else at
     said = (framing(box.kind, block.body(box)[:CONFIG_BYTES]) for box in _extensions(block, entry, at))
     codec = codec_of(entry.kind)
@@ -161,7 +164,7 @@ def _behind_sound(block: Block, entry: Box) -> int:
         # ISO's version 1 does not have QuickTime's four numbers.
         return plain if block.data[plain + 4 : plain + 8] in _CODEC | _INSIDE.keys() else longer
     if version == 2:
-        return entry.start + max(block.number(plain), 72)
+        return entry.start + 72  # readers ignore the size that the entry states
     return plain
 
 
@@ -211,7 +214,7 @@ def _extension(block: Block, box: Box) -> None:
         _container(block, box)
     elif kind in FREE_KINDS:
         block.wipe(box.body, box.end, "stsd", name_of(kind), UNKNOWN)
-    elif kind == b"uuid":
+    elif kind == b"uuid" and box.extended != XMP_UUID:
         clean_uuid(block, box, "stsd")
     else:
         block.free(box, "stsd")
