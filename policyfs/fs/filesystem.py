@@ -257,7 +257,8 @@ class FileSystem:
         files = opening.open_files
         sync = FileSync(
             fs, guard=guard, head_checked=head_checked, draft=draft, checker=opening.checker,
-            withheld_names=opening.withheld_names, open_files=files, remote=facts.remote,
+            withheld_names=opening.withheld_names, open_files=files, forget_entries=cache.forget_entries,
+            remote=facts.remote,
         )  # fmt: skip
         ranges = Ranges(fs, reader=reader, writer=writer, open_files=files, shares_blocks=facts.reflink)
         return DataOperations(reader, writer, sync, ranges)

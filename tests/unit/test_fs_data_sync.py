@@ -256,3 +256,30 @@ def test_a_policy_that_came_while_held_bytes_were_judged_decides(
 
 async def _jpeg(*_: object, **__: object) -> str:
     return "image/jpeg"
+
+
+BY_KIND = OPEN + '- {id: words, deny: [see], paths: "/**", when: {type: text/plain}}\n'
+
+
+@pytest.mark.parametrize(("rules", "told"), [(OPEN, False), (BY_KIND, True)])
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_WRONLY | os.O_TRUNC])
+def test_after_a_write_the_kernel_looks_for_the_name_again_if_the_kind_decides_who_sees_it(
+    store: Path, rules: str, told: bool, flags: int
+) -> None:
+    """The watch reports no changes that the daemon makes."""
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(rules)) as made:
+            entries: list[tuple[int, bytes]] = []
+            made.notes.inval_entry = lambda parent, name, _gentle: entries.append((parent, name))
+            await made.release(await made.open("/a.jpg", flags & ~os.O_TRUNC, MAPS))
+            assert (entries, made.root.changes) == ([], 0), "nothing was written"
+            handle = await made.open("/a.jpg", flags, MAPS)
+            if not flags & os.O_TRUNC:
+                await made.write(handle, 0, b"words")
+            await made.release(handle)
+            assert bool(entries) == bool(made.root.changes) == told
+            assert set(entries) <= {(made.root.nodeid, b"a.jpg")}
+
+    run()

@@ -164,6 +164,28 @@ async def test_a_name_stays_where_a_change_of_its_file_decides_nothing(store: Pa
 
 
 @on_trio
+async def test_all_names_of_a_changed_file_go(store: Path) -> None:
+    """The event names one of them. The new bytes may have another kind, which decides who sees each name."""
+    (store / "d").mkdir()
+    os.link(store / "a.jpg", store / "d/b.jpg")
+    with parts(store, engine_of(OPEN)) as made:
+        watched = Watched(made)
+        node, inner = await made.walk("/a.jpg", MAPS), await made.walk("/d", MAPS)
+        assert await made.walk("/d/b.jpg", MAPS) is node
+        handle, stat = handle_of(store / "a.jpg"), made.tree.stat(made.tree.root_fd, b"a.jpg")
+        node.tell(version_of(stat))
+        watched.queue.stat = lambda _: stat
+        root, before = made.root.nodeid, inner.changes
+        named = [("inode", root, 0), ("entry", root, b"a.jpg", True)]
+        other = [("inode", inner.nodeid, 0), ("entry", inner.nodeid, b"b.jpg", True)]
+        assert watched.take(event(Change.CLOSE_WRITE, watched.root(), b"a.jpg", handle)) == named + other
+        assert inner.changes == before + 1
+        watched.changes.shows_all = lambda directory: directory is inner
+        assert watched.take(event(Change.CLOSE_WRITE, watched.root(), b"a.jpg", handle)) == named
+        assert watched.take(event(Change.DELETE, watched.root(), b"a.jpg", handle))[2:] == []
+
+
+@on_trio
 async def test_what_happens_elsewhere_on_the_file_system_is_nobodys_matter(store: Path) -> None:
     (store / "d").mkdir()
     with parts(store, engine_of(OPEN)) as made:

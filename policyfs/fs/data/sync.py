@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from policyfs.domain import Need, Op
 from policyfs.fs.access.gate import WRITE, PolicyChangedError
 from policyfs.fs.checked.change_lock import patiently
 from policyfs.fs.checked.head_writes import Checker
@@ -18,6 +19,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DraftWrites, HeadCheckedWrites
 from policyfs.fs.inodes.handles import Handle, OpenState, open_state
+from policyfs.fs.inodes.node import NamesForgotten
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.kernel.operations import Work
 from policyfs.linux.statx import Stat
@@ -26,8 +28,8 @@ from policyfs.linux.statx import Stat
 class FileSync:
     """The handler of FLUSH, fsync and the last release for one mount.
 
-    backing_fd: returns a descriptor of the store's file behind a handle; the caller closes it. remote: True
-    if another process or machine serves the store.
+    forget_entries: makes the kernel forget a file's names and the listings with these names, a moment later.
+    remote: True if another process or machine serves the store.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class FileSync:
         checker: Checker,
         withheld_names: WithheldNames,
         open_files: OpenFiles,
+        forget_entries: NamesForgotten,
         remote: bool = False,
     ) -> None:
         self._tree = fs.tree
@@ -54,6 +57,7 @@ class FileSync:
         self._checker = checker
         self._withheld_names = withheld_names
         self._open_files = open_files
+        self._forget_entries = forget_entries
         self._remote = remote
 
     async def flush(self, handle: Handle, *, empties: bool = False) -> None:
@@ -174,6 +178,22 @@ class FileSync:
         the handle's descriptor meanwhile. Here no await comes before the node's lock is taken: later opens
         may wait for this lock (Lifecycle.emptied and released).
         """
+        try:
+            await self._store_or_drop(handle, patient=patient)
+        finally:
+            if handle.changed:
+                self._forget_kind(handle)
+
+    def _forget_kind(self, handle: Handle) -> None:
+        """After a change of a file's bytes, make the kernel forget the file's names if the kind decides who
+        sees them: the file may now be of another kind. The watch does not report the daemon's own writes.
+        """
+        with contextlib.suppress(OSError):  # the path is too long: no caller sees the file
+            if self._gate.need(handle.caller.principal, Op.SEE, handle.node) & Need.KIND:
+                self._forget_entries(handle.node)
+
+    async def _store_or_drop(self, handle: Handle, *, patient: bool) -> None:
+        """Store or drop held bytes for finish(), if the handle may have any."""
         state = open_state(handle)
         if not handle.writable or not self._may_hold(handle, state):
             return

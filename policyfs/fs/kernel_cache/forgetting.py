@@ -86,8 +86,8 @@ class KernelCache:
             with trio.move_on_after(_FORGET_S):  # a notifier that is being closed never calls done()
                 await forgotten.wait()
 
-    def forget_names(self, node: Node) -> None:
-        """Make the kernel forget a file's names, the listings that contain them, and the file's attributes.
+    def forget_entries(self, node: Node) -> None:
+        """Make the kernel forget a file's names, and the listings that contain them.
 
         The daemon calls this method after its own changes, which the watch does not report.
         """
@@ -97,7 +97,12 @@ class KernelCache:
                 if self.notifier is not None:
                     self.notifier.inval_entry(parent.nodeid, name, True)
                     self.notifier.inval_inode(parent.nodeid, 0, 0)
-                    self.notifier.inval_inode(known.nodeid)
+
+    def forget_names(self, node: Node) -> None:
+        """Make the kernel forget a file's attributes, its names, and the listings that contain them."""
+        self.forget_entries(node)
+        for known in self._nodes.same_inode(node.ino):
+            self.forget_attributes(known.nodeid)
 
     async def forget_names_now(self, node: Node) -> None:
         """Make the kernel forget a file's names as forget_names() does. Return once the kernel has forgotten

@@ -206,7 +206,23 @@ class Invalidation:
         nodes = list(self._nodes.same_inode(self._nodes.key_of(stat)))
         self._nodes.vectors.drop_nodes(nodes)
         version = version_of(stat)
-        return all(self._forget_node(node, version, notifier) for node in nodes)
+        taken = all(self._forget_other_names(node, event, notifier) for node in nodes)
+        return taken and all(self._forget_node(node, version, notifier) for node in nodes)
+
+    def _forget_other_names(self, node: Node, event: WatchEvent, notifier: Notifier) -> bool:
+        """Invalidate the names of a changed file that the event does not name, as _apply() does for the name
+        in the event.
+        """
+        taken = True
+        if event.name is None or event.kind & _ENTRY_CHANGES:
+            return taken
+        for parent, name in node.all_names():
+            named = name == event.name and parent is self._directories.get(event.dir_handle or b"")
+            if not named and (node.byte_path.finds_kind or not self.shows_all(parent)):
+                parent.changes += 1
+                taken &= notifier.inval_inode(parent.nodeid, 0, 0)
+                taken &= notifier.inval_entry(parent.nodeid, name, True)
+        return taken
 
     @staticmethod
     def _forget_node(node: Node, version: Version, notifier: Notifier) -> bool:
