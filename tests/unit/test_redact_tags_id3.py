@@ -69,6 +69,66 @@ def test_nor_does_one_that_would_be_longer():
     redact(MP3, sounds.id3(sounds.user(b"place", CITY), frame, padding=padding) + sounds.sound())
 
 
+def within(size: int, lying: int, frame: bytes) -> bytes:
+    """Make a COMM frame of *lying* bytes; by the other way to read sizes, *frame* follows *size* bytes."""
+    body = b"\0eng\0".ljust(size, b"c") + frame
+    return b"COMM" + lying.to_bytes(4) + b"\0\0" + body.ljust(lying, b"!")
+
+
+@pytest.mark.parametrize(
+    "between", [b"", b"aBc \0\0\0\2\0\0ab", b"TRCK\0\0\0\2\0\0\0" + b"1", b"abcd" + bytes(6)]
+)
+@pytest.mark.parametrize("name", [b"TXXX", b"Txyz", b"CHAP"])
+def test_a_frame_that_only_the_other_way_to_read_sizes_finds_does_not_stay(between, name):
+    hidden = between + name + (100).to_bytes(4) + b"\0\0" + (b"\0City\0" + CITY).ljust(100)
+    data = sounds.id3(within(128, 256, hidden), version=4, padding=50) + sounds.sound()
+    assert CITY not in redact(MP3, data)
+
+
+def test_a_frame_that_only_plain_sizes_find_does_not_stay():
+    hidden = b"TXXX" + (60).to_bytes(4) + b"\0\0" + (b"\0City\0" + CITY).ljust(60)
+    rest = b"\0eng\0".ljust(512 - 256 - 10, b"d") + hidden
+    first = b"COMM" + (512).to_bytes(4) + b"\0\0" + b"\0eng\0".ljust(256, b"c")
+    second = b"COMM" + sounds.syncsafe(len(rest)) + b"\0\0" + rest
+    assert CITY not in redact(MP3, sounds.id3(first, second, padding=50) + sounds.sound())
+
+
+def test_a_frame_that_only_the_other_way_finds_in_a_chapter_does_not_stay():
+    hidden = b"TXXX" + (60).to_bytes(4) + b"\0\0" + (b"\0City\0" + CITY).ljust(60)
+    first = b"TIT2" + (256).to_bytes(4) + b"\0\0" + b"\0".ljust(128, b"c")
+    second = sounds.frame("TIT3", b"\0".ljust(256 - 128 - 10, b"d") + hidden, version=4)
+    chapter = sounds.frame("CHAP", b"one\0" + bytes(16) + first + second, version=4)
+    assert CITY not in redact(MP3, sounds.id3(chapter, version=4, padding=50) + sounds.sound())
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_long_frames_without_another_stay(version):
+    """In UTF-16 and in pictures there are small numbers where the other way reads a size."""
+    text = b"\1" + ("Tales of quinces TO READ " * 20).encode("utf-16")
+    shown = b"\0image/jpeg\0\3front\0" + jpegs.plain()
+    made = [
+        sounds.frame(*frame, version=version) for frame in (("COMM", text), ("APIC", shown), ("TIT2", text))
+    ]
+    data = sounds.id3(*made, version=version, padding=300) + sounds.sound()
+    assert redact(MP3, data) == data
+
+
+ITUNES = (
+    b"iTunNORM\0 000002F7 0000031A\0",
+    b"iTunSMPB\0 00000000 00000210",
+    b"iTunes_CDDB_IDs\x0012+3CA1F5+9",
+)
+
+
+@pytest.mark.parametrize("text", ITUNES)
+def test_numbers_of_itunes_hold_no_people(text):
+    data = sounds.id3(sounds.frame("COMM", b"\0eng" + text)) + sounds.sound()
+    assert redact(MP3, data, Tells.PEOPLE) == data
+    assert b"Anna" not in redact(MP3, data.replace(text[-4:], b"Anna"), Tells.PEOPLE)
+    other = data.replace(text[:8], b"iTunAnna")
+    assert b"Anna" not in redact(MP3, other, Tells.PEOPLE)
+
+
 @pytest.mark.parametrize(("tag_flags", "frame_flags"), [(0x80, 0), (0, 2)], ids=["tag", "frame"])
 def test_a_picture_whose_hidden_parts_a_reader_would_leave_bytes_out_of_goes_whole(tag_flags, frame_flags):
     """Where a maker's tag was stands 0xffff, a zero follows, and unsynchronisation takes that away."""

@@ -10,57 +10,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note
 from policyfs.redact.core.tag_names import tells_of_name, told
+from policyfs.redact.tags.id3_frames import TOLD, is_itunes_comment, of_private
 
 HEAD_BYTES: Final = 10
-_L, _D, _T, _P, _O = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE, Tells.OTHER
-
-FRAMES: Final = MappingProxyType(
-    {
-        Tells.PEOPLE: (
-            "TIT1 TIT2 TIT3 TPE1 TPE2 TPE3 TPE4 TCOM TEXT TOLY TOPE TOAL TOFN TALB TCOP TPUB TOWN TPRO TRSN"
-            " TRSO TIPL TMCL IPLS TSOA TSOP TSOT TSO2 TSOC TSST TMOO COMM USLT SYLT USER WCOM WCOP WOAF WOAR"
-            " WOAS WORS WPAY WPUB TDES TCAT TKWD TGID WFED MVNM GRP1 PCST POPM"
-            " TT1 TT2 TT3 TP1 TP2 TP3 TP4 TCM TXT TOL TOA TOT TOF TAL TCR TPB IPL COM ULT SLT TST TSA TSP TS2"
-            " TSC WAF WAR WAS WCM WCP WPB POP"
-        ),
-        Tells.TIME: "TYER TDAT TIME TRDA TORY TDRC TDOR TDRL TDTG TDEN TYE TDA TIM TRD TOR",
-        Tells.DEVICE: "TSSE TSS",
-        Tells.OTHER: (
-            "TRCK TPOS TCON TBPM TKEY TLEN TSIZ TMED TFLT TLAN TDLY TSRC TCMP MVIN PCNT RVA2 RVAD EQUA EQU2"
-            " RVRB ETCO MLLT SYTC RBUF POSS TRK TPA TCO TBP TKE TLE TSI TMT TFT TLA TDY TRC TCP CNT RVA"
-            " EQU REV ETC MLL STC BUF"
-        ),
-    }
-)
-"""A dictionary from categories to names of frames. All other frames are unknown, except those that _Cleaner
-knows by their content.
-"""
-
-_TOLD: Final = {name: tells for tells, names in FRAMES.items() for name in names.split()} | {
-    "TENC": _P | _D,
-    "TEN": _P | _D,
-}
 _USER_TEXT: Final = frozenset({"TXXX", "TXX", "WXXX", "WXX"})
 _PICTURE: Final = frozenset({"APIC", "PIC"})
-_LEVELS: Final = frozenset({b"AverageLevel", b"PeakValue"})
-_WINDOWS_NUMBERS: Final = MappingProxyType(
-    {
-        **dict.fromkeys(_LEVELS, 4),
-        **dict.fromkeys((b"WM/MediaClassPrimaryID", b"WM/MediaClassSecondaryID"), 16),
-        **dict.fromkeys((b"WM/WMContentID", b"WM/WMCollectionID", b"WM/WMCollectionGroupID"), 16),
-    }
-)
-"""A dictionary from the owner of a private frame to the size in bytes of the number in the frame. These
-frames come from Windows Media.
-"""
-_WINDOWS_TEXTS: Final = frozenset({b"WM/Provider", b"WM/UniqueFileIdentifier"})
-_MAX_PRIVATE_BYTES: Final = 256
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}\0?")
 _MAX_FRAMES: Final = 10_000
 _UNSYNCHRONISED, _EXTENDED, _FOOTER = 0x80, 0x40, 0x10
@@ -133,6 +92,8 @@ class _Cleaner:
         if rest.strip(b"\0"):
             self.notes.append(Note(HEAD_BYTES + end, len(rest), "ID3", "padding", broken=True))
         if not self.notes:
+            if self._ambiguous(plain, frames):
+                return self._emptied(flags & ~_EXTENDED, len(body), footer, "ambiguous sizes")
             return Cleaned(self.tag)
         # An extended header has the size of padding and a checksum. Both would be wrong now.
         head = self.tag[:5] + bytes([flags & ~_EXTENDED]) + self.tag[6:HEAD_BYTES]
@@ -156,7 +117,41 @@ class _Cleaner:
         found = self._frames(plain, 0) or []
         ends = list(accumulate(map(len, kept), initial=0))
         same = [(frame.at, frame.end) for frame in found[: len(kept)]] == list(pairwise(ends))
-        return same and all(frame.name == "PRIV" for frame in found[len(kept) :])
+        filled = all(frame.name == "PRIV" for frame in found[len(kept) :])
+        return same and filled and not self._ambiguous(plain, found)
+
+    def _ambiguous(self, body: bytes, frames: list[_Frame]) -> bool:
+        """Return True if a reader may find a frame that may not stay at an offset where none of *frames* is.
+
+        For each size, a reader may choose either of two ways to read it (_frames).
+        """
+        seen = {frame.at for frame in frames}
+        ends = [end for frame in frames for end in self._ends(body, frame.at)]
+        while ends:
+            at = ends.pop()
+            if at in seen or not body[at : at + 4].strip(b"\0"):
+                continue
+            seen.add(at)
+            self.inner.budget.part()
+            more = self._ends(body, at)
+            ends += more
+            name, flags = body[at : at + 4].decode("latin-1"), int.from_bytes(body[at + 8 : at + 10])
+            if not (name.isascii() and name.isalnum()) and name[0] != "T":
+                continue  # no reader shows such a frame
+            for end in more:
+                frame = _Frame(at, name, flags, at + HEAD_BYTES, end)
+                content = body[frame.start : end]
+                if name in ("CHAP", "CTOC") or self._frame(frame, content)[1] != content:
+                    return True
+        return False
+
+    def _ends(self, body: bytes, at: int) -> set[int]:
+        """Return the offsets where the frame at an offset may end: one for each way to read its size."""
+        if self.version == 2:
+            return set()
+        number, start = body[at + 4 : at + 8], at + HEAD_BYTES
+        ends = {start + int.from_bytes(number), start + syncsafe(number)}
+        return {end for end in ends if end <= len(body)}
 
     def _padded(self, head: bytes, frames: bytes, size: int, footer: int) -> bytes:
         """Return the body with padding and with its footer, if the tag has one.
@@ -256,7 +251,7 @@ class _Cleaner:
         if plain is None:
             return UNKNOWN, None
         if frame.name == "PRIV":
-            tells, text = _private(plain)
+            tells, text = of_private(plain)
             found = told(self.inner.hide, tells, text, self.inner.budget)
             return found or tells, None if found else data
         if frame.name in _PICTURE:
@@ -266,9 +261,9 @@ class _Cleaner:
         if frame.name in ("CHAP", "CTOC"):
             stays = plain == data and self._chapter(frame.name, data)
             return Tells.PEOPLE, data if stays else None
-        tells = _TOLD.get(frame.name, UNKNOWN)
-        if frame.name in ("COMM", "COM") and plain[4:8] == b"iTun":
-            tells = Tells.OTHER  # levels and silence at either end, as numbers
+        tells = TOLD.get(frame.name, UNKNOWN)
+        if frame.name in ("COMM", "COM") and is_itunes_comment(plain):
+            tells = Tells.OTHER
         if frame.name in ("UFID", "UFI") and plain.startswith(b"http://musicbrainz.org\0"):
             tells = Tells.OTHER
         text = plain[1:]
@@ -310,12 +305,13 @@ class _Cleaner:
                 at = data.find(b"\0", at) + 1 or len(data) + 1
         if not data.find(b"\0") >= 0 or at > len(data) or told(hide, Tells(0), data[:at], self.inner.budget):
             return False
-        for frame in self._walk(data, at, safe=self.version == 4):
+        frames = list(self._walk(data, at, safe=self.version == 4))
+        for frame in frames:
             content = data[frame.start : frame.end]
             if frame.name in ("CHAP", "CTOC") or self._frame(frame, content)[1] != content:
                 return False
             at = frame.end
-        return not data[at:].strip(b"\0")
+        return not data[at:].strip(b"\0") and not self._ambiguous(data, frames)
 
     def _picture(self, name: str, data: bytes, *, sure: bool) -> tuple[Tells, bytes | None]:
         """Clean the content of a picture frame: a picture, and a description, which people wrote.
@@ -334,17 +330,6 @@ class _Cleaner:
         if about.strip(b"\0\xff\xfe ") and told(self.inner.hide, Tells.PEOPLE, about, self.inner.budget):
             about = _blank(data[0], about)
         return UNKNOWN, data[:start] + about + between + cleaned.data
-
-
-def _private(plain: bytes) -> tuple[Tells, bytes]:
-    """Return the categories and the text of a private frame. The known frames are those of Windows Media."""
-    owner, zero, value = plain.partition(b"\0")
-    size = _WINDOWS_NUMBERS.get(owner)
-    if zero and size is not None and len(value) == size:
-        return Tells.OTHER if owner in _LEVELS else _D | _P, b""
-    if zero and owner in _WINDOWS_TEXTS and len(value) <= _MAX_PRIVATE_BYTES:
-        return _D | _P, value
-    return UNKNOWN, b""
 
 
 def _blank(encoding: int, text: bytes) -> bytes:

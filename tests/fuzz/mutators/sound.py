@@ -6,7 +6,7 @@ import re
 from random import Random
 
 from policyfs.redact.audio.ogg_pages import page_checksum
-from policyfs.redact.tags import id3
+from policyfs.redact.tags.id3_frames import FRAMES
 from tests.fuzz.mutators import text
 from tests.fuzz.mutators.parts import Mutator, Part, change, some
 
@@ -22,7 +22,7 @@ _TAGS = (
 )
 _FRAMES = {
     size: tuple(
-        sorted(name.encode() for names in id3.FRAMES.values() for name in names.split() if len(name) == size)
+        sorted(name.encode() for names in FRAMES.values() for name in names.split() if len(name) == size)
     )
     + extra
     for size, extra in (

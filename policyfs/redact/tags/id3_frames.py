@@ -1,0 +1,76 @@
+"""Categories of ID3v2 frames: by their names, and of some frames by their content.
+
+Sources: ID3v2.2.0, 2.3.0, 2.4.0 informal standards; the frames that iTunes and Windows Media write.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.categories import UNKNOWN, Tells
+
+_D, _T, _P, _O = Tells.DEVICE, Tells.TIME, Tells.PEOPLE, Tells.OTHER
+
+FRAMES: Final = MappingProxyType(
+    {
+        Tells.PEOPLE: (
+            "TIT1 TIT2 TIT3 TPE1 TPE2 TPE3 TPE4 TCOM TEXT TOLY TOPE TOAL TOFN TALB TCOP TPUB TOWN TPRO TRSN"
+            " TRSO TIPL TMCL IPLS TSOA TSOP TSOT TSO2 TSOC TSST TMOO COMM USLT SYLT USER WCOM WCOP WOAF WOAR"
+            " WOAS WORS WPAY WPUB TDES TCAT TKWD TGID WFED MVNM GRP1 PCST POPM"
+            " TT1 TT2 TT3 TP1 TP2 TP3 TP4 TCM TXT TOL TOA TOT TOF TAL TCR TPB IPL COM ULT SLT TST TSA TSP TS2"
+            " TSC WAF WAR WAS WCM WCP WPB POP"
+        ),
+        Tells.TIME: "TYER TDAT TIME TRDA TORY TDRC TDOR TDRL TDTG TDEN TYE TDA TIM TRD TOR",
+        Tells.DEVICE: "TSSE TSS",
+        Tells.OTHER: (
+            "TRCK TPOS TCON TBPM TKEY TLEN TSIZ TMED TFLT TLAN TDLY TSRC TCMP MVIN PCNT RVA2 RVAD EQUA EQU2"
+            " RVRB ETCO MLLT SYTC RBUF POSS TRK TPA TCO TBP TKE TLE TSI TMT TFT TLA TDY TRC TCP CNT RVA"
+            " EQU REV ETC MLL STC BUF"
+        ),
+    }
+)
+"""A dictionary from categories to names of frames. All other frames are unknown, except those that
+id3.py knows by their content.
+"""
+
+TOLD: Final = {name: tells for tells, names in FRAMES.items() for name in names.split()} | {
+    "TENC": _P | _D,
+    "TEN": _P | _D,
+}
+"""A dictionary from names of frames to their categories."""
+
+_LEVELS: Final = frozenset({b"AverageLevel", b"PeakValue"})
+_WINDOWS_NUMBERS: Final = MappingProxyType(
+    {
+        **dict.fromkeys(_LEVELS, 4),
+        **dict.fromkeys((b"WM/MediaClassPrimaryID", b"WM/MediaClassSecondaryID"), 16),
+        **dict.fromkeys((b"WM/WMContentID", b"WM/WMCollectionID", b"WM/WMCollectionGroupID"), 16),
+    }
+)
+"""A dictionary from the owner of a private frame to the size in bytes of the number in the frame. These
+frames come from Windows Media.
+"""
+_WINDOWS_TEXTS: Final = frozenset({b"WM/Provider", b"WM/UniqueFileIdentifier"})
+_MAX_PRIVATE_BYTES: Final = 256
+_ITUNES: Final = re.compile(
+    rb".{4}iTun(?:NORM|SMPB|PGAP|es_CDDB_(?:IDs|1|TrackNumber))\0[0-9A-Fa-f +]*\0?", re.DOTALL
+)
+"""A comment of iTunes with numbers: levels, silence at either end, the disc."""
+
+
+def is_itunes_comment(plain: bytes) -> bool:
+    """Return True if a COMM frame holds only numbers of iTunes."""
+    return _ITUNES.fullmatch(plain) is not None
+
+
+def of_private(plain: bytes) -> tuple[Tells, bytes]:
+    """Return the categories and the text of a private frame. The known frames are those of Windows Media."""
+    owner, zero, value = plain.partition(b"\0")
+    size = _WINDOWS_NUMBERS.get(owner)
+    if zero and size is not None and len(value) == size:
+        return Tells.OTHER if owner in _LEVELS else _D | _P, b""
+    if zero and owner in _WINDOWS_TEXTS and len(value) <= _MAX_PRIVATE_BYTES:
+        return _D | _P, value
+    return UNKNOWN, b""
