@@ -144,10 +144,12 @@ class Handlers(pyfuse3.Operations):
         await self._listings.releasedir(fh)
 
     @guarded
-    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:  # noqa: ARG002 - same for all
-        """Answer STATFS."""
-        found = await trio.to_thread.run_sync(self._tree.statvfs)  # waits as long as the store hangs
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        """Answer STATFS. A caller that the mount does not admit gets zeros, as from the kernel."""
         reply = pyfuse3.StatvfsData()
+        if not self._gate.admits(ctx):
+            return reply
+        found = await trio.to_thread.run_sync(self._tree.statvfs)  # waits as long as the store hangs
         reply.f_bsize, reply.f_frsize = found.f_bsize, found.f_frsize
         reply.f_blocks, reply.f_bfree, reply.f_bavail = found.f_blocks, found.f_bfree, found.f_bavail
         reply.f_files, reply.f_ffree, reply.f_favail = found.f_files, found.f_ffree, found.f_favail

@@ -54,6 +54,18 @@ def test_nobody_else_comes_through_a_mount_of_several_groups(mounts: Mounts, sto
     assert set(attempts(mount, *caller).values()) == {"EACCES"}
 
 
+def _space(path: Path) -> tuple[int, int]:
+    found = os.statvfs(path)
+    return found.f_blocks, found.f_bfree
+
+
+def test_nobody_else_is_told_of_the_space(mounts: Mounts, store: Path) -> None:
+    mount = mounts.start(POLICY, store, "--app", "app")
+    assert min(call_as(APP, _space, mount.mountpoint, gid=GROUP)) > 0
+    for uid, gid in NOT_ADMITTED:
+        assert call_as(uid, _space, mount.mountpoint, gid=gid) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("guard", "open_ways"),
     [("everybody-admitted", {"look", "list", "open", "make"}), ("names-kept", {"look"})],

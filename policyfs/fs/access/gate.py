@@ -102,7 +102,7 @@ class Gate:
         return Caller(self.principal, ctx.uid, ctx.gid, ctx.pid, ctx.umask)
 
     def admits(self, ctx: Context) -> bool:
-        """Return True if this caller may use the mount. (For LOOKUP; other requests use caller().)"""
+        """Return True if this caller may use the mount. (For LOOKUP and STATFS; others use caller().)"""
         admitted = self._admitted
         return admitted is None or (ctx.uid == admitted.uid and ctx.gid in admitted.gids)
 
