@@ -199,6 +199,22 @@ def test_a_second_description_of_samples_goes() -> None:
     assert movie.tracks[0].parameters == one
 
 
+@pytest.mark.parametrize("kind", [b"text", b"vide", b"soun", b"meta", bytes(4)])
+def test_a_track_has_one_handler(kind: bytes) -> None:
+    """Readers go by the last one: also by that of the data in ``minf``."""
+    first, second = handler(b"vide"), handler(kind)
+    movie, out = clean(box(b"trak", box(b"mdia", first, second), box(b"mdia", second)))
+    assert movie.tracks[0].handler == b"vide"
+    assert out == box(b"trak", box(b"mdia", first, free(second)), free(box(b"mdia", second)))
+    assert clean(box(b"trak", box(b"mdia", box(b"minf", second))))[1].endswith(free(second))
+
+
+@pytest.mark.parametrize("kind", [b"alis", b"url ", b"rsrc"])
+def test_the_handler_of_data_stays(kind: bytes) -> None:
+    made = box(b"trak", box(b"mdia", handler(b"vide"), box(b"minf", handler(kind))))
+    assert clean(made)[1] == made
+
+
 def test_unknown_boxes_become_free_space_wherever_they_are() -> None:
     made = box(b"what", SECRET)
     for whole in (made, box(b"trak", made), box(b"trak", box(b"mdia", made)), box(b"mvex", made)):

@@ -93,7 +93,7 @@ def _trak(walk: Walk, box: Box) -> None:
         walk.block.free(box, walk.where, broken=True)
         return
     walk.track = Track(box)
-    container(_TRAK)(walk, box)
+    container({**_TRAK, b"mdia": _only(walk.block.children(box).first(b"mdia"), _mdia)})(walk, box)
     walk.movie.tracks.append(walk.track)
     walk.track = None
 
@@ -106,11 +106,38 @@ def _mdia(walk: Walk, box: Box) -> None:
     handler = block.children(box).first(b"hdlr")
     if walk.track is not None and handler is not None and not handler.cut:
         walk.track.handler = block.data[handler.body + 8 : min(handler.body + 12, handler.end)]
-    container(_MDIA)(walk, box)
+    container({**_MDIA, b"hdlr": _only(handler, _hdlr)})(walk, box)
+
+
+def _only(first: Box | None, rule: Rule) -> Rule:
+    """Return the rule that cleans the box *first* by *rule*, and removes any other box. Readers use the last
+    box of such a type, and policyfs the first.
+    """
+
+    def once(walk: Walk, box: Box) -> None:
+        if box == first:
+            rule(walk, box)
+        else:
+            walk.block.free(box, walk.where, broken=True)
+
+    return once
 
 
 def _hdlr(walk: Walk, box: Box) -> None:
     clean_handler(walk.block, box)
+
+
+def _data_handler(walk: Walk, box: Box) -> None:
+    """Clean the ``hdlr`` of ``minf``: the form of the references to data. Remove it if it states another
+    type: some readers would use this type as the track's.
+    """
+    if walk.block.data[box.body + 8 : min(box.body + 12, box.end)] in _DATA_HANDLERS:
+        clean_handler(walk.block, box)
+    else:
+        walk.block.free(box, walk.where, broken=True)
+
+
+_DATA_HANDLERS: Final = frozenset({b"alis", b"url ", b"rsrc"})
 
 
 _METADATA: Final = (*b"udta ilst chpl hdlr mvhd mdhd ftyp cmov".split(b" "), XMP_UUID)
@@ -258,13 +285,12 @@ _MINF: Final = rules(
     nmhd=fixed_size(4),
     sthd=fixed_size(4),
     gmhd=container(_GMHD),
-    hdlr=_hdlr,
+    hdlr=_data_handler,
     dinf=container(_DINF),
     stbl=_stbl,
 )
 _MDIA: Final = rules(
     mdhd=_dated(24, 36),
-    hdlr=_hdlr,
     elng=_language,
     minf=container(_MINF),
 )
@@ -274,7 +300,6 @@ _TRAK: Final = rules(
     tkhd=_dated(84, 96),
     tref=_tref,
     edts=container(_EDTS),
-    mdia=_mdia,
     load=fixed_size(16),
     tapt=container(_TAPT),
 )
