@@ -22,6 +22,9 @@ from policyfs.policy.explain import REQUESTS, Explanation, MoveExplanation, open
 from policyfs.redact.core.values import Outcome
 
 _CHANGES: Final = Op.WRITE | Op.CREATE | Op.DELETE | Op.ATTR
+_BY_WRITERS: Final = {"setxattr", "removexattr"}
+"""Changes of attributes that need the right to write, with --posix. This right is also enough to set a file's
+times to now (utimens). All other changes are for the file's owner."""
 
 
 class Layer(NamedTuple):
@@ -49,12 +52,20 @@ def refusing_layer(
     layer = _not_admitted(status, caller) or _hidden(hidden)
     if layer is not None:
         return layer
+    layer = _no_parent(found)
+    if layer is not None and decision.errno != errno.ENOENT:
+        return layer
     if not decision.allowed:
         return Layer("policy", decision.errno, explanation.cause)
-    if found.ftype is FileType.SPECIAL:
-        return Layer("policy", errno.ENOENT, "policyfs hides fifos, sockets and devices")
-    checks = (_absent, _read_only, _mode_bits, _unclean, _not_emptied, _held)
-    for check in checks:
+    layer = _special(found) or _absent(status, ops, decision, found, caller)
+    if layer is not None:
+        return layer
+    by_writers = explanation.request == "utimens" and not _owns(found, caller)
+    if by_writers or explanation.request in _BY_WRITERS:
+        return _read_only(status, ops, decision, found, caller) or _mode_bits(
+            status, Op.WRITE, decision, found, caller
+        )
+    for check in (_read_only, _mode_bits, _unclean, _not_emptied, _held):
         layer = check(status, ops, decision, found, caller)
         if layer is not None:
             return layer
@@ -76,6 +87,9 @@ def refusing_layer_of_move(
         return layer
     if old.stat is None:
         return _absent(status, Op.DELETE, move.decision, old, caller)
+    layer = _special(old) or _no_parent(new)
+    if layer is not None:
+        return layer
     if not move.decision.allowed:
         return Layer("policy", move.decision.errno, move.cause)
     if move.request == "link" and new.stat is not None:
@@ -90,9 +104,34 @@ def refusing_layer_of_move(
 
 def _not_admitted(status: Json, caller: Caller) -> Layer | None:
     admits = part(status, "admits")
-    if admits["any"] or caller.uid == admits["uid"]:
+    if admits["any"]:
         return None
-    return Layer("mount", errno.EACCES, f"this app mount admits only the uid {admits['uid']}")
+    if caller.uid != admits["uid"]:
+        return Layer("mount", errno.EACCES, f"this app mount admits only the uid {admits['uid']}")
+    gids = admits["gids"]
+    if isinstance(gids, list) and caller.gid not in gids:
+        admitted = " ".join(map(str, gids))
+        return Layer("mount", errno.EACCES, f"this app mount admits only the primary group {admitted}")
+    return None
+
+
+def _special(found: LiveFile) -> Layer | None:
+    if found.ftype is not FileType.SPECIAL:
+        return None
+    return Layer("policy", errno.ENOENT, "policyfs hides fifos, sockets and devices")
+
+
+def _no_parent(found: LiveFile) -> Layer | None:
+    """Return the refusal if a directory above the path does not exist, else None."""
+    names = [name for name in found.path.split(b"/") if name]
+    if found.stat is not None or len(found.above) >= len(names):
+        return None
+    missing = os.fsdecode(b"/" + b"/".join(names[: len(found.above)]))
+    return Layer("store", errno.ENOENT, f"there is no directory {missing} in the store")
+
+
+def _owns(found: LiveFile, caller: Caller) -> bool:
+    return caller.uid == 0 or (found.stat is not None and found.stat.uid == caller.uid)
 
 
 def _hidden(above: Decision | None) -> Layer | None:
@@ -142,9 +181,9 @@ def _mode_bits(status: Json, ops: Op, _decision: Decision, found: LiveFile, call
     if refused is not None:
         shown = os.fsdecode(names[refused])
         return Layer("mode bits", errno.EACCES, f"the mode or ACL of {shown} does not let this user in")
-    stat = found.stat
-    if ops & Op.ATTR and stat is not None and stat.uid != caller.uid:
-        return Layer("mode bits", errno.EPERM, f"only the owner, uid {stat.uid}, may change attributes")
+    if ops & Op.ATTR and found.stat is not None and not _owns(found, caller):
+        told = f"only the owner, uid {found.stat.uid}, may change attributes"
+        return Layer("mode bits", errno.EPERM, told)
     return None
 
 

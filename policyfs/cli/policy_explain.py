@@ -23,6 +23,7 @@ from policyfs.policy.cause import sentence
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import in_force
 from policyfs.policy.explain import (
+    MADE,
     MOVES,
     REQUESTS,
     Explanation,
@@ -106,6 +107,8 @@ def _run_live(args: argparse.Namespace) -> int:
             "a file on a mount has its own kind and owner: leave out --kind, --content, --directory,"
             " --symlink, --owner and --former-owner"
         )
+    if args.at is not None or args.monitor:
+        raise UsageError("a mount has its own time and its own --monitor: leave out --at and --monitor")
     status = live.status_of(args.policy)
     engine = live.engine_of(status)
     caller = live.user_of(args.uid, args.pid, status)
@@ -124,9 +127,10 @@ def _run_live(args: argparse.Namespace) -> int:
         )
     found = live.look(status, path, engine, who, REQUESTS[args.op])
     facts = found.facts
+    ftype = found.ftype
     if found.stat is None:  # the request would create the file
-        facts = Facts(None, who.app or OWNER_NONE)
-    explanation = explain(engine, who, args.op, path, found.ftype, facts)
+        ftype, facts = MADE.get(args.op, ftype), Facts(None, who.app or OWNER_NONE)
+    explanation = explain(engine, who, args.op, path, ftype, facts)
     hidden = layers.hidden_above(engine, who, found)
     layer = layers.refusing_layer(status, explanation, found, caller, hidden)
     if args.json:
@@ -198,7 +202,7 @@ def _hints(
             "the app can open the file only if policyfs can clean this kind of file; add --kind TYPE or"
             " --content FILE"
         )
-    if decision.errno == errno.ENOENT and not (args.directory or args.symlink) and facts.kind is None:
+    if decision.errno == errno.ENOENT and _file_type(args) is FileType.REGULAR and facts.kind is None:
         path = explained.path
         if explain(engine, who, "see", path, FileType.DIRECTORY, facts).decision.allowed:
             yield "the app would see a directory of this name: ask again with --directory"
@@ -207,7 +211,7 @@ def _hints(
 def _file_type(args: argparse.Namespace) -> FileType:
     if args.directory:
         return FileType.DIRECTORY
-    return FileType.SYMLINK if args.symlink else FileType.REGULAR
+    return FileType.SYMLINK if args.symlink else MADE.get(args.op, FileType.REGULAR)
 
 
 def _facts(policy: Policy, who: Principal, args: argparse.Namespace) -> Facts:
@@ -218,7 +222,7 @@ def _facts(policy: Policy, who: Principal, args: argparse.Namespace) -> Facts:
     owner = args.owner
     if args.former_owner is not None:
         return Facts(kind, args.former_owner)
-    if owner == SELF:
+    if owner == SELF or (owner is None and args.op in MADE):
         owner = who.app if who.app is not None else OWNER_NONE
     elif owner is not None and owner != OWNER_NONE and all(app.name != owner for app in policy.apps):
         raise UsageError(f"--owner is self, none or an app of the policy, not {owner!r}")

@@ -49,6 +49,14 @@ REQUESTS: Final = {
 """The operations that each request needs, by the name of the request. ``create`` stands for an open with
 O_CREAT."""
 
+MADE: Final = {
+    "create": FileType.REGULAR,
+    "mkdir": FileType.DIRECTORY,
+    "mknod": FileType.REGULAR,
+    "symlink": FileType.SYMLINK,
+}
+"""The types of the files that requests make. The owner of such a file is the caller."""
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:

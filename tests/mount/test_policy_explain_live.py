@@ -15,7 +15,7 @@ import pytest
 from tests.support.machine.processes import call_as, code_of
 from tests.support.mount.daemons import Mount, Said, policyfs
 
-CAMERA, GALLERY, NOBODY = 10010, 10011, 65533
+CAMERA, GALLERY, SORTER, NOBODY = 10010, 10011, 10012, 65533
 
 POLICY = """\
 apiVersion: policyfs/v1
@@ -24,7 +24,9 @@ metadata: {name: live}
 apps:
   camera: {uid: 10010}
   gallery: {uid: 10011}
+  sorter: {uid: 10012}
 rules:
+  - {id: folders, allow: [create], who: {app: sorter}, paths: "/DCIM/**", when: {type: inode/directory}}
   - {id: look, allow: [see, read], who: {app: any}, paths: "/DCIM/**"}
   - {id: own, allow: [all], who: {app: camera}, paths: ["/DCIM/**", "/Pictures/***"]}
   - {id: no-place, require: {redact: [location]}, who: {app: gallery}}
@@ -40,6 +42,10 @@ def fuller(store: Path) -> Path:
     (store / "DCIM/secret/a.txt").write_text("words\n")
     (store / "DCIM/roots.jpg").write_bytes((store / "DCIM/Camera/a.jpg").read_bytes())
     (store / "DCIM/roots.jpg").chmod(0o600)
+    (store / "DCIM/all.txt").write_text("words\n")
+    (store / "DCIM/all.txt").chmod(0o666)
+    (store / "DCIM/open").mkdir()
+    (store / "DCIM/open").chmod(0o777)
     store.chmod(0o755)  # its modes count with --posix
     for name in ("DCIM", "DCIM/Camera", "Pictures", "DCIM/Camera/b.jpg"):
         os.chown(store / name, CAMERA, CAMERA)
@@ -57,6 +63,14 @@ def answer(mount: Mount, path: str, *options: str) -> dict[str, Any]:
     return found
 
 
+_CALLS: dict[str, tuple[Any, ...]] = {
+    "chmod": (os.chmod, 0o640),
+    "mkdir": (os.mkdir,),
+    "setxattr": (os.setxattr, "user.word", b"1"),
+    "utimens": (os.utime,),
+}
+
+
 def tried(mount: Mount, uid: int, op: str, path: str, to: str = "") -> str:
     """The errno of the real call."""
     at = f"{mount.mountpoint}{path}"
@@ -66,8 +80,11 @@ def tried(mount: Mount, uid: int, op: str, path: str, to: str = "") -> str:
         return call_as(uid, code_of, os.open, at, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     if op == "delete":
         return call_as(uid, code_of, os.unlink, at)
-    if op == "chmod":
-        return call_as(uid, code_of, os.chmod, at, 0o640)
+    if op == "symlink":
+        return call_as(uid, code_of, os.symlink, "words", at)
+    if op in _CALLS:
+        call, *arguments = _CALLS[op]
+        return call_as(uid, code_of, call, at, *arguments)
     return call_as(uid, code_of, os.open, at, {"read": os.O_RDONLY, "write": os.O_WRONLY}[op])
 
 
@@ -83,6 +100,16 @@ CASES = [
     (CAMERA, "delete", "/DCIM/secret/a.txt", "mode bits"),
     (CAMERA, "chmod", "/DCIM/roots.jpg", "mode bits"),
     (CAMERA, "create", "/DCIM/new.jpg", None),
+    (CAMERA, "create", "/DCIM/none/new.jpg", "store"),
+    (GALLERY, "create", "/DCIM/none/new.jpg", "store"),
+    (CAMERA, "setxattr", "/DCIM/all.txt", None),
+    (CAMERA, "setxattr", "/DCIM/roots.jpg", "mode bits"),
+    (CAMERA, "utimens", "/DCIM/all.txt", None),
+    (CAMERA, "utimens", "/DCIM/roots.jpg", "mode bits"),
+    (CAMERA, "utimens", "/DCIM/Camera/b.jpg", None),
+    (SORTER, "mkdir", "/DCIM/open/a", None),
+    (SORTER, "create", "/DCIM/open/b", "policy"),
+    (SORTER, "symlink", "/DCIM/open/c", "policy"),
 ]
 
 
@@ -93,6 +120,7 @@ MOVES = [
     (CAMERA, "rename", "/DCIM/secret/a.txt", "/DCIM/a.txt", "mode bits"),
     (CAMERA, "rename", "/DCIM/Camera/b.jpg", "/DCIM/secret/b.jpg", "mode bits"),
     (CAMERA, "link", "/DCIM/Camera/b.jpg", "/DCIM/Camera/a.jpg", "store"),
+    (CAMERA, "rename", "/DCIM/Camera/b.jpg", "/DCIM/none/c.jpg", "store"),
     (CAMERA, "link", "/DCIM/Camera/b.jpg", "/DCIM/Camera/d.jpg", None),
     (CAMERA, "rename", "/DCIM/Camera/b.jpg", "/DCIM/Camera/c.jpg", None),
 ]
@@ -203,6 +231,10 @@ def test_a_read_only_app_mount(app_mount, fuller: Path, monkeypatch: pytest.Monk
     for options, code, message in (
         (("--kind", "image/jpeg"), 2, "leave out --kind, --content, --directory"),
         (("--app", "gallery"), 2, "use --uid or --pid"),
+        (("--at", "2030-01-31T18:00:00Z"), 2, "leave out --at and --monitor"),
+        (("--monitor",), 2, "leave out --at and --monitor"),
+        (("--uid=-5",), 2, "'-5' is no uid"),
+        (("--uid", "4294967295"), 2, "'4294967295' is no uid"),
         (("--op", "fly"), 2, "no request is named"),
         (("--op", "rename"), 2, "add --to PATH"),
         (("--pid", "999999999"), 1, "there is no process 999999999"),

@@ -32,7 +32,10 @@ def test_the_line_of_a_layer() -> None:
         ("link", "a", "a", {}, "store", errno.EEXIST),
         ("rename", "a", "b", {"read_only": True}, "read-only", errno.EROFS),
         ("link", "a", "b", {"read_only": True}, "read-only", errno.EROFS),
-        ("rename", "a", "b", {"admits": {"any": False, "uid": 7}}, "mount", errno.EACCES),
+        ("rename", "a", "b", {"admits": {"any": False, "uid": 7, "gids": [7]}}, "mount", errno.EACCES),
+        ("rename", "a", "b", {"admits": {"any": False, "uid": CAMERA, "gids": [7]}}, "mount", errno.EACCES),
+        ("rename", "a", "b", {"admits": {"any": False, "uid": CAMERA, "gids": [7, CAMERA]}}, None, 0),
+        ("rename", "a", "none/b", {}, "store", errno.ENOENT),
     ],
 )
 def test_the_layer_that_refuses_a_move(
@@ -45,7 +48,10 @@ def test_the_layer_that_refuses_a_move(
     stat = statx(directory, b"a")
     os.close(directory)
     ends = [
-        LiveFile(os.fsencode(f"/{name}"), stat if name == "a" else None, Facts("text/plain", "none"))
+        LiveFile(
+            os.fsencode(f"/{name}"), stat if name == "a" else None, Facts("text/plain", "none"),
+            above=[(b"/", Facts())],
+        )
         for name in (old, new)
     ]
     told = explain_move(

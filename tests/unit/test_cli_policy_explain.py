@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,42 @@ def test_a_move_as_json() -> None:
     assert [end["request"] for end in found["ends"]] == ["delete", "create"]
     assert found["ends"][1]["nearest"]["id"]
     assert found["cause"].startswith("the new path needs create")
+
+
+MADE = """\
+apiVersion: policyfs/v1
+kind: Policy
+apps:
+  camera: {uid: 10010}
+  gallery: {uid: 10011}
+rules:
+  - {id: own, allow: [all], who: {app: camera}, paths: "/**", when: {owner: self}}
+  - {id: folders, allow: [see, create], who: {app: gallery}, paths: "/**", when: {type: inode/directory}}
+  - {id: links, allow: [see, create], who: {app: gallery}, paths: "/L/**", when: {type: inode/symlink}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        (("camera", "/a", "create"), True),
+        (("camera", "/a", "mkdir"), True),
+        (("camera", "/a", "create", "--owner", "gallery"), False),
+        (("camera", "/a", "write"), False),
+        (("gallery", "/a", "mkdir"), True),
+        (("gallery", "/a", "symlink"), False),
+        (("gallery", "/L/a", "symlink"), True),
+        (("gallery", "/L/a", "mknod"), False),
+    ],
+)
+def test_a_request_that_makes_a_file_gives_it_a_type_and_an_owner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], allowed: bool
+) -> None:
+    (tmp_path / "p.yaml").write_text(MADE)
+    app, path, op, *more = words
+    command = ("explain", str(tmp_path / "p.yaml"), path, "--app", app, "--op", op, "--json", *more)
+    assert main(["policy", *command]) == 0
+    assert json.loads(capsys.readouterr().out)["allowed"] is allowed
 
 
 def test_the_user_of_a_process() -> None:
