@@ -250,6 +250,32 @@ def test_covers_are_looked_into(value: bytes, kind: int, left: bytes | None) -> 
     assert out == itunes(box(b"covr", data(bytes(len(value)) if left is None else left, kind)))
 
 
+@pytest.mark.parametrize("further", [handler(b"soun"), handler(b"mdta"), full(b"keys", u32(0))])
+def test_a_list_of_items_has_one_handler_and_one_list_of_keys(further: bytes) -> None:
+    """Readers do not agree which one is valid."""
+    made = keyed({b"com.apple.quicktime.location.name": b"a quince"})
+    out, _ = clean(box(b"meta", made[8:], further))
+    assert out == box(b"meta", clean(made)[0][8:], free(len(further) - 8))
+    assert b"quince" not in out
+
+
+def test_items_go_by_the_first_list_of_keys() -> None:
+    keys = [
+        full(b"keys", u32(1), box(b"mdta", b"com.apple.quicktime." + name))
+        for name in (b"comment", b"location.name")
+    ]
+    items = box(b"ilst", box(u32(1), data(b"a quince")))
+    for names, stays in ((keys, True), (keys[::-1], False)):
+        out, _ = clean(full(b"meta", handler(b"mdta"), *names, items))
+        assert (b"quince" in out, b"location" in out) == (stays, not stays)
+
+
+@pytest.mark.parametrize("names", [(b"performer", b"location"), (b"location", b"performer")])
+def test_an_item_goes_by_all_its_names(names: tuple[bytes, ...]) -> None:
+    item = box(b"----", *(full(b"name", name) for name in names), data(b"a quince"))
+    assert b"quince" not in clean(itunes(item))[0]
+
+
 @pytest.mark.parametrize(
     "made",
     [
@@ -258,6 +284,8 @@ def test_covers_are_looked_into(value: bytes, kind: int, left: bytes | None) -> 
         full(b"meta", box(b"ilst"), version=1),
         full(b"meta", handler(b"mdir"), version=1),
         full(b"meta", box(b"hdlr", b"short")),
+        full(b"meta", box(b"ilst"), handler(b"mdir")),
+        full(b"meta", box(b"free", bytes(8)), handler(b"mdta")),
     ],
 )
 def test_other_lists_of_items_go(made: bytes) -> None:

@@ -153,25 +153,31 @@ def _spherical(body: bytes) -> bytes:
 def clean_meta(block: Block, box: Box) -> None:
     """Clean a ``meta`` box in place.
 
-    In ISO's form, a version comes before the boxes. QuickTime's form has no version.
+    In ISO's form, a version comes before the boxes. QuickTime's form has no version. The handler must be the
+    first box: some readers search for it in the boxes before it. A second ``hdlr`` or ``keys`` is removed,
+    because readers do not agree which one is valid.
     """
     skip = 0 if block.data[box.body + 4 : box.body + 8] == b"hdlr" else 4
     boxes = block.children(box, skip)
     handler = boxes.first(b"hdlr")
-    if handler is None or handler.cut or handler.end < handler.body + 12 or block.number(box.body, skip):
+    if handler is None or handler.cut or handler.start != box.body + skip or block.number(box.body, skip):
+        block.free(box, "meta", broken=True)
+        return
+    if handler.end < handler.body + 12:
         block.free(box, "meta", broken=True)
         return
     kind = block.data[handler.body + 8 : handler.body + 12]
     if kind not in (b"mdta", b"mdir"):
         block.free(box, f"meta {name_of(kind)}")
         return
+    names = boxes.first(b"keys")
     keys: list[Tells] = []
     for child in boxes:
         if child.cut:
             break
-        if child.kind == b"hdlr":
+        if child == handler:
             clean_handler(block, child)
-        elif child.kind == b"keys":
+        elif child == names:
             keys = _keys(block, child)
         elif child.kind == b"ilst":
             _items(block, child, keys)
@@ -251,8 +257,12 @@ def _items(block: Block, box: Box, keys: list[Tells]) -> None:
 
 
 def _free_form(block: Block, item: Box) -> Tells:
-    name = block.children(item).first(b"name")
-    return UNKNOWN if name is None else free_form_tells(block.body(name)[4:])
+    """Return the categories of all names of a free-form item. Readers do not agree which name is valid."""
+    tells = NOTHING
+    for child in block.children(item):
+        if child.kind == b"name":
+            tells |= free_form_tells(block.body(child)[4:])
+    return tells or UNKNOWN
 
 
 def _item(block: Block, item: Box, tells: Tells) -> None:
