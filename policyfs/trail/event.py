@@ -34,6 +34,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 
 BY_DIRECTORY: Final = "directory"
 BY_OPERATION: Final = "operation"
+BY_RULE: Final = "rule"
 BY_APP: Final = "app"
 """Values of Event.folded: the common property of the events that one line counts together."""
 

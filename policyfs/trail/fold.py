@@ -3,7 +3,8 @@
 Counted events are called *folded*. There are two ways. First, if a denial equals a denial that was recorded a
 short time ago (a second), the new denial is counted as a repeat. Second, if an app has exceeded its limit of
 trail bytes, the app's events are counted together: by directory; if there are too many directories, by
-operation; and finally by app. Counts are always exact.
+operation; then denials by the rules that deny; and finally by app. Counts are always exact. So an app cannot
+hide the rule that guards a path behind thousands of other denials.
 
 Each app has its own counts and its own limits, so no app can use up the room of another app. If an access was
 allowed and must be on record, the event always gets its own line: the journal does not pass such an event to
@@ -17,20 +18,24 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.trail.bounds import memory_bytes
-from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, DENY, Event
+from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, BY_RULE, DENY, Event
 
 RUNS: Final = 128
 DIRECTORIES: Final = 48
 OPERATIONS: Final = 32
+RULES: Final = 64
 UIDS: Final = 16
 """Limits of the counts that one app has at one time. RUNS: denials with repeats.
 
-DIRECTORIES, OPERATIONS, UIDS: directories, operations and uids by which events are counted together. Even
-with the longest names, the counts of an app take at most 0.6 MB in the trail in each window (a second).
+DIRECTORIES, OPERATIONS, RULES, UIDS: directories, operations, sets of rules and uids by which events are
+counted together. Even with the longest names, the counts of an app take at most 0.8 MB in the trail in each
+window (a second).
 """
 
 FOLD_BYTES: Final = 256 * 1024
 """The limit of the memory for the counts of one app, in bytes."""
+RULE_BYTES: Final = 64 * 1024
+"""Further memory for counts by rules: an app that has filled the memory above must not hide a rule."""
 
 _Key = tuple[object, ...]
 
@@ -89,7 +94,7 @@ def _directory(event: Event) -> bytes:
 
 
 def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
-    """Yield the groups of events with which an event may be counted: by directory, by operation, by app.
+    """Yield the groups of events with which an event may be counted: by directory, operation, rules, app.
 
     Each group is a tuple: its key, the value of Event.folded, and the limit of groups of this sort.
     """
@@ -97,6 +102,10 @@ def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
     same = (event.operation, event.errno, event.rules, event.would_deny, *who)
     yield (_directory(event), *same), BY_DIRECTORY, DIRECTORIES
     yield same, BY_OPERATION, OPERATIONS
+    if event.rules or event.would_deny:
+        # whatever the uid: otherwise an app with many uids would use up the counts
+        key = (BY_RULE, event.rules, event.would_deny, event.decision, event.policy_digest)
+        yield key, BY_RULE, RULES
     yield who, BY_APP, UIDS
 
 
@@ -112,6 +121,8 @@ def _together(event: Event, folded: str) -> Event:
         size_before=None, size_after=None, mtime_before_ns=None, mtime_after_ns=None, would_allow=(),
         note="", path_cut=None, new_path_cut=None,
     )  # fmt: skip
+    if folded == BY_RULE:
+        return first._replace(operation="", errno=0, uid=-1, gid=-1)
     if folded == BY_APP:
         return first._replace(operation="", errno=0, rules=(), would_deny=(), rules_left_out=0)
     return first
@@ -195,7 +206,7 @@ class AppFold:
             return None
         first = _together(event, folded)
         size = memory_bytes(first)
-        if self._bytes + size > FOLD_BYTES:
+        if self._bytes + size > FOLD_BYTES + (RULE_BYTES if folded == BY_RULE else 0):
             return None
         self._counts[folded] = self._counts.get(folded, 0) + 1
         self._bytes += size

@@ -9,7 +9,7 @@ from typing import Final
 
 from policyfs.errors import errno_name
 from policyfs.trail.cause import Lookup, cause_of, grounds, nothing_known, remedy_of
-from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, DENY, Event
+from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, BY_RULE, DENY, Event
 from policyfs.trail.record import BadLine, Fields, Place, Record
 from policyfs.trail.rows import Again
 from policyfs.trail.sentences import describe
@@ -29,6 +29,7 @@ _TOP: Final = 10
 _TOGETHER: Final = {
     BY_DIRECTORY: "{} in this directory, counted together",
     BY_OPERATION: "{} of this operation, counted together",
+    BY_RULE: "{} by these rules, counted together",
     BY_APP: "{} of this app, counted together",
 }
 

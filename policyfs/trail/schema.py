@@ -10,9 +10,18 @@ import typing
 from collections.abc import Mapping
 from typing import Final
 
-from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, DECISIONS, OPERATIONS, Cut, Event
+from policyfs.trail.event import (
+    BY_APP,
+    BY_DIRECTORY,
+    BY_OPERATION,
+    BY_RULE,
+    DECISIONS,
+    OPERATIONS,
+    Cut,
+    Event,
+)
 
-VERSION: Final = "1.1"
+VERSION: Final = "1.2"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _LOWEST: Final = -(1 << 63)
 
@@ -38,7 +47,7 @@ _BY_NAME: Final[Mapping[str, Schema]] = {
     "time": _TIME, "since": _TIME, "policy": _TEXT, "uid": _NUMBER, "gid": _NUMBER, "pid": _NUMBER,
     "errno": {"type": "string", "pattern": "^([A-Z0-9]+|errno [0-9]+)$"},
     "operation": {"enum": [*OPERATIONS, ""]}, "decision": {"enum": list(DECISIONS)},
-    "folded": {"enum": [BY_DIRECTORY, BY_OPERATION, BY_APP]},
+    "folded": {"enum": [BY_DIRECTORY, BY_OPERATION, BY_RULE, BY_APP]},
     "redacted": {"type": "array", "items": {"type": "array", "items": _COUNT, "minItems": 2}},
     "mtime_before_ns": _NUMBER, "mtime_after_ns": _NUMBER,
 }  # fmt: skip

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION
-from policyfs.trail.fold import DIRECTORIES, FOLD_BYTES, OPERATIONS, RUNS, UIDS, AppFold
+from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, BY_RULE
+from policyfs.trail.fold import DIRECTORIES, FOLD_BYTES, OPERATIONS, RULE_BYTES, RULES, RUNS, UIDS, AppFold
 from tests.support.mount.trail import SECOND_NS, START_NS, a_denial, an_event
 
 
@@ -67,13 +67,28 @@ def test_counts_are_exact_and_bounded_whatever_comes() -> None:
     fold = AppFold(SECOND_NS)
     for number in range(3000):
         path = b"/" + b"\xff" * 250 + b"/%d/x" % number
-        fold.count(a_denial(path, operation=f"operation {number % 100}", uid=number % 50))
-    assert fold.bytes <= FOLD_BYTES
+        rules = (f"rule {number % 200}",) if number % 2 else ()
+        event = a_denial(path, operation=f"operation {number % 100}", uid=number % 50)
+        fold.count(event._replace(rules=rules))
+    assert fold.bytes <= FOLD_BYTES + RULE_BYTES
     told = fold.collect(START_NS, all_of_them=True)
     assert sum(event.repeats for event in told) == 3000
-    assert len(told) <= DIRECTORIES + OPERATIONS + UIDS + 1
-    assert {event.folded for event in told} == {BY_DIRECTORY, BY_OPERATION, BY_APP}
+    assert len(told) <= DIRECTORIES + OPERATIONS + RULES + UIDS + 1
+    assert {event.folded for event in told} == {BY_DIRECTORY, BY_OPERATION, BY_RULE, BY_APP}
     assert (fold.bytes, len(fold)) == (0, 0)
+
+
+def test_no_rule_is_hidden_behind_other_denials() -> None:
+    """An app fills its directories, operations, uids and memory, and then tries the guarded path."""
+    fold = AppFold(SECOND_NS)
+    for number in range(3000):
+        path = b"/" + b"\xff" * 250 + b"/%d/x" % number
+        fold.count(a_denial(path, operation=f"operation {number % 100}", uid=number % 50))
+    for number in range(20):
+        fold.count(a_denial(b"/private/%d" % number, uid=number)._replace(rules=("guard",)))
+    told = fold.collect(START_NS, all_of_them=True)
+    assert sum(event.repeats for event in told if event.rules == ("guard",)) == 20
+    assert sum(event.repeats for event in told) == 3020
 
 
 def test_access_never_folds() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policyfs.trail import chain
 from policyfs.trail.bounds import bounded
-from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, DECISIONS, Cut, Event
+from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, BY_RULE, DECISIONS, Cut, Event
 from policyfs.trail.line import LineFormatter, is_plain, iso_time, quote
 from policyfs.trail.record import Place, Record, parse_line
 from tests.support.machine.counts import count
@@ -66,7 +66,7 @@ events = st.builds(
     note=texts,
     repeats=st.integers(0, 5),
     since_ns=st.none() | st.integers(0, 4_000_000_000_000_000_000),
-    folded=st.sampled_from(["", BY_DIRECTORY, BY_OPERATION, BY_APP]),
+    folded=st.sampled_from(["", BY_DIRECTORY, BY_OPERATION, BY_RULE, BY_APP]),
     path_cut=cuts,
     new_path_cut=st.none(),  # there is none without a new path
     redacted_ranges=st.just(0),  # nor these without ranges
