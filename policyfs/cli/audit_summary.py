@@ -65,7 +65,9 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(grouped_lines(summary, by, columns())))
     else:
         print("\n".join(summary_lines(summary, zone_of(args), columns(), policies.fact)))
-    if args.new:
+    sys.stdout.flush()
+    is_lost = getattr(sys.stdout, "error", None) is not None  # main() reports the error at the end
+    if args.new and not is_lost:
         steps = {} if last is None else last.steps
         steps = steps | {step.place.mount_id: step.seq for step in summary.clock_steps}
         marker.write(_Review(until_ns, steps))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,19 @@ def test_a_review_of_one_query_leaves_the_other_events_new(cli: Cli) -> None:
     assert cli.json("summary", "--new", "--app", "maps")[0]["events"] == 1
     assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
     assert cli.json("summary", "--new", "app:gallery")[0]["events"] == 8
+
+
+class LostOutput(io.StringIO):
+    """Standard output as main() has it, on a full disk: the error is reported when the command ends."""
+
+    error = OSError(28, "No space left on device")
+
+
+def test_events_of_an_output_that_was_lost_stay_new(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as context:
+        context.setattr("sys.stdout", LostOutput())
+        cli("summary", "--new")
+    assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
 
 
 def test_a_review_by_an_older_version_counts(cli: Cli) -> None:
