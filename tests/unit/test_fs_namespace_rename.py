@@ -681,3 +681,31 @@ def test_a_file_that_gets_a_second_name_at_the_last_moment_gives_nobody_rights(
             assert (store / "in/a.jpg").exists() is not linked
 
     run()
+
+
+READ_ONLY = OPEN + '- {id: ro, deny: [write], paths: "/b/*"}\n'
+
+
+@pytest.mark.parametrize(("rules", "told"), [(OPEN, 0), (READ_ONLY, 1)])
+def test_after_a_rename_between_two_names_of_one_file_the_kernel_looks_again(
+    store: Path, monkeypatch: pytest.MonkeyPatch, rules: str, told: int
+) -> None:
+    """Rename does nothing, but the kernel gives the new name the node of the old name."""
+    for name in ("a", "b"):
+        (store / name).mkdir()
+        os.link(store / "a.jpg", store / name / "f")
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(rules), app="maps") as made:
+            calls: list[int] = []
+            monkeypatch.setattr(made.renamer, "_forget_all_names", lambda: calls.append(1))
+            a, b = await made.walk("/a", MAPS), await made.walk("/b", MAPS)
+            one, two = await made.walk("/a/f", MAPS), await made.walk("/b/f", MAPS)
+            assert (one is not two) == bool(told)
+            calls.clear()
+            assert await errno_of(made.renamer.rename(a, b"f", b, b"f", 0, made.caller(MAPS))) == 0
+            assert (store / "a/f").exists()
+            assert len(calls) == told
+
+    run()

@@ -280,8 +280,10 @@ class Renamer:
         if exchange and new.end is not None:
             self._forget_times(who, new.state, old.state, new.end.ftype)
             self._move(self._nodes.named(new.key, new.parent, new.name), new, old)
-        elif new.key == old.key:
-            return  # two names of one file: rename does nothing, and both stay
+        elif new.key == old.key:  # two names of one file: rename does nothing, and both stay
+            if moved != self._nodes.named(new.key, new.parent, new.name):
+                self._forget_all_names()  # but the kernel moves its entry, with the node of the old name
+            return
         elif new.end is not None:
             self._entries.drop(new.key, new.parent, new.name)
         self._move(moved, old, new)
