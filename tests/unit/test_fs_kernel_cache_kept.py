@@ -35,7 +35,7 @@ def told(
         if stat is not None:
             then = time.time_ns() - int(age_s * 1e9)
             stat = stat._replace(mtime_ns=then, ctime_ns=then)
-        return kept(names, stat, engine=engine, timeouts=timeouts, nodes=made.nodes)
+        return kept(names, stat, gate=made.gate, timeouts=timeouts, nodes=made.nodes)
 
 
 @on_trio
@@ -97,3 +97,15 @@ def test_a_path_is_one_within_the_mount(path: str) -> None:
 async def test_a_name_too_long_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(PolicyfsError, match="too long"):
         told(tmp_path, "/" + "x" * 300)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_absent_name_is_kept_a_second_if_a_kind_decides_who_sees_it(tmp_path: Path, alone: bool) -> None:
+    by_kind = '- {id: photos, allow: [see], paths: "/**", when: {type: image/jpeg}}\n'
+
+    @on_trio
+    async def run() -> None:
+        assert told(tmp_path, "/none", alone=alone).name_s == LONG_S
+        assert told(tmp_path, "/none", alone=alone, rules=by_kind).name_s == UNWATCHED_S
+
+    run()

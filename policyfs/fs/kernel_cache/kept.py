@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from policyfs.domain import FileType
+from policyfs.domain import FileType, Need, Op
 from policyfs.errors import PolicyfsError
+from policyfs.fs.access.gate import Gate
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.kernel_cache.attributes import LONG_S, Timeouts
 from policyfs.linux.statx import Stat
@@ -60,19 +61,21 @@ def find(tree: Tree, names: list[bytes]) -> Stat | None:
         raise PolicyfsError(f"{os.fsdecode(b'/' + b'/'.join(names))}: {error.strerror}") from error
 
 
-def kept(
-    names: list[bytes], stat: Stat | None, *, engine: Engine, timeouts: Timeouts, nodes: NodeTable
-) -> Kept:
+def kept(names: list[bytes], stat: Stat | None, *, gate: Gate, timeouts: Timeouts, nodes: NodeTable) -> Kept:
     """Return the timeouts of a path, and their reasons. stat: the attributes of the object at the path, or
     None if there is no object.
     """
+    engine = gate.engine
     path = b"/" + b"/".join(names)
     state = engine.state_of(path)
     shown = path.decode("utf-8", "backslashreplace")
     ftype = FileType.REGULAR if stat is None else stat.ftype
     why = [_reason(engine, timeouts, path, ftype)]
     if stat is None:
-        return Kept(shown, "absent", timeouts.missing(state, by_kind=False), None, None, tuple(why))
+        # In an app mount uid 0 is the app. In a shared mount only answers that all callers get are kept.
+        need = engine.needs(gate.principal(0), Op.SEE, state, FileType.REGULAR)
+        name_s = timeouts.missing(state, by_kind=bool(need & Need.KIND))
+        return Kept(shown, "absent", name_s, None, None, tuple(why))
     reported = ftype is not FileType.DIRECTORY or _is_reported(names, timeouts, nodes)
     name_s = timeouts.entry(state, ftype)
     attributes_s = timeouts.attributes(state, stat, reported=reported)
