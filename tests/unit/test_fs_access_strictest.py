@@ -111,3 +111,10 @@ def test_an_obligation_of_either_decision_stands(first: bool) -> None:
     got = stricter(one, other) if first else stricter(other, one)
     assert got.redact == {"location", "time"}
     assert (got.bare, got.audit, got.rules) == (True, Audit.REQUIRED, (ALLOW,))
+
+
+def test_of_two_denials_the_rules_that_only_watch_stand() -> None:
+    one, other = no(errno.EACCES, would_deny=("a",)), no(errno.EACCES, would_deny=("b",), would_allow=("c",))
+    got = stricter(one, other)
+    assert (got.would_deny, got.would_allow) == (("a", "b"), ("c",))
+    assert stricter(yes(would_deny=("a",)), other).would_deny == ("b",)

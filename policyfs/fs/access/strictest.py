@@ -35,5 +35,6 @@ def stricter(one: Decision | None, other: Decision) -> Decision:
         errno=min((d.errno for d in denials), key=lambda code: ERRNO_RANK.get(code, rank)),
         rules=tuple(dict.fromkeys(match for d in denials for match in d.rules)),
         audit=max(one.audit, other.audit),
+        would_deny=tuple(dict.fromkeys(name for d in denials for name in d.would_deny)),
         would_allow=tuple(dict.fromkeys(name for d in denials for name in d.would_allow)),
     )
