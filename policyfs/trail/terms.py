@@ -21,6 +21,7 @@ Number = Callable[[Event], int | None]
 
 _NUMBER: Final = re.compile(r"(\d{1,18})(\.\d{1,6})?([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_NONE: Final = "none"
 ERRNOS: Final = frozenset(errno.errorcode.values())
 
 
@@ -30,7 +31,8 @@ class Column(NamedTuple):
     kind: word, number, path, text or time. meaning: a text for people. texts, number: functions that return
     the field's values in an event. by_row: True if each event in an index has its own value; False if the
     index stores the value once for a class of events (index.py). known: all possible words, if there are few.
-    aliases: other names of the field.
+    absent: the word that finds the events without the field, if there is one. aliases: other names of the
+    field.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Column(NamedTuple):
     number: Number | None = None
     by_row: bool = False
     known: tuple[str, ...] = ()
+    absent: str = ""
     aliases: tuple[str, ...] = ()
 
 
@@ -82,13 +85,15 @@ COLUMNS: Final = (
            "glob matches at any depth", by_row=True),
     Column("decision", "word", "`allow`, `deny` or `would_deny`", lambda e: (e.decision,), known=DECISIONS),
     Column("errno", "word", "the caller's error: `EACCES`, ...; `none` for success",
-           lambda e: (errno_name(e.errno) if e.errno else "none",), known=(*sorted(ERRNOS), "none")),
+           lambda e: (errno_name(e.errno) if e.errno else _NONE,), known=(*sorted(ERRNOS), _NONE),
+           absent=_NONE),
     Column("rule", "word", "a rule that decided, or would have decided",
            lambda e: (*e.rules, *e.would_deny, *e.would_allow), aliases=("rules",)),
-    Column("kind", "word", "the content kind: `image/jpeg`, `video/*`", lambda e: (e.kind or "none",)),
+    Column("kind", "word", "the content kind: `image/jpeg`, `video/*`", lambda e: (e.kind or _NONE,),
+           absent=_NONE),
     Column("io", "word", "how the app gets the bytes: `passthrough` or `mediated`",
-           lambda e: (e.io or "none",)),
-    Column("view", "word", "the app's view", lambda e: (e.view or "none",)),
+           lambda e: (e.io or _NONE,), absent=_NONE),
+    Column("view", "word", "the app's view", lambda e: (e.view or _NONE,), absent=_NONE),
     Column("mount", "word", "the mountpoint", lambda e: (e.mount,)),
     Column("policy", "word", "the digest of the policy, or the first digits", lambda e: (e.policy_digest,)),
     Column("generation", "number", "the number of policy loads so far", number=lambda e: e.policy_generation),
@@ -235,12 +240,22 @@ def _text_test(column: Column, texts: Texts, term: Term, text: str) -> Test:
     patterns = [value.text for value in term.values if is_pattern(value)]
     if column.name == "policy":
         patterns += [one + "*" for one in exact]
-    compiled = [re.compile(_pattern(one), re.DOTALL) for one in patterns]
+    compiled = [_compiled(column, one) for one in patterns]
     if not compiled:
         return lambda event: not exact.isdisjoint(texts(event))
     return lambda event: any(
         one in exact or any(pattern.fullmatch(one) for pattern in compiled) for one in texts(event)
     )
+
+
+def _compiled(column: Column, glob: str) -> re.Pattern[str]:
+    """Return a pattern for a glob in a condition on *column*.
+
+    ``*`` and ``?`` stand for characters of a value. So they do not match the word for an absent field.
+    """
+    is_open = re.search(r"(?<!\\)(?:\\\\)*[*?]", glob) is not None
+    without = rf"(?!{column.absent}\Z)" if is_open and column.absent else ""
+    return re.compile(without + _pattern(glob), re.DOTALL)
 
 
 def _pattern(glob: str) -> str:
@@ -270,7 +285,7 @@ def _check_known(column: Column, term: Term, text: str) -> None:
     lower = {word.lower(): word for word in column.known}
     for value in term.values:
         if is_pattern(value):
-            hit = any(re.fullmatch(_pattern(value.text), word) for word in column.known)
+            hit = any(map(_compiled(column, value.text).fullmatch, column.known))
         else:
             hit = plain(value) in column.known
         if not hit:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from policyfs.trail.bounds import PATH_BYTES, bounded
+from policyfs.trail.event import Event
 from policyfs.trail.expression import Term, Value
 from policyfs.trail.parser import QueryError
 from policyfs.trail.terms import COLUMNS, Bounds, Clock, compile_term, is_pattern, number_bounds, plain
@@ -20,6 +21,21 @@ def test_each_field_can_be_asked() -> None:
     for column in COLUMNS:
         text = column.known[0] if column.known else example.get(column.kind, "a")
         assert compile_term(Term(column.name, (Value(text),)), CLOCK)(an_event()) in {True, False}
+
+
+@pytest.mark.parametrize("field", ["errno", "kind", "io", "view"])
+def test_wildcards_do_not_find_events_without_the_field(field: str) -> None:
+    def finds(value: str, event: Event) -> bool:
+        return compile_term(Term(field, (Value(value),)), CLOCK)(event)
+
+    without = an_event(kind=None, io="", view="")
+    has = an_event(decision="deny", errno=1, kind="EPERM", io="EPERM", view="EPERM")
+    for value in ("*", "?*", "{none,E*}"):
+        assert finds(value, has)
+        assert not finds(value, without)
+    for value in ("none", "{none,EACCES}"):
+        assert finds(value, without)
+        assert not finds(value, has)
 
 
 def test_a_path_that_was_cut_is_found_by_its_whole_text() -> None:
