@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.tags.ape_lyrics import clean_end, clean_front, clean_here
 from tests.support.samples import sounds
 from tests.support.samples.inners import Plain
-from tests.support.samples.sound_checks import redact
+from tests.support.samples.sound_checks import assert_refused, place_in, redact
 from tests.support.samples.sounds import CITY, MP3, PLACE
 
 TITLE = (b"Title", b"Quince")
@@ -45,8 +46,70 @@ def test_a_tag_at_the_end_is_found_and_nothing_before_it(name):
 
 @pytest.mark.parametrize("name", ENDS)
 def test_a_tag_that_reaches_before_the_start_is_none(name):
+    """Exiftool would read it: there it is refused, or loses the end by which a tag is found."""
     data = b"sound" * 100 + ENDS[name]
-    assert clean_end(edits_of(data), 501) > 500
+    if name in ("ID3v1", "APE", "Lyrics3"):
+        with pytest.raises(NotThisKindError):
+            clean_end(edits_of(data), 501)
+    else:
+        edits = edits_of(data)
+        assert clean_end(edits, 501) > 500
+        if name in ("APE without a header", "Lyrics3v2"):
+            assert read_of(edits, data).endswith(bytes(32))
+
+
+def test_an_ape_tag_without_the_header_that_its_footer_states_is_read_by_its_size():
+    """Text before it that looks like an item does not cover its own items."""
+    tag = sounds.ape((b"City", CITY), header=False)
+    footer = tag[-32:-9] + b"\x80" + bytes(8)
+    size = len(tag) - 32 + 32 - 14
+    before = (size.to_bytes(4, "little") + bytes(4) + b"Track\0").ljust(32, b"1")
+    assert CITY not in redact(MP3, sounds.sound() + before + tag[:-32] + footer)
+
+
+def test_an_ape_tag_whose_items_begin_in_the_tag_before_the_sound_goes():
+    item = (2085 + 40).to_bytes(4, "little") + bytes(4) + b"Track\0"
+    front = sounds.id3(sounds.user(b"comment", b"note" + item))
+    tag = sounds.ape((b"City", CITY), header=False)
+    size = len(item) + 2085 + len(tag)
+    data = front + sounds.sound() + tag[:-20] + size.to_bytes(4, "little") + tag[-16:]
+    assert b"APETAGEX" not in redact(MP3, data)
+
+
+@pytest.mark.parametrize("digits", [b"000048", b"    48", b"48 abc", b"0.48e2"])
+def test_lyrics_begin_at_the_first_mark_within_their_size(digits):
+    text = b"XLYRICSBEGINEAL00017" + PLACE[:17] + b"LYRICSBEGIN"
+    data = sounds.sound() + sounds.sound(1)[: -len(text) - 15] + text + digits + b"LYRICS200"
+    out = redact(MP3, data)
+    assert b"47.80" not in out or not out.endswith(b"LYRICS200")
+
+
+def test_older_lyrics_begin_at_the_first_mark():
+    text = b"LYRICSBEGIN" + PLACE + b" LYRICSBEGIN LYRICSEND"
+    assert not place_in(redact(MP3, sounds.sound() + sounds.sound(1)[: -len(text)] + text))
+
+
+@pytest.mark.parametrize("mark", [b"TAGX", b"TAG+"])
+def test_any_tag_before_id3v1_is_a_longer_tag(mark):
+    """TAG in one of its fields starts no ID3v1 tag."""
+    longer = (mark + PLACE.ljust(60)).ljust(227)
+    assert not place_in(redact(MP3, sounds.sound() + longer + sounds.old()))
+    twice = longer[:99] + b"TAG" + longer[102:]
+    assert_refused(MP3, sounds.sound() + twice + sounds.old())
+
+
+@pytest.mark.parametrize("end", [sounds.ape((b"City", CITY * 9)), sounds.lyrics(CITY * 9)])
+def test_a_file_with_an_id3v1_tag_in_another_tag_is_refused(end):
+    data = sounds.sound() + end
+    assert_refused(MP3, data[:-128] + b"TAG" + data[-125:])
+
+
+@pytest.mark.parametrize("end", [sounds.old(), b"APETAGEX" + bytes(24)])
+def test_a_file_whose_last_tag_begins_in_its_first_tag_is_refused(end):
+    edits = edits_of(b"sound" * 100 + end)
+    with pytest.raises(NotThisKindError):
+        clean_end(edits, 501)
+    assert clean_end(edits, 500) == 500
 
 
 def test_tags_follow_each_other():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Cleaned
+from policyfs.redact.core.cleaners import Cleaned, NotThisKindError
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.patches import skip_zeros
 from policyfs.redact.core.tag_names import told, told_by_named
@@ -32,9 +32,12 @@ _APE: Final = b"APETAGEX"
 _FILLER: Final = b"Padding"
 _MAX_ITEMS: Final = 2000
 _LYRICS: Final = b"LYRICSBEGIN"
+_LYRICS_END_BYTES: Final = 15
+"""Size of the mark that ends a Lyrics3v2 tag: six digits, LYRICS200."""
 _FIELD_BYTES: Final = 8
 """Size of a Lyrics3v2 field without its text: three letters, five digits."""
 _MAX_TAGS: Final = 64
+_OVERLAP: Final = "tags at its end overlap"
 
 
 def clean_front(edits: Edits) -> int:
@@ -68,7 +71,10 @@ def clean_here(edits: Edits, at: int, end: int) -> int:
 
 
 def clean_end(edits: Edits, start: int) -> int:
-    """Clean the tags at the end of a file, but not before `start`; return the offset of the first of them."""
+    """Clean the tags at the end of a file, but not before `start`; return the offset of the first of them.
+
+    Raises NotThisKindError if two of the tags overlap, or if one reaches into the tags before `start`.
+    """
     end = edits.source.size
     for _ in range(_MAX_TAGS):
         before = _last(edits, start, end)
@@ -79,41 +85,88 @@ def clean_end(edits: Edits, start: int) -> int:
 
 
 def _last(edits: Edits, start: int, end: int) -> int:
-    """Clean the tag that ends at `end`; return its start, or `end` if there is none."""
-    at = max(start, end - _OLD_BYTES)
-    tail = edits.source.read(at, end - at)
-    if len(tail) == _OLD_BYTES and tail.startswith(b"TAG"):
+    """Clean the tag that ends at `end`; return its start, or `end` if there is none.
+
+    Raises NotThisKindError if readers may take the bytes before `end` for two tags.
+    """
+    if end <= start:
+        return end
+    source = edits.source
+    tail = source.read(max(0, end - _OLD_BYTES), min(end, _OLD_BYTES))
+    # exiftool takes any TAG before an ID3v1 tag for a TAG+.
+    before_old = end + _OLD_BYTES == source.size and source.read(end, 3) == b"TAG"
+    mark = b"TAG" if before_old else b"TAG+"
+    more = end >= _MORE_BYTES and source.read(end - _MORE_BYTES, len(mark)) == mark
+    found = {
+        _MORE_BYTES: more and before_old,
+        _OLD_BYTES: len(tail) == _OLD_BYTES and tail.startswith(b"TAG"),
+        _APE_HEAD_BYTES: tail[-_APE_HEAD_BYTES:].startswith(_APE),
+        _LYRICS_END_BYTES: tail.endswith((b"LYRICS200", b"LYRICSEND")),
+        HEAD_BYTES: tail[-HEAD_BYTES:].startswith(b"3DI"),
+    }
+    sizes = [size for size, is_here in found.items() if is_here]
+    if len(sizes) > 1 or (sizes and end - sizes[0] < start):
+        raise NotThisKindError(_OVERLAP)
+    if found[_OLD_BYTES]:
         _fields(edits, end - _OLD_BYTES, tail, _OLD_FIELDS, "ID3v1")
         return end - _OLD_BYTES
-    if end - start >= _MORE_BYTES and edits.source.read(end - _MORE_BYTES, 4) == b"TAG+":
-        data = edits.source.read(end - _MORE_BYTES, _MORE_BYTES)
-        _fields(edits, end - _MORE_BYTES, data, _MORE_FIELDS, "ID3v1 TAG+")
-        return end - _MORE_BYTES
-    foot = tail[-_APE_HEAD_BYTES:]
-    if len(foot) == _APE_HEAD_BYTES and foot.startswith(_APE):
-        size = int.from_bytes(foot[12:16], "little")
-        headed = foot[23] & 0x80
-        begin = end - size - (_APE_HEAD_BYTES if headed else 0)
-        if size >= _APE_HEAD_BYTES and begin >= start:
-            _ape(edits, begin, end)
-            return begin
-    if tail.endswith(b"LYRICS200") and tail[-15:-9].isdigit():
-        begin = end - 15 - int(tail[-15:-9])
-        if begin >= start and edits.source.read(begin, len(_LYRICS)) == _LYRICS:
-            _lyrics(edits, begin, end)
-            return begin
-    if tail.endswith(b"LYRICSEND"):
-        at = max(start, end - 5200)
-        found = edits.source.read(at, end - at).rfind(_LYRICS)
-        if found >= 0:
-            _lyrics(edits, at + found, end)
-            return at + found
-    if tail[-HEAD_BYTES:].startswith(b"3DI"):
+    if found[_APE_HEAD_BYTES]:
+        return _last_ape(edits, start, end, tail[-_APE_HEAD_BYTES:])
+    if found[_LYRICS_END_BYTES]:
+        return _last_lyrics(edits, start, end, tail[-_LYRICS_END_BYTES:])
+    if found[HEAD_BYTES]:
         size = tag_size(b"ID3" + tail[-HEAD_BYTES + 3 :])
-        if size and end - size >= start and tag_size(edits.source.read(end - size, HEAD_BYTES)) == size:
+        if size and end - size >= start and tag_size(source.read(end - size, HEAD_BYTES)) == size:
             _id3(edits, end - size, size, whole=True)
             return end - size
+        return end
+    if more and end - _MORE_BYTES >= start:
+        data = source.read(end - _MORE_BYTES, _MORE_BYTES)
+        _fields(edits, end - _MORE_BYTES, data, _MORE_FIELDS, "ID3v1 TAG+")
+        return end - _MORE_BYTES
     return end
+
+
+def _last_ape(edits: Edits, start: int, end: int, foot: bytes) -> int:
+    """Clean the APE tag that ends at `end` with this footer; return the tag's start."""
+    size = int.from_bytes(foot[12:16], "little")
+    begin = end - size
+    if size < _APE_HEAD_BYTES or begin < start:
+        return _unmark(edits, start, end, "APE")
+    header = begin - _APE_HEAD_BYTES
+    # Readers find the items by the size, also if the header that the flags state is missing.
+    if foot[23] & 0x80 and header >= start and edits.source.read(header, len(_APE)) == _APE:
+        begin = header
+    _ape(edits, begin, end)
+    return begin
+
+
+def _last_lyrics(edits: Edits, start: int, end: int, foot: bytes) -> int:
+    """Clean the Lyrics3 tag that ends at `end` with this mark; return the tag's start.
+
+    Like in exiftool, the tag begins at the first mark within its size.
+    """
+    size = 5200
+    if foot.endswith(b"LYRICS200"):
+        size = _LYRICS_END_BYTES + int(foot[:6]) if foot[:6].isdigit() else 0
+    at = max(0, end - size)
+    begin = at + edits.source.read(at, end - at).find(_LYRICS)
+    if begin < max(at, start):
+        return _unmark(edits, start, end, "Lyrics3")
+    _lyrics(edits, begin, end)
+    return begin
+
+
+def _unmark(edits: Edits, start: int, end: int, tag: str) -> int:
+    """Zero the end of a broken tag, so that no reader finds a tag there; return the first zero's offset.
+
+    Raises NotThisKindError if this end reaches before `start`.
+    """
+    begin = end - _APE_HEAD_BYTES
+    if begin < start:
+        raise NotThisKindError(_OVERLAP)
+    edits.zero(begin, end, tag, broken=True)
+    return begin
 
 
 def _id3(edits: Edits, at: int, size: int, *, whole: bool) -> None:
