@@ -29,6 +29,7 @@ from policyfs.trail.removed import KEPT_BACK, MOST_RANGES
 from policyfs.trail.render import report_json, report_lines
 from policyfs.trail.restarts import UNENDED
 from policyfs.trail.seal import KeyChain, checkpoint_of, read_keys, split
+from policyfs.trail.table import shown
 from policyfs.trail.verification import Break, Report, is_unread
 from policyfs.trail.verify import Verifier
 from policyfs.trail.witness import Sighting, Witness, sightings, vanished
@@ -165,8 +166,12 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
     Return 1 if a line or a chain is missing or changed, or if a part of the evidence is unreadable. Raises
     UsageError. compared: evidence from outside of the trail.
     """
+    from policyfs.journal.verification import missing_chains
+
     expected = _expected(compared.expect)
     reports = reports_on(chains, trail, compared)
+    one_mount = any(chain.directory == Path(trail) for chain in chains)
+    gone = {} if one_mount else missing_chains(compared.checkpoints, chains, compared.keys)
     unknown = [
         f"{mount}:{seq}"
         for mount, seq in expected
@@ -176,12 +181,15 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
         print(json.dumps(report_json(report)) if as_json else "\n".join(report_lines(report)))
     for name in unknown:
         print(f"policyfs: no trail of the mount of {name} at {trail}", file=sys.stderr)
+    for mount_id, when in gone.items():
+        what = f"but the checkpoint of {when} names it"
+        print(f"policyfs: the whole chain {shown(mount_id)} is missing at {trail}, {what}", file=sys.stderr)
     for sentence in compared.unreadable:
         print(f"policyfs: {sentence}", file=sys.stderr)
     if not reports:
         print(f"policyfs: no mount has recorded anything at {trail}", file=sys.stderr)
     whole = all(report.whole and not report.missing for report in reports)
-    whole = whole and bool(reports) and not unknown and not compared.unreadable
+    whole = whole and bool(reports) and not unknown and not gone and not compared.unreadable
     return EXIT_OK if whole else EXIT_REFUSED
 
 
@@ -243,8 +251,8 @@ def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
 def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool: Executor | None) -> _Checked:
     from policyfs.journal.verification import (
         is_recorded,
+        kept_checkpoints,
         missing_segment,
-        newest_checkpoint,
         parts,
         read_key_chain,
     )
@@ -252,8 +260,8 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
     recorded = is_recorded(chain)
     for _ in range(_VERIFY_TRIES):
         keys = read_key_chain(chain.directory)
-        kept = newest_checkpoint(compared.checkpoints, chain.mount_id, _all_keys(keys, compared.keys))
-        verifier = Verifier(chain.mount_id, expected, kept.checkpoint if kept else None)
+        kept = kept_checkpoints(compared.checkpoints, chain.mount_id, _all_keys(keys, compared.keys))
+        verifier = Verifier(chain.mount_id, expected, [one.checkpoint for one in kept])
         records: list[Record] = []
         spans: dict[str, tuple[int, int]] = {}
         checked: list[Part] = []
@@ -303,12 +311,11 @@ def _all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
 
 
 def _check_keys(
-    verifier: Verifier, chain: Chain, keys: KeyChain, machine: bytes | None, kept: KeptCheckpoint | None
+    verifier: Verifier, chain: Chain, keys: KeyChain, machine: bytes | None, kept: list[KeptCheckpoint]
 ) -> None:
-    """Compare the keys beside a trail with the keys of the machine, and with the key of the kept checkpoint.
+    """Compare the keys beside a trail with the keys of the machine, and with those of the kept checkpoints.
 
-    Report each difference to *verifier* as a fault. kept: the last checkpoint (signed end of the chain) that
-    is known.
+    Report each difference to *verifier* as a fault. kept: the known checkpoints (signed ends of the chain).
     """
     if keys.wrong:
         verifier.fault(EDITED, f"{_PUBLIC} is not valid: {keys.wrong}", 0)
@@ -319,8 +326,9 @@ def _check_keys(
             verifier.fault(RESEALED, what, 0)
     elif not keys.keys and verifier.has_seals:
         verifier.fault(DELETED, f"{_PUBLIC}, the public keys of the seals, is missing")
-    if kept is not None and kept.distrust and verifier.seq >= kept.checkpoint.seq:
-        verifier.fault(RESEALED, f"{kept.distrust}: the trail or the checkpoint was made with another key", 0)
+    wrong = [one for one in kept if one.distrust and verifier.seq >= one.checkpoint.seq]
+    for distrust in {one.checkpoint.key: one.distrust for one in wrong}.values():  # one for each key
+        verifier.fault(RESEALED, f"{distrust}: the trail or the checkpoint was made with another key", 0)
 
 
 def _report(checked: _Checked, seen: list[Sighting]) -> Report:

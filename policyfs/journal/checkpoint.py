@@ -29,6 +29,7 @@ def checkpoint_of_chain(chain: Chain, signer: Signer) -> bytes | None:
             continue  # rotation has removed the segment
         try:
             last = settled_tail(fd)
+            os.fsync(fd)  # else a power loss may remove the line, and `verify` reports the trail as cut
         finally:
             os.close(fd)
         if last is not None:

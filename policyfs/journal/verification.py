@@ -185,13 +185,15 @@ class KeptCheckpoint(NamedTuple):
     distrust: str
 
 
-def newest_checkpoint(lines: Collection[bytes], mount_id: str, keys: KeyChain) -> KeptCheckpoint | None:
-    """Return the last checkpoint of a hash chain among *lines* (signed lines, newest last), or None.
+def kept_checkpoints(lines: Collection[bytes], mount_id: str, keys: KeyChain) -> list[KeptCheckpoint]:
+    """Return the checkpoints of a hash chain among *lines* (signed lines), in their order.
 
-    mount_id: the name of the chain. keys: the public keys that check the signature.
+    mount_id: the name of the chain. keys: the public keys that check the signatures. A line that was changed
+    is left out if a later checkpoint of the chain is valid.
     """
-    found = None
-    for raw in lines:
+    found: list[KeptCheckpoint] = []
+    valid = False
+    for raw in reversed(list(lines)):
         line = split(raw)
         checkpoint = checkpoint_of(line.body) if line else None
         if line is None or checkpoint is None or checkpoint.mount_id != mount_id:
@@ -204,6 +206,31 @@ def newest_checkpoint(lines: Collection[bytes], mount_id: str, keys: KeyChain) -
                 " trail"
             )
         elif not is_signed(key.public, message("checkpoint", line.body), line.signature):
+            if valid:
+                continue
             distrust = f"the signature of the checkpoint of {checkpoint.time} is wrong"
-        found = KeptCheckpoint(checkpoint, distrust)
+        valid = valid or not distrust
+        found.append(KeptCheckpoint(checkpoint, distrust))
+    return found[::-1]
+
+
+def missing_chains(
+    lines: Collection[bytes], there: Collection[Chain], machine: bytes | None
+) -> dict[str, str]:
+    """Return a dictionary from each missing chain that checkpoints name to the time of the last of them.
+
+    lines: signed lines. there: the chains that exist. machine: the bytes of the machine's file of public
+    keys, or None. Checkpoints that no known key has signed (such as another machine's) are left out.
+    """
+    names = {chain.mount_id for chain in there}
+    chains_of_keys = [read_keys((machine or b"").splitlines(keepends=True), is_signed)]
+    chains_of_keys += [read_key_chain(chain.directory) for chain in there]
+    known = {key.key: key for keys in chains_of_keys for key in keys.keys}
+    found = {}
+    for line in filter(None, map(split, lines)):
+        checkpoint = checkpoint_of(line.body)
+        if checkpoint is None or checkpoint.mount_id in names or checkpoint.key not in known:
+            continue
+        if is_signed(known[checkpoint.key].public, message("checkpoint", line.body), line.signature):
+            found[checkpoint.mount_id] = checkpoint.time
     return found

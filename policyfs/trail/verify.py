@@ -12,6 +12,7 @@ from typing import Final
 
 from policyfs.trail import chain, damage
 from policyfs.trail.damage import DELETED, EDITED, INSERTED, RESEALED, ROLLED_BACK, TRUNCATED, diagnose
+from policyfs.trail.expected import Expected
 from policyfs.trail.record import CLOCK_STEP_NS, Place, Record, parse_line
 from policyfs.trail.removed import Ranges, not_in, ranges_of, with_numbers
 from policyfs.trail.restarts import Restarts
@@ -30,12 +31,11 @@ class Verifier:
         self,
         mount_id: str,
         expect: Mapping[int, str] | None = None,
-        checkpoint: Checkpoint | None = None,
+        checkpoints: Collection[Checkpoint] = (),
     ) -> None:
-        """expect: the required digests, by line number. checkpoint: it states the digest of one more line."""
+        """expect: the required digests, by line number. checkpoints: each states the digest of a line."""
         self._mount_id = mount_id
-        self._expect = dict(expect or {})
-        self._checkpoint = checkpoint
+        self._expect = Expected(expect or {}, checkpoints)
         self._seq = 0
         self._head = chain.GENESIS
         self._number = 0
@@ -67,8 +67,7 @@ class Verifier:
     @property
     def wanted(self) -> Collection[int]:
         """Return the numbers of the lines for which a digest is required."""
-        more = {self._checkpoint.seq} if self._checkpoint else set()
-        return self._expect.keys() | more
+        return self._expect.wanted
 
     @property
     def seq(self) -> int:
@@ -125,11 +124,11 @@ class Verifier:
         self._check_holes()
         self._check_oldest()
         self._check_told_seals()
-        for seq in sorted(self._expect):
+        for seq in self._expect.missing:
             what = f"the line with seq {seq} is missing, but a digest of this line was given"
             self._break("", 0, TRUNCATED, what, self._seq)
-        if self._checkpoint is not None and self._checkpoint.seq > self._seq:
-            self._check_end(self._checkpoint)
+        if self._expect.end is not None and self._expect.end.seq > self._seq:
+            self._check_end(self._expect.end)
         breaks = [found for found in self._breaks if found.kind != damage.CLOCK] or self._breaks
         return Report(
             self._mount_id,
@@ -336,12 +335,10 @@ class Verifier:
     # -- the ends
 
     def _expected(self, check: SegmentCheck, seq: int, digest: str) -> None:
-        kept = self._checkpoint
-        if kept is not None and kept.seq == seq and kept.head != digest:
+        for kept in self._expect.contradicting(seq, digest):
             what = f"seq {seq} has another digest in the checkpoint of {kept.time}: lines were sealed again"
             self._break(check.name, seq - check.first_seq + 1, RESEALED, what, 0)
-        expected = self._expect.pop(seq, None)
-        if expected is not None and expected != digest:
+        if not self._expect.compare(seq, digest):
             what = f"seq {seq} does not have the expected digest: the trail was sealed again"
             self._break(check.name, seq - check.first_seq + 1, RESEALED, what, self._signed)
 

@@ -115,6 +115,57 @@ def test_a_checkpoint_tells_of_a_trail_that_was_cut(cli: Cli, tmp_path: Path) ->
 OTHER_ID = "fedcba9876543210"
 
 
+def kept_and_verified(cli: Cli, tmp_path: Path, *names: str, code: int) -> str:
+    keys = ["--keys", str(tmp_path / "keys/keys.public")]
+    files = [word for name in names for word in ("--checkpoint", str(tmp_path / name))]
+    return cli("verify", *keys, *files, code=code)
+
+
+def test_an_older_checkpoint_also_tells_of_an_end_that_was_replaced(cli: Cli, tmp_path: Path) -> None:
+    """The regular checkpoint after the replacement agrees with the new end."""
+    with a_journal(cli.root, keys=KeyStore(tmp_path / "keys")) as journal:
+        journal.record(an_event(b"/true"), Audit.REQUIRED)
+        cli("checkpoint", "--append", str(tmp_path / "kept"))
+    kept_and_verified(cli, tmp_path, "kept", code=EXIT_OK)
+    shutil.rmtree(cli.chain)
+    with a_journal(cli.root, keys=KeyStore(tmp_path / "keys")) as journal:
+        for number in range(40):
+            journal.record(an_event(b"/another/%d" % number), Audit.REQUIRED)
+        cli("checkpoint", "--append", str(tmp_path / "kept"))
+    assert "has another digest in the checkpoint" in kept_and_verified(cli, tmp_path, "kept", code=1)
+
+
+def test_an_old_checkpoint_after_a_newer_one_hides_no_cut_end(cli: Cli, tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        with a_journal(cli.root, keys=KeyStore(tmp_path / "keys")) as journal:
+            journal.record(an_event(), Audit.REQUIRED)
+            before = segments(cli.chain)[-1].read_bytes()
+            if name == "new":
+                journal.record(an_event(), Audit.REQUIRED)
+            cli("checkpoint", "--append", str(tmp_path / name))
+    file = segments(cli.chain)[-1]
+    file.write_bytes(before)
+    file.with_suffix(".seal").unlink()
+    kept_and_verified(cli, tmp_path, "old", code=EXIT_OK)
+    for names in (("old", "new"), ("new", "old")):
+        assert "the end of the chain was cut off" in kept_and_verified(cli, tmp_path, *names, code=1)
+
+
+def test_a_checkpoint_tells_of_a_whole_chain_that_is_missing(cli: Cli, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    shutil.rmtree(cli.chain)
+    for name in (MOUNT_ID, OTHER_ID):
+        open_journal(cli.root, name, keep=0, segment_bytes=1 << 20, keys=tmp_path / "keys")[0].close()
+    cli("checkpoint", "--append", str(kept))
+    kept_and_verified(cli, tmp_path, "kept", code=EXIT_OK)
+    shutil.rmtree(cli.root / OTHER_ID)
+    kept_and_verified(cli, tmp_path, "kept", code=1)
+    assert f"the whole chain {OTHER_ID} is missing" in cli.err
+    assert main.main(["audit", "verify", "--trail", str(cli.chain), "--checkpoint", str(kept)]) == EXIT_OK
+    kept.write_bytes(kept.read_bytes().replace(OTHER_ID.encode(), b"0" * 16))
+    kept_and_verified(cli, tmp_path, "kept", code=EXIT_OK)  # no key of this machine signed this line
+
+
 def test_another_chain_tells_of_a_cut_chain_whatever_the_clock_says(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from policyfs.journal.checkpoint import checkpoint_of_chain
 from policyfs.journal.journal import Journal
 from policyfs.journal.keys import KeyStore, is_signed
 from policyfs.journal.reader import Chain
-from policyfs.journal.verification import newest_checkpoint
+from policyfs.journal.verification import kept_checkpoints
 from policyfs.trail.seal import read_keys
 from tests.support.mount.trail import MOUNT_ID, ROOMY, an_event, segments
 
@@ -54,13 +54,11 @@ def test_a_checkpoint_names_the_last_line_of_a_chain_that_is_being_written(trail
     line = checkpoint_of_chain(Chain(MOUNT_ID, trail / "trail" / MOUNT_ID), signer)
     assert line is not None
     keys = read_keys(signer.lines.splitlines(keepends=True), is_signed)
-    kept = newest_checkpoint([b"noise\n", line, b"{}\n"], MOUNT_ID, keys)
-    assert kept is not None
+    [kept] = kept_checkpoints([b"noise\n", line, b"{}\n"], MOUNT_ID, keys)
     stats = journal.stats()
     assert (kept.checkpoint.seq, kept.checkpoint.head, kept.distrust) == (stats.seq, stats.head, "")
-    assert newest_checkpoint([line], "another", keys) is None
-    changed = newest_checkpoint([line.replace(b'"lines":', b'"lines":1')], MOUNT_ID, keys)
-    assert changed is not None
+    assert kept_checkpoints([line], "another", keys) == []
+    [changed] = kept_checkpoints([line.replace(b'"lines":', b'"lines":1')], MOUNT_ID, keys)
     assert "signature" in changed.distrust
     journal.close()
 

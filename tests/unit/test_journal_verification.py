@@ -20,8 +20,8 @@ from policyfs.journal.reader import Chain
 from policyfs.journal.verification import (
     digests_at,
     is_recorded,
+    kept_checkpoints,
     missing_segment,
-    newest_checkpoint,
     parts,
     read_key_chain,
     workers,
@@ -172,17 +172,17 @@ def test_a_file_that_rotation_removes_meanwhile_is_not_counted(chain: Chain, mon
         assert pool is None
 
 
-def test_the_last_checkpoint_of_a_chain_counts(tmp_path: Path, chain: Chain) -> None:
+def test_each_checkpoint_of_a_chain_counts(tmp_path: Path, chain: Chain) -> None:
     signer = KeyStore(tmp_path / "keys").signer()
     line = checkpoint_of_chain(chain, signer)
     assert line is not None
     keys = read_key_chain(chain.directory)
-    kept = newest_checkpoint([b"no checkpoint\n", line, b"{}\n"], MOUNT_ID, keys)
-    assert kept is not None
+    [kept] = kept_checkpoints([b"no checkpoint\n", line, b"{}\n"], MOUNT_ID, keys)
     last = checked(chain)[-1].check
     assert (kept.checkpoint.seq, kept.checkpoint.head, kept.distrust) == (last.last_seq, last.head, "")
     for lines, mount_id in (([], MOUNT_ID), ([b"no checkpoint\n", b""], MOUNT_ID), ([line], "f" * 16)):
-        assert newest_checkpoint(lines, mount_id, keys) is None
+        assert kept_checkpoints(lines, mount_id, keys) == []
+    assert kept_checkpoints([line, line], MOUNT_ID, keys) == [kept, kept]
 
 
 def test_a_checkpoint_by_another_key_or_with_another_signature_is_distrusted(
@@ -193,14 +193,15 @@ def test_a_checkpoint_by_another_key_or_with_another_signature_is_distrusted(
     own = checkpoint_of_chain(chain, KeyStore(tmp_path / "keys").signer())
     assert stranger is not None
     assert own is not None
-    kept = newest_checkpoint([own, stranger], MOUNT_ID, keys)
-    assert kept is not None
-    assert "not among the keys of the trail" in kept.distrust
+    for lines in ([own, stranger], [stranger, own]):
+        found = {kept.distrust.partition(" is ")[2] for kept in kept_checkpoints(lines, MOUNT_ID, keys)}
+        assert found == {"", "by a key that is not among the keys of the trail"}
     changed = own.replace(b'"seq":', b'"seq":1', 1)
     assert changed != own
-    kept = newest_checkpoint([changed], MOUNT_ID, keys)
-    assert kept is not None
-    assert "signature" in kept.distrust
+    for lines in ([changed], [own, changed]):
+        assert "signature" in kept_checkpoints(lines, MOUNT_ID, keys)[-1].distrust
+    [kept] = kept_checkpoints([changed, own], MOUNT_ID, keys)
+    assert not kept.distrust, "a later one replaces a changed line"
 
 
 def _notes(chain: Chain) -> list[str]:
