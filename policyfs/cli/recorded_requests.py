@@ -72,11 +72,13 @@ class _Run(NamedTuple):
     """One run of a daemon, from start to end, as the daemon has recorded it on the trail.
 
     app: the app of an app mount; None for a shared mount. exceptions: a dictionary from policy digest and
-    generation to the ids of the exceptions (allow rules with an end date) in force.
+    generation to the ids of the exceptions (allow rules with an end date) in force. monitor: True if the
+    mount had --monitor; None if that is not known.
     """
 
     app: str | None
     exceptions: dict[tuple[str, int], tuple[str, ...]]
+    monitor: bool | None = None
 
 
 class RecordedRequests:
@@ -187,14 +189,14 @@ class RecordedRequests:
             return _FOLDED
         found = cause_of(event, self._policies.fact)
         cause = _CAUSES.get(found, Cause.POLICY)
-        if found == BY_MOUNT and event.operation == "mknod":
-            cause = Cause.SPECIAL
+        if found == BY_MOUNT:
+            cause = Cause.SPECIAL if event.operation == "mknod" else Cause.MOUNT
         app = None if event.app == STRANGER else event.app
         mounted = self._mount_of(event) if run.app == _UNKNOWN else run.app
         return Recorded(
             app, event.uid, mounted, event.operation, event.syscall, event.decision != DENY, event.errno,
             cause, event.rules, event.would_deny, event.kind, event.view, event.policy_digest,
-            self._exceptions(event, run, at_ns), at_ns,
+            self._exceptions(event, run, at_ns), at_ns, run.monitor,
         )  # fmt: skip
 
     def _mount_of(self, event: Event) -> str | None:
@@ -222,7 +224,9 @@ def _runs(portion: Portion, run: _Run) -> Iterator[tuple[int | None, _Run]]:
         if item.kind == "mount":
             yield item.place.line, run
             app = options.get("app") if isinstance(options, dict) else None
-            run = _Run(app if isinstance(app, str) else None, {})
+            monitor = options.get("monitor") if isinstance(options, dict) else None
+            known = monitor if isinstance(monitor, bool) else None
+            run = _Run(app if isinstance(app, str) else None, {}, known)
         generation = 1 if item.kind == "mount" else item.fields.get("generation")
         if isinstance(policy, str) and isinstance(generation, int):
             listed = item.fields.get("exceptions")

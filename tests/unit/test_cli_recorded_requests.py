@@ -90,6 +90,18 @@ def test_app_mounts_by_the_record_of_their_start(root: Path):
     assert [one.recorded.mounted for one in requests(root)] == ["gallery", None]
 
 
+@pytest.mark.parametrize("monitor", [False, True, None])
+def test_the_start_of_a_mount_tells_whether_it_monitors(root: Path, monitor: bool | None):
+    write_recorded(root, POLICY, [an_event()], monitor=monitor)
+    assert [one.recorded.monitor for one in requests(root)] == [monitor]
+
+
+def test_a_note_without_rules_is_a_refusal_of_the_mount(root: Path):
+    refused = an_event(operation="xattr", syscall="setxattr", rules=(), decision="deny", errno=1, note="why")
+    write_recorded(root, POLICY, [refused])
+    assert [one.recorded.cause for one in requests(root)] == [Cause.MOUNT]
+
+
 def test_app_mounts_whose_start_is_gone(root: Path):
     callers = ((5, "gallery"), (10011, "gallery"), (7, "stranger"))
     events = [an_event(uid=uid, app=app) for uid, app in callers]

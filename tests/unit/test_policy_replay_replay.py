@@ -109,6 +109,54 @@ def test_a_fifo_that_the_mount_refused(old: str | None, new: str, untold: tuple[
     assert verdict(old, new, FIFO) == Verdict(untold=untold)
 
 
+MOUNTS_OWN = [
+    Recorded("a", 7, None, operation, syscall, False, code, Cause.MOUNT, ())
+    for operation, syscall, code in (
+        ("xattr", "setxattr", errno.EPERM),
+        ("xattr", "setxattr", errno.EOPNOTSUPP),
+        ("write", "write", errno.EACCES),
+    )
+]
+
+
+@pytest.mark.parametrize("recorded", MOUNTS_OWN)
+def test_a_refusal_of_the_mount_itself_stays(recorded: Recorded):
+    closed = ALL + "  - {id: d, deny: [write, attr], paths: '/**', errno: EROFS}\n"
+    more = ALL + "  - {id: b, deny: [read], who: {app: b}, paths: '/**'}\n"
+    for old, new in ((ALL, ALL), (ALL + NO, ALL + NO), (ALL, more)):
+        assert verdict(old, new, recorded) == Verdict()
+    assert verdict(ALL + NO, ALL, recorded).untold == ("whether the mount would still refuse it",)
+    assert verdict(ALL, closed, recorded).direction is Direction.OTHER
+
+
+@pytest.mark.parametrize("operation", ["rename", "link"])
+def test_a_move_that_the_mount_refused_stays_refused(operation: str):
+    recorded = Recorded("a", 7, None, operation, operation, False, errno.EXDEV, Cause.MOUNT, ())
+    gain = ALL + "  - {id: d, deny: [read], who: {app: b}, paths: '/x'}\n"
+
+    def moved(old: str, new: str) -> Verdict:
+        replayer = Replayer(engine_of(new), lambda recorded, monitor: engine_of(old))
+        return replayer.decide(replayer.asked(recorded), b"/x", b"/y", empty=None)
+
+    assert moved(ALL, ALL) == moved(gain, gain) == Verdict()
+    assert moved(ALL, ALL + "  - {id: n, allow: [see], paths: '/z'}\n") == Verdict()
+    if operation == "link":
+        assert moved(gain, ALL).direction is Direction.WIDER, "the old policy refused it"
+    else:  # a could copy it, so the old policy did not refuse it
+        assert moved(gain, ALL).untold
+
+
+@pytest.mark.parametrize("monitor", [False, True])
+def test_a_known_monitor_is_the_only_way_tried(monitor: bool):
+    seen: list[bool] = []
+
+    def policies(recorded: Recorded, monitor: bool) -> None:
+        seen.append(monitor)
+
+    asked = Replayer(engine_of(ALL), policies).asked(READ._replace(would_deny=("no",), monitor=monitor))
+    assert (asked.old, seen) == ((), [monitor])
+
+
 def test_each_request_meets_the_exceptions_of_its_time():
     end_ns = instant("2030-01-31T18:00:00Z")
     party = """\

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Need, Op, Principal, RuleMatch
+from policyfs.domain import NO_FACTS, OWNER_NONE, Decision, Facts, FileType, Need, Op, Principal, RuleMatch
 from policyfs.policy.decide import End, Engine
 from policyfs.policy.explain import open_refusal
 from policyfs.policy.losses import rules_that_hide
@@ -67,6 +67,28 @@ class Party:
     def is_free(self, place: Place) -> bool:
         """Return True if a mount with --posix lets the caller make fifos, sockets and devices at the path."""
         return self.who is not None and self.engine.unrestricted(self.who, place.state)
+
+    def reasons(self, place: Place) -> tuple[object, ...]:
+        """Return the properties of the paths by which a mount can refuse a request that the rules allow."""
+        who, engine = self.who, self.engine
+        if who is None:
+            return ()
+        states = [state for state in (place.state, place.new) if state is not None]
+        found: list[object] = [
+            (engine.view(who, state).label, engine.bans(who, state, ftype, NO_FACTS))
+            for state in states
+            for ftype in (FileType.REGULAR, FileType.DIRECTORY)
+        ]
+        if place.new is not None:
+            beside = place.beside
+            found.append(
+                (
+                    engine.gives_more(place.state, place.new, FileType.REGULAR, same_directory=beside),
+                    engine.asks_more(place.state, place.new),
+                    engine.asks_more(place.new, place.state),
+                )
+            )
+        return tuple(found)
 
     def need(self, demand: Demand, ops: Op, ftype: FileType, place: Place) -> Need:
         """Return the facts on which the answer to the request can depend."""

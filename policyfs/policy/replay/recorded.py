@@ -21,13 +21,15 @@ class Cause(enum.Enum):
 
     NONE: the request was not denied. POLICY: a rule denied the request, or no rule allowed it; also every
     cause that is not in this list. CONTENT: a rule of redaction or content made the request fail. SPECIAL:
-    the mount refused to make a fifo, socket or device. RESOURCE: a resource, such as disk space, was missing.
+    the mount refused to make a fifo, socket or device. MOUNT: no rule is named, and a note tells why a mount
+    refused the request; the rules may have allowed it. RESOURCE: a resource, such as disk space, was missing.
     """
 
     NONE = "none"
     POLICY = "policy"
     CONTENT = "content"
     SPECIAL = "special"
+    MOUNT = "mount"
     RESOURCE = "resource"
 
 
@@ -40,7 +42,7 @@ class Recorded(NamedTuple):
     kind: the file's content kind, or None. view: the label of the app's view; empty if the request was not an
     open. digest: the digest of the policy that answered. exceptions: ids of this policy's exceptions (allow
     rules with an end date) in force at that time. at_ns: an instant at which the same exceptions were in
-    force.
+    force. monitor: True if the mount had --monitor; None if that is not known.
     """
 
     app: str | None
@@ -58,6 +60,7 @@ class Recorded(NamedTuple):
     digest: str = ""
     exceptions: tuple[str, ...] = ()
     at_ns: int = ALWAYS
+    monitor: bool | None = None
 
 
 class Demand(NamedTuple):

@@ -62,8 +62,8 @@ _RESOURCE: Final = Verdict(
 class Asked(NamedTuple):
     """A class of recorded requests that differ only in their paths.
 
-    old: the policy that answered; empty if its text is lost. For a request in monitor mode, the policy is
-    there twice: without and with `--monitor`.
+    old: the policy that answered; empty if its text is lost. If the trail does not tell whether the mount had
+    `--monitor`, a policy that recorded a denial only is there twice: without and with `--monitor`.
     """
 
     number: int
@@ -95,7 +95,9 @@ class Replayer:
                 self._asked.clear()
                 self._known.clear()
             demand = demand_of(recorded.operation, recorded.syscall)
-            ways = (False, True) if recorded.would_deny else (False,)
+            ways: tuple[bool, ...] = (False, True) if recorded.would_deny else (False,)
+            if recorded.monitor is not None:
+                ways = (recorded.monitor,)
             engines = (self._policies(recorded, monitor) for monitor in ways)
             old = tuple(Party(engine, _principal(engine, recorded)) for engine in engines if engine)
             engine = self._at(recorded.at_ns)
@@ -195,6 +197,8 @@ class _Case:
             return not recorded.allowed and recorded.errno == before.errno
         if recorded.cause is Cause.CONTENT and recorded.operation == "write":
             return before.allowed and bool(before.content)
+        if recorded.cause is Cause.MOUNT and before.allowed:
+            return True  # the rules allowed the request, and the mount refused it
         if before.allowed != recorded.allowed or before.errno != recorded.errno:
             return False
         if recorded.allowed and frozenset(before.would_deny) != frozenset(recorded.would_deny):
@@ -231,6 +235,12 @@ class _Case:
     def _compare(self, was: Decision | None, after: Decision, world: World, party: Party | None) -> Verdict:
         if self._recorded.cause is Cause.CONTENT and self._recorded.operation == "write":
             return self._written(was, after, world)
+        if self._recorded.cause is Cause.MOUNT and was is not None and was.allowed:
+            if not after.allowed:
+                was = None  # the new policy refuses what the mount refused
+            else:
+                alike = party is not None and self._alike(party)
+                return SAME if alike else Verdict(untold=("whether the mount would still refuse it",))
         found = list(self._changes(was, after))
         if not found and after.allowed and self._demand.opens:
             found = list(self._of_view(party))
@@ -240,6 +250,13 @@ class _Case:
         direction = next(one for one in Direction if one in directions)
         before, now = ("; ".join(dict.fromkeys(texts)) for texts in list(zip(*found, strict=True))[1:])
         return Verdict(direction, before, now, self._named(after))
+
+    def _alike(self, old: Party) -> bool:
+        """Return True if both policies give a mount the same reasons to refuse what the rules allow: the same
+        view, the same forbidden words, and for a move the same comparison of the paths.
+        """
+        (new, place), (_, before) = self._new, next(one for one in self._old if one[0] is old)
+        return new.reasons(place) == old.reasons(before)
 
     def _named(self, after: Decision) -> tuple[str, ...]:
         """Return the ids of the rules that make the new answer.

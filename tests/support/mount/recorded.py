@@ -18,13 +18,14 @@ def digest_of(text: str) -> str:
 
 def write_recorded(
     root: Path, policy: str, events: Iterable[Event], *, app: str | None = None, keep: bool = True,
-    **options: int,
+    monitor: bool | None = None, **options: int,
 ) -> Path:  # fmt: skip
     """Record a mount under this policy and these events, a second apart. keep: with the policy's text."""
     digest, clock = digest_of(policy), Clock()
     with a_journal(root, clock, **options) as journal:
+        told = {"app": app} | ({} if monitor is None else {"monitor": monitor})
         text = policy_text(digest, [("home.yaml", policy.encode())]) if keep else None
-        journal.tell("mount", {"policy": digest, "options": {"app": app}}, policy=text)
+        journal.tell("mount", {"policy": digest, "options": told}, policy=text)
         for event in events:
             clock.forward(1)
             journal.record(event._replace(policy_digest=digest, time_ns=clock.now_ns), Audit.REQUIRED)
