@@ -30,6 +30,8 @@ _DESCRIPTION_BYTES: Final[Mapping[bytes, Collection[int]]] = {
 _MOST_ENCRYPTED: Final = 1 << 18
 """Maximum number of samples in a ``senc`` box. A box of more samples is removed."""
 _VECTOR_BYTES: Final = (16, 8, 0)
+_ENTRIES_PER_PART: Final = 64
+"""Number of entries of a table that cost as much work as one box (cleaners.Budget)."""
 
 
 def sample_flags(parent: Box, kinds: Collection[bytes], at: int) -> Rule:
@@ -48,6 +50,11 @@ def sample_flags(parent: Box, kinds: Collection[bytes], at: int) -> Rule:
         walk.trim(box, box.body + 4 + count)
 
     return rule
+
+
+def _count(block: Block, entries: int) -> None:
+    """Count entries of a table that are read one by one. Raises TooMuchError."""
+    (block.parts or block.inner.budget).part(entries // _ENTRIES_PER_PART)
 
 
 def _is_known(block: Block, box: Box) -> bool:
@@ -98,6 +105,7 @@ def _end_of_descriptions(block: Block, box: Box) -> int | None:
     else:
         default, at = block.number(at), at + (8 if version > 1 else 4)
     count, at = block.number(at), at + 4
+    _count(block, min(count, box.size))
     for _ in range(count):
         size = default
         if not size:
@@ -140,6 +148,7 @@ def _points_into(block: Block, box: Box) -> bool:
     at = body + 4 + 8 * (block.number(body + 1, 3) & 1)
     width = 8 if block.data[body : body + 1] == b"\1" else 4
     entries = range(at + 4, min(at + 4 + width * block.number(at), box.end - width + 1), width)
+    _count(block, len(entries))
     start, end = block.offset, block.offset + len(block.data)
     return all(start <= block.number(entry, width) < end for entry in entries)
 
@@ -176,8 +185,9 @@ def _end_of_vectors(block: Block, box: Box, size: int) -> int | None:
     if not block.number(box.body + 1, 3) & 2:
         end = at + size * count
         return end if end <= box.end else None
-    if count > _MOST_ENCRYPTED:
+    if count > _MOST_ENCRYPTED or at + (size + 2) * count > box.end:
         return None
+    _count(block, count)
     for _ in range(count):
         at += size
         if at + 2 > box.end:

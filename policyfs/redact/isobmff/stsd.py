@@ -307,6 +307,7 @@ def _metadata_keys(block: Block, entry: Box) -> Tells:
             continue
         at = box.body
         while at + HEADER_BYTES <= box.end and HEADER_BYTES <= block.number(at) <= box.end - at:
+            block.inner.budget.part()
             end = at + block.number(at)
             tells |= _metadata_key(block, at + HEADER_BYTES, end)
             at = end

@@ -243,11 +243,11 @@ def exif_gps(pointers: int, size: int) -> bytes:
     return (head + entries + bytes(4) + struct.pack("<H", count)).ljust(size, b"\0")
 
 
-def mp4_table(name: bytes, body: bytes) -> bytes:
+def mp4_table(name: bytes, body: bytes, version: int = 0) -> bytes:
     """A movie with a further sample table of a huge count in its track's table of samples."""
     data = movies.movie(movies.Track())
     at = data.find(b"stsd") - 4
-    more = movies.full(name, body)
+    more = movies.full(name, body, version=version)
     out = bytearray(data[:at] + more + data[at:])
     for kind in (b"stbl", b"minf", b"mdia", b"trak", b"moov"):
         place = data.find(kind) - 4
@@ -681,6 +681,22 @@ BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
     "MP4: subtitles": (
         "video/mp4",
         lambda: movies.movie(movies.Track(b"text", b"tx3g", (b"\0\x0a47.1, 13.2",) * 20_000)),
+    ),
+    "MP4: keys of no names": (
+        "video/mp4",
+        lambda: movies.movie(
+            movies.Track(b"meta", b"mebx", entry=movies.box(b"keys", movies.box(bytes(4)) * MIB))
+        ),
+    ),
+    "MP4: descriptions of groups": (
+        "video/mp4",
+        lambda: mp4_table(b"sgpd", b"rap " + movies.u32(1, 20 * MIB) + b"\x80" * (20 * MIB), version=1),
+    ),
+    "MP4: vectors": (
+        "video/mp4",
+        lambda: movies.movie(
+            movies.Track(table=movies.full(b"senc", movies.u32(1 << 18), bytes(1 << 19), flags=2) * 44)
+        ),
     ),
     "MP4: boxes within boxes": ("video/mp4", lambda: movies.movie(moov=chain(50_000, atom(b"udta")))),
     "MP4: texts": (
