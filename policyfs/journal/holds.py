@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs.journal.segments import write_file
+from policyfs.journal.segments import segment_number, write_file
 from policyfs.trail.record import parse_time
 
 HOLDS: Final = "holds"
@@ -124,11 +124,11 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
     begins = [begin_ns(name) for name in names]
     nexts = [*begins[1:], _ALWAYS]
     # Each period is a minute longer at both ends: names have whole seconds, and lines are only nearly in
-    # order of time. If the next segment has an earlier time, the clock went back. Then lines of this segment
-    # may have any time from the earlier of the times of its two neighbours on.
+    # order of time. Events may wait for a full disk, so a segment may have events from before its beginning.
+    # If the next segment has an earlier time, the clock went back.
     firsts = [
-        (begin if begin <= after else min(before, after)) - _MINUTE_NS
-        for before, begin, after in zip([0, *begins], begins, nexts, strict=False)
+        min(_queued_from(names, begins, number), begins[number], after) - _MINUTE_NS
+        for number, after in enumerate(nexts)
     ]
     lasts = [end + _MINUTE_NS for end in latest_ends(names)]
     return frozenset(
@@ -138,6 +138,18 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
         if first <= (parse_time(hold.until) if hold.until else _ALWAYS)
         and (parse_time(hold.since) if hold.since else 0) <= last
     )
+
+
+def _queued_from(names: Sequence[str], begins: Sequence[int], number: int) -> int:
+    """Return a time before which no event was queued that the segment *number* (from 0) has, in ns.
+
+    begins: the times in *names*. After a wait, the queue may fill several segments within a minute. So the
+    result is the time of the last segment that began at least a minute earlier. If rotation may have removed
+    that segment, the result is 0.
+    """
+    least = begins[number] - _MINUTE_NS
+    oldest = begins[0] if segment_number(names[0]) == 1 else 0
+    return next((begin for begin in reversed(begins[:number]) if begin <= least), oldest)
 
 
 def latest_ends(names: Sequence[str], now_ns: int = _ALWAYS) -> list[int]:
