@@ -16,6 +16,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from policyfs.errors import PolicyfsError
 from policyfs.forward.source import DirectAccess, Listing
 from policyfs.journal.keys import KeyStore
 from policyfs.journal.segments import segment_number
@@ -45,10 +46,14 @@ class Opener:
 
     def __init__(self, connection: socket.socket, root: Path, keys: KeyStore) -> None:
         self._connection: Final = connection
+        self._root: Final = root
         self._access: Final = DirectAccess(root, keys)
 
     def serve(self) -> None:
-        """Answer the forwarder's requests until the forwarder has ended."""
+        """Answer the forwarder's requests until the forwarder has ended.
+
+        Raises PolicyfsError if this process may not read the trail root.
+        """
         with self._connection, self._connection.makefile("rb") as questions:
             while question := questions.readline(_QUESTION):
                 try:
@@ -72,6 +77,8 @@ class Opener:
                 case _:
                     answer["errno"] = 22
         except OSError as exc:
+            if isinstance(exc, PermissionError):
+                self._check_root()
             answer = {"errno": exc.errno or 5, "error": str(exc)}
         text = json.dumps(answer).encode()
         head = _HEAD.pack(len(text))
@@ -81,6 +88,22 @@ class Opener:
         finally:
             if fd is not None:
                 os.close(fd)
+
+    def _check_root(self) -> None:
+        """Raise PolicyfsError if this process may not read the trail root.
+
+        Landlock permits the directory that was the trail root at the start, and not one that was made or
+        mounted there later. Only a new process can read the new one.
+        """
+        try:
+            os.listdir(self._root)
+        except PermissionError as exc:
+            raise PolicyfsError(
+                f"may not read {self._root}: it was made or mounted after the start of this command, or does"
+                " not belong to root; start the command again"
+            ) from exc
+        except OSError:
+            pass  # such as a missing root: the next root that is made ends this process
 
 
 class OpenerAccess:

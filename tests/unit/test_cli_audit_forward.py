@@ -216,6 +216,31 @@ def test_without_its_opener_the_forwarder_ends(place: Place) -> None:
     wait_for(lambda: not gone.exists() or " Z " in gone.read_text(), "the end of the forwarder")
 
 
+@pytest.mark.parametrize("is_later", [True, False], ids=["made later", "made anew"])
+def test_a_trail_root_that_comes_later_is_read_after_a_restart(place: Place, is_later: bool) -> None:
+    """Landlock permitted only the root that was there at the start: EACCES for ever, and nobody ended it."""
+    write_trail(place.trail, [an_event(b"/old")])
+    if is_later:
+        shutil.rmtree(place.trail)
+    other = f"  - {{id: new, to: 'file:{place.work}/n', start: now}}\n"
+    place.configure(FILE.format(place.out) + other)
+    opener = place.start()
+    try:
+        wait_for((place.root / "state/status.json").exists, "its first status", 15)
+        if not is_later:
+            wait_for(place.lines, "a line")
+            shutil.rmtree(place.trail)
+        place.trail.mkdir(mode=0o700)
+        write_trail(place.trail, [an_event(b"/new")])
+        assert opener.wait(15) == 1  # systemd starts it again
+    finally:
+        opener.kill()
+        opener.wait()
+    wait_for(lambda: place.run("--once").returncode == 0, "the end of the other process", 15)
+    assert place.paths()[-1] == "/new"
+    assert b'"path":"/new"' in (place.work / "n").read_bytes()
+
+
 def test_a_forwarder_that_is_killed_at_random_loses_nothing(place: Place) -> None:
     place.configure(FILE.format(place.out))
     chance = random.Random(3)
