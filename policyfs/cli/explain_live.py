@@ -24,7 +24,7 @@ from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import with_exceptions
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.redact.core.values import Outcome, Plan
-from policyfs.store.facts import probe
+from policyfs.store.facts import leases_mean, probe
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 
@@ -212,7 +212,7 @@ async def _sniff(
     except OSError:
         return
     try:
-        if leases:
+        if leases and leases_mean(held):
             found.written = _is_written(held)
         kind = await sniffer.kind_of_fd(held, lane=who.lane)
         found.facts = found.facts._replace(kind=kind)
@@ -225,7 +225,7 @@ async def _sniff(
 
 
 def _is_written(fd: int) -> bool:
-    """Return True if a program has a file open for writing. Call this only if StoreFacts.leases is True."""
+    """Return True if a program has a file open for writing. Call this only if leases_mean() is True."""
     try:
         with writers_seen(fd) as written:
             return written()

@@ -122,6 +122,8 @@ class FileSystem:
 
     def __init__(self, settings: Settings, engine: Engine, base: Foundation, bugs: BugLog) -> None:
         keeper = base.keeper if base.facts.leases else None
+        if keeper is not None:
+            keeper.root_dev = base.tree.fstat(base.tree.root_fd).dev
         self._settings, self._base, self._bugs = settings, base, bugs
         self._undo = contextlib.ExitStack()
         self._folding: set[int] = set()
@@ -195,9 +197,7 @@ class FileSystem:
             fs, kinds=base.sniffer, plans=plans, change_lock=change_lock, rejections=rejections,
             quarantine=self.quarantine, shares_blocks=facts.reflink,
         )  # fmt: skip
-        preconditions = Preconditions(
-            fs, views=views, replaced_files=self._replaced_files, leases_mean=keeper is not None
-        )
+        preconditions = Preconditions(fs, views=views, replaced_files=self._replaced_files, keeper=keeper)
         withheld_names = WithheldNames(fs.nodes, cache.forget_names, cache.forget_names_now)
         lifecycle = Lifecycle(
             fs, passthrough=passthrough, leased=leased, drafts=drafts, withheld_names=withheld_names,

@@ -159,6 +159,14 @@ def probe(root_fd: int) -> StoreFacts:
         os.close(directory)
 
 
+def leases_mean(fd: int) -> bool:
+    """Return True if *fd* is on a file system on which a lease proves that nobody writes. Raises OSError.
+
+    Unlike StoreFacts.leases, the answer is also right for a file system that is mounted within the store.
+    """
+    return _NAMES.get(libc.file_system_type(fd)) in _LEASES_MEAN
+
+
 def directory_folds_by_flag(dirfd: int) -> bool:
     """Return True if look-ups in this directory ignore upper and lower case.
 

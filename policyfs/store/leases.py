@@ -4,25 +4,32 @@ A lease is granted only while the file has no writer and no writable shared mapp
 store. A writer that comes later waits in open(2) or truncate(2) until the lease is released, and a signal
 tells the daemon. After /proc/sys/fs/lease-break-time seconds the kernel takes the lease by force. So bytes
 count only if ``holds()`` is True *after* the read. unlink, rename, chmod and similar calls break no lease.
-StoreFacts.leases is True for file systems on which leases work as described here.
+StoreFacts.leases is True for file systems on which leases work as described here. Another file system can be
+mounted within the store, so LeaseKeeper.grant() looks at the file system of each file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
 import struct
+import time
 from collections.abc import Callable
 from typing import Final
 
 from policyfs.linux import libc
 from policyfs.linux.leases import release
+from policyfs.store.facts import leases_mean
 
 _RECORD: Final = 128  # struct signalfd_siginfo
 _FIELDS: Final = struct.Struct("=IiiIIi")  # signo, errno, code, pid, uid, fd
 _RECORDS_PER_READ: Final = 64
+_VOID_S: Final = 10.0
+"""The time for which the keeper remembers that leases prove nothing on a device. Then another file system may
+have got the device's number."""
 
 DEFAULT_SIGNAL: Final = int(signal.SIGRTMIN) + 5
 
@@ -87,9 +94,12 @@ class LeaseKeeper:
     the blocked signal. Raises RuntimeError if a thread exists that does not block the signal.
 
     Used on the event-loop thread only: wait until fileno() is readable, then call on_signal().
+
+    root_dev: the device of the store's root, or -1. grant() is called only if leases work there
+    (StoreFacts.leases).
     """
 
-    __slots__ = ("_fd", "_leases", "signal")
+    __slots__ = ("_fd", "_leases", "_void", "root_dev", "signal")
 
     def __init__(self, signal_number: int = DEFAULT_SIGNAL) -> None:
         self.signal: Final = signal_number
@@ -99,6 +109,8 @@ class LeaseKeeper:
         _demand_blocked(signals)
         self._fd = libc.signalfd(signals)
         self._leases: dict[int, Lease] = {}
+        self._void: dict[int, float] = {}  # by device: the time (monotonic) until which it counts as void
+        self.root_dev = -1
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when a lease is being broken."""
@@ -111,19 +123,39 @@ class LeaseKeeper:
     def grant(self, fd: int, on_break: Callable[[Lease], None] | None = None) -> Lease | None:
         """Take a lease on the regular file behind *fd*, which is open for reading only.
 
-        Return None if the file has a writer.
+        Return None if the file has a writer, or if a lease proves nothing on the file's file system.
 
         on_signal() calls on_break when a writer waits. on_break must stop serving bytes, and release() or
         rearm() must follow within lease-break-time. Without on_break the keeper releases the lease at once.
-        Raises OSError (EINVAL: not a regular file; EBADF; ENOLCK), ValueError if *fd* has a lease already.
+        Raises OSError (EBADF, ENOLCK), ValueError if *fd* has a lease already.
         """
         if fd in self._leases:
             raise ValueError(f"descriptor {fd} has a lease already")
-        if not _take(fd, self.signal):
+        if not self._means(fd) or not _take(fd, self.signal):
             return None
         lease = Lease(self, fd, on_break)
         self._leases[fd] = lease
         return lease
+
+    def is_void(self, dev: int) -> bool:
+        """Return True if grant() has found that leases prove nothing on this device (st_dev)."""
+        return time.monotonic() < self._void.get(dev, 0.0)
+
+    def _means(self, fd: int) -> bool:
+        """Return True if a lease on the file behind *fd* proves that nobody writes the file.
+
+        INVARIANT: only the root's device, which stays mounted, needs no look at the file system. Another
+        device may be unmounted, and its number may then be that of a FUSE file system.
+        """
+        dev = os.fstat(fd).st_dev
+        if dev == self.root_dev:
+            return True
+        if self.is_void(dev):  # statfs(2) may ask a slow server
+            return False
+        means = leases_mean(fd)
+        if not means:
+            self._void[dev] = time.monotonic() + _VOID_S
+        return means
 
     def on_signal(self) -> int:
         """Call on_break for every lease that is being broken. Return the number of these leases.
@@ -193,8 +225,10 @@ def _take(fd: int, signal_number: int) -> bool:
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal_number)
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except BlockingIOError:
-        return False
+    except OSError as error:
+        if error.errno in {errno.EAGAIN, errno.EINVAL}:  # a writer; a file system without leases
+            return False
+        raise
     return True
 
 

@@ -69,6 +69,29 @@ def test_where_leases_mean_nothing_a_copy_is_read(sort, overlay, mounts) -> None
     assert not mount.stop()
 
 
+@pytest.mark.parametrize("sort", MOUNTS)
+def test_on_an_overlay_within_the_store_a_copy_is_read(sort, overlay, arena, mounts) -> None:
+    path = shelf(overlay)
+    (overlay / "words/large.txt").write_bytes(LARGE)
+    store = arena / "store"
+    (store / "words").mkdir(parents=True)
+    store.chmod(0o755)
+    call_as(0, os.system, f"mount --bind {overlay / 'words'} {store / 'words'}")
+    try:
+        mount = mounts.prepare(POLICY, store, "--copy-max", "64K", *MOUNTS[sort])
+        mount.expected_mediated = True
+        mount.start()
+        assert [read(mount), read(mount)] == ["words", "words"]
+        assert call_as(READER, code_of_open, mount / "words/large.txt", os.O_RDONLY) == "EACCES"
+        assert "leases do not work" in last_event(mount)["note"]
+        assert call_as(READER, code_of_open, mount / "words/a.txt", os.O_RDWR) == "EACCES"
+        path.write_bytes(PHOTO)
+        assert read(mount) == DENIED
+        assert not mount.stop()
+    finally:
+        call_as(0, os.system, f"umount {store / 'words'}")
+
+
 @pytest.mark.parametrize(("policy", "options"), [(POLICY, ("--no-passthrough",)), (CHECKED, ())])
 def test_without_passthrough_and_where_writes_are_checked(policy, options, store_on, mounts_on) -> None:
     store = store_on("ext4")

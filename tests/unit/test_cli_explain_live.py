@@ -80,3 +80,14 @@ def test_a_program_that_writes_the_file(
             trio.run(sniff, *words)
             assert found.written is is_written
     signal.signal(signal.SIGIO, before)
+
+
+def test_on_a_file_system_without_leases_within_the_store_no_writer_is_told(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, engine = LiveFile(b"/a.jpg", None, Facts()), engine_of(OPEN)
+    monkeypatch.setattr(explain_live, "leases_mean", lambda fd: False)
+    with Tree.open(str(store)) as tree, (store / "a.jpg").open("r+b"):
+        sniff = partial(explain_live._sniff, leases=True)
+        trio.run(sniff, found, tree, [b"a.jpg"], engine, engine.principal(CAMERA), Op.READ, FakeSniffer())
+    assert not found.written

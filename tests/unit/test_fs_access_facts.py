@@ -65,10 +65,14 @@ class Keeper:
         self.refuses = False
         self.given: list[Lease] = []
         self.leased: list[int] = []
+        self.void = False
+
+    def is_void(self, dev: int) -> bool:
+        return self.void and dev > 0
 
     def grant(self, fd: int) -> Lease | None:
         assert os.fstat(fd)
-        if self.refuses:
+        if self.refuses or self.void:
             return None
         self.leased.append(fd)
         self.given.append(Lease())
@@ -130,6 +134,18 @@ def test_only_what_is_needed_is_asked_for(place: Place) -> None:
 def test_some_kinds_need_no_worker(place: Place, name: bytes, kind: str) -> None:
     assert place.find(place.finder(), BOTH, name) == Facts(kind, "gallery")
     assert not place.sniffer.asked
+
+
+def test_where_a_file_system_within_the_store_has_no_leases_a_kind_is_remembered_for_see_only(
+    place: Place,
+) -> None:
+    finder = place.finder()
+    place.keeper.void = True
+    assert place.find(finder, Need.KIND, seeing=True).kind == "image/jpeg"
+    place.sniffer.kind = "text/plain"
+    assert place.find(finder, Need.KIND, seeing=True).kind == "image/jpeg"
+    assert place.find(finder, Need.KIND).kind == "text/plain"
+    assert not place.looked_again
 
 
 def test_a_kind_is_remembered_under_a_lease_and_used_under_a_lease_only(place: Place) -> None:

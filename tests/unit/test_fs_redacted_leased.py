@@ -17,6 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import CachedPages
+from policyfs.fs.redacted import copies as copies_module
 from policyfs.fs.redacted import leased as leased_module
 from policyfs.fs.redacted.plans import PLANS_MAX
 from policyfs.fs.redacted.second_looks import Fingerprint, Said
@@ -24,6 +25,7 @@ from policyfs.redact.core.values import Outcome, Plan, PlanSize
 from policyfs.store.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
+from tests.support.mount.layers import overlay
 from tests.support.mount.steps import errno_of
 from tests.support.samples import jpegs
 
@@ -51,6 +53,44 @@ def made(tmp_path: Path, keeper: LeaseKeeper) -> Iterator[Parts]:
     (tmp_path / "a.jpg").write_bytes(PHOTO)
     with parts(tmp_path, engine_of(POLICY), keeper=keeper, copy_bytes=64) as file_system:
         yield file_system
+
+
+@pytest.mark.mount
+@on_trio
+async def test_on_an_overlay_within_the_store_a_large_file_is_refused(
+    tmp_path: Path, keeper: LeaseKeeper
+) -> None:
+    """There a lease is granted, and a change of the file below breaks nothing."""
+    (tmp_path / "lower").mkdir()
+    (tmp_path / "lower/a.jpg").write_bytes(PHOTO)
+    with overlay(tmp_path / "lower", tmp_path) as merged, parts(
+        tmp_path, engine_of(POLICY), keeper=keeper, copy_bytes=64
+    ) as made:
+        assert await errno_of(made.open(f"/{merged.name}/a.jpg", os.O_RDONLY, GALLERY)) == errno.EACCES
+        assert "leases do not work" in made.sink.events[-1].note
+        assert made.leased.report() == {"held": 0, "refused": 0, "broken": 0}
+        beside = await made.open("/lower/a.jpg", os.O_RDONLY, GALLERY)
+        assert not jpegs.leaks(await shown(made, beside))
+
+
+@pytest.mark.mount
+@on_trio
+async def test_on_an_overlay_within_the_store_a_copy_is_shown_and_shown_again(
+    tmp_path: Path, keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies_module, "_UNSETTLED_S", 0.0)
+    (tmp_path / "lower").mkdir()
+    (tmp_path / "lower/a.jpg").write_bytes(PHOTO)
+    with overlay(tmp_path / "lower", tmp_path) as merged, parts(
+        tmp_path, engine_of(POLICY), keeper=keeper
+    ) as made:
+        first = await made.open(f"/{merged.name}/a.jpg", os.O_RDONLY, GALLERY)
+        assert not jpegs.leaks(await shown(made, first))
+        copy = first.node.open.copy
+        await made.release(first)
+        second = await made.open(f"/{merged.name}/a.jpg", os.O_RDONLY, GALLERY)
+        assert second.node.open.copy is copy
+        assert not made.redactor.is_final(copy)
 
 
 @on_trio

@@ -19,10 +19,12 @@ from typing import Self
 
 import pytest
 
+from policyfs.store import leases
 from policyfs.store.leases import DEFAULT_SIGNAL, LeaseKeeper, break_foreign
 from policyfs.store.tree import Tree
 from tests.support.machine.images import STORE_KINDS, file_system
 from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.mount.layers import overlay
 
 pytestmark = pytest.mark.mount
 FAR_S = 10.0
@@ -129,21 +131,35 @@ class TestGrant:
     def test_only_regular_files_open_for_reading(self, base, file):
         keeper = LeaseKeeper()
         os.mkfifo(base / "fifo")
-        for path, flags, expected in [
-            (base, os.O_RDONLY | os.O_DIRECTORY, {errno.EINVAL}),
-            (base / "fifo", os.O_RDONLY | os.O_NONBLOCK, {errno.EINVAL}),
-            (file, os.O_PATH, {errno.EBADF}),
-        ]:
+        for path, flags in [
+            (base, os.O_RDONLY | os.O_DIRECTORY), (base / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+        ]:  # fmt: skip
             fd = os.open(path, flags)
-            with pytest.raises(OSError) as caught:
-                keeper.grant(fd)
-            assert caught.value.errno in expected
+            assert keeper.grant(fd) is None
             os.close(fd)
+        fd = os.open(file, os.O_PATH)
+        with pytest.raises(OSError) as caught:
+            keeper.grant(fd)
+        assert caught.value.errno == errno.EBADF
+        os.close(fd)
         writable = os.open(file, os.O_RDWR)
         assert keeper.grant(writable) is None
         os.close(writable)
         os.unlink(base / "fifo")
         keeper.close()
+
+    @in_child
+    def test_none_where_the_file_system_refuses_all_leases(self, file, monkeypatch):
+        """NFS 3, 9p and ceph refuse them with EINVAL (simple_nosetlease)."""
+
+        def refuses(fd: int, command: int, argument: int = 0) -> int:
+            if command == fcntl.F_SETLEASE:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return 0
+
+        with Reader(file) as reader, monkeypatch.context() as patch:
+            patch.setattr(leases.fcntl, "fcntl", refuses)
+            assert reader.keeper.grant(reader.fd) is None
 
     @in_child
     def test_one_lease_a_descriptor(self, file):
@@ -294,6 +310,21 @@ class TestBreak:
             assert not lease.rearm()
             assert lease.released
             os.close(writable)
+
+
+@in_child
+def test_none_on_an_overlay_whatever_it_grants(tmp_path):
+    (tmp_path / "lower").mkdir()
+    (tmp_path / "lower/a").write_bytes(b"before")
+    with overlay(tmp_path / "lower", tmp_path) as merged:
+        with Reader(merged / "a") as above:
+            dev = os.fstat(above.fd).st_dev
+            assert not above.keeper.is_void(dev)
+            assert above.keeper.grant(above.fd) is None
+            assert above.keeper.is_void(dev)
+            fcntl.fcntl(above.fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)  # the kernel would grant it
+        with Reader(tmp_path / "lower/a") as below:
+            assert below.keeper.grant(below.fd).holds()
 
 
 class TestBreakForeign:

@@ -74,7 +74,8 @@ class SteadyOwner:
 class FactFinder:
     """A finder that reads the facts on which a decision depends, and no other facts.
 
-    keeper: grants read leases; None if leases prove nothing on the store. times_tell: True if stat still
+    keeper: grants read leases; None if leases prove nothing on the store. (They can also prove nothing on
+    another file system within the store.) times_tell: True if stat still
     shows a write after the writer has closed the file (see StoreFacts). If False, remembered kinds count only
     for decisions on `see`.
     """
@@ -233,7 +234,7 @@ class FactFinder:
         self.failed += kind is None
         if kind is not None and self._may_keep(stat, fd, lease, seeing=seeing):
             self._kinds.put_own(version_key(stat), kind, lane)
-            if self._remembers:
+            if lease is not None and self._remembers:
                 self._look_again(fd, version_key(stat), kind, lane)
         return kind
 
@@ -260,23 +261,27 @@ class FactFinder:
         return self._kinds.get(version_key(stat), lane)
 
     def _by_stat(self, stat: Stat, lane: Hashable) -> str | None:
-        """Return the remembered kind of the file version in *stat*, without a lease, if leases prove no kinds
-        on the store.
+        """Return the remembered kind of the file version in *stat*, without a lease, if no lease can prove
+        the kind.
 
         This method is called only for decisions on `see`.
         """
-        return None if self._remembers else self._kinds.get(version_key(stat), lane)
+        return self._kinds.get(version_key(stat), lane) if self._tells_only_stat(stat) else None
+
+    def _tells_only_stat(self, stat: Stat) -> bool:
+        """Return True if no lease can prove a remembered kind of the file in *stat*."""
+        return not self._remembers or (self._keeper is not None and self._keeper.is_void(stat.dev))
 
     def _may_keep(self, stat: Stat, fd: int, lease: Lease | None, *, seeing: bool) -> bool:
         """Return True if the lease still holds: a sniffed kind may then be remembered, and a kind from the
         database may be used.
 
-        On a store where leases prove no kinds, return True if the kind is only for a decision on `see`, and
+        If no lease can prove the kind, return True if the kind is only for a decision on `see`, and
         stat is unchanged.
         """
-        if self._remembers:
-            return lease is not None and lease.holds()
-        return seeing and version_key(self._tree.fstat(fd)) == version_key(stat)
+        if self._tells_only_stat(stat):
+            return seeing and version_key(self._tree.fstat(fd)) == version_key(stat)
+        return lease is not None and lease.holds()
 
 
 def _give_up(fd: int, lease: Lease | None) -> None:

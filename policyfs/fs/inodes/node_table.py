@@ -86,6 +86,11 @@ class NodeTable:
         """Return the key of an inode by its device and its number."""
         return ino if dev == self.root_dev else (dev << 64) | ino
 
+    @staticmethod
+    def dev_in(ino_key: int) -> int:
+        """Return the device in the key of an inode. Return 0 for the root's device."""
+        return ino_key >> 64
+
     def same_inode(self, ino_key: int) -> Iterator[Node]:
         """Yield every node of a backing inode."""
         node = self._by_ino.get(ino_key)

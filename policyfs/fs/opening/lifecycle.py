@@ -206,8 +206,7 @@ class Lifecycle:
             return handle.node.byte_path in {BytePath.COPY, BytePath.RAW}
         lease = None
         if not handle.writable and opening.fd >= 0:
-            with contextlib.suppress(OSError):  # a file system inside the store may grant no leases
-                lease = self._keeper.grant(opening.fd)
+            lease = self._keeper.grant(opening.fd)
         if lease is not None:
             lease.release()
         return lease is not None

@@ -19,14 +19,15 @@ from policyfs.fs.inodes.handles import FMODE_EXEC, Mode, looks_empty
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext
+from policyfs.store.leases import LeaseKeeper
 
 _UNPROVEN: Final = (
     "the decision depends on the file's kind, which is not certain while a program has the file mapped, or"
     " open for writing"
 )
 _NEVER_PROVEN: Final = (
-    "the decision depends on the file's kind, and on this store policyfs cannot prove the kind for an open"
-    " that also writes"
+    "the decision depends on the file's kind, and here policyfs cannot prove the kind for an open that also"
+    " writes"
 )
 _NOT_EMPTIED: Final = (
     "data in this file is hidden from the app, and the app does not own the file: the app can open the file"
@@ -37,11 +38,11 @@ _NOT_EMPTIED: Final = (
 class Preconditions:
     """The checks that an open must pass before the app gets a handle.
 
-    leases_mean: True if a read lease proves that no process writes the file.
+    keeper: None if leases prove nothing on the store.
     """
 
     def __init__(
-        self, fs: FsContext, *, views: Views, replaced_files: ReplacedFiles, leases_mean: bool = False
+        self, fs: FsContext, *, views: Views, replaced_files: ReplacedFiles, keeper: LeaseKeeper | None
     ) -> None:
         self._tree = fs.tree
         self._nodes = fs.nodes
@@ -49,7 +50,7 @@ class Preconditions:
         self._gate = fs.gate
         self._views = views
         self._replaced_files = replaced_files
-        self._leases_mean = leases_mean
+        self._keeper = keeper
 
     async def decide(self, opening: OpenContext) -> None:
         """Set the decision and the owner in *opening*, or refuse on record.
@@ -81,7 +82,8 @@ class Preconditions:
         """
         request, evidence = opening.request, opening.evidence
         both = request.writing and request.ops & Op.READ
-        return bool(both and evidence.asked and self._leases_mean and not evidence.holds())
+        waits = both and evidence.asked and not evidence.holds()
+        return bool(waits and self._leases_mean(request.node))
 
     def check_node(self, opening: OpenContext) -> None:
         """Refuse this open: ESTALE if it needs another node, ETXTBSY if it would empty a running program.
@@ -171,8 +173,13 @@ class Preconditions:
             self._views.outdated(node.view, caller)
             raise StaleNodeError
         decision = Decision(allowed=True, errno=0, audit=Audit.REQUIRED)
-        note, error = (_UNPROVEN, errno.EBUSY) if self._leases_mean else (_NEVER_PROVEN, errno.EACCES)
+        means = self._leases_mean(node)
+        note, error = (_UNPROVEN, errno.EBUSY) if means else (_NEVER_PROVEN, errno.EACCES)
         self._gate.refuse(caller, call, node.path(), decision, note=note, error=error)
+
+    def _leases_mean(self, node: Node) -> bool:
+        """Return False if no read lease can prove that nobody writes the node's file."""
+        return self._keeper is not None and not self._keeper.is_void(self._nodes.dev_in(node.ino))
 
     def check_running(self, node: Node, flags: int) -> None:
         """Raise ETXTBSY for O_RDONLY|O_TRUNC of a running program.

@@ -15,6 +15,7 @@ from policyfs.domain import NO_RANGES, Decision, Patch, Principal, Ranges
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.expiring import Expiring
+from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.redacted.copy_keys import CopyKey, version_of_key
 from policyfs.fs.redacted.patching import apply_all, ranges_of
 from policyfs.fs.redacted.plans import PLANS_MAX, Found, PlanFinder, Proof
@@ -152,7 +153,7 @@ class Redactor:
         stat = self._tree.fstat(fd)
         shared = CopyKey.of(ino_key, stat, what, None)
         copy = self._copies.get(shared if self._copies.peek(shared) else shared._replace(lane=who.lane))
-        if copy is not None and self._is_current(copy, what):
+        if copy is not None and self._is_current(copy, ino_key, what):
             made = self.again(copy, judge, who)
             if isinstance(made, Redacted):
                 return made
@@ -161,19 +162,20 @@ class Redactor:
     def known(self, ino_key: int, stat: Stat, what: frozenset[str], who: Principal) -> Copy | None:
         """Return the finished copy of a file in the version of *stat*, if *who* may see it, else None."""
         copy = self._peek(ino_key, stat, what, who)
-        return self._copies.get(copy.key) if copy is not None and self._is_current(copy, what) else None
+        is_current = copy is not None and self._is_current(copy, ino_key, what)
+        return self._copies.get(copy.key) if copy is not None and is_current else None
 
     def _peek(self, ino_key: int, stat: Stat, what: frozenset[str], who: Principal) -> Copy | None:
         key = CopyKey.of(ino_key, stat, what, None)
         return self._copies.peek(key) or self._copies.peek(key._replace(lane=who.lane))
 
-    def _is_current(self, copy: Copy, what: frozenset[str]) -> bool:
+    def _is_current(self, copy: Copy, ino_key: int, what: frozenset[str]) -> bool:
         """Return True if a copy can still serve the version that it was made of.
 
         If a file was copied while it had a writer, stat cannot prove that the copy has the latest bytes. In a
         view that hides nothing, the reader must see them. Other readers see them after _UNSETTLED_S."""
         made = self._made[copy]
-        if self._keeper is None or made.settled:
+        if self._keeper is None or made.settled or self._keeper.is_void(NodeTable.dev_in(ino_key)):
             return True
         return bool(what) and time.monotonic() < made.made_s + _UNSETTLED_S
 

@@ -45,7 +45,7 @@ _BUSY: Final = (
     "a program has the file open for writing, or mapped; the app can read the file after that program has"
     " closed the file"
 )
-_NO_LEASES: Final = "the file is too large to copy, and leases do not work on this store"
+_NO_LEASES: Final = "the file is too large to copy, and leases do not work on its file system"
 _READ: Final = Op.SEE | Op.READ
 _REST_S: Final = 0.1
 """The time after a break during which the daemon takes no lease on the file. A writer in another mount tries
@@ -183,7 +183,7 @@ class LeasedFiles:
             state.lease_fd, state.lease_fd_closed = self._handles.open_for(node, caller.holder, reopen)
             state.lease = self._keeper.grant(state.lease_fd, lambda _: self._broken(node))
             if state.lease is None:
-                return self._busy(state, blank)
+                return self._no_lease(node, state, blank)
         lease, words, found = state.lease, node.view.redact, state.located
         tries = PLANS_MAX
         while True:
@@ -224,6 +224,12 @@ class LeasedFiles:
         """
         proof = Proof(version_key(self._tree.fstat(fd)), lease.holds, fd)
         return await self._plans.locate(fd, what, lane=caller.principal.lane, proof=proof)
+
+    def _no_lease(self, node: Node, state: OpenState, blank: Decision) -> Armed:
+        if self._keeper is None or not self._keeper.is_void(self._nodes.dev_in(node.ino)):
+            return self._busy(state, blank)
+        self._drop(state)
+        return Armed(blank, None, _NO_LEASES)
 
     def _busy(self, state: OpenState, blank: Decision) -> Armed:
         self._drop(state)
