@@ -26,6 +26,8 @@ A part is longer or shorter than this size by at most one line, because parts en
 _BLOCK: Final = 1 << 20
 _LINE: Final = 2048
 _FRAMES: Final = 2
+_SKIPPABLE: Final = 0x184D2A50
+"""The magic number of a skippable frame, which has no content. Its lowest four bits may differ (RFC 8878)."""
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -49,10 +51,14 @@ class SegmentFile:
         self.info = os.fstat(self._fd)
         self.size = self.info.st_size
         self._frames: _Frames | None = None
+        self._plain: int | None = None
+        """The uncompressed bytes of a segment whose frames do not state their sizes, as a descriptor."""
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+        if self._plain is not None:
+            os.close(self._plain)
 
     def parts(self) -> list[tuple[int, int]]:
         """Divide a segment that is being written into ranges (begin, end) of bytes, at ends of lines.
@@ -105,6 +111,11 @@ class SegmentFile:
             return os.pread(self._fd, count, offset)
         if self._frames is None:
             self._frames = _Frames(self._fd, self.size)
+            if not self._frames.sized:
+                os.lseek(self._fd, 0, os.SEEK_SET)
+                self._plain = decompressed(self._fd)
+        if self._plain is not None:
+            return os.pread(self._plain, count, offset)
         return self._frames.read(offset, count)
 
 
@@ -112,6 +123,9 @@ class _Frames:
     """The zstd frames of a compressed segment. A frame is unpacked when its bytes are needed.
 
     The two frames that were unpacked last stay in memory.
+
+    sized: False if a frame does not state the size of its uncompressed bytes, as if `zstd` had compressed a
+    pipe. Then read() cannot find the bytes behind this frame.
     """
 
     def __init__(self, fd: int, size: int) -> None:
@@ -119,11 +133,15 @@ class _Frames:
         self._table: list[tuple[int, int, int]] = []
         """For each frame: its offset in the uncompressed bytes, and its offset and size in the file."""
         self._unpacked: dict[int, bytes] = {}
+        self.sized = True
         plain = at = 0
         while at < size:
             count, content = _frame(fd, at)
             if not count:
                 break  # the file is damaged from here on: `verify` reports this
+            if content < 0:
+                self.sized = False
+                break
             self._table.append((plain, at, count))
             plain, at = plain + content, at + count
 
@@ -155,12 +173,15 @@ class _Frames:
 def _frame(fd: int, at: int) -> tuple[int, int]:
     """Return the size of a zstd frame in the file, and the size of its uncompressed bytes.
 
-    Return 0, 0 if the frame is damaged. at: the offset of the frame in the file.
+    The second size is -1 if the frame does not state it. Return 0, 0 if the frame is damaged. at: the offset
+    of the frame in the file.
 
     The sizes come from the headers of the frame and of its blocks (RFC 8878).
     """
+    head = os.pread(fd, 18, at)
+    if len(head) >= 8 and int.from_bytes(head[:4], "little") & ~15 == _SKIPPABLE:
+        return 8 + int.from_bytes(head[4:8], "little"), 0
     try:
-        head = os.pread(fd, 18, at)
         parameters = zstandard.get_frame_parameters(head)
         end = at + zstandard.frame_header_size(head)
     except zstandard.ZstdError:
@@ -171,4 +192,5 @@ def _frame(fd: int, at: int) -> tuple[int, int]:
             return 0, 0
         end += 3 + (1 if header >> 1 & 3 == 1 else header >> 3)
         if header & 1:
-            return end + 4 * parameters.has_checksum - at, parameters.content_size
+            stated = parameters.content_size != zstandard.CONTENTSIZE_UNKNOWN
+            return end + 4 * parameters.has_checksum - at, parameters.content_size if stated else -1

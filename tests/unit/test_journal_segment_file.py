@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from policyfs.domain import Audit
 from policyfs.journal import compression
@@ -86,3 +87,24 @@ def test_a_frame_that_states_more_bytes_than_memory_holds_is_damage(packed: Chai
 
 def test_a_place_behind_the_end_has_no_record(packed: Chain) -> None:
     assert isinstance(SegmentFile(packed, packed.segments()[0]).record(1 << 40, 1), BadLine)
+
+
+SKIPPABLE = b"\x5a\x2a\x4d\x18" + (8).to_bytes(4, "little") + b"skipped!"
+
+
+@pytest.mark.parametrize("sized", [True, False])
+@pytest.mark.parametrize("before", [b"", SKIPPABLE, zstandard.compress(b"")])
+@pytest.mark.parametrize("after", [b"", SKIPPABLE])
+def test_a_segment_that_another_program_compressed(
+    chain: Chain, sized: bool, before: bytes, after: bytes
+) -> None:
+    """`zstd` states no size of a pipe, and any program may add frames without content."""
+    path = chain.directory / chain.segments()[0]
+    plain = path.read_bytes()
+    path.unlink()
+    packer = zstandard.ZstdCompressor(write_content_size=sized)
+    frames = [packer.compress(plain[begin : begin + 20_000]) for begin in range(0, len(plain), 20_000)]
+    path.with_name(path.name + ".zst").write_bytes(before + before.join(frames) + after)
+    file = SegmentFile(chain, path.name + ".zst")
+    assert paths(file) == EXPECTED
+    file.close()
