@@ -184,7 +184,7 @@ def run_search(args: argparse.Namespace) -> int:
                 newest.extend(rows.add(item))
                 while newest and not args.limit:
                     printer.print(newest.popleft())
-        elif item.kind in TROUBLE and wanted.covers(item.time_ns):
+        elif item.kind in TROUBLE and wanted.concerns(item):
             trouble.append(f"{item.id}: {describe(item)}")
     newest.extend(rows.rest())
     for row in newest:

@@ -139,12 +139,18 @@ def count_portion(summary: Summary, portion: Portion, wanted: Selection, restart
     Count also the records of the journal about itself, if their kind is in COUNTED. restarts: the starts and
     ends of daemons in the earlier portions of the chain.
     """
+    index = portion.index
     for item in portion.own(COUNTED | STARTS):
-        crash = restarts.take(item) if isinstance(item, Record) else ""
-        if isinstance(item, BadLine) or wanted.covers(item.time_ns):
+        if isinstance(item, BadLine):
             summary.add_trouble(item)
-            if crash and isinstance(item, Record):
-                summary.crashes.append((item.id, crash))
+            continue
+        restarts.note(index.time_before(item.place.line - portion.first_line))
+        crash = restarts.take(item)
+        if wanted.concerns(item):
+            summary.add_trouble(item)
+        if crash and wanted.overlaps(restarts.alive_ns, item.time_ns):
+            summary.crashes.append((item.id, crash))
+    restarts.note(index.time_before(index.lines + 1))
     add_to_summary(summary, portion.index, portion.exact(wanted))
 
 

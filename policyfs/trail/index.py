@@ -198,6 +198,12 @@ class Index:
         """Return the number of a row's line in the segment, from 1."""
         return row + 1 + bisect_right(self._others, row)
 
+    def time_before(self, line: int) -> int | None:
+        """Return the time (ns) of the last event before a line, or None. line: its number, from 1."""
+        row = bisect_left(range(self.rows), line, key=self.line_of) - 1
+        kind, at, _ = self._places["time"]
+        return _Items(self._body, kind, at)[row] if row >= 0 else None
+
     @cached_property
     def _paths(self) -> tuple[bytes, memoryview]:
         return self._section("paths"), self._column("paths.at")

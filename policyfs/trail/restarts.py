@@ -32,6 +32,11 @@ class Restarts:
     The caller passes all records of starts and ends to take(), in their order."""
 
     def __init__(self) -> None:
+        self.alive_ns = 0
+        """A time (ns since 1970) before the crash that take() has reported: the daemon still ran then."""
+        self._event_ns: int | None = None
+        self._latest_ns = 0
+        """The time of the last start, or of the last event if it is newer than this start."""
         self._origin: tuple[object, object] = None, None
         """Boot id (from /proc) and pid of the daemon that began last."""
         self._running = False
@@ -48,6 +53,11 @@ class Restarts:
         """True if the last daemon still records, or ended without a record of its end."""
         return self._running
 
+    def note(self, time_ns: int | None) -> None:
+        """Note the time (ns since 1970) of the last event before the next record. None: there is no event."""
+        if time_ns is not None and time_ns != self._event_ns:
+            self._event_ns = self._latest_ns = time_ns
+
     def take(self, record: Record) -> str:
         """Return a sentence if this record shows that the previous daemon crashed or was killed; else ""."""
         if record.kind == "close":
@@ -60,6 +70,7 @@ class Restarts:
             if record.kind == "resume" and record.seq == self._header + 1 and origin == self._origin:
                 return self._crash(origin[0]) if self._before else ""  # no start: a new segment was begun
             self._named, self._before = False, self._running
+            self.alive_ns, self._latest_ns = self._latest_ns, record.time_ns
             rotated = record.kind == "header" and origin == self._origin
             found = self._crash(origin[0]) if self._running and not rotated else ""
             self._header = record.seq if record.kind == "header" else self._header

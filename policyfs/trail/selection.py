@@ -7,6 +7,7 @@ from typing import Final
 
 from policyfs.trail.expression import And, Expression, Term, Value, all_of, conjuncts, terms
 from policyfs.trail.parser import Parser
+from policyfs.trail.record import Record, parse_time
 from policyfs.trail.terms import (
     NAMES,
     NUMERIC,
@@ -63,6 +64,29 @@ class Selection:
         if self.since_ns is not None and time_ns < self.since_ns:
             return False
         return self.until_ns is None or time_ns < self.until_ns
+
+    def overlaps(self, one_ns: int, other_ns: int) -> bool:
+        """Return True if a time between two times (ns since 1970, both included) is in the period."""
+        first_ns, last_ns = sorted((one_ns, other_ns))
+        if self.since_ns is not None and last_ns < self.since_ns:
+            return False
+        return self.until_ns is None or first_ns < self.until_ns
+
+    def concerns(self, record: Record) -> bool:
+        """Return True if a record of the journal itself belongs to the period of the query.
+
+        The journal writes a gap only when the disk works again. So a gap also belongs to the period in which
+        its events were lost.
+        """
+        if self.covers(record.time_ns):
+            return True
+        first, last = record.fields.get("first"), record.fields.get("last")
+        if record.kind != "gap" or not isinstance(first, str) or not isinstance(last, str):
+            return False
+        try:
+            return self.overlaps(parse_time(first), parse_time(last))
+        except ValueError:
+            return False
 
     def names(self) -> Iterator[tuple[str, str, Value]]:
         """Yield the query's names of apps, operations and rules, as (field, word, value).

@@ -179,3 +179,35 @@ def test_a_killed_daemon_is_told(cli: Cli) -> None:
     assert crash["what"].startswith(KILLED)
     (later,) = cli.json("summary", "since:2026-03-02")
     assert later["crashes"] == [], "the daemon started again before this time"
+
+
+def test_a_crash_is_told_in_the_time_in_which_it_may_have_been(cli: Cli) -> None:
+    """The daemon that crashed recorded its last event on 2026-03-01; the next one began ten days later."""
+    kill_copy(cli.root)
+    with a_journal(cli.root, Clock(START_NS + 10 * DAY_NS)):
+        pass
+    for period, code, crashes in (
+        ("until:2026-03-01", 1, 0), ("until:2026-03-02", 0, 1), ("since:2026-03-05 until:2026-03-06", 1, 1),
+        ("since:2026-03-11", 1, 1), ("since:2026-03-12", 1, 0),
+    ):  # fmt: skip
+        (summary,) = cli.json("summary", period, code=code)
+        assert len(summary["crashes"]) == crashes, period
+
+
+def test_a_gap_is_told_in_the_time_of_its_lost_events(cli: Cli) -> None:
+    """The journal writes a gap when the disk has room again, here a day after the events were lost."""
+    gap = {
+        "dropped": 37, "refused": 1, "first": "2026-04-01T08:00:00.000000000Z",
+        "last": "2026-04-01T09:00:00.000000000Z", "reason": "disk full",
+    }  # fmt: skip
+    with a_journal(cli.root, Clock(START_NS + 32 * DAY_NS)) as journal:
+        journal.tell("gap", gap)
+    for since, until, dropped in (
+        ("2026-04-01T06:00Z", "2026-04-01T07:00Z", 0), ("2026-04-01T08:30Z", "2026-04-01T08:40Z", 37),
+        ("2026-04-01T08:30Z", "2026-04-03", 37), ("2026-04-01T09:30Z", "2026-04-01T09:40Z", 0),
+        ("2026-04-02", "2026-04-03", 37), ("2026-04-03", "2026-04-04", 0),
+    ):  # fmt: skip
+        (summary,) = cli.json("summary", f"since:{since} until:{until}", code=1)
+        assert (summary["dropped"], summary["refused"]) == (dropped, dropped // 37), since
+        cli("search", f"since:{since} until:{until}", code=1)
+        assert ("37 events dropped" in cli.err) is bool(dropped)

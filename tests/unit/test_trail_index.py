@@ -54,3 +54,13 @@ def test_an_index_of_another_byte_order_is_none(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(index_module.sys, "byteorder", "big")
     with pytest.raises(WrongIndexError):
         Index(data)
+
+
+def test_the_last_event_before_a_line() -> None:
+    builder = IndexBuilder()
+    for time_ns in (START_NS, START_NS + 1):
+        builder.add(b"bad\n", 0)
+        builder.add(line_of(an_event(time_ns=time_ns)), 0)
+    index = Index(builder.finish("s", 0, "00"))
+    times = [index.time_before(line) for line in range(1, 6)]
+    assert times == [None, None, START_NS, START_NS, START_NS + 1]

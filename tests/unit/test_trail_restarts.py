@@ -48,3 +48,28 @@ def test_a_daemon_that_begins_where_none_has_ended_tells_of_a_crash(
     records: Sequence[Begun | str], told: list[str]
 ) -> None:
     assert named(*records) == told
+
+
+@pytest.mark.parametrize(
+    ("events", "alive"),
+    [
+        ([None, None, None], 1),
+        ([None, None, 5], 5),
+        ([None, 5, 5], 5),
+        ([None, 5, 6], 6),
+        ([3, 3, 3], 1),
+    ],
+)
+def test_the_daemon_still_ran_at_its_start_and_at_its_last_event(
+    events: list[int | None], alive: int
+) -> None:
+    """events: before the first start, before another record, and before the start after the crash."""
+    restarts = Restarts()
+    starts = [("header", 1, 7), ("gap", 8, 7), ("header", 9, 8)]
+    for seq, ((kind, time_ns, pid), event) in enumerate(zip(starts, events, strict=True), start=1):
+        restarts.note(event)
+        told = restarts.take(
+            Record(Place("m", "s", seq), kind, seq, time_ns, {"boot_id": "boot", "pid": pid}, None)
+        )
+    assert told
+    assert restarts.alive_ns == alive
