@@ -12,6 +12,7 @@ delivered.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections import deque
@@ -24,6 +25,7 @@ from policyfs.forward.delivery import Delivery, DeliveryError
 from policyfs.forward.follower import ChainFollower, Item, Position
 from policyfs.forward.messages import Message, message_of
 from policyfs.forward.source import Source
+from policyfs.journal.segments import is_compressed, segment_number
 
 _POLL_S: Final = 0.2
 _SAVE_S: Final = 1.0
@@ -136,6 +138,9 @@ class Consumer:
         self._unread = ""  # the reason why a hash chain cannot be read, else empty. The others go on
         self._older: frozenset[str] = frozenset()
         """The chains that are older than this consumer: their first lines may be gone."""
+        self._ends: dict[str, tuple[int, float]] | None = None
+        """The ends of run(once=True): dictionary from a chain that has not reached its end to the number of a
+        file and an offset in bytes. None: no ends."""
         self.finished = False
 
     @property
@@ -165,6 +170,9 @@ class Consumer:
     def run(self, *, once: bool = False) -> None:
         """Deliver lines until stop() is called. once: deliver only the present lines; end at a failure."""
         try:
+            if once:
+                with contextlib.suppress(OSError):  # the first round reports the error
+                    self._ends = self._present_ends()
             while not self._stop.is_set():
                 moved = self._round(once=once)
                 if once and (self._failing or self._unsaved or not moved):
@@ -193,6 +201,16 @@ class Consumer:
                 self._save(at_end=True)
         self._is_new = False
 
+    def _present_ends(self) -> dict[str, tuple[int, float]]:
+        """Return the number of the newest file of each chain, and its size in bytes. Raises OSError."""
+        ends = {}
+        for mount_id, names in self._source.chains(fresh=True).items():
+            sizes: dict[str, int] = {}
+            with contextlib.suppress(OSError):  # the chain was removed
+                sizes = {} if is_compressed(names[-1]) else self._source.sizes(mount_id)
+            ends[mount_id] = segment_number(names[-1]) or 0, sizes.get(names[-1], math.inf)
+        return ends
+
     def _follower(self, mount_id: str) -> ChainFollower:
         if mount_id not in self._followers:
             position = self._done.get(mount_id, Position())
@@ -213,6 +231,8 @@ class Consumer:
                 self._followers.pop(gone).close()  # an open descriptor keeps removed files on disk
             unread = ""
             for mount_id, names in listing.items():
+                if self._ends is not None and mount_id not in self._ends:
+                    continue
                 try:
                     batch = self._follower(mount_id).read(names)
                 except OSError as exc:  # the lines of the other chains go on
@@ -220,10 +240,13 @@ class Consumer:
                     continue
                 if batch is None:
                     continue
-                if not self._take(batch.items, once=once):
+                items, at = batch
+                if not self._take(items, once=once):
                     return False
-                self._done = self._done | {mount_id: batch.position}
+                self._done = self._done | {mount_id: at}
                 moved = True
+                if self._ends and (segment_number(at.segment) or 0, at.offset) >= self._ends[mount_id]:
+                    del self._ends[mount_id]
             if unread and unread != self._unread:
                 self._log(f"{self.name}: {unread}; trying again")
             self._unread = unread

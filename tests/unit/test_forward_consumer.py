@@ -100,6 +100,31 @@ def test_it_goes_on_where_it_stopped(place: Place) -> None:
     assert place.once(Into()).paths() == more
 
 
+def test_only_the_lines_at_the_start_are_delivered_once(place: Place) -> None:
+    """An app that recorded faster than a sink took lines: `--once` did not end."""
+    paths = place.write(20)
+    more: list[str] = []
+    delivery = Into()
+
+    def record(_messages: Sequence[Message]) -> None:
+        if len(more) < 100:
+            more.extend(place.write(5, 20 + len(more)))
+
+    delivery.before = record
+    assert place.once(delivery).paths() == paths
+    assert len(more) < 100
+    delivery.before = lambda _messages: None
+    assert place.once(delivery).paths() == paths + more
+
+
+def test_a_trail_made_anew_is_delivered_once_though_it_is_shorter(place: Place) -> None:
+    place.write(20)
+    place.once(Into())
+    shutil.rmtree(place.trail / MOUNT_ID)
+    paths = place.write(8, 50)
+    assert place.once(Into()).paths() == paths
+
+
 def test_a_query_selects_events_and_no_record_of_the_journal_is_left_out(place: Place) -> None:
     write_trail(place.trail, [an_event(), a_denial()])
     delivery = Into()
