@@ -27,6 +27,7 @@ from tests.support.samples.movies import u16, u32
 
 LOCATION, TIME, PEOPLE = Tells.LOCATION, Tells.TIME, Tells.PEOPLE
 SECRET = "47.804531, 13.042287"
+LINK = u16(0, 8) + b"\x31http://example.org/?%s\0\0\0\0\0\0"
 
 
 def track(handler: bytes, *formats: bytes, samples: tuple[bytes, ...] = ()) -> tuple[Track, MemorySource]:
@@ -119,6 +120,9 @@ def test_telemetry_of_gopro_counts_as_other_where_its_values_are_cleaned() -> No
         (timed(b"A quince", u32(12) + b"what" + b"abcd"), UNKNOWN),
         (timed(b"A quince", u32(7) + b"styl" + b"abcd"), UNKNOWN),
         (timed(b"A quince", b"tail"), UNKNOWN),
+        (timed(b"A quince", u32(65) + b"href" + LINK % b"q=47.80453,13.04229&zoom=1"), LOCATION),
+        (timed(b"A quince", u32(65) + b"href" + LINK % b"d=2024-05-17&number=123456"), TIME),
+        (timed(b"A quince", u32(65) + b"href" + LINK % b"q=quinces and other apples"), NOTHING),
         (u16(99) + b"too short", UNKNOWN),
         (timed(f"at {SECRET}".encode()), LOCATION),
     ],

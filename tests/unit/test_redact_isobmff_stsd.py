@@ -130,6 +130,26 @@ def test_a_box_of_parameters_with_a_place_goes(kind: bytes):
     assert PLACE in read(file, "device")
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        box(b"wave", box(b"frma", b"test"), box(b"chan", bytes(4), PLACE), bytes(4)),
+        box(b"sinf", box(b"frma", b"avc1"), box(b"schm", bytes(12), PLACE)),
+        box(b"sinf", box(b"schi", box(b"priv", bytes(4), PLACE))),
+    ],
+)
+def test_parameters_within_a_box_with_a_place_go(entry: bytes):
+    out = read(movie(Track(entry=entry)))
+    assert PLACE not in out
+    assert entry[4:8] in out
+
+
+@pytest.mark.parametrize("kind", [b"esds", b"glbl"])
+def test_settings_that_are_too_long_to_be_cleaned_go(kind: bytes):
+    entry = box(kind, b"\0\0\1\x20\1\2\0\0\1\xb2" + CITY + bytes(1 << 16))
+    assert CITY not in read(movie(Track(format=b"mp4v", entry=entry)))
+
+
 def test_parameters_without_a_place_stay():
     entries = box(b"esds", bytes(range(60))), AVCC, hvcc((33, b"abc"), (34, b"def")), vvcc((15, b"abc"))
     entries += (hvcc((33, b"\xfe0\xb01\xfe")),)  # a digit, a degree sign and a digit by chance

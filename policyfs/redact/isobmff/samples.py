@@ -13,7 +13,7 @@ from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
-from policyfs.redact.core.free_text import decode, tells_place
+from policyfs.redact.core.free_text import decode, tells_place, text_among_numbers
 from policyfs.redact.core.patches import ByteSource, is_blank
 from policyfs.redact.core.tag_names import tells_time
 from policyfs.redact.isobmff.frames import clean_messages
@@ -148,19 +148,23 @@ def _one_text(data: bytes, *, plain: bool) -> Tells:
     plain: True for the form of QuickTime or 3GPP, False for a markup.
     """
     if not plain:
-        text = decode(data)
-        return (Tells.LOCATION if tells_place(text) else NOTHING) | (Tells.TIME if _dated(text) else NOTHING)
+        return _told(decode(data))
     size = int.from_bytes(data[:2])
     at = 2 + size
     if at > len(data):
         return UNKNOWN if data.strip(b"\0") else NOTHING
     text = decode(data[2:at]).strip("\ufeff")
+    links = decode(text_among_numbers(data[at:]))
     while at < len(data):
         length = int.from_bytes(data[at : at + 4])
         if data[at + 4 : at + 8] not in _MODIFIERS or length < 8:
             return UNKNOWN if data[at:].strip(b"\0") else NOTHING
         at += length
-    return prose_tells(text)
+    return prose_tells(text) | _told(links)
+
+
+def _told(text: str) -> Tells:
+    return (Tells.LOCATION if tells_place(text) else NOTHING) | (Tells.TIME if _dated(text) else NOTHING)
 
 
 def prose_tells(text: str) -> Tells:
@@ -170,9 +174,7 @@ def prose_tells(text: str) -> Tells:
     """
     if any(not (char.isprintable() or char in "\t\r\n\v\f") for char in text):
         return UNKNOWN
-    told = Tells.LOCATION if tells_place(text) else NOTHING
-    if _dated(text) or _TIME_OF_DAY.search(text):
-        told |= Tells.TIME
+    told = _told(text) | (Tells.TIME if _TIME_OF_DAY.search(text) else NOTHING)
     digits = sum(map(str.isdigit, text))
     return UNKNOWN if digits > 8 and 2 * digits > len(text) and not told else told
 

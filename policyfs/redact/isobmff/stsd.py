@@ -204,7 +204,9 @@ def _extension(block: Block, box: Box) -> None:
     kind = box.kind
     if kind in (b"avcC", b"av1C") or kind in WITH_ARRAYS:
         _configuration(block, box)
-    elif kind in (b"esds", b"glbl") and box.size <= sei.MAX_UNIT_BYTES:
+    elif kind in (b"esds", b"glbl") and box.size > sei.MAX_UNIT_BYTES:
+        block.free(box, "stsd", broken=True)
+    elif kind in (b"esds", b"glbl"):
         _rewritten(block, box, user_data.without_user_data(block.body(box), block.inner))
     elif kind in _CODEC:
         _parameters(block, box)
@@ -283,7 +285,9 @@ def _container(block: Block, box: Box) -> None:
                 block.wipe(min(child.body + 4, child.end), child.end, "svhd", "source", tells)
         elif child.kind == b"schi" and box.kind == b"sinf":
             _container(block, child)
-        elif child.kind not in _INSIDE[box.kind] and not child.kind.startswith((b"\0\0\0\0", b"ms\0")):
+        elif child.kind in _INSIDE[box.kind] or child.kind.startswith((b"\0\0\0\0", b"ms\0")):
+            _parameters(block, child)
+        else:
             block.free(child, name_of(box.kind))
     start = _behind(boxes)
     if start < box.end:
