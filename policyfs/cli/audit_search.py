@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import heapq
 import json
 import select
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -87,7 +87,11 @@ class _Printer:
         if not self._begun:
             self._begun = True
             print(self._rows.head())
-        print(self._rows.row(*row))
+        print(self._rows.row(row.item, row.again))
+
+    def print_all(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self.print(row)
 
 
 class _Single:
@@ -96,8 +100,12 @@ class _Single:
     It takes the place of Rows, which counts equal records together in one row.
     """
 
+    def __init__(self) -> None:
+        self._added = 0
+
     def add(self, item: Record | BadLine) -> list[Row]:
-        return [Row(item)]
+        self._added += 1
+        return [Row(item, newest=self._added)]
 
     def due(self, _now_ns: int) -> Iterator[Row]:
         return iter(())
@@ -108,6 +116,30 @@ class _Single:
 
 def _rows(args: argparse.Namespace, *, at_once: bool = False) -> Rows | _Single:
     return _Single() if args.json or args.each else Rows(at_once=at_once)
+
+
+class _Newest:
+    """The newest rows of a listing: the rows with the newest last records.
+
+    An old row stays if its request was repeated lately.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._heap: list[tuple[int, int, Row]] = []
+        self._count = 0
+
+    def extend(self, rows: Iterable[Row]) -> None:
+        """Add rows, in the order of the listing."""
+        for row in rows:
+            self._count += 1
+            heapq.heappush(self._heap, (row.newest, self._count, row))
+            if len(self._heap) > self._limit:
+                heapq.heappop(self._heap)
+
+    def rows(self) -> list[Row]:
+        """Return the newest rows, in the order of the listing."""
+        return [row for _, _, row in sorted(self._heap, key=lambda one: one[1])]
 
 
 def run_tail(args: argparse.Namespace) -> int:
@@ -124,20 +156,19 @@ def run_tail(args: argparse.Namespace) -> int:
         else read(args, wanted, count)
     )
     last_seq: dict[str, int] = {}
-    newest: deque[Row] = deque(maxlen=args.lines)
+    newest = _Newest(args.lines)
     for item in items:
         if isinstance(item, Record):
             last_seq[item.place.mount_id] = max(item.seq, last_seq.get(item.place.mount_id, 0))
         if _is_wanted(item, wanted):
             newest.extend(rows.add(item))
     newest.extend(rows.rest())
-    for row in newest:
-        printer.print(row)
+    printer.print_all(newest.rows())
     if follower is not None:
         _follow(follower, printer, _rows(args, at_once=True), wanted, last_seq)
-    elif not newest:
+    elif not newest.rows():
         print(f"policyfs: no records in the trail at {args.trail}", file=sys.stderr)
-    return EXIT_OK if newest or follower is not None else EXIT_REFUSED
+    return EXIT_OK if newest.rows() or follower is not None else EXIT_REFUSED
 
 
 def _is_wanted(item: Record | BadLine, wanted: Selection) -> bool:
@@ -158,10 +189,8 @@ def _follow(
             if isinstance(item, Record) and item.seq <= last_seq.get(item.place.mount_id, 0):
                 continue  # printed already among the newest rows
             if _is_wanted(item, wanted):
-                for row in rows.add(item):
-                    printer.print(row)
-        for row in rows.due(time.time_ns()):
-            printer.print(row)
+                printer.print_all(rows.add(item))
+        printer.print_all(rows.due(time.time_ns()))
         last_seq.clear()  # only the first round can repeat printed lines
         sys.stdout.flush()
         if reader_gone.poll(_FOLLOW_POLL_MS):
@@ -172,7 +201,8 @@ def run_search(args: argparse.Namespace) -> int:
     """Print the events that match the query, for `policyfs audit search`."""
     wanted = selection_of(args)
     printer, rows = _Printer(args), _rows(args)
-    newest: deque[Row] = deque(maxlen=args.limit)
+    newest = _Newest(args.limit or 0)
+    keep = newest.extend if args.limit else printer.print_all
     found = 0
     trouble: list[str] = []
     for item in read(args, wanted, max(50 * args.limit, _TAIL_RECORDS) if args.limit else 0):
@@ -181,14 +211,11 @@ def run_search(args: argparse.Namespace) -> int:
         elif item.event is not None:
             if wanted.matches(item.event):
                 found += 1
-                newest.extend(rows.add(item))
-                while newest and not args.limit:
-                    printer.print(newest.popleft())
+                keep(rows.add(item))
         elif item.kind in TROUBLE and wanted.concerns(item):
             trouble.append(f"{item.id}: {describe(item)}")
-    newest.extend(rows.rest())
-    for row in newest:
-        printer.print(row)
+    keep(rows.rest())
+    printer.print_all(newest.rows())
     _warn(trouble)
     if not found:
         print(f"policyfs: no event in the trail at {args.trail} matches", file=sys.stderr)

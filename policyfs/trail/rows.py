@@ -40,21 +40,24 @@ class Again(NamedTuple):
 
 class Row(NamedTuple):
     """One row of a listing. item: a record of the trail, or a line that is no valid record. again: the
-    repeats of its request, or None.
+    repeats of its request, or None. newest: the position of the row's last record among all added records,
+    from 1.
     """
 
     item: Record | BadLine
     again: Again | None = None
+    newest: int = 0
 
 
 class _Group:
-    __slots__ = ("counts", "first", "last_ns", "records", "told")
+    __slots__ = ("counts", "first", "last_ns", "newest", "records", "told")
 
     def __init__(self, first: Record | BadLine) -> None:
         self.first = first
         self.counts: Counter[str] = Counter()
         self.records = 0
         self.last_ns = 0
+        self.newest = 0
         self.told = False
 
     def count(self, event: Event) -> None:
@@ -64,11 +67,9 @@ class _Group:
 
     def row(self) -> Row:
         if self.records < 2 and not self.told:
-            return Row(self.first)
-        return Row(
-            self.first,
-            Again(self.counts.total(), tuple(self.counts.most_common()), self.last_ns, more=self.told),
-        )
+            return Row(self.first, newest=self.newest)
+        again = Again(self.counts.total(), tuple(self.counts.most_common()), self.last_ns, more=self.told)
+        return Row(self.first, again, self.newest)
 
 
 _Key = tuple[object, ...]
@@ -105,20 +106,24 @@ class Rows:
 
     def __init__(self, *, at_once: bool = False) -> None:
         self._at_once = at_once
+        self._added = 0
         self._window_ns = AT_ONCE_NS if at_once else WINDOW_NS
         self._open: dict[_Key, _Group] = {}
         self._waiting: deque[tuple[_Key | None, _Group]] = deque()
 
     def add(self, item: Record | BadLine) -> list[Row]:
         """Add one record. Return the rows that are complete now, because no repeats can be added."""
+        self._added += 1
         event = item.event if isinstance(item, Record) else None
         key = None if event is None else _key(event)
         ready = [] if event is None else list(self.due(event.time_ns))
         group = None if key is None else self._open.get(key)
         if group is not None and event is not None:
             group.count(event)
+            group.newest = self._added
             return ready
         group = _Group(item)
+        group.newest = self._added
         if key is None or event is None:
             if self._at_once or not self._waiting:
                 return [*ready, group.row()]

@@ -10,7 +10,7 @@ import pytest
 
 from policyfs.cli.main import build_parser, main
 from policyfs.domain import Audit
-from tests.support.mount.trail import MOUNT_ID, a_journal, an_event
+from tests.support.mount.trail import MOUNT_ID, SECOND_NS, START_NS, a_denial, a_journal, an_event
 
 PROGRAM = """
 import sys
@@ -82,3 +82,22 @@ def test_the_list_of_actions_is_whole_where_none_is_known(capsys: pytest.Capture
         said = capsys.readouterr()
         for action in ("tail", "timeline", "who-could", "sql", "checkpoint", "prove", "schema"):
             assert action in said.out + said.err
+
+
+@pytest.mark.parametrize("words", [["search", "--limit", "2"], ["tail", "-n", "2", "decision:deny"]])
+def test_the_newest_rows_are_those_with_the_newest_events(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """The newest event repeats the oldest refusal, so it stands in the first row."""
+    with a_journal(tmp_path, fold_ns=0) as journal:
+        for minute, name in enumerate((b"/secret", b"/x", b"/y", b"/secret")):
+            denial = a_denial(name, time_ns=START_NS + 60 * minute * SECOND_NS)
+            journal.record(denial, Audit.REQUIRED)
+    assert main(["audit", *words, "--utc", "--trail", str(tmp_path)]) == 0
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert "  /secret  " in first
+    assert "2 times until" in first
+    assert "  /y  " in second
+    assert main(["audit", *words, "--each", "--trail", str(tmp_path)]) == 0
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert ("  /y  " in first, "  /secret  " in second) == (True, True)

@@ -65,6 +65,7 @@ def test_what_was_allowed_is_told_each_time_and_the_order_stays() -> None:
     opened, bad = an_event(b"/a"), BadLine(PLACE, "no")
     rows = folded(at(0, opened), at(1, a_denial()), at(2, opened), bad, at(3, a_denial()), at(4, opened))
     assert [row.item for row in rows] == [at(0, opened), at(1, a_denial()), at(2, opened), bad, at(4, opened)]
+    assert [row.newest for row in rows] == [1, 5, 3, 4, 6]
 
 
 def test_nothing_waits_but_behind_a_refusal_and_only_for_its_time() -> None:
