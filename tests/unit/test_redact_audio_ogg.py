@@ -216,3 +216,78 @@ def test_zeros_among_headers_are_no_media(packets):
     out = redact(OGG, data)
     assert out != data
     assert redact(OGG, out) == out
+
+
+OTHER = {
+    "Vorbis": b"\x03vorbis" + sounds.comments(LOCATION) + b"\1",
+    "Theora": b"\x81theora" + sounds.comments(LOCATION),
+    "Opus": b"OpusTags" + sounds.comments(LOCATION),
+    "FLAC": b"\x7fFLAC\1\0\0\1" + sounds.flac((4, sounds.comments(LOCATION)))[:-20],
+}
+
+
+@pytest.mark.parametrize("codec", OTHER)
+@pytest.mark.parametrize("name", ["opus", "vorbis", "flac"])
+def test_a_file_with_comments_of_another_codec_at_the_start_of_a_page_is_refused(codec, name):
+    """exiftool looks for them in every stream."""
+    packet, empty = OTHER[codec], sounds.comments(b"TITLE=a")
+    begun = {"opus": sounds.opus(empty), "vorbis": sounds.vorbis(empty), "flac": flac_pages(b"\xff\xf8sound")}
+    serial = {"opus": 8, "vorbis": 7, "flac": 7}[name]
+    lacing = b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255])
+    more = sounds.page(serial, 9, 0, lacing, packet)
+    assert_refused(OGG, begun[name] + more)
+    assert_refused(OGG, begun[name] + more[:-4])
+
+
+def test_a_first_packet_of_sound_with_comments_of_another_codec_is_refused():
+    first, tags = b"OpusHead\1\2" + bytes(9), b"OpusTags" + sounds.comments(b"TITLE=a")
+    assert_refused(OGG, sounds.pages(8, first, tags, OTHER["Vorbis"], b"\xfcsound"))
+
+
+ENDS = {
+    "ID3v1": sounds.old(comment=PLACE),
+    "APE": sounds.ape((b"City", CITY)),
+    "Lyrics3": b"LYRICSBEGIN" + CITY + b"LYRICSEND",
+    "Lyrics3v2": sounds.lyrics(CITY),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_tag_of_another_format_at_the_end_of_the_last_page_is_refused(name):
+    tag, sound = ENDS[name], sounds.opus(sounds.comments())
+    lacing = bytes([len(tag) + 9])
+    assert_refused(OGG, sound + sounds.page(8, 9, 4, lacing, b"\xfcsound..." + tag))
+    assert not place_in(redact(OGG, sound + tag))
+    assert_refused(OGG, sound + sounds.page(8, 9, 4, b"\xff\xff", bytes(300) + tag))
+
+
+def test_a_tag_that_begins_in_the_last_page_and_ends_behind_it_is_refused():
+    tag = sounds.old(title=PLACE)
+    page = sounds.page(8, 9, 4, b"\x40", b"\xfc" + tag[:63])
+    assert_refused(OGG, sounds.opus(sounds.comments()) + page + tag[63:])
+
+
+def flac_pages(*packets: bytes) -> bytes:
+    return sounds.pages(7, b"\x7fFLAC\1\0\0\1" + sounds.flac()[:42], *packets)
+
+
+@pytest.mark.parametrize("length", [0, 18, 200])
+def test_a_block_of_flac_in_ogg_is_as_long_as_its_packet(length):
+    """By another length, exiftool finds a block within a title."""
+    nested = sounds.comments(LOCATION)
+    listed = sounds.comments(b"TITLE=" + b"\x84" + len(nested).to_bytes(3) + nested)
+    data = flac_pages(b"\4" + length.to_bytes(3) + listed, b"\xff\xf8sound")
+    assert b"\4" + len(listed).to_bytes(3) + listed in redact(OGG, data)
+
+
+@pytest.mark.parametrize("packet", [b"\4", b"\4\0", b"\4\0\0"])
+def test_a_packet_too_short_for_a_block_is_refused(packet):
+    assert_refused(OGG, flac_pages(packet, b"\4\0\0\x08" + bytes(8), b"\xff\xf8sound"))
+
+
+@pytest.mark.parametrize(
+    "change", [lambda first: first + b"\0", lambda first: first[:16] + b"\x50" + first[17:]]
+)
+def test_a_first_header_of_flac_of_another_length_is_refused(change):
+    first = b"\x7fFLAC\1\0\0\1" + sounds.flac()[:42]
+    assert_refused(OGG, sounds.pages(7, change(first), b"\xff\xf8sound"))

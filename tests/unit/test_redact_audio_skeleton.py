@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from policyfs.redact.core.categories import Tells
 from tests.support.samples import sounds
 from tests.support.samples.sound_checks import place_in, redact
 from tests.support.samples.sounds import CITY, OGG, PLACE
@@ -33,6 +34,10 @@ def index(count: int, *points: bytes) -> bytes:
         (b"fisbone\0" + bytes(44) + b"Role: audio", True),
         (b"fisbone\0" + bytes(44) + b"Where: " + PLACE, False),
         (b"fisbone\0" + PLACE.ljust(44, b"\0") + b"Role: audio", False),
+        (b"fisbone\0" + bytes(44) + b"Content-Type: audio/opus\r\nRole: audio/main\r\nAltitude: 3\r\n", True),
+        (b"fisbone\0" + bytes(44) + b"Role: audio\r\nName: one\r\nTitle: Quince\r\n", True),
+        (b"fisbone\0" + bytes(44) + b"Role: audio\r\nLocation: " + CITY + b"\r\n", False),
+        (b"fisbone\0" + bytes(44) + b"Role: audio\n" + CITY, False),
         (b"any\0", False),
         (b"", True),
     ],
@@ -42,6 +47,12 @@ def test_facts_about_streams_stay_if_they_are_numbers(packet, stays):
     out = redact(OGG, data)
     assert (out == data) is stays
     assert not place_in(out)
+
+
+@pytest.mark.parametrize("name", [b"Title", b"Name"])
+def test_the_name_of_a_stream_tells_people(name):
+    data = skeleton(b"fisbone\0" + bytes(44) + b"Role: audio\r\n" + name + b": Quince\r\n")
+    assert b"Quince" not in redact(OGG, data, Tells.PEOPLE)
 
 
 @pytest.mark.parametrize("more", [bytes(16) + CITY, PLACE, bytes(30) + PLACE])

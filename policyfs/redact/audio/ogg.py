@@ -3,13 +3,14 @@
 The locator joins the headers of each logical stream from their pages, cleans them, and puts them back into
 the same bytes. If a comment list is shorter than before, zeros follow it within its packet; all these codecs
 allow such zeros. Checksums of changed pages are computed again. Of pages with sound and pictures only the
-headers are read. In Vorbis and Theora streams the first byte of each packet is read, too: a file with
-comments among its sound or pictures is refused. Streams of captions become zeros, and so do bytes between
-pages.
+headers and the first bytes are read. In Vorbis and Theora streams the first byte of each packet is read, too.
+A file with comments among its sound or pictures, or with an ID3v1, APE or Lyrics3 tag at the end of its last
+page, is refused. Streams of captions become zeros, and so do bytes between pages.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -45,6 +46,8 @@ _COMMENT_MARKS: Final = {b"vorbis": b"\x03", b"theora": b"\x81"}
 """Codec -> first byte of a packet of comments. FFmpeg looks at no other byte of a packet, and accepts such a
 packet also among sound and pictures. No packet of sound or pictures begins with this byte.
 """
+_COMMENTS: Final = re.compile(rb"\x03vorbis|\x81theora|OpusTags|\x7fFLAC")
+"""Start of a page that exiftool takes for comments of this codec, whatever the codec of the stream is."""
 _AMONG_MEDIA: Final = "comments are among its sound or pictures"
 _FIRST_HEADS: Final = {
     b"\x01vorbis": b"vorbis",
@@ -54,6 +57,7 @@ _FIRST_HEADS: Final = {
     b"\x80theora": b"theora",
     b"fishead\0": b"Skeleton",
 }
+_FLAC_FIRST: Final = re.compile(rb"\x7fFLAC.{4}fLaC.\0\0\x22.{34}", re.DOTALL)
 _FIRST_BYTES: Final = {b"vorbis": 30, b"Opus": 19, b"Speex": 80, b"FLAC": 51, b"theora": 42}
 """Name of each codec -> length in bytes of its first header. In Opus, a table of channels may follow."""
 _SPEEX_VERSION: Final = slice(8, 28)
@@ -94,7 +98,7 @@ PARTS: Final[tuple[Part, ...]] = (
         UNKNOWN,
         "removed: the others move up, zeros follow within the packet",
     ),
-    Part(_KIND, "Skeleton", "time of the recording; headers as text", Tells.TIME | Tells.PEOPLE, "zeros"),
+    Part(_KIND, "Skeleton", "time of the recording; headers, by name", UNKNOWN, "zeros"),
     Part(_KIND, "streams of captions (Kate, CMML)", "what is said", UNKNOWN, "zeros"),
     Part(_KIND, "pages of sound and pictures", "the sound", NOTHING, "stay"),
     Part(_KIND, "between pages, pages of no stream", "anything", UNKNOWN, "zeros"),
@@ -118,6 +122,8 @@ class _Locator:
         self.pages: list[Page] = []
         """Pages of headers and of removed streams. If they change, their checksums are computed again."""
         self.media = 0
+        self.end = 0
+        """The end of the last page in bytes."""
 
     def locate(self) -> Found:
         for part in walk(self.edits):
@@ -127,11 +133,25 @@ class _Locator:
                 self.edits.zero(*part, "between pages")
         if not self.media:
             raise NotThisKindError("there is no stream of sound or pictures in it")
+        self._check_end()
         for stream in self.streams.values():
             if stream is not None:
                 self._lost(stream)
         self._renew()
         return self.edits.found
+
+    def _check_end(self) -> None:
+        """Raise NotThisKindError if an ID3v1, APE or Lyrics3 tag begins in the last page and ends the file.
+
+        exiftool reads such a tag. A tag behind the last page becomes zeros.
+        """
+        size = self.edits.source.size
+        tail = self.edits.source.read(max(0, size - 128), 128)
+        at_end = self.end == size and (
+            tail[-32:-24] == b"APETAGEX" or tail.endswith((b"LYRICS200", b"LYRICSEND"))
+        )
+        if at_end or (tail.startswith(b"TAG") and len(tail) == 128 and size - 128 < self.end):
+            raise NotThisKindError("a tag of another format ends its last page")
 
     def _is_cut_page(self, start: int, end: int) -> bool:
         """Return True if bytes at the end of the file are a page of sound or pictures that is cut off."""
@@ -145,9 +165,11 @@ class _Locator:
             return False
         body = min(start + HEAD_BYTES + len(lacing), end)
         self._check(Page(start, head[5], 0, lacing, body, end), stream)
+        self.end = end
         return True
 
     def _page(self, page: Page) -> None:
+        self.end = page.end
         if page.flags & FIRST:
             self._begin(page)
         stream = self.streams.get(page.serial)
@@ -167,7 +189,9 @@ class _Locator:
     def _check(self, page: Page, stream: _Stream) -> None:
         """Raise NotThisKindError if a packet of comments starts on a page of sound or pictures."""
         mark = _COMMENT_MARKS.get(stream.codec)
-        if mark is not None and mark in first_bytes(page, self.edits.source):
+        start = self.edits.source.read(page.start, 8)
+        found = not page.flags & CONTINUED and _COMMENTS.match(start) is not None
+        if found or (mark is not None and mark in first_bytes(page, self.edits.source)):
             raise NotThisKindError(_AMONG_MEDIA)
 
     def _begin(self, page: Page) -> None:
@@ -267,7 +291,7 @@ class _Locator:
             return self._block(stream, data)
         head = _COMMENT_HEADS[stream.codec]
         if number > 1 and not (head and data.startswith(head)):
-            if data[:1] == _COMMENT_MARKS.get(stream.codec):
+            if data[:1] == _COMMENT_MARKS.get(stream.codec) or _COMMENTS.match(data):
                 raise NotThisKindError(_AMONG_MEDIA)
             if stream.codec in _COMMENT_MARKS and not data.strip(b"\0"):
                 return data  # an earlier redaction may have zeroed a header: the next packet may be one, too
@@ -278,7 +302,13 @@ class _Locator:
         return self._comments(stream, data, len(head), frame=stream.codec == b"vorbis")
 
     def _first(self, stream: _Stream, data: bytes) -> bytes:
-        """Return the new bytes of a stream's first header, with zeros behind the header's fixed part."""
+        """Return the new bytes of a stream's first header, with zeros behind the header's fixed part.
+
+        Raises NotThisKindError for FLAC if the length of the header is not that of its fixed part: exiftool
+        would look for the next block at another offset.
+        """
+        if stream.codec == b"FLAC" and _FLAC_FIRST.fullmatch(data) is None:
+            raise NotThisKindError("the first header of a FLAC stream is broken")
         size = _FIRST_BYTES[stream.codec]
         if stream.codec == b"Opus" and len(data) > size and data[18]:
             size += 2 + data[9]  # two counts of streams, and one byte for each channel (RFC 7845, 5.1.1)
@@ -308,18 +338,28 @@ class _Locator:
         return (data[:skip] + comments.kept + (b"\1" if frame else b"")).ljust(len(data), b"\0")
 
     def _block(self, stream: _Stream, data: bytes) -> bytes | None:
-        """Return the new bytes of a packet with a FLAC metadata block. A packet of sound (0xff) stays."""
-        if data[:1] == b"\xff":
-            stream.done = True
+        """Return the new bytes of a packet with a FLAC metadata block. A packet of sound (0xff) stays.
+
+        The block gets the length of its packet: by another length, exiftool would find the next block within
+        a text. Raises NotThisKindError if a packet is too short for a block.
+        """
+        if data[:1] == b"\xff" or not data:
+            stream.done = bool(data)
             return data
-        kind = data[0] & 0x7F if data else PADDING
+        if len(data) < 4:
+            raise NotThisKindError("a block of a FLAC stream is cut off")
+        length = (len(data) - 4).to_bytes(3)
+        if data[1:4] != length:
+            self._note(stream, 1, 3, "length of a block", UNKNOWN, broken=True)
+            data = data[:1] + length + data[4:]
+        kind = data[0] & 0x7F
         if kind == COMMENTS and (listed := self._comments(stream, data, 4, frame=False)) is not None:
             return listed
         if kind == PICTURE and (cleaned := clean_picture(data[4:], self.inner)) is not None:
             for note in shifted(cleaned.notes, 4):
                 self._note(stream, note.offset, note.length, note.tag, note.tells, broken=note.broken)
             return data[:4] + cleaned.data
-        if len(data) < 4 or (kind == SEEKTABLE and seeks_only(data[4:], self.edits.source.size)):
+        if kind == SEEKTABLE and seeks_only(data[4:], self.edits.source.size):
             return data
         new = bytes([data[0] & 0x80 | PADDING]) + data[1:4] + bytes(len(data) - 4)
         if new != data:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Final
 
-from policyfs.redact.core.categories import NOTHING, Tells
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.tag_names import told
 
 _HEAD_BYTES: Final = 80
 _INDEX_HEAD_BYTES: Final = 42
 _TIME: Final = slice(44, 64)
 _BONE_HEAD_BYTES: Final = 52
+_PLAIN: Final = frozenset(
+    {b"", b"content-type", b"role", b"language", b"altitude", b"display-hint", b"trackorder"}
+    | {b"trackdependencies"}
+)
+"""Headers of Skeleton 4.0 that describe how to play a stream. The altitude is the order of pictures that lie
+over each other.
+"""
+_NAMING: Final = frozenset({b"title", b"name"})
 
 
 def clean_skeleton(data: bytes, hide: Tells) -> bytes:
@@ -27,11 +36,18 @@ def clean_skeleton(data: bytes, hide: Tells) -> bytes:
         words = data[_BONE_HEAD_BYTES:]
         if told(hide, NOTHING, data[8:_BONE_HEAD_BYTES]):
             new[:] = bytes(len(data))
-        elif told(hide, Tells.PEOPLE if b"itle" in words else NOTHING, words):
+        elif told(hide, _tells(words), words):
             new[_BONE_HEAD_BYTES:] = bytes(len(words))
     elif data and not (data.startswith(b"index\0") and _is_index(data, hide)):
         new[:] = bytes(len(data))
     return bytes(new)
+
+
+def _tells(words: bytes) -> Tells:
+    """Return the categories of the headers of a stream, by their names."""
+    names = {line.partition(b":")[0].strip().lower() for line in re.split(rb"[\r\n]+", words)}
+    names -= _PLAIN
+    return NOTHING if not names else Tells.PEOPLE if names <= _NAMING else UNKNOWN
 
 
 def _is_index(data: bytes, hide: Tells) -> bool:
