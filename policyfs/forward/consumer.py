@@ -17,10 +17,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from policyfs.forward.config import SinkDoc, selection_of
-from policyfs.forward.cursors import CursorStore
+from policyfs.forward.cursors import CursorStore, Memory
 from policyfs.forward.delivery import Delivery, DeliveryError
 from policyfs.forward.follower import ChainFollower, Item, Position
 from policyfs.forward.messages import Message, message_of
@@ -44,6 +45,13 @@ class Transform(Protocol):
     def is_pending(self) -> bool:
         """True if a line was taken for a later message, and no message has reported it yet."""
 
+    @property
+    def memory(self) -> Memory:
+        """The counts of taken lines that this object needs again after a restart, for recall(). Else {}."""
+
+    def recall(self, memory: Memory) -> None:
+        """Go on from the memory of an earlier process. Raises ValueError, KeyError or TypeError."""
+
     def take(self, item: Item) -> Message | None:
         """Take a line of the trail. Return a message to deliver now, or None."""
 
@@ -61,6 +69,10 @@ class Everything:
     """
 
     is_pending = False
+    memory: Final[Memory] = MappingProxyType({})
+
+    def recall(self, memory: Memory) -> None:
+        """Do nothing. A sink has no memory."""
 
     def __init__(self, doc: SinkDoc) -> None:
         self._wanted: Final = selection_of(doc.query).matches if doc.query else None
@@ -122,7 +134,7 @@ class Consumer:
         self._cursors: Final = cursors
         self._log: Final = log
         self._stop: Final = threading.Event()
-        kept = cursors.load(plan.name)
+        kept = cursors.load(plan.name, plan.transform.recall)
         self._is_new = kept is None
         self._saved = kept
         self._done: dict[str, Position] = dict(kept or {})
@@ -242,6 +254,7 @@ class Consumer:
                     continue
                 items, at = batch
                 if not self._take(items, once=once):
+                    self._is_untold |= not self._plan.resends  # an alert has counted lines after _done
                     return False
                 self._done = self._done | {mount_id: at}
                 moved = True
@@ -365,7 +378,7 @@ class Consumer:
             return
         self._save_tried_s = now_s
         try:
-            self._cursors.save(self.name, self._done)
+            self._cursors.save(self.name, self._done, self._plan.transform.memory)
         except OSError as exc:
             reason = f"cannot keep the cursor: {exc.strerror}"
             if reason != self._unsaved:

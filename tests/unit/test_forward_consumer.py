@@ -410,6 +410,49 @@ def test_an_alert_whose_counts_could_not_be_told_counts_again(place: Place) -> N
     assert [message.fields["count"] for message in delivery.got] == [1, 1, 29]
 
 
+def denials(place: Place, count: int, **fields: object) -> list[dict[str, object]]:
+    """Record denials, and return what an alert on more than 30 of them in a minute tells about them."""
+    write_trail(place.trail, [a_denial(b"/%d" % number) for number in range(count)])
+    delivery = Into()
+    doc = {"id": "a", "to": "journald", "on": "denials", "more_than": 30, **fields}
+    place.consumer(delivery, AlertDoc.model_validate(doc), resends=False).run(once=True)
+    return [dict(message.fields) for message in delivery.got]
+
+
+def test_an_alert_counts_the_denials_before_a_restart(place: Place) -> None:
+    """180 denials in 18 s, with a restart in the middle: no alert about more than 100."""
+    assert denials(place, 20) == []
+    assert denials(place, 10) == []
+    (told,) = denials(place, 1)
+    assert told["count"] == 1
+
+
+def test_an_alert_whose_condition_was_changed_counts_anew(place: Place) -> None:
+    assert denials(place, 30) == []
+    assert denials(place, 30, within="2m") == []
+    assert denials(place, 30, query="app:gallery") == []
+    assert len(denials(place, 1, query="app:gallery")) == 1
+
+
+def test_an_alert_that_was_not_delivered_counts_no_denial_twice(place: Place) -> None:
+    doc = AlertDoc.model_validate({"id": "a", "to": "journald", "on": "denials", "more_than": 30})
+    delivery = Into()
+    alert = place.consumer(delivery, doc, resends=False)
+
+    def fail(_messages: Sequence[Message]) -> None:
+        raise DeliveryError("dead")
+
+    delivery.before = fail
+    for count in (20, 5):  # the cursor is saved after the first, and not yet after the second
+        write_trail(place.trail, [a_denial(b"/%d" % number) for number in range(count)])
+        while alert._round(once=True):
+            pass
+    write_trail(place.trail, [a_denial(b"/%d" % number) for number in range(6)])
+    alert.run(once=True)
+    assert delivery.got == []
+    assert [told["count"] for told in denials(place, 0)] == [1]
+
+
 def test_a_trail_that_was_removed_is_let_go(place: Place) -> None:
     paths = place.write(20)
     consumer = place.consumer(Into())
