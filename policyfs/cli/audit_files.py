@@ -17,7 +17,7 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError, errno_name
 from policyfs.journal.indexed import IndexedTrail, Portion
 from policyfs.trail.cause import grounds
 from policyfs.trail.event import DENY, Event
-from policyfs.trail.expression import Term, Value
+from policyfs.trail.expression import Expression, Term, Value, all_of, any_of
 from policyfs.trail.index_rows import chosen, class_event
 from policyfs.trail.lives import (
     MOVES,
@@ -75,8 +75,9 @@ def run_timeline(args: argparse.Namespace) -> int:
         raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.path!r}")
     trail = open_trail(args)
     path = args.path.encode("utf-8", "surrogateescape")
-    names = other_names(path, _moves(trail))
-    wanted = Selection(_on(names), Clock(datetime.now(UTC)))
+    moves = _moves(trail)
+    names = other_names(path, moves)
+    wanted = Selection(_about(names, moves), Clock(datetime.now(UTC)))
     lives: Lives[Record] = Lives()
     for item in merge([trail.selected(chain, wanted) for chain in trail.chains]):
         if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
@@ -102,7 +103,7 @@ def run_timeline(args: argparse.Namespace) -> int:
 
 def _print_life(life: Life[Record], rows: RowPrinter, *, several: bool, is_cut: bool) -> None:
     """Print the events of one file. is_cut: True if the file has further names that were not searched."""
-    names = " -> ".join(dict.fromkeys(shown_path(name) for name in _in_order(life)))
+    names = " -> ".join(shown_path(name) for name in _in_order(life))
     there = "end not known" if is_cut else "still there"
     end = "deleted" if life.was_deleted else "replaced" if life.was_replaced else there
     begin = "made" if life.was_made else "there before"
@@ -116,8 +117,10 @@ def _print_life(life: Life[Record], rows: RowPrinter, *, several: bool, is_cut: 
 def _in_order(life: Life[Record]) -> list[bytes]:
     names = [life.first]
     for event, _ in life.events:
-        if event.operation in MOVES and event.new_path in life.ever and happened(event):
-            names.append(event.new_path)
+        if event.operation in MOVES and event.new_path is not None and happened(event):
+            new, below = event.new_path, event.path + b"/"
+            moved = [new, *(new + name[len(event.path) :] for name in names if name.startswith(below))]
+            names += [name for name in moved if name in life.ever and name not in names]
     return names
 
 
@@ -137,6 +140,16 @@ def _moves(trail: IndexedTrail) -> list[Move]:
 def _on(names: set[bytes]) -> Term:
     """Return a condition of a query (a Term) that selects the events of these paths."""
     return Term("path", tuple(Value(_quoted(name)) for name in sorted(names)))
+
+
+def _about(names: set[bytes], moves: list[Move]) -> Expression:
+    """Return a condition of a query that selects the events of these paths, and the renames of directories
+    above them. moves: all renames and links on the trail that succeeded.
+    """
+    moved = {path for move in moves for path in move}
+    above = {name[:end] for name in names for end, byte in enumerate(name) if byte == ord("/")} & moved
+    renames = [all_of(Term("op", (Value("rename"),)), _on(above))] if above else []
+    return any_of(_on(names), *renames)
 
 
 def _quoted(path: bytes) -> str:

@@ -33,6 +33,25 @@ def test_a_timeline_goes_over_renames_and_tells_files_of_one_name_apart(cli: Cli
         cli("timeline", "a.jpg")
 
 
+def test_a_timeline_goes_over_renames_of_directories_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli = recorded(tmp_path, monkeypatch, capsys)
+    with a_journal(cli.root) as journal:
+        for event in (
+            an_event(b"/a/d/f", operation="create"),
+            an_event(b"/a", operation="rename", new_path=b"/b"),
+            an_event(b"/b/d/f"),
+            an_event(b"/b/d", operation="rename", new_path=b"/e"),
+            an_event(b"/e/f"),
+        ):
+            journal.record(event, Audit.REQUIRED)
+    for name in ("/a/d/f", "/b/d/f", "/e/f"):
+        found = cli.json("timeline", name)
+        assert [item["operation"] for item in found] == ["create", "rename", "open", "rename", "open"], name
+        assert "/a/d/f -> /b/d/f -> /e/f: made, still there, 5 events" in cli("timeline", name)
+
+
 def test_changes_are_one_line_a_file(cli: Cli) -> None:
     first = cli("changes", "until:2026-03-02").splitlines()
     assert first[1].split() == [
