@@ -28,7 +28,7 @@ from policyfs.trail.record import Place, Record, parse_id
 from policyfs.trail.removed import KEPT_BACK, MOST_RANGES
 from policyfs.trail.render import report_json, report_lines
 from policyfs.trail.restarts import UNENDED
-from policyfs.trail.seal import KeyChain, checkpoint_of, read_keys, split
+from policyfs.trail.seal import KeyChain, checkpoint_of, split
 from policyfs.trail.table import shown
 from policyfs.trail.verification import Break, Report, is_unread
 from policyfs.trail.verify import Verifier
@@ -250,6 +250,7 @@ def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
 
 def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool: Executor | None) -> _Checked:
     from policyfs.journal.verification import (
+        all_keys,
         is_recorded,
         kept_checkpoints,
         missing_segment,
@@ -260,7 +261,7 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
     recorded = is_recorded(chain)
     for _ in range(_VERIFY_TRIES):
         keys = read_key_chain(chain.directory)
-        kept = kept_checkpoints(compared.checkpoints, chain.mount_id, _all_keys(keys, compared.keys))
+        kept = kept_checkpoints(compared.checkpoints, chain.mount_id, all_keys(keys, compared.keys))
         verifier = Verifier(chain.mount_id, expected, [one.checkpoint for one in kept])
         records: list[Record] = []
         spans: dict[str, tuple[int, int]] = {}
@@ -276,7 +277,7 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
         if gone := missing_segment(chain):
             verifier.fault(DELETED, f"segment {gone} is missing, but its seal exists")
         keys = read_key_chain(chain.directory)  # a daemon may have made the first key, or a new one
-        _check_keys(verifier, chain, keys, compared.keys, kept)
+        _check_keys(verifier, keys, compared.keys, kept)
         unsealed = _unsealed(checked) if keys.keys or compared.keys else []
         return _Checked(chain, verifier, records, spans, recorded or is_recorded(chain), unsealed)
     raise PolicyfsError(
@@ -298,32 +299,20 @@ def _unsealed(parts: Sequence[Part]) -> list[str]:
     ]
 
 
-def _all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
-    """Return the keys of this machine if they begin with the keys beside the trail.
-
-    Else return the keys beside the trail. machine: the bytes of the machine's file of public keys; None if
-    there is none.
-    """
-    from policyfs.journal.keys import is_signed
-
-    own = read_keys((machine or b"").splitlines(keepends=True), is_signed)
-    return own if own.keys[: len(keys.keys)] == keys.keys else keys
-
-
 def _check_keys(
-    verifier: Verifier, chain: Chain, keys: KeyChain, machine: bytes | None, kept: list[KeptCheckpoint]
+    verifier: Verifier, keys: KeyChain, machine: bytes | None, kept: list[KeptCheckpoint]
 ) -> None:
     """Compare the keys beside a trail with the keys of the machine, and with those of the kept checkpoints.
 
     Report each difference to *verifier* as a fault. kept: the known checkpoints (signed ends of the chain).
     """
+    from policyfs.journal.verification import are_of_machine
+
     if keys.wrong:
         verifier.fault(EDITED, f"{_PUBLIC} is not valid: {keys.wrong}", 0)
-    elif machine is not None and keys.keys:
-        beside = (chain.directory / _PUBLIC).read_bytes()
-        if not machine.startswith(beside):
-            what = f"{_PUBLIC} has other keys than the machine: the trail was sealed again with another key"
-            verifier.fault(RESEALED, what, 0)
+    elif machine is not None and keys.keys and not are_of_machine(keys, machine):
+        what = f"{_PUBLIC} has other keys than the machine: the trail was sealed again with another key"
+        verifier.fault(RESEALED, what, 0)
     elif not keys.keys and verifier.has_seals:
         verifier.fault(DELETED, f"{_PUBLIC}, the public keys of the seals, is missing")
     wrong = [one for one in kept if one.distrust and verifier.seq >= one.checkpoint.seq]

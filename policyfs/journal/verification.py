@@ -81,6 +81,27 @@ def read_key_chain(directory: Path) -> KeyChain:
     return read_keys(lines, is_signed)
 
 
+def all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
+    """Return the keys of the machine if they begin with the keys beside the trail.
+
+    Else return the keys beside the trail. keys: these. machine: the bytes of the machine's file of public
+    keys; None if there is none.
+    """
+    own = read_keys((machine or b"").splitlines(keepends=True), is_signed)
+    return own if own.keys[: len(keys.keys)] == keys.keys else keys
+
+
+def are_of_machine(keys: KeyChain, machine: bytes) -> bool:
+    """Return True if the keys beside a trail begin with the keys of the machine, or the machine's with them.
+
+    A later key counts as the machine's, because the key before it has signed it. machine: the bytes of the
+    machine's file of public keys, which may be from before the last key was made.
+    """
+    own = read_keys(machine.splitlines(keepends=True), is_signed).keys
+    least = min(len(own), len(keys.keys))
+    return least > 0 and own[:least] == keys.keys[:least]
+
+
 def parts(
     chain: Chain, keys: KeyChain, wanted: Collection[int], pool: Executor | None
 ) -> Iterator[Part]:

@@ -22,6 +22,8 @@ from policyfs.trail.summary import TROUBLE
 from policyfs.trail.verification import Break, Report, describe_trouble, in_order
 
 _BREAKS_LIMIT: Final = 100
+_Hole = tuple[str, int, int, int, int]
+"""Missing segments: name of the next one, their first and last number, last seq before, first seq after."""
 
 
 class Verifier:
@@ -42,8 +44,8 @@ class Verifier:
         self._newest = ""
         self._segments = 0
         self._records = 0
-        self._first: tuple[str, int] | None = None
-        self._holes: list[tuple[str, int, int, int]] = []  # next segment, first and last number, seq before
+        self._first = ""
+        self._holes: list[_Hole] = []
         self._cuts: dict[str, Cut] = {}
         self._empty: list[str] = []
         self.removed: Ranges | None = None
@@ -113,7 +115,7 @@ class Verifier:
             self._unsealed = ""
         else:
             self._unsealed = check.name
-        self._first = self._first or (check.name, check.number)
+        self._first = self._first or check.name
 
     def report(self) -> Report:
         """Return the result of the verification. Call it after all segments (files) were added."""
@@ -122,11 +124,14 @@ class Verifier:
         if self._empty and self._empty[-1].startswith(f"{self._number:08d}-"):
             self._break(self._empty[-1], 0, TRUNCATED, "the newest segment is empty")
         self._check_holes()
-        self._check_oldest()
         self._check_told_seals()
         for seq in self._expect.missing:
             what = f"the line with seq {seq} is missing, but a digest of this line was given"
-            self._break("", 0, TRUNCATED, what, self._seq)
+            if self._is_rotated(seq):
+                what = f"rotation has removed the line with seq {seq}, so its digest was not compared"
+                self._notes.insert(0, Break(Place(self._mount_id, "", 0), what))
+            else:
+                self._break("", 0, TRUNCATED, what, self._seq)
         if self._expect.end is not None and self._expect.end.seq > self._seq:
             self._check_end(self._expect.end)
         breaks = [found for found in self._breaks if found.kind != damage.CLOCK] or self._breaks
@@ -145,10 +150,9 @@ class Verifier:
     # -- from one segment to the next
 
     def _follow_number(self, check: SegmentCheck) -> None:
-        if self._first is None or check.number == self._number + 1:
-            return
-        self._cuts.pop(_plain(self._newest), None)  # the record about the cut is in the missing segment
-        self._holes.append((check.name, self._number + 1, check.number - 1, self._seq))
+        if check.number != self._number + 1:
+            self._cuts.pop(_plain(self._newest), None)  # the record about the cut is in the missing segment
+            self._holes.append((check.name, self._number + 1, check.number - 1, self._seq, check.first_seq))
 
     def _join(self, check: SegmentCheck) -> None:
         """Check that a segment with right digests continues the previous segment."""
@@ -161,11 +165,11 @@ class Verifier:
         if header.fields.get("mount_id", self._mount_id) != self._mount_id:
             what = f"this segment is of another trail, {header.fields.get('mount_id')}"
             self._notes.append(Break(Place(self._mount_id, check.name, 1), what))
-        if self._first is None:
+        if not self._first:
             if check.number == 1 and (check.opening != chain.GENESIS or check.first_seq != 1):
                 self._break(check.name, 1, DELETED, "the first segment of all does not begin the chain", 0)
             elif check.number > 1:
-                self._seq, self._head = check.first_seq - 1, check.opening  # see _check_oldest
+                self._seq, self._head = check.first_seq - 1, check.opening  # see _check_holes
         elif check.opening != self._head:
             self._not_joined(check)
 
@@ -197,7 +201,7 @@ class Verifier:
             self._cuts[_plain(check.name)] = Cut(len(lines), offset, len(lines[-1]), digest)
         self._records += len(whole)
         seq, head = self._seq, self._head
-        if self._first is None and check.number > 1 and check.opening:
+        if not self._first and check.number > 1 and check.opening:
             seq, head = check.first_seq - 1, check.opening
         sealed = None if seal is None or seal.distrust else proves(seal.seal, whole)
         complete = seal is not None and seal.seal.lines == len(whole)
@@ -347,24 +351,23 @@ class Verifier:
 
     def _gone(self, first: int, last: int) -> str:
         """Return the numbers of missing segments that policyfs did not remove itself, as text, or empty."""
+        first = last if first == 1 and self.removed is None else first  # old headers state no ranges
         told = (int(name[:8]) for name in self._pruned if name[:8].isdecimal())
         gone = not_in(with_numbers(self.removed or (), told), first, last)
         return "" if gone is None else f"{gone[0]} to {gone[1]}" if gone[1] > gone[0] else f"{gone[0]}"
 
     def _check_holes(self) -> None:
-        """Report missing segments in the middle, except segments that policyfs removed because of limits."""
-        for name, first, last, before in self._holes:
+        """Report missing segments, except segments that policyfs removed because of limits."""
+        for name, first, last, before, _ in self._holes:
             if gone := self._gone(first, last):
-                self._break(name, 0, DELETED, f"segment {gone} is missing before this segment", before)
+                what = f"segment {gone} is missing before this segment"
+                if first == 1:
+                    what = f"segments before this segment are missing ({gone}), and no rotation removed them"
+                self._break(name, 0, DELETED, what, before)
 
-    def _check_oldest(self) -> None:
-        if self._first is None or self._first[1] == 1:
-            return
-        name, number = self._first
-        first = 1 if self.removed is not None else number - 1  # old headers do not state removed segments
-        if gone := self._gone(first, number - 1):
-            what = f"segments before this segment are missing ({gone}), and no rotation removed them"
-            self._break(name, 0, DELETED, what, 0)
+    def _is_rotated(self, seq: int) -> bool:
+        """Return True if policyfs removed the line *seq* because of limits."""
+        return any(hole[3] < seq < hole[4] and not self._gone(hole[1], hole[2]) for hole in self._holes)
 
     def _check_end(self, checkpoint: Checkpoint) -> None:
         """Report that the end of the chain is missing, because a checkpoint states a later line."""

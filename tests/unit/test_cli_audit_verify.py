@@ -85,6 +85,27 @@ def test_an_expected_digest_must_be_there(cli: Cli) -> None:
             cli("verify", "--expect", wrong)
 
 
+def test_an_expected_digest_of_a_removed_line_is_told_and_no_damage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "trail"
+    with a_journal(root, segment_bytes=4096, keep=2) as journal:
+        journal.record(an_event(), Audit.REQUIRED)
+        first = journal.stats()
+        for _ in range(30):
+            journal.record(an_event(), Audit.REQUIRED)
+            journal._writer.prune()
+    cli = Cli(root, capsys)
+    assert not [file for file in segments(root / MOUNT_ID) if file.name.startswith("00000001-")]
+    least = read_all(root / MOUNT_ID)[0].seq
+    name, gone = f"{MOUNT_ID}:{first.seq}", f"rotation has removed the line with seq {first.seq}"
+    assert gone in cli("verify", "--expect", f"{name}={first.head}")
+    cli("verify", "--expect", f"{MOUNT_ID}:{least}={first.head}", code=1)
+    cli("verify", "--expect", f"{MOUNT_ID}:{least + 1000}={first.head}", code=1)
+    segments(root / MOUNT_ID)[0].unlink()
+    assert gone not in cli("verify", "--expect", f"{name}={first.head}", code=1)
+
+
 def test_two_expected_digests_of_one_record_are_an_error(cli: Cli) -> None:
     """Else the second would take the place of the first."""
     (report,) = cli.json("verify")
@@ -258,6 +279,26 @@ def test_a_chain_made_anew_without_any_seal_is_not_whole(
     monkeypatch.delenv("POLICYFS_TRAIL_DIR")
     cli("verify")  # of a copy nobody knows the keys, if they are not named
     cli("verify", "--keys", str(keys / "keys.public"), code=1)
+
+
+def test_keys_from_before_a_rotation_of_keys_are_the_machines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, keys, old = tmp_path / "trail", tmp_path / "keys", tmp_path / "old"
+    root.mkdir()
+    monkeypatch.setenv("POLICYFS_KEY_DIR", str(keys))
+    sealed(root, keys)
+    shutil.copyfile(keys / "keys.public", old)
+    cli = Cli(root, capsys)
+    assert main.main(["audit", "key", "rotate"]) == EXIT_OK
+    directory = sealed(root, keys)
+    beside = (directory / "keys.public").read_bytes()
+    assert beside.count(b"\n") == 2
+    for accepted in (old, keys / "keys.public"):
+        cli("verify", "--keys", str(accepted))
+    for wrong in (b"", beside.splitlines(keepends=True)[1], KeyStore(tmp_path / "other").signer().lines):
+        old.write_bytes(wrong)
+        assert "has other keys than the machine" in cli("verify", "--keys", str(old), code=1)
 
 
 def test_only_the_newest_segments_need_no_seal_yet(
