@@ -6,7 +6,8 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from tests.support.samples.heifs import Thing, heif, picture
+from tests.support.samples.heifs import Thing, heif, nal, picture
+from tests.support.samples.movies import box, loci
 
 PLACE = b"47.80453, 13.04229"
 
@@ -68,3 +69,15 @@ def test_a_media_type_that_is_none_may_tell_anything():
     odd = Thing(2, b"mime", b"data", content=b"somewhere else")
     data = heif([Thing(1, b"hvc1", picture(), properties=(1, 2)), odd])
     assert ("in iinf", "time") in found(data, "time")
+
+
+def test_tables_whose_handler_is_not_the_first_box_are_none():
+    """ffmpeg takes the picture's bytes for a handler and for boxes behind it."""
+    hidden = bytes(2) + box(b"hdlr", bytes(8), b"pict", bytes(12)) + box(b"udta", loci())
+    data = heif([Thing(1, b"hvc1", nal(20, hidden), properties=(1, 2), where="idat")])
+    at, first = data.index(b"idat") - 4, data.index(b"hdlr") - 4
+    idat = data[at : at + int.from_bytes(data[at : at + 4])]
+    moved = data[:first] + idat + data[first:at] + data[at + len(idat) :]
+    assert locate("image/heic", frozenset({"location"}), MemorySource(data)).outcome is Outcome.CLEAN
+    plan = locate("image/heic", frozenset({"location"}), MemorySource(moved))
+    assert plan.reason.endswith("there is no picture in it")

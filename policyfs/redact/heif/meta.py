@@ -31,12 +31,14 @@ T = TypeVar("T")
 def read_meta(source: ByteSource, box: Box, inner: Inner, ground: Ground) -> Meta | None:
     """Clean the tables of a ``meta`` box, and return its items. Return None if it holds no pictures.
 
+    The handler must be the first box: ffmpeg searches for it also in the data of the boxes before it.
+
     ground: receives the data areas of the box. Raises NotThisKindError if a table cannot be understood,
     TooMuchError.
     """
     children = read_boxes(source, box.body + 4, box.end, inner.budget)
     handler = children.first(b"hdlr")
-    if handler is None or source.read(handler.body + 8, 4) != b"pict":
+    if handler is None or handler.start != box.body + 4 or source.read(handler.body + 8, 4) != b"pict":
         return None
     meta = Meta(source, inner, ground)
     ground.rest(children.rest, box.end)
