@@ -234,7 +234,7 @@ class FactFinder:
         self.failed += kind is None
         if kind is not None and self._may_keep(stat, fd, lease, seeing=seeing):
             self._kinds.put_own(version_key(stat), kind, lane)
-            if lease is not None and self._remembers:
+            if not self._tells_only_stat(stat):
                 self._look_again(fd, version_key(stat), kind, lane)
         return kind
 
