@@ -12,13 +12,14 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from policyfs.cli.audit_query import chains_of
+from policyfs.cli.audit_query import chains_of, zone_of
 from policyfs.cli.on_record import record, starter
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.holds import Hold, add_hold, is_hold_name, read_holds, remove_hold
 from policyfs.journal.reader import Chain
 from policyfs.trail.line import iso_time
 from policyfs.trail.query import parse_when
+from policyfs.trail.record import parse_time
 from policyfs.trail.table import shown
 
 
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
         if args.what == "add":
             fields |= {"since": wanted.since, "until": wanted.until, "why": wanted.reason}
         end = starter(f"policyfs audit hold {args.what}")
-        record(chain.directory.parent, chain.mount_id, "hold", fields, end=end)
+        # --trail may name one chain, also as `.` or through a symbolic link.
+        record(chain.directory.resolve().parent, chain.mount_id, "hold", fields, end=end)
         if args.what == "remove":
             remove_hold(chain.directory, args.name)
         done += 1
@@ -74,12 +76,15 @@ def run(args: argparse.Namespace) -> int:
 def _hold(args: argparse.Namespace) -> Hold:
     now = datetime.now(UTC)
     try:
-        since, until = (parse_when(when, now) if when else None for when in (args.since, args.until))
+        zone = zone_of(args)
+        since, until = (parse_when(when, now, zone) if when else None for when in (args.since, args.until))
+        begin, end = ("" if when is None else iso_time(when) for when in (since, until))
+        for text in filter(None, (begin, end)):
+            parse_time(text)  # else the hold counts as damaged, and protects all files
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
     if since is not None and until is not None and until < since:
         raise UsageError("--until is before --since: such a hold would protect nothing")
-    begin, end = ("" if when is None else iso_time(when) for when in (since, until))
     return Hold(args.name, begin, end, args.reason[:200], iso_time(time.time_ns()))
 
 
@@ -91,7 +96,8 @@ def _list(chains: list[Chain], *, as_json: bool) -> int:
             if as_json:
                 print(json.dumps({"mount_id": chain.mount_id, **one._asdict()}))
             else:
-                period = f"{one.since[:19] or 'the beginning'} to {one.until[:19] or 'the end'}"
+                since, until = (when and f"{when[:19]}Z" for when in (one.since, one.until))
+                period = f"{since or 'the beginning'} to {until or 'the end'}"
                 print(f"{shown(chain.mount_id)}  {one.name}  {period}  {shown(one.reason)}".rstrip())
     if found != EXIT_OK:
         print("policyfs: there are no holds", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ def run(trail: Path, *words: str) -> int:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--trail", default=str(trail))
     common.add_argument("--json", action="store_true")
+    common.add_argument("--utc", action="store_true")
     audit_hold.add_parsers(parser.add_subparsers(), common)
     return audit_hold.run(parser.parse_args(["hold", *words]))
 
@@ -64,6 +66,36 @@ def test_each_change_is_on_record(trail: Path) -> None:
     assert added["how"] == "policyfs audit hold add"
 
 
+@pytest.mark.parametrize("name", [".", "link"])
+def test_a_change_is_on_record_in_the_chain_that_another_name_leads_to(
+    trail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(trail / MOUNT_ID)
+    (tmp_path / "names").mkdir()
+    (tmp_path / "names/link").symlink_to(trail / MOUNT_ID)
+    at = "." if name == "." else str(tmp_path / "names/link")
+    assert run(trail, "add", "case-7", "--trail", at) == EXIT_OK
+    assert [one.kind for one in read_all(trail / MOUNT_ID)].count("hold") == 1
+    assert {path.parent for path in tmp_path.rglob("*.jsonl")} == {trail / MOUNT_ID}
+
+
+def test_the_period_is_told_in_utc(
+    trail: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        run(trail, "add", "case-7", "--since", SINCE)
+        run(trail, "add", "case-8", "--since", SINCE, "--until", SINCE, "--utc")
+        run(trail, "list")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    told = capsys.readouterr().out
+    assert "case-7  2026-03-01T13:00:00Z to the end" in told
+    assert "case-8  2026-03-01T08:00:00Z to 2026-03-01T08:00:00Z" in told
+
+
 def test_what_changes_nothing_is_told_and_not_on_record(
     trail: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +117,8 @@ def test_what_changes_nothing_is_told_and_not_on_record(
         ["remove", ".x"],
         ["add", "x", "--since", "when it began"],
         ["add", "x", "--since", "2026-03-02", "--until", "2026-03-01"],
+        ["add", "x", "--until", "9999-12-31"],
+        ["add", "x", "--since", "0900-01-01"],
     ],
 )
 def test_an_impossible_hold_is_refused(trail: Path, words: list[str]) -> None:
