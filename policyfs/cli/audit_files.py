@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ from policyfs.cli.audit_policies import KeptPolicies
 from policyfs.cli.audit_query import add_query, columns, open_trail, selection_of, zone_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError, errno_name
 from policyfs.journal.indexed import IndexedTrail, Portion
+from policyfs.journal.reader import Chain
 from policyfs.trail.cause import grounds
 from policyfs.trail.event import DENY, Event
 from policyfs.trail.expression import Expression, Term, Value, all_of, any_of
@@ -38,6 +41,7 @@ from policyfs.trail.selection import Selection, parse_query
 from policyfs.trail.table import shown, shown_path, table
 from policyfs.trail.terms import Clock
 
+_MOUNTS = frozenset({"mount"})
 _CHANGES = parse_query(
     "not decision:deny errno:none (op:create,mkdir,mknod,symlink,link,rename,unlink,rmdir,truncate"
     " or op:release (bytes_written:>0 or size:>=0))"
@@ -78,11 +82,10 @@ def run_timeline(args: argparse.Namespace) -> int:
     moves = _moves(trail)
     names = other_names(path, moves)
     wanted = Selection(_about(names, moves), Clock(datetime.now(UTC)))
-    lives: Lives[Record] = Lives()
-    for item in merge([trail.selected(chain, wanted) for chain in trail.chains]):
-        if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
-            lives.add(item.event, item)
-    found = [life for life in lives.all if path in life.ever]
+    lives: defaultdict[str, Lives[Record]] = defaultdict(Lives)
+    for store, event, item in _events(trail, wanted):
+        lives[store].add(event, item)
+    found = [life for of_store in lives.values() for life in of_store.all if path in life.ever]
     is_cut = len(names) >= NAMES
     if args.json:
         for number, life in enumerate(found, start=1):
@@ -99,6 +102,38 @@ def run_timeline(args: argparse.Namespace) -> int:
     if not found:
         print(f"policyfs: no event in the trail at {args.trail} is about {shown_path(path)}", file=sys.stderr)
     return EXIT_OK if found else EXIT_REFUSED
+
+
+def _events(trail: IndexedTrail, wanted: Selection) -> Iterator[tuple[str, Event, Record]]:
+    """Yield the selected events in the order of time, each with the store of its mount and with its record.
+
+    Mounts of one store show the same files. Files of two stores are different files, also with the same path.
+    """
+    known = {store for chain in trail.chains for store in _stores(trail, chain)}
+    unknown = known.pop() if len(known) == 1 else ""  # for events before the first ``mount`` that is kept
+    stores: dict[str, str] = {}
+    for item in merge([trail.selected(chain, wanted, _MOUNTS) for chain in trail.chains]):
+        if not isinstance(item, Record):
+            continue
+        if item.kind == "mount":
+            stores[item.place.mount_id] = _store_of(item)
+        elif item.event is not None and wanted.matches(item.event):
+            yield stores.get(item.place.mount_id) or unknown, item.event, item
+
+
+def _stores(trail: IndexedTrail, chain: Chain) -> Iterator[str]:
+    """Yield the store of each ``mount`` record of a chain, if the record has it."""
+    for portion in trail.portions(chain):
+        for item in portion.own(_MOUNTS):
+            if isinstance(item, Record) and (store := _store_of(item)):
+                yield store
+
+
+def _store_of(mount: Record) -> str:
+    """Return the path of the store in a ``mount`` record, or an empty text if the record has none."""
+    options = mount.fields.get("options")
+    store = options.get("store") if isinstance(options, dict) else None
+    return os.path.normpath(store) if isinstance(store, str) else ""
 
 
 def _print_life(life: Life[Record], rows: RowPrinter, *, several: bool, is_cut: bool) -> None:
@@ -165,12 +200,11 @@ def run_changes(args: argparse.Namespace) -> int:
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     changing = wanted.narrowed(_CHANGES)
-    lives: Lives[None] = Lives()
-    for item in merge([trail.selected(chain, changing) for chain in trail.chains]):
-        event = item.event if isinstance(item, Record) else None
-        if event is not None and is_change(event) and wanted.matches(event):
-            lives.add(event, None)
-    found = changes_of(lives.all)
+    lives: defaultdict[str, Lives[None]] = defaultdict(Lives)
+    for store, event, _ in _events(trail, changing):
+        if is_change(event):
+            lives[store].add(event, None)
+    found = changes_of(life for of_store in lives.values() for life in of_store.all)
     if args.json:
         for change in found:
             print(json.dumps(_change_json(change)))

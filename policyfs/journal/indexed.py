@@ -218,13 +218,15 @@ class IndexedTrail:
                 else:
                     yield _Task(name, [(0, file.size)], 1, self._known.get(file.info))
 
-    def selected(self, chain: Chain, wanted: Selection) -> Iterator[Record | BadLine]:
+    def selected(
+        self, chain: Chain, wanted: Selection, kinds: frozenset[str] = TROUBLE
+    ) -> Iterator[Record | BadLine]:
         """Yield the events of a chain that may match *wanted*, in order.
 
-        Also yield all records of losses and damage of the chain (TROUBLE).
+        Also yield all records of *kinds* of the chain. The default means losses and damage.
         """
         for portion in self.portions(chain):
-            yield from portion.selected(wanted)
+            yield from portion.selected(wanted, kinds)
 
     def newest(self, chain: Chain, wanted: Selection, count: int) -> list[Record | BadLine]:
         """Return the newest *count* events of a chain that match *wanted*, in order.

@@ -225,13 +225,14 @@ def _size_before(life: Life[Item]) -> int | None:
 
 
 def changes_of(lives: Iterable[Life[Item]]) -> list[Change]:
-    """Return the changes of files, one Change for each changed file, sorted by path."""
+    """Return the changes of files, one Change for each changed file, sorted by path and time."""
     everything = list(lives)
     saved_over = {
         id(one.replaces) for one in everything if one.was_made and one.replaces and not one.replaces.was_made
     }
     found = (change_of(life) for life in everything if id(life) not in saved_over)
-    return sorted(change for change in found if change is not None)
+    changes = (change for change in found if change is not None)
+    return sorted(changes, key=lambda one: (one.path, one.former, one.first_ns))
 
 
 def change_of(life: Life[Item]) -> Change | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from policyfs.cli.audit_files import human
 from policyfs.domain import Audit
 from policyfs.errors import UsageError
-from tests.support.mount.audited import POLICY, Cli, recorded
-from tests.support.mount.trail import a_journal, an_event
+from policyfs.journal.journal import Journal
+from tests.support.mount.audited import DIGEST, POLICY, Cli, recorded
+from tests.support.mount.trail import SECOND_NS, START_NS, Clock, a_journal, an_event
 
 
 @pytest.fixture
@@ -50,6 +52,34 @@ def test_a_timeline_goes_over_renames_of_directories_above(
         found = cli.json("timeline", name)
         assert [item["operation"] for item in found] == ["create", "rename", "open", "rename", "open"], name
         assert "/a/d/f -> /b/d/f -> /e/f: made, still there, 5 events" in cli("timeline", name)
+
+
+@pytest.mark.parametrize("names_store", [True, False])
+@pytest.mark.parametrize("store", ["/srv/photos/", "/srv/music"])
+def test_mounts_of_one_store_have_the_same_files_and_mounts_of_two_have_not(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    store: str,
+    names_store: bool,
+) -> None:
+    """names_store: False if rotation has removed the first mount's record, so that its store is unknown."""
+    cli = recorded(tmp_path, monkeypatch, capsys)
+    others = [
+        Journal(str(cli.root / name), name, keep=0, clock_ns=Clock(), steady_ns=Clock())
+        for name in ("a" * 16, "b" * 16)
+    ]
+    with closing(others[0]) as first, closing(others[1]) as second:
+        if names_store:
+            first.tell("mount", {"policy": DIGEST, "options": {"store": "/srv/photos"}})
+        first.record(an_event(b"/i", operation="create", mount="/p"), Audit.REQUIRED)
+        second.tell("mount", {"policy": DIGEST, "options": {"store": store}})
+        later = an_event(b"/i", operation="unlink", mount="/m", size_before=5)
+        second.record(later._replace(time_ns=START_NS + SECOND_NS), Audit.REQUIRED)
+    is_one = store == "/srv/photos/" or not names_store
+    what = [one["what"] for one in cli.json("changes", "path:/i")]
+    assert what == [["made", "deleted"]] if is_one else [["made"], ["deleted"]]
+    assert [one["life"] for one in cli.json("timeline", "/i")] == ([1, 1] if is_one else [1, 2])
 
 
 def test_changes_are_one_line_a_file(cli: Cli) -> None:

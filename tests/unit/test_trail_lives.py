@@ -166,3 +166,11 @@ def test_a_release_without_a_write_is_no_change() -> None:
 def test_who_and_when() -> None:
     (change,) = changes_of(lives_of(made(b"/a"), written(b"/a", 0, 1, app="maps"), an_event(b"/a")).all)
     assert change == Change(b"/a", b"", ("made",), None, 1, ("gallery", "maps"), START_NS, START_NS + 1)
+
+
+def test_two_files_of_one_path_and_of_an_unknown_size_are_sorted_by_time() -> None:
+    """The creation between the two deletions is not on record."""
+    assert changes(removed(b"/a"), removed(b"/a", size_before=5)) == [
+        (b"/a", b"", ("deleted",), None, None),
+        (b"/a", b"", ("deleted",), 5, None),
+    ]
