@@ -182,19 +182,15 @@ async def test_emptying_counts_only_for_an_app_from_which_something_may_be_hidde
 
 
 @on_trio
-@pytest.mark.parametrize("change", ["write", "allocate"])
-async def test_nobody_comes_between_the_check_and_a_change_that_a_reload_has_made_subject_to_it(
-    store: Path, change: str
+async def test_nobody_comes_between_the_check_and_a_write_that_a_reload_has_made_subject_to_it(
+    store: Path,
 ) -> None:
     """The handle is from before; then a policy comes that hides words from whoever is not the owner."""
     with parts(store, engine_of(OPEN)) as made:
         handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
         made.reload(engine_of(REDACTED))
         with sizes_after_steps(store / "new.jpg") as seen:
-            if change == "write":
-                await made.write(handle, 0, bytes(200_000))
-            else:
-                await made.writer.allocate(handle, 0, 0, 200_000)
+            await made.write(handle, 0, bytes(200_000))
         assert seen == []
         await made.release(handle)
 

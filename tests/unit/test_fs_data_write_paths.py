@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import trio
 
+from policyfs.domain import OWNER_NONE
+from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.head import HEAD_BYTES
+from policyfs.fs.inodes.handles import Handle
 from policyfs.store import freeing
+from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE
 from tests.support.models.policies import engine_of
-from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import (
     CAMERA,
+    GALLERY,
     MAPS,
     OPEN,
     PHOTO,
@@ -23,6 +31,8 @@ from tests.support.mount.steps import (
     racing,
     truncations,
 )
+
+OWN = OPEN + "- {id: hide, require: {redact: location}, who: {app: gallery}, unless: {owner: self}}\n"
 
 
 @on_trio
@@ -100,17 +110,79 @@ async def test_a_large_truncation_runs_on_a_thread_a_small_one_on_the_loop(store
 
 
 @on_trio
-async def test_a_large_truncation_under_redaction_runs_on_the_loop(store: Path, monkeypatch) -> None:
-    """Rule 5 allows no await between its check and the change, and the note that follows."""
+async def test_a_large_truncation_under_redaction_runs_on_a_thread(store: Path, monkeypatch) -> None:
     with parts(store, engine_of(REDACTED)) as made:
         handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
         await made.write(handle, 0, PHOTO + bytes(64 * 1024))
         monkeypatch.setattr(freeing, "LARGE_BYTES", 32 * 1024)
         cuts = truncations(monkeypatch, made)
         await made.writer.truncate(handle, 0)
-        assert cuts == [True]
+        assert cuts == [False]
         assert handle.emptied
         assert await made.write(handle, 0, PHOTO) == len(PHOTO)
+        assert await made.write(handle, 4, PHOTO[4:]) == len(PHOTO) - 4
+
+
+def _written_before_the_thread(monkeypatch, path: Path, data: bytes) -> list[bool]:
+    """Another program writes *data* between each check and the thread's change. Each try appends True to the
+    result if the thread changed the file.
+    """
+    in_thread, changed = ChangeLock.in_thread, []
+
+    async def late(self, fd: int, fence: Callable[[], None], change: Callable[[], Any]) -> Any:
+        def fenced() -> None:
+            fence()
+            path.write_bytes(data)
+
+        done = await in_thread(self, fd, fenced, change)
+        changed.append(done is not None)
+        return done
+
+    monkeypatch.setattr(ChangeLock, "in_thread", late)
+    return changed
+
+
+def _change(made: Parts, handle: Handle, what: str) -> Awaitable[None]:
+    if what == "truncate":
+        return made.writer.truncate(handle, 100)
+    return made.ranges.allocate(handle, PUNCH_HOLE | KEEP_SIZE, 100, 1000)
+
+
+@pytest.mark.parametrize("what", ["truncate", "punch"])
+@on_trio
+async def test_what_is_written_before_the_threads_change_is_not_changed(
+    store: Path, monkeypatch, what: str
+) -> None:
+    """Rule 5: the app may change a part of the file only while all of the file is its own."""
+    theirs = PHOTO + bytes(80 * 1024)
+    with parts(store, engine_of(REDACTED)) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(GALLERY))
+        made.owners.set(handle.fd, made.tree.fstat(handle.fd), OWNER_NONE)
+        await made.writer.truncate(handle, 0)
+        await made.write(handle, 0, PHOTO + bytes(64 * 1024))
+        monkeypatch.setattr(freeing, "LARGE_BYTES", 32 * 1024)
+        changed = _written_before_the_thread(monkeypatch, store / "new.jpg", theirs)
+        assert await errno_of(_change(made, handle, what)) == errno.EACCES
+        assert changed == [False]
+        assert (store / "new.jpg").read_bytes() == theirs
+        await made.release(handle)
+
+
+@pytest.mark.parametrize("what", ["truncate", "punch"])
+@on_trio
+async def test_an_app_that_may_change_the_file_is_not_refused_because_others_write_it(
+    store: Path, monkeypatch, what: str
+) -> None:
+    with parts(store, engine_of(OWN)) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(GALLERY))
+        await made.write(handle, 0, PHOTO + bytes(64 * 1024))
+        monkeypatch.setattr(freeing, "LARGE_BYTES", 32 * 1024)
+        changed = _written_before_the_thread(monkeypatch, store / "new.jpg", b"x" * (80 * 1024))
+        await _change(made, handle, what)
+        assert changed == [False] * 3
+        left = (store / "new.jpg").read_bytes()
+        assert left == (b"x" * 100 if what == "truncate" else b"x" * 100 + bytes(1000) + b"x" * 80820)
+        await made.release(handle)
 
 
 @on_trio

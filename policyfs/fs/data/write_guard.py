@@ -46,7 +46,8 @@ class WriteGuard:
         """Return a check that refuses a write, or a truncation to *size*, if redaction forbids it now.
 
         After a reload the check raises PolicyChangedError: the change must be decided anew. INVARIANT: the
-        caller runs the check right before the bytes change, with no await in between. back: True if the
+        caller runs the check right before the bytes change, with no await in between, or changes only the
+        version of the file that the check saw (DirectWrites). back: True if the
         kernel writes back a page that the app had mapped. Such a page can hold neutral bytes (such as the
         zeros that the app saw instead of hidden data). They must not replace the hidden data, even if the app
         owns the file.
@@ -75,7 +76,7 @@ class WriteGuard:
     def may_hide(self, handle: Handle) -> bool:
         """Return True if the view, or a policy newer than the open, may hide a part of the file.
 
-        If so, the event loop makes the change itself, right after the fence. On a store that hangs, the whole
+        If so, the event loop makes a write itself, right after the fence. On a store that hangs, the whole
         mount would wait for it. So a reload alone is no reason: the new policy must have words to hide.
         """
         if not self._counts_bytes(handle):

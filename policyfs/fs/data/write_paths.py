@@ -36,6 +36,8 @@ Ts = TypeVarTuple("Ts")
 _INLINE_WRITE: Final = 64 * 1024
 """The largest write, in bytes, that the event loop makes itself. A thread makes larger writes, and all writes
 to a store that another process or machine serves."""
+_TRIES: Final = 3
+"""The number of tries to change a file on a thread while other programs write the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,38 +150,62 @@ class DirectWrites:
         return len(data)
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
-        """Set the size, on a thread if this frees many blocks. INVARIANT: under redaction there is no await
-        between the caller's fence and the change.
+        """Set the size, on a thread if this frees many blocks. INVARIANT: the bytes of a program that writes
+        right after the cut do not count as the app's. So the version noted has the size of the cut.
         """
-        handle = change.handle
+        handle, left = change.handle, None
         cut = partial(self._tree.truncate_path if by_path else self._tree.truncate_fd, handle.fd, size)
-        if freeing.is_much(self._tree.fstat(handle.fd), size) and not self._guard.may_hide(handle):
-            cut_there = partial(self._cut, change, cut)
-            self._guard.wrote(handle, await self._change_lock.in_thread(handle.fd, change.fence, cut_there))
-            return
-        async with self._change_lock.on(handle.fd):
-            change.fence()
-            cut()
-        if size == 0:
+        hides = self._guard.may_hide(handle)
+        if freeing.is_much(self._tree.fstat(handle.fd), size):
+            left = await self._on_thread(change, cut, hides=hides)
+        if left is None:
+            async with self._change_lock.on(handle.fd):
+                change.fence()
+                cut()
+        else:
+            left = left._replace(size=size)
+        if size == 0 and (left is None or hides):
             self._guard.emptied(handle)
-        self._guard.wrote(handle)
-
-    def _cut(self, change: Change, cut: Callable[[], None]) -> Version:
-        """Call *cut*, which sets the size, on a thread. Return the file's version right after that."""
-        change.on_thread()
-        cut()
-        return version_of(self._tree.fstat(change.handle.fd))
+        self._guard.wrote(handle, left)
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
-        """Reserve space or make zeros in the store's file at once. INVARIANT: under redaction there is no
-        await between the caller's fence and the change.
-        """
-        handle = change.handle
-        if self._guard.may_hide(handle):
-            ranges.allocate(handle.fd, mode, offset, length)
+        """Reserve space or make zeros in the store's file, on a thread: a range can have many blocks."""
+        handle, left = change.handle, None
+        allocate = partial(ranges.allocate, handle.fd, mode, offset, length)
+        if not self._guard.may_hide(handle):
+            await change.in_thread(allocate)
         else:
-            await change.in_thread(ranges.allocate, handle.fd, mode, offset, length)
-        self._guard.wrote(handle)
+            left = await self._on_thread(change, allocate, hides=True)
+            if left is None:
+                change.fence()
+                allocate()
+        self._guard.wrote(handle, left)
+
+    async def _on_thread(self, change: Change, make: Callable[[], None], *, hides: bool) -> Version | None:
+        """Call *make*, which changes the file, on a thread. Return the file's version right after that.
+
+        hides: True if the view may hide a part of the file. INVARIANT: then nobody has written the file
+        between the fence and the change, since only the version that the fence saw is changed. Return None if
+        other programs have written the file during each try; then nothing is changed.
+        """
+        fd, allowed = change.handle.fd, list[Version]()
+
+        def fenced() -> None:
+            change.fence()
+            allowed.append(version_of(self._tree.fstat(fd)))
+
+        def run() -> Version | None:
+            change.on_thread()
+            if hides and version_of(self._tree.fstat(fd)) != allowed[-1]:
+                return None
+            make()
+            return version_of(self._tree.fstat(fd))
+
+        for _ in range(_TRIES):
+            left = await self._change_lock.in_thread(fd, fenced, run)
+            if left is not None:
+                return left
+        return None
 
 
 class DraftWrites:
