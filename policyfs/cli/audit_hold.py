@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
         if args.what == "add":
             fields |= {"since": wanted.since, "until": wanted.until, "why": wanted.reason}
         end = starter(f"policyfs audit hold {args.what}")
-        # --trail may name one chain, also as `.` or through a symbolic link.
-        record(chain.directory.resolve().parent, chain.mount_id, "hold", fields, end=end)
+        root = chain.directory.resolve().parent  # --trail may name one chain, also as a symbolic link
+        record(root, chain.mount_id, "hold", fields, end=end)
         if args.what == "remove":
             remove_hold(chain.directory, args.name)
         done += 1
