@@ -123,6 +123,24 @@ _PREFIXES: Final = (
     ("comment", _P),
     ("description", _P),
 )
+_LOCALS: Final = MappingProxyType(
+    {
+        "date": (re.compile(r"create|modify|timestamp"), _T),
+        "icc": (re.compile(r"brand|copyright|description|manufacturer|model"), _O),
+        "png": (
+            re.compile(
+                r"ihdr(?:bitdepth(?:orig)?|colortype(?:orig)?|interlacemethod|width|height|width,height)"
+                r"|pltenumbercolors|bkgd|chrm|gama|srgb|phys|time|trns|offs|iccp|sbit|vpag|cant|canv|exif|text"
+            ),
+            _O,
+        ),
+    }
+)
+"""A dictionary from the prefixes of ImageMagick's names ("png:IHDR.width") to their known local names."""
+_WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_PLACE_WORDS: Final = frozenset(NAMES[_L].split()) | {"lat", "lon", "lng"}
+_MAX_NAME_CHARS: Final = 1000
+_PLACE: Final = re.compile(r"location|latitude|longitude|coordinate|geotag|gps")
 _EXIF_NUMBER: Final = re.compile(
     r"(?:exif|tiff):(?!.*(?:gps|maker|comment|serial|padding))[\w:]{1,60}", re.IGNORECASE
 )
@@ -143,10 +161,22 @@ def tells_of_name(name: str) -> Tells:
     """Return the categories of data that a text with this name may hold; categories.UNKNOWN for an unknown
     name.
     """
+    return _tells_of_name(name) | (_L if _names_place(name) else NOTHING)
+
+
+def _names_place(name: str) -> bool:
+    """Return True if any word of a name is a name of a place ("Comment (city)"), or the name is very long."""
+    if len(name) > _MAX_NAME_CHARS:
+        return True
+    words = {word.lower() for word in _WORD.findall(name)}
+    return not words.isdisjoint(_PLACE_WORDS) or _PLACE.search(plain_name(name)) is not None
+
+
+def _tells_of_name(name: str) -> Tells:
     space, colon, local = name.lower().partition(":")
     lower = plain_name(local if colon else space)
-    if space in ("date", "icc", "png") and colon:
-        return Tells.TIME if space == "date" else Tells.OTHER
+    if colon and space in _LOCALS and _LOCALS[space][0].fullmatch(lower):
+        return _LOCALS[space][1]
     if lower.startswith(("gps", "exifgps")):
         return Tells.LOCATION
     if space == "thumb":
@@ -198,7 +228,8 @@ def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = 
     if len(value) > _MAX_RAW_BYTES:
         return hide & UNKNOWN
     tells = tells_of_name(name)
-    if tells == UNKNOWN and _EXIF_NUMBER.fullmatch(name) and _NUMBERS.fullmatch(value):
+    number = _EXIF_NUMBER.fullmatch(name) and _NUMBERS.fullmatch(value)
+    if tells == UNKNOWN and number and not _names_place(name):
         tells = Tells.OTHER
     if plain_name(name) not in _STRUCTURED and _MARKUP.search(decode(value)) is not None:
         tells = UNKNOWN
