@@ -15,6 +15,7 @@ from policyfs.cli.output import write_private
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.journal.indexed import IndexedTrail
 from policyfs.journal.reader import Chain
+from policyfs.trail.expression import text_of
 from policyfs.trail.overview import Overview
 from policyfs.trail.record import Record
 from policyfs.trail.render import local_time, report_lines
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     zone, now = zone_of(args), datetime.now(UTC)
     facts = Facts(
         trail=args.trail, made=local_time(int(now.timestamp()) * 1_000_000_000, zone)[:16],
-        query=wanted.text, summary=summary, overview=overview, checked=checked, is_whole=is_whole,
+        query=text_of(wanted.tree), summary=summary, overview=overview, checked=checked, is_whole=is_whole,
         changes=[(local_time(one.time_ns, zone)[:19], describe(one)) for one in changes],
         lookup=policies.fact, zone=zone,
     )  # fmt: skip

@@ -44,6 +44,14 @@ def test_only_the_selected_events_are_on_it(cli: Cli, file: Path) -> None:
     assert "0 events" in cli("report", "--html", str(file), "since:2026-04-01", code=1)
 
 
+def test_the_page_has_the_query_and_the_options_that_select(cli: Cli, file: Path) -> None:
+    cli("report", "--html", str(file))
+    assert "only" not in file.read_text(encoding="utf-8").split("</p>")[0]
+    cli("report", "--html", str(file), "not op:stat", "--app", "maps", "--until", "2026-03-02")
+    told = "only not op:stat until:2026-03-02 app:&quot;maps&quot;"
+    assert told in file.read_text(encoding="utf-8").replace("&#34;", "&quot;")
+
+
 @pytest.mark.parametrize(
     ("words", "most", "checked"), [((), 1 << 20, True), ((), 0, False), (("--verify",), 0, True)]
 )
