@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from policyfs.cli.audit_query import chains_of, columns
+from policyfs.cli.audit_query import chains_of, columns, zone_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.journal.policy_texts import POLICIES, kept_digests, read_policy
 from policyfs.journal.reader import Chain, records
@@ -40,19 +40,11 @@ def add_parsers(
 
 def run(args: argparse.Namespace) -> int:
     """Print the policies that were in force, each with its time, or the text of one policy."""
-    return show(chains_of(args), args.digest, columns(), as_json=args.json)
+    chains, rows = chains_of(args), RowPrinter(columns(), zone_of(args))
+    return _list(chains, rows, as_json=args.json) if args.digest is None else _text(chains, args.digest)
 
 
-def show(chains: list[Chain], digest: str | None, columns: int | None, *, as_json: bool) -> int:
-    """Print the records of mounts and of changed policies.
-
-    If *digest* is given, print the text of this policy instead.
-    """
-    return _list(chains, columns, as_json=as_json) if digest is None else _text(chains, digest)
-
-
-def _list(chains: list[Chain], columns: int | None, *, as_json: bool) -> int:
-    rows = RowPrinter(columns)
+def _list(chains: list[Chain], rows: RowPrinter, *, as_json: bool) -> int:
     found = EXIT_REFUSED
     for item in merge([records(chain, lambda raw: raw.startswith(_STARTS)) for chain in chains]):
         if isinstance(item, Record):

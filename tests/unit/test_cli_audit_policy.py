@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,17 @@ def test_the_changes_of_policy_are_listed(cli: Cli) -> None:
     (start,) = cli.json("policy")
     assert (start["type"], start["policy"]) == ("mount", DIGEST)
     assert DIGEST[:8] in cli("policy")
+
+
+def test_times_are_in_utc_if_the_option_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cli passes --utc."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert cli("policy").startswith("2026-03-01 08:00:00")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_the_text_of_a_policy_is_found_by_its_first_digits(cli: Cli) -> None:
