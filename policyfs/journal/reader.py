@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from policyfs.journal.segments import (
     open_segment,
+    plain_name,
     read_tail,
     segment_number,
     settled_lines,
@@ -169,6 +170,8 @@ class Follower:
     def _poll_chain(self, chain: Chain) -> Iterator[Record | BadLine]:
         names = chain.segments()
         reading = self._reading.setdefault(chain.mount_id, _Reading(names[0], 0))
+        if _is_anew(names, reading.segment):
+            reading = self._reading[chain.mount_id] = _Reading(names[0], 0)
         for name in [name for name in names if _order(name) >= _order(reading.segment)]:
             if _order(name) == _order(reading.segment):
                 reading.segment = name  # the segment may have been compressed meanwhile
@@ -187,6 +190,17 @@ def _end(path: Path) -> int:
         return read_tail(fd, unfinished_from(fd)).offset
     finally:
         os.close(fd)
+
+
+def _is_anew(names: list[str], segment: str) -> bool:
+    """Return True if a chain was removed and begun again after its file (segment) was read.
+
+    names: the present segments. Each name has the number of the segment and the time at which it was begun.
+    """
+    newer = [name for name in names if _order(name) >= _order(segment)]
+    if not newer:  # the time tells a new chain from an old one whose newest segments were removed
+        return plain_name(names[-1]).partition("-")[2] >= plain_name(segment).partition("-")[2]
+    return _order(newer[0]) == _order(segment) and plain_name(newer[0]) != plain_name(segment)
 
 
 def _order(name: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from policyfs.domain import Audit
 from policyfs.journal.reader import Chain, Follower, find_chains, last_records, raw_lines, records
 from policyfs.journal.segments import flock
 from policyfs.trail.record import BadLine, Record
-from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, segments, write_trail
+from tests.support.mount.trail import MOUNT_ID, Clock, a_journal, an_event, segments, write_trail
 
 
 def seen(items: list[Record | BadLine]) -> list[bytes]:
@@ -159,4 +160,32 @@ def test_following_survives_that_segments_go(tmp_path: Path) -> None:
         path.unlink()
     assert follower.poll() == []
     os.rename(directory, tmp_path.parent / "gone")
+    assert follower.poll() == []
+
+
+@pytest.mark.parametrize("events", [1, 9])
+def test_following_goes_on_after_the_trail_was_made_anew(tmp_path: Path, events: int) -> None:
+    """events: of the old trail. Its newest file has the number 1, like the file of the new trail, or a larger
+    one.
+    """
+    directory = write_trail(tmp_path, [an_event(b"/%d" % n) for n in range(events)], segment_bytes=1500)
+    follower = Follower(tmp_path)
+    shutil.rmtree(directory)
+    assert follower.poll() == []
+    clock = Clock()
+    clock.forward(10)
+    with a_journal(tmp_path, clock) as journal:
+        for number in range(2):
+            journal.record(an_event(b"/new%d" % number), Audit.REQUIRED)
+            assert seen(follower.poll()) == [b"/new%d" % number]
+
+
+def test_following_prints_no_old_lines_again_if_the_newest_segments_go(tmp_path: Path) -> None:
+    clock = Clock()
+    with a_journal(tmp_path, clock, segment_bytes=1500) as journal:
+        for number in range(9):
+            clock.forward(10)
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+    follower = Follower(tmp_path)
+    segments(tmp_path / MOUNT_ID)[-1].unlink()
     assert follower.poll() == []
