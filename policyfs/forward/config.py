@@ -65,6 +65,13 @@ def _duration(value: object) -> float:
     return int(match[1]) * _SECONDS[match[2]]
 
 
+def _longer(value: object) -> float:
+    seconds = _duration(value)
+    if not seconds:
+        refuse("must be longer than 0", "write a number and a unit: 500ms, 10s, 5m, 1h, 7d")
+    return seconds
+
+
 def _size(value: object) -> int:
     word = str(value) if isinstance(value, int) and not isinstance(value, bool) else text(value)
     match = _SIZE.fullmatch(word)
@@ -113,8 +120,10 @@ def _words(value: object) -> object:
     return tuple(value)
 
 
-Duration = Annotated[float, PlainValidator(_duration)]
-"""A duration in seconds. The file has a number with a unit, such as ``500ms`` or ``5m``."""
+Duration = Annotated[float, PlainValidator(_longer)]
+"""A duration in seconds, longer than 0. The file has a number with a unit, such as ``500ms`` or ``5m``."""
+DurationOrZero = Annotated[float, PlainValidator(_duration)]
+"""A duration in seconds, which may be 0."""
 Size = Annotated[int, PlainValidator(_size)]
 """A size in bytes. The file has a number, with or without a unit, such as ``512K`` or ``2G``."""
 Count = Annotated[int, PlainValidator(_count)]
@@ -162,7 +171,7 @@ class AlertDoc(TargetDoc):
     query: Text = ""
     more_than: Count = 100
     within: Duration = 60.0
-    every: Duration = 60.0
+    every: DurationOrZero = 60.0
 
 
 class CheckpointDoc(TargetDoc):

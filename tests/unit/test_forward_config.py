@@ -43,6 +43,11 @@ def test_a_sound_one() -> None:
     assert config.checkpoints[0].every == 3600
 
 
+def test_an_alert_can_tell_each_match_at_once() -> None:
+    config = parsed("alerts:\n  - {id: a, to: journald, on: policy, every: 0s}\n")
+    assert config.alerts[0].every == 0
+
+
 @pytest.mark.parametrize(
     ("text", "marked", "words"),
     [
@@ -65,6 +70,9 @@ def test_a_sound_one() -> None:
         ("sinks:\n  - {id: a, to: journald, query: 'ap:x'}\n", "'ap:x'", "no field is called ap"),
         ("sinks:\n  - {id: a, to: journald, timeout: 10}\n", "10", "must be text"),
         ("sinks:\n  - {id: a, to: journald, timeout: 10 s}\n", "10 s", "not a duration"),
+        ("sinks:\n  - {id: a, to: journald, timeout: 0s}\n", "0s", "must be longer than 0"),
+        ("checkpoints:\n  - {id: a, to: journald, every: 0m}\n", "0m", "must be longer than 0"),
+        ("alerts:\n  - {id: a, to: journald, on: denials, within: 0h}\n", "0h", "must be longer than 0"),
         ("sinks:\n  - {id: a, to: journald, behind: lots}\n", "lots", "not a size"),
         ("sinks:\n  - {id: a, to: journald}\n  - {id: a, to: journald}\n", "a", "taken already"),
         ("sinks:\n  - {to: journald}\n", "to", "has no id"),
