@@ -14,7 +14,14 @@ from typing import Final, NamedTuple
 
 from policyfs.forward.source import Source
 from policyfs.journal.holds import begin_ns
-from policyfs.journal.segments import is_compressed, plain_name, read_tail, segment_number, settled_lines
+from policyfs.journal.segments import (
+    is_compressed,
+    plain_name,
+    read_tail,
+    segment_number,
+    settled_lines,
+    unfinished_from,
+)
 from policyfs.trail import chain
 from policyfs.trail.line import iso_time
 from policyfs.trail.record import BadLine, Place, Record, header_of, parse_line, parse_time
@@ -151,7 +158,9 @@ class ChainFollower:
         """
         self._enter(names[-1])
         assert self._fd is not None  # noqa: S101 - for the type checker
-        tail = read_tail(self._fd)
+        size = os.fstat(self._fd).st_size
+        begun = unfinished_from(self._fd)  # this write may fail: then the writer removes its lines
+        tail = read_tail(self._fd, size if begun is None else min(size, begun))
         if tail.line is None:
             return
         record = parse_line(tail.line, Place(self._mount_id, names[-1], 0))
@@ -286,6 +295,8 @@ class ChainFollower:
             "seq": self.position.seq,
             "time": time,
             "mount_id": self._mount_id,
+            "segment": self.position.segment,
+            "offset": self.position.offset,
         }
         whole = head | fields
         raw = json.dumps(whole, separators=(",", ":")).encode()

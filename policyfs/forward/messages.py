@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -58,7 +59,7 @@ def message_of(item: Item) -> Message:
         offset = record.fields.get("offset")  # anything, if the trail itself has a record of this type
         name = f"{item.mount_id}:{record.place.segment}:{offset if isinstance(offset, int) else ''}"
     elif item.kind in {GAP, BROKEN}:
-        name = f"{item.mount_id}:after:{record.seq}"
+        name = f"{item.mount_id}:after:{record.seq}:{zlib.crc32(item.raw):08x}"  # two can follow one line
     fields = with_id(name, record.fields)
     line = f'{{"id":"{name}",'.encode() + item.raw[1:]
     if "id" in record.fields:  # readers of JSON take the last of two members of one name

@@ -101,8 +101,8 @@ def parse_time(text: str) -> int:
 def parse_line(raw: bytes, place: Place) -> Record | BadLine:
     """Parse one line of the trail, with or without its newline. place: the line's place, for the result."""
     try:
-        fields = json.loads(raw)
-        if not isinstance(fields, dict):
+        fields = json.loads(raw.decode("utf-8"))  # not another encoding, which json.loads() detects in bytes
+        if not isinstance(fields, dict) or not raw.startswith(b"{"):
             return BadLine(place, "not a JSON object")
         kind, seq = _text(fields, "type"), _whole(fields, "seq")
         time_ns = parse_time(_text(fields, "time"))

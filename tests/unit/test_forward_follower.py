@@ -207,6 +207,41 @@ def test_damage_has_a_time_and_an_id_also_before_the_first_valid_line(tmp_path: 
     assert [message_of(item).line for item in again] == [message_of(item).line for item in found]
 
 
+def test_two_findings_at_one_position_have_two_ids(tmp_path: Path) -> None:
+    """ClickHouse kept one of two records with the same id and time."""
+    directory = write_trail(tmp_path, events(9))
+    file = segments(directory)[0]
+    lines = file.read_bytes().splitlines(keepends=True)
+    reader = Reader(tmp_path)
+    reader.read()
+    reader.follower.close()
+    lines[0] = lines[0].replace(b"e", b"E")
+    lines[1] = lines[2] = b"x\n"
+    file.write_bytes(b"".join(lines[:3]) * 200)
+    ids = [message_of(item).id for item in reader.read()]
+    assert len(ids) > 600
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("encoding", ["space", "utf-8-sig", "utf-16-le", "surrogates"])
+def test_each_delivered_line_is_json_whatever_the_trail_has(tmp_path: Path, encoding: str) -> None:
+    file = segments(write_trail(tmp_path, events(3)))[0]
+    lines = file.read_bytes().splitlines(keepends=True)
+    line = lines[1][:-1]
+    if encoding == "space":
+        line = b" " + line
+    elif encoding == "surrogates":
+        line = line.replace(b"jpg", b"\xed\xa0\x80")
+    else:
+        line = line.decode().encode(encoding)
+    lines[1] = line + b"\n"
+    file.write_bytes(b"".join(lines))
+    found = Reader(tmp_path).read()
+    assert "bad_line" in [item.kind for item in found]
+    for item in found:
+        assert json.loads(message_of(item).line.decode("utf-8"))
+
+
 def test_a_chain_of_bad_lines_that_begins_anew_has_a_time(tmp_path: Path) -> None:
     directory = write_trail(tmp_path, events(3))
     file = segments(directory)[0]
@@ -309,3 +344,23 @@ def test_a_sink_that_begins_now_gets_what_comes(tmp_path: Path, count: int) -> N
         for event in events(9, 50):
             journal.record(event, Audit.REQUIRED)
         assert reader.paths() == paths(9, 50)
+
+
+def test_a_sink_that_begins_during_a_write_that_fails_finds_no_damage(tmp_path: Path) -> None:
+    file = segments(write_trail(tmp_path, events(3)))[0]
+    size = file.stat().st_size
+    fd = os.open(file, os.O_RDWR | os.O_APPEND)
+    segment = Segment(file.name, 1, fd, size)
+    segment._lock(flock(fcntl.F_WRLCK, size))
+    os.write(fd, line_of(an_event(b"/taken/back"), 99))
+    reader = Reader(tmp_path)
+    reader.follower.skip_all(reader.access.chains()[MOUNT_ID])
+    os.ftruncate(fd, size)
+    segment._lock(flock(fcntl.F_UNLCK))
+    segment.close()
+    assert reader.read() == []
+    with a_journal(tmp_path) as journal:
+        journal.record(an_event(b"/stays"), Audit.REQUIRED)
+    found = reader.read()
+    assert not [item for item in found if item.kind in {GAP, BROKEN, "bad_line"}]
+    assert [item.record.event.path for item in found if item.record.event] == [b"/stays"]

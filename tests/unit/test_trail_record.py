@@ -36,6 +36,10 @@ def test_any_value_in_any_field(name: str, value: object) -> None:
     [
         (b"", "Expecting value"),
         (b"[]", "not a JSON object"),
+        (b' {"type":"gap"}', "not a JSON object"),
+        (b'\xef\xbb\xbf{"type":"gap"}', "BOM"),
+        ('{"type":"gap"}'.encode("utf-16-le"), "line 1"),
+        (b'{"type":"\xed\xa0\x80"}', "utf-8"),
         (b"[" * 100_000, "recursion"),
         (b'{"type":"event","seq":' + b"9" * 5000 + b"}", "limit"),
         (b'{"seq":1}', "'type'"),
