@@ -78,14 +78,16 @@ def clean_end(edits: Edits, start: int) -> int:
     end = edits.source.size
     for _ in range(_MAX_TAGS):
         before = _last(edits, start, end)
+        if before is None:
+            return _unmark(edits, start, end)
         if before == end:
             break
         end = before
     return end
 
 
-def _last(edits: Edits, start: int, end: int) -> int:
-    """Clean the tag that ends at `end`; return its start, or `end` if there is none.
+def _last(edits: Edits, start: int, end: int) -> int | None:
+    """Clean the tag that ends at `end`; return its start. Return `end` if there is none, None if it is broken.
 
     Raises NotThisKindError if readers may take the bytes before `end` for two tags.
     """
@@ -127,12 +129,12 @@ def _last(edits: Edits, start: int, end: int) -> int:
     return end
 
 
-def _last_ape(edits: Edits, start: int, end: int, foot: bytes) -> int:
-    """Clean the APE tag that ends at `end` with this footer; return the tag's start."""
+def _last_ape(edits: Edits, start: int, end: int, foot: bytes) -> int | None:
+    """Clean the APE tag that ends at `end` with this footer; return the tag's start; None if it is broken."""
     size = int.from_bytes(foot[12:16], "little")
     begin = end - size
     if size < _APE_HEAD_BYTES or begin < start:
-        return _unmark(edits, start, end, "APE")
+        return None
     header = begin - _APE_HEAD_BYTES
     # Readers find the items by the size, also if the header that the flags state is missing.
     if foot[23] & 0x80 and header >= start and edits.source.read(header, len(_APE)) == _APE:
@@ -141,8 +143,8 @@ def _last_ape(edits: Edits, start: int, end: int, foot: bytes) -> int:
     return begin
 
 
-def _last_lyrics(edits: Edits, start: int, end: int, foot: bytes) -> int:
-    """Clean the Lyrics3 tag that ends at `end` with this mark; return the tag's start.
+def _last_lyrics(edits: Edits, start: int, end: int, foot: bytes) -> int | None:
+    """Clean the Lyrics3 tag that ends at `end` with this mark; return the tag's start; None if it is broken.
 
     Like in exiftool, the tag begins at the first mark within its size.
     """
@@ -152,20 +154,20 @@ def _last_lyrics(edits: Edits, start: int, end: int, foot: bytes) -> int:
     at = max(0, end - size)
     begin = at + edits.source.read(at, end - at).find(_LYRICS)
     if begin < max(at, start):
-        return _unmark(edits, start, end, "Lyrics3")
+        return None
     _lyrics(edits, begin, end)
     return begin
 
 
-def _unmark(edits: Edits, start: int, end: int, tag: str) -> int:
-    """Zero the end of a broken tag, so that no reader finds a tag there; return the first zero's offset.
+def _unmark(edits: Edits, start: int, end: int) -> int:
+    """Zero the end of a broken tag; return the first zero's offset. No reader finds a tag before these zeros.
 
     Raises NotThisKindError if this end reaches before `start`.
     """
     begin = end - _APE_HEAD_BYTES
     if begin < start:
         raise NotThisKindError(_OVERLAP)
-    edits.zero(begin, end, tag, broken=True)
+    edits.zero(begin, end, "tag", broken=True)
     return begin
 
 
