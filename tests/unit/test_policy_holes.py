@@ -147,7 +147,7 @@ HOLES = [
         "legal-hold", "a record too weak",
         "audit: required\n\n  - id: hold.on-record",
         "audit: best_effort\n\n  - id: hold.on-record",
-        "test",
+        "diff test",
     ),
     Hole(
         "drop-box", "senders read back",
