@@ -73,9 +73,9 @@ def shown_before_located() -> None:
 def cloned_on_the_loop() -> None:
     """Files are copied where all requests wait for it."""
 
-    async def copied(self: Redactor, fd: int, stat: Any, *, unwritten: bool) -> Frozen:
-        root = self._tree.root_fd if self._reflink else None
-        return freeze(fd, self._size_cap, root, self._reflink, self._places)
+    async def copied(self: Redactor, fd: int, stat: Any, *, clones: bool, unwritten: bool) -> Frozen:
+        root = self._tree.root_fd if clones else None
+        return freeze(fd, 0 if clones else self._size_cap, root, clones, self._places)
 
     put(Redactor, "_copied", copied)
 

@@ -29,8 +29,10 @@ def stat_is_proof() -> None:
     """A plan that was found under the same stat is used without the proof that nobody wrote since."""
     freeze = Redactor._freeze
 
-    async def trusting(self: Redactor, fd: int, stat: Stat) -> tuple[frozen.Frozen, Proof | None]:
-        copy, _ = await freeze(self, fd, stat)
+    async def trusting(
+        self: Redactor, fd: int, stat: Stat, *, clones: bool
+    ) -> tuple[frozen.Frozen, Proof | None]:
+        copy, _ = await freeze(self, fd, stat, clones=clones)
         return copy, Proof(version_key(stat), lambda: True, fd)
 
     put(Redactor, "_freeze", trusting)

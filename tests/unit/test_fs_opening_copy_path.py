@@ -243,11 +243,11 @@ async def test_the_owner_of_before_a_copy_counts_for_no_bytes_that_came_meanwhil
             made.owners.set(file.fileno(), made.tree.fstat(file.fileno()), "gallery")
         copied, written = made.redactor._copied, list[int]()
 
-        async def late(fd: int, stat: Stat, *, unwritten: bool) -> Frozen:
+        async def late(fd: int, stat: Stat, *, clones: bool, unwritten: bool) -> Frozen:
             if not written:
                 writer = await made.open("/a.jpg", os.O_RDWR, CAMERA)
                 written.append(await made.write(writer, 0, PHOTO))
-            return await copied(fd, stat, unwritten=unwritten)
+            return await copied(fd, stat, clones=clones, unwritten=unwritten)
 
         monkeypatch.setattr(made.redactor, "_copied", late)
         handle = await made.open("/a.jpg", flags, GALLERY)

@@ -7,6 +7,7 @@ import gc
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -19,11 +20,15 @@ from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.setattr import Change
+from policyfs.fs.redacted import copies as copies_module
 from policyfs.fs.redacted import patching
 from policyfs.fs.redacted.copies import Refused
+from policyfs.store import frozen as frozen_module
 from policyfs.store.copies import Copy
+from policyfs.store.frozen import Frozen
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
+from tests.support.mount.steps import errno_of
 from tests.support.samples import jpegs
 
 GALLERY = 10011
@@ -257,3 +262,30 @@ async def test_a_policy_that_comes_while_a_copy_gets_many_patches_decides(photo,
                 assert refused.decision is later
         assert not decisions
         assert len(os.listdir("/proc/self/fd")) == before, "a copy is left over"
+
+
+@on_trio
+async def test_copies_in_memory_of_files_that_cannot_be_cloned_need_room(tmp_path: Path, monkeypatch) -> None:
+    """The store can clone, but not these files: the disk is full, or they have the flag of chattr +C."""
+    for number in range(6):
+        (tmp_path / f"{number}.jpg").write_bytes(PHOTO + bytes(1 << 20))
+    sizes = list[int]()
+    with parts(tmp_path, engine_of(HIDE)) as made:
+        monkeypatch.setattr(made.redactor, "_reflink", True)
+        monkeypatch.setattr(made.copies, "limits", (3 << 20, 1024))
+        made.sniffed.gate = trio.Event()
+        freeze = copies_module.freeze
+
+        def counted(fd: int, *arguments: Any) -> Frozen:
+            frozen = freeze(fd, *arguments)
+            sizes.append(frozen.memory)
+            return frozen
+
+        monkeypatch.setattr(copies_module, "freeze", counted)
+        monkeypatch.setattr(frozen_module, "_clone", lambda fd, directory: None)
+        async with trio.open_nursery() as nursery:
+            for number in range(6):
+                nursery.start_soon(errno_of, made.open(f"/{number}.jpg", os.O_RDONLY, GALLERY))
+            await made.sniffed.wanted()
+            made.sniffed.gate.set()
+    assert 0 < sum(sizes) <= 3 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -198,14 +199,25 @@ class Redactor:
     async def _make(
         self, fd: int, ino_key: int, stat: Stat, what: frozenset[str], judge: Judge, who: Principal
     ) -> Redacted | Refused:
-        room = self._copies.book(0 if self._reflink else stat.size, self.payer(who))
+        if self._reflink:
+            with contextlib.suppress(FrozenTooLarge):  # the store can clone, but not this file, or not now
+                return await self._make_so(fd, ino_key, stat, what, judge, who, clones=True)
+            stat = self._tree.fstat(fd)
+        return await self._make_so(fd, ino_key, stat, what, judge, who, clones=False)
+
+    async def _make_so(
+        self, fd: int, ino_key: int, stat: Stat, what: frozenset[str], judge: Judge, who: Principal,
+        *, clones: bool,
+    ) -> Redacted | Refused:  # fmt: skip
+        """Make a copy: a clone, or a copy in memory, which needs room for all its bytes."""
+        room = self._copies.book(0 if clones else stat.size, self.payer(who))
         if room is None:
             raise self._full(who)
         with room:
             try:
-                copy, proof = await self._freeze(fd, stat)
+                copy, proof = await self._freeze(fd, stat, clones=clones)
                 patched_copy = await self._patched(copy, proof, version_key(stat), what, judge, who)
-            except FrozenTooLarge:  # the store can clone, but not this file, or not now
+            except FrozenTooLarge:
                 self._no_room.put(ino_key, True)
                 raise
             except OSError as error:
@@ -235,14 +247,9 @@ class Redactor:
         return made
 
     async def _patched(
-        self,
-        copy: freezing.Frozen,
-        proof: Proof | None,
-        version: KindKey,
-        what: frozenset[str],
-        judge: Judge,
-        who: Principal,
-    ) -> _Patched | Refused:
+        self, copy: freezing.Frozen, proof: Proof | None, version: KindKey, what: frozenset[str],
+        judge: Judge, who: Principal,
+    ) -> _Patched | Refused:  # fmt: skip
         """Locate the hidden data in a copy, patch the copy and seal it.
 
         After Refused, the caller must close the copy. After an exception, the copy is closed already.
@@ -351,20 +358,21 @@ class Redactor:
             self._copies.drop(other)
         latest.add(key)
 
-    async def _freeze(self, fd: int, stat: Stat) -> tuple[freezing.Frozen, Proof | None]:
+    async def _freeze(self, fd: int, stat: Stat, *, clones: bool) -> tuple[freezing.Frozen, Proof | None]:
         """Return a copy, and a proof of its version. The proof is None if the file had a writer."""
         lease = None if self._keeper is None else self._keeper.grant(fd)
         try:
             before = version_key(self._tree.fstat(fd))
-            copy = await self._copied(fd, stat, unwritten=lease is not None)
+            copy = await self._copied(fd, stat, clones=clones, unwritten=lease is not None)
             proven = lease is not None and lease.holds()
         finally:
             if lease is not None:
                 lease.release()
         return copy, Proof(before, lambda: True, fd) if proven else None
 
-    async def _copied(self, fd: int, stat: Stat, *, unwritten: bool) -> freezing.Frozen:
-        """Copy a file. unwritten: True if no process has the file open for writing.
+    async def _copied(self, fd: int, stat: Stat, *, clones: bool, unwritten: bool) -> freezing.Frozen:
+        """Copy a file. unwritten: True if no process has the file open for writing. clones: True to clone
+        the file. If this is impossible, raise FrozenTooLarge, and make no copy in memory.
 
         INVARIANT: a thread does this if it may wait for a lock of the file. In passthrough, the kernel holds
         such a lock during an app's read or write, even while it waits for a page of the app. A copy waits for
@@ -372,8 +380,8 @@ class Redactor:
         """
 
         def make() -> freezing.Frozen:
-            root = self._tree.root_fd if self._reflink else None
-            return freeze(fd, self._size_cap, root, self._reflink, self._places)
+            root = self._tree.root_fd if clones else None
+            return freeze(fd, 0 if clones else self._size_cap, root, clones, self._places)
 
         quick = not self._reflink and unwritten and stat.size <= _INLINE_BYTES and in_memory(fd, stat.size)
         return make() if quick else await trio.to_thread.run_sync(make)
