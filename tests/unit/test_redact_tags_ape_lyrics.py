@@ -84,6 +84,12 @@ def test_lyrics_begin_at_the_first_mark_within_their_size(digits):
     assert b"47.80" not in out or not out.endswith(b"LYRICS200")
 
 
+def test_a_tag_before_a_broken_one_is_no_tag():
+    """A second redaction, which stops at the zeros of the broken one, must find it as the first left it."""
+    broken = b"x" * 20 + b"APETAGEX" + (2000).to_bytes(4, "little") + b"\xff" * 4 + bytes(16)
+    assert not place_in(redact(MP3, sounds.sound() + sounds.ape((b"City", CITY), TITLE) + broken))
+
+
 def test_older_lyrics_begin_at_the_first_mark():
     text = b"LYRICSBEGIN" + PLACE + b" LYRICSBEGIN LYRICSEND"
     assert not place_in(redact(MP3, sounds.sound() + sounds.sound(1)[: -len(text)] + text))

@@ -43,6 +43,17 @@ def test_the_date_of_a_library_is_not_that_of_the_sound(vendor):
     assert vendor not in redact(FLAC, data, Tells.DEVICE)
 
 
+def test_comments_of_one_name_that_tell_a_place_together_go():
+    """FFmpeg shows their values as one: 47.80453;13.04229."""
+    data = sounds.flac((4, sounds.comments(b"TITLE=47.80453", b"ARTIST=Quince", b"Title=13.04229")))
+    out = redact(FLAC, data)
+    assert b"47.80453" not in out
+    assert b"13.04229" not in out
+    assert b"Quince" in out
+    harmless = sounds.flac((4, sounds.comments(b"TITLE=47.80453", b"ARTIST=13.04229", b"ARTIST=Quince")))
+    assert redact(FLAC, harmless) == harmless
+
+
 def test_a_place_behind_the_name_of_a_library_goes():
     data = sounds.flac((4, sounds.comments(vendor=b"reference libFLAC 47.80453 13.04229")))
     assert b"47.80453" not in redact(FLAC, data)

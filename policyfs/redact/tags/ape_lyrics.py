@@ -87,7 +87,7 @@ def clean_end(edits: Edits, start: int) -> int:
 
 
 def _last(edits: Edits, start: int, end: int) -> int | None:
-    """Clean the tag that ends at `end`; return its start. Return `end` if there is none, None if it is broken.
+    """Clean the tag that ends at `end`; return its start; `end` if there is none, None if it is broken.
 
     Raises NotThisKindError if readers may take the bytes before `end` for two tags.
     """

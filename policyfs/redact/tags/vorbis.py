@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note
 from policyfs.redact.core.tag_names import told, told_by_named
 
@@ -54,7 +54,7 @@ def clean_comments(data: bytes, inner: Inner) -> Comments | None:
         notes.append(Note(4, size, "Vorbis comment", "vendor", tells))
         vendor = b""
     at += 4
-    kept: list[bytes] = []
+    kept: list[tuple[Note, bytes]] = []
     for _ in range(count):
         size = int.from_bytes(data[at : at + 4], "little")
         start, end = at + 4, at + 4 + size
@@ -62,14 +62,39 @@ def clean_comments(data: bytes, inner: Inner) -> Comments | None:
             return None
         comment = data[start:end]
         tells, new = _comment(comment, inner)
+        name = comment.partition(b"=")[0][:40].decode("ascii", "replace")
+        note = Note(start, size, "Vorbis comment", name, tells)
         if new is not None:
-            kept.append(size.to_bytes(4, "little") + new)
+            kept.append((note, new))
         if new != comment:
-            name = comment.partition(b"=")[0][:40].decode("ascii", "replace")
-            notes.append(Note(start, size, "Vorbis comment", name, tells))
+            notes.append(note)
         at = end
-    head = len(vendor).to_bytes(4, "little") + vendor + len(kept).to_bytes(4, "little")
-    return Comments(head + b"".join(kept), at, tuple(notes))
+    joined = _told_together([new for _, new in kept], inner)
+    notes += (note._replace(tells=inner.hide) for note, new in kept if _name(new) in joined)
+    texts = [len(new).to_bytes(4, "little") + new for _, new in kept if _name(new) not in joined]
+    head = len(vendor).to_bytes(4, "little") + vendor + len(texts).to_bytes(4, "little")
+    return Comments(head + b"".join(texts), at, tuple(notes))
+
+
+def _name(comment: bytes) -> bytes:
+    return comment.partition(b"=")[0].lower()
+
+
+def _told_together(comments: list[bytes], inner: Inner) -> set[bytes]:
+    """Return the names of comments whose values tell something to hide when they are joined.
+
+    Readers join the values of comments with the same name: FFmpeg joins the titles 47.80453 and 13.04229.
+    """
+    values: dict[bytes, list[bytes]] = {}
+    for comment in comments:
+        values.setdefault(_name(comment), []).append(comment.partition(b"=")[2])
+    return {
+        name
+        for name, parts in values.items()
+        if len(parts) > 1
+        and name.decode("ascii", "replace") not in _PICTURE_KEYS
+        and told(inner.hide, NOTHING, b"; ".join(parts), inner.budget)
+    }
 
 
 def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
