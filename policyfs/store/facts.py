@@ -167,6 +167,11 @@ def leases_mean(fd: int) -> bool:
     return _NAMES.get(libc.file_system_type(fd)) in _LEASES_MEAN
 
 
+def times_are_silent(fd: int) -> bool:
+    """Return True if *fd* is on a file system whose times do not show every write. Raises OSError."""
+    return _NAMES.get(libc.file_system_type(fd)) in _TIMES_SILENT
+
+
 def directory_folds_by_flag(dirfd: int) -> bool:
     """Return True if look-ups in this directory ignore upper and lower case.
 

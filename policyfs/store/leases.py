@@ -22,7 +22,7 @@ from typing import Final
 
 from policyfs.linux import libc
 from policyfs.linux.leases import release
-from policyfs.store.facts import leases_mean
+from policyfs.store.facts import leases_mean, times_are_silent
 
 _RECORD: Final = 128  # struct signalfd_siginfo
 _FIELDS: Final = struct.Struct("=IiiIIi")  # signo, errno, code, pid, uid, fd
@@ -99,7 +99,7 @@ class LeaseKeeper:
     (StoreFacts.leases).
     """
 
-    __slots__ = ("_fd", "_leases", "_void", "root_dev", "signal")
+    __slots__ = ("_fd", "_leases", "_silent", "_void", "root_dev", "signal")
 
     def __init__(self, signal_number: int = DEFAULT_SIGNAL) -> None:
         self.signal: Final = signal_number
@@ -110,6 +110,7 @@ class LeaseKeeper:
         self._fd = libc.signalfd(signals)
         self._leases: dict[int, Lease] = {}
         self._void: dict[int, float] = {}  # by device: the time (monotonic) until which it counts as void
+        self._silent: set[int] = set()  # devices, except the root's
         self.root_dev = -1
 
     def fileno(self) -> int:
@@ -141,6 +142,12 @@ class LeaseKeeper:
         """Return True if grant() has found that leases prove nothing on this device (st_dev)."""
         return time.monotonic() < self._void.get(dev, 0.0)
 
+    def is_silent(self, dev: int) -> bool:
+        """Return True if the last grant() on this device, which is not the root's, has found that times do
+        not show every write there (as on tmpfs).
+        """
+        return dev in self._silent
+
     def _means(self, fd: int) -> bool:
         """Return True if a lease on the file behind *fd* proves that nobody writes the file.
 
@@ -152,6 +159,7 @@ class LeaseKeeper:
             return True
         if self.is_void(dev):  # statfs(2) may ask a slow server
             return False
+        (self._silent.add if times_are_silent(fd) else self._silent.discard)(dev)
         means = leases_mean(fd)
         if not means:
             self._void[dev] = time.monotonic() + _VOID_S

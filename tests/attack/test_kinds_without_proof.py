@@ -92,6 +92,25 @@ def test_on_an_overlay_within_the_store_a_copy_is_read(sort, overlay, arena, mou
         call_as(0, os.system, f"umount {store / 'words'}")
 
 
+def test_a_writer_that_came_and_went_without_a_trace_on_a_tmpfs_within_the_store(store_on, mounts_on) -> None:
+    """On tmpfs a page that a mapping has read is written by it and no time changes."""
+    inner, store = store_on("tmpfs"), store_on("ext4")
+    path = shelf(inner)
+    aged(path)
+    (store / "words").mkdir()
+    call_as(0, os.system, f"mount --bind {inner / 'words'} {store / 'words'}")
+    try:
+        mount = mounts_on.start(POLICY, store)
+        assert [read(mount), read(mount)] == ["words", "words"]
+        before = path.stat().st_mtime_ns, path.stat().st_ctime_ns
+        with painter(path, keep=False) as paint:
+            assert paint(PHOTO) == before, "the store noticed: nothing is tried here"
+        assert read(mount) == DENIED
+        assert not mount.stop()
+    finally:
+        call_as(0, os.system, f"umount {store / 'words'}")
+
+
 @pytest.mark.parametrize(("policy", "options"), [(POLICY, ("--no-passthrough",)), (CHECKED, ())])
 def test_without_passthrough_and_where_writes_are_checked(policy, options, store_on, mounts_on) -> None:
     store = store_on("ext4")

@@ -65,7 +65,10 @@ class Keeper:
         self.refuses = False
         self.given: list[Lease] = []
         self.leased: list[int] = []
-        self.void = False
+        self.void = self.silent = False
+
+    def is_silent(self, dev: int) -> bool:
+        return self.silent and dev > 0
 
     def is_void(self, dev: int) -> bool:
         return self.void and dev > 0
@@ -141,6 +144,16 @@ def test_where_a_file_system_within_the_store_has_no_leases_a_kind_is_remembered
 ) -> None:
     finder = place.finder()
     place.keeper.void = True
+    assert place.find(finder, Need.KIND, seeing=True).kind == "image/jpeg"
+    place.sniffer.kind = "text/plain"
+    assert place.find(finder, Need.KIND, seeing=True).kind == "image/jpeg"
+    assert place.find(finder, Need.KIND).kind == "text/plain"
+    assert not place.looked_again
+
+
+def test_on_a_tmpfs_within_the_store_a_kind_is_remembered_for_see_only(place: Place) -> None:
+    finder = place.finder()
+    place.keeper.silent = True
     assert place.find(finder, Need.KIND, seeing=True).kind == "image/jpeg"
     place.sniffer.kind = "text/plain"
     assert place.find(finder, Need.KIND, seeing=True).kind == "image/jpeg"

@@ -19,6 +19,7 @@ from typing import Self
 
 import pytest
 
+from policyfs.linux.libc import file_system_type
 from policyfs.store import leases
 from policyfs.store.leases import DEFAULT_SIGNAL, LeaseKeeper, break_foreign
 from policyfs.store.tree import Tree
@@ -28,6 +29,7 @@ from tests.support.mount.layers import overlay
 
 pytestmark = pytest.mark.mount
 FAR_S = 10.0
+TMPFS = 0x01021994
 
 
 @pytest.fixture(scope="module", params=STORE_KINDS)
@@ -112,6 +114,14 @@ class TestGrant:
             assert not lease.holds()
             assert len(reader.keeper) == 0
             assert reader.keeper.grant(reader.fd).holds()
+
+    @in_child
+    def test_tells_where_times_do_not_show_every_write(self, file):
+        with Reader(file) as reader:
+            dev = os.fstat(reader.fd).st_dev
+            reader.keeper.grant(reader.fd).release()
+            assert reader.keeper.is_silent(dev) is (file_system_type(reader.fd) == TMPFS)
+            assert not reader.keeper.is_void(dev)
 
     @pytest.mark.parametrize("how", ["descriptor", "mapping"])
     @in_child

@@ -256,7 +256,7 @@ class FactFinder:
         """Return the remembered kind of the file version in *stat* if a lease proves this version, else
         None.
         """
-        if lease is None or not self._remembers:
+        if lease is None or self._tells_only_stat(stat):
             return None
         return self._kinds.get(version_key(stat), lane)
 
@@ -270,7 +270,9 @@ class FactFinder:
 
     def _tells_only_stat(self, stat: Stat) -> bool:
         """Return True if no lease can prove a remembered kind of the file in *stat*."""
-        return not self._remembers or (self._keeper is not None and self._keeper.is_void(stat.dev))
+        if self._keeper is None or not self._remembers:
+            return True
+        return self._keeper.is_void(stat.dev) or self._keeper.is_silent(stat.dev)
 
     def _may_keep(self, stat: Stat, fd: int, lease: Lease | None, *, seeing: bool) -> bool:
         """Return True if the lease still holds: a sniffed kind may then be remembered, and a kind from the
