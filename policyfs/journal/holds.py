@@ -121,6 +121,8 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
 
     names: the names of all segments in one directory, oldest first.
     """
+    if not names:  # the directory was removed
+        return frozenset()
     begins = [begin_ns(name) for name in names]
     nexts = [*begins[1:], _ALWAYS]
     # Each period is a minute longer at both ends: names have whole seconds, and lines are only nearly in

@@ -95,9 +95,11 @@ def naive(tree: Expression, event: Event) -> bool:
     if tree.field == "path":
         return event.path in PATH_MATCHES[tree.values[0].text]
     texts = {
-        "app": [event.app], "rule": list(event.rules), "kind": [event.kind or "none"],
+        "app": [event.app], "rule": list(event.rules), "kind": [event.kind] if event.kind else [],
         "exe": [event.exe, event.exe.split("/")[-1]],
     }.get(tree.field)  # fmt: skip
+    if tree.field == "kind" and event.kind is None:  # no wildcard means the word for "no kind"
+        return any(value.text == "none" for value in tree.values)
     if texts is not None:
         return any(
             text == value.text if value.literal else fnmatchcase(text, value.text)

@@ -112,7 +112,7 @@ def test_an_option_that_mount_refuses_is_an_error_of_the_file(tmp_path: Path, op
     with pytest.raises(PolicyErrors) as found:
         _read(tmp_path, GOOD.replace("copy_max: 64M", option))
     (error,) = found.value.errors
-    assert error.where.line == 13
+    assert error.where.line == 12
     assert told in error.message
     assert "write" in error.help
 

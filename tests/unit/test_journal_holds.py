@@ -179,3 +179,7 @@ def test_a_segment_ends_when_the_next_begins_under_a_right_clock() -> None:
         assert latest_ends(names, now_ns)[:3] == [begin_ns(NAMES[n]) for n in (2, 2, 3)]
     for names in (NAMES[:1], [NAMES[0], early]):
         assert min(latest_ends(names)) > begin_ns(ahead), "not known: it may still be written"
+
+
+def test_a_removed_directory_has_no_segment_to_keep() -> None:
+    assert held([Hold("case", "", "", "", "")], []) == frozenset()
