@@ -6,6 +6,7 @@ A delivery raises DeliveryError if some messages have perhaps not arrived.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import subprocess
 from collections.abc import Sequence
@@ -93,6 +94,8 @@ class FileDelivery(Arrived):
 
     @staticmethod
     def _append(fd: int, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # other sinks may append to this file, too
+            fcntl.flock(fd, fcntl.LOCK_EX)
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
             data = b"\n" + data  # a crash cut the last line; the forwarder delivers the complete line again
@@ -102,7 +105,8 @@ class FileDelivery(Arrived):
                 done += os.write(fd, data[done:])
         except OSError:
             with contextlib.suppress(OSError):  # a pipe takes nothing back
-                os.ftruncate(fd, size)
+                if os.fstat(fd).st_size == size + done:  # else another program has appended lines
+                    os.ftruncate(fd, size)
             raise
         os.fsync(fd)
 

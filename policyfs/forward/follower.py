@@ -130,11 +130,22 @@ class ChainFollower:
         if not data and later and number is not None:
             self._enter(later[0])
             data = self._data(items)
-        if not data and not later and names and not any(map(is_compressed, same)) and self._is_removed:
+        if not data and not later and names and self._is_removed and self._is_anew(names, same):
             self._begin_again(names, items)
             data = self._data(items)
         items += self._items(data)
         return Batch(items, self.position) if items else None
+
+    def _is_anew(self, names: Sequence[str], same: Sequence[str]) -> bool:
+        """Return True if the chain was removed and made anew, although the open file was removed for another
+        reason perhaps: it was compressed after *names* was listed, or it alone was removed. Raises OSError.
+        """
+        if same:
+            if is_compressed(same[0]):
+                return False
+            os.close(self._source.open(self._mount_id, same[0]))  # FileNotFoundError: compressed meanwhile
+            return True
+        return begin_ns(names[-1]) > begin_ns(self.position.segment)
 
     def _begin_again(self, names: Sequence[str], items: list[Item]) -> None:
         """Go to the first file of a chain that was removed and made anew. Add a record about this to *items*.

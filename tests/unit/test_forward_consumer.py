@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -375,6 +376,53 @@ def test_a_trail_made_anew_is_read_while_its_old_file_is_open(place: Place) -> N
         consumer._round(once=True)
     assert delivery.paths()[-3:] == paths
     consumer.run(once=True)
+
+
+def test_a_file_that_was_compressed_meanwhile_makes_no_chain_new(place: Place) -> None:
+    """The list of files is up to a tenth of a second old."""
+    paths = place.write(3)
+    delivery = Into()
+    consumer = place.consumer(delivery)
+    while consumer._round(once=True):
+        pass
+    listing = place.source.chains(fresh=True)
+    for file in segments(place.trail / MOUNT_ID):
+        file.unlink()
+    consumer._source = SimpleNamespace(chains=lambda fresh=False: listing)  # type: ignore[misc, assignment]
+    consumer._round(once=True)
+    assert delivery.paths() == paths
+    assert "forward_gap" not in [message.kind for message in delivery.got]
+
+
+def test_a_newest_file_that_was_removed_alone_makes_no_chain_new(place: Place) -> None:
+    paths = place.write(40)
+    delivery = Into()
+    consumer = place.consumer(delivery)
+    while consumer._round(once=True):
+        pass
+    segments(place.trail / MOUNT_ID)[-1].unlink()
+    for _ in range(3):
+        consumer._round(once=True)
+    assert delivery.paths() == paths
+
+
+def test_an_alert_begins_in_the_other_chains_if_one_cannot_be_read(place: Place, monkeypatch) -> None:
+    place.write(3)
+    shutil.copytree(place.trail / MOUNT_ID, place.trail / OTHER_ID)
+    read = place.source.open
+
+    def bad_disk(mount_id: str, name: str) -> int:
+        if mount_id == OTHER_ID:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(mount_id, name)
+
+    monkeypatch.setattr(place.source, "open", bad_disk)
+    delivery = Into()
+    consumer = place.consumer(delivery, from_now=True)
+    consumer.begin()
+    paths = place.write(3, 10)
+    consumer.run(once=True)
+    assert delivery.paths() == paths
 
 
 def test_counts_of_an_alert_stay_exact_when_it_is_killed(place: Place) -> None:

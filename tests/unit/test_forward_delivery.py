@@ -71,6 +71,21 @@ def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path, monkeypatch: pytes
     assert file.read_bytes() == WHOLE * 2
 
 
+def test_a_full_disk_cuts_no_line_of_another_sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, write = tmp_path / "file", os.write
+
+    def full(fd: int, data: bytes) -> int:
+        with file.open("ab") as other:
+            other.write(b"a line of another program\n")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(DeliveryError, match="No space left"):
+        FileDelivery(str(file)).deliver(MESSAGES)
+    monkeypatch.setattr(os, "write", write)
+    assert file.read_bytes() == b"a line of another program\n"
+
+
 def test_no_symlink_is_followed(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "target")
     with pytest.raises(DeliveryError):
