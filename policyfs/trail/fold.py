@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.trail.bounds import memory_bytes
-from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, BY_RULE, DENY, Event
+from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, BY_RULE, DENY, STRANGER, Event
 
 RUNS: Final = 128
 DIRECTORIES: Final = 48
@@ -103,9 +103,9 @@ def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
     yield (_directory(event), *same), BY_DIRECTORY, DIRECTORIES
     yield same, BY_OPERATION, OPERATIONS
     if event.rules or event.would_deny:
-        # whatever the uid: otherwise an app with many uids would use up the counts
-        key = (BY_RULE, event.rules, event.would_deny, event.decision, event.policy_digest)
-        yield key, BY_RULE, RULES
+        # whatever the uid: otherwise an app with many uids would use up the counts (a stranger has one)
+        rules = (BY_RULE, event.rules, event.would_deny, event.decision, event.policy_digest)
+        yield (*rules, event.uid, event.gid) if event.app == STRANGER else rules, BY_RULE, RULES
     yield who, BY_APP, UIDS
 
 
@@ -121,6 +121,8 @@ def _together(event: Event, folded: str) -> Event:
         size_before=None, size_after=None, mtime_before_ns=None, mtime_after_ns=None, would_allow=(),
         note="", path_cut=None, new_path_cut=None,
     )  # fmt: skip
+    if folded == BY_RULE and event.app == STRANGER:
+        return first._replace(operation="", errno=0)
     if folded == BY_RULE:
         return first._replace(operation="", errno=0, uid=-1, gid=-1)
     if folded == BY_APP:

@@ -240,12 +240,18 @@ def _text_test(column: Column, texts: Texts, term: Term, text: str) -> Test:
     patterns = [value.text for value in term.values if is_pattern(value)]
     if column.name == "policy":
         patterns += [one + "*" for one in exact]
-    compiled = [_compiled(column, one) for one in patterns]
+    compiled = [_compiled(column, part) for one in patterns for part in _parts(one)]
     if not compiled:
         return lambda event: not exact.isdisjoint(texts(event))
     return lambda event: any(
         one in exact or any(pattern.fullmatch(one) for pattern in compiled) for one in texts(event)
     )
+
+
+def _parts(glob: str) -> list[str]:
+    """Return the globs in braces, if the whole glob is in braces: ``none`` may stand beside ``image/*``."""
+    whole = re.fullmatch(r"\{([^{}\\]*)\}", glob)
+    return whole[1].split(",") if whole else [glob]
 
 
 def _compiled(column: Column, glob: str) -> re.Pattern[str]:

@@ -91,6 +91,16 @@ def test_no_rule_is_hidden_behind_other_denials() -> None:
     assert sum(event.repeats for event in told) == 3020
 
 
+def test_a_stranger_keeps_its_uid_in_counts_by_rules() -> None:
+    """Each stranger is one uid, and alerts on denials tell strangers apart by it."""
+    fold = AppFold(SECOND_NS)
+    for number in range(OPERATIONS + 10):
+        event = a_denial(b"/%d/x" % number, operation=f"operation {number}", app="stranger", uid=1234)
+        fold.count(event, by_directory=False)
+    told = [event for event in fold.collect(START_NS, all_of_them=True) if event.folded == BY_RULE]
+    assert [event.uid for event in told] == [1234]
+
+
 def test_access_never_folds() -> None:
     fold = AppFold(SECOND_NS)
     fold.recorded(an_event())
