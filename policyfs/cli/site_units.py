@@ -122,7 +122,9 @@ def _check_own(path: Path, site: Site) -> None:
     if not path.exists():
         return
     first = path.read_text("utf-8", "replace").partition("\n")[0] + "\n"
-    if first == _MADE_BY.format(file=site.file):
+    head, _, tail = _MADE_BY.partition("{file}")
+    made_for = first.removeprefix(head).removesuffix(tail)
+    if first == head + made_for + tail and os.path.realpath(made_for) == os.path.realpath(site.file):
         return
     if first.startswith(_MADE_BY.partition(" of ")[0]):
         raise PolicyfsError(

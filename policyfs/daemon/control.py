@@ -103,7 +103,7 @@ def ask(
         except PermissionError as error:
             raise ControlError(f"only root may use the daemon at {path}") from error
         except BlockingIOError as error:  # connections that a daemon has not accepted fill its queue
-            raise ControlError(f"the daemon at {path} hangs: it takes no commands") from error
+            raise LateError(f"the daemon at {path} hangs: it takes no commands") from error
         except TimeoutError as error:
             late = f"the daemon at {path} did not answer within {timeout_s:g} s, but may answer later"
             raise LateError(f"{late}: see `policyfs status`") from error

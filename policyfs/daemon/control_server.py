@@ -106,7 +106,7 @@ def answer_on(server: socket.socket) -> trio.SocketListener:
     """Let clients connect to a socket that claim() has bound. Call this once the daemon is ready for
     clients.
     """
-    server.listen(8)
+    server.listen(1024)  # a daemon that hangs accepts nothing, and its queue must not be full at once
     server.setblocking(False)
     return trio.SocketListener(trio.socket.from_stdlib_socket(server))
 

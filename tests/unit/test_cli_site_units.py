@@ -84,6 +84,8 @@ def test_a_unit_of_another_site_stays(site: Site, tmp_path: Path) -> None:
     assert f"`policyfs unit` of {files[0]}" in said.stderr
     assert not (to / "policyfs-home-b.target").exists()
     assert policyfs("unit", "--to", str(to), files[0]).returncode == 0, "its own are made anew"
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert policyfs("unit", "--to", str(to), str(tmp_path / "link/home.site.yaml")).returncode == 0
 
 
 def test_a_unit_of_somebody_else_stays(site: Site, tmp_path: Path) -> None:
