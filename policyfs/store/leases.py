@@ -159,8 +159,11 @@ class LeaseKeeper:
             return True
         if self.is_void(dev):  # statfs(2) may ask a slow server
             return False
-        (self._silent.add if times_are_silent(fd) else self._silent.discard)(dev)
-        means = leases_mean(fd)
+        try:
+            (self._silent.add if times_are_silent(fd) else self._silent.discard)(dev)
+            means = leases_mean(fd)
+        except OSError:  # a FUSE server need not answer statfs(2)
+            means = False
         if not means:
             self._void[dev] = time.monotonic() + _VOID_S
         return means

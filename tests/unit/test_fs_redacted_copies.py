@@ -289,3 +289,23 @@ async def test_copies_in_memory_of_files_that_cannot_be_cloned_need_room(tmp_pat
             await made.sniffed.wanted()
             made.sniffed.gate.set()
     assert 0 < sum(sizes) <= 3 << 20
+
+
+@on_trio
+async def test_a_large_file_that_cannot_be_cloned_takes_no_room(tmp_path: Path, monkeypatch) -> None:
+    """It is served under a lease, as on ext4."""
+    (tmp_path / "a.jpg").write_bytes(PHOTO + bytes(1 << 20))
+    with parts(tmp_path, engine_of(HIDE)) as made:
+        monkeypatch.setattr(made.redactor, "_reflink", True)
+        monkeypatch.setattr(made.redactor, "_size_cap", 1 << 19)
+        monkeypatch.setattr(frozen_module, "_clone", lambda fd, directory: None)
+        booked = list[int]()
+        book = type(made.copies).book
+
+        def noted(copies: Any, size: int, payer: Any) -> Any:
+            booked.append(size)
+            return book(copies, size, payer)
+
+        monkeypatch.setattr(type(made.copies), "book", noted)
+        await errno_of(made.open("/a.jpg", os.O_RDONLY, GALLERY))
+        assert set(booked) <= {0}

@@ -337,6 +337,22 @@ def test_none_on_an_overlay_whatever_it_grants(tmp_path):
             assert below.keeper.grant(below.fd).holds()
 
 
+@in_child
+def test_none_on_a_file_system_whose_server_answers_no_statfs(tmp_path):
+    """Pyfuse3's own answer is ENOSYS."""
+    (tmp_path / "lower").mkdir()
+    (tmp_path / "lower/a").write_bytes(b"before")
+    with overlay(tmp_path / "lower", tmp_path) as merged, Reader(merged / "a") as above:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(leases, "leases_mean", _no_statfs)
+            assert above.keeper.grant(above.fd) is None
+        assert above.keeper.is_void(os.fstat(above.fd).st_dev)
+
+
+def _no_statfs(fd: int) -> bool:
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+
 class TestBreakForeign:
     @in_child
     def test_says_wait_while_another_holds_and_then_gives_a_descriptor(self, file):

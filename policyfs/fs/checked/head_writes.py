@@ -259,7 +259,7 @@ class Checker:
         def cut() -> Version:
             self._gate.unchanged(generation)
             self._tree.truncate_fd(handle.fd, size)
-            return version_of(self._tree.fstat(handle.fd))
+            return version_of(self._tree.fstat(handle.fd))._replace(size=size)  # others' bytes do not count
 
         for _ in range(_TRIES):
             if size:

@@ -181,7 +181,7 @@ class FileSync:
         try:
             await self._store_or_drop(handle, patient=patient)
         finally:
-            if handle.changed:
+            if handle.changed or open_state(handle).mapped:
                 self._forget_kind(handle)
 
     def _forget_kind(self, handle: Handle) -> None:

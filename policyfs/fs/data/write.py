@@ -128,6 +128,7 @@ class FileWriter:
         async def cut(change: Change) -> None:
             await self._direct.truncate(change, size, by_path=False)
 
+        handle.changed = True
         await self._decided(handle, cut, size, call)
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
@@ -165,8 +166,9 @@ class FileWriter:
             self._tree.clear_killpriv(handle.fd)
             return await change.in_thread(ranges.copy, fd, source_at, handle.fd, target_at, length)
 
+        handle.changed = True
         copied = await self._decided(handle, copy, call=Call("write", "copy_file_range"))
-        self._guard.wrote(handle)
+        self._guard.wrote(handle, counts=False)
         handle.bytes_written += copied
         return copied
 

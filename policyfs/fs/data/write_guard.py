@@ -112,15 +112,17 @@ class WriteGuard:
         """
         self._drop_pages(node.nodeid)
 
-    def wrote(self, handle: Handle, version: Version | None = None) -> None:
+    def wrote(self, handle: Handle, version: Version | None = None, *, counts: bool = True) -> None:
         """Note a change of the store's file. Drop the kernel's pages and attributes of its other nodes.
 
         version: the file's version right after a thread's change; None for the present version. It does not
-        count if another view has got a writer during the change, except if the file is empty.
+        count if another view has got a writer during the change, except if the file is empty. counts: False
+        after a change by a thread that returned no version: others may have written since. A policy that
+        hides nothing allows such a change. If a later policy hides something, the app must empty the file.
         """
         version = version or version_of(self._tree.fstat(handle.fd))
         node = handle.node
-        is_own = not version.size or not self.written_elsewhere(node)
+        is_own = counts and (not version.size or not self.written_elsewhere(node))
         for other in self._handles.of_node(node):
             if other.emptied:
                 other.seen = version if is_own else None

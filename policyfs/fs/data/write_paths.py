@@ -114,11 +114,12 @@ class DirectWrites:
         """
         handle, flags = change.handle, os.RWF_APPEND if append else 0
         slow = self._remote or (len(data) > _INLINE_WRITE and not append)
-        if slow and not self._guard.may_hide(handle):
+        on_thread = slow and not self._guard.may_hide(handle)
+        if on_thread:
             written = await change.in_thread(ranges.write, handle.fd, data, offset, flags)
         else:
             written = ranges.write(handle.fd, data, offset, flags)
-        self._guard.wrote(handle)
+        self._guard.wrote(handle, counts=not on_thread)
         return written
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
@@ -131,14 +132,15 @@ class DirectWrites:
         The change's fence (a check that raises) is called again, since the caller waited for the node's lock.
         """
         handle = change.handle
-        if self._remote and not self._guard.may_hide(handle):
+        on_thread = self._remote and not self._guard.may_hide(handle)
+        if on_thread:
             put = partial(self._put_back, change, offset, data)
             written = await self._change_lock.in_thread(handle.fd, change.fence, put)
         else:
             async with self._change_lock.on(handle.fd):
                 change.fence()
                 written = self._put_back(change, offset, data)
-        self._guard.wrote(handle)
+        self._guard.wrote(handle, counts=not on_thread)
         return written
 
     def _put_back(self, change: Change, offset: int, data: bytes) -> int:
@@ -158,28 +160,29 @@ class DirectWrites:
         hides = self._guard.may_hide(handle)
         if freeing.is_much(self._tree.fstat(handle.fd), size):
             left = await self._on_thread(change, cut, hides=hides)
+        on_loop = left is None
         if left is None:
             async with self._change_lock.on(handle.fd):
                 change.fence()
                 cut()
-        else:
-            left = left._replace(size=size)
-        if size == 0 and (left is None or hides):
+                left = version_of(self._tree.fstat(handle.fd))
+        if size == 0 and (on_loop or hides):
             self._guard.emptied(handle)
-        self._guard.wrote(handle, left)
+        self._guard.wrote(handle, left._replace(size=size))
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
         """Reserve space or make zeros in the store's file, on a thread: a range can have many blocks."""
         handle, left = change.handle, None
         allocate = partial(ranges.allocate, handle.fd, mode, offset, length)
-        if not self._guard.may_hide(handle):
+        hides = self._guard.may_hide(handle)
+        if not hides:
             await change.in_thread(allocate)
         else:
             left = await self._on_thread(change, allocate, hides=True)
             if left is None:
                 change.fence()
                 allocate()
-        self._guard.wrote(handle, left)
+        self._guard.wrote(handle, left, counts=hides)
 
     async def _on_thread(self, change: Change, make: Callable[[], None], *, hides: bool) -> Version | None:
         """Call *make*, which changes the file, on a thread. Return the file's version right after that.

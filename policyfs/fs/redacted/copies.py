@@ -203,6 +203,8 @@ class Redactor:
             with contextlib.suppress(FrozenTooLarge):  # the store can clone, but not this file, or not now
                 return await self._make_so(fd, ino_key, stat, what, judge, who, clones=True)
             stat = self._tree.fstat(fd)
+            if stat.size > self._size_cap:  # before any room is booked: other copies would make way in vain
+                raise FrozenTooLarge(stat.size, self._size_cap)
         return await self._make_so(fd, ino_key, stat, what, judge, who, clones=False)
 
     async def _make_so(
