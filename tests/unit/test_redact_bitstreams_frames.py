@@ -15,7 +15,17 @@ from policyfs.redact.bitstreams.frames import (
     scannable,
     spread,
 )
-from policyfs.redact.bitstreams.nal_units import AV1, AVC, MPEG, START_CODE, start_code_units, user_data_units
+from policyfs.redact.bitstreams.nal_units import (
+    AV1,
+    AVC,
+    HEVC,
+    MPEG,
+    START_CODE,
+    VVC,
+    Codec,
+    start_code_units,
+    user_data_units,
+)
 from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import CHUNK_BYTES, MemorySource, apply
@@ -149,6 +159,25 @@ def test_bytes_before_the_first_start_code_of_mpeg() -> None:
     data = b"\xff\0\0\1\xb2" + CITY + b"\0\0\1\0slice"
     found = clean_frame(MemorySource(data), Frame(0, len(data)), Framing(MPEG, 0), PLACES, Counter(9))
     assert CITY not in apply(data, found.patches)
+
+
+@pytest.mark.parametrize("size", [4, 0])
+@pytest.mark.parametrize("codes", [START_CODE, b"\0" + START_CODE, START_CODE * 2])
+@pytest.mark.parametrize(
+    ("codec", "head", "last"),
+    [(AVC, b"\x06", b"\x65slice"), (HEVC, b"\x4e\1", b"\2\1slice"), (VVC, b"\0\xb9", b"\0\1slice")],
+)
+def test_an_empty_unit_before_a_start_code_ends_no_search(
+    codec: Codec, head: bytes, last: bytes, codes: bytes, size: int
+) -> None:
+    """Size 4: the start code is in a unit behind its length. FFmpeg reads it."""
+    unit = codes + head + MESSAGE[5:]
+    data = b"".join((len(one).to_bytes(4) if size else START_CODE) + one for one in (unit, last))
+    found = clean_frame(MemorySource(data), Frame(0, len(data)), Framing(codec, size), PLACES, Counter(9))
+    out = apply(data, found.patches)
+    assert CITY not in out
+    assert out.endswith(last)
+    assert codes in out
 
 
 def test_messages_that_become_many_patches_are_too_much() -> None:

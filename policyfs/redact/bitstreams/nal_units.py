@@ -137,18 +137,19 @@ def is_byte_stream(data: bytes) -> bool:
 
 
 def start_code_units(
-    source: ByteSource, start: int, end: int, codec: Codec, budget: Budget
+    source: ByteSource, start: int, end: int, codec: Codec, budget: Budget, *, begin: int = -1
 ) -> Iterator[Unit]:
-    """Yield the units in [start, end) that are behind start codes. Raises TooMuchError.
+    """Yield the units in [start, end) that are behind start codes, without empty ones. Raises TooMuchError.
 
-    A unit ends at the next start code. So zeros before the start code count as a part of the unit.
+    A unit ends at the next start code. So zeros before the start code count as a part of the unit. begin:
+    offset of a unit without a start code before it; -1 if there is no such unit.
     """
-    at, begin, end = start, -1, min(end, source.size)
+    at, end = start, min(end, source.size)
     while at < end:
         chunk = source.read(at, min(CHUNK_BYTES, end - at))
         found = chunk.find(START_CODE) if budget.search_chunk(chunk) else -1
         while found >= 0:
-            if begin >= 0:
+            if 0 <= begin < at + found:
                 yield Unit(begin, at + found, source.read(begin, codec.header))
             begin = at + found + len(START_CODE)
             found = chunk.find(START_CODE, found + len(START_CODE))
@@ -166,17 +167,17 @@ def split_units(
     none. Raises TooMuchError.
 
     A legal unit has no start code, but decoders begin a new unit there. end: end of the frame or picture.
-    unsplit: types of units that are not searched.
+    unsplit: types of units that are not searched. A header of zeros is not legal: it may be a start code.
     """
-    if len(unit.head) < codec.header or codec.type(unit.head) in unsplit:
+    if len(unit.head) < codec.header or (codec.type(unit.head) in unsplit and any(unit.head)):
         yield unit
         return
-    inside = start_code_units(source, unit.start, min(unit.end, end), codec, budget)
+    stop = min(unit.end, end)
+    inside = start_code_units(source, unit.start, stop, codec, budget, begin=unit.start)
     first = next(inside, None)
-    if first is None:
+    if first is None or (first.start, first.end) == (unit.start, min(stop, source.size)):
         yield unit
         return
-    yield Unit(unit.start, first.start - len(START_CODE), unit.head)
     yield first
     yield from inside
 
