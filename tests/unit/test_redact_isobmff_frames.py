@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.content.plans import pack_plan, unpack_plan
+from policyfs.redact.core import cleaners
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
@@ -148,6 +149,22 @@ def test_frames_that_are_encrypted_as_a_whole_and_encrypted_messages_stay(frame)
     assert read(file) == file
     file = fragmented(0x20000, telemetry=b"", entry=(b"drmi", AVCC), samples=(frame, frame))
     assert CITY in read(file)
+
+
+@pytest.mark.parametrize(
+    ("frame", "count", "outcome"),
+    [
+        (b"\xff" * 5, 9_000, Outcome.PATCH),
+        (b"\xff" * 5, 40_000, Outcome.REFUSE),
+        (SLICE * 160 + b"\xff" * 5, 900, Outcome.REFUSE),
+    ],
+)
+def test_frames_that_are_encrypted_as_a_whole_count(frame, count, outcome, monkeypatch):
+    monkeypatch.setattr(cleaners, "MAX_PARTS", 1000)
+    file = fragmented(0x20000, telemetry=b"", entry=(b"encv", AVCC), samples=(frame,) * count)
+    plan = locate("video/mp4", frozenset({"location"}), MemorySource(file))
+    assert plan.outcome is outcome
+    assert outcome is Outcome.PATCH or "too many parts" in plan.reason
 
 
 @pytest.mark.parametrize("code", [b"ai5p", b"AVin", b"xalg", b"dva1", b"rv64", b"H264", b"X264", b"INMC"])

@@ -36,7 +36,7 @@ from policyfs.redact.bitstreams.nal_units import (
 )
 from policyfs.redact.bitstreams.obus import UNITS_PER_PART, clean_obus
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
+from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import ByteSource, difference, uniform_difference, zeros
 
 MAX_SCANNED: Final = 30_000
@@ -323,21 +323,25 @@ def _filled(unit: bytes, codec: Codec, inner: Inner) -> sei.Blanked | None:
     return sei.Blanked(new.ljust(len(unit), b"\0"), UNKNOWN)
 
 
-def is_clear(source: ByteSource, frame: Frame, coded: Framing) -> bool:
+def is_clear(source: ByteSource, frame: Frame, coded: Framing, budget: Budget) -> bool:
     """Return False if a frame of a protected track is encrypted as a whole, or its messages are encrypted.
 
     Encrypted bytes may look like a message by chance. A message in clear ends with a set bit and zeros.
+    Raises TooMuchError.
     """
     if coded.codec in (AV1, MPEG) or is_byte_stream(source.read(frame.at, 4)):
         return True
     end = min(frame.at + frame.size, source.size)
-    return _is_chain(source, frame.at, end, Framing(coded.codec, coded.length_size or 4), ended=True)
+    framing = Framing(coded.codec, coded.length_size or 4)
+    return _is_chain(source, frame.at, end, framing, budget, ended=True)
 
 
-def _is_chain(source: ByteSource, at: int, end: int, coded: Framing, *, ended: bool = False) -> bool:
+def _is_chain(
+    source: ByteSource, at: int, end: int, coded: Framing, budget: Budget, *, ended: bool = False
+) -> bool:
     """Return True if units fill [at, end), each behind its length. Zeros may follow them.
 
-    ended: True to return False if a unit of messages does not end as it should.
+    ended: True to return False if a unit of messages does not end as it should. Raises TooMuchError.
     """
     codec = coded.codec
     for count, unit in enumerate(units(source, at, codec, coded.length_size)):
@@ -346,6 +350,7 @@ def _is_chain(source: ByteSource, at: int, end: int, coded: Framing, *, ended: b
             last = source.read(max(unit.start, unit.end - _END_BYTES), min(_END_BYTES, unit.end - unit.start))
             sound = last.rstrip(b"\0").endswith(b"\x80")
         if not sound or unit.end > end:
+            budget.part(count // UNITS_PER_PART)  # nobody counts the units of a frame that is not searched
             return count > 0 and end - at <= MAX_PADDING_BYTES and not any(source.read(at, end - at))
         at = unit.end
         if at == end or count > SAMPLE_UNITS:
@@ -365,7 +370,7 @@ def _units(source: ByteSource, at: int, end: int, coded: Framing, inner: Inner) 
     size, head = coded.length_size, source.read(at, 4)
     if not size and not is_byte_stream(head) and 0 < int.from_bytes(head) <= end - at - 4:
         size = 4
-        if not _is_chain(source, at, end, Framing(coded.codec, size)):
+        if not _is_chain(source, at, end, Framing(coded.codec, size), inner.budget):
             raise NotThisKindError("a frame has lengths and start codes, or is cut off")
     if not size or head == b"\0" + START_CODE or (size < 4 and head[:3] == START_CODE):
         return start_code_units(source, at, end, coded.codec, inner.budget)

@@ -23,7 +23,7 @@ from policyfs.redact.bitstreams.frames import (
 )
 from policyfs.redact.bitstreams.nal_units import MPEG, codec_of
 from policyfs.redact.bitstreams.photos import FEW, clean_photos, holds_metadata
-from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
+from policyfs.redact.core.cleaners import Budget, Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.isobmff.stbl import Runs, Samples, numbers, part_of
 from policyfs.redact.isobmff.tracks import Track
@@ -38,6 +38,10 @@ _ENCRYPTED: Final = frozenset({b"encv", b"drmi"})
 """Formats of encrypted samples. Usually only the slices in a frame are encrypted (ISO/IEC 23001-7)."""
 _ORIGINAL: Final = re.compile(rb"frma(.{4})", re.DOTALL)
 """The box that states the format of samples before their encryption."""
+_SKIPPED_PER_PART: Final = 16
+"""Number of skipped frames that cost as much work as one part of a file. MAX_PARTS allows an hour and a half
+of film with 120 frames per second.
+"""
 
 
 def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Runs | None) -> Found:
@@ -51,7 +55,8 @@ def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Runs | 
     if coded is None:
         _check_runs(runs, source)
         return clean_photos(_SampleFrames(track), source, inner)
-    clear = _ClearFrames(source, None if _ENCRYPTED.isdisjoint(track.entries.formats) else coded)
+    encrypted = None if _ENCRYPTED.isdisjoint(track.entries.formats) else coded
+    clear = _ClearFrames(source, inner.budget, encrypted)
     found = clean_frames(_SampleFrames(track, clear), coded, source, inner)
     if coded.codec is MPEG:  # "mp4v" may also be Motion JPEG
         _check_runs(runs, source)
@@ -84,14 +89,22 @@ class _ClearFrames:
     """The choice of the frames to search. encrypted: the framing of the frames if they may be encrypted."""
 
     source: ByteSource
+    budget: Budget
     encrypted: Framing | None
 
     def among(self, samples: Iterable[tuple[int, int]]) -> Iterator[Frame]:
-        """Yield the samples (offset, size) as frames, without those that are encrypted as a whole."""
+        """Yield the samples (offset, size) as frames, without those that are encrypted as a whole. Raises
+        TooMuchError.
+        """
+        skipped = 0
         for at, size in samples:
             frame = Frame(at, size)
-            if self.encrypted is None or is_clear(self.source, frame, self.encrypted):
+            if self.encrypted is None or is_clear(self.source, frame, self.encrypted, self.budget):
                 yield frame
+                continue
+            skipped += 1
+            if skipped % _SKIPPED_PER_PART == 0:
+                self.budget.part()
 
 
 @dataclass(slots=True)
