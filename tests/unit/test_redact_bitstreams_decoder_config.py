@@ -76,6 +76,29 @@ def test_a_start_code_ends_a_unit(kind):
     assert kind != 33 or b"ab\x80" + bytes(len(TELLS) + 5) in out
 
 
+@pytest.mark.parametrize("code", [b"\0\0\1", b"\0\0\0\1"])
+def test_a_unit_may_begin_with_a_start_code(code: bytes) -> None:
+    sets = hvcc((33, b"abc"), (34, b"def"))[8:]
+    config = sets[:22] + b"\3"
+    for kind, unit in (
+        (33, b"\x42\1abc"),
+        (39, b"\x4e\1" + TELLS),
+        (34, b"\x44\1d" + code + b"\x4e\1" + TELLS),
+    ):
+        config += bytes([kind]) + b"\0\1" + len(code + unit).to_bytes(2) + code + unit
+    out = clean_config(b"hvcC", config, INNER)
+    assert out is not None
+    assert b"some place" not in out
+    assert code + b"\x42\1abc" in out
+    assert code + b"\x44\1d" + bytes(len(TELLS)) in out
+    for short in (b"", b"\x4e", b"\x4e\1"):
+        unit = code + short
+        config = sets[:22] + b"\1\x27\0\1" + len(unit).to_bytes(2) + unit
+        out = clean_config(b"hvcC", config, INNER)
+        assert out is not None
+        assert len(out) == len(config)
+
+
 def test_metadata_units_of_av1():
     config = b"\x81\0\0\0"
     assert clean_config(b"av1C", config + obu(1, b"abc"), INNER) == config + obu(1, b"abc")

@@ -170,6 +170,10 @@ def _clean_arrays(fields: Fields, codec: Codec, inner: Inner) -> bytes:
         inner.budget.part()
         unit = fields.data[start:end]
         cut = unit.find(START_CODE)
+        if cut >= 0 and not unit[:cut].strip(b"\0"):  # some writers leave the start code before the unit
+            start += cut + len(START_CODE)
+            unit = fields.data[start:end]
+            cut = unit.find(START_CODE)
         if cut >= 0:  # decoders begin a new unit there
             out[start:end] = unit = unit[: max(cut, codec.header)].ljust(len(unit), b"\0")
         kind = codec.type(unit) if len(unit) >= codec.header else 0
