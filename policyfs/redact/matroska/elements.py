@@ -24,7 +24,13 @@ from policyfs.redact.matroska.tag_names import ELEMENTS, Element, Form, tag_tell
 
 MAX_DEPTH: Final = 12
 MAX_ELEMENTS: Final = 100_000
-"""Maximum number of elements in all metadata of a file. Cues in the usual form (cues.py) do not count."""
+"""Maximum number of elements in all metadata of a file. Cues in the usual form (cues.py) do not count if all
+entries stay.
+"""
+MAX_WALKED_CUES: Final = 100_000
+"""Maximum number of bytes of Cues in the usual form from which single entries are removed. Larger Cues are
+removed as a whole, so that a damaged film with a long index does not have too many elements.
+"""
 
 _ROUNDS: Final = 4
 """Maximum number of rounds of cleaning. A round may remove an element on which another element depends.
@@ -118,8 +124,10 @@ class Tree:
             self.inner.budget.search(len(data))
             positions = cues.cluster_positions(data)
             if positions is not None:
-                known = all(self._leads_to(position, self.clusters_at) for position in positions)
-                return Cleaned(data) if known else None
+                if all(self._leads_to(position, self.clusters_at) for position in positions):
+                    return Cleaned(data)
+                if len(data) > MAX_WALKED_CUES:
+                    return None
         for _ in range(_ROUNDS):
             self.inner.budget.search(len(data))
             new = self._master(Element("", Form.MASTER, needs=needs), ident, data, 0, MAX_DEPTH)
