@@ -62,13 +62,14 @@ def run_umount(args: argparse.Namespace) -> int:
         if state is MountState.DEAD or (state is MountState.SILENT and daemon_died(path)):
             _unmount(path, lazy=True, force=False)
         return EXIT_OK
+    # A daemon that hangs obeys no command, so --abort ends its connection in the kernel. The daemon itself
+    # ends when its store answers.
+    abort = args.abort and state is MountState.SILENT
     with contextlib.ExitStack() as stack:
-        daemons = _daemons(path, stack)
+        daemons = _daemons(path, stack, late=not abort)
         if state is not MountState.NONE:
             if state is MountState.ALIVE:
                 _warn_of_the_trail(path)
-            # A daemon that hangs obeys no command, so --abort ends its connection in the kernel.
-            abort = args.abort and state is MountState.SILENT
             lazy = args.lazy or args.wait or args.abort or state is MountState.DEAD
             _unmount(path, lazy=lazy, force=abort)
         elif not daemons:
@@ -85,15 +86,17 @@ class _Daemon(NamedTuple):
     pidfd: int
 
 
-def _daemons(path: str, stack: contextlib.ExitStack) -> dict[object, _Daemon]:
+def _daemons(path: str, stack: contextlib.ExitStack, *, late: bool) -> dict[object, _Daemon]:
     """Return the daemons of a mountpoint, by the pid that each reports; by its real pid if it answers late.
 
-    stack: closes the pidfds at its end.
+    stack: closes the pidfds at its end. late: False to leave out daemons that answer late.
     """
     found: dict[object, _Daemon] = {}
     for socket_path in _socket_paths(path):
         with contextlib.suppress(control.ControlError, OSError):
             peer, status = _asked(socket_path)
+            if status is None and not late:
+                continue
             fd = os.pidfd_open(peer)
             stack.callback(os.close, fd)
             found[peer if status is None else status["pid"]] = _Daemon(peer, fd)
@@ -103,7 +106,7 @@ def _daemons(path: str, stack: contextlib.ExitStack) -> dict[object, _Daemon]:
 def _asked(socket_path: Path) -> tuple[int, control.Json | None]:
     """Return the pid of the daemon at a control socket, and its status; None if it does not answer in time.
 
-    Raises OSError or ControlError if no daemon is there.
+    Raises OSError or ControlError if no daemon is there, or if it was killed: it serves nobody any more.
     """
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(_TELL_S)
@@ -112,6 +115,8 @@ def _asked(socket_path: Path) -> tuple[int, control.Json | None]:
     try:
         return pid, control.ask(socket_path, "status", _STATUS_S)
     except control.LateError:
+        if _was_killed(pid):
+            raise
         return pid, None
 
 
@@ -299,6 +304,11 @@ def daemon_died(path: str) -> bool:
         except OSError:
             return False
         pid = peer_of(asking).pid
+    return _was_killed(pid)
+
+
+def _was_killed(pid: int) -> bool:
+    """Return True if a process was killed: it has ended, or it waits for a store that does not answer."""
     try:
         lines = status_file(pid).splitlines()
     except OSError:
@@ -306,7 +316,6 @@ def daemon_died(path: str) -> bool:
     except PolicyfsError:
         return False
     fields = dict(line.split(":\t", 1) for line in lines)
-    # The process was killed, but it has not ended: it waits for a store that does not answer.
     killed = any(int(fields[name], 16) & 1 << signal.SIGKILL - 1 for name in ("SigPnd", "ShdPnd"))
     return killed or fields["State"][0] in "ZX"
 
