@@ -24,6 +24,10 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&
 
 FIRST_BYTES: Final = 40
 """Bytes at the start of a file by which other programs recognise pictures, films, sounds and PDF files."""
+_WEAK: Final = re.compile("audio/x-ape|image/x-os2-.*")
+"""Kinds that libmagic finds by two to four letters: a table may begin with "MAC Address", and an archive with
+a file in CI/.
+"""
 _OPENED_BY_FIRST_BYTES: Final = re.compile(r"(?:image|video|audio)/.*|application/(?:ogg|pdf)")
 
 _ONLY: Final = tuple((one, re.compile(one.only)) for one in STARTS if one.only)
@@ -60,7 +64,7 @@ def agreed(kind: str, first: str) -> str | None:
     bytes: the checksum of a tar header, a boot sector, the mark of a disk image. But other programs open such
     a file by its first bytes.
     """
-    if not _OPENED_BY_FIRST_BYTES.fullmatch(first):
+    if not _OPENED_BY_FIRST_BYTES.fullmatch(first) or _WEAK.fullmatch(first):
         return kind
     if kind == "application/octet-stream":
         return first

@@ -331,3 +331,9 @@ def test_a_kind_with_a_locator_is_found_in_its_files(kind: str, detector) -> Non
     assert kind in {detector.kind(head) for head in heads}
     for head in heads:
         assert settle(kind, head) == kind
+
+
+@pytest.mark.parametrize("first", ["audio/x-ape", "image/x-os2-graphics"])
+def test_a_few_letters_that_begin_a_text_or_an_archive_make_no_other_kind(first: str) -> None:
+    for kind in ("text/csv", "application/x-tar"):
+        assert agreed(kind, first) == kind
