@@ -142,3 +142,16 @@ def test_a_reference_to_a_character_may_have_many_digits() -> None:
     """int() refuses to read so many digits."""
     assert not holds_place("&#" + "9" * 5000 + ";")
     assert holds_place("&#" + "9" * 5000 + "; 47.80453&#44;13.04229")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[\n 1,\n 1.03555,\n 3.569954,\n 0\n]",
+        "12.34567,\n 45.67891,\n 7",
+        "12, 946,1205,\n 709,1770,1118,\n",
+    ],
+)
+def test_a_list_of_more_than_two_numbers_on_lines_is_no_place(text: str) -> None:
+    assert not holds_place(text)
+    assert holds_place("at [\n 47.80453,\n 13.04229\n]")

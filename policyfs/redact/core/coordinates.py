@@ -201,10 +201,12 @@ _GRID: Final = re.compile(
 and 33 U 353000.00 m E 5297000.00 m N (UTM).
 """
 _TWO_LINES: Final = re.compile(r"\s*[-+]?\d{1,3}[.,]\d{4,12}[^\S\n]*\n\s*[-+]?\d{1,3}[.,]\d{4,12}\s*")
-_LINE: Final = r"[-+]?\d{1,3}[.,]\d{4,12}(?!\d)"
+_LINE: Final = r"[-+]?\d{1,3}\.\d{4,12}(?!\d)"
 _LINES: Final = re.compile(
-    rf"(?<![\d.,])(?![-+]?{_UNIT}[,;]\s+[-+]?{_UNIT}){_LINE}(?:[,;][^\S\n]*\n\s*{_LINE})+"
+    rf"(?<![\d.,])(?![-+]?{_UNIT}[,;]\s+[-+]?{_UNIT}){_LINE}(?:[,;][^\S\n]*\n\s*{_LINE})+(?!\s*[,;]\s*[-+]?\d)"
 )
+_BESIDE: Final = 100
+_LISTED: Final = re.compile(r"\d[,;]\s*\Z")
 """Pattern of a list of numbers on lines of their own, with a comma behind each."""
 _PLAIN: Final = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {
     0x066B: ord("."),  # the Arabic decimal separator
@@ -283,7 +285,8 @@ def _holds_place(text: str) -> bool:
 
 def _is_pair(lines: re.Match[str]) -> bool:
     """Return True for a list of two numbers. A longer list has other numbers than coordinates."""
-    return len(lines[0].split()) == 2
+    before = lines.string[max(0, lines.start() - _BESIDE) : lines.start()]
+    return len(lines[0].split()) == 2 and _LISTED.search(before) is None
 
 
 def _without_lens(fractions: re.Match[str]) -> str:
