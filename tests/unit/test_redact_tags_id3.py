@@ -6,7 +6,7 @@ import pytest
 
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.tags.id3 import tag_size
-from tests.support.samples import jpegs, notes, sounds
+from tests.support.samples import jpegs, notes, pngs, sounds
 from tests.support.samples.sound_checks import (
     place_in,
     redact,
@@ -110,6 +110,27 @@ def test_long_frames_without_another_stay(version):
         sounds.frame(*frame, version=version) for frame in (("COMM", text), ("APIC", shown), ("TIT2", text))
     ]
     data = sounds.id3(*made, version=version, padding=300) + sounds.sound()
+    assert redact(MP3, data) == data
+
+
+@pytest.mark.parametrize("word", [b"love", b"That", b"LOVE", b"1234"])
+def test_lyrics_with_times_stay(word):
+    """By the other way to read sizes a frame starts at a word, and its size is the time behind the word."""
+    start = b"\0eng\2\1\0".ljust(128, b"c")
+    times = word + b"\0\0\0\x0f\xa0night\0\0\0\x13\x88day\0\0\0\x17\x70"
+    lyrics = sounds.frame("SYLT", (start + times).ljust(256, b"c"))
+    data = sounds.id3(sounds.words("TIT2", b"Quince"), lyrics, padding=50) + sounds.sound()
+    assert redact(MP3, data) == data
+
+
+def test_a_comment_before_a_cover_stays():
+    """By the other way to read sizes a frame starts within the picture, at the name of its first chunk."""
+    comment = sounds.frame("COMM", b"\0eng\0".ljust(215, b"c"), version=4)
+    title = sounds.frame("TIT2", b"\0".ljust(83, b"W"), version=4)
+    cover = sounds.frame("APIC", b"\0image/png\0\3\0" + pngs.plain(), version=4)
+    assert (comment + title + cover)[10 + 343 :].startswith(b"IHDR")
+    assert int.from_bytes(comment[4:8]) == 343
+    data = sounds.id3(comment, title, cover, version=4, padding=50) + sounds.sound()
     assert redact(MP3, data) == data
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
-from policyfs.redact.tags.id3_frames import FRAMES, TOLD, is_itunes_comment, of_private
+from policyfs.redact.tags.id3_frames import FRAMES, TOLD, is_itunes_comment, may_be_shown, of_private
 
 
 def test_each_frame_has_one_row():
@@ -29,6 +29,29 @@ def test_each_frame_has_one_row():
 )
 def test_a_comment_of_itunes_holds_numbers(text, found):
     assert is_itunes_comment(text) is found
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "content", "shown"),
+    [
+        ("TXXX", 0, b"", True),
+        ("GEOB", 0, b"a", True),
+        ("TQ9Z", 0, b"a", True),
+        ("Txyz", 0, b"\3a", True),
+        ("TXX\0", 0, b"\0a", True),
+        ("Txyz", 1, b"abcd\1a", True),
+        ("Txyz", 8, b"x\x9c", True),
+        ("Txyz", 9, b"abcd\x58\x9c", True),
+        ("Txyz", 0, b"abcd\1a", False),
+        ("Txyz", 0, b"x\x9c", False),
+        ("Txyz", 9, b"", False),
+        ("Txyz", 0, b"\4a", False),
+        ("IHDR", 0, b"\0a", False),
+        ("love", 0, b"\0a", False),
+    ],
+)
+def test_readers_show_frames_that_they_know(name, flags, content, shown):
+    assert may_be_shown(name, flags, content) is shown
 
 
 def test_a_private_frame_of_windows_media():

@@ -15,7 +15,7 @@ from typing import Final
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note
 from policyfs.redact.core.tag_names import tells_of_name, told
-from policyfs.redact.tags.id3_frames import TOLD, is_itunes_comment, of_private
+from policyfs.redact.tags.id3_frames import TOLD, is_itunes_comment, may_be_shown, of_private
 
 HEAD_BYTES: Final = 10
 _USER_TEXT: Final = frozenset({"TXXX", "TXX", "WXXX", "WXX"})
@@ -136,11 +136,11 @@ class _Cleaner:
             more = self._ends(body, at)
             ends += more
             name, flags = body[at : at + 4].decode("latin-1"), int.from_bytes(body[at + 8 : at + 10])
-            if not (name.isascii() and name.isalnum()) and name[0] != "T":
-                continue  # no reader shows such a frame
             for end in more:
                 frame = _Frame(at, name, flags, at + HEAD_BYTES, end)
                 content = body[frame.start : end]
+                if not may_be_shown(name, flags, content):
+                    continue
                 if name in ("CHAP", "CTOC") or self._frame(frame, content)[1] != content:
                     return True
         return False

@@ -41,6 +41,14 @@ TOLD: Final = {name: tells for tells, names in FRAMES.items() for name in names.
 }
 """A dictionary from names of frames to their categories."""
 
+_OTHER_NAMES: Final = (
+    "AENC APIC ASPI CHAP COMR CTOC ENCR GEOB GRID ITNU LINK MCDI OWNE PRIV RGAD SEEK SIGN UFID WXXX"
+    " XDOR XOLY XSOA XSOP XSOT"
+)
+"""Names of four characters that readers know and that are not in TOLD."""
+_COMPRESSED, _LENGTH = 0x08, 0x01
+_TEXT_NAME: Final = re.compile("T[A-Z0-9]{3}")
+
 _LEVELS: Final = frozenset({b"AverageLevel", b"PeakValue"})
 _WINDOWS_NUMBERS: Final = MappingProxyType(
     {
@@ -58,6 +66,21 @@ _ITUNES: Final = re.compile(
     rb".{4}iTun(?:NORM|SMPB|PGAP|es_CDDB_(?:IDs|1|TrackNumber))\0[0-9A-Fa-f +]*\0?", re.DOTALL
 )
 """A comment of iTunes with numbers: levels, silence at either end, the disc."""
+
+
+def may_be_shown(name: str, flags: int, content: bytes) -> bool:
+    """Return True if a reader may show the frame. Readers skip frames whose name they do not know.
+
+    But ffmpeg takes each frame whose name starts with T for a text, if its content starts with the number of
+    an encoding (0 to 3). The content may be compressed, and its length may stand before it.
+    """
+    if name in TOLD or name in _OTHER_NAMES.split() or _TEXT_NAME.fullmatch(name):
+        return True
+    if name[:1] != "T":
+        return False
+    first = content[:1] + (content[4:5] if flags & _LENGTH else b"")
+    packed = bool(flags & _COMPRESSED)
+    return any(number <= 3 or (packed and number & 0x8F == 8) for number in first)  # 8: zlib (RFC 1950)
 
 
 def is_itunes_comment(plain: bytes) -> bool:
