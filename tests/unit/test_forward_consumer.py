@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import random
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -91,6 +92,30 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
+
+
+@contextlib.contextmanager
+def running(consumer: Consumer) -> Iterator[None]:
+    """The consumer delivers on a thread of its own meanwhile."""
+    thread = threading.Thread(target=consumer.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        consumer.stop()
+        thread.join()
+
+
+def make_unreadable(monkeypatch: pytest.MonkeyPatch, place: Place, refused: str) -> None:
+    """The disk cannot read one chain."""
+    read = place.source.open
+
+    def bad_disk(mount_id: str, name: str) -> int:
+        if mount_id == refused:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(mount_id, name)
+
+    monkeypatch.setattr(place.source, "open", bad_disk)
 
 
 def test_it_goes_on_where_it_stopped(place: Place) -> None:
@@ -301,13 +326,8 @@ def test_what_a_receiver_may_have_lost_comes_again(place: Place) -> None:
 
     delivery.before = die
     consumer = place.consumer(delivery)
-    thread = threading.Thread(target=consumer.run)
-    thread.start()
-    try:
+    with running(consumer):
         wait_for(lambda: delivery.paths()[-1:] == paths[-1:], "the rest")
-    finally:
-        consumer.stop()
-        thread.join()
     assert set(delivery.paths()) == set(paths)
 
 
@@ -316,16 +336,11 @@ def test_what_a_receiver_lost_comes_again_though_no_new_lines_come(place: Place)
     paths = place.write(10)
     delivery = Into(unsure_s=5.0)
     consumer = place.consumer(delivery)
-    thread = threading.Thread(target=consumer.run)
-    thread.start()
-    try:
+    with running(consumer):
         wait_for(lambda: delivery.paths()[-1:] == paths[-1:], "all lines")
         delivery.got.clear()
         delivery.dies = True
         wait_for(lambda: delivery.paths()[-1:] == paths[-1:], "all lines, once more")
-    finally:
-        consumer.stop()
-        thread.join()
     assert delivery.paths() == paths
     assert "sink: the receiver died; trying again" in place.log
 
@@ -333,14 +348,8 @@ def test_what_a_receiver_lost_comes_again_though_no_new_lines_come(place: Place)
 def test_a_chain_that_cannot_be_read_stops_no_other(place: Place, monkeypatch) -> None:
     paths = place.write(3)
     shutil.copytree(place.trail / MOUNT_ID, place.trail / OTHER_ID)
-    read, refused = place.source.open, min(MOUNT_ID, OTHER_ID)
-
-    def bad_disk(mount_id: str, name: str) -> int:
-        if mount_id == refused:
-            raise OSError(errno.EIO, "Input/output error")
-        return read(mount_id, name)
-
-    monkeypatch.setattr(place.source, "open", bad_disk)
+    refused = min(MOUNT_ID, OTHER_ID)
+    make_unreadable(monkeypatch, place, refused)
     delivery = Into()
     consumer = place.consumer(delivery)
     consumer.run(once=True)
@@ -409,14 +418,7 @@ def test_a_newest_file_that_was_removed_alone_makes_no_chain_new(place: Place) -
 def test_an_alert_begins_in_the_other_chains_if_one_cannot_be_read(place: Place, monkeypatch) -> None:
     place.write(3)
     shutil.copytree(place.trail / MOUNT_ID, place.trail / OTHER_ID)
-    read = place.source.open
-
-    def bad_disk(mount_id: str, name: str) -> int:
-        if mount_id == OTHER_ID:
-            raise OSError(errno.EIO, "Input/output error")
-        return read(mount_id, name)
-
-    monkeypatch.setattr(place.source, "open", bad_disk)
+    make_unreadable(monkeypatch, place, OTHER_ID)
     delivery = Into()
     consumer = place.consumer(delivery, from_now=True)
     consumer.begin()
@@ -523,15 +525,9 @@ def test_a_trail_that_comes_later_is_followed(place: Place) -> None:
     delivery = Into()
     consumer = place.consumer(delivery, from_now=True)
     consumer.begin()
-    thread = threading.Thread(target=consumer.run)
-    thread.start()
-    try:
-        with a_journal(place.trail) as journal:
-            journal.record(an_event(), Audit.REQUIRED)
-            wait_for(lambda: delivery.paths() == ["/DCIM/a.jpg"], "the line")
-    finally:
-        consumer.stop()
-        thread.join()
+    with running(consumer), a_journal(place.trail) as journal:
+        journal.record(an_event(), Audit.REQUIRED)
+        wait_for(lambda: delivery.paths() == ["/DCIM/a.jpg"], "the line")
 
 
 def test_a_new_alert_that_began_without_a_trail_has_begun(place: Place) -> None:
