@@ -170,6 +170,7 @@ VORBIS = (
     b"\5tables",
     b"\0sound",
 )
+OPUS = (b"OpusHead\1\2" + bytes(9), b"OpusTags" + sounds.comments(), b"\xfcsound")
 
 
 def one_page(*packets: bytes, flags: int = 0) -> bytes:
@@ -208,11 +209,11 @@ def test_a_byte_within_media_is_no_header(packets):
     assert redact(OGG, data) == data
 
 
-@pytest.mark.parametrize("packets", [VORBIS, THEORA])
+@pytest.mark.parametrize("packets", [VORBIS, THEORA, OPUS])
 def test_zeros_among_headers_are_no_media(packets):
     """A broken header becomes zeros, and the next headers are still headers for the next redaction."""
     first, listed, *rest = packets
-    data = one_page(first, flags=2) + one_page(listed, listed[:7] + b"\xff", listed, *rest)
+    data = one_page(first, flags=2) + one_page(listed, listed[:8] + b"\xff", listed, *rest)
     out = redact(OGG, data)
     assert out != data
     assert redact(OGG, out) == out

@@ -293,7 +293,7 @@ class _Locator:
         if number > 1 and not (head and data.startswith(head)):
             if data[:1] == _COMMENT_MARKS.get(stream.codec) or _COMMENTS.match(data):
                 raise NotThisKindError(_AMONG_MEDIA)
-            if stream.codec in _COMMENT_MARKS and not data.strip(b"\0"):
+            if head and not data.strip(b"\0"):
                 return data  # an earlier redaction may have zeroed a header: the next packet may be one, too
             stream.done = True  # this packet has the decoder's tables, or is the first packet of sound
             return data
