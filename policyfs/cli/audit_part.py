@@ -5,7 +5,7 @@ from __future__ import annotations
 from policyfs.cli.audit_policies import KeptPolicies
 from policyfs.domain import NO_FACTS, Facts, FileType, Principal
 from policyfs.errors import UsageError
-from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.decide import Engine, as_of, compile_policy
 from policyfs.policy.explain import explain
 from policyfs.trail.event import STRANGER, Event
 
@@ -14,7 +14,7 @@ class PolicySight:
     """The rights of one app at the time of each event: under the policy that the event names.
 
     The app has no rights if the policy does not name the app, or if the policy's text is not kept or was
-    changed.
+    changed. An exception of the policy (an allow rule with an end date) counts for events before its end.
     """
 
     def __init__(self, kept: KeptPolicies, app: str) -> None:
@@ -26,7 +26,7 @@ class PolicySight:
             raise UsageError("--for-app: strangers are not one app; name an app of the policy")
         self._kept = kept
         self._app = app
-        self._engines: dict[str, tuple[Engine, Principal] | None] = {}
+        self._engines: dict[str, Engine | None] = {}
         self.unknown: set[str] = set()
         """Digests of policies that do not name the app, or whose text is not kept or was changed."""
 
@@ -43,22 +43,25 @@ class PolicySight:
         return self._may(event, "read", path, FileType.REGULAR, Facts(kind))
 
     def _may(self, event: Event, request: str, path: bytes, ftype: FileType, facts: Facts) -> bool:
-        found = self._of(event.policy_digest)
+        found = self._of(event.policy_digest, event.time_ns)
         if found is None:
             return False
         engine, who = found
         explained = explain(engine, who, request, path, ftype, facts)
         return explained.decision.allowed and not explained.hidden_by
 
-    def _of(self, digest: str) -> tuple[Engine, Principal] | None:
+    def _of(self, digest: str, at_ns: int) -> tuple[Engine, Principal] | None:
+        """Return the policy's engine at an instant (ns since 1970), and the app as its caller."""
         if digest not in self._engines:
             policy = self._kept.policy(digest)
-            app = next((one for one in policy.apps if one.name == self._app), None) if policy else None
-            if policy is None or app is None:
+            if policy is None or all(app.name != self._app for app in policy.apps):
                 self.unknown.add(digest)
                 self._engines[digest] = None
             else:
-                engine = compile_policy(policy)
-                who = engine.app_principal(app.name, app.uids[0][0] if app.uids else 0)
-                self._engines[digest] = engine, who
-        return self._engines[digest]
+                self._engines[digest] = compile_policy(policy)
+        engine = self._engines[digest]
+        if engine is None:
+            return None
+        self._engines[digest] = engine = as_of(engine, at_ns)
+        uids = next(app.uids for app in engine.policy.apps if app.name == self._app)
+        return engine, engine.app_principal(self._app, uids[0][0] if uids else 0)

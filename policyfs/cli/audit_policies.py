@@ -19,36 +19,44 @@ class KeptPolicies:
     """The policies that a trail keeps as texts. A policy is read when it is first needed."""
 
     def __init__(self, chains: Sequence[Chain]) -> None:
-        self._places = {
-            digest: chain.directory for chain in chains for digest in kept_digests(chain.directory)
-        }
+        self._copies: dict[str, list[Path]] = {}
+        """Digest -> the trail directories with a copy of the policy's text: one for each chain that keeps it.
+        """
+        for chain in chains:
+            for digest in kept_digests(chain.directory):
+                self._copies.setdefault(digest, []).append(chain.directory)
+        self._texts: dict[str, list[tuple[str, bytes]]] = {}
+        """Digest -> the files of the policy: pairs of name and text."""
         self._policies: dict[str, Policy | None] = {}
         self._rules: dict[tuple[str, str], Rule] = {}
 
     def policy(self, digest: str) -> Policy | None:
-        """Return the policy with this digest.
-
-        Return None if its text is not kept, was changed, or cannot be read.
+        """Return the policy with this digest; None if no chain keeps a readable, unchanged copy of its text.
         """
         if digest not in self._policies:
             self._policies[digest] = policy = self._read(digest)
-            for rule in policy.rules if policy is not None else ():
-                self._rules[digest, rule.id] = rule
+            if policy is not None:
+                dated = (exception.rule for exception in policy.exceptions)
+                self._rules.update({(digest, rule.id): rule for rule in (*policy.rules, *dated)})
         return self._policies[digest]
 
     def _read(self, digest: str) -> Policy | None:
-        directory = self._places.get(digest)
-        if directory is None:
+        """Read the first copy of the policy that has this digest."""
+        copies = self._copies.get(digest, ())
+        if not copies:
             return None
         from policyfs.policy.parse import SourceText, digest_of, parse_policy
 
-        try:
-            files = read_policy(directory, digest)
-            if digest_of(text for _, text in files) != digest:
-                return None
-            return parse_policy([SourceText(Path(name).name, text) for name, text in files])
-        except (OSError, PolicyfsError):
-            return None
+        for directory in copies:
+            try:
+                files = [(Path(name).name, text) for name, text in read_policy(directory, digest)]
+                if digest_of(text for _, text in files) == digest:
+                    policy = parse_policy([SourceText(name, text) for name, text in files])
+                    self._texts[digest] = files
+                    return policy
+            except (OSError, PolicyfsError):
+                continue
+        return None
 
     def rule(self, digest: str, rule_id: str) -> Rule | None:
         """Return the rule of this id in the policy with this digest, or None if the policy or the rule is
@@ -66,11 +74,11 @@ class KeptPolicies:
 
     def source(self, digest: str, rule_id: str) -> list[str]:
         """Return the lines of a rule in its policy's text, or [] if the policy or the rule is unknown."""
-        rule, directory = self.rule(digest, rule_id), self._places.get(digest)
-        if rule is None or directory is None:
+        rule = self.rule(digest, rule_id)
+        if rule is None:
             return []
-        for name, text in read_policy(directory, digest):
-            if Path(name).name == rule.where.file:
+        for name, text in self._texts[digest]:
+            if name == rule.where.file:
                 return _item(text.decode("utf-8", "backslashreplace").splitlines(), rule.where.line - 1)
         return []
 

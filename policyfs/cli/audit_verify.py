@@ -42,7 +42,7 @@ _TWO: Final = "--expect gives two digests for the record {}: only one of them ca
 _MOUNT_ID: Final = re.compile(rb'"mount_id":"([^"]*)"')
 _PUBLIC: Final = "keys.public"
 _SEALED_NS: Final = 60_000_000_000
-"""The time after the end of a segment, in ns, in which its seal may be missing. The daemon takes a second."""
+"""The time after the end of a segment, in ns, in which its seal may be missing. The daemon needs a second."""
 _BARE: Final = (
     "this closed segment has no seal: another process removed the seal, or policyfs has not written it yet"
     " (after a crash, the next mount writes it)"
@@ -146,8 +146,9 @@ def _unreadable(name: str, lines: Sequence[bytes]) -> list[str]:
 
 
 def machine_keys(trail: str) -> bytes | None:
-    """Return the public keys of this machine if *trail* is its own trail root, else None."""
-    if os.path.realpath(trail) != os.path.realpath(trail_root()):
+    """Return the public keys of this machine if *trail* is its own trail root or in this root, else None."""
+    place, root = os.path.realpath(trail), os.path.realpath(trail_root())
+    if root not in (place, os.path.dirname(place)):
         return None
     own = key_directory() / _PUBLIC
     return own.read_bytes() if own.exists() else None
@@ -164,7 +165,7 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
     """Check the chains (the trails of the mounts), and print a report on each.
 
     Return 1 if a line or a chain is missing or changed, or if a part of the evidence is unreadable. Raises
-    UsageError. compared: evidence from outside of the trail.
+    PolicyfsError. compared: evidence from outside of the trail.
     """
     from policyfs.journal.verification import missing_chains
 
@@ -180,7 +181,8 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
     for report in reports:
         print(json.dumps(report_json(report)) if as_json else "\n".join(report_lines(report)))
     for name in unknown:
-        print(f"policyfs: no trail of the mount of {name} at {trail}", file=sys.stderr)
+        what = f"the mount that wrote the record {name} (--expect) has no trail at {trail}"
+        print(f"policyfs: {what}", file=sys.stderr)
     for mount_id, when in gone.items():
         what = f"but the checkpoint of {when} names it"
         print(f"policyfs: the whole chain {shown(mount_id)} is missing at {trail}, {what}", file=sys.stderr)
@@ -196,7 +198,7 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
 def reports_on(chains: list[Chain], trail: str, compared: Anchors) -> list[Report]:
     """Check each chain (the trail of one mount), also against the records of other chains about this chain.
 
-    Raises UsageError.
+    Raises PolicyfsError.
     """
     from policyfs.journal.verification import workers
 
@@ -362,8 +364,8 @@ def _names_at(root: Path, chains: list[Chain]) -> frozenset[str]:
 
 
 def _with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
-    """Add missing chains to the report on a chain: chains that its records name, and that do not exist any
-    more.
+    """Add missing chains to the report on a chain: chains that the records of this chain name, but that are
+    gone. Return the new report.
 
     gone: the result of vanished(): records about missing chains. Each comes with True if the last daemon that
     wrote to the present chain still saw the missing chain.

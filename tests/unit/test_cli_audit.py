@@ -312,7 +312,7 @@ def test_verify_against_a_head_kept_elsewhere(cli: Cli, trail: Path) -> None:
     assert cli("verify", "--expect", heads[0]) == 1
     assert "the line with seq 6 is missing, but a digest of this line was given" in cli.out
     assert cli("verify", "--expect", f"99:1={'0' * 64}") == 1
-    assert "no trail of the mount of 99:1" in cli.err
+    assert "the mount that wrote the record 99:1 (--expect) has no trail at" in cli.err
 
 
 def test_verify_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -68,9 +69,10 @@ SECRET = [
 MOVED = asked(f"/DCIM/secret/{WORDS[0]}.jpg", operation="release", bytes_read=4096, handle=5, size_after=99)
 
 
-def write(root: Path, events: list[Event]) -> None:
+def write(root: Path, events: list[Event], policy: bytes = POLICY) -> None:
     journal = Journal(str(root / MOUNT_ID), MOUNT_ID, keep=0, clock_ns=Clock(), limits=ROOMY)
-    for digest, text in ((OLD_DIGEST, OLD), (DIGEST, POLICY)):
+    for text in (OLD, policy):
+        digest = hashlib.sha256(text).hexdigest()
         told = policy_text(digest, [("p.yaml", text)])
         journal.tell("mount", {"policy": digest, "cause": "command", "how": "x"}, policy=told, previous="")
     for number, event in enumerate(events):
@@ -152,6 +154,29 @@ def test_a_policy_that_is_not_kept_hides_denials(tmp_path: Path, capsys: pytest.
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 1
     assert "does not keep policy efefefefefef" in said.err
+
+
+def test_an_exception_counts_until_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The app could read the slides only in the first three seconds of the trail."""
+    end = datetime.fromtimestamp(START_NS / SECOND_NS + 3, UTC).isoformat().replace("+00:00", "Z")
+    policy = (
+        POLICY
+        + f"""\
+exceptions:
+  - id: party
+    allow: [see, read]
+    until: {end}
+    reason: slides
+    approved-by: Ann
+    who: {{app: gallery}}
+    paths: "/Slides/***"
+""".encode()
+    )
+    digest = hashlib.sha256(policy).hexdigest()
+    denied = [refused(f"/Slides/{n}.jpg", 13, operation="create", policy_digest=digest) for n in range(6)]
+    write(tmp_path, denied, policy)
+    lines = [json.loads(line) for line in export(tmp_path, capsys).splitlines()]
+    assert [line["path"] for line in lines] == ["/Slides/0.jpg", "/Slides/1.jpg", "/Slides/2.jpg"]
 
 
 def test_strangers_are_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,13 @@ rules:
 
     deny: [all]
     paths: "/Private/***"
+exceptions:
+  - id: party
+    allow: [read]
+    until: 2020-01-31T18:00:00Z
+    reason: slides
+    approved-by: Ann
+    paths: "/Private/slides/**"
 """
 DIGEST = hashlib.sha256(POLICY).hexdigest()
 
@@ -43,6 +51,21 @@ def test_a_rule_has_its_place_and_its_text(kept: KeptPolicies) -> None:
     assert [line.strip() for line in kept.source(DIGEST, "private")] == [
         "- id: private", "# nobody", "deny: [all]", 'paths: "/Private/***"',
     ]  # fmt: skip
+
+
+def test_an_exception_has_them_too_also_after_its_end(kept: KeptPolicies) -> None:
+    assert kept.fact(DIGEST, "exception:party") == RuleFact("allow", "home.yaml:14")
+    assert kept.source(DIGEST, "exception:party")[0].strip() == "- id: party"
+
+
+def test_one_good_copy_of_a_policy_is_enough(kept: KeptPolicies, tmp_path: Path) -> None:
+    directory = tmp_path / MOUNT_ID
+    for other in ("0" * 32, "f" * 32):
+        shutil.copytree(directory, tmp_path / other)
+        changed = tmp_path / other / "policies" / DIGEST / "home.yaml"
+        changed.write_bytes(changed.read_bytes().replace(b"deny", b"allow"))
+    again = KeptPolicies(find_chains(tmp_path))
+    assert again.source(DIGEST, "private") == kept.source(DIGEST, "private") != []
 
 
 def test_what_is_not_kept_has_none(kept: KeptPolicies, tmp_path: Path) -> None:
