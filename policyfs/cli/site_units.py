@@ -7,6 +7,7 @@ A site is a list of mounts in a file (docs/mount-sets.md).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import re
@@ -99,37 +100,48 @@ def run_unit(args: argparse.Namespace) -> int:
     Do not overwrite files made by other programs.
     """
     site, directory = read_site(args.site), Path(args.to)
-    files = dict(units(site, args.policyfs))
-    try:
-        for name in files:
-            _check_own(directory / name, site)
-        for name, text in files.items():
-            path = directory / name
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            new = path.with_name(f".{path.name}.new")
-            new.write_text(text, encoding="utf-8")
-            new.replace(path)
-            print(path)
-    except OSError as error:
-        raise PolicyfsError(f"cannot write {error.filename}: {error.strerror}") from error
+    files = {directory / name: text for name, text in units(site, args.policyfs)}
+    for path in files:
+        _check_own(path, site)
+    for path, text in files.items():
+        _write(path, text)
+        print(path)
     if args.to == _DIRECTORY:
         print(f"now: systemctl daemon-reload && systemctl enable --now policyfs-{site.name}.target")
     return EXIT_OK
 
 
+def _write(path: Path, text: str) -> None:
+    """Write a file in one step: if this fails, the file is as before. Raises PolicyfsError."""
+    new = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    except OSError as error:  # the error of a full disk names no file
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
+
+
 def _check_own(path: Path, site: Site) -> None:
-    """Raise PolicyfsError if another program, or `policyfs unit` of another site file, has made this file."""
-    if not path.exists():
+    """Raise PolicyfsError if another program, or `policyfs unit` of another site file, has made this file, or
+    if the file cannot be read.
+    """
+    try:
+        first = path.read_text("utf-8", "replace").partition("\n")[0] + "\n"
+    except FileNotFoundError:
         return
-    first = path.read_text("utf-8", "replace").partition("\n")[0] + "\n"
+    except OSError as error:
+        raise PolicyfsError(f"cannot read {path}: {error.strerror}") from error
     head, _, tail = _MADE_BY.partition("{file}")
     made_for = first.removeprefix(head).removesuffix(tail)
     if first == head + made_for + tail and os.path.realpath(made_for) == os.path.realpath(site.file):
         return
     if first.startswith(_MADE_BY.partition(" of ")[0]):
         raise PolicyfsError(
-            f"{path} belongs to another site file ({first.strip(' #').strip()}): give one of the two sites"
-            " another name. If that site file does not exist any more, remove its units first"
+            f"{path} belongs to another site file, {made_for.strip()}: give one of the two sites another"
+            " name. If that site file does not exist any more, remove its units first"
         )
     raise PolicyfsError(f"{path} was not made by `policyfs unit`: move it, or use --to DIR")
 
@@ -237,7 +249,7 @@ def compose_file(site: Site) -> str:
 def _check(site: Site, path: str) -> None:
     """Raise PolicyfsError if the compose file at a path lacks a container of the site.
 
-    Raise it also if a service has a volume by which it reaches the store itself.
+    Also raise PolicyfsError if a volume gives a service direct access to the store.
     """
     try:
         found = YAML(typ="safe").load(Path(path).read_bytes())
@@ -266,7 +278,7 @@ def _check(site: Site, path: str) -> None:
 def _sources(service: object, named: object, base: str, variables: Mapping[str, str]) -> Iterator[str]:
     """Yield the directories and files of the host that a service of a compose file gets as volumes.
 
-    named: the volumes with names of the compose file. base: the directory of the compose file. Raises
+    named: the named volumes of the compose file. base: the directory of the compose file. Raises
     PolicyfsError for a variable without a value.
     """
     volumes = service.get("volumes") if isinstance(service, dict) else None

@@ -80,8 +80,7 @@ def test_a_unit_of_another_site_stays(site: Site, tmp_path: Path) -> None:
     assert policyfs("unit", "--to", str(to), files[0]).returncode == 0
     said = policyfs("unit", "--to", str(to), files[1])
     assert said.returncode == 1
-    assert "policyfs-home-b-c.service belongs to another site file (Made by" in said.stderr
-    assert f"`policyfs unit` of {files[0]}" in said.stderr
+    assert f"policyfs-home-b-c.service belongs to another site file, {files[0]}: give one" in said.stderr
     assert not (to / "policyfs-home-b.target").exists()
     assert policyfs("unit", "--to", str(to), files[0]).returncode == 0, "its own are made anew"
     (tmp_path / "link").symlink_to(tmp_path)
@@ -95,6 +94,23 @@ def test_a_unit_of_somebody_else_stays(site: Site, tmp_path: Path) -> None:
     assert "was not made by `policyfs unit`" in said.stderr
     assert (tmp_path / "policyfs-home.target").read_text() == "[Unit]\n"
     assert not (tmp_path / "policyfs-home-gallery.service").exists()
+
+
+def test_a_unit_that_cannot_be_written_or_read_is_named(site: Site, tmp_path: Path) -> None:
+    """The error of a full disk has no file name of its own."""
+    units_, old = tmp_path / "units", b"# Made by `policyfs unit`"
+    assert policyfs("unit", "--to", str(units_), site.file).returncode == 0
+    target, draft = units_ / "policyfs-home.target", units_ / ".policyfs-home.target.new"
+    before = target.read_bytes()
+    assert before.startswith(old)
+    draft.symlink_to("/dev/full")
+    said = policyfs("unit", "--to", str(units_), site.file)
+    assert (said.returncode, f"cannot write {target}: No space left" in said.stderr) == (1, True), said
+    assert (target.read_bytes(), draft.is_symlink()) == (before, False)
+    target.unlink()
+    target.mkdir()
+    said = policyfs("unit", "--to", str(units_), site.file)
+    assert (said.returncode, f"cannot read {target}: Is a directory" in said.stderr) == (1, True), said
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
