@@ -25,9 +25,9 @@ class Op(enum.IntFlag):
 
 
 WORKER_UIDS: Final = range(2_100_000_000, 2_100_065_536)
-"""Uids and gids of the worker processes that read the content of files. No app may have one. The range is
-above the ids that systemd gives to users, services and containers (up to 1879048191, UIDS-GIDS.md). It is
-also above the ids that SSSD gives to accounts (up to 2000200000)."""
+"""Uids and gids of the worker processes that read the content of files. No app may have one of these uids.
+The range is above the ids that systemd gives to users, services and containers (up to 1879048191,
+UIDS-GIDS.md). It is also above the ids that SSSD gives to accounts (up to 2000200000)."""
 
 
 class FileType(enum.Enum):
@@ -113,7 +113,7 @@ def in_turn(lane: Hashable) -> Hashable:
 class Principal:
     """The app or the stranger for which a request is decided.
 
-    key: a small int. One engine (compiled policy) gives the same answers to all callers with the same key.
+    key: an int. One engine (compiled policy) gives the same answers to all callers with the same key.
     app: the app's name, or None for a stranger. uid: the caller's uid; None if it is not known. uids_differ:
     True if the policy may give the app other answers under another uid.
     """
@@ -296,9 +296,10 @@ DENY_UNKNOWN: Final = "on_unknown: deny"
 understand. The sets of several rules are united, so the strictest rule wins."""
 
 TO_TELL: Final = "found to tell"
-"""A special member of a set of words. It means: policyfs searches a file for data of the words before it
-stores the file. If policyfs cannot understand a part of the file, it searches the bytes of this part. The
-part is refused only if the search finds something, or if DENY_UNKNOWN is a member, too."""
+"""A special member of a set of words. It means: policyfs only searches a file for data of the words, and
+hides nothing. If there is such data, policyfs refuses the file. If policyfs cannot understand a part of the
+file, the rules in redact/verdict.py apply: usually policyfs searches the bytes of the part. If DENY_UNKNOWN
+is a member, too, policyfs refuses a file with such a part."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ _YOUNG: Final = 200_000
 """The number of new objects after which Python's garbage collector runs. The number is high: most actions of
 `audit` make many objects that stay in use until the action ends, and few cycles of references."""
 _LASTING: Final = ("forward", "tail")
-"""The actions of `audit` that may run for days. While they run, the garbage collector keeps Python's own
-threshold."""
+"""The actions of `audit` that may run for days. While they run, the garbage collector runs as often as
+Python usually runs it."""
 
 _MODULES: Final = {
     "audit_search": {"tail": "run_tail", "search": "run_search"},

@@ -65,9 +65,10 @@ def add_parsers(
 
 
 class _Seen(NamedTuple):
-    """The counts of events in a period: for each app, and for each app and directory.
+    """The counts of events in a period.
 
-    Also the counts of denials, for each app, reason (errno and rules) and path.
+    apps: the events of each app. places: the events for each app and directory. denials: the denials for each
+    app, reason (errno and rules) and path.
     """
 
     apps: Counter[str]
@@ -162,9 +163,9 @@ def _news(before: _Seen, after: _Seen) -> Iterator[tuple[str, list[dict[str, obj
 
 
 def run_who_could(args: argparse.Namespace) -> int:
-    """Print what each app may do at a path, by the policy in force of each chain, or by --policy.
+    """Print what each app may do at a path: by the policy in force of each mount, or by the policy --policy.
 
-    Return 1 if no app may see the path.
+    Return 1 if neither an app nor a stranger may see the path.
     """
     from policyfs.policy.decide import compile_policy  # only this action needs the engine
     from policyfs.policy.exceptions import in_force

@@ -55,7 +55,8 @@ _TYPES = {
 _EVENTS = "* REPLACE (CAST(time AS TIMESTAMP_NS) AS time), coalesce(repeats, 1) AS weight"
 _EVENT: Final = re.compile(rb'\{"type":"event","seq":([0-9]{1,18}),.*\n', re.DOTALL)
 _LONE: Final = re.compile("[\ud800-\udfff]")
-"""A lone surrogate: a byte that is not UTF-8, in the mountpoints of trails of older versions of policyfs."""
+"""Matches a lone surrogate. In trails of older versions of policyfs, a lone surrogate in a mountpoint stands
+for a byte that is not UTF-8."""
 
 
 def add_parsers(
@@ -102,7 +103,7 @@ def _text_file(args: argparse.Namespace) -> int:
 def _written(args: argparse.Namespace, file: TextIO) -> int:
     """Write the selected events to a file. Return their number.
 
-    An OSError is an error of this file. If the trail cannot be read, this is a PolicyfsError.
+    Raises OSError if the file cannot be written, and PolicyfsError if the trail cannot be read.
     """
     if args.format == "csv":
         file.write(_csv_line(CSV_HEAD))
@@ -138,7 +139,7 @@ def _csv_line(row: Sequence[object]) -> str:
 
 
 def _without_lone(line: str) -> str:
-    """Return a JSON text with ``\\xff`` in place of lone surrogates, which duckdb does not read."""
+    """Return a JSON text in which each lone surrogate is written like ``\\xff``: duckdb cannot read it."""
     return _LONE.sub(lambda found: "\\" + shown(found[0]), line)
 
 
@@ -194,7 +195,7 @@ def _duckdb() -> Any:
 
 
 def _view(connection: Any, files: list[str], *, lenient: bool) -> None:
-    """Create the SQL view `events` in DuckDB (a database). It reads files of JSON lines.
+    """Create the SQL view `events` in DuckDB (a database). The view reads files of JSON lines.
 
     lenient: leave out lines that DuckDB cannot read. Otherwise such a line is an error of the query.
     """
@@ -207,7 +208,7 @@ def _view(connection: Any, files: list[str], *, lenient: bool) -> None:
 
 
 def _left_out(connection: Any, files: list[str]) -> int:
-    """Return the number of events in segments that a lenient view leaves out.
+    """Return how many events of some segments a lenient view (see _view) leaves out.
 
     Events that a daemon writes meanwhile do not count.
     """
@@ -232,7 +233,7 @@ def run_sql(args: argparse.Namespace) -> int:
     try:
         try:
             heads, found = _answer(args.statement, files, lenient=False)
-        except duckdb.Error:  # of the statement, or of a line
+        except duckdb.Error:  # an error in the statement, or in a line
             heads, found = _answer(args.statement, files, lenient=True)
             missing = _left_out(_duckdb(), files)
             if missing:

@@ -107,10 +107,10 @@ def run_timeline(args: argparse.Namespace) -> int:
 def _events(trail: IndexedTrail, wanted: Selection) -> Iterator[tuple[str, Event, Record]]:
     """Yield the selected events in the order of time, each with the store of its mount and with its record.
 
-    Mounts of one store show the same files. Files of two stores are different files, also with the same path.
+    Mounts of one store show the same files. Files of two stores are different files, even at the same path.
     """
     known = {store for chain in trail.chains for store in _stores(trail, chain)}
-    unknown = known.pop() if len(known) == 1 else ""  # for events before the first ``mount`` that is kept
+    unknown = known.pop() if len(known) == 1 else ""  # the store of events before the first ``mount`` record
     stores: dict[str, str] = {}
     for item in merge([trail.selected(chain, wanted, _MOUNTS) for chain in trail.chains]):
         if not isinstance(item, Record):
@@ -232,7 +232,7 @@ def _change_table(found: list[Change], args: argparse.Namespace) -> list[str]:
 
 
 def human(number: int | None) -> str:
-    """Return a size with a fitting unit, such as ``1.5 MiB``, or an empty text if the size is unknown."""
+    """Return a number of bytes as text with a fitting unit, such as ``1.5 MiB``; an empty text for None."""
     if number is None:
         return ""
     size, unit = float(number), "B"
@@ -265,7 +265,7 @@ class _Deed(NamedTuple):
 
 
 def run_who_did(args: argparse.Namespace) -> int:
-    """Print the callers that made requests for paths below a directory, with the number of their requests."""
+    """Print the callers of requests at a path or below it, with the numbers of their requests."""
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     paths = [args.place] if set(args.place) & set("*?{") else [args.place, args.place.rstrip("/") + "/**"]

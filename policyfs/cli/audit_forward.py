@@ -173,10 +173,14 @@ def _make_state(path: str, user: pwd.struct_passwd) -> None:
             owner = os.fstat(place).st_uid
             if owner not in {0, user.pw_uid}:
                 raise PolicyfsError(
-                    f"{path} belongs to another user than {user.pw_name}: choose another `state:`"
+                    f"{path} belongs to another user than {user.pw_name}: write another directory after"
+                    " `state:` in the configuration"
                 )
             if owner == 0 and os.listdir(place):
-                raise PolicyfsError(f"{path} belongs to root and is not empty: choose another `state:`")
+                raise PolicyfsError(
+                    f"{path} belongs to root and is not empty: write another directory after `state:` in the"
+                    " configuration"
+                )
             os.fchown(place, user.pw_uid, user.pw_gid)
         finally:
             os.close(place)
@@ -185,7 +189,8 @@ def _make_state(path: str, user: pwd.struct_passwd) -> None:
 
 
 def _become(user: pwd.struct_passwd, parent: int) -> None:
-    """Become this user, with no way back, and without the keys in the session keyring of the caller.
+    """Become this user, and leave the session keyring of the caller. After that, this process cannot become
+    root again.
 
     When the parent process (the opener) ends, the kernel ends this process, too. Raises PolicyfsError if the
     parent has already ended.

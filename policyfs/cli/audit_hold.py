@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "list":
         return _list(chains, as_json=args.json)
     if args.name is None or not is_hold_name(args.name):
-        raise UsageError(f"audit hold {args.what} NAME: a NAME has up to 64 letters, digits and . _ -")
+        raise UsageError(f"audit hold {args.what} needs a NAME of up to 64 letters, digits and . _ -")
     wanted = _hold(args)
     done = 0
     for chain in chains:

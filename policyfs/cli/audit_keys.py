@@ -111,7 +111,8 @@ def checkpoint(chains: list[Chain], append: str | None) -> int:
         _append(append, b"".join(lines))
         print(f"added the ends of {len(lines)} chains to {append}")
     for name in broken:
-        print(f"policyfs: no checkpoint of {shown(name)}: see policyfs audit verify", file=sys.stderr)
+        why = "its trail is empty or damaged; run `policyfs audit verify`"
+        print(f"policyfs: no checkpoint of {shown(name)}: {why}", file=sys.stderr)
     return EXIT_REFUSED if broken or not lines else EXIT_OK
 
 

@@ -65,7 +65,7 @@ def _of_policies(chains: Sequence[Chain]) -> Iterator[Names]:
 def _of_events(trail: IndexedTrail) -> Iterator[Names]:
     """Yield the names of apps, operations and rules in the events of each trail file.
 
-    Some files are older than the oldest policy text that is kept.
+    These names are needed because some files are older than the oldest policy text that is kept.
     """
     for chain in trail.chains:
         for portion in trail.portions(chain):

@@ -119,9 +119,9 @@ def _rows(args: argparse.Namespace, *, at_once: bool = False) -> Rows | _Single:
 
 
 class _Newest:
-    """The newest rows of a listing: the rows with the newest last records.
+    """The newest rows of a listing: the rows whose last records are the newest.
 
-    An old row stays if its request was repeated lately.
+    A row stands for a request and its repeats. So an old row stays if its request was repeated lately.
     """
 
     def __init__(self, limit: int) -> None:
@@ -223,7 +223,7 @@ def run_search(args: argparse.Namespace) -> int:
 
 
 def _warn(trouble: list[str]) -> None:
-    """Print problems of the search on stderr. Because of these problems the answer may be incomplete."""
+    """Print the first problems of the trail on stderr: because of them, the answer may be incomplete."""
     sys.stdout.flush()
     for sentence in trouble[:3]:
         print(f"policyfs: the trail is not whole: {sentence}", file=sys.stderr)

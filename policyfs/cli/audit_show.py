@@ -120,7 +120,9 @@ def _print_more(
 
 
 def _crash_before(trail: IndexedTrail, chain: Chain, record: Record) -> str:
-    """Return a sentence if this record is a daemon's start that shows that the previous one crashed, else "".
+    """Return a sentence if this record shows that the daemon before crashed, else an empty text.
+
+    Only the record of a daemon's start can show a crash.
     """
     if record.kind not in STARTS:
         return ""

@@ -30,8 +30,9 @@ from policyfs.trail.summary import COUNTED, GROUPS, Summary
 from policyfs.trail.table import shown
 
 _LATE_NS = 5_000_000_000
-"""The time, in ns, after which an event is surely on the trail if the disk works. The queue takes a tenth of
-a second, and a count of repeats takes a second. The next `summary --new` counts the younger events."""
+"""The time, in ns, after which an event is surely on the trail if the disk works. An event may wait in a
+queue for a tenth of a second, and a count of repeats may wait for a second. The next `summary --new` counts
+the younger events."""
 
 
 def add_parsers(

@@ -55,8 +55,8 @@ class NoAnswerError(Exception):
 def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bool) -> list[Answer]:
     """Make sample requests in a mount, in a new process of the user *identity*. Return the answers in order.
 
-    reads: also list directories and read bytes. Without *reads* the requests leave no trace, not even an
-    access time. Raises NoAnswerError.
+    reads: also list directories and read bytes. Without *reads*, all access times stay as they are.
+    Raises NoAnswerError.
     """
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -79,8 +79,10 @@ def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bo
 
 
 def _end(child: int) -> None:
-    """Kill and reap a child. After _KILLED_S leave it: while a request waits for a daemon that does not
-    answer, no signal ends the child. It ends when the daemon ends.
+    """Kill a child, and wait at most _KILLED_S (seconds) for its end.
+
+    While a request of the child waits for a daemon that does not answer, no signal ends the child. Then the
+    child ends when the daemon ends.
     """
     os.kill(child, signal.SIGKILL)  # the child was not reaped yet, so no other process has this pid
     pidfd = os.pidfd_open(child)

@@ -104,7 +104,8 @@ def known_files(store: str, engine: Engine, who: Principal) -> list[Canary]:
 def is_there(store: str, canary: Canary) -> bool:
     """Return True if the real store still has the file of a canary (a sample request) of known_files().
 
-    Only an answer that names the file (a passthrough) depends on which file has the name.
+    For a canary of the sort PASSTHROUGH, the inode number must be the same, too: the answer to this canary
+    has the number.
     """
     *above, name = canary.path.strip(b"/").split(b"/")
     try:
@@ -148,7 +149,8 @@ def _entries(store: str) -> Iterator[tuple[tuple[bytes, ...], FileType, int]]:
 def _mounts_that_may_hang() -> frozenset[str]:
     """Return the mountpoints of all file systems that are on no disk of this machine (network, FUSE, autofs).
 
-    One of them may be mounted in the store and may not answer. Then the store could not be mounted, either.
+    One of these file systems may be mounted in the store, and may not answer. A search there would wait
+    without end, and so would the command that mounts the store.
     """
     return frozenset(
         mount.path

@@ -1,4 +1,7 @@
-"""Colours on a terminal. There are none with NO_COLOR (no-color.org), or if the output is not a terminal."""
+"""Colours on a terminal.
+
+There are none with NO_COLOR (no-color.org) or TERM=dumb, or if the output is not a terminal.
+"""
 
 from __future__ import annotations
 

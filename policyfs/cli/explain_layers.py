@@ -24,13 +24,13 @@ from policyfs.redact.core.values import Outcome
 _CHANGES: Final = Op.WRITE | Op.CREATE | Op.DELETE | Op.ATTR
 _BY_WRITERS: Final = {"setxattr", "removexattr"}
 """Changes of attributes that need the right to write, with --posix. This right is also enough to set a file's
-times to now (utimens). All other changes are for the file's owner."""
+times to now (utimens). Only the file's owner (or root) may make all other changes of attributes."""
 
 
 class Layer(NamedTuple):
     """The first part of the system that refuses a request, with the reason.
 
-    name: policy, mount, store, read-only, mode bits, sniffing, redaction, or held writes.
+    name: policy, mount, store, read-only, mode bits, sniffing, redaction, or held writes. error: the errno.
     """
 
     name: str
@@ -39,8 +39,7 @@ class Layer(NamedTuple):
 
 
 def hidden_above(engine: Engine, who: Principal, found: LiveFile) -> Decision | None:
-    """Return the denial if the owner of a directory above the file hides the file from the caller, else None.
-    """
+    """Return the denial if a rule hides the file because of the owner of a directory above it, else None."""
     return engine.hidden_above(who, [(engine.state_of(path), facts) for path, facts in found.above])
 
 
@@ -138,7 +137,8 @@ def _hidden(above: Decision | None) -> Layer | None:
     if above is None:
         return None
     rules = ", ".join(sorted({match.rule for match in above.rules}))
-    return Layer("policy", above.errno, f"rule {rules} hides a directory above, by the directory owner")
+    told = f"rule {rules} hides a directory above this path, because of the owner of that directory"
+    return Layer("policy", above.errno, told)
 
 
 def _absent(_: Json, ops: Op, _decision: Decision, found: LiveFile, _caller: Caller) -> Layer | None:
@@ -180,7 +180,8 @@ def _mode_bits(status: Json, ops: Op, _decision: Decision, found: LiveFile, call
             os.close(fd)
     if refused is not None:
         shown = os.fsdecode(names[refused])
-        return Layer("mode bits", errno.EACCES, f"the mode or ACL of {shown} does not let this user in")
+        told = f"the mode bits or the ACL of {shown} refuse this access to this user"
+        return Layer("mode bits", errno.EACCES, told)
     if ops & Op.ATTR and found.stat is not None and not _owns(found, caller):
         told = f"only the owner, uid {found.stat.uid}, may change attributes"
         return Layer("mode bits", errno.EPERM, told)

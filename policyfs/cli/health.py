@@ -36,7 +36,7 @@ def problems(status: control.Json) -> Iterator[str]:
     if not passthrough.get("enabled") and passthrough.get("why_not") != _ASKED_FOR:
         yield f"no passthrough: {passthrough.get('why_not')}"
     if not _part(status, "watch").get("running"):
-        yield "no watch of the store: the mount shows changes by others only after 1 s"
+        yield "the store is not watched: the mount shows changes by other programs only after 1 s"
     missing = _part(status, "contained").get("missing")
     for what in missing if isinstance(missing, list) else ():
         yield f"the daemon is not contained: {what}"
@@ -48,10 +48,13 @@ def problems(status: control.Json) -> Iterator[str]:
     sniffer = _part(status, "sniffer")
     if time.time_ns() - _number(sniffer.get("last_loss_ns")) < _RECENT_NS:
         lost = sum(map(_number, _part(sniffer, "failed").values()))
-        yield f"workers that read files died, {lost} requests failed: {sniffer.get('last_error')}"
+        yield (
+            f"workers that read files died, and {lost} requests failed; the last error:"
+            f" {sniffer.get('last_error')}"
+        )
     yield from _store_open(str(status.get("store")))
     if status.get("bugs"):
-        yield f"{status['bugs']} bugs: see the daemon's log"
+        yield f"unexpected errors (bugs of policyfs): {status['bugs']}; see the daemon's log, and report them"
 
 
 def _part(status: control.Json, name: str) -> control.Json:

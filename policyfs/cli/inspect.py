@@ -178,9 +178,10 @@ def _version(fd: int) -> _Version:
 
 
 def _settled(fd: int) -> _Version:
-    """Return the version of a file. A later change of the file also changes the version.
+    """Return the version of a file. Every change after this call also changes the version.
 
-    If the last change is younger than RACY_NS, wait RACY_NS first.
+    If the last change is less than RACY_NS old, wait for RACY_NS (in ns): a change so soon after the last one
+    may leave the times as they are.
     """
     version = _version(fd)
     if time.time_ns() - max(version.mtime_ns, version.ctime_ns) < RACY_NS:

@@ -1,4 +1,5 @@
-"""Inspection of files for commands. If root is the caller, confined workers read the files, as in a mount."""
+"""Inspection of files for commands. If root runs the command, confined workers read the files, as in a mount.
+"""
 
 from __future__ import annotations
 
@@ -61,8 +62,10 @@ def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
 
 
 def start_sniffer() -> Sniffer:
-    """Start one confined worker. The search for a free uid reads the uids of all processes, by an instance of
-    procfs that no app can lock.
+    """Start one confined worker, under a uid that no process has.
+
+    The search for this uid reads the uids of all processes. If the kernel permits it, the search uses an
+    instance of procfs that no app can lock.
     """
     from policyfs.content.sniffer import Sniffer
 

@@ -114,8 +114,8 @@ def check_own_proc() -> Finding:
     except OSError as error:
         return Finding(
             "procfs", State.OFF,
-            f"no instance of procfs for a daemon alone ({error.strerror}): an app that locks a directory in"
-            " /proc can make all apps of a mount wait without end",
+            f"a daemon cannot have its own instance of procfs ({error.strerror}): an app that locks a"
+            " directory in /proc can make all apps of a mount wait without end",
             "run the daemon as root outside of a container; or give the container CAP_SYS_ADMIN, and a /proc"
             " without hidden parts (Docker: --security-opt systempaths=unconfined)",
         )  # fmt: skip
@@ -175,20 +175,22 @@ def check_bridge() -> Finding:
 
 def check_descriptors(limit: int) -> Finding:
     """Check the hard limit on open files. The daemon raises its soft limit to this number."""
+    todo = "write LimitNOFILE=65536 in the unit, or run `ulimit -n 65536` before you mount"
     if limit < DESCRIPTORS_BAD:
-        todo = "LimitNOFILE=65536 in the unit, or ulimit -n"
         return Finding(
             "descriptors", State.BAD, f"at most {limit} open files: apps would soon get EMFILE", todo
         )
     if limit < DESCRIPTORS_FEW:
-        todo = "LimitNOFILE=65536 in the unit, or ulimit -n"
         return Finding("descriptors", State.SLOW, f"at most {limit} open files", todo)
     return Finding("descriptors", State.OK, f"{limit} open files")
 
 
 def check_libmagic() -> Finding:
     """Check that libmagic can be loaded, and that it recognises a JPEG."""
-    todo = "apt install libmagic1 (and libmagic-mgc); without it no rule with a type can allow anything"
+    todo = (
+        "apt install libmagic1 (and libmagic-mgc); without libmagic, no allow rule with a type such as"
+        " image/* matches"
+    )
     try:
         import magic
     except ImportError as error:
@@ -198,7 +200,7 @@ def check_libmagic() -> Finding:
     except (magic.MagicException, OSError) as error:
         return Finding("libmagic", State.BAD, f"cannot find the kind of files: {error}", todo)
     if kind != "image/jpeg":
-        return Finding("libmagic", State.BAD, f"says that a JPEG is {kind}", todo)
+        return Finding("libmagic", State.BAD, f"libmagic says that a JPEG is {kind}", todo)
     return Finding("libmagic", State.OK, "finds the kind of files")
 
 
@@ -224,10 +226,10 @@ def check_filter(machine: str, kernel_has: bool) -> Finding:
     calls = seccomp.NUMBERS.get(machine)
     if calls is None:
         what = f"no list of system calls for {machine}: an attacker in the daemon could use all system calls"
-        return Finding("system calls", State.OFF, what, "use x86_64 or aarch64")
+        return Finding("system calls", State.OFF, what, "use a machine with an x86_64 or aarch64 processor")
     if not kernel_has:
         what = "the kernel cannot filter system calls: an attacker in the daemon could use all system calls"
-        return Finding("system calls", State.OFF, what, "CONFIG_SECCOMP_FILTER")
+        return Finding("system calls", State.OFF, what, "use a kernel with CONFIG_SECCOMP_FILTER")
     return Finding("system calls", State.OK, f"a running daemon can use {len(calls)} system calls")
 
 

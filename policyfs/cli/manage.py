@@ -261,7 +261,7 @@ def _as_text(status: control.Json) -> str:
     ]
     lines += [f"  {line}" for line in stale_handles.told(status.get("stale_handles"))]
     if status["bugs"]:
-        lines.append(f"  BUGS         {status['bugs']}: see the daemon's log")
+        lines.append(f"  BUGS         {status['bugs']}: see the daemon's log, and report them")
     lines += [f"  NOT WELL     {wrong}" for wrong in _problems(status)]
     return "\n".join(lines)
 
@@ -289,7 +289,7 @@ def _proved(proof: control.Json) -> str:
         return str(proof.get("why", "not made"))
     left_out = proof.get("callers_left_out")
     told = ", ".join(f"{name} {count}" for name, count in counts.items())
-    return f"held: {told}" + (f"; without {left_out} more apps" if left_out else "")
+    return f"passed: {told}" + (f"; {left_out} more apps were not tested" if left_out else "")
 
 
 def part(status: control.Json, name: str) -> control.Json:

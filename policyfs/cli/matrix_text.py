@@ -46,7 +46,7 @@ def sign(op: Op, cell: Cell) -> str:
 def signs(cells: Cells | None) -> str:
     """Return the characters for all operations.
 
-    Return spaces for a caller that no path of the row can concern.
+    cells: the cells of one caller in a row. None: the row's paths are only for other callers; return spaces.
     """
     return " " * len(OPS) if cells is None else "".join(sign(op, cells[op]) for op in OPS)
 

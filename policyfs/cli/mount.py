@@ -49,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_options(mount)
     add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
     add("--log", metavar="FILE", help="the log of a daemon in the background")
-    add("--clear-dead", action="store_true", help="first unmount a dead mount at MOUNTPOINT")
+    add("--clear-dead", action="store_true", help="first unmount a mount without a daemon at MOUNTPOINT")
     add("store", metavar="STORE")
     add("mountpoint", metavar="MOUNTPOINT")
     mount.set_defaults(run=run_mount)
@@ -80,8 +80,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
     proof_help = "do not test the mount with requests under the apps' uids before the apps can use the mount"
     add("--no-proof", action="store_true", help=proof_help)
-    add("--copy-max", type=size, default="32M", metavar="SIZE", help="largest copy in memory (32M)")
-    add("--copies-max", type=size, default="512M", metavar="SIZE", help="memory for all copies (512M)")
+    add("--copy-max", type=size, default="32M", metavar="SIZE", help="largest file to copy into memory (32M)")
+    copies_help = "memory for all copies of files (512M)"
+    add("--copies-max", type=size, default="512M", metavar="SIZE", help=copies_help)
     nodes_help = "number of files that the kernel may remember (40000)"
     add("--nodes-max", type=count, default=MAX_NODES, metavar="N", help=nodes_help)
     segment_help = "size of a trail segment (64M)"
@@ -246,9 +247,9 @@ def _options(
 def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
     """Raise UsageError if options contradict each other about the modes that apps see.
 
-    With --posix, no app may see modes by the policy. The option --modes policy contradicts an app mount in
-    two cases. First case: the policy says that the app sees the store's modes. Second case: the app reads
-    every file unchanged and writes nothing, like a backup.
+    With --posix, no app may see modes that policyfs derives from the policy. The option --modes policy
+    contradicts an app mount in two cases. First case: the policy says that the app sees the store's modes.
+    Second case: the app reads every file unchanged and writes nothing, like a backup.
     """
     by_mount = args.modes == "policy"
     told = apps_with_modes(engine, by_mount=by_mount)

@@ -30,8 +30,8 @@ from policyfs.trail.table import shown, shown_path
 
 _DATABASE: Final = "owners.sqlite"
 _CLOSING_S: Final = 1.0
-"""The longest wait for a program that has a file open for writing. A mount closes a file some time after the
-app's close(2)."""
+"""The longest wait, in seconds, until no program has the file open for writing. A mount closes a file some
+time after the app's close(2)."""
 _BUSY: Final = "a program has this file open for writing. End the program, then set the owner again"
 _TAKEN: Final = (
     "a program has just opened this file for writing, so nobody owns the file now. End the program, then set"
@@ -80,8 +80,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 @dataclass(frozen=True, slots=True)
 class _Store:
-    """An open store and its owners. leases: StoreFacts.leases. faulty: the paths of the objects of which an
-    error was reported.
+    """An open store and its owners. leases: StoreFacts.leases. faulty: the paths of the objects about which
+    an error was reported.
     """
 
     path: str
@@ -310,8 +310,11 @@ def _change(
     for names, expected, owner in wanted:
         try:
             with store.opened(names) as (fd, ftype):
-                if ftype is FileType.SPECIAL or expected not in {None, ftype}:
-                    raise OSError(errno.EINVAL, f"the type of this file is {ftype.value}")
+                if ftype is FileType.SPECIAL:
+                    raise OSError(errno.EINVAL, "fifos, sockets and devices cannot have an owner")
+                if expected is not None and expected is not ftype:
+                    told = f"its type in the list is {expected.value}, but in the store it is {ftype.value}"
+                    raise OSError(errno.EINVAL, told)
                 before = store.owner(fd)
                 if before == owner:
                     continue

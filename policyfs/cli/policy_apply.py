@@ -162,7 +162,8 @@ def _put_in_force(found: _Applied, own: str) -> None:
     """Write the new policy into the mount's policy file *own*, and make the daemon load exactly this text.
 
     If the daemon refuses the text, restore the old text of the file. If the file did not exist, remove it.
-    If the text is in force nevertheless, or may be loaded later, it stays in the file.
+    If the new text is in force in spite of an error, or may be loaded later, the new text stays in the file.
+    Raises PolicyfsError.
     """
     if not _is_same(found.file, own):
         text = Path(found.file).read_bytes()

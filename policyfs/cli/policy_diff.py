@@ -46,7 +46,7 @@ def compared(old: Side, new: Side, since_ns: int) -> Diff:
     except TooHardError as error:
         raise PolicyfsError(
             "the policies cannot be compared: the policies have too many different paths. Use"
-            " fewer ** and ? in a row, and write fewer uids as numbers where another glob has {uid}"
+            " fewer ** and ? in a row. If a glob has {uid}, use fewer numbers as names in other globs"
         ) from error
 
 

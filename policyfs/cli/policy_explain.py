@@ -108,7 +108,10 @@ def _run_live(args: argparse.Namespace) -> int:
             " --symlink, --owner and --former-owner"
         )
     if args.at is not None or args.monitor:
-        raise UsageError("a mount has its own time and its own --monitor: leave out --at and --monitor")
+        raise UsageError(
+            "on a mount, a request is decided at the present time, and with the --monitor of the mount: leave"
+            " out --at and --monitor"
+        )
     status = live.status_of(args.policy)
     engine = live.engine_of(status)
     caller = live.user_of(args.uid, args.pid, status)
@@ -308,7 +311,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add("--to", metavar="PATH", help="the new path of a rename or link")
     add_caller(parser)
     add("--pid", type=int, metavar="N", help="the user of this running process")
-    what = parser.add_argument_group("file (unknown if not given)")
+    what = parser.add_argument_group("file (a fact that you do not give is unknown)")
     form = what.add_mutually_exclusive_group()
     form.add_argument("--directory", action="store_true", help="a directory")
     form.add_argument("--symlink", action="store_true", help="a symbolic link")

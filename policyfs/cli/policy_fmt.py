@@ -1,4 +1,4 @@
-"""`policyfs policy fmt`: rewrites policies, tests and accepted changes in a standard layout."""
+"""`policyfs policy fmt`: rewrites policies, tests and accepted changes in canonical form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from policyfs.policy.parse import SourceText
 
 
 def run_fmt(args: argparse.Namespace) -> int:
-    """Write files in the standard layout. With --stdout, print this layout instead.
+    """Write files in canonical form (the standard layout). With --stdout, print the canonical form instead.
 
     With --check, print the changes instead, and return 1 if there are any.
     """
@@ -36,7 +36,7 @@ def run_fmt(args: argparse.Namespace) -> int:
 
 
 def _formatted(path: str) -> list[tuple[SourceText, str]]:
-    """Return each file of a policy with its text in the standard layout. Raises PolicyfsError."""
+    """Return each file of a policy with its text in canonical form. Raises PolicyfsError."""
     sources = read_sources(path)
     if Path(path).is_dir():
         sources += read_tests(sorted(Path(path).glob(f"*{TEST_SUFFIX}")))
@@ -45,14 +45,14 @@ def _formatted(path: str) -> list[tuple[SourceText, str]]:
     after = meaning([SourceText(source.name, text.encode()) for source, text in found], prove=False)
     if before != after:
         raise PolicyfsError(
-            f"{path}: the canonical form would change the policy's meaning, so this policy was not written;"
-            " please report it"
+            f"{path}: the canonical form would change the policy's meaning, so policyfs did not write this"
+            " policy. This is a bug: please report it"
         )
     return found
 
 
 def _finish(before: SourceText, after: str, *, check: bool) -> None:
-    """Write the text in the standard layout to its file. With *check*, print the difference instead."""
+    """Write the text in canonical form to its file. With *check*, print the difference instead."""
     if before.text == after.encode():
         return
     if check:

@@ -26,8 +26,8 @@ def run_matrix(args: argparse.Namespace) -> int:
         found = matrix(policy)
     except TooHardError as error:
         raise PolicyfsError(
-            "the policy has too many different paths for a matrix. Use fewer ** and ? in a row, and write"
-            " fewer uids as numbers where another glob has {uid}"
+            "the policy has too many different paths for a matrix. Use fewer ** and ? in a row. If a glob"
+            " has {uid}, use fewer numbers as names in other globs"
         ) from error
     if args.svg is not None:
         write_private(args.svg, svg(found, f"Who may do what: {policy.name or args.policy}"))

@@ -129,7 +129,8 @@ def run_who(args: argparse.Namespace) -> int:
     print("\n".join(table(head, rows, columns=columns, flexible=3, right=frozenset({1}))))
     for name in machine.dynamic():
         print(
-            f"{shown(name)} gets a uid at each start (DynamicUser=): give the service User=, or its own mount"
+            f"{shown(name)} may get another uid at each start (DynamicUser=): write User= in its unit, or"
+            " give the service its own mount"
         )
     return EXIT_OK
 

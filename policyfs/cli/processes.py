@@ -1,6 +1,7 @@
-"""Reads of the files of other processes in /proc, for commands. An app cannot keep a command waiting there.
+"""Reads of the files of other processes in /proc, for commands. An app cannot make a command wait there
+without end.
 
-The reason is in policyfs.linux.procfs.
+policyfs.linux.procfs says how an app makes processes wait in /proc.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _MAX_DESCRIPTOR: Final = 1 << 16
 
 
 def look(function: Callable[[], T], timeout_s: float = _MOST_S) -> T:
-    """Return the result of a function that reads files of other processes by policyfs.linux.procfs.
+    """Return the result of a function that reads files of other processes with policyfs.linux.procfs.
 
     The function runs in a forked child, without the descriptors of this process. If the kernel permits it,
     the child reads its own instance of procfs, which no app can lock. Otherwise a lock of an app can keep the
@@ -49,8 +50,8 @@ def look(function: Callable[[], T], timeout_s: float = _MOST_S) -> T:
         _kill(pid)
         raise PolicyfsError(
             f"the files of other processes in /proc cannot be read within {timeout_s:g} s; perhaps an app"
-            " keeps a directory in /proc locked. As root in no container, this command reads /proc by an"
-            " instance of its own, which no app can lock"
+            " keeps a directory in /proc locked. Run this command as root, outside of a container: then it"
+            " reads /proc by an instance of its own, which no app can lock"
         )
     os.waitpid(pid, 0)
     if not answer:
@@ -102,7 +103,7 @@ def _outcome(function: Callable[[], T], writer: int) -> tuple[T | None, Exceptio
     try:
         os.closerange(0, writer)
         os.closerange(writer + 1, _MAX_DESCRIPTOR)
-        os.chdir("/")  # the child is no user of a mount
+        os.chdir("/")  # the child must not keep a mount in use
         with contextlib.suppress(OSError):
             procfs.use(mount_api.procfs_instance())
         return function(), None

@@ -4,7 +4,8 @@ The command that mounts forks the prover before it forks the daemon. The daemon 
 mount to the prover, before the mount has a path. The prover forks a second daemon, with the same code, policy
 and options, over a small store in memory. Then the prover makes requests in both mounts, under the uids of
 apps. In the store in memory the files are photos with a place, and requests may write and remove them. In the
-real mount requests leave no trace. If an answer differs from the policy's, the mount is refused.
+real mount, requests change nothing in the store, not even an access time. If an answer differs from the
+policy's, the mount is refused.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _START_S: Final = 60.0
 _LAST_WORDS: Final = 1 << 17
 _TRIES: Final = 3
 """The maximum number of tries to read a redacted file. On a busy machine, one try may find no free worker in
-time. Also the number of further answers if an answer is wrong in the real store."""
+time. It is also the maximum number of further tries after a wrong answer about a file of the real store."""
 _NOBODY: Final = (65534, 4242, 1000, 60001)
 _FILE: Final = Facts(KIND, OWNER_NONE)
 

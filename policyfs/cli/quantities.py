@@ -17,7 +17,7 @@ def size(text: str) -> int:
     """Return a size in bytes, written with K, M or G or without a unit. Raises ArgumentTypeError."""
     match = re.fullmatch(r"([0-9]{1,15})([KMG]?)", text)
     if match is None:
-        raise ArgumentTypeError(f"{text!r} is not a size; write 500K, 32M or 2G")
+        raise ArgumentTypeError(f"{text!r} is not a size; write a size such as 500K, 32M or 2G")
     return int(match[1]) * _UNITS[match[2]]
 
 
@@ -33,21 +33,21 @@ def age(text: str) -> int:
     """Return an age in seconds, written in hours, days or weeks. Raises ArgumentTypeError."""
     match = re.fullmatch(r"([1-9][0-9]{0,5})([hdw])", text)
     if match is None:
-        raise ArgumentTypeError(f"{text!r} is not an age; write 36h, 90d or 52w")
+        raise ArgumentTypeError(f"{text!r} is not an age; write an age such as 36h, 90d or 52w")
     return int(match[1]) * {"h": 3600, "d": 86400, "w": 604800}[match[2]]
 
 
 def count(text: str) -> int:
     """Return a whole number of at least 1. Raises ArgumentTypeError."""
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
-        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1; write 40000")
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1; write a number such as 40000")
     return int(text)
 
 
 def number(text: str) -> int:
     """Return a whole number of at least 0. Raises ArgumentTypeError."""
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 0; write 100")
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 0; write a number such as 100")
     return int(text)
 
 

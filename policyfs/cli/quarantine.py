@@ -1,7 +1,7 @@
 """`policyfs quarantine`: files that policyfs refused and kept, because a rule has `on_refused: quarantine`.
 
-The command uses only the files that mounts keep, so it works without a running mount. docs/operations.md is
-its manual.
+The command works without a running mount. `release` without `--to` needs the store. `release` and `drop`
+write on the trail. docs/operations.md is the manual of the command.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _guarded(action: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
             ) from error
         except (OSError, WrongEntryError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise PolicyfsError(f"the quarantine below {args.trail}: {reason}") from error
+            raise PolicyfsError(f"cannot use the quarantine below {args.trail}: {reason}") from error
 
     return run
 
@@ -165,7 +165,8 @@ def _show(args: argparse.Namespace) -> int:
 def _record(place: Quarantine, entry: Entry, done: str, to: str = "") -> None:
     """Write on the trail that a file is released or dropped. The action follows.
 
-    Raises PolicyfsError if that fails. done: the word for the action. to: the path that a released file gets.
+    Raises PolicyfsError if the trail cannot be written. done: the word for the action. to: the path that a
+    released file gets.
     """
     directory = Path(os.path.abspath(place.directory)).parent
     told = {"id": entry.id, "app": entry.app} if entry.about is None else json.loads(_as_json(entry))
@@ -202,7 +203,8 @@ def _into_store(entry: Entry, about: About, source: int) -> str:
     where = os.path.join(about.store, os.fsdecode(about.path.lstrip(b"/")))
     try:
         with Tree.open(about.store) as tree:
-            # An old entry has no identity. The directory of a store that is not mounted is usually empty.
+            # An entry of an older version lacks the identity of the store. Then an empty directory counts as
+            # a store that is not mounted.
             if tree.identity() != about.root if about.root else not os.listdir(about.store):
                 raise PolicyfsError(
                     f"{shown(about.store)}: the store is not mounted, or it is another store: mount it, or"

@@ -115,7 +115,10 @@ def _mounted(args: argparse.Namespace, start: Start, command: Sequence[str], at:
     try:
         enter_own_mounts()
     except OSError as error:
-        raise PolicyfsError(f"the kernel gives no mount namespace: {error.strerror}") from error
+        raise PolicyfsError(
+            f"cannot make a mount namespace: {error.strerror}; run this command as root, outside of a"
+            " container"
+        ) from error
     options, loader = mount.prepared(args, start)
     if options.user_id is None:
         raise UsageError(f"the app {args.app} has no uid: add --uid UID")
@@ -190,7 +193,7 @@ def _ended(child: int) -> int:
     """Wait for the end of the command, and return its wait status.
 
     If the command stops itself and its process group (Ctrl-Z in an editor), the signal does not reach this
-    process, which is root's. So this process stops, too. Otherwise the shell would wait for it.
+    process, which is root's. So this process stops, too. Otherwise the shell would wait for this process.
     """
     while True:
         _, status = os.waitpid(child, os.WUNTRACED)
@@ -294,7 +297,7 @@ def _end(daemon: int, log_file: Path) -> None:
             raise PolicyfsError(f"the daemon (pid {daemon}) did not end within {_END_S:g} s; see {log_file}")
         time.sleep(_POLL_S)
     if os.waitstatus_to_exitcode(status):
-        _say(f"the mount did not end in order; see {log_file}")
+        _say(f"the daemon of the mount ended with an error; see {log_file}")
 
 
 def _account(uid: int) -> pwd.struct_passwd | None:

@@ -258,7 +258,7 @@ def look(site: Site, mount: MountDoc) -> Seen:
 def place_of(mount: MountDoc) -> str:
     """Return the path of a mountpoint without symlinks, as ``policyfs mount`` finds it.
 
-    This function sends no request to the mount, which may hang.
+    This function sends no request to the mount, because the mount may hang.
     """
     from policyfs.linux.mountinfo import resolve
 

@@ -58,7 +58,7 @@ def _text(status: control.Json, part: str, name: str) -> str:
 
 def _change(name: str, now: object, wanted: object) -> Iterator[str]:
     if (now or None) != (wanted or None):
-        yield f"{name} is {_shown(now)}, the site says {_shown(wanted)}"
+        yield f"{name} is {_shown(now)}, but the site file says {_shown(wanted)}"
 
 
 def _shown(value: object) -> str:

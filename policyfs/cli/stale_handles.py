@@ -1,4 +1,4 @@
-"""Stale handles: open files that the policy in force would not grant any more.
+"""Stale handles: files open in passthrough that the policy in force would not let their apps open any more.
 
 `policyfs reload` reports stale handles. `policyfs reload --strict` can close them: it ends their processes.
 """
@@ -25,7 +25,8 @@ from policyfs.trail.table import shown
 _SHOWN: Final = 20
 _DELETED: Final = b" (deleted)"
 _ROUNDS: Final = 100
-"""A status lists only 200 stale handles. When their processes have ended, the next status lists others."""
+"""The maximum number of rounds. A status lists only 200 stale handles. When the processes of these handles
+have ended, the next status lists other stale handles."""
 _CLOSED_S: Final = 5.0
 _TERM_S: Final = 5.0
 _KILL_S: Final = 5.0
@@ -33,14 +34,15 @@ _SIGNALS: Final = ((signal.SIGTERM, _TERM_S), (signal.SIGKILL, _KILL_S))
 
 
 def told(stale: object) -> Iterator[str]:
-    """Yield lines of text on stale handles (open files that the policy would not grant any more)."""
+    """Yield lines of text on stale handles. stale: their summary, from a status or from a reload's answer."""
     if not isinstance(stale, Mapping) or not stale.get("count"):
         return
     count, files = stale["count"], stale["files"]
     by_app = ", ".join(f"{app} {number}" for app, number in sorted(stale["apps"].items()))
     yield (
-        f"{count} open file{'' if count == 1 else 's'} in passthrough that this policy would not grant"
-        f" ({by_app}); the kernel keeps {'this file' if count == 1 else 'these files'} usable until closed:"
+        f"{count} open file{'' if count == 1 else 's'} in passthrough that this policy would refuse to open"
+        f" ({by_app}); apps can use {'this file' if count == 1 else 'these files'} until they close"
+        f" {'it' if count == 1 else 'them'}:"
     )
     for one in files[:_SHOWN]:
         path = harmless(str(one["path"]))
@@ -52,8 +54,8 @@ def told(stale: object) -> Iterator[str]:
 def end_holders(mountpoint: str, status: Callable[[], control.Json], *, yes: bool) -> None:
     """List the processes that have stale handles, ask the user, and end these processes.
 
-    Stale handles are open files that the policy would not grant any more. status: returns the mount's status.
-    yes: do not ask. Raises PolicyfsError if some processes or open files remain.
+    Stale handles are open files that the policy in force would not let their apps open any more. status:
+    returns the mount's status. yes: do not ask. Raises PolicyfsError if some processes or open files remain.
     """
     for _ in range(_ROUNDS):
         now = status()
@@ -61,7 +63,7 @@ def end_holders(mountpoint: str, status: Callable[[], control.Json], *, yes: boo
         found = _holding(mountpoint, now, files)
         if not found:
             break
-        print(f"{mountpoint}: these processes have files open that this policy would not grant:")
+        print(f"{mountpoint}: these processes have files open that this policy would refuse to open:")
         for pid, holds in found.items():
             first = holds[0]
             print(f"  {shown(first.command)} (pid {pid}, uid {first.uid}): {len(holds)} of these files")
@@ -91,9 +93,10 @@ def _check_closed(mountpoint: str, status: Callable[[], control.Json]) -> None:
     while count := _stale(status())[0]:
         if time.monotonic() > until_s:
             raise PolicyfsError(
-                f"{mountpoint}: {count} open file{'' if count == 1 else 's'} that this policy would not grant"
-                f" stay{'s' if count == 1 else ''} open, and no process was found that this command may end;"
-                " `policyfs status --json` lists the files. `policyfs umount --abort` makes them unusable"
+                f"{mountpoint}: {count} open file{'' if count == 1 else 's'} that this policy would refuse to"
+                f" open stay{'s' if count == 1 else ''} open, and no process was found that this command"
+                " may end; `policyfs status --json` lists the files. `policyfs umount --abort` makes them"
+                " unusable"
             )
         time.sleep(0.1)
 
@@ -101,13 +104,15 @@ def _check_closed(mountpoint: str, status: Callable[[], control.Json]) -> None:
 def _holding(
     mountpoint: str, status: control.Json, files: Sequence[Mapping[str, object]]
 ) -> dict[int, list[Holder]]:
-    """Return the processes that have one of *files* open or mapped, by pid.
+    """Return the processes that seem to have one of *files* open or mapped, by pid, each with these files.
 
-    The daemon, this process, its parent and the process with pid 1 do not count.
+    A file counts if its path or inode number, and the uid of its process, are those of one of *files*. If
+    *files* has the pid of a process, each file of the mount that this process has open or mapped counts. The
+    daemon, this process, its parent and the process with pid 1 do not count.
     """
     opened = {(_as_told(os.fsencode(mountpoint)) + str(one["path"]), one["uid"]) for one in files}
     inodes = {(one["ino"], one["uid"]) for one in files}  # a container has the file at another path
-    pids = {one["pid"] for one in files}  # of threads: only that of the main thread is a process's
+    pids = {one["pid"] for one in files}  # thread ids: only a main thread's id is a process id
     spared = {status["pid"], os.getpid(), os.getppid(), 1}
     found: dict[int, list[Holder]] = {}
     for holder in look(lambda: holders_of(f"0:{status['connection']}")):

@@ -85,7 +85,7 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
          "the mount shows changes from elsewhere after a second, and the kernel caches less",
          "use a kernel with CONFIG_FANOTIFY, and a local file system"),
         ("case", not facts.casefold, "the case of names matters", State.BAD,
-         "the case of names is ignored here, so an app could bypass rules: `policyfs mount` refuses it",
+         "the case of names is ignored, so an app could bypass rules: `policyfs mount` refuses this store",
          "use a directory without casefold (chattr -F)"),
     )  # fmt: skip
     for name, fine, good, state, missing, todo in rows:

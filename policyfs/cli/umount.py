@@ -87,9 +87,10 @@ class _Daemon(NamedTuple):
 
 
 def _daemons(path: str, stack: contextlib.ExitStack, *, late: bool) -> dict[object, _Daemon]:
-    """Return the daemons of a mountpoint, by the pid that each reports; by its real pid if it answers late.
+    """Return the daemons of a mountpoint. The key is the pid that a daemon reports in its status.
 
-    stack: closes the pidfds at its end. late: False to leave out daemons that answer late.
+    If a daemon answers late, the key is the daemon's pid in the pid namespace of this command. stack: closes
+    the pidfds at its end. late: False to leave out daemons that answer late.
     """
     found: dict[object, _Daemon] = {}
     for socket_path in _socket_paths(path):
@@ -106,7 +107,8 @@ def _daemons(path: str, stack: contextlib.ExitStack, *, late: bool) -> dict[obje
 def _asked(socket_path: Path) -> tuple[int, control.Json | None]:
     """Return the pid of the daemon at a control socket, and its status; None if it does not answer in time.
 
-    Raises OSError or ControlError if no daemon is there, or if it was killed: it serves nobody any more.
+    Raises OSError or ControlError if no daemon is there, or if the daemon was killed and serves nobody any
+    more.
     """
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(_TELL_S)
@@ -308,7 +310,7 @@ def daemon_died(path: str) -> bool:
 
 
 def _was_killed(pid: int) -> bool:
-    """Return True if a process was killed: it has ended, or it waits for a store that does not answer."""
+    """Return True if a process has ended, or was killed and still waits for a store that does not answer."""
     try:
         lines = status_file(pid).splitlines()
     except OSError:

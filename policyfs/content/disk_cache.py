@@ -296,7 +296,7 @@ class Remembered:
             self._begin_anew()
 
     def _do_without(self, error: Exception) -> None:
-        self._warn(f"findings in files are not kept for the next start: {self._path}: {error}")
+        self._warn(f"no kinds and redaction plans are kept for the next start in {self._path}: {error}")
         self._shut()
 
     def _begin_anew(self) -> None:

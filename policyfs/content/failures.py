@@ -1,4 +1,4 @@
-"""Counts, by cause, of requests to workers that got no answer; and a snapshot of all the sniffer's counts."""
+"""Counts of the requests to workers that got no answer, by cause; and a snapshot of all sniffer counts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SnifferStats:
 
     repeated: how often a request was sent again because its worker was lost. failed: number of failed
     requests for each cause. ``died``: the worker ended. ``deadline``: no answer in time. ``missed``: not
-    tried, because just before the file caused ``died`` or ``deadline``, or a worker gave up. ``busy``: no
+    tried, because shortly before, another request for the file had failed (missed.py). ``busy``: no
     worker was free. ``refused``: the worker answered with an error. ``lied``: the answer was one that no
     correct worker gives. confinement: the measures that confine a worker, e.g. ``chroot, uid 2100000000,
     no_new_privs, limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none.

@@ -25,8 +25,8 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&
 FIRST_BYTES: Final = 40
 """Bytes at the start of a file by which other programs recognise pictures, films, sounds and PDF files."""
 _WEAK: Final = re.compile("audio/x-ape|image/x-os2-.*")
-"""Kinds that libmagic finds by two to four letters: a table may begin with "MAC Address", and an archive with
-a file in CI/.
+"""Kinds that libmagic finds by two to four letters, and so gives to other files, too: to a table that begins
+with "MAC Address", or to an archive that begins with a file in CI/.
 """
 _OPENED_BY_FIRST_BYTES: Final = re.compile(r"(?:image|video|audio)/.*|application/(?:ogg|pdf)")
 
@@ -57,12 +57,12 @@ def is_kind(text: str) -> bool:
 
 
 def agreed(kind: str, first: str) -> str | None:
-    """Return the kind of a file by libmagic's answer (kind, not one with a locator), or None if the first
-    bytes have the kind of another picture, film, sound or PDF.
+    """Return the kind of a file, or None (unknown) if its first bytes have the kind of another picture, film,
+    sound or PDF.
 
-    first: libmagic's answer for the first bytes alone (FIRST_BYTES). libmagic prefers some tests of later
-    bytes: the checksum of a tar header, a boot sector, the mark of a disk image. But other programs open such
-    a file by its first bytes.
+    kind: libmagic's answer for the whole head, not a kind with a locator. first: libmagic's answer for the
+    first bytes alone (FIRST_BYTES). libmagic prefers some tests of later bytes: the checksum of a tar header,
+    a boot sector, the mark of a disk image. But other programs open such a file by its first bytes.
     """
     if not _OPENED_BY_FIRST_BYTES.fullmatch(first) or _WEAK.fullmatch(first):
         return kind

@@ -56,7 +56,7 @@ class Piece(NamedTuple):
     """Part of a patch.
 
     origin: offset in the file of the bytes to copy; -1 if ``data`` holds the bytes. If ``data`` has only one
-    byte, each byte of the piece is this byte, whatever the size is.
+    byte, this byte is repeated ``size`` times.
     """
 
     offset: int

@@ -34,7 +34,7 @@ _UNDEAD_MAX: Final = 8
 While there are more, the pool forks no worker.
 """
 _UNDEAD_OF_APP: Final = 2
-"""If so many killed workers of one app have not ended, the app gets no further worker.
+"""If this number of killed workers of one app have not ended, the app gets no further worker.
 
 On xfs a read waits until a write to the file ends, even after SIGKILL, and an app can make a write take long.
 An app uses at most 7 workers at once. So one app alone does not exceed _UNDEAD_MAX.
@@ -55,7 +55,8 @@ class NoWorkerError(Exception):
     """The error if no worker is available. why: ``died`` (no worker could be started) or ``busy`` (too many
     killed workers have not ended).
 
-    The message is for people. outside: True if another process ended the zygote or the new worker.
+    The message is for people. outside: True if another process ended the zygote, or ended or stopped the new
+    worker.
     """
 
     def __init__(self, why: str, text: str, *, outside: bool = False) -> None:

@@ -143,7 +143,7 @@ def receive_request(sock: socket.socket) -> Request | None:
         header += _receive_exactly(sock, REQUEST.size - len(header))
         number, command, size, file_size = REQUEST.unpack(header)
         if size > MAX_REQUEST_PAYLOAD or command not in tuple(Command) or flags & socket.MSG_CTRUNC:
-            raise WireError(f"a request of {size} bytes, command {command}, flags {flags:#x}")
+            raise WireError(f"malformed request: {size} bytes, command {command}, flags {flags:#x}")
         payload = _receive_exactly(sock, size)
         if (fd is None) != (command == Command.KIND_HEAD):
             raise WireError(f"command {command} and descriptor {fd}")

@@ -1,4 +1,4 @@
-"""A bounded queue of requests to the workers, in which no lane can starve another."""
+"""A bounded queue of requests to the workers. No lane keeps other lanes waiting for ever."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class ConfinementError(Exception):
 
 
 def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
-    """Give up all rights of this process for good. Return the measures in force, as texts for people.
+    """Give up the rights of this process permanently. Return the measures in force, as texts for people.
 
     parent: pid of the zygote, which forked this process. The kernel kills this process when the zygote dies.
     idle: True to run only while no other process wants the processor. Descriptors stay open. Raises

@@ -77,10 +77,11 @@ class Sniffer:
         """Start the zygote and first workers, before trio runs; takes about 0.3 s. Needs root.
 
         workers: the number of workers, which all start at once. By default, workers start on demand: one for
-        each processor, at least 2 and at most 8. No app gets all workers. uid, gid: ids of all workers; by
-        default each worker has its own unused ids (uids.py). apps: ranges of uids (first, last) that belong
-        to apps. queue: the number of requests that may wait. address_space: bytes per worker. Raises
-        SnifferError with advice if libmagic is missing or rights cannot be dropped.
+        each processor, at least 2 and at most 8. No app gets all workers. uid, gid: the ids of the worker (if
+        a uid is given, only one worker can live at a time); by default each worker has unused ids of its own
+        (uids.py). apps: ranges of uids (first, last) that belong to apps. queue: the number of requests that
+        may wait. address_space: bytes per worker. Raises SnifferError with advice if libmagic is missing or
+        rights cannot be dropped.
         """
         at_first = SPARES if workers is None else workers
         if workers is None:
@@ -155,7 +156,7 @@ class Sniffer:
 
         fd: an O_RDONLY descriptor of the file. *what*: None for the kind alone. A new worker answers; it sees
         no other file, and ends afterwards. The worker runs only while no other process wants the processor.
-        The workers for apps stay free, so no app waits for this one. Return None if there is no answer.
+        The workers for apps stay free, so no app waits for this worker. Return None if there is no answer.
         """
         size = _checked_size(fd)
         command = Command.KIND_FD if what is None else Command.LOCATE
@@ -304,8 +305,8 @@ class Sniffer:
     async def _with_workers(
         self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable, limit: TimeLimit
     ) -> Reply:
-        """Return a worker's reply. If the worker dies by itself, ask a newly forked one, once: an earlier
-        request may have harmed the first worker, or an idle one. So a request kills at most two workers.
+        """Return a worker's reply. If the worker dies by itself, ask a newly forked worker, once: earlier
+        requests may have harmed the first worker and idle workers. So a request kills at most two workers.
 
         If another process ended or stopped the worker or the zygote, the file is not the cause. Then the
         request is repeated until the deadline, after a pause that grows.

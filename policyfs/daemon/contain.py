@@ -25,7 +25,7 @@ DAEMON: Final = frozenset({
     Capability.DAC_READ_SEARCH,  # files by handle, for the watch
     Capability.FOWNER,  # chmod, utimens, xattrs of files that belong to apps
     Capability.FSETID,  # setgid directories, and files that natively keep their setgid bit
-    Capability.KILL,  # workers that hang, which have another uid, and processes that block the mount
+    Capability.KILL,  # workers that hang (they have another uid), and processes that block the mount
     Capability.SETGID, Capability.SETUID,  # new files are made with the caller's identity
     Capability.SETFCAP,  # removing file capabilities
     Capability.LEASE,  # leases on files that belong to apps

@@ -159,7 +159,8 @@ async def _reply(
         about = str(request["path"]) if name in questions else ""
         command = None if name in questions else commands[name]
     except (ValueError, TypeError, KeyError, RecursionError):
-        return _encoded({"error": f"unknown command; there are {', '.join(sorted(commands))}"})
+        known = ", ".join(sorted({*commands, *questions}))
+        return _encoded({"error": f"unknown command; the commands are {known}"})
     try:
         return _encoded(await (questions[name](about) if command is None else command(peer, request)))
     except PolicyfsError as error:

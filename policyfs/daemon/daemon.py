@@ -62,7 +62,7 @@ _SLICE_NS: Final = 100_000
 """The daemon's time slice in ns. Apps wait for the daemon, so it runs before processes that only compute."""
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = session.IN_ALL + 256 + MOST_RESTING
-"""The limit of tasks: IN_ALL requests, 256 for idle lanes and requests without a caller, resting opens."""
+"""Limit of tasks: IN_ALL requests, 256 for idle lanes and requests without a caller, MOST_RESTING opens."""
 _THREADS: Final = _MAX_TASKS + 32
 """The limit of threads for calls that block: more than tasks, so no call waits for a thread."""
 
@@ -136,7 +136,7 @@ class Daemon:
         self.policies.begin(self.journal, self.trail, options.told)
 
     def _build_store(self) -> tuple[Owners, Watch | None]:
-        """Open the store, and the databases beside the trails, which all mounts of a store share."""
+        """Open the store, and the databases (beside the trails) that all mounts of a store share."""
         options = self._options
         tree = self._tree = Tree.open(options.store)
         self._undo.callback(tree.close)
@@ -189,7 +189,7 @@ class Daemon:
     def _open_watch(self, facts: StoreFacts) -> Watch | None:
         if not facts.fanotify:
             self._log.warning(
-                "no watch of the store: apps see changes by others only after 1 s", store=facts.name
+                "the store is not watched: apps see other programs' changes only after 1 s", store=facts.name
             )
             return None
         watch = Watch(self._tree.root_fd)
@@ -232,7 +232,7 @@ class Daemon:
         try:
             # INVARIANT: this comes before the first request of any app.
             if not close_door(special_files=self._options.posix):
-                self._log.warning("system calls are not filtered: this kernel or machine cannot do it")
+                self._log.warning("system calls are not filtered: `policyfs doctor` shows why")
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._door.serve)
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
@@ -298,7 +298,7 @@ class Daemon:
         self.fs.changes.start()
 
     async def _signals(self) -> None:
-        """Obey signals. An order to end need not wait for a reload, which may wait for a disk that hangs."""
+        """Obey signals. An order to end does not wait for a reload: a reload may wait for a hung disk."""
         self._listening.set()
         async with trio.open_nursery() as nursery:
             while True:
@@ -362,7 +362,7 @@ class Daemon:
 
     @property
     def bugs(self) -> int:
-        """The number of unexpected exceptions so far. For each, an app got EIO."""
+        """The number of unexpected exceptions so far: in requests (the app got EIO), and in other work."""
         return self._bugs.count
 
     def fuse_counters(self) -> dict[str, int]:

@@ -23,7 +23,7 @@ class Trail(Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """True if there are events to write, or will be within a second, although nothing happens."""
+        """True if there are events to write, or if there will be some within a second without a request."""
 
     def flush_steps(self) -> Iterator[None]:
         """Write the events in the queue on the event loop, in steps, without waiting for the disk."""
@@ -103,8 +103,8 @@ class Duties:
             again = any(left)
 
     async def flush_trail(self) -> None:
-        """Write waiting events, kills and losses of workers to the trail whenever some are due, until
-        cancelled.
+        """Write to the trail whenever something is due: waiting events, killed processes of apps, and lost
+        workers. Run until cancelled.
         """
         again = True
         while True:

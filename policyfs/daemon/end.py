@@ -37,8 +37,8 @@ class MountEnd:
 
     cause: ``signal``; ``command`` (policyfs umount); ``outside``: a process that the kernel does not name has
     removed the mount or its connection (umount, fusermount3, fusectl); ``error``: the daemon failed. how: the
-    signal, the command, or UNMOUNTED, ABORTED, DETACHED. pid, uid, exe: those of the process that ended the
-    mount, if known.
+    signal, the command, one of UNMOUNTED, ABORTED, DETACHED and CIRCLE, or another text. pid, uid, exe: those
+    of the process that ended the mount, if known.
 
     Reloads of the policy use this class for their causes, too. Only a reload has the causes ``watch`` (the
     policy's files changed) and ``exception`` (a rule for a limited time ended).
@@ -106,8 +106,8 @@ class EndOfMount:
 class SignalReader:
     """A descriptor (signalfd(2)) that gives signals together with their senders.
 
-    INVARIANT: created on the main thread while all threads block the signals. Threads that start later then
-    block them, too. The signals stay blocked.
+    INVARIANT: this object is created on the main thread, and all other threads of this time block the
+    signals. Threads that start later block the signals, too. The signals stay blocked.
     """
 
     def __init__(self) -> None:

@@ -71,8 +71,8 @@ class HighWaterMark:
         return self._mark_ns == _NEVER
 
     def now_ns(self) -> int:
-        """Return the time by which exceptions (rules for a limited time) end: the clock's time, or the mark
-        if that is later.
+        """Return the present time for exceptions (rules for a limited time): the clock's time, or the mark if
+        the mark is later. In ns since 1970.
         """
         return max(self._clock_ns(), self._mark_ns)
 
@@ -109,7 +109,10 @@ class HighWaterMark:
                 return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > until_s:
-                    text = "another policyfs daemon keeps it locked; is that daemon frozen?"
+                    text = (
+                        "another policyfs daemon has locked the file; if that daemon is stopped (SIGSTOP,"
+                        " docker pause), continue it"
+                    )
                     raise TimeoutError(errno.ETIMEDOUT, text) from None
             time.sleep(_LOOK_S)
 

@@ -5,8 +5,8 @@ While an app writes in passthrough, the kernel holds the lock of the store's fil
 copies from the memory that the app gave to write(2) (fs/fuse/passthrough.c, mm/filemap.c). If this memory is
 a mapping of a mediated file, only the event loop can read its pages. At this moment, the loop may be waiting
 for that lock: an app with another view of the file has asked to remove the file, or to change its attributes.
-Then the write and the loop wait for ever, and all other apps wait, too. The loop cannot be interrupted. It
-can also be another program in the store that removes the file. This program waits for the file's lock, and
+Then the write and the loop wait for ever, and all other apps wait, too. The loop cannot be interrupted. A
+program that uses the store directly may also remove the file. This program waits for the file's lock, and
 holds the lock of the directory meanwhile. Then the loop, or a reader of the bridge, waits when it looks up a
 name in that directory.
 
@@ -18,11 +18,12 @@ a circle, it kills the process that reads or writes: then the kernel releases th
 If the kill is not possible, or does not help, the thread ends the connection: all callers get an error, and
 the daemon ends.
 
-While the store's disk answers nothing, the loop may be waiting for this disk. Then the thread kills no
+While the store's disk does not answer, the loop may be waiting for this disk. Then the thread kills no
 process.
 
-An app can make reads of its files in /proc wait (policyfs.linux.bounded_reads). Such a process is left out.
-But if many of them keep the thread from looking at others, the thread ends the connection.
+An app can make each read of its processes' files in /proc wait (policyfs.linux.bounded_reads). The thread
+leaves out such processes. But if they are so many that the thread cannot look at the others in time, the
+thread ends the connection.
 
 INVARIANT: the loop gives up the interpreter lock while it waits for the store (kernel/_device.c,
 kernel/_avc.c). Otherwise this thread could not run.
@@ -47,7 +48,7 @@ LOOKS: Final = 7
 MOST_S: Final = 30.0
 """The longest time of a look, in seconds."""
 UNKNOWN: Final = 0
-"""The process id of a writer that may be among processes that were not looked at. No process has it."""
+"""Stands for the process id of a writer if not all processes were looked at. No process has this id."""
 _BLOCKED: Final = "D"
 """The state of a task that waits for a lock or a disk and that no signal interrupts (proc_pid_stat(5))."""
 _READER: Final = "policyfs-reader"
@@ -143,12 +144,12 @@ class LockCircle:
         """Look once for the circle (the loop and an app's write wait for each other). Return the writer's
         process id if the last LOOKS looks have all found a circle.
 
-        A look finds a circle under two conditions: a thread (see _look) is blocked in the same call as at the
-        previous look, and a thread of the writer waits for a page. The kernel does not show the lock that a
-        thread waits for. A wait for a disk would also meet the first condition. So no look finds a circle
-        while the disk hangs. But a network store that hangs for so long is taken for a circle. Return None if
-        there is no circle, if the kernel does not show stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN,
-        CAP_SYS_PTRACE), or if the process is outside the daemon's pid namespace.
+        The looks find a circle under two conditions. First, a thread (see _look) is blocked in the same call
+        at all these looks. Second, a thread of the writer waits for a page at all these looks. The kernel
+        does not show the lock that a thread waits for. A wait for a disk would also meet the first condition.
+        So no look finds a circle while the disk hangs. But a network store that hangs for so long counts as a
+        circle. Return None if there is no circle, if the kernel does not show stacks (CONFIG_STACKTRACE,
+        CAP_SYS_ADMIN, CAP_SYS_PTRACE), or if the process is outside the daemon's pid namespace.
         """
         blocked = set() if self._disk.hangs() else set(self._look())
         still = blocked & self._blocked

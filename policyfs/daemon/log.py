@@ -57,7 +57,7 @@ class Bugs:
         self.count = 0
 
     def bug(self, where: str, error: BaseException) -> None:
-        """Log a bug with its traceback; the app gets EIO."""
+        """Log a bug with its traceback, and count it."""
         self.count += 1
         text = "".join(traceback.format_exception(error))
         self._logger.error("bug", where=where, error=repr(error), traceback=text)

@@ -40,15 +40,15 @@ def read_own_proc(undo: contextlib.ExitStack, log: Log) -> None:
         undo.callback(own_proc.end, own_proc.own_proc())
     except OSError as error:
         log.warning(
-            "no instance of procfs for the daemon alone: a process that locks its directory in /proc can make"
-            " the mount wait", error=error.strerror,
+            "the daemon cannot have its own instance of procfs: a process that locks its directory in /proc"
+            " can make the mount wait", error=error.strerror,
         )  # fmt: skip
 
 
 class Mountpoint:
     """A mounted FUSE device. close() removes the mount, so that no dead mount stays at the mountpoint.
 
-    readiness: the wait for requests of the session; None before the session runs.
+    readiness: waits for requests of the session; None before the session runs.
     """
 
     def __init__(

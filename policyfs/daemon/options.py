@@ -15,9 +15,9 @@ class MountOptions:
     """The options of `policyfs mount`. Paths are absolute, sizes in bytes.
 
     user_id, group_ids: the uid and groups that an app mount admits; None and () with any_uid, and for a
-    shared mount. policy_modes: True if all apps see owners and modes by the policy. If False, only apps with
-    ``modes: policy`` in the policy see them. told: further fields for the trail's record of the start: all
-    options, and the user who gave them.
+    shared mount. policy_modes: True if all apps see owners and modes that policyfs derives from the policy.
+    If False, only apps with ``modes: policy`` in the policy see these. told: further fields for the trail's
+    record of the start: all options, and the user who gave them.
     """
 
     store: str
@@ -47,8 +47,8 @@ class MountOptions:
     (StoreFacts.remote): while the store hangs, the bridge's readers would read requests ahead.
     """
     remembers: bool = True
-    """True if databases on the disk keep kinds, plans, and owners that the store itself cannot keep, for
-    later daemons.
+    """True if databases on the disk keep kinds and plans for later daemons, and also owners, if the store
+    itself cannot keep owners.
     """
     proof: bool = False
     """True if test requests must prove the mount before apps reach it (proof.py)."""

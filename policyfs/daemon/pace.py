@@ -18,10 +18,10 @@ class Pace(trio.abc.Instrument):
     """A schedule of the turns of periodic work. All tasks that use one pace have their turns at the same
     times, so that the event loop wakes up only once for all of them.
 
-    A task whose work is done rests. INVARIANT: any wake-up of the event loop ends the rest, whatever its
-    cause is: a request, a change of the store, the result of a thread. So everything that happens on the
-    event loop is followed by a turn within 1.5 periods. The readers of the bridge answer opens without the
-    event loop. While tasks rest, the first event of such an open wakes the event loop (vectors.ring_early).
+    A task whose work is done rests. INVARIANT: every wake-up of the event loop ends the rest, for example by
+    a request, a change of the store, or the result of a thread. So everything that happens on the event loop
+    is followed by a turn within 1.5 periods. The readers of the bridge answer opens without the event loop.
+    While tasks rest, the first event of such an open wakes the event loop (vectors.ring_early).
     """
 
     def __init__(self) -> None:

@@ -137,9 +137,9 @@ class Policies:
         self.next_end = following
 
     def tell_stale(self, stale: control.Json, generation: int) -> None:
-        """Record the open files that the policy in force would not open. stale: a summary of them, as JSON.
+        """Record the open files that the policy in force would refuse to open.
 
-        generation: the number of the policy in force.
+        stale: a summary of these files, as JSON. generation: the number of the policy in force.
         """
         fields = {"policy": self.engine.digest, "generation": generation, **stale}
         self._journal.tell("stale_handles", fields)

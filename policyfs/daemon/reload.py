@@ -39,7 +39,7 @@ class Reload:
 
     Locks: a reload holds `_turn` from its first to its last step, so only one runs at a time. While a policy
     is put in force, a task also holds `_lock`. INVARIANT: `_lock` is never held during a read of the policy's
-    files, which may wait for a disk: the ends of exceptions would wait, too.
+    files. Such a read may wait for a disk, and then the ends of exceptions would wait, too.
     """
 
     def __init__(self, options: MountOptions, policies: Policies, fs: FileSystem, log: Log) -> None:
@@ -142,8 +142,8 @@ class Reload:
     async def _put_in_force(self, engine: Engine, sources: Sources | None, by: MountEnd) -> control.Json:
         """Replace the policy, and make the kernel drop its caches. sources: None if the texts stay.
 
-        Return a summary of the open files that the new policy would not open. The kernel still lets apps use
-        them.
+        Return a summary of the open files that the new policy would refuse to open. The kernel still lets
+        apps use these files.
         """
         gate, policies = self._fs.gate, self._policies
         try:

@@ -145,7 +145,7 @@ def _exceptions(policy: Policy) -> list[dict[str, object]]:
 
 
 async def kept_of(fs: FileSystem, path: str) -> control.Json:
-    """Return the answers about a path that the kernel may keep, for how long, and why not longer."""
+    """Return which answers about a path the kernel may keep, for how long, and why not longer."""
     names, tree = names_in(path), fs.context.tree
     stat = await trio.to_thread.run_sync(find, tree, names)
     return asdict(kept(names, stat, gate=fs.gate, timeouts=fs.timeouts, nodes=fs.nodes))

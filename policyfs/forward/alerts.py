@@ -223,8 +223,9 @@ class _Burst:
     This object is called with one line of the trail after the other. It counts each denial that matches. If
     the principal of such a denial now exceeds the limit, the call returns the number of requests that the
     line stands for. Otherwise the call returns 0. Time is measured by the times in the lines. A denial with a
-    time a little before the last one counts as if it had the same time.
+    time a little before the last denial counts as if it had the same time.
 
+    The time `within` is divided into ten steps. A bucket is the number of a step, and its count of denials.
     INVARIANT: the numbers of a principal's buckets rise. Otherwise a full deque would drop counts.
     """
 

@@ -76,7 +76,7 @@ def _size(value: object) -> int:
     word = str(value) if isinstance(value, int) and not isinstance(value, bool) else text(value)
     match = _SIZE.fullmatch(word)
     if match is None:
-        refuse(f"{quote(word)} is not a size", "write 512K, 256M or 2G")
+        refuse(f"{quote(word)} is not a size", "write a size such as 512K, 256M or 2G")
     return int(match[1]) * _UNITS[match[2]]
 
 

@@ -47,7 +47,7 @@ class Transform(Protocol):
 
     @property
     def memory(self) -> Memory:
-        """The counts of taken lines that this object needs again after a restart, for recall(). Else {}."""
+        """The counts of taken lines that recall() needs after a restart; {} if there are none."""
 
     def recall(self, memory: Memory) -> None:
         """Go on from the memory of an earlier process. Raises ValueError, KeyError or TypeError."""
@@ -64,8 +64,8 @@ class Transform(Protocol):
 
 
 class Everything:
-    """The Transform of a sink. It makes a message for each event that the query matches, and for each other
-    line.
+    """The Transform of a sink. It makes a message for each event that the query matches, and for each line
+    that is no event.
     """
 
     is_pending = False
@@ -147,11 +147,11 @@ class Consumer:
         self._delivered = 0
         self._failing = ""
         self._unsaved = ""  # the reason why the cursor cannot be saved, else empty. Deliveries go on
-        self._unread = ""  # the reason why a hash chain cannot be read, else empty. The others go on
+        self._unread = ""  # the reason why a hash chain cannot be read, else empty. Other chains are read
         self._older: frozenset[str] = frozenset()
         """The chains that are older than this consumer: their first lines may be gone."""
         self._ends: dict[str, tuple[int, float]] | None = None
-        """The ends of run(once=True): dictionary from a chain that has not reached its end to the number of a
+        """The ends of run(once=True): for each chain that is not yet delivered to its end, the number of a
         file and an offset in bytes. None: no ends."""
         self.finished = False
 
@@ -248,7 +248,7 @@ class Consumer:
                     continue
                 try:
                     batch = self._follower(mount_id).read(names)
-                except OSError as exc:  # the lines of the other chains go on
+                except OSError as exc:  # the other chains are still delivered
                     unread = f"cannot read the trail of {mount_id}: {exc.strerror or exc}"
                     continue
                 if batch is None:
@@ -337,7 +337,9 @@ class Consumer:
         self._failing = reason
 
     def _lost(self) -> bool:
-        """Return True if the receiver has died while no lines came, and may have lost lines. They come again.
+        """Return True if the receiver has died while no lines came, and may have lost lines.
+
+        The next round delivers these lines again.
         """
         try:
             self._plan.delivery.check()

@@ -63,7 +63,7 @@ def _line(message: Message, *, as_text: bool) -> bytes:
 
 
 class Arrived:
-    """The part of a delivery whose receiver cannot lose messages that have arrived."""
+    """The base class of deliveries whose receiver cannot lose messages that have arrived."""
 
     unsure_s = 0.0
 
@@ -104,7 +104,7 @@ class FileDelivery(Arrived):
             while done < len(data):
                 done += os.write(fd, data[done:])
         except OSError:
-            with contextlib.suppress(OSError):  # a pipe takes nothing back
+            with contextlib.suppress(OSError):  # the file may be a pipe, which cannot be cut
                 if os.fstat(fd).st_size == size + done:  # else another program has appended lines
                     os.ftruncate(fd, size)
             raise
@@ -159,7 +159,7 @@ class CommandDelivery(Arrived):
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Close the pipes of a command. If the command took too long, first kill it and the processes that it
+    """Close the pipes of a command. If communicate() failed, first kill the command and the processes that it
     started.
 
     The command itself may have ended, while one of its child processes still has standard error open.

@@ -137,8 +137,10 @@ class ChainFollower:
         return Batch(items, self.position) if items else None
 
     def _is_anew(self, names: Sequence[str], same: Sequence[str]) -> bool:
-        """Return True if the chain was removed and made anew, although the open file was removed for another
-        reason perhaps: it was compressed after *names* was listed, or it alone was removed. Raises OSError.
+        """Return True if the chain was removed and made anew. Called if the open file was removed.
+
+        There may be another reason for this removal: the file was compressed after *names* was listed, or
+        only this file was removed. Raises OSError.
         """
         if same:
             if is_compressed(same[0]):
@@ -170,7 +172,7 @@ class ChainFollower:
         self._enter(names[-1])
         assert self._fd is not None  # noqa: S101 - for the type checker
         size = os.fstat(self._fd).st_size
-        begun = unfinished_from(self._fd)  # this write may fail: then the writer removes its lines
+        begun = unfinished_from(self._fd)  # a write under way may fail: then the writer removes its lines
         tail = read_tail(self._fd, size if begun is None else min(size, begun))
         if tail.line is None:
             return

@@ -59,7 +59,7 @@ def message_of(item: Item) -> Message:
         offset = record.fields.get("offset")  # anything, if the trail itself has a record of this type
         name = f"{item.mount_id}:{record.place.segment}:{offset if isinstance(offset, int) else ''}"
     elif item.kind in {GAP, BROKEN}:
-        name = f"{item.mount_id}:after:{record.seq}:{zlib.crc32(item.raw):08x}"  # two can follow one line
+        name = f"{item.mount_id}:after:{record.seq}:{zlib.crc32(item.raw):08x}"  # two may have one seq
     fields = with_id(name, record.fields)
     line = f'{{"id":"{name}",'.encode() + item.raw[1:]
     if "id" in record.fields:  # readers of JSON take the last of two members of one name
@@ -69,8 +69,9 @@ def message_of(item: Item) -> Message:
 
 
 def with_id(name: str, fields: Mapping[str, object]) -> Fields:
-    """Return the fields of a record with the record's id. A field ``id`` of the record's own becomes
-    ``file_id``: the number of a file in the quarantine.
+    """Return the fields of a record, with the record's id as ``id``.
+
+    If the record has a field ``id`` already (the id of a file in the quarantine), it becomes ``file_id``.
     """
     return {"id": name, **{"file_id" if key == "id" else key: value for key, value in fields.items()}}
 
@@ -105,11 +106,11 @@ def made(kind: str, name: str, time: str, severity: int, text: str, fields: Fiel
 def syslog(message: Message, host: str, pid: int, *, as_text: bool = False, most: int | None = None) -> bytes:
     """Return a message in the form of RFC 5424 (syslog). host, pid: of the sender. most: the limit in bytes.
 
-    If the message is longer, its part MSG is the text for people (at most _TEXT_MOST bytes), and its
-    structured data has ``cut="1"``. as_text: True if MSG is the text for people in any case.
+    If the message is longer, its part MSG is the text for people (at most 2,048 bytes), and its structured
+    data has ``cut="1"``. as_text: True if MSG is the text for people in any case.
     """
     moment = _TIME.sub(r"\1Z", message.time)
-    kind = _NOT_IN_NAMES.sub("_", message.kind)[:32] or "-"  # a changed line of the trail has any type
+    kind = _NOT_IN_NAMES.sub("_", message.kind)[:32] or "-"  # a changed line may have any text as its type
     head = f"<{_FACILITY * 8 + message.severity}>1 {moment} {host} policyfs {pid} {kind} "
     data = _data(message, cut=False)
     body = message.text.encode() if as_text else message.line

@@ -92,8 +92,8 @@ class Opener:
     def _check_root(self) -> None:
         """Raise PolicyfsError if this process may not read the trail root.
 
-        Landlock permits the directory that was the trail root at the start, and not one that was made or
-        mounted there later. Only a new process can read the new one.
+        Landlock permits only the directory that was the trail root at the start. If another directory was
+        made or mounted there later, only a new process can read it.
         """
         try:
             os.listdir(self._root)
@@ -103,7 +103,7 @@ class Opener:
                 " not belong to root; start the command again"
             ) from exc
         except OSError:
-            pass  # such as a missing root: the next root that is made ends this process
+            pass  # such as a missing root. Once a new root is made, a later request raises PolicyfsError
 
 
 class OpenerAccess:

@@ -1,4 +1,4 @@
-"""The boundary to pyfuse3 turns every exception of a handler into an errno, so that none ends the loop."""
+"""The boundary to pyfuse3 turns each exception of a handler into an errno. So no exception ends the loop."""
 
 from __future__ import annotations
 

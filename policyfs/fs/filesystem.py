@@ -324,7 +324,7 @@ class FileSystem:
         self.handlers = Handlers(fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs)
 
     def _shown_modes(self) -> ShownModes:
-        """Build the part that shows owners and modes. If these differ by caller, the kernel keeps none."""
+        """Build ShownModes. If owners or modes can differ by caller, the kernel keeps no attributes."""
         settings = self._settings
         modes = ShownModes(
             self.gate, by_mount=settings.policy_modes, any_uid=settings.any_uid, read_only=settings.read_only
@@ -346,7 +346,7 @@ class FileSystem:
         return finder, PlanFinder(base.sniffer, base.remembered, second)
 
     def _quarantine_queue(self) -> QuarantineQueue:
-        """Build the queue of refused files. When the mount ends, it quarantines all files that still wait."""
+        """Build the queue of refused files. At the mount's end it copies waiting files, but not for long."""
         settings, base = self._settings, self._base
         queue = QuarantineQueue(
             tree=base.tree, recorder=self.gate.recorder, quarantine=base.quarantine,
@@ -356,7 +356,7 @@ class FileSystem:
         return queue
 
     def requests(self) -> dict[Opcode, Handler]:
-        """Return the handlers of the requests that pyfuse3 does not know."""
+        """Return the handlers of the requests that do not go to pyfuse3."""
         return self._operations.handlers() | self.locks.requests()
 
     def quick_requests(self) -> dict[Opcode, Quick]:
@@ -367,7 +367,8 @@ class FileSystem:
         """Log, once for each directory, that the directory is refused since it ignores the case of names."""
         if node.nodeid not in self._folding and len(self._folding) < _FOLDING_SAID:
             self._folding.add(node.nodeid)
-            self._base.warn("apps cannot use a directory that ignores the case of names", node.path())
+            told = "apps cannot use this directory: it ignores the case of names, so rules could be bypassed"
+            self._base.warn(told, node.path())
 
     def use(self, engine: Engine) -> None:
         """Put another policy in force, and make the kernel forget attributes and pages.

@@ -1,4 +1,4 @@
-"""Handlers of the FUSE requests that pyfuse3 knows. A handler translates a request, and decides nothing."""
+"""Handlers of the requests that come through pyfuse3. A handler translates a request, and decides nothing."""
 
 from __future__ import annotations
 

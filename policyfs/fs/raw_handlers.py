@@ -1,4 +1,4 @@
-"""Handlers of the requests that pyfuse3 does not know. A handler translates a request, and decides nothing.
+"""Handlers of the requests that do not go to pyfuse3. A handler translates a request, and decides nothing.
 
 A request that may need a thread for a long time takes a turn of its app (sharing/turns.py). FSYNC and
 FSYNCDIR take no turn. Their quick handlers return Work (kernel/operations.py), which needs no task.
@@ -32,7 +32,7 @@ _FLAGS: Final = struct.Struct("=II")
 
 
 class RawHandlers:
-    """The object with one mount's handlers of requests that pyfuse3 does not know."""
+    """The object with one mount's handlers of requests that do not go to pyfuse3."""
 
     def __init__(
         self,

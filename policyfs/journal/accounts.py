@@ -93,7 +93,7 @@ class Accounts:
     def __init__(self, limits: Limits, window_ns: int) -> None:
         """limits: the limits of each app.
 
-        window_ns: after a denial is recorded, its repeats in this time (ns) are only counted.
+        window_ns: for this time (ns) after a denial was recorded, its repeats are only counted.
         """
         self._limits = limits
         self._window_ns = window_ns

@@ -18,8 +18,8 @@ from policyfs.journal.ticket import Ticket
 _MOMENT_S: Final = 0.0005
 """The longest time that the event loop waits until an event is on record, in seconds.
 
-A write into memory takes about 0.1 ms. All other requests wait during this time. On busy processors, the
-records of one app delay half of the opens of other apps in this way.
+A write into memory takes about 0.1 ms. During the wait, all other requests wait, too. So on busy processors,
+the records of one app delay half of the opens of other apps.
 """
 _PAUSE_S: Final = 0.02
 """The longest time, in seconds, in which the event loop does not wait for records (see _FIRST_PAUSE_S).

@@ -49,9 +49,9 @@ def is_hold_name(name: str) -> bool:
 
 
 def lock_holds(directory: str | os.PathLike[str], *, wait: bool) -> int:
-    """Lock the legal holds of a trail directory: none is added until the returned descriptor is closed.
+    """Lock the legal holds of a trail directory: no hold is added until the returned descriptor is closed.
 
-    wait: whether to wait for another process with the lock; otherwise raise BlockingIOError. Raises OSError.
+    wait: True to wait while another process has the lock; False to raise BlockingIOError. Raises OSError.
     """
     with suppress(FileExistsError):
         os.mkdir(Path(directory) / HOLDS, 0o700)
@@ -125,9 +125,9 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
         return frozenset()
     begins = [begin_ns(name) for name in names]
     nexts = [*begins[1:], _ALWAYS]
-    # Each period is a minute longer at both ends: names have whole seconds, and lines are only nearly in
-    # order of time. Events may wait for a full disk, so a segment may have events from before its beginning.
-    # If the next segment has an earlier time, the clock went back.
+    # A segment's period is taken a minute longer at both ends: names have whole seconds, and lines are only
+    # nearly in order of time. Events may wait while the disk is full, so a segment may have events from
+    # before its beginning. If the next segment has an earlier time, the clock went back.
     firsts = [
         min(_queued_from(names, begins, number), begins[number], after) - _MINUTE_NS
         for number, after in enumerate(nexts)
@@ -143,7 +143,7 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
 
 
 def _queued_from(names: Sequence[str], begins: Sequence[int], number: int) -> int:
-    """Return a time before which no event was queued that the segment *number* (from 0) has, in ns.
+    """Return a time in ns. All events in the segment *number* (from 0) were queued at this time or later.
 
     begins: the times in *names*. After a wait, the queue may fill several segments within a minute. So the
     result is the time of the last segment that began at least a minute earlier. If rotation may have removed

@@ -96,7 +96,7 @@ class IndexCache:
             return file.read()[SEAL_BYTES:]
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a file that save() has stored. None if the file is missing or was changed."""
+        """Return the bytes of a file that save() has stored, or None if it is missing or was changed."""
         fd = self._open(name)
         if fd is None:
             return None

@@ -163,7 +163,7 @@ class Intake:
 
     @property
     def is_idle(self) -> bool:
-        """True if no event waits, no count is unrecorded, and the budget of each app is full."""
+        """True if no event waits, all counts are recorded, and the budget of each app is full."""
         with self._lock:
             return not (self._young or len(self._queue) or len(self._accounts))
 
@@ -197,7 +197,7 @@ class Intake:
 
 
 def _is_small(event: Event) -> bool:
-    """Return True if an event takes little memory: its path is short, without a second path or a note."""
+    """Return True if an event takes little memory: a short path, no second path, no ranges, no note."""
     return len(event.path) <= PATH_BYTES and event.new_path is None and not event.redacted and not event.note
 
 

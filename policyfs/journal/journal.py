@@ -128,8 +128,8 @@ class Journal:
         )
 
     def record(self, event: Event, audit: Audit) -> None:
-        """Call admit(), commit() and check() for one event. Only tests call this method: a mount calls the
-        three itself.
+        """Call admit(), commit() and check() for one event. Only tests call this method: a mount calls these
+        three methods itself.
 
         A BEST_EFFORT event is only queued. A REQUIRED event is in the file when this method returns; if the
         event could not be written, the method raises JournalError. The method may wait for the disk, but not
@@ -182,7 +182,7 @@ class Journal:
 
     @property
     def is_busy(self) -> bool:
-        """True if flush() has other work, now or within a second, than a look at the directory."""
+        """True if flush() has work, now or within a second, besides a look at the directory."""
         return self._has_events() or self._disk.is_waiting
 
     def _has_events(self) -> bool:
@@ -346,7 +346,7 @@ class Journal:
             self._write([], required)
 
     def _give_up(self, batch: list[Item], bug: Exception) -> None:
-        """Drop items of the queue that cannot be formatted as lines.
+        """Drop the events of a batch in which some item cannot be formatted as a line.
 
         Otherwise each further write would fail, and no later event could be written. bug: the exception.
         """

@@ -42,7 +42,7 @@ def is_signed(public: bytes, text: bytes, signature: bytes) -> bool:
 
 
 class Signer:
-    """The newest key pair, which signs lines, with the lines of all public keys."""
+    """The newest key pair, which signs lines, and the content of the file ``keys.public``."""
 
     def __init__(self, key: PublicKey, secret: SigningKey, lines: bytes) -> None:
         self.key = key

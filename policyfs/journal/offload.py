@@ -19,7 +19,7 @@ from policyfs.journal.ticket import AHEAD, SLICE, Ticket
 from policyfs.journal.writer import Batch, ChainWriter
 
 _SLICE_S: Final = 0.0005
-"""The longest wait for the previous write, in seconds. Then a Python thread writes the rest of the queue."""
+"""The longest wait for the previous write, in seconds. After it, a Python thread writes the queue's rest."""
 
 
 def _nothing() -> None:

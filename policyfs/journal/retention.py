@@ -30,7 +30,7 @@ _BLOCK: Final = 1 << 20
 _NO_HOLDS: Final = frozenset((
     errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EROFS,
 ))  # fmt: skip
-"""The errors of lock_holds() with which no other process can add a hold either."""
+"""Errors of lock_holds(). If lock_holds() fails with one of them, no other process can add a hold either."""
 RECHECK_NS: Final = 60_000_000_000
 """The time, in ns, after which the limits are checked again although no new segment was begun."""
 
@@ -73,8 +73,9 @@ class Removals:
     def carry_out(self, seq: int) -> bool:
         """Remove the segments, with their seals, whose record is on the disk. Return True if there was one.
 
-        A segment stays if a legal hold has come since the record: the disk may have been slow. While another
-        process adds a hold, this function does not wait, and removes nothing. A later call does it.
+        A segment stays if a legal hold was added after the record, for example while the disk was slow. While
+        another process adds a hold, this function does not wait, and removes nothing. A later call removes
+        the segments.
 
         seq: the number of the last line that is on the disk. Raises OSError, for example if the holds cannot
         be locked; the next call tries again.
@@ -95,7 +96,7 @@ class Removals:
             stay = self._held()
             for name in ready:
                 if not locked:
-                    stay = self._held()  # the removals make room, so now a hold can come
+                    stay = self._held()  # the removals make room, so now a hold can be added
                 for one in (name, name + ZST, seal_name(name)) if name not in stay else ():
                     self._place.remove(one)
                 del self._waiting[name]

@@ -1,9 +1,9 @@
 """The sealer: a thread that reads each line of the trail again, and seals each closed file (segment).
 
 A seal is a signed file about the lines of one segment. The sealer reads the segment from the file system, and
-compares its digest with the digest that the writer has in memory. So within about a second, the sealer
-notices a line that another process has changed. A seal covers only lines whose last digest the writer has,
-too (segment_reading.py).
+compares the digest of its last line with the digest that the writer has in memory. So within about a second,
+the sealer notices a line that another process has changed. A seal covers only lines whose last digest the
+writer has, too (segment_reading.py).
 The sealer works in slices of less than a millisecond, not on the event loop. The sealer takes the journal's
 lock only to pass on a record. If a seal cannot be written to the disk, the sealer tries again later. The
 mount never waits for a seal. A segment that cannot be read for a minute gets no seal, but a ``damage``
@@ -55,9 +55,10 @@ class Reports:
     def __init__(
         self, changed: Callable[[str, str], None], sealed: Callable[[dict[str, object]], None]
     ) -> None:
-        """changed: called with a segment's name and a text if another process has changed the segment.
+        """changed: called with a segment's name and a text if the segment is damaged.
 
-        sealed: called after each new seal, with the fields of the record about this seal.
+        A segment is damaged if another process has changed it, or if it cannot be read. sealed: called after
+        each new seal, with the fields of the record about this seal.
         """
         self.changed: Final = changed
         self.sealed: Final = sealed
@@ -331,7 +332,7 @@ def _remove_unfinished(place: int) -> None:
 def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
     """Return the segments (files of the trail) except *but* that earlier daemons have left without a seal.
 
-    Segments that cannot be read are left out: they must not keep a mount from starting. `verify` names them.
+    Segments that cannot be read are left out, so that they do not prevent a mount. `verify` names them.
     """
     sealed = directory.seals()
     newest = segment_number(sealed[-1]) or 0 if sealed else 0

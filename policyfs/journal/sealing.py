@@ -25,9 +25,9 @@ def begin_sealing(directory: str, writer: ChainWriter, lock: WriterLock, keys: K
     from policyfs.journal.sealer import Reports, Sealer  # noqa: PLC0415
 
     def changed(segment: str, found: str) -> None:
-        """Record that another process has changed lines of a segment. If it is being written, close it.
+        """Record that a segment is damaged. If it is being written, close it.
 
-        segment: its name. found: a text about the change.
+        segment: its name. found: a text about the damage.
         """
         with lock:
             if not writer.finished:

@@ -109,7 +109,7 @@ class Segment:
         return fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 0)
 
     def detach(self) -> int:
-        """Return the descriptor of the file. The caller closes it, and uses this object no more."""
+        """Return the descriptor of the file. The caller closes it, and must not use this object any more."""
         return self._fd
 
     def close(self) -> None:

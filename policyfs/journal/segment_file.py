@@ -124,8 +124,8 @@ class _Frames:
 
     The two frames that were unpacked last stay in memory.
 
-    sized: False if a frame does not state the size of its uncompressed bytes, as if `zstd` had compressed a
-    pipe. Then read() cannot find the bytes behind this frame.
+    sized: False if a frame does not state the size of its uncompressed bytes (for example because `zstd` read
+    its input from a pipe). Then read() cannot find the bytes behind this frame.
     """
 
     def __init__(self, fd: int, size: int) -> None:

@@ -48,8 +48,8 @@ class SegmentReading:
     def compare(self, extent: Extent) -> None:
         """Compare the lines that were read with the end of the lines as the writer knows it (*extent*).
 
-        If the writer has crashed, *extent* has no digest. Then all lines count that do not contradict each
-        other. INVARIANT: otherwise only this comparison proves lines. A person without a key can change a
+        If the writer has crashed, *extent* has no digest. Then all lines that were read count as proven.
+        INVARIANT: in all other cases only this comparison proves lines. A person without a key can change a
         line, and compute its digest and all later digests again.
         """
         proven = self.proven
@@ -64,7 +64,7 @@ class SegmentReading:
         self.proven = Proven(self.tree.size, self.offset, self.seq, self.head, self.tree.root())
 
     def advance(self, size: int, *, most: int = BLOCK) -> bool:
-        """Check the next lines up to the offset *size*. Return False if no line is left, or one is wrong."""
+        """Check lines up to the offset *size*. Return False if no line is left, or a line is wrong."""
         if self.wrong or self.offset >= size:
             return False
         wanted = min(most, size - self.offset)

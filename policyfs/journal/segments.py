@@ -263,6 +263,7 @@ def _only_regular(fd: int) -> int:
 
 
 def flock(kind: int, start: int = 0) -> bytes:
+    """Return a ``struct flock`` for fcntl(2): type *kind*, from the offset *start* to the end of the file."""
     return _FLOCK.pack(kind, os.SEEK_SET, start, 0, 0)
 
 

@@ -82,20 +82,21 @@ def read_key_chain(directory: Path) -> KeyChain:
 
 
 def all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
-    """Return the keys of the machine if they begin with the keys beside the trail.
+    """Return the keys of the machine if they begin with the keys beside the trail; else return *keys*.
 
-    Else return the keys beside the trail. keys: these. machine: the bytes of the machine's file of public
-    keys; None if there is none.
+    keys: the keys beside the trail. machine: the bytes of the machine's file of public keys; None if there is
+    no such file.
     """
     own = read_keys((machine or b"").splitlines(keepends=True), is_signed)
     return own if own.keys[: len(keys.keys)] == keys.keys else keys
 
 
 def are_of_machine(keys: KeyChain, machine: bytes) -> bool:
-    """Return True if the keys beside a trail begin with the keys of the machine, or the machine's with them.
+    """Return True if the keys beside a trail and the keys of the machine are equal, as far as both lists go.
 
-    A later key counts as the machine's, because the key before it has signed it. machine: the bytes of the
-    machine's file of public keys, which may be from before the last key was made.
+    A further key in the longer list counts as the machine's, because the previous key has signed it. keys:
+    the keys beside the trail. machine: the bytes of the machine's file of public keys, which may be from
+    before the last key was made.
     """
     own = read_keys(machine.splitlines(keepends=True), is_signed).keys
     least = min(len(own), len(keys.keys))
@@ -238,7 +239,7 @@ def kept_checkpoints(lines: Collection[bytes], mount_id: str, keys: KeyChain) ->
 def missing_chains(
     lines: Collection[bytes], there: Collection[Chain], machine: bytes | None
 ) -> dict[str, str]:
-    """Return a dictionary from each missing chain that checkpoints name to the time of the last of them.
+    """Return the missing chains that checkpoints name, each with the time of its last checkpoint.
 
     lines: signed lines. there: the chains that exist. machine: the bytes of the machine's file of public
     keys, or None. Checkpoints that no known key has signed (such as another machine's) are left out.

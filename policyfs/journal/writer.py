@@ -240,7 +240,7 @@ class ChainWriter:
         self._removals.add(self.seq, doomed)
 
     def distrust(self, segment: str, found: str) -> None:
-        """Record that another process changed lines of a segment. If it is being written, close it."""
+        """Record the damage *found* (a text) of a segment. If the segment is being written, close it."""
         self.note("damage", {"segment": segment, "found": found})
         if self._segment is not None and self._segment.name == segment:
             self._retire(self._segment, DAMAGE)
@@ -364,7 +364,7 @@ class ChainWriter:
             # segment would hide the removal.
             behind = self._number < self._directory.highest()
             if not cuts and not behind and not is_compressed(names[-1]):
-                # After an orderly end the same file is continued, so a restart does not count for `keep`.
+                # If no line was cut, the same file is continued, so a restart does not count for `keep`.
                 self._segment = Segment(names[-1], self._number, self._directory.append_to(names[-1]), size)
                 self.extent = self.resumed = Extent(names[-1], size, *self.position)
                 self.note("resume", self._origin())

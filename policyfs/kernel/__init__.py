@@ -1,1 +1,1 @@
-"""The parts of the kernel's FUSE protocol that pyfuse3 and libfuse lack, and nothing else (layer 2)."""
+"""The parts of the kernel's FUSE protocol that pyfuse3 and libfuse lack, and the access vectors (layer 2)."""

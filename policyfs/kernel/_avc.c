@@ -1,9 +1,9 @@
 /*
  * The access vector cache. Python decides that a caller may look up a name, see a node's attributes, pass access(2),
- * open a file or open a directory. Then this code answers the same request without Python. It also answers requests for
- * extended attributes that no caller may see. The cache never keeps attributes: each answer reads them from the store,
- * by directory descriptor and name. The attributes count only if device, inode number, birth time and type are those of
- * the node.
+ * open a file or open a directory. From then on this code answers repeats of the request without Python. It also
+ * answers requests for extended attributes that no caller may see. The cache never keeps attributes: each answer reads
+ * them from the store, by directory descriptor and name. The attributes count only if device, inode number, birth time
+ * and type are those of the node.
  *
  * Locks (docs/architecture/vectors.md): each reader thread has a seat with a lock of its own. The reader holds
  * the lock from the look into the table (_avc_table.c) until the reply is written. The event loop's seat needs
@@ -107,7 +107,7 @@ bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *at
 {
 	struct statx now;
 	int fd = avc_directory_of(node);
-	/* AT_STATX_DONT_SYNC: a file system that may wait (NFS) can be mounted on the name. Local ones ignore it. */
+	/* AT_STATX_DONT_SYNC: a file system that may wait (NFS) can be mounted there. A local one ignores this flag. */
 	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC |
 		    (node->name_size == 0 ? AT_EMPTY_PATH : 0);
 
@@ -282,8 +282,8 @@ static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_
 }
 
 /* Answer ENOTTY to all commands except the one that Python knows (docs/decisions/0025-one-ioctl.md). The answer is the
- * same for every caller and every object. Python, Perl and C programs send the command TCGETS (isatty(3)) for each file
- * that they open as a text. */
+ * same for every caller and every object. Programs in Python, Perl and C send the command TCGETS (isatty(3)) for each
+ * file that they open as a text. */
 static bool answer_ioctl(struct seat *seat, int device, const struct wire_in_header *header,
 			 const unsigned char *body, size_t size)
 {

@@ -4,10 +4,10 @@
  * lock. INVARIANT: an event is published before its open is answered. If the ring is full, Python answers the open, and
  * takes the events out first. So no event is lost or late.
  *
- * Several readers in turn may answer one caller's opens. INVARIANT: if a call takes an event, it also takes all events
- * that were published before the open of that event was sent. For this, each event has a number. A call takes only
- * events that got their number before the call looks at the first ring. Otherwise an event could come into a ring that
- * the call has left, and the caller's next event into a later ring.
+ * Several readers in turn may answer one caller's opens. INVARIANT: if a call of avc_take_events() takes an event, it
+ * also takes all events that were published before the open of that event was sent. For this, each event has a number.
+ * The call takes only events that got their number before it looks at the first ring. Otherwise an event could come
+ * into a ring that the call has left, and the next event of the same process into a later ring.
  *
  * A ring that is a quarter full rings the bell (an eventfd). The event loop then takes events out on another processor
  * while the reader goes on. While the loop rests, the first event rings the bell: otherwise the event would wait until

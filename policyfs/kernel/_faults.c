@@ -1,6 +1,6 @@
 /*
- * The end of the daemon at a fault in C (a bad address, for example), and at each other signal that makes a core dump
- * by default (Ctrl-\ at a terminal, or RLIMIT_CPU, for example).
+ * The end of the daemon at a fault in C, for example a bad address. The daemon also ends here at each other signal that
+ * makes a core dump by default, for example Ctrl-\ at a terminal, or RLIMIT_CPU.
  *
  * By default such a signal makes the kernel write a core dump, even if RLIMIT_CORE permits none: before that it waits
  * until all threads of the process have ended (coredump_wait, fs/coredump.c). A thread that waits in the kernel for a
@@ -26,7 +26,8 @@ void signals_except_faults(sigset_t *signals)
 		sigdelset(signals, faults[place]);
 }
 
-/* Write the reason to the log if that needs no wait, and end the process. Only calls that a signal handler may make. */
+/* Write the reason to the log if that needs no wait, and end the process. This function makes only calls that a signal
+ * handler may make. */
 static void end_process(int number)
 {
 	char text[] = "policyfs: signal 00 (a fault in C, or SIGQUIT): the daemon ends\n";

@@ -20,10 +20,11 @@
  * many READs wait, a further READ in a lane with many of them is refused. (The kernel asks again for a page that was
  * read ahead, when the app needs it.) All other requests for files that hang wait here, too. So a request is refused if
  * its lane has more requests or bytes than are left for all others. It is also refused if its lane has many bytes, and
- * none of the lane's requests goes on. (An app that writes to many files of a healthy store may fill its lane, too. But
- * its requests go on, and a refused write is lost.) A refused WRITE loses only its data here. The request goes on
- * without the data, since Python must drop the pages that the kernel has filled with this data (_operations.c). Pages
- * written back are never refused, since they would be lost. The kernel bounds them by its limit of dirty pages.
+ * none of the lane's requests goes on. (An app that writes to many files of a healthy store may fill its lane, too. Its
+ * requests go on, so this second rule does not refuse them: a refused write is lost.) A refused WRITE loses only its
+ * data here. The request goes on without the data, since Python must drop the pages that the kernel has filled with
+ * this data (_operations.c). Pages written back are never refused, since they would be lost. The kernel bounds them by
+ * its limit of dirty pages.
  *
  * Requests of different uids need no order: each caller waits for its answer.
  */

@@ -1,10 +1,11 @@
 /*
- * Requests that pyfuse3 has no handlers for, and some that libfuse 3.14 cannot even parse (TMPFILE, STATX,
- * COPY_FILE_RANGE_64). These requests are taken out of the stream as they are read, and are passed to one Python
- * callable. The callable answers each request through the object that comes with the request.
+ * Requests that policyfs answers without libfuse and pyfuse3. pyfuse3 has no handlers for most of them, and libfuse
+ * 3.14 cannot even parse some of them (TMPFILE, STATX, COPY_FILE_RANGE_64). These requests are taken out of the stream
+ * as they are read, and are passed to one Python callable. The callable answers each request through the object that
+ * comes with the request.
  *
- * This file knows the kernel's wire format and nothing of libfuse. So it works with every libfuse,
- * whichever of these operations that libfuse knows.
+ * This file knows the kernel's wire format and nothing of libfuse. So it works with every version of libfuse, no matter
+ * which of these operations the version knows.
  */
 
 #include "_avc.h"

@@ -173,10 +173,10 @@ def open_reply(fh: int) -> bytes:
 
 
 def hear_flushes(every: bool) -> None:
-    """Choose whether the daemon gets every FLUSH. The daemon needs every FLUSH once it takes lock requests.
+    """Choose whether Python gets every FLUSH.
 
-    every: if False (the initial state), the bridge itself answers the FLUSH of handles with FH_NOFLUSH,
-    without Python.
+    Python needs every FLUSH while some process has a byte range locked (store/locks.py). every: if False (the
+    initial state), the bridge answers the FLUSH of a handle with the flag FH_NOFLUSH. Python does not get it.
     """
     _bridge.hear_flushes(every)
 
@@ -314,9 +314,10 @@ def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:
 
 
 def end_at_faults() -> None:
-    """From now on, end this process by SIGKILL at a fault in C (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT).
+    """From now on, end this process by SIGKILL at a fault in C (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT),
+    and at the other signals that make a core dump (_faults.c).
 
-    A core dump would wait for all threads, and the apps with it (_faults.c). If faulthandler is on, it first
+    A core dump would wait for all threads, and all apps would wait, too. If faulthandler is on, it first
     writes the tracebacks. Raises OSError.
     """
     is_traced = faulthandler.is_enabled()
@@ -332,7 +333,7 @@ def take_turns(most: int, room: int = 0, waiting_bytes: int = 256 << 20) -> int:
 
     A uid has three lanes (_lanes.c). most: the limit of one lane's requests under way; 0: requests go on in
     the kernel's order. room: the limit of all requests under way; 0: no limit. A lane may begin one more
-    request while it has fewer requests under way than places are free. A lane that has none under way may
+    request while it has fewer requests under way than are left of *room*. A lane that has none under way may
     always begin one. waiting_bytes: the limit of bytes in large requests that wait. A lane may have as many
     bytes as are left for all other lanes.
 

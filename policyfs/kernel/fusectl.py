@@ -1,7 +1,7 @@
 """The control files of FUSE connections (fs/fuse/control.c). A write to `abort` ends a mount.
 
-The kernel makes the uid that a mount admits the owner of these files. In an app mount, this is the app's uid.
-The app could end its own mount, and then requests would not be recorded. So the daemon makes root the owner.
+By default these files belong to the uid that the mount admits. In an app mount, this is the app's uid. The
+app could end its own mount, and then requests would not be recorded. So the daemon makes root the owner.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class ControlFiles:
     def take(self, conn_id: int) -> None:
         """Make root the owner of a connection's control files. Call this on the main thread.
 
-        Raises OpenedError if a process has opened a file for writing before. It could use its descriptor for
-        as long as the connection exists, so the caller must end the connection. Raises OSError (EPERM without
-        CAP_CHOWN).
+        Raises OpenedError if a process has opened a file for writing before. This process could use its
+        descriptor for as long as the connection exists, so the caller must end the connection. Raises OSError
+        (EPERM without CAP_CHOWN).
         """
         directory = os.open(str(conn_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._mount_fd)
         try:

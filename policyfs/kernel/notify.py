@@ -143,9 +143,8 @@ class Notifier:
         return self._put_one(messages.entry(parent, name, self._gentle if expire_only else 0))
 
     def expire_entries(self, entries: Iterable[tuple[int, bytes]]) -> bool:
-        """Make the kernel look up names (directory node, name) again at their next use, with one entry of the
-        queue.
-        """
+        """Make the kernel look up each of these names again at its next use. All names together take one
+        entry of the queue. entries: tuples (directory node, name)."""
         known = list(entries)
         expired = (messages.entry(parent, name, self._gentle) for parent, name in known)
         return not known or self._put(next(self._batches), expired)

@@ -1,8 +1,8 @@
-"""Requests for which pyfuse3 has no handlers. Each request gets one answer.
+"""Requests that policyfs answers without pyfuse3: for most of them pyfuse3 has no handlers.
 
-If an opcode has a handler here, its requests are taken out before libfuse sees them (``_operations.c``).
-Other requests go to libfuse, which refuses unknown requests. The structures are the kernel's
-(include/uapi/linux/fuse.h); requests.py parses them.
+Each request gets one answer. If an opcode has a handler here, its requests are taken out before libfuse sees
+them (``_operations.c``). Other requests go to libfuse, which refuses unknown requests. The structures are the
+kernel's (include/uapi/linux/fuse.h); requests.py parses them.
 """
 
 from __future__ import annotations

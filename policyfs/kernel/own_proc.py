@@ -16,8 +16,8 @@ def own_proc() -> tuple[int, int]:
     Call this before the readers start. Return the descriptors for end(). Raises OSError if the kernel does
     not permit such a mount. Then this process goes on reading /proc itself.
 
-    Paths below /proc/self/fd stay paths of /proc. While a descriptor of this directory is open, the kernel
-    keeps the names on the way to it in its cache, and needs no lock for them.
+    Paths below /proc/self/fd stay paths of /proc. While a descriptor of this directory is open, the names of
+    the directory's path stay in the kernel's cache, and the kernel needs no lock to look them up.
     """
     descriptors = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

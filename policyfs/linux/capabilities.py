@@ -1,4 +1,4 @@
-"""Functions that drop capabilities for good, set no_new_privs, and read the rights of a process.
+"""Functions that drop capabilities permanently, set no_new_privs, and read the rights of a process.
 
 Numbers and structures: linux/capability.h, linux/prctl.h, capabilities(7).
 """
@@ -83,7 +83,7 @@ def no_new_privs() -> None:
 
 
 def keep(wanted: frozenset[Capability]) -> None:
-    """Drop all capabilities except *wanted* for good, also from the bounding set.
+    """Drop all capabilities except *wanted* permanently, also from the bounding set.
 
     After that, exec gives capabilities only to root, and only those of the bounding set. Applies to the
     calling thread and to threads that it starts later. A capability that the thread lacks is not added.

@@ -22,7 +22,7 @@ _BITS_SINCE_5: Final = 16
 
 
 def read_only_below(directories: Sequence[str]) -> bool:
-    """Limit this thread, and threads that it starts, to reading files below these directories, for good.
+    """Limit this thread, and threads that it starts, permanently to reading files below these directories.
 
     Needs no_new_privs. Return False if the kernel has no Landlock. Raises OSError if a directory is missing,
     or if the kernel refuses.

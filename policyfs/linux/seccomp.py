@@ -146,7 +146,7 @@ class _Program(ctypes.Structure):
 
 
 def close_door(pid: int, *, special_files: bool = False) -> bool:
-    """Limit every thread of this process, for good, to the system calls that the serving daemon needs.
+    """Limit every thread of this process permanently to the system calls that the serving daemon needs.
 
     pid: the number of this process. The process may send signals only to itself. special_files: True to
     permit the creation of fifos, sockets and devices. Return False if this module has no list of calls for

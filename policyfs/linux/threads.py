@@ -1,4 +1,4 @@
-"""The ends of threads, of this process and of others."""
+"""Checks if a thread has ended, in this process or in another process."""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ The globs form a tree of nodes (a trie). Its edges are the parts of globs betwee
 path is the set of nodes that the path reaches. *Free* nodes are reached for every caller. *Bound* nodes are
 reached through a capture (``{app}`` or ``{uid}`` in a glob). So they count only for callers that meet the
 requirements of the capture (names.Bind). One step by a name leads from a directory's position to the position
-of the name in this directory. Equal positions are the same object, so code compares them by identity.
+of the name in this directory. The automaton makes each position only once, so code compares its positions by
+identity.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ bytes, the captured text, a set and a table take about 1.4 KiB."""
 
 
 class Position:
-    """The set of the automaton's nodes that a path reaches. Equal positions are one object.
+    """The set of the automaton's nodes that a path reaches. Equal positions of an automaton are one object.
 
     free, bound: nodes without and with requirements on the caller. free_accepts, bound_accepts: the glob sets
     that these nodes accept. lost: True if there were too many bound nodes (MAX_BOUND).

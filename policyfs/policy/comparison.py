@@ -27,9 +27,10 @@ from policyfs.policy.visibility import Sight
 MAX_STEPS: Final = 200_000
 """Maximum number of steps in one comparison of all paths below two directories. With more, TooHardError is
 raised. To try one rule for one caller costs one step, and one more for every 8,000 facts (kinds and owners)
-that the rules distinguish. To test if a rule distinguishes callers costs an eighth of a step. Each name below
-costs one step, and two more for each ``{app}`` or ``{uid}``. Each character in a search for classes of names
-costs four steps. To make a set of facts costs, for each kind, one step for every 8,000 facts."""
+that the rules distinguish. To test if a rule is about a class of callers costs an eighth of a step. Each name
+below costs two steps (one for each directory), and two more for each node behind ``{app}`` or ``{uid}``. Each
+character in a search for classes of names costs four steps. To make a set of facts costs, for each kind, one
+step for every 8,000 facts."""
 
 _DISTINCTIONS_IN_A_STEP: Final = 8
 _FACTS_IN_A_STEP: Final = 8000

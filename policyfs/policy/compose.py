@@ -45,10 +45,10 @@ except ImportError:  # the parser in Python gives the same result, only slower
     CParser = None
 
 MAX_EXPANDED: Final = 10_000
-"""Maximum number of nodes of a file when each alias counts as all nodes to which it refers."""
+"""Maximum number of nodes for which all aliases of a file together stand."""
 
 MAX_DEPTH: Final = 30
-"""Maximum depth of nested lists and mappings. A policy needs 8, and more if ``not`` is nested."""
+"""Maximum depth of nested lists and mappings. A policy needs 6, and more only if ``not`` is nested."""
 
 _CONTROL: Final = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
@@ -100,7 +100,7 @@ def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
         errors.append(
             source.error(
                 source.span_of_index(control.start()),
-                f"control character U+{ord(control.group()):04X}",
+                f"the file contains the control character U+{ord(control.group()):04X}",
                 'remove it, or write it as an escape in double quotes, such as "\\u2028"',
             )
         )
@@ -109,7 +109,8 @@ def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
         if line.startswith("%"):
             word = line.split(maxsplit=1)[0]
             help_ = "remove the line; a policy is always YAML 1.2"
-            errors.append(source.error(Span(number, 1, len(word)), f"YAML directive {quote(word)}", help_))
+            message = f"the YAML directive {quote(word)} is not permitted"
+            errors.append(source.error(Span(number, 1, len(word)), message, help_))
             raise UnreadableError
     return source
 
@@ -184,7 +185,7 @@ class _Composer:
         next(self.events)  # start of the stream
         start = next(self.events)
         if not isinstance(start, DocumentStartEvent):
-            help_ = "a policy starts with: apiVersion: policyfs/v1"
+            help_ = "begin the file with: apiVersion: policyfs/v1"
             self.report(Span(1, 1, 1), "the file is empty", help_)
             raise UnreadableError
         first = next(self.events)
@@ -196,7 +197,7 @@ class _Composer:
         if isinstance(following, DocumentStartEvent):
             self.report(
                 _span(following),
-                "a second YAML document in one file",
+                "the file has a second YAML document",
                 "put the second document into another file of the directory, or remove the --- line",
             )
             raise UnreadableError
@@ -227,7 +228,7 @@ class _Composer:
             self.anchors[anchor] = None
         node: Node
         if depth > MAX_DEPTH:
-            self.report(span, "nested too deeply", f"a policy nests at most {MAX_DEPTH} levels")
+            self.report(span, "lists and mappings are nested too deeply", f"use at most {MAX_DEPTH} levels")
             raise UnreadableError
         if isinstance(event, ScalarEvent):
             node = self.scalar(event, span)
@@ -238,8 +239,8 @@ class _Composer:
         if tag is not None:
             self.report(
                 span,
-                f"YAML tag {quote(self.source.word_at(span))}",
-                "a policy has no tags: remove it, or put text that starts with ! in quotes",
+                f"the YAML tag {quote(self.source.word_at(span))} is not permitted",
+                "remove the tag, or put text that starts with ! in quotes",
             )
             node = Scalar(span, Absent.BROKEN, "")
         if anchor is not None:
@@ -266,7 +267,7 @@ class _Composer:
         if self.expanded > MAX_EXPANDED:
             self.report(
                 span,
-                f"aliases stand for more than {MAX_EXPANDED:,} nodes",
+                f"the YAML aliases of this file stand for more than {MAX_EXPANDED:,} values",
                 "use sets and path_sets instead of YAML aliases",
             )
             raise UnreadableError
@@ -311,15 +312,13 @@ class _Composer:
             help_ = f"put it in quotes: {quote(key.raw)}"
             self.report(key.span, f"YAML does not read the key {key.raw} as text", help_)
         elif isinstance(key.value, Unquoted) and key.raw == "<<":
-            self.report(
-                key.span, "YAML merge key <<", "a policy has no merge keys: write the keys themselves"
-            )
+            self.report(key.span, "a YAML merge key (<<) is not permitted", "write the keys themselves")
         elif key.raw in pairs:
             first = pairs[key.raw][0].span.line
             self.report(
                 key.span,
                 f"key {quote(key.raw)} is given twice, first on line {first}",
-                "keep one of them; if both must apply, make two rules",
+                "keep one of them; where a key may have several values, write a list",
             )
         else:
             return key

@@ -2,8 +2,9 @@
 
 A path state stands for a path, and a principal for a caller. The answer to a repeated request is one
 dictionary look-up. The engine leaves one rule to the file system ("Redaction" in docs/policy-language.md). If
-a file is redacted for an app, the app may open the file for writing only if the open empties the file first.
-The file system decides this by the flags of the open, ``Decision.redact`` and the file's owner.
+a file is redacted for an app, and the app does not own the file, the app may open the file for writing only
+if the open empties the file first. The file system decides this by the flags of the open, ``Decision.redact``
+and the file's owner.
 """
 
 from __future__ import annotations
@@ -219,10 +220,10 @@ class Engine:
         return self._scope.owner_matters_above(state)
 
     def hidden_above(self, who: Principal, chain: Sequence[tuple[PathState, Facts]]) -> Decision | None:
-        """Return the denial if a directory above a path is hidden from the caller by its facts, else None.
+        """Return the denial if rules hide a directory above a path from the caller, else None.
 
-        If such a directory is hidden, the path is hidden, too. chain: the path state and the known facts of
-        each directory above the path, from the root down.
+        Then the path is hidden, too. chain: the path state and the known facts of each directory above the
+        path, from the root down. Return None also with --monitor, if the caller is an app.
         """
         caller = self._caller(who)
         if self._lenient(caller):

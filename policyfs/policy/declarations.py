@@ -87,7 +87,8 @@ class Declarations:
         if grant in self.grants or not self.complete or not self.sound:
             return
         near = did_you_mean(grant, self.grants)
-        help_ = f"{near}add the grant to an app; the apps have: {listed(self.grants)}"
+        known = f"; grants of the apps: {listed(self.grants)}" if self.grants else ""
+        help_ = f"{near}add the grant to an app{known}"
         self.errors.append(part.error(loc, f"no app holds the grant {quote(grant)}", help_))
 
     def expand(
@@ -110,9 +111,12 @@ class Declarations:
             if found is not None:
                 out.extend((index, kind) for kind in found.doc or ())
             elif self.complete:
-                help_ = f"{did_you_mean(name, here)}known here: {listed(here)}"
+                key = "path_sets" if globs else "sets"
+                none = f"the policy has no {noun}s; add the {noun} under the key {key}"
+                help_ = f"{did_you_mean(name, here)}known here: {listed(here)}" if here else none
                 if name in other:
-                    help_ = f"{name} is a {other_noun}; write a {noun} here: {listed(here)}"
+                    known = f"write a {noun} here: {listed(here)}" if here else none
+                    help_ = f"{name} is a {other_noun}; {known}"
                 message = f"no {noun} is named {quote(name)}"
                 self.errors.append(part.error((*loc, index), message, help_))
         return out

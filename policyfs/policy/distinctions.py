@@ -55,7 +55,7 @@ class Distinctions:
         self._find_rules_below()
 
     def _find_rules_below(self) -> None:
-        """Find the nodes of the automaton that lead to rules for which callers see different names."""
+        """Find the nodes of the automaton that lead to rules because of which callers see different names."""
         automaton = self._table.automaton
         denies, allows = set[int](), set[int]()
         self._granting = set[int]()

@@ -77,7 +77,7 @@ D = TypeVar("D", bound=Strict)
 def _says_something(doc: D) -> D:
     """Refuse an empty block (such as ``when: {}``), because people would not agree on its meaning."""
     if not doc.model_fields_set:
-        refuse("an empty block", "write a condition, or remove the key")
+        refuse("the block is empty", "write a condition, or remove the key")
     return doc
 
 

@@ -86,7 +86,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def listed(words: Iterable[str], *, none: str = "none") -> str:
-    """Return the words as a list for a sentence, sorted, at most 12 of them."""
+    """Return the words as a list for a sentence, sorted, at most 12 of them. none: the text for no words."""
     ordered = sorted(words)
     if len(ordered) > 12:
         ordered = [*ordered[:12], "..."]

@@ -339,7 +339,7 @@ def _facts(need: Need) -> str:
 
 
 def _hidden_by(engine: Engine, who: Principal, path: bytes) -> Iterator[tuple[bytes, str]]:
-    """Yield each directory above that a rule hides whatever the directory's owner is, with the rule's id."""
+    """Yield each directory above that a rule hides for every owner of the directory, with the rule's id."""
     names = [name for name in path.split(b"/") if name]
     hiding = {live.number for live in engine.profile(who, engine.state_of(path)).hiding}
     for depth in range(1, len(names)):
@@ -376,5 +376,6 @@ def open_refusal(decision: Decision, kind: str | None) -> str | None:
         return None
     if kind in {KIND_EMPTY, *REDACTABLE_KINDS}:
         return None
+    told = f"policyfs cannot clean files of the kind {kind}"
     why = WITHOUT_LOCATOR.get(kind)
-    return f"policyfs cannot clean files of the kind {kind}" if why is None else f"{kind}: {why}"
+    return told if why is None else f"{told} ({why})"

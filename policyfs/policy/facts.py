@@ -34,8 +34,8 @@ NOT: Final = (Truth.YES, Truth.UNKNOWN, Truth.NO)
 """The negations of truth values: ``NOT[truth]``. The negation of UNKNOWN is UNKNOWN."""
 
 FILE_TYPES: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
-"""File types that rules can be about. Special files (fifos, sockets, devices) are shown only where no rule
-requires anything."""
+"""File types that rules can be about. Special files (fifos, sockets, devices) are shown only with --posix, at
+paths where the caller has all rights without obligations (Engine.unrestricted)."""
 
 _OTHER_APP: Final = "\0app"
 _OTHER_KIND: Final = "\0kind"

@@ -39,7 +39,7 @@ MAX_PAIRS: Final = 500
 loss."""
 
 MAX_FACTS: Final = 5000
-"""Maximum number of facts (kinds and owners) to try below a directory, in all. With more, a copy counts as a
+"""Maximum total number of facts (kinds and owners) to try below a directory. With more, a copy counts as a
 loss."""
 
 _READ: Final = Op.SEE | Op.READ

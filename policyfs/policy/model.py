@@ -1,7 +1,7 @@
 """A policy as frozen values: parse.py makes them from texts, and the engine is compiled from them.
 
-Only parse.py makes a ``Policy``, and only after all checks. So all names are declared, sets are expanded,
-globs can be parsed, and numbers are in range. docs/policy-language.md explains the fields.
+Only parse.py makes a ``Policy`` from texts, and only after all checks. So all names are declared, sets are
+expanded, globs can be parsed, and numbers are in range. docs/policy-language.md explains the fields.
 """
 
 from __future__ import annotations

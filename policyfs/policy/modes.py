@@ -17,10 +17,11 @@ _NAMES = ("/x", "/some-other-name/x", "/some-other-name/x/x")
 
 
 def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
-    """Return the names of the apps that see modes made from the policy; None stands for strangers.
+    """Return the names of the apps that see owners, groups and modes (mode bits) made from the policy.
 
-    by_mount: True if the mount's option --modes is ``policy``. Then the result has None and all apps, except
-    apps with `modes: store` in the policy, and apps without `modes` that look like a backup program.
+    None stands for strangers. by_mount: True if the mount's option --modes is ``policy``. Then the result has
+    None and all apps, except two sorts: apps with `modes: store`, and apps without `modes` that look like a
+    backup program. If False, the result has only apps with `modes: policy`.
     """
     named = {app.name for app in engine.policy.apps if app.modes is Modes.POLICY}
     if not by_mount:

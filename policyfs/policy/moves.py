@@ -173,9 +173,9 @@ class Mover:
         """Return one decision for each content requirement of the new path.
 
         A decision is allowed if the moved file meets the requirement. If a requirement in monitor mode is not
-        met, the decision is allowed, and names the rule in *would_deny*. If the new path asks nothing more
-        than the old path of anybody who could have written the file, the moved file is not searched for the
-        data that the old path forbids.
+        met, the decision is allowed, and names the rule in *would_deny*. If asks_more() is False, the new
+        path requires nothing that the old path does not require, whichever caller wrote the file. Then the
+        moved file counts as free of the data that the old path forbids, without a search.
         """
         if new.ftype is not FileType.REGULAR:
             return []

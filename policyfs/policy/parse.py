@@ -1,4 +1,4 @@
-"""The parser of policies, from texts to a Policy. It is the only way to make a Policy.
+"""The parser of policies: it makes a Policy from texts. No other module has a parser for policies.
 
 The parser raises all faults of all files at once, or returns a policy that needs no further checks.
 """

@@ -202,7 +202,7 @@ def _split(text: str) -> list[tuple[int, str]]:
         elif text[at] == "\\" and at + 1 < len(text):
             at += 1
             if text[at] == "/":
-                raise GlobError("a slash cannot be quoted", "remove the '\\'", at - 1)
+                raise GlobError("a '\\' before a '/' has no meaning", "remove the '\\'", at - 1)
         at += 1
     return pieces
 
@@ -223,7 +223,8 @@ class _SegmentReader:
         rows = self._row(inside=False)
         kept = tuple(dict.fromkeys(_squeeze(row) for row in rows if row))
         if not kept:
-            raise self._error("a segment that matches only the empty name", "remove it", 0)
+            message = "this part of the glob matches only an empty name"
+            raise self._error(message, "remove the part and one '/'", 0)
         return Segment(kept)
 
     def _error(self, message: str, advice: str, at: int) -> GlobError:
@@ -261,8 +262,8 @@ class _SegmentReader:
         if char == "*":
             if self.piece.startswith("**", self.at):
                 raise self._error(
-                    "'**' inside a segment",
-                    "write '**' only as a whole segment, as in '/a/**' or '/a/**/b'; within a name write '*'",
+                    "'**' does not stand alone between slashes",
+                    "write '**' alone, as in '/a/**' or '/a/**/b'; within a name write '*'",
                     self.at,
                 )
             return Wild.RUN
@@ -287,7 +288,7 @@ class _SegmentReader:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise self._error(
-                f"more than {MAX_DEPTH} braces inside each other", "split the glob into several", start
+                f"more than {MAX_DEPTH} braces inside each other", "write several globs in a list", start
             )
         self.at += 1
         rows: list[Variant] = []
@@ -308,8 +309,8 @@ class _SegmentReader:
         if not commas:
             inner = self.piece[start : self.at]
             raise self._error(
-                f"unknown capture '{inner}'",
-                "captures are {app} and {uid}; alternatives need a comma: '{a,b}'",
+                f"'{inner}' has no meaning in a glob",
+                "write {app} or {uid}, or alternatives with a comma: '{a,b}'",
                 start,
             )
         return rows
@@ -317,8 +318,8 @@ class _SegmentReader:
     def _product(self, left: list[Variant], right: list[Variant]) -> list[Variant]:
         if len(left) * len(right) > MAX_VARIANTS:
             raise self._error(
-                f"alternatives multiply to more than {MAX_VARIANTS} names",
-                "split the glob into several",
+                f"the alternatives in braces make more than {MAX_VARIANTS} names",
+                "write several globs in a list",
                 self.at - 1,
             )
         return [a + b for a in left for b in right]

@@ -280,18 +280,18 @@ class _Rules:
             )
             report(part.error(("errno",), message, help_))
         if doc.raw_types is not None and not _is_about_words(part, effect):
-            help_ = "remove it; only rules of redact, no and clean have raw_types"
+            help_ = 'remove it; only rules with "redact", "no" or "clean" have raw_types'
             report(part.key_error("raw_types", f"raw_types cannot be used with {effect.value}", help_))
         self._check_on_unknown(part, doc, effect)
         if doc.on_refused is not None and effect is not Effect.CONTENT:
-            help_ = "remove it; only rules of content, no and clean have on_refused"
+            help_ = 'remove it; only rules with "content", "no" or "clean" have on_refused'
             report(part.key_error("on_refused", f"on_refused cannot be used with {effect.value}", help_))
         if doc.mode is not None and doc.require is not None and (doc.require.no or doc.require.clean):
-            help_ = "remove mode; only rules of deny, allow and content can be monitored"
-            message = "a rule of no or clean cannot be monitored, only enforced"
+            help_ = 'remove mode; only rules with "allow", "deny" or "content" can be monitored'
+            message = 'a rule with "no" or "clean" cannot be monitored, only enforced'
             report(part.key_error("mode", message, help_))
         if doc.mode is not None and effect is Effect.REDACT:
-            help_ = "remove mode; only rules of deny, allow and content can be monitored"
+            help_ = 'remove mode; only rules with "allow", "deny" or "content" can be monitored'
             report(part.key_error("mode", "a redaction cannot be monitored, only enforced", help_))
 
     def _check_on_unknown(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect) -> None:
@@ -305,7 +305,7 @@ class _Rules:
         required = next((key for key in _REQUIRED if part.has("require", key)), effect.value)
         words = _ON_UNKNOWN.get(required)
         if words is None:
-            help_ = "remove it; only rules of redact and no have on_unknown"
+            help_ = 'remove it; only rules with "redact" or "no" have on_unknown'
             message = f"on_unknown cannot be used with {required}"
             self.errors.append(part.key_error("on_unknown", message, help_))
         elif doc.on_unknown not in words:

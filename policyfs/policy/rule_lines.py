@@ -45,7 +45,7 @@ class Weigher:
         self._placed: Final = {one.rule: one for one in state.situated(engine.table)}
 
     def lines(self) -> tuple[RuleLine, ...]:
-        """Return a line for every rule, by id."""
+        """Return a line for every rule, sorted by id."""
         return tuple(self._line(number, rule) for number, rule in enumerate(self._table.rules))
 
     def nearest(self, missing: Op, path: bytes) -> RuleLine | None:
@@ -163,7 +163,9 @@ def _who_fault(who: Who | None, caller: Caller) -> str:
         apps = ["an app" if app == ANY else app for app in sorted(who.apps)]
         return f"{name} is not {apps[0]}" if len(apps) == 1 else f"{name} is not one of {', '.join(apps)}"
     if who.grants is not None and who.grants.isdisjoint(caller.of.grants):
-        return f"{name} holds no grant of {', '.join(sorted(who.grants))}"
+        grants = sorted(who.grants)
+        several = f"has none of the grants {', '.join(grants)}"
+        return f"{name} {several if len(grants) > 1 else f'does not have the grant {grants[0]}'}"
     if who.not_ is not None and caller.of.within(who.not_):
         return f'{name} is excluded by "not"'
     return f"uid {caller.uid} is not among the uids of the rule"

@@ -181,7 +181,7 @@ class Shaper:
         """Check one part of the file. Report its faults in policyfs's words, at the nodes where they are.
 
         subject: the part's name in messages. validate: the function that makes the document; it raises
-        pydantic's errors.
+        pydantic's errors. model: the pydantic model with the known keys; None if the part has no keys.
         """
         data = data_of(node)
         try:

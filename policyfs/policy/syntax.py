@@ -28,7 +28,10 @@ _INDENT: Final = "check this line's indentation, and quotes and brackets in the 
 _QUOTE: Final = "put it in quotes: {token}"
 
 _SAYINGS: Final = (
-    ("'\\t' that cannot start", _Saying("a tab where YAML wants spaces", "indent with spaces")),
+    (
+        "'\\t' that cannot start",
+        _Saying("YAML does not permit a tab here", "write spaces instead of the tab"),
+    ),
     ("'@' that cannot start", _Saying("an unquoted value cannot start with @", _QUOTE)),
     ("'`' that cannot start", _Saying("an unquoted value cannot start with `", _QUOTE)),
     ("'%' that cannot start", _Saying("an unquoted value cannot start with %", _QUOTE)),
@@ -49,7 +52,7 @@ _SAYINGS: Final = (
     ),
     (
         "while scanning a quoted scalar found unexpected end",
-        _Saying("a quote is opened here and never closed", "close it", True),
+        _Saying("a quote is opened here and never closed", "add the closing quote", True),
     ),
     (
         "mapping values are not allowed",
@@ -61,11 +64,17 @@ _SAYINGS: Final = (
     ),
     (
         "expected ',' or ']'",
-        _Saying("the list of line {start} is not closed", "close it with ], or put a comma between"),
+        _Saying(
+            "the list that begins on line {start} is not closed",
+            "close the list with ], or put a comma between its items",
+        ),
     ),
     (
         "expected ',' or '}'",
-        _Saying("the mapping of line {start} is not closed", "close it with }; quote globs with braces"),
+        _Saying(
+            "the mapping that begins on line {start} is not closed",
+            "close the mapping with }, or put a comma between its keys; put globs with braces in quotes",
+        ),
     ),
     ("expected <block end>", _Saying("this line does not belong to the block above", _INDENT)),
     ("could not find expected ':'", _Saying("a key without its colon", "write key: value", True)),

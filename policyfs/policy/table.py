@@ -48,7 +48,7 @@ class Condition(NamedTuple):
 class Live:
     """A rule whose conditions on path and caller are true. Only conditions on facts (kind, owner) are open.
 
-    Equal live rules of a table are one object. number: the rule's number by order of ids. when, unless: the
+    Equal live rules of a table are one object. number: the rule's index in Table.rules. when, unless: the
     open conditions. raw: the kinds of ``raw_types``. fixed: the result of match() if it is the same under all
     facts, else None.
     """
@@ -150,8 +150,8 @@ class Situated(NamedTuple):
     unless: tuple[tuple[int, Binds | None], ...]
 
     def covers(self, other: Situated) -> bool:
-        """Return True if *other* has the same rule and *unless*, and no set in *binds* of *other* has more
-        than the set at the same place here. Then this object matches all callers that *other* matches.
+        """Return True if *other* has the same rule and *unless*, and each set in *binds* of *other* is a
+        subset of the set at the same place here. Then this object matches all callers that *other* matches.
         """
         return (
             self.rule == other.rule

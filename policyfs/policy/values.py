@@ -161,9 +161,7 @@ def name(value: object) -> str:
     """Check the name of a set, a path set, a grant or a rule."""
     word = text(value)
     if not _NAME.fullmatch(word):
-        help_ = (
-            "use letters, digits, dots, dashes, underscores, at most 100; begin with a letter or digit"
-        )
+        help_ = "use at most 100 letters, digits, dots, dashes and underscores; begin with a letter or digit"
         refuse(f"{quote(word)} is not a name", help_)
     return word
 
@@ -176,7 +174,7 @@ def app_name(value: object) -> str:
         refuse(f"{quote(word)} is reserved and cannot name an app", help_)
     if not _APP_NAME.fullmatch(word):
         help_ = (
-            "use lower-case letters, digits, dots, dashes, underscores, at most 100;"
+            "use at most 100 lower-case letters, digits, dots, dashes and underscores;"
             " begin with a letter or digit"
         )
         refuse(f"{quote(word)} is not a name for an app", help_)
@@ -206,13 +204,16 @@ editors use."""
 
 
 def _one_of(words: Mapping[str, object]) -> Callable[[object], str]:
+    listed_words = ", ".join(words)
+    advice = f"write one of: {listed_words}" if len(words) > 1 else f"write {listed_words}, or remove the key"
+
     def check(value: object) -> str:
         if not isinstance(value, str) and value is not Absent.NULL:
-            refuse(f"must be a word, not {what(value)}", f"one of: {', '.join(words)}")
+            refuse(f"must be a word, not {what(value)}", advice)
         word = text(value)
         if word not in words:
             hint = did_you_mean(word.upper() if word.upper() in words else word, words)
-            refuse(f"{quote(word)} is not known here", f"{hint}one of: {', '.join(words)}")
+            refuse(f"{quote(word)} is not known here", hint + advice)
         return word
 
     CHOICES[check] = tuple(words)
@@ -240,7 +241,7 @@ def _glob(value: object) -> str:
     if isinstance(value, Folded):
         refuse("an unquoted path runs over several lines", "write one path in quotes")
     if isinstance(value, Unquoted) and _NEEDS_QUOTES.intersection(word):
-        refuse("a glob without quotes", f"YAML would misread some globs: write {quote(word)}")
+        refuse("the glob has no quotes", f"YAML would misread some globs: write {quote(word)}")
     if word.startswith("@"):
         return "@" + name(word[1:])
     try:
@@ -254,7 +255,7 @@ def _one_id(value: object, kind: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         refuse(f"must be a number, not {what(value)}", f"write the {kind} as a plain number")
     if not 0 <= value <= MAX_UID:
-        refuse(f"no {kind} is {str(value)[:20]}", f"a {kind} is between 0 and {MAX_UID}")
+        refuse(f"{str(value)[:20]} is not a {kind}", f"a {kind} is a number from 0 to {MAX_UID}")
     return value
 
 
@@ -323,12 +324,13 @@ def _several(value: object) -> object:
     """Return a list as a tuple, and a single value as a tuple with one item. Refuse an empty list."""
     if isinstance(value, list):
         if not value:
-            refuse("an empty list", "name at least one, or remove the key")
+            refuse("the list is empty", "write at least one item, or remove the key")
         return tuple(value)
     if isinstance(value, tuple):
         return value
     if isinstance(value, dict):
-        refuse("must be a value or a list, not a mapping", "quote globs with braces; write [a, b]")
+        help_ = "write [a, b] for a list; put a glob with braces in quotes"
+        refuse("must be a value or a list, not a mapping", help_)
     return (value,)
 
 
@@ -340,7 +342,7 @@ def _maybe_none(value: object) -> object:
 def _blocks(value: object) -> object:
     if isinstance(value, list):
         if not value:
-            refuse("an empty list", "give at least one block, or remove the key")
+            refuse("the list is empty", "write at least one block, or remove the key")
         return tuple(value)
     return (value,)
 

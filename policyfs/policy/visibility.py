@@ -124,7 +124,7 @@ class Sight:
         return goal
 
     def _direct(self, position: Position, caller: Caller, goal: _Goal) -> bool:
-        """Return True if the caller could see a path below a position, by trying paths that globs spell out.
+        """Return True if the caller could see a path below a position, by trying paths made from globs.
 
         The globs are those of the goal's rules. At most _MAX_TRIES paths are tried.
         """

@@ -71,7 +71,7 @@ def _locate(
         return _refuse("the kind of the file is unknown")
     row = kind_table().get(kind)
     if row is None:
-        return _refuse(f"{kind} is not known to policyfs")
+        return _refuse(f"policyfs does not know how to redact files of the kind {kind}")
     if row.treatment is Treatment.REFUSED:
         return _refuse(f"{kind}: {row.why}")
     try:

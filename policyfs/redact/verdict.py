@@ -4,8 +4,8 @@ categories.
 Redaction removes every part that *may* hold data of a category. If all these parts counted here, nearly every
 photo would be refused, because makers write tags without known names. So a part counts if its categories are
 known. All other bytes that redaction would remove count only if a search finds data of the categories in
-these bytes. If no search is possible, the file is refused: the bytes are too many, the rule forbids them
-(on_unknown: deny), or a category is PEOPLE or OTHER.
+these bytes. The file is refused without a search in three cases: these bytes are too many, the rule forbids
+bytes that are not understood (on_unknown: deny), or a category is PEOPLE or OTHER: no search finds its data.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _OF_A_PLACE: Final = re.compile(
 _DEGREES: Final = re.compile(rb"(?=(?s:(?P<le>[\0-\xb4]\0{3}\x01\0{3})|(?P<be>\0{3}[\0-\xb4]\0{3}\x01)))")
 _MAX_DENOMINATOR: Final = 10_000_000
 _PARTS: Final = 10
-"""Smallest denominator of a fraction that counts as small parts of a minute or of a second."""
+"""Minimum denominator with which minutes or seconds count alone (_has_degrees)."""
 _FRACTIONS_BYTES: Final = 24
 _APART_BYTES: Final = 64
 """Maximum number of bytes between the fractions of a latitude and those of a longitude."""
@@ -147,9 +147,10 @@ def _searched(data: bytes, asked: Tells) -> Tells:
 def _has_degrees(data: bytes) -> bool:
     """Return True if three successive fractions are degrees, minutes and seconds, as in EXIF coordinates.
 
-    Lists of whole numbers (flags, the index of a movie) read like whole degrees, minutes and seconds, and
-    like parts of a second. So only a second or more in small parts counts alone, and minutes in small parts
-    without seconds. Other ones count in pairs, as latitude and longitude.
+    Lists of whole numbers (flags, the index of a movie) can look like such fractions. So three fractions
+    alone count only in two cases: the seconds are 1 or more, with a denominator of at least _PARTS, or the
+    seconds are 0, and the minutes have such a denominator. Whole minutes whose seconds have a smaller
+    denominator count only in pairs (latitude and longitude), with at most _APART_BYTES between the two.
     """
     end = -1 - _APART_BYTES
     for match in _DEGREES.finditer(data):

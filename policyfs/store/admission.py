@@ -15,7 +15,7 @@ from typing import Final
 _WINDOW_SHARE: Final = 8
 """The share of the window (the newest entries) in the cache: 1/8 of its bytes and entries."""
 _SAMPLE: Final = 8
-"""Frequencies counts 8 look-ups for each entry that the cache has room for. Then it halves its counts."""
+"""After 8 look-ups for each entry that the cache has room for, Frequencies halves its counts."""
 
 
 class Frequencies:

@@ -1,12 +1,13 @@
-"""The cache of finished frozen copies. The cache evicts the least used copy first, and no copy in use.
+"""The cache of finished frozen copies. It evicts the least used copy first, and never a copy in use.
 
 INVARIANT: event-loop thread only, and no ``await`` between get() or put() and pin(): the next put() may
 close a copy that is not pinned.
 
 A copy is in use while a handle has it open (the handle has pinned the copy), and also while an app has it
 mapped. (In passthrough a mapping outlives the descriptor.) A copy in use is charged to each principal with a
-pin. **A principal gets one more copy only if its copies in use and the new copy take at most the room that
-all copies in use leave.** So one principal gets at most half of the cache, and leaves room for others.
+pin. **A principal gets one more copy only if its copies in use and the new copy together are not larger than
+the room that all copies in use leave free.** So one principal gets at most half of the cache, and leaves room
+for others.
 
 A clone shares the disk blocks of its source. While the clone exists, these blocks do not become free, even if
 the source is deleted or rewritten. So expire_clones() closes clones that have not been used for a while.
@@ -298,7 +299,7 @@ class CopyCache:
         return room and fair
 
     def _room_made(self, cost: int, who: Hashable, copy: Copy | None) -> tuple[bool, bool]:
-        """Return the two booleans of _room(). First unpin copies that no app needs, if one of them is False.
+        """Return the two booleans of _room(). If one boolean is False, first unpin copies that no app needs.
         """
         room = self._room(cost, who, copy)
         while cost <= self.limits[0] and not all(room) and self.on_shortage():

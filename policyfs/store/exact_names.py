@@ -1,4 +1,4 @@
-"""Functions that remove a name only if the name refers to one given inode.
+"""Functions that remove, replace or rename a file only if its name still refers to the expected inode.
 
 unlink(2) takes a name, and no system call removes an inode by its number. Between a check of the name and its
 removal, another program could rename another file over the name, and that file would be lost. So the daemon
@@ -6,8 +6,8 @@ first moves the file aside: it gives the file a new name in the same directory, 
 The daemon checks and removes only this new name. If the moved file is not the given one, the daemon gives
 the moved file its old name back, and never replaces a third file.
 
-A file that is renamed is moved aside, too, before it gets its new name (move(), replace()). An exchange is
-not: it is undone if it has moved another file than the given ones (has_got(), move_back()).
+A file that is renamed is moved aside, too, before it gets its new name (move(), replace()). In an exchange no
+file is moved aside: if the exchange has moved a wrong file, it is undone (has_got(), move_back()).
 
 A daemon that is killed between these steps leaves the file under the new name (aside()). The next daemon of
 the store finds a record of this (move_records.py), and gives the file its name back, or finishes a
@@ -34,10 +34,10 @@ from policyfs.store.tree import Tree
 
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """Errors of open(2) for a directory that is not at its path any more."""
-_UNREAD: Final = "files that a killed daemon has moved aside do not get their names back"
+_UNREAD: Final = "files to which a killed daemon gave temporary names do not get their own names back"
 _UNFINISHED: Final = (
-    "a daemon ended while it removed, replaced or renamed this file. The file may be in the same directory"
-    " still, which may have been moved; `policyfs doctor STORE` searches the store for it. The file is called"
+    "a daemon ended while it removed, replaced or renamed this file. The file is in the same directory,"
+    " unless somebody has moved it: `policyfs doctor STORE` searches for the file. Its name is now"
 )
 _FINISHED: Final = (
     "a daemon was killed while it removed, replaced or renamed this file; all names are right again"
@@ -148,7 +148,7 @@ class ExactNames:
     ) -> bool:
         """Rename the file *moved* over *replaced*. Return False if another file had one of the names.
 
-        After False each file has its name as before. Raises OSError, perhaps before any change. The moved
+        After False or an OSError each file has its name as before, unless the store fails again. The moved
         file first gets a temporary name. Then the two files exchange their names. So the replaced file never
         has the name *old*. Otherwise apps that must not see the replaced file could see it under this name.
         """
@@ -162,8 +162,8 @@ class ExactNames:
         """Give the object *moved* a name that no object has. Return False if another object had the name
         *old*; that object keeps the name.
 
-        Raises OSError before any change, or after all is as before: FileExistsError if an object has the name
-        *new*. The object first gets a temporary name. Otherwise another object, which apps must not find at
+        After an OSError all names are as before, unless the store fails again. FileExistsError: *new* is in
+        use. The object first gets a temporary name. Otherwise another object, which apps must not find at
         the new name, could have this name until it is moved back.
         """
         taken = aside()
@@ -346,7 +346,7 @@ class ExactNames:
         return True
 
     def has_got(self, fd: int, target: Stat, dirfd: int, name: bytes) -> bool:
-        """Return True if a rename has given this name to the file in *target*.
+        """Return True if a rename has given this name to the file with the attributes *target*.
 
         Also return True if another program has since removed or replaced the moved file. Otherwise the
         caller would think that the rename has moved the later file, and would give that file the old name.

@@ -1,7 +1,7 @@
 """The features of a store's file system, found by trials where possible.
 
 No trial can prove some features, for example that leases are reliable. For these features the type of the
-file system (such as ext4) counts, too. Trials use one unnamed file (O_TMPFILE) and leave nothing behind. One
+file system (such as ext4) counts, too. Trials use unnamed files (O_TMPFILE) and leave nothing behind. One
 trial shows if the store finds a name in upper and in lower case. If no name in the store's root has letters,
 this trial creates a new name for a moment.
 """

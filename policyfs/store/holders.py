@@ -107,8 +107,8 @@ def has_open(pid: int, device: str) -> bool:
 
 
 def _uses(pid: int, device: str) -> Iterator[tuple[str, bytes, int]]:
-    """Yield a process's descriptors, cwd and root on a file system, under any mount of the file system. Yield
-    path and inode number of each.
+    """Yield the uses of a file system by a process (descriptors, cwd, root), each as (what, path, inode
+    number). The mount of the file system does not matter.
     """
     process = procfs.root() / str(pid)
     for name in ("cwd", "root", *(f"fd/{fd}" for fd in os.listdir(process / "fd"))):
@@ -152,9 +152,9 @@ def _descriptors(pid: int, mount_ids: set[int]) -> Iterator[tuple[str, bytes]]:
 
 
 def _mappings(pid: int, device: str) -> Iterator[tuple[str, bytes, int]]:
-    """Yield a process's mappings of files on this file system, with path and inode number.
+    """Yield ("mapping", path, inode number) for each file on a file system that a process has mapped.
 
-    They are in /proc/PID/maps (proc_pid_maps(5)).
+    The mappings are listed in /proc/PID/maps (proc_pid_maps(5)).
     """
     wanted = "{:02x}:{:02x}".format(*map(int, device.split(":"))).encode()
     seen: set[bytes] = set()

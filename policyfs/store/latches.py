@@ -1,8 +1,9 @@
 """Inter-daemon locks: serialise changes to one file between the daemons of this machine.
 
 A checked write is safe only if the file still has the bytes that were checked. Within one daemon nothing
-changes between the last check and the write, because there is no await between them. A latch is a lock. It
-prevents such a change by another daemon that serves the same store, or a directory of the same store.
+changes the file between the last check and the write, because there is no await between them. A latch is a
+lock between daemons: while one daemon has the latch of a file, no other daemon of the same store (or of a
+directory in the store) changes this file.
 
 A latch is not a lock of the checked file, because apps and programs in the store use the locks of that file.
 A latch is an OFD lock of one byte of a shared file in the directory of control sockets. If a daemon dies, the
@@ -70,8 +71,8 @@ class Latches:
         return _number(status.st_dev, status.st_ino)
 
     def take(self, fd: int) -> int | None:
-        """Take the latch (the lock between daemons) of the file behind *fd*. Return its number, or None if
-        another daemon has the latch.
+        """Take the latch (the lock between daemons) of the file behind *fd*. Return the latch's number, or
+        None if another daemon has the latch.
 
         Raises OSError if the shared file cannot be opened. The latches that were taken before then stay.
         """

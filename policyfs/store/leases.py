@@ -28,8 +28,8 @@ _RECORD: Final = 128  # struct signalfd_siginfo
 _FIELDS: Final = struct.Struct("=IiiIIi")  # signo, errno, code, pid, uid, fd
 _RECORDS_PER_READ: Final = 64
 _VOID_S: Final = 10.0
-"""The time for which the keeper remembers that leases prove nothing on a device. Then another file system may
-have got the device's number."""
+"""The time for which the keeper remembers that leases prove nothing on a device. After that time another file
+system may have the device's number."""
 
 DEFAULT_SIGNAL: Final = int(signal.SIGRTMIN) + 5
 
@@ -143,8 +143,8 @@ class LeaseKeeper:
         return time.monotonic() < self._void.get(dev, 0.0)
 
     def is_silent(self, dev: int) -> bool:
-        """Return True if the last grant() on this device, which is not the root's, has found that times do
-        not show every write there (as on tmpfs).
+        """Return True if the last grant() on this device has found that times do not show every write there
+        (as on tmpfs). Return False for the device of the store's root.
         """
         return dev in self._silent
 

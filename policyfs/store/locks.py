@@ -5,7 +5,7 @@ lock owner of an app, the daemon has one open file description of the backing fi
 ranges are OFD locks of that description (fcntl(2)), and the owner's flock(2) is a flock of it. So these locks
 conflict with each other and with all other locks by the kernel's own rules, and end when the descriptor is
 closed. No call here waits. A refused lock is tried again, in the order of arrival, when a lock of this
-table is released. If a lock outside this table was in the way, retry_all() tries again.
+table is released. If the conflicting lock is not in this table, retry_all() tries again.
 
 A lock owner (struct fuse_lk_in: owner) is a number that the kernel gives to a process's table of descriptors
 (POSIX locks) or to an open file description (OFD locks, flock). The kernel does not tell POSIX locks and OFD
@@ -38,8 +38,8 @@ class Limits:
     waiting: waiting requests of all apps together. spans: byte ranges of one owner in one file.
 
     An app gets one more holder only if the number of its holders is smaller than the number of free holders.
-    So one app alone gets half of the limit, and an app without a holder gets one while one is free. The
-    same is true for waiting requests.
+    So one app alone gets half of the limit. An app without a holder gets one as long as any holder is free.
+    The same is true for waiting requests.
     """
 
     holders: int
@@ -249,7 +249,10 @@ class LockTable:
             raise OSError(errno.ENOLCK, "too many requests wait for locks")
         if not holder.owner.flock and self._deadlock(holder, asked):
             self._deadlocks += 1
-            raise OSError(errno.EDEADLK, "a deadlock: the holder of the lock waits for a lock of the caller")
+            raise OSError(
+                errno.EDEADLK,
+                "a deadlock: the lock's holder waits, directly or through others, for a lock of the caller",
+            )
         waiter = Waiter(holder, asked, handle, told)
         self._waiters.setdefault(holder.inode, []).append(waiter)
         self._waiting += 1

@@ -97,7 +97,11 @@ class NewNames:
         return self._knows_flags
 
     def _take_back(self, dirfd: int, taken: bytes, fd: int) -> None:
-        """Remove a new object, if it exists. If the store fails, the record stays for the next daemon."""
+        """Remove a new object by its temporary name, if it exists.
+
+        If the store cannot remove the object, the record of its temporary name stays, so that the next daemon
+        removes the object.
+        """
         if fd >= 0:
             os.close(fd)
         try:

@@ -17,11 +17,11 @@ _LARGE: Final = 128 << 10
 class Buffers:
     """The buffers of large reads. They are used again and again.
 
-    The C library takes each new buffer of this size from the kernel, and returns it. This costs two page
-    faults for every 8 KiB: it took two thirds of the time of a film's read (docs/performance/redaction.md).
+    The C library takes each new buffer of this size from the kernel, and returns it. This costs one page
+    fault for every 4 KiB: it took two thirds of the time of a film's read (docs/performance/redaction.md).
 
-    INVARIANT: no bytes of one reader reach another. A buffer is used again only when no memoryview of it
-    exists: until then CPython refuses to change the size of a bytearray (BufferError).
+    INVARIANT: no reader gets bytes of another reader. A buffer is used again only when no memoryview of it
+    exists. While a memoryview exists, CPython refuses to change the bytearray's size (BufferError).
     """
 
     def __init__(self, *, most: int = 8) -> None:

@@ -187,7 +187,9 @@ class Quarantine:
         disk = os.fstatvfs(top)
         left = disk.f_bavail * disk.f_frsize - size
         if left < disk.f_blocks * disk.f_frsize // _FREE:
-            raise FullError(f"{size} bytes more would leave under {100 // _FREE} % of the trail's disk free")
+            raise FullError(
+                f"with {size} bytes more, under {100 // _FREE} % of the trail's disk would be free"
+            )
 
     @staticmethod
     def _fill(part: int, source: int, about: About) -> About:
@@ -250,7 +252,7 @@ class Quarantine:
                 with _opened(os.open(_ABOUT, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=inside)) as fd:
                     about = About.unpacked(os.read(fd, _ABOUT_BYTES))
                 if os.stat(_BYTES, dir_fd=inside, follow_symlinks=False).st_size != about.size:
-                    raise WrongEntryError("the length of the file has changed")
+                    raise WrongEntryError("the length of the kept file has changed")
             except (WrongEntryError, OSError) as error:
                 os.stat(where)  # FileNotFoundError: dropped meanwhile, since drop() renames it first
                 lost = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
@@ -307,7 +309,7 @@ def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool)
     target, named = _new_file(dirfd, libc.check_name(name))
     try:
         if copy(source, target, about.size) != about.sha256:
-            raise WrongEntryError("the bytes of the file have changed")
+            raise WrongEntryError(f"the bytes of the kept file {entry.id} have changed")
         if as_was:
             os.fchown(target, about.uid, about.gid)
             os.fchmod(target, about.mode & 0o777)

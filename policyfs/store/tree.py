@@ -80,7 +80,7 @@ class Tree:
         return fstatx(fd)
 
     def check_free(self, dirfd: int, name: bytes) -> None:
-        """Raise FileExistsError if an object has this name. Raise OSError if stat(2) fails."""
+        """Raise FileExistsError if an object has this name, and OSError if stat(2) does not tell."""
         with contextlib.suppress(FileNotFoundError):
             self.stat(dirfd, name)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
@@ -268,7 +268,7 @@ class Tree:
         (RENAME_WHITEOUT would create a device node.)
         """
         if flags not in (0, libc.RENAME_NOREPLACE, libc.RENAME_EXCHANGE):
-            raise OSError(errno.EINVAL, f"rename flags {flags:#x}", old)
+            raise OSError(errno.EINVAL, f"renames with the flags {flags:#x} are not supported", old)
         libc.rename2(old_dir, check_name(old), new_dir, check_name(new), flags)
 
     # -- changes of an open object -----------------------------------------------------------

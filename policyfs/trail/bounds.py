@@ -111,7 +111,7 @@ def bounded(event: Event) -> Event:
     return _bound(event)
 
 
-@functools.lru_cache(maxsize=512)  # the ids of events repeat
+@functools.lru_cache(maxsize=512)  # many events have the same rules
 def _chars(ids: tuple[str, ...]) -> int:
     return sum(len(name) + 3 for name in ids)
 

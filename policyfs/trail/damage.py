@@ -25,8 +25,8 @@ _FAR: Final = 1 << 18
 
 
 _NO_LIMIT: Final = 1 << 62
-"""A number that no line has. A changed line may state a larger one, of thousands of digits, which Python does
-not print."""
+"""A number above the number of each line. A changed line may state a number of thousands of digits. Python
+refuses to print such a number, so the search ignores it."""
 
 
 class Finding(NamedTuple):

@@ -71,10 +71,10 @@ class Event(NamedTuple):
 
     repeats: 0 for a single event. If repeats is n and folded is empty, this event stands for n repeats of the
     denial that was recorded at since_ns. If folded is not empty, this event stands for n events from since_ns
-    on. They were counted together: in one ``directory`` (the path), of one ``operation`` in any directory, or
-    of one ``app``. Fields in which these events differ are empty. path_cut, new_path_cut: set if a path was
-    too long (`bounds`).
-    redacted_ranges, redacted_bytes: number and bytes of all ranges, if redacted lists only the first ones.
+    on. They were counted together: in one ``directory`` (the path), of one ``operation`` in any directory, by
+    the same rules (``rule``), or of one ``app``. Fields in which these events differ are empty. path_cut,
+    new_path_cut: set if a path was too long (`bounds`).
+    redacted_ranges, redacted_bytes: number and bytes of all ranges, if redacted lists only the first ranges.
     rules_left_out: the number of ids that are missing in the lists.
 
     Event is a named tuple, not a dataclass, because each request makes an event: 1 µs instead of 5.

@@ -3,8 +3,8 @@
 Counted events are called *folded*. There are two ways. First, if a denial equals a denial that was recorded a
 short time ago (a second), the new denial is counted as a repeat. Second, if an app has exceeded its limit of
 trail bytes, the app's events are counted together: by directory; if there are too many directories, by
-operation; then denials by the rules that deny; and finally by app. Counts are always exact. So an app cannot
-hide the rule that guards a path behind thousands of other denials.
+operation; then by the rules that decided; and finally by app. So an app cannot hide the rule that guards a
+path behind thousands of other denials. Counts are always exact.
 
 Each app has its own counts and its own limits, so no app can use up the room of another app. If an access was
 allowed and must be on record, the event always gets its own line: the journal does not pass such an event to
@@ -103,7 +103,7 @@ def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
     yield (_directory(event), *same), BY_DIRECTORY, DIRECTORIES
     yield same, BY_OPERATION, OPERATIONS
     if event.rules or event.would_deny:
-        # whatever the uid: otherwise an app with many uids would use up the counts (a stranger has one)
+        # All uids of an app together: else many uids of one app use up the counts. A stranger has one uid.
         rules = (BY_RULE, event.rules, event.would_deny, event.decision, event.policy_digest)
         yield (*rules, event.uid, event.gid) if event.app == STRANGER else rules, BY_RULE, RULES
     yield who, BY_APP, UIDS
@@ -138,9 +138,9 @@ def _of_anybody(event: Event) -> Event:
 class AppFold:
     """The counts of one app's events that get no line of their own in the trail. Not thread-safe.
 
-    window_ns: after a denial is recorded, its repeats in this time are only counted (0: each repeat is
-    recorded). Events beyond an app's limit are counted together for *window_ns*, too. After this time, each
-    count gets one line.
+    window_ns: a time. For this time after a denial was recorded, its repeats are only counted (0: each repeat
+    is recorded). Events beyond an app's limit are counted together for *window_ns*, too. After this time,
+    each count gets one line.
     """
 
     def __init__(self, window_ns: int) -> None:
@@ -187,9 +187,9 @@ class AppFold:
             self._bytes += size
 
     def count(self, event: Event, *, by_directory: bool = True) -> Event | None:
-        """Count an event together with other events: by directory, by operation, or by app (see the module).
+        """Count an event together with other events: by directory, operation, rules or app (see the module).
 
-        If a new count begins, return the event that the line of this count will have, else None.
+        If a new count begins, return the event for the line of this count, else None.
         by_directory: False if no count for a new directory may begin.
         """
         for key, folded, limit in _groups_of(event):

@@ -134,8 +134,7 @@ class Index:
         return self._body.read(at, size)
 
     def _pair(self, name: str, number: int) -> tuple[int, int]:
-        """Return two neighbours in the column *name*: begin and end of the item *number* in another section.
-        """
+        """Return begin and end of the item *number* in a section. name: the column with begins and ends."""
         begin, end = _PAIR.unpack(self._body.part(self._places[name][1] + 4 * number, _PAIR.size))
         return begin, end
 

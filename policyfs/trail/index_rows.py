@@ -223,7 +223,7 @@ def add_to_summary(summary: Summary, index: Index, rows: int) -> None:
 def _add_rows(summary: Summary, index: Index, mask: bytes) -> None:
     """Count some rows (events) of an index in a summary. mask: one byte for each row, 1 for a row to count.
 
-    The index also has sums for each hour, but these are sums over all rows.
+    The sums in the index cannot be used, because they are sums over all rows.
     """
     hours = array("q", [time // 3_600_000_000_000 for time in compress(index.times, mask)])
     counts = Counter(zip(hours, compress(index.class_of, mask), strict=True))

@@ -25,7 +25,8 @@ _REQUESTS: Final = 1024
 _MEMO_CHARS: Final = 1024
 """Limits of remembered parts of lines. _CALLERS, _REQUESTS: their number. _MEMO_CHARS: their length.
 
-Longer parts are not remembered. So the memory of LineFormatter is at most 3 MiB.
+Longer parts are not remembered. So the memory of LineFormatter is at most some 5 MiB: 3 MiB of ASCII, or up
+to 4 bytes for each character of a program's path.
 """
 _NS: Final = 1_000_000_000
 
@@ -125,7 +126,7 @@ def _short(text: str, limit: int) -> str:
 
 
 class LineFormatter:
-    """A formatter of the trail's lines. It remembers parts that many lines share: 3 µs for an event.
+    """A formatter of the trail's lines. It remembers parts that many lines share, so an event takes 3 µs.
 
     Not thread-safe: the journal calls it under its own lock.
     """

@@ -30,8 +30,9 @@ class Access(NamedTuple):
 class Overview:
     """The counts that the HTML report shows: accesses by app and directory, and redactions.
 
-    lookup: finds rules in the texts of policies. heat, heat_denied: all and denied requests, for each pair of
-    app and directory. redactions, hidden_bytes: for each app, view and kind.
+    lookup: finds rules in the texts of policies. heat: the number of all requests, for each pair of app and
+    directory. heat_denied: the number of denied requests only. redactions: the number of requests with hidden
+    bytes, for each app, view and kind. hidden_bytes: the number of these bytes.
     """
 
     def __init__(self, lookup: Lookup) -> None:

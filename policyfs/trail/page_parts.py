@@ -72,8 +72,8 @@ def table(
 ) -> str:
     """Return an HTML table that can be sorted.
 
-    name: its id. heads, rows: the cells, as HTML. right: the numbers (from 0) of the columns with numbers,
-    with a space between them.
+    name: its id. heads, rows: the cells, as HTML. right: the positions of the columns with numbers, from 0,
+    separated by spaces.
     """
     numeric = {int(one) for one in right.split()}
     head = "".join(

@@ -62,8 +62,9 @@ def similar(word: str, known: list[str]) -> str:
 class Parser:
     """The parser of one query for events.
 
-    names: a dictionary from each name or alias that a query may use to the field that it means, such as
-    ``operation`` to ``op``. numeric: the fields for which relations (``>``) and ranges are allowed.
+    names: a dictionary. Its keys are the names of fields that a query may use, its values the proper names of
+    these fields (``operation``: ``op``). numeric: the fields for which relations (``>``) and ranges are
+    allowed.
     """
 
     def __init__(self, text: str, names: dict[str, str], numeric: frozenset[str]) -> None:

@@ -29,10 +29,10 @@ class Sight(Protocol):
     """
 
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
-        """Return True if the app may see this path, whatever kind and owner a file there has."""
+        """Return True if the app may see this path, for every kind and owner of a file there."""
 
     def reads(self, event: Event, path: bytes, kind: str | None) -> bool:
-        """Return True if the app may read a file of this kind at this path, whatever owner the file has."""
+        """Return True if the app may read a file of this kind at this path, for every owner of the file."""
 
 
 def part_of(event: Event, app: str, sight: Sight) -> Event | None:

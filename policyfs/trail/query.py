@@ -20,8 +20,8 @@ _CHAR: Final = (
     rb"|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}"
     rb"|\xf4[\x80-\x8f][\x80-\xbf]{2}|[\x80-\xff])"
 )
-"""A pattern for one UTF-8 character except the slash, or for one byte that is not part of one (as in the
-policy language). The group is atomic, so it never matches a part of a character.
+"""A pattern for one UTF-8 character except the slash, or for one byte that is not UTF-8 (as in the policy
+language). The group is atomic, so it never matches a part of a character.
 """
 
 

@@ -37,7 +37,10 @@ def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
 
 
 def that_fit(ranges: Ranges, numbers: Sequence[int]) -> tuple[Ranges, int]:
-    """Return ranges with as many of *numbers* as a record can state, from the first on, and their count."""
+    """Add *numbers* to *ranges*, in order, until a record could not state more ranges.
+
+    Return the new ranges, and the count of the added numbers.
+    """
     for count, number in enumerate(numbers):
         more = with_numbers(ranges, (number,))
         if len(more) > MOST_RANGES:

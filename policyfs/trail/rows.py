@@ -145,7 +145,7 @@ class Rows:
             yield from self._told(*self._waiting.popleft())
 
     def due(self, now_ns: int) -> Iterator[Row]:
-        """Yield the rows that are complete now: no later repeat of their request is added to them.
+        """Yield the oldest rows, and stop before the first row that may still get repeats.
 
         now_ns: the present time, ns since 1970.
         """

@@ -30,7 +30,7 @@ def parse_query(text: str) -> Expression:
 def option(field: str, values: list[str]) -> Expression:
     """Return the condition of a query for a command line option, such as ``--app gallery --app maps``.
 
-    In the fields of _LITERAL, wildcards in a value are plain characters.
+    In the fields app, op, decision and rule, wildcards in a value are plain characters.
     """
     literal = field in _LITERAL
     return Term(field, tuple(Value(value, literal) for value in values)) if values else And()
@@ -66,7 +66,10 @@ class Selection:
         return self.until_ns is None or time_ns < self.until_ns
 
     def overlaps(self, one_ns: int, other_ns: int) -> bool:
-        """Return True if a time between two times (ns since 1970, both included) is in the period."""
+        """Return True if any time from *one_ns* to *other_ns* (in any order, both included) is in the period.
+
+        Times are ns since 1970.
+        """
         first_ns, last_ns = sorted((one_ns, other_ns))
         if self.since_ns is not None and last_ns < self.since_ns:
             return False

@@ -53,7 +53,7 @@ class _Sums(NamedTuple):
 class Refusals:
     """The denials of one app with the same errno, rules, note and kind.
 
-    count: the number of requests. paths: the number of requests for each path, except those for which the
+    count: the number of requests. paths: the number of requests for each path, without paths for which the
     summary had no room. event: the denial that was added last.
     """
 

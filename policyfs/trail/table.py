@@ -60,7 +60,7 @@ def _char_width(char: str) -> int:
 def fit(text: str, columns: int) -> str:
     """Return *text* in at most *columns* columns. If the text is longer, ``…`` replaces its middle.
 
-    The beginning and the end of a path are the most useful.
+    The beginning and the end are the most useful parts of a path.
     """
     if width(text) <= columns:
         return text

@@ -31,8 +31,8 @@ class Column(NamedTuple):
     kind: word, number, path, text or time. meaning: a text for people. texts, number: functions that return
     the field's values in an event. by_row: True if each event in an index has its own value; False if the
     index stores the value once for a class of events (index.py). known: all possible words, if there are few.
-    absent: the word that finds the events without the field, if there is one. aliases: other names of the
-    field.
+    absent: the word that finds events without the field, such as ``none``, or empty. aliases: other names of
+    the field.
     """
 
     name: str
@@ -116,7 +116,7 @@ BY_NAME: Final = {column.name: column for column in COLUMNS}
 NAMES: Final = {name: column.name for column in COLUMNS for name in (column.name, *column.aliases)}
 NUMERIC: Final = frozenset(column.name for column in COLUMNS if column.kind == "number")
 RECORDED: Final = ("app", "op", "rule")
-"""Fields in which a command finds typing errors: the trail or its policies should have the same words."""
+"""Fields in which a command finds typing errors: the trail or its policies should have a query's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ def moment(term: Term, clock: Clock, text: str = "") -> int:
     Raises QueryError.
     """
     if len(term.values) > 1:
-        raise QueryError(f"{term.field} takes only one time", text, term.values[1].at)
+        raise QueryError(f"give {term.field} a single time, not a list", text, term.values[1].at)
     try:
         return parse_when(term.values[0].text, clock.now, clock.zone)
     except ValueError as exc:
@@ -249,7 +249,7 @@ def _text_test(column: Column, texts: Texts, term: Term, text: str) -> Test:
 
 
 def _parts(glob: str) -> list[str]:
-    """Return the globs in braces, if the whole glob is in braces: ``none`` may stand beside ``image/*``."""
+    """Return the globs between the braces of a glob such as ``{none,image/*}``, or else the glob itself."""
     whole = re.fullmatch(r"\{([^{}\\]*)\}", glob)
     return whole[1].split(",") if whole else [glob]
 

@@ -23,7 +23,7 @@ from policyfs.trail.verification import Break, Report, describe_trouble, in_orde
 
 _BREAKS_LIMIT: Final = 100
 _Hole = tuple[str, int, int, int, int]
-"""Missing segments: name of the next one, their first and last number, last seq before, first seq after."""
+"""Missing segments: name of the segment after them, their first and last number, seq before and after."""
 
 
 class Verifier:
@@ -89,7 +89,7 @@ class Verifier:
         self.add(check, lambda: kept, seal)
 
     def add(self, check: SegmentCheck, lines: Callable[[], Sequence[bytes]], seal: Proof | None) -> None:
-        """Add the next segment (file) by the result of its check. lines: reads the file again if damaged."""
+        """Add the next segment (file). check: the result of its check. lines: rereads a damaged file."""
         self._segments += 1
         self._follow_number(check)
         self._number, self._newest = check.number, check.name

@@ -76,8 +76,8 @@ def sightings(records: Iterable[Record]) -> list[Sighting]:
 def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sighting, bool]]:
     """Return the statements (sightings) about chains that do not exist any more, each with a boolean.
 
-    seen: all sightings, in order. there: the names of the chains that exist. The boolean is True if the last
-    daemon of the witness still saw the chain when it started. False: a later daemon did not see the chain, so
+    seen: all sightings, in order. there: the names of the chains that exist. The boolean is True if the chain
+    still existed when the last daemon of the witness started. False: this daemon did not see the chain, so
     the loss is old.
     """
     latest: dict[str, Place] = {}

@@ -190,7 +190,7 @@ def test_such_a_draft_has_no_more_room_than_a_refused_one(mounts: Mounts, empty_
     assert writer.result() == ("EBUSY", "EBUSY")
     [event] = wait_for(lambda: mount.events(operation="quarantine"), "the loss is on record")
     assert (event["decision"], event["errno"]) == ("deny", "ENOSPC")
-    assert event["note"].startswith("dropped, not kept: the quarantine is full")
+    assert event["note"].startswith("the refused file is lost: the quarantine is full")
     assert _kept(mount) == []
 
 

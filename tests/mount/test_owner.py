@@ -119,7 +119,7 @@ def test_no_symlink_is_followed_and_what_is_missing_is_told(store: Path, arena: 
         os.removexattr(path, "trusted.policyfs.owner")
     said = policyfs("owner", "import", str(store), str(arena / "owners"))
     assert said.returncode == 1
-    assert "/DCIM/Camera: the type of this file is symlink" in said.stderr
+    assert "/DCIM/Camera: its type in the list is directory, but in the store it is symlink" in said.stderr
     assert "/DCIM/Camera/a.jpg: a part of the path is a symlink, or not a directory" in said.stderr
     assert "0 owners changed" in said.stderr
     assert not [name for path in outside.iterdir() for name in os.listxattr(path)]

@@ -271,7 +271,7 @@ def test_a_full_quarantine_drops_the_newest_on_record(mounts, store: Path) -> No
     assert [one["path"] for one in kept(mount)] == ["/Share/1.jpg", "/Share/2.jpg"]
     [event] = mount.events(operation="quarantine", path="/Share/3.jpg")
     assert (event["decision"], event["errno"]) == ("deny", "ENOSPC")
-    assert "dropped, not kept: the quarantine is full: camera has 2 files" in event["note"]
+    assert "the refused file is lost: the quarantine is full: camera has 2 files" in event["note"]
     # of each app: another's has room still, but not for so much
     assert call_as(GALLERY, save, share / "4.jpg", PLACED + bytes(20_000)) == "EPERM"
     wait_for(lambda: mount.events(operation="quarantine", path="/Share/4.jpg"), "an event")

@@ -43,11 +43,11 @@ def test_a_sound_mount_has_none(tmp_path: Path) -> None:
         ({"trail": {"kept_back": "rotation has stopped"}}, "rotation has stopped"),
         ({"quarantine": {"dropped": 2}}, "2 refused files are lost"),
         ({"passthrough": {"enabled": False, "why_not": "old kernel"}}, "no passthrough: old kernel"),
-        ({"watch": {"running": False}}, "no watch of the store"),
+        ({"watch": {"running": False}}, "the store is not watched"),
         ({"contained": {"missing": ["landlock"]}}, "not contained: landlock"),
         ({"version": "0.0.1"}, "mount again"),
-        ({"bugs": 1}, "1 bugs"),
-        ({"watch": None}, "no watch of the store"),
+        ({"bugs": 1}, "(bugs of policyfs): 1; see"),
+        ({"watch": None}, "the store is not watched"),
     ],
 )
 def test_each_defect_is_told(tmp_path: Path, part: dict[str, Any], told: str) -> None:
@@ -68,7 +68,7 @@ def test_workers_that_died_are_told_for_some_minutes(tmp_path: Path, ago_s: int,
     }  # fmt: skip
     found = list(problems(sound(tmp_path) | {"sniffer": lost}))
     assert len(found) == count
-    assert all("3 requests failed: killed" in sentence for sentence in found)
+    assert all("3 requests failed; the last error: killed" in sentence for sentence in found)
 
 
 def test_a_store_that_apps_can_reach_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

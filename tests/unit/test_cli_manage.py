@@ -85,7 +85,7 @@ def test_one_screen_has_what_people_look_for(place: Path, capsys) -> None:
         "  trail        11 records, 0 dropped",
         "               in /trail/x",
         "  contained    few capabilities, no new privileges, system calls filtered, no network",
-        "  proof        held: hiding 4",
+        "  proof        passed: hiding 4",
         "  requests     LOOKUP 6",
     ]
 
@@ -105,7 +105,7 @@ ENDED = {"id": "party", "until": "2001-01-01", "approved_by": "Ann", "reason": "
         ({"proof": {"why": "--no-proof"}}, "proof        --no-proof"),
         ({"proof": {}}, "proof        not made"),
         ({"proof": {"canaries": {"denial": 1, "hiding": 2}, "callers_left_out": 3}},
-         "held: denial 1, hiding 2; without 3 more apps"),
+         "passed: denial 1, hiding 2; 3 more apps were not tested"),
         ({"policy": {"name": "n", "generation": 1, "digest": DIGEST, "monitor": True, "exceptions": [ENDED]}},
          "0123456789abcdef, monitor"),
         ({"policy": {"name": "n", "generation": 1, "digest": DIGEST, "monitor": 0, "exceptions": [ENDED]}},

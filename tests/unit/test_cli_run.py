@@ -278,7 +278,7 @@ def test_the_daemon_is_ended_and_its_failure_told(capfd) -> None:
     pid = child(lambda: 3)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     run._end(pid, Path("/log"))
-    assert capfd.readouterr().err == "policyfs: the mount did not end in order; see /log\n"
+    assert capfd.readouterr().err == "policyfs: the daemon of the mount ended with an error; see /log\n"
     for fd in (reader, writer):
         os.close(fd)
 

@@ -194,7 +194,7 @@ def test_a_mount_with_other_options_stays_and_its_users_are_named(world: World, 
     code, out, err = command("up")
     assert (code, world.commands) == (EXIT_OK, [])
     assert "one: up with other options" in out
-    assert "read_only is true, the site says false" in err
+    assert "read_only is true, but the site file says false" in err
     assert f"`policyfs up --restart {world.file}`" in err
     assert err.endswith("use the mount: one.service\n")
 

@@ -51,13 +51,17 @@ def test_a_mount_of_the_site_has_no_changes(tmp_path: Path):
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("posix: true", "posix: false", "posix is true, the site says false"),
-        ("copy_max: 64M", "copy_max: 32M", "copy_max is 67108864, the site says 33554432"),
+        ("posix: true", "posix: false", "posix is true, but the site file says false"),
+        ("copy_max: 64M", "copy_max: 32M", "copy_max is 67108864, but the site file says 33554432"),
         ("copy_max: 64M", "copy_max: 65536K", None),
-        ("any_uid: true", "uid: 7, gid: [7, 8]", "any_uid is true, the site says false"),
-        ("any_uid: true", "uid: 7, gid: [7, 8]", "gid is not set, the site says 7, 8"),
-        ("trail: /srv/trail", "trail: /srv/other", "trail is /srv/trail, the site says /srv/other"),
-        ("home.yaml", "new.yaml", "policy is /etc/policyfs/home.yaml, the site says /etc/policyfs/new.yaml"),
+        ("any_uid: true", "uid: 7, gid: [7, 8]", "any_uid is true, but the site file says false"),
+        ("any_uid: true", "uid: 7, gid: [7, 8]", "gid is not set, but the site file says 7, 8"),
+        ("trail: /srv/trail", "trail: /srv/other", "trail is /srv/trail, but the site file says /srv/other"),
+        (
+            "home.yaml",
+            "new.yaml",
+            "policy is /etc/policyfs/home.yaml, but the site file says /etc/policyfs/new.yaml",
+        ),
         ("posix: true", "posix: true, modes: store", None),
     ],
 )

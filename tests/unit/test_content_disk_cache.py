@@ -336,7 +336,7 @@ def test_a_place_that_cannot_be_written_is_done_without(tmp_path: Path, told: Wa
     assert kind_in(memory) == "image/jpeg"
     memory.flush()
     assert kind_in(memory) is None
-    assert "are not kept for the next start" in told[0]
+    assert "are kept for the next start" in told[0]
     memory.close()
     memory.close()
 

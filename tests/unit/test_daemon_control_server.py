@@ -159,7 +159,7 @@ def test_a_question_is_about_a_path(tmp_path: Path) -> None:
 
     def client() -> None:
         assert control.ask(path, "echo", about="/a\udcff") == {"path": "/a\udcff"}
-        with pytest.raises(control.ControlError, match="there are"):
+        with pytest.raises(control.ControlError, match="the commands are"):
             control.ask(path, "echo")
 
     assert served(path, client) == []
@@ -173,7 +173,7 @@ def test_nonsense_is_answered(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "s.sock"
 
     def client() -> None:
-        assert "there are" in str(raw(path, data)["error"])
+        assert "the commands are" in str(raw(path, data)["error"])
         assert control.ask(path, "fine") == {"said": "yes"}
 
     assert served(path, client) == []

@@ -144,7 +144,7 @@ async def test_what_does_not_fit_is_dropped_on_record(store: Path, tmp_path_fact
         queued.queue.close()
         assert (queued.queue.stats().kept, queued.queue.stats().dropped) == (1, 1)
         assert [verdict for verdict, _, _ in queued.records()] == ["allow", "deny"]
-        assert queued.records()[1][2].startswith("dropped, not kept: the quarantine is full")
+        assert queued.records()[1][2].startswith("the refused file is lost: the quarantine is full")
 
 
 @on_trio
@@ -176,7 +176,8 @@ def test_what_cannot_be_recorded_is_told_to_somebody(store: Path, tmp_path_facto
                 assert caught.value.errno == errno.EIO
             queued.queue.close()
             assert len(queued.warned) == _WAITING_EACH
-            assert queued.warned[0].startswith("not on record: kept as ")
+            told = "the trail could not take the record about this refused file: kept as "
+            assert queued.warned[0].startswith(told)
 
     run()
 

@@ -1,4 +1,4 @@
-"""Open files in passthrough that the policy in force would not grant."""
+"""Open files in passthrough that the policy in force would refuse to open."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_what_one_takes_in_one_piece_may_be_more_than_there_is() -> None:
     shares = Shares(10, "things")
     shares.check("one")
     shares.take("one", 50)
-    with pytest.raises(OSError, match=r"\(things\): this app already has more than what is left"):
+    with pytest.raises(OSError, match=r"\(things\): this app already has more than is still free"):
         shares.check("one")
     shares.give("one", 50)
     shares.check("one")

@@ -43,11 +43,15 @@ def told(invariant: str, *rules: str) -> str:
         ("{id: i, never: [all], who: {app: stranger}, paths: '/**'}", [READ, OWN], ""),
         ("{id: i, never_raw: location, who: {app: gallery}}", [READ, HIDE % "location"], ""),
         ("{id: i, never_raw: location, who: {app: gallery}}", [READ, HIDE % "all-metadata"], ""),
-        ("{id: i, never_raw: location}", [READ, HIDE % "location"], "maps may read /DCIM/x by read, unch"),
+        (
+            "{id: i, never_raw: location}",
+            [READ, HIDE % "location"],
+            "maps may read /DCIM/x by read, with unchanged bytes",
+        ),
         (
             "{id: i, never_raw: [location, time], who: {app: gallery}}",
             [READ, HIDE % "location"],
-            "gallery may read /DCIM/x by read, location removed",
+            "gallery may read /DCIM/x by read, with only location removed",
         ),
     ],
 )

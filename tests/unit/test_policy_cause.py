@@ -21,7 +21,7 @@ def family() -> Asked:
 
 
 NEAR_OWN = "the nearest rule is media.own (test.yaml:16): who: gallery is not camera"
-NEAR_ALL = "the nearest rule is backup.all (test.yaml:36): who: gallery holds no grant of manage"
+NEAR_ALL = "the nearest rule is backup.all (test.yaml:36): who: gallery does not have the grant manage"
 
 
 @pytest.mark.parametrize(

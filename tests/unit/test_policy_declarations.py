@@ -71,7 +71,7 @@ APPS = (
         ("when: {owner: zzz}", "known here: self, none; apps: camera"),
         (
             "who: {grant: media.locaton}",
-            'did you mean "media.location"? add the grant to an app; the apps have: media.location',
+            'did you mean "media.location"? add the grant to an app; grants of the apps: media.location',
         ),
         ('paths: ["@dir"]', 'did you mean "dirs"? known here: dirs'),
         ('paths: ["@pics"]', "pics is a set; write a path set here: dirs"),

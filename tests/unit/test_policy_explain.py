@@ -34,7 +34,7 @@ def test_every_rule_has_a_line_with_its_reason(family):
     found = said(explained(family, "gallery", "read", "/DCIM/Camera/a.jpg", facts=CAMERAS))
     assert found == {
         "app.private": "no: paths: no glob matches",
-        "backup.all": "no: who: gallery holds no grant of manage",
+        "backup.all": "no: who: gallery does not have the grant manage",
         "media.no-location": "matches: it applies to read, and all its conditions hold",
         "media.own": "no: who: gallery is not camera",
         "media.read": "matches: it applies to see, read, and all its conditions hold",
@@ -100,7 +100,7 @@ def test_who_is_explained_key_by_key():
         """)
     found = said(explained(asked, "camera", "read", "/f"))
     assert found["a"] == "no: who: camera is not maps"
-    assert found["g"] == "no: who: camera holds no grant of media.location"
+    assert found["g"] == "no: who: camera does not have the grant media.location"
     assert found["u"] == "no: who: uid 10010 is not among the uids of the rule"
     assert found["n"] == 'no: who: camera is excluded by "not"'
     assert said(explained(asked, "stranger", "read", "/f"))["a"] == "no: who: stranger is not maps"

@@ -190,7 +190,7 @@ def test_a_kind_that_can_be_redacted_is_not_let_through() -> None:
         ("allow: [read], on_refused: quarantine", ": on_refused cannot be used with allow", 28),
         (
             "require: {no: [time]}, mode: monitor",
-            ": a rule of no or clean cannot be monitored, only enforced",
+            ': a rule with "no" or "clean" cannot be monitored, only enforced',
             36,
         ),
         ("require: {redact: [time]}, mode: monitor", ": a redaction cannot be monitored, only enforced", 40),

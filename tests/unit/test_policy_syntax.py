@@ -12,7 +12,7 @@ from policyfs.policy.nodes import Source
 @pytest.mark.parametrize(
     ("text", "line", "message", "help_"),
     [
-        ("a:\n\tb: c\n", 2, "a tab where YAML wants spaces", "indent with spaces"),
+        ("a:\n\tb: c\n", 2, "YAML does not permit a tab here", "write spaces instead of the tab"),
         ("a: @photos", 1, "an unquoted value cannot start with @", 'put it in quotes: "@photos"'),
         ("a: [x, @photos]", 1, "an unquoted value cannot start with @", 'put it in quotes: "@photos"'),
         ("a: `x`", 1, "an unquoted value cannot start with `", 'put it in quotes: "`x`"'),
@@ -20,9 +20,9 @@ from policyfs.policy.nodes import Source
         ("a: *", 1, "an unquoted * starts a YAML alias", 'a glob needs quotes: "*"'),
         ("a: b\nc: [*, x]", 2, "an unquoted * starts a YAML alias", 'a glob needs quotes: "*"'),
         ('a: "\\*"', 1, "unknown escape in double quotes", None),
-        ("b: 1\na: 'x\nc: d\n", 2, "a quote is opened here and never closed", "close it"),
+        ("b: 1\na: 'x\nc: d\n", 2, "a quote is opened here and never closed", "add the closing quote"),
         ("a: b: c", 1, "a colon is not allowed here", None),
-        ("a: [b, c\nd: e", 2, "the list of line 1 is not closed", None),
+        ("a: [b, c\nd: e", 2, "the list that begins on line 1 is not closed", None),
         ("a: {b: c\nd: e", 2, None, None),
         ("a:\n- b\n c: d", 3, None, None),
         ("a: [/{b,c}]", 1, None, None),

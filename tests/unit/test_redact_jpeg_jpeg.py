@@ -448,7 +448,8 @@ def test_segments_of_which_nothing_stays_are_not_read_into_memory():
 )
 def test_more_to_look_through_than_any_honest_picture_has(more):
     plan = locate("image/jpeg", LOCATION, MemorySource(with_segments(plain(), *more)))
-    assert (plan.outcome, plan.reason) == (Outcome.REFUSE, "too many parts")
+    reason = "it has too many parts (such as segments, boxes, chunks or tags)"
+    assert (plan.outcome, plan.reason) == (Outcome.REFUSE, reason)
 
 
 def test_the_colour_type_of_photoshops_thumbnails_stays():

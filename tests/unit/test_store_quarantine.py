@@ -62,7 +62,7 @@ def test_the_newest_is_dropped_where_there_is_no_room(kept: Quarantine, limits: 
 
 def test_the_trail_keeps_room_on_its_disk(kept: Quarantine, monkeypatch) -> None:
     monkeypatch.setattr(quarantine, "_FREE", 1)
-    with pytest.raises(FullError, match="5 bytes more would leave under 100 % of the trail's disk free"):
+    with pytest.raises(FullError, match="with 5 bytes more, under 100 % of the trail's disk would be free"):
         keep(kept, b"five.")
 
 
@@ -165,7 +165,7 @@ def test_changed_bytes_are_not_released(kept: Quarantine, tmp_path: Path) -> Non
     entry = keep(kept, b"five.")
     (entry.directory / "bytes").write_bytes(b"FIVE.")
     fd, dirfd = kept.open(entry), os.open(tmp_path, os.O_PATH)
-    with pytest.raises(WrongEntryError, match="bytes of the file have changed"):
+    with pytest.raises(WrongEntryError, match=f"bytes of the kept file {entry.id} have changed"):
         release(entry, fd, dirfd, b"out", as_was=False)
     assert not (tmp_path / "out").exists()
 
@@ -207,7 +207,7 @@ def test_a_failed_release_removes_no_other_file(
 
     monkeypatch.setattr(quarantine, "copy", copied)
     fd, dirfd = kept.open(entry), os.open(tmp_path, os.O_PATH)
-    with pytest.raises(WrongEntryError, match="bytes of the file have changed"):
+    with pytest.raises(WrongEntryError, match=f"bytes of the kept file {entry.id} have changed"):
         release(entry, fd, dirfd, b"out", as_was=False)
     os.close(fd)
     os.close(dirfd)

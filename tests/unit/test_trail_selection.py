@@ -106,7 +106,7 @@ def test_a_denial_tells_its_errno() -> None:
         ("size:1.5", "is not a number", "     ^^^"),
         ("size:..", "a range needs a number", "     ^^"),
         ("since:soon", "is not a time: write 10m", "      ^^^^"),
-        ("since:1h,2h", "since takes only one time", "         ^^"),
+        ("since:1h,2h", "give since a single time, not a list", "         ^^"),
         ("path:/a[", "write \\[ for a bracket", "     ^^^"),
         ("a.jpg", "such as path:a.jpg", "^^^^^"),
         ("gallery", "such as app:gallery", "^^^^^^^"),

@@ -114,8 +114,10 @@ def _elsewhere(draft: Draft, wish: Wish) -> str:
 
 
 def _word(draft: Draft, directory: str) -> str:
-    """Return a word for the ids of the tests of a directory. Each directory gets a word of its own: the only
-    words that end with a number after a dash are those with an index.
+    """Return a word for the ids of the tests of a directory. Each directory gets a word of its own.
+
+    The word is the directory's name, or ends with a dash and the directory's index. A name with such an end
+    gets an index, too.
     """
     word = "".join(char if char.isascii() and char.isalnum() else "-" for char in directory[:24])
     if word == directory and not re.search("-[0-9]+$", word):

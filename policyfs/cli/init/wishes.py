@@ -15,8 +15,8 @@ from policyfs.policy.lint.rights import like_backup
 from policyfs.policy.values import MAX_UID, RESERVED
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
-"""The names of apps. They are shorter than the policy language allows (100), because the ids of rules and
-tests, which have the same limit, begin with them."""
+"""The names of apps: at most 40 characters. The policy language permits 100, also for the ids of rules and
+tests. These ids begin with an app's name, so the name must leave room."""
 
 
 class Level(enum.Enum):
@@ -89,7 +89,7 @@ def uid_of(user: str) -> tuple[int | None, str]:
     """Return the uid and the account name of a user name or number.
 
     The uid is None if no account has this name. The account name is empty if there is no account. Raises
-    UsageError for root, and for a number out of range.
+    UsageError for root, for a uid of policyfs's workers, and for a number out of range.
     """
     if user.isascii() and user.isdigit():
         uid = int(user)

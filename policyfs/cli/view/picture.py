@@ -22,8 +22,8 @@ class Entry(NamedTuple):
     may: the allowed operations. CREATE means for a directory: the caller may make an ordinary new file or
     directory in it. bare: True for a directory that is seen only as the way to visible paths. view: the view
     of a regular file. content: the kinds that written files must have. rules: the ids of the allow rules that
-    make the name visible, and of those for ``may``, except CREATE. kind, owner: None if the fact is unknown,
-    or if no answer depends on it.
+    make the name visible, and of the allow rules for ``may`` except CREATE. kind, owner: None if the fact is
+    unknown, or if no answer depends on it.
     """
 
     path: bytes

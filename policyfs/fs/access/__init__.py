@@ -1,1 +1,1 @@
-"""The gate of a mount decides requests by facts, chooses the views of files, and records decisions."""
+"""Access: decisions on requests, facts about files, the views of files, and records of decisions."""

@@ -75,9 +75,8 @@ class FactFinder:
     """A finder that reads the facts on which a decision depends, and no other facts.
 
     keeper: grants read leases; None if leases prove nothing on the store. (They can also prove nothing on
-    another file system within the store.) times_tell: True if stat still
-    shows a write after the writer has closed the file (see StoreFacts). If False, remembered kinds count only
-    for decisions on `see`.
+    another file system within the store.) times_tell: True if the file's times show each write once the
+    writer has closed the file (see StoreFacts). If False, remembered kinds count only for decisions on `see`.
     """
 
     def __init__(

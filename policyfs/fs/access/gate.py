@@ -93,7 +93,7 @@ class Gate:
     # -- who --------------------------------------------------------------------------------
 
     def caller(self, ctx: Context) -> Caller:
-        """Return the caller of a request: the mount's app, or the app of the caller's uid.
+        """Return the sender of a request as a Caller, which finds its own principal.
 
         Raise OSError (EACCES, as the kernel does) if the mount does not admit the caller.
         """
@@ -102,7 +102,7 @@ class Gate:
         return Caller(self.principal, ctx.uid, ctx.gid, ctx.pid, ctx.umask)
 
     def admits(self, ctx: Context) -> bool:
-        """Return True if this caller may use the mount. (For LOOKUP and STATFS; others use caller().)"""
+        """Return True if the mount admits this caller. (For LOOKUP and STATFS; others call caller().)"""
         admitted = self._admitted
         return admitted is None or (ctx.uid == admitted.uid and ctx.gid in admitted.gids)
 
@@ -242,7 +242,7 @@ class Gate:
 
     def _renamed(self, decision: Decision, node: Node, before: bool) -> bool:
         """Return True if the request must be decided again, because the known names of the file have changed.
-        They are checked if the file is refused, or has lost its names (link and unlink also move a file).
+        This is checked after a denial, or if the node has lost all names (link and unlink also move a file).
 
         Only files that are open are checked. before: True if the request has been decided again already."""
         doubted = not decision.allowed or node.parent is None
@@ -271,13 +271,13 @@ class Gate:
         if held >= 0:
             return await behind(held)
         try:
-            # INVARIANT: by a descriptor. Another file may take the name until its facts are found.
+            # INVARIANT: find the facts by a descriptor. Another file may take the name meanwhile.
             held = self._resolver.open_checked(node)
         except OSError as error:
             removed = self._resolver.removed_fd(node) if node.ftype is FileType.DIRECTORY else -1
             if removed >= 0:  # a directory removed elsewhere, while a process is in it
                 return await behind(removed)
-            # If another program renamed or replaced the file, our open descriptor still leads to it.
+            # If another program renamed or replaced the file, the daemon's open descriptor still leads there.
             held = self._open_fd(node) if error.errno == errno.ESTALE else -1
             if held < 0:
                 raise

@@ -58,8 +58,8 @@ class PathAnswers:
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
         """Return True if the caller sees every entry in the directory at this path, of any type.
 
-        Also return False if the kernel may keep answers about the directory, but callers see different
-        entries in it. Otherwise the kernel would give one caller's answers to all callers.
+        But return False if the kernel may keep answers about the directory, and callers see different entries
+        in it. Otherwise the kernel would give one caller's answers to all callers.
         """
         key = (state, who.key)
         found = self._shown.get(key)

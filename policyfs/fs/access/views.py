@@ -154,7 +154,7 @@ class Views:
         need = engine.needs(who, Op.SEE | Op.READ, state, FileType.REGULAR)
         facts = Facts(None, owner() if need & Need.OWNER else None)
         decision = engine.decide(who, Op.SEE | Op.READ, state, FileType.REGULAR, facts)
-        if not decision.allowed:  # the caller may not read the file: hide all words, so it is not LIVE
+        if not decision.allowed:  # the caller may not read: hide all words, so the node is not LIVE
             return engine.view(who, state).redact
         return decision.redact
 

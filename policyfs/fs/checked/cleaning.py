@@ -101,7 +101,10 @@ def _listed(words: frozenset[str]) -> str:
 
 
 def _told(plan: Plan) -> str:
-    """Return a description of the removed data for the trail, without any text of the file."""
+    """Return a description of the removed data for the trail: names and places of parts, no values.
+
+    In XMP, the writer of the file chose the names.
+    """
     found: tuple[Finding, ...] = plan.findings
     named = "; ".join(f"{one.container} {one.tag} at {one.offset}" for one in found[:_NAMED])
     more = len(found) - _NAMED

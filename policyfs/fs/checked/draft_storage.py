@@ -185,7 +185,7 @@ class DraftStorage:
         at_once = not same and copy.done
         self._put_piece(copy)
         # If only the times have changed, all remaining pieces are copied now. Otherwise each piece would need
-        # a new comparison, and an app that may set times could make us leave a file half written.
+        # a new comparison, and an app that may set times could make the daemon leave a half-written file.
         while at_once and not copy.is_done:
             self._put_piece(copy)
         return True
@@ -203,7 +203,7 @@ class DraftStorage:
                 self._cut(copy)
                 if draft.times_ns is not None:
                     self._tree.utimens_fd(fd, *draft.times_ns)
-                with contextlib.suppress(OSError):  # fsync tells the app
+                with contextlib.suppress(OSError):  # a later fsync reports this error to the app
                     ranges.begin_to_write_out(fd)
                 draft.torn, copy.most = "", copy.size
                 draft.kept = KeptBytes(copy.size if copy.is_whole else 0)

@@ -126,7 +126,7 @@ class Drafts:
         return draft
 
     def new(self, handle: Handle, stat: Stat) -> Draft:
-        """Return a new, empty draft that the node does not have yet. Raise OSError as begin() does."""
+        """Return a new, empty draft. It is not the node's draft yet. Raise OSError as begin() does."""
         # The draft belongs to the caller, as a natively written file would: the caller's quota counts it.
         caller = handle.caller
         create = partial(self._tree.create_unnamed, self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
@@ -219,8 +219,8 @@ class Drafts:
 
         If a file is new (its writer has created it) and still empty in the store, a refusal removes the file.
         A draft is not checked again if the policy in force has refused the draft, and nothing was written
-        since. A file that was emptied after a refusal keeps its bytes. If another program has changed the
-        file, the draft goes into the quarantine.
+        since. If the app has emptied the draft after a refusal, the store's file keeps its bytes. If another
+        program has changed the file, the draft goes into the quarantine.
 
         is_last: returns True if no other handle writes the file, in any view. After a reload, raise
         PolicyChangedError and leave the draft unchanged.

@@ -66,7 +66,7 @@ def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
 
 
 class UnknownBeginningError(Exception):
-    """The error for a change that no held head can take (a gap, zeros, too many bytes). It needs a draft."""
+    """The error for a change that no held head can take (a gap, zeros, too many bytes): it needs a draft."""
 
 
 class HeadSniffer(Protocol):

@@ -78,8 +78,8 @@ def decide_rename(
 def elsewhere(
     engine: Engine, who: Principal, moved: Source, to: PathState, there: Source | None, *, exchange: bool
 ) -> Decision:
-    """Return the refusal of a rename(2) that only a copy could do. moved, there: the files with the old and
-    the new name. to: the state of the new path.
+    """Return the refusal of a rename(2) that the app can only replace by a copy. moved, there: the files with
+    the old and the new name. to: the state of the new path.
 
     The refusal is ELSEWHERE. If the caller's copy would lose hidden data, the refusal is EACCES, with the
     rules that redact.

@@ -101,7 +101,7 @@ class Settled(Named):
 
 
 class MovedFiles:
-    """A checker that checks moved files under leases. keeper: None if leases mean nothing on this store."""
+    """A checker that checks moved files under leases. keeper: None if leases prove nothing on this store."""
 
     def __init__(
         self,
@@ -122,12 +122,12 @@ class MovedFiles:
     ) -> Settled | None:
         """Take a lease on the file *name* in *parent*, check the file, and return it.
 
-        Return None if the file has a writer, if *stat* is of another file, or if leases mean nothing on this
+        Return None if the file has a writer, if *stat* is of another file, or if leases prove nothing on this
         store. words: the sorts of data that the file may not hold; None if its content does not matter. stat:
         the attributes of the file that is to be moved.
 
-        The kind is sniffed anew. A kind that was found while the file had a writer proves nothing, because
-        stat does not change with each store to a mapping.
+        The kind is sniffed anew. A kind that was found while the file had a writer proves nothing: a store
+        into a mapping can change the kind, and leave the file's times unchanged.
         """
         if self._keeper is None:
             return None

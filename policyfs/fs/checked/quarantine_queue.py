@@ -40,6 +40,7 @@ _MODE: Final = 0o600
 """The mode recorded for a refused file if the mode of the store's file cannot be read."""
 _END_S: Final = 10.0
 """The longest time for which a daemon that ends still copies waiting files."""
+_NOT_RECORDED: Final = "the trail could not take the record about this refused file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class QuarantineQueue:
                 item.caller, CALL, item.about.path, decision, kind=item.refusal.kind, note=note
             )
         except pyfuse3.FUSEError:
-            self._warn(f"not on record: {note}", item.about.path)
+            self._warn(f"{_NOT_RECORDED}: {note}", item.about.path)
 
     def _keep_now(self, item: _Waiting) -> tuple[Decision, str]:
         """Copy a refused file into the quarantine, on a thread. Return the decision and the note for the
@@ -200,7 +201,7 @@ class QuarantineQueue:
                     item.caller, CALL, item.about.path, decision, kind=item.refusal.kind, note=note
                 )
             except pyfuse3.FUSEError:
-                self._warn(f"not on record: {note}", item.about.path)
+                self._warn(f"{_NOT_RECORDED}: {note}", item.about.path)
 
 
 def _dropped(refusal: Refusal) -> Decision:
@@ -208,4 +209,4 @@ def _dropped(refusal: Refusal) -> Decision:
 
 
 def _lost(why: str) -> str:
-    return f"dropped, not kept: {why}"
+    return f"the refused file is lost: {why}"

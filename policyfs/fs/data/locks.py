@@ -1,7 +1,7 @@
 """Locks of apps: flock(2) and fcntl(2), taken on the store's files (store/locks.py).
 
-A lock is on the store's file, also if the app reads a frozen copy of the file. This module
-decides nothing: a lock tells nothing about bytes, and the open of its handle was decided. The kernel itself
+A lock is on the store's file, also if the app reads a frozen copy of the file. This module makes no
+decisions: a lock tells nothing about bytes, and Gate has decided on the open of the file. The kernel itself
 ensures that only a writer gets an exclusive byte range.
 
 The new holder of a lock must see the changes of the last holder. So before an app gets a lock, the daemon
@@ -131,7 +131,7 @@ class Locks:
         holder = self._holder(handle, inode, owner, exclusive=asked.kind == WRLCK)
         if not self._table.attempt(holder, asked, lock.fh):
             if not lock.sleep:
-                raise BlockingIOError(errno.EAGAIN, "another program has the lock")
+                raise BlockingIOError(errno.EAGAIN, "another process or open file has the lock")
             return None
         if self._changed(handle, holder):
             self._forget_now(handle.node.nodeid)
@@ -150,7 +150,7 @@ class Locks:
         holder = self._holder(handle, inode, owner, exclusive=asked.kind == WRLCK)
         if not self._table.attempt(holder, asked, lock.fh):
             if not lock.sleep:
-                raise BlockingIOError(errno.EAGAIN, "another program has the lock")
+                raise BlockingIOError(errno.EAGAIN, "another process or open file has the lock")
             await self._wait(request, holder, asked, lock.fh)
         if self._changed(handle, holder):
             await self._forget(handle.node.nodeid, pages=handle.mode is Mode.MEDIATED)

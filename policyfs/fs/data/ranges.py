@@ -2,8 +2,8 @@
 
 In a raw view these operations are done directly on the store's file. In any other view policyfs hides some
 bytes, or checks the bytes that are written. There fallocate is checked like a write of zeros
-(FileWriter.allocate). A request for holes gets an answer that is right for any file. A copy gets the errno
-after which programs use read and write instead.
+(FileWriter.allocate). A request for holes gets an answer that is right for any file. A copy request gets the
+errno after which the kernel copies by READ and WRITE instead.
 """
 
 from __future__ import annotations

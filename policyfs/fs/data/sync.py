@@ -67,8 +67,8 @@ class FileSync:
         its last writer. With *empties* the file is emptied now.
 
         If nothing was changed through this handle, its close leaves held bytes to the handles of their
-        writers. Otherwise it would judge a file that a writer has not finished, and a refusal would be on
-        record as the refusal of an app that has written nothing.
+        writers. Otherwise this close would judge a file that a writer has not finished. And a refusal would
+        be on record as the refusal of an app that has written nothing.
 
         A network store may report a lack of room, or a failed write, only at a close. So this method closes a
         duplicate of the descriptor while the app waits for the answer.

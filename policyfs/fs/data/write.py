@@ -52,8 +52,9 @@ class FileWriter:
     async def write(
         self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool, back: bool = False
     ) -> int:
-        """Write if the handle's app may do so now. append: write at the present end of the file. kill_priv:
-        True if the suid and sgid bits must be cleared.
+        """Write if the handle's app may do so now. Return the number of bytes written; with *back*, the
+        length of *data*. append: write at the present end of the file. kill_priv: True if the suid and sgid
+        bits must be cleared.
 
         back: True if the kernel writes back a page that was changed through a mapping. Such a write never
         makes a file longer. If the write has bytes behind the file's end, the file was cut after the app had

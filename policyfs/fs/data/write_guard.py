@@ -47,10 +47,11 @@ class WriteGuard:
 
         After a reload the check raises PolicyChangedError: the change must be decided anew. INVARIANT: the
         caller runs the check right before the bytes change, with no await in between, or changes only the
-        version of the file that the check saw (DirectWrites). back: True if the
-        kernel writes back a page that the app had mapped. Such a page can hold neutral bytes (such as the
-        zeros that the app saw instead of hidden data). They must not replace the hidden data, even if the app
-        owns the file.
+        version of the file that the check saw (DirectWrites).
+
+        back: True if the kernel writes back a page that the app had mapped. Such a page can hold neutral
+        bytes (such as the zeros that the app saw instead of hidden data). These bytes must not replace the
+        hidden data, even if the app owns the file.
         """
 
         generation = self._gate.generation
@@ -77,7 +78,7 @@ class WriteGuard:
         """Return True if the view, or a policy newer than the open, may hide a part of the file.
 
         If so, the event loop makes a write itself, right after the fence. On a store that hangs, the whole
-        mount would wait for it. So a reload alone is no reason: the new policy must have words to hide.
+        mount would wait for this write. So after a reload, return True only if the new policy hides words.
         """
         if not self._counts_bytes(handle):
             return False
@@ -117,8 +118,8 @@ class WriteGuard:
 
         version: the file's version right after a thread's change; None for the present version. It does not
         count if another view has got a writer during the change, except if the file is empty. counts: False
-        after a change by a thread that returned no version: others may have written since. A policy that
-        hides nothing allows such a change. If a later policy hides something, the app must empty the file.
+        after a change by a thread that returned no version: others may have written since. Such a change is
+        made only while nothing is hidden. If a later policy hides data, the app must first empty the file.
         """
         version = version or version_of(self._tree.fstat(handle.fd))
         node = handle.node

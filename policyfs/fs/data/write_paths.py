@@ -35,7 +35,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 _INLINE_WRITE: Final = 64 * 1024
 """The largest write, in bytes, that the event loop makes itself. A thread makes larger writes, and all writes
-to a store that another process or machine serves."""
+to a store that another process or machine serves. But the loop makes all writes under redaction, and all
+appends to a local store."""
 _TRIES: Final = 3
 """The number of tries to change a file on a thread while other programs write the file."""
 
@@ -370,7 +371,7 @@ class HeadCheckedWrites:
                     self._guard.dropped(change.handle.node)
 
     def _wrote(self, handle: Handle, head: Head) -> None:
-        """Note the change of the store's file, if there was one. A change of held bytes is none."""
+        """Note the change of the store's file. Do nothing if only held bytes have changed."""
         version, head.left = head.left, None
         if version is not None:
             self._guard.wrote(handle, version)

@@ -153,7 +153,8 @@ class Handle:
     recorded_late: bool = False
     """True if the daemon served other requests while it put this open on record."""
     seen: Version | None = None
-    """If *emptied*: the file's version after the last write through this handle."""
+    """If *emptied*: the file's version after the last write through this node; None if others may have
+    written since."""
     before: Version | None = None
     """The file's version at the open, for the trail."""
     bytes_read: int = 0

@@ -1,4 +1,4 @@
-"""The bytes of a draft that it has from the store's file, and that no write has changed since."""
+"""The bytes that a draft has from the store's file, and that no app has written since."""
 
 from __future__ import annotations
 

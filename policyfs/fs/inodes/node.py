@@ -46,7 +46,7 @@ class BytePath(enum.Enum):
     """The store's file, mediated: a file of which nothing is hidden from the app now, or a file whose writes
     are checked."""
     COPY = "copy"
-    """A frozen copy with its hidden parts made neutral, in passthrough."""
+    """A frozen copy with its hidden parts made neutral: in passthrough, or mediated as for RAW."""
     LEASED = "leased"
     """A file too large to copy: mediated under a read lease, and patched while it is read."""
 
@@ -122,7 +122,7 @@ class Node(PlacedNode):
         """The state that the node's open handles share; None while the node is not open."""
         self.mediated = False
         """True for ever once the node was opened in mediated mode. The kernel's pages and mappings of the
-        bytes may outlive the last close. An open in passthrough would then fail with EIO. (Not for LIVE.)"""
+        bytes may outlive the last close. An open in passthrough would then fail with EIO. Unused for LIVE."""
         self.cached: CachedPages | None = None
         """The bytes of which the kernel may have pages in its cache, or None if they are not known."""
         self._told: int | None = None
@@ -142,8 +142,8 @@ class Node(PlacedNode):
         self.asked = 0
         """Bits of the sorts of requests that were allowed at least once (kernel_cache/repeats.py)."""
         self.linked = -1
-        """For a directory: how often the watch had lost events when the Resolver last checked that the name
-        in the directory above leads to this directory. -1: the Resolver must check again."""
+        """For a directory: how often the watch had lost events before the Resolver last checked the name in
+        the directory above (that it leads to this directory). -1: the Resolver must check the name again."""
 
     def tell(self, version: Version) -> None:
         """Note that the daemon sends the attributes of this version to the kernel."""
@@ -163,8 +163,8 @@ class Node(PlacedNode):
         return self._told == hash(version)
 
     def was_told_another(self, version: Version) -> bool:
-        """Return True if the kernel has got attributes, and the last ones were of another version, or of an
-        unknown one.
+        """Return True if the kernel has got attributes, and the last attributes were of another or an unknown
+        version.
         """
         return self._told is not None and not self.was_told(version)
 

@@ -29,7 +29,7 @@ _THREADS: Final = 256
 the limit, for each node, of threads for which the node is kept.
 """
 _MISSED_S: Final = 5.0
-"""The longest time between an OPEN that got ESTALE and the kernel's second try of the open."""
+"""The longest time for which the daemon expects another try after an open or a stat that missed its file."""
 
 
 class ReplacedFiles:

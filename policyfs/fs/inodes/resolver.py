@@ -29,8 +29,8 @@ from policyfs.store.facts import directory_folds_by_flag
 from policyfs.store.tree import Tree
 
 _REMOVED: Final = 64
-"""The limit of removed directories whose descriptors are kept for processes in them. With a small limit of
-descriptors for directories, this limit is a quarter of that limit, but at least 16."""
+"""The limit of removed directories whose descriptors are kept for processes in them. With a *capacity* below
+256, the limit is a quarter of the capacity, but at least 16."""
 
 UNWATCHED_S: Final = 1.0
 """The time in seconds for which a directory's descriptor is used without a check if no watch reports
@@ -315,8 +315,8 @@ class Resolver:
         """Return directory descriptor, name and attributes of a node, by the first name that leads to it.
 
         At most _NAMES_TRIED names are tried. A name that leads elsewhere is dropped from the node, except the
-        only name of a directory. The node is not the root. Raise OSError (ESTALE) if none of the names leads
-        to the node. Raise PathTooLongError if the paths of all its names are too long.
+        only name of a directory. The node must not be the root. Raise OSError (ESTALE) if none of the names
+        leads to the node. Raise PathTooLongError if the paths of all its names are too long.
         """
         for _ in range(_NAMES_TRIED):
             parent, name = node.parent, node.name

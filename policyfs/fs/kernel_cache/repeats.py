@@ -1,8 +1,8 @@
 """This module chooses decisions for access vectors: the bridge repeats their answers without Python.
 
 A decision is chosen only if it depends on the caller's uid and the node's only name, and on nothing else: no
-fact, no owner of a directory above, no writer. A decision that must be on record before its answer is never
-chosen. See docs/architecture/vectors.md.
+fact, no owner of a directory above, no writer. (An open of a frozen copy may also depend on the copy's kind.)
+A decision that must be on record before its answer is never chosen. See docs/architecture/vectors.md.
 """
 
 from __future__ import annotations

@@ -252,7 +252,7 @@ class Creator:
             dirfd = self._resolver.dirfd(parent)
             made = self._tree.fstat(fd)
             if made.ftype is FileType.DIRECTORY:
-                self._tree.rmdir(dirfd, name)  # if another directory has the name: only if it is empty
+                self._tree.rmdir(dirfd, name)  # another directory of this name is removed only if empty
             else:
                 self._exact_names.unlink(dirfd, name, made)
             raise

@@ -79,8 +79,8 @@ class Entries:
         object that the policy may need.
 
         Raise OSError (ENOENT) if no object has the name, or if the object is not shown. Raise HiddenError if
-        the policy hides it because of an owner above, StaleNodeError if the directory is moved while facts
-        are found.
+        the policy hides the object because of the owner of a directory above. Raise StaleNodeError if the
+        directory is moved while facts are found.
 
         evidence: keeps the proof of the object's kind. moves_to: the path state after the move. Decisions
         at the new path may need more facts than decisions at the present path.
@@ -143,8 +143,8 @@ class Entries:
             self._gate.refuse(caller, call, path, hidden.decision, new_path=new_path, error=error)
 
     def hangs_on_type(self, who: Principal, end: End | None) -> bool:
-        """Return True if the decision to remove an object depends on the object's type: the object is no
-        regular file, and the policy may not let *who* remove a regular file with the same name.
+        """Return True if the decision to remove an object depends on the object's type. This is so if the
+        object is no regular file, and the policy may not let *who* remove a regular file with the same name.
         """
         if end is None or end.ftype is FileType.REGULAR:
             return False

@@ -139,8 +139,8 @@ class ExactRenames:
 
     def _begin_to_write(self, dirfd: int, name: bytes) -> None:
         """Make the kernel begin to write a file's bytes to the disk, as rename(2) does for a file that
-        replaces another one. The exchange of two names does not. After a power cut the new file could be
-        empty, and the old one gone.
+        replaces another one. The exchange of two names, which the daemon uses instead, does not do this.
+        Without this method, the new file could be empty after a power cut, and the old file gone.
         """
         with contextlib.suppress(OSError):
             fd = self._tree.open_file(dirfd, name, os.O_RDONLY)

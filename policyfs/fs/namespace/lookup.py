@@ -113,9 +113,10 @@ class Lookup:
     def _seen(self, parent: Node, dirfd: int, name: bytes, *, by_facts: bool) -> tuple[int, Stat | None]:
         """Return the attributes of the object that has a name now, or None if no object has the name.
 
-        In two cases also return a descriptor (O_PATH) of this object, else -1: if the decision needs facts
-        (*by_facts*), or if an open or a stat of the name has just missed its file. The LOOKUP then decides on
-        this object, and in the second case the open finds it, even if other objects take the name meanwhile.
+        In two cases also return a descriptor (O_PATH) of this object, else -1. The decision needs facts
+        (*by_facts*). Or an open or a stat of the name has just missed its file (ReplacedFiles.missed). The
+        LOOKUP then decides on this object. In the second case the next open or stat also finds this object,
+        even if other objects take the name meanwhile.
         """
         fd = -1
         try:
@@ -276,8 +277,8 @@ class Lookup:
     async def getattr(self, node: Node, caller: Caller) -> pyfuse3.EntryAttributes:
         """Return the reply with a node's attributes.
 
-        If the file has lost its name, the kernel looks the name up and asks once more. A second ESTALE would
-        go to the app, so the file that the second LOOKUP finds is kept for a moment.
+        If the file has lost its name, the answer is ESTALE. Then the kernel looks the name up, and asks once
+        more. A second ESTALE would go to the app, so the file that this LOOKUP finds is kept for a moment.
         """
         above = node.parent
         try:

@@ -41,7 +41,7 @@ class Listing:
     charged: int = 0
     """The number of names that count in the app's share, also while the snapshot is being taken."""
     changes: int = 0
-    """Node.changes and NodeTable.unlike, added, when the snapshot was begun."""
+    """The sum of Node.changes and NodeTable.unlike at the beginning of the snapshot."""
     generation: int = 0
     looked_up: bool = False
     """True if the last request was for nodes beyond the beginning: the kernel looks the names up."""

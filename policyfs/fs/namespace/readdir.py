@@ -308,8 +308,8 @@ class DirectoryListings:
             self._answering -= 1
 
     def _check_kept(self, listing: Listing) -> None:
-        """Raise OSError(ESTALE) if the kernel may keep the names, and the policy now shows callers different
-        names.
+        """Raise OSError(ESTALE) if the kernel may keep the names, and by the policy in force not all callers
+        see the same names.
 
         INVARIANT: a listing that the kernel keeps is the same for every caller, since the kernel shows it to
         every caller. While the directory is open, the kernel may keep the names that it reads, also after a

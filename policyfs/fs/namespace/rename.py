@@ -291,9 +291,9 @@ class Renamer:
     def _shown(
         self, who: Principal, decision: Decision, here: _Side, to: _Side, *, exchange: bool
     ) -> Decision:
-        """Return the decision, or a denial (EXDEV) if a special file (fifo, socket, device) moves to a path
-        where Gate.shows() hides such files from the caller, or if one of a file's names moves to a path where
-        it would give rights to the file's other names (_lets_in).
+        """Return the decision, or a denial (EXDEV) in two cases. A special file (fifo, socket, device) moves
+        to a path where Gate.shows() hides such files from the caller. Or one of a file's several names moves
+        to a path where some caller has more rights (_lets_in).
         """
         moves = ((here, to), (to, here)) if exchange else ((here, to),)
         for old, new in moves:
@@ -307,8 +307,8 @@ class Renamer:
         """Return True if a file with several names moves to a path where some caller has more rights.
 
         A file with one name may move there if the caller could also copy it there (policy/moves.py). But a
-        copy shares no bytes with the file's other names: nobody changes the file under these names by the
-        copy. The names are counted now, since another name may have been made while facts were found.
+        copy shares no bytes with the file's other names: nobody can change the file under these names through
+        the copy. The names are counted now, since another name may have been made while facts were found.
         """
         end, same = old.end, old.parent is new.parent
         if end is None or end.ftype is not FileType.REGULAR:

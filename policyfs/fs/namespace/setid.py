@@ -1,8 +1,8 @@
 """suid, sgid and ACLs with --posix. Then the kernel itself checks mode bits, as natively.
 
-The mount itself never honours suid and sgid (MS_NOSUID). The kernel knows the caller's groups. So before the
-kernel sends SETATTR or CREATE, it decides whether the caller may change the mode. It also clears sgid if the
-caller is outside the group. This module does the rest.
+The mount itself never honours suid and sgid (MS_NOSUID). The kernel knows the caller's groups. So the kernel
+itself decides, before it sends SETATTR or CREATE, whether the caller may change the mode. The kernel also
+clears sgid if the caller is outside the group. This module does the rest.
 """
 
 from __future__ import annotations

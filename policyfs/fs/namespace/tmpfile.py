@@ -109,8 +109,8 @@ class Tmpfiles:
     async def _link(
         self, node: Node, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence
     ) -> pyfuse3.EntryAttributes:
-        """Give a file its name. The file's kind counts only if no process has the file open for writing: as
-        for a new file, the writer could give the file another kind.
+        """Give a file its name. If a process has the file open for writing, the kind counts as unknown, as
+        for a new file: the writer could give the file another kind.
         """
         call, path, new_path = Call("link", "link"), node.path(), child_path(parent, name)
         state = self._gate.engine.child(parent.state, name)

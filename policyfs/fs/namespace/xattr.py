@@ -133,7 +133,8 @@ class ExtendedAttributes:
         """Set a user.* xattr, or an ACL with --posix. Refuse names in security.*, trusted.* and
         user.policyfs.* with EPERM, and all other names with EOPNOTSUPP.
 
-        Also raise EOPNOTSUPP if a rule forbids xattrs on the file (xattr_bans.py).
+        Also raise EOPNOTSUPP if a rule forbids xattrs on the file (xattr_bans.py), or if redaction hides the
+        file's xattrs.
         """
         self._check_enabled()
         call, generation = Call("xattr", "setxattr"), self._gate.generation
@@ -157,7 +158,9 @@ class ExtendedAttributes:
 
     @recorded_first
     async def removexattr(self, node: Node, name: bytes, caller: Caller) -> None:
-        """Remove a user.* xattr."""
+        """Remove a user.* xattr, or an ACL with --posix. Refuse other names as setxattr() does. If redaction
+        hides the file's xattrs, raise OSError (ENODATA).
+        """
         self._check_enabled()
         call, generation = Call("xattr", "removexattr"), self._gate.generation
         facts = await self._facts(node, name, caller, call)
@@ -193,7 +196,11 @@ class ExtendedAttributes:
                 raise OSError(errno.EOPNOTSUPP, "this mount does not support xattrs of this namespace")
             refusal = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
             shown = name.decode("utf-8", "backslashreplace")
-            self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
+            note = (
+                f"apps cannot change the extended attribute {shown}. They can change user.* (but not"
+                " user.policyfs.*), and ACLs with --posix"
+            )
+            self._gate.refuse(caller, call, node.path(), refusal, note=note)
         reading = self._gate.judge(caller.principal, _READ, node, facts)
         sets = call.syscall == "setxattr"  # this reveals nothing, so the present kind counts
         if _is_user(name) and (reading.redact or not sets) and self._hides_xattrs(node, caller, reading):

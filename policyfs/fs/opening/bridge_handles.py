@@ -106,7 +106,7 @@ class BridgeHandles:
         self._listed: dict[Node, None] = {}  # directories that the bridge may open, the oldest first
         self._entered: dict[Node, _Entered] = {}
         self._ended: dict[Node, _Entered] = {}  # ended by end_all(), and not yet left by _leave_some()
-        self._of_copies: dict[Node, None] = {}  # nodes of both maps that show a copy, the oldest first
+        self._of_copies: dict[Node, None] = {}  # nodes in _entered or _ended with a copy, the oldest first
         self._unused: list[int] = []
         self._shares = Shares(_MOST, "files that the bridge opens")
         self._recent: set[int] = set()
@@ -151,7 +151,7 @@ class BridgeHandles:
                 self.end(node)
 
     def _is_repeat(self, node: Node) -> bool:
-        """Return True if the node had a similar open a moment ago.
+        """Return True if the node had such an open (_is_plain) not long ago (_RECENT_S).
 
         If every open counted as a repeat, a program that opens many files, each once, would pay for vectors
         that are never used. If more than _MOST opens of other nodes lie between two opens of a node, the
@@ -220,7 +220,7 @@ class BridgeHandles:
         """Note an allowed OPENDIR whose reply let the kernel use the listing that it keeps. If all repeats of
         the OPENDIR get the same answer, let the bridge answer the repeats.
 
-        INVARIANT: no await since the decision on this OPENDIR and its record.
+        INVARIANT: the caller has not awaited since it decided on this OPENDIR and recorded the decision.
         """
         if self.directories is None or not (self.directories.has_plenty and self._handles.has_plenty):
             return

@@ -196,8 +196,8 @@ class LivePath:
         return await self._read_hidden(handle, handle.fd, offset, size)
 
     def _of_unknown_kind(self, handle: Handle) -> bool:
-        """Return True if the handle's app must not get the bytes that wait for their check: another lane can
-        have written them, and the file's kind decides whether the app may read the file.
+        """Return True if the handle's app must not get the bytes that wait for their check. This is so if
+        another lane can have written them, and the file's kind decides whether the app may read the file.
 
         Waiting bytes stay after their writer has closed the file, while another app has the file open. (An
         app that only reads has a copy or another node, except if a reload came after its open.)

@@ -51,9 +51,9 @@ class Lifecycle:
         keeper: LeaseKeeper | None,
         remote: bool = False,
     ) -> None:
-        """forget_now: makes the kernel forget the attributes of a node in use before the call returns.
-        keeper: None if leases prove nothing on the store. remote: True if the store may report a write error
-        only at close.
+        """forget_now: makes the kernel forget the attributes of a node in use. The kernel has forgotten them
+        when the call returns. keeper: None if leases prove nothing on the store. remote: True if the store
+        may report a write error only at close.
         """
         self._nodes = fs.nodes
         self._held = fs.held
@@ -128,7 +128,7 @@ class Lifecycle:
         return node.open
 
     async def emptied(self, node: Node) -> None:
-        """Wait for the release of a writer that has emptied and closed the file by another view.
+        """Wait for the release of a writer that has emptied and closed the file in another view.
 
         If the release takes longer than _RELEASE_S, or if the writer uses another daemon, this open shows
         the old bytes.
@@ -138,10 +138,10 @@ class Lifecycle:
                 await _release_of(each.open)
 
     async def released(self, node: Node) -> bool:
-        """Wait for the releases under way of the file's writers, at most _RELEASE_S for each node. Return
-        False if no release is under way.
+        """Wait for the RELEASEs of the file's writers that store or drop held bytes now, at most _RELEASE_S
+        for each node. Return False if there is no such RELEASE.
 
-        An app can close the file and open it again before the release: close(2) does not wait for it.
+        An app can close the file and open it again before the RELEASE: close(2) does not wait for it.
         """
         states = [each.open for each in self._nodes.same_inode(node.ino) if each.open is not None]
         under_way = [state for state in states if state.releases]
@@ -241,7 +241,7 @@ class Lifecycle:
 
     def _leave(self, handle: Handle, state: OpenState) -> None:
         node = handle.node
-        # At the open this would be too early: the kernel drops its pages of other bytes after that reply.
+        # Not yet at the open: the kernel drops its pages of older bytes only after the reply to OPEN.
         if handle.pages is not None:
             node.cached = None if handle.copy is not None and handle.copy.denied else handle.pages
         if handle.fd >= 0:

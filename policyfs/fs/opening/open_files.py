@@ -60,8 +60,11 @@ class OpenFiles:
 
     @contextlib.contextmanager
     def bytes_stay(self, ino_key: int, *, answered: bool = True) -> Iterator[None]:
-        """Wrap a change of a file's names or attributes, but not of its bytes. Handles under redaction that
-        have emptied the file may still write afterwards (Handle.seen). INVARIANT: no await inside.
+        """Wrap a change of a file's names or attributes, but not of its bytes. ino_key: the key of the file's
+        inode. INVARIANT: no await inside.
+
+        The change sets a new ctime, and so gives the file a new version. This method notes this version in
+        the handles under redaction that have emptied the file (Handle.seen). So they may still write.
 
         From the request and its reply, the kernel learns of the change for the node of the request. The file
         may have other nodes (other views, or names with other rules). This method tells the kernel about

@@ -140,7 +140,7 @@ class Opener:
 
         INVARIANT: called before a file is emptied. At the first close of any descriptor after that, ext4, xfs
         and btrfs begin to write the file's new bytes to the disk. This must be the app's close. Otherwise a
-        power cut some seconds after that close would leave an empty file, which it does not natively.
+        power cut some seconds after the app's close could leave an empty file. Natively this does not happen.
         """
         fd, opening.fd = opening.fd, -1
         if fd >= 0:
@@ -161,7 +161,9 @@ class Opener:
         self._lifecycle.finish(opening)
 
     async def _record(self, opening: OpenContext) -> None:
-        """Put the open on record. Raise if the policy, or the proof of the kind, has changed meanwhile."""
+        """Put the open on record. Raise PolicyChangedError if the policy has changed meanwhile. Refuse the
+        open if a proof of the kind is needed, and no longer holds.
+        """
         request, handle = opening.request, opening.handle
         handle.recorded_late = await self._gate.recorder.recorded(
             request.caller, request.call, request.node.path(), opening.decision,
@@ -174,8 +176,9 @@ class Opener:
             self._preconditions.still_proven(opening)
 
     async def open_to_truncate(self, node: Node, size: int, caller: Caller) -> Handle:
-        """Open the daemon's own handle for a truncate(2) by path: all steps of an open for writing, except
-        steps 7 and 9 (docs/architecture/opening.md). The caller sets the size.
+        """Open the daemon's own handle for a truncate(2) by path. Take all steps of an open for writing,
+        except steps 7 and 9 (docs/architecture/opening.md). size: the new size in bytes. The calling code
+        sets it.
         """
         flags = os.O_WRONLY if size else os.O_WRONLY | os.O_TRUNC
         call = Call("truncate", "truncate")

@@ -128,7 +128,9 @@ class Passthrough:
         return node.nodeid in self._idle or (node.open is not None and node.open.backing_id != 0)
 
     def release(self, node: Node, state: OpenState) -> None:
-        """Release a node's id after its last handle. A file keeps its id for _IDLE_S, a copy for its life."""
+        """Release a node's backing id after the node's last handle is closed. The id of a raw file with a
+        name stays for _IDLE_S, and the id of a copy as long as the copy exists.
+        """
         backing_id, state.backing_id = state.backing_id, 0
         if not backing_id or node.byte_path is BytePath.COPY:
             return

@@ -53,7 +53,7 @@ class Preconditions:
         self._keeper = keeper
 
     async def decide(self, opening: OpenContext) -> None:
-        """Set the decision and the owner in *opening*, or refuse on record.
+        """Set the decision and the owner in *opening*, or refuse the open, on record.
 
         If a file has a writer, a reader gets a copy. A worker then finds the kind in the copy, at step 7.
         """
@@ -195,7 +195,8 @@ class Preconditions:
 
     def check_emptying(self, opening: OpenContext) -> None:
         """Refuse an open for writing, on record, if the file is redacted for the app, has bytes, and has
-        another owner. But allow the open if it empties the file, or if a draft of the app has emptied it.
+        another owner. But allow an open that empties the file, and any open while a draft of the app has
+        emptied the file.
 
         See "Redaction" in docs/policy-language.md. Set *emptied* if the app may write only because the file
         is empty, or the open empties it.

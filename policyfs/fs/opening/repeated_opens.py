@@ -30,7 +30,7 @@ _CALLERS: Final = 4
 (GRANTS)."""
 
 _PATH_BYTES: Final = 1024
-"""The longest path in bytes of a node whose repeated opens are recorded: the path stays in memory."""
+"""The longest path, in bytes, of a node whose opens the bridge may answer: the path stays in memory."""
 
 _DECIDED: Final = 4096
 """The limit of event objects that files share, because many files have equal events. A full map is
@@ -78,7 +78,8 @@ class RepeatedOpens:
     def has_room(self, node: Node, caller: Caller) -> bool:
         """Return True if the bridge may answer, and record, a node's opens by this caller.
 
-        For this, fewer than _CALLERS other uids have such a vector, and the path is short enough to be kept.
+        For this, fewer than _CALLERS other uids may have a vector on the node, and the path must have at most
+        _PATH_BYTES.
         """
         known = self._templates.get(node.nodeid)
         if known is None:
@@ -151,7 +152,8 @@ class RepeatedOpens:
             raise RuntimeError(f"the bridge answered {unknown} opens that were not decided")
 
     async def run(self) -> None:
-        """Put opens on record each time that many events wait in the bridge. Returns at once without vectors.
+        """Put opens on record each time that many events wait in the bridge. Return at once if the mount has
+        no vectors.
 
         Without this task the bridge would have no room for further events, and apps would wait for Python.
         """

@@ -103,7 +103,7 @@ class OpenContext:
     decision: Decision = field(init=False)
     """Step 2: the decision. Step 7 replaces it if the byte path finds the kind in the bytes that it shows."""
     owner: str = OWNER_NONE
-    """Step 2: the app that owns the file, if the decision depends on the owner."""
+    """Step 2: the app that owns the file, or `none`. Also `none` if the open does not depend on the owner."""
     by_kind: bool = False
     """Step 3: True if the decision depended on the file's kind."""
     emptied: bool = False

@@ -21,8 +21,8 @@ from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.linux.threads import has_ended
 
 _COMES_S: Final = 1.0
-"""The longest time from ESTALE to the kernel's second try. Before this try the kernel looks the name up. On a
-machine under load this takes longer. After that time no second try comes: the name or the thread is gone.
+"""The longest time from ESTALE to the kernel's second try, with the LOOKUP before this try, on a machine
+under load. If no second try has come after this time, none will come: the name or the thread is gone.
 """
 _ENDS_S: Final = 0.1
 """The longest time from a failed LOOKUP to the second try of the open. If the kernel knew another file by the
@@ -83,8 +83,9 @@ class SecondTries:
     """The threads, by number, that got ESTALE for an open, until the kernel's second try of the open has
     ended. The holder of a try is the holder of its caller (Caller.holder).
 
-    A second try is expected, then under way. It is also forgotten if it can no longer come. There are two
-    such cases: its LOOKUP has failed (failed()), and no open came soon after that; or its thread has ended.
+    A second try is first expected, and then under way. An expected second try is forgotten if it can no
+    longer come. There are three such cases: it has not come within _COMES_S; its LOOKUP has failed (failed())
+    and it has not come within _ENDS_S after that; or its thread has ended.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -98,7 +99,7 @@ class SecondTries:
         self._resting = Shares(MOST_RESTING, "opens that rest")
 
     def begins(self, thread: int) -> bool:
-        """Note that a thread's open begins. Return True if the kernel tries this open again after ESTALE.
+        """Note that a thread's open begins. Return True if this open is the kernel's second try after ESTALE.
         Then the caller must call ends() when the open ends.
         """
         self._forget_late()
@@ -110,7 +111,7 @@ class SecondTries:
         return True
 
     def ends(self, thread: int) -> None:
-        """Note that the second try of an open, after ESTALE, was answered, whatever the answer."""
+        """Note that the second try of an open (after ESTALE) was answered, with success or with an error."""
         holders = self._under_way[thread]
         self._count_down(holders.pop())
         if not holders:
@@ -164,7 +165,8 @@ class SecondTries:
         took more than *most_s* seconds. Meanwhile first tries of the same holders wait (FirstTry.waits()).
 
         INVARIANT: the caller puts the new policy in force right after this call, with no await in between. So
-        no second try of an open meets another policy than its LOOKUP.
+        if this returns True, the policy does not change between the LOOKUP of a second try and the second try
+        itself. After False it may change.
         """
         if self._held is None:
             self._held, self._busy = trio.Event(), set(self._of)

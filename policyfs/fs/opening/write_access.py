@@ -65,11 +65,12 @@ class WriteAccess:
             await self.before_writing(node, handle, opening.stat)
 
     async def writer(self, node: Node, fd: int) -> int:
-        """Return a descriptor for writing, after every lease on the file is broken.
+        """Break every lease on a node's file, and return a descriptor for writing. *fd*: a descriptor of the
+        file.
 
-        The handle keeps the descriptor until it is released. So no process can take a lease before the kernel
-        itself opens the backing file. Raise OSError (EBUSY) if another program keeps a lease for too long, or
-        if the mount ends.
+        The handle keeps the descriptor until the handle is released. So no process can take a lease before
+        the kernel itself opens the backing file. Raise OSError (EBUSY) if another program keeps a lease for
+        too long, or if the mount ends.
         """
         self._leased.give_way(node.ino)
         probe = await self._called(break_foreign, fd)
@@ -124,7 +125,7 @@ class WriteAccess:
 
     def still_empty(self, opening: OpenContext) -> None:
         """Raise StaleNodeError if the app may write only because its draft had emptied the file, and this
-        draft was dropped meanwhile: the file still has its old bytes.
+        draft was dropped meanwhile. The file then still has its old bytes.
 
         INVARIANT: no await between this call and Lifecycle.succeed(). From then on no writer's release drops
         the draft.

@@ -33,9 +33,9 @@ from policyfs.store.page_cache import in_memory
 from policyfs.store.tree import Tree
 
 _FULL_S = 2.0
-"""The time in seconds for which files count as too large to copy: all files of a principal after a copy found
-no room, or one file after it could not be cloned. The look-up and the open after this failure must give the
-same answer, even if other requests come in between."""
+"""The time in seconds for which files count as too large to copy: all files of a principal if a copy found no
+room, or one file if it could not be cloned. The look-up and the open after such a failure must give the same
+answer, even if other requests come in between."""
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
 """The largest file, in bytes, that the event loop copies itself. The file must be in memory. For such a small
@@ -203,7 +203,7 @@ class Redactor:
             with contextlib.suppress(FrozenTooLarge):  # the store can clone, but not this file, or not now
                 return await self._make_so(fd, ino_key, stat, what, judge, who, clones=True)
             stat = self._tree.fstat(fd)
-            if stat.size > self._size_cap:  # before any room is booked: other copies would make way in vain
+            if stat.size > self._size_cap:  # checked before room is booked, which may drop other copies
                 raise FrozenTooLarge(stat.size, self._size_cap)
         return await self._make_so(fd, ino_key, stat, what, judge, who, clones=False)
 
@@ -390,9 +390,8 @@ class Redactor:
 
 
 def _holder(who: Principal) -> str:
-    """Return the name under which a caller's use of the cache counts: the app's, or one for a stranger's uid.
-
-    No app's name contains a space.
+    """Return the name under which a caller's use of the cache counts: the app's name, or a text with a
+    stranger's uid. (This text has a space, and no app's name has one.)
     """
     return f"stranger {who.uid}" if who.app is None else who.app
 

@@ -1,4 +1,4 @@
-"""Keys of frozen copies: which bytes of which file, without which data, for whom."""
+"""Keys of frozen copies. A key has the file, its version, the hidden words, and the lane of the copy."""
 
 from __future__ import annotations
 

@@ -45,7 +45,10 @@ _BUSY: Final = (
     "a program has the file open for writing, or mapped; the app can read the file after that program has"
     " closed the file"
 )
-_NO_LEASES: Final = "the file is too large to copy, and leases do not work on its file system"
+_NO_LEASES: Final = (
+    "the file is larger than --copy-max, or the cache has no room for its copy (--copies-max); and leases do"
+    " not work on its file system"
+)
 _READ: Final = Op.SEE | Op.READ
 _REST_S: Final = 0.1
 """The time after a break during which the daemon takes no lease on the file. A writer in another mount tries

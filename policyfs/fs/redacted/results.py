@@ -16,8 +16,8 @@ class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
 @dataclass(frozen=True, slots=True)
 class Redacted:
     """A finished copy: its kind (None: sniffing failed), the hidden words, and the hidden byte ranges.
-    settled: True if the file was not written while the copy was made. made_s: the time of the copy
-    (time.monotonic()).
+    settled: True if a lease proves that the file was not written while the copy was made. made_s: the time of
+    the copy (time.monotonic()).
     """
 
     copy: Copy

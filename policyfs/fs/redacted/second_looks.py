@@ -147,7 +147,7 @@ class SecondLooks:
             # nothing.
             if not job.said.agrees(said.kind, said.plan):
                 self._jobs.put(turn, key, _Job(job.handle, said, verdict))
-                self._differs(job, said.plan, "the workers of the app contradict each other")
+                self._differs(job, said.plan, "both are workers of this app")
             return
         if not self._jobs.has_room(turn):
             self._stats.dropped += 1
@@ -248,7 +248,7 @@ class SecondLooks:
             self._stats.confirmed += 1
             job.verdict.confirmed(job.said, plan)
         else:
-            self._differs(job, found, "a new worker found something else")
+            self._differs(job, found, "the second is a new worker")
 
     def _differs(self, job: _Job, plan: Fingerprint | None, why: str) -> None:
         """Handle a later result that differs from the result of the app's worker (in *job*).
@@ -265,7 +265,9 @@ class SecondLooks:
         self._stats.differed += 1
         self._source.discard(said.lane)
         self._warn(
-            f"a worker gave a wrong answer: {why}; the workers of the app are replaced",
+            f"two workers gave different results for one file ({why}). policyfs has dropped these results,"
+            " and replaced the workers of the app. A hostile file may cause this: `policyfs audit` shows"
+            " which files the app opened before",
             os.fsencode(str(in_turn(said.lane))),
         )
 

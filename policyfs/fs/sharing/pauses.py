@@ -16,8 +16,8 @@ needs a few rounds of the event loop, and waits for the work in each round."""
 
 
 SLICE_S: Final = 0.001
-"""The length of a slice of work, in seconds. No process waits for such work. With shorter slices the work
-would take longer: up to 32 requests may run before the next slice (kernel/readiness.py)."""
+"""The length of a slice of work, in seconds. With shorter slices the whole work would take longer: up to 32
+requests may run before the next slice (kernel/readiness.py)."""
 
 
 async def in_slices(go_on: Callable[[], bool]) -> None:

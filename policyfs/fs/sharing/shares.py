@@ -45,7 +45,7 @@ class Shares:
             raise OSError(
                 errno.EMFILE,
                 f"limit reached ({self.what}): this app already has more"
-                " than what is left for all apps together",
+                " than is still free for all apps together",
             )
 
     def take(self, holder: Holder, amount: int = 1) -> None:

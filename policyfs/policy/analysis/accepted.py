@@ -1,5 +1,5 @@
-"""Reader of files of accepted changes: `policy diff --ack FILE` reports no fault for a change that the file
-lists.
+"""Reader of files of accepted changes. `policy diff --ack FILE` still shows a change that the file lists, but
+does not exit with 1 because of it.
 """
 
 from __future__ import annotations

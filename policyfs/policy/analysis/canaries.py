@@ -1,9 +1,9 @@
 """Canaries: sample requests of one caller, with the policy's answers. A mount is tested with these requests.
 
-The files of the requests are hidden, denied, redacted or in passthrough. To find paths, this module tries
-classes of paths (paths that the rules treat alike). A mount waits for this search. So the search ends after
-MOST_PLACES classes, uses only some rules of a large policy, and can miss canaries. The answers are always
-those of the whole policy.
+There are four sorts: the file is hidden, the operation is denied, the read is redacted, or the read is in
+passthrough. To find paths, this module tries classes of paths (paths that the rules treat alike). A mount
+waits for this search. So the search ends after MOST_PLACES classes, uses only some rules of a large policy,
+and can miss canaries. The answers are always those of the whole policy.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ MOST_PLACES: Final = 150
 """Maximum number of classes of paths that one search for canaries (sample requests) tries."""
 
 MOST_RULES: Final = 15
-"""Maximum number of rules of a large policy that the search for one sort of canaries (sample requests)
-uses."""
+"""Maximum number of rules that are kept for each sort of canaries (sample requests). The search in a policy
+with more than MOST_RULES * len(Sort) rules uses only the kept rules."""
 
 _EACH: Final = 2
 """Number of canaries (sample requests) of one sort for one caller. With so many, the search for this sort
@@ -109,7 +109,10 @@ class Answers:
 
 
 class Nest:
-    """Maker of canaries (sample requests) for a policy. It serves one caller after the other."""
+    """Maker of canaries (sample requests) for a policy. It serves one caller after the other.
+
+    each: after so many canaries of one sort, the search for this sort ends. places: see MOST_PLACES.
+    """
 
     def __init__(self, engine: Engine, *, each: int = _EACH, places: int = MOST_PLACES) -> None:
         policy, most = engine.policy, MOST_RULES * len(Sort)
@@ -197,7 +200,7 @@ def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[
         if sort is Sort.HIDING:  # also paths that are hidden because no rule allows the caller to see them
             found += itertools.islice(walk.places(lambda place: place.top), places)
     below = (place for place in found if not place.top)
-    # Made-up names first: a name that a glob spells out is often the name of a directory.
+    # Made-up names first: a name that a glob contains is often the name of a directory.
     return map(walk.spelled, sorted(below, key=lambda place: not is_made_up(place.names[-1])))
 
 

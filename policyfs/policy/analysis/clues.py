@@ -1,4 +1,4 @@
-"""Differences between the rules of two policies at a place, whatever the names of the rules are.
+"""Differences between the answers of two policies at a place. The names of the rules make no difference.
 
 A place is a class of paths: all paths that the rules of both policies treat alike (walk.Place).
 """
@@ -82,7 +82,7 @@ class Clues:
     def between(
         self, lives: tuple[Lives, ...], below: tuple[bool, ...], odd: Mapping[Way, int], *, top: bool
     ) -> list[Clue]:
-        """Return the best clue for each sort of difference and each operation.
+        """Return the best clue (that with the smallest rank) for each sort of difference and each operation.
 
         lives: the rules that match at the place, in each policy. below: for each policy, True if the caller
         could see some path below. odd: for each way (Way) in which the directories above hide the place, the
@@ -192,7 +192,7 @@ class _Look:
                 yield Change(direction, Aspect.CONTENT, *texts)
 
     def _operations(self) -> int:
-        """Return the operations of the rules that only one of the policies has here."""
+        """Return the operations whose answers can differ because of rules that only one policy has here."""
         touched = 0
         for _, live in self._differing:
             touched |= live.ops | (int(Op.WRITE) if live.ops & _FILL else 0)

@@ -265,7 +265,10 @@ def _app_notes(before: App, after: App) -> list[Note]:
         fewer = bool(after.gids) and set(after.gids) <= set(before.gids)
         direction = Direction.NARROWER if fewer else Direction.WIDER
         told = f"app {after.name}: its app mounts admit other groups than before (gid)"
-        groups_of = (_ranges(tuple((gid, gid) for gid in app.gids)) for app in (before, after))
+        groups_of = (
+            _ranges(tuple((gid, gid) for gid in app.gids), "the user's primary group")
+            for app in (before, after)
+        )
         found.append(_note(direction, f"{told}: {' before, '.join(groups_of)} now"))
     if before.uids != after.uids:
         spans = before.uids or ((0, MAX_UID),)  # an app mount of an app without uids admits every uid
@@ -274,16 +277,17 @@ def _app_notes(before: App, after: App) -> list[Note]:
         )
         direction = Direction.NARROWER if fewer else Direction.WIDER
         told = f"app {after.name}: other uids than before, so its app mounts admit other users"
-        found.append(_note(direction, f"{told}: {_ranges(before.uids)} before, {_ranges(after.uids)} now"))
+        users_of = (_ranges(app.uids, "every uid") for app in (before, after))
+        found.append(_note(direction, f"{told}: {' before, '.join(users_of)} now"))
     if before.modes is not after.modes:
         told = f"app {after.name}: stat shows the app other owners and modes than before (modes)"
         found.append(_note(Direction.OTHER, told))
     return found
 
 
-def _ranges(spans: tuple[UidRange, ...]) -> str:
-    """Return a text for ranges of ids, such as ``10011 10020-10029``. Return "none" if there is no range."""
-    return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans) or "none"
+def _ranges(spans: tuple[UidRange, ...], absent: str) -> str:
+    """Return a text for ranges of ids, such as ``10011 10020-10029``. absent: the text for no ranges."""
+    return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans) or absent
 
 
 def _note(direction: Direction, text: str) -> Note:

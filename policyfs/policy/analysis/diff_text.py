@@ -28,7 +28,7 @@ _SAID: Final = {
     (Aspect.QUARANTINE, Direction.OTHER): "with refused files kept or dropped differently: {ops}",
     (Aspect.IO, Direction.OTHER): "in another view: {ops}",
 }
-_HOW: Final = {"+": "new", "-": "removed", "~": "changed", "=": "the same, for other callers"}
+_HOW: Final = {"+": "new", "-": "removed", "~": "changed", "=": "unchanged, but now matches other callers"}
 _TITLES: Final = {Direction.WIDER: "wider", Direction.NARROWER: "narrower", Direction.OTHER: "other"}
 
 

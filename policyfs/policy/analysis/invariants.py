@@ -67,7 +67,8 @@ def load_policy(
 def prove(policy: Policy) -> None:
     """Raise PolicyErrors with a sample request for each invariant that does not hold.
 
-    All exceptions (allow rules with an end date) count, even those that have ended. So the result does not
+    If the policy is too complex for the proof, raise PolicyErrors with an error for each invariant. All
+    exceptions (allow rules with an end date) count, even those that have ended. So the result does not
     depend on the date.
     """
     if not policy.invariants:
@@ -302,7 +303,8 @@ def _told(breach: Breach, policy: Policy) -> PolicyError:
     file = f" ({request.file})" if request.file else ""
     what = f"{request.subject.label} may {request.word} {harmless(request.shown_path)}{file}{by}"
     if invariant.promise is Promise.NEVER_RAW:
-        what = f"{what}, {redaction(decision.redact)}"
+        told = redaction(decision.redact)
+        what = f"{what}, with {'only ' if ' removed' in told else ''}{told}"
     for directory, owner in request.above():
         what += f", where {directory} is owned by {owner}"
     command = request.command(name, frozenset(app.name for app in policy.apps))

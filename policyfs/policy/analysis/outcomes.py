@@ -1,4 +1,4 @@
-"""Comparison of two answers to one request: the parts that changed, and whether they allow more or less."""
+"""Comparison of two answers to one request: the parts that changed, and whether more or less is allowed."""
 
 from __future__ import annotations
 
@@ -96,9 +96,10 @@ def way_of(view: View) -> str:
 
 
 def _direction(stricter: bool, looser: bool) -> Direction:
-    """Return the direction of a change of requirements.
+    """Return the direction of a change of requirements. If both or neither is True, it is WIDER, to be safe.
 
-    If the new requirements are both stricter and looser, or neither, the direction is WIDER, to be safe.
+    stricter: True if the new requirements are at least as strict as the old requirements. looser: True if the
+    old requirements are at least as strict as the new requirements.
     """
     if stricter == looser:
         return Direction.WIDER

@@ -14,8 +14,8 @@ from policyfs.policy.model import SELF
 from policyfs.policy.table import Live, asks_for_self
 
 Lives = tuple[tuple[Live, bool], ...]
-"""The rules that match at a place (class of paths), by number. Each rule comes with True if the other policy
-lacks the rule."""
+"""The rules that match at a place (class of paths), sorted by number. Each rule comes with True if the rule
+is watched (see Track): the other policy lacks the rule, or the rule stands for an invariant."""
 
 
 class Part(NamedTuple):
@@ -73,8 +73,8 @@ class Partition:
     ) -> Iterator[tuple[Callers, Live, bool]]:
         """Yield groups of callers for whom a rule means the same.
 
-        Each group comes with the rule as it applies to these callers. The third value is True if the other
-        policy lacks the rule for these callers.
+        Each group comes with the rule as it applies to these callers. The third value is True if the rule
+        is watched for these callers (see Lives).
         """
         track, table = self._tracks[index], self._tracks[index].compiled.table
         pieces: list[tuple[Callers, tuple[int, ...]]] = [(match.callers, ())]
@@ -112,7 +112,7 @@ class Partition:
 def _refined(parts: list[Part], callers: Callers, index: int, live: Live, *, watched: bool) -> Iterator[Part]:
     """Divide the parts by one more rule, which matches for *callers*. Yield the new parts.
 
-    index: the policy of the rule (0: old, 1: new). watched: True if the other policy lacks the rule.
+    index: the policy of the rule (0: old, 1: new). watched: True if the rule is watched (see Lives).
     """
     for part in parts:
         inside, outside = part.callers & callers, part.callers & ~callers

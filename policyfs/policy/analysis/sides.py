@@ -217,9 +217,9 @@ class Side:
         return found & self.bits
 
     def profile(self, position: Position, *, top: bool) -> Profile:
-        """Return the rules that match for the caller at a position. top: True for the root.
+        """Return the profile of a position for the caller: the rules that can match there.
 
-        Rules that hide a directory above are left out.
+        top: True for the root. Rules that hide a directory above are left out.
         """
         key = (position, top)
         found = self._profiles.get(key)
@@ -232,7 +232,8 @@ class Side:
     def below(self, position: Position) -> bool:
         """Return True if the caller could see some path below.
 
-        Then the caller sees a directory at this position, at least as a bare directory.
+        If no rule denies `see` on a directory at this position itself, the caller sees the directory, at
+        least as a bare directory (only as the way to a path below).
         """
         return self.compiled.sight.below(position, self.caller)
 

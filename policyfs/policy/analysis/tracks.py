@@ -224,7 +224,8 @@ class Track:
     def below(self, nodes: Nodes, callers: Callers) -> Callers:
         """Return the callers who could see some path below these nodes.
 
-        For these callers, a directory here is at least bare.
+        If no rule denies `see` on a directory at these nodes itself, these callers see the directory, at
+        least as a bare directory (only as the way to a path below).
         """
         nodes = tuple((number, who & callers) for number, who in nodes if who & callers)
         found = self._bare.get((nodes, callers))

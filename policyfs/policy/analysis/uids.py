@@ -77,7 +77,8 @@ def _relation(spans: Sequence[tuple[int, int]], low: int, high: int) -> bool | N
 
 
 def _patterns(automaton: Automaton) -> Iterator[Pattern]:
-    """Yield the patterns of names that match some digits and do not match other digits."""
+    """Yield the patterns of names that can match one uid and not another: patterns with a digit or a ``?``.
+    """
     for node in automaton.nodes:
         every: Iterable[Pattern] = (
             *(Pattern(tuple(name), False) for name in (*node.literals, *node.folded)),

@@ -173,5 +173,5 @@ def _odd(char: str) -> bool:
 
 
 def is_made_up(name: str) -> bool:
-    """Return True if a sample name is made up: it stands for all names that no glob spells out."""
+    """Return True if a sample name is made up: it stands for names that no glob contains literally."""
     return any(map(_odd, name))

@@ -18,8 +18,8 @@ from policyfs.policy.nodes import Mapping, Node, Scalar
 from policyfs.policy.parse import SourceText
 from policyfs.policy.shape import Part
 from policyfs.policy.values import (
+    ERRNOS,
     AuditName,
-    ErrnoName,
     Instant,
     Name,
     Redaction,
@@ -63,13 +63,14 @@ Operations = Annotated[tuple[Operation, ...], BeforeValidator(_several)]
 TypeName = Annotated[str, BeforeValidator(_one_of(TYPES))]
 DecisionName = Annotated[str, BeforeValidator(_one_of(DECISIONS))]
 ViewName = Annotated[str, BeforeValidator(_one_of(dict.fromkeys(VIEWS)))]
+ErrnoName = Annotated[str, BeforeValidator(_one_of({**ERRNOS, "EXDEV": None}))]
 
 
 class ExpectDoc(Strict):
     """The value of ``expect``: the expected parts of the answer. An absent key is not compared."""
 
     decision: DecisionName
-    errno: ErrnoName | Annotated[str, BeforeValidator(_one_of({"EXDEV": None}))] | None = None
+    errno: ErrnoName | None = None
     redact: Annotated[tuple[Redaction, ...], BeforeValidator(_maybe_none)] | None = None
     view: ViewName | None = None
     rules: Annotated[tuple[RuleName, ...], BeforeValidator(_maybe_none)] | None = None
@@ -156,7 +157,7 @@ def _check(
     """Add an error for each name that the policy does not have, and for keys that cannot be used together."""
     if (doc.app is None) == (doc.uid is None) and part.sound:
         help_ = "write app: gallery, app: stranger or uid: 10011"
-        errors.append(part.error((), "needs either app or uid", help_))
+        errors.append(part.error((), "needs exactly one of the keys app and uid", help_))
     for index, app in enumerate(doc.app or ()):
         if app not in apps and app != "stranger":
             help_ = f"{did_you_mean(app, apps)}the policy has: {', '.join(apps)}, stranger"
@@ -173,7 +174,8 @@ def _check(
             )
         )
     if doc.to is not None and len(moves) != len(doc.operation):
-        errors.append(part.key_error("to", '"to" is for rename and link only', "remove it"))
+        help_ = f'put {" and ".join(moves)} into a separate test, with the key "to"' if moves else "remove it"
+        errors.append(part.key_error("to", '"to" is for rename and link only', help_))
     if doc.kind is not None and doc.content is not None:
         errors.append(
             part.key_error("content", "kind and content cannot be used together", "keep one of them")

@@ -56,7 +56,7 @@ def run(
 
     A test without ``at`` (a time) is decided as if the policy had no exceptions (allow rules with an end
     date). named: the policy's name in the commands of the results. sniff: a function that returns the content
-    kind of the file that a test names in ``content``. Raises PolicyErrors for a test of a stranger if every
+    kind of the file that a test names in ``content``. Raise PolicyErrors for a test of a stranger if every
     uid belongs to an app.
     """
     engines: dict[tuple[Rule, ...], Engine] = {}

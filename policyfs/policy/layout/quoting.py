@@ -72,7 +72,8 @@ def _escaped(char: str) -> str:
 def block(value: Scalar, indent: str, width: int) -> list[str] | None:
     """Return a single value as lines of a YAML block. The first line is the sign ``|`` or ``>``.
 
-    Return None if the value is better on one line.
+    Return None if the value is better on one line: for example, if it is one line of at most *width*
+    characters. indent: the spaces that begin each further line.
     """
     text = value.text
     lines = text.removesuffix("\n").split("\n")

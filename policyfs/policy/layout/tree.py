@@ -50,8 +50,8 @@ class Alias(NamedTuple):
 class Collection:
     """A mapping or a list.
 
-    column: the column of its entries. end: the index in the text behind its last character. footer: comments
-    below the last entry.
+    keyed: True for a mapping. flow: True if it is written in ``{...}`` or ``[...]``. column: the column of
+    its entries. end: the index in the text behind its last character. footer: comments below the last entry.
     """
 
     keyed: bool

@@ -23,6 +23,7 @@ as evidence."""
 ALIKE: Final = 3
 """Minimum number of names, or of directories, that one glob can replace."""
 IDS: Final = 3
+"""Maximum number of ids of requests that a proposal shows for one rule."""
 _NAMED: Final = 100
 """Maximum number of names that a proposal lists one by one: names without an extension, at the top of a
 mount."""

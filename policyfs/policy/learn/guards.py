@@ -36,7 +36,7 @@ PRIVATE_GLOBS: Final = (
     "/**/.*/**",
     "/**/{private,Private,PRIVATE,secret,Secret,secrets,Secrets,vault,Vault}/***",
 )
-"""Globs of directories that other apps should not use."""
+"""Globs of private directories: a proposed policy allows no app to use these directories."""
 APP_GLOB: Final = "/Android/{data,obb}/*/***"
 OWN_GLOB: Final = "/Android/{data,obb}/{app}/***"
 """Globs. APP_GLOB: the directories of all apps. OWN_GLOB: the directories of the calling app."""

@@ -1,8 +1,8 @@
 """Answers at plain paths, for `policy lint`.
 
-A plain path is one path that a glob matches. Rules of one sort differ only in their names and paths. In a
-large policy, most plain paths have the same sorts of rules as another plain path. So an answer is found once,
-and all paths and callers with the same sorts of rules share it.
+A plain path is one path that a glob matches. Rules of one shape differ only in their names and paths. In a
+large policy, most plain paths have rules of the same shapes as another plain path. So an answer is found
+once, and all paths and callers with rules of the same shapes share it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The part of a decision that is the same for all paths and callers with the same sorts of rules."""
+    """The part of a decision that is the same for all paths and callers with rules of the same shapes."""
 
     allowed: bool
     redact: frozenset[str]
@@ -79,10 +79,11 @@ class Here:
         return self._profile
 
     def shared(self, question: Hashable, find: Callable[[Callable[[], bool]], T]) -> T:
-        """Return the answer to a question. It is remembered for all paths with the same sorts of rules.
+        """Return the answer to a question. It is remembered for all paths with rules of the same shapes.
 
-        The answer must depend only on these sorts, and on the argument of *find*. find: a function that finds
-        the answer. Its argument is a function that returns True if the caller could see some path below.
+        The answer must depend only on these shapes, and on the argument of *find*. find: a function that
+        finds the answer. Its argument is a function that returns True if the caller could see some path
+        below.
         """
         if self._key is None:
             self._key = self._places.shapes.alone(self.lives)

@@ -1,4 +1,8 @@
-"""Search for rules that match no request, and for allow rules that have no effect. It tries all cases."""
+"""Search for rules that match no request, and for allow rules that have no effect.
+
+The search covers all classes of callers, paths and files. If a rule has too many of them, a finding says that
+the rule was not searched.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +73,7 @@ class _Reach:
             yield on_rule(
                 "never-matches",
                 self._rule,
-                "no request can match paths, when and unless together",
+                "no request can meet all its conditions (paths and when must match, unless must not)",
                 "correct these conditions, or remove the rule",
             )
         elif self._left:
@@ -179,7 +183,7 @@ def _denies(decision: Decision) -> list[str]:
 def not_searched(rule: Rule) -> Finding:
     """Return the finding on a rule for which not all requests could be tried."""
     told = "the policy has too many different paths or callers to check all requests"
-    fewer = "use fewer ** and ? in a row, and write fewer uids as numbers where another glob has {uid}"
+    fewer = "use fewer ** and ? in a row; if a glob has {uid}, use fewer numbers as names in other globs"
     return on_rule("not-searched", rule, told, fewer)
 
 

@@ -218,7 +218,7 @@ class _Case:
         for number, world in enumerate(found):
             after = self._answer(*self._new, world, 0)
             was = None if before is None else before[number]
-            verdicts.append(self._compare(was, after, world, party))
+            verdicts.append(self._compare(was, after, party))
         plain = [verdict._replace(rules=()) for verdict in verdicts]
         if not plain:
             return _TOO_MANY
@@ -232,9 +232,9 @@ class _Case:
         now = " or ".join(sorted({verdict.after for verdict in plain}))
         return Verdict(plain[0].direction, told, f"{now}, depending on {' and '.join(open_to)}", rules)
 
-    def _compare(self, was: Decision | None, after: Decision, world: World, party: Party | None) -> Verdict:
+    def _compare(self, was: Decision | None, after: Decision, party: Party | None) -> Verdict:
         if self._recorded.cause is Cause.CONTENT and self._recorded.operation == "write":
-            return self._written(was, after, world)
+            return self._written(was, after)
         if self._recorded.cause is Cause.MOUNT and was is not None and was.allowed:
             if not after.allowed:
                 was = None  # the new policy refuses what the mount refused
@@ -301,7 +301,7 @@ class _Case:
         direction = Direction.OTHER if party is not None else _by_labels(recorded.view, after)
         yield direction, _way(recorded.view), way_of(after)
 
-    def _written(self, was: Decision | None, after: Decision, world: World) -> Verdict:
+    def _written(self, was: Decision | None, after: Decision) -> Verdict:
         """Return the verdict on a recorded refusal of written bytes because of their content."""
         if not after.allowed:
             return SAME if after.errno == errno.EPERM else self._compare_refusals(after)
@@ -314,7 +314,7 @@ class _Case:
             return wider
         kinds_only = not any(pattern.startswith(("no ", "clean ")) for one in asked for pattern in one)
         if not kinds_only or self._recorded.kind is None:
-            return Verdict(untold=(f"which data the written bytes contained ({world.ops.name or 'write'})",))
+            return Verdict(untold=("which data the written bytes contained",))
         return wider if content_met(asked, Facts(self._recorded.kind)) else SAME
 
     def _compare_refusals(self, after: Decision) -> Verdict:

@@ -1,4 +1,4 @@
-"""FLAC files (RFC 9639): metadata blocks, then frames of sound, which are not read.
+"""FLAC files (RFC 9639): metadata blocks, then frames of sound, of which only the end is read.
 
 A removed block becomes padding. In a block of comments, the comments that stay move up, and a padding block
 fills the room of the removed comments. So every block has its stated length. Tags of other formats at the

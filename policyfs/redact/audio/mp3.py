@@ -1,7 +1,7 @@
 """MPEG audio and ADTS AAC: frames of sound, with tags before, between and behind the frames.
 
 Sources: ISO 11172-3 and 13818-3 (frame headers), 14496-3 annex 1.A (ADTS), the description of the LAME tag.
-The locator walks from frame header to frame header. Bytes between two frames are a tag, or become zeros.
+The locator walks from frame header to frame header. Between frames, it cleans tags and zeroes other bytes.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) ->
 
 
 def _headers(data: bytes) -> Iterator[int]:
-    """Yield the indices where a frame's header may start. In a row of bytes 0xff, only the last two can."""
+    """Yield the indices where a frame's header may start: of a row of bytes 0xff, only the last two."""
     for match in _SYNC.finditer(data):
         end = match.end()
         yield max(match.start(), end - 2)

@@ -47,7 +47,7 @@ _COMMENT_MARKS: Final = {b"vorbis": b"\x03", b"theora": b"\x81"}
 packet also among sound and pictures. No packet of sound or pictures begins with this byte.
 """
 _COMMENTS: Final = re.compile(rb"\x03vorbis|\x81theora|OpusTags|\x7fFLAC")
-"""Start of a page that exiftool takes for comments of this codec, whatever the codec of the stream is."""
+"""Starts of pages that exiftool takes for comments, even if the stream has another codec."""
 _AMONG_MEDIA: Final = "comments are among its sound or pictures"
 _FIRST_HEADS: Final = {
     b"\x01vorbis": b"vorbis",

@@ -36,7 +36,7 @@ hold any of them.
 """
 _AV1C_BYTES: Final = 4
 CONFIGS: Final = MappingProxyType({HEVC.name: b"hvcC", VVC.name: b"vvcC", AV1.name: b"av1C"})
-"""A dictionary from the name of a codec to its type of decoder configuration. Only for configurations that
+"""A dictionary from the name of a codec to its type of decoder configuration. It has only configurations that
 may hold messages.
 """
 FULL_BOX: Final = bytes(4)

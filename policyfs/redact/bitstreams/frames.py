@@ -73,8 +73,8 @@ such units.
 _PATCHES_PER_PART: Final = 32
 """Number of patches of a unit that cost as much work as one part of a file. Most units have one or two."""
 _DOLBY_VISION: Final = MappingProxyType({HEVC.name: frozenset({62, 63}), AVC.name: frozenset({28, 30})})
-"""A dictionary from the name of a codec to types of units without a meaning in its standard, in which Dolby
-Vision stores the dynamic range of the picture.
+"""A dictionary from the name of a codec to types of units. The standard of the codec gives these types no
+meaning. Dolby Vision stores the dynamic range of the picture in such units.
 """
 _UNSPLIT: Final = MappingProxyType(
     {
@@ -254,8 +254,8 @@ def clean_frame(source: ByteSource, frame: Frame, coded: Framing, inner: Inner, 
 
     coded: codec and length size of the frame. counter: the limits for the whole search. If the length of each
     unit is stored before the unit, no slices are read. If there are more units than *counter* allows, its
-    number of units (left) is negative afterwards. Raises TooMuchError. Raises NotThisKindError if bytes to
-    change are in the first bytes of the frame that the container stores elsewhere (frame.lead).
+    number of units (left) is negative afterwards. Raises TooMuchError. Raises NotThisKindError, for example
+    if bytes to change are in ``frame.lead``, which the container stores only once for all frames.
     """
     if not frame.lead:
         return _clean_units(source, frame.at, min(frame.at + frame.size, source.size), coded, inner, counter)

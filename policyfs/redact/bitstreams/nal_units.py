@@ -115,7 +115,9 @@ def codec_of(fourcc: bytes) -> Codec | None:
 
 
 class Unit(NamedTuple):
-    """A unit [start, end) by its stated length, which may be wrong. head: the bytes of its header."""
+    """A unit: the bytes [start, end), without the length or start code before them. If the file states the
+    unit's length, *end* follows from it, and may be wrong. head: the bytes of the unit's header.
+    """
 
     start: int
     end: int

@@ -110,7 +110,8 @@ def _metadata_tells(source: ByteSource, body: int, end: int, inner: Inner) -> Te
 def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:
     """Return the offsets of an OBU's payload and of its end. Raises ValueError if no OBU can be there.
 
-    head: the first bytes of the OBU. at: its offset. size: the size of the whole source in bytes.
+    head: the first bytes of the OBU. at: its offset. size: the end of the source or of the frame (an offset),
+    which is also the end of an OBU that states no size.
     """
     fields = Fields(head)
     first = fields.number(1)

@@ -2,7 +2,7 @@
 
 A time-lapse film is often a row of photos as the camera made them. First, some frames from all over a track
 are cleaned. If one of these frames has something to remove, or the track has few frames, all frames are
-cleaned as pictures.
+cleaned as pictures. (A comment counts here only if it holds a place or a time.)
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def clean_photos(frames: Frames, source: ByteSource, inner: Inner) -> Found:
 
 
 def holds_metadata(source: ByteSource, start: int, end: int) -> bool:
-    """Return True if the first 64 KiB of the frame [start, end) have EXIF, XMP or IPTC like a picture."""
+    """Return True if the first 64 KiB of the frame [start, end) have marks of EXIF, XMP or IPTC."""
     head = source.read(start, min(_HEAD_BYTES, end - start))
     return any(mark in head for mark in (_METADATA if head.startswith(PICTURE_STARTS) else _OF_JPEG))
 
@@ -78,7 +78,9 @@ def _at_most(frames: Iterable[Frame]) -> Iterator[Frame]:
     """Yield the frames. Raises TooMuchError if there are more than MAX_PHOTOS."""
     for number, frame in enumerate(frames):
         if number >= MAX_PHOTOS:
-            raise TooMuchError("metadata in too many frames")
+            raise TooMuchError(
+                f"more than {MAX_PHOTOS} frames of a track would have to be searched for metadata of pictures"
+            )
         yield frame
 
 

@@ -30,7 +30,7 @@ _QUIRKS: Final = re.compile(
 )
 """Names of encoders that decoders need to know, to work around the errors of these encoders."""
 _MARK: Final = re.compile(rb".{0,19}?(\0TMPGEXS\0)", re.DOTALL)
-"""A mark by which FFmpeg knows films of another quantisation. It must be among the first bytes."""
+"""A mark by which FFmpeg recognises films of another quantisation. It must be among the first 28 bytes."""
 _VERSION: Final = re.compile(rb"encoded by TMPGEnc \(ver\. \d(?:\.\d{1,3}){3}\)")
 """The default text of an encoder. The numbers of its version may look like coordinates."""
 _ENCODER: Final = re.compile(

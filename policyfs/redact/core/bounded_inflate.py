@@ -21,7 +21,8 @@ _STORED_HEADER: Final = b"\x78\x01"
 _STORED_MAX: Final = 0xFFFF
 _EMPTY_STORED: Final = b"\0\0\0\xff\xff"
 # Size of a stream's end in bytes -> number of empty blocks in this end. The blocks have fixed codes (10 bits
-# each, RFC 1951 3.2.6), and the last block has its BFINAL bit set. An end of 6 bytes has a stored block.
+# each, RFC 1951 3.2.6), and the last block has its BFINAL bit set. (In an end of 6 bytes, the last block is a
+# stored block.)
 _FINAL: Final = {2: 1, 3: 2, 4: 3, 5: 4}
 
 

@@ -2,7 +2,7 @@
 
 A rule names words (``require: {redact: [location, device]}``), and each word hides categories. In the tables
 of this package each tag, record, property or box has *tells*: the categories of the data that it may hold.
-Such a part is removed if ``tells & hide`` is not empty.
+*hide* has all categories that the rule's words hide. A part is removed if ``tells & hide`` is not empty.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Types that locators and cleaners of metadata blocks share.
 
-A **locator** reads a whole file by range and returns patches. A **cleaner** takes the bytes of one block (a
-TIFF structure, an XMP packet, an IPTC record list, an embedded image) and returns the same number of bytes,
+A **locator** reads a whole file by range and returns patches. A **cleaner** takes the bytes of one block: a
+TIFF structure, an XMP packet, an IPTC record list or an embedded image. It returns the same number of bytes,
 without the data to hide. If the cleaner does not understand the block, it returns None, or a block without
-information. After None the caller removes the whole block, so that raw bytes never stay.
+information. After None the caller removes the whole block, so that original bytes never stay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from policyfs.redact.core.patches import ByteSource, is_blank
 MAX_NESTING: Final = 3
 """Maximum depth of files embedded in other files (a thumbnail in a thumbnail in a photo)."""
 MAX_PARTS: Final = 50_000
-"""Maximum number of segments, boxes, chunks and elements in a file, with all files embedded in it."""
+"""Maximum number of segments, boxes, chunks and elements in a file, with all files embedded in it.
+(Movies, AVI, Ogg, MP3, AMR and Matroska files have other limits for some of their parts.)
+"""
 SEARCH_FLOOR_BYTES: Final = 1 << 18
 MAX_SEARCHED_BYTES: Final = 1 << 29
 """Maximum number of bytes of a file that are searched one by one. A sparse file of a terabyte takes no room
@@ -34,7 +36,9 @@ microsecond for each byte.
 
 
 class NotThisKindError(Exception):
-    """The bytes are not a file of the kind that the caller stated. The message has the reason, for people."""
+    """The bytes are not a file of the kind that the caller stated, or cannot be redacted as such a file. The
+    message has the reason, for people.
+    """
 
 
 class TooMuchError(Exception):
@@ -103,7 +107,7 @@ class Budget:
         """Count parts (segments, boxes, chunks) of the file. Raises TooMuchError if the budget is used up."""
         self.parts -= count
         if self.parts < 0:
-            raise TooMuchError("too many parts")
+            raise TooMuchError("it has too many parts (such as segments, boxes, chunks or tags)")
 
     def search(self, size: int) -> None:
         """Count bytes that are searched one by one. Raises TooMuchError if the budget is used up."""
@@ -133,7 +137,10 @@ class Budget:
         """Count bytes of inflated data. Raises TooMuchError if the budget is used up."""
         self.inflated -= size
         if self.inflated < 0:
-            raise TooMuchError("its data is too large once unpacked")
+            raise TooMuchError(
+                "it has too much compressed or encoded data (policyfs decodes at most"
+                f" {MAX_INFLATED_BYTES >> 20} MiB of a file)"
+            )
 
     def look(self, size: int) -> bool:
         """Count bytes of free text; return True if the text may be searched.
@@ -203,9 +210,9 @@ class Inner(Protocol):
     def text(self, data: bytes) -> bool:
         """Return True if free text of any encoding (a comment, a title, a tag's value) must be removed.
 
-        Text must be removed if PEOPLE is hidden, or if it holds coordinates, times or devices that must be
-        hidden, or if the budget for texts is used up. This method does not recognise markup. So code for a
-        new format calls tag_names.told_by_named() instead.
+        Text must be removed in three cases: PEOPLE is hidden; the text holds coordinates, times or devices
+        that must be hidden; the budget for texts is used up. This method does not recognise markup. So code
+        for a new format calls tag_names.told_by_named() instead.
         """
 
 

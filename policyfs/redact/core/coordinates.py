@@ -26,7 +26,7 @@ _VALUE_BELOW: Final = r"[^\w\n]{0,8}\n[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d{1,3}[.,]
 _SIGN: Final = r"(?:[°º˚∘]|deg\b|\u00c2\u00b0|&deg;|&#(?:176|xb0);|\\u00b0|%c2%b0)"
 """Signs for degrees, also in HTML, JSON and links, and in UTF-8 that was read as Latin-1."""
 _DEGREES: Final = r"(?<!\d)(?<!\d\.)0{0,3}(?!(?:180|[2-9]\d\d)\D)\d{1,3}(?:[.,]\d+)?"
-"""Pattern of degrees below 180."""
+"""Pattern of degrees below 200, except 180, which is the name of a sort of video ("VR 180°")."""
 _PRIME: Final = "['\u2019\u2032\u00b4]"
 _PATTERNS: Final = (
     # 47.80453, 13.04229 / +47.8045+013.0423/ (ISO 6709)

@@ -1,4 +1,4 @@
-"""Digests by which one block of metadata names another block's bytes."""
+"""MD5 digests, in the forms in which one block of metadata stores the digest of another block."""
 
 from __future__ import annotations
 

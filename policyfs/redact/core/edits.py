@@ -22,7 +22,8 @@ class Edits:
     """The changes that a locator has made so far to one file. Offsets and sizes are in bytes of the source.
 
     container: the format's name in the records of removed parts. Arguments of the methods: *tag* is the name
-    of a removed part, *tells* the categories of the data that the part may hold.
+    of a removed part, *tells* the categories of the data that the part may hold. *broken* is True if the part
+    was not understood.
     """
 
     source: ByteSource

@@ -1,10 +1,10 @@
 """Search for places, times and devices in free text: comments, captions, descriptions, and values that should
 not be text.
 
-Text tells a place if it has coordinates, an Open Location Code or a link to a map. Text tells a time if it
-has a date with a time of day. Text tells a device if it has words that cameras and programs write into
-captions and comments by themselves. Names of places, days and things in prose look like any other words, so
-such names stay; docs/redaction.md states this limit.
+Text tells a place if it has coordinates, a code of a place or a link to a map. Text tells a time if it has a
+date with a time of day. Text tells a device if it has words that cameras and programs write into captions and
+comments by themselves. Names of places, days and things in prose look like any other words, so such names
+stay; docs/redaction.md states this limit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.coordinates import holds_place
 
 MAX_TEXT_BYTES: Final = 1 << 18
-"""Maximum size of a text that is searched. A longer text counts as if it held data of all categories."""
+"""Maximum length of a text that is searched, in characters after decoding. A longer text counts as if it held
+data of all categories.
+"""
 BYTES_PER_PART: Final = 32
 """Number of bytes of text that cost as much work as one part of a file (cleaners.Budget)."""
 

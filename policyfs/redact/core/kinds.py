@@ -31,9 +31,9 @@ class KindRow:
 class Part:
     """Row of the table in docs/redaction-parts.md: a part of a file, and its data.
 
-    kinds: the formats that have the part ("PNG"). where: the part's name in its standard. holds: its data,
-    for people. tells: the categories of its data; a word that hides one of these categories removes the part.
-    becomes: the bytes that replace the part, for people.
+    kinds: the formats that have the part ("PNG"). where: the part's name in its standard. holds: a
+    description of its data. tells: the categories of its data; a word that hides one of these categories
+    removes the part. becomes: a description of the bytes that replace the part.
     """
 
     kinds: str

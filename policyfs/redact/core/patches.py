@@ -105,7 +105,7 @@ class PatchedSource:
 
 
 def xor(left: bytes, right: bytes) -> bytes:
-    """Return the bytewise exclusive or of two equally long strings, at C speed."""
+    """Return the bytewise exclusive or of two byte strings of the same length, without a loop in Python."""
     mixed = int.from_bytes(left, "big") ^ int.from_bytes(right, "big")
     return mixed.to_bytes(len(left), "big")
 
@@ -131,10 +131,11 @@ def difference(offset: int, old: bytes, new: bytes) -> Iterator[Patch]:
 
 
 def uniform_difference(offset: int, old: bytes, new: bytes) -> Iterator[Patch]:
-    """Do as difference(), but yield patches of one repeated byte each.
+    """Yield the patches of difference(), split into patches of one repeated byte each.
 
-    The number of new bytes in a plan is limited (content/pieces.py). A run of one blank byte does not count,
-    but a patch with unchanged bytes among the blanks may count. A long film may have a patch in each frame.
+    The number of new bytes in a plan is limited (content/pieces.py). A run of one neutral byte (zero, space
+    or 0xff) does not count, but a patch with unchanged bytes between such runs may count. A long film may
+    have a patch in each frame.
     """
     for patch in difference(offset, old, new):
         for run in _SAME_BYTES.finditer(patch.data):

@@ -199,8 +199,9 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
     Otherwise the value is searched for coordinates, dates, devices and programs. If the value is too long, or
     the file's budget for texts is used up, the text counts as if it held data of all categories.
 
-    A short text with an unknown name is searched, too. If nothing is found, the result is UNKNOWN, also
-    categories that are not in `hide`: a rule with ``no`` then searches the bytes, as those of unknown data.
+    A short text with an unknown name is searched, too. If nothing is found, the result is UNKNOWN, although
+    this includes categories that are not in `hide`. Then a rule with ``no`` searches the bytes again, like
+    all bytes of unknown data (verdict.py).
     """
     found = tells & hide
     if found and tells == UNKNOWN and len(value) <= _MAX_UNNAMED_BYTES:
@@ -222,8 +223,8 @@ def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = 
     """Return the categories of the data in a text with this name ("caption"), but only categories in `hide`.
 
     Like told(), with two more rules. Markup counts as a text that may hold data of all categories, except
-    under a name in _STRUCTURED. A number under an unknown name of EXIF ("exif:ExposureTime") counts as other
-    metadata.
+    under the names in _STRUCTURED (settings of picture generators). A number under an unknown name of EXIF
+    ("exif:ExposureTime") counts as other metadata.
     """
     if len(value) > _MAX_RAW_BYTES:
         return hide & UNKNOWN

@@ -43,8 +43,8 @@ class Finding:
 
 
 class PlanSize(NamedTuple):
-    """The size of a plan. replaced_bytes: the bytes in all its patches together. memory_bytes: the memory
-    that the patches take, about.
+    """The size of a plan. replaced_bytes: the bytes in all its patches together. memory_bytes: approximately
+    the memory that the patches take.
     """
 
     replaced_bytes: int = 0
@@ -56,8 +56,8 @@ class Plan:
     """The plan for one file.
 
     CLEAN: apps read the file as it is. PATCH: apps read the file with the patches applied. Patches are
-    sorted, do not overlap and lie within the file. REFUSE: apps cannot read the file; *reason* says why,
-    without text from the file.
+    sorted, do not overlap and lie within the file. REFUSE: apps cannot read the file; *reason* says why. A
+    reason may contain names of parts of the file (tags, XML elements), but no values.
 
     digest, plan_size: a digest (SHA-256) of the patches, and their size. content/plans.py computes both when
     it unpacks a plan; other plans do not have them. So the event loop need not read all patches, which can be

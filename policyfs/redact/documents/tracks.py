@@ -21,7 +21,7 @@ NMEA: Final = "application/x-nmea"
 LOCATION_TEXT: Final = "application/x-location-text"
 
 HEAD_BYTES: Final = 1 << 18
-"""Number of bytes at the start of a file that refine_kind() examines."""
+"""Maximum number of bytes at the start of a file that refine_kind() examines."""
 
 _TEXT_KINDS: Final = re.compile(
     r"text/.*|.*[+/](?:xml|json|x-ndjson|yaml|x-yaml|csv)|"

@@ -93,9 +93,9 @@ def _header_at(data: bytes) -> int | None:
 def clean_xmp_block(data: bytes, inner: Inner, encoding: bytes = b"") -> Cleaned:
     """Clean an XMP packet, which may be deflated (``deflate`` of ISO/IEC 14496-12: a zlib stream).
 
-    If the deflated form of the cleaned packet does not fit, an empty packet replaces it. Zeros replace the
-    packet if even the empty packet does not fit, if the data is too long for the budget, or if the data
-    cannot be inflated.
+    encoding: b"" or b"deflate". If the deflated form of the cleaned packet does not fit, an empty packet
+    replaces it. Zeros replace the packet in three cases: even the empty packet does not fit, the data is too
+    long for the budget, or the data cannot be inflated (or has another encoding).
     """
     if not inner.budget.look(len(data) // _PACKET_BYTES):
         return _gone(data, "too long")

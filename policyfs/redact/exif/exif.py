@@ -218,7 +218,7 @@ class _ExifWalk(Walk):
     def _is_no_place(self, entry: Entry) -> bool:
         """Return True if a GPS tag surely has no place.
 
-        Its value is a version, a status, the name of a datum, or has only zeros and blanks, or only fractions
+        Then its value is a version, a status, the name of a datum, only zeros and blanks, or only fractions
         with the numerator 0.
         """
         if entry.type not in tags.TYPE_SIZES or not self.within(entry):

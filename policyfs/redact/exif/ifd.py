@@ -102,6 +102,7 @@ class Entry:
 
     position: the offset of the entry. start, end: the offsets of the value. All offsets count from the start
     of the source, in bytes. raw: the entry's bytes. inline: True if the value is stored in the entry itself.
+    keep: True if the entry stays.
     """
 
     tag: int
@@ -150,8 +151,9 @@ class Directory:
     """A TIFF directory (IFD). old: its bytes before any change. chained: True if it has a pointer to a next
     directory.
 
-    following: the offset of the next directory (0: none). referrer: the entry that refers to this directory.
-    previous: the directory that points to this directory as its next one.
+    role: a name that decides which tags are known in the directory, such as "ExifIFD" (tags.py). following:
+    the offset of the next directory (0: none). referrer: the entry that refers to this directory. previous:
+    the directory that points to this directory as its next one.
     """
 
     offset: int
@@ -257,7 +259,7 @@ def directory_shape(source: ByteSource, at: int, frame: Frame, *, chained: bool)
 
 
 def read_directory(source: ByteSource, at: int, frame: Frame, role: str, shape: Shape) -> Directory:
-    """Read the TIFF directory (IFD) at an offset of the source. role: its role, such as "EXIF". shape: its
+    """Read the TIFF directory (IFD) at an offset of the source. role: its role, such as "ExifIFD". shape: its
     bounds.
     """
     old = source.read(at, shape.end - at)

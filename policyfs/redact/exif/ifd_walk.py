@@ -150,9 +150,9 @@ class Walk(ABC):
     ) -> Directory | None:
         """Open the directory at an offset of the source, and record the bytes of the directory as used.
 
-        role: the directory's role, such as "EXIF". chained: True if a pointer to a next directory follows the
-        entries. referrer: the entry that refers to the directory. Return None if no directory can be there.
-        Raises TooMuchError, NotThisKindError.
+        role: the directory's role, such as "ExifIFD". chained: True if a pointer to a next directory follows
+        the entries. referrer: the entry that refers to the directory. Return None if no directory can be
+        there. Raises TooMuchError, NotThisKindError.
         """
         shape = directory_shape(self.source, at, frame, chained=chained)
         if shape is None or shape.entries > self.MAX_ENTRIES or self.structure.hits(at, shape.end):

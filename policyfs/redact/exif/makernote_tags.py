@@ -4,7 +4,8 @@ Maker notes are not standardised. The authors of metadata readers found out the 
 years (documentation of ExifTool, Exiv2 and libraw). Tags of unknown meaning are in no table. Such a tag
 stays only if its value has no information (empty_values.py). If only parts of a block are known, the block
 has the categories of all data that some camera stores in it. Data that decoders of raw pixels need (levels,
-matrices, curves, keys to decrypt them) has no category.
+matrices, curves, keys to decrypt them) has no category. (Nikon's key is an exception: the serial number and
+the shutter count.)
 """
 
 from __future__ import annotations

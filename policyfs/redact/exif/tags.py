@@ -86,7 +86,7 @@ DNG_NUMBERS: Final = (
     *(0xC612, 0xC613, *range(0xC616, 0xC62F), *range(0xC631, 0xC634)),
     *(*range(0xC65A, 0xC65D), *range(0xC68D, 0xC693), 0xC6BF),
 )
-"""Versions, levels, matrices and the like: numbers that programs copy from a DNG into a picture made of it.
+"""Versions, levels, matrices and other numbers that programs copy from a DNG into a picture made from it.
 """
 
 _Row = tuple[int, str, Tells]
@@ -385,7 +385,7 @@ EXIF_TABLE: Final = TagTable(
     "EXIF",
     MappingProxyType(
         {
-            # Some writers put tags into the wrong one of these two. So each table has the tags of both.
+            # Some writers mix up these two directories. So each of the two tables has the tags of both.
             IMAGE: _rules(_PICTURE, _EXIF),
             EXIF: _rules(_PICTURE, _EXIF),
             INTEROP: _rules(_INTEROP),

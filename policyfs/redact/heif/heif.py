@@ -157,8 +157,8 @@ PARTS: Final[tuple[Part, ...]] = (
 def locate_heif(source: ByteSource, inner: Inner) -> Found:
     """Locate everything to hide in a HEIF file; return the changes that hide it.
 
-    Raises NotThisKindError if the file is no HEIF, if its tables cannot be understood, or if a picture and
-    metadata share bytes; TooMuchError.
+    Raises TooMuchError. Raises NotThisKindError, for example if the file is no HEIF, if its tables cannot be
+    understood, or if a picture and metadata share bytes.
     """
     return _HeifFile(source, inner).locate()
 
@@ -276,7 +276,9 @@ class _HeifFile(BoxFile):
             return walk_obus(data, self.inner, cut=data.cut)
         if kind == b"jpeg" or (kind == b"mime" and _media_type(item) in _PICTURE_TYPES):
             if b"jpgC" in properties:
-                raise NotThisKindError("a JPEG picture in it is cut in two")
+                raise NotThisKindError(
+                    "the header of a JPEG picture in it is stored apart from the picture (jpgC)"
+                )
             return self.inner.file("image/jpeg", data)
         if kind == b"j2k1":
             return walk_codestream(data, self.inner)

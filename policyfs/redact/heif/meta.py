@@ -33,8 +33,8 @@ def read_meta(source: ByteSource, box: Box, inner: Inner, ground: Ground) -> Met
 
     The handler must be the first box: ffmpeg searches for it also in the data of the boxes before it.
 
-    ground: receives the data areas of the box. Raises NotThisKindError if a table cannot be understood,
-    TooMuchError.
+    ground: receives the data areas of the box. Raises TooMuchError; NotThisKindError if a table cannot be
+    understood.
     """
     children = read_boxes(source, box.body + 4, box.end, inner.budget)
     handler = children.first(b"hdlr")
@@ -69,7 +69,7 @@ class Meta:
         """Yield each item with its data, once for each location that the ``iloc`` table states for it. Raises
         TooMuchError.
 
-        If the table has an item's number twice, both locations count.
+        If the table has an item's number twice, both locations count. Items without data are left out.
         """
         for item in self._infos:
             for location in self._places.get(item.number, ()):

@@ -122,7 +122,7 @@ class Properties:
 def clean_properties(source: ByteSource, iprp: Box, inner: Inner) -> Properties:
     """Clean the properties of a file's items. Return the properties, with the changes to them.
 
-    Raises ValueError if the tables cannot be understood, TooMuchError.
+    Raises TooMuchError; ValueError if the tables cannot be understood.
     """
     out = Properties()
     children = read_boxes(source, iprp.body, iprp.end, inner.budget)

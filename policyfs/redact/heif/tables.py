@@ -1,9 +1,9 @@
 """Tables of a HEIF file's ``meta`` box: the items, the positions of their data, and their references.
 
-Each function takes the payload of a box, and returns the new payload together with its content. The new
-payload has the length of the old one: texts with data to hide become spaces, and bytes that the standard does
-not prescribe become zeros. All functions raise ValueError if the table cannot be understood. Sources: ISO/IEC
-14496-12 section 8.11, 23008-12.
+Each function takes the payload of a box, and returns the new payload. Most functions also return the content
+of the box. The new payload has the length of the old one: texts with data to hide become spaces, and bytes
+that the standard does not prescribe become zeros. All functions raise ValueError if the table cannot be
+understood. Sources: ISO/IEC 14496-12 section 8.11, 23008-12.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def item_infos(payload: bytes, texts: Texts) -> tuple[bytes, list[Item]]:
 
 def _item_info(payload: bytes, texts: Texts) -> tuple[bytes, Item]:
     """Clean an ``infe`` box (section 8.11.6), the entry of one item, in one of its four versions. Return the
-    item.
+    new payload and the item.
     """
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))

@@ -119,7 +119,7 @@ class BoxFile(abc.ABC):
         returns the changes that empty the samples of a removed track. If emptied returns None, the samples
         become zeros.
 
-        Raises NotThisKindError if the tables of a kept track contradict each other, TooMuchError.
+        Raises TooMuchError; NotThisKindError if the tables of a kept track contradict each other.
         """
         block = Block(data, box.start, self.inner)
         movie = clean_movie(block, box._replace(start=0, body=box.body - box.start, end=box.size))

@@ -8,8 +8,9 @@ _ICC_HEADER_BYTES: Final = 128
 
 
 def is_colour(data: bytes) -> bool:
-    """Return True if bytes are the content of a ``colr`` box: numbers, or an ICC profile of the size that it
-    states.
+    """Return True if bytes are the content of a ``colr`` box: numbers, or an ICC profile.
+
+    A profile is empty, or has the size that it states, with at most 4 bytes behind it.
     """
     kind, rest = data[:4], data[4:]
     if kind in (b"nclx", b"nclc"):

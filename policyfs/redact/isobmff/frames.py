@@ -75,7 +75,7 @@ def _framing(track: Track) -> Framing | None:
     framings.
     """
     if len(track.entries.framings) > 1:
-        raise NotThisKindError("its frames are coded in two ways")
+        raise NotThisKindError("the frames of a track have several codecs, or length fields of several sizes")
     for coded in track.entries.framings:
         return coded
     found = framing_in(track.parameters)

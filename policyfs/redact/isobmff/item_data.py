@@ -194,8 +194,8 @@ class Ground:
     heads: list[Span] = field(default_factory=list)
     found: Found = field(default_factory=Found)
     spare: bytes = FREE
-    """Type of a removed box. JPEG XL and JPEG 2000 have ``skip``: FFmpeg takes one with a ``free`` box for a
-    movie.
+    """Type of a removed box. In JPEG XL and JPEG 2000 the type is ``skip``: FFmpeg takes such a file with a
+    ``free`` box for a movie.
     """
     uuid_stays: bool = False
     """True if a removed ``uuid`` box keeps its type, and gets zeros for its extended type (JPEG 2000)."""
@@ -239,7 +239,8 @@ class Ground:
             self.found.notes.append(note)
 
     def claim(self, data: Gathered, found: Found, *, media: bool) -> None:
-        """Claim pieces that are understood, so that they stay with the changes *found*.
+        """Claim pieces that are understood. Claimed pieces stay in the file, with the changes in *found*
+        applied. Unclaimed pieces become zeros, except filler.
 
         media: True for media, False for metadata. Offsets in *found* count from the start of the joined
         pieces.

@@ -47,7 +47,7 @@ class Fragments:
 
 @dataclass(slots=True)
 class _Moof:
-    """The walk through one ``moof`` box: its state, and the track fragment in which the walk is.
+    """The walk through one ``moof`` box: its state, and the current track fragment.
 
     start: offset of the ``moof`` in the file. at: offset of the next run's data, unless the run states
     another offset. base: the origin of the offsets that runs state. size: default size of a sample.

@@ -65,7 +65,7 @@ def _dated(size: int, longer: int) -> Rule:
     """Return the rule for a full box that starts with the times of creation and modification.
 
     size, longer: size in bytes of its body in version 0 and in version 1. Some readers read other versions
-    like version 0, some like version 1: such a box is removed.
+    like version 0, some like version 1. So a box of another version is removed.
     """
 
     def rule(walk: Walk, box: Box) -> None:
@@ -128,8 +128,8 @@ def _hdlr(walk: Walk, box: Box) -> None:
 
 
 def _data_handler(walk: Walk, box: Box) -> None:
-    """Clean the ``hdlr`` of ``minf``: the form of the references to data. Remove it if it states another
-    type: some readers would use this type as the track's.
+    """Clean the ``hdlr`` of ``minf``, which states the form of the references to data. Remove the box if its
+    type is not in _DATA_HANDLERS: some readers would use this type as the track's.
     """
     if walk.block.data[box.body + 8 : min(box.body + 12, box.end)] in _DATA_HANDLERS:
         clean_handler(walk.block, box)

@@ -1,9 +1,9 @@
 """Movies in ISO base media files and QuickTime files: MP4, MOV, M4A, M4B, M4V, 3GP.
 
-After redaction every byte is one of four: a box in the shape that the standard prescribes, a sample of a kept
-track, cleaned metadata, or neutral. In media data (``mdat``), in padding, in unknown boxes and behind the
-last box, only kept samples and filler stay. Other bytes there become zeros, because dash-cams write positions
-between the frames.
+After redaction every byte is neutral, or belongs to a box in the shape that the standard prescribes, to a
+sample of a kept track, or to cleaned metadata. In media data (``mdat``), in padding, in unknown boxes and
+behind the last box, only kept samples and filler stay. Other bytes there become zeros, because dash-cams
+write positions between the frames.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ _MAX_BRANDS_BYTES: Final = 264
 def locate_movie(source: ByteSource, inner: Inner) -> Found:
     """Locate everything to hide in a movie; return the changes that hide it.
 
-    Raises NotThisKindError if the movie box is missing, cut off or compressed, or if tables contradict each
-    other; TooMuchError.
+    Raises TooMuchError. Raises NotThisKindError, for example if the movie box is missing, cut off or
+    compressed, or if tables contradict each other.
     """
     boxes = read_boxes(source, 0, source.size, Budget(MAX_BOXES, 0), to_end=True)
     if not boxes.boxes or boxes.boxes[0].kind not in _FIRST:
@@ -221,7 +221,7 @@ class _Locator:
         for patch in patches:
             at = bisect_right(ranges, (patch.offset, self.source.size + 1)) - 1
             if at < 0 or patch.end > ranges[at][1] or patch.offset < end:
-                raise NotThisKindError("frames of it overlap other frames or its index")
+                raise NotThisKindError("some of its frames overlap other frames or its index")
             end = patch.end
         self.found.patches += patches
         self.found.notes += dict.fromkeys(self.frames.notes)
@@ -248,7 +248,7 @@ class _Locator:
             if bool(tells & self.inner.hide) != goes or (
                 not goes and clean_pictures(track, after, self.inner, runs).patches
             ):
-                raise NotThisKindError("frames of it overlap other frames or its index")
+                raise NotThisKindError("some of its frames overlap other frames or its index")
 
     def _load(self, box: Box, most: int) -> tuple[Block, Box]:
         """Read a box into a Block; return the Block, and the box with offsets in it. Raises TooMuchError."""
@@ -348,13 +348,13 @@ class _Locator:
             holes = [hole for hole in holes if not self._is_filler(*hole)]
         if holes and self._holds_bytes(holes):
             if len(holes) > MAX_HOLES:
-                raise TooMuchError("metadata in too many places")
+                raise TooMuchError(f"more than {MAX_HOLES:,} ranges between its samples must be removed")
             self.found.patches += [Patch(start, zeros=end - start) for start, end in holes]
             first, last = holes[0][0], holes[-1][1]
             self.found.notes.append(Note(first, last - first, "file", "bytes of no sample", UNKNOWN))
 
     def _is_filler(self, start: int, end: int) -> bool:
-        """Return True if bytes of no sample hold no information, and no removed sample is beside them."""
+        """Return True if bytes are filler or a muxer's text, and no removed sample is beside them."""
         begun = bisect_left(self._gone_starts, end + 1)
         if begun > bisect_right(self._gone_ends, start - 1):
             return False

@@ -58,8 +58,8 @@ def _count(block: Block, entries: int) -> None:
 
 
 def _is_known(block: Block, box: Box) -> bool:
-    """Return True if a box is about groups of a known type: numbers for decoders. Groups of any other type
-    may describe anything.
+    """Return True if a box is about groups of a known type, which have only numbers for decoders. Groups of
+    any other type may describe anything.
     """
     return block.data[box.body + 4 : box.body + 8] in _GROUPS and box.end >= box.body + 12
 
@@ -75,7 +75,7 @@ def _groups(walk: Walk, box: Box) -> None:
 
 
 def _packed_groups(walk: Walk, box: Box) -> None:
-    """Clean ``csgp``, which is ``sbgp`` in few bits."""
+    """Clean ``csgp``, which has the data of ``sbgp`` in fewer bits."""
     block = walk.block
     if not _is_known(block, box) or TEXT.search(block.data, box.body + 8, box.end) is not None:
         block.free(box, walk.where)

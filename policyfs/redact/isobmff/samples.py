@@ -2,8 +2,8 @@
 
 Pictures, sound and hints stay: they are the purpose of the file. Subtitles stay if they read like subtitles.
 A text track of coordinates, of digits, or of bytes that are no text is telemetry. Timed metadata stays only
-if its keys are known and the categories of the keys are not hidden: drones, action cameras and dash-cams have
-many formats.
+if its keys or its format are known, and their categories are not hidden. An unknown format of a drone, an
+action camera or a dash-cam may tell anything.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def _told(text: str) -> Tells:
 def prose_tells(text: str) -> Tells:
     """Return the categories of the data in a subtitle's line; UNKNOWN for telemetry.
 
-    A line counts as telemetry if it has control characters, or if most of it is digits.
+    A line counts as telemetry if it has control characters. A line also counts as telemetry if most of it is
+    digits (more than 8), and no place and no time is found in it.
     """
     if any(not (char.isprintable() or char in "\t\r\n\v\f") for char in text):
         return UNKNOWN

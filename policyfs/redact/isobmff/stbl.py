@@ -78,7 +78,7 @@ class Extents:
         self.starts.extend(other.starts)
         self.ends.extend(other.ends)
         if len(self.starts) > MAX_CHUNKS:
-            raise TooMuchError("too many chunks")
+            raise TooMuchError(f"its tracks have too many chunks of samples (more than {MAX_CHUNKS:,})")
 
     def gaps(self, size: int) -> Iterator[tuple[int, int]]:
         """Yield the ranges of [0, size) that no range of this object covers, in order.
@@ -222,7 +222,7 @@ class Samples:
         table = self.table
         self._offsets = table.offsets()
         if len(self._offsets) > MAX_CHUNKS:
-            raise TooMuchError("too many chunks")
+            raise TooMuchError(f"its tracks have too many chunks of samples (more than {MAX_CHUNKS:,})")
         self._counts = table.per_chunk(len(self._offsets))
         if len(self._counts) < len(self._offsets) or (self._offsets and not (table.stsz or table.stz2)):
             raise NotThisKindError("its sample tables contradict each other")

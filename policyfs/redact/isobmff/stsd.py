@@ -341,7 +341,7 @@ def _metadata_key(block: Block, start: int, end: int) -> Tells:
 def _is_odd(block: Block, entry: Box) -> bool:
     """Return True if a text entry is too long, or holds a text that tells hidden data: a place, a date.
 
-    Such an entry only describes the look of the text: boxes, colours, a font.
+    A usual text entry only describes the look of the text: boxes, colours, a font.
     """
     return entry.size > _MAX_TEXT_ENTRY or bool(block.told_in_name(block.body(entry)))
 

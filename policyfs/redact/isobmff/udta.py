@@ -153,9 +153,9 @@ def _spherical(body: bytes) -> bytes:
 def clean_meta(block: Block, box: Box) -> None:
     """Clean a ``meta`` box in place.
 
-    In ISO's form, a version comes before the boxes. QuickTime's form has no version. The handler must be the
-    first box: some readers search for it in the boxes before it. A second ``hdlr`` or ``keys`` is removed,
-    because readers do not agree which one is valid.
+    In ISO's form, a version comes before the boxes. QuickTime's form has no version. The handler (``hdlr``)
+    must be the first box: some readers search for it also in the data of the boxes before it. A second
+    ``hdlr`` or ``keys`` is removed, because readers do not agree which one is valid.
     """
     skip = 0 if block.data[box.body + 4 : box.body + 8] == b"hdlr" else 4
     boxes = block.children(box, skip)
@@ -191,7 +191,7 @@ def clean_meta(block: Block, box: Box) -> None:
 def _is_usual(maker: bytes, name: bytes) -> bool:
     """Return True if the maker and the name of a handler are those that programs write by default.
 
-    QuickTime stores the length of the name before it.
+    QuickTime stores the length of the name before the name.
     """
     text = name.rstrip(b"\0")
     short = text[1:] if text and text[0] == len(text) - 1 else text

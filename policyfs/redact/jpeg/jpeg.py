@@ -54,7 +54,7 @@ PARTS: Final[tuple[Part, ...]] = (
 def locate_jpeg(source: ByteSource, inner: Inner) -> Found:
     """Locate everything to hide in a JPEG; return the changes that hide it.
 
-    Raises NotThisKindError if there is neither a picture nor a segment that is understood, TooMuchError.
+    Raises TooMuchError; NotThisKindError if there is neither a picture nor a segment that is understood.
     """
     return _Locator(source, inner).locate()
 
@@ -126,7 +126,7 @@ class _Locator:
             self.patches.append(Patch(offset, b"\0\2"))
         segments = [s for s in image.segments if s.code in LOOKED_INTO]
         if sum(s.size for s in segments) > MAX_METADATA_BYTES:
-            raise TooMuchError("too much metadata")
+            raise TooMuchError(f"a picture in it has more than {MAX_METADATA_BYTES >> 20} MiB of metadata")
         for segment in image.segments:
             if segment.code not in LOOKED_INTO:
                 self._zero(segment.offset, segment.offset + segment.size, NAMES[segment.code])

@@ -17,7 +17,7 @@ from policyfs.redact.isobmff.boxes import read_box
 from policyfs.redact.jpeg._scan import find_boxes
 
 FTYP_BYTES: Final = 12
-"""Bytes at the start of a file of boxes that identify it."""
+"""Number of bytes at the start of a file of boxes that identify the file."""
 _AT_TOP: Final = frozenset(
     (
         *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"meta", b"moof", b"mfra", b"styp"),

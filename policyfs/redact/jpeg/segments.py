@@ -284,7 +284,7 @@ def _clean_profile(parts: Sequence[Loaded]) -> None:
 def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
     """Clean extended XMP: packets cut into segments. Each segment has the digest of its packet as a name.
 
-    Remove packets with another name: 32 free bytes may be a place. Raises TooMuchError.
+    Remove packets with names that are not 32 hex digits: 32 free bytes may be a place. Raises TooMuchError.
     """
     groups: dict[bytes, list[Loaded]] = {}
     for segment in loaded:

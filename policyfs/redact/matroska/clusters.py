@@ -1,7 +1,8 @@
 """Clusters of a Matroska file: the blocks of its tracks, read by their headers only.
 
 Blocks of pictures and sound stay. Blocks of subtitles are read: if one holds data to hide, all blocks of its
-track become spaces. Blocks of any other track become zeros. Any other element in a cluster becomes Void.
+track become spaces. Blocks of any other track become zeros. Known numbers (such as the time of a cluster),
+and additions that belong to a picture, stay. Any other element in a cluster becomes Void.
 """
 
 from __future__ import annotations

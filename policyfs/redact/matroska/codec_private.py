@@ -131,8 +131,10 @@ def _lines(data: bytes, kept: re.Pattern[bytes], inner: Inner) -> bytes:
 
 
 def _line(line: bytes, kept: re.Pattern[bytes], inner: Inner) -> bytes:
-    """Return a line of a header; spaces if it holds data to hide, is very long, or does not match the pattern
-    `kept` (without the blanks at its end). Under PEOPLE a style's name becomes spaces.
+    """Return a line of a header, or spaces in its place.
+
+    Spaces replace a line that holds data to hide, is very long, or does not match the pattern *kept*. (The
+    blanks at the end of the line need not match.) If PEOPLE is hidden, a style's name becomes spaces.
     """
     text = line.rstrip()
     if not text:

@@ -1,7 +1,7 @@
 """The index of a Matroska file (Cues): a quick check that it has only numbers.
 
-A film in which each frame is a key frame, or a long film with a key frame twice a second, has more elements
-in its index than elements.Tree may walk. Source: RFC 9559 section 5.1.5.
+Some indexes have more elements than elements.Tree may walk: for example if each frame of a film is a key
+frame, or if a long film has a key frame twice a second. Source: RFC 9559 section 5.1.5.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _POSITIONS: Final = re.compile(
 def cluster_positions(data: bytes) -> set[bytes] | None:
     """Return the positions of clusters (the bytes of the numbers) in an index in the usual form.
 
-    data: the data of a Cues element. Each byte of such an index belongs to an entry of elements with numbers.
-    The positions are all that elements.Tree must check. Return None for any other form, and for too many
-    entries.
+    data: the data of a Cues element. In the usual form each byte belongs to an entry, and entries consist of
+    elements with numbers. So elements.Tree must check only the positions. Return None for any other form, and
+    for too many entries.
     """
     found: set[bytes] = set()
     checksum = _CHECKSUM.match(data)

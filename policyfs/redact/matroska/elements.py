@@ -190,7 +190,8 @@ class Tree:
 
     def _leads_to(self, position: bytes, places: AbstractSet[int]) -> bool:
         """Return True if a position in a segment is one of the offsets *places*, or is behind the end of the
-        file, which may be cut off. At any other place, players would read an element, also within a block.
+        file. (The file may be cut off.) At any other position, players would take the bytes there for an
+        element, even bytes within a block.
         """
         at = self.segment_start + int.from_bytes(position)
         return at in places or at >= self.file_end

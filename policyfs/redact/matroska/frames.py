@@ -1,8 +1,8 @@
 """Search for messages in the coded frames of a Matroska file's blocks.
 
-First, some frames are searched. All frames of a film are listed only if one of the first frames has a message
-to remove. The frames that are searched first come from some clusters: a cluster lasts some seconds, and its
-start is known without a look at any other block.
+First, some frames are searched. All frames of a film are listed only if one of these frames has a message to
+remove. The frames that are searched first come from some of the clusters: a cluster lasts some seconds, and
+its start is known without a look at any block.
 """
 
 from __future__ import annotations

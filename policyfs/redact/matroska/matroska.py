@@ -204,7 +204,7 @@ class _Locator:
         """Put a Void element in place of the bytes before the next element that players know. Return the
         offset of that element.
 
-        If the bytes begin with zeros, the zeros stay. Then return the offset behind the zeros.
+        If the bytes begin with zeros, the zeros stay, and the result is the offset behind the zeros.
         """
         self.inner.budget.part(10)
         if self.source.read(at, 1) == b"\0":

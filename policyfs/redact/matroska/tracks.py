@@ -62,8 +62,8 @@ class Track(NamedTuple):
 def tracks_of(data: bytes) -> dict[int, Track]:
     """Read the data of a Tracks element; return a dictionary from the numbers of tracks to the tracks.
 
-    If two tracks have the same number, the role is OTHER. Raises NotThisKindError if pictures that may have
-    messages are compressed by zlib or the like.
+    If two tracks have the same number, the role is OTHER. Raises NotThisKindError if frames that must be
+    searched (for messages, or as whole pictures) are compressed by zlib or the like.
     """
     tracks: dict[int, Track] = {}
     for child in children(data):

@@ -170,7 +170,7 @@ def edit(node: Node, hide: Tells, budget: Budget, *, info: bool = False, trailer
     Raises NotThisKindError if the document information is an array or a string: readers show it whole.
     """
     if info and node.kind not in ("dict", "word"):
-        raise NotThisKindError("its information is no dictionary")
+        raise NotThisKindError("its document information is not a dictionary")
     edits = Edits()
     waiting = [node]
     while waiting:
@@ -271,7 +271,7 @@ _PLAIN: Final = bytes(range(0x20, 0x7F)).replace(b"\\", b"")
 
 def _is_plain_words(text: bytes) -> bool:
     """Return True for a written string of ASCII without escapes, with one digit at most: it tells no place
-    and no time. Large documents have many such strings, as bookmarks. So these do not count in the budget.
+    and no time. Large documents have many such strings (bookmarks), so they do not count in the budget.
     """
     return len(text) - len(text.translate(None, _DIGITS)) < 2 and not text.translate(None, _PLAIN)
 
@@ -295,8 +295,10 @@ def _text_of(node: Node) -> bytes:
 
 
 def _told_in_parts(value: Node, hide: Tells, budget: Budget) -> Tells:
-    """Return the categories of the data in the names and strings of an array or another value, as far as they
-    must be hidden. Readers show them as one text. edit() searches a value that is one string.
+    """Return the categories to hide of the data in the names and strings of an array or another value.
+
+    Readers show these names and strings as one text. A value that is a single string is not searched here,
+    but by edit().
     """
     if value.kind == "string":
         return NOTHING

@@ -172,7 +172,7 @@ class Scan:
             at += len(chunk) - _OVERLAP
 
     def _numbers_before(self, start: int, at: int) -> bool:
-        """Return True if two numbers are before the offset *at*, and not before the offset *start*."""
+        """Return True if [start, at) ends with two numbers. Blanks and comments may follow each number."""
         self._count(1)
         size = _LOOK_BACK
         while True:

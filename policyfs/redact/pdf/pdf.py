@@ -195,7 +195,7 @@ class _Locator:
         for here in self.objects:
             if here.item.number in self.infos and here.role != "trailer":
                 if here.item.data:
-                    raise NotThisKindError("its information is a stream")
+                    raise NotThisKindError("its document information is a stream")
                 node = self.scan.value_of(here.item)
                 here.edits = edit(node, self.inner.hide, self.inner.budget, info=True)
 

@@ -40,8 +40,8 @@ The second range starts with the model.
 _WITHOUT_NAME: Final = ((0x6C, 0x78), (0x84, _HEADER_BYTES))
 """Header fields that have no known name."""
 _TABLES: Final = ((0x5C, 0x64), (0x78, 0x80))
-"""Pairs of offsets in the header. The first one leads to the position (offset, length) of a directory, the
-second one to the position of the pixels.
+"""Pairs of offsets of two header fields. The first field has the position (offset, length) of a directory,
+the second field has the position of the pixels.
 """
 _KNOWN: Final = frozenset(
     numbers("100 110 111 115 121 130 131 2000 2100 2200 2300-2302 2310 2311 2400 2ff0 9200 9650 c000")

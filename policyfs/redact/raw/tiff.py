@@ -33,7 +33,7 @@ Unreferenced bytes after these count as not zero.
 """
 MAX_SAMPLES: Final = 64
 MAX_PICTURE_STRIPS: Final = 4096
-"""Maximum number of strips and tiles that are examined as JPEGs or the like, without whole pictures."""
+"""Maximum number of strips and tiles that are examined as JPEGs or the like. Whole pictures do not count."""
 MAX_PLAIN_STRIPS: Final = 256
 """Maximum number of strips or tiles of a picture that are examined, if they should be plain pixels."""
 MAX_LOST_BYTES: Final = 1 << 20
@@ -193,7 +193,7 @@ class _File:
         return sizes
 
     def _plain_size(self, directory: Directory, tag: int, count: int) -> int:
-        """Compute the length of one of *count* strips or tiles (0: not plain). tag: that of their offsets."""
+        """Compute the length of one of *count* strips or tiles (0: not plain). tag: the offsets' tag."""
         if self._first(directory, 0x0103) != 1 or tag not in (tags.STRIP_OFFSETS, tags.TILE_OFFSETS):
             return 0
         width, height = (0x0100, 0x0101) if tag == tags.STRIP_OFFSETS else (0x0142, 0x0143)

@@ -27,7 +27,7 @@ _SIZED: Final = tuple(
         (rb"~\0\0\x0a(?:(?P<big>.{8})\x10|(?P<little>.{8})\x18)\x08", 0),
     )
 )
-"""Patterns of the last bytes of a trailer, with its size, and the bytes that this size does not count."""
+"""Patterns of the last bytes of a trailer, and the number of bytes that the size in them does not count."""
 
 
 def end_without_trailers(source: ByteSource) -> int:
@@ -63,8 +63,8 @@ def _start(source: ByteSource, end: int) -> int | None:
 def _start_of_afcp(source: ByteSource, end: int, match: re.Match[bytes]) -> int:
     """Return the offset of an AFCP trailer. match: its last bytes.
 
-    If the file was changed later, the stored offset of the trailer may be wrong. So the first mark near the
-    file's end counts then: readers search for this mark, too.
+    If the file was changed later, the stored offset of the trailer may be wrong. In this case the first mark
+    in the last MAX_MOVED_BYTES before *end* counts: readers search for this mark, too.
     """
     mark = match["mark"]
     start = int.from_bytes(match["offset"], "big" if mark.endswith(b"!") else "little")

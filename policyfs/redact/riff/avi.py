@@ -2,7 +2,7 @@
 
 Headers of streams, indexes, pictures and sound stay. Streams of texts, makers' chunks and unknown data become
 zeros: cameras write maker notes there, and dash cams write their position. Padding becomes zeros, too, except
-the padding that known programs write. Chunks with pictures and sound are not read, except their headers.
+the padding that known programs write. First, only the headers of chunks with pictures and sound are read.
 Messages in pictures are cleaned last.
 """
 

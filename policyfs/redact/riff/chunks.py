@@ -135,10 +135,10 @@ def chunks(
 ) -> Iterator[Chunk]:  # fmt: skip
     """Yield the chunks of [start, end), up to bytes that cannot be a chunk. The last chunk may be cut off.
 
-    A padding byte should follow a chunk of odd size. If a name follows the chunk directly, but not behind
-    such a byte, the writer forgot the byte. inner: its budget counts the chunks; None if the caller counts
-    them. order: byte order of the length. padded: False for formats without padding bytes. doubts: collects
-    the places where other readers go on elsewhere. Raises TooMuchError.
+    A padding byte should follow a chunk of odd size. If a name directly follows the chunk's data, and no name
+    begins one byte later, the writer forgot the padding byte. inner: its budget counts the chunks; None if
+    the caller counts them. order: byte order of the length. padded: False for formats without padding bytes.
+    doubts: collects the places where other readers go on elsewhere. Raises TooMuchError.
     """
     window, at = Window(source), start
     end = min(end, source.size)

@@ -180,8 +180,8 @@ def _id3(edits: Edits, at: int, size: int, *, whole: bool) -> None:
 
 
 def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Tells], ...], tag: str) -> None:
-    """Zero those fields of a tag that hold data to hide. fields: for each the offset in *data*, the size in
-    bytes, and the categories.
+    """Zero those fields of a tag that hold data to hide. fields: the offset of each field in *data*, its size
+    in bytes, and its categories.
     """
     new = bytearray(data)
     for start, size, tells in fields:

@@ -1,4 +1,4 @@
-"""ID3v2 tags (ID3v2.2.0, 2.3.0, 2.4.0 informal standards) in MP3, FLAC, AIFF, WAV files.
+"""ID3v2 tags (ID3v2.2.0, 2.3.0, 2.4.0 informal standards) in MP3, AAC, FLAC, AIFF, WAV and AVI files.
 
 A frame stays if neither its name nor its text tells anything that is hidden. Frames that stay move up, and
 padding follows them: zeros, as the standard prescribes. Bytes that are not understood become padding, too.
@@ -121,7 +121,7 @@ class _Cleaner:
         return same and filled and not self._ambiguous(plain, found)
 
     def _ambiguous(self, body: bytes, frames: list[_Frame]) -> bool:
-        """Return True if a reader may find a frame that may not stay at an offset where none of *frames* is.
+        """Return True if a reader may find a frame that is not in *frames*, and that must be removed.
 
         For each size, a reader may choose either of two ways to read it (_frames).
         """

@@ -1,8 +1,8 @@
 """Cleaner of XMP packets (ISO 16684-1); the length of a packet stays.
 
 The packet is tokenised strictly. A removed element or attribute (properties.py) is overwritten with spaces.
-So the XML stays well-formed in every form of RDF. Encodings: UTF-8, UTF-16, UTF-32. A packet that may be
-misunderstood becomes empty: if it is not well-formed, has a DOCTYPE, or states an encoding that it has not.
+So the XML stays well-formed in every form of RDF. Encodings: UTF-8, UTF-16, UTF-32. A packet becomes empty if
+readers may misunderstand it, because it is not well-formed, has a DOCTYPE, or states a wrong encoding.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class _Element:
 
 @dataclass(slots=True)
 class _Span:
-    """Characters [start, end) to remove, and their name. new: a replacement of spaces. bare: as in Note."""
+    """Characters [start, end) to remove, and their name. new: text instead of spaces. bare: as in Note."""
 
     start: int
     end: int
