@@ -59,7 +59,8 @@ def _of_policies(chains: Sequence[Chain]) -> Iterator[Names]:
             policy = parse_policy(sources)
         except (OSError, PolicyfsError):
             continue  # a policy that was refused, or whose text was removed meanwhile
-        yield {"app": {app.name for app in policy.apps}, "rule": {rule.id for rule in policy.rules}}
+        rules = [*policy.rules, *(exception.rule for exception in policy.exceptions)]
+        yield {"app": {app.name for app in policy.apps}, "rule": {rule.id for rule in rules}}
 
 
 def _of_events(trail: IndexedTrail) -> Iterator[Names]:

@@ -27,6 +27,10 @@ class PolicySight:
         self._kept = kept
         self._app = app
         self._engines: dict[str, Engine | None] = {}
+        self._latest_ns: dict[str, int] = {}
+        """Mount -> the latest time of its events so far, in ns since 1970. After the clock was set back, an
+        exception that has ended stays ended (daemon/high_water.py).
+        """
         self.unknown: set[str] = set()
         """Digests of policies that do not name the app, or whose text is not kept or was changed."""
 
@@ -43,15 +47,16 @@ class PolicySight:
         return self._may(event, "read", path, FileType.REGULAR, Facts(kind))
 
     def _may(self, event: Event, request: str, path: bytes, ftype: FileType, facts: Facts) -> bool:
-        found = self._of(event.policy_digest, event.time_ns)
+        found = self._of(event)
         if found is None:
             return False
         engine, who = found
         explained = explain(engine, who, request, path, ftype, facts)
         return explained.decision.allowed and not explained.hidden_by
 
-    def _of(self, digest: str, at_ns: int) -> tuple[Engine, Principal] | None:
-        """Return the policy's engine at an instant (ns since 1970), and the app as its caller."""
+    def _of(self, event: Event) -> tuple[Engine, Principal] | None:
+        """Return the engine of an event's policy at that time, and the app as its caller."""
+        digest = event.policy_digest
         if digest not in self._engines:
             policy = self._kept.policy(digest)
             if policy is None or all(app.name != self._app for app in policy.apps):
@@ -62,6 +67,8 @@ class PolicySight:
         engine = self._engines[digest]
         if engine is None:
             return None
-        self._engines[digest] = engine = as_of(engine, at_ns)
+        if engine.policy.exceptions:
+            at_ns = self._latest_ns[event.mount] = max(event.time_ns, self._latest_ns.get(event.mount, 0))
+            self._engines[digest] = engine = as_of(engine, at_ns)
         uids = next(app.uids for app in engine.policy.apps if app.name == self._app)
         return engine, engine.app_principal(self._app, uids[0][0] if uids else 0)

@@ -56,21 +56,21 @@ def _list(chains: list[Chain], rows: RowPrinter, *, as_json: bool) -> int:
 
 
 def _text(chains: list[Chain], digest: str) -> int:
-    found = {
-        kept: chain.directory
-        for chain in chains
-        for kept in kept_digests(chain.directory)
-        if kept.startswith(digest)
-    }
+    found: dict[str, list[Path]] = {}
+    for chain in chains:
+        for kept in kept_digests(chain.directory):
+            if kept.startswith(digest):
+                found.setdefault(kept, []).append(chain.directory)
     if len(found) != 1:
         which = "no" if not found else "more than one"
         print(f"policyfs: the trail keeps {which} policy {shown(digest)}", file=sys.stderr)
         return EXIT_REFUSED
     from policyfs.policy.parse import digest_of
 
-    [(kept, directory)] = found.items()
-    files = read_policy(directory, kept)
-    if digest_of(text for _, text in files) != kept:
+    [(kept, directories)] = found.items()
+    copies = [read_policy(directory, kept) for directory in directories]
+    files = next((copy for copy in copies if digest_of(text for _, text in copy) == kept), None)
+    if files is None:
         print(
             f"policyfs: the text of policy {kept} was changed after policyfs kept the text", file=sys.stderr
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
 import pytest
 
+from policyfs.journal.policy_texts import policy_text
 from policyfs.trail.parser import QueryError
-from tests.support.mount.audited import Cli, recorded
+from tests.support.mount.audited import POLICY, Cli, recorded
+from tests.support.mount.trail import a_journal
 
 
 @pytest.fixture
@@ -39,6 +42,19 @@ def test_known_names_are_none(cli: Cli, query: str) -> None:
 def test_a_name_of_the_policy_is_known_without_an_event(cli: Cli) -> None:
     assert cli("search", "op:mkdir", code=1) == ""
     assert cli("search", "app:maps rule:no-private", code=1) == ""
+
+
+def test_an_exception_of_a_policy_is_a_rule(cli: Cli) -> None:
+    text = POLICY + b"""
+exceptions:
+  - {id: party, allow: [see], until: 2020-01-31T18:00:00Z, reason: slides, approved-by: Ann, paths: "/x"}
+"""
+    digest = hashlib.sha256(text).hexdigest()
+    with a_journal(cli.root) as journal:
+        journal.tell("reload", {"policy": digest}, policy=policy_text(digest, [("home.yaml", text)]))
+    assert cli("search", "rule:exception:party", code=1) == ""
+    with pytest.raises(QueryError, match="no rule"):
+        cli("search", "rule:exception:other")
 
 
 def test_a_name_of_an_event_is_known_without_the_policys_text(cli: Cli) -> None:

@@ -8,14 +8,19 @@ import json
 import random
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from policyfs.cli import audit
+from policyfs.cli.audit_part import PolicySight
+from policyfs.cli.audit_policies import KeptPolicies
 from policyfs.domain import Audit
 from policyfs.errors import UsageError
 from policyfs.journal.journal import Journal
 from policyfs.journal.policy_texts import policy_text
+from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.trail.event import Event
 from tests.support.mount.trail import MOUNT_ID, ROOMY, SECOND_NS, START_NS, Clock, an_event
 
@@ -32,6 +37,19 @@ rules:
   - {id: hidden, deny: [all], who: {app: gallery}, paths: "/DCIM/secret/***"}
 """
 DIGEST = hashlib.sha256(POLICY).hexdigest()
+WITH_END = (
+    POLICY
+    + b"""\
+exceptions:
+  - id: party
+    allow: [see, read]
+    until: %s
+    reason: slides
+    approved-by: Ann
+    who: {app: gallery}
+    paths: "/Slides/***"
+"""
+)
 OLD = POLICY.replace(b'"/DCIM/secret/***"', b'"/DCIM/past/***"')
 OLD_DIGEST = hashlib.sha256(OLD).hexdigest()
 
@@ -159,24 +177,24 @@ def test_a_policy_that_is_not_kept_hides_denials(tmp_path: Path, capsys: pytest.
 def test_an_exception_counts_until_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The app could read the slides only in the first three seconds of the trail."""
     end = datetime.fromtimestamp(START_NS / SECOND_NS + 3, UTC).isoformat().replace("+00:00", "Z")
-    policy = (
-        POLICY
-        + f"""\
-exceptions:
-  - id: party
-    allow: [see, read]
-    until: {end}
-    reason: slides
-    approved-by: Ann
-    who: {{app: gallery}}
-    paths: "/Slides/***"
-""".encode()
-    )
+    policy = WITH_END % end.encode()
     digest = hashlib.sha256(policy).hexdigest()
     denied = [refused(f"/Slides/{n}.jpg", 13, operation="create", policy_digest=digest) for n in range(6)]
     write(tmp_path, denied, policy)
     lines = [json.loads(line) for line in export(tmp_path, capsys).splitlines()]
     assert [line["path"] for line in lines] == ["/Slides/0.jpg", "/Slides/1.jpg", "/Slides/2.jpg"]
+
+
+def test_an_exception_that_has_ended_does_not_count_after_the_clock_was_set_back() -> None:
+    policy = parse_policy([SourceText("p.yaml", WITH_END % b"2026-03-01T08:00:03Z")])
+    kept = cast("KeptPolicies", SimpleNamespace(policy=lambda _digest: policy))
+    sight = PolicySight(kept, "gallery")
+    path = b"/Slides/0.jpg"
+    reads = [
+        sight.reads(an_event(path, time_ns=START_NS + at * SECOND_NS, mount=mount), path, None)
+        for mount, at in (("/m", 1), ("/m", 4), ("/m", 2), ("/other", 2))
+    ]
+    assert reads == [True, False, False, True]
 
 
 def test_strangers_are_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

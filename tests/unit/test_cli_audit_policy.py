@@ -55,6 +55,14 @@ def test_a_changed_text_is_not_shown(cli: Cli) -> None:
     assert "was changed" in cli.err
 
 
+def test_a_good_copy_in_another_chain_is_shown(cli: Cli) -> None:
+    for other in ("0" * 32, "f" * 32):
+        shutil.copytree(cli.chain, cli.root / other)
+        [copy] = (cli.root / other / "policies").rglob("*.yaml")
+        copy.write_bytes(POLICY.replace(b"deny: [all]", b"deny: [see]"))
+    assert cli("policy", DIGEST).encode() == POLICY
+
+
 def test_a_verification_tells_changed_texts_from_missing_ones(cli: Cli) -> None:
     named = {DIGEST: HERE}
     assert wrong_texts(cli.chain, named) == ([], [])
