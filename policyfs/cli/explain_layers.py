@@ -24,7 +24,7 @@ from policyfs.redact.core.values import Outcome
 _CHANGES: Final = Op.WRITE | Op.CREATE | Op.DELETE | Op.ATTR
 _BY_WRITERS: Final = {"setxattr", "removexattr"}
 """Changes of attributes that need the right to write, with --posix. This right is also enough to set a file's
-times to now (utimens). Only the file's owner (or root) may make all other changes of attributes."""
+times to now (utimens). All other changes of attributes are only for the file's owner (or root)."""
 
 
 class Layer(NamedTuple):

@@ -116,8 +116,7 @@ def _mounted(args: argparse.Namespace, start: Start, command: Sequence[str], at:
         enter_own_mounts()
     except OSError as error:
         raise PolicyfsError(
-            f"cannot make a mount namespace: {error.strerror}; run this command as root, outside of a"
-            " container"
+            f"cannot make a mount namespace: {error.strerror}; run this command outside of a container"
         ) from error
     options, loader = mount.prepared(args, start)
     if options.user_id is None:

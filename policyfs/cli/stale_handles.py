@@ -1,4 +1,4 @@
-"""Stale handles: files open in passthrough that the policy in force would not let their apps open any more.
+"""Stale handles: files open in passthrough that the policy in force would not open in this way any more.
 
 `policyfs reload` reports stale handles. `policyfs reload --strict` can close them: it ends their processes.
 """
@@ -40,8 +40,8 @@ def told(stale: object) -> Iterator[str]:
     count, files = stale["count"], stale["files"]
     by_app = ", ".join(f"{app} {number}" for app, number in sorted(stale["apps"].items()))
     yield (
-        f"{count} open file{'' if count == 1 else 's'} in passthrough that this policy would refuse to open"
-        f" ({by_app}); apps can use {'this file' if count == 1 else 'these files'} until they close"
+        f"{count} open file{'' if count == 1 else 's'} in passthrough that this policy would not open in this"
+        f" way ({by_app}); apps can use {'this file' if count == 1 else 'these files'} until they close"
         f" {'it' if count == 1 else 'them'}:"
     )
     for one in files[:_SHOWN]:
@@ -54,8 +54,8 @@ def told(stale: object) -> Iterator[str]:
 def end_holders(mountpoint: str, status: Callable[[], control.Json], *, yes: bool) -> None:
     """List the processes that have stale handles, ask the user, and end these processes.
 
-    Stale handles are open files that the policy in force would not let their apps open any more. status:
-    returns the mount's status. yes: do not ask. Raises PolicyfsError if some processes or open files remain.
+    Stale handles are open files that the policy in force would not open in this way any more. status: returns
+    the mount's status. yes: do not ask. Raises PolicyfsError if some processes or open files remain.
     """
     for _ in range(_ROUNDS):
         now = status()
@@ -63,7 +63,7 @@ def end_holders(mountpoint: str, status: Callable[[], control.Json], *, yes: boo
         found = _holding(mountpoint, now, files)
         if not found:
             break
-        print(f"{mountpoint}: these processes have files open that this policy would refuse to open:")
+        print(f"{mountpoint}: these processes have files open that this policy would not open in this way:")
         for pid, holds in found.items():
             first = holds[0]
             print(f"  {shown(first.command)} (pid {pid}, uid {first.uid}): {len(holds)} of these files")
@@ -93,10 +93,10 @@ def _check_closed(mountpoint: str, status: Callable[[], control.Json]) -> None:
     while count := _stale(status())[0]:
         if time.monotonic() > until_s:
             raise PolicyfsError(
-                f"{mountpoint}: {count} open file{'' if count == 1 else 's'} that this policy would refuse to"
-                f" open stay{'s' if count == 1 else ''} open, and no process was found that this command"
-                " may end; `policyfs status --json` lists the files. `policyfs umount --abort` makes them"
-                " unusable"
+                f"{mountpoint}: {count} open file{'' if count == 1 else 's'} that this policy would not"
+                f" open in this way stay{'s' if count == 1 else ''} open, and no process was found that this"
+                " command may end; `policyfs status --json` lists the files. `policyfs umount --abort` makes"
+                " them unusable"
             )
         time.sleep(0.1)
 

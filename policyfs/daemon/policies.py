@@ -137,7 +137,7 @@ class Policies:
         self.next_end = following
 
     def tell_stale(self, stale: control.Json, generation: int) -> None:
-        """Record the open files that the policy in force would refuse to open.
+        """Record the open files that the policy in force would not open in this way.
 
         stale: a summary of these files, as JSON. generation: the number of the policy in force.
         """

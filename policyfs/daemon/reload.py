@@ -142,8 +142,8 @@ class Reload:
     async def _put_in_force(self, engine: Engine, sources: Sources | None, by: MountEnd) -> control.Json:
         """Replace the policy, and make the kernel drop its caches. sources: None if the texts stay.
 
-        Return a summary of the open files that the new policy would refuse to open. The kernel still lets
-        apps use these files.
+        Return a summary of the open files that the new policy would not open in this way. The kernel still
+        lets apps use these files.
         """
         gate, policies = self._fs.gate, self._policies
         try:
@@ -168,7 +168,7 @@ class Reload:
         stale = summary(await self._fs.stale_handles.find())
         if stale["count"]:
             self._log.warning(
-                "files stay open, although the new policy would refuse to open them", count=stale["count"]
+                "files stay open that the new policy would not open in this way", count=stale["count"]
             )
             await trio.to_thread.run_sync(policies.tell_stale, stale, gate.generation)
         return stale

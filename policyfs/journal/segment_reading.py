@@ -48,9 +48,9 @@ class SegmentReading:
     def compare(self, extent: Extent) -> None:
         """Compare the lines that were read with the end of the lines as the writer knows it (*extent*).
 
-        If the writer has crashed, *extent* has no digest. Then all lines that were read count as proven.
-        INVARIANT: in all other cases only this comparison proves lines. A person without a key can change a
-        line, and compute its digest and all later digests again.
+        If the writer has crashed, *extent* has no digest. Then all lines before the first wrong line count as
+        proven. INVARIANT: in all other cases only this comparison proves lines. A person without a key can
+        change a line, and compute its digest and all later digests again.
         """
         proven = self.proven
         if proven is not None and (proven.size, proven.seq, proven.head) == extent[1:]:

@@ -107,7 +107,7 @@ bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *at
 {
 	struct statx now;
 	int fd = avc_directory_of(node);
-	/* AT_STATX_DONT_SYNC: a file system that may wait (NFS) can be mounted there. A local one ignores this flag. */
+	/* AT_STATX_DONT_SYNC: a file system that may wait (NFS) can be mounted on the name. Others ignore the flag. */
 	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC |
 		    (node->name_size == 0 ? AT_EMPTY_PATH : 0);
 

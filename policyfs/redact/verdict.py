@@ -5,7 +5,8 @@ Redaction removes every part that *may* hold data of a category. If all these pa
 photo would be refused, because makers write tags without known names. So a part counts if its categories are
 known. All other bytes that redaction would remove count only if a search finds data of the categories in
 these bytes. The file is refused without a search in three cases: these bytes are too many, the rule forbids
-bytes that are not understood (on_unknown: deny), or a category is PEOPLE or OTHER: no search finds its data.
+bytes that are not understood (on_unknown: deny), or a category is PEOPLE or OTHER, whose data no search
+finds.
 """
 
 from __future__ import annotations

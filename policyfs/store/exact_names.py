@@ -36,8 +36,8 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """Errors of open(2) for a directory that is not at its path any more."""
 _UNREAD: Final = "files to which a killed daemon gave temporary names do not get their own names back"
 _UNFINISHED: Final = (
-    "a daemon ended while it removed, replaced or renamed this file. The file is in the same directory,"
-    " unless somebody has moved it: `policyfs doctor STORE` searches for the file. Its name is now"
+    "a daemon ended while it removed, replaced or renamed this file. The file should be in the same"
+    " directory, which may have been moved: `policyfs doctor STORE` searches for the file. Its name is now"
 )
 _FINISHED: Final = (
     "a daemon was killed while it removed, replaced or renamed this file; all names are right again"

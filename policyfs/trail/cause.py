@@ -53,7 +53,7 @@ def cause_of(event: Event, lookup: Lookup = nothing_known) -> str:
     facts = [lookup(event.policy_digest, rule) for rule in event.rules]
     effects = {fact.effect for fact in facts if fact is not None}
     if "deny" in effects or ("redact" in effects and event.operation == "rename"):
-        return BY_RULE  # EACCES, so that mv makes no copy, which would lack hidden data (policy/losses.py)
+        return BY_RULE  # a rename is refused if mv's copy would lack the hidden data (policy/losses.py)
     if effects & {"redact", "content"} or (event.note and event.kind):
         return BY_CONTENT
     if not event.rules:  # the note of a denial without rules says why the mount refuses what the rules allow

@@ -36,8 +36,8 @@ def describe(record: Record) -> str:
         "resume": "recording goes on after a restart",
         "sealed": f"sealed {shown(str(fields.get('segment')))} to seq {shown(str(fields.get('last_seq')))}",
         "hold": f"hold {shown(str(fields.get('name')))}: {shown(str(fields.get('done')))}, {_by(fields)}",
-        "stale_handles": f"{shown(str(fields.get('count')))} files stay open, although the new policy would"
-        " refuse to open them",
+        "stale_handles": f"{shown(str(fields.get('count')))} files stay open that the new policy would not"
+        " open in this way",
         "killed": f"killed {_process(fields)}: {shown(str(fields.get('reason')))}",
         "worker": f"workers were lost: {shown(str(fields.get('lost')))}: {shown(str(fields.get('reason')))}",
         "clock": f"the clock went back by {shown(str(fields.get('seconds')))} s",

@@ -85,7 +85,7 @@ def test_a_reload_tells_of_them_until_they_are_closed(
     assert _stale(mount)["count"] == 0
     said = _reload(mount, policy)
     assert said.returncode == 0
-    assert "1 open file in passthrough that this policy would refuse to open (two 1)" in said.stdout
+    assert "1 open file in passthrough that this policy would not open in this way (two 1)" in said.stdout
     assert f"two {path} (pid {holder.pid}, {access}): {reason}" in said.stdout
     found = _stale(mount)
     assert (found["count"], found["apps"]) == (1, {"two": 1})
@@ -110,8 +110,8 @@ def test_a_reload_tells_of_them_until_they_are_closed(
 def test_a_policy_that_grants_them_again_ends_the_matter(mount: Mount) -> None:
     holder = start_as(TWO, _holds, mount.mountpoint / "Music/song.mp3", os.O_RDONLY)
     holder.receive()
-    assert "would refuse to open" in _reload(mount, NO_MUSIC).stdout
-    assert "would refuse to open" not in _reload(mount, OPEN).stdout
+    assert "would not open in this way" in _reload(mount, NO_MUSIC).stdout
+    assert "would not open in this way" not in _reload(mount, OPEN).stdout
     assert _stale(mount)["count"] == 0
     for word in ("close", "end"):
         holder.send(word)
@@ -122,7 +122,7 @@ def test_mediated_handles_are_none_of_them(mounts: Mounts, store: Path) -> None:
     mount = mounts.start(OPEN, store, "--no-passthrough")
     holder = start_as(TWO, _holds, mount.mountpoint / "Music/song.mp3", os.O_RDONLY)
     holder.receive()
-    assert "would refuse to open" not in _reload(mount, NO_MUSIC).stdout
+    assert "would not open in this way" not in _reload(mount, NO_MUSIC).stdout
     holder.send("read")
     assert holder.receive() == "ENOENT"
     for word in ("close", "end"):

@@ -206,5 +206,5 @@ def test_a_file_that_nobody_is_found_to_hold_is_told(
 ) -> None:
     monkeypatch.setattr(stale_handles, "_CLOSED_S", 0.05)
     machine.start()
-    with pytest.raises(PolicyfsError, match="1 open file that this policy would refuse to open stays open"):
+    with pytest.raises(PolicyfsError, match="1 open file that this policy would not open in this way stays"):
         end_holders("/mnt", machine.status(a_file(1)), yes=True)

@@ -1,4 +1,4 @@
-"""Open files in passthrough that the policy in force would refuse to open."""
+"""Open files in passthrough that the policy in force would not open in this way."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Gate:
     # -- who --------------------------------------------------------------------------------
 
     def caller(self, ctx: Context) -> Caller:
-        """Return the sender of a request as a Caller, which finds its own principal.
+        """Return the caller of a request. The Caller asks this gate for its principal at each use.
 
         Raise OSError (EACCES, as the kernel does) if the mount does not admit the caller.
         """

@@ -101,9 +101,9 @@ def _listed(words: frozenset[str]) -> str:
 
 
 def _told(plan: Plan) -> str:
-    """Return a description of the removed data for the trail: names and places of parts, no values.
+    """Return a description of the removed data for the trail: names and offsets of parts, no values.
 
-    In XMP, the writer of the file chose the names.
+    The writer of the file may have chosen the names, for example in XMP and in Vorbis comments.
     """
     found: tuple[Finding, ...] = plan.findings
     named = "; ".join(f"{one.container} {one.tag} at {one.offset}" for one in found[:_NAMED])

@@ -78,7 +78,8 @@ class WriteGuard:
         """Return True if the view, or a policy newer than the open, may hide a part of the file.
 
         If so, the event loop makes a write itself, right after the fence. On a store that hangs, the whole
-        mount would wait for this write. So after a reload, return True only if the new policy hides words.
+        mount would wait for this write. So if the view hides nothing, return True after a reload only if the
+        new policy hides words.
         """
         if not self._counts_bytes(handle):
             return False

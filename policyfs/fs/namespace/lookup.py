@@ -113,8 +113,8 @@ class Lookup:
     def _seen(self, parent: Node, dirfd: int, name: bytes, *, by_facts: bool) -> tuple[int, Stat | None]:
         """Return the attributes of the object that has a name now, or None if no object has the name.
 
-        In two cases also return a descriptor (O_PATH) of this object, else -1. The decision needs facts
-        (*by_facts*). Or an open or a stat of the name has just missed its file (ReplacedFiles.missed). The
+        In two cases also return a descriptor (O_PATH) of this object, else -1: the decision needs facts
+        (*by_facts*), or an open or a stat of the name has just missed its file (ReplacedFiles.missed). The
         LOOKUP then decides on this object. In the second case the next open or stat also finds this object,
         even if other objects take the name meanwhile.
         """

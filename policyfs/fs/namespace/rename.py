@@ -291,8 +291,8 @@ class Renamer:
     def _shown(
         self, who: Principal, decision: Decision, here: _Side, to: _Side, *, exchange: bool
     ) -> Decision:
-        """Return the decision, or a denial (EXDEV) in two cases. A special file (fifo, socket, device) moves
-        to a path where Gate.shows() hides such files from the caller. Or one of a file's several names moves
+        """Return the decision, or a denial (EXDEV) in two cases: a special file (fifo, socket, device) moves
+        to a path where Gate.shows() hides such files from the caller, or one of a file's several names moves
         to a path where some caller has more rights (_lets_in).
         """
         moves = ((here, to), (to, here)) if exchange else ((here, to),)

@@ -354,7 +354,7 @@ class _Locator:
             self.found.notes.append(Note(first, last - first, "file", "bytes of no sample", UNKNOWN))
 
     def _is_filler(self, start: int, end: int) -> bool:
-        """Return True if bytes are filler or a muxer's text, and no removed sample is beside them."""
+        """Return True if bytes may stay: filler or a muxer's text, with no removed sample beside them."""
         begun = bisect_left(self._gone_starts, end + 1)
         if begun > bisect_right(self._gone_ends, start - 1):
             return False

@@ -295,7 +295,7 @@ def _text_of(node: Node) -> bytes:
 
 
 def _told_in_parts(value: Node, hide: Tells, budget: Budget) -> Tells:
-    """Return the categories to hide of the data in the names and strings of an array or another value.
+    """Return those categories of *hide* that the names and strings of an array or another value tell.
 
     Readers show these names and strings as one text. A value that is a single string is not searched here,
     but by edit().

@@ -149,7 +149,7 @@ class OpenPair:
             child.result()
 
     def use(self, text: str) -> None:
-        """Let both follow this policy. Both must find the same open files that it would refuse to open."""
+        """Let both follow this policy. Both must find the same stale handles."""
         self.done.append("another policy")
         for mount in self.mounts:
             mount.policy.write_text(text, encoding="utf-8")
