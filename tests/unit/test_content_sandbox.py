@@ -10,6 +10,8 @@ import platform
 import resource
 import socket
 import struct
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -87,11 +89,13 @@ def test_what_is_needed_still_works(tmp_path):
     path = tmp_path / "f"
     path.write_bytes(b"x" * 100_000)
     parent = os.getpid()
+    used = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
+    limits = replace(LIMITS, address_space=used + (100 << 20))  # this process itself may be large
 
     def child() -> object:
         fd = os.open(path, os.O_RDONLY)
         ours, theirs = socket.socketpair()
-        confine(LIMITS, parent)
+        confine(limits, parent)
         data = os.pread(fd, 200_000, 0)
         ours.sendall(data[:10])
         grown = bytearray(50 << 20)
