@@ -522,6 +522,17 @@ def test_a_sequence_of_pictures():
     assert picture() in out
 
 
+def test_a_sequence_whose_frames_overlap_is_refused_if_one_changes():
+    """A change within one frame could be a length or a start code of the other."""
+    frame = user_sei(SECRET) + picture()
+    whole = with_movie(movies.Track(kind=b"pict", format=b"hvc1", samples=(frame, picture(seed=5))))
+    first = whole.rindex(frame)
+    overlapping = whole.replace(u32(first, first + len(frame)), u32(first, first + len(frame) - 8))
+    assert overlapping != whole
+    assert free_of_place(read(whole))
+    assert "overlap other frames" in refused(overlapping)
+
+
 def test_a_sequence_without_items():
     shots = movies.Track(kind=b"pict", format=b"hvc1", samples=(picture(),))
     out = read(with_movie(shots, base=make_box(b"ftyp", b"hevc" + bytes(4) + b"msf1")))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from itertools import pairwise
 from typing import ClassVar, Final
 
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
@@ -124,6 +125,7 @@ class BoxFile(abc.ABC):
         block = Block(data, box.start, self.inner)
         movie = clean_movie(block, box._replace(start=0, body=box.body - box.start, end=box.size))
         self.found.add(block.found)
+        kept, changed = list[Span](), False
         for track in movie.tracks:
             tells = sample_tells(track, self.source)
             goes = bool(tells & self.inner.hide)
@@ -141,7 +143,13 @@ class BoxFile(abc.ABC):
             elif goes:
                 self.ground.blank(samples, Note(0, 0, self.name, f"track {track.number}", tells))
             else:
-                self.ground.media(samples, pictures(track))
+                found = pictures(track)
+                changed = changed or bool(found.patches)
+                kept += samples.spans
+                self.ground.media(samples, found)
+        # A change in one frame could be a part of the framing of another: the result would have other units.
+        if changed and any(two.start < one.end for one, two in pairwise(sorted(kept))):
+            raise NotThisKindError("some of its frames overlap other frames")
 
 
 def movie_index(boxes: Boxes) -> Box | None:
