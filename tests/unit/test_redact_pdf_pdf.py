@@ -248,6 +248,7 @@ def test_hints_of_linearised_files_stay(tmp_path):
         (pdf({5: stream(b"12345", b"", b"6 0 R"), 6: b"99"}), "a wrong length"),
         (pdf({5: stream(b"x", b"/Where(x)")}, trailer=b"/Info 5 0 R"), "is a stream"),
         (pdf({5: b"[(x)]"}, trailer=b"/Info 5 0 R"), "not a dictionary"),
+        (pdf({5: object_stream({6: b"1"}).replace(b"/N 1", b"/N 1/Subtype/Image")}), "unusual way"),
         (pdf({5: object_stream({6: b"[(x)]"})}, trailer=b"/Info 6 0 R"), "not a dictionary"),
         (pdf({5: stream(b"x", b"/Type/Page/ACME(x)")}, page=b"/B[5 0 R]"), "is a stream"),
         (pdf({5: packed(b"x", b"/Type/Catalog")}, trailer=b"/Root 5 0 R"), "is a stream"),

@@ -149,6 +149,7 @@ class ObjectStream:
             filters is None
             or len(filters) > 1
             or _has_predictor(node)
+            or node.get(b"Subtype") is not None  # then N and First would be private keys of a picture
             or (filters and filters[0] not in _FLATE)
         ):
             raise NotThisKindError("objects in it are packed in an unusual way")
