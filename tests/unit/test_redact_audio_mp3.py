@@ -114,3 +114,14 @@ def test_bare_aac():
     aac = frame * 4
     assert redact("audio/aac", aac + CITY * 3 + aac) == aac + bytes(3 * len(CITY)) + aac
     assert_refused("audio/aac", b"\xff\xf1" + bytes(100))
+
+
+def test_a_frame_alone_counts_only_at_the_end_of_the_file():
+    """A broken tag becomes zeros: then the next redaction would find no frame."""
+    frame = b"\xff\xf1\x50\x80\x02\x1f\xfc" + b"sound sou"
+    tag = b"APETAGEX" + bytes(12) + b"\2" + bytes(11)
+    assert redact("audio/aac", frame) == frame
+    assert_refused("audio/aac", frame + tag)
+    out = redact("audio/aac", frame * 2 + CITY + frame + tag)
+    assert out == frame * 2 + bytes(len(CITY) + len(frame) + len(tag))
+    assert redact("audio/aac", out) == out

@@ -155,7 +155,8 @@ def _locate(edits: Edits, start: int) -> Found:
 def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) -> int | None:
     """Return the offset of the next frame in [start, limit); None if there is none.
 
-    A frame counts if another frame follows it, or if the sound ends behind it, at *end*.
+    A frame counts if another frame follows it, or if the file ends behind it. (A tag behind the frame proves
+    nothing: if the tag becomes zeros, the next redaction would not find the frame.)
     """
     window, limit = _WINDOW_BYTES, min(limit, end)
     while start < limit:
@@ -166,7 +167,7 @@ def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) ->
             if start + at >= stop:
                 break
             size = sized(data, at)
-            last = size and start + at + size == end
+            last = size and start + at + size == edits.source.size
             if last or (size and _alike(data, at, at + size) and sized(data, at + size)):
                 return start + at
             edits.inner.budget.search(_SYNC_BYTES)
