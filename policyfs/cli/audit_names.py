@@ -50,6 +50,7 @@ def _unknown(asked: list[tuple[str, str, Value]], known: Names) -> list[tuple[st
 
 
 def _of_policies(chains: Sequence[Chain]) -> Iterator[Names]:
+    from policyfs.policy.exceptions import ALWAYS, in_force
     from policyfs.policy.parse import SourceText, parse_policy
 
     digests = {digest: chain for chain in chains for digest in kept_digests(chain.directory)}
@@ -59,7 +60,7 @@ def _of_policies(chains: Sequence[Chain]) -> Iterator[Names]:
             policy = parse_policy(sources)
         except (OSError, PolicyfsError):
             continue  # a policy that was refused, or whose text was removed meanwhile
-        rules = [*policy.rules, *(exception.rule for exception in policy.exceptions)]
+        rules = in_force(policy, ALWAYS).rules
         yield {"app": {app.name for app in policy.apps}, "rule": {rule.id for rule in rules}}
 
 

@@ -15,16 +15,20 @@ if TYPE_CHECKING:
     from policyfs.policy.model import Policy, Rule
 
 
+def copies_of(chains: Sequence[Chain]) -> dict[str, list[Path]]:
+    """Return the trail directories with a copy of each policy's text, by the digest of the policy."""
+    copies: dict[str, list[Path]] = {}
+    for chain in chains:
+        for digest in kept_digests(chain.directory):
+            copies.setdefault(digest, []).append(chain.directory)
+    return copies
+
+
 class KeptPolicies:
     """The policies that a trail keeps as texts. A policy is read when it is first needed."""
 
     def __init__(self, chains: Sequence[Chain]) -> None:
-        self._copies: dict[str, list[Path]] = {}
-        """Digest -> the trail directories with a copy of the policy's text: one for each chain that keeps it.
-        """
-        for chain in chains:
-            for digest in kept_digests(chain.directory):
-                self._copies.setdefault(digest, []).append(chain.directory)
+        self._copies = copies_of(chains)
         self._texts: dict[str, list[tuple[str, bytes]]] = {}
         """Digest -> the files of the policy: pairs of name and text."""
         self._policies: dict[str, Policy | None] = {}
@@ -36,8 +40,9 @@ class KeptPolicies:
         if digest not in self._policies:
             self._policies[digest] = policy = self._read(digest)
             if policy is not None:
-                dated = (exception.rule for exception in policy.exceptions)
-                self._rules.update({(digest, rule.id): rule for rule in (*policy.rules, *dated)})
+                from policyfs.policy.exceptions import ALWAYS, in_force
+
+                self._rules.update({(digest, rule.id): rule for rule in in_force(policy, ALWAYS).rules})
         return self._policies[digest]
 
     def _read(self, digest: str) -> Policy | None:

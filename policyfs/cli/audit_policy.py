@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from policyfs.cli.audit_policies import copies_of
 from policyfs.cli.audit_query import chains_of, columns, zone_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
-from policyfs.journal.policy_texts import POLICIES, kept_digests, read_policy
+from policyfs.journal.policy_texts import POLICIES, read_policy
 from policyfs.journal.reader import Chain, records
 from policyfs.trail.query import merge
 from policyfs.trail.record import Place, Record
@@ -56,11 +57,7 @@ def _list(chains: list[Chain], rows: RowPrinter, *, as_json: bool) -> int:
 
 
 def _text(chains: list[Chain], digest: str) -> int:
-    found: dict[str, list[Path]] = {}
-    for chain in chains:
-        for kept in kept_digests(chain.directory):
-            if kept.startswith(digest):
-                found.setdefault(kept, []).append(chain.directory)
+    found = {kept: copies for kept, copies in copies_of(chains).items() if kept.startswith(digest)}
     if len(found) != 1:
         which = "no" if not found else "more than one"
         print(f"policyfs: the trail keeps {which} policy {shown(digest)}", file=sys.stderr)
