@@ -1,0 +1,1 @@
+"""The budgets of the project: how much code, text, commands and options it may have."""

@@ -1,0 +1,57 @@
+"""Tests of the budgets of the project's size."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.main import build_parser
+from tests.budget.__main__ import held
+from tests.budget.measure import circles, code_lines, commands, options
+
+TEXT = """\
+# words
+words = 10
+"options of mount" = 3  # --idmap, for containers
+"""
+
+
+def test_what_has_shrunk_lowers_its_budget_and_keeps_its_reason() -> None:
+    text, wrong = held(TEXT, {"words": 7, "options of mount": 2})
+    assert (text, wrong) == (TEXT.replace("10", "7").replace("= 3", "= 2"), [])
+
+
+@pytest.mark.parametrize(
+    ("found", "wrong"),
+    [
+        ({"words": 1011, "options of mount": 3}, "words: 1,011 where 10 are budgeted"),
+        ({"words": 10, "options of mount": 3, "commands": 4}, "commands: 4, and no budget"),
+        ({"words": 10}, "options of mount is no longer there: remove its line"),
+    ],
+)
+def test_what_is_over_or_without_a_budget_is_named(found: dict[str, int], wrong: str) -> None:
+    assert held(TEXT, found) == (TEXT, [wrong])
+
+
+def test_lines_of_code_are_those_with_a_token() -> None:
+    assert code_lines('"""One\ntwo."""\n\n# three\nfour = [\n    5,  # five\n    # six\n]\n') == 5
+
+
+def test_commands_and_options_are_counted_without_help() -> None:
+    parser = argparse.ArgumentParser()
+    below = parser.add_subparsers()
+    below.add_parser("mount").add_argument("--app")
+    below.add_parser("policy").add_subparsers().add_parser("check")
+    assert [(name, options(made)) for name, made in commands(parser)] == [("mount", 1), ("policy check", 0)]
+    assert "audit search" in dict(commands(build_parser()))
+
+
+def test_a_circle_is_found_through_imports_within_functions(tmp_path: Path) -> None:
+    package = tmp_path / "toy"
+    package.mkdir()
+    (package / "a.py").write_text("from toy.b import x\n")
+    (package / "b.py").write_text("def f():\n    import toy.a\n")
+    (package / "c.py").write_text("import toy.a\n")
+    assert circles(package) == 2
