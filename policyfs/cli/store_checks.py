@@ -71,6 +71,8 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
         yield Finding("store", State.OFF, f"{store} ({facts.name}) is read-only: writes end in EROFS", todo)
     else:
         yield Finding("store", State.OK, f"{store} is {facts.name}")
+        made = "made by root, then given to the app" if facts.checks_callers else "made as the app"
+        yield Finding("new files", State.OK, f"they are {made}")
     rows = (
         ("reflink", facts.reflink, "redacted copies cost nothing at any size", State.SLOW,
          "redacted copies are made in memory, up to a size; larger files need a lease",

@@ -43,6 +43,7 @@ from policyfs.kernel.bridge import Appender, counters, lost_replies, pyfuse3
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
+from policyfs.linux import libc
 from policyfs.linux.memory import group_limit
 from policyfs.linux.scheduling import set_turns
 from policyfs.policy.decide import Engine
@@ -142,6 +143,9 @@ class Daemon:
         self._undo.callback(tree.close)
         self.facts = facts = probe(tree.root_fd)
         facts.check(options.store)
+        if facts.checks_callers:
+            tree.makes_by_root()
+            libc.keep_user()
         self._in_vectors = options.vectors and not facts.remote  # see MountOptions.vectors
         self._directories = descriptors.of_directories(MAX_DIRECTORIES if self._in_vectors else 0)
         # If the store does not keep inode numbers, no owner can be recorded by number: no file has an owner.

@@ -341,6 +341,21 @@ class Identity:
         os.umask(self._old_umask)
 
 
+class Umask:
+    """A context with another umask: ``with Umask(0o022):``. INVARIANT: as for Identity."""
+
+    __slots__ = ("_umask",)
+
+    def __init__(self, umask: int) -> None:
+        self._umask = umask
+
+    def __enter__(self) -> None:
+        self._umask = os.umask(self._umask & 0o777)
+
+    def __exit__(self, *_: object) -> None:
+        os.umask(self._umask)
+
+
 NOBODY: Final = 65534
 """The fsuid of threads that write data. No file system reserves blocks for this user."""
 
@@ -351,7 +366,7 @@ class NoReserve:
     ext4, f2fs and ubifs reserve blocks for root. These file systems look at the fsuid of the thread that
     writes, or that registered the backing file (fs/ext4/balloc.c, ext4_has_free_clusters). This class
     restores the capabilities that setfsuid(2) removes. INVARIANT: no ``await`` inside, and nothing is created
-    inside."""
+    inside. After keep_user() it does nothing."""
 
     __slots__ = ("_old_uid",)
 
@@ -359,8 +374,8 @@ class NoReserve:
         self._old_uid = 0
 
     def __enter__(self) -> None:
-        self._old_uid = int(_setfsuid(NOBODY))
-        if _fixup.on and _capset(_HEADER, _KEPT):
+        self._old_uid = _NO_ID if _fixup.user_stays else int(_setfsuid(NOBODY))
+        if _fixup.on and not _fixup.user_stays and _capset(_HEADER, _KEPT):
             _setfsuid(self._old_uid & _NO_ID)
             if _capget(_HEADER, _KEPT):  # the first use, or the process has given up rights since
                 raise fail()
@@ -381,14 +396,21 @@ of capget(2), the sets have more capabilities than any thread, so that capset(2)
 
 
 class _Fixup:
-    """A flag with the state of the setting that keep_capabilities() changes. on: True while setfsuid(2)
-    removes capabilities."""
+    """The state of two settings. on: True while setfsuid(2) removes capabilities (keep_capabilities).
+    user_stays: True if NoReserve does nothing (keep_user)."""
 
     def __init__(self) -> None:
         self.on = True
+        self.user_stays = False
 
 
 _fixup: Final = _Fixup()
+
+
+def keep_user() -> None:
+    """Let NoReserve do nothing from now on: the program that serves the store would refuse its user. (Such a
+    program, and not the kernel, also decides who may use reserved blocks.)"""
+    _fixup.user_stays = True
 
 
 def keep_capabilities() -> bool:

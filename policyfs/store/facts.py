@@ -20,6 +20,7 @@ from policyfs.errors import PolicyfsError
 from policyfs.linux import libc
 from policyfs.linux.mountinfo import mount_of_fd
 from policyfs.linux.statx import statx
+from policyfs.store.aside_names import aside
 from policyfs.store.ranges import FICLONE
 from policyfs.store.watch import Watch
 
@@ -85,7 +86,9 @@ class StoreFacts:
     xattrs of this namespace can be set. casefold: a name is found in upper and in lower case, at least in the
     root (directory_folds checks other directories). fanotify: the file system can be watched. tmpfile: the
     file system has unnamed files. stable_inodes: an inode keeps its number when it leaves memory, so that
-    records may refer to the number. times_tell: after a writer has closed a file, mtime or ctime shows its
+    records may refer to the number. checks_callers: the program or server that serves the store checks the
+    rights of the user that calls (mergerfs, gocryptfs). So the daemon cannot make an object as the app: root
+    makes it, and gives it to the app. times_tell: after a writer has closed a file, mtime or ctime shows its
     writes. times_tell is False on file systems with coarse times, and on tmpfs. (On tmpfs a write through a
     mapping changes no time if the page was only read before.) remote: another process or machine may
     answer for the file system, and then any call may wait for that process or machine.
@@ -102,6 +105,7 @@ class StoreFacts:
     fanotify: bool
     tmpfile: bool
     stable_inodes: bool
+    checks_callers: bool = False
     times_tell: bool = True
     remote: bool = False
 
@@ -134,6 +138,7 @@ def probe(root_fd: int) -> StoreFacts:
     """
     f_type = libc.file_system_type(root_fd)
     kind = _NAMES.get(f_type, f"{f_type:#x}")
+    is_remote = kind in _REMOTE or f_type not in _NAMES
     mount = mount_of_fd(root_fd)
     directory = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
     trial = _unnamed_file(directory)
@@ -150,8 +155,9 @@ def probe(root_fd: int) -> StoreFacts:
             fanotify=_can_watch(directory),
             tmpfile=trial is not None,
             stable_inodes=kind not in _UNSTABLE_INODES,
+            checks_callers=is_remote and _checks_callers(directory),
             times_tell=kind not in _TIMES_SILENT and (trial is None or _tells_mapped_store(trial)),
-            remote=kind in _REMOTE or f_type not in _NAMES,
+            remote=is_remote,
         )
     finally:
         if trial is not None:
@@ -235,6 +241,32 @@ def _folds_new_name(fd: int) -> bool:
         return _finds_swapped_case(fd)
     finally:
         os.unlink(name, dir_fd=fd)
+
+
+def _checks_callers(directory: int) -> bool:
+    """Return True if only root can make a file in root's directory, although a thread of another user has all
+    capabilities.
+
+    If root may not make a directory, return False: only the app itself could make an object.
+    """
+    name = aside()
+    try:
+        os.mkdir(name, 0o700, dir_fd=directory)
+    except OSError:
+        return False
+    inner = -1
+    try:
+        inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        with libc.Identity(libc.NOBODY, libc.NOBODY, 0):
+            os.close(os.open(b"x", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=inner))
+        os.unlink(b"x", dir_fd=inner)
+    except (PermissionError, FileNotFoundError):
+        return True
+    finally:
+        if inner >= 0:
+            os.close(inner)
+        os.rmdir(name, dir_fd=directory)
+    return False
 
 
 def _unnamed_file(directory: int) -> int | None:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from typing import Final
 
-from policyfs.domain import OWNER_NONE
+from policyfs.domain import OWNER_NONE, FileType
 from policyfs.linux.libc import get_xattr, proc_fd
 from policyfs.linux.statx import Stat
 
@@ -73,12 +73,16 @@ class Owners:
     def set(self, fd: int, stat: Stat, app: str) -> None:
         """Make *app* (or OWNER_NONE) the owner of the file behind *fd*, and return once the owner is stored.
 
-        Raises OSError if the owner cannot be stored. Does nothing if owners are kept nowhere. Also does
-        nothing if owners are in the database and the inode has no birth time. The file then stays without an
-        owner.
+        Raises OSError if the owner cannot be stored. Does nothing if owners are kept nowhere, if they are in
+        the database and the inode has no birth time, or if it is a symlink on a store whose symlinks have no
+        xattrs (gocryptfs). The file then stays without an owner.
         """
         if self._trusted:
-            _set_xattr(fd, stat, app)
+            try:
+                _set_xattr(fd, stat, app)
+            except PermissionError:
+                if stat.ftype is not FileType.SYMLINK:
+                    raise
         elif self._database is not None and stat.btime_ns:
             self._set_row(self._database, stat, app)
 

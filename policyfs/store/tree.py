@@ -13,11 +13,13 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Self
 
+from policyfs.domain import FileType
 from policyfs.linux import libc
-from policyfs.linux.libc import TIME_NOW, Identity, check_name, join_names, proc_fd
+from policyfs.linux.libc import TIME_NOW, Identity, Umask, check_name, join_names, proc_fd
 from policyfs.linux.statx import Stat, fstatx, statx
 from policyfs.store.directory_records import DirectoryRecords
 
@@ -38,10 +40,17 @@ _USER: Final = b"user."
 class Tree:
     """The tree of one store. Owns *root_fd*, an O_PATH descriptor of the root directory, until close()."""
 
-    __slots__ = ("root_fd",)
+    __slots__ = ("_by_root", "root_fd")
 
     def __init__(self, root_fd: int) -> None:
         self.root_fd = root_fd
+        self._by_root = False
+
+    def makes_by_root(self) -> None:
+        """Let root make new objects and give them to the caller, because the store would refuse the caller
+        (StoreFacts.checks_callers).
+        """
+        self._by_root = True
 
     @classmethod
     def open(cls, path: str | bytes) -> Self:
@@ -212,16 +221,29 @@ class Tree:
         """
         check_name(name)
         flags = (flags & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | _SAFE
-        with Identity(uid, gid, umask):
-            return os.open(name, flags, mode & (0o7777 if suid else 0o1777), dir_fd=dirfd)
+        mode &= 0o7777 if suid else 0o1777
+        if not self._by_root:
+            with Identity(uid, gid, umask):
+                return os.open(name, flags, mode, dir_fd=dirfd)
+        with Umask(umask):
+            fd = os.open(name, flags, mode, dir_fd=dirfd)
+        try:
+            made = stat.S_IMODE(fstatx(fd).mode)
+            self._give(dirfd, fd, uid, gid)
+            if made & _SUID_SGID:  # chown(2) has removed them
+                os.fchmod(fd, made)
+        except BaseException:
+            os.close(fd)
+            os.unlink(name, dir_fd=dirfd)
+            raise
+        return fd
 
     def make_special(
         self, dirfd: int, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
     ) -> None:
         """Create a fifo, a socket or a device, as the caller would without policyfs. *mode* has the type."""
-        check_name(name)
-        with Identity(uid, gid, umask):
-            os.mknod(name, mode, rdev, dir_fd=dirfd)
+        make = partial(os.mknod, check_name(name), mode, rdev, dir_fd=dirfd)
+        self._make(make, dirfd, name, uid, gid, umask)
 
     def create_unnamed(
         self, dirfd: int, mode: int, umask: int, uid: int, gid: int, *, suid: bool = False
@@ -236,17 +258,42 @@ class Tree:
 
     def mkdir(self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int) -> None:
         """Create a directory as the caller would without policyfs. Only a setgid parent makes it setgid."""
-        check_name(name)
-        with Identity(uid, gid, umask):
-            os.mkdir(name, mode & 0o1777, dir_fd=dirfd)
+        make = partial(os.mkdir, check_name(name), mode & 0o1777, dir_fd=dirfd)
+        self._make(make, dirfd, name, uid, gid, umask)
 
     def symlink(self, dirfd: int, name: bytes, target: bytes, uid: int, gid: int) -> None:
         """Create a symlink that the caller owns. *target*: bytes that are stored as they are. The symlink is
         never followed.
         """
-        check_name(name)
-        with Identity(uid, gid, 0):
-            os.symlink(target, name, dir_fd=dirfd)
+        make = partial(os.symlink, target, check_name(name), dir_fd=dirfd)
+        self._make(make, dirfd, name, uid, gid, 0)
+
+    def _make(
+        self, make: Callable[[], None], dirfd: int, name: bytes, uid: int, gid: int, umask: int
+    ) -> None:
+        """Let *make* make the object *name*, which is no regular file, as the caller. Or let root make it,
+        and give the object to the caller (makes_by_root).
+        """
+        if not self._by_root:
+            with Identity(uid, gid, umask):
+                return make()
+        with Umask(umask):
+            make()
+        fd = self.open_path(dirfd, name)
+        try:
+            self._give(dirfd, fd, uid, gid)
+        except BaseException:
+            (self.rmdir if self.fstat(fd).ftype is FileType.DIRECTORY else self.unlink)(dirfd, name)
+            raise
+        finally:
+            os.close(fd)
+        return None
+
+    @staticmethod
+    def _give(dirfd: int, fd: int, uid: int, gid: int) -> None:
+        """Give a new object to the caller. In a directory with setgid the object keeps the directory's group.
+        """
+        libc.chown_fd(fd, uid, -1 if fstatx(dirfd).mode & stat.S_ISGID else gid)
 
     def link(self, fd: int, dirfd: int, name: bytes) -> None:
         """Give the object behind *fd* (O_PATH is enough) another name. A symlink is not followed."""

@@ -48,7 +48,8 @@ SEEN_S = 1.5
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What is to be expected of a store. large: can a photo above --copy-max be read redacted.
-    owned: is it kept which app made a file.
+    owned: is it kept which app made a file. tags: can an app keep user.* attributes.
+    gives: can root give a file to another user.
     """
 
     name: str
@@ -56,6 +57,8 @@ class Kind:
     large: bool
     writable: bool = True
     owned: bool = True
+    tags: bool = True
+    gives: bool = True
 
 
 KINDS = [
@@ -65,30 +68,32 @@ KINDS = [
     Kind("tmpfs", passes=True, large=True),
     Kind("overlay", passes=False, large=False),
     Kind("read-only", passes=True, large=True, writable=False),
-    Kind("sshfs", passes=False, large=False, owned=False),
+    Kind("sshfs", passes=False, large=False, owned=False, tags=False, gives=False),
+    Kind("mergerfs", passes=False, large=False),
+    Kind("gocryptfs", passes=False, large=False),
+    Kind("bindfs", passes=False, large=False),
 ]
 
 
 def furnish(store: Path) -> None:
     for name in ("DCIM", "Private"):
-        (store / name).mkdir()
-        (store / name).chmod(0o777)
+        (store / name).mkdir(mode=0o700)
     for name, data in (("DCIM/a.jpg", PHOTO), ("DCIM/large.jpg", LARGE), ("Private/diary.txt", b"dear\n")):
         (store / name).write_bytes(data)
-        (store / name).chmod(0o666)
+        (store / name).chmod(0o600)
 
 
 @contextlib.contextmanager
 def store_of(kind: str, base: Path, directory: Path) -> Iterator[Path]:
     """A furnished store of that kind. base: an empty directory on the machine's own file system."""
     with contextlib.ExitStack() as stack:
-        if kind in {"overlay", "read-only", "sshfs"}:
+        if kind == "gocryptfs":
+            root = stack.enter_context(layers.gocryptfs(base, directory))
+            furnish(root)
+            yield root
+        elif kind in {"overlay", "read-only", "sshfs", "mergerfs", "bindfs"}:
             furnish(base)
-            yield stack.enter_context(
-                {"overlay": layers.overlay, "read-only": layers.read_only, "sshfs": layers.sshfs}[kind](
-                    base, directory
-                )
-            )
+            yield stack.enter_context(getattr(layers, kind.replace("-", "_"))(base, directory))
         else:
             root = stack.enter_context(file_system(kind, directory))
             furnish(root)
@@ -156,6 +161,18 @@ def test_what_apps_write_arrives_whole_and_is_theirs(
     call_as(CAMERA, Path.write_bytes, place / "new", data)
     assert call_as(MAPS, digest_by_read, place / "new") == digest_of(data)
     assert (store / "DCIM/new").read_bytes() == data
+    call_as(CAMERA, os.symlink, "new", place / "link")
+    call_as(CAMERA, os.mknod, place / "node", 0o640)
+    call_as(CAMERA, os.mkdir, place / "drawer", 0o750)
+    made = {name: (store / "DCIM" / name).lstat() for name in ("new", "link", "node", "drawer")}
+    assert {one.st_uid for one in made.values()} == {CAMERA if kind.gives else os.getuid()}
+    assert [oct(made[name].st_mode & 0o7777) for name in ("node", "drawer")] == ["0o640", "0o750"]
+    if kind.tags:
+        call_as(CAMERA, os.setxattr, place / "drawer", b"user.tag", b"holiday")
+        assert os.getxattr(store / "DCIM/drawer", b"user.tag") == b"holiday"
+    for name in ("link", "node"):
+        call_as(CAMERA, os.unlink, place / name)
+    call_as(CAMERA, os.rmdir, place / "drawer")
     # Of no kind that is known to carry nothing: for who is not known to own it, closed.
     assert (call_as(CAMERA, error, digest_by_read, place / "new") == "EACCES") == (not kind.owned)
     assert (call_as(CAMERA, error, os.truncate, place / "new", 4097) == "EACCES") == (not kind.owned)

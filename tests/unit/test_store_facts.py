@@ -6,6 +6,8 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from policyfs.store.facts import StoreFacts, directory_folds, probe
 from tests.support.machine.images import IMAGE_KINDS, file_system
 from tests.support.machine.namespace import detach, mounts_below
 from tests.support.machine.processes import call_as, wait_for
-from tests.support.mount import folding
+from tests.support.mount import folding, layers
 
 pytestmark = pytest.mark.mount
 
@@ -131,6 +133,21 @@ def test_leases_of_fuse_mean_nothing(tmp_path):
     assert (facts.name, facts.leases, facts.reflink, facts.stable_inodes) == ("fuse", False, False, False)
     assert not facts.casefold
     assert (tmp_path / "store").stat().st_size, "the store under it was not touched"
+
+
+@pytest.mark.parametrize(
+    ("layer", "checks"),
+    [(layers.mergerfs, True), (layers.gocryptfs, True), (layers.bindfs, False), (layers.sshfs, False)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_which_stores_check_the_rights_of_the_caller(
+    tmp_path: Path, layer: Callable[[Path, Path], AbstractContextManager[Path]], checks: bool
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    with layer(source, tmp_path) as root:
+        assert facts_of(root).checks_callers is checks
+        assert os.listdir(root) == [], "no trace is left"
 
 
 def test_without_rights_it_says_what_is_possible(tmp_path):

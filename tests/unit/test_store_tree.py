@@ -212,6 +212,8 @@ class TestOpen:
 
 
 class TestCreate:
+    """What the caller would have made natively."""
+
     @pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777])
     @pytest.mark.parametrize("mode", [0o666, 0o777, 0o6755, 0o1644, 0])
     def test_owner_group_and_mode_are_the_callers(self, tree, mode, umask):
@@ -316,6 +318,26 @@ def _take_identity(uid: int, gid: int) -> int | None:
     except OSError as error:
         assert Path("/proc/thread-self/status").read_text().count(f"\t{UID}\t{UID}\t{UID}\t{UID}") == 2
         return error.errno
+
+
+
+class TestCreateByRoot(TestCreate):
+    """The same where root makes the object and gives it to the caller."""
+
+    @pytest.fixture
+    def tree(self, tree: Tree) -> Tree:
+        tree.makes_by_root()
+        return tree
+
+    def test_what_cannot_be_given_to_the_caller_is_not_made(self, tree, here, monkeypatch):
+        def refused(*_: int) -> None:
+            raise PermissionError(errno.EPERM, "root is nobody there")
+
+        monkeypatch.setattr("policyfs.store.tree.libc.chown_fd", refused)
+        raises(errno.EPERM, tree.create_file, tree.root_fd, b"a", 0o600, 0, UID, GID)
+        raises(errno.EPERM, tree.mkdir, tree.root_fd, b"d", 0o700, 0, UID, GID)
+        raises(errno.EPERM, tree.symlink, tree.root_fd, b"s", b"t", UID, GID)
+        assert os.listdir(here) == []
 
 
 class TestMoving:

@@ -55,6 +55,63 @@ def read_only(source: Path, directory: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def mergerfs(source: Path, directory: Path) -> Iterator[Path]:
+    """A pool of *source* and of an empty branch below *directory*, which new files go to; yields where it is
+    mounted. It serves each request with the rights of the process that calls.
+    """
+    second, target = directory / "second-branch", directory / "pool"
+    second.mkdir()
+    second.chmod(source.stat().st_mode & 0o7777)
+    options = "allow_other,category.create=epmfs,func.mkdir=epall"
+    with _served(["mergerfs", "-f", "-o", options, f"{source}:{second}", target], target) as at:
+        yield at
+
+
+@contextlib.contextmanager
+def gocryptfs(source: Path, directory: Path) -> Iterator[Path]:
+    """An empty encrypted directory, its cipher texts in *source*; yields where it is mounted."""
+    key, target = directory / "passphrase", directory / "plain"
+    key.write_text("secret\n")
+    init = ["gocryptfs", "-q", "-init", "-scryptn", "10", "-passfile", key, source]
+    subprocess.run(init, check=True, timeout=_DEADLINE_S, capture_output=True)
+    target.mkdir()
+    # It goes to the background once it serves. A request before that can wait for its own look at the mount.
+    serve = ["gocryptfs", "-q", "-allow_other", "-passfile", key, source, target]
+    subprocess.run(serve, check=True, timeout=_DEADLINE_S, capture_output=True)
+    try:
+        yield target
+    finally:
+        _away(target)
+
+
+@contextlib.contextmanager
+def bindfs(source: Path, directory: Path) -> Iterator[Path]:
+    """*source* through bindfs; yields where it is mounted."""
+    target = directory / "bound"
+    with _served(["bindfs", "-f", source, target], target) as at:
+        yield at
+
+
+@contextlib.contextmanager
+def _served(command: list[str | os.PathLike[str]], target: Path) -> Iterator[Path]:
+    """Run a program that serves *target* in the foreground, until the block ends."""
+    target.mkdir()
+    program = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+    try:
+        wait_for(lambda: os.path.ismount(target), f"{command[0]} mounts", _DEADLINE_S)
+        yield target
+    finally:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            unmount(target)
+        detach(target)
+        try:
+            program.wait(timeout=_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            program.wait(timeout=_DEADLINE_S)
+
+
+@contextlib.contextmanager
 def sshfs(source: Path, directory: Path) -> Iterator[Path]:
     """*source* over the SFTP protocol; yields where it is mounted."""
     with network(source, directory) as (target, _):
