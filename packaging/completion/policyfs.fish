@@ -2,7 +2,7 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'mount' 'run' 'up' 'down' 'unit' 'compose' 'umount' 'status' 'reload' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy fmt' 'policy schema' 'policy view' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit tail' 'audit search' 'audit summary' 'audit show' 'audit policy' 'audit index' 'audit timeline' 'audit changes' 'audit who-did' 'audit diff' 'audit who-could' 'audit report' 'audit export' 'audit sql' 'audit verify' 'audit key' 'audit checkpoint' 'audit hold' 'audit prove' 'audit forward' 'audit schema' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'mount' 'run' 'up' 'down' 'unit' 'compose' 'umount' 'status' 'reload' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy fmt' 'policy schema' 'policy view' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit tail' 'audit search' 'audit summary' 'audit show' 'audit policy' 'audit index' 'audit timeline' 'audit changes' 'audit who-did' 'audit diff' 'audit who-could' 'audit report' 'audit export' 'audit sql' 'audit verify' 'audit key' 'audit checkpoint' 'audit hold' 'audit prove' 'audit forward' 'audit schema' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
@@ -17,6 +17,7 @@ complete -c policyfs -n '__policyfs_at' -f -a compose -d 'print the volumes of a
 complete -c policyfs -n '__policyfs_at' -f -a umount -d 'unmount a mount, also if its daemon has ended'
 complete -c policyfs -n '__policyfs_at' -f -a status -d 'show the state of mounts'
 complete -c policyfs -n '__policyfs_at' -f -a reload -d 'load the policy again; a policy with errors changes nothing'
+complete -c policyfs -n '__policyfs_at' -f -a prove -d 'test whether a mount answers as its policy does'
 complete -c policyfs -n '__policyfs_at' -f -a policy -d 'check, test, explain and compare policies'
 complete -c policyfs -n '__policyfs_at' -f -a inspect -d 'show the data in a file that policyfs can hide'
 complete -c policyfs -n '__policyfs_at' -f -a audit -d 'read, search and verify the trail'
@@ -40,7 +41,6 @@ complete -c policyfs -n '__policyfs_at mount' -l no-xattrs -d 'no extended attri
 complete -c policyfs -n '__policyfs_at mount' -l read-only -d 'refuse every change with EROFS'
 complete -c policyfs -n '__policyfs_at mount' -l avc -l no-avc -d 'answer repeated requests without Python: look-ups, stats and opens (default)'
 complete -c policyfs -n '__policyfs_at mount' -l no-passthrough -d 'serve every read and write through the daemon'
-complete -c policyfs -n '__policyfs_at mount' -l no-proof -d 'do not test the mount with requests under the apps’ uids before the apps can use the mount'
 complete -c policyfs -n '__policyfs_at mount' -l copy-max -r -d 'largest file to copy into memory (32M)'
 complete -c policyfs -n '__policyfs_at mount' -l copies-max -r -d 'memory for all copies of files (512M)'
 complete -c policyfs -n '__policyfs_at mount' -l nodes-max -r -d 'number of files that the kernel may remember (40000)'
@@ -67,7 +67,6 @@ complete -c policyfs -n '__policyfs_at run' -l no-xattrs -d 'no extended attribu
 complete -c policyfs -n '__policyfs_at run' -l read-only -d 'refuse every change with EROFS'
 complete -c policyfs -n '__policyfs_at run' -l avc -l no-avc -d 'answer repeated requests without Python: look-ups, stats and opens (default)'
 complete -c policyfs -n '__policyfs_at run' -l no-passthrough -d 'serve every read and write through the daemon'
-complete -c policyfs -n '__policyfs_at run' -l no-proof -d 'do not test the mount with requests under the apps’ uids before the apps can use the mount'
 complete -c policyfs -n '__policyfs_at run' -l copy-max -r -d 'largest file to copy into memory (32M)'
 complete -c policyfs -n '__policyfs_at run' -l copies-max -r -d 'memory for all copies of files (512M)'
 complete -c policyfs -n '__policyfs_at run' -l nodes-max -r -d 'number of files that the kernel may remember (40000)'
@@ -101,6 +100,9 @@ complete -c policyfs -n '__policyfs_at reload' -l all -d 'reload every mount tha
 complete -c policyfs -n '__policyfs_at reload' -l previous -d 'go back to the policy that was in force before'
 complete -c policyfs -n '__policyfs_at reload' -l strict -d 'list the processes that have files open that the new policy does not permit, and offer to end these processes'
 complete -c policyfs -n '__policyfs_at reload' -l yes -d 'with --strict: end these processes without asking'
+complete -c policyfs -n '__policyfs_at prove' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at prove' -l write -d 'also create files in the mount, in directories that are made and removed again'
+complete -c policyfs -n '__policyfs_at prove' -l json -d 'one JSON object'
 complete -c policyfs -n '__policyfs_at policy' -f -a check -d 'check that a policy compiles; print all its errors'
 complete -c policyfs -n '__policyfs_at policy' -f -a apply -d 'load a policy into a mount, if the policy allows no more than the policy in force'
 complete -c policyfs -n '__policyfs_at policy' -f -a explain -d 'show the decision on one request, with its reasons'

@@ -11,15 +11,20 @@ import os
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from policyfs.domain import Op
+from policyfs.linux import libc
+from policyfs.linux.capabilities import keep
 from policyfs.policy.analysis.canaries import Canary, Sort
 
 DEADLINE_S: Final = 30.0
 _KILLED_S: Final = 1.0
+_TRIES: Final = 3
+"""The maximum number of processes that make the same requests, one after the other, if they are killed."""
+_UMASK: Final = 0o022
 _MOST_BYTES: Final = 1 << 16
 _REFUSALS: Final = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM})
 _READING: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -27,10 +32,27 @@ _READING: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The user and group of the process that makes the sample requests."""
+    """The user and group under which a forked process makes sample requests.
+
+    is_whole: True if the kernel compares the whole identity of callers with the mount's user, as in an app
+    mount. Then the process gets all uids of the user, and each process of this user can kill it. Otherwise it
+    gets only the uid and gid that count in file systems (setfsuid(2)), and stays root's: no app can signal
+    it.
+    """
 
     uid: int
     gid: int
+    is_whole: bool = False
+
+    def take(self) -> None:
+        """Give this process the identity, and no capabilities, for the rest of its life. Raises OSError."""
+        os.setgroups([])
+        if self.is_whole:
+            os.setresgid(self.gid, self.gid, self.gid)
+            os.setresuid(self.uid, self.uid, self.uid)
+        else:
+            libc.Identity(self.uid, self.gid, _UMASK).__enter__()
+        keep(frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,76 +75,112 @@ class NoAnswerError(Exception):
 
 
 def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bool) -> list[Answer]:
-    """Make sample requests in a mount, in a new process of the user *identity*. Return the answers in order.
+    """Make sample requests in a mount, in a new process with this identity. Return the answers in order.
 
     reads: also list directories and read bytes. Without *reads*, all access times stay as they are.
     Raises NoAnswerError.
+    """
+
+    def work() -> list[tuple[object, ...]]:
+        return [astuple(_answer(mount_fd, canary, reads=reads)) for canary in asked]
+
+    return [
+        Answer(code, inode, listed, bytes.fromhex(data))
+        for code, inode, listed, data in in_process(identity, work)
+    ]
+
+
+def in_process(identity: Identity, work: Callable[[], object]) -> Any:
+    """Call *work* in a forked process with this identity. Return its result, which travels as JSON.
+
+    If the process is killed, call *work* again in a new process. Raises NoAnswerError.
+    """
+    number: int | None = None
+    for _ in range(_TRIES):
+        data, number = _run(identity, work)
+        if data:
+            well, told = json.loads(data)
+            if well:
+                return told
+            raise NoAnswerError(f"uid {identity.uid} could not make its requests: {told}")
+        if number is None:
+            raise NoAnswerError(f"uid {identity.uid} got no answer within {DEADLINE_S:g} s")
+    senders = f"root and the processes of uid {identity.uid}" if identity.is_whole else "root"
+    raise NoAnswerError(
+        f"the process that makes the requests of uid {identity.uid} was killed {_TRIES} times (signal"
+        f" {number}); only {senders} and the kernel can do that"
+    )
+
+
+def _run(identity: Identity, work: Callable[[], object]) -> tuple[bytes, int | None]:
+    """Return the result of *work* in a forked process as JSON, empty if the process did not finish.
+
+    Also return the number of the signal that ended the process; None if the process was too slow.
     """
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read_end)
-        _become(mount_fd, identity, asked, write_end, reads=reads)
+        _become(identity, work, write_end)
     os.close(write_end)
     try:
-        data = _all_of(read_end, time.monotonic() + DEADLINE_S)
+        data, is_over = _all_of(read_end, time.monotonic() + DEADLINE_S)
     finally:
         os.close(read_end)
-        _end(child)
-    try:
-        found = json.loads(data)
-        if isinstance(found, dict):
-            raise NoAnswerError(f"uid {identity.uid} could not make its requests: {found['error']}")
-        return [Answer(one[0], one[1], one[2], bytes.fromhex(one[3])) for one in found]
-    except (ValueError, TypeError, LookupError) as error:
-        raise NoAnswerError(f"uid {identity.uid} got no answer within {DEADLINE_S:g} s") from error
+        number = _end(child)
+    return (data, None) if data.endswith(_END) else (b"", number if is_over else None)
 
 
-def _end(child: int) -> None:
-    """Kill a child, and wait at most _KILLED_S (seconds) for its end.
+_END: Final = b"\n"
+"""The last byte of a whole result."""
 
-    While a request of the child waits for a daemon that does not answer, no signal ends the child. Then the
-    child ends when the daemon ends.
+
+def _end(child: int) -> int | None:
+    """Wait at most _KILLED_S (seconds) for the end of a child, then kill it, and wait again.
+
+    Return the number of the signal that ended the child; None if no signal was seen. While a request of the
+    child waits for a daemon that does not answer, no signal ends the child. Then the child ends when the
+    daemon ends.
     """
-    os.kill(child, signal.SIGKILL)  # the child was not reaped yet, so no other process has this pid
     pidfd = os.pidfd_open(child)
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        if poll.poll(_KILLED_S * 1000):
-            os.waitpid(child, 0)
+        if not poll.poll(_KILLED_S * 1000):
+            os.kill(child, signal.SIGKILL)  # the child was not reaped yet, so no other process has this pid
+            if not poll.poll(_KILLED_S * 1000):
+                return None
+        _, status = os.waitpid(child, 0)
     finally:
         os.close(pidfd)
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
 
 
-def _all_of(fd: int, until: float) -> bytes:
+def _all_of(fd: int, until: float) -> tuple[bytes, bool]:
+    """Return the bytes of a pipe, and whether all its writers have closed it in time."""
     found = b""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     while poll.poll(max(0, (until - time.monotonic()) * 1000)):
         data = os.read(fd, 1 << 16)
         if not data:
-            break
+            return found, True
         found += data
-    return found
+    return found, False
 
 
-def _become(
-    mount_fd: int, identity: Identity, asked: Sequence[Canary], write_end: int, *, reads: bool
-) -> NoReturn:
+def _become(identity: Identity, work: Callable[[], object], write_end: int) -> NoReturn:
     try:
-        os.setgroups([])
-        os.setresgid(identity.gid, identity.gid, identity.gid)
-        os.setresuid(identity.uid, identity.uid, identity.uid)
-        _write(write_end, [astuple(_answer(mount_fd, canary, reads=reads)) for canary in asked])
-    except Exception as error:  # noqa: BLE001 - the command that mounts reports it
-        _write(write_end, {"error": repr(error)})
+        identity.take()
+        _write(write_end, [True, work()])
+    except Exception as error:  # noqa: BLE001 - the command reports it
+        _write(write_end, [False, repr(error)])
     finally:
         os._exit(0)
 
 
 def _write(fd: int, found: object) -> None:
-    told = json.dumps(found, default=bytes.hex).encode()
+    told = json.dumps(found, default=bytes.hex).encode() + _END
     while told:
         told = told[os.write(fd, told) :]
 

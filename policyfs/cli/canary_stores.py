@@ -1,6 +1,6 @@
-"""The stores for canaries (sample requests that test a mount).
+"""The files for canaries (sample requests that test a mount).
 
-One store is in memory, with a file for each canary. The other is the real store, which is only read.
+In a store in memory, each canary gets a file. In the real store, canaries use files that exist.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from itertools import islice
 from typing import Final
 
 from policyfs.domain import NO_FACTS, FileType, Op, Principal
-from policyfs.kernel import mount_api
 from policyfs.linux.mountinfo import mounts
 from policyfs.policy.analysis.canaries import Answers, Canary, Sort
 from policyfs.policy.decide import Engine
 
-_MEMORY_BYTES: Final = 64 << 20
 _NAME_MAX: Final = 255
 _PATH_MAX: Final = 4095
 """The longest name and the longest path of a request, in bytes (PATH_MAX, less the NUL at the end)."""
@@ -33,52 +31,32 @@ _EACH: Final = 2
 _TYPES: Final = {stat.S_IFREG: FileType.REGULAR, stat.S_IFDIR: FileType.DIRECTORY}
 
 
-@contextlib.contextmanager
-def memory_store() -> Iterator[int]:
-    """Yield a descriptor of a new file system in memory (tmpfs) that is not mounted at any path.
-
-    It has the directories store, trail and run.
-    """
-    options = [("size", str(_MEMORY_BYTES)), ("mode", "0755")]
-    fd = mount_api.detached("tmpfs", options, mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV)
-    try:
-        for name in ("store", "trail", "run"):
-            os.mkdir(name, 0o755, dir_fd=fd)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable[[Canary], bool]:
-    """Make a file for each canary (sample request) in the store in memory.
+def planted(store: int, canaries: Sequence[Canary], content: bytes) -> Callable[[Canary], bool]:
+    """Make a file for each canary (sample request) in a store, which is empty. store: its descriptor.
 
     A canary gets no file if another canary needs a directory of the same name, or if the kernel accepts no
     path of this length. Return a function that tells if a canary can be used. It returns True if the canary
     has its file, or if the canary tests a hidden name and a directory has this name. content: the bytes of
     each file.
     """
-    store = os.open("store", _DIRECTORY, dir_fd=memory)
     files: set[bytes] = set()
     directories: set[bytes] = {b"/"}
-    try:
-        for path in sorted({one.path for one in canaries}, key=lambda path: (-path.count(b"/"), path)):
-            names = path.strip(b"/").split(b"/")
-            if max(map(len, names)) > _NAME_MAX or len(path.strip(b"/")) > _PATH_MAX:
-                continue
-            above = [b"/" + b"/".join(names[:depth]) for depth in range(1, len(names))]
-            if path in directories or not files.isdisjoint(above):
-                continue
-            for directory in above:
-                if directory not in directories:
-                    os.mkdir(directory.lstrip(b"/"), 0o777, dir_fd=store)
-                    os.chmod(directory.lstrip(b"/"), 0o777, dir_fd=store)  # noqa: S103 - seen by canaries alone
-                    directories.add(directory)
-            with open(b"/".join(names), "xb", opener=partial(os.open, dir_fd=store)) as file:
-                os.fchmod(file.fileno(), 0o666)
-                file.write(content)
-            files.add(path)
-    finally:
-        os.close(store)
+    for path in sorted({one.path for one in canaries}, key=lambda path: (-path.count(b"/"), path)):
+        names = path.strip(b"/").split(b"/")
+        if max(map(len, names)) > _NAME_MAX or len(path.strip(b"/")) > _PATH_MAX:
+            continue
+        above = [b"/" + b"/".join(names[:depth]) for depth in range(1, len(names))]
+        if path in directories or not files.isdisjoint(above):
+            continue
+        for directory in above:
+            if directory not in directories:
+                os.mkdir(directory.lstrip(b"/"), 0o777, dir_fd=store)
+                os.chmod(directory.lstrip(b"/"), 0o777, dir_fd=store)  # noqa: S103 - seen by canaries alone
+                directories.add(directory)
+        with open(b"/".join(names), "xb", opener=partial(os.open, dir_fd=store)) as file:
+            os.fchmod(file.fileno(), 0o666)
+            file.write(content)
+        files.add(path)
     # A directory of the name is enough to test if the name is hidden.
     return lambda one: one.path in files or (one.sort is Sort.HIDING and one.path in directories)
 
@@ -109,7 +87,7 @@ def is_there(store: str, canary: Canary) -> bool:
     """
     *above, name = canary.path.strip(b"/").split(b"/")
     try:
-        with _opened(store, above) as fd:
+        with opened(store, above) as fd:
             inode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_ino
     except OSError:
         return False
@@ -123,6 +101,13 @@ def _harmless(canary: Canary, ftype: FileType) -> bool:
     return ftype is FileType.REGULAR and canary.op is Op.READ and canary.sort is not Sort.REDACTION
 
 
+def directories(store: str) -> Iterator[tuple[bytes, ...]]:
+    """Yield the names of the path of each of some directories of the store, beginning with the store itself.
+    """
+    yield ()
+    yield from (names for names, ftype, _ in _entries(store) if ftype is FileType.DIRECTORY)
+
+
 def _entries(store: str) -> Iterator[tuple[tuple[bytes, ...], FileType, int]]:
     """Yield the files and directories of the store, beginning near the root.
 
@@ -134,7 +119,7 @@ def _entries(store: str) -> Iterator[tuple[tuple[bytes, ...], FileType, int]]:
         if not todo:
             return
         above = todo.popleft()
-        with contextlib.suppress(OSError), _opened(store, above) as fd, os.scandir(fd) as entries:
+        with contextlib.suppress(OSError), opened(store, above) as fd, os.scandir(fd) as entries:
             for entry in islice(entries, _MOST_NAMES):
                 names = (*above, os.fsencode(entry.name))
                 if os.path.join(store, *map(os.fsdecode, names)) in left_out:
@@ -160,7 +145,7 @@ def _mounts_that_may_hang() -> frozenset[str]:
 
 
 @contextlib.contextmanager
-def _opened(store: str, names: Sequence[bytes]) -> Iterator[int]:
+def opened(store: str, names: Sequence[bytes]) -> Iterator[int]:
     """Open a directory of the store, name by name, never through a symlink. Yield its descriptor."""
     with contextlib.ExitStack() as stack:
         fd = os.open(store, _DIRECTORY | os.O_NOATIME)

@@ -84,17 +84,22 @@ def engine_of(status: Json) -> Engine:
     Raises PolicyfsError. status: the mount's status.
     """
     policy = part(status, "policy")
+    told = policy.get("exceptions")
+    live = [one["id"] for one in (told if isinstance(told, list) else []) if one["in_force"]]
+    parsed = with_exceptions(parse_policy(sources_of(status)), live)
+    return compile_policy(parsed, monitor=bool(policy["monitor"]))
+
+
+def sources_of(status: Json) -> list[SourceText]:
+    """Return the saved texts of the policy that is in force on a mount. Raises PolicyfsError."""
     directory = Path(str(part(status, "trail")["directory"]))
     try:
-        kept = read_policy(directory, str(policy["digest"]))
+        kept = read_policy(directory, str(part(status, "policy")["digest"]))
     except OSError as error:
         raise PolicyfsError(
             f"cannot read the saved text of the mount's policy in {directory}: {error.strerror}"
         ) from error
-    sources = [SourceText(Path(name).name, text) for name, text in kept]
-    told = policy.get("exceptions")
-    live = [one["id"] for one in (told if isinstance(told, list) else []) if one["in_force"]]
-    return compile_policy(with_exceptions(parse_policy(sources), live), monitor=bool(policy["monitor"]))
+    return [SourceText(Path(name).name, text) for name, text in kept]
 
 
 def user_of(uid: int | None, pid: int | None, status: Json) -> Caller:

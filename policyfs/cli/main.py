@@ -28,6 +28,7 @@ _MODULES: Final = {
         "status": "show the state of mounts",
         "reload": "load the policy again; a policy with errors changes nothing",
     },
+    "prove": {"prove": "test whether a mount answers as its policy does"},
     "policy": {"policy": "check, test, explain and compare policies"},
     "inspect": {"inspect": "show the data in a file that policyfs can hide"},
     "audit": {"audit": "read, search and verify the trail"},

@@ -248,7 +248,7 @@ def _as_text(status: control.Json) -> str:
         *(["  LEAVING      unmounted, but processes still use the mount"] if status["leaving"] else []),
         f"  policy       {policy['name']} generation {policy['generation']}, {digest}{monitor}",
         *_exceptions(policy),
-        f"  passthrough  {through}; {passthrough['opens']} files opened in passthrough",
+        f"  passthrough  {through}",
         *(f"               {count} files mediated: {reason}" for reason, count in refused.items()),
         f"  handles      {handles['files']} files ({handles['mediated']} mediated)",
         f"               {handles['directories']} directories; {status['nodes']} nodes",
@@ -256,7 +256,6 @@ def _as_text(status: control.Json) -> str:
         f"               in {trail['directory']}",
         *([f"  last end     {trail['last_end']}"] if trail.get("last_end") else []),
         f"  contained    {_contained(part(status, 'contained'))}",
-        f"  proof        {_proved(part(status, 'proof'))}",
         "  requests     " + ", ".join(f"{name} {count}" for name, count in fuse.items() if count),
     ]
     lines += [f"  {line}" for line in stale_handles.told(status.get("stale_handles"))]
@@ -280,16 +279,6 @@ def _contained(held: control.Json) -> str:
     if isinstance(missing, list) and missing:
         return "; ".join(map(str, missing))
     return "few capabilities, no new privileges, system calls filtered, no network"
-
-
-def _proved(proof: control.Json) -> str:
-    """Return a text about the sample requests by which policyfs tested the mount before apps could use it."""
-    counts = proof.get("canaries")
-    if not isinstance(counts, dict):
-        return str(proof.get("why", "not made"))
-    left_out = proof.get("callers_left_out")
-    told = ", ".join(f"{name} {count}" for name, count in counts.items())
-    return f"passed: {told}" + (f"; {left_out} more apps were not tested" if left_out else "")
 
 
 def part(status: control.Json, name: str) -> control.Json:

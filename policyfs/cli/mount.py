@@ -78,8 +78,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     avc_help = "answer repeated requests without Python: look-ups, stats and opens (default)"
     add("--avc", action=argparse.BooleanOptionalAction, default=True, help=avc_help)
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
-    proof_help = "do not test the mount with requests under the apps' uids before the apps can use the mount"
-    add("--no-proof", action="store_true", help=proof_help)
     add("--copy-max", type=size, default="32M", metavar="SIZE", help="largest file to copy into memory (32M)")
     copies_help = "memory for all copies of files (512M)"
     add("--copies-max", type=size, default="512M", metavar="SIZE", help=copies_help)
@@ -238,7 +236,6 @@ def _options(
         xattrs=not args.no_xattrs,
         keys=key_directory(),
         vectors=args.avc,
-        proof=not args.no_proof,
         policy=os.path.abspath(args.policy),
         watch=args.watch,
     )  # fmt: skip

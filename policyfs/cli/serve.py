@@ -7,11 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from policyfs.cli.prover import proving
 from policyfs.cli.start import Start
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.lifetime import end_with_writer
@@ -25,13 +25,7 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 def serve_here(options: MountOptions, loader: Loader, start: Start, *, as_json: bool) -> int:
     """Serve a mount in this process until the mount ends. Return the exit code."""
-    with proving(options, loader) as (proved, attached):
-
-        def ready() -> None:
-            attached()
-            start.answered()
-
-        return serve(proved, loader, ready, as_json=as_json)
+    return serve(options, loader, start.answered, as_json=as_json)
 
 
 def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool) -> int:
@@ -111,21 +105,19 @@ def fork_daemon(
         raise PolicyfsError(
             f"cannot write the log {log_file}: {error.strerror}; choose another with --log"
         ) from error
-    with proving(options, loader) as (proved, attached):
-        read_end, write_end = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(read_end)
-            if lifeline is not None:
-                os.close(lifeline[1])
-                end_with_writer(lifeline[0], signal.SIGTERM)
-            _become_daemon(proved, loader, log_fd, write_end, start)
-        for fd in (write_end, log_fd, *(() if proved.proof_fd is None else (proved.proof_fd,))):
-            os.close(fd)
-        with open(read_end, "rb") as pipe:
-            answer = pipe.read()
-        if answer == b"ready":
-            attached()
+    place_fd = _opened(options.mountpoint)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read_end)
+        if lifeline is not None:
+            os.close(lifeline[1])
+            end_with_writer(lifeline[0], signal.SIGTERM)
+        _become_daemon(replace(options, place_fd=place_fd), loader, log_fd, write_end, start)
+    for fd in (write_end, log_fd, place_fd):
+        os.close(fd)
+    with open(read_end, "rb") as pipe:
+        answer = pipe.read()
     start.answered()  # if the start failed, the daemon has recorded the reason
     if answer == b"ready":
         return child
@@ -133,6 +125,14 @@ def fork_daemon(
     code = os.waitstatus_to_exitcode(wait_status)
     message = answer.decode("utf-8", "replace") or f"the daemon ended; see {log_file}"
     raise _NotMountedError(message, code if code > 0 else EXIT_REFUSED)
+
+
+def _opened(mountpoint: str) -> int:
+    """Open the mountpoint for the daemon (MountOptions.place_fd). Raises PolicyfsError."""
+    try:
+        return os.open(mountpoint, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise PolicyfsError(f"the mountpoint {mountpoint}: {error.strerror}") from error
 
 
 def _close_inherited() -> None:

@@ -75,7 +75,6 @@ class OptionsDoc(Strict):
     no_xattrs: Truth = False
     read_only: Truth = False
     no_passthrough: Truth = False
-    no_proof: Truth = False
     no_avc: Truth = False
     watch: Truth = False
     copy_max: Size | None = None

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+import trio
 
 from policyfs.daemon.control import Json
 from policyfs.daemon.control_server import Command
@@ -12,11 +15,17 @@ from policyfs.daemon.reload import Reload
 from policyfs.fs.access.audit import executable
 from policyfs.linux.peer import Peer
 
+_PROOF: Final = ("result", "reason", "canaries", "callers", "callers_left_out", "took_ms")
+
 
 def commands(
-    end: EndOfMount, mountpoint: Mountpoint, reload: Reload, status: Callable[[], Json]
-) -> dict[str, Command]:
-    """Return the commands of a daemon with these parts, by name."""
+    end: EndOfMount, mountpoint: Mountpoint, reload: Reload, status: Callable[[], Json],
+    record_proof: Callable[[Json], None],
+) -> dict[str, Command]:  # fmt: skip
+    """Return the commands of a daemon with these parts, by name.
+
+    record_proof: puts the result of a proof on the trail.
+    """
 
     async def ending(peer: Peer, _: Json) -> Json:
         """Note that `policyfs umount` is about to unmount."""
@@ -50,9 +59,17 @@ def commands(
         """Return the state of the mount (`policyfs status`)."""
         return status()
 
+    async def proof(peer: Peer, request: Json) -> Json:
+        """Put the result of `policyfs prove` on record."""
+        told = request.get("proof")
+        fields = {name: told[name] for name in _PROOF if name in told} if isinstance(told, dict) else {}
+        by = _by("policyfs prove", peer).fields()
+        await trio.to_thread.run_sync(record_proof, {"result": "failed"} | fields | by)
+        return {}
+
     return {
         "status": describe, "reload": load, "previous": previous, "ending": ending, "staying": staying,
-        "abort": abort,
+        "abort": abort, "proof": proof,
     }  # fmt: skip
 
 

@@ -81,7 +81,7 @@ class NoDaemonError(ControlError):
 
 
 def ask(
-    path: Path, command: str, timeout_s: float = DEADLINE_S, *, about: str | None = None, **more: str
+    path: Path, command: str, timeout_s: float = DEADLINE_S, *, about: str | None = None, **more: object
 ) -> Json:
     """Send one command, and return the answer. about: a path in the mount, if the command is about a path.
 

@@ -25,17 +25,14 @@ from policyfs.daemon.log import Bugs, Log
 from policyfs.daemon.mountpoint import Mountpoint, read_own_proc
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import Loader, Policies
-from policyfs.daemon.proof import NOT_MADE, MutableSink, prove
 from policyfs.daemon.reload import Reload
 from policyfs.daemon.status import describe, questions_about
 from policyfs.daemon.supervise import kept, once
 from policyfs.daemon.worker_losses import WorkerLosses
-from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.inodes.vectors import MAX_DIRECTORIES, MAX_NODES
 from policyfs.fs.opening.stale_retries import MOST_RESTING
-from policyfs.fs.report import report
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.journal.recorders import open_journal
 from policyfs.kernel import session
@@ -49,7 +46,7 @@ from policyfs.linux.scheduling import set_turns
 from policyfs.policy.decide import Engine
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.leases import LeaseKeeper
-from policyfs.store.owner import IN_MEMORY, Owners
+from policyfs.store.owner import Owners
 from policyfs.store.quarantine import NAME as QUARANTINE
 from policyfs.store.quarantine import Limits as QuarantineLimits
 from policyfs.store.quarantine import Quarantine
@@ -82,9 +79,6 @@ class Daemon:
         """The start time of this daemon, in ns since 1970."""
         self.leaving = False
         """True if the mount has left its mountpoint, but open files or another namespace still use it."""
-        self.proof: control.Json = NOT_MADE
-        """The result of the mount's proof: test requests, made before apps reach the mount (proof.py)."""
-        self._unproved: PolicyfsError | None = None
         with _undone_on_error(self._undo):
             self.policies = Policies(loader, options.trail.parent, log)
             self._undo.callback(self.policies.close)
@@ -105,7 +99,7 @@ class Daemon:
         self._undo.callback(self._mountpoint.close)
         base = Foundation(
             tree=self._tree, facts=self.facts, owners=owners, sniffer=self.sniffer, keeper=self._keeper,
-            watch=watch, journal=self._events, quarantine=Quarantine(self._options.trail / QUARANTINE),
+            watch=watch, journal=self.journal, quarantine=Quarantine(self._options.trail / QUARANTINE),
             remembered=self.remembered, warn=self._warn,
         )  # fmt: skip
         self.fs = FileSystem(self._settings(), engine, base, self._bugs)
@@ -132,7 +126,6 @@ class Daemon:
             keep=options.keep, segment_bytes=options.segment_bytes, keys=options.keys, appender=Appender(),
         )  # fmt: skip
         self._undo.callback(self._close_journal)
-        self._events = MutableSink(self.journal, muted=options.proof_fd is not None)
         self._losses, self._kills = WorkerLosses(self.journal, self._log.warning), Kills(self.journal)
         self.policies.begin(self.journal, self.trail, options.told)
 
@@ -149,12 +142,11 @@ class Daemon:
         self._in_vectors = options.vectors and not facts.remote  # see MountOptions.vectors
         self._directories = descriptors.of_directories(MAX_DIRECTORIES if self._in_vectors else 0)
         # If the store does not keep inode numbers, no owner can be recorded by number: no file has an owner.
-        kept = str(options.trail.parent / "owners.sqlite") if options.remembers else IN_MEMORY
-        database = kept if facts.stable_inodes else None
+        database = str(options.trail.parent / "owners.sqlite") if facts.stable_inodes else None
         owners = Owners(facts.trusted_xattr, database)
         self._undo.callback(owners.close)
         self.remembered = None
-        if options.remembers and facts.stable_inodes and facts.leases and facts.times_tell:
+        if facts.stable_inodes and facts.leases and facts.times_tell:
             path = str(options.trail.parent / "found.sqlite")
             self.remembered = remembered_for(path, tree.root_fd, self._log.warning)
             self._undo.callback(self.remembered.close)
@@ -225,8 +217,6 @@ class Daemon:
         self._undo.callback(self.fs.bridge_handles.end_all)
         self._garbage.start()
         trio.run(self._main, ready)
-        if self._unproved is not None:
-            raise self._unproved
 
     async def _main(self, ready: Callable[[], None]) -> None:
         trio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
@@ -244,16 +234,15 @@ class Daemon:
                 self._mountpoint.circle.beat()  # before an app can make the loop wait
                 works = (*self._duties().works(), self._breaks, self._watching,
                          self.fs.locks.ask_again, self.fs.bridge_handles.events.run, self.sniffer.tend,
-                         self.fs.second_looks.run, self.fs.quarantine.run, *self._reload.works())  # fmt: skip
+                         self.fs.second_looks.run, self.fs.quarantine.run, *self._reload.works(),
+                         self._signals, self._places)  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
-                if not await self._proved():
-                    nursery.cancel_scope.cancel()
-                    return
-                for work in (self._signals, self._places):
-                    nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # a process that finds the socket may send signals, too
-                known = commands(self._end, self._mountpoint, self._reload, lambda: describe(self))
+                known = commands(
+                    self._end, self._mountpoint, self._reload, lambda: describe(self),
+                    partial(self.journal.tell, "proof"),
+                )  # fmt: skip
                 listener, questions = control_server.answer_on(server), questions_about(self.fs)
                 nursery.start_soon(control_server.serve, listener, known, self._bugs, questions)
                 ready()
@@ -262,22 +251,6 @@ class Daemon:
             control_server.release(self._socket_inode, self._options.mountpoint)
             with trio.CancelScope(shield=True):
                 await self.sniffer.aclose()
-
-    async def _proved(self) -> bool:
-        """If required, let another process test and attach the mount. Return False if the test failed."""
-        if self._options.proof_fd is None:
-            return True
-        try:
-            self.proof = await prove(
-                self._options.proof_fd, self._mountpoint.device.mount_fd,
-                lambda: {"fuse": counters(), **report(self.fs)}, partial(self.journal.tell, "proof"),
-            )  # fmt: skip
-        except PolicyfsError as error:
-            self._unproved = error
-            return False
-        self._mountpoint.give_up_mount_fd()
-        self._events.unmute(after=self.fs.gate.recorder.settle)
-        return True
 
     async def _fuse(self, everything: trio.CancelScope) -> None:
         """Run the FUSE session. When the session ends, the daemon ends."""

@@ -74,25 +74,24 @@ class Mountpoint:
             self._table = MountTable()  # opened before the mount, so that the mount's end is a change
             self._undo.callback(self._table.close)
             self._control_files = self._open_control_files()
-            self.device = session.mount_device(
-                options.mountpoint, source=options.store, control=self._control_files,
-                user_id=(options.user_id or 0) if options.kernel_admits else 0,
-                group_id=options.group_ids[0] if options.kernel_admits else 0,
-                allow_other=not options.kernel_admits, default_permissions=options.posix,
-                read_only=read_only, detached=options.proof_fd is not None,
-            )  # fmt: skip
-            self._mount_fd = self.device.mount_fd
+            self.device = self._mounted(options, read_only=read_only)
             self._undo.callback(self._unmount_at_end)
-            self._undo.callback(self.give_up_mount_fd)
             self._undo.callback(os.close, self.device.fd)
             self._guard(guard)
             self._undo = self._undo.pop_all()
 
-    def give_up_mount_fd(self) -> None:
-        """Close the mount's descriptor: another process attaches the mount, or has attached it."""
-        mount_fd, self._mount_fd = self._mount_fd, -1
-        if mount_fd >= 0:
-            os.close(mount_fd)
+    def _mounted(self, options: MountOptions, *, read_only: bool) -> session.Device:
+        try:
+            return session.mount_device(
+                options.mountpoint, source=options.store, control=self._control_files,
+                user_id=(options.user_id or 0) if options.kernel_admits else 0,
+                group_id=options.group_ids[0] if options.kernel_admits else 0,
+                allow_other=not options.kernel_admits, default_permissions=options.posix,
+                read_only=read_only, place_fd=options.place_fd,
+            )  # fmt: skip
+        finally:
+            if options.place_fd is not None:
+                os.close(options.place_fd)
 
     @property
     def is_mounted(self) -> bool:

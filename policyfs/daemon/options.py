@@ -46,15 +46,10 @@ class MountOptions:
     """True if the C bridge may answer repeated requests (access vectors). Ignored for a remote store
     (StoreFacts.remote): while the store hangs, the bridge's readers would read requests ahead.
     """
-    remembers: bool = True
-    """True if databases on the disk keep kinds and plans for later daemons, and also owners, if the store
-    itself cannot keep owners.
-    """
-    proof: bool = False
-    """True if test requests must prove the mount before apps reach it (proof.py)."""
-    proof_fd: int | None = None
-    """The socket of the process that tests (proves) the mount and then attaches it; None: mount without a
-    proof.
+    place_fd: int | None = None
+    """A descriptor of the mountpoint, which the daemon closes once it has mounted there; None: the daemon
+    opens the mountpoint itself. A daemon in the background has left the process group of the command. If an
+    automounter makes the mount, the daemon could not open the mountpoint any more.
     """
     watch: bool = False
     """True if the mount reloads its policy when the policy's files change."""

@@ -42,7 +42,6 @@ class Reported(Protocol):
     trail: Path
     started_ns: int
     leaving: bool
-    proof: control.Json
 
     @property
     def options(self) -> MountOptions: ...
@@ -78,7 +77,6 @@ def describe(daemon: Reported) -> control.Json:
         "version": __version__,
         "started": iso_time(daemon.started_ns),
         "leaving": daemon.leaving,
-        "proof": daemon.proof,
         "connection": daemon.connection,
         "policy": {
             "name": engine.policy.name,

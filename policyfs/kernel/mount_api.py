@@ -19,6 +19,7 @@ _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 429, 430, 431, 432
 _CLOEXEC: Final = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 _SET_FLAG, _SET_STRING, _CMD_CREATE = 0, 1, 6  # FSCONFIG_*
 _FROM_EMPTY_PATH: Final = 4  # MOVE_MOUNT_F_EMPTY_PATH
+_TO_EMPTY_PATH: Final = 0x40  # MOVE_MOUNT_T_EMPTY_PATH
 _AT_FDCWD: Final = -100
 _AT_EMPTY_PATH: Final = 0x1000
 _AT_STATX_DONT_SYNC: Final = 0x4000
@@ -57,9 +58,15 @@ def procfs_instance() -> int:
     return detached("proc", (), MOUNT_NOSUID | MOUNT_NODEV)
 
 
-def attach(mount_fd: int, path: str) -> None:
-    """Attach a detached mount to a directory. Raises OSError."""
-    _call(_MOVE_MOUNT, mount_fd, b"", _AT_FDCWD, os.fsencode(path), _FROM_EMPTY_PATH)
+def attach(mount_fd: int, place: str | int) -> None:
+    """Attach a detached mount to a directory. Raises OSError.
+
+    place: the path of the directory, or its descriptor. With a descriptor the kernel looks nothing up, so an
+    automounter of the directory is not asked (fs/autofs/root.c, autofs_d_manage).
+    """
+    at, path = (place, "") if isinstance(place, int) else (_AT_FDCWD, place)
+    flags = _FROM_EMPTY_PATH | (0 if path else _TO_EMPTY_PATH)
+    _call(_MOVE_MOUNT, mount_fd, b"", at, os.fsencode(path), flags)
 
 
 def device_minor(mount_fd: int) -> int:

@@ -64,16 +64,11 @@ class MountError(PolicyfsError):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A mounted /dev/fuse descriptor. conn_id: the connection's number in /sys/fs/fuse/connections.
-
-    mount_fd: the descriptor of a detached mount, which the owner of this object closes; -1 if the mount is
-    attached.
-    """
+    """A mounted /dev/fuse descriptor. conn_id: the connection's number in /sys/fs/fuse/connections."""
 
     fd: int
     path: str
     conn_id: int
-    mount_fd: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +97,16 @@ def mount_device(
     read_only: bool = False,
     max_read: int = 0,
     control: ControlFiles | None = None,
-    detached: bool = False,
+    place_fd: int | None = None,
 ) -> Device:
     """Mount a new FUSE connection on a directory, always nosuid and nodev.
 
     Without allow_other, the kernel admits only processes whose real, effective and saved uids are user_id and
     whose gids are group_id. The kernel refuses all other processes, even processes of root. max_read: the
     most bytes in one READ; 0 for the kernel's own limit. control: takes the connection's control files from
-    user_id before any process can reach the mount. detached: if True, the caller attaches the mount later
-    (attach_mount()). Until then only processes that have mount_fd reach the mount. The descriptor of
-    /dev/fuse is non-blocking and close-on-exec. Raises MountError.
+    user_id before any process can reach the mount. place_fd: a descriptor of the directory, or None. With a
+    descriptor, an automounter of the directory is not asked. The descriptor of /dev/fuse is non-blocking and
+    close-on-exec. Raises MountError.
     """
     path = _checked_mountpoint(mountpoint)
     options: list[str | tuple[str, str]] = [
@@ -128,7 +123,7 @@ def mount_device(
         options.append("ro")
     for _ in range(_TRIES):
         with contextlib.suppress(OpenedError):
-            return _mounted(path, options, control, read_only=read_only, detached=detached)
+            return _mounted(path, place_fd, options, control, read_only=read_only)
     raise MountError(
         f"cannot mount on {path}: a process with uid {user_id} opens the control files of each new mount in"
         " /sys/fs/fuse/connections; end this process"
@@ -136,8 +131,8 @@ def mount_device(
 
 
 def _mounted(
-    path: str, options: list[str | tuple[str, str]], control: ControlFiles | None,
-    *, read_only: bool, detached: bool,
+    path: str, place_fd: int | None, options: list[str | tuple[str, str]], control: ControlFiles | None,
+    *, read_only: bool,
 ) -> Device:  # fmt: skip
     """Make one connection, and mount it. Raises MountError; OpenedError if an app has opened a control file.
     """
@@ -147,10 +142,8 @@ def _mounted(
         raise MountError(_device_advice(exc), exc.errno or 0) from exc
     try:
         conn_id, mount_fd = _create([*options, ("fd", str(fd))], control, path, read_only=read_only)
-        if detached:
-            return Device(fd, path, conn_id, mount_fd)
         try:
-            attach_mount(mount_fd, path)
+            _attach(mount_fd, path, place_fd)
         finally:
             os.close(mount_fd)
         return Device(fd, path, conn_id)
@@ -183,7 +176,7 @@ def _create(
     return conn_id, mount_fd
 
 
-def attach_mount(mount_fd: int, path: str) -> None:
+def _attach(mount_fd: int, path: str, place_fd: int | None) -> None:
     """Attach a detached mount to a directory. Raises MountError, also if the mount appears in its store, too.
 
     That happens if *path* is in a bind mount of the store, or of a part of it: a mount in a directory appears
@@ -191,7 +184,7 @@ def attach_mount(mount_fd: int, path: str) -> None:
     its own mount, and wait for itself.
     """
     try:
-        mount_api.attach(mount_fd, path)
+        mount_api.attach(mount_fd, path if place_fd is None else place_fd)
     except OSError as exc:
         raise _refused(path, exc) from exc
     device = mount_api.device_minor(mount_fd)

@@ -47,7 +47,7 @@ class Owners:
         self._database = None if trusted or database is None else _connect(database, busy_timeout_s)
         # get() has its own connection, because under WAL no reader waits for a writer.
         self._reader, self._reading = self._database, self._lock
-        if self._database is not None and database is not None and database != IN_MEMORY:
+        if self._database is not None and database is not None:
             self._reader, self._reading = _connect_reader(database, self._database), threading.Lock()
 
     @property
@@ -114,18 +114,13 @@ class Owners:
                 database.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?)", (*_row_key(stat), app))
 
 
-IN_MEMORY: Final = ":memory:"
-"""The path that stands for a database in memory, which ends with its process."""
-
-
 def _connect(path: str, busy_timeout_s: float) -> sqlite3.Connection:
     """Open the database, which only root may read. All mounts of a store share the database (WAL).
 
     ``synchronous`` is FULL. Before a new writer writes, the owner becomes "none". If the writer's bytes are
     on the disk after a power cut, this change of the owner must be there, too.
     """
-    if path != IN_MEMORY:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     database = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
     try:
         with _as_oserror():

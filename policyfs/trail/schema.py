@@ -21,7 +21,7 @@ from policyfs.trail.event import (
     Event,
 )
 
-VERSION: Final = "1.2"
+VERSION: Final = "1.3"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _LOWEST: Final = -(1 << 63)
 
@@ -100,7 +100,7 @@ RECORDS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Schema]]]] = {
         {
             "result": {"enum": ["held", "failed"]}, "reason": _TEXT, "canaries": _ANY,
             "callers": {"type": "array"}, "callers_left_out": _COUNT,
-            "took_ms": {"type": "number"},
+            "took_ms": {"type": "number"}, **_AUTHOR,
         },
     ),
     "stale_handles": (

@@ -76,13 +76,13 @@ def _of_the_quarantine(record: Record) -> str:
 
 
 def _of_the_proof(record: Record) -> str:
-    """Return a sentence about the requests that tested a mount before apps could reach it."""
+    """Return a sentence about the requests that tested a mount."""
     fields = record.fields
     if fields.get("result") != "held":
-        return shown(" ".join(str(fields.get("reason", "the mount was refused")).split()))
+        return shown(" ".join(str(fields.get("reason", "?")).split()))
     counts = fields.get("canaries")
     told = ", ".join(f"{name} {count}" for name, count in counts.items()) if isinstance(counts, dict) else "?"
-    return f"all test requests got the right answers before apps reached the mount: {shown(told)}"
+    return f"all sample requests of `policyfs prove` got the right answers: {shown(told)}"
 
 
 def _process(fields: Fields) -> str:

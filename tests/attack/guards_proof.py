@@ -14,7 +14,6 @@ from policyfs.fs.access.path_answers import PathAnswers, Unseen
 from policyfs.fs.inodes.handles import Mode
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.redact.plan import Outcome, Plan
-from policyfs.store.tree import Tree
 from tests.attack.guards import put
 
 _ENOENT: Final = 2
@@ -34,18 +33,6 @@ def shows_hidden() -> None:
     """What the policy hides is shown."""
     put(PathAnswers, "unseen", lambda self, who, state: Unseen(None, None))
     _allowing(lambda errno: errno == _ENOENT)
-
-
-def shows_hidden_in_the_library() -> None:
-    """What the policy hides is shown, but not in a store in memory."""
-    opened = Tree.open.__func__  # type: ignore[attr-defined]
-
-    def opening(cls: Any, path: str) -> Tree:
-        if not path.startswith("/proc/self/fd/"):
-            shows_hidden()
-        return opened(cls, path)
-
-    put(Tree, "open", classmethod(opening))
 
 
 def denies_nothing() -> None:
@@ -83,7 +70,6 @@ def admits_everybody() -> None:
 
 PROOF: Final[dict[str, Callable[[], None]]] = {
     "shows-hidden": shows_hidden,
-    "shows-hidden-in-the-library": shows_hidden_in_the_library,
     "denies-nothing": denies_nothing,
     "redacts-nothing": redacts_nothing,
     "passes-nothing": passes_nothing,

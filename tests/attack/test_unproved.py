@@ -1,14 +1,17 @@
-"""H: a mount whose daemon enforces less than its policy is refused before any app reaches it."""
+"""H: `policyfs prove` finds a mount whose daemon enforces less than its policy."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.mount.daemons import Mount, MountFailed
-from tests.support.mount.stores import Mounts
+from tests.support.machine.processes import call_as, code_of
+from tests.support.mount.daemons import Mount, policyfs_process
+from tests.support.mount.stores import WEAKENED, Mounts
 
 POLICY = """\
 apiVersion: policyfs/v1
@@ -24,45 +27,56 @@ rules:
 """
 
 
-def _refused(mounts: Mounts, store: Path, guard: str, *options: str) -> tuple[str, Mount]:
-    """The reason why a mount without this guard is refused, and the mount."""
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def _weakened(mounts: Mounts, store: Path, guard: str, *options: str) -> Mount:
+    """A mount whose daemon lacks a guard."""
     mount = mounts.prepare(POLICY, store, *options)
-    mount.proved = True
-    mount.program = ("tests.attack.weakened", guard)
-    mount.expected_exit = 1
-    mount.expected_log = ["the proof of the mount failed"]
-    with pytest.raises(MountFailed) as refused:
-        mount.start()
-    assert refused.value.returncode == 1
-    assert not mount.is_mounted()
-    assert os.listdir(mount.mountpoint) == []
-    return refused.value.output, mount
+    mount.program = (WEAKENED, guard)
+    return mount.start()
+
+
+@pytest.mark.parametrize("guard", ["hiding", "denial", "redaction", "passthrough"])
+def test_a_canary_finds_a_program_without_a_guard(mounts: Mounts, store: Path, guard: str) -> None:
+    """The daemon of the mount may be sound: the program that is there now is tested on a store in memory."""
+    taken = {"hiding": "shows-hidden", "denial": "denies-nothing",
+             "redaction": "redacts-nothing", "passthrough": "passes-nothing"}  # fmt: skip
+    mount = mounts.start(POLICY, store)
+    line = [sys.executable, "-m", WEAKENED, taken[guard], "prove", str(mount.mountpoint)]
+    said = subprocess.run(
+        line, env=os.environ | mount.environment, cwd=CHECKOUT, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert said.returncode == 1, said
+    assert f"canary {guard}: in a store in memory" in said.stdout
+    (proof,) = mount.events(type="proof")
+    assert proof["result"] == "failed"
+    assert proof["reason"] in said.stdout
 
 
 @pytest.mark.parametrize(
-    ("guard", "canary"),
+    ("guard", "canary", "options"),
     [
-        ("shows-hidden", "canary hiding: in a store in memory"),
-        ("denies-nothing", "canary denial: in a store in memory"),
-        ("redacts-nothing", "canary redaction: in a store in memory"),
-        ("passes-nothing", "canary passthrough: in a store in memory"),
-        ("shows-hidden-in-the-library", "canary hiding: in the mount"),
+        ("shows-hidden", "canary hiding: in the mount", ()),
+        ("denies-nothing", "create /DCIM/policyfs-prove-", ("--write",)),
     ],
 )
-def test_a_canary_refuses_a_daemon_without_a_guard(
-    mounts: Mounts, store: Path, guard: str, canary: str
+def test_a_canary_finds_a_daemon_without_a_guard(
+    mounts: Mounts, store: Path, guard: str, canary: str, options: tuple[str, ...]
 ) -> None:
     (store / "DCIM/private").mkdir()
-    said, mount = _refused(mounts, store, guard)
-    assert canary in said
-    (proof,) = mount.events(type="proof")
-    assert proof["result"] == "failed"
-    assert canary in proof["reason"]
-    (failed,) = mount.events(type="failed")
-    assert failed["reason"] == proof["reason"]
+    mount = _weakened(mounts, store, guard)
+    said = policyfs_process("prove", *options, mount.mountpoint, environment=mount.environment)
+    assert said.returncode == 1, said
+    assert canary in said.stdout
+    assert not list(store.rglob("policyfs-prove-*"))
 
 
-def test_a_canary_refuses_an_app_mount_that_admits_everybody(mounts: Mounts, store: Path) -> None:
-    said, _ = _refused(mounts, store, "admits-everybody", "--app", "gallery")
-    assert "another user" in said
-    assert "the mount admits this user" in said
+def test_a_canary_finds_an_app_mount_that_admits_everybody(mounts: Mounts, store: Path) -> None:
+    mount = _weakened(mounts, store, "admits-everybody", "--app", "gallery")
+    assert call_as(10012, code_of, os.listdir, mount.mountpoint) == ""
+    said = policyfs_process("prove", mount.mountpoint, environment=mount.environment)
+    assert said.returncode == 1, said
+    assert "another user" in said.stdout
+    assert "the mount admits this user" in said.stdout

@@ -56,7 +56,7 @@ def _said_at_terminal(words: list[str], environment: dict[str, str]) -> str:
 @pytest.mark.parametrize("name", ["TSTP", "STOP"])
 def test_the_shell_goes_on_while_the_command_has_stopped(runner: Runner, name: str) -> None:
     """The signal of the command does not reach policyfs, which is root's."""
-    words = ["run", "--no-proof", "--policy", str(runner.policy), "--app", "app", str(runner.at), "--"]
+    words = ["run", "--policy", str(runner.policy), "--app", "app", str(runner.at), "--"]
     words += ["perl", "-e", STOPS.format(signal=name)]
     said = _said_at_terminal([sys.executable, "-m", "policyfs.cli.main", *words], runner.environment)
     job, stopped = '"$@"', f"{128 + signal.SIGSTOP}"

@@ -36,13 +36,13 @@ class Site:
         """Write the file: an app mount for each app, and a shared one. more: options of the app mounts."""
         mounts = [
             f"  - {{app: {app}, at: {self.arena}/apps/{app}, service: {app}.service, path: /media,"
-            f" options: {{no_proof: true{more}}}}}"
+            f" options: {{{more}}}}}"
             for app in apps
         ]
         self.file.write_text("\n".join([
             "apiVersion: policyfs/v1", "kind: Site", "name: home", f"store: {store}",
             f"policy: {CHECKOUT}/policies/family-photos.yaml", f"trail: {self.arena}/trail", "mounts:",
-            *mounts, f"  - {{shared: true, at: {self.arena}/all, options: {{no_proof: true}}}}",
+            *mounts, f"  - {{shared: true, at: {self.arena}/all}}",
         ]) + "\n", encoding="utf-8")  # fmt: skip
 
     def __call__(self, *words: str) -> Said:
@@ -146,7 +146,7 @@ def test_changed_options_are_told_and_wait_for_a_restart(site: Site, store: Path
     gallery = site.arena / "apps/gallery"
     assert site("up").returncode == 0
     before = {one["mountpoint"]: one["pid"] for one in json.loads(site("status", "--json").stdout)}
-    site.write(store, "gallery", more=", read_only: true, nodes_max: '500'")
+    site.write(store, "gallery", more="read_only: true, nodes_max: '500'")
     told = (
         f"gallery ({gallery}) is not as in the site: nodes_max is 40000, but the site file says 500;"
         " read_only is false, but the site file says true"
@@ -218,7 +218,7 @@ def test_a_restart_that_would_fail_unmounts_nothing(site: Site, store: Path) -> 
 
 @pytest.mark.timeout(240)
 def test_a_mount_that_fails_takes_down_what_was_started(site: Site, store: Path) -> None:
-    site.write(store, "gallery", more=", posix: true, no_xattrs: true")  # the shared mount can be made
+    site.write(store, "gallery", more="posix: true, no_xattrs: true")  # the shared mount can be made
     said = site("up")
     assert said.returncode == 1
     assert "the site home is not up, and nothing new is mounted" in said.stderr

@@ -1,16 +1,16 @@
-"""The stores of canaries: a tmpfs that is attached nowhere, and the real store, which is only read."""
+"""The files of canaries: planted in an empty store, or those of the real store, which is only read."""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli.canary_stores import is_there, known_files, memory_store, planted
+from policyfs.cli.canary_stores import directories, is_there, known_files, planted
 from policyfs.domain import Op
-from policyfs.linux.mountinfo import mounts
 from policyfs.policy.analysis.canaries import Canary, Sort
 from tests.support.models.policies import engine_of
 
@@ -22,47 +22,40 @@ def canary(path: bytes, sort: Sort = Sort.DENIAL) -> Canary:
     return Canary(sort, path, Op.READ)
 
 
-def test_the_store_in_memory_is_attached_nowhere_and_gone_afterwards() -> None:
-    before, open_before = len(mounts()), os.listdir("/proc/self/fd")
-    with memory_store() as fd:
-        assert len(mounts()) == before
-        assert sorted(os.listdir(f"/proc/self/fd/{fd}")) == ["run", "store", "trail"]
-        assert Path(f"/proc/self/fd/{fd}/store").stat().st_dev != os.stat("/").st_dev
-        with pytest.raises(RuntimeError, match="inside"), memory_store():
-            raise RuntimeError("inside")
-    assert os.listdir("/proc/self/fd") == open_before
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[int]:
+    fd = os.open(tmp_path, os.O_PATH)
+    yield fd
+    os.close(fd)
 
 
-def test_files_are_planted_that_any_caller_could_use_if_the_policy_let_it() -> None:
-    with memory_store() as memory:
-        wanted = [canary(path) for path in (b"/a", b"/d/b", b"/d/e/c", b"/d/b")]
-        kept = planted(memory, wanted, b"words")
-        assert all(kept(one) for one in wanted)
-        for name in ("a", "d/b", "d/e/c"):
-            file = Path(f"/proc/self/fd/{memory}/store/{name}")
-            assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (b"words", 0o666)
-        for name in ("d", "d/e"):
-            assert stat.S_IMODE(os.stat(f"store/{name}", dir_fd=memory).st_mode) == 0o777
-        assert not kept(canary(b"/none"))
+def test_files_are_planted_that_any_caller_could_use_if_the_policy_let_it(empty: int, tmp_path: Path) -> None:
+    wanted = [canary(path) for path in (b"/a", b"/d/b", b"/d/e/c", b"/d/b")]
+    kept = planted(empty, wanted, b"words")
+    assert all(kept(one) for one in wanted)
+    for name in ("a", "d/b", "d/e/c"):
+        file = tmp_path / name
+        assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (b"words", 0o666)
+    for name in ("d", "d/e"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o777
+    assert not kept(canary(b"/none"))
 
 
-def test_where_others_need_a_directory_only_hiding_is_tested() -> None:
+def test_where_others_need_a_directory_only_hiding_is_tested(empty: int, tmp_path: Path) -> None:
     """The deepest paths are planted first."""
-    with memory_store() as memory:
-        wanted = [canary(b"/d"), canary(b"/d", Sort.HIDING), canary(b"/d/x"), canary(b"/")]
-        kept = planted(memory, wanted, b"")
-        assert [kept(one) for one in wanted] == [False, True, True, False]
-        assert stat.S_ISDIR(os.stat("store/d", dir_fd=memory).st_mode)
+    wanted = [canary(b"/d"), canary(b"/d", Sort.HIDING), canary(b"/d/x"), canary(b"/")]
+    kept = planted(empty, wanted, b"")
+    assert [kept(one) for one in wanted] == [False, True, True, False]
+    assert (tmp_path / "d").is_dir()
 
 
-def test_a_path_that_no_request_can_have_is_not_planted() -> None:
+def test_a_path_that_no_request_can_have_is_not_planted(empty: int) -> None:
     deep = [b"/" + b"/".join([b"d" * 15] * 255 + [b"f" * length]) for length in (15, 16)]
     wide = [b"/" + b"n" * length for length in (255, 256)]
-    with memory_store() as memory:
-        wanted = [canary(path, sort) for path in (*deep, *wide) for sort in (Sort.DENIAL, Sort.HIDING)]
-        kept = planted(memory, wanted, b"")
-        assert [kept(one) for one in wanted] == [True, True, False, False] * 2
-        assert os.stat(b"store" + wide[0], dir_fd=memory).st_size == 0
+    wanted = [canary(path, sort) for path in (*deep, *wide) for sort in (Sort.DENIAL, Sort.HIDING)]
+    kept = planted(empty, wanted, b"")
+    assert [kept(one) for one in wanted] == [True, True, False, False] * 2
+    assert os.stat(wide[0].lstrip(b"/"), dir_fd=empty).st_size == 0
 
 
 # -- the real store -------------------------------------------------------------------------------------
@@ -152,3 +145,7 @@ def test_only_some_directories_and_names_are_looked_at(tmp_path: Path) -> None:
         patch.setattr(os, "scandir", lambda fd: opened.append(fd) or scandir(fd))
         assert len([path for sort, path in found(tmp_path, hide) if sort is Sort.HIDING]) == 2
     assert len(opened) == 32
+
+
+def test_directories_begin_with_the_store_itself(store: Path) -> None:
+    assert list(directories(str(store))) == [(), (b"d",), (b"d", b"inner")]

@@ -106,12 +106,11 @@ def test_a_word_that_is_none_of_them_is_told(
 def test_each_switch_comes_to_its_option(place: Path) -> None:
     plain = options(place)
     assert (plain.app, plain.user_id, plain.group_ids, plain.any_uid) == (None, None, (), False)
-    assert (plain.passthrough, plain.xattrs, plain.vectors, plain.proof) == (True, True, True, True)
+    assert (plain.passthrough, plain.xattrs, plain.vectors) == (True, True, True)
     assert (plain.posix, plain.read_only, plain.watch, plain.policy_modes) == (False, False, False, False)
     assert not options(place, "--no-passthrough").passthrough
     assert not options(place, "--no-xattrs").xattrs
     assert not options(place, "--no-avc").vectors
-    assert not options(place, "--no-proof").proof
     for word, name in (
         ("--read-only", "read_only"), ("--watch", "watch"),
         ("--modes=policy", "policy_modes"),

@@ -22,12 +22,14 @@ class Daemon:
     def __init__(self) -> None:
         self.end = EndOfMount()
         self.left = 0
+        self.told: list[dict[str, object]] = []
         self.reloads: list[tuple[MountEnd, bool, object, object]] = []
         self.commands = commands(
             self.end,
             SimpleNamespace(leave=self.leave),  # type: ignore[arg-type]
             SimpleNamespace(reload=self.reload),  # type: ignore[arg-type]
             lambda: {"pid": 7},
+            self.told.append,
         )
 
     def leave(self) -> None:
@@ -87,3 +89,14 @@ def test_abort_ends_the_session_with_its_author() -> None:
     assert daemon.send("abort") == {}
     assert daemon.left == 1
     assert (daemon.end.end.how, daemon.end.end.uid) == ("policyfs umount --abort", PEER.uid)
+
+
+def test_a_proof_is_on_record_with_who_made_it() -> None:
+    daemon = Daemon()
+    assert daemon.send("proof", proof={"result": "held", "canaries": {"hiding": 2}, "chain": "ab"}) == {}
+    [fields] = daemon.told
+    assert (fields["result"], fields["canaries"]) == ("held", {"hiding": 2})
+    assert (fields["how"], fields["pid"], fields["uid"]) == ("policyfs prove", os.getpid(), 1000)
+    assert "chain" not in fields
+    daemon.send("proof", proof="held")
+    assert daemon.told[-1]["result"] == "failed"

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,8 +73,7 @@ class Kernel:
     def mount_device(self, path: str, **asked: object) -> Device:
         self.asked = asked
         self.reader, writer = os.pipe()
-        mount_fd = os.open("/", os.O_PATH) if asked["detached"] else -1
-        return Device(writer, path, mounts_at(PLACE)[-1].device if self.here else 1 << 30, mount_fd)
+        return Device(writer, path, mounts_at(PLACE)[-1].device if self.here else 1 << 30)
 
     def unmount(self, path: str, *, lazy: bool = False, force: bool = False) -> None:
         self.unmounts.append((path, lazy, force))
@@ -174,23 +173,34 @@ def test_the_kernel_keeps_others_out_if_it_can(
 
 def test_options_come_to_the_mount(kernel: Kernel) -> None:
     with mounted(kernel):
-        assert (kernel.asked["default_permissions"], kernel.asked["detached"]) == (False, False)
-    with mounted(kernel, posix=True, proof_fd=0) as made:
-        assert (kernel.asked["default_permissions"], kernel.asked["detached"]) == (True, True)
-        mount_fd = made.device.mount_fd
-        os.fstat(mount_fd)
-        made.give_up_mount_fd()
-        made.give_up_mount_fd()
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(mount_fd)
-    with mounted(kernel, proof_fd=0):
-        """It is closed at the end at the latest."""
+        assert (kernel.asked["default_permissions"], kernel.asked["place_fd"]) == (False, None)
+    with mounted(kernel, posix=True):
+        assert kernel.asked["default_permissions"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_mountpoint_is_not_kept_open(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """It would keep the file system below busy."""
+    place_fd = os.open(tmp_path, os.O_PATH)
+    if fails:
+        monkeypatch.setattr(session, "mount_device", refused)
+    with pytest.raises(MountError) if fails else nullcontext():
+        options = replace(OPTIONS, place_fd=place_fd)
+        made = Mountpoint(
+            options, EndOfMount(), Said().log, Kills(Nothing()), read_only=True, guard=kernel.guard
+        )
+        assert kernel.asked["place_fd"] == place_fd
+        made.close()
+    assert tmp_path not in [fd.readlink() for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+
+
+def refused(path: str, **_: object) -> Device:
+    raise MountError(f"cannot mount on {path}")
 
 
 def test_a_mount_that_fails_leaves_nothing_open(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(path: str, **_: object) -> Device:
-        raise MountError(f"cannot mount on {path}")
-
     monkeypatch.setattr(session, "mount_device", refused)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(MountError, match="cannot mount"):

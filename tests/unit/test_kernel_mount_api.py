@@ -70,7 +70,8 @@ def test_after_an_error_nothing_is_left_open(kernel: Kernel, at: int) -> None:
 
 def test_a_mount_is_attached_by_its_descriptor(kernel: Kernel) -> None:
     mount_api.attach(5, "/mnt")
-    assert kernel.calls == [(MOVE_MOUNT, 5, b"", -100, b"/mnt", 4)]
+    mount_api.attach(5, 7)
+    assert kernel.calls == [(MOVE_MOUNT, 5, b"", -100, b"/mnt", 4), (MOVE_MOUNT, 5, b"", 7, b"", 0x44)]
 
 
 def test_the_device_number_is_read_without_a_request_to_the_file_system(kernel: Kernel) -> None:

@@ -47,9 +47,9 @@ class Kernel:
         self.options = dict((one, True) if isinstance(one, str) else one for one in options)
         return os.open("/", os.O_PATH)
 
-    def attach(self, mount_fd: int, path: str) -> None:
+    def attach(self, mount_fd: int, place: str | int) -> None:
         assert os.fstat(mount_fd).st_ino == os.stat("/").st_ino
-        self.called(f"attach {path}")
+        self.called(f"attach {place}")
 
     def take(self, conn_id: int) -> None:
         """Of the control files."""
@@ -85,7 +85,7 @@ def test_a_mount_admits_one_user_unless_all_are_to_be_let_in(kernel: Kernel, tmp
             "user_id": "7", "group_id": "8",
         }  # fmt: skip
         assert kernel.attributes == BASE
-        assert (device.path, device.conn_id, device.mount_fd) == (str(tmp_path), NO_CONNECTION, -1)
+        assert (device.path, device.conn_id) == (str(tmp_path), NO_CONNECTION)
         assert not os.get_blocking(device.fd)
         assert not os.get_inheritable(device.fd)
         os.close(device.fd)
@@ -117,15 +117,13 @@ def test_an_app_has_no_control_files_before_it_can_reach_the_mount(kernel: Kerne
     assert kernel.calls == ["detached", "take", f"attach {tmp_path}"]
 
 
-def test_a_detached_mount_is_left_to_be_attached(kernel: Kernel, tmp_path: Path) -> None:
+def test_a_mount_is_attached_to_an_open_directory(kernel: Kernel, tmp_path: Path) -> None:
+    """Nothing is looked up then, and the descriptor stays its owner's."""
+    place_fd = os.open(tmp_path, os.O_PATH)
     with nothing_left_open():
-        device = mounted(tmp_path, detached=True)
-        assert kernel.calls == ["detached"]
-        assert os.fstat(device.mount_fd).st_ino == os.stat("/").st_ino
-        session.attach_mount(device.mount_fd, device.path)
-        assert kernel.calls == ["detached", f"attach {tmp_path}"]
-        os.close(device.mount_fd)
-        os.close(device.fd)
+        os.close(mounted(tmp_path, place_fd=place_fd).fd)
+        assert kernel.calls == ["detached", f"attach {place_fd}"]
+    os.close(place_fd)
 
 
 @pytest.mark.parametrize("at", ["detached", "take", "attach"])

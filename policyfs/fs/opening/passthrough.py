@@ -39,7 +39,6 @@ class Passthrough:
         self._tells_each = tells_each
         self._reserves = reserves
         self.why = "" if backing is not None else "switched off (--no-passthrough)"
-        self.passed = 0
         self._idle: OrderedDict[int, tuple[int, float]] = OrderedDict()
         self._due: list[int] = []
         """Ids that a thread releases after the next call of expire(). When the id of a removed file is
@@ -64,7 +63,6 @@ class Passthrough:
         return {
             "enabled": self.enabled,
             "why_not": self.why,
-            "opens": self.passed,
             "refused": dict(self.refused),
         }
 
@@ -90,7 +88,6 @@ class Passthrough:
             else:
                 state.backing_id = answer
                 state.mode = Mode.PASSTHROUGH
-                self.passed += 1
                 return
         node.mediated = True
 
@@ -112,7 +109,6 @@ class Passthrough:
                 copy.backing_id = state.backing_id
             elif not node.mediated:
                 state.backing_id, state.mode = copy.backing_id, Mode.PASSTHROUGH
-                self.passed += 1
 
     def take_idle(self, node: Node, state: OpenState) -> bool:
         """Reuse the backing id of a file that was closed a moment ago. Return False if the node has none."""
@@ -120,7 +116,6 @@ class Passthrough:
         if kept is None:
             return False
         state.backing_id, state.mode = kept[0], Mode.PASSTHROUGH
-        self.passed += 1
         return True
 
     def has(self, node: Node) -> bool:

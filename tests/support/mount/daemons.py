@@ -133,8 +133,7 @@ class Mount:
     standard error. expected_log: patterns of log lines that this test provokes on purpose.
     wrapper: words before the daemon's command line, such as setpriv and its options. executed: give
     it an interpreter of its own (see forked.py). most_descriptors: limit of its descriptors, 0 for none.
-    expected_mediated: the kernel is to refuse passthrough for some files of this store. proved: it is proved
-    before it is attached, which costs a second daemon and requests of its own.
+    expected_mediated: the kernel is to refuse passthrough for some files of this store.
     """
 
     def __init__(
@@ -171,7 +170,6 @@ class Mount:
         self._control = 0
         self.wrapper: tuple[str, ...] = ()
         self.most_descriptors = 0
-        self.proved = False
         self.executed = "POLICYFS_TEST_DAEMON" in os.environ
 
     # ------------------------------------------------------------ life
@@ -197,7 +195,6 @@ class Mount:
         for directory in (self.trail, self.runtime):
             directory.mkdir(parents=True, exist_ok=True)
         words = ["mount", "--foreground", "--policy", str(self.policy), *self.options]
-        words += [] if self.proved else ["--no-proof"]
         words += [str(self.store), str(self.mountpoint)]
         with self.log.open("ab") as log:
             self.process = self._launched(words, log)
