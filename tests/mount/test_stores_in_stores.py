@@ -76,9 +76,8 @@ def test_another_file_system_mounted_in_the_store(
             subprocess.run(["umount", inner], check=True, timeout=20)
 
 
-@pytest.mark.parametrize("proved", [False, True])
 def test_a_mountpoint_in_a_bind_mount_of_the_store_is_refused(
-    mounts: Mounts, arena: Path, empty_store: Path, proved: bool
+    mounts: Mounts, arena: Path, empty_store: Path
 ) -> None:
     """Mounts propagate: the mount would be in its own store, and the daemon would wait for itself."""
     (empty_store / "view").mkdir()
@@ -89,7 +88,7 @@ def test_a_mountpoint_in_a_bind_mount_of_the_store_is_refused(
     try:
         subprocess.run(["mount", "--bind", empty_store, other], check=True, timeout=20)
         mount = mounts.prepare(POLICY, empty_store)
-        mount.mountpoint, mount.proved, mount.expected_exit = other / "view", proved, 1
+        mount.mountpoint, mount.expected_exit = other / "view", 1
         with pytest.raises(MountFailed, match=f"this directory is also in the store, as {empty_store}/view"):
             mount.start()
         assert not os.path.ismount(other / "view")
