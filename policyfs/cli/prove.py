@@ -44,11 +44,12 @@ def run_prove(args: argparse.Namespace) -> int:
 
     Return 2 if the mount could not be tested.
     """
-    path = known(args.mountpoint)
     began = time.monotonic()
     result: Json = {"result": "held"}
     code = EXIT_OK
+    path = os.path.abspath(args.mountpoint)
     try:
+        path = known(args.mountpoint)
         result |= _proved(path, write=args.write)
     except PolicyfsError as error:
         wrong = isinstance(error, WrongAnswerError)
@@ -72,7 +73,7 @@ def _proved(path: str, *, write: bool) -> Json:
     status = control.ask(socket, "status")
     engine = engine_of(status)
     prover = Prover(status, engine)
-    mount_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mount_fd = _opened(path)
     try:
         if mount_api.device_minor(mount_fd) != status["connection"]:
             raise NotProvedError(f"another mount covers {path}")
@@ -85,8 +86,17 @@ def _proved(path: str, *, write: bool) -> Json:
         # Answers by another policy tell nothing, neither right nor wrong ones.
         if part(control.ask(socket, "status"), "policy") != part(status, "policy"):
             raise NotProvedError("the policy in force has changed meanwhile; run this command again")
+    if not counts:
+        raise NotProvedError("the policy has no answer that could be tested")
     callers = [caller.label for caller in prover.callers]
     return {"canaries": dict(counts), "callers": callers, "callers_left_out": prover.left_out}
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotProvedError(f"cannot open {path}: {error.strerror}") from error
 
 
 def _text(result: Json) -> str:

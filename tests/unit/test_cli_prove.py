@@ -124,6 +124,21 @@ def test_a_result_that_is_not_on_record_counts_for_nothing(daemon: Daemon, tmp_p
     assert "the result was not recorded: gone" in err
 
 
+def test_a_place_that_cannot_be_reached_is_not_proved(daemon: Daemon, tmp_path: Path, capsys) -> None:
+    code, out, _ = run(tmp_path / "none/below", capsys)
+    assert (code, "not proved: " in out) == (2, True)
+    (tmp_path / "file").touch()
+    assert "not proved: cannot open " in run(tmp_path / "file", capsys)[1]
+
+
+def test_a_test_without_requests_proves_nothing(daemon: Daemon, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(prove, "prove_in_memory", lambda *_: Counter())
+    monkeypatch.setattr(prove.Prover, "prove_live", lambda *_: Counter())
+    assert run(tmp_path, capsys)[:2] == (
+        2, f"{tmp_path}: not proved: the policy has no answer that could be tested\n",
+    )  # fmt: skip
+
+
 def test_only_root_can_prove(daemon: Daemon, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert run(tmp_path, capsys)[:2] == (
