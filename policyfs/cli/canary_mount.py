@@ -24,6 +24,8 @@ from policyfs.daemon import control
 from policyfs.daemon.control import Json
 from policyfs.errors import PolicyfsError
 from policyfs.kernel import mount_api
+from policyfs.kernel.session import MountError, unmount
+from policyfs.linux.mountinfo import FSTYPE, mounts
 from policyfs.linux.namespaces import enter_own_mounts
 from policyfs.policy.parse import SourceText
 
@@ -87,6 +89,7 @@ def _become(prover: Prover, status: Json, sources: Sequence[SourceText], write_e
 def _second_mount(status: Json, sources: Sequence[SourceText]) -> Iterator[tuple[int, int, Path]]:
     """Yield descriptors of the mountpoint and of the store of a second mount, and its control socket."""
     enter_own_mounts()
+    _leave_other_mounts()
     place = control.runtime_dir()  # it exists, and its files are root's; here it is covered
     memory = mount_api.detached(
         "tmpfs", [("size", str(_MEMORY_BYTES)), ("mode", "0700")],
@@ -109,6 +112,14 @@ def _second_mount(status: Json, sources: Sequence[SourceText]) -> Iterator[tuple
     finally:
         os.kill(daemon, signal.SIGKILL)  # its files exist only in memory
         os.waitpid(daemon, 0)
+
+
+def _leave_other_mounts() -> None:
+    """Detach all policyfs mounts in this namespace: they would be in use while this process runs."""
+    for one in mounts():
+        if one.fstype == FSTYPE:
+            with contextlib.suppress(MountError, OSError):  # it may have gone with a mount above it
+                unmount(one.path, lazy=True)
 
 
 def _arguments(told: Json, place: Path) -> argparse.Namespace:

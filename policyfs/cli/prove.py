@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 from policyfs.cli.canary_mount import prove_in_memory
 from policyfs.cli.canary_writes import prove_writes
@@ -73,16 +75,13 @@ def _proved(path: str, *, write: bool) -> Json:
     status = control.ask(socket, "status")
     engine = engine_of(status)
     prover = Prover(status, engine)
-    mount_fd = _opened(path)
     try:
-        if mount_api.device_minor(mount_fd) != status["connection"]:
-            raise NotProvedError(f"another mount covers {path}")
         counts: Counter[str] = prove_in_memory(prover, status, sources_of(status))
-        counts += prover.prove_live(mount_fd)
-        if write:
-            counts += prove_writes(prover, mount_fd)
+        with _opened(path, status) as mount_fd:
+            counts += prover.prove_live(mount_fd)
+            if write:
+                counts += prove_writes(prover, mount_fd)
     finally:
-        os.close(mount_fd)
         # Answers by another policy tell nothing, neither right nor wrong ones.
         if part(control.ask(socket, "status"), "policy") != part(status, "policy"):
             raise NotProvedError("the policy in force has changed meanwhile; run this command again")
@@ -92,11 +91,19 @@ def _proved(path: str, *, write: bool) -> Json:
     return {"canaries": dict(counts), "callers": callers, "callers_left_out": prover.left_out}
 
 
-def _opened(path: str) -> int:
+@contextlib.contextmanager
+def _opened(path: str, status: Json) -> Iterator[int]:
+    """Yield a descriptor of the mountpoint. Raises NotProvedError, also if another mount is there."""
     try:
-        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise NotProvedError(f"cannot open {path}: {error.strerror}") from error
+    try:
+        if mount_api.device_minor(fd) != status["connection"]:
+            raise NotProvedError(f"another mount covers {path}")
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _text(result: Json) -> str:

@@ -232,11 +232,14 @@ def test_a_rule_for_a_path_that_no_file_can_have_is_no_obstacle(mounts: Mounts, 
     assert assert_proved(mounts.start(policy, store))["canaries"]["hiding"] > 0
 
 
-def test_a_prover_that_is_killed_leaves_nothing(mounts: Mounts, store: Path) -> None:
+def test_a_prover_keeps_no_mount_and_leaves_nothing_if_it_is_killed(mounts: Mounts, store: Path) -> None:
+    """If its processes kept a mount in their namespace, `policyfs umount` would find this mount in use."""
     mount = mounts.start(PHOTOS, store)
     process = policyfs_started("prove", mount.mountpoint, environment=mount.environment)
     wait_for(lambda: _daemons_below(process.pid), "the second daemon runs")
     left = _daemons_below(process.pid)
+    places = [Path(f"/proc/{pid}/mountinfo").read_text() for pid in left]
+    assert not [place for place in places if f" {mount.mountpoint} " in place]
     process.kill()
     process.wait(30)
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), "all processes have ended")
