@@ -71,10 +71,6 @@ class Recorder:
         """
         self._settle = settle
 
-    def settle(self) -> None:
-        """Record all opens that the bridge has answered so far."""
-        self._settle()
-
     def use_policy(self, generation: int, digest: str) -> None:
         """Put the policy with this generation (a number) and digest into all later events."""
         self._generation = generation

@@ -1,9 +1,9 @@
 """Canaries: sample requests of one caller, with the policy's answers. A mount is tested with these requests.
 
 There are four sorts: the file is hidden, the operation is denied, the read is redacted, or the read is in
-passthrough. To find paths, this module tries classes of paths (paths that the rules treat alike). A mount
-waits for this search. So the search ends after MOST_PLACES classes, uses only some rules of a large policy,
-and can miss canaries. The answers are always those of the whole policy.
+passthrough. To find paths, this module tries classes of paths (paths that the rules treat alike). The test of
+a mount waits for this search. So the search ends after MOST_PLACES classes, uses only some rules of a large
+policy, and can miss canaries. The answers are always those of the whole policy.
 """
 
 from __future__ import annotations
