@@ -55,10 +55,15 @@ setup(
         *(
             Extension(
                 f"policyfs.redact.{part}",
-                [f"policyfs/redact/{part.replace('.', '/')}.c"],
+                [f"policyfs/redact/{part.replace('.', '/')}.c", *more],
+                depends=["policyfs/redact/bitstreams/_heads.h"] * bool(more),
                 extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", *STRICT],
             )
-            for part in ("isobmff._stbl", "jpeg._scan")
+            for part, *more in (
+                ("bitstreams._heads", *(f"policyfs/redact/bitstreams/_{c}.c" for c in ("units", "pictures"))),
+                ("isobmff._stbl",),
+                ("jpeg._scan",),
+            )
         ),
     ]
 )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from policyfs.domain import DENY_UNKNOWN, REDACTIONS, TO_TELL
 from policyfs.redact.core.categories import Tells, hidden_by, in_words
 from policyfs.redact.core.cleaners import Found, NotThisKindError, TooMuchError
+from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.kinds import KindRow, Treatment
 from policyfs.redact.core.patches import ByteSource, in_order
 from policyfs.redact.core.values import MAX_FINDINGS, Finding, Outcome, Plan
-from policyfs.redact.registry import kind_rows, kind_table, locate_in
+from policyfs.redact.registry import kind_rows, kind_table, locate_in, look_in
 from policyfs.redact.verdict import judged
 
 __all__ = [
     "Finding",
+    "FrameTable",
     "KindRow",
     "Outcome",
     "Plan",
@@ -20,21 +24,43 @@ __all__ = [
     "kind_rows",
     "kind_table",
     "locate",
+    "look_at",
 ]
 
 
-def locate(kind: str | None, what: frozenset[str], source: ByteSource) -> Plan:
+def locate(kind: str | None, what: frozenset[str], source: ByteSource, *, frames_later: bool = False) -> Plan:
     """Return the plan that hides data in a file.
 
     kind: the file's kind; None if it is unknown. what: the words (categories.WORDS) whose data the plan
     hides, and perhaps two special members. DENY_UNKNOWN: the outcome is REFUSE if a part of the file is not
     understood. TO_TELL: the plan has no patches; its outcome is CLEAN if no data of the words was found
-    (redact/verdict.py), else REFUSE. Never raises: after any error the outcome is REFUSE.
+    (redact/verdict.py), else REFUSE. frames_later: True if the caller searches the frames of a film later,
+    with look_at(): then no byte of a frame is read, and the plan may have frames that were not searched
+    (Plan.frames). Only movies (MP4, MOV) leave frames, and only without TO_TELL. Never raises: after any
+    error the outcome is REFUSE.
     """
     words = what - {DENY_UNKNOWN, TO_TELL}
     if TO_TELL in what:
         return _judge(kind, words, source, strict=DENY_UNKNOWN in what)
-    return _locate(kind, words, source, strict=DENY_UNKNOWN in what)
+    return _locate(kind, words, source, strict=DENY_UNKNOWN in what, frames_later=frames_later)
+
+
+def look_at(table: FrameTable, what: frozenset[str], source: ByteSource) -> Plan:
+    """Return the plan that hides data in the frames of a table (Plan.frames, or a part of it).
+
+    what: as for locate(). source: the file, or a window of it with the offsets of the table
+    (FrameTable.shifted). It must have all bytes of these frames. Never raises: after any error the outcome is
+    REFUSE.
+    """
+    words = what - {DENY_UNKNOWN, TO_TELL}
+    if not words or not words <= REDACTIONS:
+        return _refuse("cannot hide " + listed(words - REDACTIONS))
+
+    def look() -> Plan:
+        hide = hidden_by(words)
+        return _plan(look_in(table, source, hide), source, hide, strict=DENY_UNKNOWN in what)
+
+    return _guarded(look)
 
 
 def _judge(kind: str | None, words: frozenset[str], source: ByteSource, *, strict: bool) -> Plan:
@@ -56,7 +82,7 @@ def listed(words: frozenset[str]) -> str:
 
 def _locate(
     kind: str | None, words: frozenset[str], source: ByteSource, *, strict: bool,
-    found: list[Found] | None = None,
+    found: list[Found] | None = None, frames_later: bool = False,
 ) -> Plan:  # fmt: skip
     """Return the plan of the locator for this kind.
 
@@ -74,16 +100,27 @@ def _locate(
         return _refuse(f"policyfs does not know how to redact files of the kind {kind}")
     if row.treatment is Treatment.REFUSED:
         return _refuse(f"{kind}: {row.why}")
-    try:
-        if row.treatment is Treatment.NOTHING:
-            return _nothing(row, source)
+    if row.treatment is Treatment.NOTHING:
+        return _nothing(row, source)
+
+    def look() -> Plan:
         hide = hidden_by(words)
-        located = locate_in(kind, source, hide)
+        located = locate_in(kind, source, hide, frames_later=frames_later)
         if found is not None:
             found.append(located)
         return _plan(located, source, hide, strict=strict)
+
+    return _guarded(look, f"its kind is {kind}, but ")
+
+
+def _guarded(look: Callable[[], Plan], start: str = "") -> Plan:
+    """Return the plan of a search, or a refusal after an error. start: start of the reason if the bytes
+    cannot be redacted.
+    """
+    try:
+        return look()
     except NotThisKindError as exc:
-        return _refuse(f"its kind is {kind}, but {exc}")
+        return _refuse(f"{start}{exc}")
     except TooMuchError as exc:
         return _refuse(str(exc))
     except Exception as exc:  # noqa: BLE001  # hostile bytes must cause no more than a refusal
@@ -102,7 +139,7 @@ def _nothing(row: KindRow, source: ByteSource) -> Plan:
 
 def _plan(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> Plan:
     patches = in_order(found.patches, source.size)
-    if not patches:
+    if not patches and found.frames is None:
         return Plan(Outcome.CLEAN, reason=f"no part of it holds data about {in_words(hide)}")
     notes = sorted(found.notes, key=lambda note: note.offset)
     if strict and (odd := next((note for note in notes if note.broken), None)) is not None:
@@ -112,4 +149,4 @@ def _plan(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> Pla
         Finding(n.offset, n.length, n.container, n.tag, in_words(n.tells & hide), n.broken)
         for n in notes[:MAX_FINDINGS]
     )
-    return Plan(Outcome.PATCH, patches, findings, f"{len(patches)} ranges changed")
+    return Plan(Outcome.PATCH, patches, findings, f"{len(patches)} ranges changed", frames=found.frames)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.formats import FORMATS, WITHOUT_LOCATOR, Format, Use, starts_for
+from policyfs.redact.bitstreams.frame_table import FrameTable, look
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import (
     MAX_NESTING,
@@ -70,21 +71,29 @@ def kind_table() -> Mapping[str, KindRow]:
     return MappingProxyType({row.kind: row for row in kind_rows()})
 
 
-def locate_in(kind: str, source: ByteSource, hide: Tells) -> Found:
+def locate_in(kind: str, source: ByteSource, hide: Tells, *, frames_later: bool = False) -> Found:
     """Locate the parts to hide in a file of a kind that has a locator.
 
-    Raises NotThisKindError, TooMuchError; KeyError for a kind without a locator.
+    frames_later: True if the search of a film's frames may be left to the caller (Found.frames). Raises
+    NotThisKindError, TooMuchError; KeyError for a kind without a locator.
     """
-    return LOCATORS[kind](source, _Cleaners(hide, budget_for(source), MAX_NESTING))
+    cleaners = _Cleaners(hide, budget_for(source), MAX_NESTING, frames_later=frames_later)
+    return LOCATORS[kind](source, cleaners)
+
+
+def look_in(table: FrameTable, source: ByteSource, hide: Tells) -> Found:
+    """Locate the parts to hide in frames of a film. Raises NotThisKindError, TooMuchError."""
+    return look(table, source, _Cleaners(hide, budget_for(source), MAX_NESTING))
 
 
 class _Cleaners:
     """Implementation of cleaners.Inner. It opens embedded files only to a limited depth."""
 
-    __slots__ = ("_depth", "budget", "hide")
+    __slots__ = ("_depth", "budget", "frames_later", "hide")
 
-    def __init__(self, hide: Tells, budget: Budget, depth: int) -> None:
+    def __init__(self, hide: Tells, budget: Budget, depth: int, *, frames_later: bool = False) -> None:
         self.hide = hide
+        self.frames_later = frames_later
         self.budget = budget
         self._depth = depth
 

@@ -1,4 +1,4 @@
-"""The search for messages in frames, apart from any container."""
+"""Messages in single frames, apart from any container."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import pytest
 from policyfs.redact.bitstreams.decoder_config import Framing
 from policyfs.redact.bitstreams.frames import (
     SAMPLE_UNITS,
-    Counter,
     Frame,
+    UnitLimits,
     clean_frame,
-    clean_frames,
-    in_rows,
-    scannable,
-    spread,
 )
 from policyfs.redact.bitstreams.nal_units import (
     AV1,
@@ -37,53 +33,11 @@ MESSAGE = sei(5, bytes(range(16, 32)) + CITY)
 CODED = Framing(AVC, 4)
 
 
-class Numbered:
-    """Frames of one size, one behind the other."""
-
-    def __init__(self, first: int, count: int, size: int) -> None:
-        self.all = [Frame(at * size, size) for at in range(count)]
-        self.first = first
-        self.asked: list[bool] = []
-
-    def tried(self) -> list[Frame]:
-        return self.all[: self.first]
-
-    def rows(self) -> list[Frame]:
-        return [self.all[at] for at in in_rows(len(self.all))]
-
-    def others(self, *, keys: bool) -> list[Frame]:
-        self.asked.append(keys)
-        return self.all[self.first :]
-
-
-@pytest.mark.parametrize(
-    ("name", "asked"), [(bytes(range(16, 32)), [False]), (b"MISPmicrosectime", []), (b"", [])]
-)
-def test_other_frames_are_searched_if_those_tried_tell(name: bytes, asked: list[bool]) -> None:
-    frame = sei(5, name + CITY) + SLICE if name else SLICE
-    frames = Numbered(2, 9, len(frame))
-    found = clean_frames(frames, CODED, MemorySource(frame * 9), PLACES)
-    assert frames.asked == asked
-    assert len(found.notes) == 9 * len(asked)
-
-
-@pytest.mark.parametrize(
-    ("at", "found"), [(50, True), (63, True), (64, False), (150, True), (213, True), (214, False)]
-)
-def test_successive_frames_are_searched_in_two_places(at: int, found: bool) -> None:
-    plain = b"\0\0\0" + bytes([len(MESSAGE + SLICE) - 4]) + b"\x65".ljust(len(MESSAGE + SLICE) - 4)
-    data = plain * at + MESSAGE + SLICE + plain * (299 - at)
-    frames = Numbered(2, 300, len(plain))
-    out = apply(data, clean_frames(frames, CODED, MemorySource(data), PLACES).patches)
-    assert (CITY not in out) is found
-    assert frames.asked == [False] * found
-
-
 @pytest.mark.parametrize("lead", [b"", MESSAGE[:3], MESSAGE[:5]])
 def test_a_frame_behind_a_lead(lead: bytes) -> None:
     data = b"other" + (MESSAGE + SLICE)[len(lead) :]
     frame = Frame(5, len(data) - 5, lead)
-    found = clean_frame(MemorySource(data), frame, CODED, PLACES, Counter(9))
+    found = clean_frame(MemorySource(data), frame, CODED, PLACES, UnitLimits(9))
     out = apply(data, found.patches)
     assert CITY not in out
     assert out.startswith(b"other")
@@ -93,7 +47,7 @@ def test_a_frame_behind_a_lead(lead: bytes) -> None:
 def test_a_lead_with_a_message() -> None:
     data = (MESSAGE + SLICE)[30:]
     with pytest.raises(NotThisKindError):
-        clean_frame(MemorySource(data), Frame(0, len(data), MESSAGE[:30]), CODED, PLACES, Counter(9))
+        clean_frame(MemorySource(data), Frame(0, len(data), MESSAGE[:30]), CODED, PLACES, UnitLimits(9))
 
 
 def test_start_codes_at_every_offset_of_a_chunk_s_end() -> None:
@@ -124,17 +78,8 @@ def test_no_unit_without_a_start_code() -> None:
         assert not list(start_code_units(MemorySource(data), 0, len(data), AVC, Plain().budget))
 
 
-def test_some_of_many() -> None:
-    assert list(spread(range(100), 4)) == [0, 25, 50, 75]
-    assert list(spread(range(3), 4)) == [0, 1, 2]
-    assert list(spread([])) == []
-    assert len(scannable(range(30_000))) == 30_000
-    with pytest.raises(TooMuchError):
-        scannable(range(30_001))
-
-
 def test_too_many_messages() -> None:
-    counter = Counter(9, room=60)
+    counter = UnitLimits(9, room=60)
     counter.message(b"x" * 50)
     with pytest.raises(TooMuchError):
         counter.message(b"x\0\0\3")
@@ -147,17 +92,18 @@ def test_too_many_messages() -> None:
 def test_a_frame_of_too_many_units_is_refused_and_never_left(coded: Framing, unit: bytes, message: bytes):
     for count in (300, SAMPLE_UNITS - 1, SAMPLE_UNITS):
         data = unit * count + message
-        frames = Numbered(1, 1, len(data))
+        frame = Frame(0, len(data))
         if count == SAMPLE_UNITS:
             with pytest.raises(TooMuchError, match="units"):
-                clean_frames(frames, coded, MemorySource(data), PLACES)
+                clean_frame(MemorySource(data), frame, coded, PLACES, UnitLimits())
         else:
-            assert CITY not in apply(data, clean_frames(frames, coded, MemorySource(data), PLACES).patches)
+            found = clean_frame(MemorySource(data), frame, coded, PLACES, UnitLimits())
+            assert CITY not in apply(data, found.patches)
 
 
 def test_bytes_before_the_first_start_code_of_mpeg() -> None:
     data = b"\xff\0\0\1\xb2" + CITY + b"\0\0\1\0slice"
-    found = clean_frame(MemorySource(data), Frame(0, len(data)), Framing(MPEG, 0), PLACES, Counter(9))
+    found = clean_frame(MemorySource(data), Frame(0, len(data)), Framing(MPEG, 0), PLACES, UnitLimits(9))
     assert CITY not in apply(data, found.patches)
 
 
@@ -173,7 +119,7 @@ def test_an_empty_unit_before_a_start_code_ends_no_search(
     """Size 4: the start code is in a unit behind its length. FFmpeg reads it."""
     unit = codes + head + MESSAGE[5:]
     data = b"".join((len(one).to_bytes(4) if size else START_CODE) + one for one in (unit, last))
-    found = clean_frame(MemorySource(data), Frame(0, len(data)), Framing(codec, size), PLACES, Counter(9))
+    found = clean_frame(MemorySource(data), Frame(0, len(data)), Framing(codec, size), PLACES, UnitLimits(9))
     out = apply(data, found.patches)
     assert CITY not in out
     assert out.endswith(last)
@@ -190,7 +136,7 @@ def test_messages_that_become_many_patches_are_too_much() -> None:
         if count == 99:
             with pytest.raises(TooMuchError, match="parts"):
                 clean_frame(
-                    MemorySource(data), Frame(0, len(data)), CODED, inner, Counter(count, len(data) << 4)
+                    MemorySource(data), Frame(0, len(data)), CODED, inner, UnitLimits(count, len(data) << 4)
                 )
         else:
-            assert clean_frame(MemorySource(data), Frame(0, len(data)), CODED, inner, Counter(count)).notes
+            assert clean_frame(MemorySource(data), Frame(0, len(data)), CODED, inner, UnitLimits(count)).notes

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyfs.redact.core.cleaners import NotThisKindError
+from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.isobmff import _stbl
 from policyfs.redact.isobmff.stbl import Extents, Runs, Samples, SampleTable
 from tests.support.models import sample_tables
@@ -237,8 +237,55 @@ def test_samples_of_runs_end_with_their_run() -> None:
     runs.add_run(0, 0, array("I", (9,)))
     runs.add_run(50, 7, array("I", (3,)))
     runs.add_run(70, 5, array("I", (4, 9, 9)))
-    assert [list(runs.samples(run)) for run in range(3)] == [
-        [(100, 4), (104, 6)],
-        [(50, 3), (53, 3), (56, 1)],
-        [(70, 4), (74, 1)],
+    runs.add_run(90, 3, array("I", (9, 9)))
+    starts, ends = array("Q"), array("Q")
+    for run in range(4):
+        runs.append_samples(run, starts, ends)
+    assert list(zip(starts, ends, strict=True)) == [
+        *((100, 104), (104, 104), (104, 110)),
+        *((50, 53), (53, 56), (56, 57)),
+        *((70, 74), (74, 75)),
+        (90, 93),
     ]
+
+
+def test_a_run_of_too_many_samples_is_refused() -> None:
+    runs = Runs()
+    runs.add_run(0, 1 << 40, array("I", (1,)))
+    with pytest.raises(TooMuchError):
+        runs.append_samples(0, array("Q"), array("Q"))
+
+
+@given(chunks_of_tables, sizes_of_tables | st.none(), words_of_tables, limits)
+@settings(max_examples=300)
+def test_places_of_samples_are_those_of_python(
+    chunks: list[tuple[int, int]], listed: array | None, size: int, limit: int
+) -> None:
+    chunks = [(at, count % 50) for at, count in chunks]
+    counts = sum(count for _, count in chunks)
+    count = counts if listed is None else min(counts, len(listed))
+    sizes = [size] * count if listed is None else list(listed[:count])
+    wanted, left = [], iter(sizes)
+    for at, samples in chunks:
+        for length in islice(left, samples):
+            wanted.append((min(at, limit), min(at + length, limit)))
+            at += length
+    starts, ends = array("Q", bytes(8 * count)), array("Q", bytes(8 * count))
+    tables = array("Q", [at for at, _ in chunks]), array("I", [n for _, n in chunks])
+    last = array("I") if listed is None else listed
+    if any(at + sum(sizes) > LONG for at, _ in chunks):
+        return
+    _stbl.places(*tables, last, starts, ends, listed is not None, size, limit)
+    assert list(zip(starts, ends, strict=True)) == wanted
+
+
+def test_places_need_arrays_of_one_length_and_64_bits() -> None:
+    two, one = array("Q", bytes(16)), array("Q", bytes(8))
+    with pytest.raises(ValueError, match="lengths"):
+        _stbl.places(one, array("I", (1,)), array("I"), two, one, False, 1, 9)
+    with pytest.raises(ValueError, match="lengths"):
+        _stbl.places(one, array("I", (1,)), array("I"), two, two, True, 1, 9)
+    with pytest.raises(OverflowError):
+        _stbl.places(array("Q", (LONG,)), array("I", (1,)), array("I"), two, two, False, 1, 9)
+    with pytest.raises(TypeError):
+        _stbl.places(array("I"), array("I"), array("I"), two, two, False, 1, 9)

@@ -7,7 +7,7 @@ import pytest
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Note, TooMuchError
 from policyfs.redact.core.patches import MemorySource, apply, in_order
-from policyfs.redact.matroska.clusters import MAX_BLOCKS, MAX_TEXTS, Clusters, next_level_1
+from policyfs.redact.matroska.clusters import MAX_BLOCKS, MAX_MEDIA_BLOCKS, MAX_TEXTS, Clusters, next_level_1
 from policyfs.redact.matroska.tracks import Role, Track
 from tests.support.samples import matroskas as mk
 from tests.support.samples.inners import PLACES, Plain
@@ -44,19 +44,23 @@ def test_pictures_stay_and_are_counted() -> None:
     run.finish()
     assert (run.patches, run.notes) == ([], [])
     assert run.blocks == 7
-    assert run.wanted
 
 
-def test_clusters_of_pictures_alone_are_walked_up_to_some_number() -> None:
-    run = Clusters(MemorySource(b""), PLACES, {PICTURE: Track(Role.MEDIA)}, blocks=200_000 - 1)
-    assert run.wanted
-    run.blocks += 1
-    assert not run.wanted
-    assert Clusters(MemorySource(b""), PLACES, TRACKS, blocks=200_000).wanted
-    beyond = Clusters(MemorySource(FRAME), PLACES, TRACKS, blocks=MAX_BLOCKS)
-    assert beyond.walk(0, len(FRAME), sized=True) == len(FRAME)
+@pytest.mark.parametrize(
+    ("tracks", "most"), [(TRACKS, MAX_BLOCKS), ({PICTURE: Track(Role.MEDIA)}, MAX_MEDIA_BLOCKS)]
+)
+def test_clusters_are_walked_up_to_some_number_of_blocks(tracks: dict[int, Track], most: int) -> None:
+    run = Clusters(MemorySource(FRAME), PLACES, tracks, blocks=most)
+    assert run.walk(0, len(FRAME), sized=True) == len(FRAME)
     with pytest.raises(TooMuchError):
-        beyond.walk(0, len(FRAME), sized=True)
+        run.walk(0, len(FRAME), sized=True)
+
+
+def test_all_blocks_of_pictures_are_walked() -> None:
+    data = FRAME + mk.el(0xEC, mk.PLACE) + mk.block(9, mk.PLACE)
+    run = Clusters(MemorySource(data), PLACES, {PICTURE: Track(Role.MEDIA)}, blocks=MAX_BLOCKS + 1)
+    run.walk(0, len(data), sized=True)
+    assert mk.PLACE not in apply(data, run.patches)
 
 
 @pytest.mark.parametrize("track", [METADATA, PACKED, 9])

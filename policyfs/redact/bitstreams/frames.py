@@ -2,19 +2,17 @@
 
 These are SEI messages of H.264, H.265 and H.266, metadata OBUs of AV1, and user data of MPEG-1, -2 and -4.
 
-Such messages become blanks of the same length, so that no byte of a picture moves. First, some frames from
-all over a track are searched. If one of these frames has something to remove, the other frames are searched,
-too: all other frames, or only the frames from which a player can start. Each container lists its frames in
-its own way (Frames).
+Such messages become blanks of the same length, so that no byte of a picture moves. frame_table.py searches
+the frames of a film for those that have messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, takewhile
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei, user_data
 from policyfs.redact.bitstreams.decoder_config import CONFIGS, FULL_BOX, Framing, clean_config
@@ -35,20 +33,10 @@ from policyfs.redact.bitstreams.nal_units import (
     user_data_units,
 )
 from policyfs.redact.bitstreams.obus import UNITS_PER_PART, clean_obus
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import UNKNOWN
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import ByteSource, difference, uniform_difference, zeros
 
-MAX_SCANNED: Final = 30_000
-"""Maximum number of frames of a track that are searched after a first search of some frames has found user
-data.
-"""
-TOO_MANY_FRAMES: Final = (
-    f"more than {MAX_SCANNED:,} frames of a track would have to be searched for hidden messages"
-)
-ROW: Final = 64
-"""Number of successive frames that are searched in each of two places of a track: one to two seconds of film.
-"""
 SAMPLE_UNITS: Final = 4096
 """Maximum number of units of one frame. A picture of H.265 has at most 600 slices."""
 TOO_MANY_UNITS: Final = f"a frame has more than {SAMPLE_UNITS:,} units"
@@ -66,17 +54,17 @@ PICTURE_STARTS: Final = (
 PICTURE_START_BYTES: Final = 8
 MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_CONFIG_BYTES: Final = 1 << 16
-_USER_DATA_PER_PART: Final = 4
+_USER_DATA_PER_PART: Final = 2
 """Number of units of MPEG user data that cost as much work as one part of a file. A frame has one to three
 such units.
 """
 _PATCHES_PER_PART: Final = 32
 """Number of patches of a unit that cost as much work as one part of a file. Most units have one or two."""
-_DOLBY_VISION: Final = MappingProxyType({HEVC.name: frozenset({62, 63}), AVC.name: frozenset({28, 30})})
+DOLBY_VISION: Final = MappingProxyType({HEVC.name: frozenset({62, 63}), AVC.name: frozenset({28, 30})})
 """A dictionary from the name of a codec to types of units. The standard of the codec gives these types no
 meaning. Dolby Vision stores the dynamic range of the picture in such units.
 """
-_UNSPLIT: Final = MappingProxyType(
+UNSPLIT: Final = MappingProxyType(
     {
         AVC.name: frozenset({*range(1, 6), 19, 20, 21, 30}),
         HEVC.name: frozenset({*range(10), *range(16, 22), 48, 49, 63}),
@@ -86,14 +74,9 @@ _UNSPLIT: Final = MappingProxyType(
 """A dictionary from the name of a codec to types of units that are not searched for start codes: they hold
 most bytes of a film (slices, also of other layers), or hold numbers that may look like a start code (48, 49).
 """
-_NAMES: Final = Tells.DEVICE | Tells.OTHER
-"""Categories of the messages that encoders write: their names and settings."""
-_TRIED: Final = 8
 _END_BYTES: Final = 16
 """Number of bytes at the end of a unit in which its last set bit is searched."""
 _TAG: Final = "user data"
-
-_T = TypeVar("_T")
 
 
 class Frame(NamedTuple):
@@ -107,37 +90,13 @@ class Frame(NamedTuple):
     lead: bytes = b""
 
 
-class Frames(Protocol):
-    """The frames of one track, as its container lists them."""
-
-    def tried(self) -> Iterable[Frame]:
-        """Return some frames from all over the track. They are searched first."""
-
-    def rows(self) -> Iterable[Frame]:
-        """Return ROW successive frames from the start of the track, and ROW from its middle.
-
-        They are searched if the frames of tried() have no data to remove, or only names and settings of
-        encoders.
-        """
-
-    def others(self, *, keys: bool) -> Iterable[Frame]:
-        """Return the frames that tried() did not return.
-
-        keys: True to return only frames from which a player can start. Raises TooMuchError if there are more
-        than MAX_SCANNED.
-        """
-
-    def each(self) -> Iterable[Frame]:
-        """Return all frames in order, without a limit."""
-
-
 @dataclass(slots=True)
-class Counter:
-    """Limits for the search of frames: the number of units (left) and of bytes in messages (room) that may
+class UnitLimits:
+    """Limits for the search of one frame: the number of units (left) and of bytes in messages (room) that may
     still be examined.
     """
 
-    left: int
+    left: int = SAMPLE_UNITS
     room: int = MAX_MESSAGE_BYTES
 
     def message(self, unit: bytes) -> None:
@@ -170,27 +129,6 @@ class Restored:
         return lead + self.source.read(self.frame.at + start, rest) if rest > 0 else lead
 
 
-def clean_frames(frames: Frames, coded: Framing, source: ByteSource, inner: Inner) -> Found:
-    """Clean the messages in the frames of a track. Raises NotThisKindError, TooMuchError."""
-    found = _cleaned(frames.tried(), coded, source, inner)
-    told = _told(found)
-    if told in _NAMES:
-        # Some cameras write a position once per second, between the frames from which a player can start.
-        told |= _told(_cleaned(frames.rows(), coded, source, inner)) & ~_NAMES
-    if told:
-        # Encoders put their name into the frames from which a player can start. Cameras may put a date into
-        # every frame.
-        found.add(_cleaned(frames.others(keys=told in _NAMES), coded, source, inner))
-    return found
-
-
-def _told(found: Found) -> Tells:
-    told = NOTHING
-    for note in found.notes:
-        told |= note.tells
-    return told
-
-
 def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
     """Remove hidden data from the messages in the settings of a track's decoder, [start, end) of the file.
 
@@ -201,7 +139,7 @@ def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner
         return Found()
     if not is_byte_stream(source.read(start, 4)):
         return _clean_config(source, start, end, codec, inner)
-    return _cleaned([Frame(start, end - start)], Framing(codec, 0), source, inner)
+    return clean_frame(source, Frame(start, end - start), Framing(codec, 0), inner, UnitLimits())
 
 
 def _clean_config(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
@@ -218,71 +156,40 @@ def _clean_config(source: ByteSource, start: int, end: int, codec: Codec, inner:
     return found
 
 
-def scannable(frames: Sequence[_T]) -> Sequence[_T]:
-    """Return the frames unchanged. Raises TooMuchError if there are more than MAX_SCANNED."""
-    if len(frames) > MAX_SCANNED:
-        raise TooMuchError(TOO_MANY_FRAMES)
-    return frames
+def clean_frame(source: ByteSource, frame: Frame, coded: Framing, inner: Inner, limits: UnitLimits) -> Found:
+    """Clean the messages of one frame.
 
-
-def spread(items: Sequence[_T], count: int = _TRIED) -> Sequence[_T]:
-    """Return at most *count* + 1 of these items, at equal distances in the sequence."""
-    step = max(1, len(items) // count)
-    return items[::step][: count + 1]
-
-
-def in_rows(count: int) -> Sequence[int]:
-    """Return the numbers of ROW frames from the start of a track, and of ROW frames from its middle.
-
-    count: the number of the track's frames.
-    """
-    return sorted({*range(min(ROW, count)), *range(count // 2, min(count // 2 + ROW, count))})
-
-
-def _cleaned(frames: Iterable[Frame], coded: Framing, source: ByteSource, inner: Inner) -> Found:
-    found, counter = Found(), Counter(SAMPLE_UNITS)
-    for frame in frames:
-        counter.left = SAMPLE_UNITS
-        found.add(clean_frame(source, frame, coded, inner, counter))
-        if counter.left < 0:
-            raise TooMuchError(TOO_MANY_UNITS)
-    return found
-
-
-def clean_frame(source: ByteSource, frame: Frame, coded: Framing, inner: Inner, counter: Counter) -> Found:
-    """Clean the messages of one frame, or of several successive frames.
-
-    coded: codec and length size of the frame. counter: the limits for the whole search. If the length of each
-    unit is stored before the unit, no slices are read. If there are more units than *counter* allows, its
-    number of units (left) is negative afterwards. Raises TooMuchError. Raises NotThisKindError, for example
-    if bytes to change are in ``frame.lead``, which the container stores only once for all frames.
+    coded: codec and length size of the frame. If the length of each unit is stored before the unit, no slices
+    are read. Raises TooMuchError, for example for too many units. Raises NotThisKindError, for example if
+    bytes to change are in ``frame.lead``, which the container stores only once for all frames.
     """
     if not frame.lead:
-        return _clean_units(source, frame.at, min(frame.at + frame.size, source.size), coded, inner, counter)
+        return _clean_units(source, frame.at, min(frame.at + frame.size, source.size), coded, inner, limits)
     whole, lead, found = Restored(source, frame), len(frame.lead), Found()
-    found.add(_clean_units(whole, 0, whole.size, coded, inner, counter), frame.at - lead)
+    found.add(_clean_units(whole, 0, whole.size, coded, inner, limits), frame.at - lead)
     if any(patch.offset < frame.at for patch in found.patches):
         raise NotThisKindError("user data that is stored once for all frames of a track cannot be removed")
     return found
 
 
 def _clean_units(
-    source: ByteSource, at: int, end: int, coded: Framing, inner: Inner, counter: Counter
+    source: ByteSource, at: int, end: int, coded: Framing, inner: Inner, limits: UnitLimits
 ) -> Found:
     found, codec = Found(), coded.codec
     if codec is AV1:
-        found, count = clean_obus(source, at, end, inner, counter.left)
-        counter.left -= count
+        found, count = clean_obus(source, at, end, inner, limits.left)
+        if count > limits.left:
+            raise TooMuchError(TOO_MANY_UNITS)
         return found
     if codec is MPEG and source.read(at, PICTURE_START_BYTES).startswith(PICTURE_STARTS):
         return found  # a whole picture under the same name
     blanked = user_data.blanked if codec is MPEG else sei.blanked
     per_part = _USER_DATA_PER_PART if codec is MPEG else UNITS_PER_PART
     for unit in _units(source, at, end, coded, inner):
-        counter.left -= 1
-        if counter.left < 0:
-            break
-        if counter.left % per_part == 0:
+        limits.left -= 1
+        if limits.left < 0:
+            raise TooMuchError(TOO_MANY_UNITS)
+        if limits.left % per_part == 0:
             inner.budget.part()
         length = unit.end - unit.start
         if not unit.head or not length or unit.end > end:
@@ -290,15 +197,15 @@ def _clean_units(
         if len(unit.head) < codec.header:
             continue
         kind = codec.type(unit.head)
-        if kind in codec.kept or kind in _DOLBY_VISION.get(codec.name, ()):
+        if kind in codec.kept or kind in DOLBY_VISION.get(codec.name, ()):
             continue
         if length <= sei.MAX_UNIT_BYTES:
             old = source.read(unit.start, length)
-            counter.message(old)
+            limits.message(old)
             new = blanked(old, codec.header, inner) if kind in codec.sei else _filled(old, codec, inner)
             if new is not None:
                 patches = list(uniform_difference(unit.start, old, new.data))
-                inner.budget.part(len(patches) // _PATCHES_PER_PART)
+                inner.budget.part(1 + len(patches) // _PATCHES_PER_PART)
                 found.patches += patches
                 found.notes.append(Note(unit.start, length, codec.name, _TAG, new.tells))
         elif inner.hide & UNKNOWN:
@@ -376,5 +283,5 @@ def _units(source: ByteSource, at: int, end: int, coded: Framing, inner: Inner) 
         return start_code_units(source, at, end, coded.codec, inner.budget)
     codec, budget = coded.codec, inner.budget
     framed = takewhile(lambda unit: unit.start <= end, units(source, at, codec, size))
-    parts = (split_units(source, unit, end, codec, _UNSPLIT[codec.name], budget) for unit in framed)
+    parts = (split_units(source, unit, end, codec, UNSPLIT[codec.name], budget) for unit in framed)
     return chain.from_iterable(parts)

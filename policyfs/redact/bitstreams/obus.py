@@ -19,7 +19,7 @@ from policyfs.redact.core.reader import Fields
 
 _MAX_NUMBERS_BYTES: Final = 255
 """Maximum size of metadata that should be numbers. Longer metadata may be anything."""
-UNITS_PER_PART: Final = 8
+UNITS_PER_PART: Final = 4
 """Number of units in a frame that cost as much work as one part of a file (cleaners.Budget). Most frames have
 fewer units.
 """
@@ -32,7 +32,7 @@ _OBU_FRAMES: Final = frozenset({3, 4, 6})
 _OBU_KEPT: Final = frozenset({1, 2, 3, 4, 6, 7, 8})
 _T35: Final = 4
 """Type of metadata OBUs with a message that is registered by ITU-T T.35, as in SEI messages (sei.py)."""
-_METADATA_TELLS: Final = MappingProxyType({1: NOTHING, 2: NOTHING, 3: NOTHING, 5: Tells.TIME})
+METADATA_TELLS: Final = MappingProxyType({1: NOTHING, 2: NOTHING, 3: NOTHING, 5: Tells.TIME})
 """A dictionary from the type of a metadata OBU to the categories of its data.
 
 The types are: brightness, mastering display, scalability (no category), and time codes.
@@ -104,7 +104,7 @@ def _metadata_tells(source: ByteSource, body: int, end: int, inner: Inner) -> Te
     kind = source.read(body, 1)[0]
     if kind == _T35:
         return registered_tells(source.read(body + 1, min(_MAX_T35_READ, end - body - 1)), inner)
-    return UNKNOWN if end - body > _MAX_NUMBERS_BYTES else _METADATA_TELLS.get(kind, UNKNOWN)
+    return UNKNOWN if end - body > _MAX_NUMBERS_BYTES else METADATA_TELLS.get(kind, UNKNOWN)
 
 
 def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:

@@ -33,7 +33,7 @@ _MAX_NUMBERS_BYTES: Final = 255
 """Maximum size of an SEI message that should be numbers. A longer message may hold anything."""
 _MAX_REGISTERED_BYTES: Final = 1024
 """Maximum size of a message with captions or dynamic range. HDR10+ has about 900 bytes."""
-_TELLS: Final = MappingProxyType(
+MESSAGE_TELLS: Final = MappingProxyType(
     {
         **dict.fromkeys((0, 1, 6, 19, 45, 47, 128, 129, 130, 131, 132), NOTHING),
         **dict.fromkeys((137, 144, 147, 148, 150, 151, 152, 153, 154, 155, 156, 165, 168), NOTHING),
@@ -64,6 +64,7 @@ byte at the end of an OBU.
 """
 _ATSC_FORMAT: Final = re.compile(rb"\xb5\0\x31(?:DTG1.{1,3}|GA94\x06.{1,9})", re.DOTALL)
 """The part of the picture that is in use: its format or its bars (ATSC A/53)."""
+_MAX_KNOWN_TEXTS: Final = 1 << 10
 _RUNS: Final = re.compile(rb"(?:\0[\x20-\x7e]){8,}|[\x20-\x7e\xb0\xba\xc2]{12,}")
 """Runs of text among numbers, in UTF-16 or Latin-1."""
 
@@ -134,7 +135,7 @@ def _judged(kind: int, payload: bytes, inner: Inner) -> tuple[Tells, int]:
         if tells is None:
             return UNKNOWN, 0
         return tells | told_once(payload[_UUID_BYTES:], inner), _UUID_BYTES
-    return (_TELLS.get(kind, UNKNOWN) if len(payload) <= _MAX_NUMBERS_BYTES else UNKNOWN), 0
+    return (MESSAGE_TELLS.get(kind, UNKNOWN) if len(payload) <= _MAX_NUMBERS_BYTES else UNKNOWN), 0
 
 
 def registered_tells(payload: bytes, inner: Inner) -> Tells:
@@ -154,13 +155,17 @@ def registered_tells(payload: bytes, inner: Inner) -> Tells:
 def told_once(text: bytes, inner: Inner) -> Tells:
     """Return the categories of the data in the text of a message; UNKNOWN if the budget for texts is used up.
 
-    Encoders repeat their text in many frames, so the result is kept.
+    Encoders repeat their text in many frames, so the result is kept. A text that is found there counts in the
+    budget, too: the result must not depend on frames that were searched before.
     """
-    told = inner.budget.told.get(text)
+    if not inner.budget.look(len(text)):
+        return UNKNOWN
+    known = inner.budget.told
+    told = known.get(text)
     if told is None:
-        if not inner.budget.look(len(text)):
-            return UNKNOWN
-        told = inner.budget.told[text] = told_in(text, inner.hide)
+        if len(known) >= _MAX_KNOWN_TEXTS:
+            known.clear()
+        told = known[text] = told_in(text, inner.hide)
     return told
 
 

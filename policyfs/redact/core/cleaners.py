@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, Protocol
 from policyfs.domain import Patch
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.digests import NO_DIGESTS
+from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.patches import ByteSource, is_blank
 
 MAX_NESTING: Final = 3
@@ -74,10 +75,14 @@ class Cleaned:
 class Found:
     """The changes to a file: patches (in any order, never overlapping), and a record (Note) of each removed
     part.
+
+    frames: the frames of a film that were not searched, because the caller searches them later
+    (Inner.frames_later); None if there are none.
     """
 
     patches: list[Patch] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    frames: FrameTable | None = None
 
     def add(self, other: Found, by: int = 0) -> None:
         """Add the changes of a file that is embedded in this file, at the offset `by` in bytes."""
@@ -102,6 +107,11 @@ class Budget:
     extents: int = MAX_SEARCHED_BYTES
     inflated: int = MAX_INFLATED_BYTES
     told: dict[bytes, Tells] = field(default_factory=dict)
+
+    def become(self, other: Budget) -> None:
+        """Allow the same work as another budget. (The frames of a film have a budget each.)"""
+        self.parts, self.searched, self.texts = other.parts, other.searched, other.texts
+        self.extents, self.inflated = other.extents, other.inflated
 
     def part(self, count: int = 1) -> None:
         """Count parts (segments, boxes, chunks) of the file. Raises TooMuchError if the budget is used up."""
@@ -173,6 +183,11 @@ class Inner(Protocol):
     @property
     def hide(self) -> Tells:
         """The categories to hide. A part is removed if ``tells & hide`` is not empty."""
+
+    @property
+    def frames_later(self) -> bool:
+        """True if the locator of a film may leave the search of its frames to its caller (Found.frames)."""
+        return False
 
     @property
     def budget(self) -> Budget:

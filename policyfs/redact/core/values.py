@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from policyfs.domain import Patch
+from policyfs.redact.core.frame_table import FrameTable
 
 MAX_FINDINGS: Final = 500
 """Maximum number of findings in a plan. Only content/plans.py limits the number of patches."""
@@ -62,6 +63,10 @@ class Plan:
     digest, plan_size: a digest (SHA-256) of the patches, and their size. content/plans.py computes both when
     it unpacks a plan; other plans do not have them. So the event loop need not read all patches, which can be
     very many.
+
+    frames: the frames of a film that were not searched; None if there are none. The patches cover everything
+    else. Such a plan has the outcome PATCH, even if it has no patches: apps may read a byte of such a frame
+    only after plan.look_at() has searched the frame.
     """
 
     outcome: Outcome
@@ -70,3 +75,4 @@ class Plan:
     reason: str = ""
     digest: bytes = field(default=b"", compare=False)
     plan_size: PlanSize = field(default=PlanSize(), compare=False)
+    frames: FrameTable | None = None

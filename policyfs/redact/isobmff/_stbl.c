@@ -197,6 +197,57 @@ static PyObject *ranges(PyObject *module, PyObject *args)
 	return result;
 }
 
+/* Fills the starts and the ends of samples, chunk by chunk, until the arrays are full. Returns false if an end needs more
+ * than 64 bits. */
+static bool fill_places(const struct table *t, const struct table *ends, bool listed, uint64_t size, uint64_t limit)
+{
+	size_t sample = 0;
+
+	for (size_t chunk = 0; chunk < t[ENDS].count && chunk < t[STARTS].count; chunk++) {
+		uint64_t at = item(&t[STARTS], chunk);
+
+		for (uint64_t left = item(&t[ENDS], chunk); left && sample < ends->count; left--, sample++) {
+			uint64_t start = at;
+
+			if (__builtin_add_overflow(at, listed ? item(&t[SIZES], sample) : size, &at))
+				return false;
+			put8(&t[COUNTS], sample, start < limit ? start : limit);
+			put8(ends, sample, at < limit ? at : limit);
+		}
+	}
+	return true;
+}
+
+/* The tables STARTS and ENDS are here: the offsets of the chunks, and the number of samples in each. COUNTS is the
+ * array for the starts of samples, and SOUNDS the array for their ends. */
+static PyObject *places(PyObject *module, PyObject *args)
+{
+	static const Py_ssize_t widths[TABLES] = {8, 4, 8, 1 | 2 | 4, 8};
+	PyObject *objects[TABLES], *result = NULL;
+	struct table tables[TABLES];
+	unsigned int size;
+	long long limit;
+	int listed, taken = 0;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "OOOOOpIL:places", &objects[STARTS], &objects[ENDS], &objects[SIZES],
+			      &objects[COUNTS], &objects[SOUNDS], &listed, &size, &limit))
+		return NULL;
+	while (taken < TABLES && take(objects[taken], &tables[taken], widths[taken], taken == COUNTS || taken == SOUNDS))
+		taken++;
+	if (taken == TABLES) {
+		if (limit < 0 || tables[COUNTS].count != tables[SOUNDS].count ||
+		    (listed && tables[SIZES].count < tables[COUNTS].count))
+			PyErr_SetString(PyExc_ValueError, "tables of different lengths, or a limit below zero");
+		else if (!fill_places(tables, &tables[SOUNDS], listed, size, (uint64_t)limit))
+			PyErr_SetString(PyExc_OverflowError, "a sample ends beyond 64 bits");
+		else
+			result = Py_NewRef(Py_None);
+	}
+	release(tables, taken);
+	return result;
+}
+
 static PyObject *total(PyObject *module, PyObject *object)
 {
 	struct table counts;
@@ -297,6 +348,7 @@ static PyObject *next_gap(PyObject *module, PyObject *args)
 
 static PyMethodDef methods[] = {
 	{"next_gap", next_gap, METH_VARARGS, NULL},
+	{"places", places, METH_VARARGS, NULL},
 	{"ranges", ranges, METH_VARARGS, NULL},
 	{"sort", sort, METH_O, NULL},
 	{"spread", spread, METH_VARARGS, NULL},

@@ -24,6 +24,23 @@ def ranges(
     /,
 ) -> None: ...
 
+# Fills the starts and the ends of samples (code "Q"), cut at `limit` (bytes). offsets: the offset of each
+# chunk ("Q"). counts: the number of samples in each chunk ("I"). listed: True if `sizes` ("B", "H" or "I")
+# has the size of each sample in bytes. If listed is False, each sample has `size` bytes. Samples of no chunk
+# stay as they are in the arrays. Raises ValueError for arrays of different lengths, OverflowError for an end
+# that needs more than 64 bits.
+def places(
+    offsets: array[int],
+    counts: array[int],
+    sizes: array[int],
+    starts: array[int],
+    ends: array[int],
+    listed: bool,
+    size: int,
+    limit: int,
+    /,
+) -> None: ...
+
 # The sum of an array of code "I".
 def total(counts: array[int], /) -> int: ...
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from policyfs.domain import Patch
 from policyfs.redact.bitstreams.digital_video import check_dated
+from policyfs.redact.bitstreams.frame_table import FrameTable, look, merged
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.filler import names_a_muxer, range_says_nothing
@@ -26,9 +27,15 @@ from policyfs.redact.isobmff.box_rules import clean_children
 from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, Box, Boxes, read_boxes
 from policyfs.redact.isobmff.moof import Fragments
 from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, clean_movie
-from policyfs.redact.isobmff.samples import clean_pictures, is_text, sample_tells
+from policyfs.redact.isobmff.samples import (
+    clean_pictures,
+    clean_telemetry,
+    is_text,
+    picture_frames,
+    sample_tells,
+)  # fmt: skip
 from policyfs.redact.isobmff.sidx import INDEX_RULES
-from policyfs.redact.isobmff.stbl import Extents, Runs
+from policyfs.redact.isobmff.stbl import Extents, Runs, common
 from policyfs.redact.isobmff.tracks import Movie, Track
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
 
@@ -95,7 +102,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "frames: SEI messages, AV1 metadata, MPEG user data",
         "an encoder's settings (device), MISB times (time), unknown data",
         UNKNOWN,
-        "blanks, if the frames examined first have any; captions and dynamic range stay",
+        "blanks; captions and dynamic range stay",
     ),
     Part(_MOVIES, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
     Part(
@@ -161,9 +168,9 @@ def locate_movie(source: ByteSource, inner: Inner) -> Found:
 class _Locator:
     """The search for the parts to hide in one movie: its state and its steps.
 
-    frames: the changes within frames. kept, gone: the ranges of the samples of kept tracks, and of removed
-    tracks. judged: for each track, the ranges of its samples in fragments (None: no fragments), and True if
-    the track is removed.
+    frames: the changes within frames. tables: the frames of pictures, which are searched last. kept, gone:
+    the ranges of the samples of kept tracks, and of removed tracks. judged: for each track, the ranges of its
+    samples in fragments (None: no fragments), and True if the track is removed.
     """
 
     source: ByteSource
@@ -171,6 +178,7 @@ class _Locator:
     boxes: Boxes
     found: Found = field(default_factory=Found)
     frames: Found = field(default_factory=Found)
+    tables: list[FrameTable] = field(default_factory=list)
     kept: Extents = field(default_factory=Extents)
     gone: Extents = field(default_factory=Extents)
     judged: list[tuple[Track, Runs | None, bool]] = field(default_factory=list)
@@ -198,9 +206,15 @@ class _Locator:
         unread = [ends for box in self._sound() if (ends := self._top(box, movie_box)) is not None]
         self._behind(unread)
         self._zero(unread)
-        changed = len(self.found.patches)
+        table, within = merged(self.tables), self._is_within()
+        # Only then has no change in a frame an effect elsewhere.
+        apart = not (within or self._samples_overlap()) and table.lies_in(sorted(unread))
+        if self.inner.frames_later and apart:
+            self.found.frames = table if table.starts else None
+        else:
+            self.frames.add(look(table, self.source, self.inner))
         self._in_frames(unread)
-        self._again(changed)
+        self._again(within=within)
         return self.found
 
     def _sound(self) -> Iterator[Box]:
@@ -226,28 +240,31 @@ class _Locator:
         self.found.patches += patches
         self.found.notes += dict.fromkeys(self.frames.notes)
 
-    def _again(self, changed: int) -> None:
+    def _samples_overlap(self) -> bool:
+        samples = sum(self.kept.ends) - sum(self.kept.starts)
+        return samples > self.kept.covered(self.source.size)
+
+    def _is_within(self) -> bool:
+        """Return True if the patches so far (outside of frames) change bytes of samples."""
+        ranges = [(patch.offset, patch.end) for patch in self.found.patches]
+        apart = sum(end - start for start, end in common(ranges, self.kept.gaps(self.source.size)))
+        return apart < sum(end - start for start, end in ranges)
+
+    def _again(self, *, within: bool) -> None:
         """Decide on tracks again from the patched bytes; raise NotThisKindError if a decision differs.
 
-        Removed text tracks are always read again. All tracks are read again in two cases. First case: the
-        first `changed` patches (outside of frames) change bytes of samples. Second case: frames are patched,
-        and samples overlap. Raises TooMuchError.
+        Removed text tracks are always read again, all tracks if patches outside of frames change bytes of
+        samples (within), or if frames are patched and samples overlap. Raises TooMuchError.
         """
-        ranges = [(patch.offset, patch.end) for patch in self.found.patches[:changed]]
-        apart = sum(end - start for start, end in _common(ranges, self.kept.gaps(self.source.size)))
-        within = apart < sum(end - start for start, end in ranges)
-        if self.frames.patches and not within:
-            samples = sum(self.kept.ends) - sum(self.kept.starts)
-            within = samples > _covered(self.kept, self.source.size)
+        within = within or (bool(self.frames.patches) and self._samples_overlap())
         read = [judged for judged in self.judged if within or (judged[2] and is_text(judged[0]))]
         if not read:
             return
         after = PatchedSource(self.source, in_order(self.found.patches, self.source.size))
         for track, runs, goes in read:
             tells = sample_tells(track, after, runs, sorted_out=True)
-            if bool(tells & self.inner.hide) != goes or (
-                not goes and clean_pictures(track, after, self.inner, runs).patches
-            ):
+            changed = not goes and clean_pictures(track, after, self.inner, runs).patches
+            if changed or bool(tells & self.inner.hide) != goes:
                 raise NotThisKindError("some of its frames overlap other frames or its index")
 
     def _load(self, box: Box, most: int) -> tuple[Block, Box]:
@@ -285,11 +302,12 @@ class _Locator:
             self.kept.extend(extents)
             if track.scattered:
                 raise NotThisKindError("data for its decryption lies outside its samples")
-            self.frames.add(clean_pictures(track, self.source, self.inner, runs))
+            self.tables.append(picture_frames(track, size, runs))
+            self.frames.add(clean_telemetry(track, self.source, self.inner, runs))
         if self.gone.starts:
             together = Extents(self.kept.starts[:], self.kept.ends[:])
             together.extend(self.gone)
-            if _covered(together, size) < _covered(self.kept, size) + _covered(self.gone, size):
+            if together.covered(size) < self.kept.covered(size) + self.gone.covered(size):
                 raise NotThisKindError("metadata and media lie in the same bytes")
 
     def _note(self, track: Track, extents: Extents, tells: Tells) -> None:
@@ -342,7 +360,7 @@ class _Locator:
     def _zero(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Zero the bytes of these ranges outside of kept samples. Filler may stay. Raises TooMuchError."""
         self._gone_starts, self._gone_ends = sorted(self.gone.starts), sorted(self.gone.ends)
-        holes = list(islice(_common(ranges, self.kept.gaps(self.source.size)), MAX_HOLES + 1))
+        holes = list(islice(common(ranges, self.kept.gaps(self.source.size)), MAX_HOLES + 1))
         total = sum(end - start for start, end in holes)
         if len(holes) <= MAX_FILLER_HOLES and total <= MAX_CHECKED_BYTES:
             holes = [hole for hole in holes if not self._is_filler(*hole)]
@@ -379,21 +397,3 @@ class _Locator:
                 if size > 4096 and not is_blank(self.source.read(at, size)):
                     return True
         return False
-
-
-def _covered(extents: Extents, size: int) -> int:
-    return size - sum(end - start for start, end in extents.gaps(size))
-
-
-def _common(ranges: Iterable[tuple[int, int]], gaps: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the parts of `ranges` that are in `gaps`. The gaps must be in order."""
-    rest = iter(sorted(ranges))
-    current = next(rest, None)
-    for start, end in gaps:
-        while current is not None and current[1] <= start:
-            current = next(rest, None)
-        while current is not None and current[0] < end:
-            yield max(start, current[0]), min(end, current[1])
-            if current[1] > end:
-                break
-            current = next(rest, None)

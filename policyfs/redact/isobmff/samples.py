@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from policyfs.redact.bitstreams.frame_table import FrameTable, look
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.free_text import decode, tells_place, text_among_numbers
 from policyfs.redact.core.patches import ByteSource, is_blank
 from policyfs.redact.core.tag_names import tells_time
-from policyfs.redact.isobmff.frames import clean_messages
+from policyfs.redact.isobmff.frames import track_frames
 from policyfs.redact.isobmff.gpmf import MAX_BYTES, MAX_SAMPLES, Telemetry
 from policyfs.redact.isobmff.stbl import Extents, Runs
 from policyfs.redact.isobmff.stsd import PICTURE, SOUND, TEXT, TEXT_FORMATS
@@ -92,12 +93,14 @@ def _is_telemetry(track: Track) -> bool:
     return few and sum(size for _, size in samples.places(range(len(samples)))) <= MAX_BYTES
 
 
-def _telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
-    """Remove hidden values from the samples of GoPro's telemetry.
+def clean_telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
+    """Remove hidden values from the samples of GoPro's telemetry. Samples of any other track stay.
 
     runs: ranges of the track's samples in fragments. These ranges become zeros, because the ends of their
     samples are not known.
     """
+    if not _is_telemetry(track):
+        return Found()
     telemetry = Telemetry(source, inner)
     samples = track.samples()
     for at, size in dict.fromkeys(samples.places(range(len(samples)))):
@@ -187,12 +190,16 @@ def _dated(text: str) -> bool:
 def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Runs | None = None) -> Found:
     """Clean the metadata within a track's samples: GoPro's telemetry, SEI messages, EXIF in photo frames.
 
-    In a film, some frames from all over the track are searched first. The other frames are searched only if
-    one of the first frames has metadata. runs: ranges of the track's samples in fragments. Raises
-    NotThisKindError, TooMuchError.
+    runs: ranges of the track's samples in fragments. Raises NotThisKindError, TooMuchError.
     """
-    if _is_telemetry(track):
-        return _telemetry(track, source, inner, runs)
-    if track.handler not in PICTURE:
-        return Found()
-    return clean_messages(track, source, inner, runs)
+    found = clean_telemetry(track, source, inner, runs)
+    found.add(look(picture_frames(track, source.size, runs), source, inner))
+    return found
+
+
+def picture_frames(track: Track, limit: int, runs: Runs | None = None) -> FrameTable:
+    """Return the frames of a track of pictures; no frames for any other track.
+
+    limit: the file's size in bytes. Raises NotThisKindError, TooMuchError.
+    """
+    return track_frames(track, limit, runs) if track.handler in PICTURE else FrameTable()

@@ -11,10 +11,11 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain
 from typing import Final
 
 from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
+from policyfs.redact.core.frame_table import MAX_FRAMES
 from policyfs.redact.isobmff import _stbl
 
 MAX_CHUNKS: Final = 500_000
@@ -101,6 +102,10 @@ class Extents:
         if ends and ends[-1] < size:
             yield ends[-1], size
 
+    def covered(self, size: int) -> int:
+        """Return the number of bytes of [0, size) that a range of this object covers."""
+        return size - sum(end - start for start, end in self.gaps(size))
+
 
 @dataclass(slots=True)
 class Runs(Extents):
@@ -117,15 +122,22 @@ class Runs(Extents):
             self.add(start, size)
             self._sizes.append(sizes)
 
-    def samples(self, run: int) -> Iterator[tuple[int, int]]:
-        """Yield (offset, size) of the samples in the run with this number, without those of no bytes."""
+    def append_samples(self, run: int, starts: array[int], ends: array[int]) -> None:
+        """Append the starts and the ends of the samples in the run with this number. Raises TooMuchError."""
         at, end, sizes = self.starts[run], self.ends[run], self._sizes[run]
-        for size in sizes if len(sizes) > 1 else repeat(sizes[0]):
-            if at >= end:
-                break
-            if size:
-                yield at, min(size, end - at)
-            at += size
+        if len(sizes) == 1:
+            size = sizes[0] or end - at
+            if (end - at) // size > MAX_FRAMES:
+                raise TooMuchError(f"it has more than {MAX_FRAMES:,} frames")
+            places = array("Q", range(at, end, size))
+        else:
+            places = array("Q", accumulate(sizes, initial=at))
+            while len(places) > 1 and places[-2] >= end:
+                places.pop()  # behind the end of the file
+            places.pop()
+        starts += places
+        ends += places[1:]
+        ends.append(end)
 
 
 @dataclass(slots=True)
@@ -139,7 +151,6 @@ class SampleTable:
     stz2: memoryview = _NOTHING
     stco: memoryview = _NOTHING
     co64: memoryview = _NOTHING
-    stss: memoryview = _NOTHING
 
     def keep(self, kind: bytes, payload: memoryview) -> None:
         """Keep the payload of a table if policyfs knows its kind.
@@ -246,6 +257,16 @@ class Samples:
         _stbl.ranges(starts, ends, self._counts, sizes, frames, listed, self._constant, limit)
         return Extents(starts, ends)
 
+    def ranges(self, limit: int) -> tuple[array[int], array[int]]:
+        """Return the starts and the ends of all samples, cut at `limit` (the file's size)."""
+        count = len(self)
+        starts, ends = array("Q", bytes(8 * count)), array("Q", bytes(8 * count))
+        sizes = array("I") if self._sizes is None else self._sizes
+        listed = self._sizes is not None
+        offsets = array("Q", self._offsets)
+        _stbl.places(offsets, self._counts, sizes, starts, ends, listed, self._constant, limit)
+        return starts, ends
+
     def __len__(self) -> int:
         """Return the number of samples that have a size and are in a chunk."""
         return min(self._total, self.table.samples() if self._sizes is None else len(self._sizes))
@@ -273,3 +294,17 @@ class Samples:
                 size = self._sizes[number]
             at = number
             yield offset, size
+
+
+def common(ranges: Iterable[tuple[int, int]], gaps: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the parts of `ranges` that are in `gaps`. The gaps must be in order."""
+    rest = iter(sorted(ranges))
+    current = next(rest, None)
+    for start, end in gaps:
+        while current is not None and current[1] <= start:
+            current = next(rest, None)
+        while current is not None and current[0] < end:
+            yield max(start, current[0]), min(end, current[1])
+            if current[1] > end:
+                break
+            current = next(rest, None)

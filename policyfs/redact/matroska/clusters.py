@@ -32,16 +32,14 @@ from policyfs.redact.matroska.ebml import (
     zero_patches,
 )
 from policyfs.redact.matroska.elements import children
-from policyfs.redact.matroska.frames import Cluster, clean_messages, is_of_the_picture
+from policyfs.redact.matroska.frames import BlockFrames, is_of_the_picture
 from policyfs.redact.matroska.tag_names import BLOCK, BLOCK_GROUP, REFERENCE_BLOCK, SIMPLE_BLOCK
 from policyfs.redact.matroska.tracks import Role, Track
 
-FEW_BLOCKS: Final = 200_000
-"""Clusters are walked up to this number of blocks, even if all tracks are pictures and sound. In such a file,
-further clusters are skipped if they state their size.
-"""
 MAX_BLOCKS: Final = 1_000_000
 """Maximum number of blocks in a file with other tracks than pictures and sound; with more it is refused."""
+MAX_MEDIA_BLOCKS: Final = 1 << 23
+"""Maximum number of blocks in any other file. Fourteen hours of film with sound have so many."""
 MAX_TEXTS: Final = 80_000
 
 _JUNK_PARTS: Final = 10
@@ -77,8 +75,8 @@ class _Text(NamedTuple):
 
 
 def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
-    """Return the offset behind the simple block at *at* if it holds picture or sound; 0 for any other
-    element.
+    """Return the offset behind the simple block at *at* if it holds sound, or pictures that are not searched;
+    0 for any other element.
 
     There are many blocks, so this function must be fast.
     """
@@ -123,26 +121,30 @@ class Clusters:
     blocks: int = 0
     _texts: dict[int, list[_Text]] = field(default_factory=dict)
     _additions: dict[int, list[_Text]] = field(default_factory=dict)
-    _ranges: list[Cluster] = field(default_factory=list)
+    _starts: list[int] = field(default_factory=list)
+    _frames: BlockFrames = field(init=False)
+    _most: int = field(init=False)
     _sums: set[int] = field(default_factory=set)
     _touched: set[int] = field(default_factory=set)
     _cluster: int = 0
     _zeroed: set[int] = field(default_factory=set)
 
-    @property
-    def wanted(self) -> bool:
-        """True if the blocks of the next cluster must be read."""
-        return self.blocks < FEW_BLOCKS or any(t.role is not Role.MEDIA for t in self.tracks.values())
+    def __post_init__(self) -> None:
+        coded = {number: track.coding for number, track in self.tracks.items() if track.coding is not None}
+        self._frames = BlockFrames(coded, self.source, self.inner)
+        media = all(track.role is Role.MEDIA for track in self.tracks.values())
+        self._most = MAX_MEDIA_BLOCKS if media else MAX_BLOCKS
 
     def walk(self, start: int, end: int, sized: bool) -> int:
         """Walk the data of one cluster; return its end. sized: True if the cluster states that it ends at
         `end`.
         """
-        self._cluster, at, before, whole = start, start, len(self.patches), end
+        self._cluster, at, before = start, start, len(self.patches)
+        self._starts.append(start)
         read, media = self.source.read, self._media
         while at < end:
             peek = read(at, min(_PEEK_BYTES, end - at))
-            if self.blocks > MAX_BLOCKS:
+            if self.blocks > self._most:
                 raise TooMuchError("too many blocks")
             stop = _passed_over(peek, at, media)
             if at < stop <= end:
@@ -163,24 +165,18 @@ class Clusters:
                 stop = end if sized else next_level_1(self.source, at + 1, end, self.inner.budget)
                 self.inner.budget.part(_JUNK_PARTS)
                 lasting = stop == end or read(stop, 4) == _CLUSTER
-                whole = at if self._broken(at, stop, head, lasting=lasting) else stop
+                self._broken(at, stop, head, lasting=lasting)
             at = stop
         if len(self.patches) > before:
             self._touched.add(self._cluster)
-        self._ranges.append(Cluster(start, min(at, whole)))
         return at
-
-    def pass_over(self, start: int, end: int) -> None:
-        """Record where a cluster is, without a walk over it. Some of its frames may be searched later."""
-        self._ranges.append(Cluster(start, end))
-        head = head_before(self.source, start, end)
-        if head is not None and head.ident == CRC_32 and head.length + (head.size or 0) == _SUM_BYTES:
-            self._sums.add(start)
 
     @property
     def _media(self) -> frozenset[int]:
-        """The first bytes of blocks of pictures and sound, for track numbers that take one byte."""
-        return frozenset(n | 0x80 for n, t in self.tracks.items() if n < 0x7F and t.role is Role.MEDIA)
+        """The first bytes of blocks of media that are not searched, for track numbers that take one byte."""
+        return frozenset(
+            n | 0x80 for n, t in self.tracks.items() if n < 0x7F and t.role is Role.MEDIA and t.coding is None
+        )
 
     def _element(self, at: int, stop: int, head: Head) -> None:
         self.blocks += 1
@@ -194,19 +190,19 @@ class Clusters:
         else:
             self._plain(at, stop, head, _CLUSTER_NUMBERS)
 
-    def _broken(self, at: int, stop: int, head: Head | None, *, lasting: bool) -> bool:
-        """Turn an element that is cut off or malformed into a Void element; return True.
+    def _broken(self, at: int, stop: int, head: Head | None, *, lasting: bool) -> None:
+        """Turn an element that is cut off or malformed into a Void element.
 
-        If `lasting` is True, a block of pictures or sound stays, and the result is False (the last picture of
-        a broken recording). lasting: True if the bytes at `stop` never change. (The block ends where the next
-        known element starts. If that element became Void, readers would find another end.)
+        If `lasting` is True, a block of pictures or sound stays (the last picture of a broken recording).
+        lasting: True if the bytes at `stop` never change. (The block ends where the next known element
+        starts. If that element became Void, readers would find another end.)
         """
         if lasting and head is not None and head.ident == SIMPLE_BLOCK:
             found = number_at(self.source.read(at + head.length, min(8, stop - at - head.length)))
             if found is not None and self.tracks.get(found[0], _NOBODYS).role is Role.MEDIA:
-                return False
+                self._block(at, at + head.length, stop)
+                return
         self._void(at, stop, "broken element", broken=True)
-        return True
 
     def _plain(self, at: int, stop: int, head: Head, numbers: frozenset[int]) -> None:
         """Clean an element that is not a block. A number stays; other data becomes Void."""
@@ -246,9 +242,11 @@ class Clusters:
         found = number_at(peek)
         number, width = found if found is not None else (-1, 1)
         track = self.tracks.get(number, _NOBODYS)
-        if track.role is Role.MEDIA:
-            return number
         first = start + width + 3
+        if track.role is Role.MEDIA:
+            if first <= stop:
+                self._frames.add(number, first, stop, peek[width + 2])
+            return number
         if found is None or first > stop or peek[width + 2] & _LACED:
             self._void(at, stop, f"block of track {number}")
             return -1
@@ -302,8 +300,7 @@ class Clusters:
             self.notes.append(Note(at, stop - at, "Matroska", tag, UNKNOWN, broken))
 
     def finish(self) -> None:
-        """Decide if subtitles stay, clean SEI messages in frames, and turn checksums of changed data into
-        Void.
+        """Decide if subtitles stay, and turn checksums of changed data into Void.
 
         Raises NotThisKindError, TooMuchError.
         """
@@ -325,13 +322,10 @@ class Clusters:
             self.patches += void_patches(self.source, at, at + _SUM_BYTES)
 
     def _messages(self) -> None:
-        """Clean the SEI messages in the frames of all tracks."""
-        coded = {number: track.coding for number, track in self.tracks.items() if track.coding is not None}
-        if not coded:
-            return
-        found = clean_messages(self._ranges, coded, self.source, self.inner)
-        starts = [cluster.start for cluster in self._ranges]
-        self._touched |= {starts[bisect_right(starts, patch.offset) - 1] for patch in found.patches}
+        """Add the changes within frames."""
+        self._frames.looks.finish()
+        found = self._frames.looks.found
+        self._touched |= {self._starts[bisect_right(self._starts, p.offset) - 1] for p in found.patches}
         self.patches += found.patches
         self.notes += found.notes
 

@@ -1,8 +1,8 @@
 """Matroska and WebM files (RFC 8794, RFC 9559): their elements, attached files, and the bytes between them.
 
 The elements of the first level are read by range. Metadata is cleaned in memory. Clusters are walked block by
-block (clusters.py) if a track is neither picture nor sound, or if the file has few blocks. Messages in frames
-are cleaned last (frames.py). Bytes in no element, or behind the last element, become Void.
+block (clusters.py), and the frames in the blocks are searched (frames.py). Bytes in no element, or behind the
+last element, become Void.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "frames: SEI messages, AV1 metadata, MPEG user data",
         "as in movies",
         UNKNOWN,
-        "blanks, if the frames examined first have any",
+        "blanks",
     ),
     Part(_ALL, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
     Part(_ALL, "unknown elements, Void, bytes in no element", "anything", UNKNOWN, "Void, zeros"),
@@ -220,9 +220,6 @@ class _Locator:
             if not self.tracks:
                 raise NotThisKindError("its clusters come before its tracks")
             self.clusters = Clusters(self.source, self.inner, tracks_of(self.tracks))
-        if sized and not self.clusters.wanted:
-            self.clusters.pass_over(start, end)
-            return end
         return self.clusters.walk(start, end, sized)
 
     def _master(self, at: int, head: Head) -> None:

@@ -2,8 +2,7 @@
 
 Headers of streams, indexes, pictures and sound stay. Streams of texts, makers' chunks and unknown data become
 zeros: cameras write maker notes there, and dash cams write their position. Padding becomes zeros, too, except
-the padding that known programs write. First, only the headers of chunks with pictures and sound are read.
-Messages in pictures are cleaned last.
+the padding that known programs write. Messages in pictures are cleaned.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Final
 
 from policyfs.redact.bitstreams.decoder_config import stream_framing
 from policyfs.redact.bitstreams.digital_video import check_dated
+from policyfs.redact.bitstreams.frame_table import FrameForm, FrameLooks, form_of
 from policyfs.redact.bitstreams.frames import clean_settings
 from policyfs.redact.bitstreams.nal_units import codec_of
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
@@ -23,7 +23,6 @@ from policyfs.redact.core.free_text import bytes_tell_place, text_among_numbers
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, PatchedSource, in_order, skip_zeros
 from policyfs.redact.core.tag_names import told
-from policyfs.redact.riff.avi_frames import StreamFrames
 from policyfs.redact.riff.chunks import (
     HEAD_BYTES,
     JUNK,
@@ -102,7 +101,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "frames: SEI messages, AV1 metadata, MPEG user data",
         "as in movies",
         UNKNOWN,
-        "blanks, if the frames examined first have any",
+        "blanks",
     ),
     Part(_KIND, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
     Part(_KIND, "movi: other streams, JUNK, unknown chunks", "texts, positions", UNKNOWN, "zeros"),
@@ -129,7 +128,8 @@ class _Locator:
         self.streams: list[bytes] = []
         self.samples = 0
         self.doubts = Doubts()
-        self.frames: dict[int, StreamFrames] = {}
+        self.forms: dict[int, FrameForm] = {}
+        self.looks = FrameLooks(self.source, self.inner)
 
     def locate(self) -> Found:
         """Locate everything to hide in all RIFFs of the file.
@@ -149,8 +149,8 @@ class _Locator:
         if not self.samples or not self.streams:
             raise NotThisKindError("there is no picture and no sound in it")
         self.edits.trailer(at, self.source.size)
-        for frames in self.frames.values():
-            self.edits.found.add(frames.clean(self.inner))
+        self.looks.finish()
+        self.edits.found.add(self.looks.found)
         self.doubts.check(self.edits)
         return self.edits.found
 
@@ -232,10 +232,10 @@ class _Locator:
         if self.streams[-1:] != [b"vids"]:
             return Found()
         if codec is None:
-            self.frames.setdefault(number, StreamFrames(self.source, None))
+            self.forms.setdefault(number, form_of(None))
             return Found()
         coded = stream_framing(codec, self.source.read(start, max(0, min(_HEADER_BYTES, end - start))))
-        self.frames[number] = StreamFrames(self.source, coded)
+        self.forms[number] = form_of(coded)
         return clean_settings(self.source, start, end, codec, self.inner)
 
     def _chunk(self, chunk: Chunk) -> None:
@@ -281,7 +281,9 @@ class _Locator:
         """
         window, media = Window(self.source), self._media_names()
         coded = {
-            b"%02d" % number + kind: self.frames[number] for number in self.frames for kind in _SAMPLE_KINDS
+            b"%02d" % number + kind: self.looks.form(form)
+            for number, form in self.forms.items()
+            for kind in _SAMPLE_KINDS
         }
         while at + HEAD_BYTES <= end:
             head = window.read(at, min(_HEADER_BYTES, end - at))
@@ -302,7 +304,7 @@ class _Locator:
                     break
                 self._hide(at, name, following)
             elif name in coded:
-                coded[name].add(at + HEAD_BYTES, min(stop, end))
+                self.looks.add(at + HEAD_BYTES, min(stop, end), coded[name])
             at = following
         if skip_zeros(self.source, at) < end:
             raise NotThisKindError("its pictures and sound are not a sequence of chunks")

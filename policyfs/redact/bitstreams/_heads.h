@@ -1,0 +1,49 @@
+/* Searches of one frame (_units.c, _pictures.c), and what they share. Each search returns true if the Python code surely
+ * would not change the frame. */
+
+#ifndef POLICYFS_HEADS_H
+#define POLICYFS_HEADS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef const unsigned char *bytes;
+
+/* The form of a track's frames: RULE_NUMBERS numbers in an array of the caller. kept, messages, unsplit: bits for types
+ * of units. plain: bits for types of messages that hold only numbers, of categories that need not be hidden. */
+enum { KIND, LENGTH, HEADER, BYTE, SHIFT, MASK, KEPT, MESSAGES, UNSPLIT, PLAIN, RULE_NUMBERS = PLAIN + 4 };
+
+static inline bool begins(bytes at, size_t size, const char *with, size_t length)
+{
+	return size >= length && !memcmp(at, with, length);
+}
+
+static inline size_t without_zeros(bytes at, size_t size)
+{
+	while (size && !at[size - 1])
+		size--;
+	return size;
+}
+
+/* The next start code (two zeros and a one) that lies within [at, end); end if there is none. */
+static inline bytes start_code(bytes at, bytes end)
+{
+	for (bytes one = at + 2; one < end; one++) {
+		one = memchr(one, 1, (size_t)(end - one));
+		if (!one)
+			break;
+		if (!one[-1] && !one[-2])
+			return one - 2;
+	}
+	return end;
+}
+
+/* The frames of a codec with NAL units, of AV1, of MPEG-1, -2 and -4 part 2, and frames that may be whole pictures. */
+bool nal_is_plain(const uint64_t *rule, bytes at, size_t size);
+bool obus_are_plain(const uint64_t *rule, bytes at, size_t size);
+bool mpeg_is_plain(bytes at, size_t size);
+bool picture_is_plain(bytes at, size_t size);
+
+#endif

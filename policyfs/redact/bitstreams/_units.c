@@ -1,0 +1,266 @@
+/* Searches of the units of a frame: NAL units of H.264, H.265 and H.266, and OBUs of AV1.
+ *
+ * The walks are those of frames.py, sei.py and obus.py. Wherever these end a search, the walks here end, too.
+ */
+
+#include "_heads.h"
+
+/* Limits, as in frames.py (units), sei.py and user_data.py (bytes). */
+#define FRAME_UNITS 4096
+#define UNIT_BYTES 65536
+#define NUMBERS_BYTES 255
+#define REGISTERED_BYTES 1024
+/* The largest unit of messages that is read here. */
+#define MESSAGES_BYTES 4096
+
+static bool has(uint64_t bits, unsigned int type)
+{
+	return type < 64 && bits >> type & 1;
+}
+
+static bool is_text(unsigned char one)
+{
+	return one >= 0x20 && one <= 0x7e;
+}
+
+/* --- messages --- */
+
+/* True if no run of text is among numbers: eight characters of UTF-16, or twelve of Latin-1. */
+static bool no_text(bytes at, size_t size)
+{
+	size_t run = 0, wide = 0;
+
+	for (size_t i = 0; i < size; i++) {
+		bool latin = is_text(at[i]) || at[i] == 0xb0 || at[i] == 0xba || at[i] == 0xc2;
+
+		run = latin ? run + 1 : 0;
+		if (run >= 12)
+			return false;
+	}
+	for (size_t i = 0; i + 1 < size;) {
+		bool pair = !at[i] && is_text(at[i + 1]);
+
+		wide = pair ? wide + 1 : 0;
+		if (wide >= 8)
+			return false;
+		i += pair ? 2 : 1;
+	}
+	return true;
+}
+
+/* A message that is registered by ITU-T T.35: captions, the picture's format, or dynamic range. */
+static bool registered_is_plain(bytes at, size_t size)
+{
+	if (begins(at, size, "\xb5\0\x31GA94\3", 8))
+		return size <= 12 + 3 * (size > 8 ? at[8] & 0x1fu : 0);
+	if (begins(at, size, "\xb5\0\x31" "DTG1", 7))
+		return size >= 8 && size <= 10;
+	if (size > REGISTERED_BYTES || !(begins(at, size, "\xb5\0\x3c", 3) || begins(at, size, "\xb5\0\x3b", 3) ||
+					 begins(at, size, "\xb5\x58\x90", 3) || begins(at, size, "\x26\0\x04", 3)))
+		return false;
+	return no_text(at, size);
+}
+
+static bool message_is_plain(const uint64_t *rule, size_t type, bytes at, size_t size)
+{
+	if (type == 3) {
+		for (size_t i = 0; i < size; i++) {
+			if (at[i] != 0xff)
+				return false;
+		}
+		return true;
+	}
+	if (type == 4)
+		return registered_is_plain(at, size);
+	return size <= NUMBERS_BYTES && type < 256 && has(rule[PLAIN + type / 64], type % 64);
+}
+
+/* A number in the form of SEI: bytes of 255, and one smaller byte. */
+static bool sei_number(bytes at, size_t size, size_t *place, size_t *number)
+{
+	*number = 0;
+	while (*place < size && at[*place] == 0xff) {
+		*number += 255;
+		(*place)++;
+	}
+	if (*place >= size)
+		return false;
+	*number += at[(*place)++];
+	return true;
+}
+
+static bool messages_are_plain(const uint64_t *rule, bytes at, size_t size)
+{
+	unsigned char data[MESSAGES_BYTES];
+	size_t length = 0, place = 0;
+
+	if (size > sizeof(data))
+		return false;
+	for (size_t i = 0; i < size; i++) { /* without emulation prevention bytes */
+		if (i + 2 < size && !at[i] && !at[i + 1] && at[i + 2] == 3) {
+			data[length++] = 0;
+			data[length++] = 0;
+			i += 2;
+		} else {
+			data[length++] = at[i];
+		}
+	}
+	length = without_zeros(data, length);
+	if (length && data[length - 1] == 0x80)
+		length--;
+	while (place < length) {
+		size_t type, bytes_of;
+
+		if (!sei_number(data, length, &place, &type) || !sei_number(data, length, &place, &bytes_of) ||
+		    bytes_of > length - place || !message_is_plain(rule, type, data + place, bytes_of))
+			return false;
+		place += bytes_of;
+	}
+	return true;
+}
+
+/* --- NAL units --- */
+
+static bool is_filler(bytes at, size_t size)
+{
+	size = without_zeros(at, size);
+	if (size && at[size - 1] == 0x80)
+		size--;
+	for (size_t i = 0; i < size; i++) {
+		if (at[i] && at[i] != 0xff)
+			return false;
+	}
+	return true;
+}
+
+static unsigned int type_of(const uint64_t *rule, bytes unit)
+{
+	return (unsigned int)(unit[rule[BYTE]] >> rule[SHIFT] & rule[MASK]);
+}
+
+static bool unit_is_plain(const uint64_t *rule, bytes at, size_t size)
+{
+	unsigned int type;
+
+	if (size < rule[HEADER])
+		return false;
+	type = type_of(rule, at);
+	if (has(rule[MESSAGES], type))
+		return messages_are_plain(rule, at + rule[HEADER], size - rule[HEADER]);
+	if (has(rule[KEPT], type))
+		return true;
+	return size <= UNIT_BYTES && is_filler(at + rule[HEADER], size - rule[HEADER]);
+}
+
+static bool stream_is_plain(const uint64_t *rule, bytes at, size_t size)
+{
+	bytes end = at + size, unit = start_code(at, end), next;
+
+	for (int count = 0; unit < end; unit = next) {
+		unit += 3;
+		next = start_code(unit, end);
+		if (++count > FRAME_UNITS || (unit < next && !unit_is_plain(rule, unit, (size_t)(next - unit))))
+			return false;
+	}
+	return true;
+}
+
+static bool is_slice(const uint64_t *rule, bytes at)
+{
+	bool zero = !at[0] && (rule[HEADER] < 2 || !at[1]);
+
+	return !zero && has(rule[UNSPLIT], type_of(rule, at));
+}
+
+/* Units behind their lengths. A unit of length zero, or beyond the frame's end, ends the search, as in frames.py. */
+static bool chain_is_plain(const uint64_t *rule, bytes at, size_t size)
+{
+	bytes end = at + size;
+
+	for (int count = 0; (size_t)(end - at) > rule[LENGTH]; count++) {
+		uint64_t length = 0;
+		bool cut;
+
+		for (uint64_t i = 0; i < rule[LENGTH]; i++)
+			length = length << 8 | *at++;
+		cut = length > (uint64_t)(end - at);
+		if (!length)
+			return true;
+		if (count >= FRAME_UNITS || (uint64_t)(end - at) < rule[HEADER])
+			return false;
+		if (!is_slice(rule, at)) {
+			bytes stop = cut ? end : at + length;
+
+			if (start_code(at, stop) < stop || (!cut && !unit_is_plain(rule, at, length)))
+				return false;
+		}
+		if (cut)
+			return true;
+		at += length;
+	}
+	return true;
+}
+
+bool nal_is_plain(const uint64_t *rule, bytes at, size_t size)
+{
+	bool longer = begins(at, size, "\0\0\0\1", 4), code = longer || begins(at, size, "\0\0\1", 3);
+
+	if (!rule[LENGTH] && !code && size > 4) {
+		uint64_t length = (uint64_t)at[0] << 24 | at[1] << 16 | at[2] << 8 | at[3];
+
+		if (length && length <= size - 4)
+			return false; /* it seems to begin with a length */
+	}
+	if (!rule[LENGTH] || longer || (rule[LENGTH] < 4 && code))
+		return stream_is_plain(rule, at, size);
+	return chain_is_plain(rule, at, size);
+}
+
+/* --- AV1 --- */
+
+/* Reads the size of an OBU (a number of groups of seven bits). */
+static bool obu_size(bytes *at, bytes end, uint64_t *size)
+{
+	*size = 0;
+	for (int shift = 0; shift < 63; shift += 7) {
+		if (*at >= end)
+			return false;
+		*size |= (uint64_t)(**at & 0x7f) << shift;
+		if (*(*at)++ < 0x80)
+			return true;
+	}
+	return false;
+}
+
+static bool obu_is_plain(const uint64_t *rule, unsigned int type, bytes at, size_t size)
+{
+	if (has(rule[KEPT], type) || !size)
+		return true;
+	if (type == 15)
+		return at[size - 1] == 0x80 && !without_zeros(at, size - 1);
+	if (type != 5)
+		return false;
+	return at[0] == 4 ? registered_is_plain(at + 1, size - 1) :
+			    size <= NUMBERS_BYTES && has(rule[PLAIN], at[0]);
+}
+
+bool obus_are_plain(const uint64_t *rule, bytes at, size_t size)
+{
+	bytes end = at + size;
+
+	for (int count = 0; at < end; count++) {
+		unsigned int first = *at++;
+		uint64_t length = 0;
+
+		if (count >= FRAME_UNITS)
+			return false;
+		if (first & 0x80 || (first & 4 && at++ >= end) || (first & 2 && !obu_size(&at, end, &length)))
+			return true; /* no OBU: the search ends, as in obus.py */
+		if (!(first & 2) || length > (uint64_t)(end - at))
+			length = (uint64_t)(end - at);
+		if (!obu_is_plain(rule, first >> 3 & 15, at, length))
+			return false;
+		at += length;
+	}
+	return true;
+}

@@ -1,0 +1,155 @@
+"""Table of the frames of a film: where each frame is, and the form of its bytes.
+
+The daemon keeps the table of a film whose frames are searched later, window by window. So this module imports
+no cleaner. bitstreams/frame_table.py makes tables and searches their frames.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import compress, islice
+from operator import ge, lt, sub
+from typing import Final
+
+MAX_FRAMES: Final = 1 << 22
+"""Maximum number of frames of a film: 38 hours, with 30 frames per second. Each takes 18 bytes of memory."""
+MAX_FORMS: Final = 1 << 10
+MAX_LEAD_BYTES: Final = 1 << 12
+PICTURES: Final = "pictures"
+CODECS: Final = (PICTURES, "H.264", "H.265", "H.266", "AV1", "MPEG")
+"""The names of the codecs whose frames are searched (nal_units.Codec), and of frames that may be whole
+pictures.
+"""
+_MAX_OFFSET: Final = (1 << 63) - 1
+_COUNTS: Final = struct.Struct("<HI")
+_FORM: Final = struct.Struct("<BB?H")
+_LITTLE: Final = sys.byteorder == "little"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameForm:
+    """The form of a track's frames.
+
+    codec: one of CODECS. length_size: size in bytes of the length field before each unit; 0 if units have no
+    length field. lead: the bytes at the start of each frame that the container stores elsewhere (Matroska's
+    header compression). encrypted: True if frames may be encrypted as a whole.
+    """
+
+    codec: str
+    length_size: int = 0
+    lead: bytes = b""
+    encrypted: bool = False
+
+
+@dataclass(slots=True)
+class FrameTable:
+    """The frames of all tracks of a film that must be searched, sorted by their starts.
+
+    starts, ends: offsets in the file (typecode Q). tracks: for each frame, the number of its form in *forms*
+    (typecode H). Every frame has at least one byte.
+    """
+
+    starts: array[int] = field(default_factory=lambda: array("Q"))
+    ends: array[int] = field(default_factory=lambda: array("Q"))
+    tracks: array[int] = field(default_factory=lambda: array("H"))
+    forms: tuple[FrameForm, ...] = ()
+    _longest: int = field(default=-1, compare=False)
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.starts)
+
+    def overlapping(self, start: int, end: int) -> FrameTable:
+        """Return the frames with a byte in [start, end). Offsets and forms stay the same."""
+        if self._longest < 0:
+            self._longest = max(map(sub, self.ends, self.starts), default=0)
+        first = bisect_right(self.starts, start - self._longest) if start > self._longest else 0
+        last = max(first, bisect_left(self.starts, end))
+        columns = [column[first:last] for column in (self.starts, self.ends, self.tracks)]
+        inside = [behind > start for behind in columns[1]]
+        if not all(inside):
+            columns = [array(column.typecode, compress(column, inside)) for column in columns]
+        return FrameTable(columns[0], columns[1], columns[2], self.forms)
+
+    def lies_in(self, ranges: Sequence[tuple[int, int]]) -> bool:
+        """Return True if each frame lies in one of these ranges, which must be sorted and apart."""
+        at, count = 0, len(ranges)
+        for start, end in zip(self.starts, self.ends, strict=True):
+            while at < count and ranges[at][1] < end:
+                at += 1
+            if at == count or start < ranges[at][0]:
+                return False
+        return True
+
+    def shifted(self, by: int) -> FrameTable:
+        """Return the same frames at offsets that are higher by *by* bytes (lower if it is negative).
+
+        Raises ValueError if a frame would begin before the offset 0.
+        """
+        if self.starts and self.starts[0] + by < 0:
+            raise ValueError("a frame before the start of the bytes")
+        starts, ends = (array("Q", [at + by for at in column]) for column in (self.starts, self.ends))
+        return FrameTable(starts, ends, self.tracks, self.forms)
+
+    def pack(self) -> bytes:
+        """Return the table as bytes. Raises ValueError for a table that unpack() would not take."""
+        if len(self.starts) > MAX_FRAMES or len(self.forms) > MAX_FORMS:
+            raise ValueError("too many frames")
+        parts = [_COUNTS.pack(len(self.forms), len(self.starts))]
+        for form in self.forms:
+            if len(form.lead) > MAX_LEAD_BYTES:
+                raise ValueError("too many bytes before each frame")
+            head = (CODECS.index(form.codec), form.length_size, form.encrypted, len(form.lead))
+            parts += [_FORM.pack(*head), form.lead]
+        parts += [_little(column).tobytes() for column in (self.starts, self.ends, self.tracks)]
+        return b"".join(parts)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> FrameTable:
+        """Return the table that pack() has packed.
+
+        Raises ValueError if a correct worker could not have made it: frames must be sorted, have at least one
+        byte and a form, and lie within the limits of this module.
+        """
+        try:
+            form_count, count = _COUNTS.unpack_from(data)
+            forms, at = [], _COUNTS.size
+            for _ in range(form_count):
+                codec, length_size, encrypted, size = _FORM.unpack_from(data, at)
+                at += _FORM.size + size
+                forms.append(FrameForm(CODECS[codec], length_size, data[at - size : at], encrypted))
+                if length_size > 4 or size > MAX_LEAD_BYTES or at > len(data):
+                    raise ValueError("a form of frames is out of range")
+        except (struct.error, IndexError) as exc:
+            raise ValueError("a table of frames is cut off") from exc
+        starts, ends, tracks = array("Q"), array("Q"), array("H")
+        rest = memoryview(data)[at:]
+        if count > MAX_FRAMES or form_count > MAX_FORMS or len(rest) != count * 18:
+            raise ValueError("a table of frames is too long, or cut off")
+        for column in (starts, ends, tracks):
+            column.frombytes(rest[: count * column.itemsize])
+            rest = rest[count * column.itemsize :]
+        table = cls(_little(starts), _little(ends), _little(tracks), tuple(forms))
+        table._check()
+        return table
+
+    def _check(self) -> None:
+        ascending = all(map(ge, islice(self.starts, 1, None), self.starts))
+        if not ascending or not all(map(lt, self.starts, self.ends)):
+            raise ValueError("frames are out of order, or have no bytes")
+        if max(self.tracks, default=-1) >= len(self.forms) or max(self.ends, default=0) > _MAX_OFFSET:
+            raise ValueError("a frame has no form, or lies beyond any file")
+
+
+def _little(column: array[int]) -> array[int]:
+    """Return the numbers in little-endian order, or those read in this order in the machine's own order."""
+    if _LITTLE:
+        return column
+    swapped = column[:]
+    swapped.byteswap()
+    return swapped
