@@ -18,7 +18,7 @@ from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.core.frame_table import MAX_FRAMES
 from policyfs.redact.isobmff import _stbl
 
-MAX_CHUNKS: Final = 500_000
+MAX_CHUNKS: Final = 2_000_000
 """Maximum number of chunks of all kept tracks, and of all removed tracks. A film of many hours has fewer."""
 _PLAIN_BYTES: Final = 8
 """If all samples have one size, and this size is less than _PLAIN_BYTES, the samples are plain sound, not
