@@ -77,12 +77,12 @@ def test_a_picture_that_is_not_understood_is_refused_if_it_has_metadata() -> Non
     assert holds_metadata(MemorySource(HEAD + b"eXIf"), 0, 7)
 
 
-@pytest.mark.parametrize("lead", [b"\0", b"\xff", bytes(1000)])
+@pytest.mark.parametrize("lead", [b"\0", b"\xff", bytes(1000), HEAD + bytes(70_000)])
 def test_bytes_before_a_jpeg_are_skipped_as_decoders_skip_them(lead: bytes) -> None:
     assert cleaned(lead + JPEG + MARK, Photos()) == lead + JPEG + b"     "
 
 
-@pytest.mark.parametrize("head", [b"\xff\xd8\0\xff\xe1", b"\xff\xe1", bytes(2000) + HEAD])
+@pytest.mark.parametrize("head", [b"\xff\xd8\0\xff\xe1", b"\xff\xe1", bytes(2000) + HEAD + b"\xe1"])
 def test_metadata_of_a_jpeg_in_a_frame_without_its_start_is_refused(head: bytes) -> None:
     """FFmpeg searches for the next marker, so it reads EXIF also there."""
     with pytest.raises(NotThisKindError):
@@ -90,7 +90,7 @@ def test_metadata_of_a_jpeg_in_a_frame_without_its_start_is_refused(head: bytes)
 
 
 def test_coded_bytes_that_begin_like_a_jpeg_by_chance_stay() -> None:
-    for data in (b"x" + HEAD + b"\xe1" + MARK, b"\0\0\1" + JPEG + MARK, b"x" + HEAD + b"\xff\xda" + MARK):
+    for data in (b"x" + HEAD + b"\xe1" + MARK, b"\0\0\1" + JPEG[:-2] + MARK, b"x" + HEAD + b"\xda" + MARK):
         assert cleaned(data, Photos()) == data
 
 
@@ -136,3 +136,9 @@ def test_frames_without_metadata_stay() -> None:
 def test_photos_in_fragments_are_cleaned() -> None:
     data = fragmented(0x20000, entry=(b"jpeg", b""), telemetry=b"x", samples=(PHOTO, PHOTO))
     assert CITY not in redacted("video/mp4", data)
+
+
+def test_the_search_for_a_jpeg_in_a_frame_takes_no_longer_than_allowed() -> None:
+    chain = b"\xff\xe1\0\x08\xff\xd8\xff\xe1\0\x02"
+    with pytest.raises(TooMuchError):
+        cleaned(b"x\xff\xd8" + chain * 2000, Photos())

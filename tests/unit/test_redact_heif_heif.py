@@ -522,6 +522,14 @@ def test_a_sequence_of_pictures():
     assert picture() in out
 
 
+@pytest.mark.parametrize("at", [0, 333, 499])
+def test_a_message_in_any_one_frame_of_a_sequence_goes(at):
+    frames = [user_sei(SECRET) + picture() if number == at else picture() for number in range(500)]
+    whole = with_movie(movies.Track(kind=b"pict", format=b"hvc1", samples=frames))
+    assert not free_of_place(whole)
+    assert free_of_place(read(whole))
+
+
 def test_a_sequence_whose_frames_overlap_is_refused_if_one_changes():
     """A change within one frame could be a length or a start code of the other."""
     frame = user_sei(SECRET) + picture()

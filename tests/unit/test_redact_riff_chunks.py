@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, TooMuchError
 from policyfs.redact.core.edits import Edits
-from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.core.patches import MemorySource, Window, apply
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.riff import chunks as module
-from policyfs.redact.riff.chunks import Chunk, Doubts, Window, chunks, drop, pad, padding_at, printable
+from policyfs.redact.riff.chunks import Chunk, Doubts, chunks, drop, pad, padding_at, printable
 from tests.support.samples import sounds
 from tests.support.samples.inners import Plain
 from tests.support.samples.sound_checks import redact

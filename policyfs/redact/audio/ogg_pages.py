@@ -10,8 +10,7 @@ from typing import Final
 
 from policyfs.redact.core.cleaners import TooMuchError
 from policyfs.redact.core.edits import Edits
-from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
-from policyfs.redact.riff.chunks import Window
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, Window
 
 MAX_PAGES: Final = 300_000
 HEAD_BYTES: Final = 27

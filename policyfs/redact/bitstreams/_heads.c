@@ -186,6 +186,16 @@ static size_t sorted(struct frame *frames, size_t count)
 	return left;
 }
 
+/* True if frames are in order, and none is empty or a repetition. */
+static bool in_order(const uint64_t *starts, const uint64_t *ends, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (starts[i] >= ends[i] || (i && starts[i - 1] >= starts[i]))
+			return false;
+	}
+	return true;
+}
+
 static PyObject *order(PyObject *module, PyObject *args)
 {
 	PyObject *objects[3], *result = NULL;
@@ -200,12 +210,16 @@ static PyObject *order(PyObject *module, PyObject *args)
 		size_t count = count_of(&views[STARTS]);
 		uint64_t *starts = views[STARTS].buf, *ends = views[ENDS].buf;
 		uint16_t *tracks = views[TRACKS].buf;
-		struct frame *frames = PyMem_Calloc(count ? count : 1, sizeof(*frames));
+		bool fit = count_of(&views[ENDS]) == count && count_of(&views[TRACKS]) == count;
+		bool done = fit && in_order(starts, ends, count);
+		struct frame *frames = done ? NULL : PyMem_Calloc(count ? count : 1, sizeof(*frames));
 
-		if (!frames) {
-			PyErr_NoMemory();
-		} else if (count_of(&views[ENDS]) != count || count_of(&views[TRACKS]) != count) {
+		if (!fit) {
 			PyErr_SetString(PyExc_ValueError, "arrays of different lengths");
+		} else if (done) {
+			result = PyLong_FromSize_t(count);
+		} else if (!frames) {
+			PyErr_NoMemory();
 		} else {
 			for (size_t i = 0; i < count; i++)
 				frames[i] = (struct frame){starts[i], ends[i], tracks[i]};

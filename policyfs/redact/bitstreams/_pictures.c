@@ -3,9 +3,8 @@
 #define _GNU_SOURCE /* memmem(3) */
 #include "_heads.h"
 
-/* The longest captions (bytes, as in user_data.py), and the part of a frame in which a JPEG may begin (photos.py). */
+/* The longest captions (bytes, as in user_data.py), and the most pictures one behind the other (jpeg.py). */
 #define CAPTION_BYTES 255
-#define LEAD_BYTES 1024
 #define IMAGES 64
 
 /* --- frames that are whole pictures --- */
@@ -13,28 +12,30 @@
 #define VECTOR 16
 typedef unsigned char vector __attribute__((vector_size(VECTOR)));
 
-/* True if the first two characters of one of the marks begin at one of VECTOR bytes. Reads one byte more. */
+/* True if the first two bytes of one of the marks begin at one of VECTOR bytes. Reads one byte more. */
 static bool may_be_marked(bytes at)
 {
-	static const char pairs[][2] = {{'E', 'x'}, {'n', 's'}, {'P', 'h'}, {'G', 'P'}};
+	static const unsigned char pairs[][2] = {{'E', 'x'}, {'n', 's'}, {'P', 'h'}, {'G', 'P'}, {0xff, 0xd8}};
 	vector here, behind, found = {0};
 	uint64_t parts[2];
 
 	memcpy(&here, at, VECTOR);
 	memcpy(&behind, at + 1, VECTOR);
-	for (int i = 0; i < 4; i++)
-		found |= (vector)(here == (unsigned char)pairs[i][0]) & (vector)(behind == (unsigned char)pairs[i][1]);
+	for (int i = 0; i < 5; i++)
+		found |= (vector)(here == pairs[i][0]) & (vector)(behind == pairs[i][1]);
 	memcpy(parts, &found, sizeof(parts));
 	return parts[0] | parts[1];
 }
 
 static bool is_mark(bytes at, size_t size)
 {
+	if (begins(at, size, "\xff\xd8\xff", 3))
+		return true;
 	return begins(at, size, "Exif\0\0", 6) || begins(at, size, "ns.adobe.com/", 13) ||
 	       begins(at, size, "Photoshop 3.0\0", 14) || begins(at, size, "GPSLatitude", 11);
 }
 
-/* True if a mark of EXIF, XMP or IPTC is among these bytes. */
+/* True if a mark of EXIF, XMP or IPTC is among these bytes, or the start of a JPEG. */
 static bool is_marked(bytes at, size_t size)
 {
 	bytes end = at + size;
@@ -170,18 +171,6 @@ static bool png_is_plain(bytes at, size_t size)
 	return false;
 }
 
-/* True if a JPEG may begin behind the frame's first byte. */
-static bool holds_jpeg(bytes at, size_t size)
-{
-	if (size > LEAD_BYTES)
-		size = LEAD_BYTES;
-	for (size_t i = 1; i + 4 <= size; i++) {
-		if (at[i] == 0xff && at[i + 1] == 0xd8 && at[i + 2] == 0xff && at[i + 3] >= 0xc0 && at[i + 3] != 0xff)
-			return true;
-	}
-	return false;
-}
-
 static bool is_picture(bytes at, size_t size)
 {
 	return begins(at, size, "\xff\xd8\xff", 3) || begins(at, size, "\x89PNG", 4) ||
@@ -194,7 +183,7 @@ bool picture_is_plain(bytes at, size_t size)
 {
 	if (is_picture(at, size))
 		return jpegs_are_plain(at, size) || png_is_plain(at, size);
-	return (begins(at, size, "\0\0\1", 3) || !holds_jpeg(at, size)) && !is_marked(at, size);
+	return !is_marked(at, size);
 }
 
 /* --- MPEG-1, -2 and -4 part 2 --- */

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from policyfs.redact.bitstreams.frames import PICTURE_STARTS, Frame, Restored
-from policyfs.redact.bitstreams.nal_units import START_CODE
-from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError, shifted
+from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference
 
 MAX_PHOTO_BYTES: Final = 1 << 27
-"""Maximum size in bytes of a frame that is cleaned as a picture."""
+"""Maximum size in bytes of a frame that holds a picture."""
 LEAD_BYTES: Final = 1 << 10
 """Size in bytes of the start of a frame in which a JPEG is searched: decoders skip bytes before a JPEG."""
 _JPEG: Final = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]")
@@ -36,13 +35,14 @@ def clean_photo(source: ByteSource, frame: Frame, inner: Inner) -> Found:
     understood.
     """
     whole = Restored(source, frame)
-    at = picture_at(whole.read(0, LEAD_BYTES))
-    if whole.size > MAX_PHOTO_BYTES and at is not None:
+    data = whole.read(0, min(whole.size, MAX_PHOTO_BYTES))
+    at = _place_of_picture(data, inner.budget)
+    if at is not None and whole.size > MAX_PHOTO_BYTES:
         raise TooMuchError("a picture in the frames of a track has too many bytes")
-    data = b"" if at is None else whole.read(at, whole.size - at)
-    cleaned = inner.image(data) if data and (at == 0 or _reaches_scan(data)) else None
+    data = data[at or 0 :]
+    cleaned = None if at is None else inner.image(data)
     if at is None or cleaned is None:
-        known = at == 0 and any(code >= _APP0 for code in _segment_codes(data))
+        known = at == 0 and any(code >= _APP0 for code in _segment_codes(data, 0, inner.budget))
         if known or holds_metadata(whole, 0, whole.size):
             raise NotThisKindError("a picture among its frames is not understood")
         return Found()
@@ -69,29 +69,36 @@ def holds_metadata(source: ByteSource, start: int, end: int) -> bool:
 def picture_at(head: bytes) -> int | None:
     """Return the offset of the picture in a frame; None if the frame seems to be no picture.
 
-    head: the first bytes of the frame. Behind a start code of MPEG, no picture begins.
+    head: the first bytes of the frame.
     """
     if head.startswith(PICTURE_STARTS):
         return 0
-    if head.startswith(START_CODE):
-        return None
     found = _JPEG.search(head, 0, LEAD_BYTES)
     return None if found is None else found.start()
 
 
-def _reaches_scan(data: bytes) -> bool:
-    """Return True if a JPEG's segments lead to a scan. Coded bytes of any codec may begin like a JPEG by
-    chance.
+def _place_of_picture(frame: bytes, budget: Budget) -> int | None:
+    """Return the offset of the picture in a frame; None if it has none. Decoders skip bytes before a JPEG.
+
+    Coded bytes of any codec may begin like a JPEG by chance. So a JPEG behind other bytes counts only if its
+    segments lead to a scan. Raises TooMuchError.
     """
-    codes = list(_segment_codes(data))
-    return codes[-1:] == [_SCAN] and not _FRAME_HEADERS.isdisjoint(codes)
+    if frame.startswith(PICTURE_STARTS):
+        return 0
+    for found in _JPEG.finditer(frame):
+        codes = list(_segment_codes(frame, found.start(), budget))
+        if codes[-1:] == [_SCAN] and not _FRAME_HEADERS.isdisjoint(codes):
+            return found.start()
+    return None
 
 
-def _segment_codes(data: bytes) -> Iterator[int]:
-    """Yield the codes of a JPEG's segments, up to its first scan or to the first bytes that are no segment.
+def _segment_codes(data: bytes, at: int, budget: Budget) -> Iterator[int]:
+    """Yield the codes of the segments of a JPEG at an offset, up to its first scan or to the first bytes that
+    are no segment. Raises TooMuchError.
     """
-    at, code = 2, 0
+    code, at = 0, at + 2
     while code != _SCAN and data[at : at + 1] == b"\xff" and len(data) >= at + 4:
+        budget.part()
         code = data[at + 1]
         if code == 0xFF:
             at += 1

@@ -75,6 +75,35 @@ class SliceSource:
         return self._source.read(self._start + offset, size) if size > 0 else b""
 
 
+class Window:
+    """A ByteSource over another source, for many small reads that are close to each other.
+
+    It reads *ahead* bytes at a time.
+    """
+
+    __slots__ = ("_ahead", "_base", "_data", "_source")
+
+    def __init__(self, source: ByteSource, ahead: int = 1 << 12) -> None:
+        self._source = source
+        self._ahead = ahead
+        self._base = 0
+        self._data = b""
+
+    @property
+    def size(self) -> int:
+        """Size of the source in bytes."""
+        return self._source.size
+
+    def read(self, offset: int, size: int, /) -> bytes:
+        """Read up to size bytes at offset; fewer only at the end."""
+        at = offset - self._base
+        if not 0 <= at <= len(self._data) - size:
+            if size > self._ahead:
+                return self._source.read(offset, size)
+            self._base, self._data, at = offset, self._source.read(offset, self._ahead), 0
+        return self._data[at : at + size]
+
+
 class PatchedSource:
     """A ByteSource over another source, with patches applied."""
 

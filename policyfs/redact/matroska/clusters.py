@@ -18,7 +18,7 @@ from policyfs.redact.core.bounded_inflate import blank
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Inner, Note, TooMuchError
 from policyfs.redact.core.free_text import decode, tells_place
-from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, skip_zeros
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, Window, difference, skip_zeros
 from policyfs.redact.core.tag_names import tells_time
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.ebml import (
@@ -121,6 +121,7 @@ class Clusters:
     blocks: int = 0
     _texts: dict[int, list[_Text]] = field(default_factory=dict)
     _additions: dict[int, list[_Text]] = field(default_factory=dict)
+    _ahead: Window = field(init=False)
     _starts: list[int] = field(default_factory=list)
     _frames: BlockFrames = field(init=False)
     _most: int = field(init=False)
@@ -131,6 +132,9 @@ class Clusters:
 
     def __post_init__(self) -> None:
         coded = {number: track.coding for number, track in self.tracks.items() if track.coding is not None}
+        self._ahead = Window(
+            self.source, CHUNK_BYTES if coded else _PEEK_BYTES
+        )  # all of a coded frame is read
         self._frames = BlockFrames(coded, self.source, self.inner)
         media = all(track.role is Role.MEDIA for track in self.tracks.values())
         self._most = MAX_MEDIA_BLOCKS if media else MAX_BLOCKS
@@ -141,7 +145,7 @@ class Clusters:
         """
         self._cluster, at, before = start, start, len(self.patches)
         self._starts.append(start)
-        read, media = self.source.read, self._media
+        read, media = self._ahead.read, self._media
         while at < end:
             peek = read(at, min(_PEEK_BYTES, end - at))
             if self.blocks > self._most:
@@ -217,7 +221,7 @@ class Clusters:
     def _group(self, start: int, end: int) -> None:
         at, number = start, -1
         while at < end:
-            head = head_before(self.source, at, end)
+            head = head_before(self._ahead, at, end)
             if head is None or head.size is None or (stop := at + head.length + head.size) > end:
                 if head is not None and head.ident == BLOCK:
                     self._block(at, at + head.length, end)
@@ -238,7 +242,7 @@ class Clusters:
 
         Return the number of its track, or -1 if the block is removed.
         """
-        peek = self.source.read(start, min(12, stop - start))
+        peek = self._ahead.read(start, min(12, stop - start))
         found = number_at(peek)
         number, width = found if found is not None else (-1, 1)
         track = self.tracks.get(number, _NOBODYS)

@@ -21,7 +21,7 @@ from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuc
 from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.free_text import bytes_tell_place, text_among_numbers
 from policyfs.redact.core.kinds import Part
-from policyfs.redact.core.patches import ByteSource, PatchedSource, in_order, skip_zeros
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, PatchedSource, Window, in_order, skip_zeros
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.riff.chunks import (
     HEAD_BYTES,
@@ -30,7 +30,6 @@ from policyfs.redact.riff.chunks import (
     METADATA_NAME,
     Chunk,
     Doubts,
-    Window,
     chunks,
     drop,
     pad,
@@ -279,7 +278,7 @@ class _Locator:
 
         Raises NotThisKindError, TooMuchError.
         """
-        window, media = Window(self.source), self._media_names()
+        window, media = Window(self.source, CHUNK_BYTES), self._media_names()
         coded = {
             b"%02d" % number + kind: self.looks.form(form)
             for number, form in self.forms.items()

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
-from policyfs.redact.core.patches import ByteSource, PatchedSource, in_order, skip_zeros
+from policyfs.redact.core.patches import ByteSource, PatchedSource, Window, in_order, skip_zeros
 
 HEAD_BYTES: Final = 8
 JUNK: Final = b"JUNK"
@@ -33,7 +33,6 @@ METADATA_NAME: Final = re.compile(
 """Names of chunks in which readers look for metadata. Four bytes of a compressed picture are rarely such a
 name, but often a LIKELY_NAME.
 """
-_WINDOW_BYTES: Final = 1 << 12
 _MAX_HEADERS: Final = 400_000
 
 Order = Literal["little", "big"]
@@ -62,22 +61,6 @@ class Chunk:
     def end(self) -> int:
         """Offset behind the chunk's data, without padding."""
         return self.start + self.size
-
-
-@dataclass(slots=True)
-class Window:
-    """Buffer for many small reads of a source that are close to each other."""
-
-    source: ByteSource
-    base: int = 0
-    data: bytes = b""
-
-    def read(self, at: int, size: int) -> bytes:
-        """Read up to *size* bytes (at most 4096) of the source at an offset."""
-        index = at - self.base
-        if not 0 <= index <= len(self.data) - size:
-            self.base, self.data, index = at, self.source.read(at, _WINDOW_BYTES), 0
-        return self.data[index : index + size]
 
 
 @dataclass(slots=True)
