@@ -112,7 +112,7 @@ class WorkerLink:
         number = self.served
         header = protocol.REQUEST.pack(number, command, len(payload), size)
         await self._send(header + payload, [] if fd is None else protocol.ancillary(fd))
-        limit = protocol.MAX_REPLY_PAYLOAD if command == Command.LOCATE else protocol.MAX_REASON
+        limit = protocol.MAX_REPLY_PAYLOAD if command in protocol.PLANS else protocol.MAX_REASON
         return await self._receive(number, limit)
 
     def fit(self) -> bool:

@@ -14,6 +14,7 @@ from policyfs.content.kinds import is_kind
 from policyfs.content.pieces import COPY_MIN, HEAD_BYTES, Piece, Read, Splitter, cost, literal_bytes_for
 from policyfs.content.protocol import MAX_KIND, MAX_REASON, WireError
 from policyfs.domain import Patch
+from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.values import Finding, Outcome, Plan, PlanSize
 
 MAX_PATCHES: Final = 262_144
@@ -28,8 +29,10 @@ LARGE_PLAN: Final = 8 * 1024
 """The size (bytes) of the largest payload that the event loop unpacks; a thread unpacks larger ones. A
 payload of this size takes 1 ms, the slowest possible payload 0.4 s.
 """
-_PATCH_MEMORY: Final = 160
+PATCH_MEMORY: Final = 160
 """The memory of a patch in the daemon, without its new bytes (rounded up, in bytes)."""
+FRAME_MEMORY: Final = 32
+"""The memory of a frame in the table of a film's frames (rounded up, in bytes)."""
 
 _TEXT: Final = struct.Struct("<H")
 _COUNTS: Final = struct.Struct("<BII")
@@ -68,6 +71,7 @@ def pack_plan(kind: str, plan: Plan, read: Read | None = None, file_size: int = 
         new = sum(cost(piece) for each in pieces for piece in each)
         if new > literal_bytes_for(kind, read(0, HEAD_BYTES)) or sum(map(len, pieces)) > MAX_PATCHES:
             plan, pieces = refusal(f"the plan adds {new} new bytes: more than a file of this kind needs"), []
+    frames = b"" if plan.frames is None else plan.frames.pack()
     parts = [_pack_text(kind, MAX_KIND)]
     count = sum(len(each) or 1 for each in pieces) if pieces else len(plan.patches)
     parts.append(_COUNTS.pack(_OUTCOMES.index(plan.outcome), len(plan.findings), count))
@@ -80,7 +84,7 @@ def pack_plan(kind: str, plan: Plan, read: Read | None = None, file_size: int = 
             parts += _pack_pieces(pieces[number])
         else:
             parts += _pack_patch(patch)
-    return b"".join(parts)
+    return b"".join((*parts, frames))
 
 
 def _pack_text(text: str, limit: int) -> bytes:
@@ -149,9 +153,17 @@ class _Reader:
             raise WireError("a text of the plan is not printable")
         return text
 
-    def end(self) -> None:
-        if self._position != len(self._data):
-            raise WireError("the payload has bytes after the plan")
+    def frames(self, file_size: int) -> FrameTable | None:
+        """Return the table of frames that is the rest of the payload; None if there is no rest."""
+        if self._position == len(self._data):
+            return None
+        try:
+            table = FrameTable.unpack(self._data[self._position :])
+        except ValueError as error:
+            raise WireError(str(error)) from error
+        if max(table.ends, default=0) > file_size:
+            raise WireError("a frame lies outside the file")
+        return table
 
 
 def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tuple[str, Plan]:
@@ -174,12 +186,14 @@ def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tup
     findings = tuple(_unpack_finding(reader, file_size) for _ in range(finding_count))
     digest = hashlib.sha256(memoryview(payload)[reader.position :])
     patches, plan_size = _unpack_patches(reader, patch_count, file_size, kind, read, digest)
-    reader.end()
-    if (_OUTCOMES[outcome] is Outcome.PATCH) != bool(patches):
+    frames = reader.frames(file_size)
+    if (_OUTCOMES[outcome] is Outcome.PATCH) != (bool(patches) or frames is not None):
         raise WireError("the plan's outcome does not fit its patches")
+    if frames is not None:
+        plan_size = plan_size._replace(memory_bytes=plan_size.memory_bytes + FRAME_MEMORY * len(frames))
     return kind, Plan(
         outcome=_OUTCOMES[outcome], patches=patches, findings=findings, reason=reason,
-        digest=digest.digest(), plan_size=plan_size,
+        digest=digest.digest(), plan_size=plan_size, frames=frames,
     )  # fmt: skip
 
 
@@ -227,7 +241,7 @@ def _unpack_patches(
         if piece.origin >= 0:
             digest.update(whole[-1])
     _finish(patches, whole)
-    return tuple(patches), PlanSize(replaced, total + _PATCH_MEMORY * len(patches))
+    return tuple(patches), PlanSize(replaced, total + PATCH_MEMORY * len(patches))
 
 
 def _finish(patches: list[Patch], whole: list[bytes]) -> None:

@@ -10,6 +10,8 @@ request        payload                                             reply's paylo
 KIND_FD + fd   empty                                               kind
 KIND_HEAD      the bytes, at most SNIFF_BYTES                      kind
 LOCATE + fd    words to locate, sorted, one per line               plan (plans.py)
+INDEX + fd     as LOCATE                                           plan, with the frames of a film left out
+LOOK + fd      frames of a film, words (frame_requests.py)         plan for these frames
 =============  ==================================================  =============================
 
 A reply with a status other than OK has the reason as text. A worker has one request at a time. A reply
@@ -25,8 +27,6 @@ import socket
 import struct
 from typing import Final, NamedTuple
 
-from policyfs.content.kinds import SNIFF_BYTES
-
 REQUEST: Final = struct.Struct("<QBxxxIQ")
 """The header of a request: its number, command, payload size (bytes), size of the file behind the descriptor
 (bytes).
@@ -34,7 +34,8 @@ REQUEST: Final = struct.Struct("<QBxxxIQ")
 REPLY: Final = struct.Struct("<QBBxxI")
 """The header of a reply: number of its request, status, flags, payload size (bytes)."""
 
-MAX_REQUEST_PAYLOAD: Final = SNIFF_BYTES
+MAX_REQUEST_PAYLOAD: Final = 1 << 20
+"""The size of the largest payload: a table of 50,000 frames of a film. A head has SNIFF_BYTES."""
 MAX_KIND: Final = 255
 MAX_REASON: Final = 500
 MAX_REPLY_PAYLOAD: Final = 40 * 1024 * 1024
@@ -53,6 +54,12 @@ class Command(enum.IntEnum):
     KIND_FD = 1
     KIND_HEAD = 2
     LOCATE = 3
+    INDEX = 4
+    LOOK = 5
+
+
+PLANS: Final = frozenset({Command.LOCATE, Command.INDEX, Command.LOOK})
+"""The commands whose reply is a plan. The reply to any other command is a kind."""
 
 
 class Status(enum.IntEnum):

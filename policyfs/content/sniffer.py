@@ -12,6 +12,7 @@ import trio
 
 from policyfs.content.connection import WorkerGoneError, WorkerLink
 from policyfs.content.failures import FailedError, Failures, SnifferStats
+from policyfs.content.frame_requests import FrameRequest, whole_plan
 from policyfs.content.kinds import SNIFF_BYTES, is_kind
 from policyfs.content.missed import Missed
 from policyfs.content.plan_threads import unpacked_on_thread
@@ -23,8 +24,9 @@ from policyfs.content.sandbox import Limits
 from policyfs.content.spawner import ZygoteError
 from policyfs.content.time_limit import LONGEST, TimeLimit
 from policyfs.content.uids import BLOCK, NoUidsError, free_block
-from policyfs.domain import in_turn
+from policyfs.domain import DENY_UNKNOWN, TO_TELL, in_turn
 from policyfs.errors import PolicyfsError
+from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.values import Plan
 
 _START_S: Final = 60.0
@@ -138,10 +140,49 @@ class Sniffer:
         the file's version. If the workers fail at this version, further requests for this version are refused
         at once, for a while (missed.py). Raises ValueError for a descriptor that is not read-only.
         """
+        kind, index = await self.index(fd, what, lane=lane, version=version)
+        if kind is None:
+            return kind, index
+        return kind, await whole_plan(index, lambda frames: self.look(fd, kind, what, frames, lane=lane))
+
+    async def index(
+        self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
+    ) -> tuple[str | None, Plan]:
+        """Do the same as locate(), but look at no frame of a film: Plan.frames has the frames that are left.
+        Of any other file the plan is whole, and Plan.frames is None.
+        """
+        return await self._plan(_command(what), fd, what, lane, version)
+
+    async def look(
+        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None
+    ) -> Plan:
+        """Return the plan that hides *what* in frames of a film of this kind.
+
+        frames: where they are in the bytes behind *fd* (O_RDONLY). Without an answer, return a plan that
+        refuses. Raises ValueError for a descriptor that is not read-only.
+        """
         size = _checked_size(fd)
-        words = "\n".join(sorted(what)).encode("ascii")
+        try:
+            payload = FrameRequest(kind, what, frames).pack()
+        except ValueError as error:
+            return refusal(f"no plan could be made: {error}")
+        reply = await self._ask(Command.LOOK, fd, size, payload, lane)
+        if isinstance(reply, FailedError):
+            return refusal(f"no plan could be made: {reply}")
+        try:
+            _, plan = await self._unpacked(reply.payload, fd, size)
+        except WireError as error:
+            self._lied(lane, f"plan was malformed: {error}")
+            return refusal("no plan could be made: a worker's answer was malformed")
+        return plan
+
+    async def _plan(
+        self, command: Command, fd: int, what: frozenset[str], lane: Hashable, version: Hashable
+    ) -> tuple[str | None, Plan]:
+        """Return the answer of one worker to one request for a plan."""
+        size = _checked_size(fd)
         key = None if version is None else (lane, version, what)
-        reply = await self._ask(Command.LOCATE, fd, size, words, lane, key)
+        reply = await self._ask(command, fd, size, _in_lines(what), lane, key)
         if isinstance(reply, FailedError):
             return None, refusal(f"no plan could be made: {reply}")
         try:
@@ -159,26 +200,42 @@ class Sniffer:
         The workers for apps stay free, so no app waits for this worker. Return None if there is no answer.
         """
         size = _checked_size(fd)
-        command = Command.KIND_FD if what is None else Command.LOCATE
-        words = b"" if what is None else "\n".join(sorted(what)).encode("ascii")
         with trio.move_on_after(LONGEST * self._deadline_s):  # long, because all other processes run first
             try:
                 worker = await self._pool.unbiased()
             except NoWorkerError:
                 return None
             try:
-                reply = await worker.ask(command, fd, size, words)
-                if reply.status is not Status.OK:
-                    return None
-                if what is not None:
-                    return await self._unpacked(reply.payload, fd, size)
-                kind = reply.payload.decode("ascii", "replace")
-                return (kind, None) if is_kind(kind) else None
+                return await self._answered(worker, fd, size, what)
             except (WorkerGoneError, WireError):
                 return None
             finally:
                 self._pool.kill(worker)
         return None
+
+    async def _answered(
+        self, worker: WorkerLink, fd: int, size: int, what: frozenset[str] | None
+    ) -> tuple[str, Plan | None] | None:
+        """Return one worker's answer about a whole file; None if it has none. Raises WorkerGoneError,
+        WireError.
+        """
+
+        async def plan(command: Command, payload: bytes) -> tuple[str, Plan]:
+            reply = await worker.ask(command, fd, size, payload)
+            if reply.status is not Status.OK:
+                raise WireError(reply.reason)
+            return await self._unpacked(reply.payload, fd, size)
+
+        if what is None:
+            reply = await worker.ask(Command.KIND_FD, fd, size, b"")
+            kind = reply.payload.decode("ascii", "replace")
+            return (kind, None) if reply.status is Status.OK and is_kind(kind) else None
+        kind, index = await plan(_command(what), _in_lines(what))
+
+        async def look(frames: FrameTable) -> Plan:
+            return (await plan(Command.LOOK, FrameRequest(kind, what, frames).pack()))[1]
+
+        return kind, await whole_plan(index, look)
 
     async def when_idle(self) -> None:
         """Wait until no request waits for a worker or for an answer."""
@@ -380,6 +437,15 @@ class Sniffer:
                 f"cannot start the sniffing workers: {text or f'not done after {_START_S:g} s'}. The workers "
                 "need root at the start, libmagic (libmagic1 on Debian, file-libs on Fedora) and its database"
             )
+
+
+def _command(what: frozenset[str]) -> Command:
+    """Return the command that asks for a plan. A judgement on the whole file needs all of it at once."""
+    return Command.LOCATE if what & {TO_TELL, DENY_UNKNOWN} else Command.INDEX
+
+
+def _in_lines(what: frozenset[str]) -> bytes:
+    return "\n".join(sorted(what)).encode("ascii")
 
 
 def _at_once(fd: int, size: int, offset: int, count: int) -> bytes:

@@ -19,6 +19,7 @@ import magic
 
 import policyfs.redact
 from policyfs.content import protocol
+from policyfs.content.frame_requests import FrameRequest
 from policyfs.content.kinds import (
     FIRST_BYTES,
     SNIFF_BYTES,
@@ -35,7 +36,7 @@ from policyfs.domain import KIND_EMPTY
 from policyfs.formats import REDACTABLE_KINDS
 from policyfs.linux.prctl import name_process
 from policyfs.redact.documents.tracks import refine_kind
-from policyfs.redact.plan import locate
+from policyfs.redact.plan import locate, look_at
 
 SOCKET_FD: Final = 3
 """The descriptor of a worker's socket. 0, 1 and 2 are /dev/null, and all others are closed."""
@@ -150,11 +151,16 @@ class Detector:
         if request.fd is None:
             return self.kind(request.payload).encode("ascii")
         source = Passed(request.fd, request.size)
+        if request.command == Command.LOOK:
+            asked = FrameRequest.unpack(request.payload)
+            plan = look_at(asked.frames, asked.what, source)
+            return pack_plan(asked.kind, plan, source.read, source.size)
         kind = self.kind(source.read(0, SNIFF_BYTES))
         if request.command == Command.KIND_FD:
             return kind.encode("ascii")
         what = frozenset(request.payload.decode("ascii").split("\n"))
-        return pack_plan(kind, locate(kind, what, source), source.read, source.size)
+        plan = locate(kind, what, source, frames_later=request.command == Command.INDEX)
+        return pack_plan(kind, plan, source.read, source.size)
 
 
 def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int, *, idle: bool) -> NoReturn:

@@ -13,7 +13,9 @@ from policyfs.domain import NO_RANGES
 from policyfs.fs.inodes.leased_bytes import LeasedBytes
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.leased import LeasedFiles
+from policyfs.fs.redacted.windows import FilmFrames
 from policyfs.store.frozen import Frozen, freeze
+from policyfs.store.page_cache import read_store
 from tests.attack.guards import put
 
 
@@ -80,9 +82,19 @@ def cloned_on_the_loop() -> None:
     put(Redactor, "_copied", copied)
 
 
+def films_not_looked_at() -> None:
+    """The frames of a long film are shown without a look at them."""
+
+    async def read(self: FilmFrames, fd: int, offset: int, size: int, lane: Any) -> tuple[memoryview, str]:
+        return await read_store(fd, offset, size), ""
+
+    put(FilmFrames, "read", read)
+
+
 COPIES: Final[dict[str, Callable[[], None]]] = {
     "copies-not-shared": copies_not_shared,
     "cloned-on-the-loop": cloned_on_the_loop,
+    "films-not-looked-at": films_not_looked_at,
     "late": late,
     "lease-not-asked": lease_not_asked,
     "plans-late": plans_late,

@@ -46,7 +46,7 @@ def redacts_nothing() -> None:
     async def clean(self: Sniffer, fd: int, what: frozenset[str], **named: Any) -> Any:
         return "image/jpeg", Plan(Outcome.CLEAN)
 
-    put(Sniffer, "locate", clean)
+    put(Sniffer, "index", clean)
 
 
 def passes_nothing() -> None:

@@ -83,13 +83,13 @@ def uncounted_bytes() -> None:
 
 def failure_is_clean() -> None:
     """Where nobody could look into a file, it has nothing to hide."""
-    locate = Sniffer.locate
+    locate = Sniffer.index
 
     async def trusting(self: Sniffer, fd: int, what: frozenset[str], **named: Any) -> Any:
         kind, plan = await locate(self, fd, what, **named)
         return ("image/jpeg", Plan(Outcome.CLEAN)) if kind is None else (kind, plan)
 
-    put(Sniffer, "locate", trusting)
+    put(Sniffer, "index", trusting)
 
 
 def shown_live() -> None:

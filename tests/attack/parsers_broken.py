@@ -65,13 +65,13 @@ def marked(word: bytes) -> bytes:
     return b"<bug: " + word + b">"
 
 
-def locate_with_bugs(kind: str | None, what: frozenset[str], source: Any) -> Plan:
+def locate_with_bugs(kind: str | None, what: frozenset[str], source: Any, **later: bool) -> Plan:
     """As it should be, but for the bugs."""
     data = source.read(0, 1 << 16)
     for word, bug in BUGS.items():
         if marked(word) in data:
             return bug(source.size)
-    return _locate(kind, what, source)
+    return _locate(kind, what, source, **later)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from policyfs.redact.plan import Outcome, Plan
 _locate = worker_module.locate
 
 
-def locate_lazily(kind: str | None, what: frozenset[str], source: Any) -> Plan:
+def locate_lazily(kind: str | None, what: frozenset[str], source: Any, **later: bool) -> Plan:
     """The first range of what is found, and nothing else."""
-    plan = _locate(kind, what, source)
+    plan = _locate(kind, what, source, **later)
     return replace(plan, patches=plan.patches[:1], findings=()) if plan.outcome is Outcome.PATCH else plan
 
 

@@ -298,7 +298,7 @@ async def test_pages_of_another_copy_of_the_same_version_are_not_kept(
 
     with parts(store, engine_of(TWO_VIEWS), keeper=keeper) as made:
         with monkeypatch.context() as lying:
-            lying.setattr(made.sniffed, "locate", lies)
+            lying.setattr(made.sniffed, "index", lies)
             first = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
             assert jpegs.leaks(bytes(await made.reader.read(first, 0, 1 << 20)))
         assert first.copy is not None

@@ -268,7 +268,7 @@ async def test_what_a_second_worker_denies_is_shown_to_nobody_later(
             return "image/jpeg", lie
 
         with monkeypatch.context() as lying:
-            lying.setattr(made.sniffed, "locate", lies)
+            lying.setattr(made.sniffed, "index", lies)
             first = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
         with (tmp_path / "a.jpg").open("rb") as file:
             version = version_key(made.tree.fstat(file.fileno()))
@@ -291,13 +291,13 @@ async def test_the_plans_of_one_apps_open_files_leave_memory_for_others(
     for name in "abcd":
         (tmp_path / f"{name}.jpg").write_bytes(PHOTO)
     with parts(tmp_path, engine_of(policy), keeper=keeper, copy_bytes=64) as made:
-        locate = made.sniffed.locate
+        locate = made.sniffed.index
 
         async def dear(*words: Any, **named: Any) -> tuple[str | None, Plan]:
             kind, plan = await locate(*words, **named)
             return kind, dataclasses.replace(plan, plan_size=PlanSize(1, 400))
 
-        monkeypatch.setattr(made.sniffed, "locate", dear)
+        monkeypatch.setattr(made.sniffed, "index", dear)
         first = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
         second = await made.open("/b.jpg", os.O_RDONLY, GALLERY)
         assert await errno_of(made.open("/c.jpg", os.O_RDONLY, GALLERY)) == errno.EMFILE
@@ -331,7 +331,7 @@ async def test_workers_that_never_agree_on_the_kind_are_asked_a_few_times(
         asked.append(what)
         return ("image/png" if "location" in what else "image/jpeg"), Plan(Outcome.CLEAN)
 
-    monkeypatch.setattr(made.sniffed, "locate", says)
+    monkeypatch.setattr(made.sniffed, "index", says)
     assert await errno_of(made.open("/a.jpg", os.O_RDONLY, GALLERY)) == errno.EACCES
     assert len(asked) == PLANS_MAX
 
@@ -346,7 +346,7 @@ async def test_a_plan_that_is_denied_while_a_read_waits_is_not_used(
         async def lies(*_: object, **__: object) -> tuple[str, Plan]:
             return "image/jpeg", Plan(Outcome.CLEAN)
 
-        lying.setattr(made.sniffed, "locate", lies)
+        lying.setattr(made.sniffed, "index", lies)
         handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
     read_store = leased_module.read_store
 
@@ -374,6 +374,6 @@ async def test_a_worker_that_failed_once_is_asked_again(made: Parts, monkeypatch
         return None, Plan(Outcome.REFUSE, reason="the worker took too long")
 
     with monkeypatch.context() as patched:
-        patched.setattr(made.sniffed, "locate", fails)
+        patched.setattr(made.sniffed, "index", fails)
         assert await errno_of(made.reader.read(handle, 0, 64)) == errno.EACCES
     assert await errno_of(made.reader.read(handle, 0, 64)) == 0

@@ -61,7 +61,7 @@ class Source:
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
         return "image/jpeg"
 
-    async def locate(
+    async def index(
         self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
     ) -> tuple[str | None, Plan]:
         return self.says.pop(0)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.machine.documents import CHECKOUT
 
-FILE_LINES: Final = 400
+FILE_LINES: Final = 600
 FUNCTION_LINES: Final = 60
 COLLABORATORS: Final = 8
 SETTINGS: Final = {"bool", "int", "float", "str", "int | None", "str | None", "float | None"}

@@ -20,7 +20,7 @@ from policyfs.kernel.bridge import MAX_INDEX
 from policyfs.store.frozen import Version
 
 if TYPE_CHECKING:
-    from policyfs.fs.inodes.leased_bytes import LeasedBytes
+    from policyfs.fs.inodes.leased_bytes import FilmReader, LeasedBytes
     from policyfs.fs.inodes.node import CachedPages, Node
     from policyfs.linux.statx import Stat
     from policyfs.redact.core.values import Plan
@@ -169,6 +169,8 @@ class Handle:
     """The facts found when the handle's copy was made. None: facts are found at each use."""
     hidden: frozenset[str] | None = None
     """The words hidden in the copy that the handle shows; None if it shows no copy."""
+    film: FilmReader | None = None
+    """The reader of a film whose frames are not patched in *copy*; None for any other file."""
     copy: Copy | None = None
     """The copy that the handle shows, kept open in the cache for *payer*; None if it shows none."""
     pages: CachedPages | None = None

@@ -28,6 +28,7 @@ from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.preconditions import Preconditions
 from policyfs.fs.opening.request import OpenContext, OpenRequest
 from policyfs.fs.redacted.copies import FrozenTooLarge, NoRoom, Redacted, Redactor, Refused
+from policyfs.fs.redacted.windows import refuse_window
 from policyfs.linux.statx import Stat
 from policyfs.store.copies import Copy
 from policyfs.store.page_cache import read_store
@@ -114,13 +115,22 @@ class CopyPath:
             self._show(opening, made, judge)
 
     async def read(self, handle: Handle, offset: int, size: int) -> memoryview:
-        """Read from the copy, if the node is mediated."""
-        return await read_store(handle.fd, offset, size)
+        """Read from the copy, if the node is mediated. Raise OSError (EIO), on record, if frames of a film in
+        this range cannot be shown.
+        """
+        if handle.film is None:
+            return await read_store(handle.fd, offset, size)
+        data, why = await handle.film.read(handle.fd, offset, size, handle.caller.principal.lane)
+        if why:
+            refuse_window(self._gate, handle, why)
+        return data
 
     def _show(self, opening: OpenContext, made: Redacted, judge: _Judge) -> None:
         """Make the handle show a copy, and set the fields of step 7 in *opening*."""
         handle, frozen = opening.handle, made.copy.frozen
-        handle.facts, handle.hidden = Facts(made.kind, judge.owner), made.hidden
+        handle.facts, handle.hidden, handle.film = Facts(made.kind, judge.owner), made.hidden, made.film
+        if made.film is not None:  # its frames are looked at as they are read
+            opening.request.node.mediated = True
         self._passthrough.choose_copy(opening.request.node, opening.shared, made.copy)
         opening.decision, opening.kind, opening.redacted = judge.decision, made.kind, made.ranges
         opening.bytes_fd, opening.version = frozen.fd, frozen.version

@@ -22,6 +22,7 @@ from policyfs.fs.redacted.patching import apply_all, ranges_of
 from policyfs.fs.redacted.plans import PLANS_MAX, Found, PlanFinder, Proof
 from policyfs.fs.redacted.results import NoRoom, Redacted, Refused
 from policyfs.fs.redacted.second_looks import Fingerprint, Said
+from policyfs.fs.redacted.windows import FilmFrames
 from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome
 from policyfs.store import frozen as freezing
@@ -64,6 +65,7 @@ class _Patched(NamedTuple):
     hidden: frozenset[str]
     ranges: Ranges
     located: frozenset[str]
+    film: FilmFrames | None
 
 
 Judge = Callable[[str | None], Decision]
@@ -230,18 +232,19 @@ class Redactor:
         if isinstance(patched_copy, Refused):
             copy.close()
             return patched_copy
-        (kind, plan, shared, _), hidden, ranges, located = patched_copy
+        (kind, plan, shared, _), hidden, ranges, located, film = patched_copy
         key = CopyKey(ino_key, stat.btime_ns, copy.version, what, None if shared else who.lane)
         kept = self._copies.put(key, copy, self.payer(who), beside=_RANGE_MEMORY * len(ranges.first))
         if kept is None:
             copy.close()
             raise self._full(who)
-        made = Redacted(kept, kind, hidden, ranges, proof is not None, time.monotonic())
+        made = Redacted(kept, kind, hidden, ranges, proof is not None, time.monotonic(), film)
         self._drop_others(key)
         self._made[kept] = made
-        if not shared:
+        if not shared:  # of a film of which frames are left, no second worker finds the plan
             self._in_doubt.add(kept)
-        if not shared and proof is not None and version_of_key(proof.version) == copy.version:
+        proven = proof is not None and version_of_key(proof.version) == copy.version
+        if proof is not None and proven and not shared and film is None:
             racy = proof.version.is_racy(time.time_ns())
             unshared = self._unshared.setdefault((proof.version, located, who.lane), [])
             unshared.append(_Unshared(key, kept, kind, Fingerprint.of(plan), racy))
@@ -269,8 +272,9 @@ class Redactor:
                     if found is not None:
                         self._plans.ask(found, proof)
                     found = await self._plans.find(
-                        read_only, located, lane=who.lane, proof=proof, version=version
-                    )
+                        read_only, located, lane=who.lane, proof=proof, version=version,
+                        frames_later=copy.how == "reflink",
+                    )  # fmt: skip
                     decision = judge(found.kind)
                     # INVARIANT: the plan that patches a copy was made for exactly the words to hide.
                     if not decision.allowed or not decision.redact or decision.redact == located:
@@ -302,7 +306,8 @@ class Redactor:
             if found is not None:
                 self._plans.ask(found, proof)
         ranges = ranges_of(found.plan) if decision.redact else NO_RANGES
-        return _Patched(found, decision.redact, ranges, located)
+        film = self._plans.film(found.kind, found.plan, decision.redact)
+        return _Patched(found, decision.redact, ranges, located, film)
 
     def _share(self, said: Said) -> None:
         """Share a copy with all apps, because a second worker has found the same plan.

@@ -36,6 +36,7 @@ from policyfs.fs.inodes.node import Node
 from policyfs.fs.redacted.patching import patched_read, ranges_of
 from policyfs.fs.redacted.plans import PLANS_MAX, PlanFinder, Proof
 from policyfs.fs.redacted.second_looks import Said
+from policyfs.fs.redacted.windows import refuse_window
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.leases import Lease, LeaseKeeper
@@ -208,7 +209,8 @@ class LeasedFiles:
         if decision.redact and plan.outcome is Outcome.REFUSE:
             return Armed(decision, kind, f"cannot be redacted: {plan.reason}")
         patches, ranges = (plan.patches, ranges_of(plan)) if decision.redact else ((), NO_RANGES)
-        state.shown = LeasedBytes(lease, self._gate.generation, patches, kind, decision.redact, ranges)
+        film = self._plans.film(kind, plan, decision.redact)
+        state.shown = LeasedBytes(lease, self._gate.generation, patches, kind, decision.redact, ranges, film)
         state.version = version_of(self._tree.fstat(state.lease_fd))
         return Armed(decision, kind, "")
 
@@ -226,7 +228,9 @@ class LeasedFiles:
         the descriptor that has the lease: a worker that lives longer than the daemon would keep the lease.
         """
         proof = Proof(version_key(self._tree.fstat(fd)), lease.holds, fd)
-        return await self._plans.locate(fd, what, lane=caller.principal.lane, proof=proof)
+        return await self._plans.locate(
+            fd, what, lane=caller.principal.lane, proof=proof, frames_later=True
+        )
 
     def _no_lease(self, node: Node, state: OpenState, blank: Decision) -> Armed:
         if self._keeper is None or not self._keeper.is_void(self._nodes.dev_in(node.ino)):
@@ -251,10 +255,11 @@ class LeasedFiles:
         for _ in range(2):
             shown = state.shown
             if shown is not None and self._current(shown):
-                data = await read_store(handle.fd, offset, size)
-                data = await patched_read(data, offset, shown.patches)
+                data, why = await self._bytes(shown, handle, offset, size)
                 is_taken_back = state.shown != shown
                 if not is_taken_back and self._current(shown) and self._hides_enough(shown, handle):
+                    if why:
+                        refuse_window(self._gate, handle, why)
                     return data
                 del data  # another read can use its buffer
             async with state.lock:
@@ -265,6 +270,18 @@ class LeasedFiles:
             handle.caller, _READING, node.path(), Decision(allowed=True, errno=0, audit=Audit.REQUIRED),
             note=_BUSY, error=errno.EBUSY,
         )  # fmt: skip
+
+    async def _bytes(
+        self, shown: LeasedBytes, handle: Handle, offset: int, size: int
+    ) -> tuple[memoryview, str]:
+        """Read bytes with the hidden data replaced. Return them, and the reason why they cannot be shown (""
+        if they can).
+        """
+        if shown.film is None:
+            data, why = await read_store(handle.fd, offset, size), ""
+        else:
+            data, why = await shown.film.read(handle.fd, offset, size, handle.caller.principal.lane)
+        return await patched_read(data, offset, shown.patches), why
 
     def _current(self, shown: LeasedBytes) -> bool:
         """Return True if these patches still fit the file's bytes: the lease holds, and no reload came."""

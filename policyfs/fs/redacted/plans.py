@@ -10,7 +10,10 @@ from collections.abc import Callable, Hashable
 from typing import Final, NamedTuple, Protocol
 
 from policyfs.content.cache import KindKey
+from policyfs.content.frame_requests import is_short, whole_plan
 from policyfs.fs.redacted.second_looks import Said, SecondLooks, said_now
+from policyfs.fs.redacted.windows import FilmFrames, WindowRoom
+from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.values import Outcome, Plan
 
 PLANS_MAX: Final = 3
@@ -24,12 +27,17 @@ class PlanSource(Protocol):
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
         """Return the content kind of the file behind *fd*, or None if sniffing failed."""
 
-    async def locate(
+    async def index(
         self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
     ) -> tuple[str | None, Plan]:
-        """Sniff the bytes behind *fd*, and locate *what* in them. version: the file's version by stat, or
-        None.
+        """Sniff the bytes behind *fd*, and locate *what* in all of them but the frames of a film
+        (Plan.frames). version: the file's version by stat, or None.
         """
+
+    async def look(
+        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None
+    ) -> Plan:
+        """Return the plan that hides *what* in these frames of the bytes behind *fd*."""
 
 
 class PlanMemory(Protocol):
@@ -87,6 +95,7 @@ class PlanFinder:
         self._source = source
         self._memory = memory
         self._second = second
+        self._room = WindowRoom()
         self.on_confirmed: PlanNews = _ignore
         self.on_denied: list[PlanNews] = []
 
@@ -98,16 +107,20 @@ class PlanFinder:
         lane: Hashable,
         proof: Proof | None,
         version: Hashable = None,
+        frames_later: bool = False,
     ) -> tuple[str | None, Plan]:
         """Return the kind of the file behind *fd* (O_RDONLY), and the plan to hide *what* in it.
 
+        frames_later: True for a caller that looks at the frames of a film as they are read (Plan.frames).
         version: the file and its version by stat, or None to take both from the proof. If workers fail on the
         file, the daemon remembers the failure for this version.
 
         INVARIANT: without a proof no plan is remembered, and no remembered plan is used. While the file has a
         writer, stat proves nothing, and an old plan for new bytes would be a leak.
         """
-        found = await self.find(fd, what, lane=lane, proof=proof, version=version)
+        found = await self.find(
+            fd, what, lane=lane, proof=proof, version=version, frames_later=frames_later
+        )
         self.ask(found, proof)
         return found.kind, found.plan
 
@@ -119,6 +132,7 @@ class PlanFinder:
         lane: Hashable,
         proof: Proof | None,
         version: Hashable = None,
+        frames_later: bool = False,
     ) -> Found:
         """Return the kind of the file behind *fd*, and the plan to hide *what* in it, as locate() does.
         Found.shared is True if other lanes may use the result.
@@ -132,15 +146,40 @@ class PlanFinder:
         if version is None and proof is not None:
             version = proof.version
         if proof is None:
-            return Found(*await self._source.locate(fd, what, lane=lane, version=version), shared=False)
+            kind, plan = await self._ask(fd, what, lane, version, frames_later=frames_later)
+            return Found(kind, plan, shared=False)
         known = None if self._memory is None else await self._memory.plan(proof.version, what)
         if known is not None:
             return Found(*known, shared=True)
-        kind, plan = await self._source.locate(fd, what, lane=lane, version=version)
-        # Without a kind, sniffing failed, and the next request tries again.
-        if kind is None or self._second is None or not proof.holds():
+        kind, plan = await self._ask(fd, what, lane, version, frames_later=frames_later)
+        # Without a kind, sniffing failed, and the next request tries again. INVARIANT: a plan that leaves
+        # frames for later is no plan of the whole file, and is never remembered.
+        if kind is None or plan.frames is not None or self._second is None or not proof.holds():
             return Found(kind, plan, shared=False)
         return Found(kind, plan, shared=False, said=said_now(proof.version, what, lane, kind, plan))
+
+    async def _ask(
+        self, fd: int, what: frozenset[str], lane: Hashable, version: Hashable, *, frames_later: bool
+    ) -> tuple[str | None, Plan]:
+        """Let workers find the kind and the plan. A short film is looked at as a whole in any case."""
+        kind, plan = await self._source.index(fd, what, lane=lane, version=version)
+        if kind is None or (frames_later and not is_short(plan)):
+            return kind, plan
+        return kind, await whole_plan(plan, lambda frames: self.look(fd, kind, what, frames, lane=lane))
+
+    async def look(
+        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None
+    ) -> Plan:
+        """Return the plan that hides *what* in these frames of the bytes behind *fd*."""
+        return await self._source.look(fd, kind, what, frames, lane=lane)
+
+    def film(self, kind: str | None, plan: Plan, what: frozenset[str]) -> FilmFrames | None:
+        """Return a reader that looks at the frames which a plan leaves for later. Return None if it leaves
+        none, or if nothing is to be hidden.
+        """
+        if not what or kind is None or plan.frames is None:
+            return None
+        return FilmFrames(self, self._room, plan.frames, kind, what)
 
     def ask(self, found: Found, proof: Proof | None) -> None:
         """Queue a result of find() for a check by a second worker (a second look), if the result needs one.

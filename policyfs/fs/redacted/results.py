@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from policyfs.domain import Decision, Ranges
+from policyfs.fs.redacted.windows import FilmFrames
 from policyfs.store.copies import Copy
 
 
@@ -17,7 +18,8 @@ class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
 class Redacted:
     """A finished copy: its kind (None: sniffing failed), the hidden words, and the hidden byte ranges.
     settled: True if a lease proves that the file was not written while the copy was made. made_s: the time of
-    the copy (time.monotonic()).
+    the copy (time.monotonic()). film: the reader of a film whose frames are not patched in the copy; None for
+    any other file.
     """
 
     copy: Copy
@@ -26,6 +28,7 @@ class Redacted:
     ranges: Ranges
     settled: bool
     made_s: float
+    film: FilmFrames | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from policyfs.journal.ticket import Ticket
 from policyfs.kernel.bridge import FH_KEEP_CACHE, open_reply
 from policyfs.policy.decide import Engine
 from policyfs.redact import plan as plans
+from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.patches import MemorySource
 from policyfs.store.facts import probe
 from policyfs.store.leases import LeaseKeeper
@@ -96,11 +97,16 @@ class Sniffed:
         await self._turn()
         return self._kind(head)
 
-    async def locate(self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None):
+    async def index(self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None):
         data = os.pread(fd, 1 << 24, 0)
         await self._turn()
         kind = self._kind(data)
-        return kind, plans.locate(kind, what, MemorySource(data))
+        return kind, plans.locate(kind, what, MemorySource(data), frames_later=True)
+
+    async def look(
+        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None
+    ) -> plans.Plan:
+        return plans.look_at(frames, what, MemorySource(os.pread(fd, 1 << 24, 0)))
 
 
 class Sink:

@@ -1,0 +1,133 @@
+"""Windows of films: the frames in a range are looked at in the very bytes that an app gets.
+
+The index of a film tells where its frames are. If an app reads a range, the daemon reads all frames that have
+a byte in the range into memory (a window). A worker looks at the window, and the app gets bytes of the same
+window, with the worker's patches. So the first byte of a film needs no look at the whole film, and a program
+that writes the film meanwhile can add no byte that was not looked at.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from typing import Final, NoReturn, Protocol
+
+import trio
+
+from policyfs.domain import Audit, Decision, in_turn
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.redacted.patching import patched
+from policyfs.linux.libc import proc_fd
+from policyfs.redact.core.frame_table import FrameTable
+from policyfs.redact.core.values import Outcome, Plan
+from policyfs.store.page_cache import read_store
+
+MAX_WINDOW_BYTES: Final = 32 << 20
+"""The largest window: one read, and the frames at its two ends (redact/core/frame_table.py bounds them)."""
+WINDOWS_AT_ONCE: Final = 2
+"""The number of windows in memory at the same time for one app, or for one stranger."""
+_READING: Final = Call("read", "read")
+
+
+class FrameLooker(Protocol):
+    """The part of the sniffer that looks at frames."""
+
+    async def look(
+        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None
+    ) -> Plan:
+        """Return the plan that hides *what* in these frames of the bytes behind *fd*."""
+
+
+class WindowRoom:
+    """The room for windows in memory: WINDOWS_AT_ONCE of each app, and of each stranger."""
+
+    def __init__(self) -> None:
+        self._limits: dict[Hashable, trio.CapacityLimiter] = {}
+
+    def of(self, lane: Hashable) -> trio.CapacityLimiter:
+        """Return the limiter of the app, or of the stranger, that has this lane."""
+        return self._limits.setdefault(in_turn(lane), trio.CapacityLimiter(WINDOWS_AT_ONCE))
+
+
+class FilmFrames:
+    """The frames of one film, looked at as they are read. kind: the file's kind. what: the words to hide."""
+
+    __slots__ = ("_frames", "_kind", "_looker", "_room", "_what")
+
+    def __init__(
+        self, looker: FrameLooker, room: WindowRoom, frames: FrameTable, kind: str, what: frozenset[str]
+    ) -> None:
+        self._looker = looker
+        self._room = room
+        self._frames = frames
+        self._kind = kind
+        self._what = what
+
+    async def read(self, fd: int, offset: int, size: int, lane: Hashable) -> tuple[memoryview, str]:
+        """Read up to *size* bytes at an offset of the film behind *fd*, with hidden data in frames replaced.
+
+        Return the bytes, and the reason why they cannot be shown ("" if they can). Raises OSError.
+        """
+        size = max(0, min(size, os.fstat(fd).st_size - offset))
+        frames = self._frames.overlapping(offset, offset + size)
+        if not len(frames):
+            return await read_store(fd, offset, size), ""
+        start = min(offset, frames.starts[0])
+        end = max(offset + size, *frames.ends)
+        if end - start > MAX_WINDOW_BYTES:
+            return memoryview(b""), f"a frame of the film has more than {MAX_WINDOW_BYTES >> 20} MiB"
+        async with self._room.of(lane):
+            with _window(end - start) as (memory, buffer):
+                done = await trio.to_thread.run_sync(_fill, fd, buffer, start)
+                if done < end - start:
+                    return memoryview(b""), "the film has shrunk"
+                plan = await self._look(memory, frames.shifted(-start), lane)
+                if plan.outcome is Outcome.REFUSE:
+                    return memoryview(b""), f"cannot be redacted: {plan.reason}"
+                shown = bytearray(buffer[offset - start : offset - start + size])
+        return patched(memoryview(shown), offset - start, plan.patches), ""
+
+    async def _look(self, memory: int, frames: FrameTable, lane: Hashable) -> Plan:
+        """Let a worker look at frames in memory. The worker gets no descriptor that it could write to."""
+        fd = os.open(proc_fd(memory), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return await self._looker.look(fd, self._kind, self._what, frames, lane=lane)
+        finally:
+            os.close(fd)
+
+
+def refuse_window(gate: Gate, handle: Handle, why: str) -> NoReturn:
+    """Refuse a read on record (EIO), because frames in its range cannot be shown. Other ranges still can."""
+    gate.refuse(
+        handle.caller, _READING, handle.node.path(), Decision(allowed=True, errno=0, audit=Audit.REQUIRED),
+        note=why, error=errno.EIO,
+    )  # fmt: skip
+
+
+@contextmanager
+def _window(size: int) -> Iterator[tuple[int, memoryview]]:
+    """Yield a descriptor of *size* bytes of memory, and a view of them."""
+    fd = os.memfd_create("policyfs-window", os.MFD_CLOEXEC)
+    try:
+        os.fchmod(fd, 0o400)
+        os.ftruncate(fd, size)
+        with mmap.mmap(fd, size) as mapped, memoryview(mapped) as buffer:
+            yield fd, buffer
+    finally:
+        os.close(fd)
+
+
+def _fill(fd: int, buffer: memoryview, offset: int) -> int:
+    """Read into a buffer until it is full, or the file ends. Return the number of bytes."""
+    done = 0
+    while done < len(buffer):
+        count = os.preadv(fd, [buffer[done:]], offset + done)
+        if not count:
+            break
+        done += count
+    return done

@@ -1,0 +1,140 @@
+"""Films too long to be looked at before their first byte is read: each read looks at its own frames."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from policyfs.content.frame_requests import SHORT_BYTES
+from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.plan import locate
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import call_as
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.samples.movies import AVCC, CITY, Track, movie, sei, u32
+
+MAPS, GALLERY = 10010, 10011
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: films}}
+apps:
+  maps: {{uid: {MAPS}, grants: [media.location]}}
+  gallery: {{uid: {GALLERY}}}
+rules:
+  - {{id: read, allow: [see, read], paths: "/**"}}
+  - {{id: no-location, require: {{redact: location}}, who: {{not: {{grant: media.location}}}}, paths: "/**"}}
+"""
+SLICE_BYTES: Final = 2 << 20
+FRAMES: Final = SHORT_BYTES // SLICE_BYTES + 4
+MESSAGE: Final = sei(5, bytes(range(16, 32)) + CITY)
+"""User data of H.264 with a position."""
+
+
+def film_of(broken: int = -1) -> bytes:
+    """A film just too long to be short, with a position in every seventh frame. broken: the number of a frame
+    with more units than a picture has; -1 for none.
+    """
+    picture = u32(SLICE_BYTES) + b"\x65" + b"\xa5" * (SLICE_BYTES - 1)
+    frames = [MESSAGE * (number % 7 == 3) + picture for number in range(FRAMES)]
+    if broken >= 0:
+        frames[broken] = (u32(1) + b"\x06") * 5000 + MESSAGE + picture
+    return movie(Track(format=b"avc1", entry=AVCC, samples=frames))
+
+
+def shown_of(film: bytes) -> bytes:
+    """What the whole look leaves of a film."""
+    return apply(film, locate("video/mp4", frozenset({"location"}), MemorySource(film)).patches)
+
+
+def read_at(path: Path, ranges: list[tuple[int, int]]) -> list[bytes | int]:
+    """The bytes of these ranges (offset, size), or the errno of their reads."""
+    fd, found = os.open(path, os.O_RDONLY), []
+    try:
+        for offset, size in ranges:
+            try:
+                found.append(os.pread(fd, size, offset))
+            except OSError as error:
+                found.append(error.errno)
+    finally:
+        os.close(fd)
+    return found
+
+
+@pytest.fixture(params=["leased", "cloned"])
+def store(request: pytest.FixtureRequest, empty_store: Path, tmp_path: Path) -> Iterator[Path]:
+    """Where a long film is read under a lease, and where from a clone."""
+    if request.param == "leased":
+        yield empty_store
+        return
+    tmp_path.chmod(0o700)
+    with file_system("xfs", tmp_path) as root:
+        yield root
+
+
+def started(mounts: Mounts, store: Path) -> Mount:
+    mount = mounts.start(POLICY, store)
+    mount.expected_mediated = True
+    return mount
+
+
+def test_each_read_of_a_long_film_shows_what_the_whole_look_would(mounts: Mounts, store: Path) -> None:
+    film = film_of()
+    (store / "long.mp4").write_bytes(film)
+    shown = shown_of(film)
+    assert CITY in film
+    assert CITY not in shown
+    mount = started(mounts, store)
+    assert call_as(MAPS, read_at, mount / "long.mp4", [(0, len(film))]) == [film]
+    first = film.index(MESSAGE) + 3
+    ranges = [(first, 8), (first + len(MESSAGE), 1), (len(film) - 9, 100), (0, 1), (len(film), 1)]
+    chance = random.Random(7)
+    ranges += [(chance.randrange(len(film)), chance.choice((1, 4096, 700_001))) for _ in range(20)]
+    ranges.append((0, len(film)))
+    answers = call_as(GALLERY, read_at, mount / "long.mp4", ranges)
+    assert answers == [shown[offset : offset + size] for offset, size in ranges]
+    opened = mount.events(path="/long.mp4", app="gallery", operation="open")[-1]
+    assert opened["io"] == "mediated"
+    assert mounts.stop_all() == []
+
+
+def test_a_place_in_a_long_film_is_read_where_its_frames_are_not_looked_at(
+    mounts: Mounts, store: Path
+) -> None:
+    film = film_of()
+    (store / "long.mp4").write_bytes(film)
+    mount = mounts.prepare(POLICY, store)
+    mount.program, mount.expected_mediated = ("tests.attack.weakened", "films-not-looked-at"), True
+    mount.start()
+    assert call_as(GALLERY, read_at, mount / "long.mp4", [(film.index(CITY), len(CITY))]) == [CITY]
+    assert mounts.stop_all() == []
+
+
+def test_a_frame_that_is_refused_keeps_no_other_from_being_read(mounts: Mounts, store: Path) -> None:
+    film = film_of(broken=20)
+    (store / "long.mp4").write_bytes(film)
+    mount = started(mounts, store)
+    at = film.index((u32(1) + b"\x06") * 5000)
+    ranges = [(0, 4096), (at + 100_000, 10), (len(film) - 9, 9)]
+    answers = call_as(GALLERY, read_at, mount / "long.mp4", ranges)
+    assert answers == [film[:4096], errno.EIO, film[-9:]]
+    refused = mount.events(path="/long.mp4", operation="read", decision="deny")[-1]
+    assert "units" in str(refused["note"])
+    assert mounts.stop_all() == []
+
+
+def test_a_short_film_is_looked_at_as_a_whole(mounts: Mounts, store: Path) -> None:
+    film = movie(Track(format=b"avc1", entry=AVCC, samples=[MESSAGE + u32(9) + b"\x65slice123"] * 300))
+    (store / "short.mp4").write_bytes(film)
+    mount = mounts.start(POLICY, store)
+    assert call_as(GALLERY, read_at, mount / "short.mp4", [(0, len(film))]) == [shown_of(film)]
+    opened = mount.events(path="/short.mp4", app="gallery", operation="open")[-1]
+    assert (opened["io"], opened["redacted_ranges"]) == ("passthrough", 300)
+    assert mounts.stop_all() == []

@@ -1,0 +1,169 @@
+"""Tests of windows of films: an app gets the very bytes at which a worker has looked."""
+
+from __future__ import annotations
+
+import errno
+import os
+from array import array
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from policyfs.domain import Patch
+from policyfs.fs.redacted import windows
+from policyfs.fs.redacted.windows import FilmFrames, WindowRoom
+from policyfs.redact.core.frame_table import FrameForm, FrameTable
+from policyfs.redact.core.values import Outcome, Plan
+from tests.support.mount.file_system import on_trio
+
+WORDS = frozenset({"location"})
+FRAMES = ((10, 20), (20, 40), (60, 70), (70, 80))
+SECRET = b"SECRET"
+
+
+class Looker:
+    """A worker that blanks the secret in frames, and notes what it was shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[bytes, list[tuple[int, int]]]] = []
+        self.lanes: list[Hashable] = []
+        self.refuses = False
+        self.gate: trio.Event | None = None
+        self.writes = ""
+
+    async def look(
+        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None
+    ) -> Plan:
+        assert (kind, what) == ("video/mp4", WORDS)
+        data = os.pread(fd, 1 << 20, 0)
+        self.seen.append((data, list(zip(frames.starts, frames.ends, strict=True))))
+        self.lanes.append(lane)
+        try:
+            os.pwrite(fd, b"x", 0)
+        except OSError as error:
+            self.writes = errno.errorcode[error.errno or 0]
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.refuses:
+            return Plan(Outcome.REFUSE, reason="too odd")
+        inside = [data.find(SECRET, start, end) for start, end in self.seen[-1][1]]
+        patches = tuple(Patch(at, zeros=len(SECRET)) for at in inside if at >= 0)
+        return Plan(Outcome.PATCH if patches else Outcome.CLEAN, patches)
+
+
+class Film:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        data = bytearray(b"." * 100)
+        data[12:18] = data[30:36] = data[72:78] = SECRET
+        path.write_bytes(data)
+        self.fd = os.open(path, os.O_RDONLY)
+        self.looker = Looker()
+        starts, ends = zip(*FRAMES, strict=True)
+        table = FrameTable(
+            array("Q", starts), array("Q", ends), array("H", [0] * len(FRAMES)), (FrameForm("H.264", 4),)
+        )
+        self.frames = FilmFrames(self.looker, WindowRoom(), table, "video/mp4", WORDS)
+
+    async def read(self, offset: int, size: int, lane: Hashable = "app") -> bytes:
+        data, why = await self.frames.read(self.fd, offset, size, lane)
+        assert not why
+        return bytes(data)
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Iterator[Film]:
+    made = Film(tmp_path / "a.mp4")
+    yield made
+    os.close(made.fd)
+
+
+@on_trio
+async def test_each_read_shows_what_a_look_at_its_frames_left(film: Film) -> None:
+    shown = film.path.read_bytes().replace(SECRET, bytes(len(SECRET)))
+    for offset in range(100):
+        for size in (1, 3, 17, 200):
+            assert await film.read(offset, size) == shown[offset : offset + size]
+
+
+@on_trio
+async def test_the_frames_of_a_window_are_seen_whole_and_no_others(film: Film) -> None:
+    await film.read(33, 30)
+    data, frames = film.looker.seen[-1]
+    assert data == film.path.read_bytes()[20:70]
+    assert frames == [(0, 20), (40, 50)]
+    film.looker.seen.clear()
+    assert await film.read(45, 10) == b"." * 10
+    assert film.looker.seen == []
+
+
+@on_trio
+async def test_bytes_that_change_after_the_look_are_not_shown(film: Film) -> None:
+    """The window was read before; what a program writes meanwhile is in the next one, and is looked at."""
+    film.looker.gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        read: list[bytes] = []
+
+        async def reads() -> None:
+            read.append(await film.read(60, 10))
+
+        nursery.start_soon(reads)
+        await trio.testing.wait_all_tasks_blocked()
+        while not film.looker.seen:
+            await trio.testing.wait_all_tasks_blocked()
+        with film.path.open("r+b") as file:
+            file.seek(61)
+            file.write(SECRET)
+        film.looker.gate.set()
+    assert read == [b"." * 10]
+    assert SECRET not in await film.read(60, 10)
+
+
+@on_trio
+async def test_a_worker_cannot_write_into_a_window(film: Film) -> None:
+    await film.read(10, 10)
+    assert film.looker.writes == "EBADF"
+
+
+@on_trio
+async def test_frames_that_are_refused_show_nothing(film: Film) -> None:
+    film.looker.refuses = True
+    data, why = await film.frames.read(film.fd, 10, 10, "app")
+    assert (bytes(data), why) == (b"", "cannot be redacted: too odd")
+    assert await film.read(0, 10) == b"." * 10
+
+
+@on_trio
+async def test_a_film_that_has_shrunk_shows_nothing_of_its_last_frames(film: Film) -> None:
+    os.truncate(film.path, 75)
+    data, why = await film.frames.read(film.fd, 65, 30, "app")
+    assert (bytes(data), why) == (b"", "the film has shrunk")
+    assert await film.read(80, 30) == b""
+
+
+@on_trio
+async def test_a_window_is_bounded(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MAX_WINDOW_BYTES", 1 << 20)
+    assert await film.read(10, 10)
+    monkeypatch.setattr(windows, "MAX_WINDOW_BYTES", 19)
+    assert await film.read(10, 10)
+    data, why = await film.frames.read(film.fd, 25, 1, "app")
+    assert bytes(data) == b""
+    assert why
+
+
+@on_trio
+async def test_an_app_has_few_windows_at_once_and_keeps_no_other_app_out(film: Film) -> None:
+    film.looker.gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(film.read, 60, 10, "hog")
+        nursery.start_soon(film.read, 60, 10, "honest")
+        with trio.fail_after(10):
+            while len(film.looker.lanes) < windows.WINDOWS_AT_ONCE + 1:  # noqa: ASYNC110 # windows are threads'
+                await trio.sleep(0.001)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert sorted(map(str, film.looker.lanes)) == ["hog"] * windows.WINDOWS_AT_ONCE + ["honest"]
+        film.looker.gate.set()
