@@ -79,6 +79,35 @@ def message(kind: int, payload: bytes) -> bytes:
 
 messages = st.lists(st.builds(message, numbers, payloads) | few, max_size=3).map(b"".join)
 endings = st.sampled_from([b"\x80", b"", b"\x80\0\0", b"\0", b"\x40", b"\xff\x80"])
+uuids = st.sampled_from(
+    [
+        *(bytes.fromhex(first) + bytes(12) for first in ("0387f44e", "b9edb930", "e958f491")),
+        *(b"MISPmicrosectime", b"MISPnanosectime\0", bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef")),
+    ]
+)
+behind_uuids = st.binary(max_size=9) | st.sampled_from(
+    [
+        b"47.8,13",
+        b"12:34:56",
+        b"8\xb06'",
+        b"osm.org/",
+        b"N47",
+        b"\1\0\xff12",
+        b"2024-5-6 47.80453 13.04229",
+        b"x" * 40,
+    ]
+)
+marks = st.builds(lambda uuid, rest: b"\x06" + message(5, uuid + rest) + b"\x80", uuids, behind_uuids)
+
+
+@hypothesis.given(marks, st.sampled_from([EVERY, PLACE, hidden_by(["time"]), hidden_by(["device"])]))
+@hypothesis.settings(max_examples=400, deadline=None)
+def test_marks_of_encoders_and_times_in_frames(unit: bytes, hide: Tells) -> None:
+    data, coded = nal(unit) + SLICE, Framing(AVC, 4)
+    if passed_over(data, form_of(coded), hide):
+        assert not changes(data, coded, b"", hide)
+
+
 units = st.builds(
     lambda head, body, end: head + body + end,
     st.sampled_from(
@@ -217,6 +246,15 @@ def test_frames_that_are_pictures(data: bytes, hide: Tells, called_mpeg: bool) -
 )
 def test_usual_frames_are_passed_over(frame: bytes, coded: Framing | None) -> None:
     assert passed_over(frame, form_of(coded))
+
+
+def test_marks_of_encoders_are_passed_over_if_they_need_not_go() -> None:
+    frame = sei(5, bytes.fromhex("0387f44e") + bytes(range(14))) + SLICE
+    assert passed_over(frame, form_of(Framing(AVC, 4)), PLACE)
+    assert not passed_over(frame, form_of(Framing(AVC, 4)), hidden_by(["device"]))
+    frame = sei(5, b"MISPmicrosectime" + bytes(12)) + SLICE
+    assert passed_over(frame, form_of(Framing(AVC, 4)), PLACE)
+    assert not passed_over(frame, form_of(Framing(AVC, 4)), hidden_by(["time"]))
 
 
 @pytest.mark.parametrize("wrong", ["ends", "tracks", "rules", "leads", "order", "codes"])

@@ -12,6 +12,12 @@
 #define REGISTERED_BYTES 1024
 /* The largest unit of messages that is read here. */
 #define MESSAGES_BYTES 4096
+/* Bytes of a UUID, and the most bytes behind it that are looked at here. */
+#define UUID 16
+#define NUMBERS_AFTER_UUID 32
+
+/* Types of SEI messages: user data that is not registered, and time codes (136). */
+enum { MARKS = 5, TIMES = 136 };
 
 static bool has(uint64_t bits, unsigned int type)
 {
@@ -61,6 +67,35 @@ static bool registered_is_plain(bytes at, size_t size)
 	return no_text(at, size);
 }
 
+/* True if the bytes behind a known UUID hold no text that tells a place or a time: no three characters in a row, and
+ * less than two digits. */
+static bool is_binary(bytes at, size_t size)
+{
+	size_t run = 0, digits = 0;
+
+	for (size_t i = 0; i < size; i++) {
+		run = is_text(at[i]) ? run + 1 : 0;
+		digits += at[i] >= '0' && at[i] <= '9';
+		if (run >= 3 || digits >= 2)
+			return false;
+	}
+	return size <= NUMBERS_AFTER_UUID;
+}
+
+/* User data that is not registered: marks that encoders of phones write into each frame, and times of MISB. The bits
+ * MARKS and TIMES in the rule are set if such data need not be hidden. */
+static bool unregistered_is_plain(const uint64_t *rule, bytes at, size_t size)
+{
+	bool mark = size >= UUID && size <= UUID + 8 &&
+		    (begins(at, size, "\x03\x87\xf4\x4e", 4) || begins(at, size, "\xb9\xed\xb9\x30", 4) ||
+		     begins(at, size, "\xe9\x58\xf4\x91", 4));
+	bool time = begins(at, size, "MISPmicrosectime", UUID) || begins(at, size, "MISPnanosectime\0", UUID);
+
+	if (!(mark && has(rule[PLAIN], MARKS)) && !(time && has(rule[PLAIN + TIMES / 64], TIMES % 64)))
+		return false;
+	return is_binary(at + UUID, size - UUID);
+}
+
 static bool message_is_plain(const uint64_t *rule, size_t type, bytes at, size_t size)
 {
 	if (type == 3) {
@@ -72,6 +107,8 @@ static bool message_is_plain(const uint64_t *rule, size_t type, bytes at, size_t
 	}
 	if (type == 4)
 		return registered_is_plain(at, size);
+	if (type == MARKS)
+		return unregistered_is_plain(rule, at, size);
 	return size <= NUMBERS_BYTES && type < 256 && has(rule[PLAIN + type / 64], type % 64);
 }
 

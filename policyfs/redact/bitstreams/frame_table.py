@@ -221,6 +221,8 @@ def _rule(form: FrameForm, hide: Tells) -> list[int]:
     kind = _KINDS.get(form.codec, _NAL)
     tells = obus.METADATA_TELLS if kind == _OBU else sei.MESSAGE_TELLS
     plain = {number for number, told in tells.items() if not told & hide}
+    if kind == _NAL and not sei.MARK_TELLS & hide:
+        plain.add(sei.UNREGISTERED)
     kept = codec.kept | frames.DOLBY_VISION.get(codec.name, frozenset()) if kind in (_NAL, _OBU) else ()
     unsplit = frames.UNSPLIT.get(codec.name, frozenset())
     messages = codec.sei if kind == _NAL else ()

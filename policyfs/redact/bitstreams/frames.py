@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, takewhile
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -183,6 +182,7 @@ def _clean_units(
         return found
     if codec is MPEG and source.read(at, PICTURE_START_BYTES).startswith(PICTURE_STARTS):
         return found  # a whole picture under the same name
+    skipped = codec.kept | DOLBY_VISION.get(codec.name, frozenset())
     blanked = user_data.blanked if codec is MPEG else sei.blanked
     per_part = _USER_DATA_PER_PART if codec is MPEG else UNITS_PER_PART
     for unit in _units(source, at, end, coded, inner):
@@ -197,7 +197,7 @@ def _clean_units(
         if len(unit.head) < codec.header:
             continue
         kind = codec.type(unit.head)
-        if kind in codec.kept or kind in DOLBY_VISION.get(codec.name, ()):
+        if kind in skipped:
             continue
         if length <= sei.MAX_UNIT_BYTES:
             old = source.read(unit.start, length)
@@ -281,7 +281,16 @@ def _units(source: ByteSource, at: int, end: int, coded: Framing, inner: Inner) 
             raise NotThisKindError("a frame has lengths and start codes, or is cut off")
     if not size or head == b"\0" + START_CODE or (size < 4 and head[:3] == START_CODE):
         return start_code_units(source, at, end, coded.codec, inner.budget)
-    codec, budget = coded.codec, inner.budget
-    framed = takewhile(lambda unit: unit.start <= end, units(source, at, codec, size))
-    parts = (split_units(source, unit, end, codec, UNSPLIT[codec.name], budget) for unit in framed)
-    return chain.from_iterable(parts)
+    return _framed_units(source, at, end, Framing(coded.codec, size), inner.budget)
+
+
+def _framed_units(source: ByteSource, at: int, end: int, coded: Framing, budget: Budget) -> Iterator[Unit]:
+    """Yield the units behind their lengths, and those behind start codes within them. Raises TooMuchError."""
+    codec, unsplit = coded.codec, UNSPLIT[coded.codec.name]
+    for unit in units(source, at, codec, coded.length_size):
+        if unit.start > end:
+            return
+        if len(unit.head) == codec.header and any(unit.head) and codec.type(unit.head) in unsplit:
+            yield unit
+        else:
+            yield from split_units(source, unit, end, codec, unsplit, budget)

@@ -23,7 +23,7 @@ MAX_UNIT_BYTES: Final = 1 << 16
 """Maximum size of an SEI unit that is parsed."""
 FILLER: Final = 3
 _T35: Final = 4
-_UNREGISTERED: Final = 5
+UNREGISTERED: Final = 5
 _UUID_BYTES: Final = 16
 _TRAILING: Final = b"\x80"
 _ESCAPED: Final = b"\0\0\3"
@@ -51,6 +51,7 @@ _UUIDS: Final = MappingProxyType(
         b"MISPnanosectime\0": Tells.TIME,
     }
 )
+MARK_TELLS: Final = Tells.DEVICE | Tells.OTHER
 _SHORT: Final = frozenset({bytes.fromhex("0387f44e"), bytes.fromhex("b9edb930"), bytes.fromhex("e958f491")})
 """First bytes of UUIDs. Encoders of phones mark each frame with such a UUID and a number of a few bytes."""
 _RANGE: Final = (b"\xb5\0\x3c", b"\xb5\0\x3b", b"\xb5\x58\x90", b"\x26\0\x04")
@@ -130,7 +131,7 @@ def _judged(kind: int, payload: bytes, inner: Inner) -> tuple[Tells, int]:
         return (UNKNOWN if payload.strip(b"\xff") else NOTHING), 0
     if kind == _T35:
         return registered_tells(payload, inner), 0
-    if kind == _UNREGISTERED:
+    if kind == UNREGISTERED:
         tells = _unregistered_tells(payload)
         if tells is None:
             return UNKNOWN, 0
@@ -172,7 +173,7 @@ def told_once(text: bytes, inner: Inner) -> Tells:
 def _unregistered_tells(payload: bytes) -> Tells | None:
     """Return the categories of the user data behind a UUID; None if the UUID is unknown."""
     if payload[:4] in _SHORT and _UUID_BYTES <= len(payload) <= _UUID_BYTES + _MAX_COUNTER_BYTES:
-        return Tells.DEVICE | Tells.OTHER
+        return MARK_TELLS
     return _UUIDS.get(payload[:_UUID_BYTES])
 
 
