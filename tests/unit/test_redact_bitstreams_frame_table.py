@@ -30,7 +30,7 @@ from policyfs.redact.core.patches import CHUNK_BYTES, MemorySource, apply
 from policyfs.redact.plan import Outcome, locate, look_at
 from tests.support.samples.inners import PLACES, Plain
 from tests.support.samples.jpegs import exif, exif_segment, leaks, plain, segment, with_segments
-from tests.support.samples.movies import AVCC, CITY, PLACE, SLICE, Track, movie, sei
+from tests.support.samples.movies import AVCC, CITY, PLACE, SLICE, Track, fragmented, movie, sei
 
 UUID = bytes(range(16, 32))
 X264 = bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef")
@@ -186,12 +186,16 @@ FILMS = {
 
 @pytest.mark.parametrize("words", [{"location"}, {"device"}, {"all-metadata"}, {"time", DENY_UNKNOWN}])
 @pytest.mark.parametrize("name", FILMS)
-def test_all_windows_together_are_the_whole_look(name: str, words: set[str]) -> None:
+@pytest.mark.parametrize("in_fragments", [False, True])
+def test_all_windows_together_are_the_whole_look(name: str, words: set[str], in_fragments: bool) -> None:
     entry, code, frames = FILMS[name]
     pick = random.Random(name)
     pictures = Track(format=code, entry=entry, samples=pick.choices(frames, k=90), per_chunk=7)
     sound = Track(kind=b"soun", format=b"snd ", samples=[b"sound" * 9] * 40, number=2)
-    data = movie(pictures, sound) if name == "photos" else movie(pictures, sound, between=bytes(8))
+    if in_fragments:
+        data = fragmented(0x20000, telemetry=b"", entry=(code, entry), samples=pictures.samples)
+    else:
+        data = movie(pictures, sound) if name == "photos" else movie(pictures, sound, between=bytes(8))
     source, hide = MemorySource(data), frozenset(words)
     whole = locate("video/mp4", hide, source)
     later = locate("video/mp4", hide, source, frames_later=True)
