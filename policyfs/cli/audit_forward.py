@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import encodings.idna  # noqa: F401 - for host names; after the change of the user it may be unreadable
 import os
 import pwd
 import signal
@@ -11,17 +12,19 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from policyfs.cli.on_record import key_directory
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.forward.config import Config, parse_config
+from policyfs.forward.cursors import CursorStore
+from policyfs.forward.forwarder import Forwarder
+from policyfs.forward.opener import Opener, OpenerAccess, contain
+from policyfs.forward.source import Access, DirectAccess, Source
+from policyfs.journal.keys import KeyStore
 from policyfs.linux.keyring import leave_session_keyring
 from policyfs.linux.prctl import request_parent_death_signal
+from policyfs.policy.parse import SourceText
 from policyfs.trail.table import shown
-
-if TYPE_CHECKING:
-    from policyfs.forward.config import Config
-    from policyfs.forward.source import Access
 
 
 def add_parsers(
@@ -42,9 +45,6 @@ def run(args: argparse.Namespace) -> int:
 
     With --once, deliver the present lines and end. Raises PolicyfsError.
     """
-    from policyfs.forward.config import parse_config
-    from policyfs.policy.parse import SourceText
-
     try:
         text = Path(args.config).read_bytes()
     except OSError as exc:
@@ -62,9 +62,6 @@ def run(args: argparse.Namespace) -> int:
     if os.access(root, os.W_OK):
         warning = f"the user of this command may write in {root}: use a user that may only read there"
         print(f"policyfs: warning: {warning}", file=sys.stderr)
-    from policyfs.forward.source import DirectAccess
-    from policyfs.journal.keys import KeyStore
-
     return _forward(config, DirectAccess(root, KeyStore(key_directory())), once=args.once)
 
 
@@ -81,10 +78,6 @@ def _log_of_sink(text: str) -> None:
 
 
 def _forward(config: Config, access: Access, *, once: bool) -> int:
-    from policyfs.forward.cursors import CursorStore
-    from policyfs.forward.forwarder import Forwarder
-    from policyfs.forward.source import Source
-
     cursors = CursorStore(config.state)
     source = Source(access)
     forwarder = Forwarder(config, source, cursors, _log_of_sink)
@@ -105,12 +98,6 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
     This process, the opener, keeps the right to read the trail. It opens the files of the trail, and passes
     them to the process that delivers.
     """
-    import encodings.idna  # noqa: F401 - host names need it, and the new user perhaps cannot load it
-
-    from policyfs.forward import cursors, forwarder, journald, syslog  # noqa: F401 - for the same reason
-    from policyfs.forward.opener import Opener, OpenerAccess, contain
-    from policyfs.journal.keys import KeyStore
-
     user = _user_of(config)
     if config.checkpoints:
         with suppress(OSError):  # if this fails, the first signed checkpoint reports the error

@@ -12,7 +12,6 @@ import subprocess
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from policyfs.forward.config import COMMAND, JOURNALD, TargetDoc
 from policyfs.forward.messages import Message
 
 _OPEN: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -41,21 +40,6 @@ class Delivery(Protocol):
 
     def close(self) -> None:
         """Close the connection or file. Never waits."""
-
-
-def delivery_to(doc: TargetDoc) -> Delivery:
-    """Return the delivery for the destination in an item of the configuration. Nothing is opened yet."""
-    from policyfs.forward.journald import JournaldDelivery  # noqa: PLC0415 - it needs DeliveryError
-    from policyfs.forward.syslog import SyslogDelivery  # noqa: PLC0415 - for the same reason
-
-    scheme, _, rest = doc.to.partition(":")
-    if doc.to == JOURNALD:
-        return JournaldDelivery(timeout_s=doc.timeout)
-    if doc.to == COMMAND:
-        return CommandDelivery(doc.run or (), doc.timeout, as_text=doc.format == "text")
-    if scheme == "file":
-        return FileDelivery(rest, as_text=doc.format == "text")
-    return SyslogDelivery(doc)
 
 
 def _line(message: Message, *, as_text: bool) -> bytes:

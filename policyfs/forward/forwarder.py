@@ -11,12 +11,14 @@ from typing import Final
 
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.forward.alerts import Alert
-from policyfs.forward.config import CheckpointDoc, Config
+from policyfs.forward.config import COMMAND, JOURNALD, CheckpointDoc, Config, TargetDoc
 from policyfs.forward.consumer import Consumer, Everything, Log, Plan
 from policyfs.forward.cursors import CursorStore
-from policyfs.forward.delivery import DeliveryError, delivery_to
+from policyfs.forward.delivery import CommandDelivery, Delivery, DeliveryError, FileDelivery
+from policyfs.forward.journald import JournaldDelivery
 from policyfs.forward.messages import CHECKPOINT, INFO, Message
 from policyfs.forward.source import Source
+from policyfs.forward.syslog import SyslogDelivery
 from policyfs.trail.seal import checkpoint_of, split
 
 STATUS: Final = "status.json"
@@ -188,3 +190,15 @@ class Forwarder:
             self._cursors.tell(STATUS, {"time": int(time.time()), "sinks": sinks})
         except OSError as exc:
             self._log(f"cannot write {Path(self._cursors.path) / STATUS}: {exc.strerror}")
+
+
+def delivery_to(doc: TargetDoc) -> Delivery:
+    """Return the delivery for the destination in an item of the configuration. Nothing is opened yet."""
+    scheme, _, rest = doc.to.partition(":")
+    if doc.to == JOURNALD:
+        return JournaldDelivery(timeout_s=doc.timeout)
+    if doc.to == COMMAND:
+        return CommandDelivery(doc.run or (), doc.timeout, as_text=doc.format == "text")
+    if scheme == "file":
+        return FileDelivery(rest, as_text=doc.format == "text")
+    return SyslogDelivery(doc)

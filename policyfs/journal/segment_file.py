@@ -13,7 +13,7 @@ from typing import Final
 
 import zstandard
 
-from policyfs.journal.compression import decompressed
+from policyfs.journal.decompression import decompressed
 from policyfs.journal.reader import Chain
 from policyfs.journal.segments import ZST, is_compressed
 from policyfs.trail.line import LINE_BYTES

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from policyfs.journal.decompression import decompressed
 from policyfs.trail import chain
 
 _NAME: Final = re.compile(r"(\d{8,})-\d{8}T\d{6}Z\.jsonl(?:\.zst)?")
@@ -230,8 +231,6 @@ def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int
     fd = _only_regular(fd)
     if not is_compressed(name):
         return fd
-    from policyfs.journal.compression import decompressed  # noqa: PLC0415 - loaded only where it is needed
-
     try:
         return decompressed(fd)
     finally:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from policyfs.forward.config import SinkDoc
-from policyfs.forward.delivery import CommandDelivery, DeliveryError, FileDelivery, delivery_to
+from policyfs.forward.delivery import CommandDelivery, DeliveryError, FileDelivery
+from policyfs.forward.forwarder import delivery_to
 from policyfs.forward.journald import JournaldDelivery
 from policyfs.forward.messages import message_of
 from policyfs.forward.syslog import SyslogDelivery

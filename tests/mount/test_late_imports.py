@@ -1,0 +1,178 @@
+"""Nothing is imported by a process that has given up rights: it may be unable to open the module.
+
+Each command and daemon that confines itself runs here in an interpreter of its own, over every sort of file
+that it may meet, and notes what it imports after that (late_imports.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from policyfs.domain import Audit
+from policyfs.journal.compression import compress
+from policyfs.journal.keys import KeyStore
+from tests.fuzz.seeds import KINDS, seeds_of
+from tests.support.machine.late_imports import new_notes, noted
+from tests.support.machine.processes import call_as, tool_as, wait_for
+from tests.support.mount.daemons import policyfs
+from tests.support.mount.stores import Mounts
+from tests.support.mount.trail import MOUNT_ID, a_denial, a_journal, an_event, segments
+
+pytestmark = pytest.mark.mount
+
+PROGRAM = "tests.support.machine.late_imports"
+USER = "nobody"
+CAMERA, GALLERY = 10010, 10011
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    root = Path(tempfile.mkdtemp(prefix="policyfs-late-"))
+    root.chmod(0o711)
+    (root / "out").mkdir()
+    os.chown(root / "out", pwd.getpwnam(USER).pw_uid, -1)
+    yield root
+    shutil.rmtree(root)
+
+
+def compressed_trail(root: Path) -> list[Path]:
+    """Make a trail, in `plain` too. Return its two segments that are compressed."""
+    with a_journal(root / "trail", segment_bytes=20_000, keys=KeyStore(root / "keys")) as journal:
+        for number in range(240):
+            event = a_denial(b"/Private/%d" % number) if number % 3 else an_event(b"/DCIM/%d" % number)
+            journal.record(event, Audit.REQUIRED)
+    directory = root / "trail" / MOUNT_ID
+    shutil.copytree(root / "trail", root / "plain")
+    place = os.open(directory, os.O_RDONLY)
+    for file in segments(directory)[:2]:
+        assert compress(place, file.name, 0)
+    os.close(place)
+    assert len(segments(directory)) > 3
+    return segments(directory)[:2]
+
+
+def test_the_readers_answer_alike_over_compressed_segments(place: Path, monkeypatch) -> None:
+    compressed_trail(place)
+    monkeypatch.setenv("POLICYFS_KEY_DIR", str(place / "keys"))
+    for words in (
+        ["verify"],
+        ["search", "decision:deny"],
+        ["summary"],
+        ["report", "--html", str(place / "page")],
+    ):
+        told = [
+            policyfs("audit", words[0], "--trail", str(root), *words[1:])
+            for root in (place / "trail", place / "plain")
+        ]
+        assert told[0].returncode == told[1].returncode == 0, told[0]
+        assert told[0].stdout == told[1].stdout
+        assert words[0] != "search" or "/Private/1" in told[0].stdout
+
+
+def test_forward_imports_nothing_once_confined(place: Path) -> None:
+    """As root: one process that may only read the trail, one that may not read it."""
+    _, cut = compressed_trail(place)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    with contextlib.ExitStack() as stack:
+        udp, tcp = (
+            stack.enter_context(socket.socket(type=kind)) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+        )
+        for one in (udp, tcp):
+            one.bind(("127.0.0.1", 0))
+        tcp.listen()
+        config = place / "forward.yaml"
+        config.write_text(
+            f"apiVersion: policyfs/v1\nkind: Forward\nuser: {USER}\nstate: {place}/state\nsinks:\n"
+            f"  - {{id: copy, to: 'file:{place}/out/all'}}\n"
+            f"  - {{id: text, to: 'file:{place}/out/text', format: text}}\n"
+            f"  - {{id: command, to: command, run: [/bin/sh, -c, 'cat >/dev/null']}}\n"
+            f"  - {{id: failing, to: command, run: [/bin/sh, -c, 'echo x >&2; exit 3']}}\n"
+            f"  - {{id: udp, to: 'udp://localhost:{udp.getsockname()[1]}'}}\n"
+            f"  - {{id: tcp, to: 'tcp://127.0.0.1:{tcp.getsockname()[1]}'}}\n"
+            f"  - {{id: tls, to: 'tls://127.0.0.1:{tcp.getsockname()[1]}', timeout: 100ms}}\n"
+            f"  - {{id: unix, to: 'unix:/nowhere/log'}}\n"
+            f"  - {{id: journal, to: journald}}\n"
+            f"alerts:\n  - {{id: denials, on: denials, more_than: 5, within: 1h, to: 'file:{place}/out/a'}}\n"
+            f"checkpoints:\n  - {{id: ends, to: 'file:{place}/out/ends'}}\n"
+        )
+        notes = new_notes(place / "notes")
+        done = subprocess.run(
+            [sys.executable, "-m", PROGRAM, str(notes), "audit", "forward", "--trail", str(place / "trail"),
+             "--config", str(config), "--once"],
+            env=os.environ | {"POLICYFS_KEY_DIR": str(place / "keys")}, capture_output=True, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+    assert noted(notes) == (2, []), done.stderr
+    assert (place / "out/all").read_text().count('"type":"event"') > 20, done.stderr
+    assert (place / "out/ends").read_text()
+    assert done.returncode == 1  # some sinks take nothing
+
+
+POLICY = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: late}
+apps: {camera: {uid: 10010}, gallery: {uid: 10011}}
+rules:
+  - {id: all, allow: [all], who: {app: camera}, paths: "/**"}
+  - {id: look, allow: [see, read], who: {app: gallery}, paths: "/**"}
+  - {id: no-place, require: {redact: [location]}, who: {app: gallery}, paths: "/**"}
+  - {id: private, deny: [read], who: {app: gallery}, paths: "/private/**"}
+  - {id: photos, require: {content: [image/jpeg]}, who: {app: camera}, paths: "/photos/**"}
+"""
+
+
+def test_a_daemon_and_its_workers_import_nothing_once_confined(
+    store: Path, mounts: Mounts, arena: Path
+) -> None:
+    notes = new_notes(arena / "notes")
+    for name in ("private", "photos", "kinds"):
+        (store / name).mkdir(mode=0o777)
+        (store / name).chmod(0o777)
+    for kind in KINDS:
+        for number, data in enumerate(seeds_of(kind)[:3]):
+            file = store / "kinds" / f"{kind.replace('/', '-')}-{number}"
+            file.write_bytes(data)
+            file.chmod(0o644)
+    (store / "kinds/odd").write_bytes(os.urandom(300))
+    mount = mounts.prepare(POLICY, store, "--trail-segment", "64K", "--trail-keep", "10")
+    mount.program, mount.executed, mount.proved = (PROGRAM, str(notes)), True, True
+    mount.start()
+    assert call_as(GALLERY, _read_all, mount.mountpoint / "kinds") > 50
+    for number in range(150):
+        (store / f"private/{number}").write_text("x")
+    assert not call_as(GALLERY, _read_all, mount.mountpoint / "private")
+    assert tool_as(CAMERA, "cp", mount / "kinds/image-jpeg-0", mount / "photos/a.jpg").returncode == 0
+    assert tool_as(CAMERA, "cp", mount / "kinds/odd", mount / "photos/b.jpg").returncode
+    assert tool_as(CAMERA, "mv", mount / "photos/a.jpg", mount / "kinds").returncode == 0
+    assert mount.reload().returncode == 0
+    mount.policy.write_text("broken")
+    assert mount.reload().returncode
+    mount.expected_log.append("reload refused")
+    mount.status()
+    wait_for(lambda: list(mount.trail_dir.glob("*.seal")), "a seal")
+    assert mount.stop() == []
+    steps, late = noted(notes)
+    assert late == []
+    assert steps > 2
+
+
+def _read_all(directory: Path) -> int:
+    """Return the number of files that could be read."""
+    count = 0
+    for name in os.listdir(directory):
+        with contextlib.suppress(OSError):
+            (directory / name).read_bytes()
+            count += 1
+    return count
