@@ -14,7 +14,7 @@ import re
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -181,5 +181,5 @@ def begin_ns(name: str) -> int:
     found = _BEGUN.match(name)
     if found is None:
         return 0
-    begun = datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    begun = datetime.fromisoformat(f"{found[1]}Z")  # strptime would import a module at its first call
     return int(begun.timestamp()) * 1_000_000_000
