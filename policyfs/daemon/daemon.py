@@ -293,7 +293,7 @@ class Daemon:
         end = self._mountpoint.detached()
         if end is None:
             return
-        await trio.to_thread.run_sync(self.journal.tell, "detached", end.fields())
+        self.journal.announce("detached", end.fields())  # does not wait: an app may have to leave now
         self._log.warning("the mount was detached while in use", **end.fields())
         self.leaving = True
         control_server.step_aside(self._socket_inode, self._options.mountpoint)

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +32,7 @@ _LOOK_S: Final = 0.01
 
 
 class HighWaterMark:
-    """A file that keeps the high-water mark for all daemons of a trail root. The methods block: call them on
-    threads.
+    """A file that keeps the high-water mark for all daemons of a trail root. Thread-safe.
 
     INVARIANT: an exception (a rule for a limited time) that has ended never begins again, even if the clock
     goes back or a daemon restarts.
@@ -51,6 +51,7 @@ class HighWaterMark:
             raise PolicyfsError(
                 f"cannot open {self._path}, the file of the ended exceptions: {error.strerror}"
             ) from error
+        self._raising, self._saving = threading.Lock(), threading.Lock()
         self._mark_ns = 0
         self._saved_ns = 0
         """The number that is in the file for certain. It is below the mark if a write has failed."""
@@ -78,12 +79,20 @@ class HighWaterMark:
 
     def pass_ends(self, policy: Policy) -> None:
         """Raise the mark to the latest end of the policy's exceptions (rules for a limited time) that have
-        ended. Raises OSError if the file cannot be written; the next call tries again.
+        ended. Never waits; save() writes the file.
         """
-        latest = max((one.until_ns for one in ended(policy)), default=0)
-        self._mark_ns = max(self._mark_ns, latest)
-        if self._mark_ns > self._saved_ns:
-            self._mark_ns = self._saved_ns = self._raised(self._mark_ns)
+        self._raise(max((one.until_ns for one in ended(policy)), default=0))
+
+    def save(self) -> None:
+        """Write the mark into the file. Blocks. Raises OSError; the next call tries again."""
+        with self._saving:
+            if self._mark_ns > self._saved_ns:
+                self._saved_ns = self._raised(self._mark_ns)
+                self._raise(self._saved_ns)
+
+    def _raise(self, at_ns: int) -> None:
+        with self._raising:
+            self._mark_ns = max(self._mark_ns, at_ns)
 
     def _raised(self, at_ns: int) -> int:
         """Raise the number in the file to *at_ns*, if the number is smaller. Return the number.

@@ -36,7 +36,9 @@ class Loader(NamedTuple):
 
 
 class Policies:
-    """The policy in force in a mount, and the previous policy. The methods block: call them on threads."""
+    """The policy in force in a mount, and the previous policy. Methods may block unless their text says that
+    they never wait.
+    """
 
     def __init__(self, loader: Loader, root: Path, log: Log) -> None:
         """Load the first policy. root: the directory of the trails, made if missing. Raises PolicyfsError."""
@@ -54,7 +56,8 @@ class Policies:
             log.warning("all exceptions count as ended: their file is damaged", file=str(root / NAME))
         self._sources = loader.read()
         self.engine = self.compile(self._sources)
-        unsaved = self.pass_ends()
+        self.mark.pass_ends(self.engine.policy)
+        unsaved = self.save_ends()
         if unsaved:
             log.warning(UNSAVED, why=unsaved)
         self.next_end = next_end(self.engine.policy)
@@ -106,6 +109,11 @@ class Policies:
         """
         return as_of(engine, self.mark.now_ns())
 
+    def has_ended(self, engine: Engine) -> bool:
+        """Return True if an exception of this compiled policy has ended by now. Never waits."""
+        end = next_end(engine.policy)
+        return end is not None and end <= self.mark.now_ns()
+
     def has_new_text(self) -> bool:
         """Return True if the policy's files differ from the policy in force. Raises UnreadableError."""
         return digest_of(source.text for source in self._loader.read()) != self.engine.digest
@@ -116,12 +124,21 @@ class Policies:
         """
         return as_of(self.engine, max(self.mark.now_ns(), self.next_end or 0))
 
-    def replace(self, engine: Engine, sources: Sources | None, by: MountEnd, generation: int) -> None:
-        """Record a new policy right before it is in force. sources: its texts; None if they have not changed.
+    def save_text(self, engine: Engine, sources: Sources) -> None:
+        """Save the text of a policy that will be in force next, so that its record takes no time."""
+        previous = self.previous if engine.digest == self.engine.digest else self.engine.digest
+        self._journal.tell("policy", policy=policy_text(engine.digest, sources), previous=previous)
 
-        by: the cause of the reload. generation: the number of the new policy.
+    def replace(
+        self, engine: Engine, sources: Sources | None, by: MountEnd, generation: int,
+        written: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """Queue the record of a new policy right before it is in force. Never waits.
 
-        INVARIANT: if the record cannot be made, the old policy stays in force, so this object must go on to
+        sources: its texts; None if they have not changed. by: the cause of the reload. generation: the number
+        of the new policy. written: a thread calls it once the record is on the trail.
+
+        INVARIANT: if this raises an error, the old policy stays in force, so this object must go on to
         describe the old policy. Its exceptions end at the times that this object knows.
         """
         before = self.engine.digest
@@ -132,26 +149,32 @@ class Policies:
             "generation": generation, **_exceptions(engine), **by.fields(),
         }  # fmt: skip
         following = next_end(engine.policy)
-        self._journal.tell("policy", fields, policy=policy_text(engine.digest, sources), previous=previous)
+        text = policy_text(engine.digest, sources)
+        self._journal.announce("policy", fields, policy=text, previous=previous, written=written)
+        self.mark.pass_ends(engine.policy)
         self.previous, self.engine, self._sources = previous, engine, sources
         self.next_end = following
 
     def tell_stale(self, stale: control.Json, generation: int) -> None:
-        """Record the open files that the policy in force would not open in this way.
+        """Queue a record of the open files that the policy in force would not open. Never waits.
 
         stale: a summary of these files, as JSON. generation: the number of the policy in force.
         """
         fields = {"policy": self.engine.digest, "generation": generation, **stale}
-        self._journal.tell("stale_handles", fields)
+        self._journal.announce("stale_handles", fields)
 
-    def pass_ends(self) -> str:
+    def flush(self) -> None:
+        """Write the records of this object to the trail."""
+        self._journal.flush()
+
+    def save_ends(self) -> str:
         """Save the latest end of all exceptions (rules for a limited time) that have ended, so that these
         exceptions stay ended after a restart.
 
         Return the reason if the end cannot be saved, else an empty text.
         """
         try:
-            self.mark.pass_ends(self.engine.policy)
+            self.mark.save()
         except OSError as error:
             return error.strerror or str(error)
         return ""
@@ -161,7 +184,10 @@ class Policies:
         self.mark.close()
 
     def refuse(self, sources: Sources | None, by: MountEnd, reason: str) -> None:
-        """Record that a policy was refused. sources: its texts; None if they could not be read."""
+        """Queue a record that a policy was refused. Never waits.
+
+        sources: its texts; None if they could not be read.
+        """
         fields: dict[str, object] = {"result": "refused", "policy": self.engine.digest}
         text = None
         if sources is not None:
@@ -170,7 +196,7 @@ class Policies:
         # The refused text may be that of the policy in force, for example if a client expects another digest.
         # Then the journal also saves *previous* as the digest of the previous policy. So pass the known one.
         told = fields | {"reason": reason} | by.fields()
-        self._journal.tell("policy", told, policy=text, previous=self.previous)
+        self._journal.announce("policy", told, policy=text, previous=self.previous)
 
 
 def _exceptions(engine: Engine) -> dict[str, object]:

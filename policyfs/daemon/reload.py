@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -32,14 +33,21 @@ _SETTLE_S: Final = 1.0
 """The longest time for which a reload waits for opens that the kernel tries again after ESTALE
 (stale_retries.py).
 """
+_BRIEF_S: Final = 0.05
+"""The same for the end of an exception."""
+_RECORD_S: Final = 1.0
+"""The longest time for which a reload waits for the trail's disk."""
+
+T = TypeVar("T")
 
 
 class Reload:
     """A service that reloads the policy of one mount.
 
-    Locks: a reload holds `_turn` from its first to its last step, so only one runs at a time. While a policy
-    is put in force, a task also holds `_lock`. INVARIANT: `_lock` is never held during a read of the policy's
-    files. Such a read may wait for a disk, and then the ends of exceptions would wait, too.
+    `_exchange` puts a policy in force. It never waits, so it needs no lock. What an app or a disk can prolong
+    comes before (the texts of a reload) or after it (`_tell`: the kernel's caches, the trail, the file of
+    ends). INVARIANT: the end of an exception waits for no lock, no disk, and at most _BRIEF_S for an app.
+    `_turn` is held by a reload until its policy is in force: one reload at a time reads files.
     """
 
     def __init__(self, options: MountOptions, policies: Policies, fs: FileSystem, log: Log) -> None:
@@ -47,7 +55,7 @@ class Reload:
         self._policies = policies
         self._fs = fs
         self._log = log
-        self._turn, self._lock = trio.Lock(), trio.Lock()
+        self._turn = trio.Lock()
         self._signalled = False
         self._in_force = trio.Event()  # set, and replaced by a new one, when another policy is in force
         self._replaced, self._leftovers = trio.open_memory_channel[Leftovers](math.inf)
@@ -62,7 +70,8 @@ class Reload:
         stays.
         """
         async with self._turn:
-            return await self._reloaded(by, previous=previous, expected=expected, live=live)
+            generation = await self._reloaded(by, previous=previous, expected=expected, live=live)
+        return await self._tell(generation)
 
     async def on_signal(self, by: MountEnd) -> None:
         """Reload after a SIGHUP. A refusal is logged, and the policy in force stays.
@@ -78,16 +87,21 @@ class Reload:
         finally:
             self._signalled = False
         try:
-            await self._reloaded(by, previous=False, expected=None)
+            generation = await self._reloaded(by, previous=False, expected=None)
         except PolicyfsError as error:
             self._log.warning("reload refused, the old policy stays", reason=str(error))
+            return
         finally:
             self._turn.release()
+        await self._tell(generation)
 
     async def _reloaded(
         self, by: MountEnd, *, previous: bool, expected: object, live: object = None
-    ) -> control.Json:
-        """Load the policy again, or the previous policy, for reload(). INVARIANT: the caller has the turn."""
+    ) -> int:
+        """Load the policy again, or the previous policy, and put it in force. Return its generation.
+
+        INVARIANT: the caller has the turn.
+        """
         policies, sources = self._policies, None
         try:
             read = partial(policies.read, previous=previous)
@@ -97,20 +111,25 @@ class Reload:
                 raise PolicyfsError("the policy's files were changed after the check; try again")
             engine = await trio.to_thread.run_sync(self._compiled, sources)
             self._check_app(engine.policy)
-        except PolicyfsError as error:
-            async with self._lock:
-                await trio.to_thread.run_sync(policies.refuse, sources, by, str(error))
-            raise
-        async with self._lock:
+            await _at_most(_RECORD_S, partial(policies.save_text, engine, sources))
+            engine = await self._settled(engine)
             if live is not None and self._fs.gate.engine.digest != live:
-                late = PolicyfsError("another policy came into force after the check; try again")
-                await trio.to_thread.run_sync(policies.refuse, sources, by, str(late))
-                raise late
-            # An exception may have ended since the policy was compiled.
-            engine = await trio.to_thread.run_sync(policies.without_ended, engine)
-            stale = await self._put_in_force(engine, sources, by)
-        self._log.info("policy reloaded", digest=engine.digest, generation=self._fs.gate.generation)
-        return {"digest": engine.digest, "generation": self._fs.gate.generation, "stale_handles": stale}
+                raise PolicyfsError("another policy came into force after the check; try again")
+        except PolicyfsError as error:
+            policies.refuse(sources, by, str(error))
+            await _at_most(_RECORD_S, policies.flush)
+            raise
+        generation = self._exchange(engine, sources, by)
+        self._log.info("policy reloaded", digest=engine.digest, generation=generation)
+        return generation
+
+    async def _settled(self, engine: Engine) -> Engine:
+        """Wait until the policy may be put in force. Return it without the exceptions that have ended."""
+        while True:
+            engine = await trio.to_thread.run_sync(self._policies.without_ended, engine)
+            await self._fs.opener.second_tries.settled(_SETTLE_S)
+            if not self._policies.has_ended(engine):
+                return engine
 
     async def end_exceptions(self) -> None:
         """End each exception (a rule for a limited time) at its time, by a reload without new texts, until
@@ -118,48 +137,66 @@ class Reload:
 
         The engine without this rule is compiled before that time, so that the reload is quick.
         """
+        policies = self._policies
         prepared: Engine | None = None
         prepared_for: Engine | None = None
-        policies = self._policies
-        while True:
-            if policies.next_end is None:
-                await self._in_force.wait()
-            await trio.sleep(_LOOK_S)
-            end = policies.next_end
-            if end is None or policies.mark.now_ns() < end - _AHEAD_NS:
-                continue
-            async with self._lock:
-                if prepared_for is not policies.engine or policies.next_end != end:
-                    prepared_for, end = policies.engine, policies.next_end
-                    prepared = await trio.to_thread.run_sync(self._successor)
-                if prepared is None or end is None or policies.mark.now_ns() < end:
+        async with trio.open_nursery() as nursery:
+            while True:
+                if policies.next_end is None:
+                    await self._in_force.wait()
+                await trio.sleep(_LOOK_S)
+                end = policies.next_end
+                if end is None or policies.mark.now_ns() < end - _AHEAD_NS:
                     continue
-                by = MountEnd("exception", f"ended at {instant_text(end)}")
-                await self._put_in_force(prepared, None, by)
-                self._log.info("exceptions ended", at=instant_text(end), generation=self._fs.gate.generation)
-            prepared = prepared_for = None
+                if prepared is None or prepared_for is not policies.engine:
+                    prepared_for = policies.engine
+                    prepared = await trio.to_thread.run_sync(self._successor)
+                if policies.mark.now_ns() >= end:
+                    await self._fs.opener.second_tries.settled(_BRIEF_S)
+                    if prepared_for is policies.engine:  # else another policy has come into force meanwhile
+                        by = MountEnd("exception", f"ended at {instant_text(end)}")
+                        generation = self._exchange(prepared, None, by)
+                        self._log.info("exceptions ended", at=instant_text(end), generation=generation)
+                        nursery.start_soon(self._tell, generation)
+                    prepared = prepared_for = None
 
-    async def _put_in_force(self, engine: Engine, sources: Sources | None, by: MountEnd) -> control.Json:
-        """Replace the policy, and make the kernel drop its caches. sources: None if the texts stay.
+    def _exchange(self, engine: Engine, sources: Sources | None, by: MountEnd) -> int:
+        """Put a policy in force, and queue its record. Never waits. Return the generation.
 
-        Return a summary of the open files that the new policy would not open in this way. The kernel still
-        lets apps use these files.
+        sources: None if the texts stay. Then the policy allows no more than before, so requests need not wait
+        for the record.
         """
-        gate, policies = self._fs.gate, self._policies
-        try:
-            await trio.to_thread.run_sync(policies.replace, engine, sources, by, gate.generation + 1)
-        finally:
-            self._in_force.set()
-            self._in_force = trio.Event()
-        await self._fs.opener.second_tries.settled(_SETTLE_S)
+        gate, written, token = self._fs.gate, trio.Event(), trio.lowlevel.current_trio_token()
+        generation = gate.generation + 1
+
+        def on_record() -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(written.set)
+
+        self._policies.replace(engine, sources, by, generation, on_record)
+        if sources is not None and engine.digest != gate.engine.digest:
+            gate.policy_record.expect(written)
         self._replaced.send_nowait(Leftovers(gate.engine))
         self._fs.use(engine)
-        if not await self._fs.kernel_cache.expire_all_names():
-            self._log.warning(
-                "the kernel dropped all names at once: for a moment, working directories had no path"
-            )
-        # Not before: the disk, or the lock of another daemon, would keep the old policy in force.
-        unsaved = await trio.to_thread.run_sync(policies.pass_ends)
+        self._in_force.set()
+        self._in_force = trio.Event()
+        return generation
+
+    async def _tell(self, generation: int) -> control.Json:
+        """Write the record of the policy in force, make the kernel drop its caches, and find the open files
+        that the policy would not open in this way. Return an answer for the client.
+
+        The kernel still lets apps use these files.
+        """
+        gate, policies = self._fs.gate, self._policies
+        digest = gate.engine.digest
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._record)
+            if not await self._fs.kernel_cache.expire_all_names():
+                self._log.warning(
+                    "the kernel dropped all names at once: for a moment, working directories had no path"
+                )
+        unsaved = await _at_most(_RECORD_S, policies.save_ends, "the disk is slow")
         if unsaved:
             self._log.warning(UNSAVED, why=unsaved)
         notifier = self._fs.kernel_cache.notifier
@@ -170,8 +207,15 @@ class Reload:
             self._log.warning(
                 "files stay open that the new policy would not open in this way", count=stale["count"]
             )
-            await trio.to_thread.run_sync(policies.tell_stale, stale, gate.generation)
-        return stale
+            policies.tell_stale(stale, generation)
+            await _at_most(_RECORD_S, policies.flush)
+        return {"digest": digest, "generation": generation, "stale_handles": stale}
+
+    async def _record(self) -> None:
+        """Write the record of the policy in force to the trail."""
+        await _at_most(_RECORD_S, self._policies.flush)
+        if self._fs.gate.policy_record.is_missing:
+            self._log.warning("the policy is in force, but not on record: until then, requests get EIO")
 
     def works(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         """Return the background tasks."""
@@ -222,3 +266,12 @@ class Reload:
                 f"this mount admits group {min(others)}, which does not belong to the app {name} in the new"
                 " policy; the old policy stays: unmount and mount again to use the new policy"
             )
+
+
+async def _at_most(most_s: float, work: Callable[[], T], late: T | None = None) -> T | None:
+    """Do work on a thread that may wait for a disk. After *most_s* seconds, leave the thread alone, and
+    return *late*.
+    """
+    with trio.move_on_after(most_s):
+        return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+    return late

@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from policyfs.fs.access.ledger import ledger
-from policyfs.kernel.bridge import pyfuse3
+from policyfs.fs.access.policy_record import PolicyRecord
+from policyfs.kernel.bridge import KEPT_REQUEST, pyfuse3, raw_request
 from policyfs.kernel.protocol import errno_of_reply
 
 P = ParamSpec("P")
@@ -17,6 +18,8 @@ R = TypeVar("R")
 _OUR_FAULT: Final = frozenset({errno.EBADF, errno.EFAULT, errno.ENOTCONN, errno.ENOTSOCK, errno.EBADRQC})
 """Errors of system calls that only a bug of policyfs can cause. An app gets EIO instead. EBADRQC: the
 daemon's own seccomp filter refuses the call (policyfs/linux/seccomp.py)."""
+_UNDECIDED: Final = frozenset({"flush", "forget", "fsync", "release", "releasedir"})
+"""The handlers that decide nothing, and must not fail because the trail's disk hangs."""
 
 
 class BugLog(Protocol):
@@ -32,6 +35,10 @@ class HasBugLog(Protocol):
     @property
     def bugs(self) -> BugLog:
         """The bug log of this object."""
+
+    @property
+    def policy_record(self) -> PolicyRecord:
+        """The record about the policy in force."""
 
 
 S = TypeVar("S", bound=HasBugLog)
@@ -52,6 +59,7 @@ def guarded(
     """Wrap a handler. A FUSEError passes, and an OSError becomes its errno. Any other exception, and an
     OSError that only a bug can cause (_OUR_FAULT), becomes EIO and is logged as a bug.
 
+    While the record of a new policy is missing, requests wait for it, and then get EIO (policy_record.py).
     The reply waits until all records in the handler's ledger (access/ledger.py) are on the trail. If a record
     cannot be written, the app gets EIO.
 
@@ -59,9 +67,15 @@ def guarded(
     event loop, and the mount with it.
     """
 
+    decides = handler.__name__ not in _UNDECIDED
+
     @functools.wraps(handler)
     async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        kept = None
         try:
+            if decides and self.policy_record.is_missing:
+                kept = KEPT_REQUEST.set(raw_request())
+                await self.policy_record.wait()
             with ledger() as own:
                 try:
                     return await handler(self, *args, **kwargs)
@@ -71,6 +85,9 @@ def guarded(
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: see INVARIANT
             raise _refusal(self.bugs, handler.__name__, error) from None
+        finally:
+            if kept is not None:
+                KEPT_REQUEST.reset(kept)
 
     return wrapper
 

@@ -373,7 +373,7 @@ class FileSystem:
     def use(self, engine: Engine) -> None:
         """Put another policy in force, and make the kernel forget attributes and pages.
 
-        INVARIANT: the caller calls KernelCache.expire_all_names() next, with no await in between.
+        Never waits. INVARIANT: the caller calls KernelCache.expire_all_names() next.
         """
         self.nodes.vectors.drop_all()
         self.gate.use(engine)

@@ -62,6 +62,7 @@ class Handlers(pyfuse3.Operations):
         self._nodes = fs.nodes
         self._handles = fs.handles
         self._gate = fs.gate
+        self.policy_record = fs.gate.policy_record
         self._names = names
         self._lookup = names.lookup
         self._listings = names.listings

@@ -47,6 +47,7 @@ class RawHandlers:
         self._nodes = fs.nodes
         self._handles = fs.handles
         self._gate = fs.gate
+        self.policy_record = fs.gate.policy_record
         self._lookup = names.lookup
         self._attribute_setter = names.attribute_setter
         self._ranges = data.ranges

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 from policyfs.domain import Audit
 from policyfs.journal.accounts import Accounts, Limits
+from policyfs.journal.announcements import Announcements
 from policyfs.journal.backlog import QUEUE, QUEUE_BYTES, Backlog, Item
 from policyfs.journal.committer import Commit, Committer
 from policyfs.journal.disk_sync import DiskSync
@@ -49,7 +50,6 @@ from policyfs.journal.ticket import (
     reason_of,
 )
 from policyfs.journal.writer import ChainWriter
-from policyfs.trail.bounds import bounded_fields
 from policyfs.trail.event import DENY, Event
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ class Journal:
         self._bugs = 0
         self._last_error = ""
         self._outage: Gap | None = None
+        self._announced = Announcements(clock_ns)
+        self.announce: Final = self._announced.add
         self._closed = False
         self._checked_ns = clock_ns()
         self._directory = open_directory(directory)
@@ -128,12 +130,10 @@ class Journal:
         )
 
     def record(self, event: Event, audit: Audit) -> None:
-        """Call admit(), commit() and check() for one event. Only tests call this method: a mount calls these
-        three methods itself.
+        """Call admit(), commit() and check() for one event. Only tests call this method.
 
-        A BEST_EFFORT event is only queued. A REQUIRED event is in the file when this method returns; if the
-        event could not be written, the method raises JournalError. The method may wait for the disk, but not
-        for the app's limit of trail bytes.
+        A REQUIRED event is in the file when this method returns; if the event could not be written, the
+        method raises JournalError. It may wait for the disk, but not for the app's limit of trail bytes.
         """
         ticket = self.admit(event, audit)
         if ticket is not None:
@@ -164,8 +164,7 @@ class Journal:
                 self._waiting -= 1
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Make a thread write the events of *tickets*, and wait at most 0.5 ms for the end (is_done of the
-        result). Event loop only."""
+        """Make a thread write *tickets*, and wait at most 0.5 ms for the end (is_done). Event loop only."""
         return self._committer.at_once(tickets)
 
     def flush_steps(self) -> Iterator[None]:
@@ -187,13 +186,14 @@ class Journal:
 
     def _has_events(self) -> bool:
         writes = self._offload is not None and self._offload.is_under_way
-        return writes or not self._intake.is_idle or self._outage is not None
+        return writes or not self._intake.is_idle or self._outage is not None or bool(self._announced)
 
     def flush(self) -> None:
         """Write the queued events and counts that are due, and call fsync if it is due. Never raises.
 
         After a failed write, stats() shows the error, and the queue stays. The next call tries again.
         """
+        self._write_announced()
         self._collect_folded(everything=False)
         with self._lock:  # waits for a write under way; if that fails, its items are in the queue again
             left = self._intake.waiting()  # events that come later do not count: the loop might never end
@@ -210,21 +210,18 @@ class Journal:
     ) -> None:
         """Write records about the mount itself, now or (after a failed write) before the next event.
 
-        Never raises. kind: the type of the records, such as ``mount``. policy: the text of the policy that
-        the records name. This text is saved first. previous: the digest of the previous policy, if the
-        records say that a new policy is in force.
+        Never raises. May wait for the disk; announce(), with the same arguments, only queues the records.
         """
+        self.announce(kind, *records, policy=policy, previous=previous)
+        self._write_announced()
+
+    def _write_announced(self) -> None:
         with self._lock:
-            if self._closed:
-                return
-            if policy is not None:
-                self._writer.texts.told(policy, records, previous)
-            for fields in records:
-                self._writer.note(kind, bounded_fields(fields))
-            try:
-                self._append(())
-            except OSError as exc:
-                self._failed(exc)
+            if self._announced and not self._closed:
+                try:
+                    self._append(())
+                except OSError as exc:
+                    self._failed(exc)
 
     def close(self, end: dict[str, object] | None = None) -> None:
         """Write all waiting events and a ``close`` record, sync the files, and close the directory.
@@ -244,7 +241,7 @@ class Journal:
         with self._lock:
             try:
                 self._give_up_queue()
-                self._writer.note("close", end or {})
+                self.announce("close", end or {})
                 self._append(())
             except OSError as exc:
                 self._failed(exc)
@@ -320,8 +317,9 @@ class Journal:
 
     def _take_now(self, most: int) -> list[Item] | None:
         """Take at most *most* items off the queue for a write that the event loop begins. Return None if the
-        event loop may write nothing now, because the journal is closed or writes fail."""
-        return None if self._closed or self._outage is not None else self._take(most)
+        event loop may write nothing now: the journal is closed, writes fail, or announce() has records."""
+        refused = self._closed or self._outage is not None or self._announced
+        return None if refused else self._take(most)
 
     def _take(self, most: int = SLICE) -> list[Item]:
         # While writes fail, each attempt takes only one item, so that it costs little.
@@ -368,9 +366,11 @@ class Journal:
         Gap record and items are in one write. With two writes, a nearly full disk could take only the gap
         record each time, and would fill up with gap records.
         """
+        self._announced.pass_on(self._writer)
         outage = self._outage
         self._writer.write([outage, *items] if outage is not None and outage.refused else items)
         self._outage = None
+        self._announced.wrote()
 
     def _give_up_queue(self) -> None:
         """Write one gap record with the number of the queued events, and empty the queue.

@@ -123,10 +123,11 @@ class PolicyTexts:
     def told(self, text: PolicyText, records: Sequence[dict[str, object]], previous: str) -> None:
         """Add the text of a policy that *records* (their fields) name.
 
-        previous: the digest of the previous policy, if these records say that a new policy is in force.
+        previous: the digest of the previous policy, if these records say that a new policy is in force. No
+        records: the policy will be in force next.
         """
         self.keep(text)
-        if any(fields.get("policy") == text.digest for fields in records):
+        if not records or any(fields.get("policy") == text.digest for fields in records):
             self.in_force(text.digest, previous)
 
     def named(self, digest: str, segment: int) -> None:

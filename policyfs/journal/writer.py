@@ -86,7 +86,7 @@ class ChainWriter:
         self._format = LineFormatter()
         self._segment: Segment | None = None
         self._number = 0
-        self._notes: list[tuple[str, dict[str, object]]] = []
+        self._notes: list[tuple[str, dict[str, object], int]] = []
         self._retired: list[int] = []
         self._synced_seq = 0
         self._latest_ns = 0
@@ -132,9 +132,9 @@ class ChainWriter:
         """True if lines were written after the last successful fsync."""
         return self._synced_seq != self.seq or bool(self._retired)
 
-    def note(self, kind: str, fields: dict[str, object]) -> None:
-        """Queue a record of type *kind* about the journal itself, to be written before the next events."""
-        self._notes.append((kind, fields))
+    def note(self, kind: str, fields: dict[str, object], time_ns: int = 0) -> None:
+        """Queue a record of type *kind*, to be written before the next events. time_ns: 0 for that moment."""
+        self._notes.append((kind, fields, time_ns))
 
     def write(self, items: Sequence[Item]) -> None:
         """Append the queued records about the journal itself, and then *items*: all of them or none."""
@@ -168,12 +168,12 @@ class ChainWriter:
         """Return the lines of the queued records about the journal itself, and then of *items*."""
         seq, head = self.position
         lines = []
-        for kind, fields in self._notes:
+        for kind, fields, at_ns in self._notes:
             seq += 1
             for name in _NAME_POLICIES:
                 if isinstance(digest := fields.get(name), str):
                     self.texts.named(digest, segment.number)
-            line, head = chain.seal(head, self._format.record(kind, seq, now_ns, fields))
+            line, head = chain.seal(head, self._format.record(kind, seq, at_ns or now_ns, fields))
             lines.append(line)
         for item in items:
             seq += 1
@@ -199,7 +199,7 @@ class ChainWriter:
         if now_ns < self._latest_ns - CLOCK_STEP_NS:
             seconds = round((self._latest_ns - now_ns) / 1e9, 3)
             step: dict[str, object] = {"before": iso_time(self._latest_ns), "seconds": seconds}
-            self._notes.insert(0, ("clock", step))
+            self._notes.insert(0, ("clock", step, 0))
             self._latest_ns = now_ns
         self._latest_ns = max(self._latest_ns, now_ns)
         return now_ns

@@ -11,6 +11,7 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Collection
+from contextvars import ContextVar
 from typing import Final
 
 # INVARIANT: no other module imports _bridge, because the first import decides the scope of the bridge's
@@ -68,6 +69,7 @@ __all__ = [
     "FH_PARALLEL_DIRECT_WRITES",
     "FH_PASSTHROUGH",
     "FH_STREAM",
+    "KEPT_REQUEST",
     "MAX_BACKING_ID",
     "MAX_INDEX",
     "Appender",
@@ -299,9 +301,13 @@ class RawRequest:
         return self.data[HEADER_SIZE:]
 
 
+KEPT_REQUEST: Final[ContextVar[RawRequest | None]] = ContextVar("kept_request", default=None)
+"""A copy of raw_request() for a handler that begins after an await."""
+
+
 def raw_request() -> RawRequest:
     """Return the request being processed. Valid only before the handler's first await."""
-    return RawRequest(_bridge.raw_request())
+    return KEPT_REQUEST.get() or RawRequest(_bridge.raw_request())
 
 
 def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:

@@ -145,7 +145,8 @@ def written_on_the_loop() -> None:
 
 def policy_changes_untold() -> None:
     """A new policy is in force, and the trail does not say so."""
-    put(Policies, "replace", lambda self, engine, sources, by, generation: None)
+    put(Policies, "replace", lambda self, engine, sources, by, generation, written: written())
+    put(Policies, "save_text", lambda self, engine, sources: None)
 
 
 def digests_unread(put_back: Callable[[object, str, Any], None]) -> None:

@@ -10,6 +10,7 @@ import trio
 
 from policyfs.daemon.high_water import HighWaterMark
 from policyfs.fs.access.gate import Gate
+from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.forgetting import KernelCache
@@ -109,6 +110,11 @@ def overtaken_unnoticed() -> None:
     put(Gate, "unchanged", lambda self, generation: None)
 
 
+def unrecorded_counts() -> None:
+    """A policy that allows more may be used before it is on record."""
+    put(PolicyRecord, "expect", lambda self, written: None)
+
+
 RELOADING: Final[dict[str, Callable[[], None]]] = {
     "reload-drops-nothing": reload_drops_nothing,
     "reload-by-epoch": reload_by_epoch,
@@ -121,4 +127,5 @@ RELOADING: Final[dict[str, Callable[[], None]]] = {
     "old-directories-are-read": old_directories_are_read,
     "ends-are-forgotten": ends_are_forgotten,
     "overtaken-unnoticed": overtaken_unnoticed,
+    "unrecorded-counts": unrecorded_counts,
 }

@@ -5,6 +5,8 @@ which nothing comes. (In passthrough the kernel has the file's lock while it wai
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,6 +18,7 @@ from tests.support.machine.processes import Child, call_as, code_of, start_as, w
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
 from tests.support.mount.faulty import CAMERA, GALLERY
+from tests.support.mount.policy_ends import LATE_S, Tries, ending
 
 MANY = 20
 
@@ -161,3 +164,21 @@ def test_it_stops_all_where_directories_may_take_each_thread(store_on, without, 
     (store / "Checked/new").write_bytes(b"x")
     with pytest.raises(AssertionError, match="the kernel is told"):
         wait_for(lambda: _sent(mount) > before, "the kernel is told", 3.0)
+
+
+def test_an_exception_ends_while_a_reload_waits_for_a_held_directory(store_on, mounts_on, holding) -> None:
+    """The lock that says which policy is in force was held until the kernel had dropped all names."""
+    store = store_on("ext4")
+    faulty.furnish(store)
+    policy, end_s = ending(5.0)
+    mount = mounts_on.start(policy, store)
+    mount.expected_log += ["slow to drop", "dropped all names at once"]
+    assert call_as(GALLERY, os.listdir, mount / "DCIM")
+    holding(mount / "DCIM/a.jpg")
+    gallery = Tries(GALLERY, mount / "Checked/a.jpg")
+    time.sleep(max(0.0, end_s - 0.5 - time.monotonic()))
+    os.kill(mount.pid, signal.SIGHUP)
+    time.sleep(end_s + LATE_S + 0.5 - time.monotonic())
+    last_s = gallery.last_s()
+    gallery.child.kill()
+    assert end_s - 1 < last_s < end_s + LATE_S

@@ -32,6 +32,7 @@ def test_an_end_that_was_seen_stays(tmp_path: Path) -> None:
     clock = _Clock(END_NS)
     mark = HighWaterMark(tmp_path, clock)
     mark.pass_ends(in_force(policy(party()), mark.now_ns()))
+    mark.save()
     clock.at_ns = EARLY_NS
     assert mark.now_ns() == END_NS
     mark.close()
@@ -46,6 +47,7 @@ def test_time_that_no_exception_saw_pass_is_not_remembered(tmp_path: Path) -> No
     clock = _Clock(END_NS)
     mark = HighWaterMark(tmp_path, clock)
     mark.pass_ends(in_force(policy(party()), EARLY_NS))
+    mark.save()
     clock.at_ns = EARLY_NS
     assert mark.now_ns() == EARLY_NS
     mark.close()
@@ -54,7 +56,9 @@ def test_time_that_no_exception_saw_pass_is_not_remembered(tmp_path: Path) -> No
 def test_two_daemons_never_lower_it(tmp_path: Path) -> None:
     one, two = (HighWaterMark(tmp_path, _Clock(0)) for _ in range(2))
     two.pass_ends(in_force(policy(party("2031-01-01T00:00Z")), END_NS * 2))
+    two.save()
     one.pass_ends(in_force(policy(party()), END_NS))
+    one.save()
     assert one.now_ns() == two.now_ns() > END_NS
     for mark in (one, two):
         mark.close()
@@ -99,8 +103,10 @@ def test_a_mark_that_could_not_be_written_is_written_by_a_later_call(
         for _ in range(2):
             with pytest.raises(OSError, match="full"):
                 mark.pass_ends(passed)
+                mark.save()
     assert mark.now_ns() == END_NS, "the exception has ended for this daemon"
     mark.pass_ends(passed)
+    mark.save()
     mark.close()
     again = HighWaterMark(tmp_path, _Clock(EARLY_NS))
     assert again.now_ns() == END_NS
@@ -118,6 +124,7 @@ def test_a_daemon_that_is_frozen_with_the_lock_holds_up_nobody_for_long(
         stopped = r"if that daemon is stopped \(SIGSTOP, docker pause\), continue it"
         with pytest.raises(TimeoutError, match=stopped):
             mark.pass_ends(passed)
+            mark.save()
         assert mark.now_ns() == END_NS, "the exception has ended for this daemon"
         before = os.listdir("/proc/self/fd")
         locked = r"cannot write .*: another policyfs daemon has locked the file"
@@ -125,6 +132,7 @@ def test_a_daemon_that_is_frozen_with_the_lock_holds_up_nobody_for_long(
             HighWaterMark(tmp_path)
         assert os.listdir("/proc/self/fd") == before
     mark.pass_ends(passed)
+    mark.save()
     mark.close()
 
 

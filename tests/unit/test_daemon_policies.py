@@ -15,7 +15,7 @@ from policyfs.daemon.policies import Loader, Policies, Sources
 from policyfs.errors import PolicyfsError, UnreadableError
 from policyfs.journal.journal import Journal
 from policyfs.journal.policy_texts import kept_digests, read_pointer
-from policyfs.policy.decide import compile_policy
+from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.trail.record import Record
@@ -42,7 +42,18 @@ class Changing:
     def change(self, name: str, *, previous: bool = False) -> None:
         self.sources = text(name)
         sources = self.policies.read(previous=previous)
-        self.policies.replace(self.policies.compile(sources), sources, BY, 2)
+        self.replace(self.policies.compile(sources), sources)
+
+    def replace(self, engine: Engine, sources: Sources, generation: int = 2) -> None:
+        written: list[bool] = []
+        self.policies.replace(engine, sources, BY, generation, lambda: written.append(True))
+        assert written == []
+        self.policies.flush()
+        assert written == [True]
+
+    def refuse(self, sources: Sources | None, reason: str) -> None:
+        self.policies.refuse(sources, BY, reason)
+        self.policies.flush()
 
     @property
     def digest(self) -> str:
@@ -117,8 +128,8 @@ def test_a_refused_policy_is_on_record_with_its_text_and_changes_nothing(changin
     bad = [SourceText("p.yaml", b"no policy")]
     with pytest.raises(PolicyErrors):
         changing.policies.compile(bad)
-    changing.policies.refuse(bad, BY, "no policy")
-    changing.policies.refuse(None, BY, "no file")
+    changing.refuse(bad, "no policy")
+    changing.refuse(None, "no file")
     one, other = (record.fields for record in changing.records("policy"))
     assert (one["result"], one["policy"], one["reason"]) == ("refused", before, "no policy")
     assert one["refused"] in kept_digests(changing.directory)
@@ -139,14 +150,14 @@ def test_a_change_that_cannot_be_recorded_changes_nothing(changing: Changing, mo
     with monkeypatch.context() as broken:
         broken.setattr(policies, "_exceptions", fails)
         with pytest.raises(OverflowError):
-            changing.policies.replace(engine, sources, BY, 3)
+            changing.replace(engine, sources, 3)
     with monkeypatch.context() as broken:
-        broken.setattr(Journal, "tell", fails)
+        broken.setattr(changing.policies._journal, "announce", fails)
         with pytest.raises(OverflowError):
-            changing.policies.replace(engine, sources, BY, 3)
+            changing.replace(engine, sources, 3)
     assert (changing.digest, changing.policies.next_end) == (before, ends)
     assert changing.policies.previous != before
-    changing.policies.refuse(None, BY, "no file")
+    changing.refuse(None, "no file")
     assert changing.records("policy")[-1].fields["policy"] == before
 
 
@@ -154,7 +165,7 @@ def test_a_refusal_of_the_text_in_force_keeps_the_policy_before(changing: Changi
     """`policy apply` is refused if the files changed after its check, also if they changed back."""
     first = changing.digest
     changing.change("two")
-    changing.policies.refuse(changing.sources, BY, "the policy's files were changed after the check")
+    changing.refuse(changing.sources, "the policy's files were changed after the check")
     assert read_pointer(changing.directory) == (changing.digest, first)
 
 

@@ -1,4 +1,4 @@
-"""A reload: on record before it is in force, and without effect if the policy cannot be used."""
+"""A reload: in force first, then told; and without effect if the policy cannot be used."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import pytest
 import trio
 import trio.testing
 
+from policyfs.daemon import reload as reload_module
 from policyfs.daemon.daemon import Daemon
 from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.daemon.reload import Reload
 from policyfs.daemon.supervise import kept
 from policyfs.errors import PolicyfsError, UsageError
+from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.policy.decide import Engine, as_of, compile_policy
 from policyfs.policy.exceptions import ended
 from policyfs.policy.parse import SourceText, digest_of, parse_policy
@@ -55,12 +57,15 @@ class Mount:
         self.log = Log()
         self.in_force: object = OLD
         self.generation = 1
+        self.policy_record = PolicyRecord()
+        self.written: Callable[[], None] = lambda: None
         self.names_expire = True
         self.unsaved = ""
         told = {"app": None, "user_id": None, "group_ids": (), "watch": False, "policy": "p.yaml"} | options
         self.policies = SimpleNamespace(
             read=self.read, compile=self.compile, refuse=self.note("refused"), replace=self.replace,
-            pass_ends=self.pass_ends, tell_stale=self.note("stale told"), without_ended=lambda engine: engine,
+            save_ends=self.save_ends, tell_stale=self.note("stale told"), without_ended=lambda engine: engine,
+            save_text=self.note("text saved"), has_ended=lambda engine: False, flush=self.flush,
         )  # fmt: skip
         self.fs = SimpleNamespace(
             gate=self, use=self.use,
@@ -86,11 +91,16 @@ class Mount:
             raise PolicyfsError(self.broken)
         return compile_policy(parse_policy(sources))
 
-    def replace(self, engine: object, sources: object, by: MountEnd, generation: int) -> None:
+    def replace(self, engine: object, sources: object, by: MountEnd, generation: int, written: Any) -> None:
         assert (by, generation) == (BY, self.generation + 1)
-        self.happened.append("on record")
+        self.happened.append("record queued")
+        self.written = written
 
-    def pass_ends(self) -> str:
+    def flush(self) -> None:
+        self.happened.append("on record")
+        self.written()
+
+    def save_ends(self) -> str:
         self.happened.append("ends saved")
         return self.unsaved
 
@@ -115,15 +125,42 @@ class Mount:
         return trio.run(main)
 
 
-def test_a_policy_is_on_record_before_it_is_in_force_and_names_are_dropped_after() -> None:
-    """The ends of exceptions are saved last: the disk may take long, and the old policy would stay."""
-    mount = Mount()
+def test_a_policy_is_in_force_before_anything_else_is_told() -> None:
+    """What may take long comes last: the old policy would stay. Its record is the first in the queue."""
+    mount = Mount(HEAD + ONE_APP + "# new\n")
     answer = mount.run()
-    assert mount.happened == [
-        "read", "on record", "opens settled", "in force", "names dropped", "ends saved"
-    ]  # fmt: skip
+    assert mount.happened[:5] == ["read", "text saved", "opens settled", "record queued", "in force"]
+    assert sorted(mount.happened[5:7]) == ["names dropped", "on record"]
+    assert mount.happened[7:] == ["ends saved"]
+    assert not mount.policy_record.is_missing
     assert (answer["generation"], answer["digest"]) == (2, mount.in_force.digest)  # type: ignore[attr-defined]
     assert answer["stale_handles"]["count"] == 0
+
+
+def test_a_policy_that_allows_more_counts_only_once_it_is_on_record() -> None:
+    mount = Mount(HEAD + ONE_APP + "# new\n")
+    mount.policies.flush = lambda: None
+    mount.run()
+    assert mount.policy_record.is_missing
+    assert any("not on record" in said for said in mount.log.said)
+    same = Mount()
+    same.policies.flush = lambda: None
+    same.run()
+    assert not same.policy_record.is_missing
+
+
+@pytest.mark.parametrize("hanging", ["save_text", "save_ends", "flush"])
+def test_no_disk_keeps_a_policy_from_coming_into_force(hanging: str, monkeypatch) -> None:
+    monkeypatch.setattr(reload_module, "_RECORD_S", 0.01)
+    mount, answers = Mount(), threading.Event()
+    setattr(mount.policies, hanging, lambda *_: answers.wait(20))
+    try:
+        begun = time.monotonic()
+        mount.run()
+        assert time.monotonic() - begun < 10
+    finally:
+        answers.set()
+    assert mount.in_force != OLD
 
 
 def test_the_policy_before_it_is_read_where_asked_for() -> None:
@@ -139,7 +176,7 @@ def test_the_very_text_that_was_looked_at_is_loaded_and_no_other(expected: str |
     mount = Mount()
     with pytest.raises(PolicyfsError, match="were changed after the check"):
         mount.run(expected="0" * 64)
-    assert mount.happened == ["read", "refused"]
+    assert mount.happened == ["read", "refused", "on record"]
     assert mount.in_force == OLD
 
 
@@ -149,7 +186,7 @@ def test_a_comparison_with_a_policy_that_is_no_longer_in_force_counts_for_nothin
     expected = digest_of([mount.text.encode()])
     with pytest.raises(PolicyfsError, match="another policy came into force after the check; try again"):
         mount.run(expected=expected, live="0" * 64)
-    assert mount.happened == ["read", "refused"]
+    assert mount.happened == ["read", "text saved", "opens settled", "refused", "on record"]
     assert mount.in_force == OLD
     mount.run(expected=expected, live=OLD.digest)
     assert mount.happened[-1] == "ends saved"
@@ -160,7 +197,7 @@ def test_a_policy_that_does_not_compile_changes_nothing_and_is_on_record() -> No
     mount.broken = "line 3: what is that"
     with pytest.raises(PolicyfsError, match="line 3"):
         mount.run()
-    assert mount.happened == ["read", "refused"]
+    assert mount.happened == ["read", "refused", "on record"]
     assert mount.in_force == OLD
 
 
@@ -183,7 +220,7 @@ def test_a_mount_of_an_app_keeps_its_app_and_its_users(options: dict[str, Any], 
         return
     with pytest.raises(UsageError, match=told):
         mount.run()
-    assert mount.happened == ["read", "refused"]
+    assert mount.happened == ["read", "refused", "on record"]
     assert mount.in_force == OLD
 
 
@@ -202,7 +239,7 @@ def test_files_that_stay_open_are_told_and_on_record() -> None:
     mount = Mount()
     mount.stale = [SimpleNamespace(app="gallery", fields=lambda: {"path": "/a"})]
     assert mount.run()["stale_handles"] == {"count": 1, "apps": {"gallery": 1}, "files": [{"path": "/a"}]}
-    assert mount.happened[-1] == "stale told"
+    assert mount.happened[-2:] == ["stale told", "on record"]
 
 
 def test_a_kernel_that_dropped_all_names_at_once_is_told() -> None:
@@ -253,9 +290,9 @@ class Hanging(Mount):
         assert self.disk_answers.wait(10)
         return super().read(previous=previous)
 
-    def replace(self, engine: object, sources: object, by: MountEnd, generation: int) -> None:
-        self.policies.next_end = None
-        self.happened.append("on record")
+    def replace(self, engine: object, sources: object, by: MountEnd, generation: int, written: Any) -> None:
+        self.policies.next_end, self.policies.engine = None, engine
+        self.happened.append("record queued")
 
 
 def test_an_exception_ends_while_a_reload_waits_for_the_disk() -> None:
@@ -277,6 +314,36 @@ def test_an_exception_ends_while_a_reload_waits_for_the_disk() -> None:
     finally:
         mount.disk_answers.set()
     assert ended(mount.in_force.policy)  # type: ignore[attr-defined] # an engine
+
+
+@pytest.mark.parametrize("hanging", ["expire_all_names", "find"])
+def test_an_exception_ends_while_a_reload_tells_the_kernel(hanging: str) -> None:
+    """An app may hold a directory, or have many files open: the reload held the lock meanwhile."""
+    mount = Hanging()
+    mount.disk_answers.set()
+
+    async def main() -> None:
+        told = trio.Event()
+
+        async def hangs() -> Any:
+            told.set()
+            await trio.sleep_forever()
+
+        part = mount.fs.kernel_cache if hanging == "expire_all_names" else mount.fs.stale_handles
+        setattr(part, hanging, hangs)
+        mount.policies.mark.now_ns = lambda: END_NS - 1 + told.is_set()
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(mount.reload.end_exceptions)
+                nursery.start_soon(mount.reload.on_signal, BY)
+                await told.wait()
+                mount.policies.next_end, mount.policies.engine = END_NS, mount.in_force
+                while mount.generation == 2:  # noqa: ASYNC110 - there is no event for it
+                    await trio.sleep(0.01)
+                nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert mount.generation == 3
 
 
 def test_a_mount_ends_while_a_reload_waits_for_the_disk() -> None:

@@ -200,7 +200,7 @@ def test_the_error_of_the_page_is_what_the_program_says() -> None:
 def test_the_table_of_records_is_complete() -> None:
     sources = (Path(__file__).parents[2] / "policyfs").rglob("*.py")
     writes = "".join(source.read_text() for source in sources)
-    kinds = set(re.findall(r'(?:\.note|_format\.record|journal\.tell)(?:\(|,)\s*"(\w+)"', writes))
+    kinds = set(re.findall(r'(?:\.note|_format\.record|journal\.tell|\.announce)(?:\(|,)\s*"(\w+)"', writes))
     kinds |= set(re.findall(r'_notes\.insert\(0, \("(\w+)"', writes))  # before those that wait
     kinds |= set(re.findall(r'(?<![\w.])record\((?:[\w.]+,\s*)+"(\w+)"', writes))  # by commands
     assert documented("The journal's own records") == kinds

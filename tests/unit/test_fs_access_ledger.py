@@ -16,6 +16,7 @@ import trio.testing
 from policyfs.domain import Audit, Decision, Principal
 from policyfs.fs.access.audit import Call, Recorder
 from policyfs.fs.access.ledger import Ledger, current, ledger, paced, recorded_first
+from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.fs.error_boundary import guarded
 from policyfs.fs.inodes.caller import Caller
 from policyfs.journal.committer import Committer
@@ -61,6 +62,7 @@ class Handler:
         self.sink = sink
         self.recorder = Recorder(sink, "/mnt")
         self.bugs = self
+        self.policy_record = PolicyRecord()
         self.decided: list[int] = []
         self.changed: list[int] = []
         self.size = self.holding = 0

@@ -15,6 +15,7 @@ import pytest
 import trio
 import trio.testing
 
+from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.fs.data.locks import Locks
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Mode
@@ -51,7 +52,10 @@ class Place:
         self.handles = {number: self.handle(number) for number in (1, 2)}
         self.table = LockTable(Limits(64, 64, 64), lambda held: None)
         self.locks = Locks(
-            SimpleNamespace(tree=self.tree, handles=SimpleNamespace(get=self.handles.__getitem__)),  # type: ignore[arg-type]
+            SimpleNamespace(  # type: ignore[arg-type]
+                tree=self.tree, handles=SimpleNamespace(get=self.handles.__getitem__),
+                gate=SimpleNamespace(policy_record=PolicyRecord()),
+            ),
             table=self.table, find_file=self.find, forget=self.forget,
             forget_now=lambda nodeid: self.forgotten.append((nodeid, False)),
             bugs=SimpleNamespace(bug=lambda where, error: self.bugs.append((where, error))),  # type: ignore[arg-type]

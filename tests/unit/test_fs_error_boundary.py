@@ -8,6 +8,7 @@ import os
 import pytest
 
 from policyfs.fs.access.ledger import current
+from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.fs.error_boundary import guarded, guarded_now
 from policyfs.kernel.bridge import pyfuse3
 from tests.support.mount.file_system import on_trio
@@ -18,6 +19,7 @@ class Handlers:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, BaseException]] = []
+        self.policy_record = PolicyRecord()
 
     @property
     def bugs(self) -> Handlers:

@@ -20,6 +20,7 @@ from policyfs.fs.access.hiding_owners import HidingOwners
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.name_verdicts import NameVerdicts, Verdicts
 from policyfs.fs.access.path_answers import PathAnswers, Unseen
+from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.fs.access.strictest import stricter
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
@@ -78,6 +79,7 @@ class Gate:
         self._paths = PathAnswers(engine, shared=app is None)
         self._names = NameVerdicts(engine, posix=posix)
         self.engine = engine
+        self.policy_record = PolicyRecord()
         self.generation = 0
         self.use(engine)
 
@@ -234,6 +236,8 @@ class Gate:
                 renamed = self._renamed(decision, node, renamed)
                 if not renamed:
                     return decision
+            else:
+                await self.policy_record.wait()
 
     def sees_now(self, caller: Caller, node: Node) -> bool:
         """Return True if a caller sees a node, with any facts. If False, only node() can decide."""
@@ -326,6 +330,8 @@ class Gate:
                 renamed = self._renamed(decision, node, renamed)
                 if not renamed:
                     return decision
+            else:
+                await self.policy_record.wait()
 
     async def _facts_of_handle(self, handle: Handle, need: Need, who: Principal) -> Facts:
         state = handle.node.open
@@ -373,17 +379,9 @@ class Gate:
         return decision
 
     def refuse(
-        self,
-        caller: Caller,
-        call: Call,
-        path: bytes,
-        decision: Decision,
-        *,
-        new_path: bytes | None = None,
-        kind: str | None = None,
-        note: str = "",
-        error: int = 0,
-    ) -> NoReturn:
+        self, caller: Caller, call: Call, path: bytes, decision: Decision,
+        *, new_path: bytes | None = None, kind: str | None = None, note: str = "", error: int = 0,
+    ) -> NoReturn:  # fmt: skip
         """Record a refusal, and raise its errno: *error*, or the decision's errno if *error* is 0.
 
         The event says that the request was denied, even if *decision* allows the request and only *error*

@@ -77,6 +77,7 @@ class Locks:
         self._somebody_waits = trio.Event()
         self._pause_s = _FIRST_S
         self.bugs = bugs
+        self.policy_record = fs.gate.policy_record
 
     def requests(self) -> dict[Opcode, Handler]:
         """Return the handlers of the lock requests."""

@@ -78,7 +78,8 @@ class StaleHandles:
                     found[handle] = self._told(handle, reason)
             if generation != self._fs.gate.generation:
                 break  # find() is called again for the next policy
-        self._found = found
+        else:
+            self._found = found
         return self.live()
 
     async def _reason(self, handle: Handle, until: float) -> str:
