@@ -12,15 +12,25 @@ import hashlib
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Final
 
 from policyfs.errors import EXIT_REFUSED, PolicyfsError
+from policyfs.linux.peer import peer_of
 
 Json = dict[str, object]
 
 DEADLINE_S: Final = 10.0
 """The longest wait for an answer of a daemon, or for all bytes of a client's request."""
+MAX_BYTES: Final = 16 << 20
+"""The most bytes of an answer."""
+_HARMFUL: Final = {
+    number: rf"\u{number:04x}"
+    for first, last in ((0, 8), (11, 31), (127, 159), (0x202A, 0x202E), (0x2066, 0x2069))
+    for number in range(first, last + 1)
+}
+"""The escape of each control character except tab and newline: a terminal would obey it."""
 RELOAD_S: Final = 300.0
 """The longest wait for a reload: 10,000 rules take a second, and much longer on a small or busy machine."""
 
@@ -85,18 +95,22 @@ def ask(
 ) -> Json:
     """Send one command, and return the answer. about: a path in the mount, if the command is about a path.
 
-    more: further fields of the request.
+    more: further fields of the request. timeout_s: the limit for the whole answer. In the texts of the
+    answer, control characters are escaped.
 
-    Raises NoDaemonError, LateError, or ControlError if the daemon refuses.
+    Raises NoDaemonError, LateError, or ControlError if the daemon refuses, or if another user than root or
+    this one listens at the socket.
     """
     request = more | {"command": command} | ({} if about is None else {"path": about})
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(timeout_s)
         try:
             client.connect(str(path))
+            if (uid := peer_of(client).uid) not in {0, os.geteuid()}:
+                raise ControlError(f"no policyfs daemon answers at {path}: the socket belongs to uid {uid}")
             client.sendall(json.dumps(request).encode() + b"\n")
             client.shutdown(socket.SHUT_WR)
-            data = b"".join(iter(lambda: client.recv(65536), b""))
+            data = _received(client, timeout_s)
         except (FileNotFoundError, ConnectionError) as error:
             reason = error.strerror or str(error)
             raise NoDaemonError(f"no policyfs daemon answers at {path}: {reason}") from error
@@ -110,7 +124,7 @@ def ask(
         except OSError as error:  # for example a path that is too long for a socket
             raise ControlError(f"cannot reach a daemon at {path}: {error.strerror or error}") from error
     try:
-        answer = json.loads(data)
+        answer = _harmless(json.loads(data))
     except ValueError as error:
         raise ControlError("the daemon ended before it answered") from error
     except RecursionError:
@@ -121,3 +135,29 @@ def ask(
         code = answer.get("exit_code")
         raise ControlError(str(answer["error"]), code if isinstance(code, int) else EXIT_REFUSED)
     return answer
+
+
+def _received(client: socket.socket, timeout_s: float) -> bytes:
+    """Return all bytes up to the end of a connection. Raises TimeoutError, or ControlError for too many."""
+    until_s, data = time.monotonic() + timeout_s, bytearray()
+    while len(data) <= MAX_BYTES:
+        client.settimeout(max(0.001, until_s - time.monotonic()))
+        part = client.recv(65536)
+        if not part:
+            return bytes(data)
+        data += part
+        if time.monotonic() > until_s:
+            raise TimeoutError
+    raise ControlError("the daemon's answer is too long")
+
+
+def _harmless(value: object) -> object:
+    """Return a JSON value with escapes for the control characters in its texts."""
+    match value:
+        case str():
+            return value.translate(_HARMFUL)
+        case list():
+            return [_harmless(one) for one in value]
+        case dict():
+            return {_harmless(key): _harmless(one) for key, one in value.items()}
+    return value

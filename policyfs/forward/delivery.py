@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import subprocess
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -15,6 +16,8 @@ from typing import Final, Protocol
 from policyfs.forward.messages import Message
 
 _OPEN: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FOREIGN: Final = 0o027
+"""Mode bits: others read or write the file, or a group writes it. (The owner may let a group read.)"""
 _ERROR_CHARS: Final = 200
 
 
@@ -70,11 +73,21 @@ class FileDelivery(Arrived):
         try:
             fd = os.open(self._path, _OPEN, 0o600)
             try:
+                self._check(fd)
                 self._append(fd, data)
             finally:
                 os.close(fd)
         except OSError as exc:
             raise DeliveryError(f"{self._path}: {exc.strerror}") from exc
+
+    def _check(self, fd: int) -> None:
+        """Raise DeliveryError for a file that another user may have made beforehand, to read the lines."""
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise DeliveryError(f"{self._path}: not a regular file")
+        if info.st_uid not in {0, os.geteuid()} or info.st_mode & _FOREIGN or info.st_nlink != 1:
+            why = "belongs to another user, others may read it, or it has two names"
+            raise DeliveryError(f"{self._path}: {why}: remove it")
 
     @staticmethod
     def _append(fd: int, data: bytes) -> None:
@@ -88,7 +101,7 @@ class FileDelivery(Arrived):
             while done < len(data):
                 done += os.write(fd, data[done:])
         except OSError:
-            with contextlib.suppress(OSError):  # the file may be a pipe, which cannot be cut
+            with contextlib.suppress(OSError):
                 if os.fstat(fd).st_size == size + done:  # else another program has appended lines
                     os.ftruncate(fd, size)
             raise

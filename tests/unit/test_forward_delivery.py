@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,13 +44,34 @@ def test_a_file_that_was_rotated_is_made_anew(tmp_path: Path) -> None:
 def test_a_line_that_a_crash_cut_stays_alone(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b'{"type":"eve')
+    file.chmod(0o600)
     FileDelivery(str(file)).deliver(MESSAGES)
     assert file.read_bytes() == b'{"type":"eve\n' + WHOLE
 
 
-def test_a_full_disk_is_an_error() -> None:
-    with pytest.raises(DeliveryError, match="No space left"):
-        FileDelivery("/dev/full").deliver(MESSAGES)
+def _of_an_app(file: Path) -> None:
+    file.touch(0o600)
+    os.chown(file, 10010, 10010)
+
+
+def _for_all(file: Path) -> None:
+    file.touch()
+    file.chmod(0o644)
+
+
+def _with_two_names(file: Path) -> None:
+    file.touch(0o600)
+    file.with_name("other").hardlink_to(file)
+
+
+@pytest.mark.parametrize("make", [_of_an_app, _for_all, _with_two_names, os.mkfifo, Path.mkdir])
+def test_a_file_that_an_app_made_before_gets_no_line(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """The app would read the trail."""
+    file = tmp_path / "file"
+    make(file)
+    with pytest.raises(DeliveryError, match=r"remove it|not a regular file|Is a directory"):
+        FileDelivery(str(file)).deliver(MESSAGES)
+    assert not file.is_file() or file.read_bytes() == b""
 
 
 def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
