@@ -23,6 +23,7 @@ from policyfs.forward.source import Access, DirectAccess, Source
 from policyfs.journal.keys import KeyStore
 from policyfs.linux.keyring import leave_session_keyring
 from policyfs.linux.prctl import request_parent_death_signal
+from policyfs.linux.private_directories import make_private
 from policyfs.policy.parse import SourceText
 from policyfs.trail.table import shown
 
@@ -154,7 +155,7 @@ def _make_state(path: str, user: pwd.struct_passwd) -> None:
     Raises PolicyfsError.
     """
     try:
-        os.makedirs(path, 0o700, exist_ok=True)
+        make_private(path)
         place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             owner = os.fstat(place).st_uid

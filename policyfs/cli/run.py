@@ -29,6 +29,7 @@ from policyfs.linux import seccomp
 from policyfs.linux.capabilities import no_new_privs
 from policyfs.linux.keyring import leave_session_keyring
 from policyfs.linux.namespaces import bind, enter_own_mounts
+from policyfs.linux.private_directories import make_private
 
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
@@ -140,8 +141,8 @@ def _claimed_place(app: str) -> tuple[str, int]:
     """
     row = control.runtime_dir() / "run"
     try:
-        for directory in (row.parent, row):  # mkdir gives the mode only to the last directory
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (row.parent, row):
+            make_private(directory)
         for number in range(_PLACES):
             place = row / f"{app}-{number}"
             place.mkdir(mode=0o755, exist_ok=True)

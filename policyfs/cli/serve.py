@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from policyfs.cli.start import Start
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.lifetime import end_with_writer
+from policyfs.linux.private_directories import make_private
 
 if TYPE_CHECKING:
     from policyfs.daemon.options import MountOptions
@@ -93,12 +94,12 @@ def fork_daemon(
     log_file: the daemon's log; None: daemon.log in the mount's trail directory. lifeline: the read end and
     the write end of a pipe. When the write end is closed, also by the end of this process, the mount ends.
     """
-    # mkdir gives the mode only to the last directory, and nobody else may look into the trail root
+    # nobody else may look into the trail root
     directories = [options.trail.parent, options.trail] if log_file is None else [log_file.parent]
     log_file = log_file or options.trail / "daemon.log"
     try:
         for directory in directories:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(directory)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         log_fd = os.open(log_file, flags, 0o600)
     except OSError as error:

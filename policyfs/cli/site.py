@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from policyfs.cli.mount import check_policy
@@ -25,6 +24,7 @@ from policyfs.cli.site_changes import arguments_of, changes, is_of_unit
 from policyfs.cli.site_document import MountDoc, Site, label, read_site
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.linux.private_directories import make_private
 from policyfs.policy.analysis.invariants import load_policy
 
 _STATUS_S: Final = 5.0
@@ -322,7 +322,7 @@ def _run(words: Sequence[str]) -> str:
 
 def _make_place(path: str) -> None:
     try:
-        Path(path).mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_private(path, 0o755)
     except OSError as error:
         raise PolicyfsError(f"cannot make the mountpoint {path}: {error.strerror}") from error
 
@@ -332,7 +332,7 @@ def _alone(site: Site) -> Iterator[None]:
     """Hold a lock, so that no other command changes the mounts of this site file (a list of mounts)."""
     directory = control.runtime_dir()
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         fd = os.open(directory / f"{site.name}.site.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise PolicyfsError(

@@ -13,6 +13,7 @@ from policyfs.cli.on_record import record, starter, trail_root
 from policyfs.daemon import control
 from policyfs.errors import PolicyfsError
 from policyfs.linux.mountinfo import resolve
+from policyfs.linux.private_directories import make_private
 
 _NOT_OPTIONS: Final = frozenset({"run", "command", "kept"})
 
@@ -61,7 +62,7 @@ class Start:
         """
         path = control.start_lock_path(self._mountpoint)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(path.parent)
             self._lock = _locked(path)
         except BlockingIOError as error:
             raise PolicyfsError(

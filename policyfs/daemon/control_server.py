@@ -18,6 +18,7 @@ from policyfs.daemon.control import DEADLINE_S, Json, leaving_path, leaving_path
 from policyfs.daemon.supervise import BugLog
 from policyfs.errors import PolicyfsError
 from policyfs.linux.peer import Peer, peer_of
+from policyfs.linux.private_directories import make_private
 
 Command = Callable[[Peer, Json], Coroutine[object, object, Json]]
 """A function that executes a command. It gets the process that sent the command, and the whole request."""
@@ -44,7 +45,7 @@ def claim(path: Path) -> socket.socket:
     server = socket.socket(socket.AF_UNIX)
     before = os.umask(0o077)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISSOCK(path.stat().st_mode):
                 _put_aside(path)

@@ -15,6 +15,7 @@ from policyfs.daemon.log import Log
 from policyfs.errors import PolicyfsError
 from policyfs.journal.journal import Journal
 from policyfs.journal.policy_texts import policy_text, read_pointer, read_policy
+from policyfs.linux.private_directories import make_private
 from policyfs.policy.decide import Engine, as_of
 from policyfs.policy.exceptions import PREFIX, ended, next_end
 from policyfs.policy.parse import SourceText, digest_of
@@ -44,9 +45,7 @@ class Policies:
         """Load the first policy. root: the directory of the trails, made if missing. Raises PolicyfsError."""
         self._loader = loader
         try:
-            root.mkdir(mode=0o700, parents=True)
-        except FileExistsError:
-            pass
+            make_private(root)
         except OSError as error:
             raise PolicyfsError(
                 f"cannot make the trail root {root}: {error.strerror}; choose another with --trail"

@@ -15,6 +15,7 @@ from typing import Final
 from policyfs.errors import PolicyfsError
 from policyfs.forward.follower import Position
 from policyfs.journal.segments import write_file
+from policyfs.linux.private_directories import make_private
 
 _SUFFIX: Final = ".cursor"
 Memory = Mapping[str, object]
@@ -30,7 +31,7 @@ class CursorStore:
         """Open and lock the directory. Create it if it is missing. Raises PolicyfsError."""
         self.path: Final = path
         try:
-            os.makedirs(path, 0o700, exist_ok=True)
+            make_private(path)
             self._fd: Final = os.open(path, _FLAGS)
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -21,6 +21,7 @@ from typing import Final
 from policyfs.journal.directories import seal_directory
 from policyfs.journal.index_seal import SEAL_BYTES, IndexSeal
 from policyfs.journal.segment_file import SegmentFile
+from policyfs.linux.private_directories import make_private
 from policyfs.trail.index import HEAD_BYTES, Index, head_of
 from policyfs.trail.index_body import WrongIndexError
 from policyfs.trail.index_build import IndexBuilder
@@ -193,9 +194,7 @@ def _open_private(directory: Path) -> int:
 
     Raises OSError if other users may write to the directory, or replace it.
     """
-    directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
+    make_private(directory)
     for place in (directory, *directory.resolve().parents):
         info = os.stat(place)
         others = info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -16,6 +16,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from policyfs.linux.private_directories import make_private
+
 SEAL_BYTES: Final = 72
 """The length of a seal with its newline in bytes, a multiple of 8."""
 
@@ -34,9 +36,7 @@ class IndexSeal:
 
     def __init__(self, directory: Path) -> None:
         """directory: the directory of the secret key, which is created with mode 0700 if missing."""
-        directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            directory.mkdir(mode=0o700)
+        make_private(directory)
         place = os.open(directory, _DIRECTORY)
         try:
             _check(os.fstat(place), directory)

@@ -22,6 +22,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from policyfs.journal.segments import write_file
+from policyfs.linux.private_directories import make_private
 from policyfs.trail.line import iso_time
 from policyfs.trail.seal import KeyChain, PublicKey, body_of, key_id, message, read_keys, signed_line
 
@@ -90,9 +91,7 @@ class KeyStore:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        self.directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            self.directory.mkdir(mode=0o700)
+        make_private(self.directory)
         place = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             info = os.fstat(place)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.linux import libc
+from policyfs.linux.private_directories import make_private
 from policyfs.linux.statx import fstatx
 from policyfs.store.exact_names import ExactNames
 from policyfs.store.tree import Tree
@@ -167,9 +168,8 @@ class Quarantine:
     @staticmethod
     def _make(directory: Path) -> int:
         """Return a descriptor of the directory, which is created if missing. Only root may use it."""
-        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            directory.mkdir(mode=0o700)
+        make_private(directory.parent)
+        make_private(directory)
         fd = os.open(directory, _DIRECTORY)
         try:
             status = os.fstat(fd)
