@@ -133,7 +133,7 @@ class ChainWriter:
         return self._synced_seq != self.seq or bool(self._retired)
 
     def note(self, kind: str, fields: dict[str, object], time_ns: int = 0) -> None:
-        """Queue a record of type *kind*, to be written before the next events. time_ns: 0 for that moment."""
+        """Queue a record of type *kind*, to be written before the next events. time_ns: its earliest time."""
         self._notes.append((kind, fields, time_ns))
 
     def write(self, items: Sequence[Item]) -> None:
@@ -169,12 +169,13 @@ class ChainWriter:
         seq, head = self.position
         lines = []
         for kind, fields, at_ns in self._notes:
-            seq += 1
+            seq, now_ns = seq + 1, max(now_ns, at_ns)
             for name in _NAME_POLICIES:
                 if isinstance(digest := fields.get(name), str):
                     self.texts.named(digest, segment.number)
-            line, head = chain.seal(head, self._format.record(kind, seq, at_ns or now_ns, fields))
+            line, head = chain.seal(head, self._format.record(kind, seq, now_ns, fields))
             lines.append(line)
+        self._latest_ns = max(self._latest_ns, now_ns)
         for item in items:
             seq += 1
             if isinstance(item, Gap):
@@ -392,9 +393,5 @@ def _unsealed(*_: object) -> None:
 
 
 def _cut(name: str, offset: int, rest: bytes) -> dict[str, object]:
-    return {
-        "segment": name,
-        "offset": offset,
-        "bytes": len(rest),
-        "sha256": hashlib.sha256(rest).hexdigest(),
-    }
+    digest = hashlib.sha256(rest).hexdigest()
+    return {"segment": name, "offset": offset, "bytes": len(rest), "sha256": digest}

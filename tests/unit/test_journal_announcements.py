@@ -5,10 +5,22 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
 from policyfs.domain import Audit
 from policyfs.journal.policy_texts import kept_digests, policy_text, read_pointer
 from policyfs.journal.segment import Segment
-from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, kinds
+from tests.support.mount.trail import (
+    MOUNT_ID,
+    SECOND_NS,
+    START_NS,
+    Clock,
+    a_journal,
+    an_event,
+    kinds,
+    read_all,
+    verified,
+)
 
 DIGESTS = ("ab" * 32, "cd" * 32)
 
@@ -60,3 +72,25 @@ def test_the_text_of_a_policy_can_be_saved_before_its_record(tmp_path: Path) -> 
         assert read_pointer(tmp_path / MOUNT_ID) == DIGESTS
         journal.announce("close now", {})
     assert kinds(tmp_path / MOUNT_ID) == ["header", "close now", "close"]
+
+
+@pytest.mark.parametrize("passed_s", [0, 10, -7200], ids=["at once", "after a hang", "the clock went back"])
+def test_their_times_are_no_damage(tmp_path: Path, passed_s: int) -> None:
+    """Their time is that of the announcement or, if they waited, that of the write: `policy replay` needs an
+    end no earlier than it was.
+    """
+    clock = Clock()
+    with a_journal(tmp_path, clock, segment_bytes=2000) as journal:
+        for _ in range(4):
+            journal.record(an_event(), Audit.REQUIRED)
+        journal.announce("detached", {})
+        clock.forward(passed_s)
+        journal.announce("stale_handles", {})
+        for _ in range(4):
+            journal.record(an_event(), Audit.REQUIRED)
+        clock.forward(1)
+        journal.tell("detached", {})
+    found = {record.kind: record for record in read_all(tmp_path / MOUNT_ID) if record.kind != "event"}
+    assert found["stale_handles"].time_ns == START_NS + max(0, passed_s) * SECOND_NS
+    assert ("clock" in found) == (passed_s < 0)
+    assert verified(tmp_path / MOUNT_ID).whole
