@@ -23,7 +23,7 @@ from policyfs.forward.source import Access, DirectAccess, Source
 from policyfs.journal.keys import KeyStore
 from policyfs.linux.keyring import leave_session_keyring
 from policyfs.linux.prctl import request_parent_death_signal
-from policyfs.linux.private_directories import make_private
+from policyfs.linux.private_files import make_private
 from policyfs.policy.parse import SourceText
 from policyfs.trail.table import shown
 

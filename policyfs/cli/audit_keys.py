@@ -15,6 +15,7 @@ from policyfs.cli.audit_query import chains_of
 from policyfs.cli.on_record import key_directory
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.journal.reader import Chain
+from policyfs.linux.private_files import check_private
 from policyfs.trail.table import shown
 
 
@@ -121,9 +122,10 @@ def _append(name: str, data: bytes) -> None:
 
     The lines begin at a new line, also if the file ends with a part of a line. Raises PolicyfsError.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with open(os.open(name, flags, 0o600), "r+b", buffering=0) as file:
+            check_private(file.fileno(), name)
             size = os.fstat(file.fileno()).st_size
             if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
                 data = b"\n" + data

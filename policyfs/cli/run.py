@@ -29,7 +29,7 @@ from policyfs.linux import seccomp
 from policyfs.linux.capabilities import no_new_privs
 from policyfs.linux.keyring import leave_session_keyring
 from policyfs.linux.namespaces import bind, enter_own_mounts
-from policyfs.linux.private_directories import make_private
+from policyfs.linux.private_files import make_private
 
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from policyfs.cli.start import Start
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.lifetime import end_with_writer
-from policyfs.linux.private_directories import make_private
+from policyfs.linux.private_files import make_private
 
 if TYPE_CHECKING:
     from policyfs.daemon.options import MountOptions

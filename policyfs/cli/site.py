@@ -24,7 +24,7 @@ from policyfs.cli.site_changes import arguments_of, changes, is_of_unit
 from policyfs.cli.site_document import MountDoc, Site, label, read_site
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
-from policyfs.linux.private_directories import make_private
+from policyfs.linux.private_files import make_private
 from policyfs.policy.analysis.invariants import load_policy
 
 _STATUS_S: Final = 5.0

@@ -13,7 +13,7 @@ from policyfs.cli.on_record import record, starter, trail_root
 from policyfs.daemon import control
 from policyfs.errors import PolicyfsError
 from policyfs.linux.mountinfo import resolve
-from policyfs.linux.private_directories import make_private
+from policyfs.linux.private_files import make_private
 
 _NOT_OPTIONS: Final = frozenset({"run", "command", "kept"})
 

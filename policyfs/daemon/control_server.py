@@ -18,7 +18,7 @@ from policyfs.daemon.control import DEADLINE_S, Json, leaving_path, leaving_path
 from policyfs.daemon.supervise import BugLog
 from policyfs.errors import PolicyfsError
 from policyfs.linux.peer import Peer, peer_of
-from policyfs.linux.private_directories import make_private
+from policyfs.linux.private_files import make_private
 
 Command = Callable[[Peer, Json], Coroutine[object, object, Json]]
 """A function that executes a command. It gets the process that sent the command, and the whole request."""

@@ -34,6 +34,7 @@ from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.inodes.vectors import MAX_DIRECTORIES, MAX_NODES
 from policyfs.fs.opening.stale_retries import MOST_RESTING
 from policyfs.fs.sharing.pauses import in_slices
+from policyfs.journal.heads import heads_if_any
 from policyfs.journal.recorders import open_journal
 from policyfs.kernel import session
 from policyfs.kernel.bridge import Appender, counters, lost_replies, pyfuse3
@@ -44,12 +45,10 @@ from policyfs.linux import libc
 from policyfs.linux.memory import group_limit
 from policyfs.linux.scheduling import set_turns
 from policyfs.policy.decide import Engine
+from policyfs.store import quarantine as refused
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.owner import Owners
-from policyfs.store.quarantine import NAME as QUARANTINE
-from policyfs.store.quarantine import Limits as QuarantineLimits
-from policyfs.store.quarantine import Quarantine
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
 
@@ -99,8 +98,8 @@ class Daemon:
         self._undo.callback(self._mountpoint.close)
         base = Foundation(
             tree=self._tree, facts=self.facts, owners=owners, sniffer=self.sniffer, keeper=self._keeper,
-            watch=watch, journal=self.journal, quarantine=Quarantine(self._options.trail / QUARANTINE),
-            remembered=self.remembered, warn=self._warn,
+            watch=watch, journal=self.journal, remembered=self.remembered, warn=self._warn,
+            quarantine=refused.Quarantine(self._options.trail / refused.NAME),
         )  # fmt: skip
         self.fs = FileSystem(self._settings(), engine, base, self._bugs)
         self._undo.callback(self.fs.close)
@@ -165,7 +164,7 @@ class Daemon:
             policy_modes=options.policy_modes, any_uid=options.any_uid, admitted=options.admitted,
             read_only=self.facts.read_only or options.read_only, xattrs=options.xattrs,
             vectors=self._in_vectors,
-            quarantine=QuarantineLimits(options.quarantine_bytes, options.quarantine_files),
+            quarantine=refused.Limits(options.quarantine_bytes, options.quarantine_files),
         )  # fmt: skip
 
     def _copies_at_most(self, wanted: int) -> int:
@@ -356,6 +355,7 @@ class Daemon:
     def _close_journal(self) -> None:
         """End the trail, and log its last digest, for `audit verify --expect`."""
         self._kills.flush()
+        self.journal.announce("others", *heads_if_any(self.trail))
         self.journal.close(self._end.end.fields())
         last = self.journal.stats()
         self._log.info("trail closed", seq=last.seq, head=last.head, dropped=last.dropped)

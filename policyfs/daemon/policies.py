@@ -15,7 +15,7 @@ from policyfs.daemon.log import Log
 from policyfs.errors import PolicyfsError
 from policyfs.journal.journal import Journal
 from policyfs.journal.policy_texts import policy_text, read_pointer, read_policy
-from policyfs.linux.private_directories import make_private
+from policyfs.linux.private_files import make_private
 from policyfs.policy.decide import Engine, as_of
 from policyfs.policy.exceptions import PREFIX, ended, next_end
 from policyfs.policy.parse import SourceText, digest_of

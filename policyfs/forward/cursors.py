@@ -15,7 +15,7 @@ from typing import Final
 from policyfs.errors import PolicyfsError
 from policyfs.forward.follower import Position
 from policyfs.journal.segments import write_file
-from policyfs.linux.private_directories import make_private
+from policyfs.linux.private_files import make_private
 
 _SUFFIX: Final = ".cursor"
 Memory = Mapping[str, object]

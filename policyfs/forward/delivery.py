@@ -8,16 +8,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import stat
 import subprocess
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 from policyfs.forward.messages import Message
+from policyfs.linux.private_files import check_private
 
 _OPEN: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FOREIGN: Final = 0o027
-"""Mode bits: others read or write the file, or a group writes it. (The owner may let a group read.)"""
 _ERROR_CHARS: Final = 200
 
 
@@ -73,21 +71,12 @@ class FileDelivery(Arrived):
         try:
             fd = os.open(self._path, _OPEN, 0o600)
             try:
-                self._check(fd)
+                check_private(fd, self._path)
                 self._append(fd, data)
             finally:
                 os.close(fd)
         except OSError as exc:
             raise DeliveryError(f"{self._path}: {exc.strerror}") from exc
-
-    def _check(self, fd: int) -> None:
-        """Raise DeliveryError for a file that another user may have made beforehand, to read the lines."""
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise DeliveryError(f"{self._path}: not a regular file")
-        if info.st_uid not in {0, os.geteuid()} or info.st_mode & _FOREIGN or info.st_nlink != 1:
-            why = "belongs to another user, others may read it, or it has two names"
-            raise DeliveryError(f"{self._path}: {why}: remove it")
 
     @staticmethod
     def _append(fd: int, data: bytes) -> None:

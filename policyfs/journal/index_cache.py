@@ -21,7 +21,7 @@ from typing import Final
 from policyfs.journal.directories import seal_directory
 from policyfs.journal.index_seal import SEAL_BYTES, IndexSeal
 from policyfs.journal.segment_file import SegmentFile
-from policyfs.linux.private_directories import make_private
+from policyfs.linux.private_files import make_private
 from policyfs.trail.index import HEAD_BYTES, Index, head_of
 from policyfs.trail.index_body import WrongIndexError
 from policyfs.trail.index_build import IndexBuilder

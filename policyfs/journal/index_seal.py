@@ -16,7 +16,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from policyfs.linux.private_directories import make_private
+from policyfs.linux.private_files import make_private
 
 SEAL_BYTES: Final = 72
 """The length of a seal with its newline in bytes, a multiple of 8."""

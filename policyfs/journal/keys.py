@@ -22,7 +22,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from policyfs.journal.segments import write_file
-from policyfs.linux.private_directories import make_private
+from policyfs.linux.private_files import make_private
 from policyfs.trail.line import iso_time
 from policyfs.trail.seal import KeyChain, PublicKey, body_of, key_id, message, read_keys, signed_line
 

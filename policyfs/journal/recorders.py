@@ -2,25 +2,21 @@
 
 If the previous daemon of a mount has ended, a new daemon continues the mount's chain. If the previous daemon
 still runs, the new daemon records in another chain, in another directory. (A previous daemon still runs if
-its mount was detached while in use, or if a container still has the mount.) Each daemon first records the
-last digests of all other chains (``others``). So if somebody removes a chain, or replaces its end, another
-chain reveals this (trail/witness.py).
+its mount was detached while in use, or if a container still has the mount.) Each daemon records the last
+digests of all other chains (``others``) at its start, after each seal, and at its end. So if somebody removes
+a chain, or replaces its end, another chain reveals this (trail/witness.py).
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from policyfs.journal.heads import heads
 from policyfs.journal.journal import Journal, JournalError
-from policyfs.journal.reader import Chain
 from policyfs.journal.retention import Keep
-from policyfs.journal.segments import open_segment, settled_tail
-from policyfs.trail import chain
 from policyfs.trail.witness import records_of
 
 if TYPE_CHECKING:
@@ -85,36 +81,3 @@ def _key_store(keys: Path | None) -> KeyStore | None:
     from policyfs.journal.keys import KeyStore  # noqa: PLC0415 - its library is loaded only to sign
 
     return KeyStore(keys)
-
-
-def heads(root: Path, *, but: str) -> dict[str, str]:
-    """Return a dictionary from the name of each hash chain below *root* to the chain's end (``SEQ=DIGEST``).
-
-    SEQ and DIGEST are of the last line that the chain's writer will not remove again. (After a failed write,
-    a writer removes a part of a line or lines.) The chain *but* is left out. Chains that cannot be read, or
-    that are removed meanwhile, are left out, too: such chains must not prevent a mount.
-    """
-    with os.scandir(root) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    found = {}
-    for name in names:
-        with contextlib.suppress(OSError):
-            if name != but and (head := _head(Chain(name, root / name))):
-                found[name] = head
-    return found
-
-
-def _head(other: Chain) -> str | None:
-    for name in reversed(other.segments()):
-        try:
-            fd = open_segment(other.directory / name)
-        except OSError:
-            continue  # rotation has removed the segment
-        try:
-            line = settled_tail(fd)
-        finally:
-            os.close(fd)
-        sealed = chain.split(line) if line else None
-        if sealed is not None:
-            return f"{chain.seq_of(sealed.body)}={sealed.chain}"
-    return None

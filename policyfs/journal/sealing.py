@@ -6,8 +6,10 @@ lines that the sealer has noticed.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from policyfs.journal.heads import heads_if_any
 from policyfs.journal.offload import WriterLock
 from policyfs.journal.writer import ChainWriter
 
@@ -34,10 +36,15 @@ def begin_sealing(directory: str, writer: ChainWriter, lock: WriterLock, keys: K
                 writer.distrust(segment, found)
 
     def sealed(fields: dict[str, object]) -> None:
-        """Queue a record about a new seal. The writer appends the record before the next event."""
+        """Queue a record about a new seal, and about the ends of other chains. The writer appends the records
+        before the next event.
+        """
+        others = heads_if_any(Path(directory))
         with lock:
             if not writer.finished:
                 writer.note("sealed", fields)
+                for record in others:
+                    writer.note("others", record)
 
     sealer = Sealer(directory, writer.mount_id, keys, Reports(changed=changed, sealed=sealed), exclusive=lock)
     writer.closed, writer.wrote = sealer.close_segment, sealer.written

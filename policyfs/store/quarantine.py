@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.linux import libc
-from policyfs.linux.private_directories import make_private
+from policyfs.linux.private_files import make_private
 from policyfs.linux.statx import fstatx
 from policyfs.store.exact_names import ExactNames
 from policyfs.store.tree import Tree

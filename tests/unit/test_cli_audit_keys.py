@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import stat
 from pathlib import Path
@@ -104,10 +105,21 @@ def test_a_line_that_could_not_be_written_whole_is_taken_back(
 def test_a_checkpoint_begins_a_line_also_behind_a_cut_one(trail: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.write_bytes(b'{"type":"checkp')
+    kept.chmod(0o600)
     assert checkpoint(find_chains(trail), str(kept)) == EXIT_OK
     cut, whole = kept.read_bytes().splitlines()
     assert cut == b'{"type":"checkp'
     assert json.loads(whole)["mount_id"] == MOUNT_ID
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o620])
+def test_a_file_that_others_may_use_gets_no_checkpoint(trail: Path, tmp_path: Path, mode: int) -> None:
+    (tmp_path / "kept").touch()
+    (tmp_path / "kept").chmod(mode)
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    for name in ("kept", "fifo"):
+        with pytest.raises(PolicyfsError, match="cannot write"):
+            checkpoint(find_chains(trail), str(tmp_path / name))
 
 
 def test_a_link_is_not_followed(trail: Path, tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def test_a_command_of_the_page(
     (trail / "forward.yaml").write_text(blocks("yaml")[0])
     line = checkpoint_of_chain(Chain(MOUNT_ID, trail / MOUNT_ID), KeyStore(trail / "keys").signer())
     (trail / "policyfs.checkpoints").write_bytes(line or b"")
+    (trail / "policyfs.checkpoints").chmod(0o600)
     if "hold add" not in command:
         add_hold(trail / MOUNT_ID, Hold("case-17", "", "", "", "2026-03-01T08:00:00.000000000Z"))
     command = command.replace("/etc/policyfs/", f"{trail}/")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
+from policyfs.journal.heads import heads
 from policyfs.journal.journal import Journal, JournalError
-from policyfs.journal.recorders import heads, open_journal, recorder_id
+from policyfs.journal.recorders import open_journal, recorder_id
 from tests.support.mount.trail import MOUNT_ID, an_event, read_all, segments, verified
 
 SECOND = recorder_id(MOUNT_ID, 2)

@@ -12,7 +12,7 @@ import pytest
 
 from policyfs.daemon import control_server
 from policyfs.journal.keys import KeyStore
-from policyfs.linux.private_directories import make_private
+from policyfs.linux.private_files import make_private
 from tests.support.machine.documents import CHECKOUT
 
 

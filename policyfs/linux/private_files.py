@@ -1,12 +1,16 @@
-"""Directories that no other user can change, whatever the umask of the caller is."""
+"""Files and directories that no other user can read or change, whatever the umask of the caller is."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import suppress
 from typing import Final
 
 _PARENT: Final = 0o755
+_FOREIGN: Final = 0o027
+"""Mode bits: others read or write the file, or a group writes it. (The owner may let a group read.)"""
 
 
 def make_private(path: str | os.PathLike[str], mode: int = 0o700) -> None:
@@ -28,3 +32,17 @@ def make_private(path: str | os.PathLike[str], mode: int = 0o700) -> None:
         make_private(above, _PARENT)
         with suppress(FileExistsError):  # another process made it meanwhile
             os.mkdir(path, mode)
+
+
+def check_private(fd: int, path: str) -> None:
+    """Raise PermissionError for an open file that another user may have made beforehand, to read or change
+    what is written there.
+    """
+    info = os.fstat(fd)
+    reason = ""
+    if not stat.S_ISREG(info.st_mode):
+        reason = "not a regular file"
+    elif info.st_uid not in {0, os.geteuid()} or info.st_mode & _FOREIGN or info.st_nlink != 1:
+        reason = "belongs to another user, others may read or change it, or it has two names: remove it"
+    if reason:
+        raise PermissionError(errno.EPERM, reason, path)
