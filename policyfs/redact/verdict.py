@@ -18,6 +18,7 @@ from typing import Final
 from policyfs.redact.core.categories import UNKNOWN, Tells, in_words
 from policyfs.redact.core.cleaners import Found, Note
 from policyfs.redact.core.free_text import told_in_text
+from policyfs.redact.core.kept_values import PLACE_MARKS
 from policyfs.redact.core.patches import ByteSource, in_order
 
 _NAMED: Final = 3
@@ -40,13 +41,6 @@ _PLACE_NAME: Final = re.compile(
     re.IGNORECASE,
 )
 """Pattern of a word for a kind of place (``city``) with the name of a place after it."""
-_OF_A_PLACE: Final = re.compile(
-    rb"\x25\x88\x04\0\x01\0\0\0|\x88\x25\0\x04\0\0\0\x01"  # EXIF: pointer to a GPS directory (II, MM)
-    rb"|\x01\0\x02\0\x02\0\0\0[NS]\0|\0\x01\0\x02\0\0\0\x02[NS]\0"  # GPSLatitudeRef
-    rb"|\x03\0\x02\0\x02\0\0\0[EW]\0|\0\x03\0\x02\0\0\0\x02[EW]\0"  # GPSLongitudeRef
-    rb"|\x1c\x02[\x5a\x5c\x5f\x64\x65]\0."  # IPTC-IIM 2:90 to 2:101: city, sublocation, state, country
-    rb"|\xa9xyz|loci\0|GPS[59PU]|com\.apple\.quicktime\.location"  # QuickTime, 3GPP, GoPro
-)
 _DEGREES: Final = re.compile(rb"(?=(?s:(?P<le>[\0-\xb4]\0{3}\x01\0{3})|(?P<be>\0{3}[\0-\xb4]\0{3}\x01)))")
 _MAX_DENOMINATOR: Final = 10_000_000
 _PARTS: Final = 10
@@ -135,7 +129,7 @@ def _searched(data: bytes, asked: Tells) -> Tells:
     if not asked or not data.strip(b"\0"):
         return Tells(0)
     told = Tells(0)
-    if asked & Tells.LOCATION and (_OF_A_PLACE.search(data) or _has_degrees(data)):
+    if asked & Tells.LOCATION and (any(mark in data for mark in PLACE_MARKS) or _has_degrees(data)):
         told |= Tells.LOCATION
     for run in _RUN.finditer(data):
         text = run[0].replace(b"\0", b"").decode("utf-8", "replace")

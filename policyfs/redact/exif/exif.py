@@ -18,8 +18,9 @@ from typing import ClassVar, Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, NotThisKindError, shifted
 from policyfs.redact.core.filler import is_uniform, is_word
-from policyfs.redact.core.free_text import BYTES_PER_PART, text_among_numbers, told_in
+from policyfs.redact.core.free_text import BYTES_PER_PART, told_in
 from policyfs.redact.core.intervals import Extents
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import MemorySource, apply, difference
 from policyfs.redact.core.unreferenced import leftovers
 from policyfs.redact.exif import tags
@@ -173,13 +174,15 @@ class _ExifWalk(Walk):
         value = self.value(entry)
         if entry.tag == tags.PRINT_IM and not value.startswith(b"PrintIM\0"):
             return UNKNOWN
-        self.inner.budget.search(entry.size)
         self.inner.budget.part(entry.size // BYTES_PER_PART)
         people = self.table.rules[entry.directory.role].get(entry.tag, UNNAMED).tells & Tells.PEOPLE
-        if entry.type not in tags.TEXT_TYPES and not people:  # readers take people's words in any type
-            return NOTHING
-        if self.table is not tags.EXIF_TABLE and entry.type not in _TEXTS:
-            value = text_among_numbers(value)  # a block of a maker's
+        numbers = entry.type not in tags.TEXT_TYPES and not people  # readers take people's words in any type
+        whole = not numbers and (self.table is tags.EXIF_TABLE or entry.type in _TEXTS)
+        if whole and asked and (told := self._told_in_text(value, asked)):
+            return told
+        return told_in_kept(value, NOTHING if whole else asked, self.inner.budget, numbers=numbers)
+
+    def _told_in_text(self, value: bytes, asked: Tells) -> Tells:
         return told_in(value, asked) if self.inner.budget.look(len(value)) else asked
 
     # --- GPS directories that are removed as a whole ---

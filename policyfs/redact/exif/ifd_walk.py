@@ -135,8 +135,8 @@ class Walk(ABC):
 
     @abstractmethod
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return the categories of the data in an entry's value, but only categories in *asked*. Only text is
-        searched.
+        """Return the categories of the data in an entry's value. Texts are searched only for categories in
+        *asked*. A block of metadata counts as data of all categories.
         """
 
     @abstractmethod

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, Tells
-from policyfs.redact.exif.rules import How, Rule, Rules
+from policyfs.redact.exif.rules import How, Rule, Rules, numbers
 
 TYPE_SIZES: Final = {
     1: 1,  # BYTE
@@ -82,12 +82,13 @@ class TagTable:
     following: Tells = NOTHING
 
 
-DNG_NUMBERS: Final = (
-    *(0xC612, 0xC613, *range(0xC616, 0xC62F), *range(0xC631, 0xC634)),
-    *(*range(0xC65A, 0xC65D), *range(0xC68D, 0xC693), 0xC6BF),
+DNG_NUMBERS: Final = tuple(
+    numbers(
+        "c612 c613 c616 c617 c618 c619 c61a c61b c61c c61d c61e c61f c620 c621 c622 c623 c624 c625 c626 c627"
+        " c628 c629 c62a c62b c62c c62d c62e c631 c632 c633 c65a c65b c65c c68d c68e c68f c690 c691 c692 c6bf"
+    )
 )
-"""Versions, levels, matrices and other numbers that programs copy from a DNG into a picture made from it.
-"""
+"""Versions, levels, matrices and other numbers that programs copy from a DNG into a picture made from it."""
 
 _Row = tuple[int, str, Tells]
 _DEVICE: Final = Tells.DEVICE
@@ -208,7 +209,7 @@ _PICTURE: Final[tuple[_Row, ...]] = (
     (0xFE4C, "RawFile", _PEOPLE),
     (0xFE4D, "Converter", _DEVICE),
     (0xFE4E, "RawWhiteBalance", _OTHER),
-    *((tag, f"Raw 0x{tag:04x}", _OTHER) for tag in range(0xFE51, 0xFE59)),
+    *((tag, f"Raw 0x{tag:04x}", _OTHER) for tag in numbers("fe51 fe52 fe53 fe54 fe55 fe56 fe57 fe58")),
     *((tag, f"DNG 0x{tag:04x}", NOTHING) for tag in DNG_NUMBERS),
 )
 _EXIF: Final[tuple[_Row, ...]] = (
@@ -329,7 +330,10 @@ _INTEROP: Final[tuple[_Row, ...]] = (
     (0x1002, "RelatedImageHeight", _OTHER),
 )
 _GPS: Final[tuple[_Row, ...]] = (
-    *((tag, f"GPS 0x{tag:02x}", _LOCATION) for tag in range(0x20) if tag not in (0x07, 0x1D)),
+    *(
+        (tag, f"GPS 0x{tag:02x}", _LOCATION)
+        for tag in numbers("0 1 2 3 4 5 6 8 9 a b c d e f 10 11 12 13 14 15 16 17 18 19 1a 1b 1c 1e 1f")
+    ),
     (0x07, "GPSTimeStamp", _LOCATION | _TIME),
     (0x1D, "GPSDateStamp", _LOCATION | _TIME),
 )

@@ -15,11 +15,13 @@ from policyfs.redact.core.cleaners import Cleaned, NotThisKindError, TooMuchErro
 from policyfs.redact.core.filler import is_uniform, is_word
 from policyfs.redact.core.free_text import told_in
 from policyfs.redact.core.intervals import Extents
+from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.patches import SliceSource, difference
 from policyfs.redact.exif import tags
 from policyfs.redact.exif.empty_values import is_empty, number_of, tag_says_nothing
 from policyfs.redact.exif.ifd import NEUTRAL_TAG, Directory, Entry
 from policyfs.redact.exif.ifd_walk import LATE, Walk
+from policyfs.redact.exif.raw_tags import IMAGE_PAIRS
 from policyfs.redact.exif.rules import UNNAMED, How, Rule, Rules
 from policyfs.redact.exif.tags import GPS
 from policyfs.redact.exif.time_zone_cities import clean_city
@@ -34,8 +36,6 @@ MAX_IIM_BYTES: Final = 1 << 18
 removed.
 """
 MIN_TEXT_BYTES: Final = 5
-MAX_BINARY_BYTES: Final = 1 << 16
-"""Maximum size of a binary value that is searched for text."""
 MAX_TEXT_BYTES: Final = 1 << 19
 """Maximum total size of the searched texts in one file. Later texts count as if they held data of all
 categories.
@@ -45,7 +45,8 @@ MAX_FILLER_BYTES: Final = 1 << 20
 MAX_ROUNDS: Final = 16
 MAX_CHILDREN: Final = 64
 
-_PRINTABLE: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n\0"
+_PAIRED: Final = frozenset(tag for pair in IMAGE_PAIRS for tag in pair)
+"""Tags with the offsets or the lengths of pixels. Long lists of them may look like a text by chance."""
 _POINTERS: Final = (3, 4, 13, 16, 18)
 
 NoteOpener = Callable[["TiffWalk", Entry], bool]
@@ -144,28 +145,25 @@ class TiffWalk(Walk):
         return len(value) == entry.size and (is_word(value) or is_uniform(value))
 
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return the categories of the data in a value, but only categories in *asked*. Long binary values
-        are not searched.
+        """Return the categories of the data in a value. Texts are searched only for categories in *asked*.
 
         Outside of maker notes, a tag with the category PEOPLE counts as text in any field type: readers take
         the bytes of UserComment and XPComment as text, whatever the type says.
         """
         rule = self.tables[entry.directory.role].get(entry.tag, UNNAMED)
         is_text = entry.type in (2, 129) or (bool(rule.tells & Tells.PEOPLE) and not entry.frame.note)
-        if not asked or entry.size < MIN_TEXT_BYTES or not (is_text or entry.type in tags.TEXT_TYPES):
+        if entry.size < MIN_TEXT_BYTES:
             return NOTHING
-        if entry.size > MAX_BINARY_BYTES and not is_text:
-            return NOTHING
-        self.text_left -= entry.size
-        told = asked if self.text_left < 0 else self._searched(self.value(entry), asked, is_text=is_text)
+        numbers, told = not is_text and entry.type not in tags.TEXT_TYPES, NOTHING
+        if asked and is_text:
+            self.text_left -= entry.size
+            told = asked if self.text_left < 0 else told_in(self.value(entry), asked)
+        if is_text or (numbers and entry.tag in _PAIRED):
+            asked = NOTHING
+        told |= told_in_range(self.source, entry.start, entry.end, asked, self.inner.budget, numbers=numbers)
         if told:
             self.wipe(entry)
         return told
-
-    def _searched(self, data: bytes, asked: Tells, *, is_text: bool) -> Tells:
-        odd = 0 if is_text else len(data.translate(None, _PRINTABLE))
-        text = odd * 20 <= len(data.strip(b"\0")) or _is_utf_8(data)
-        return told_in(data, asked) if text else NOTHING
 
     # --- values that overlap ---
 
@@ -288,15 +286,6 @@ class TiffWalk(Walk):
                 self.keep_directory(directory)
             elif not directory.frame.note:
                 self.wiped.add(directory.offset, directory.end)
-
-
-def _is_utf_8(data: bytes) -> bool:
-    """Return True if the data is text in UTF-8, perhaps with zeros behind."""
-    try:
-        text = data.rstrip(b"\0").decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return all(char.isprintable() or char in "\t\r\n" for char in text)
 
 
 def pairs(

@@ -51,9 +51,7 @@ class BoxFile(abc.ABC):
         self.source: Final = source
         self.inner: Final = inner
         self.found: Final = Found()
-        self.ground: Final = Ground(
-            source, inner.budget, spare=self.spare, uuid_stays=self.uuid_stays
-        )
+        self.ground: Final = Ground(source, inner.budget, spare=self.spare, uuid_stays=self.uuid_stays)
 
     def locate(self) -> Found:
         """Locate everything to hide in the file. Raises NotThisKindError, TooMuchError."""

@@ -12,8 +12,8 @@ from typing import Final
 from policyfs.domain import Patch
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
-from policyfs.redact.core.free_text import text_among_numbers, told_in
 from policyfs.redact.core.intervals import Extents
+from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
 from policyfs.redact.exif.rules import numbers
@@ -44,8 +44,9 @@ _TABLES: Final = ((0x5C, 0x64), (0x78, 0x80))
 the second field has the position of the pixels.
 """
 _KNOWN: Final = frozenset(
-    numbers("100 110 111 115 121 130 131 2000 2100 2200 2300-2302 2310 2311 2400 2ff0 9200 9650 c000")
+    numbers("100 110 111 115 121 130 131 2000 2100 2200 2300 2301 2302 2310 2311 2400 2ff0 9200 9650 c000")
 )
+"""Records of sizes, layouts of the sensor, white balance and exposure (ExifTool's RAF)."""
 
 
 def locate_raf(source: ByteSource, inner: Inner) -> Found:
@@ -111,10 +112,8 @@ class _Raf:
         self.kept.add(start, end)
 
     def _told(self, start: int, end: int) -> Tells:
-        """Return the categories to hide of the text among numbers in [start, end). Raises TooMuchError."""
-        self.inner.budget.search(end - start)
-        text = text_among_numbers(self.source.read(start, end - start))
-        return told_in(text, self.inner.hide) if self.inner.budget.look(len(text)) else UNKNOWN
+        """Return the categories of the data among numbers in [start, end). Raises TooMuchError."""
+        return told_in_range(self.source, start, end, self.inner.hide, self.inner.budget)
 
     def _zero(self, start: int, end: int, tag: str, tells: Tells) -> None:
         patches: list[Patch] = list(zeros(self.source, start, end))

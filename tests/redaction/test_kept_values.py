@@ -1,0 +1,63 @@
+"""Parts that may stay: metadata that a writer put into the value of one is gone from the view.
+
+Each part of a file that redaction keeps without understanding its value has a row here. The value is replaced
+by bytes with a manifest of C2PA, an XMP packet, EXIF or a text, each with a position.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.exif.makernotes import TABLES
+from policyfs.redact.exif.tags import TYPE_SIZES
+from policyfs.redact.plan import Outcome, locate
+from tests.support.samples.plants import PLANTS, tells
+
+LOCATION = frozenset({"location"})
+
+
+def view(kind: str, data: bytes, words: frozenset[str] = LOCATION) -> bytes:
+    """What an app reads; nothing if the file is refused."""
+    plan = locate(kind, words, MemorySource(data))
+    assert "internal error" not in plan.reason
+    return b"" if plan.outcome is Outcome.REFUSE else apply(data, plan.patches)
+
+
+def tiff(tag: int, kind: int, value: bytes, order: str = "<") -> bytes:
+    """A TIFF of 16 x 16 pixels with one more tag."""
+    pixels, count = bytes(256), len(value) // TYPE_SIZES[kind]
+    rows = {256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 273: 0, 277: 1, 278: 16, 279: 256}
+    rows.pop(tag, None)
+    at = 8 + 2 + 12 * (len(rows) + 1) + 4
+    rows[273] = at
+    entries = {t: struct.pack(order + "HHII", t, 4, 1, v) for t, v in rows.items()}
+    entries[tag] = struct.pack(order + "HHII", tag, kind, count, at + 256)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    directory = struct.pack(order + "H", len(entries)) + b"".join(entries[t] for t in sorted(entries))
+    return head + directory + bytes(4) + pixels + value
+
+
+_KINDS = (1, 2, 3, 4, 5, 7, 11, 12)
+
+
+def _tags() -> Iterator[int]:
+    yield from sorted(TABLES["IFD"])
+    yield from (0xCD2F, 0xCD41, 0xCD42, 0xCD45, 0xCEA1, 0xC001)
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_tags_of_tiff(name: str) -> None:
+    value = PLANTS[name]
+    for number, tag in enumerate(_tags()):
+        kinds = {7, _KINDS[number % len(_KINDS)]} if "text" not in name else {7}
+        for kind in kinds:
+            whole = value.ljust(-(-len(value) // 8) * 8, b"\x81")
+            data = tiff(tag, kind, whole, "<>"[number % 2])
+            assert tells(data)
+            assert not tells(view("image/tiff", data)), f"{tag:04x} of type {kind}"
+            if "text" not in name:
+                assert not tells(view("image/tiff", data, frozenset({"device"}))), f"{tag:04x} of type {kind}"
