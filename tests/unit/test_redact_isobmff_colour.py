@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.isobmff.colour import is_colour
+from tests.support.samples.inners import Plain
 
 
 def profile(size: int, stated: int | None = None, mark: bytes = b"acsp") -> bytes:
@@ -34,4 +35,4 @@ def profile(size: int, stated: int | None = None, mark: bytes = b"acsp") -> byte
     ],
 )
 def test_what_is_a_colour_description(data: bytes, colour: bool) -> None:
-    assert is_colour(data) is colour
+    assert is_colour(data, Plain()) is colour

@@ -106,8 +106,8 @@ def test_a_comment_beyond_the_budget_goes_unread() -> None:
 
 def test_the_numbers_of_a_gain_map_beyond_the_budget_go_unread() -> None:
     inner = Plain()
-    inner._budget.texts = 7
-    numbers = GAIN_MAP_HEADER + bytes(4)
+    inner._budget.texts = 60
+    numbers = GAIN_MAP_HEADER + b"7" * 34
     assert one(APP2, numbers, inner) == numbers
     assert one(APP2, numbers, inner) == bytes(len(numbers))
 

@@ -46,7 +46,9 @@ _RUNS: Final = re.compile(
     rb"[\x20-\x7e]{8,}|[\x20-\x7e\xb0\xba\xc2]{12,}|(?:[\x20-\x7e\xb0]\0){8,}|(?:\0[\x20-\x7e\xb0]){8,}"
 )
 """Pattern of runs of text among bytes. Random bytes have many short runs, also with a degree sign."""
-_LONG_RUNS: Final = re.compile(rb"[\x20-\x7e]{12,}")
+_LONG_RUNS: Final = re.compile(rb"[\x20-\x7e]{12,}|(?:[\x20-\x7e]\0){12,}|(?:\0[\x20-\x7e]){12,}")
+_HINT: Final = re.compile(rb"\d[.,:/'-]\d|lat|lon|lng|gps|geo|map|deg|utm|mgrs|qth|http", re.IGNORECASE)
+"""Pattern for a quick search in a run of text in an array of numbers. (Palettes have runs like 000111222.)"""
 _BETWEEN: Final = b"\n\n\n"
 _OVERLAP_BYTES: Final = 1 << 12
 _MAX_TEXT_BYTES: Final = 1 << 16
@@ -82,7 +84,7 @@ def told_in_kept(data: bytes, asked: Tells, budget: Budget, *, numbers: bool = F
     if not asked:
         return NOTHING
     if numbers:
-        text = _BETWEEN.join(_LONG_RUNS.findall(data))
+        text = _BETWEEN.join(run for run in _LONG_RUNS.findall(data) if _HINT.search(run.replace(b"\0", b"")))
     else:
         text = data if _is_text(data) else _BETWEEN.join(_RUNS.findall(data))
     if not text:

@@ -182,7 +182,7 @@ def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes 
         found = told(inner.hide, tells, data) if inner.budget.look(size) else UNKNOWN
         return found, None if found else data, 4
     if box.kind == b"colr":
-        return UNKNOWN, data if is_colour(data) else None, 4
+        return UNKNOWN, data if is_colour(data, inner) else None, 4
     if box.kind == b"auxC":
         return UNKNOWN, _auxiliary(data), 4
     if box.kind in _CONFIGS:

@@ -12,10 +12,12 @@ from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
+from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
+from policyfs.redact.core.kept_values import holds_metadata
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
-from policyfs.redact.images.png import SIGNATURE, is_profile
+from policyfs.redact.images.png import SIGNATURE
 
 PARTS: Final[tuple[Part, ...]] = (
     Part("BMP", "headers, colours, pixels, an embedded profile", "the picture", NOTHING, "stay"),
@@ -70,7 +72,7 @@ def read_bitmap(head: bytes) -> Bitmap:
     if packing not in (_PLAIN, *_RLE, *_FIELDS):
         raise NotThisKindError("its compression is not known")
     masks = {3: 12, 6: 16}.get(packing, 0) if size == 40 else 0
-    count = used if 0 < used <= 1 << 16 else (1 << bits if bits <= 8 else 0)
+    count = 0 if bits > 8 else used if 0 < used <= 1 << 8 else 1 << bits
     pixels = (stated or None) if packing in _RLE else _stride(width, bits) * abs(height)
     profile = None
     if size == 124:
@@ -97,15 +99,22 @@ def locate_bmp(source: ByteSource, inner: Inner) -> Found:
     colours = min(ends + bitmap.colours, max(start, ends))
     if not ends <= start < source.size:
         raise NotThisKindError("there is no picture in it")
+    _check_colours(edits, 0, colours)
     stay = [(0, colours), (start, source.size if bitmap.pixels is None else start + bitmap.pixels)]
     edits.zero(6, 10, "reserved")
     if bitmap.profile is not None:
         kind, offset, size = bitmap.profile
         at = _HEAD_BYTES + offset
-        if kind == b"DEBM" and size <= MAX_BLOCK_BYTES and is_profile(source.read(at, size)):
+        if kind == b"DEBM" and size <= MAX_BLOCK_BYTES and profile_stays(source.read(at, size), inner):
             stay.append((at, at + size))
     _neutral(edits, stay)
     return edits.found
+
+
+def _check_colours(edits: Edits, start: int, end: int) -> None:
+    """Raise NotThisKindError if the header and the table of colours [start, end) hold metadata."""
+    if holds_metadata(edits.source.read(start, end - start), numbers=True):
+        raise NotThisKindError("its header or its table of colours holds metadata")
 
 
 def _neutral(edits: Edits, stay: list[tuple[int, int]]) -> None:
@@ -153,5 +162,6 @@ def _icon(edits: Edits, start: int, size: int) -> int:
     bitmap = read_bitmap(data)
     if bitmap.pixels is None:
         return size
+    _check_colours(edits, start, start + min(size, bitmap.header + bitmap.colours))
     # The height in the header is the sum of the heights of the picture and of its mask.
     return min(size, bitmap.header + bitmap.colours + bitmap.pixels // 2 + bitmap.mask)

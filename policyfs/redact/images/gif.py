@@ -11,11 +11,12 @@ from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
+from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
+from policyfs.redact.core.kept_values import holds_metadata
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, skip_zeros
 from policyfs.redact.core.tag_names import is_blank, told_by_named
-from policyfs.redact.images.png import is_profile
 
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 _GRAPHIC_CONTROL, _COMMENT, _APPLICATION = 0xF9, 0xFE, 0xFF
@@ -105,8 +106,14 @@ class _Locator:
         return self.window[index] if self.window else 0
 
     def _colours(self, at: int, flags: int) -> int:
-        """Return the offset behind the colour table at an offset; the same offset if there is no table."""
-        return at + 3 * (2 << (flags & 7)) if flags & 0x80 else at
+        """Return the offset behind the colour table at an offset; the same offset if there is no table.
+
+        Raises NotThisKindError if the table holds metadata: without the table there is no picture.
+        """
+        size = 3 * (2 << (flags & 7)) if flags & 0x80 else 0
+        if holds_metadata(self.source.read(at, size), numbers=True):
+            raise NotThisKindError("a table of colours holds metadata")
+        return at + size
 
     def _blocks(self, at: int) -> int:
         """Return the offset behind a row of sub-blocks and the zero that ends it."""
@@ -147,7 +154,7 @@ class _Locator:
             while at + 1 < len(data) and data[at] and sizes.get(data[at + 1]) == data[at]:
                 at += data[at] + 1
             return at == len(data) - 1
-        return name == _PROFILE and is_profile(_joined(data))
+        return name == _PROFILE and profile_stays(_joined(data), self.inner)
 
     def _comment(self, at: int, block: bytes) -> None:
         text = _joined(block[2:])

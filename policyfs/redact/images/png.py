@@ -19,7 +19,9 @@ from typing import Final
 from policyfs.redact.core.bounded_inflate import inflated
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, NotThisKindError
+from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, skip_zeros
 from policyfs.redact.core.tag_names import told
@@ -60,6 +62,7 @@ FIXED: Final = MappingProxyType(
 the length must be a multiple.
 """
 
+_COLOURS: Final = frozenset({b"PLTE", b"tRNS", b"hIST", b"bKGD"})
 TOLD: Final = MappingProxyType(
     {
         b"tIME": (7, Tells.TIME),
@@ -220,7 +223,7 @@ class _Locator:
             self.seen.add(kind)
         elif kind in FIXED:
             once = kind not in (b"fcTL", b"PLTE") and kind in self.seen
-            if once or not _has_shape(chunk):
+            if once or not _has_shape(chunk) or self._holds_more(chunk):
                 self._neutral(chunk)
             elif kind == b"iDOT" and self.hide & Tells.DEVICE:
                 self._neutral(chunk, Tells.DEVICE)
@@ -230,12 +233,25 @@ class _Locator:
             size, tells = TOLD[kind]
             if chunk.size != size:
                 self._neutral(chunk)
-            elif tells & self.hide:
+            elif tells & self.hide or self._holds_more(chunk):
                 self._neutral(chunk, tells)
         elif chunk.size > MAX_BLOCK_BYTES:
             self._neutral(chunk)
         else:
             self._metadata(chunk)
+
+    def _holds_more(self, chunk: Chunk) -> bool:
+        """Return True if a chunk of numbers holds a block of metadata, or a place if LOCATION is hidden.
+
+        Colours are not searched for texts: dark colours look like digits. Raises NotThisKindError for a
+        palette, without which there is no picture.
+        """
+        data, asked = self.source.read(chunk.start, chunk.size), self.hide & Tells.LOCATION
+        asked = NOTHING if chunk.type in _COLOURS else asked
+        held = bool(told_in_kept(data, asked, self.inner.budget, numbers=True))
+        if held and chunk.type == b"PLTE":
+            raise NotThisKindError("its palette holds metadata")
+        return held
 
     def _metadata(self, chunk: Chunk) -> None:
         """Clean a chunk of metadata, which is read as a whole."""
@@ -273,11 +289,12 @@ class _Locator:
         if not 1 <= len(name) <= 79 or told(self.hide, Tells(0), name):
             return False
         if kind == b"sPLT":
-            return rest[:1] in (b"\x08", b"\x10") and (len(rest) - 1) % (6 if rest[0] == 8 else 10) == 0
+            whole = rest[:1] in (b"\x08", b"\x10") and (len(rest) - 1) % (6 if rest[0] == 8 else 10) == 0
+            return whole and not told_in_kept(rest, self.hide & Tells.LOCATION, self.inner.budget)
         if kind != b"iCCP" or rest[:1] != b"\0":
             return False
         profile = inflated(rest[1:], self.inner.budget)
-        return profile is not None and not profile[1] and is_profile(profile[0])
+        return profile is not None and not profile[1] and profile_stays(profile[0], self.inner)
 
     def _replace(self, chunk: Chunk, data: bytes, cleaned: Cleaned) -> None:
         """Replace the data of a chunk, and update its checksum."""
@@ -314,9 +331,3 @@ def _has_shape(chunk: Chunk) -> bool:
 def _is_header(chunk: Chunk) -> bool:
     """Return True if the chunk begins a PNG: the header, or the chunk of Apple before the header."""
     return chunk.type in (b"IHDR", b"CgBI") and _has_shape(chunk)
-
-
-def is_profile(data: bytes) -> bool:
-    """Return True if these bytes are an ICC profile (ICC.1:2022, 7.2), with nothing but padding behind."""
-    size = int.from_bytes(data[:4])
-    return data[36:40] == b"acsp" and 128 <= size <= len(data) <= size + 4 and not data[size:].strip(b"\0")

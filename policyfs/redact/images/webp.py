@@ -12,10 +12,10 @@ from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, NotThisKindError, shifted
+from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
-from policyfs.redact.images.png import is_profile
 from policyfs.redact.riff.chunks import Chunk, Doubts, chunks, drop, pad
 
 _HEADER_BYTES: Final = 12
@@ -136,7 +136,7 @@ class _Locator:
         if name == b"XMP ":
             return self.inner.xmp(data)
         if name == b"ICCP":
-            return Cleaned(data) if is_profile(data) else None
+            return Cleaned(data) if profile_stays(data, self.inner) else None
         skip = len(_EXIF_PREAMBLE) if data.startswith(_EXIF_PREAMBLE) else 0
         cleaned = self.inner.tiff(data[skip:])
         return cleaned and Cleaned(data[:skip] + cleaned.data, shifted(cleaned.notes, skip))

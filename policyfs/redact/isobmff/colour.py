@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from policyfs.redact.core.cleaners import Inner
+from policyfs.redact.core.colour_profiles import profile_stays
 
-_ICC_HEADER_BYTES: Final = 128
 
-
-def is_colour(data: bytes) -> bool:
+def is_colour(data: bytes, inner: Inner) -> bool:
     """Return True if bytes are the content of a ``colr`` box: numbers, or an ICC profile.
 
-    A profile is empty, or has the size that it states, with at most 4 bytes behind it.
+    A profile is empty, or has the size that it states, with at most 4 bytes behind it, and holds nothing else
+    (profile_stays). Raises TooMuchError.
     """
     kind, rest = data[:4], data[4:]
     if kind in (b"nclx", b"nclc"):
@@ -18,5 +18,4 @@ def is_colour(data: bytes) -> bool:
     if kind in (b"prof", b"rICC") and not rest:
         return True  # some phones write no profile, and decoders refuse pictures without this box
     size = int.from_bytes(rest[:4])
-    sound = rest[36:40] == b"acsp" and _ICC_HEADER_BYTES <= size <= len(rest) <= size + 4
-    return kind in (b"prof", b"rICC") and sound
+    return kind in (b"prof", b"rICC") and size <= len(rest) <= size + 4 and profile_stays(rest[:size], inner)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from policyfs.redact.core.cleaners import Budget
+from policyfs.redact.core.kept_values import holds_metadata
 from policyfs.redact.core.patches import ByteSource, is_blank
 from policyfs.redact.jpeg._scan import find_boxes, find_marker
 from policyfs.redact.jpeg.motion_photo import FTYP_BYTES
@@ -234,7 +235,7 @@ class _Walker:
             return None  # the segment is cut off: bytes of other parts must not become its end
         if code in _METADATA:
             self.image.segments.append(Segment(code, offset, length - 2))
-        elif not well_formed(code, self.source.read(offset, length - 2)):
+        elif not self._is_table(code, self.source.read(offset, length - 2)):
             if needed:
                 return None
             self.image.junk.append((offset, end))
@@ -247,6 +248,10 @@ class _Walker:
             self.image.scans += 1
             self.image.scan_from = self.image.scan_from or end
         return end
+
+    def _is_table(self, code: int, payload: bytes) -> bool:
+        """Return True if a segment that decoding needs has its shape, and holds no block of metadata."""
+        return well_formed(code, payload) and not holds_metadata(payload, numbers=True)
 
 
 def well_formed(code: int, payload: bytes) -> bool:

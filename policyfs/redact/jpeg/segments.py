@@ -16,8 +16,10 @@ from typing import Final
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, shifted
+from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.digests import md5_text
 from policyfs.redact.core.free_text import BYTES_PER_PART, is_prose, told_in
+from policyfs.redact.core.kept_values import holds_metadata, told_in_kept
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.exif import tags
 from policyfs.redact.exif.exif import MAX_ENTRIES, clean_tiff
@@ -96,7 +98,7 @@ def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner
             _clean_one(segment, inner)
     _clean_exif(loaded, inner)
     _clean_photoshop(loaded, inner)
-    _clean_profile([s for s in loaded if s.code == APP2 and s.old.startswith(ICC_HEADER)])
+    _clean_profile([s for s in loaded if s.code == APP2 and s.old.startswith(ICC_HEADER)], inner)
     _clean_more_xmp(loaded, inner)
     _renew_digests(loaded)
     return loaded
@@ -126,16 +128,14 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
         segment.set(clean_tiff(block, inner, tags.MPF_TABLE), len(MPF_HEADER))
     elif code == APP2 and old.startswith(GAIN_MAP_HEADER):
         numbers = old[len(GAIN_MAP_HEADER) :]
-        known = len(numbers) in _GAIN_MAP_BYTES and inner.budget.look(len(numbers))
-        if not known or told_in(numbers, inner.hide):
+        if len(numbers) not in _GAIN_MAP_BYTES or told_in_kept(numbers, inner.hide, inner.budget):
             segment.drop("gain map")
     elif code == APP12 and old.startswith(DUCKY_HEADER):
         segment.set(_clean_ducky(old, inner))
     elif code == APP6 and old.startswith(GOPRO_HEADER):
         segment.set(clean_gpmf(old[len(GOPRO_HEADER) :], inner), len(GOPRO_HEADER))
     elif code == APP14 and old.startswith(b"Adobe") and len(old) >= _ADOBE_BYTES:
-        # Decoders read the colour transform here.
-        segment.set(_cut(old, _ADOBE_BYTES, "APP14"))
+        segment.set(_cut(old, _ADOBE_BYTES, "APP14"))  # decoders read the colour transform here
     elif code == APP13 and old.startswith(_COLOUR_HEADER) and len(old) <= _COLOUR_BYTES:
         pass  # a type number, in thumbnails by Photoshop and Lightroom
     else:
@@ -148,7 +148,7 @@ def _clean_jfif(old: bytes, inner: Inner) -> Cleaned | None:
             notes = (Note(12, len(old) - 12, "APP0", "thumbnail", Tells.OTHER),)
             return Cleaned(old[:12].ljust(len(old), b"\0"), notes)
         end = min(len(old), _JFIF_BYTES + 3 * old[12] * old[13])
-        return _cut(old, end, "APP0")
+        return _cut(old, 12 if holds_metadata(old[:end], numbers=True) else end, "APP0")
     if old.startswith(b"JFXX\0\x10"):
         if inner.hide & Tells.OTHER:
             return Cleaned(bytes(len(old)), (Note(0, len(old), "APP0", "thumbnail", Tells.OTHER),))
@@ -265,7 +265,7 @@ def _clean_photoshop(loaded: Sequence[Loaded], inner: Inner) -> None:
             _spread(parts, cleaned, skip)
 
 
-def _clean_profile(parts: Sequence[Loaded]) -> None:
+def _clean_profile(parts: Sequence[Loaded], inner: Inner) -> None:
     """Keep a colour profile if it has all parts and the signature of a profile; else remove it."""
     head = len(ICC_HEADER) + 2
     numbered = {part.old[len(ICC_HEADER)]: part for part in parts if len(part.old) > head}
@@ -274,7 +274,7 @@ def _clean_profile(parts: Sequence[Loaded]) -> None:
     profile = b"".join(part.old[head:] for part in ordered)
     size = int.from_bytes(profile[:4])
     counted = len(ordered) == total and all(part.old[head - 1] == total for part in ordered)
-    if total and counted and profile[36:40] == b"acsp" and 128 <= size <= len(profile):
+    if total and counted and profile_stays(profile[:size], inner):
         _spread(ordered, _cut(profile, size, "APP2"), head)
         return
     for part in parts:

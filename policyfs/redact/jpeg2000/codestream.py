@@ -12,6 +12,7 @@ from typing import Final
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import ByteSource, difference, zeros
 from policyfs.redact.core.tag_names import told
 
@@ -26,12 +27,14 @@ _SOT_BYTES: Final = 12
 _HEAD_BYTES: Final = 512
 _CHUNK_BYTES: Final = 1 << 18
 _LATIN: Final = 1
+_PACKED: Final = frozenset({0x57, 0x58, 0x60, 0x61})
+"""Markers of segments with the headers of packets, which belong to the picture: PLM PLT PPM PPT."""
 _KNOWN: Final = frozenset(
-    {_SIZ, 0x50, 0x52, 0x53, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61, 0x63}
-    | set(range(0x72, 0x7B))
+    {_SIZ, 0x50, 0x52, 0x53, 0x55, 0x56, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x63}
+    | {0x72, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79}
 )
-"""Markers of the segments that stay: CAP COD COC TLM PRF PLM PLT CPF QCD QCC RGN POC PPM PPT CRG, and those
-of part 2 (transforms).
+"""Markers of the segments of numbers that stay: CAP COD COC TLM PRF CPF QCD QCC RGN POC CRG (T.800, T.814,
+Annex A), and those of part 2: DFS ADS MCT MCC NLT MCO CBD ATK (T.801, Annex A).
 """
 
 
@@ -101,9 +104,12 @@ class _Walk:
             at += 2 + size
 
     def _segment(self, code: int, start: int, end: int) -> None:
-        if code in _KNOWN or start >= end:
+        if code in _PACKED or start >= end:
             return
         old = self.source.read(start, end - start)
+        asked = self.inner.hide & Tells.LOCATION
+        if code in _KNOWN and not told_in_kept(old, asked, self.inner.budget, numbers=True):
+            return
         self.inner.budget.search(len(old))
         new, tells = bytes(len(old)), UNKNOWN
         if code == _COM:

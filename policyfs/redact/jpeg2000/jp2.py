@@ -11,6 +11,7 @@ from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
+from policyfs.redact.core.kept_values import told_in_kept, told_in_range
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource
 from policyfs.redact.core.reader import Fields
@@ -156,8 +157,13 @@ class _Jp2File(BoxFile):
             self._depth += 1
             return True
         if box.kind in _NUMBERS:
-            return box.end - box.body <= _NUMBERS[box.kind]
+            return box.end - box.body <= _NUMBERS[box.kind] and not self._holds_more(box)
         return self.block(box, lambda data, inner: self._cleaned(box, data, inner))
+
+    def _holds_more(self, box: Box) -> bool:
+        """Return True if a box of numbers holds a block of metadata or a place."""
+        asked = NOTHING if box.kind == b"pclr" else self.inner.hide & Tells.LOCATION
+        return bool(told_in_range(self.source, box.body, box.end, asked, self.inner.budget, numbers=True))
 
     def _codestream(self, box: Box) -> bool:
         inside = walk_codestream(SliceSource(self.source, box.body, box.end - box.body), self.inner)
@@ -171,7 +177,7 @@ class _Jp2File(BoxFile):
         if box.kind == b"flst":
             return Cleaned(data) if self._fragments(data) else None
         if box.kind == b"colr":
-            return Cleaned(data) if _is_colour(data) else None
+            return Cleaned(data) if _is_colour(data, inner) else None
         size = len(data)
         inner.budget.search(size)
         if box.kind == b"xml ":
@@ -219,10 +225,10 @@ class _Jp2File(BoxFile):
         return True
 
 
-def _is_colour(data: bytes) -> bool:
+def _is_colour(data: bytes, inner: Inner) -> bool:
     """Return True for the data of ``colr`` (T.800 I.5.3.3): a method, and a number or an ICC profile."""
     if len(data) < 3 or data[0] not in _COLOUR_METHODS:
         return False
     if data[0] in (2, 3):
-        return is_colour(b"prof" + data[3:])
-    return len(data) <= 64
+        return is_colour(b"prof" + data[3:], inner)
+    return len(data) <= 64 and not told_in_kept(data, inner.hide & Tells.LOCATION, inner.budget)

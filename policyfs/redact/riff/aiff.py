@@ -12,7 +12,7 @@ from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.core.tag_names import is_blank, told
-from policyfs.redact.riff.chunks import Chunk, Doubts, chunks, drop, pad, printable
+from policyfs.redact.riff.chunks import Chunk, Doubts, chunks, drop, holds_more, pad, printable
 from policyfs.redact.tags.id3 import clean_id3, tag_size
 
 PADDING: Final = b"FLLR"
@@ -105,7 +105,10 @@ def _chunk(edits: Edits, chunk: Chunk) -> None:
         elif chunk.name == b"CHAN":
             count = min(int.from_bytes(data[8:_CHANNELS_BYTES]), _MAX_CHANNELS)
             edits.zero(chunk.start + _CHANNELS_BYTES + count * _CHANNEL_BYTES, chunk.end, "behind CHAN")
-        pad(edits, chunk)
+        if chunk.name != b"COMM" and holds_more(edits, chunk.start, chunk.end):
+            drop(edits, chunk, name=PADDING)
+        else:
+            pad(edits, chunk)
     elif chunk.name in TEXTS and whole:
         found = told(hide, TEXTS[chunk.name], data, edits.inner.budget) if data.strip(b"\0 ") else Tells(0)
         if found:

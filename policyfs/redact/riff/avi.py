@@ -19,7 +19,7 @@ from policyfs.redact.bitstreams.nal_units import codec_of
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
-from policyfs.redact.core.free_text import bytes_tell_place, text_among_numbers
+from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, PatchedSource, Window, in_order, skip_zeros
 from policyfs.redact.core.tag_names import told
@@ -32,6 +32,7 @@ from policyfs.redact.riff.chunks import (
     Doubts,
     chunks,
     drop,
+    holds_more,
     pad,
     padding_at,
     printable,
@@ -215,8 +216,7 @@ class _Locator:
         start += _NUMBERS.get(self.streams[-1] if self.streams else b"", 0)
         if self.inner.hide & Tells.LOCATION and start < end:
             after = PatchedSource(self.source, in_order(found.patches, self.source.size))
-            text = text_among_numbers(after.read(start, end - start))
-            if not self.inner.budget.look(end - start) or bytes_tell_place(text):
+            if told_in_range(after, start, end, Tells.LOCATION, self.inner.budget):
                 self.edits.zero(start, end, "strf")
                 return
         self.edits.found.add(found)
@@ -242,7 +242,10 @@ class _Locator:
         tells = _TELLING.get(chunk.name)
         if chunk.name in _PLAIN:
             end = chunk.start + min(chunk.size, _PLAIN[chunk.name])
-            self.edits.zero(end, chunk.next, f"behind {printable(chunk.name)}")
+            if chunk.name != b"strf" and holds_more(self.edits, chunk.start, end):
+                drop(self.edits, chunk)
+            else:
+                self.edits.zero(end, chunk.next, f"behind {printable(chunk.name)}")
         elif tells is not None:
             text = self.source.read(chunk.start, min(chunk.size, _TEXT_BYTES))
             found = (

@@ -13,6 +13,7 @@ from typing import Final, Literal
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
+from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.patches import ByteSource, PatchedSource, Window, in_order, skip_zeros
 
 HEAD_BYTES: Final = 8
@@ -181,6 +182,14 @@ def drop(
     edits.zero(chunk.start, chunk.next, tag, tells, broken=broken)
     if renamed and len(edits.found.notes) == before:
         edits.note(chunk.at, HEAD_BYTES, tag, tells, broken=broken)
+
+
+def holds_more(edits: Edits, start: int, end: int) -> bool:
+    """Return True if numbers in [start, end) of a file hold a block of metadata, or a place if LOCATION is
+    hidden. Raises TooMuchError.
+    """
+    asked, end = edits.inner.hide & Tells.LOCATION, min(end, edits.source.size)
+    return bool(told_in_range(edits.source, start, end, asked, edits.inner.budget, numbers=True))
 
 
 def pad(edits: Edits, chunk: Chunk) -> None:

@@ -23,6 +23,7 @@ from policyfs.redact.riff.chunks import (
     Doubts,
     chunks,
     drop,
+    holds_more,
     pad,
     printable,
 )
@@ -173,6 +174,9 @@ class _Locator:
             count = int.from_bytes(self.source.read(chunk.start + at, 4), "little")
             fixed += entry * min(count, most)
         fixed = min(fixed, chunk.size)
+        settings = chunk.start + (_FORMAT_BYTES if chunk.name == b"fmt " else 0)
+        if holds_more(self.edits, settings, chunk.start + fixed):
+            fixed = settings - chunk.start
         if chunk.name == b"fmt ":
             self._field(chunk, _FORMAT_BYTES, fixed, NOTHING, "settings of the codec")
         elif chunk.name == b"smpl":

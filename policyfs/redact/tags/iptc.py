@@ -14,8 +14,10 @@ from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, shifted
+from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.digests import NO_DIGESTS, md5
 from policyfs.redact.core.free_text import BYTES_PER_PART, told_in
+from policyfs.redact.core.kept_values import told_in_kept
 
 _LOCATION: Final = Tells.LOCATION
 _DEVICE: Final = Tells.DEVICE
@@ -32,7 +34,7 @@ def _by_number(*rows: tuple[Tells, Iterable[int]]) -> dict[int, Tells]:
 # standard does not define are left out, too: some agencies write places there.
 _APPLICATION: Final = _by_number(
     (NOTHING, (0,)),
-    (_OTHER, (3, 4, 7, 8, 10, 35, 42, 75, 130, 131, 135, *range(150, 155))),
+    (_OTHER, (3, 4, 7, 8, 10, 35, 42, 75, 130, 131, 135, 150, 151, 152, 153, 154)),
     (_PEOPLE, (5, 12, 15, 20, 25, 40, 45, 80, 85, 105, 110, 115, 116, 118, 120, 121, 122, 125)),
     (_PEOPLE | _DEVICE, (22, 50, 103)),
     (_TIME, (30, 35, 37, 38, 47, 55, 60, 62, 63)),
@@ -58,6 +60,7 @@ IRB_CAPTION: Final = 0x03F0
 IRB_IPTC: Final = 0x0404
 IRB_THUMBNAILS: Final = frozenset({0x0409, 0x040C})
 IRB_EXIF: Final = frozenset({0x0422, 0x0423})
+_PROFILE: Final = 0x040F
 IRB_XMP: Final = 0x0424
 IRB_IPTC_DIGEST: Final = 0x0425
 _DIGEST_BYTES: Final = 16
@@ -69,7 +72,8 @@ _IRB_GONE: Final = 0x0FA0
 """Id of a resource with removed content: the id of a plug-in's resource, which readers skip."""
 # Categories of the known resources: settings of print and display, names of guides and slices, paths.
 _RESOURCES: Final = _by_number(
-    (_OTHER, (*range(0x03E8, 0x03F9), *range(0x03FA, 0x0404), *range(0x07D0, 0x0BB8), 0x2710)),
+    (_OTHER, (0x03E8, 0x03EB, 0x03ED, 0x03EF, 0x03F1, 0x03F2, 0x03F3, 0x03F4, 0x03F5, 0x03F6, 0x03F7)),
+    (_OTHER, (0x03F8, 0x03FA, 0x03FB, 0x03FD, 0x03FE, 0x0400, 0x0401, 0x0402, 0x2710)),
     (_OTHER, (0x0405, 0x0406, 0x0408, 0x040D, 0x040E, 0x0410, 0x0412, 0x0413, 0x0414, 0x0416)),
     (_OTHER, (0x0417, 0x0419, 0x041D, 0x0426, 0x042D, 0x0430, 0x0434, 0x0435)),
     (_OTHER, (0x0431, 0x0433, 0x0436)),
@@ -86,7 +90,9 @@ _TEXTS: Final = frozenset({IRB_CAPTION, 0x03E9, 0x03EA, 0x040B, 0x0421})
 _RUNS: Final = re.compile(rb"(?:\0[\x20-\x7e\xb0\xba]){4,}|[\x20-\x7e\xb0\xba\xc2]{4,}")
 """Runs of text in UTF-16 or Latin-1. Shorter runs may be numbers that look like digits and a degree sign."""
 _PATHS: Final = range(0x07D0, 0x0BB7)
+"""Resources of saved paths: the specification gives all of these ids one form, which _is_path() checks."""
 _PATH_RECORD_BYTES: Final = 26
+_MAX_SELECTOR: Final = 8
 _SIGNATURES: Final = frozenset({b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa"})
 
 
@@ -110,7 +116,8 @@ def clean_iim(data: bytes, inner: Inner) -> Cleaned:
         tells = _DATASETS.get(record, {}).get(dataset, UNKNOWN)
         if (record, dataset) in _SIZES and size <= _SIZE_BYTES:
             tells = _OTHER
-        tells |= _told(data[start : start + size], inner.hide & ~tells, inner)
+        value = data[start : start + size]
+        tells |= _told(value, inner.hide & ~tells, inner) | told_in_kept(value, NOTHING, inner.budget)
         if tells & inner.hide:
             bare = tells == _LOCATION and not data[start : start + size].strip(b"\0 ")
             notes.append(Note(at, start + size - at, "IPTC", f"{record}:{dataset}", tells, bare=bare))
@@ -219,13 +226,19 @@ def _clean_resource(resource: Resource, data: bytes, inner: Inner) -> Cleaned | 
         return inner.xmp(data)
     if number in IRB_THUMBNAILS:
         return _clean_thumbnail(data, inner)
-    tells = _RESOURCES.get(number, UNKNOWN)
-    if number in _PATHS and len(data) % _PATH_RECORD_BYTES:
+    tells = _OTHER if number in _PATHS and _is_path(data) else _RESOURCES.get(number, UNKNOWN)
+    if number == _PROFILE and not profile_stays(data, inner):
         tells = UNKNOWN
     text = data if tells == UNKNOWN or number in _TEXTS else b"\n".join(_RUNS.findall(data))
     asked = inner.hide if tells else inner.hide & _LOCATION
-    told = tells | _told(text, asked & ~tells, inner)
+    told = tells | _told(text, asked & ~tells, inner) | told_in_kept(data, NOTHING, inner.budget)
     return told if told & inner.hide else Cleaned(data)
+
+
+def _is_path(data: bytes) -> bool:
+    """Return True if a resource has the form of a path: records that begin with their type."""
+    types = (int.from_bytes(data[at : at + 2]) for at in range(0, len(data), _PATH_RECORD_BYTES))
+    return len(data) % _PATH_RECORD_BYTES == 0 and all(kind <= _MAX_SELECTOR for kind in types)
 
 
 def _told(text: bytes, asked: Tells, inner: Inner) -> Tells:

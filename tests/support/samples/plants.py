@@ -1,4 +1,4 @@
-"""Blocks of metadata with a position, which a writer may put into any value: what readers search files for."""
+"""Blocks of metadata with a position, which a writer may put into any value: what readers search for."""
 
 from __future__ import annotations
 
