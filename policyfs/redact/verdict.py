@@ -15,10 +15,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from policyfs.redact.core.block_starts import PLACE_MARKS
 from policyfs.redact.core.categories import UNKNOWN, Tells, in_words
 from policyfs.redact.core.cleaners import Found, Note
 from policyfs.redact.core.free_text import told_in_text
-from policyfs.redact.core.kept_values import PLACE_MARKS
 from policyfs.redact.core.patches import ByteSource, in_order
 
 _NAMED: Final = 3

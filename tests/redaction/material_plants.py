@@ -12,13 +12,15 @@ from policyfs.redact.heif.properties import PROPERTIES
 from policyfs.redact.isobmff.stsd import _CODEC
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.tag_names import ELEMENTS, Form
-from policyfs.redact.riff.info_list import NAMES as INFO_NAMES
+from policyfs.redact.riff.info_list import NAMES
+from policyfs.redact.riff.wav import PLAIN_CHUNKS
 from policyfs.redact.tags.id3_frames import FRAMES
 from policyfs.redact.tags.iptc import _DATASETS, _RESOURCES
 from tests.support.samples import heifs, jp2s, jpegs, matroskas, movies, pngs, sounds
 from tests.support.samples.movies import box, full, u16, u32
 
 UNDEFINED = 7
+INFO_TEXTS = [name for names in NAMES.values() for name in names.split()]
 
 
 class Planted(NamedTuple):
@@ -153,3 +155,66 @@ def _others(value: bytes) -> Iterator[Planted]:
         stream = jp2s.codestream(header=jp2s.marker(code, value))
         if code not in (0x57, 0x58, 0x60, 0x61):
             yield Planted(f"JPEG 2000 marker {code:02x}", "image/x-jp2-codestream", stream)
+
+
+def sounds_and_avi(value: bytes) -> Iterator[Planted]:
+    """WAV, AIFF, AVI, FLAC, Ogg, MP3."""
+    chunk = sounds.chunk
+    for name in (b"fact", b"inst", b"plst", b"cue ", b"smpl", b"ds64", b"PEAK"):
+        fixed, at, entry, _ = PLAIN_CHUNKS.get(name, (8, 0, 8, 0))
+        count = len(value) // entry if entry else 0
+        data = bytearray(fitted(value, fixed) + value) if entry else bytearray(fitted(value[36:], fixed))
+        if entry:
+            data[at : at + 4] = count.to_bytes(4, "little")
+            data += b"\x80" * (fixed + count * entry - len(data))
+        yield Planted(f"WAV {name!r}", "audio/x-wav", sounds.wav(chunk(name, bytes(data))))
+    for name in INFO_TEXTS:
+        listed = chunk(b"LIST", b"INFO" + chunk(name.encode(), value))
+        yield Planted(f"WAV INFO {name}", "audio/x-wav", sounds.wav(listed))
+        yield Planted(f"AVI INFO {name}", "video/x-msvideo", sounds.avi(listed))
+    for code in (0x11, 0x55, 0x161):
+        form = chunk(b"fmt ", code.to_bytes(2, "little") + b"\1\0\x44\xac\0\0\x88\x58\1\0\2\0\x10\0" + value)
+        data = sounds.sound() if code == 0x55 else bytes(range(100))
+        body = b"WAVE" + form + chunk(b"data", data)
+        yield Planted(f"WAV fmt {code:x}", "audio/x-wav", b"RIFF" + len(body).to_bytes(4, "little") + body)
+    for name in (b"avih", b"vprp", b"dmlh", b"idx1", b"indx", b"strh", b"strn", b"IDIT", b"ISMP", b"JUNK"):
+        data = value if len(value) % 2 == 0 else value + b"\x81"
+        yield Planted(f"AVI {name!r}", "video/x-msvideo", sounds.avi(chunk(name, data)))
+        yield Planted(f"AVI strl {name!r}", "video/x-msvideo", sounds.avi(more=chunk(name, data)))
+    for name in (b"INST", b"CHAN", b"FVER", b"MARK", b"COMT", b"NAME", b"ANNO", b"AESD", b"AUTH", b"(c) "):
+        size = {b"INST": 20, b"CHAN": 1292, b"FVER": 4}.get(name, len(value))
+        data = fitted(value, size) if size >= len(value) else value[36 : 36 + size]
+        data = data[:8] + (64).to_bytes(4) + data[12:] if name == b"CHAN" else data
+        yield Planted(f"AIFF {name!r}", "audio/x-aiff", sounds.aiff(chunk(name, data, "big")))
+    common = chunk(b"COMM", bytes(18) + b"NONE" + bytes([min(len(value), 255)]) + value, "big")
+    body = b"AIFC" + common + chunk(b"SSND", bytes(range(40)), "big")
+    yield Planted("AIFF COMM", "audio/x-aiff", b"FORM" + len(body).to_bytes(4) + body)
+    yield from _sounds(value)
+
+
+def _sounds(value: bytes) -> Iterator[Planted]:
+    points = fitted(value, -(-len(value) // 18) * 18)
+    sheet = bytearray(fitted(value[36:], 128) + bytes(268))
+    for kind, data in ((3, points), (5, bytes(sheet)), (2, value), (1, value), (0, value), (9, value)):
+        yield Planted(f"FLAC {kind}", "audio/flac", sounds.flac((kind, data)))
+    yield Planted("FLAC vendor", "audio/flac", sounds.flac((4, sounds.comments(vendor=value))))
+    for number, text in enumerate((b"TITLE=", b"GENRE=", b"REPLAYGAIN_TRACK_GAIN=", b"WAVEFORMATEXTENSIBLE_CHANNEL_MASK=")):
+        listed = sounds.comments(text + value)
+        yield Planted(f"FLAC comment {number}", "audio/flac", sounds.flac((4, listed)))
+        yield Planted(f"Vorbis comment {number}", "audio/ogg", sounds.vorbis(listed))
+        yield Planted(f"Opus comment {number}", "audio/ogg", sounds.opus(listed))
+    head = b"OpusHead\1\2" + bytes(8) + b"\1\1\1" + value[:200]
+    packets = (head, b"OpusTags" + sounds.comments(), b"\xfcsound")
+    yield Planted("Opus head", "audio/ogg", sounds.pages(8, *packets))
+    setup = b"\1vorbis" + bytes(22) + b"\1", b"\3vorbis" + sounds.comments() + b"\1", b"\5vorbis" + value, b"\0sound"
+    yield Planted("Vorbis setup", "audio/ogg", sounds.pages(8, *setup))
+    for name in {name for names in FRAMES.values() for name in names.split() if len(name) == 4}:
+        yield Planted(f"ID3 {name}", "audio/mpeg", sounds.id3(sounds.frame(name, b"\0" + value)) + sounds.sound())
+    for owner in (b"WM/MediaClassPrimaryID", b"AverageLevel", b"PeakValue", b"www.amazon.com", b"XMP"):
+        private = sounds.frame("PRIV", owner + b"\0" + value)
+        yield Planted(f"ID3 PRIV {owner!r}", "audio/mpeg", sounds.id3(private) + sounds.sound())
+    for key in (b"Title", b"ReplayGain", b"Genre", b"ISRC", b"Cover Art (Front)"):
+        for kind in (0, 1):
+            tag = sounds.ape((key, value), kind=kind)
+            yield Planted(f"APE {key!r} {kind}", "audio/mpeg", sounds.sound() + tag)
+    yield Planted("Lyrics3", "audio/mpeg", sounds.sound() + sounds.lyrics(value) + sounds.old())

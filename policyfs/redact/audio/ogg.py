@@ -30,6 +30,7 @@ from policyfs.redact.audio.skeleton import clean_skeleton
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, shifted
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, apply
 from policyfs.redact.core.tag_names import told
@@ -42,6 +43,8 @@ _COMMENT_HEADS: Final = {
     b"Opus": b"OpusTags",
     b"Speex": b"",
 }
+_WITH_TABLES: Final = frozenset({b"\x03vorbis", b"\x81theora"})
+"""Heads of the comments of codecs whose next header holds the decoder's tables."""
 _COMMENT_MARKS: Final = {b"vorbis": b"\x03", b"theora": b"\x81"}
 """Codec -> first byte of a packet of comments. FFmpeg looks at no other byte of a packet, and accepts such a
 packet also among sound and pictures. No packet of sound or pictures begins with this byte.
@@ -296,10 +299,17 @@ class _Locator:
             if head and not data.strip(b"\0"):
                 return data  # an earlier redaction may have zeroed a header: the next packet may be one, too
             stream.done = True  # this packet has the decoder's tables, or is the first packet of sound
+            if head in _WITH_TABLES:
+                self._check_tables(data)
             return data
         if not data.startswith(head):
             return None
         return self._comments(stream, data, len(head), frame=stream.codec == b"vorbis")
+
+    def _check_tables(self, data: bytes) -> None:
+        """Raise NotThisKindError if a header that the decoder needs holds metadata. Raises TooMuchError."""
+        if told_in_kept(data, self.inner.hide & Tells.LOCATION, self.inner.budget):
+            raise NotThisKindError("the settings of a stream hold metadata")
 
     def _first(self, stream: _Stream, data: bytes) -> bytes:
         """Return the new bytes of a stream's first header, with zeros behind the header's fixed part.
@@ -317,6 +327,7 @@ class _Locator:
             self.inner.hide, Tells.DEVICE, data[_SPEEX_VERSION].strip(b"\0")
         ):
             new[_SPEEX_VERSION] = bytes(len(data[_SPEEX_VERSION]))
+        self._check_tables(bytes(new))
         if new != data:
             self._note(stream, 0, len(data), "first header", UNKNOWN)
         return bytes(new)

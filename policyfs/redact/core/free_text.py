@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.coordinates import holds_place
 
@@ -170,8 +171,11 @@ def told_in(data: bytes, asked: Tells) -> Tells:
     """Search text of an unknown encoding for data of the categories *asked*; return the categories that are
     found.
 
-    Only places, times and devices can be found. The caller counts the bytes in the budget.
+    Only places, times and devices can be found. A block of metadata (XMP in a comment) may tell all of
+    *asked*. The caller counts the bytes in the budget.
     """
+    if asked and holds_metadata(data):
+        return asked
     told = NOTHING
     for text in readings(data) if asked & _IN_TEXT else ():
         told |= told_in_text(text, asked)

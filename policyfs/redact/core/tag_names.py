@@ -11,6 +11,7 @@ import re
 from types import MappingProxyType
 from typing import Final
 
+from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget
 from policyfs.redact.core.free_text import MAX_TEXT_BYTES, decode, readings, told_in_text
@@ -209,6 +210,8 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
     if found or not value:
         return found
     if len(value) > _MAX_RAW_BYTES or (budget is not None and not budget.look(len(value))):
+        return hide & UNKNOWN
+    if holds_metadata(value):
         return hide & UNKNOWN
     for text in readings(value):
         found |= told_in_text(text, hide)

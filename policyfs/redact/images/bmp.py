@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.categories import NOTHING, UNKNOWN
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
-from policyfs.redact.core.kept_values import holds_metadata
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.images.png import SIGNATURE

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
-from policyfs.redact.core.kept_values import holds_metadata
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, skip_zeros
 from policyfs.redact.core.tag_names import is_blank, told_by_named

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.cleaners import Budget
-from policyfs.redact.core.kept_values import holds_metadata
 from policyfs.redact.core.patches import ByteSource, is_blank
 from policyfs.redact.jpeg._scan import find_boxes, find_marker
 from policyfs.redact.jpeg.motion_photo import FTYP_BYTES

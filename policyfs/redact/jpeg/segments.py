@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from typing import Final
 
+from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, shifted
 from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.digests import md5_text
 from policyfs.redact.core.free_text import BYTES_PER_PART, is_prose, told_in
-from policyfs.redact.core.kept_values import holds_metadata, told_in_kept
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.exif import tags
 from policyfs.redact.exif.exif import MAX_ENTRIES, clean_tiff

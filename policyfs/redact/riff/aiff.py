@@ -13,11 +13,14 @@ from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.core.tag_names import is_blank, told
 from policyfs.redact.riff.chunks import Chunk, Doubts, chunks, drop, holds_more, pad, printable
+from policyfs.redact.riff.sound import FILES, PLAIN_TYPES, clean_sound, code_of
 from policyfs.redact.tags.id3 import clean_id3, tag_size
 
 PADDING: Final = b"FLLR"
 """Name of the padding chunks that Apple's recorders write."""
 _HEADER_BYTES: Final = 12
+_SOUND_AT: Final = 8
+_PACKING_AT: Final = 18
 _COMMON_BYTES: Final = 23
 """Size in bytes of the numbers at the start of a COMM chunk in AIFF-C. The last number is the length of the
 name that follows.
@@ -65,6 +68,7 @@ PARTS: Final[tuple[Part, ...]] = (
         Tells.PEOPLE | Tells.DEVICE,
         "zeros, if it is not a usual one",
     ),
+    Part(_KIND, "SSND that is MP3", "tags", UNKNOWN, "as in an MP3"),
     Part(_KIND, "COMM, SSND, FVER, INST, CHAN", "the sound", NOTHING, "stay"),
     Part(_KIND, "any other chunk (APPL, MIDI); bytes behind", "anything", UNKNOWN, "padding, zeros"),
 )
@@ -77,16 +81,21 @@ def locate_aiff(source: ByteSource, inner: Inner) -> Found:
     if head[:4] != b"FORM" or head[8:] not in (b"AIFF", b"AIFC"):
         raise NotThisKindError("it does not start like an AIFF")
     edits = Edits(source, inner, "AIFF")
-    at, sound, doubts = _HEADER_BYTES, False, Doubts("big")
+    at, doubts, packing = _HEADER_BYTES, Doubts("big"), b"NONE"
+    sounds: list[tuple[int, int]] = []
     for chunk in chunks(source, inner, _HEADER_BYTES, source.size, "big", doubts=doubts):
         at = chunk.next
         if chunk.name == b"SSND":
-            sound = True
+            sounds.append((chunk.start + _SOUND_AT, chunk.end))
             pad(edits, chunk)
         else:
+            if chunk.name == b"COMM" and head[8:] == b"AIFC":
+                packing = source.read(chunk.start + _PACKING_AT, 4)
             _chunk(edits, chunk)
-    if not sound:
+    if not sounds:
         raise NotThisKindError("there is no sound in it")
+    for start, end in sounds if packing not in PLAIN_TYPES else ():
+        clean_sound(edits, FILES.get(code_of(packing), ""), start, end)
     edits.trailer(at, source.size)
     doubts.check(edits)
     return edits.found

@@ -38,6 +38,7 @@ from policyfs.redact.riff.chunks import (
     printable,
 )
 from policyfs.redact.riff.info_list import LIST, clean_shared
+from policyfs.redact.riff.sound import PLAIN, StreamSound
 
 MAX_SAMPLES: Final = 400_000
 """Maximum number of chunks of pictures and sound: two hours, with 25 chunks of each per second."""
@@ -96,6 +97,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "strn", "the stream's name", Tells.PEOPLE | Tells.DEVICE, "padding"),
     Part(_KIND, "IDIT, ISMP", "when it was taken", Tells.TIME, "padding"),
     Part(_KIND, "movi: streams of pictures and sound", "the picture", NOTHING, "stay"),
+    Part(_KIND, "movi: tags in MP3, AAC and other coded sound", "anything", UNKNOWN, "zeros"),
     Part(
         _KIND,
         "frames: SEI messages, AV1 metadata, MPEG user data",
@@ -130,6 +132,7 @@ class _Locator:
         self.doubts = Doubts()
         self.forms: dict[int, FrameForm] = {}
         self.looks = FrameLooks(self.source, self.inner)
+        self.sounds: dict[int, StreamSound] = {}
 
     def locate(self) -> Found:
         """Locate everything to hide in all RIFFs of the file.
@@ -149,6 +152,8 @@ class _Locator:
         if not self.samples or not self.streams:
             raise NotThisKindError("there is no picture and no sound in it")
         self.edits.trailer(at, self.source.size)
+        for sound in self.sounds.values():
+            sound.finish()
         self.looks.finish()
         self.edits.found.add(self.looks.found)
         self.doubts.check(self.edits)
@@ -197,6 +202,7 @@ class _Locator:
                     check_dated(b"dvsd" if self.streams[-1] == b"iavs" else code, self.inner.hide)
                     self._coded(code, part.end, part.end)
                 elif part.name == b"strf":
+                    self._sound_of(part)
                     code = self.source.read(part.start + _COMPRESSION_AT, 4)
                     check_dated(code, self.inner.hide)
                     kept = part.start + min(part.size, _PLAIN[part.name])
@@ -205,6 +211,12 @@ class _Locator:
                 self._chunk(part)
             at = part.next
         self.edits.zero(at, chunk.next, "behind the headers", broken=True)
+
+    def _sound_of(self, part: Chunk) -> None:
+        """If the current stream has sound that may hold tags, prepare its search. part: its ``strf``."""
+        code = int.from_bytes(self.source.read(part.start, 2), "little")
+        if self.streams[-1:] == [b"auds"] and code not in PLAIN:
+            self.sounds.setdefault(len(self.streams) - 1, StreamSound(self.edits))
 
     def _settings(self, start: int, end: int, found: Found) -> None:
         """Apply *found*, the changes to the codec's settings in a stream's format chunk ``strf``.
@@ -287,6 +299,9 @@ class _Locator:
             for number, form in self.forms.items()
             for kind in _SAMPLE_KINDS
         }
+        sounds = {
+            b"%02d" % number + kind: self.sounds[number] for number in self.sounds for kind in _SAMPLE_KINDS
+        }
         while at + HEAD_BYTES <= end:
             head = window.read(at, min(_HEADER_BYTES, end - at))
             name, size = head[:4], int.from_bytes(head[4:8], "little")
@@ -307,6 +322,8 @@ class _Locator:
                 self._hide(at, name, following)
             elif name in coded:
                 self.looks.add(at + HEAD_BYTES, min(stop, end), coded[name])
+            elif name in sounds:
+                sounds[name].add(at + HEAD_BYTES, min(stop, end))
             at = following
         if skip_zeros(self.source, at) < end:
             raise NotThisKindError("its pictures and sound are not a sequence of chunks")

@@ -28,12 +28,13 @@ from policyfs.redact.riff.chunks import (
     printable,
 )
 from policyfs.redact.riff.info_list import clean_shared
+from policyfs.redact.riff.sound import FILES, PLAIN, clean_sound
 
 _MARKS: Final = (b"RIFF", b"RF64", b"BW64")
 _HEADER_BYTES: Final = 12
 _UNKNOWN_SIZE: Final = 0xFFFFFFFF
 _D, _T, _P = Tells.DEVICE, Tells.TIME, Tells.PEOPLE
-PLAIN: Final = MappingProxyType(
+PLAIN_CHUNKS: Final = MappingProxyType(
     {
         b"fmt ": (40, 0, 0, 0),
         b"fact": (12, 0, 0, 0),
@@ -64,10 +65,12 @@ BEXT: Final = (
 
 The second half of a UMID holds the time, the place and the author (SMPTE ST 330).
 """
-_SIMPLE: Final = (b"\1\0", b"\3\0", b"\6\0", b"\7\0", b"\xfe\xff")
+_EXTENSIBLE: Final = 0xFFFE
+_SIMPLE: Final = (0x0001, 0x0003, 0x0006, 0x0007, _EXTENSIBLE)
 """Formats with samples that need no settings: PCM, floats, A-law, mu-law, and the extensible format."""
 _PACKED_BYTES: Final = 4096
 _FORMAT_BYTES: Final = 16
+_SUBFORMAT_END: Final = 26
 _SAMPLER_BYTES: Final = 8
 _MAX_FIELD_BYTES: Final = 1 << 20
 _BEXT_BYTES: Final = 602
@@ -99,6 +102,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "PEAK", "when it was measured", Tells.TIME, "zeros"),
     Part(_KIND, "smpl", "manufacturer and product of a sampler", Tells.DEVICE, "zeros; the loops stay"),
     Part(_KIND, "fmt, fact, ds64, cue, plst, inst, data", "the sound", NOTHING, "stay"),
+    Part(_KIND, "data that is MP3, AAC, FLAC or Ogg", "tags", UNKNOWN, "as in a file of that kind"),
     Part(
         _KIND,
         "any other chunk (iXML, axml, cart, LGWV, JUNK); bytes behind the last",
@@ -125,7 +129,8 @@ class _Locator:
         self.edits = edits
         self.source = edits.source
         self.hide = edits.inner.hide
-        self.sound = 0
+        self.sounds: list[tuple[int, int]] = []
+        self.codes: set[int] = set()
         self.long_size = 0
         self.doubts = Doubts()
 
@@ -141,8 +146,11 @@ class _Locator:
             if chunk is None:
                 break
             at = self._chunk(chunk)
-        if not self.sound:
+        if not self.sounds:
             raise NotThisKindError("there is no sound in it")
+        for code in sorted(self.codes - PLAIN)[:1]:
+            for sound in self.sounds:
+                clean_sound(self.edits, FILES.get(code, ""), *sound)
         self.edits.trailer(at, self.source.size)
         self.doubts.check(self.edits)
         return self.edits.found
@@ -155,7 +163,7 @@ class _Locator:
             self.long_size = int.from_bytes(self.source.read(chunk.start + 8, 8), "little")
         if not chunk.whole:
             drop(self.edits, chunk, broken=True)
-        elif chunk.name in PLAIN:
+        elif chunk.name in PLAIN_CHUNKS:
             self._numbers(chunk)
         elif chunk.name == b"PEAK" and chunk.size % 8 == 0 and 8 <= chunk.size <= 8 + 8 * 256:
             self._field(chunk, 4, 8, Tells.TIME, "timestamp")
@@ -167,9 +175,9 @@ class _Locator:
 
     def _numbers(self, chunk: Chunk) -> None:
         """Keep the parts of a chunk of numbers that its standard defines; zero the rest."""
-        fixed, at, entry, most = PLAIN[chunk.name]
-        if chunk.name == b"fmt " and self.source.read(chunk.start, 2) not in _SIMPLE:
-            fixed = _PACKED_BYTES  # a codec's own settings
+        fixed, at, entry, most = PLAIN_CHUNKS[chunk.name]
+        if chunk.name == b"fmt ":
+            fixed = self._format(chunk)
         if entry and chunk.size >= fixed:
             count = int.from_bytes(self.source.read(chunk.start + at, 4), "little")
             fixed += entry * min(count, most)
@@ -183,27 +191,41 @@ class _Locator:
             self._field(chunk, 0, min(_SAMPLER_BYTES, fixed), Tells.DEVICE, "Manufacturer, Product")
         self.edits.zero(chunk.start + fixed, chunk.next, f"behind {printable(chunk.name)}")
 
+    def _format(self, chunk: Chunk) -> int:
+        """Record the code of the format of the sound; return the size of the part of ``fmt`` that stays."""
+        head = self.source.read(chunk.start, min(chunk.size, _SUBFORMAT_END))
+        code = int.from_bytes(head[:2], "little")
+        extended = code == _EXTENSIBLE and len(head) == _SUBFORMAT_END
+        self.codes.add(int.from_bytes(head[-2:], "little") if extended else code)
+        return PLAIN_CHUNKS[chunk.name][0] if code in _SIMPLE else _PACKED_BYTES  # a codec's own settings
+
     def _data(self, chunk: Chunk) -> int:
-        """Return the offset behind the sound.
+        """Record the sound; return the offset behind it."""
+        behind, end = self._behind(chunk)
+        self.sounds.append((chunk.start, end))
+        return behind
+
+    def _behind(self, chunk: Chunk) -> tuple[int, int]:
+        """Return the offset of the chunk behind the sound, and the end of the sound.
 
         If the size of the sound is unknown or too long, the sound goes on to the next chunk that _LATER
         matches, or to the end of the file. If the stated size is zero, some readers believe the size, and
         read the sound as chunks. So Doubts.check() makes sure that these readers find no metadata there.
         """
-        self.sound += 1
         stated = int.from_bytes(self.source.read(chunk.at + 4, 4), "little")
         if stated == _UNKNOWN_SIZE and chunk.start < chunk.start + self.long_size <= self.source.size:
             end = chunk.start + self.long_size
-            return min(end + (end & 1), self.source.size)
+            return min(end + (end & 1), self.source.size), end
         following = self.source.read(chunk.next, 4)
         open_ended = stated == 0 and following and LIKELY_NAME.fullmatch(following) is None
         if not open_ended and chunk.whole:
             pad(self.edits, chunk)
-            return chunk.next
+            return chunk.next, chunk.end
         if open_ended:
             self.doubts.places.append((chunk.start, METADATA_NAME))
         found = self.edits.search(_LATER, chunk.start, self.source.size, 16)
-        return self.source.size if found is None else found
+        end = self.source.size if found is None else found
+        return end, end
 
     def _bext(self, chunk: Chunk) -> None:
         for start, end, tells, tag in BEXT:

@@ -20,6 +20,8 @@ from policyfs.redact.tags.id3_frames import TOLD, is_itunes_comment, may_be_show
 HEAD_BYTES: Final = 10
 _USER_TEXT: Final = frozenset({"TXXX", "TXX", "WXXX", "WXX"})
 _PICTURE: Final = frozenset({"APIC", "PIC"})
+_RATING_BYTES: Final = 9
+"""Size of the numbers in a frame of popularity: a rating, and a count of at most eight bytes."""
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}\0?")
 _MAX_FRAMES: Final = 10_000
 _UNSYNCHRONISED, _EXTENDED, _FOOTER = 0x80, 0x40, 0x10
@@ -276,7 +278,9 @@ class _Cleaner:
         elif frame.name[0] == "W":
             text = plain
         elif frame.name in ("POPM", "POP"):
-            text = plain.partition(b"\0")[0]  # the author of the rating; numbers follow
+            text, _, counted = plain.partition(b"\0")  # the author of the rating; numbers follow
+            if len(counted) > _RATING_BYTES:
+                text = plain
         found = told(self.inner.hide, tells, text, self.inner.budget)
         return found or tells, None if found else data
 

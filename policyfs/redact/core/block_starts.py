@@ -1,0 +1,46 @@
+"""Starts of blocks of metadata: JUMBF, XMP, EXIF, IPTC and others, by which readers find a block anywhere.
+
+Readers that do not know the structure of a file search its bytes for these starts (ExifTool, Exiv2, strings).
+So no text and no value with such a start stays, whatever its part is.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PLACE_MARKS: Final = (
+    b"\x25\x88\x04\0\x01\0\0\0",  # EXIF: pointer to a GPS directory (II, MM)
+    b"\x88\x25\0\x04\0\0\0\x01",
+    *(b"\x01\0\x02\0\x02\0\0\0N\0", b"\x01\0\x02\0\x02\0\0\0S\0"),  # GPSLatitudeRef
+    *(b"\0\x01\0\x02\0\0\0\x02N\0", b"\0\x01\0\x02\0\0\0\x02S\0"),
+    *(b"\x03\0\x02\0\x02\0\0\0E\0", b"\x03\0\x02\0\x02\0\0\0W\0"),  # GPSLongitudeRef
+    *(b"\0\x03\0\x02\0\0\0\x02E\0", b"\0\x03\0\x02\0\0\0\x02W\0"),
+    *(b"\x1c\x02\x5a\0", b"\x1c\x02\x5c\0", b"\x1c\x02\x5f\0"),  # IPTC-IIM 2:90 to 2:101: city, sublocation,
+    *(b"\x1c\x02\x64\0", b"\x1c\x02\x65\0"),  # state, country
+    *(b"\xa9xyz", b"loci\0", b"GPS5", b"GPS9", b"GPSP", b"GPSU"),  # QuickTime, 3GPP, GoPro
+    b"com.apple.quicktime.location",
+)
+"""Starts of data about a place in the formats of metadata."""
+_SHORT_BYTES: Final = 4
+_STARTS: Final = (
+    b"jumb",  # JUMBF (ISO/IEC 19566-5), with manifests of C2PA
+    *(b"<x:xmpmeta", b"<x:xapmeta", b"<?xpacket", b"<rdf:RDF", b"http://ns.adobe.com/"),  # XMP part 1
+    *(b"Exif\0", b"8BIM\x04", b"Photoshop 3.0\0"),  # Exif 4.7.2; Photoshop's resources
+    *(b"ID3\2\0", b"ID3\3\0", b"ID3\4\0", b"APETAGEX"),
+    *(b"GPSLatitude", b"GPSLongitude", b"GPSPosition", b"GPSCoordinates"),
+)
+"""Starts of blocks of metadata, which may tell anything."""
+_MARKS: Final = (*_STARTS, *PLACE_MARKS)
+_LONG_MARKS: Final = (*_STARTS, *(mark for mark in PLACE_MARKS if len(mark) > _SHORT_BYTES))
+_BEFORE_ZEROS: Final = tuple(mark for mark in _STARTS if mark.isascii() and b"\0" not in mark)
+
+
+def holds_metadata(data: bytes, *, numbers: bool = False) -> bool:
+    """Return True if bytes contain the start of a block of metadata, in any encoding of text.
+
+    numbers: True for arrays of numbers, which may contain the shortest starts by chance.
+    """
+    if any(mark in data for mark in (_LONG_MARKS if numbers else _MARKS)):
+        return True
+    plain = data.replace(b"\0", b"")
+    return len(plain) < len(data) and any(mark in plain for mark in _BEFORE_ZEROS)

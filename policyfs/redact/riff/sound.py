@@ -1,0 +1,111 @@
+"""Sound in RIFF and IFF files, if its coding is a file of its own: MP3, AAC, FLAC or Ogg inside a WAV.
+
+Such sound may begin and end with tags, as a file does. Sources: RFC 2361 (codes of formats in WAV and AVI),
+AIFF-C draft (types of compression).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.cleaners import NotThisKindError
+from policyfs.redact.core.edits import Edits
+from policyfs.redact.core.patches import SliceSource
+from policyfs.redact.tags.id3 import HEAD_BYTES, tag_size
+
+MPEG: Final = "audio/mpeg"
+_AAC: Final = "audio/aac"
+_OGG: Final = "audio/ogg"
+FILES: Final = MappingProxyType(
+    {
+        **dict.fromkeys((0x0050, 0x0055), MPEG),
+        **dict.fromkeys((0x00FF, 0x1600, 0x1610, 0x4143, 0xA106), _AAC),
+        **dict.fromkeys((0x566F, 0x674F, 0x6750, 0x6751, 0x676F, 0x6770, 0x6771), _OGG),
+        0xF1AC: "audio/flac",
+    }
+)
+"""A dictionary from the code of a format to the content kind of its sound."""
+PLAIN: Final = frozenset(
+    {0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0010, 0x0011, 0x0012, 0x0014, 0x0016, 0x0017, 0x0020, 0x0022}
+    | {0x0031, 0x0040, 0x0045, 0x0062, 0x0064, 0x0065, 0x0069, 0x0085}
+)
+"""Codes of formats that pack each sample or block by itself (PCM, ADPCM, GSM, G.72x): they have no tags."""
+PLAIN_TYPES: Final = frozenset(
+    b"NONE,sowt,twos,raw ,in24,in32,ni24,23ni,42ni,fl32,FL32,fl64,FL64,alaw,ALAW,ulaw,ULAW,ima4,MAC3,MAC6"
+    b",ACE2,ACE8,G722,G726,G728,GSM ,dwvw,DWVW".split(b",")
+)
+"""Types of compression in AIFF-C that pack each sample or block by itself."""
+_WHOLE: Final = frozenset({"audio/flac", _OGG})
+_TAG: Final = re.compile(
+    rb"ID3[\2-\4][\0-\x0f][\0-\xff][\0-\x7f]{4}|APETAGEX[\xd0\xe8]\x07\0\0|LYRICSBEGIN"
+    rb"|<x:xmpmeta|<\?xpacket|Exif\0\0|jumb....jumd|\x03vorbis..\0\0|OpusTags..\0\0",
+    re.DOTALL,
+)
+"""Starts of tags. Coded sound has none of them by chance."""
+_LONGEST_TAG: Final = 16
+_OLD_TAG: Final = b"TAG"
+_OLD_BYTES: Final = 128
+
+
+def code_of(compression: bytes) -> int:
+    """Return the code of a type of compression in AIFF-C; 0 for a type of no format in FILES."""
+    if compression[:3] == b"ms\0":
+        return compression[3]
+    return 0x55 if compression in (b".mp3", b"MPG3") else 0
+
+
+def clean_sound(edits: Edits, kind: str, start: int, end: int) -> None:
+    """Clean the sound [start, end) of a file. kind: the content kind of the sound; "" if it is unknown.
+
+    Sound that is no sequence of frames stays, except its tags. Raises NotThisKindError, TooMuchError.
+    """
+    found = edits.inner.file(kind, SliceSource(edits.source, start, end - start)) if kind else None
+    if found is not None:
+        edits.found.add(found, start)
+        return
+    if kind in _WHOLE:
+        raise NotThisKindError("its sound is not understood")
+    if edits.source.read(end - _OLD_BYTES, 3) == _OLD_TAG and end - start >= _OLD_BYTES:
+        edits.zero(end - _OLD_BYTES, end, "tag in the sound")
+        end -= _OLD_BYTES
+    at = start
+    while (tag := edits.search(_TAG, at, end, _LONGEST_TAG)) is not None:
+        size = tag_size(edits.source.read(tag, HEAD_BYTES)) or end - tag
+        at = min(tag + size, end)
+        edits.zero(tag, at, "tag in the sound")
+
+
+@dataclass(slots=True)
+class StreamSound:
+    """The sound of one stream of an AVI. Its chunks are searched one by one for tags, in their order.
+
+    carry: the end of the chunk before, in which a tag may begin. start, end: the part of the last chunk that
+    stays.
+    """
+
+    edits: Edits
+    carry: bytes = b""
+    start: int = 0
+    end: int = 0
+
+    def add(self, start: int, end: int) -> None:
+        """Clean the chunk [start, end). Raises TooMuchError; NotThisKindError if a tag is in two chunks."""
+        self.edits.inner.budget.search(end - start)
+        data, before, at = self.carry + self.edits.source.read(start, end - start), len(self.carry), 0
+        while (tag := _TAG.search(data, at)) is not None:
+            size = tag_size(tag[0][:HEAD_BYTES]) or len(data) - tag.start()
+            if tag.start() < before or tag.start() + size > len(data):
+                raise NotThisKindError("a tag in its sound is cut into two chunks")
+            at = tag.start() + size
+            self.edits.zero(start + tag.start() - before, start + at - before, "tag in the sound")
+        self.carry = data[max(at, len(data) - _LONGEST_TAG) :]
+        self.start, self.end = max(start, start + at - before), end
+
+    def finish(self) -> None:
+        """Clean the old tag (ID3v1) at the end of the stream."""
+        tag = self.end - _OLD_BYTES
+        if tag >= self.start and self.edits.source.read(tag, len(_OLD_TAG)) == _OLD_TAG:
+            self.edits.zero(tag, self.end, "tag in the sound")
