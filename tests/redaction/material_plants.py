@@ -1,4 +1,4 @@
-"""Files in which a value is put into each part that may stay: parts of numbers, colours, settings of codecs."""
+"""Files in which a value is put into each part that may stay: numbers, colours, settings of codecs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import NamedTuple
 
 from policyfs.redact.exif.tags import EXIF_TABLE, MPF_TABLE, NESTED, POINTERS
 from policyfs.redact.heif.properties import PROPERTIES
-from policyfs.redact.isobmff.stsd import _CODEC
-from policyfs.redact.matroska import tag_names
-from policyfs.redact.matroska.tag_names import ELEMENTS, Form
+from policyfs.redact.isobmff import stsd
+from policyfs.redact.isobmff.udta_names import ITEMS, TEXT_ATOMS, USER_DATA
 from policyfs.redact.riff.info_list import NAMES
 from policyfs.redact.riff.wav import PLAIN_CHUNKS
 from policyfs.redact.tags.id3_frames import FRAMES
 from policyfs.redact.tags.iptc import _DATASETS, _RESOURCES
-from tests.support.samples import heifs, jp2s, jpegs, matroskas, movies, pngs, sounds
-from tests.support.samples.movies import box, full, u16, u32
+from tests.support.samples import heifs, jp2s, jpegs, movies, pngs, sounds
+from tests.support.samples.movies import box, full, u32
 
 UNDEFINED = 7
 INFO_TEXTS = [name for names in NAMES.values() for name in names.split()]
@@ -198,7 +197,9 @@ def _sounds(value: bytes) -> Iterator[Planted]:
     for kind, data in ((3, points), (5, bytes(sheet)), (2, value), (1, value), (0, value), (9, value)):
         yield Planted(f"FLAC {kind}", "audio/flac", sounds.flac((kind, data)))
     yield Planted("FLAC vendor", "audio/flac", sounds.flac((4, sounds.comments(vendor=value))))
-    for number, text in enumerate((b"TITLE=", b"GENRE=", b"REPLAYGAIN_TRACK_GAIN=", b"WAVEFORMATEXTENSIBLE_CHANNEL_MASK=")):
+    for number, text in enumerate(
+        (b"TITLE=", b"GENRE=", b"REPLAYGAIN_TRACK_GAIN=", b"WAVEFORMATEXTENSIBLE_CHANNEL_MASK=")
+    ):
         listed = sounds.comments(text + value)
         yield Planted(f"FLAC comment {number}", "audio/flac", sounds.flac((4, listed)))
         yield Planted(f"Vorbis comment {number}", "audio/ogg", sounds.vorbis(listed))
@@ -206,10 +207,17 @@ def _sounds(value: bytes) -> Iterator[Planted]:
     head = b"OpusHead\1\2" + bytes(8) + b"\1\1\1" + value[:200]
     packets = (head, b"OpusTags" + sounds.comments(), b"\xfcsound")
     yield Planted("Opus head", "audio/ogg", sounds.pages(8, *packets))
-    setup = b"\1vorbis" + bytes(22) + b"\1", b"\3vorbis" + sounds.comments() + b"\1", b"\5vorbis" + value, b"\0sound"
+    setup = (
+        b"\1vorbis" + bytes(22) + b"\1",
+        b"\3vorbis" + sounds.comments() + b"\1",
+        b"\5vorbis" + value,
+        b"\0sound",
+    )
     yield Planted("Vorbis setup", "audio/ogg", sounds.pages(8, *setup))
     for name in {name for names in FRAMES.values() for name in names.split() if len(name) == 4}:
-        yield Planted(f"ID3 {name}", "audio/mpeg", sounds.id3(sounds.frame(name, b"\0" + value)) + sounds.sound())
+        yield Planted(
+            f"ID3 {name}", "audio/mpeg", sounds.id3(sounds.frame(name, b"\0" + value)) + sounds.sound()
+        )
     for owner in (b"WM/MediaClassPrimaryID", b"AverageLevel", b"PeakValue", b"www.amazon.com", b"XMP"):
         private = sounds.frame("PRIV", owner + b"\0" + value)
         yield Planted(f"ID3 PRIV {owner!r}", "audio/mpeg", sounds.id3(private) + sounds.sound())
@@ -218,3 +226,92 @@ def _sounds(value: bytes) -> Iterator[Planted]:
             tag = sounds.ape((key, value), kind=kind)
             yield Planted(f"APE {key!r} {kind}", "audio/mpeg", sounds.sound() + tag)
     yield Planted("Lyrics3", "audio/mpeg", sounds.sound() + sounds.lyrics(value) + sounds.old())
+
+
+def boxes(value: bytes) -> Iterator[Planted]:
+    """MP4, MOV, HEIF, JPEG XL."""
+    for kind in sorted(stsd.CODEC_BOXES):
+        for handler, form in ((b"vide", b"test"), (b"soun", b"mp4a")):
+            track = movies.Track(kind=handler, format=form, entry=box(kind, value))
+            yield Planted(f"stsd {handler!r} {kind!r}", "video/mp4", movies.movie(track))
+    for outer, inner in ((b"wave", b"esds"), (b"wave", b"alac"), (b"sinf", b"schm"), (b"sv3d", b"proj")):
+        track = movies.Track(kind=b"soun", format=b"mp4a", entry=box(outer, box(inner, value)))
+        yield Planted(f"stsd {outer!r} {inner!r}", "video/mp4", movies.movie(track))
+    for kind in (b"user", b"key ", b"iviv", b"righ", b"priv", b"tenc", b"name", b"cert"):
+        entry = box(b"sinf", box(b"schi", box(kind, value)))
+        yield Planted(f"schi {kind!r}", "video/mp4", movies.movie(movies.Track(entry=entry)))
+    yield from _tables(value)
+    yield from _movies(value)
+    yield from _heifs(value)
+
+
+def _tables(value: bytes) -> Iterator[Planted]:
+    entries = fitted(value, -(-len(value) // 24) * 24)
+    size = len(entries)
+    for kind, width in ((b"stps", 4), (b"stsh", 8), (b"ctts", 8), (b"stss", 4), (b"stts", 8)):
+        made = full(kind, u32(size // width), entries)
+        yield Planted(f"stbl {kind!r}", "video/mp4", movies.movie(movies.Track(table=made)))
+    for kind in (b"roll", b"rap ", b"sync", b"seig", b"alst", b"refs", b"tele"):
+        grouped = full(b"sbgp", kind, u32(size // 8), entries)
+        yield Planted(f"sbgp {kind!r}", "video/mp4", movies.movie(movies.Track(table=grouped)))
+        described = full(b"sgpd", kind, u32(size, 1), entries, version=1)
+        yield Planted(f"sgpd {kind!r}", "video/mp4", movies.movie(movies.Track(table=described)))
+        packed = full(b"csgp", kind, entries)
+        yield Planted(f"csgp {kind!r}", "video/mp4", movies.movie(movies.Track(table=packed)))
+    more = {
+        "sdtp": full(b"sdtp", value),
+        "padb": full(b"padb", u32(2 * size), value),
+        "saiz": full(b"saiz", b"\0", u32(size), entries),
+        "saio": full(b"saio", u32(size // 4), entries),
+        "senc": full(b"senc", u32(size // 8), entries),
+        "cslg": full(b"cslg", fitted(value[36:], 20)),
+    }
+    for name, made in more.items():
+        yield Planted(f"stbl {name}", "video/mp4", movies.movie(movies.Track(table=made)))
+    edits = box(b"edts", full(b"elst", u32(size // 12), entries))
+    yield Planted("elst", "video/mp4", movies.movie(movies.Track(extra=edits)))
+
+
+def _movies(value: bytes) -> Iterator[Planted]:
+    four = fitted(value, -(-len(value) // 4) * 4)
+    for kind in (b"iods", b"pssh", b"mvex", b"zzzz"):
+        yield Planted(f"moov {kind!r}", "video/mp4", movies.movie(moov=box(kind, value)))
+    sound = full(b"pssh", bytes(16), u32(len(value)), value)
+    yield Planted("moov pssh", "video/mp4", movies.movie(moov=sound))
+    for kind in (b"load", b"tref", b"tapt"):
+        yield Planted(f"trak {kind!r}", "video/mp4", movies.movie(movies.Track(extra=box(kind, value))))
+    yield Planted("tref", "video/mp4", movies.movie(movies.Track(extra=box(b"tref", box(b"cdsc", four)))))
+    for kind in (b"elng", b"stsl"):
+        yield Planted(f"mdia {kind!r}", "video/mp4", movies.movie(movies.Track(media=full(kind, value))))
+    for name in sorted({*TEXT_ATOMS, *USER_DATA}):
+        udta = box(b"udta", movies.text_atom(name, value) if name in TEXT_ATOMS else box(name, value))
+        yield Planted(f"udta {name!r}", "video/quicktime", movies.movie(moov=udta))
+    for name in sorted(ITEMS):
+        for kind in (0, 1, 21):
+            made = movies.itunes(box(name, movies.data(value, kind)))
+            yield Planted(f"ilst {name!r} {kind}", "video/mp4", movies.movie(moov=made))
+    for name in (b"com.apple.quicktime.camera.framereadouttimeinmicroseconds", b"com.android.capture.fps"):
+        for kind in (1, 23, 67):
+            made = movies.keyed({name: value}, quicktime=True, kind=kind)
+            yield Planted(f"keys {name!r} {kind}", "video/quicktime", movies.movie(moov=made))
+    yield Planted("ftyp", "video/mp4", movies.movie(head=box(b"ftyp", b"isom", bytes(4), four)))
+    for kind in (b"sidx", b"pnot", b"PICT", b"thum", b"junk", b"free", b"wide", b"skip", b"styp", b"mfra"):
+        yield Planted(f"top {kind!r}", "video/mp4", movies.movie(after=box(kind, value)))
+
+
+def _heifs(value: bytes) -> Iterator[Planted]:
+    for kind in sorted(PROPERTIES):
+        size = {b"a1lx": 13}.get(kind, len(value))
+        data = value if size >= len(value) else value[36 : 36 + size]
+        for start in (b"", bytes(4)):
+            layout = heifs.Layout(properties=(*heifs.PROPERTIES, box(kind, start + data)))
+            things = [heifs.Thing(1, b"hvc1", heifs.picture(), properties=(1, 2, 3))]
+            colours = kind in (b"cpal", b"a1lx")  # the longest a1lx has no room for two coordinates
+            yield Planted(f"HEIF {kind!r}", "image/heic", heifs.heif(things, layout), colours)
+    icc = box(b"colr", b"prof" + profile(value))
+    layout = heifs.Layout(properties=(*heifs.PROPERTIES, icc))
+    things = [heifs.Thing(1, b"hvc1", heifs.picture(), properties=(1, 2, 3))]
+    yield Planted("HEIF colr", "image/heic", heifs.heif(things, layout))
+    for kind in (b"jxll", b"jxli", b"jhgm", b"jumb", b"Exif", b"xml "):
+        data = value[36:37] if kind == b"jxll" else value
+        yield Planted(f"JXL {kind!r}", "image/jxl", jp2s.jxl(box(kind, data)))

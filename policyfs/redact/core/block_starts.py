@@ -33,14 +33,20 @@ _STARTS: Final = (
 _MARKS: Final = (*_STARTS, *PLACE_MARKS)
 _LONG_MARKS: Final = (*_STARTS, *(mark for mark in PLACE_MARKS if len(mark) > _SHORT_BYTES))
 _BEFORE_ZEROS: Final = tuple(mark for mark in _STARTS if mark.isascii() and b"\0" not in mark)
+_OF_WORDS: Final = bytes(chr(byte).isalnum() and byte < 0x80 for byte in range(256))
+_WORD: Final = b"\1\1\1"
+_WITHOUT_WORDS: Final = tuple(mark for mark in _LONG_MARKS if _WORD not in mark.translate(_OF_WORDS))
 
 
 def holds_metadata(data: bytes, *, numbers: bool = False) -> bool:
     """Return True if bytes contain the start of a block of metadata, in any encoding of text.
 
-    numbers: True for arrays of numbers, which may contain the shortest starts by chance.
+    numbers: True for arrays of numbers, which may contain the shortest starts by chance. (Such an array may
+    be long, and mostly has no three letters in a row. Then most starts need no search.)
     """
-    if any(mark in data for mark in (_LONG_MARKS if numbers else _MARKS)):
+    few = numbers and _WORD not in data.translate(_OF_WORDS)
+    if any(mark in data for mark in (_WITHOUT_WORDS if few else _LONG_MARKS if numbers else _MARKS)):
         return True
-    plain = data.replace(b"\0", b"")
-    return len(plain) < len(data) and any(mark in plain for mark in _BEFORE_ZEROS)
+    plain = data.translate(None, b"\0")
+    few = len(plain) == len(data) or (numbers and _WORD not in plain.translate(_OF_WORDS))
+    return not few and any(mark in plain for mark in _BEFORE_ZEROS)

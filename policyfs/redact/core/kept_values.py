@@ -10,19 +10,21 @@ text.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget
 from policyfs.redact.core.free_text import told_in
-from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, mask
 
-_RUNS: Final = re.compile(
-    rb"[\x20-\x7e]{8,}|[\x20-\x7e\xb0\xba\xc2]{12,}|(?:[\x20-\x7e\xb0]\0){8,}|(?:\0[\x20-\x7e\xb0]){8,}"
-)
-"""Pattern of runs of text among bytes. Random bytes have many short runs, also with a degree sign."""
-_LONG_RUNS: Final = re.compile(rb"[\x20-\x7e]{12,}|(?:[\x20-\x7e]\0){12,}|(?:\0[\x20-\x7e]){12,}")
+_RUN: Final = b"\1" * 8
+_LONG_RUN: Final = b"\1" * 12
+"""Marks of runs of text among bytes. Random bytes have many short runs, also with a degree sign."""
+_ASCII: Final = bytes(0x20 <= byte < 0x7F for byte in range(256))
+_WITH_DEGREES: Final = bytes(0x20 <= byte < 0x7F or byte in b"\xb0\xba\xc2" for byte in range(256))
+_ZEROS: Final = bytes(not byte for byte in range(256))
 _HINT: Final = re.compile(rb"\d[.,:/'-]\d|lat|lon|lng|gps|geo|map|deg|utm|mgrs|qth|http", re.IGNORECASE)
 """Pattern for a quick search in a run of text in an array of numbers. (Palettes have runs like 000111222.)"""
 _BETWEEN: Final = b"\n\n\n"
@@ -49,9 +51,9 @@ def told_in_kept(data: bytes, asked: Tells, budget: Budget, *, numbers: bool = F
     if not asked:
         return NOTHING
     if numbers:
-        text = _BETWEEN.join(run for run in _LONG_RUNS.findall(data) if _HINT.search(run.replace(b"\0", b"")))
+        text = _BETWEEN.join(run for run in _runs(data, _LONG_RUN) if _HINT.search(run))
     else:
-        text = data if _is_text(data) else _BETWEEN.join(_RUNS.findall(data))
+        text = data if _is_text(data) else _BETWEEN.join(_runs(data, _RUN))
     if not text:
         return NOTHING
     return told_in(text, asked) if budget.look(len(text)) else UNKNOWN
@@ -68,6 +70,30 @@ def told_in_range(
         piece = source.read(at, min(CHUNK_BYTES + _OVERLAP_BYTES, end - at))
         told |= told_in_kept(piece, asked, budget, numbers=numbers)
     return told
+
+
+def _runs(data: bytes, least: bytes) -> Iterator[bytes]:
+    """Yield the runs of text among bytes, of ASCII in one or two bytes for each character.
+
+    Longer runs may also have degree signs. least: a mark of the shortest run.
+    """
+    yield from _marked(data, data.translate(_ASCII), least)
+    if len(least) < len(_LONG_RUN) and not data.isascii():
+        yield from _marked(data, data.translate(_WITH_DEGREES), _LONG_RUN)
+    for first in (0, 1) if b"\0" in data else ():
+        letters, zeros = data[first::2], data[1 - first :: 2]
+        size = min(len(letters), len(zeros))
+        both = mask(letters[:size].translate(_ASCII), zeros[:size].translate(_ZEROS))
+        yield from _marked(letters, both, least)
+
+
+def _marked(data: bytes, marks: bytes, least: bytes) -> Iterator[bytes]:
+    at = 0
+    while (at := marks.find(least, at)) >= 0:
+        end = marks.find(b"\0", at)
+        end = len(marks) if end < 0 else end
+        yield data[at:end]
+        at = end
 
 
 def _is_text(data: bytes) -> bool:

@@ -18,6 +18,7 @@ from policyfs.redact.bitstreams.decoder_config import clean_config, length_bytes
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note
 from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import ByteSource, MemorySource, difference
 from policyfs.redact.core.reader import Fields
 from policyfs.redact.core.tag_names import told
@@ -75,6 +76,7 @@ _WORDS: Final = frozenset({b"udes", b"altt"})
 _CONFIGS: Final = frozenset({b"hvcC", b"lhvC", b"av1C", b"avcC", b"vvcC", b"evcC"})
 _LENGTHS: Final = frozenset({b"hvcC", b"lhvC", b"avcC", b"vvcC"})
 _LONG: Final = frozenset({*_CONFIGS, b"colr", b"icef", b"tilC", b"uncC", b"cmpd", b"snuc", b"j2kH", b"jpgC"})
+_COLOURS: Final = frozenset({b"cpal"})
 _SUBTYPED: Final = (
     b"urn:mpeg:hevc:2015:auxid:",
     b"urn:mpeg:avc:2015:auxid:",
@@ -150,6 +152,8 @@ def _container(source: ByteSource, ipco: Box, inner: Inner, out: Properties) -> 
     out.rests.append(Span(boxes.rest, ipco.end))
     for number, box in enumerate(boxes, 1):
         tells, new, length_size = _property(source, box, inner)
+        if new is not None and _holds_more(box.kind, new, inner):
+            tells, new = UNKNOWN, None
         if new is None or box.cut:
             _free(box, out, f"property {box.kind.decode('latin-1')}", tells)
             out.gone.add(number)
@@ -193,6 +197,12 @@ def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes 
         )
         return UNKNOWN, data if known else None, 4
     return tells, data, 4
+
+
+def _holds_more(kind: bytes, data: bytes, inner: Inner) -> bool:
+    """Return True if a property holds a block of metadata, or a place and LOCATION is hidden."""
+    asked = NOTHING if kind in _COLOURS else inner.hide & Tells.LOCATION
+    return bool(told_in_kept(data, asked, inner.budget, numbers=kind in _LONG))
 
 
 def _most(kind: bytes) -> int:

@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.domain import Patch
-from policyfs.redact.core.categories import NOTHING, UNKNOWN
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
+from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 from policyfs.redact.exif.containers import clean_exif_block, clean_xmp_block
@@ -141,7 +142,9 @@ class _JxlFile(BoxFile):
             return self.block(box, lambda data, inner: clean_exif_block(data, inner, "EXIF"))
         if box.kind == b"xml ":
             return self.block(box, clean_xmp_block)
-        return box.end - box.body <= _KEPT.get(box.kind, -1)
+        asked = self.inner.hide & Tells.LOCATION
+        small = box.end - box.body <= _KEPT.get(box.kind, -1)
+        return small and not told_in_range(self.source, box.body, box.end, asked, self.inner.budget)
 
     def free(self, box: Box) -> None:
         self.inner.budget.part(_FREED_PARTS)

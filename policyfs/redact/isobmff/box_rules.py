@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.core.categories import UNKNOWN
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import NotThisKindError
+from policyfs.redact.core.kept_values import told_in_kept
+from policyfs.redact.core.patches import apply
 from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.boxes import Box
 from policyfs.redact.isobmff.tracks import Movie, Track
@@ -45,6 +48,31 @@ class Walk:
 
 Rule = Callable[[Walk, Box], None]
 """Function that cleans one box in place. Raises TooMuchError, NotThisKindError."""
+_NEEDED: Final = frozenset(b"stsc stsz stz2 stco co64 stss mvhd tkhd mdhd trun tfhd mfhd".split(b" "))
+"""Types of boxes of numbers without which policyfs and players would not find the samples."""
+
+
+def searched(rule: Rule) -> Rule:
+    """Return the rule that also searches a box of numbers: a box that still holds a block of metadata, or a
+    place if LOCATION is hidden, is removed.
+    """
+
+    def checked(walk: Walk, box: Box) -> None:
+        block, found = walk.block, walk.block.found
+        patches, notes = len(found.patches), len(found.notes)
+        rule(walk, box)
+        changes = [patch.shifted(-block.offset - box.body) for patch in found.patches[patches:]]
+        if any(patch.offset < 0 for patch in changes):
+            return  # the box has become free space
+        data = apply(block.body(box), changes)
+        if not told_in_kept(data, block.inner.hide & Tells.LOCATION, block.inner.budget, numbers=True):
+            return
+        if box.kind in _NEEDED:
+            raise NotThisKindError(f"its {name_of(box.kind)} box holds metadata")
+        del found.patches[patches:], found.notes[notes:]
+        block.free(box, walk.where)
+
+    return checked
 
 
 def clean_children(block: Block, start: int, end: int, rules: Mapping[bytes, Rule], where: str) -> None:
@@ -96,7 +124,7 @@ def fixed_size(*sizes: int) -> Rule:
         size = sizes[min(walk.block.data[box.body], len(sizes) - 1)]
         walk.trim(box, box.body + size)
 
-    return rule
+    return searched(rule)
 
 
 def table(header: int, *widths: int) -> Rule:
@@ -116,7 +144,7 @@ def table(header: int, *widths: int) -> Rule:
         if walk.track is not None and walk.where == "stbl":
             walk.track.table.keep(box.kind, memoryview(data)[body : min(end, box.end)])
 
-    return rule
+    return searched(rule)
 
 
 def _meta(walk: Walk, box: Box) -> None:

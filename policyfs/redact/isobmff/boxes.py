@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from policyfs.redact.core.cleaners import Budget
+from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.cleaners import Budget, NotThisKindError
+from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.patches import ByteSource
 
 HEADER_BYTES: Final = 8
@@ -114,6 +116,15 @@ def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_e
         found.append(box)
         at = box.end
     return Boxes(tuple(found), at)
+
+
+def check_brands(source: ByteSource, box: Box, budget: Budget) -> None:
+    """Raise NotThisKindError if a file type box (``ftyp``), which names four letters each, holds metadata.
+
+    Raises TooMuchError.
+    """
+    if told_in_range(source, box.body, box.end, Tells.LOCATION, budget):
+        raise NotThisKindError("its file type holds metadata")
 
 
 def full_box(payload: bytes) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.redact.isobmff.box_edits import Block
-from policyfs.redact.isobmff.box_rules import Rule, Walk, clean_children, fixed_size
+from policyfs.redact.isobmff.box_rules import Rule, Walk, clean_children, fixed_size, searched
 from policyfs.redact.isobmff.boxes import Box
 from policyfs.redact.isobmff.sample_boxes import FRAGMENT_RULES, sample_flags
 from policyfs.redact.isobmff.stbl import Runs, numbers
@@ -65,7 +65,11 @@ class _Moof:
         self.at = self.base = self.start
 
     def traf(self, _walk: Walk, box: Box) -> None:
-        rules: dict[bytes, Rule] = {**FRAGMENT_RULES, b"tfhd": self._header, b"trun": self._run}
+        rules: dict[bytes, Rule] = {
+            **FRAGMENT_RULES,
+            b"tfhd": searched(self._header),
+            b"trun": searched(self._run),
+        }
         rules[b"sdtp"] = sample_flags(box, (b"trun",), 4)
         self.track = self.size = 0
         self.base = self.at

@@ -12,7 +12,7 @@ from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.patches import apply
 from policyfs.redact.core.tag_names import is_language
 from policyfs.redact.isobmff.box_edits import Block, name_of
-from policyfs.redact.isobmff.box_rules import Rule, Walk, container, fixed_size, rules, table
+from policyfs.redact.isobmff.box_rules import Rule, Walk, container, fixed_size, rules, searched, table
 from policyfs.redact.isobmff.boxes import Box
 from policyfs.redact.isobmff.sample_boxes import SAMPLE_BOXES, TEXT, padding_bits, sample_flags
 from policyfs.redact.isobmff.stsd import NO_ENTRIES, clean_entries
@@ -85,7 +85,7 @@ def _dated(size: int, longer: int) -> Rule:
         if box.kind == b"tkhd" and walk.track is not None:
             walk.track.number = block.number(times)
 
-    return rule
+    return searched(rule)
 
 
 def _trak(walk: Walk, box: Box) -> None:
@@ -256,8 +256,8 @@ _STBL: Final = rules(
     stps=table(8, 4),
     stsh=table(8, 8),
     stsc=table(8, 12),
-    stsz=_sizes,
-    stz2=_sizes,
+    stsz=searched(_sizes),
+    stz2=searched(_sizes),
     stco=table(8, 4),
     co64=table(8, 8),
     padb=padding_bits,
@@ -308,7 +308,7 @@ _MOOV: Final = rules(
     mvhd=_dated(100, 112),
     trak=_trak,
     mvex=container(_MVEX),
-    iods=_object_descriptor,
-    pssh=_protection,
+    iods=searched(_object_descriptor),
+    pssh=searched(_protection),
     cmov=_refuse,
 )

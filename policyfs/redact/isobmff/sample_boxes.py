@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from policyfs.redact.isobmff.box_edits import Block
-from policyfs.redact.isobmff.box_rules import Rule, Walk, fixed_size, rules
+from policyfs.redact.isobmff.box_rules import Rule, Walk, fixed_size, rules, searched
 from policyfs.redact.isobmff.boxes import Box
 
 TEXT: Final = re.compile(rb"[ -~]{6}")
@@ -49,7 +49,7 @@ def sample_flags(parent: Box, kinds: Collection[bytes], at: int) -> Rule:
         )
         walk.trim(box, box.body + 4 + count)
 
-    return rule
+    return searched(rule)
 
 
 def _count(block: Block, entries: int) -> None:
@@ -153,11 +153,14 @@ def _points_into(block: Block, box: Box) -> bool:
     return all(start <= block.number(entry, width) < end for entry in entries)
 
 
-def padding_bits(walk: Walk, box: Box) -> None:
+def _padding_bits(walk: Walk, box: Box) -> None:
     """Clean ``padb``: half a byte for each sample. Further bytes become zeros."""
     block, body = walk.block, box.body
     if walk.holds(box, 8):
         walk.trim(box, body + 8 + (block.number(body + 4) + 1) // 2)
+
+
+padding_bits: Final = searched(_padding_bits)
 
 
 def _vectors(walk: Walk, box: Box) -> None:
@@ -197,12 +200,12 @@ def _end_of_vectors(block: Block, box: Box, size: int) -> int | None:
 
 
 SAMPLE_BOXES: Final[Mapping[str, Rule]] = {
-    "sgpd": _descriptions,
-    "sbgp": _groups,
-    "csgp": _packed_groups,
-    "saiz": _auxiliary,
-    "saio": _auxiliary,
-    "senc": _vectors,
+    "sgpd": searched(_descriptions),
+    "sbgp": searched(_groups),
+    "csgp": searched(_packed_groups),
+    "saiz": searched(_auxiliary),
+    "saio": searched(_auxiliary),
+    "senc": searched(_vectors),
 }
 """Rules for the boxes that may be in a sample table (``stbl``) and in a track fragment (``traf``)."""
 FRAGMENT_RULES: Final = rules(**SAMPLE_BOXES, tfdt=fixed_size(8, 12))

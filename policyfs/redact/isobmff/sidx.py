@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from policyfs.redact.isobmff.box_rules import Walk, container, fixed_size, rules
+from policyfs.redact.isobmff.box_rules import Walk, container, fixed_size, rules, searched
 from policyfs.redact.isobmff.boxes import Box
 
 
@@ -26,5 +26,7 @@ def _tfra(walk: Walk, box: Box) -> None:
     walk.trim(box, body + 16 + width * block.number(body + 12))
 
 
-INDEX_RULES: Final = rules(sidx=_sidx, mfra=container(rules(tfra=_tfra, mfro=fixed_size(8))))
+INDEX_RULES: Final = rules(
+    sidx=searched(_sidx), mfra=container(rules(tfra=searched(_tfra), mfro=fixed_size(8)))
+)
 """Rules for the index boxes at the top of a file."""

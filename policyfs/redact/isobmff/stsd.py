@@ -21,7 +21,8 @@ from policyfs.redact.bitstreams.decoder_config import (
 )
 from policyfs.redact.bitstreams.nal_units import AV1, MPEG, codec_of
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.free_text import BYTES_PER_PART, bytes_tell_place, text_among_numbers
+from policyfs.redact.core.free_text import BYTES_PER_PART
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.boxes import HEADER_BYTES, Box, Boxes
 from policyfs.redact.isobmff.udta import FREE_KINDS, XMP_UUID, clean_uuid
@@ -47,7 +48,7 @@ TEXT_FORMATS: Final = frozenset(b"tx3g text c608 c708 wvtt stpp sbtt stxt subt".
 _MAX_STRINGS: Final = 256
 _STRINGS: Final = re.compile(rb"[\x20-\x7e\0]*")
 
-_CODEC: Final = frozenset(
+CODEC_BOXES: Final = frozenset(
     b"avcC hvcC lhvC mvcC avcE hvcE vvcC evcC lvcC av1C vpcC dvcC dvvC dvwC esds m4ds glbl d263 bitr jp2h "
     b"pasp clap colr fiel gama btrt mdcv clli amve cclv SmDm CoLL ccst auxi auxC frma enda alac chan chnl "
     b"pcmC dac3 dec3 dac4 dmlp dOps dfLa ddts udts mhaC mhaP SA3D damr adrm aabd ACLR APRG ARES AVIN AORD "
@@ -162,7 +163,7 @@ def _behind_sound(block: Block, entry: Box) -> int:
     version = block.number(entry.body + 8, 2)
     if version == 1:
         # ISO's version 1 does not have QuickTime's four numbers.
-        return plain if block.data[plain + 4 : plain + 8] in _CODEC | _INSIDE.keys() else longer
+        return plain if block.data[plain + 4 : plain + 8] in CODEC_BOXES | _INSIDE.keys() else longer
     if version == 2:
         return entry.start + 72  # readers ignore the size that the entry states
     return plain
@@ -208,7 +209,7 @@ def _extension(block: Block, box: Box) -> None:
         block.free(box, "stsd", broken=True)
     elif kind in (b"esds", b"glbl"):
         _rewritten(block, box, user_data.without_user_data(block.body(box), block.inner))
-    elif kind in _CODEC:
+    elif kind in CODEC_BOXES:
         _parameters(block, box)
         if kind == b"damr" and block.goes(Tells.DEVICE):
             block.wipe(box.body, min(box.body + 4, box.end), "stsd", "vendor", Tells.DEVICE)
@@ -251,16 +252,14 @@ def _parameters(block: Block, box: Box) -> None:
 
 
 def _holds_place(block: Block, data: bytes) -> bool:
+    """Return True if parameters hold a block of metadata, or text with a place and location is hidden."""
     block.inner.budget.part(len(data) // BYTES_PER_PART)
-    if not block.goes(Tells.LOCATION):
-        return False
-    text = text_among_numbers(data)
-    return bytes_tell_place(text) if len(text) <= _MAX_TEXT_ENTRY else block.holds_place(text)
+    return bool(told_in_kept(data, block.inner.hide & Tells.LOCATION, block.inner.budget))
 
 
 _WAVE_END: Final = b"\0\0\0\x08\0\0\0\0"
 _INSIDE: Final = {
-    b"wave": _CODEC,
+    b"wave": CODEC_BOXES,
     b"sinf": frozenset({b"frma", b"schm", b"schi"}),
     b"schi": frozenset({b"user", b"key ", b"iviv", b"righ", b"priv", b"tenc", b"name", b"cert"}),
     b"sv3d": frozenset({b"svhd", b"proj"}),
@@ -278,8 +277,8 @@ def _container(block: Block, box: Box) -> None:
         if child.cut:
             break
         if child.kind == b"name" and box.kind == b"schi":
-            if block.goes(Tells.PEOPLE):
-                block.wipe(child.body, child.end, "schi", "name", Tells.PEOPLE)
+            if block.goes(tells := Tells.PEOPLE | block.told_in_name(block.body(child))):
+                block.wipe(child.body, child.end, "schi", "name", tells)
         elif child.kind == b"svhd":
             if block.goes(tells := Tells.DEVICE | block.told_in_name(block.body(child))):
                 block.wipe(min(child.body + 4, child.end), child.end, "svhd", "source", tells)
