@@ -11,11 +11,15 @@ from policyfs.redact.exif.tags import EXIF_TABLE, MPF_TABLE, NESTED, POINTERS
 from policyfs.redact.heif.properties import PROPERTIES
 from policyfs.redact.isobmff import stsd
 from policyfs.redact.isobmff.udta_names import ITEMS, TEXT_ATOMS, USER_DATA
+from policyfs.redact.matroska import tag_names
+from policyfs.redact.matroska.codec_private import _NUMBERS
+from policyfs.redact.matroska.ebml import head_at
+from policyfs.redact.matroska.tag_names import ELEMENTS, Form
 from policyfs.redact.riff.info_list import NAMES
 from policyfs.redact.riff.wav import PLAIN_CHUNKS
 from policyfs.redact.tags.id3_frames import FRAMES
 from policyfs.redact.tags.iptc import _DATASETS, _RESOURCES
-from tests.support.samples import heifs, jp2s, jpegs, movies, pngs, sounds
+from tests.support.samples import heifs, jp2s, jpegs, matroskas, movies, pngs, sounds
 from tests.support.samples.movies import box, full, u32
 
 UNDEFINED = 7
@@ -315,3 +319,80 @@ def _heifs(value: bytes) -> Iterator[Planted]:
     for kind in (b"jxll", b"jxli", b"jhgm", b"jumb", b"Exif", b"xml "):
         data = value[36:37] if kind == b"jxll" else value
         yield Planted(f"JXL {kind!r}", "image/jxl", jp2s.jxl(box(kind, data)))
+
+
+def matroskas_and_documents(value: bytes) -> Iterator[Planted]:
+    """Matroska and PDF."""
+    kind, el = "video/x-matroska", matroskas.el
+    for parent, elements in ELEMENTS.items():
+        for ident, element in elements.items():
+            if element.form is not Form.MASTER:
+                inside = el(ident, value)
+                for outer in _above(parent):
+                    inside = el(outer, inside)
+                name = f"Matroska {parent:x} {element.name}"
+                if parent == matroskas.INFO:
+                    yield Planted(name, kind, matroskas.film(el(matroskas.INFO, el(ident, value))))
+                elif _above(parent)[-1:] == [matroskas.TRACKS]:
+                    tracks = matroskas.track(1, 1, b"V_VP8", *_entry(inside))
+                    yield Planted(name, kind, matroskas.film(tracks=tracks))
+                else:
+                    yield Planted(name, kind, matroskas.film(inside))
+    for codec in (
+        *_NUMBERS,
+        "V_MPEG2",
+        "V_MPEG4/ISO/ASP",
+        "S_VOBSUB",
+        "S_TEXT/ASS",
+        "A_FLAC",
+        "A_VORBIS",
+        "V_AV1",
+    ):
+        number = {"V": 1, "A": 2}.get(codec[0], 17)
+        for form in (value, b"\1\x42\0\x1e\xff\xe0\0" + value, struct.pack("<I", 40) + bytes(36) + value):
+            track = matroskas.track(2, number, codec.encode(), el(tag_names.CODEC_PRIVATE, form))
+            yield Planted(f"Matroska {codec}", kind, matroskas.film(tracks=matroskas.VIDEO + track))
+    setup = b"\1vorbis" + bytes(23), b"\3vorbis" + sounds.comments() + b"\1", b"\5vorbis" + value
+    laced = b"\2" + bytes([len(setup[0]), len(setup[1])]) + b"".join(setup)
+    track = matroskas.track(2, 2, b"A_VORBIS", el(tag_names.CODEC_PRIVATE, laced))
+    yield Planted("Matroska Vorbis", kind, matroskas.film(tracks=matroskas.VIDEO + track))
+    for mime in (b"font/otf", b"application/x-truetype-font", b"image/png"):
+        font = matroskas.font(value)
+        file = el(tag_names.ATTACHED_FILE, el(0x466E, b"a.otf"), el(0x4660, mime), el(0x465C, font))
+        yield Planted(f"Matroska font {mime!r}", kind, matroskas.film(el(matroskas.ATTACHMENTS, file)))
+    for name in (
+        b"TITLE",
+        b"GENRE",
+        b"ENCODER",
+        b"BPS",
+        b"DURATION",
+        b"_STATISTICS_TAGS",
+        b"REPLAYGAIN_GAIN",
+    ):
+        made = matroskas.film(matroskas.tags(matroskas.simple_tag(name, value)))
+        yield Planted(f"Matroska tag {name!r}", kind, made)
+
+
+def _above(parent: int) -> list[int]:
+    """The element and those above it, up to the segment."""
+    out = [parent]
+    while True:
+        above = [p for p, elements in ELEMENTS.items() if out[-1] in elements and p not in out]
+        if not above or out[-1] in (
+            matroskas.TRACKS,
+            matroskas.TAGS,
+            matroskas.CHAPTERS,
+            matroskas.ATTACHMENTS,
+        ):
+            return out
+        out.append(above[0])
+
+
+def _entry(inside: bytes) -> list[bytes]:
+    """What is in the last TrackEntry of a Tracks element."""
+    head = head_at(inside, 0)
+    assert head is not None
+    entry = inside[head.length :]
+    within = head_at(entry, 0)
+    assert within is not None
+    return [entry[within.length :]]

@@ -6,8 +6,9 @@ by bytes with a manifest of C2PA, an XMP packet, EXIF or a text, each with a pos
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,9 +16,18 @@ from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.exif.makernotes import TABLES
 from policyfs.redact.exif.tags import TYPE_SIZES
 from policyfs.redact.plan import Outcome, locate
+from tests.redaction.material_plants import (
+    Planted,
+    boxes,
+    matroskas_and_documents,
+    sounds_and_avi,
+    stills,
+)
 from tests.support.samples.plants import PLANTS, tells
 
 LOCATION = frozenset({"location"})
+_BLOCKS = [name for name in PLANTS if "text" not in name]
+_TEXTS = [name for name in PLANTS if "text" in name]
 
 
 def view(kind: str, data: bytes, words: frozenset[str] = LOCATION) -> bytes:
@@ -61,3 +71,20 @@ def test_tags_of_tiff(name: str) -> None:
             assert not tells(view("image/tiff", data)), f"{tag:04x} of type {kind}"
             if "text" not in name:
                 assert not tells(view("image/tiff", data, frozenset({"device"}))), f"{tag:04x} of type {kind}"
+
+
+@pytest.mark.parametrize("make", [stills, sounds_and_avi, boxes, matroskas_and_documents])
+def test_parts_that_may_stay(make: Callable[[bytes], Iterator[Planted]]) -> None:
+    """Each part has one block and one text, in turn; with POLICYFS_SOAK=1 each of all."""
+    rows, found = 0, 0
+    soak = os.environ.get("POLICYFS_SOAK") == "1"
+    files = {name: list(make(value)) for name, value in PLANTS.items()}
+    for number, row in enumerate(zip(*files.values(), strict=True)):
+        names = PLANTS if soak else (_BLOCKS[number % len(_BLOCKS)], _TEXTS[number % len(_TEXTS)])
+        for name, planted in zip(PLANTS, row, strict=True):
+            if name in names and not (planted.colours and name in _TEXTS):
+                found += tells(planted.data)
+                assert not tells(view(planted.kind, planted.data)), f"{name} in {planted.name}"
+        rows += 1
+    assert rows > 200
+    assert found > rows

@@ -17,7 +17,8 @@ from policyfs.redact.bitstreams.frames import clean_settings
 from policyfs.redact.bitstreams.nal_units import AVC, HEVC, VVC, codec_of, is_byte_stream
 from policyfs.redact.core.categories import NOTHING, Tells
 from policyfs.redact.core.cleaners import Inner
-from policyfs.redact.core.free_text import bytes_tell_place, text_among_numbers, told_in
+from policyfs.redact.core.free_text import told_in
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.matroska.tag_names import tag_tells
@@ -109,9 +110,9 @@ def _stream_settings(codec: str, data: bytes, inner: Inner) -> bytes:
 def _numbers(data: bytes, inner: Inner) -> bytes | None:
     """Return settings of numbers with zeros in place of each text that tells a time or a device to hide.
 
-    Return None if the settings hold a place, and location is hidden.
+    Return None if the settings hold a block of metadata, or a place and location is hidden.
     """
-    if inner.hide & Tells.LOCATION and bytes_tell_place(text_among_numbers(data)):
+    if told_in_kept(data, inner.hide & Tells.LOCATION, inner.budget):
         return None
     asked = inner.hide & (Tells.TIME | Tells.DEVICE)
     return _TEXT.sub(lambda run: bytes(len(run[0])) if _told(run[0], asked, inner) else run[0], data)
@@ -172,6 +173,9 @@ def _xiph(data: bytes, inner: Inner) -> bytes | None:
     start, end = at + sizes[0], at + sum(sizes)
     comments = data[start:end]
     if end > len(data) or comments[:7] not in (b"\3vorbis", b"\x81theora"):
+        return None
+    asked = inner.hide & Tells.LOCATION
+    if any(told_in_kept(packet, asked, inner.budget) for packet in (data[at:start], data[end:])):
         return None
     return data[: start + 7] + clean_comments(comments[7:], inner) + data[end:]
 

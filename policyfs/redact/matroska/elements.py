@@ -19,7 +19,7 @@ from policyfs.redact.core.tag_names import is_language
 from policyfs.redact.matroska import cues, tag_names
 from policyfs.redact.matroska.codec_private import clean_private
 from policyfs.redact.matroska.ebml import CRC_32, VOID, Head, head_at, void
-from policyfs.redact.matroska.fonts import is_font, is_font_type
+from policyfs.redact.matroska.fonts import font_stays, is_font_type
 from policyfs.redact.matroska.tag_names import ELEMENTS, Element, Form, tag_tells
 
 MAX_DEPTH: Final = 12
@@ -292,7 +292,7 @@ class Tree:
         mime = child_data(data, tag_names.FILE_MIME_TYPE) or b""
         if content is None or self.inner.hide == NOTHING:
             return None
-        if is_font_type(mime) and is_font(content):
+        if is_font_type(mime) and font_stays(content, self.inner):
             return content
         cleaned = self.inner.image(content) if mime.startswith(b"image/") else None
         return None if cleaned is None else cleaned.data

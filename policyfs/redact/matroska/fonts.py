@@ -1,15 +1,21 @@
 """Check of fonts that are attached to a Matroska file.
 
-A font (OpenType, TrueType, a collection of these, or WOFF) stays as it is. Its first four bytes are no proof:
-any text may start with a font's signature ("true north"). So OpenType and TrueType fonts must have a valid
-table directory, and only zeros outside of tables. A WOFF font must state the size of the file, and must have
-no metadata and no private data; its tables are not examined. Sources: OpenType 1.9, WOFF 1.0 and 2.0.
+A font (OpenType, TrueType, a collection of these, or WOFF) stays as it is if it holds nothing else. Its first
+four bytes are no proof: any text may start with a font's signature ("true north"). So OpenType and TrueType
+fonts must have a valid table directory, and only zeros outside of tables. A WOFF font must state the size of
+the file, and must have no metadata and no private data; its tables, which are compressed, are not examined.
+Sources: OpenType 1.9, WOFF 1.0 and 2.0.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Final
+
+from policyfs.redact.core.block_starts import holds_metadata
+from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.cleaners import Inner
+from policyfs.redact.core.kept_values import told_in_kept
 
 _TYPES: Final = re.compile(
     rb"font/(?:[ot]tf|sfnt|collection|woff2?)|application/(?:octet-stream|vnd\.ms-opentype|font-(?:sfnt|woff2?)"
@@ -21,6 +27,10 @@ _COLLECTION: Final = b"ttcf"
 _WOFF: Final = {b"wOFF": 24, b"wOF2": 28}
 """Signatures of WOFF, and the offset of the five numbers about its metadata and private data."""
 _TAG: Final = re.compile(rb"[\x20-\x7e]{4}")
+_VERSION: Final = re.compile(
+    rb"(?<![A-Za-z])(?:Version|PS|hotconv|makeotf\S{0,9}|ttfautohint)[ (v]{0,3}\d{1,3}\.\d{1,3}(?!\d)",
+    re.IGNORECASE,
+)
 _MAX_TABLES: Final = 64
 _MAX_FONTS: Final = 64
 
@@ -53,6 +63,23 @@ def is_font(data: bytes) -> bool:
         parts += [(at, at + 12), (_number(data, at + 8), _number(data, at + 8) + _number(data, at + 4))]
     fonts = [_tables(data, _number(data, 12 + 4 * i)) for i in range(count)]
     return all(fonts) and _covers(data, parts + [part for font in fonts for part in font])
+
+
+def font_stays(data: bytes, inner: Inner) -> bool:
+    """Return True if the data is a font without a block of metadata, and without a place in its texts if
+    LOCATION is hidden. Raises TooMuchError.
+
+    Versions of fonts ("2.040;PS 002.040") look like coordinates, and stay.
+    """
+    if not is_font(data):
+        return False
+    asked = inner.hide & Tells.LOCATION
+    if not told_in_kept(data, asked, inner.budget, numbers=True):
+        return True
+    if holds_metadata(data, numbers=True):
+        return False
+    rest = _VERSION.sub(b"", data.translate(None, b"\0"))
+    return not told_in_kept(rest, asked, inner.budget, numbers=True)
 
 
 def _tables(data: bytes, at: int) -> list[tuple[int, int]]:
