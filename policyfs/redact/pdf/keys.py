@@ -138,6 +138,7 @@ class Edits:
 
     blanks: the ranges that become spaces. taken: the removed values, each as (start, length, key,
     categories), for the records of removed parts. metadata: the objects to which its Metadata entries refer.
+    symbols: the objects with shared symbols of JBIG2 pictures.
     """
 
     blanks: list[tuple[int, int]] = field(default_factory=list)
@@ -145,6 +146,7 @@ class Edits:
     taken: list[tuple[int, int, bytes, Tells]] = field(default_factory=list)
     refs: set[int] = field(default_factory=set)
     metadata: set[int] = field(default_factory=set)
+    symbols: set[int] = field(default_factory=set)
     texts: dict[int, Tells] = field(default_factory=dict)
     """A dictionary from the numbers of objects to categories. A kept entry refers to each of these objects.
 
@@ -183,6 +185,8 @@ def edit(node: Node, hide: Tells, budget: Budget, *, info: bool = False, trailer
                 if not tells & hide:
                     if key == b"Metadata" and value.kind == "ref":
                         edits.metadata.add(value.number)
+                    if key == b"JBIG2Globals" and value.kind == "ref":
+                        edits.symbols.add(value.number)
                     if value.kind == "ref" and (aside := _told(here, key, _ANY_DATE, False, False) & hide):
                         edits.texts[value.number] = edits.texts.get(value.number, NOTHING) | aside
                     waiting.append(value)
@@ -234,8 +238,8 @@ def _is_plain(node: Node) -> bool:
 
 
 def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tells:
-    if key in ANY:
-        return ANY[key]
+    if key in ANY or _is_sound(node, key):
+        return ANY.get(key, UNKNOWN)
     if info and key not in STRINGS:
         usual = key in _STANDARD_VALUES and _STANDARD_VALUES[key].fullmatch(_text_of(value))
         return NOTHING if usual else INFO.get(key, UNKNOWN)
@@ -263,6 +267,11 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
     if key == b"M" and not (_is_annotation(node) or _DATE.match(string_bytes(value.text))):
         return NOTHING
     return STRINGS.get(key, NOTHING)
+
+
+def _is_sound(node: Node, key: bytes) -> bool:
+    """Return True if an entry refers to a recorded sound: of an annotation or of an action (Sound)."""
+    return key == b"Sound" and key in (node.name(b"Subtype"), node.name(b"S"))
 
 
 _DIGITS: Final = b"0123456789"

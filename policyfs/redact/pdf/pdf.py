@@ -24,6 +24,7 @@ from policyfs.redact.pdf.private_keys import is_document_part
 from policyfs.redact.pdf.streams import (
     ObjectStream,
     Room,
+    clean_jbig2,
     clean_picture,
     clean_xmp_stream,
     filters_of,
@@ -31,6 +32,7 @@ from policyfs.redact.pdf.streams import (
 
 _XMP: Final = (b"<?xpacket", b"<x:xmpmeta", b"\xef\xbb\xbf<?xpacket")
 _PICTURES: Final = frozenset({b"DCTDecode", b"DCT", b"JPXDecode"})
+_JBIG2: Final = b"JBIG2Decode"
 _NULL: Final = b"null"
 _DECISIVE: Final = frozenset(b"Type Subtype Length Filter F DecodeParms DP N First".split())
 """Keys of a stream whose values decide how its bytes are read. Of two values, some readers use the first, and
@@ -54,7 +56,8 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("PDF", "trailer", "ID", Tells.DEVICE, "zeros"),
     Part("PDF", "PieceInfo, SpiderInfo", "private data of programs", UNKNOWN, "blanks"),
     Part("PDF", "catalog, pages, pictures, trailers", "private keys of programs", UNKNOWN, "blanks"),
-    Part("PDF", "embedded files", "anything", UNKNOWN, "null"),
+    Part("PDF", "embedded files, sounds", "anything", UNKNOWN, "null"),
+    Part("PDF", "JBIG2 pictures", "comments", UNKNOWN, "the picture; zeros in place of comments"),
     Part("PDF", "JPEG, JPEG 2000 pictures", "EXIF, XMP, IPTC", UNKNOWN, "the picture, redacted"),
     Part("PDF", "objects that nothing refers to", "anything", UNKNOWN, "null"),
     Part("PDF", "comments (%), between objects", "anything", UNKNOWN, "zeros; in an object stream, spaces"),
@@ -76,7 +79,7 @@ class _Object:
     """An object and its edits.
 
     role: "trailer" for a trailer or a linearization dictionary; else the purpose of the object's stream
-    ("objects", "file", "xmp", "picture"); "" for any other object.
+    ("objects", "file", "xmp", "picture", "jbig2"); "" for any other object.
     """
 
     item: Item
@@ -89,7 +92,7 @@ class _Locator:
     """The search for the parts to hide in one PDF: its state and its steps.
 
     infos, roots: numbers of the document information and of the root objects. hints: offsets of the hint
-    streams of a linearized file.
+    streams of a linearized file. symbols: numbers of the streams that JBIG2 pictures share.
     """
 
     source: ByteSource
@@ -102,6 +105,7 @@ class _Locator:
     infos: set[int] = field(default_factory=set)
     roots: set[int] = field(default_factory=set)
     hints: set[int] = field(default_factory=set)
+    symbols: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.room = Room(self.inner.budget)
@@ -160,12 +164,14 @@ class _Locator:
         filters = filters_of(node)
         if kind == b"ObjStm":
             return "objects"
-        if kind == b"EmbeddedFile":
+        if kind in (b"EmbeddedFile", b"Sound"):
             return "file"
         if kind == b"Metadata" or node.name(b"Subtype") == b"XML":
             return "xmp"
         if filters is None or _PICTURES & set(filters):
             return "picture"
+        if _JBIG2 in filters:
+            return "jbig2"
         if not filters and self.source.read(item.data, 16).lstrip().startswith(_XMP):
             return "xmp"
         return ""
@@ -229,6 +235,7 @@ class _Locator:
 
     def _settle(self, reached: set[int]) -> None:
         metadata = {n for edits in self._all_edits() for n in edits.metadata}
+        self.symbols = {n for edits in self._all_edits() for n in edits.symbols}
         texts: dict[int, Tells] = {}
         for edits in self._all_edits():
             for number, tells in edits.texts.items():
@@ -263,6 +270,9 @@ class _Locator:
         elif here.role == "picture":
             node = self.scan.value_of(item)
             found = clean_picture(self.source, item.data, item.data_end, node, self.inner, self.room)
+        elif here.role == "jbig2" or (item.data and item.number in self.symbols):
+            node = self.scan.value_of(item)
+            found = clean_jbig2(self.source, item.data, item.data_end, node, self.inner, self.room)
         if found is None:
             if here.edits.refs - self.scan.integers.keys():
                 raise NotThisKindError("metadata in it is packed in an unusual way")

@@ -26,6 +26,7 @@ from policyfs.redact.core.cleaners import (
 )
 from policyfs.redact.core.patches import ByteSource, SliceSource, difference
 from policyfs.redact.pdf import ascii85
+from policyfs.redact.pdf.jbig2 import without_comments
 from policyfs.redact.pdf.keys import Edits, edit, silenced
 from policyfs.redact.pdf.object_scan import Item
 from policyfs.redact.pdf.objects import MAX_TOKENS, MalformedError, Node, Reader, is_regular
@@ -270,6 +271,25 @@ def _found(data: int, raw: bytes, new: bytes, cleaned: Cleaned, packed: bool) ->
         names = notes or [Note(data, len(raw), "PDF", "behind a stream")]
         notes = [note._replace(offset=data, length=len(raw)) for note in names]
     return Found(patches, notes)
+
+
+def clean_jbig2(source: ByteSource, data: int, end: int, node: Node, inner: Inner, room: Room) -> Found:
+    """Clean a JBIG2 picture, or the symbols that such pictures share: remove comments.
+
+    Raises NotThisKindError, TooMuchError.
+    """
+    filters = [name for name in filters_of(node) or () if name != b"JBIG2Decode"]
+    raw = source.read(data, end - data)
+    if filters and (len(filters) > 1 or filters[0] not in _FLATE):
+        raise NotThisKindError("a picture in it is not understood")
+    text, tidy = room.inflate(raw) if filters else (raw, raw)
+    cleaned = without_comments(text, inner.budget)
+    new: bytes | None = tidy
+    if cleaned != text:
+        new = _packed(cleaned, len(raw)) if filters else cleaned
+    if new is None:
+        raise NotThisKindError("a picture without its comments is larger than before")
+    return _found(data, raw, new, Cleaned(new, (Note(0, len(raw), "PDF", "JBIG2 comment"),)), packed=True)
 
 
 def _picture(raw: bytes, outer: bytes, room: Room) -> tuple[bytes, bytes]:
