@@ -208,6 +208,18 @@ _LINES: Final = re.compile(
 _BESIDE: Final = 100
 _LISTED: Final = re.compile(r"\d[,;]\s*\Z")
 """Pattern of a list of numbers on lines of their own, with a comma behind each."""
+_MAX_KEYWORDS: Final = 1 << 14
+_PLACE_WORDS: Final = (
+    r"(?:places?|locations?|countr(?:y|ies)|cit(?:y|ies)|geo(?:graphy|graphie|grafia)?|orte?|länder|lieux?|pays"
+    r"|lugar(?:es)?|luogh?[oi]|plaats(?:en)?|locatie|miejsca?|места|место)"
+)
+_PLACES: Final = re.compile(rf"\b{_PLACE_WORDS}\s?[|/\\>]", re.IGNORECASE)
+_KEYWORD: Final = r"[\w .,'’()&+-]{1,60}"
+_BELOW_PLACES: Final = re.compile(
+    rf"(?:{_KEYWORD}[|/\\>]){{0,8}}?\s?{_PLACE_WORDS}\s?(?:[|/\\>]{_KEYWORD}){{1,8}}", re.IGNORECASE
+)
+"""Pattern of a keyword in a tree of keywords, below a keyword for places, as photo managers write it."""
+_BETWEEN_KEYWORDS: Final = re.compile(r"[;\n\0]|, ")
 _PLAIN: Final = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {
     0x066B: ord("."),  # the Arabic decimal separator
     0x060C: ord(","),
@@ -231,6 +243,15 @@ def holds_place(text: str) -> bool:
     The place may also be encoded as base64 or hexadecimal digits, or have the escapes of links, HTML or JSON.
     """
     return _holds_place(text) or any(map(_holds_place, _decoded(text)))
+
+
+def is_below_places(text: str) -> bool:
+    """Return True if a text is a keyword of a tree ("Places|Austria|Hallstatt"), or a list of keywords, and
+    one is below a keyword for places.
+    """
+    if len(text) > _MAX_KEYWORDS or _PLACES.search(text) is None:
+        return False
+    return any(_BELOW_PLACES.fullmatch(keyword.strip()) for keyword in _BETWEEN_KEYWORDS.split(text))
 
 
 def _decoded(text: str) -> Iterator[str]:

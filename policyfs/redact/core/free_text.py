@@ -1,10 +1,10 @@
 """Search for places, times and devices in free text: comments, captions, descriptions, and values that should
 not be text.
 
-Text tells a place if it has coordinates, a code of a place or a link to a map. Text tells a time if it has a
-date with a time of day. Text tells a device if it has words that cameras and programs write into captions and
-comments by themselves. Names of places, days and things in prose look like any other words, so such names
-stay; docs/redaction.md states this limit.
+Text tells a place if it has coordinates, a code of a place, a link to a map or a keyword below "Places". Text
+tells a time if it has a date with a time of day. Text tells a device if it has words that cameras and
+programs write into captions and comments by themselves. Names of places, days and things in prose look like
+any other words, so such names stay; docs/redaction.md states this limit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.coordinates import holds_place
+from policyfs.redact.core.coordinates import holds_place, is_below_places
 
 MAX_TEXT_BYTES: Final = 1 << 18
 """Maximum length of a text that is searched, in characters after decoding. A longer text counts as if it held
@@ -88,7 +88,7 @@ _DEVICE_HINTS: Final = (
 
 
 _TELLING: Final[tuple[tuple[Tells, Callable[[str], object]], ...]] = (
-    (Tells.LOCATION, holds_place),
+    (Tells.LOCATION, lambda text: holds_place(text) or is_below_places(text)),
     (Tells.TIME, _MOMENT.search),
     (Tells.DEVICE, _OF_A_DEVICE.search),
 )

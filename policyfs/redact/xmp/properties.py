@@ -241,7 +241,8 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://ns.useplus.org/ldf/xmp/1.0/": _PLUS,
         "http://creativecommons.org/ns#": _named(_PEOPLE, (_TIME, "deprecatedOn")),
         "http://www.metadataworkinggroup.com/schemas/regions/": FACES,
-        "http://www.metadataworkinggroup.com/schemas/keywords/": FACES,
+        # Keywords below other keywords, which may be places.
+        "http://www.metadataworkinggroup.com/schemas/keywords/": _named(_PEOPLE, (UNKNOWN, "Children")),
         _PREVIEW: _named(UNKNOWN, (_OTHER, "width height format image")),
         **VENDORS,
     }
