@@ -1,4 +1,4 @@
-"""Each tag that may stay has a name: ExifTool was asked, or the standard that is named here.
+"""Each tag that may stay has a name: ExifTool was asked, or the standard that is named here. No range counts.
 
 A tag that nobody can name may hold anything, as 0xCD41 did: it was in a range of DNG's tags, and C2PA put its
 manifests there.
@@ -6,6 +6,7 @@ manifests there.
 
 from __future__ import annotations
 
+import ast
 import subprocess
 from typing import Final
 
@@ -14,6 +15,7 @@ import pytest
 from policyfs.redact.exif.makernotes import TABLES
 from policyfs.redact.exif.rules import numbers
 from policyfs.redact.exif.tags import EXIF_TABLE, MPF_TABLE
+from tests.support.machine.documents import CHECKOUT
 from tests.support.samples.media import TOOL_DEADLINE_S
 
 _LISTING: Final = r"""
@@ -99,3 +101,66 @@ def test_the_tables_of_other_files_have_no_further_tags() -> None:
 
 def test_a_manifest_is_in_no_table() -> None:
     assert all(0xCD41 not in rules for rules in TABLES.values())
+
+
+_BYTES: Final = "a table of bytes"
+_RANGES: Final = {
+    "audio/flac.py": {"range(7)": "types of blocks, each with its own rule (RFC 9639, 8.1)"},
+    "audio/ogg_pages.py": {"range(256)": _BYTES},
+    "bitstreams/frames.py": dict.fromkeys(
+        ("range(1, 6)", "range(10)", "range(16, 22)", "range(4)", "range(7, 11)"), "as in nal_units.py"
+    ),
+    "bitstreams/nal_units.py": {
+        **dict.fromkeys(
+            ("range(1, 6)", "range(7, 12)", "range(13, 17)", "range(19, 22)"),
+            "types of units, H.264, table 7-1",
+        ),
+        **dict.fromkeys(("range(10)", "range(16, 22)", "range(32, 38)"), "types of units, H.265, table 7-1"),
+        **dict.fromkeys(("range(4)", "range(7, 11)", "range(12, 23)"), "types of units, H.266, table 5"),
+        "range(256)": "start codes except user data (H.262, table 6-1)",
+    },
+    "core/block_starts.py": {"range(256)": _BYTES},
+    "core/coordinates.py": {"range(65281, 65375)": "wide forms of ASCII, which are read as ASCII"},
+    "core/kept_values.py": {"range(256)": _BYTES, "range(32, 127)": _BYTES},
+    "images/gif.py": {"range(255, -1, -1)": "the bytes behind XMP (XMP part 3)"},
+    "isobmff/stbl.py": {"range(256)": _BYTES},
+    "jpeg/markers.py": {
+        "range(192, 208)": "SOFn (T.81, table B.1): one structure, of which each byte is checked",
+        "range(208, 216)": "RSTn (T.81, table B.1): without data",
+        "range(224, 240)": "APPn: zeros, except the segments that segments.py reads",
+    },
+    "jpeg/segments.py": {"range(16)": "names of APPn for findings"},
+    "matroska/cues.py": {"range(1, 9)": "lengths of a number"},
+    "matroska/tag_names.py": {
+        "range(21969, 21979)": "ten numbers of MasteringMetadata (RFC 9559, 5.1.4.1.28)"
+    },
+    "pdf/ascii85.py": dict.fromkeys(
+        ("range(_FIRST, _FIRST + _BASE)", "range(_BASE)", "range(_BASE ** 2)", "range(256)"), _BYTES
+    ),
+    "pdf/keys.py": {"range(32, 127)": _BYTES},
+    "tags/iptc.py": {
+        "range(2000, 2999)": "saved paths (Photoshop's file formats): one structure, which is checked"
+    },
+    "xmp/properties.py": {"range(6)": "UprightTransform_0 to _5, which are numbers"},
+}
+"""The ranges in tables of policyfs/redact, and why each is none of unknown things."""
+
+
+def _constants(tree: ast.Module) -> list[ast.expr]:
+    return [
+        one.value
+        for one in tree.body
+        if isinstance(one, ast.Assign | ast.AnnAssign) and one.value is not None
+    ]
+
+
+def test_no_table_has_a_range_of_unknown_things() -> None:
+    package, unknown = CHECKOUT / "policyfs" / "redact", []
+    for path in sorted(package.rglob("*.py")):
+        for value in _constants(ast.parse(path.read_text("utf-8"))):
+            for call in ast.walk(value):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "range":
+                    module = path.relative_to(package).as_posix()
+                    if ast.unparse(call) not in _RANGES.get(module, {}):
+                        unknown.append(f"{module}: {ast.unparse(call)}")
+    assert not unknown

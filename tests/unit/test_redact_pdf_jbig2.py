@@ -24,10 +24,8 @@ ENTRIES = b"/Type/XObject/Subtype/Image/Width 64/Height 48/ColorSpace/DeviceGray
 def segment(number: int, kind: int, data: bytes, refers: tuple[int, ...] = (), *, page: int = 1) -> bytes:
     """A segment; more than four references, and a page above 255, are written in the long form."""
     count = len(refers)
-    if count <= 4:
-        said = bytes([count << 5])
-    else:
-        said = (7 << 29 | count).to_bytes(4) + bytes((count + 8) // 8)
+    long = (7 << 29 | count).to_bytes(4) + bytes((count + 8) // 8)
+    said = bytes([count << 5]) if count <= 4 else long
     width = 1 if number <= 0x100 else 2 if number <= 0x10000 else 4
     listed = b"".join(refer.to_bytes(width) for refer in refers)
     flags = kind | (0x40 if page > 255 else 0)

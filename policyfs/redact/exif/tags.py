@@ -329,11 +329,9 @@ _INTEROP: Final[tuple[_Row, ...]] = (
     (0x1001, "RelatedImageWidth", _OTHER),
     (0x1002, "RelatedImageHeight", _OTHER),
 )
+_PLACES: Final = "0 1 2 3 4 5 6 8 9 a b c d e f 10 11 12 13 14 15 16 17 18 19 1a 1b 1c 1e 1f"
 _GPS: Final[tuple[_Row, ...]] = (
-    *(
-        (tag, f"GPS 0x{tag:02x}", _LOCATION)
-        for tag in numbers("0 1 2 3 4 5 6 8 9 a b c d e f 10 11 12 13 14 15 16 17 18 19 1a 1b 1c 1e 1f")
-    ),
+    *((tag, f"GPS 0x{tag:02x}", _LOCATION) for tag in numbers(_PLACES)),
     (0x07, "GPSTimeStamp", _LOCATION | _TIME),
     (0x1D, "GPSDateStamp", _LOCATION | _TIME),
 )

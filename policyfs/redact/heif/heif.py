@@ -16,6 +16,7 @@ from policyfs.redact.bitstreams.nal_units import CODECS, walk_nals
 from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
+from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
 from policyfs.redact.exif.containers import (
@@ -283,6 +284,9 @@ class _HeifFile(BoxFile):
         if kind == b"j2k1":
             return walk_codestream(data, self.inner)
         if kind in _RAW_PICTURES:
+            asked = self.inner.hide & Tells.LOCATION
+            if told_in_range(data, 0, _RAW_PICTURES[kind], asked, self.inner.budget, numbers=True):
+                return None
             return _cut(data, _RAW_PICTURES[kind])
         return Found() if _PLAIN_PICTURES.get(kind) in properties else None
 

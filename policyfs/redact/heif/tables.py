@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.core.reader import Fields
 from policyfs.redact.core.tag_names import told
@@ -261,6 +262,8 @@ def groups(payload: bytes, inner: Inner) -> bytes:
         raw = payload[box.start : box.end]
         try:
             raw = raw[: box.body - box.start] + _group(box.kind, payload[box.body : box.end])
+            if told_in_kept(raw, inner.hide & Tells.LOCATION, inner.budget, numbers=True):
+                raw = freed(raw)
         except ValueError:
             raw = freed(raw)
         boxes.append((box, raw))

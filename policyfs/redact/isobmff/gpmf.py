@@ -13,9 +13,11 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.domain import Patch
+from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note
 from policyfs.redact.core.free_text import told_in
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import ByteSource, MemorySource, apply, in_order, zeros
 
 MAX_SAMPLES: Final = 20_000
@@ -80,7 +82,7 @@ class Telemetry:
         """
         self.inner.budget.extent(size)
         data = self.source.read(at, size) if size <= MAX_SAMPLE_BYTES else b""
-        spans = self._spans(data) if data else None
+        spans = self._spans(data) if data and not holds_metadata(data, numbers=True) else None
         self._work += _WORK_PER_SAMPLE
         self.inner.budget.part(self._work // _WORK_PER_PART)
         self._work %= _WORK_PER_PART
@@ -165,13 +167,16 @@ class Telemetry:
 def clean_gpmf(data: bytes, inner: Inner) -> Cleaned | None:
     """Clean a block of GPMF outside of a track. Return None if the whole block must be removed.
 
-    A block must be removed if it is not GPMF, or if OTHER is hidden: the settings in the block are of this
-    category.
+    A block must be removed if it is not GPMF, if OTHER is hidden (the settings in the block are of this
+    category), or if its numbers hold a block of metadata or a place.
     """
     if inner.hide & Tells.OTHER or len(data) < _HEAD_BYTES or not data.startswith(tuple(_NESTED)):
         return None
     telemetry = Telemetry(MemorySource(data), inner)
     telemetry.sample(0, len(data))
     found = telemetry.found()
+    new = apply(data, in_order(found.patches, len(data)))
     broken = any(note.broken for note in found.notes)
-    return None if broken else Cleaned(apply(data, in_order(found.patches, len(data))), tuple(found.notes))
+    if broken or told_in_kept(new, inner.hide & Tells.LOCATION, inner.budget, numbers=True):
+        return None
+    return Cleaned(new, tuple(found.notes))

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from policyfs.formats import Use, starts_for
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note
+from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.patches import ByteSource, SliceSource, difference, zeros
 from policyfs.redact.core.tag_names import told
 
@@ -172,7 +173,8 @@ def _is_text(source: ByteSource, start: int, end: int) -> bool:
 def _inside(source: ByteSource, start: int, end: int, holds: str, inner: Inner) -> Found | None:
     head = source.read(start, min(_START_BYTES, end - start))
     if holds == "depths" and not any(head.startswith(first, at) for _, at, first in _PICTURES):
-        return None if head[4:8] == b"ftyp" else Found()  # a video, or one byte per pixel
+        held = told_in_range(source, start, end, NOTHING, inner.budget, numbers=True)
+        return None if held or head[4:8] == b"ftyp" else Found()  # a video, or one byte per pixel
     if holds == "video":
         return inner.file("video/mp4", SliceSource(source, start, end - start))
     if end - start > _MAX_PICTURE_BYTES:

@@ -125,8 +125,7 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
     elif code == APP1 and old.startswith(XMP_HEADER):
         segment.set(inner.xmp(old[len(XMP_HEADER) :]), len(XMP_HEADER))
     elif code == APP2 and old.startswith(MPF_HEADER):
-        block = old[len(MPF_HEADER) :]
-        segment.set(clean_tiff(block, inner, tags.MPF_TABLE), len(MPF_HEADER))
+        segment.set(clean_tiff(old[len(MPF_HEADER) :], inner, tags.MPF_TABLE), len(MPF_HEADER))
     elif code == APP2 and old.startswith(GAIN_MAP_HEADER):
         numbers = old[len(GAIN_MAP_HEADER) :]
         if len(numbers) not in _GAIN_MAP_BYTES or told_in_kept(numbers, inner.hide, inner.budget):

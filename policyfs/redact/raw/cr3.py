@@ -17,6 +17,7 @@ from typing import Final
 from policyfs.redact.bitstreams.photos import LEAD_BYTES, holds_metadata, picture_at
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, MemorySource, SliceSource, difference, zeros
 from policyfs.redact.exif import tags
@@ -183,7 +184,8 @@ def _cleaner(box: Box) -> Callable[[bytes, Inner], Cleaned | None]:
         if kind == b"CNCV":
             return Cleaned(data) if _COMPRESSOR.fullmatch(data) is not None else None
         if kind in _TABLES:
-            return Cleaned(data) if len(data) <= _TABLE_BYTES else None
+            held = told_in_kept(data, inner.hide & Tells.LOCATION, inner.budget, numbers=True)
+            return Cleaned(data) if len(data) <= _TABLE_BYTES and not held else None
         note = Note(0, len(data), _NAME, kind.decode("latin-1"), UNKNOWN, broken=True)
         if kind in _TIFFS:
             empty = _NO_TAGS if len(data) >= len(_NO_TAGS) else b""

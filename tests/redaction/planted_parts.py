@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from policyfs.redact.exif.tags import EXIF_TABLE, MPF_TABLE, NESTED, POINTERS
 from policyfs.redact.heif.properties import PROPERTIES
+from policyfs.redact.images.png import FIXED, TOLD
 from policyfs.redact.isobmff import stsd
 from policyfs.redact.isobmff.udta_names import ITEMS, TEXT_ATOMS, USER_DATA
 from policyfs.redact.matroska import tag_names
@@ -19,7 +20,8 @@ from policyfs.redact.riff.info_list import NAMES
 from policyfs.redact.riff.wav import PLAIN_CHUNKS
 from policyfs.redact.tags.id3_frames import FRAMES
 from policyfs.redact.tags.iptc import _DATASETS, _RESOURCES
-from tests.support.samples import heifs, jp2s, jpegs, matroskas, movies, pngs, sounds
+from tests.support.samples import cr3s, heifs, jp2s, jpegs, movies, pngs, sounds
+from tests.support.samples import matroskas as mkvs
 from tests.support.samples.movies import box, full, u32
 
 UNDEFINED = 7
@@ -53,6 +55,88 @@ def stills(value: bytes) -> Iterator[Planted]:
     yield from _jpegs(value)
     yield from _pngs(value)
     yield from _others(value)
+
+
+def others(value: bytes) -> Iterator[Planted]:
+    """GoPro's settings, CR3, items of HEIF, headers of Matroska, fixed parts of entries, raws."""
+    for key in (
+        b"ACCL",
+        b"GYRO",
+        b"SHUT",
+        b"WBAL",
+        b"ISOG",
+        b"MTRX",
+        b"ORIN",
+        b"STNM",
+        b"SIUN",
+        b"UNIT",
+        b"SCAL",
+        b"TMPC",
+    ):
+        for kind in b"cBsSlLfdF":
+            size = 4 if kind in b"lLfF" else 8 if kind == ord("d") else 2 if kind in b"sS" else 1
+            count = len(value) // size
+            data = value[: size * count]
+            entry = key + bytes([kind, size]) + count.to_bytes(2) + data + bytes(-len(data) % 4)
+            stream = b"STRM\0\1" + len(entry).to_bytes(2) + entry
+            made = b"DEVC\0\1" + len(stream).to_bytes(2) + stream
+            segment = jpegs.segment(0xE6, b"GoPro\0" + made)
+            yield Planted(f"GPMF {key!r} {kind:c}", "image/jpeg", jpegs.with_segments(jpegs.plain(), segment))
+            udta = box(b"udta", box(b"GPMF", made))
+            yield Planted(f"GPMF box {key!r} {kind:c}", "video/mp4", movies.movie(moov=udta))
+    for kind in (b"CCTP", b"CTBO", b"CNCV", b"IAD1", b"CNOP", b"free"):
+        yield Planted(
+            f"CR3 {kind!r}", "image/x-canon-cr3", cr3s.cr3(own=cr3s.canon(**{kind.decode(): value}))
+        )
+    for kind in (
+        b"grid",
+        b"iden",
+        b"iovl",
+        b"tmap",
+        b"hvc1",
+        b"av01",
+        b"mime",
+        b"uri ",
+        b"jpeg",
+        b"rgan",
+        b"mski",
+    ):
+        things = [
+            heifs.Thing(1, b"hvc1", heifs.picture(), properties=(1, 2)),
+            heifs.Thing(2, kind, value, content=b"application/octet-stream"),
+        ]
+        yield Planted(f"HEIF item {kind!r}", "image/heic", heifs.heif(things, heifs.Layout()))
+    for field in ("content", "encoding", "name"):
+        text = value.replace(b"\0", b"")
+        named = heifs.Thing(2, b"mime", b"data", **{"content": b"a/b", field: text})
+        picture = heifs.Thing(1, b"hvc1", heifs.picture(), properties=(1, 2), name=text)
+        yield Planted(f"HEIF {field}", "image/heic", heifs.heif([picture, named], heifs.Layout()))
+    for kind in (b"grpl", b"iref", b"pitm", b"dinf", b"iprp", b"ipro", b"zzzz"):
+        layout = heifs.Layout(in_meta=box(kind, value))
+        picture = heifs.Thing(1, b"hvc1", heifs.picture(), properties=(1, 2))
+        yield Planted(f"HEIF meta {kind!r}", "image/heic", heifs.heif([picture], layout))
+    for kind in (b"altr", b"ster", b"brst"):
+        layout = heifs.Layout(in_meta=box(b"grpl", full(kind, u32(1, len(value) // 4), value)))
+        picture = heifs.Thing(1, b"hvc1", heifs.picture(), properties=(1, 2))
+        yield Planted(f"HEIF group {kind!r}", "image/heic", heifs.heif([picture], layout))
+    head = mkvs.header(value)
+    yield Planted("EBML DocType", "video/x-matroska", head + mkvs.film()[len(mkvs.header()) :])
+    for kind, size in (
+        (b"vide", 78),
+        (b"soun", 28),
+        (b"tmcd", 26),
+        (b"hint", 16),
+        (b"text", 60),
+        (b"meta", 40),
+    ):
+        entry = box(b"test", fitted(value[36:], size))
+        track = movies.Track(kind=kind)
+        made = movies.movie(track)
+        old = track.description()
+        spare = len(old) - len(entry)
+        if spare >= 8:
+            made = made.replace(old, entry + box(b"free", bytes(spare - 8)))
+            yield Planted(f"stsd fixed {kind!r}", "video/mp4", made)
 
 
 def _jpegs(value: bytes) -> Iterator[Planted]:
@@ -108,8 +192,7 @@ def _pngs(value: bytes) -> Iterator[Planted]:
 
 
 def pngs_sizes() -> dict[bytes, tuple[int, int, int]]:
-    from policyfs.redact.images.png import FIXED, TOLD
-
+    """The least and greatest length of each chunk of numbers, and a number of which it is a multiple."""
     return {**FIXED, **{kind: (size, size, 1) for kind, (size, _) in TOLD.items()}}
 
 
@@ -321,9 +404,9 @@ def _heifs(value: bytes) -> Iterator[Planted]:
         yield Planted(f"JXL {kind!r}", "image/jxl", jp2s.jxl(box(kind, data)))
 
 
-def matroskas_and_documents(value: bytes) -> Iterator[Planted]:
-    """Matroska and PDF."""
-    kind, el = "video/x-matroska", matroskas.el
+def matroskas(value: bytes) -> Iterator[Planted]:
+    """Elements of Matroska, settings of codecs, fonts."""
+    kind, el = "video/x-matroska", mkvs.el
     for parent, elements in ELEMENTS.items():
         for ident, element in elements.items():
             if element.form is not Form.MASTER:
@@ -331,13 +414,13 @@ def matroskas_and_documents(value: bytes) -> Iterator[Planted]:
                 for outer in _above(parent):
                     inside = el(outer, inside)
                 name = f"Matroska {parent:x} {element.name}"
-                if parent == matroskas.INFO:
-                    yield Planted(name, kind, matroskas.film(el(matroskas.INFO, el(ident, value))))
-                elif _above(parent)[-1:] == [matroskas.TRACKS]:
-                    tracks = matroskas.track(1, 1, b"V_VP8", *_entry(inside))
-                    yield Planted(name, kind, matroskas.film(tracks=tracks))
+                if parent == mkvs.INFO:
+                    yield Planted(name, kind, mkvs.film(el(mkvs.INFO, el(ident, value))))
+                elif _above(parent)[-1:] == [mkvs.TRACKS]:
+                    tracks = mkvs.track(1, 1, b"V_VP8", *_entry(inside))
+                    yield Planted(name, kind, mkvs.film(tracks=tracks))
                 else:
-                    yield Planted(name, kind, matroskas.film(inside))
+                    yield Planted(name, kind, mkvs.film(inside))
     for codec in (
         *_NUMBERS,
         "V_MPEG2",
@@ -350,16 +433,16 @@ def matroskas_and_documents(value: bytes) -> Iterator[Planted]:
     ):
         number = {"V": 1, "A": 2}.get(codec[0], 17)
         for form in (value, b"\1\x42\0\x1e\xff\xe0\0" + value, struct.pack("<I", 40) + bytes(36) + value):
-            track = matroskas.track(2, number, codec.encode(), el(tag_names.CODEC_PRIVATE, form))
-            yield Planted(f"Matroska {codec}", kind, matroskas.film(tracks=matroskas.VIDEO + track))
+            track = mkvs.track(2, number, codec.encode(), el(tag_names.CODEC_PRIVATE, form))
+            yield Planted(f"Matroska {codec}", kind, mkvs.film(tracks=mkvs.VIDEO + track))
     setup = b"\1vorbis" + bytes(23), b"\3vorbis" + sounds.comments() + b"\1", b"\5vorbis" + value
     laced = b"\2" + bytes([len(setup[0]), len(setup[1])]) + b"".join(setup)
-    track = matroskas.track(2, 2, b"A_VORBIS", el(tag_names.CODEC_PRIVATE, laced))
-    yield Planted("Matroska Vorbis", kind, matroskas.film(tracks=matroskas.VIDEO + track))
+    track = mkvs.track(2, 2, b"A_VORBIS", el(tag_names.CODEC_PRIVATE, laced))
+    yield Planted("Matroska Vorbis", kind, mkvs.film(tracks=mkvs.VIDEO + track))
     for mime in (b"font/otf", b"application/x-truetype-font", b"image/png"):
-        font = matroskas.font(value)
+        font = mkvs.font(value)
         file = el(tag_names.ATTACHED_FILE, el(0x466E, b"a.otf"), el(0x4660, mime), el(0x465C, font))
-        yield Planted(f"Matroska font {mime!r}", kind, matroskas.film(el(matroskas.ATTACHMENTS, file)))
+        yield Planted(f"Matroska font {mime!r}", kind, mkvs.film(el(mkvs.ATTACHMENTS, file)))
     for name in (
         b"TITLE",
         b"GENRE",
@@ -369,7 +452,7 @@ def matroskas_and_documents(value: bytes) -> Iterator[Planted]:
         b"_STATISTICS_TAGS",
         b"REPLAYGAIN_GAIN",
     ):
-        made = matroskas.film(matroskas.tags(matroskas.simple_tag(name, value)))
+        made = mkvs.film(mkvs.tags(mkvs.simple_tag(name, value)))
         yield Planted(f"Matroska tag {name!r}", kind, made)
 
 
@@ -379,10 +462,10 @@ def _above(parent: int) -> list[int]:
     while True:
         above = [p for p, elements in ELEMENTS.items() if out[-1] in elements and p not in out]
         if not above or out[-1] in (
-            matroskas.TRACKS,
-            matroskas.TAGS,
-            matroskas.CHAPTERS,
-            matroskas.ATTACHMENTS,
+            mkvs.TRACKS,
+            mkvs.TAGS,
+            mkvs.CHAPTERS,
+            mkvs.ATTACHMENTS,
         ):
             return out
         out.append(above[0])
