@@ -64,7 +64,7 @@ def searched(rule: Rule) -> Rule:
         changes = [patch.shifted(-block.offset - box.body) for patch in found.patches[patches:]]
         if any(patch.offset < 0 for patch in changes):
             return  # the box has become free space
-        data = apply(block.body(box), changes)
+        data = apply(block.body(box), changes) if changes else block.body(box)
         if not told_in_kept(data, block.inner.hide & Tells.LOCATION, block.inner.budget, numbers=True):
             return
         if box.kind in _NEEDED:
