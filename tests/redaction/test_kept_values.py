@@ -32,10 +32,15 @@ _TEXTS = [name for name in PLANTS if "text" in name]
 
 
 def view(kind: str, data: bytes, words: frozenset[str] = LOCATION) -> bytes:
-    """What an app reads; nothing if the file is refused."""
+    """What an app reads, in which nothing is found again; nothing if the file is refused."""
     plan = locate(kind, words, MemorySource(data))
     assert "internal error" not in plan.reason
-    return b"" if plan.outcome is Outcome.REFUSE else apply(data, plan.patches)
+    if plan.outcome is Outcome.REFUSE:
+        return b""
+    out = apply(data, plan.patches)
+    again = locate(kind, words, MemorySource(out))
+    assert again.outcome is Outcome.CLEAN, again.reason
+    return out
 
 
 def tiff(tag: int, kind: int, value: bytes, order: str = "<") -> bytes:

@@ -6,6 +6,7 @@ import pytest
 
 from policyfs.redact.core.categories import Tells
 from tests.support.samples import sounds
+from tests.support.samples.plants import PLANTS, tells
 from tests.support.samples.sound_checks import (
     assert_places_go,
     assert_refused,
@@ -74,3 +75,12 @@ def test_a_layout_of_channels_has_as_many_bytes_as_it_says(count, kept):
     layout = bytes(8) + count.to_bytes(4) + b"x" * 1280
     out = redact(AIFF, sounds.aiff(sounds.chunk(b"CHAN", layout, "big")))
     assert layout[:kept].ljust(1292, b"\0") in out
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_layout_with_metadata_goes_whole(count):
+    """What is behind its channels is removed once only."""
+    for number, value in enumerate(PLANTS.values()):
+        data = bytes(8) + count.to_bytes(4) + value + bytes(number)
+        out = redact(AIFF, sounds.aiff(sounds.chunk(b"CHAN", data, "big")))
+        assert not tells(out)

@@ -108,3 +108,11 @@ def test_padding_by_its_bytes(padding, word, stays):
     assert padding in data
     out = redact(AVI, data, hidden_by([word]))
     assert (padding in out) is stays
+
+
+def test_a_header_with_metadata_is_refused():
+    """Without the header there would be no stream."""
+    data = sounds.avi().replace(b"vids" + bytes(52), b"vids" + (b"jumb\0\0\0\x10jumd").ljust(52, b"\0"))
+    plan = locate(AVI, frozenset({"device"}), MemorySource(data))
+    assert plan.outcome is Outcome.REFUSE
+    assert "metadata" in plan.reason

@@ -244,13 +244,13 @@ class _Locator:
         """Return True if a chunk of numbers holds a block of metadata, or a place if LOCATION is hidden.
 
         Colours are not searched for texts: dark colours look like digits. Raises NotThisKindError for a
-        palette, without which there is no picture.
+        header or a palette, without which there is no picture.
         """
         data, asked = self.source.read(chunk.start, chunk.size), self.hide & Tells.LOCATION
         asked = NOTHING if chunk.type in _COLOURS else asked
         held = bool(told_in_kept(data, asked, self.inner.budget, numbers=True))
-        if held and chunk.type == b"PLTE":
-            raise NotThisKindError("its palette holds metadata")
+        if held and chunk.type in (b"IHDR", b"PLTE"):
+            raise NotThisKindError("its header or its palette holds metadata")
         return held
 
     def _metadata(self, chunk: Chunk) -> None:

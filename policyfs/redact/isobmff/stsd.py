@@ -210,8 +210,7 @@ def _extension(block: Block, box: Box) -> None:
     elif kind in (b"esds", b"glbl"):
         _rewritten(block, box, user_data.without_user_data(block.body(box), block.inner))
     elif kind in CODEC_BOXES:
-        _parameters(block, box)
-        if kind == b"damr" and block.goes(Tells.DEVICE):
+        if _parameters(block, box) and kind == b"damr" and block.goes(Tells.DEVICE):
             block.wipe(box.body, min(box.body + 4, box.end), "stsd", "vendor", Tells.DEVICE)
     elif kind in (b"wave", b"sinf", b"schi", b"sv3d"):
         _container(block, box)
@@ -245,10 +244,12 @@ def _rewritten(block: Block, box: Box, new: bytes | None) -> None:
         block.note(box.start, box.end, name_of(box.kind), "user data")
 
 
-def _parameters(block: Block, box: Box) -> None:
-    """Remove a box of parameters if it holds text with a place, and location is hidden."""
+def _parameters(block: Block, box: Box) -> bool:
+    """Remove a box of parameters if it holds other data (_holds_place). Return True if the box stays."""
     if _holds_place(block, block.body(box)):
         block.free(box, "stsd")
+        return False
+    return True
 
 
 def _holds_place(block: Block, data: bytes) -> bool:

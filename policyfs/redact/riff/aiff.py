@@ -107,16 +107,18 @@ def _chunk(edits: Edits, chunk: Chunk) -> None:
     data = edits.source.read(chunk.start, min(chunk.size, MAX_BLOCK_BYTES))
     whole = chunk.whole and len(data) == chunk.size
     if chunk.name in _PLAIN and whole and chunk.size <= _PLAIN[chunk.name]:
+        end = chunk.end
         if chunk.name == b"COMM":
             found = told(hide, _tells_of_packing(data), data[_COMMON_BYTES:])
             if found:
                 edits.zero(chunk.start + _COMMON_BYTES, chunk.end, "name of the packing", found)
         elif chunk.name == b"CHAN":
             count = min(int.from_bytes(data[8:_CHANNELS_BYTES]), _MAX_CHANNELS)
-            edits.zero(chunk.start + _CHANNELS_BYTES + count * _CHANNEL_BYTES, chunk.end, "behind CHAN")
-        if chunk.name != b"COMM" and holds_more(edits, chunk.start, chunk.end):
+            end = min(chunk.start + _CHANNELS_BYTES + count * _CHANNEL_BYTES, chunk.end)
+        if chunk.name != b"COMM" and holds_more(edits, chunk.start, end):
             drop(edits, chunk, name=PADDING)
         else:
+            edits.zero(end, chunk.end, "behind CHAN")
             pad(edits, chunk)
     elif chunk.name in TEXTS and whole:
         found = told(hide, TEXTS[chunk.name], data, edits.inner.budget) if data.strip(b"\0 ") else Tells(0)

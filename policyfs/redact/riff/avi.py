@@ -70,6 +70,7 @@ _PLAIN: Final = MappingProxyType(
 """A dictionary from the name of a chunk to the maximum number of its bytes that stay. These chunks are needed
 to play the file.
 """
+_HEADERS: Final = (b"avih", b"strh")
 _ROOM: Final = re.compile(
     rb"(?:\x04\0\0\0\0\0\0\0\d\d(?:%b)|odmldmlh\xf8\0\0\0)\0*" % b"|".join((*_SAMPLE_KINDS, b"tx"))
 )
@@ -255,6 +256,8 @@ class _Locator:
         if chunk.name in _PLAIN:
             end = chunk.start + min(chunk.size, _PLAIN[chunk.name])
             if chunk.name != b"strf" and holds_more(self.edits, chunk.start, end):
+                if chunk.name in _HEADERS:
+                    raise NotThisKindError("a header in it holds metadata")
                 drop(self.edits, chunk)
             else:
                 self.edits.zero(end, chunk.next, f"behind {printable(chunk.name)}")
