@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.exif.makernote_tags import NOTE_TABLES
 from policyfs.redact.exif.makernotes import TABLES
 from policyfs.redact.exif.tags import TYPE_SIZES
 from policyfs.redact.plan import Outcome, locate
@@ -24,6 +25,7 @@ from tests.redaction.planted_parts import (
     sounds_and_avi,
     stills,
 )
+from tests.support.samples.notes import MAKERS, photo_by
 from tests.support.samples.plants import PLANTS, tells
 
 LOCATION = frozenset({"location"})
@@ -70,7 +72,7 @@ def test_tags_of_tiff(name: str) -> None:
     value = PLANTS[name]
     for number, tag in enumerate(_tags()):
         kinds = {7, _KINDS[number % len(_KINDS)]} if "text" not in name else {7}
-        for kind in kinds:
+        for kind in sorted(kinds):
             whole = value.ljust(-(-len(value) // 8) * 8, b"\x81")
             data = tiff(tag, kind, whole, "<>"[number % 2])
             assert tells(data)
@@ -94,3 +96,16 @@ def test_parts_that_may_stay(make: Callable[[bytes], Iterator[Planted]]) -> None
         rows += 1
     assert rows > 200
     assert found > rows
+
+
+def test_tags_of_maker_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = 0
+    for name in sorted(MAKERS.keys() & NOTE_TABLES.keys()):
+        maker = MAKERS[name]
+        for number, tag in enumerate(sorted(NOTE_TABLES[name])):
+            value = list(PLANTS.values())[number % len(PLANTS)]
+            monkeypatch.setitem(MAKERS, name, maker._replace(tags=((tag, 7, len(value), value),)))
+            data = photo_by(name, "II" if number % 2 else "MM")
+            found += tells(data)
+            assert not tells(view("image/jpeg", data)), f"{name} {tag:04x}"
+    assert found > 800
