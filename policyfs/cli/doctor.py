@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import resource
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from policyfs.cli import store_checks
 from policyfs.cli.findings import Finding, State, render, tried
 from policyfs.cli.on_record import trail_root
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from policyfs.linux.interpreter import program
 
 SECCOMP: Final = Path("/proc/sys/kernel/seccomp/actions_avail")
 _NEEDED: Final = {"kernel", "fuse", "fusectl", "fusermount", "capability", "libfuse", "bridge"}
@@ -33,7 +33,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
         "fuse": machine.check_device,
         "fusectl": machine.check_connections,
         "fusermount": lambda: machine.check_fusermount(
-            shutil.which("fusermount3") or shutil.which("fusermount")
+            program("fusermount3") or program("fusermount")
         ),
         "capability": lambda: machine.check_capability(
             Path("/proc/self/status").read_text(encoding="utf-8"),

@@ -21,6 +21,7 @@ from policyfs.daemon.contain import Containment, containment
 from policyfs.errors import PolicyfsError
 from policyfs.kernel import mount_api
 from policyfs.linux import seccomp
+from policyfs.linux.libmagic import Magic, MagicError
 from policyfs.linux.mountinfo import FSTYPE, mounts, mounts_at
 from policyfs.trail.table import shown
 
@@ -192,12 +193,8 @@ def check_libmagic() -> Finding:
         " image/* matches"
     )
     try:
-        import magic
-    except ImportError as error:
-        return Finding("libmagic", State.BAD, f"cannot find the kind of files: {error}", todo)
-    try:
-        kind = magic.from_buffer(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01", mime=True)
-    except (magic.MagicException, OSError) as error:
+        kind = Magic().kind(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01")
+    except MagicError as error:
         return Finding("libmagic", State.BAD, f"cannot find the kind of files: {error}", todo)
     if kind != "image/jpeg":
         return Finding("libmagic", State.BAD, f"libmagic says that a JPEG is {kind}", todo)

@@ -13,6 +13,8 @@ from typing import Final, TextIO, cast
 
 from policyfs import __version__
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
+from policyfs.linux.interpreter import load_libraries_by_name
+from policyfs.linux.prctl import name_process
 from policyfs.policy.collector import left_to_the_kernel
 
 _MODULES: Final = {
@@ -141,6 +143,8 @@ def process() -> int:
     The process must end after this call, because large objects of the command stay in memory.
     """
     _open_standard_streams()
+    load_libraries_by_name()
+    name_process("policyfs")
     kept: list[object] = []
     code = main(kept=kept)
     if kept:

@@ -24,6 +24,7 @@ from policyfs.cli.site_changes import arguments_of, changes, is_of_unit
 from policyfs.cli.site_document import MountDoc, Site, label, read_site
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.linux.interpreter import interpreter
 from policyfs.linux.private_files import make_private
 from policyfs.policy.analysis.invariants import load_policy
 
@@ -308,9 +309,10 @@ def _umount(place: str, *, lazy: bool) -> str:
 
 
 def _run(words: Sequence[str]) -> str:
+    program = interpreter("policyfs.cli.main", *words)
     done = subprocess.run(
-        [sys.executable, "-m", "policyfs.cli.main", *words],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
+        program.words, env=program.environment, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, errors="replace", check=False,
     )  # fmt: skip
     said = done.stderr.strip().removeprefix("policyfs: ")
     if not done.returncode:

@@ -8,15 +8,12 @@ safer than a number that a person must raise by hand.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import os
 from pathlib import Path
 from typing import Final
 
-import magic
-
 import policyfs
+from policyfs.linux import libmagic
 
 _CODE: Final = ("domain.py*", "formats.py*", "content/*.py*", "redact/**/*.py*", "redact/**/*.so")
 """Patterns of files below the package: Python modules (compiled ones if the source is not installed), and
@@ -42,19 +39,13 @@ def digest_of_database(paths: str | None = None) -> str:
     paths: the paths that libmagic tries, separated by colons (magic_getpath, libmagic(3)); None: the default.
     """
     digest = hashlib.sha256()
-    for path in (_default_paths() if paths is None else paths).split(":"):
+    for path in (libmagic.database() if paths is None else paths).split(":"):
         for file in (Path(path), Path(f"{path}.mgc")):
             for part in sorted(file.iterdir()) if file.is_dir() else [file]:
                 if part.is_file():
                     data = part.read_bytes()
                     digest.update(f"{part} {len(data)}\n".encode() + data)
     return digest.hexdigest()[:16]
-
-
-def _default_paths() -> str:
-    find = magic.libmagic.magic_getpath
-    find.restype, find.argtypes = ctypes.c_char_p, (ctypes.c_char_p, ctypes.c_int)
-    return os.fsdecode(find(None, 0) or b"")
 
 
 DETECTOR_VERSION: Final = digest_of_code(Path(policyfs.__file__).parent)

@@ -23,7 +23,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import magic
 import trio
 
 from policyfs.content.cache import KindKey
@@ -32,6 +31,7 @@ from policyfs.content.kinds import is_kind
 from policyfs.content.plan_threads import unpacked_on_thread
 from policyfs.content.plans import LARGE_PLAN, pack_plan, unpack_plan
 from policyfs.content.protocol import WireError
+from policyfs.linux import libmagic
 from policyfs.redact.core.values import Plan
 
 MAX_ROWS: Final = 1_000_000
@@ -338,8 +338,7 @@ class Remembered:
 
 def remembered_for(path: str, root_fd: int, warn: Callable[[str], None]) -> Remembered:
     """Open the database at *path* for the store with this root directory."""
-    version: int = magic.version()  # type: ignore[no-untyped-call]  # python-magic has no types
-    detector = f"{DETECTOR_VERSION}/{version}/{DATABASE_VERSION}/{_CONFIRMED}"
+    detector = f"{DETECTOR_VERSION}/{libmagic.version()}/{DATABASE_VERSION}/{_CONFIRMED}"
     return Remembered(path, file_system=os.fstatvfs(root_fd).f_fsid, detector=detector, warn=warn)
 
 

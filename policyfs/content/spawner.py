@@ -26,13 +26,13 @@ from policyfs.content.connection import WorkerLink
 from policyfs.content.launcher import GUARD, START
 from policyfs.content.sandbox import Limits
 from policyfs.content.zygote import FORK, FORK_IDLE, LAUNCH, MAX_MESSAGE, READY
+from policyfs.linux.interpreter import interpreter
 from policyfs.linux.threads import ParkedThread
 
 _OVERDUE_S: Final = 30.0
 """Seconds without an answer after which a launcher or zygote counts as hung."""
 _KILLED_MS: Final = 5_000
 """Time (ms) to wait for the end of a killed zygote."""
-_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 
 class ZygoteError(Exception):
@@ -63,16 +63,17 @@ class Launcher:
         # zygotes, too.
         self._stderr = os.memfd_create("policyfs-zygote-stderr")
         options = json.dumps(dataclasses.asdict(limits))
-        environment = _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(_module_path())}
-        words = ["-m", "policyfs.content.zygote", str(theirs.fileno()), options, LAUNCH]
+        program = interpreter(
+            "policyfs.content.zygote", str(theirs.fileno()), options, LAUNCH, path=_module_path()
+        )
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 # our own interpreter and arguments
-                [sys.executable, "-P", "-s", "-S", *words],
+                program.words,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,
                 cwd="/",
-                env=environment,
+                env=program.environment,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )

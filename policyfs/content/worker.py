@@ -15,8 +15,6 @@ import time
 from importlib import import_module
 from typing import Final, NoReturn
 
-import magic
-
 import policyfs.redact
 from policyfs.content import protocol
 from policyfs.content.frame_requests import FrameRequest
@@ -34,6 +32,7 @@ from policyfs.content.protocol import Command, Request, Status
 from policyfs.content.sandbox import Limits, confine
 from policyfs.domain import KIND_EMPTY
 from policyfs.formats import REDACTABLE_KINDS
+from policyfs.linux.libmagic import Magic, MagicError
 from policyfs.linux.prctl import name_process
 from policyfs.redact.documents.tracks import refine_kind
 from policyfs.redact.plan import locate, look_at
@@ -99,9 +98,9 @@ class Detector:
     def __init__(self) -> None:
         """Load and import everything that a request can ever need.
 
-        Raises magic.MagicException if there is no database, ImportError if a module is missing.
+        Raises MagicError if libmagic or its database is missing, ImportError if a module is missing.
         """
-        self._magic = magic.Magic(mime=True)
+        self._magic = Magic()
         for module in pkgutil.walk_packages(policyfs.redact.__path__, "policyfs.redact."):
             import_module(module.name)
         for codec in _CODECS:
@@ -125,8 +124,8 @@ class Detector:
     def _named(self, head: bytes) -> str:
         """Return libmagic's kind of a file that begins with these bytes. Raises SniffError."""
         try:
-            answer = self._magic.from_buffer(head)
-        except magic.MagicException as error:
+            answer = self._magic.kind(head)
+        except MagicError as error:
             raise SniffError(f"libmagic: {error}") from error
         kind = normalise(answer)
         if kind is None:

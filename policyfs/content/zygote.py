@@ -184,7 +184,7 @@ def prepared() -> Worker:
     """Load libmagic, and import the locators (the parsers that find the parts to hide). Call this function
     before any worker is forked.
 
-    Raises ImportError if a module or library is missing, magic.MagicException if libmagic has no database.
+    Raises ImportError if a module is missing, MagicError if libmagic or its database is missing.
     """
     from policyfs.content.worker import Detector, run  # noqa: PLC0415 # so that the daemon hears of errors
 

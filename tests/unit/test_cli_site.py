@@ -102,9 +102,10 @@ class World:
 
     def run(self, words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         """Of a command: notes it, and fails where told."""
-        assert words[:3] == [sys.executable, "-m", "policyfs.cli.main"]
-        self.commands.append(words[3:])
-        key = f"{words[3]} {os.path.basename([word for word in words if not word.startswith('--')][-1])}"
+        assert words[:4] == [sys.executable, "-I", "-m", "policyfs.cli.main"]
+        words = words[4:]
+        self.commands.append(words)
+        key = f"{words[0]} {os.path.basename([word for word in words if not word.startswith('--')][-1])}"
         failed = key in self.fails
         said = self.fails.get(key, self.says.get(key, ""))
         return subprocess.CompletedProcess(words, 1 if failed else 0, "", said)

@@ -784,8 +784,8 @@ def test_without_root_there_is_a_clear_error():
 
 
 def test_a_zygote_that_cannot_import_says_so(monkeypatch, tmp_path):
-    (tmp_path / "magic.py").write_text("raise ImportError('failed to find libmagic')")
+    (tmp_path / "html.py").write_text("raise ImportError('no html')")
     (tmp_path / "policyfs").symlink_to(Path(sys.modules["policyfs"].__file__).parent)
     monkeypatch.setattr(sys.modules["policyfs"], "__file__", str(tmp_path / "policyfs/__init__.py"))
-    with pytest.raises(SnifferError, match="ImportError: failed to find libmagic"):
+    with pytest.raises(SnifferError, match="ImportError: no html"):
         Sniffer.start()

@@ -60,7 +60,8 @@ def prepared() -> str:
 
 
 def _execute() -> tuple[str, subprocess.Popen[bytes]]:
-    from policyfs.content.spawner import _ENVIRONMENT, _module_path
+    from policyfs.content.spawner import _module_path
+    from policyfs.linux.interpreter import interpreter
 
     top = str(Path(__file__).parents[3])
     modules = [top, *(entry for entry in _module_path() if entry != top)]
@@ -68,10 +69,10 @@ def _execute() -> tuple[str, subprocess.Popen[bytes]]:
     with socket.socket(*_SOCKET) as server:
         server.bind(f"{directory}/socket")
         server.listen(64)
-        words = ["-m", "tests.support.machine.launchers", str(server.fileno()), directory]
+        program = interpreter(__name__, str(server.fileno()), directory, path=modules)
         process = subprocess.Popen(
-            [sys.executable, *PREPARED[:3], *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            cwd="/", env=_ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(modules)},
+            program.words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            cwd="/", env=program.environment,
             pass_fds=[server.fileno()], start_new_session=True,
             preexec_fn=functools.partial(die_with_parent, signal.SIGTERM),
         )  # fmt: skip

@@ -1,0 +1,61 @@
+"""Python interpreters that policyfs starts, isolated from the directory and the variables of the caller.
+
+An interpreter that is not isolated imports modules from the current directory (``-m``), and from the
+directories in PYTHONPATH. In the directory of an app, these modules are the app's code, and root runs them.
+INVARIANT: no other module of policyfs uses ``sys.executable``, or looks for a program or library by PATH
+(tests/unit/test_linux_interpreter.py).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The directories in which policyfs, and the programs that it starts, look for programs."""
+_KEPT: Final = re.compile(r"POLICYFS_\w+|LC_\w+|LANG|LANGUAGE|TZ|TERM|NO_COLOR|HOME")
+_LIBRARIES: Final = {"pthread": "libc.so.6"}
+
+
+class Interpreter(NamedTuple):
+    """A command line and the environment to start it with."""
+
+    words: list[str]
+    environment: dict[str, str]
+
+
+def interpreter(module: str, *words: str, path: Sequence[str] | None = None) -> Interpreter:
+    """Return the command line that runs a module as a program, in this interpreter's installation.
+
+    The environment has the caller's settings of policyfs, language, time zone and terminal; nothing for
+    Python (PYTHON*) or the loader (LD_*). path: directories of modules, instead of those of site-packages;
+    then the environment has no settings of the caller, and the interpreter starts faster.
+    """
+    if path is None:
+        return Interpreter([sys.executable, "-I", "-m", module, *words], clean_environment())
+    return Interpreter(
+        [sys.executable, "-P", "-s", "-S", "-m", module, *words],
+        {"PATH": PATH, "LC_ALL": "C.UTF-8", "PYTHONPATH": os.pathsep.join(path)},
+    )
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the variables of this process that another command of policyfs needs, and a fixed PATH."""
+    kept = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)}
+    return kept | {"PATH": PATH}
+
+
+def program(name: str) -> str | None:
+    """Return the absolute path of a program, from the directories of PATH (above); None if it is missing."""
+    return shutil.which(name, path=PATH)
+
+
+def load_libraries_by_name() -> None:
+    """Make ctypes find libraries without a program. Otherwise trio starts ldconfig, or gcc from PATH."""
+    import ctypes.util  # noqa: PLC0415 - it is slow to import, and needed only in a process of its own
+
+    ctypes.util.find_library = _LIBRARIES.get  # type: ignore[assignment]  # it has the same argument and result
