@@ -21,6 +21,7 @@ from policyfs.forward.forwarder import Forwarder
 from policyfs.forward.opener import Opener, OpenerAccess, contain
 from policyfs.forward.source import Access, DirectAccess, Source
 from policyfs.journal.keys import KeyStore
+from policyfs.linux.identity import become
 from policyfs.linux.keyring import leave_session_keyring
 from policyfs.linux.prctl import request_parent_death_signal
 from policyfs.linux.private_files import make_private
@@ -183,9 +184,7 @@ def _become(user: pwd.struct_passwd, parent: int) -> None:
     When the parent process (the opener) ends, the kernel ends this process, too. Raises PolicyfsError if the
     parent has already ended.
     """
-    os.initgroups(user.pw_name, user.pw_gid)
-    os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
-    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    become(user.pw_uid, user.pw_gid, os.getgrouplist(user.pw_name, user.pw_gid))
     leave_session_keyring()
     request_parent_death_signal(signal.SIGTERM)  # after setresuid, which clears this signal
     if os.getppid() != parent:

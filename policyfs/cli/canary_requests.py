@@ -16,8 +16,7 @@ from dataclasses import astuple, dataclass
 from typing import Any, Final, NoReturn
 
 from policyfs.domain import Op
-from policyfs.linux import libc
-from policyfs.linux.capabilities import keep
+from policyfs.linux.identity import become, become_for_files
 from policyfs.policy.analysis.canaries import Canary, Sort
 
 DEADLINE_S: Final = 30.0
@@ -46,13 +45,10 @@ class Identity:
 
     def take(self) -> None:
         """Give this process the identity, and no capabilities, for the rest of its life. Raises OSError."""
-        os.setgroups([])
         if self.is_whole:
-            os.setresgid(self.gid, self.gid, self.gid)
-            os.setresuid(self.uid, self.uid, self.uid)
+            become(self.uid, self.gid)
         else:
-            libc.Identity(self.uid, self.gid, _UMASK).__enter__()
-        keep(frozenset())
+            become_for_files(self.uid, self.gid, _UMASK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from policyfs.cli.start import Start
 from policyfs.daemon import control
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.linux import seccomp
-from policyfs.linux.capabilities import no_new_privs
+from policyfs.linux.identity import become
 from policyfs.linux.keyring import leave_session_keyring
 from policyfs.linux.namespaces import bind, enter_own_mounts
 from policyfs.linux.private_files import make_private
@@ -78,11 +78,9 @@ class _Identity:
 
         Without an account, the process has only the group *gid*.
         """
-        no_new_privs()
         account = _account(self.uid)
-        os.setgroups(os.getgrouplist(account.pw_name, self.gid) if account is not None else [self.gid])
-        os.setresgid(self.gid, self.gid, self.gid)
-        os.setresuid(self.uid, self.uid, self.uid)
+        groups = os.getgrouplist(account.pw_name, self.gid) if account is not None else [self.gid]
+        become(self.uid, self.gid, groups)
         os.environ["HOME"] = account.pw_dir if account is not None else "/"
         for name in ("USER", "LOGNAME"):
             os.environ[name] = account.pw_name if account is not None else str(self.uid)

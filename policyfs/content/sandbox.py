@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.linux import seccomp
-from policyfs.linux.capabilities import no_new_privs
+from policyfs.linux.identity import become
 from policyfs.linux.libc import LIBC
 from policyfs.linux.prctl import prctl, request_parent_death_signal
 from policyfs.linux.scheduling import set_turns
@@ -74,13 +74,10 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
         held.append("chroot")
     os.chdir("/")
     let_others_in(idle=idle)
-    os.setgroups([])
-    os.setresgid(limits.gid, limits.gid, limits.gid)
-    os.setresuid(limits.uid, limits.uid, limits.uid)
-    if 0 in os.getresuid() or 0 in os.getresgid() or os.getgroups():
-        raise ConfinementError("the process could not give up the rights of root")
+    if not limits.uid or not limits.gid:
+        raise ConfinementError("a worker must not run as root")
+    become(limits.uid, limits.gid)
     held.append(f"uid {limits.uid}")
-    no_new_privs()
     prctl(_PR_SET_DUMPABLE, 0)
     request_parent_death_signal(signal.SIGKILL)  # after setresuid, which clears the signal
     if os.getppid() != parent:

@@ -13,6 +13,7 @@ import signal
 from contextlib import suppress
 from typing import Final
 
+from policyfs.linux.identity import become
 from policyfs.linux.mountinfo import FSTYPE, Mount, mounts_at, resolve
 
 _MAX_DESCRIPTOR: Final = 1 << 16
@@ -112,9 +113,10 @@ def _become_user(mount: Mount) -> bool:
         return True
     options = dict(option.partition("=")[::2] for option in mount.super_options)
     uid, gid = int(options["user_id"]), int(options["group_id"])
+    if os.geteuid():
+        return (os.getresuid(), os.getresgid()) == ((uid,) * 3, (gid,) * 3)
     try:
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
+        become(uid, gid)
     except PermissionError:
         return False
     return True

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.linux import procfs
-from policyfs.linux.libc import LIBC
+from policyfs.linux.libc import LIBC, PRCTL, fail
 from policyfs.linux.prctl import prctl
 
+_PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_IS_SET: Final = 1
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _CAPABILITIES_MAX: Final = 64
@@ -89,13 +91,8 @@ def keep(wanted: frozenset[Capability]) -> None:
     calling thread and to threads that it starts later. A capability that the thread lacks is not added.
     Raises OSError if the kernel refuses.
     """
-    prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    for number in sorted(rights_of("thread-self").bounding - wanted):
-        _drop_from_bounding_set(number)
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then their upper halves
-    if LIBC.capget(header, sets):
-        raise _failure("capget")
+    bound(wanted)
+    header, sets = _own_sets()
     mask = sum(1 << number for number in wanted)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     for place, part in enumerate((low, low, 0, high, high, 0)):
@@ -104,14 +101,43 @@ def keep(wanted: frozenset[Capability]) -> None:
         raise _failure("capset")
 
 
-def _drop_from_bounding_set(number: int) -> None:
-    try:
-        prctl(_PR_CAPBSET_DROP, number)
-    except OSError as error:
-        # Without CAP_SETPCAP the bounding set stays as the parent process has left it. With no_new_privs,
-        # exec adds no capability from the bounding set.
-        if error.errno != errno.EPERM:
-            raise
+def bound(wanted: frozenset[Capability]) -> None:
+    """Empty this thread's ambient set, and drop all capabilities except *wanted* from its bounding set.
+
+    Without CAP_SETPCAP the bounding set stays as the parent process has left it. With no_new_privs, exec adds
+    no capability from the bounding set. Raises OSError.
+    """
+    prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    for number in range(_CAPABILITIES_MAX):
+        held = PRCTL(_PR_CAPBSET_READ, number, 0, 0, 0)
+        if held < 0:  # a number beyond the kernel's last capability
+            return
+        if held and number not in wanted and PRCTL(_PR_CAPBSET_DROP, number, 0, 0, 0):
+            error = fail(b"PR_CAPBSET_DROP")
+            if error.errno != errno.EPERM:
+                raise error
+
+
+def has_none() -> bool:
+    """Return True if this thread has no capability in any set from which it could use or hand on one.
+
+    The bounding set does not count. This function reads no file, so it also works after a chroot. Raises
+    OSError.
+    """
+    ambient = any(PRCTL(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_IS_SET, number, 0, 0) == 1
+                  for number in range(_CAPABILITIES_MAX))  # fmt: skip
+    return not ambient and not any(_own_sets()[1])
+
+
+def _own_sets() -> tuple[ctypes.Array[ctypes.c_uint32], ctypes.Array[ctypes.c_uint32]]:
+    """Return the header for capset(2), and this thread's sets: effective, permitted, inheritable; then their
+    upper halves.
+    """
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    if LIBC.capget(header, sets):
+        raise _failure("capget")
+    return header, sets
 
 
 def rights_of(pid: int | str = "self") -> Rights:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
+from policyfs.linux.identity import become
 from policyfs.linux.libc import AT_EMPTY_PATH, LIBC
 
 _FACCESSAT2: Final = 439  # the same number on all architectures (arch/*/syscalls: common table since 5.8)
@@ -29,9 +30,7 @@ def first_refusal(uid: int, gid: int, groups: Sequence[int], wanted: Sequence[tu
     if child == 0:
         code = _NO_CHILD
         try:
-            os.setgroups(list(groups))
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
+            become(uid, gid, groups)
             code = next((at for at, (fd, mode) in enumerate(wanted) if not _may(fd, mode)), _MOST)
         finally:
             os._exit(code)

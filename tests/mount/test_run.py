@@ -23,6 +23,7 @@ from typing import IO, Any, Final
 import pytest
 
 from policyfs.linux.peer import peer_of
+from tests.support.machine.ambient import hand_on_everything
 from tests.support.machine.forked import daemon_of, prepare
 from tests.support.machine.launchers import prepared
 from tests.support.machine.namespace import mounts_below
@@ -320,6 +321,14 @@ def test_a_command_has_no_keys_of_its_caller(runner: Runner) -> None:
     assert finds() == Said(0, "none", "")
     runner.program = ("tests.attack.weakened", "keyring-kept")
     assert finds() == Said(0, "found", "")
+
+
+def test_a_command_has_no_capability_of_its_caller(runner: Runner) -> None:
+    """With ambient ones it would unmount the mount, and read the store."""
+    said = runner.shell(f"grep ^Cap /proc/self/status; ls {runner.at}", first=hand_on_everything)
+    assert said.stdout.split() == [
+        *(word for name in ("Inh", "Prm", "Eff", "Bnd", "Amb") for word in (f"Cap{name}:", "0" * 16)), "open",
+    ]  # fmt: skip
 
 
 def test_nothing_that_a_command_does_to_its_mounts_shows_the_store(runner: Runner) -> None:

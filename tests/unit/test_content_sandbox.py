@@ -18,6 +18,7 @@ import pytest
 from policyfs.content import sandbox as under_test
 from policyfs.content.sandbox import ConfinementError, Limits, confine, let_others_in, seccomp_filter
 from policyfs.linux import seccomp
+from tests.support.machine.ambient import hand_on_everything
 from tests.support.machine.inchild import in_child
 from tests.support.machine.turns import SLICES, turns_of
 
@@ -231,3 +232,28 @@ def test_the_filter_allows_exactly_its_list(machine):
 def test_an_unknown_machine_has_no_filter():
     assert seccomp_filter("vax") is None
     assert seccomp_filter(platform.machine()) is not None
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_no_capability_outlives_the_change_of_uid(held: bool, monkeypatch: pytest.MonkeyPatch):
+    """A unit with SecureBits=no-setuid-fixup. With setresuid(2) alone, the worker keeps capabilities."""
+    if not held:
+        monkeypatch.setattr(under_test, "become", lambda uid, gid: os.setresuid(uid, uid, uid))
+    parent, (ours, theirs) = os.getpid(), socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ours.close()
+            hand_on_everything()
+            confine(LIMITS, parent)
+            theirs.send(b"confined")
+            theirs.recv(1)
+        finally:
+            os._exit(0)
+    theirs.close()
+    assert ours.recv(8) == b"confined"
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    ours.close()
+    os.waitpid(pid, 0)
+    sets = [line for line in status.splitlines() if line.startswith(("CapInh", "CapPrm", "CapEff", "CapAmb"))]
+    assert all(int(line.split()[1], 16) == 0 for line in sets) == held
