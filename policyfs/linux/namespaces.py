@@ -1,4 +1,6 @@
-"""Mount namespaces: mounts that only this process and its descendants see (mount_namespaces(7))."""
+"""Mount namespaces and PID namespaces: mounts and processes that only this process and its descendants see
+(mount_namespaces(7), pid_namespaces(7)).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ from typing import Final
 from policyfs.linux.libc import LIBC, fail
 
 CLONE_NEWNS: Final = 0x00020000
+_CLONE_NEWPID: Final = 0x20000000
+_PROC_FLAGS: Final = 0x2 | 0x4 | 0x8  # MS_NOSUID, MS_NODEV, MS_NOEXEC
 _MS_BIND: Final = 0x1000
 _MS_REC: Final = 0x4000
 _MS_SLAVE: Final = 1 << 19
@@ -29,6 +33,32 @@ def bind(source: str, target: str) -> None:
     _mount(os.fsencode(source), os.fsencode(target), _MS_BIND)
 
 
-def _mount(source: bytes | None, target: bytes, flags: int) -> None:
-    if LIBC.mount(source, target, None, ctypes.c_ulong(flags), None):
+def fork_first_process() -> int:
+    """Fork a child that is the first process of a new PID namespace. Return its pid, and 0 in the child.
+
+    When the child ends, the kernel kills all processes of the namespace. Call it before any thread starts.
+    Raises OSError: EPERM without CAP_SYS_ADMIN.
+    """
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if LIBC.unshare(_CLONE_NEWPID):
+            raise fail()
+        pid = 1
+        try:
+            pid = os.fork()
+        finally:
+            if pid and LIBC.setns(own, _CLONE_NEWPID):  # later children are not of the new namespace
+                raise fail()
+    finally:
+        os.close(own)
+    return pid
+
+
+def mount_own_proc() -> None:
+    """Mount the procfs of this process's PID namespace at /proc, in this mount namespace. Raises OSError."""
+    _mount(b"proc", b"/proc", _PROC_FLAGS, b"proc")
+
+
+def _mount(source: bytes | None, target: bytes, flags: int, fstype: bytes | None = None) -> None:
+    if LIBC.mount(source, target, fstype, ctypes.c_ulong(flags), None):
         raise fail(target)

@@ -133,14 +133,6 @@ _NO: Final[Instruction] = (_RETURN, 0, 0, _ERRNO | REFUSED)
 _UNKNOWN: Final[Instruction] = (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)
 
 
-_TERMINAL_INPUT: Final = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
-_IOCTL_CALLS: Final = {
-    "x86_64": ((0xC000003E, 16), (0xC000003E, _X32_BIT | 514), (0x40000003, 54)),  # also x32 and i386
-    "aarch64": ((0xC00000B7, 29), (0x40000028, 54)),  # also 32-bit arm
-}
-"""AUDIT_ARCH_* and the number of ioctl(2), for each architecture of programs that a machine can run."""
-
-
 class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
@@ -230,25 +222,6 @@ def install(machine: str, program: bytes) -> bool:
     Raises OSError if the kernel refuses.
     """
     return _install(NUMBERS[machine]["seccomp"], program, 0)
-
-
-def terminal_program(machine: str) -> bytes | None:
-    """Return a filter that refuses the ioctls that put input into a terminal (EPERM). It allows all else.
-
-    Return None if there is no list for the machine.
-    """
-    if machine not in _IOCTL_CALLS:
-        return None
-    refused: Instruction = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
-    looked_at = [_load(1)]
-    for command in _TERMINAL_INPUT:
-        looked_at += [(_JUMP_EQUAL, 0, 1, command), refused]
-    program: list[Instruction] = []
-    for architecture, number in _IOCTL_CALLS[machine]:
-        block = [*looked_at, _YES]
-        block = [(_LOAD_WORD, 0, 0, _AT_NUMBER), (_JUMP_EQUAL, 0, len(block), number), *block]
-        program += [(_LOAD_WORD, 0, 0, _AT_ARCHITECTURE), (_JUMP_EQUAL, 0, len(block), architecture), *block]
-    return _packed([*program, _YES])
 
 
 def _program(

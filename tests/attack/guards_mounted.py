@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import trio
 
-from policyfs.cli import run
+from policyfs.cli import run_command
 from policyfs.content.sniffer import Sniffer
 from policyfs.daemon import lock_circle
 from policyfs.daemon.end import EndOfMount, MountEnd
@@ -78,27 +78,38 @@ def changed_on_the_loop() -> None:
 
 def directory_kept() -> None:
     """A command that runs as an app stays in the working directory of whoever started it."""
-    put(run, "_stand_at", lambda path: None)
+    put(run_command, "_stand_at", lambda path: None)
 
 
 def descriptors_kept() -> None:
     """A command that runs as an app inherits all descriptors."""
-    put(run, "_close_others", lambda: None)
+    put(run_command, "_close_others", lambda: None)
 
 
 def descriptors_kept_above() -> None:
     """A command that runs as an app inherits the descriptors above the limit."""
-    put(run, "_close_others", lambda: os.closerange(3, os.sysconf("SC_OPEN_MAX")))
+    put(run_command, "_close_others", lambda: os.closerange(3, os.sysconf("SC_OPEN_MAX")))
 
 
 def terminal_kept() -> None:
-    """A command that runs as an app may type into the terminal of its caller."""
-    put(run, "_leave_terminal", lambda: None)
+    """A command that runs as an app has the terminal of its caller."""
+    put(run_command, "terminal_for", lambda uid: None)
+
+
+def environment_kept() -> None:
+    """A command that runs as an app has all variables of the caller."""
+    put(run_command.Identity, "environment", lambda self: dict(os.environ))
+
+
+def processes_kept() -> None:
+    """What a command leaves behind goes on, with the terminal of the caller."""
+    terminal_kept()
+    put(run_command, "fork_first_process", os.fork)
 
 
 def keyring_kept() -> None:
     """A command that runs as an app has the caller's session keyring."""
-    put(run, "leave_session_keyring", lambda: None)
+    put(run_command, "leave_session_keyring", lambda: None)
 
 
 def one_notifier() -> None:
@@ -187,6 +198,8 @@ MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "descriptors-kept": descriptors_kept,
     "descriptors-kept-above": descriptors_kept_above,
     "terminal-kept": terminal_kept,
+    "processes-kept": processes_kept,
+    "environment-kept": environment_kept,
     "keyring-kept": keyring_kept,
     "connection-unguarded": connection_unguarded,
     "faults-dumped": faults_dumped,

@@ -13,12 +13,14 @@ import select
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import termios
+import tty
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Self
 
 import pytest
 
@@ -248,59 +250,99 @@ TYPES: Final = """
     my $x = "x";
     print ioctl(STDIN, 0x5412, $x) ? "typed\n" : "$!\n";
 """
-TYPES_BY_OLD_CALLS: Final = r"""
-    #define _GNU_SOURCE
-    #include <stdio.h>
-    #include <string.h>
-    #include <sys/mman.h>
-    #include <sys/syscall.h>
-    #include <unistd.h>
-    int main(void) {
-        long done = 0;
-        char *x = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-        *x = 'x';
-        asm volatile("int $0x80"
-                     : "=a"(done)
-                     : "a"(54L), "b"(0L), "c"(0x5412L), "d"(x)
-                     : "memory", "r8", "r9", "r10", "r11");
-        puts((int)done ? strerror(-(int)done) : "typed");
-        done = syscall(0x40000000 + 514, 0, 0x5412, x);
-        puts(done == 0 ? "typed" : "refused");
-    }
-"""
 
+class Terminal:
+    """A terminal, in raw mode, for commands; each leads a session there.
 
-@contextlib.contextmanager
-def terminal(runner: Runner) -> Iterator[Callable[..., Said]]:
-    """Runs commands at a terminal, which is theirs; gives what they say."""
-    ours, theirs = os.openpty()
+    ours: the side into which a person types.
+    """
 
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.ours, self._theirs = os.openpty()
+        tty.setraw(self._theirs)
+        fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.ours)
+        os.close(self._theirs)
+
+    @staticmethod
     def take() -> None:
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
-    try:
-        yield lambda *command: runner.run(*command, stdin=theirs, first=take)
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    def run(self, script: str, **more: Any) -> Said:
+        return self._runner.run("sh", "-c", script, stdin=self._theirs, first=self.take, **more)
+
+    def typed(self) -> bytes:
+        """What the next program at this terminal would read."""
+        found = select.select([self._theirs], (), (), 0)[0]
+        return os.read(self._theirs, 100) if found else b""
 
 
-def test_a_command_does_not_type_into_the_callers_terminal(runner: Runner, arena: Path) -> None:
+def test_a_command_does_not_type_into_the_callers_terminal(runner: Runner) -> None:
     """What it types there, the caller's shell would execute as root."""
-    with terminal(runner) as run:
-        assert run("perl", "-e", TYPES) == Said(0, "Operation not permitted\n", "")
-        assert run("sh", "-c", "stty -a </dev/tty >/dev/null && echo fine") == Said(0, "fine\n", "")
-        if platform.machine() == "x86_64":  # programs of other sorts that the kernel runs, too
-            program = arena / "types"
-            source = program.with_suffix(".c")
-            source.write_text(TYPES_BY_OLD_CALLS)
-            subprocess.run(["cc", "-o", program, source], check=True)
-            assert "typed" not in run(str(program)).stdout
-    with terminal(runner) as run:
-        runner.program = ("tests.attack.weakened", "terminal-kept")
+    with Terminal(runner) as at:
+        said = at.run(f"tty; stty size; stty -a </dev/tty >/dev/null && echo fine; perl -e '{TYPES}'")
+        lines = said.stdout.splitlines()
+        assert lines[0].startswith("/dev/pts/")
+        assert lines[0] != os.ttyname(at.ours)
+        assert lines[1:3] == ["33 77", "fine"]
+        assert at.typed() == b""
         allowed = Path("/proc/sys/dev/tty/legacy_tiocsti").read_text() == "1\n"
-        assert run("perl", "-e", TYPES).stdout == ("typed\n" if allowed else "Input/output error\n")
+        assert lines[3] == ("typed" if allowed else "Input/output error")
+
+
+LEAVES: Final = """
+    exec 3<&0
+    setsid sh -c 'echo ready > {at}/open/ready; exec head -n 1 <&3 >> {at}/open/read' &
+    until [ -e {at}/open/ready ]; do sleep 0.01; done
+"""
+
+
+def test_a_command_leaves_nobody_at_the_callers_terminal(runner: Runner) -> None:
+    """Who stays there reads the password that root types next."""
+    script = LEAVES.format(at=runner.at)
+    with Terminal(runner) as at:
+        assert at.run(script) == Said(0, "", "")
+        os.write(at.ours, b"secret\n")
+        assert at.typed() == b"secret\n"
+    assert (runner.at / "open/read").read_text() == ""
+    (runner.at / "open/ready").unlink()
+    runner.program = ("tests.attack.weakened", "processes-kept")
+    with Terminal(runner) as at:
+        # It has only the terminal left: the mount is gone, but not its open file.
+        at.run(script, stderr=subprocess.DEVNULL)
+        os.write(at.ours, b"secret\n")
+        wait_for(lambda: not _readers_of(at), "the process that was left behind has read")
+        assert at.typed() == b""
+
+
+def _readers_of(at: Terminal) -> list[Path]:
+    """The descriptors by which processes of the app have a terminal open."""
+    name = os.readlink(f"/proc/self/fd/{at._theirs}")
+    found: list[Path] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.stat().st_uid == APP:
+                found += [fd for fd in (process / "fd").iterdir() if os.readlink(fd) == name]
+    return found
+
+
+def test_a_command_has_a_clean_environment(runner: Runner) -> None:
+    runner.environment |= {
+        "LANG": "C.UTF-8", "LC_TIME": "C", "TERM": "vt100", "SECRET": "x", "SSH_AUTH_SOCK": "/x",
+        "LD_LIBRARY_PATH": "/x", "PYTHONPATH": "/x", "SUDO_USER": "x", "TZ": "UTC",
+    }  # fmt: skip
+    names = {line.partition("=")[0] for line in runner.run("env").stdout.splitlines()}
+    fixed = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_TIME", "TERM", "TZ"}
+    assert names - {"LC_ALL", "LANGUAGE", "LC_CTYPE", "COLORTERM", "NO_COLOR"} == fixed
+    runner.program = ("tests.attack.weakened", "environment-kept")
+    assert "SECRET=x" in runner.run("env").stdout
 
 
 ADD_KEY, KEYCTL = {"x86_64": (248, 250), "aarch64": (217, 219)}[platform.machine()]
@@ -338,26 +380,30 @@ def test_nothing_that_a_command_does_to_its_mounts_shows_the_store(runner: Runne
     assert said.stdout == ""
 
 
-def test_what_a_command_leaves_behind_is_cut_off(runner: Runner) -> None:
-    said = runner.shell(
-        f"cd {runner.at}/open; (sleep 0.1; until ! cat file; do sleep 0.05; done) >/dev/null 2>&1 & echo $!"
-    )
-    assert said.returncode == 0
-    left = int(said.stdout)
-    wait_for(lambda: not Path(f"/proc/{left}").exists(), "the process that was left behind finds no file")
+def test_what_a_command_leaves_behind_ends_with_it(runner: Runner) -> None:
+    said = runner.shell("setsid sleep 1000 >/dev/null 2>&1 & echo $! $(ls /proc | grep -c '^[0-9]')")
+    inner, processes = map(int, said.stdout.split())
+    assert inner < 10, "its pids are its own"
+    assert processes < 10, "and it sees no others"
+    left = [pid.name for pid in Path("/proc").glob("[0-9]*") if _is(pid, b"sleep\x001000\0")]
+    assert left == []
+
+
+def _is(process: Path, command: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return process.stat().st_uid == APP and (process / "cmdline").read_bytes() == command
+    return False
 
 
 def test_the_mount_ends_with_the_command_that_made_it(runner: Runner) -> None:
-    """Also if policyfs is killed: then the command finds no mount, and never the store."""
-    process = runner.start(
-        "sh", "-c", f"cat {runner.at}/open/file; while cat {runner.at}/open/file; do :; done; id -u"
-    )
+    """Also if policyfs is killed: then the command, and the mount, end too."""
+    file = runner.at / "open/file"
+    process = runner.start("sh", "-c", f"cat {file}; while cat {file}; do :; done; id -u")
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
     daemons = runner.daemons()
     os.kill(process.pid, signal.SIGKILL)
-    said = process.stdout.read()
-    assert set(said.splitlines()) == {"open", str(APP)}, "it went on until the mount was gone"
+    assert set(process.stdout.read().splitlines()) <= {"open"}
     for daemon in daemons:
         assert select.select([daemon], (), (), DEADLINE_S)[0], "the daemon has ended, too"
         os.close(daemon)

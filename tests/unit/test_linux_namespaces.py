@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from policyfs.linux.namespaces import bind, enter_own_mounts
+from policyfs.linux.namespaces import bind, enter_own_mounts, fork_first_process, mount_own_proc
 from tests.support.machine.inchild import in_child
 
 
@@ -48,3 +49,21 @@ def test_what_cannot_be_bound_is_an_error_with_its_errno(tmp_path: Path) -> None
     with pytest.raises(FileNotFoundError) as caught:
         bind(str(tmp_path), str(tmp_path / "absent"))
     assert str(tmp_path / "absent") in str(caught.value)
+
+
+def test_processes_of_a_namespace_end_with_the_first_one() -> None:
+    heard, says = os.pipe()
+    first = fork_first_process()
+    if first == 0:
+        enter_own_mounts()
+        mount_own_proc()
+        if os.fork() == 0:
+            while True:
+                signal.pause()  # it keeps the pipe open
+        os.write(says, f"{os.getpid()} {sorted(filter(str.isdigit, os.listdir('/proc')))}".encode())
+        os._exit(3)
+    os.close(says)
+    with os.fdopen(heard, "rb") as pipe:
+        assert pipe.read() == b"1 ['1', '2']"
+    assert os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]) == 3
+    assert in_child(lambda: os.getpid() > 1), "later children are not of the namespace"
