@@ -30,7 +30,7 @@ def private_file(path: str) -> Iterator[TextIO]:
         mode = os.lstat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             raise OSError(errno.EINVAL, "it is not a regular file", path)
-    with _replacing(path) as fd, open(fd, "w", encoding="utf-8", newline="") as file:
+    with replacing(path) as fd, open(fd, "w", encoding="utf-8", newline="") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -53,7 +53,7 @@ def replace_file(path: Path, data: bytes, *, known: bytes | None = None) -> None
     any error the file stays as it is, and nothing is left beside it. Raises OSError, and PolicyfsError if the
     bytes are not the known ones.
     """
-    with _replacing(str(path)) as fd:
+    with replacing(str(path)) as fd:
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
@@ -82,7 +82,7 @@ def new_file(path: str) -> Iterator[int]:
         above = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, above)
         unnamed = _unnamed_file(above)
-        fd = stack.enter_context(_replacing(path)) if unnamed is None else unnamed
+        fd = stack.enter_context(replacing(path)) if unnamed is None else unnamed
         stack.callback(os.close, fd)
         yield fd
         if unnamed is not None:
@@ -105,7 +105,7 @@ def _unnamed_file(above: int) -> int | None:
 
 
 @contextlib.contextmanager
-def _replacing(path: str) -> Iterator[int]:
+def replacing(path: str) -> Iterator[int]:
     """Provide the descriptor of a new file of mode 0600, which the caller closes. When the context ends, the
     file replaces *path*. After an error nothing is left of it.
     """

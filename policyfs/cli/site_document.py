@@ -164,6 +164,12 @@ def read_site(path: str) -> Site:
         text = SourceText(path, Path(path).read_bytes())
     except OSError as error:
         raise PolicyfsError(f"cannot read the site file {path}: {error.strerror}") from error
+    absolute = str(Path(path).absolute())
+    if not absolute.isprintable():
+        raise PolicyfsError(
+            f"the path of the site file, {quote(absolute)}, has characters that unit files cannot hold:"
+            " rename the file or directory"
+        )
     errors: list[PolicyError] = []
     file = _READER.read(text, errors)
     if file is not None:
@@ -173,7 +179,7 @@ def read_site(path: str) -> Site:
         raise PolicyfsError(f"cannot read the site file {path}")
     top = file.top.doc
     mounts = tuple(part.doc for part in file.items if part.doc is not None)
-    return Site(str(Path(path).absolute()), top.name, top.store, top.policy, top.trail, mounts)
+    return Site(absolute, top.name, top.store, top.policy, top.trail, mounts)
 
 
 def _subject(node: Node, number: int) -> str:

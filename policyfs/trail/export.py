@@ -5,6 +5,7 @@ OCSF is the Open Cybersecurity Schema Framework, a standard for security events.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from policyfs.errors import errno_name
@@ -28,7 +29,9 @@ _ACTIVITIES: Final = {
     "access": (8, "Get Attributes"), "open": (14, "Open"),
 }  # fmt: skip
 _DIRECTORIES: Final = frozenset({"mkdir", "rmdir", "list"})
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = re.compile(r"""(^|;)(?=[\s"']*[=+\-@])|^(?=[\t\r])""")
+"""The places before texts that a spreadsheet computes. Where a spreadsheet separates cells by semicolons (a
+German one, for example), it also splits quoted texts at them."""
 
 CSV_HEAD: Final = (
     "id", "time", "mount", "app", "uid", "gid", "pid", "exe", "operation", "syscall", "path", "new_path",
@@ -40,7 +43,8 @@ CSV_HEAD: Final = (
 def csv_row(event: Event, record_id: str) -> list[str]:
     """Return the cells of an event for a row of CSV.
 
-    A text that a spreadsheet would compute, such as ``=1+1``, begins with an apostrophe.
+    A text that a spreadsheet would compute, such as ``=1+1``, begins with an apostrophe, also behind a
+    semicolon.
     """
     new = event.new_path
     values: tuple[object, ...] = (
@@ -58,7 +62,7 @@ def csv_row(event: Event, record_id: str) -> list[str]:
 def _cell(value: object) -> str:
     if not isinstance(value, str):
         return "" if value is None else str(value)
-    return "'" + value if value.startswith(_FORMULAS) else value
+    return _FORMULA.sub(r"\1'", value)
 
 
 def ocsf(event: Event, record_id: str, product_version: str, lookup: Lookup = nothing_known) -> Fields:

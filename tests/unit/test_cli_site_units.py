@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +98,22 @@ def test_a_unit_of_somebody_else_stays(site: Site, tmp_path: Path) -> None:
     assert not (tmp_path / "policyfs-home-gallery.service").exists()
 
 
-def test_a_unit_that_cannot_be_written_or_read_is_named(site: Site, tmp_path: Path) -> None:
+def test_a_unit_that_cannot_be_written_or_read_is_named(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error of a full disk has no file name of its own."""
     units_, old = tmp_path / "units", b"# Made by `policyfs unit`"
     assert policyfs("unit", "--to", str(units_), site.file).returncode == 0
-    target, draft = units_ / "policyfs-home.target", units_ / ".policyfs-home.target.new"
+    target, draft = units_ / "policyfs-home.target", units_ / ".draft"
     before = target.read_bytes()
     assert before.startswith(old)
-    draft.symlink_to("/dev/full")
-    said = policyfs("unit", "--to", str(units_), site.file)
+    draft.touch()
+    full = os.open("/dev/full", os.O_WRONLY)
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "mkstemp", lambda **_: (full, str(draft)))
+        said = policyfs("unit", "--to", str(units_), site.file)
     assert (said.returncode, f"cannot write {target}: No space left" in said.stderr) == (1, True), said
-    assert (target.read_bytes(), draft.is_symlink()) == (before, False)
+    assert (target.read_bytes(), draft.exists()) == (before, False)
     target.unlink()
     target.mkdir()
     said = policyfs("unit", "--to", str(units_), site.file)
@@ -212,6 +219,7 @@ def _compose(site: Site, place: Path, monkeypatch: pytest.MonkeyPatch, volume: s
     environment = {"STORE": "/srv/media", "OTHER": "/srv/other", "EMPTY": "", "COST": "/srv/$STORE"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    place.mkdir(exist_ok=True)
     (place / ".env").write_text(
         '# STORE=/srv/no\nSTORE=/srv/no\nFROM_FILE=/srv/media # the store\nexport QUOTED="/srv/media"\n'
         "THROUGH=${FROM_FILE}/DCIM\nLOOP=$LOOP\nLITERAL='/srv/$STORE'\n"
@@ -233,3 +241,58 @@ def test_an_unreadable_compose_file_is_told(site: Site, tmp_path: Path) -> None:
     for text in ("services: [", "just words", "services: 3"):
         (tmp_path / "c.yaml").write_text(text)
         assert policyfs("compose", site.file, str(tmp_path / "c.yaml")).returncode == 1
+
+
+def test_what_gives_rights_over_the_machine_is_named(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = _compose(site, tmp_path, monkeypatch, "/dev:/dev")
+    assert said.returncode == 0
+    assert "warning: " in said.stderr
+    assert "gives the service player devices or kernel files" in said.stderr
+    compose = tmp_path / "compose.yaml"
+    compose.write_text(compose.read_text().replace("image: x", "privileged: true"))
+    said = policyfs("compose", site.file, str(compose))
+    assert said.returncode == 0
+    assert "the service player has privileged" in said.stderr
+
+
+def test_a_volume_that_cannot_be_followed_is_told(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was a traceback."""
+
+    def refused(path: str) -> str:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "readlink", refused)
+    said = _compose(site, tmp_path, monkeypatch, "/proc/1/root:/m")
+    assert said.returncode == 1
+    assert "the volume /proc/1/root cannot be checked: Permission denied" in said.stderr
+
+
+def test_a_unit_is_not_written_through_a_link(site: Site, tmp_path: Path) -> None:
+    """An app that can write in the directory knew the name of the new file beforehand."""
+    to, victim = tmp_path / "units", tmp_path / "victim"
+    to.mkdir()
+    victim.write_text("as before")
+    for name, _ in units(site):
+        link = (to / name).with_name(f".{Path(name).name}.new")
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(victim)
+    assert policyfs("unit", "--to", str(to), site.file).returncode == 0
+    assert victim.read_text() == "as before"
+    assert {(to / name).stat().st_mode & 0o777 for name, _ in units(site)} == {0o644}
+
+
+def test_a_path_with_a_line_break_reaches_no_unit(tmp_path: Path) -> None:
+    place = tmp_path / "x\n[Service]\nExecStart=evil\n"
+    place.mkdir()
+    (place / "home.site.yaml").write_text(GOOD)
+    said = policyfs("unit", "--to", str(tmp_path / "units"), str(place / "home.site.yaml"))
+    assert said.returncode == 1
+    assert "characters that unit files cannot hold" in said.stderr
+    (tmp_path / "home.site.yaml").write_text(GOOD)
+    program = ("--policyfs", "/bin/x\nExecStartPre=evil")
+    said = policyfs("unit", *program, "--to", str(tmp_path / "units"), str(tmp_path / "home.site.yaml"))
+    assert (said.returncode, (tmp_path / "units").exists()) == (2, False)

@@ -29,6 +29,13 @@ def test_a_spreadsheet_computes_nothing(text: str) -> None:
     assert row["app"] == row["note"] == f"'{text}"
 
 
+@pytest.mark.parametrize("formula", ["=1", " =1", '"=1"', "'-1", "@a", "+1"])
+def test_nor_behind_a_semicolon(formula: str) -> None:
+    """There a German spreadsheet splits a text into cells, also within quotes."""
+    row = dict(zip(CSV_HEAD, csv_row(an_event(note=f"a;{formula};b;c=1"), "m:1"), strict=True))
+    assert row["note"] == f"a;'{formula};b;c=1"
+
+
 @pytest.mark.parametrize("operation", [*OPERATIONS, "release", "unknown"])
 def test_ocsf_has_what_its_class_requires(operation: str) -> None:
     fields = ocsf(an_event(operation=operation, new_path=b"/b"), "m:1", "1.0")
