@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from policyfs.cli.findings import State
+from policyfs.cli.mountpoint_way import check_way
 from policyfs.cli.on_record import key_directory, trail_root
 from policyfs.cli.policy_files import read_sources
 from policyfs.cli.quantities import age, count, identity, number, segment_size, size
@@ -331,6 +332,7 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
     if not os.path.isdir(real_store):
         raise PolicyfsError(f"the store {store} is not a directory")
     try:
+        check_way(mountpoint)
         path = resolve(mountpoint)
     except OSError as error:
         todo = "; create the directory" if error.errno == errno.ENOENT else ""

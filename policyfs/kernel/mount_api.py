@@ -20,7 +20,6 @@ _CLOEXEC: Final = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 _SET_FLAG, _SET_STRING, _CMD_CREATE = 0, 1, 6  # FSCONFIG_*
 _FROM_EMPTY_PATH: Final = 4  # MOVE_MOUNT_F_EMPTY_PATH
 _TO_EMPTY_PATH: Final = 0x40  # MOVE_MOUNT_T_EMPTY_PATH
-_AT_FDCWD: Final = -100
 _AT_EMPTY_PATH: Final = 0x1000
 _AT_STATX_DONT_SYNC: Final = 0x4000
 _DEV_MINOR_AT: Final = 140  # of struct statx: stx_dev_minor
@@ -59,14 +58,31 @@ def procfs_instance() -> int:
 
 
 def attach(mount_fd: int, place: str | int) -> None:
-    """Attach a detached mount to a directory. Raises OSError.
+    """Attach a detached mount to a directory.
 
-    place: the path of the directory, or its descriptor. With a descriptor the kernel looks nothing up, so an
-    automounter of the directory is not asked (fs/autofs/root.c, autofs_d_manage).
+    place: the directory's descriptor, or an absolute path without symlinks. The kernel looks nothing up, so an
+    automounter of the directory is not asked (fs/autofs/root.c, autofs_d_manage). Raises OSError, also if a
+    symlink is on the way: somebody has replaced a directory since the path was resolved.
     """
-    at, path = (place, "") if isinstance(place, int) else (_AT_FDCWD, place)
-    flags = _FROM_EMPTY_PATH | (0 if path else _TO_EMPTY_PATH)
-    _call(_MOVE_MOUNT, mount_fd, b"", at, os.fsencode(path), flags)
+    target = _opened_without_links(place) if isinstance(place, str) else os.dup(place)
+    try:
+        _call(_MOVE_MOUNT, mount_fd, b"", target, b"", _FROM_EMPTY_PATH | _TO_EMPTY_PATH)
+    finally:
+        os.close(target)
+
+
+def _opened_without_links(path: str) -> int:
+    """Return an O_PATH descriptor of a directory. It is not asked to mount itself if it is an automount."""
+    fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    names = [name for name in path.split("/") if name]
+    for number, name in enumerate(names, 1):
+        only_directories = os.O_DIRECTORY if number < len(names) else 0
+        try:
+            inner = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC | only_directories, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = inner
+    return fd
 
 
 def device_minor(mount_fd: int) -> int:

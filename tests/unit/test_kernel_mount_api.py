@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -68,10 +69,29 @@ def test_after_an_error_nothing_is_left_open(kernel: Kernel, at: int) -> None:
     assert kernel.closed == ([1000] if at else [])
 
 
-def test_a_mount_is_attached_by_its_descriptor(kernel: Kernel) -> None:
-    mount_api.attach(5, "/mnt")
-    mount_api.attach(5, 7)
-    assert kernel.calls == [(MOVE_MOUNT, 5, b"", -100, b"/mnt", 4), (MOVE_MOUNT, 5, b"", 7, b"", 0x44)]
+def test_a_mount_is_attached_by_descriptors_alone(kernel: Kernel, tmp_path: Path) -> None:
+    place = os.open(tmp_path, os.O_PATH)
+    for known in (str(tmp_path), place):
+        kernel.calls.clear()
+        mount_api.attach(5, known)
+        ((number, mount_fd, empty, target, nothing, flags),) = kernel.calls
+        assert (number, mount_fd, empty, nothing, flags) == (MOVE_MOUNT, 5, b"", b"", 4 | 0x40)
+        assert os.path.samestat(os.fstat(target), tmp_path.stat())
+
+
+@pytest.mark.parametrize("link", ["at", "at/inner"])
+def test_no_symlink_on_the_way_is_followed(kernel: Kernel, tmp_path: Path, link: str) -> None:
+    """An app has put it there after the path was resolved."""
+    (tmp_path / "elsewhere/inner").mkdir(parents=True)
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / "elsewhere")
+    if link == "at":
+        with pytest.raises(NotADirectoryError):
+            mount_api.attach(5, str(tmp_path / "at/inner"))
+        assert kernel.calls == []
+        return
+    mount_api.attach(5, str(tmp_path / link))
+    assert os.path.samestat(os.fstat(kernel.calls[0][3]), (tmp_path / link).lstat()), "no directory: ENOTDIR"
 
 
 def test_the_device_number_is_read_without_a_request_to_the_file_system(kernel: Kernel) -> None:
