@@ -18,11 +18,15 @@ _UNIT: Final = r"(?:0{1,3}|0{0,2}1)[.,]\d{3,}(?!\d)"
 """Pattern of a number below 2, such as the corner of a mask, a point beside a picture, or a chromaticity. The
 coordinates of a place on land have at most one such number.
 """
-_DECIMAL: Final = rf"[-+]?(?<!\d)(?<!\d\.)(?!{_UNIT}[^\d\n]{{1,16}}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
-_OLC: Final = "[23456789CFGHJMPQRVWX]"
-_VALUE: Final = r"[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d"
-_VALUE_BELOW: Final = r"[^\w\n]{0,8}\n[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d{1,3}[.,]\d\d"
+_GAP: Final = r"[^\w\n]{0,64}"
+"""Pattern of the characters between a name and its value: programs align values with dots and blanks."""
+_VALUE: Final = rf"{_GAP}[nsew]?[^\w\n]{{0,3}}\d"
+_VALUE_BELOW: Final = rf"{_GAP}\n{_GAP}[nsew]?[^\w\n]{{0,3}}\d{{1,3}}[.,]\d\d"
 """Pattern of a decimal number on the line below its name."""
+_BETWEEN: Final = r"(?:[^\d\n]{1,16}|[^\w\n]{17,80})"
+"""Pattern of the characters between the two numbers of a pair: some words, or any row of blanks and dots."""
+_DECIMAL: Final = rf"[-+]?(?<!\d)(?<!\d\.)(?!{_UNIT}{_BETWEEN}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
+_OLC: Final = "[23456789CFGHJMPQRVWX]"
 _SIGN: Final = r"(?:[°º˚∘]|deg\b|\u00c2\u00b0|&deg;|&#(?:176|xb0);|\\u00b0|%c2%b0)"
 """Signs for degrees, also in HTML, JSON and links, and in UTF-8 that was read as Latin-1."""
 _DEGREES: Final = r"(?<!\d)(?<!\d\.)0{0,3}(?!(?:180|[2-9]\d\d)\D)\d{1,3}(?:[.,]\d+)?"
@@ -30,12 +34,12 @@ _DEGREES: Final = r"(?<!\d)(?<!\d\.)0{0,3}(?!(?:180|[2-9]\d\d)\D)\d{1,3}(?:[.,]\
 _PRIME: Final = "['\u2019\u2032\u00b4]"
 _PATTERNS: Final = (
     # 47.80453, 13.04229 / +47.8045+013.0423/ (ISO 6709)
-    rf"{_DECIMAL}[^\d\n]{{1,16}}\d{{1,3}}[.,]\d{{3,}}",
+    rf"{_DECIMAL}{_BETWEEN}\d{{1,3}}[.,]\d{{3,}}",
     # "latitude": 47.8 / GPS N47 / lon=13
     rf"\b(?:gps\w{{0,20}}|lat(?:itude)?|lon(?:gitude)?|lng|geo|coord\w{{0,20}}|latlo?ng?)\b(?:{_VALUE}|{_VALUE_BELOW})",
     # long: 13 / long 13.04, but not "so long 2023"
-    rf"\blong\b(?=[^\w\n]{{0,8}}(?:[:=]|[nsew]?[^\w\n]{{0,3}}\d{{1,3}}(?:[.,]\d|\s?{_SIGN}))){_VALUE}",
-    rf"(?:latitude|longitude)\w{{0,4}}(?:[^\w\n]{{1,8}}(?:is\s)?\d|{_VALUE_BELOW})",
+    rf"\blong\b(?={_GAP}(?:[:=]|[nsew]?[^\w\n]{{0,3}}\d{{1,3}}(?:[.,]\d|\s?{_SIGN}))){_VALUE}",
+    rf"(?:latitude|longitude)\w{{0,4}}(?:[^\w\n]{{1,64}}(?:is\s)?\d|{_VALUE_BELOW})",
     # 47°48'16" / 47 deg 48', but not "360° 4K" or "VR 180° 3D"
     rf"{_DEGREES}\s?{_SIGN}\s?(?:\d{{1,2}}|[nsew]\b)",
     # 47.8°, 13.0°
@@ -59,17 +63,17 @@ _MINUTES: Final = r"[0-5]?\d(?:[.,]\d{1,6})?"
 _PARTED: Final = rf"\d{{1,3}}[ :-]\s?{_MINUTES}(?:[ :-]\s?{_MINUTES})?"
 _WITHOUT_SIGNS: Final = re.compile(
     # N47 48.272 E013 02.537
-    rf"\b[ns]\s?{_PARTED}[\s,;/]{{1,3}}[ew]\s?\d{{1,3}}[ :-]\s?{_MINUTES}"
+    rf"\b[ns]\s?{_PARTED}[\s,;/]{{1,40}}[ew]\s?\d{{1,3}}[ :-]\s?{_MINUTES}"
     # 47-48-16N 013-02-32E
-    rf"|(?<![\d.,:-]){_PARTED}\s?[ns]\b[\s,;/]{{0,3}}{_PARTED}\s?[ew]\b"
+    rf"|(?<![\d.,:-]){_PARTED}\s?[ns]\b[\s,;/]{{0,40}}{_PARTED}\s?[ew]\b"
     # 4748.272,N,01302.537,E / 474816N 0130232E
-    r"|(?<!\d)\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ns][\s,;/]{0,3}[01]\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ew]\b"
+    r"|(?<!\d)\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ns][\s,;/]{0,40}[01]\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ew]\b"
     # N474816 E0130232 / N:4748.27 E:01302.53
-    r"|\b[ns][\s:]{0,2}\d{4}(?:\d\d)?(?:[.,]\d{1,6})?[\s,;/]{0,3}[ew][\s:]{0,2}[01]\d{4}"
+    r"|\b[ns][\s:]{0,2}\d{4}(?:\d\d)?(?:[.,]\d{1,6})?[\s,;/]{0,40}[ew][\s:]{0,2}[01]\d{4}"
     # 47.8N 13.0E / 13.0E 47.8N / N47.8 E13.0 / N:47.8 E:13.0
-    r"|(?<![\d.])\d{1,2}\.\d{1,6}\s?[ns]\b[\s,;/]{1,3}\d{1,3}\.\d{1,6}\s?[ew]\b"
-    r"|(?<![\d.])\d{1,3}\.\d{1,6}\s?[ew]\b[\s,;/]{1,3}\d{1,2}\.\d{1,6}\s?[ns]\b"
-    r"|\b[ns][\s:]{0,2}\d{1,2}\.\d{1,6}[°º]?[\s,;/]{1,3}[ew][\s:]{0,2}\d{1,3}\.\d",
+    r"|(?<![\d.])\d{1,2}\.\d{1,6}\s?[ns]\b[\s,;/]{1,40}\d{1,3}\.\d{1,6}\s?[ew]\b"
+    r"|(?<![\d.])\d{1,3}\.\d{1,6}\s?[ew]\b[\s,;/]{1,40}\d{1,2}\.\d{1,6}\s?[ns]\b"
+    r"|\b[ns][\s:]{0,2}\d{1,2}\.\d{1,6}[°º]?[\s,;/]{1,40}[ew][\s:]{0,2}\d{1,3}\.\d",
     re.IGNORECASE,
 )
 """Pattern of both coordinates in degrees with minutes or decimals, but without the signs for degrees and
@@ -128,20 +132,20 @@ _MORE: Final = (
     # 47 degrees 48 minutes north, 47.8 degrees north (but not 180 degrees 20 minutes)
     (
         ("degr", "grad", "град", "graus"),
-        (r"\d\s?(?:degr(?:ee|é)s?|grad(?:os?|i|en)?|graus|градус\w{0,3})[\s,]{1,2}"
-        rf"(?:{_NORTH}|\d{{1,2}}(?:[.,]\d+)?\s?(?:{_PRIME}|min\w{{0,5}}[\s,]{{1,2}}(?:{_NORTH}|\d{{1,2}}|and\s\d)))"),
+        (r"\d\s?(?:degr(?:ee|é)s?|grad(?:os?|i|en)?|graus|градус\w{0,3})[\s,]{1,40}"
+        rf"(?:{_NORTH}|\d{{1,2}}(?:[.,]\d+)?\s?(?:{_PRIME}|min\w{{0,5}}[\s,]{{1,40}}(?:{_NORTH}|\d{{1,2}}|and\s\d)))"),
     ),
     # 北緯35度41分22秒, 위도: 37.56
     (
         ("緯", "経", "經", "纬", "经", "위", "경", "度"),
-        (r"(?=[北南東西东緯纬経經经위경북남동서\d])(?:(?:[北南][緯纬]|[東西东][経經经]|[緯纬経經经]度|위도|경도|북위|남위|동경|서경)[^\w\n]{0,3}\d"
+        (r"(?=[北南東西东緯纬経經经위경북남동서\d])(?:(?:[北南][緯纬]|[東西东][経經经]|[緯纬経經经]度|위도|경도|북위|남위|동경|서경)[^\w\n]{0,64}\d"
         r"|\d{1,3}度\d{1,2}(?:\.\d+)?分\d{1,2}(?:\.\d+)?秒)"),
     ),
     # labels in other languages
     (
         ("latitud", "longitud", "graad", "breite", "länge", "широт", "долгот", "geo", "szeroko"),
         (r"(?=[lbgшдsd])(?:latitud(?:ine|en)?|longitudine|(?:breedte|lengte)graad|(?:breiten|längen)grad|широт[аы]|долгот[аы]"
-        r"|geo\w{0,8}\.?\s(?:breite|länge)|(?:szerokość|długość)\sgeo\w{0,12}\.?)[^\w\n]{1,4}[nsew]?\s?[-+]?\d"),
+        r"|geo\w{0,8}\.?\s(?:breite|länge)|(?:szerokość|długość)\sgeo\w{0,12}\.?)[^\w\n]{1,64}[nsew]?\s?[-+]?\d"),
     ),
     # 47d48'16", 47* 48' 16"
     (
@@ -166,7 +170,7 @@ _MORE: Final = (
     # start_lat: 47.80, lat_e7=478045300
     (
         ("lat", "lon", "lng"),
-        r"_(?:lat|lon|lng)\b[^\w\n]{1,4}[-+]?\d{1,3}\.\d|\b(?:lat|lon|lng)_?e[5-7]\b[^\w\n]{1,4}[-+]?\d{5}",
+        r"_(?:lat|lon|lng)\b[^\w\n]{1,64}[-+]?\d{1,3}\.\d|\b(?:lat|lon|lng)_?e[5-7]\b[^\w\n]{1,64}[-+]?\d{5}",
     ),
     # lat_47.80453_lon_13.04
     (("lat_", "lon_", "lng_"), r"(?:\b|_)(?:lat|lon|lng)_[-+]?\d{1,3}\.\d"),
@@ -176,18 +180,18 @@ _MORE: Final = (
     (
         ("point", "wgs", "4326", "coord", "koord"),
         (rf"\bpoint\s?z?\s?\(\s?{_SOME_NUMBER}\s{_SOME_NUMBER}"
-        rf"|(?:\bwgs[\s-]?84|\bepsg:4326|\b[ck]oord\w{{1,8}}(?:\sare)?)[^\w\n]{{1,4}}{_SOME_NUMBER}\D{{1,6}}\d"),
+        rf"|(?:\bwgs[\s-]?84|\bepsg:4326|\b[ck]oord\w{{1,8}}(?:\sare)?)[^\w\n]{{1,64}}{_SOME_NUMBER}\D{{1,6}}\d"),
     ),
     # geohash: u23hb1c; ///filled.count.soap; QTH JN67ms
     (
         ("geohash", "///", "qth", "maidenhead"),
-        (r"\bgeohash\b[^\w\n]{1,4}(?=[b-z]{0,11}\d)[0-9b-hjkmnp-z]{5,12}\b"
+        (r"\bgeohash\b[^\w\n]{1,64}(?=[b-z]{0,11}\d)[0-9b-hjkmnp-z]{5,12}\b"
         r"|(?<![:/\w])///[^\W\d_]{2,24}\.[^\W\d_]{2,24}\.[^\W\d_]{2,24}(?!\w)"
-        r"|\b(?:maidenhead|qth)\b[^\w\n]{1,4}(?:loc\w{0,6}[^\w\n]{1,3})?[a-r]{2}\d\d(?:[a-x]{2})?\b"),
+        r"|\b(?:maidenhead|qth)\b[^\w\n]{1,64}(?:loc\w{0,6}[^\w\n]{1,3})?[a-r]{2}\d\d(?:[a-x]{2})?\b"),
     ),
     # MGRS 33TWN1234567890, UTM 33U 353000 5297000
-    (("mgrs", "utm", "usng"), (r"\b(?:mgrs|utm|usng)\b[^\w\n]{1,4}(?:zone\s)?\d{1,2}\s?[c-x]\b"
-                              r"|\b(?:mgrs|usng)\b[^\w\n]{1,4}\d{1,2}\s?[c-x]\s?[a-z]{2}\s?\d{2}")),
+    (("mgrs", "utm", "usng"), (r"\b(?:mgrs|utm|usng)\b[^\w\n]{1,64}(?:zone\s)?\d{1,2}\s?[c-x]\b"
+                              r"|\b(?:mgrs|usng)\b[^\w\n]{1,64}\d{1,2}\s?[c-x]\s?[a-z]{2}\s?\d{2}")),
 )  # fmt: skip
 _FRACTIONS: Final = re.compile(r"(?<![\d/])\d{1,9}/\d{1,9}(?:[,\s]{1,2}\d{1,9}/\d{1,9})*(?![\d/])")
 _OF_A_LENS: Final = 4
@@ -237,12 +241,17 @@ _LONG_REFERENCE: Final = re.compile(r"&#[0-9]{1000,};?")
 """Reference of HTML to a character, with more digits than int() may accept (sys.set_int_max_str_digits)."""
 
 
-def holds_place(text: str) -> bool:
+_MOST_DECODED: Final = 4
+"""Number of encodings that are decoded one after another: base64 of base64, escaped escapes."""
+
+
+def holds_place(text: str, depth: int = _MOST_DECODED) -> bool:
     """Return True if a text holds coordinates, a code of a place or a link to a map.
 
     The place may also be encoded as base64 or hexadecimal digits, or have the escapes of links, HTML or JSON.
+    depth: how many such encodings may lie one in another.
     """
-    return _holds_place(text) or any(map(_holds_place, _decoded(text)))
+    return _holds_place(text) or any(holds_place(decoded, depth - 1) for decoded in _decoded(text) if depth)
 
 
 def is_below_places(text: str) -> bool:

@@ -88,7 +88,7 @@ def _sidecar(text: str) -> str | None:
 
 def _has_columns(text: str) -> bool:
     """Return True if the text is a table with a column for each coordinate, as in an export of a logger."""
-    first = text.lstrip("\ufeff \t\r\n")[:4096].split("\n", 1)[0]
+    first = text.lstrip("\ufeff \t\r\n").split("\n", 1)[0]
     return bool(_LATITUDE.search(first) and _LONGITUDE.search(first))
 
 
@@ -104,7 +104,6 @@ def _decode(head: bytes, *, is_text: bool) -> str | None:
     head = head.rstrip(b"\0")
     if b"\0" in head:
         # UTF-16 without a mark: every other byte is zero.
-        few = head[:4096]
-        most = max(few[0::2].count(0), few[1::2].count(0))
-        return head.replace(b"\0", b"").decode("latin-1") if is_text or most * 2 >= len(few) * 0.8 else None
+        most = max(head[0::2].count(0), head[1::2].count(0))
+        return head.replace(b"\0", b"").decode("latin-1") if is_text or most * 2 >= len(head) * 0.8 else None
     return head.decode("utf-8", "replace")
