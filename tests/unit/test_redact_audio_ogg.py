@@ -259,7 +259,11 @@ def test_a_tag_of_another_format_at_the_end_of_the_last_page_is_refused(name):
     lacing = bytes([len(tag) + 9])
     assert_refused(OGG, sound + sounds.page(8, 9, 4, lacing, b"\xfcsound..." + tag))
     assert not place_in(redact(OGG, sound + tag))
-    assert_refused(OGG, sound + sounds.page(8, 9, 4, b"\xff\xff", bytes(300) + tag))
+    cut = sound + sounds.page(8, 9, 4, b"\xff\xff", bytes(300) + tag)
+    if name == "ID3v1":
+        assert_refused(OGG, cut)
+    else:
+        assert not place_in(redact(OGG, cut))
 
 
 def test_a_tag_that_begins_in_the_last_page_and_ends_behind_it_is_refused():

@@ -1,4 +1,4 @@
-"""FLAC files (RFC 9639): metadata blocks, then frames of sound, of which only the end is read.
+"""FLAC files (RFC 9639): metadata blocks, then frames of sound.
 
 A removed block becomes padding. In a block of comments, the comments that stay move up, and a padding block
 fills the room of the removed comments. So every block has its stated length. Tags of other formats at the
@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from policyfs.redact.core.appended import find_appended
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, shifted
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
-from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.free_text import bytes_tell_place, text_among_numbers
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.core.tag_names import told
@@ -33,6 +34,9 @@ _LONGEST_AT: Final = _HEAD_BYTES + 7
 (STREAMINFO) with its header.
 """
 _LEAST_FRAME_BYTES: Final = 8
+_HEADER_BYTES: Final = 16
+"""Size of the longest header of a frame, with its checksum (RFC 9639, 9.1)."""
+_SYNC: Final = re.compile(rb"\xff[\xf8\xf9]")
 _CUT_TRIES: Final = 8
 _TEXT: Final = re.compile(rb"[\x20-\x7e]{8,}")
 _WORDS: Final = re.compile(rb"[A-Za-z ]{8}")
@@ -58,6 +62,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "CUESHEET", "catalogue number, tracks", Tells.OTHER, "padding"),
     Part(_KIND, "STREAMINFO, SEEKTABLE", "the sound", NOTHING, "stay"),
     Part(_KIND, "PADDING, APPLICATION, unknown blocks", "anything", UNKNOWN, "padding of zeros"),
+    Part(_KIND, "among the frames", "tags, files, text with a place", UNKNOWN, "zeros up to the next frame"),
 )
 """The parts of a FLAC file, as rows of docs/redaction-parts.md."""
 
@@ -87,7 +92,9 @@ def locate_flac(source: ByteSource, inner: Inner) -> Found:
         first, at = False, end
     if source.read(at, 1) != b"\xff" or source.read(at + 1, 1)[:1] not in (b"\xf8", b"\xf9"):
         raise NotThisKindError("there is no sound in it")
-    _sound(edits, at, clean_end(edits, at), longest)
+    end = clean_end(edits, at)
+    _sound(edits, at, end, longest)
+    _between(edits, at, end)
     return edits.found
 
 
@@ -108,7 +115,7 @@ def _block(edits: Edits, at: int, head: bytes, end: int) -> None:
     if kind == SEEKTABLE and size <= MAX_BLOCK_BYTES and seeks_only(data, edits.source.size):
         return
     if kind == CUESHEET and data and sheet_is_sound(data):
-        if not told(inner.hide, Tells.OTHER, data[:128]):
+        if not told(inner.hide, Tells.OTHER, text_among_numbers(data)):
             return
     elif kind == PICTURE and data:
         cleaned = clean_picture(data, inner)
@@ -212,6 +219,28 @@ def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
     raise NotThisKindError("it does not end with a frame of sound")
 
 
+def _between(edits: Edits, start: int, end: int) -> None:
+    """Zero data among the frames of sound in [start, end), up to the next frame. Decoders skip such data.
+
+    Raises NotThisKindError if no frame follows the data; TooMuchError.
+    """
+    at = start
+    while (found := find_appended(edits.source, at, end, edits.inner.budget)) is not None:
+        at = _next_frame(edits, found + 1, end)
+        edits.zero(found, at, "between frames")
+
+
+def _next_frame(edits: Edits, start: int, end: int) -> int:
+    """Return the offset of the next frame's header. Raises NotThisKindError if there is none, TooMuchError."""
+    for at in range(start, end, _END_SEARCH_BYTES):
+        data = edits.source.read(at, min(_END_SEARCH_BYTES + _HEADER_BYTES, end - at))
+        edits.inner.budget.search(len(data))
+        for match in _SYNC.finditer(data, 0, _END_SEARCH_BYTES):
+            if _is_header(data, match.start()):
+                return at + match.start()
+    raise NotThisKindError("other data is within its last frame of sound")
+
+
 def _ends_with_frame(data: bytes) -> bool:
     """Return True if the data ends with a whole frame.
 
@@ -260,7 +289,7 @@ def _holds_frame(data: bytes) -> bool:
 
 def _is_header(data: bytes, at: int) -> bool:
     """Return True if a frame header with a valid checksum is at an offset (RFC 9639, 9.1)."""
-    head = data[at : at + 16]
+    head = data[at : at + _HEADER_BYTES]
     if len(head) < 6 or head[2] >> 4 == 0 or head[2] & 15 == 15 or head[3] & 1:
         return False
     lead = head[4]

@@ -27,12 +27,13 @@ from policyfs.redact.audio.ogg_pages import (
     walk,
 )
 from policyfs.redact.audio.skeleton import clean_skeleton
+from policyfs.redact.core.appended import find_appended
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, shifted
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.kinds import Part
-from policyfs.redact.core.patches import ByteSource, apply
+from policyfs.redact.core.patches import ByteSource, MemorySource, apply
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.tags.vorbis import clean_comments, clean_picture
 
@@ -164,12 +165,15 @@ class _Locator:
         stream = self.streams.get(int.from_bytes(head[14:18], "little"))
         lacing = head[HEAD_BYTES : HEAD_BYTES + head[26]]
         short = len(lacing) < head[26] or start + HEAD_BYTES + len(lacing) + sum(lacing) > end
-        if not short or stream is None or not stream.done or head[5] & FIRST:
-            return False
         body = min(start + HEAD_BYTES + len(lacing), end)
+        if not short or stream is None or not stream.done or head[5] & FIRST or self._appended(body, end):
+            return False
         self._check(Page(start, head[5], 0, lacing, body, end), stream)
         self.end = end
         return True
+
+    def _appended(self, start: int, end: int) -> bool:
+        return find_appended(self.edits.source, start, end, self.inner.budget) is not None
 
     def _page(self, page: Page) -> None:
         self.end = page.end
@@ -301,7 +305,8 @@ class _Locator:
             stream.done = True  # this packet has the decoder's tables, or is the first packet of sound
             if head in _WITH_TABLES:
                 self._check_tables(data)
-            return data
+            appended = find_appended(MemorySource(data), 0, len(data), self.inner.budget)
+            return data if appended is None else None
         if not data.startswith(head):
             return None
         return self._comments(stream, data, len(head), frame=stream.codec == b"vorbis")
@@ -321,7 +326,9 @@ class _Locator:
             raise NotThisKindError("the first header of a FLAC stream is broken")
         size = _FIRST_BYTES[stream.codec]
         if stream.codec == b"Opus" and len(data) > size and data[18]:
-            size += 2 + data[9]  # two counts of streams, and one byte for each channel (RFC 7845, 5.1.1)
+            table = 2 + data[9]  # two counts of streams, and one byte for each channel (RFC 7845, 5.1.1)
+            known = find_appended(MemorySource(data), size, size + table, self.inner.budget) is None
+            size += table if known else 0
         new = bytearray(data[:size].ljust(len(data), b"\0"))
         if stream.codec == b"Speex" and told(
             self.inner.hide, Tells.DEVICE, data[_SPEEX_VERSION].strip(b"\0")

@@ -6,16 +6,16 @@ these names. Boxes that are compressed with Brotli cannot be examined, so they a
 
 from __future__ import annotations
 
-import re
 from types import MappingProxyType
 from typing import Final
 
 from policyfs.domain import Patch
+from policyfs.redact.core.appended import find_appended
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.kinds import Part
-from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
+from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.exif.containers import clean_exif_block, clean_xmp_block
 from policyfs.redact.isobmff.box_file import BoxFile
 from policyfs.redact.isobmff.boxes import Box
@@ -25,13 +25,6 @@ SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
 _NAME: Final = "JPEG XL"
 _KEPT: Final = MappingProxyType({b"jxll": 1, b"jxli": 1 << 20})
 """A dictionary from the type of a box of numbers to its maximum size in bytes. A larger box is removed."""
-_FOREIGN: Final = re.compile(
-    rb"Exif\0\0(?:II\*\0|MM\0\*)|<x:xmpmeta|<\?xpacket|<rdf:RDF|http://ns\.adobe\.com|ftyp(?:isom|mp4\d|qt  )"
-    rb"|\xff\xd8\xff[\xe0\xe1]..(?:JFIF|Exif)\0|PK\x03\x04.\x00|SEFH|MotionPhoto_Data",
-    re.DOTALL,
-)
-"""Starts of data that common programs append to pictures; too long to be in a codestream by chance."""
-_OVERLAP: Final = 32
 _FREED_PARTS: Final = 4
 """The cost of a box that becomes free space, in the file's budget, in parts. An honest file has few such
 boxes.
@@ -42,7 +35,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(
         "JPEG XL",
         "behind a bare codestream",
-        "EXIF, XMP, a video or an archive",
+        "EXIF, XMP, a video, an archive, text with a place",
         UNKNOWN,
         "zeros, if its first bytes show its kind",
     ),
@@ -88,31 +81,11 @@ def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
     """Locate appended data of known forms, and return the changes that zero it. Appended data of other forms
     looks like the codestream, and stays.
     """
-    found, at = Found(), start
-    while at < end:
-        chunk = source.read(at, min(CHUNK_BYTES, end - at))
-        foreign = _FOREIGN.search(chunk) if inner.budget.search_chunk(chunk) else None
-        if foreign is not None:
-            behind = _with_zeros(source, start, at + foreign.start())
-            found.patches.append(Patch(behind, zeros=end - behind))
-            found.notes.append(Note(behind, end - behind, _NAME, "behind the picture"))
-            break
-        at += len(chunk) if at + len(chunk) >= end else len(chunk) - _OVERLAP
+    found, behind = Found(), find_appended(source, start, end, inner.budget)
+    if behind is not None:
+        found.patches.append(Patch(behind, zeros=end - behind))
+        found.notes.append(Note(behind, end - behind, _NAME, "behind the picture"))
     return found
-
-
-def _with_zeros(source: ByteSource, start: int, behind: int) -> int:
-    """Return the offset at which appended data starts for a reader of the redacted file.
-
-    In that file the bytes from *behind* on are zeros. A pattern for such data may end in zeros. So the new
-    zeros may complete a match that starts before *behind*.
-    """
-    while True:
-        first = max(start, behind - _OVERLAP)
-        foreign = _FOREIGN.search(source.read(first, behind - first) + bytes(_OVERLAP))
-        if foreign is None:
-            return behind
-        behind = first + foreign.start()
 
 
 class _JxlFile(BoxFile):

@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import ClassVar, Final
 
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
-from policyfs.redact.core.patches import ByteSource, difference
+from policyfs.redact.core.patches import ByteSource, difference, zeros
 from policyfs.redact.isobmff.box_edits import Block
-from policyfs.redact.isobmff.boxes import FREE, Box, Boxes, check_brands, read_boxes
+from policyfs.redact.isobmff.boxes import FREE, Box, Boxes, kept_brands, read_boxes
 from policyfs.redact.isobmff.item_data import Gathered, Ground, Span
 from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, clean_movie
 from policyfs.redact.isobmff.samples import sample_tells
@@ -59,9 +59,11 @@ class BoxFile(abc.ABC):
         first = next(iter(top), None)
         if first is None or first.kind != b"ftyp" or first.cut or first.size > self.ftyp_bytes:
             raise NotThisKindError(f"it does not start like a {self.name} file")
-        check_brands(self.source, first, self.inner.budget)
         if not self.source.read(first.body, 4).startswith(self.brand):
             raise NotThisKindError(f"it does not start like a {self.name} file")
+        kept = first.body + kept_brands(self.source, first, self.ftyp_bytes)
+        if told := list(zeros(self.source, kept, first.end)):
+            self.found.add(Found(told, [Note(kept, first.end - kept, self.name, "brands")]))
         self.walk(Boxes(top.boxes[1:], top.rest), self.source.size)
         if not self.has_picture():
             raise NotThisKindError("there is no picture in it")

@@ -16,15 +16,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from policyfs.redact.core.categories import Tells
-from policyfs.redact.core.cleaners import Budget, NotThisKindError
-from policyfs.redact.core.kept_values import told_in_range
+from policyfs.redact.core.block_starts import holds_metadata
+from policyfs.redact.core.cleaners import Budget
+from policyfs.redact.core.free_text import bytes_tell_place
 from policyfs.redact.core.patches import ByteSource
 
 HEADER_BYTES: Final = 8
 FREE: Final = b"free"
 UUID: Final = b"uuid"
 _MAX_HEADER_BYTES: Final = 32
+_MAJOR_BYTES: Final = 8
+_MORE_BRANDS_BYTES: Final = 16
 _PRINTABLE: Final = re.compile(rb"[\x20-\x7e\xa9\x00]{4}|ms\0.", re.DOTALL)
 
 
@@ -118,13 +120,16 @@ def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_e
     return Boxes(tuple(found), at)
 
 
-def check_brands(source: ByteSource, box: Box, budget: Budget) -> None:
-    """Raise NotThisKindError if a file type box (``ftyp``), which names four letters each, holds metadata.
-
-    Raises TooMuchError.
+def kept_brands(source: ByteSource, box: Box, most: int) -> int:
+    """Return the number of bytes of a file type box's body that may stay: all brands, up to *most* bytes. Only
+    the major brand and its version may stay if the text of the brands tells a place, or a block of metadata is
+    among them.
     """
-    if told_in_range(source, box.body, box.end, Tells.LOCATION, budget):
-        raise NotThisKindError("its file type holds metadata")
+    size = box.end - box.body
+    brands = source.read(box.body, min(size, most + _MORE_BRANDS_BYTES))
+    if bytes_tell_place(brands) or holds_metadata(brands):
+        return min(size, _MAJOR_BYTES)
+    return most if box.size > most + _MORE_BRANDS_BYTES else size & ~3
 
 
 def full_box(payload: bytes) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, PatchedSource, in_order, is_blank
 from policyfs.redact.isobmff.box_edits import Block, TextRoom, name_of
 from policyfs.redact.isobmff.box_rules import clean_children
-from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, Box, Boxes, check_brands, read_boxes
+from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, Box, Boxes, kept_brands, read_boxes
 from policyfs.redact.isobmff.moof import Fragments
 from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, clean_movie
 from policyfs.redact.isobmff.samples import (
@@ -324,9 +324,8 @@ class _Locator:
         if kind in (b"ftyp", b"styp") and not box.cut:
             # The file type always stays, because readers look for it to find a movie behind a picture. If the
             # box is too large, only its first bytes stay.
-            check_brands(self.source, box, self.inner.budget)
-            most = _MAX_BRANDS_BYTES if box.size > _MAX_BRANDS_BYTES + 16 else (box.end - box.body) & ~3
-            return (box.body + most, box.end) if box.end > box.body + most else None
+            kept = box.body + kept_brands(self.source, box, _MAX_BRANDS_BYTES)
+            return (kept, box.end) if box.end > kept else None
         if kind in INDEX_RULES and not box.cut and box.size <= MAX_META_BYTES:
             block, inside = self._load(box, MAX_META_BYTES)
             clean_children(block, 0, inside.end, INDEX_RULES, "file")

@@ -13,6 +13,7 @@ import re
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.free_text import bytes_tell_place
 from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.boxes import HEADER_BYTES, Box
 from policyfs.redact.isobmff.gpmf import clean_gpmf
@@ -120,7 +121,7 @@ def clean_uuid(block: Block, box: Box, where: str) -> None:
         if not block.replace(box.body, len(body), block.inner.tiff(body), "EXIF", "block"):
             block.free(box, where, broken=True)
     elif box.extended == SPHERICAL_UUID:
-        if block.put(box.body, _spherical(body)):
+        if block.put(box.body, _spherical(body, block.inner.hide)):
             block.note(box.start, box.end, where, "spherical video")
     elif box.extended == IPOD_UUID and len(body) == 4:  # a number: the devices on which the file may play
         return
@@ -139,15 +140,15 @@ def _is_profile(block: Block, box: Box) -> bool:
     )
 
 
-def _spherical(body: bytes) -> bytes:
+def _spherical(body: bytes, hide: Tells) -> bytes:
     """Return the body of a spherical video's XML. Only the elements of the projection stay: all other text
-    (software, times, comments) becomes spaces.
+    (software, times, comments) becomes spaces. If these elements tell a place, all becomes zeros.
     """
     out = bytearray(b" " * len(body.rstrip(b"\0"))).ljust(len(body), b"\0")
     for pattern in (_SPHERICAL_FRAME, _SPHERICAL):
         for found in pattern.finditer(body):
             out[found.start() : found.end()] = found[0]
-    return bytes(out)
+    return bytes(len(body)) if hide & Tells.LOCATION and bytes_tell_place(bytes(out)) else bytes(out)
 
 
 def clean_meta(block: Block, box: Box) -> None:

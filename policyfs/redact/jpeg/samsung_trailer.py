@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.formats import Use, starts_for
+from policyfs.redact.core.appended import find_appended
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note
 from policyfs.redact.core.kept_values import told_in_range
@@ -174,7 +175,9 @@ def _inside(source: ByteSource, start: int, end: int, holds: str, inner: Inner) 
     head = source.read(start, min(_START_BYTES, end - start))
     if holds == "depths" and not any(head.startswith(first, at) for _, at, first in _PICTURES):
         held = told_in_range(source, start, end, NOTHING, inner.budget, numbers=True)
-        return None if held or head[4:8] == b"ftyp" else Found()  # a video, or one byte per pixel
+        if held or find_appended(source, start, end, inner.budget) is not None:
+            return None
+        return Found()  # one byte per pixel, and nothing else
     if holds == "video":
         return inner.file("video/mp4", SliceSource(source, start, end - start))
     if end - start > _MAX_PICTURE_BYTES:

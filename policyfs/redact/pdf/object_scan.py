@@ -48,6 +48,8 @@ _TABLE: Final = re.compile(rb"[0-9nf\x00\t\n\x0c\r ]*")
 _NUMBERS: Final = re.compile(rb"\d{1,10}" + _BLANK + rb"{1,16}\d{1,5}" + _BLANK + rb"{1,16}\Z")
 _END: Final = re.compile(_BLANK + rb"*endstream(?![0-9A-Za-z])")
 _FOUND_END: Final = re.compile(_BLANK + rb"{0,2}endstream" + _BLANK + rb"{0,64}endobj(?![0-9A-Za-z])")
+_OF_XMP: Final = (b"<?xpacket", b"<x:xmpmeta", b"<x:xapmeta", b"<\0?\0x\0p\0a\0c\0k\0")
+"""Starts of packets of XMP, in UTF-8 and UTF-16."""
 _OVERLAP: Final = 16
 _WORD_OBJ: Final = re.compile(rb"obj(?<=[0-9.\x00\t-\r ]obj)(?![0-9A-Za-z])")
 _WORD_TRAILER: Final = re.compile(rb"trailer")
@@ -149,15 +151,16 @@ class Scan:
             raise NotThisKindError("it does not start like a PDF")
         self._settle()
 
-    def check_inside(self, start: int, end: int) -> None:
+    def check_inside(self, start: int, end: int) -> bool:
         """Raise NotThisKindError if a reader of the PDF could find an object or a trailer in the bytes
-        [start, end) of an object: in a string, or in a stream.
+        [start, end) of an object: in a string, or in a stream. Return True if a packet of XMP may be in them.
 
         Comments may be between the words of such an object. Raises TooMuchError.
         """
-        at = start
+        at, packet = start, False
         while at < end:
             chunk = self.source.read(at, min(_CHUNK, end - at))
+            packet = packet or any(mark in chunk for mark in _OF_XMP)
             if b"obj" in chunk and any(
                 self._numbers_before(start, at + word.start()) for word in _WORD_OBJ.finditer(chunk)
             ):
@@ -170,6 +173,7 @@ class Scan:
             if len(chunk) <= _OVERLAP:
                 break
             at += len(chunk) - _OVERLAP
+        return packet
 
     def _numbers_before(self, start: int, at: int) -> bool:
         """Return True if [start, at) ends with two numbers. Blanks and comments may follow each number."""

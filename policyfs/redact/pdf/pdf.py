@@ -30,7 +30,6 @@ from policyfs.redact.pdf.streams import (
     filters_of,
 )
 
-_XMP: Final = (b"<?xpacket", b"<x:xmpmeta", b"\xef\xbb\xbf<?xpacket")
 _PICTURES: Final = frozenset({b"DCTDecode", b"DCT", b"JPXDecode"})
 _JBIG2: Final = b"JBIG2Decode"
 _NULL: Final = b"null"
@@ -172,8 +171,6 @@ class _Locator:
             return "picture"
         if _JBIG2 in filters:
             return "jbig2"
-        if not filters and self.source.read(item.data, 16).lstrip().startswith(_XMP):
-            return "xmp"
         return ""
 
     def _trailer(self, node: Node) -> None:
@@ -264,7 +261,9 @@ class _Locator:
             self._null(item)
             return
         found: Found | None = Found()
-        if here.role == "xmp" or (item.data and item.number in metadata):
+        holds_xmp = not here.role and self.scan.check_inside(item.start, item.last)
+        packet = item.data and (item.number in metadata or (holds_xmp and self._is_plain(item)))
+        if here.role == "xmp" or packet:
             node = self.scan.value_of(item)
             found = clean_xmp_stream(self.source, item.data, item.data_end, node, self.inner, self.room)
         elif here.role == "picture":
@@ -278,9 +277,16 @@ class _Locator:
                 raise NotThisKindError("metadata in it is packed in an unusual way")
             self._null(item)
             return
-        self.scan.check_inside(item.start, item.last)
+        if here.role:
+            self.scan.check_inside(item.start, item.last)
         self.found.add(found)
         self._edit(item.start, here.edits)
+
+    def _is_plain(self, item: Item) -> bool:
+        """Return True if a stream has no filter: readers find a packet of XMP in it by its first bytes (XMP
+        specification part 3, "Scanning files for XMP packets").
+        """
+        return filters_of(self.scan.value_of(item)) == ()
 
     def _edit(self, start: int, edits: Edits) -> None:
         for at, end in edits.blanks:

@@ -23,7 +23,7 @@ from policyfs.redact.exif import raw_tags, tags
 from policyfs.redact.exif.ifd import Directory, Entry, Header, read_header
 from policyfs.redact.exif.makernotes import OPENERS, TABLES, previews
 from policyfs.redact.exif.tiff_walk import TiffWalk, pairs
-from policyfs.redact.jpeg.markers import FRAMES, SOS, WITH_LENGTH, is_soi, walk_image, well_formed
+from policyfs.redact.raw.strips import StripHeaders
 from policyfs.redact.raw.trailers import end_without_trailers
 
 MAX_ZEROED_BYTES: Final = 64 << 20
@@ -32,10 +32,6 @@ MAX_ZEROED_BYTES: Final = 64 << 20
 Unreferenced bytes after these count as not zero.
 """
 MAX_SAMPLES: Final = 64
-MAX_PICTURE_STRIPS: Final = 4096
-"""Maximum number of strips and tiles that are examined as JPEGs or the like. Whole pictures do not count."""
-MAX_PLAIN_STRIPS: Final = 256
-"""Maximum number of strips or tiles of a picture that are examined, if they should be plain pixels."""
 MAX_LOST_BYTES: Final = 1 << 20
 """Number of unreferenced bytes that may always be zeroed.
 
@@ -49,6 +45,7 @@ MAX_PADDING: Final = 8
 Such gaps are padding, or the lengths that GDAL writes before and behind each tile.
 """
 MANY_STRIPS: Final = 256
+_NUMBER: Final = re.compile(rb"\d[.,]\d\d")
 
 PARTS: Final[tuple[Part, ...]] = (
     Part("TIFF, raws", "tags of EXIF and TIFF", "as in EXIF", UNKNOWN, "removed; the others move up"),
@@ -71,8 +68,6 @@ _RW2_MAGIC: Final = bytes.fromhex("88e774d8f8251d4d947a6e77822b5d6a")
 _ALL_ONES: Final = 0xFFFFFFFF
 _LOSSLESS: Final = 0xC3
 _JPEG_COMPRESSIONS: Final = (6, 7, 99, 33007, 34892)
-_PICTURE_COMPRESSIONS: Final = (*_JPEG_COMPRESSIONS, 33003, 33005, 34712, 50001, 50002, 52546)
-"""Compressions whose strips are JPEG, JPEG 2000, WebP or JPEG XL."""
 _PICTURES: Final = (
     (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
     (re.compile(rb"\0\0\0\x0cJXL \r\n\x87\n"), "image/jxl"),
@@ -121,8 +116,7 @@ class _File:
     """Ranges of pixels that stay."""
     pictures: set[tuple[int, int]] = field(default_factory=set)
     """Ranges that were examined as pictures."""
-    tiles: int = 0
-    """Number of examined strips and tiles that are only a part of a picture."""
+    strips: StripHeaders = field(init=False)
     plain: list[tuple[int, int]] = field(default_factory=list)
     """Ranges that surely are pixels, because the size of the picture and the stated lengths agree."""
     end: int = field(init=False)
@@ -130,6 +124,7 @@ class _File:
 
     def __post_init__(self) -> None:
         self.end = end_without_trailers(self.source)
+        self.strips = StripHeaders(self.source, self.inner.budget)
 
     def locate(self) -> Found:
         walk = self.walk
@@ -213,13 +208,12 @@ class _File:
     def _keep_all(self, directory: Directory, entry: Entry, blobs: list[tuple[int, int]]) -> None:
         compression = self._first(directory, 0x0103)
         as_jpeg = entry.tag == 0x0201 or compression in _JPEG_COMPRESSIONS
-        most = MAX_PICTURE_STRIPS if as_jpeg or compression in _PICTURE_COMPRESSIONS else MAX_PLAIN_STRIPS
-        for number, (start, size) in enumerate(blobs):
+        for start, size in blobs:
             end = min(start + size, self.end)
             if start < 8 or start >= end:
                 continue
             self.done.add((start, end))
-            if number < most and (start, end) not in self.pictures:
+            if (start, end) not in self.pictures:
                 self._picture(start, end, as_jpeg=as_jpeg, whole=len(blobs) == 1)
             self.walk.kept.append((start, end))
 
@@ -231,9 +225,8 @@ class _File:
         """
         head = self.source.read(start, _LONGEST_START)
         kind = next((kind for pattern, kind in _PICTURES if pattern.match(head)), "")
-        if not (as_jpeg or kind) or (not whole and self.tiles >= MAX_PICTURE_STRIPS):
+        if not (as_jpeg or kind):
             return
-        self.tiles += not whole
         if kind not in ("", "image/jpeg"):
             self._container(kind, start, end)
         elif self._jpeg(start, end, sure=as_jpeg, whole=whole):
@@ -264,8 +257,9 @@ class _File:
         zeros. Return False if the strip is no JPEG picture. sure: True if a tag states that the strip is a
         JPEG; then its segments count without a frame header, too.
         """
-        self.inner.budget.part()
-        payloads, frame = self._segments(start, end)
+        if self.strips.is_known(start, end):
+            return True
+        payloads, frame = self.strips.metadata(start, end)
         if not (sure or frame):
             return False
         if whole and frame not in (0, _LOSSLESS):
@@ -282,58 +276,6 @@ class _File:
         self.walk.patches += patches
         self.walk.notes += [Note(a, b - a, "JPEG", "segment", UNKNOWN) for a, b in payloads]
         return True
-
-    def _segments(self, start: int, end: int) -> tuple[list[tuple[int, int]], int]:
-        """Return the ranges of application data and comments in a JPEG's header, and the marker of its frame
-        header.
-
-        The marker is 0 if the data is no picture.
-        """
-        found: list[tuple[int, int]] = []
-        at, frame, sound = start + 2, 0, True
-        for _ in range(64):
-            head = self.source.read(at, 4)
-            if len(head) < 4 or head[0] != 0xFF or at + 4 > end or head[1] == 0xD9:
-                sound = False
-                break
-            size = int.from_bytes(head[2:])
-            behind = at + 2 + size
-            if size < 2 or behind > end:
-                sound = False
-                break
-            if head[1] in FRAMES or head[1] == SOS:
-                sound = sound and well_formed(head[1], self.source.read(at + 4, size - 2))
-            if head[1] == SOS:
-                break
-            if 0xE0 <= head[1] <= 0xEF or head[1] == 0xFE:
-                if self.source.read(at + 4, 5) not in (b"JFIF\0", b"Adobe"):
-                    found.append((at + 4, behind))
-            elif head[1] in FRAMES:
-                frame = head[1]
-            else:
-                sound = sound and head[1] in WITH_LENGTH
-            at = behind
-        else:
-            sound = False
-        return (found, frame) if sound and frame else self._odd_segments(start, end, found)
-
-    def _odd_segments(
-        self, start: int, end: int, found: list[tuple[int, int]]
-    ) -> tuple[list[tuple[int, int]], int]:
-        """Return the result of _segments for a header that has other bytes between its segments. Decoders
-        skip such bytes.
-
-        found: the ranges so far.
-        """
-        part = SliceSource(self.source, start, end - start)
-        if not is_soi(part, 0):
-            return found, 0
-        image = walk_image(part, 0, self.inner.budget, to_scan=True)
-        if not image.is_picture:
-            return found, 0
-        spans = [(segment.offset, segment.offset + segment.size) for segment in image.segments]
-        spans = [(a, b) for a, b in spans if part.read(a, 5) not in (b"JFIF\0", b"Adobe")]
-        return [(start + a, start + b) for a, b in (*spans, *image.junk)], image.frame
 
     def _preview(self, places: list[tuple[int, int]]) -> None:
         """Clean a picture that a maker note refers to.
@@ -383,13 +325,13 @@ class _File:
 def unreferenced(source: ByteSource, kept: Extents, padding: int = 0, *gone: Extents) -> Iterator[Patch]:
     """Yield patches that zero all bytes of the file that are not kept and not zero already.
 
-    kept: the ranges that stay. gone: ranges of removed bytes. Gaps of up to `padding` bytes stay, too, and so
-    does filler (bytes without information) if gone is given. Neither stays in or beside removed bytes.
+    kept: the ranges that stay. gone: ranges of removed bytes. Gaps of up to `padding` bytes without a decimal
+    number stay, too, and so does filler (bytes without information) if gone is given. Neither stays in or beside removed bytes.
     """
     left = MAX_ZEROED_BYTES
     for start, end in kept.gaps(source.size):
         beside = any(each.hits(max(0, start - 1), end + 1) for each in gone)
-        if end - start <= padding and not beside:
+        if end - start <= padding and not beside and _NUMBER.search(source.read(start, end - start)) is None:
             continue
         if end - start <= left:
             left -= end - start
