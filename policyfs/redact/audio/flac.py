@@ -231,7 +231,7 @@ def _between(edits: Edits, start: int, end: int) -> None:
 
 
 def _next_frame(edits: Edits, start: int, end: int) -> int:
-    """Return the offset of the next frame's header. Raises NotThisKindError if there is none, TooMuchError."""
+    """Return the offset of the next frame's header. Raises NotThisKindError without one, TooMuchError."""
     for at in range(start, end, _END_SEARCH_BYTES):
         data = edits.source.read(at, min(_END_SEARCH_BYTES + _HEADER_BYTES, end - at))
         edits.inner.budget.search(len(data))

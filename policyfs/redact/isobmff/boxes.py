@@ -121,9 +121,10 @@ def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_e
 
 
 def kept_brands(source: ByteSource, box: Box, most: int) -> int:
-    """Return the number of bytes of a file type box's body that may stay: all brands, up to *most* bytes. Only
-    the major brand and its version may stay if the text of the brands tells a place, or a block of metadata is
-    among them.
+    """Return the number of bytes of a file type box's body that may stay: all brands, up to *most* bytes.
+
+    Only the major brand and its version may stay if the text of the brands tells a place, or if a block of
+    metadata is among them.
     """
     size = box.end - box.body
     brands = source.read(box.body, min(size, most + _MORE_BRANDS_BYTES))

@@ -156,9 +156,9 @@ class _Locator:
                     if part.text.isdigit() and len(part.text) <= 12
                 }
             return _Object(item, edits, "trailer")
-        return _Object(item, edits, self._role(item, node, kind) if item.data else "")
+        return _Object(item, edits, self._role(node, kind) if item.data else "")
 
-    def _role(self, item: Item, node: Node, kind: bytes) -> str:
+    def _role(self, node: Node, kind: bytes) -> str:
         """Return the purpose of a stream, such as "objects" or "xmp"."""
         filters = filters_of(node)
         if kind == b"ObjStm":

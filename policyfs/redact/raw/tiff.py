@@ -326,7 +326,8 @@ def unreferenced(source: ByteSource, kept: Extents, padding: int = 0, *gone: Ext
     """Yield patches that zero all bytes of the file that are not kept and not zero already.
 
     kept: the ranges that stay. gone: ranges of removed bytes. Gaps of up to `padding` bytes without a decimal
-    number stay, too, and so does filler (bytes without information) if gone is given. Neither stays in or beside removed bytes.
+    number stay, too, and so does filler (bytes without information) if gone is given. Neither stays in or
+    beside removed bytes.
     """
     left = MAX_ZEROED_BYTES
     for start, end in kept.gaps(source.size):
