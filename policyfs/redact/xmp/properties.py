@@ -290,6 +290,8 @@ _DETAILS: Final = frozenset(
 """Words that say in more detail what a place is, and tell nothing besides the place ("LocationCreated")."""
 NATIVE_DIGEST: Final = re.compile(r"\s*((?:\d{1,5},){0,200}\d{1,5});[0-9A-Fa-f]{32}\s*")
 _PLAIN_NUMBERS: Final = re.compile(r"[-+0-9.,;:eE \t\r\n]{1,4096}")
+_LONG_LIST: Final = re.compile(r"\s*[-+0-9.eE]+(?:(?:[\s,;:]+[-+0-9.eE]+){3,400})?\s*")
+"""Pattern of one number, or of a list of at least four: two or three may be a place, and are searched."""
 _GPS_TAGS_END: Final = 0x40
 _GPS_IFD: Final = 34853
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -361,7 +363,7 @@ def digest_tells(name: str, value: str) -> Tells:
 def numbers_in(namespace: str | None, local: str) -> re.Pattern[str] | None:
     """Return the pattern of a property's numbers; None if no numbers are expected in the property."""
     if (namespace, local) in NUMBERS:
-        return _PLAIN_NUMBERS
+        return _PLAIN_NUMBERS if (namespace, local) in OPTICS else _LONG_LIST
     return NATIVE_DIGEST if local == "NativeDigest" else None
 
 
