@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import zlib
 from collections.abc import Iterator
 from typing import Final
 
@@ -61,6 +60,15 @@ def crowded(count: int) -> bytes:
     return tiff("II", (8, ifd("II", 8, [*entries, text(0xFFF0, "47.80453, 13.04229")])))
 
 
+def noted(short: int) -> bytes:
+    """EXIF with a note of many tags; short: bytes by which its stated size is too small."""
+    note = ifd(
+        "II", 0, [*((0x4000 + n, 3, 1, b"\0\0") for n in range(450)), text(0xEFFF, "47.80453, 13.04229")]
+    )
+    entries = [text(0x010F, "Canon"), (0x927C, 7, len(note) - short, note)]
+    return tiff("II", (8, ifd("II", 8, entries)))
+
+
 def xmp(inside: str, **more: str) -> bytes:
     return photo(jpegs.xmp_segment(jpegs.xmp_packet(inside, **more)))
 
@@ -85,9 +93,7 @@ _NAMES: Final = " ".join(f'xmlns:n{n}="http://ns.adobe.com/n{n}/"' for n in rang
 _CRS: Final = 'xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/"'
 
 JPEGS: Final[Plants] = {
-    "the longest comment": Plant(
-        JPEG, "", lambda: commented(b"x " * ((LONGEST - len(PLACE)) // 2) + PLACE)
-    ),
+    "the longest comment": Plant(JPEG, "", lambda: commented(b"x " * ((LONGEST - len(PLACE)) // 2) + PLACE)),
     "behind 5,000 fill bytes": Plant(
         JPEG, "jpeg/markers.py MAX_FILL_BYTES", lambda: photo(b"\xff" * 5000 + segment(COM, PLACE))
     ),
@@ -95,21 +101,22 @@ JPEGS: Final[Plants] = {
         JPEG, "jpeg/markers.py MAX_FILL_BYTES", lambda: photo(b"\xff" * 4095 + segment(COM, PLACE))
     ),
     "behind texts of 500 KB": Plant(
-        JPEG, "core/cleaners.py MAX_TEXTS_BYTES",
+        JPEG,
+        "core/cleaners.py MAX_TEXTS_BYTES",
         lambda: photo(*[segment(COM, b"some words " * 5500)] * 7, segment(COM, PLACE)),
     ),
-    "in the 70th picture": Plant(
-        JPEG, "jpeg/jpeg.py MAX_IMAGES", lambda: plain() * 69 + commented(PLACE)
-    ),
+    "in the 70th picture": Plant(JPEG, "jpeg/jpeg.py MAX_IMAGES", lambda: plain() * 69 + commented(PLACE)),
     "in the sixth film": Plant(
         JPEG, "jpeg/jpeg.py MAX_VIDEOS", lambda: plain() + motion.VIDEO * 5 + mp4_trailer()
     ),
     "behind a scan of a chunk": Plant(
-        JPEG, "jpeg/markers.py CHUNK_BYTES",
+        JPEG,
+        "jpeg/markers.py CHUNK_BYTES",
         lambda: plain()[:-2] + b"U" * (_CHUNK - len(plain()) - 20) + segment(COM, PLACE) + EOI,
     ),
     "behind a scan of two chunks": Plant(
-        JPEG, "jpeg/markers.py CHUNK_BYTES",
+        JPEG,
+        "jpeg/markers.py CHUNK_BYTES",
         lambda: plain()[:-2] + b"U" * (3 * _CHUNK) + EOI + commented(PLACE),
     ),
     "between 200 scans": Plant(
@@ -124,14 +131,25 @@ JPEGS: Final[Plants] = {
     "behind 999 tags": Plant(JPEG, "exif/exif.py MAX_ENTRIES", lambda: tagged(crowded(999))),
     "behind 1,100 tags": Plant(JPEG, "exif/exif.py MAX_ENTRIES", lambda: tagged(crowded(1100))),
     "in a description of 300 KB": Plant(
-        JPEG, "core/free_text.py MAX_TEXT_BYTES, core/cleaners.py MAX_TEXTS_BYTES",
+        JPEG,
+        "core/free_text.py MAX_TEXT_BYTES, core/cleaners.py MAX_TEXTS_BYTES",
         lambda: tagged(long_description(150_000)),
     ),
     "in a description of 60 KB": Plant(
-        JPEG, "", lambda: tagged(long_description(30_000)),
+        JPEG,
+        "",
+        lambda: tagged(long_description(30_000)),
     ),
     "in the maker's name": Plant(
-        JPEG, "", lambda: tagged(tiff("II", (8, ifd("II", 8, [text(0x010F, "M" * 90 + " 47.80453, 13.0423")])))),
+        JPEG,
+        "",
+        lambda: tagged(tiff("II", (8, ifd("II", 8, [text(0x010F, "M" * 90 + " 47.80453, 13.0423")])))),
+    ),
+    "in a maker's note of 450 tags": Plant(
+        JPEG, "exif/makernotes.py MAX_NOTE_ENTRIES", lambda: tagged(noted(0))
+    ),
+    "in a maker's note that is cut short": Plant(
+        JPEG, "exif/makernotes.py OVERRUN_BYTES", lambda: tagged(noted(300))
     ),
     "in XMP 70 deep": Plant(JPEG, "xmp/packet.py MAX_DEPTH", lambda: xmp(_DEEP)),
     "behind 26,000 properties": Plant(
@@ -139,46 +157,56 @@ JPEGS: Final[Plants] = {
     ),
     "behind a million characters": Plant(JPEG, "xmp/packet.py MAX_LOOKED_AT", lambda: long_xmp(_LONG)),
     "behind 260 namespaces": Plant(
-        JPEG, "xmp/packet.py MAX_NAMESPACES",
-        lambda: xmp('<n259:a>47.80453, 13.04229</n259:a>', attributes=_NAMES),
+        JPEG,
+        "xmp/packet.py MAX_NAMESPACES",
+        lambda: xmp("<n259:a>47.80453, 13.04229</n259:a>", attributes=_NAMES),
     ),
     "as numbers of a lens": Plant(
-        JPEG, "xmp/properties.py _PLAIN_NUMBERS{}",
+        JPEG,
+        "xmp/properties.py _PLAIN_NUMBERS{}",
         lambda: xmp("<crs:UprightTransform_1>47.80453,13.04229</crs:UprightTransform_1>", attributes=_CRS),
     ),
     "as a pair in a list of numbers": Plant(
-        JPEG, "xmp/properties.py _PLAIN_NUMBERS{}",
+        JPEG,
+        "xmp/properties.py _PLAIN_NUMBERS{}",
         lambda: xmp(
             "<crs:PointColors><rdf:Seq><rdf:li>47.80453, 13.04229</rdf:li></rdf:Seq></crs:PointColors>",
             attributes=_CRS,
         ),
     ),
     "in a digest of 3,000 characters": Plant(
-        JPEG, "xmp/packet.py _MAX_DIGEST",
+        JPEG,
+        "xmp/packet.py _MAX_DIGEST",
         lambda: xmp("<exif:NativeDigest>" + "1," * 1500 + "47.80453, 13.04229</exif:NativeDigest>"),
     ),
     "in the 6,000th block of Samsung's": Plant(
-        JPEG, "jpeg/samsung_trailer.py _MAX_DIRECTORY_BYTES",
+        JPEG,
+        "jpeg/samsung_trailer.py _MAX_DIRECTORY_BYTES",
         lambda: plain() + motion.blocks([(0x0A01, b"x", b"y")] * 6000 + [(0x0AA1, b"MCC_Data", PLACE)]),
     ),
     "in a depth map of 70 KB": Plant(
-        JPEG, "jpeg/samsung_trailer.py _MAX_TEXT_BYTES",
+        JPEG,
+        "jpeg/samsung_trailer.py _MAX_TEXT_BYTES",
         lambda: plain() + motion.blocks([(0x0AB0, b"DualShot_DepthMap_1", b" " * 70_000 + PLACE)]),
     ),
     "in a depth map with one more byte": Plant(
-        JPEG, "jpeg/samsung_trailer.py _START_BYTES",
+        JPEG,
+        "jpeg/samsung_trailer.py _START_BYTES",
         lambda: plain() + motion.blocks([(0x0AB0, b"DualShot_DepthMap_1", bytes(99) + PLACE + b"\x80")]),
     ),
     "in a photo in a depth map": Plant(
-        JPEG, "jpeg/samsung_trailer.py _START_BYTES",
+        JPEG,
+        "jpeg/samsung_trailer.py _START_BYTES",
         lambda: plain() + motion.blocks([(0x0AB0, b"DualShot_DepthMap_1", bytes(99) + commented(PLACE))]),
     ),
     "in a text of Samsung's of 70 KB": Plant(
-        JPEG, "jpeg/samsung_trailer.py _MAX_TEXT_BYTES",
+        JPEG,
+        "jpeg/samsung_trailer.py _MAX_TEXT_BYTES",
         lambda: plain() + motion.blocks([(0x0AE1, b"Panorama_Shot_Info", b"x " * 35_000 + PLACE)]),
     ),
     "in a name of Samsung's of 80 bytes": Plant(
-        JPEG, "jpeg/samsung_trailer.py _clean_block<64>",
+        JPEG,
+        "jpeg/samsung_trailer.py _clean_block<64>",
         lambda: plain() + motion.blocks([(0x0AE1, b"x" * 64 + PLACE, b"y")]),
     ),
     "behind JFIF's fields": Plant(
@@ -190,22 +218,34 @@ JPEGS: Final[Plants] = {
     "behind Adobe's colours": Plant(
         JPEG, "jpeg/segments.py _COLOUR_BYTES", lambda: photo(segment(0xED, b"Adobe_CM" + bytes(3) + PLACE))
     ),
-    "behind AVI1": Plant(
-        JPEG, "jpeg/segments.py _clean_jfif<14>", lambda: photo(segment(0xE0, b"AVI1" + bytes(10) + PLACE))
-    ),
+    "behind AVI1": Plant(JPEG, "", lambda: photo(segment(0xE0, b"AVI1" + bytes(10) + PLACE))),
     "in GPMF seven deep": Plant(JPEG, "isobmff/gpmf.py _MAX_DEPTH", lambda: in_gpmf(7, 0)),
     "in GPMF behind 2,100 values": Plant(JPEG, "isobmff/gpmf.py _MAX_ENTRIES", lambda: in_gpmf(1, 2100)),
-    "in a text of GPMF of 300 bytes": Plant(JPEG, "isobmff/gpmf.py _MAX_TEXT_BYTES", lambda: in_gpmf(1, 0, 280)),
+    "in a text of GPMF of 300 bytes": Plant(
+        JPEG, "isobmff/gpmf.py _MAX_TEXT_BYTES", lambda: in_gpmf(1, 0, 280)
+    ),
     "in IPTC behind 4,000 records": Plant(
-        JPEG, "core/cleaners.py MAX_TEXTS_BYTES",
-        lambda: photo(jpegs.photoshop_segment(jpegs.resource(
-            0x0404, jpegs.record(2, 25, b"word") * 4000 + jpegs.record(2, 120, PLACE)))),
+        JPEG,
+        "core/cleaners.py MAX_TEXTS_BYTES",
+        lambda: photo(
+            jpegs.photoshop_segment(
+                jpegs.resource(0x0404, jpegs.record(2, 25, b"word") * 4000 + jpegs.record(2, 120, PLACE))
+            )
+        ),
     ),
     "in a resource in many segments": Plant(
-        JPEG, "", lambda: photo(*[jpegs.photoshop_segment(part) for part in pieces(
-            jpegs.resource(0x0404, jpegs.record(2, 25, b"w" * 900) * 130 + jpegs.iptc_place()), 60_000)]),
+        JPEG,
+        "",
+        lambda: photo(
+            *[
+                jpegs.photoshop_segment(part)
+                for part in pieces(
+                    jpegs.resource(0x0404, jpegs.record(2, 25, b"w" * 900) * 130 + jpegs.iptc_place()), 60_000
+                )
+            ]
+        ),
     ),
-}  # fmt: skip
+}
 
 
 def long_description(words: int) -> bytes:
@@ -218,7 +258,9 @@ def pieces(data: bytes, size: int) -> Iterator[bytes]:
 
 def in_gpmf(depth: int, values: int, size: int = 0) -> bytes:
     """GoPro's settings with a text, so deep, behind so many values, behind so many letters."""
-    inside = gpmf.klv(b"CTRX", b"B", b"\1\1\1\1") * values + gpmf.klv(b"STNM", b"c", b"x " * (size // 2) + PLACE)
+    inside = gpmf.klv(b"CTRX", b"B", b"\1\1\1\1") * values + gpmf.klv(
+        b"STNM", b"c", b"x " * (size // 2) + PLACE
+    )
     for _ in range(depth):
         inside = gpmf.klv(b"STRM", b"\0", inside) if len(inside) < LONGEST else inside
     return photo(segment(0xE6, b"GoPro\0" + gpmf.klv(b"DEVC", b"\0", inside)))
@@ -236,9 +278,7 @@ WORDS: Final[dict[str, tuple[str, bytes]]] = {
     "below its name": ("_VALUE_BELOW{}", b"Latitude              \n                    47.80453"),
     "WGS 84 with a gap": ("_MORE{}", b"WGS84               47.80453 13.04229"),
     "degrees in words with a gap": ("_MORE{}", b"47.80453 degrees,             north"),
-    "minutes without signs with a gap": (
-        "_WITHOUT_SIGNS{}", b"N47 48.272             E013 02.537 47.80453"
-    ),
+    "minutes without signs with a gap": ("_WITHOUT_SIGNS{}", b"N47 48.272             E013 02.537 47.80453"),
     "in Korean with a gap": ("_MORE{}", "위도              : 47.80453".encode()),
     "in Russian with a gap": ("_MORE{}", "широта             : 47.80453".encode()),
     "on two lines": ("_TWO_LINES{}", b"47.80453\n13.04229"),
@@ -250,21 +290,27 @@ WORDS: Final[dict[str, tuple[str, bytes]]] = {
     "escaped twice": ("_MOST_DECODED", b"47.80453%252C13.04229"),
     "escaped thrice": ("_MOST_DECODED", b"47.80453%25252C13.04229"),
     "in UTF-16": ("", "taken at 47.80453, 13.04229 близко".encode("utf-16-le")),
-}  # fmt: skip
+}
 """Spellings of a place behind the bounds of patterns: for each the pattern, and the text of a comment."""
 TEXTS: Final[Plants] = {
-    f"text: {name}": Plant(JPEG, _COORDINATES + pattern if pattern else "", lambda words=words: commented(words))
+    f"text: {name}": Plant(
+        JPEG, _COORDINATES + pattern if pattern else "", lambda words=words: commented(words)
+    )
     for name, (pattern, words) in WORDS.items()
 } | {
     "text: base64 of base64 of base64": Plant(
-        JPEG, _COORDINATES + "_MOST_DECODED", lambda: commented(in_lines("47.80453, 13.04229")),
+        JPEG,
+        _COORDINATES + "_MOST_DECODED",
+        lambda: commented(in_lines("47.80453, 13.04229")),
         in_lines("47.80453, 13.04229"),
     ),
     "text: digits of digits": Plant(
-        JPEG, _COORDINATES + "_HEX{}, core/coordinates.py _MOST_DECODED",
-        lambda: commented(PLACE.hex().encode().hex().encode()), PLACE.hex().encode().hex().encode(),
+        JPEG,
+        _COORDINATES + "_HEX{}, core/coordinates.py _MOST_DECODED",
+        lambda: commented(PLACE.hex().encode().hex().encode()),
+        PLACE.hex().encode().hex().encode(),
     ),
-}  # fmt: skip
+}
 
 
 def _gif(*parts: bytes) -> bytes:
@@ -284,7 +330,9 @@ GIFS: Final[Plants] = {
     "in a comment over two blocks": Plant(
         GIF, "", lambda: _gif(_comment(b"x" * 245 + b" " + PLACE)), b"47.80453"[:7]
     ),
-    "in a comment of blocks of one byte": Plant(GIF, "", lambda: _gif(_comment(PLACE, 1)), b"\1.\0018\0010\0014"),
+    "in a comment of blocks of one byte": Plant(
+        GIF, "", lambda: _gif(_comment(PLACE, 1)), b"\1.\0018\0010\0014"
+    ),
     "in a comment of 100 KB": Plant(
         GIF, "images/gif.py _READ_BYTES", lambda: _gif(_comment(b"x " * 50_000 + b"    " + PLACE))
     ),
@@ -297,8 +345,10 @@ GIFS: Final[Plants] = {
     "in loops of another form": Plant(
         GIF, "", lambda: _gif(b"\x21\xff\x0bNETSCAPE2.0" + b"\3\1\0\0" + _blocks(PLACE))
     ),
-    "behind the trailer of a GIF": Plant(GIF, "core/filler.py MOST_BYTES", lambda: _gif() + bytes(700) + PLACE),
-}  # fmt: skip
+    "behind the trailer of a GIF": Plant(
+        GIF, "core/filler.py MOST_BYTES", lambda: _gif() + bytes(700) + PLACE
+    ),
+}
 
 
 def _png(*chunks: bytes, **more: bytes) -> bytes:
@@ -308,56 +358,84 @@ def _png(*chunks: bytes, **more: bytes) -> bytes:
 _WINDOW: Final = 4096
 PNGS: Final[Plants] = {
     f"in a text {gap} bytes before a read's end": Plant(
-        PNG, "images/png.py _READ_BYTES",
-        lambda gap=gap: _png(pngs.chunk(b"paDd", b"x" * (_WINDOW - 45 - gap)), pngs.text("Comment", "47.80453, 13.04229")),
+        PNG,
+        "images/png.py _READ_BYTES",
+        lambda gap=gap: _png(
+            pngs.chunk(b"paDd", b"x" * (_WINDOW - 45 - gap)), pngs.text("Comment", "47.80453, 13.04229")
+        ),
     )
     for gap in (0, 4, 8, 12)
 } | {
     "behind 10,000 chunks": Plant(
-        PNG, "core/cleaners.py MAX_PARTS",
+        PNG,
+        "core/cleaners.py MAX_PARTS",
         lambda: _png(*[pngs.chunk(b"gAMA", bytes(4))] * 9000, pngs.text("Comment", "47.80453, 13.04229")),
     ),
     "in a text that inflates to 5 MiB": Plant(
-        PNG, "core/bounded_inflate.py MAX_INFLATED_BYTES",
-        lambda: _png(pngs.packed_text("Comment", b"x " * (5 << 19) + PLACE)), zlib.compress(b"")[:0] or b"zTXt",
+        PNG,
+        "core/bounded_inflate.py MAX_INFLATED_BYTES",
+        lambda: _png(pngs.packed_text("Comment", b"x " * (5 << 19) + PLACE)),
     ),
     "in EXIF that inflates to 5 MiB": Plant(
-        PNG, "core/bounded_inflate.py MAX_INFLATED_BYTES",
-        lambda: _png(pngs.packed_text("Raw profile type exif", b"\nexif\n 9\n" + exif("MM").hex().encode() + b"0" * (5 << 20))),
-        b"zTXt",
+        PNG,
+        "core/bounded_inflate.py MAX_INFLATED_BYTES",
+        lambda: _png(
+            pngs.packed_text(
+                "Raw profile type exif", b"\nexif\n 9\n" + exif("MM").hex().encode() + b"0" * (5 << 20)
+            )
+        ),
     ),
     "in a text of 300 KB": Plant(
-        PNG, "core/free_text.py MAX_TEXT_BYTES", lambda: _png(pngs.text("Comment", "x " * 150_000 + "47.80453, 13.04229"))
+        PNG,
+        "core/free_text.py MAX_TEXT_BYTES",
+        lambda: _png(pngs.text("Comment", "x " * 150_000 + "47.80453, 13.04229")),
+    ),
+    "behind texts that inflate to 17 MiB": Plant(
+        PNG,
+        "core/cleaners.py MAX_INFLATED_BYTES",
+        lambda: _png(*[pngs.packed_text("Comment", bytes(4 << 20))] * 5, pngs.packed_text("Comment", PLACE)),
+        refused=True,
     ),
     "under a keyword of 80 letters": Plant(
         PNG, "images/png_text.py _MAX_KEYWORD_BYTES", lambda: _png(pngs.text("C" * 80, "47.80453, 13.04229"))
     ),
     "in a keyword's language of 70 letters": Plant(
-        PNG, "images/png_text.py _parse<64>",
+        PNG,
+        "images/png_text.py _parse<64>",
         lambda: _png(pngs.international("Comment", b"a", extra=b"en\0" + b"x " * 40 + PLACE)),
     ),
     "in a profile's name": Plant(
-        PNG, "images/png.py _stays<79>",
+        PNG,
+        "images/png.py _stays<79>",
         lambda: _png(pngs.chunk(b"sPLT", b"x" * 62 + PLACE + b"\0\x08" + bytes(6))),
     ),
     "in a profile with a long name": Plant(
-        PNG, "images/png.py _stays<79>",
+        PNG,
+        "images/png.py _stays<79>",
         lambda: _png(pngs.chunk(b"sPLT", b"x" * 90 + PLACE + b"\0\x08" + bytes(6))),
     ),
     "behind IEND and 300 KB of zeros": Plant(
-        PNG, "core/patches.py MAX_ZEROS_BYTES", lambda: _png(behind=bytes(300_000) + pngs.chunk(b"tEXt", b"C\0" + PLACE))
+        PNG,
+        "core/patches.py MAX_ZEROS_BYTES",
+        lambda: _png(behind=bytes(300_000) + pngs.chunk(b"tEXt", b"C\0" + PLACE)),
     ),
     "in a raw profile of 200 KB": Plant(
-        PNG, "", lambda: _png(pngs.text("Raw profile type exif", "\nexif\n 9\n" + exif("MM").hex() + "0" * 200_000)),
+        PNG,
+        "",
+        lambda: _png(pngs.text("Raw profile type exif", "\nexif\n 9\n" + exif("MM").hex() + "0" * 200_000)),
+        jpegs.pack("MM", *jpegs.LATITUDE[:4]).hex().encode(),
     ),
     "in a texts over 384 KiB together": Plant(
-        PNG, "core/cleaners.py MAX_TEXTS_BYTES",
-        lambda: _png(*[pngs.text("Comment", "some words " * 9000)] * 5, pngs.text("Comment", "47.80453, 13.04229")),
+        PNG,
+        "core/cleaners.py MAX_TEXTS_BYTES",
+        lambda: _png(
+            *[pngs.text("Comment", "some words " * 9000)] * 5, pngs.text("Comment", "47.80453, 13.04229")
+        ),
     ),
     "in a chunk of numbers that is too long": Plant(
         PNG, "", lambda: _png(pngs.chunk(b"pHYs", bytes(9) + PLACE), pngs.chunk(b"cHRM", bytes(32) + PLACE))
     ),
-}  # fmt: skip
+}
 
 
 def webp(*parts: bytes, picture: bytes = b"") -> bytes:
@@ -376,23 +454,36 @@ def _frame(*parts: bytes) -> bytes:
 
 WEBPS: Final[Plants] = {
     "in the 150th frame": Plant(
-        WEBP, "", lambda: webp(_chunk(b"ANIM", bytes(6)), *[_frame()] * 149, _frame(_chunk(b"EXIF", exif("MM"))))
+        WEBP,
+        "",
+        lambda: webp(_chunk(b"ANIM", bytes(6)), *[_frame()] * 149, _frame(_chunk(b"EXIF", exif("MM")))),
     ),
     "where reads of a picture meet": Plant(
-        WEBP, "images/webp.py _LONGEST_MATCH",
-        lambda: webp(picture=bytes(range(128, 256)) * 8191 + bytes(range(128, 228)) + _chunk(b"EXIF", exif("MM"))),
+        WEBP,
+        "images/webp.py _LONGEST_MATCH",
+        lambda: webp(
+            picture=bytes(range(128, 256)) * 8191 + bytes(range(128, 228)) + _chunk(b"EXIF", exif("MM"))
+        ),
     ),
     "in XMP where reads of a picture meet": Plant(
-        WEBP, "images/webp.py _LONGEST_MATCH, core/patches.py CHUNK_BYTES",
-        lambda: webp(picture=b"\x80" * ((1 << 20) - 20) + _chunk(b"XMP ", jpegs.xmp_packet("<photoshop:City>47.80453</photoshop:City>"))),
+        WEBP,
+        "images/webp.py _LONGEST_MATCH, core/patches.py CHUNK_BYTES",
+        lambda: webp(
+            picture=b"\x80" * ((1 << 20) - 20)
+            + _chunk(b"XMP ", jpegs.xmp_packet("<photoshop:City>47.80453</photoshop:City>"))
+        ),
     ),
-    "behind 2,000 chunks": Plant(WEBP, "", lambda: webp(*[_chunk(b"abcd", b"x")] * 2000, _chunk(b"XMP ", b"x" + PLACE))),
+    "behind 2,000 chunks": Plant(
+        WEBP, "", lambda: webp(*[_chunk(b"abcd", b"x")] * 2000, _chunk(b"XMP ", b"x" + PLACE))
+    ),
     "behind the RIFF": Plant(WEBP, "", lambda: webp() + bytes(70_000) + PLACE),
     "behind an animation's numbers": Plant(WEBP, "", lambda: webp(_chunk(b"ANIM", bytes(6) + PLACE))),
-}  # fmt: skip
+}
 
 
-def bmp(colours: bytes = b"", gap: bytes = b"", behind: bytes = b"", *, bits: int = 24, used: int = 0) -> bytes:
+def bmp(
+    colours: bytes = b"", gap: bytes = b"", behind: bytes = b"", *, bits: int = 24, used: int = 0
+) -> bytes:
     """A BMP of one row of three pixels."""
     at = 54 + len(colours) + len(gap)
     numbers = (40, 3, 1, 1 | bits << 16, 0, 0, 0, 0, used, 0)
@@ -405,15 +496,23 @@ def ico(*pictures: bytes, gap: bytes = b"") -> bytes:
     at = 6 + 16 * len(pictures) + len(gap)
     out, body = b"\0\0\1\0" + len(pictures).to_bytes(2, "little"), b""
     for picture in pictures:
-        out += b"\4\4\0\0\1\0\x20\0" + len(picture).to_bytes(4, "little") + (at + len(body)).to_bytes(4, "little")
+        out += (
+            b"\4\4\0\0\1\0\x20\0"
+            + len(picture).to_bytes(4, "little")
+            + (at + len(body)).to_bytes(4, "little")
+        )
         body += picture
     return out + gap + body
 
 
 BITMAPS: Final[Plants] = {
     "between header and pixels": Plant(BMP, "", lambda: bmp(gap=bytes(9) + PLACE)),
-    "behind the pixels of a BMP": Plant(BMP, "core/filler.py _SHORT_BYTES", lambda: bmp(behind=bytes(300) + PLACE)),
-    "behind 70 KB behind a BMP": Plant(BMP, "core/filler.py MAX_FILLER_BYTES", lambda: bmp(behind=b"A" * 70_000 + PLACE)),
+    "behind the pixels of a BMP": Plant(
+        BMP, "core/filler.py _SHORT_BYTES", lambda: bmp(behind=bytes(300) + PLACE)
+    ),
+    "behind 70 KB behind a BMP": Plant(
+        BMP, "core/filler.py MAX_FILLER_BYTES", lambda: bmp(behind=b"A" * 70_000 + PLACE)
+    ),
     "among one repeated byte": Plant(
         BMP, "core/filler.py MAX_FILLER_BYTES", lambda: bmp(behind=b"A" * 70_000 + PLACE + b"A" * 99)
     ),
@@ -421,34 +520,64 @@ BITMAPS: Final[Plants] = {
         BMP, "core/patches.py CHUNK_BYTES", lambda: bmp(behind=bytes(1 << 20) + PLACE + bytes(9))
     ),
     "in the 200th icon": Plant(
-        ICO, "images/bmp.py _MAX_ICONS", lambda: ico(*[_png()] * 199, _png(pngs.text("Comment", "47.80453, 13.04229")))
+        ICO,
+        "images/bmp.py _MAX_ICONS",
+        lambda: ico(*[_png()] * 199, _png(pngs.text("Comment", "47.80453, 13.04229"))),
     ),
     "in the 257th icon": Plant(
-        ICO, "images/bmp.py _MAX_ICONS", lambda: ico(*[_png()] * 256, _png(pngs.text("Comment", "47.80453, 13.04229"))), refused=True
+        ICO,
+        "images/bmp.py _MAX_ICONS",
+        lambda: ico(*[_png()] * 256, _png(pngs.text("Comment", "47.80453, 13.04229"))),
+        refused=True,
     ),
     "between the icons": Plant(ICO, "", lambda: ico(_png(), gap=PLACE)),
-}  # fmt: skip
+}
 
 SOAK: Final[Plants] = {
+    "behind 70 MiB of zeros": Plant(
+        PNG, "core/patches.py MAX_ZEROS_BYTES", lambda: _png(behind=bytes(70 << 20) + PLACE)
+    ),
+    "in a picture of Samsung's of 33 MiB": Plant(
+        JPEG,
+        "jpeg/samsung_trailer.py _MAX_PICTURE_BYTES",
+        lambda: plain() + motion.blocks([(0x0AB0, b"DualShot_1", commented(PLACE) + bytes(33 << 20))]),
+    ),
     "in a text of 9 MiB": Plant(
-        PNG, "core/edits.py MAX_BLOCK_BYTES", lambda: _png(pngs.chunk(b"tEXt", b"Comment\0" + b" " * (9 << 20) + PLACE))
+        PNG,
+        "core/edits.py MAX_BLOCK_BYTES",
+        lambda: _png(pngs.chunk(b"tEXt", b"Comment\0" + b" " * (9 << 20) + PLACE)),
     ),
     "in EXIF of 9 MiB": Plant(
         WEBP, "core/edits.py MAX_BLOCK_BYTES", lambda: webp(_chunk(b"EXIF", exif("MM") + bytes(9 << 20)))
     ),
     "behind 17 MiB of comments": Plant(
-        JPEG, "jpeg/jpeg.py MAX_METADATA_BYTES",
-        lambda: photo(*[segment(COM, b"\0" * LONGEST)] * 270, segment(COM, PLACE)), refused=True,
+        JPEG,
+        "jpeg/jpeg.py MAX_METADATA_BYTES",
+        lambda: photo(*[segment(COM, b"\0" * LONGEST)] * 270, segment(COM, PLACE)),
+        refused=True,
     ),
     "in a comment of 9 MB": Plant(
-        GIF, "core/edits.py MAX_BLOCK_BYTES", lambda: _gif(_comment(b"x" * (9 << 20)), _comment(PLACE)), refused=True
+        GIF,
+        "core/edits.py MAX_BLOCK_BYTES",
+        lambda: _gif(_comment(b"x" * (9 << 20)), _comment(PLACE)),
+        refused=True,
     ),
-}  # fmt: skip
+}
 LATER: Final[Plants] = {
-    "in 300 colours of 24 bits": Plant(BMP, "images/bmp.py read_bitmap<65536>", lambda: bmp((bytes(1100) + PLACE).ljust(1200, b"\0"), used=300)),
-    "in the colours of a BMP": Plant(BMP, "images/bmp.py read_bitmap<8>", lambda: bmp((bytes(900) + PLACE).ljust(1024, b"\0"), bits=8)),
-    "in the colours of a PNG": Plant(PNG, "", lambda: _png(pngs.chunk(b"PLTE", (bytes(300) + PLACE).ljust(600, b"\0")))),
-    "in the transparency of a PNG": Plant(PNG, "", lambda: _png(pngs.chunk(b"tRNS", (bytes(200) + PLACE).ljust(256, b"\0")))),
-}  # fmt: skip
+    "in 300 colours of 24 bits": Plant(
+        BMP,
+        "images/bmp.py read_bitmap<65536>",
+        lambda: bmp((bytes(1100) + PLACE).ljust(1200, b"\0"), used=300),
+    ),
+    "in the colours of a BMP": Plant(
+        BMP, "images/bmp.py read_bitmap<8>", lambda: bmp((bytes(900) + PLACE).ljust(1024, b"\0"), bits=8)
+    ),
+    "in the colours of a PNG": Plant(
+        PNG, "", lambda: _png(pngs.chunk(b"PLTE", (bytes(300) + PLACE).ljust(600, b"\0")))
+    ),
+    "in the transparency of a PNG": Plant(
+        PNG, "", lambda: _png(pngs.chunk(b"tRNS", (bytes(200) + PLACE).ljust(256, b"\0")))
+    ),
+}
 """Places in numbers that should tell nothing: a search of the values of kept parts finds them."""
 PLANTS: Final[Plants] = JPEGS | TEXTS | GIFS | PNGS | WEBPS | BITMAPS
