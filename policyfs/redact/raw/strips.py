@@ -49,7 +49,7 @@ class StripHeaders:
         """
         self._budget.part(_WALK_PARTS)
         source, found = self._source, Spans()
-        at, frame, sound = start + 2, 0, True
+        at, behind, frame, sound = start + 2, end, 0, True
         for _ in range(MOST_SEGMENTS):
             head = source.read(at, 4)
             size = int.from_bytes(head[2:])

@@ -17,6 +17,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,7 @@ _REPEATED: Final = re.compile(r"\{(?:\d*,(\d+)|(\d+))\}")
 _LEAST: Final = 2
 
 
+@cache
 def bounds() -> dict[str, set[str]]:
     """Return the bounds of each module that has any, by the module's path in the package."""
     trees = {path: _parsed(path) for path in _MODULES}
