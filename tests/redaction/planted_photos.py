@@ -292,25 +292,44 @@ WORDS: Final[dict[str, tuple[str, bytes]]] = {
     "in UTF-16": ("", "taken at 47.80453, 13.04229 близко".encode("utf-16-le")),
 }
 """Spellings of a place behind the bounds of patterns: for each the pattern, and the text of a comment."""
-TEXTS: Final[Plants] = {
-    f"text: {name}": Plant(
-        JPEG, _COORDINATES + pattern if pattern else "", lambda words=words: commented(words)
-    )
-    for name, (pattern, words) in WORDS.items()
-} | {
-    "text: base64 of base64 of base64": Plant(
-        JPEG,
-        _COORDINATES + "_MOST_DECODED",
-        lambda: commented(in_lines("47.80453, 13.04229")),
-        in_lines("47.80453, 13.04229"),
-    ),
-    "text: digits of digits": Plant(
-        JPEG,
-        _COORDINATES + "_HEX{}, core/coordinates.py _MOST_DECODED",
-        lambda: commented(PLACE.hex().encode().hex().encode()),
-        PLACE.hex().encode().hex().encode(),
-    ),
-}
+_WIDE: Final = "４７．８０４５３，１３．０４２２９"  # noqa: RUF001
+_ARABIC: Final = "٤٧٫٨٠٤٥٣، ١٣٫٠٤٢٢٩"
+TEXTS: Final[Plants] = (
+    {
+        f"text: {name}": Plant(
+            JPEG, _COORDINATES + pattern if pattern else "", lambda words=words: commented(words)
+        )
+        for name, (pattern, words) in WORDS.items()
+    }
+    | {
+        f"text: in UTF-16 with digits of another script: {name}": Plant(
+            JPEG,
+            "core/free_text.py _FEWEST_ZEROS, core/free_text.py _FEWEST_DIGITS",
+            lambda words=words: tagged(tiff("II", (8, ifd("II", 8, [(0x9C9C, 1, len(words), words)])))),
+            words,
+        )
+        for name, words in (
+            ("wide", _WIDE.encode("utf-16-le")),
+            ("wide, big-endian", _WIDE.encode("utf-16-be")),
+            ("Arabic", _ARABIC.encode("utf-16-le")),
+            ("with a mark", _WIDE.encode("utf-16")),
+        )
+    }
+    | {
+        "text: base64 of base64 of base64": Plant(
+            JPEG,
+            _COORDINATES + "_MOST_DECODED",
+            lambda: commented(in_lines("47.80453, 13.04229")),
+            in_lines("47.80453, 13.04229"),
+        ),
+        "text: digits of digits": Plant(
+            JPEG,
+            _COORDINATES + "_HEX{}, core/coordinates.py _MOST_DECODED",
+            lambda: commented(PLACE.hex().encode().hex().encode()),
+            PLACE.hex().encode().hex().encode(),
+        ),
+    }
+)
 
 
 def _gif(*parts: bytes) -> bytes:

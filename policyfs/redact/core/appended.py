@@ -23,7 +23,7 @@ _STARTS: Final = (
 _START: Final = re.compile(
     rb"Exif\0\0(?:II\*\0|MM\0\*)|II\*\0\x08|MM\0\*\0|8BIM\x04\x04|jumb\0|\x89PNG"
     rb"|PK\x03\x04.\x00|SEFH.\0\0\0.\0\0\0|ID3[\2-\4]\0[\0\x10\x20\x40\x80][\0-\x7f]{4}"
-    rb"|ftyp[\x20-\x7e]{4}[\0-\x7f]|RIFF....(?:WEBP|WAVE|AVI )"
+    rb"|ftyp[\x20-\x7e]{4}[\0\x20]|RIFF....(?:WEBP|WAVE|AVI )"
     rb"|\xff\xd8\xff[\xe0\xe1]\0.(?:JFIF|Exif)\0|\xff\xd8\xff[\xe1\xfe]..[\x09\x0a\x0d\x20-\x7e]{8}",
     re.DOTALL,
 )

@@ -31,6 +31,9 @@ _RUNS: Final = re.compile(
 _FEWEST_ZEROS: Final = 4
 """Minimum number of zero bytes in coordinates in UTF-16: each digit has one zero byte."""
 
+_FEWEST_DIGITS: Final = 5
+"""Minimum number of digits in coordinates."""
+_DIGIT: Final = re.compile(r"\d")
 _MONTH: Final = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
 _DAY: Final = r"[0-3]?\d(?:st|nd|rd|th)?"
 _YEAR: Final = r"(?:19|20)\d\d"
@@ -115,16 +118,30 @@ def readings(data: bytes) -> Iterator[str]:
     that look like UTF-16 are decoded as UTF-16, too. A text in UTF-16 may start at the first or the second
     byte, because another field may be before the text.
     """
-    yield decode(data)
+    text = decode(data)
+    yield text
     plain = data.rstrip(b"\0")
     even, odd = plain[::2].count(0), plain[1::2].count(0)
     most, least = max(even, odd), min(even, odd)
     only_ascii = 2 * most >= len(plain) - 1 and not least
+    if most < _FEWEST_ZEROS and not text.isprintable():
+        yield from _other_digits(plain)
     if most < _FEWEST_ZEROS or 8 * least > most or only_ascii:
         return
     orders = ("utf-16-be", "utf-16-le") if even > odd else ("utf-16-le", "utf-16-be")
     for start, order in enumerate(orders):
         yield (plain + b"\0")[start:].decode(order, "replace")
+
+
+def _other_digits(data: bytes) -> Iterator[str]:
+    """Yield bytes as UTF-16 in either order, from the first and from the second byte, if the text has digits.
+    Digits of other scripts than ASCII's have no zero byte.
+    """
+    for start in (0, 1):
+        for order in ("utf-16-be", "utf-16-le"):
+            text = data[start:].decode(order, "replace")
+            if len(_DIGIT.findall(text)) >= _FEWEST_DIGITS:
+                yield text
 
 
 def tells_place(text: str) -> bool:
