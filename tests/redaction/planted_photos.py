@@ -292,7 +292,7 @@ WORDS: Final[dict[str, tuple[str, bytes]]] = {
     "in UTF-16": ("", "taken at 47.80453, 13.04229 близко".encode("utf-16-le")),
 }
 """Spellings of a place behind the bounds of patterns: for each the pattern, and the text of a comment."""
-_WIDE: Final = "４７．８０４５３，１３．０４２２９"  # noqa: RUF001
+_WIDE: Final = "４７．８０４５３，１３．０４２２９"
 _ARABIC: Final = "٤٧٫٨٠٤٥٣، ١٣٫٠٤٢٢٩"
 TEXTS: Final[Plants] = (
     {
