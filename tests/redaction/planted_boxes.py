@@ -737,9 +737,6 @@ LATER: Final[Plants] = {
         "jpeg2000/jp2.py _is_colour<64>",
         lambda: jp2s.jp2(box(b"jp2h", box(b"colr", b"\1\0\0\0\0\0\x10" + PLACE))),
     ),
-    "in lengths of packets": Plant(
-        CODES, "", lambda: jp2s.codestream(header=jp2s.marker(0x57, b"\0" + PLACE))
-    ),
     "in an index": Plant(JXL, "images/jxl.py _KEPT[]", lambda: jp2s.jxl(box(b"jxli", bytes(90) + PLACE))),
     "in a CR3's table": Plant(
         CR3, "raw/cr3.py _TABLE_BYTES", lambda: cr3s.cr3(own=cr3s.canon(CTBO=PLACE + bytes(8)))

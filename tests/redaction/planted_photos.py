@@ -588,15 +588,6 @@ LATER: Final[Plants] = {
         "images/bmp.py read_bitmap<65536>",
         lambda: bmp((bytes(1100) + PLACE).ljust(1200, b"\0"), used=300),
     ),
-    "in the colours of a BMP": Plant(
-        BMP, "images/bmp.py read_bitmap<8>", lambda: bmp((bytes(900) + PLACE).ljust(1024, b"\0"), bits=8)
-    ),
-    "in the colours of a PNG": Plant(
-        PNG, "", lambda: _png(pngs.chunk(b"PLTE", (bytes(300) + PLACE).ljust(600, b"\0")))
-    ),
-    "in the transparency of a PNG": Plant(
-        PNG, "", lambda: _png(pngs.chunk(b"tRNS", (bytes(200) + PLACE).ljust(256, b"\0")))
-    ),
 }
 """Places in numbers that should tell nothing: a search of the values of kept parts finds them."""
 PLANTS: Final[Plants] = JPEGS | TEXTS | GIFS | PNGS | WEBPS | BITMAPS
