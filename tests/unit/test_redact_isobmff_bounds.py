@@ -33,6 +33,10 @@ def test_who_made_a_list_of_items_is_said_within_its_handler():
     assert CITY not in out
 
 
+def test_an_empty_list_of_groups_at_the_end_of_the_index_is_removed():
+    assert b"sbgp" not in read(movie(Track(table=box(b"sbgp"))))
+
+
 @pytest.mark.parametrize("kind", [b"saiz", b"saio"])
 @pytest.mark.parametrize("body", [b"", bytes(3), b"\0\0\0\1cen"])
 def test_what_decrypts_samples_is_told_from_within_its_box(kind, body):

@@ -67,7 +67,7 @@ def _is_known(block: Block, box: Box) -> bool:
 def _groups(walk: Walk, box: Box) -> None:
     """Clean ``sbgp``: for each run of samples, their number and the number of their group."""
     block = walk.block
-    at = box.body + (12 if block.data[box.body] == 1 else 8)
+    at = box.body + (12 if block.data[box.body : box.body + 1] == b"\1" else 8)
     if not _is_known(block, box) or box.end < at + 4:
         block.free(box, walk.where)
     else:
