@@ -60,9 +60,9 @@ def procfs_instance() -> int:
 def attach(mount_fd: int, place: str | int) -> None:
     """Attach a detached mount to a directory.
 
-    place: the directory's descriptor, or an absolute path without symlinks. The kernel looks nothing up, so an
-    automounter of the directory is not asked (fs/autofs/root.c, autofs_d_manage). Raises OSError, also if a
-    symlink is on the way: somebody has replaced a directory since the path was resolved.
+    place: the directory's descriptor, or an absolute path without symlinks. The kernel looks nothing up, so
+    an automounter of the directory is not asked (fs/autofs/root.c, autofs_d_manage). Raises OSError, also if
+    a symlink is on the way: somebody has replaced a directory since the path was resolved.
     """
     target = _opened_without_links(place) if isinstance(place, str) else os.dup(place)
     try:

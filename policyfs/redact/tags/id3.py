@@ -278,7 +278,9 @@ class _Cleaner:
         elif frame.name[0] == "W":
             text = plain
         elif frame.name in ("POPM", "POP"):
-            text = plain  # the author of the rating; numbers follow
+            text, _, counted = plain.partition(b"\0")  # the author of the rating; numbers follow
+            if len(counted) > _RATING_BYTES:
+                text = plain
         found = told(self.inner.hide, tells, text, self.inner.budget)
         return found or tells, None if found else data
 
