@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import gc
 import json
 import os
@@ -34,6 +33,7 @@ from policyfs.content.launcher import serve
 from policyfs.content.sandbox import Limits
 from policyfs.linux.capabilities import ZYGOTE, keep, no_new_privs
 from policyfs.linux.prctl import name_process
+from policyfs.linux.scheduling import weigh_session
 
 if TYPE_CHECKING:
     from policyfs.content.worker import Detector
@@ -74,7 +74,7 @@ class Zygote:
         self._detector, self._run = worker
         self._children: dict[int, _Child] = {}  # by pidfd
         self._last = -1
-        self._weighs_less = weigh_less()
+        self._weighs_less = weigh_session(SESSION_NICE)
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
 
@@ -92,7 +92,7 @@ class Zygote:
                     self._fork(idle=order == FORK_IDLE)
                 else:
                     return
-            self._weighs_less = self._weighs_less or weigh_less()
+            self._weighs_less = self._weighs_less or weigh_session(SESSION_NICE)
 
     def close(self) -> None:
         """Kill and reap all workers, except those that cannot die because they hang in a disk read."""
@@ -155,22 +155,6 @@ class Zygote:
             os.write(child.said, ENDED.pack(os.waitstatus_to_exitcode(status)))
         os.close(child.said)
         os.close(pidfd)
-
-
-def weigh_less() -> bool:
-    """Lower the share of processor time of this session; return False if the kernel asks for a later try
-    (EAGAIN).
-
-    Where the kernel weighs sessions against each other (sched(7), autogroup), the nice value of a worker does
-    not help the apps in other sessions. Without CAP_SYS_ADMIN, the kernel accepts only one such change of any
-    session every 100 ms (kernel/sched/autogroup.c, proc_sched_autogroup_set_nice).
-    """
-    try:
-        with open("/proc/self/autogroup", "wb", buffering=0) as weight:
-            weight.write(b"%d" % SESSION_NICE)
-    except OSError as error:
-        return error.errno != errno.EAGAIN
-    return True
 
 
 class Worker(NamedTuple):

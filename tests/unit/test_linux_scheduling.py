@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from policyfs.linux.scheduling import set_turns
+from policyfs.linux.scheduling import set_turns, weigh_own_session
 from tests.support.machine.inchild import in_child
 from tests.support.machine.turns import SLICES, turns_of
 
@@ -36,3 +37,27 @@ def test_what_is_refused_changes_nothing():
         return _turns(-5, 100_000)
 
     assert in_child(child)[1] == before
+
+
+WEIGHT = Path("/proc/self/autogroup")
+"""Kernels without CONFIG_SCHED_AUTOGROUP know no weights of sessions."""
+
+
+def test_a_session_of_its_own_is_weighed():
+    def child() -> list[str]:
+        os.setsid()
+        weigh_own_session(-10)
+        return WEIGHT.read_text().split()[1:]
+
+    if WEIGHT.exists():
+        assert in_child(child) == ["nice", "-10"]
+
+
+def test_the_session_of_a_shell_is_left_alone():
+    def child() -> str:
+        weigh_own_session(-10)
+        return WEIGHT.read_text()
+
+    if WEIGHT.exists():
+        before = WEIGHT.read_text()
+        assert in_child(child) == before
