@@ -43,7 +43,7 @@ from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
 from policyfs.linux import libc
 from policyfs.linux.memory import group_limit
-from policyfs.linux.scheduling import set_turns
+from policyfs.linux.scheduling import set_turns, weigh_own_session
 from policyfs.policy.decide import Engine
 from policyfs.store import quarantine as refused
 from policyfs.store.facts import StoreFacts, probe
@@ -57,7 +57,6 @@ _WATCH_PAUSE_S: Final = 0.005
 _NICER: Final = -10
 _SLICE_NS: Final = 100_000
 """The daemon's time slice in ns. Apps wait for the daemon, so it runs before processes that only compute."""
-_MIN_TASKS: Final = 4
 _MAX_TASKS: Final = session.IN_ALL + 256 + MOST_RESTING
 """Limit of tasks: IN_ALL requests, 256 for idle lanes and requests without a caller, MOST_RESTING opens."""
 _THREADS: Final = _MAX_TASKS + 32
@@ -116,6 +115,7 @@ class Daemon:
         self.sniffer = Sniffer.start(apps=[uids for app in engine.policy.apps for uids in app.uids])
         self._undo.callback(self.sniffer.close)
         set_turns(nicer=_NICER, slice_ns=_SLICE_NS)  # after the sniffer's processes have started
+        weigh_own_session(_NICER)
         give_up_rights(special_files=self._options.posix)
 
     def _build_trail(self) -> None:
@@ -253,7 +253,7 @@ class Daemon:
 
     async def _fuse(self, everything: trio.CancelScope) -> None:
         """Run the FUSE session. When the session ends, the daemon ends."""
-        await pyfuse3.main(min_tasks=_MIN_TASKS, max_tasks=_MAX_TASKS)
+        await pyfuse3.main(min_tasks=4, max_tasks=_MAX_TASKS)
         end = self._end.by(MountEnd("outside", ABORTED if self._mountpoint.is_mounted else UNMOUNTED))
         if end.cause == "outside":
             self._log.warning("another process ended the mount", how=end.how)
