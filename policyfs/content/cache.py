@@ -77,7 +77,7 @@ class KindCache:
 
     def __init__(
         self,
-        capacity: int = 16_384,
+        capacity: int = 65_536,
         clock_ns: Callable[[], int] = time.time_ns,
         beneath: KindsBeneath | None = None,
     ) -> None:

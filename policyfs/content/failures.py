@@ -62,9 +62,18 @@ class FailedError(Exception):
         self._started = started
 
     @property
+    def is_temporary(self) -> bool:
+        """True if the file perhaps gets an answer later: a disk or the machine may have been too slow."""
+        return self.outside or not self._started or self.why in {"deadline", "busy"}
+
+    @property
     def of_the_file(self) -> bool:
         """True if the file may be the cause, so that it would probably cause the same at the next request."""
         return self.gave_up or (self.why in _OF_THE_FILE and self._started and not self.outside)
+
+
+class NoAnswerError(Exception):
+    """The error for a request that no worker has answered in time. A later request may get an answer."""
 
 
 class Failures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Hashable
+from itertools import takewhile
 from typing import Final
 
 import trio
@@ -13,11 +14,12 @@ _PER_LANE: Final = 2
 
 
 class _Waiter:
-    __slots__ = ("admitted", "event")
+    __slots__ = ("admitted", "event", "first")
 
-    def __init__(self) -> None:
+    def __init__(self, *, first: bool) -> None:
         self.event = trio.Event()
         self.admitted = False
+        self.first = first
 
 
 class Line:
@@ -44,9 +46,12 @@ class Line:
         """The number of waiting tasks."""
         return self._waiting
 
-    async def enter(self, lane: Hashable) -> bool:
+    async def enter(self, lane: Hashable, *, first: bool = False) -> bool:
         """Wait until this task is admitted. Return False if the queue is full or closed; then the task is not
         admitted.
+
+        first: True for a task that goes before the lane's other tasks, because a lock of the kernel is held
+        until its end.
         """
         if self._closed:
             return False
@@ -55,12 +60,14 @@ class Line:
             self._admitted[lane] += 1
             return True
         queue = self._lanes.setdefault(lane, deque())
-        if self._waiting >= self._limit or len(queue) >= max(1, self._limit // _PER_LANE):
+        is_full = not first and len(queue) >= max(1, self._limit // _PER_LANE)
+        if self._waiting >= self._limit or is_full:
             if not queue:
                 del self._lanes[lane]
             return False
-        waiter = _Waiter()
-        queue.append(waiter)
+        waiter = _Waiter(first=first)
+        before = sum(1 for _ in takewhile(lambda one: one.first, queue)) if first else len(queue)
+        queue.insert(before, waiter)
         self._waiting += 1
         try:
             await waiter.event.wait()

@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from policyfs.content.connection import WorkerGoneError, WorkerLink
-from policyfs.content.failures import FailedError, Failures, SnifferStats
+from policyfs.content.failures import FailedError, Failures, NoAnswerError, SnifferStats
 from policyfs.content.frame_requests import FrameRequest, whole_plan
 from policyfs.content.kinds import SNIFF_BYTES, is_kind
 from policyfs.content.missed import Missed
@@ -66,16 +66,10 @@ class Sniffer:
 
     @classmethod
     def start(
-        cls,
-        *,
-        workers: int | None = None,
-        uid: int | None = None,
-        gid: int | None = None,
-        apps: Sequence[tuple[int, int]] = (),
-        deadline_s: float = 5.0,
-        queue: int = 1024,
+        cls, *, workers: int | None = None, uid: int | None = None, gid: int | None = None,
+        apps: Sequence[tuple[int, int]] = (), deadline_s: float = 5.0, queue: int = 1024,
         address_space: int = 512 * 1024 * 1024,
-    ) -> Sniffer:
+    ) -> Sniffer:  # fmt: skip
         """Start the zygote and first workers, before trio runs; takes about 0.3 s. Needs root.
 
         workers: the number of workers, which all start at once. By default, workers start on demand: one for
@@ -111,14 +105,22 @@ class Sniffer:
         except ZygoteError as error:
             raise SnifferError(f"if the daemon were killed, its mount would stay: {error}") from error
 
-    async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
+    async def kind_of_fd(
+        self, fd: int, *, lane: Hashable = None, first: bool = False, must: bool = False
+    ) -> str | None:
         """Return the content kind of the regular file behind an O_RDONLY descriptor; None if unknown.
 
-        The descriptor keeps its offset. Raises ValueError for a descriptor that is not read-only.
+        The descriptor keeps its offset. first: True to go before the other requests of the lane. must: True
+        to raise NoAnswerError, instead of returning None, if no worker has answered in time. Raises
+        ValueError for a descriptor that is not read-only.
         """
         size = _checked_size(fd)
-        reply = await self._ask(Command.KIND_FD, fd, size, b"", lane)
-        return None if isinstance(reply, FailedError) else self._kind(reply.payload, lane)
+        reply = await self._ask(Command.KIND_FD, fd, size, b"", lane, first=first)
+        if isinstance(reply, FailedError):
+            if must and reply.is_temporary:
+                raise NoAnswerError(str(reply))
+            return None
+        return self._kind(reply.payload, lane)
 
     async def kind_of_head(self, head: bytes, *, lane: Hashable = None) -> str | None:
         """Return the content kind of a file that begins with these bytes; None if unknown.
@@ -146,17 +148,20 @@ class Sniffer:
         return kind, await whole_plan(index, lambda frames: self.look(fd, kind, what, frames, lane=lane))
 
     async def index(
-        self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
-    ) -> tuple[str | None, Plan]:
+        self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None,
+        first: bool = False,
+    ) -> tuple[str | None, Plan]:  # fmt: skip
         """Do the same as locate(), but look at no frame of a film: Plan.frames has the frames that are left.
-        Of any other file the plan is whole, and Plan.frames is None.
+        Of any other file the plan is whole, and Plan.frames is None. first: True to go before the other
+        requests of the lane.
         """
-        return await self._plan(_command(what), fd, what, lane, version)
+        return await self._plan(_command(what), fd, what, lane, version, first=first)
 
     async def look(
-        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None
-    ) -> Plan:
-        """Return the plan that hides *what* in frames of a film of this kind.
+        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None,
+        first: bool = False,
+    ) -> Plan:  # fmt: skip
+        """Return the plan that hides *what* in frames of a film of this kind. first: as for index().
 
         frames: where they are in the bytes behind *fd* (O_RDONLY). Without an answer, return a plan that
         refuses. Raises ValueError for a descriptor that is not read-only.
@@ -166,7 +171,7 @@ class Sniffer:
             payload = FrameRequest(kind, what, frames).pack()
         except ValueError as error:
             return refusal(f"no plan could be made: {error}")
-        reply = await self._ask(Command.LOOK, fd, size, payload, lane)
+        reply = await self._ask(Command.LOOK, fd, size, payload, lane, first=first)
         if isinstance(reply, FailedError):
             return refusal(f"no plan could be made: {reply}")
         try:
@@ -177,12 +182,13 @@ class Sniffer:
         return plan
 
     async def _plan(
-        self, command: Command, fd: int, what: frozenset[str], lane: Hashable, version: Hashable
-    ) -> tuple[str | None, Plan]:
+        self, command: Command, fd: int, what: frozenset[str], lane: Hashable, version: Hashable,
+        *, first: bool,
+    ) -> tuple[str | None, Plan]:  # fmt: skip
         """Return the answer of one worker to one request for a plan."""
         size = _checked_size(fd)
         key = None if version is None else (lane, version, what)
-        reply = await self._ask(command, fd, size, _in_lines(what), lane, key)
+        reply = await self._ask(command, fd, size, _in_lines(what), lane, key, first=first)
         if isinstance(reply, FailedError):
             return None, refusal(f"no plan could be made: {reply}")
         try:
@@ -308,20 +314,15 @@ class Sniffer:
     # ------------------------------------------------------------- one request
 
     async def _ask(
-        self,
-        command: Command,
-        fd: int | None,
-        size: int,
-        payload: bytes,
-        lane: Hashable,
-        key: Hashable = None,
-    ) -> Reply | FailedError:
+        self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable,
+        key: Hashable = None, *, first: bool = False,
+    ) -> Reply | FailedError:  # fmt: skip
         self._requests += 1
         if not self._asking:
             self._quiet = trio.Event()
         self._asking += 1
         try:
-            reply = await self._in_turn(command, fd, size, payload, lane, key)
+            reply = await self._in_turn(command, fd, size, payload, lane, key, first=first)
         except FailedError as failure:
             self._failures.count(failure.why, str(failure))
             if key is not None and failure.of_the_file:
@@ -341,13 +342,14 @@ class Sniffer:
             raise FailedError("missed", refusal)
 
     async def _in_turn(
-        self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable, key: Hashable
-    ) -> Reply:
+        self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable, key: Hashable,
+        *, first: bool,
+    ) -> Reply:  # fmt: skip
         self._check_missed(key)
         admitted = False
         # Longer than a request: otherwise all requests that wait behind one hanging file would fail, too.
         with trio.move_on_after(2 * LONGEST * self._deadline_s):
-            admitted = await self._line.enter(in_turn(lane))
+            admitted = await self._line.enter(in_turn(lane), first=first)
         if not admitted:
             raise FailedError("busy", "no worker was free")
         try:

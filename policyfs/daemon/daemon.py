@@ -231,7 +231,7 @@ class Daemon:
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
                 self._mountpoint.circle.beat()  # before an app can make the loop wait
-                works = (*self._duties().works(), self._breaks, self._watching,
+                works = (*self._duties().works(), self._breaks, self._watching, self.fs.kernel_locks.run,
                          self.fs.locks.ask_again, self.fs.bridge_handles.events.run, self.sniffer.tend,
                          self.fs.second_looks.run, self.fs.quarantine.run, *self._reload.works(),
                          self._signals, self._places)  # fmt: skip

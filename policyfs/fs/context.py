@@ -9,6 +9,7 @@ from policyfs.fs.inodes.handles import HandleTable, OpenState
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.sharing.kernel_locks import KernelLocks
 from policyfs.store.exact_names import ExactNames
 from policyfs.store.latches import HeldFiles
 from policyfs.store.tree import Tree
@@ -19,6 +20,7 @@ class FsContext:
     """The parts of one mount: store, nodes that the kernel knows, open files, and the policy's decisions.
 
     held: the marks of files with held bytes. The other daemons of the same store see these marks.
+    locks: limits the waits of requests during which the kernel holds a lock.
     exact_names: removes, replaces and moves names, but only if the names still refer to the files of the
     decision.
     """
@@ -30,6 +32,7 @@ class FsContext:
     gate: Gate
     held: HeldFiles
     exact_names: ExactNames
+    locks: KernelLocks
 
     def note_held(self, state: OpenState, fd: int) -> None:
         """Mark a file if it has held bytes, else remove its mark. *fd*: a descriptor of the store's file.

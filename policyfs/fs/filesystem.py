@@ -77,6 +77,7 @@ from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.fs.redacted.second_looks import KindsConfirmed, SecondLooks
+from policyfs.fs.sharing.kernel_locks import KernelLocks
 from policyfs.kernel.backing import Backing
 from policyfs.kernel.bridge import hear_flushes
 from policyfs.kernel.operations import Handler, Quick
@@ -125,6 +126,7 @@ class FileSystem:
         if keeper is not None:
             keeper.root_dev = base.tree.fstat(base.tree.root_fd).dev
         self._settings, self._base, self._bugs = settings, base, bugs
+        self.kernel_locks = KernelLocks(shared=settings.app is None, bug=bugs.bug)
         self._undo = contextlib.ExitStack()
         self._folding: set[int] = set()
         self._replaced_files = ReplacedFiles()
@@ -170,7 +172,7 @@ class FileSystem:
         held = self._undo.enter_context(contextlib.closing(HeldFiles(settings.latches + ".held")))
         exact = ExactNames(tree, self._base.warn, "" if settings.read_only else settings.latches + ".moves")
         self._undo.callback(exact.close)
-        return FsContext(tree, nodes, handles, resolver, gate, held, exact)
+        return FsContext(tree, nodes, handles, resolver, gate, held, exact, self.kernel_locks)
 
     def _opening(
         self, fs: FsContext, finder: FactFinder, plans: PlanFinder, keeper: LeaseKeeper | None
@@ -325,23 +327,21 @@ class FileSystem:
 
     def _shown_modes(self) -> ShownModes:
         """Build ShownModes. If owners or modes can differ by caller, the kernel keeps no attributes."""
-        settings = self._settings
-        modes = ShownModes(
-            self.gate, by_mount=settings.policy_modes, any_uid=settings.any_uid, read_only=settings.read_only
-        )
+        by_mount, any_uid = self._settings.policy_modes, self._settings.any_uid
+        read_only = self._settings.read_only
+        modes = ShownModes(self.gate, by_mount=by_mount, any_uid=any_uid, read_only=read_only)
         self.timeouts.told_apart = modes.in_use
         return modes
 
     def _finders(self, keeper: LeaseKeeper | None) -> tuple[FactFinder, PlanFinder]:
         """Build the finders of kinds and of plans, and the second looks (checks by other workers)."""
-        base = self._base
-        kinds, times_tell = KindCache(beneath=base.remembered), base.facts.times_tell
-        self.second_looks = second = self._undo.enter_context(
-            SecondLooks(base.tree, base.sniffer, keeper if times_tell else None, base.warn)
-        )
+        base, times_tell = self._base, self._base.facts.times_tell
+        kinds, looking = KindCache(beneath=base.remembered), keeper if times_tell else None
+        second = self._undo.enter_context(SecondLooks(base.tree, base.sniffer, looking, base.warn))
+        self.second_looks = second
         finder = FactFinder(
             base.tree, base.owners, base.sniffer, kinds, keeper, times_tell=times_tell,
-            look_again=KindsConfirmed(kinds, second).ask,
+            look_again=KindsConfirmed(kinds, second).ask, locks=self.kernel_locks,
         )  # fmt: skip
         return finder, PlanFinder(base.sniffer, base.remembered, second)
 

@@ -1,7 +1,13 @@
-"""Handlers of the requests that come through pyfuse3. A handler translates a request, and decides nothing."""
+"""Handlers of the requests that come through pyfuse3. A handler translates a request, and decides nothing.
+
+INVARIANT: a request during which the kernel holds a lock that other apps need has the decorator `locked`
+(sharing/kernel_locks.py). fs/namei.c and fs/readdir.c of the kernel show which requests these are.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import struct
 from collections import deque
@@ -9,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from policyfs.domain import FileType
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.locks import Locks
 from policyfs.fs.data.operations import DataOperations
@@ -18,6 +25,7 @@ from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.namespace.setattr import Change
 from policyfs.fs.opening.opener import Opener
+from policyfs.fs.sharing.kernel_locks import locked
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.kernel.bridge import pyfuse3, raw_request
 from policyfs.store.ranges import Buffer
@@ -70,6 +78,7 @@ class Handlers(pyfuse3.Operations):
         self._opener = opener
         self._locks = locks
         self.bugs = bugs
+        self.kernel_locks = fs.locks
         self._forgets: deque[tuple[int, int]] = deque()
         self._forgetting = False
 
@@ -100,6 +109,7 @@ class Handlers(pyfuse3.Operations):
 
     # -- look-ups and listings --------------------------------------------------------------------
 
+    @locked(errno.EIO)
     @guarded
     async def lookup(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """Answer LOOKUP."""
@@ -129,11 +139,7 @@ class Handlers(pyfuse3.Operations):
         """Answer ACCESS, which the kernel sends for access(2), chdir(2) and chroot(2)."""
         return await self._lookup.access(self._node(inode), mode, self._gate.caller(ctx))
 
-    @guarded
-    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        """Answer OPENDIR."""
-        return await self._listings.opendir(self._node(inode), self._gate.caller(ctx))
-
+    @locked(errno.EIO, waits=False)
     @guarded
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """Answer READDIRPLUS."""
@@ -166,6 +172,7 @@ class Handlers(pyfuse3.Operations):
         handle = await self._opener.open(self._node(inode), flags, self._gate.caller(ctx), rests)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False)
 
+    @locked(errno.EBUSY)
     @guarded
     async def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
@@ -200,6 +207,7 @@ class Handlers(pyfuse3.Operations):
         (owner,) = _FLUSH_OWNER.unpack_from(raw_request().body)  # before the first await
         handle = self._handles.get(fh)
         self._locks.flushed(handle, owner)
+        await self._gate.recorder.pay(handle.caller.holder)
         await self._data.sync.flush(handle)
 
     @guarded
@@ -216,6 +224,7 @@ class Handlers(pyfuse3.Operations):
 
     # -- names ------------------------------------------------------------------------------------
 
+    @locked(errno.EBUSY)
     @guarded
     async def mkdir(
         self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
@@ -223,6 +232,7 @@ class Handlers(pyfuse3.Operations):
         """Answer MKDIR."""
         return await self._names.creator.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
 
+    @locked(errno.EBUSY)
     @guarded
     async def mknod(
         self,
@@ -235,6 +245,7 @@ class Handlers(pyfuse3.Operations):
         """Answer MKNOD."""
         return await self._names.creator.mknod(self._node(parent), name, mode, rdev, self._gate.caller(ctx))
 
+    @locked(errno.EBUSY)
     @guarded
     async def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
@@ -242,6 +253,7 @@ class Handlers(pyfuse3.Operations):
         """Answer SYMLINK."""
         return await self._names.creator.symlink(self._node(parent), name, target, self._gate.caller(ctx))
 
+    @locked(errno.EXDEV)
     @guarded
     async def link(
         self, inode: int, new_parent: int, new_name: bytes, ctx: pyfuse3.RequestContext
@@ -250,16 +262,19 @@ class Handlers(pyfuse3.Operations):
         node, parent = self._node(inode), self._node(new_parent)
         return await self._names.linker.link(node, parent, new_name, self._gate.caller(ctx))
 
+    @locked(errno.EBUSY)
     @guarded
     async def unlink(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Answer UNLINK."""
         await self._names.remover.remove(self._node(parent), name, self._gate.caller(ctx), directory=False)
 
+    @locked(errno.EBUSY)
     @guarded
     async def rmdir(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Answer RMDIR."""
         await self._names.remover.remove(self._node(parent), name, self._gate.caller(ctx), directory=True)
 
+    @locked(errno.EXDEV)
     @guarded
     async def rename(
         self, parent_old: int, name_old: bytes, parent_new: int, name_new: bytes, flags: int,
@@ -289,9 +304,9 @@ class Handlers(pyfuse3.Operations):
             kill_priv=bool(valid & _FATTR_KILL_SUIDGID),
         )
         handle: Handle | None = None if fh is None else self._handles.get(fh)
-        return await self._names.attribute_setter.setattr(
-            self._node(inode), change, handle, self._gate.caller(ctx)
-        )
+        node = self._node(inode)
+        with self._lock_of(node):
+            return await self._names.attribute_setter.setattr(node, change, handle, self._gate.caller(ctx))
 
     @guarded
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
@@ -308,12 +323,21 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Answer SETXATTR. pyfuse3 has already checked XATTR_CREATE and XATTR_REPLACE."""
-        await self._names.xattrs.setxattr(self._node(inode), name, value, self._gate.caller(ctx))
+        node = self._node(inode)
+        with self._lock_of(node):
+            await self._names.xattrs.setxattr(node, name, value, self._gate.caller(ctx))
 
     @guarded
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Answer REMOVEXATTR."""
-        await self._names.xattrs.removexattr(self._node(inode), name, self._gate.caller(ctx))
+        node = self._node(inode)
+        with self._lock_of(node):
+            await self._names.xattrs.removexattr(node, name, self._gate.caller(ctx))
+
+    def _lock_of(self, node: Node) -> contextlib.AbstractContextManager[None]:
+        """Return a context for a change of a node's attributes: the kernel then holds the node's lock."""
+        is_directory = node.ftype is FileType.DIRECTORY
+        return self.kernel_locks.under_lock(errno.EBUSY) if is_directory else contextlib.nullcontext()
 
 
 def _time(given_ns: int, now: int) -> int:

@@ -18,8 +18,10 @@ from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.error_boundary import BugLog, guarded, guarded_now
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.operations import NameOperations
+from policyfs.fs.sharing.kernel_locks import locked
 from policyfs.fs.sharing.turns import Turns
 from policyfs.kernel import requests
+from policyfs.kernel.bridge import open_reply
 from policyfs.kernel.operations import Handler, Quick, Request, Work
 from policyfs.kernel.protocol import Opcode
 
@@ -58,6 +60,7 @@ class RawHandlers:
         self._xattrs = names.xattrs
         self._sync_directory = sync_directory
         self.bugs = bugs
+        self.kernel_locks = fs.locks
         self._turns = Turns(_AT_ONCE)
 
     def handlers(self) -> dict[Opcode, Handler]:
@@ -71,6 +74,7 @@ class RawHandlers:
             Opcode.TMPFILE: self.tmpfile,
             Opcode.STATX: self.statx,
             Opcode.FSYNC: self.fsync,
+            Opcode.OPENDIR: self.opendir,
             Opcode.READDIR: self.readdir,
             Opcode.GETXATTR: self.getxattr,
         }
@@ -113,6 +117,17 @@ class RawHandlers:
 
         return Work(sync, partial(os.close, fd))
 
+    @guarded
+    async def opendir(self, request: Request) -> bytes:
+        """Answer OPENDIR. It may look for facts about each name in the directory, until a signal comes."""
+        fh = -1
+        with request.interruptible() as scope:
+            fh = await self._listings.opendir(self._node(request), self._gate.caller(request))
+        if scope.cancelled_caught:
+            raise OSError(errno.EINTR, "interrupted")
+        return open_reply(fh)
+
+    @locked(errno.EIO, waits=False)
     @guarded
     async def readdir(self, request: Request) -> bytes:
         """Answer READDIR, with names only. (READDIRPLUS goes to pyfuse3.)"""

@@ -135,6 +135,11 @@ class Accounts:
             beyond_s = account.budget.spend(size, now_ns)
         return beyond_s
 
+    def debt_s(self, holder: Holder, now_ns: int) -> float:
+        """Return the seconds until the budget of an app is no longer exceeded, or 0."""
+        account = self._all.get(holder) or self._all.get(_STRANGERS)
+        return 0.0 if account is None else account.budget.spend(0, now_ns)
+
     def recorded(self, event: Event, now_ns: int) -> None:
         """Remember a denial that was recorded. From now on, absorb() counts its repeats."""
         self._of(event, now_ns).fold.recorded(event)

@@ -23,7 +23,7 @@ from policyfs.journal.entry import Entry, entry_of
 from policyfs.journal.gap import Gap
 from policyfs.journal.ticket import Ticket
 from policyfs.trail.bounds import PATH_BYTES, bounded
-from policyfs.trail.event import DENY, Event
+from policyfs.trail.event import DENY, Event, Holder
 from policyfs.trail.line import LineFormatter
 
 YOUNG: Final = 32
@@ -84,6 +84,11 @@ class Intake:
             item = entry_of(event, self._format)
             wait_s = 0.0 if paid else self._accounts.spend(event, now_ns, _line_bytes(item))
             return Ticket(event, wait_s if must_be_told else 0.0, item)
+
+    def debt_s(self, holder: Holder) -> float:
+        """Return the seconds until an app has paid for the bytes that it has added to the trail, or 0."""
+        with self._lock:
+            return self._accounts.debt_s(holder, self._steady_ns())
 
     def _settle(self) -> int:
         """Process the events in the list of allowed best-effort events, oldest first.

@@ -50,7 +50,7 @@ from policyfs.journal.ticket import (
     reason_of,
 )
 from policyfs.journal.writer import ChainWriter
-from policyfs.trail.event import DENY, Event
+from policyfs.trail.event import DENY, Event, Holder
 
 if TYPE_CHECKING:
     from policyfs.journal.keys import KeyStore
@@ -130,10 +130,8 @@ class Journal:
         )
 
     def record(self, event: Event, audit: Audit) -> None:
-        """Call admit(), commit() and check() for one event. Only tests call this method.
-
-        A REQUIRED event is in the file when this method returns; if the event could not be written, the
-        method raises JournalError. It may wait for the disk, but not for the app's limit of trail bytes.
+        """Call admit(), commit() and check() for one event: only for tests. A REQUIRED event is then in the
+        file, or the method raises JournalError.
         """
         ticket = self.admit(event, audit)
         if ticket is not None:
@@ -147,6 +145,10 @@ class Journal:
         because of its limit of trail bytes. Never waits for the disk, never raises.
         """
         return self._intake.admit(event, audit, paid=paid)
+
+    def debt_s(self, holder: Holder) -> float:
+        """Return the seconds until an app has paid for the bytes that it has added to the trail, or 0."""
+        return self._intake.debt_s(holder)
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
         """Write a few queued events, and then the events of *tickets*. Set each ticket's result (error).

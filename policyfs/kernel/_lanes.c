@@ -1,5 +1,5 @@
 /*
- * The queue of requests, sorted by the caller's uid. Each uid has three lanes. The requests of a lane keep their order,
+ * The queue of requests, sorted by the caller's uid. Each uid has four lanes. The requests of a lane keep their order,
  * and a limited number of them is under way at once. All lanes together have a limit, too: a lane may have at most as
  * many requests under way as are left for all others. A lane with no request under way may always begin one.
  *
@@ -8,10 +8,11 @@
  * the kernel send another RELEASE. So between two requests without a caller, a request of a uid goes on, if
  * it came before the second of the two. INVARIANT: no request passes a RELEASE or a FORGET that came before it.
  *
- * The lanes of a uid: one for requests about names and attributes, one for pages that were changed through a mapping,
- * one for all others, which may take long. While a request about a name waits, the kernel holds the lock of the
- * directory, and apps that look into that directory wait, too. The same holds for a change of a directory itself
- * (chmod, xattrs, fsync). So these requests must not wait for reads, copies and syncs of files by the same uid.
+ * The lanes of a uid: one for requests during which the kernel holds the lock of a directory, one for other requests
+ * about names and attributes, one for pages that were changed through a mapping, one for all others, which may take
+ * long. While a request under such a lock waits, apps that look into that directory wait, too. (The kernel also holds
+ * the lock during a change of the directory itself: chmod, xattrs, fsync.) So these requests must not wait for reads,
+ * copies and syncs of files, or for an OPENDIR that looks into each file of a directory, by the same uid.
  *
  * When the kernel writes changed pages back, it names no caller, and uses any handle that may write. So these writes
  * count as requests of the uid that opened this handle, in a lane of their own: another uid may have changed the page.
@@ -40,7 +41,7 @@
 #include <string.h>
 #include <time.h>
 
-#define LANES 512	       /* three for each of 170 uids; further uids share lanes */
+#define LANES 512	       /* KINDS for each of 128 uids; further uids share lanes */
 #define COUNT_SHARED (2 * BACKGROUND_MAX) /* once so many requests wait here, only empty lanes get another */
 #define COUNT_MAX (4 * BACKGROUND_MAX) /* most requests that wait here; more wait in the kernel, in one queue */
 #define BYTES_HANGING (128u << 20) /* bytes of large requests that may wait in a lane in which nothing goes on */
@@ -131,7 +132,7 @@ static struct lane *lane_of(const struct wire_in_header *header, const unsigned 
 	if (idle == NULL && queue.used < LANES)
 		idle = &queue.lanes[queue.used++];
 	if (idle == NULL)
-		return &queue.lanes[(3 * uid + kind) % LANES];
+		return &queue.lanes[(KINDS * uid + kind) % LANES];
 	idle->uid = uid;
 	idle->kind = kind;
 	return idle;

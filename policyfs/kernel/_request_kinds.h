@@ -18,8 +18,10 @@
 /* Size of a WRITE whose data were dropped. Its header still has the whole size. */
 #define REFUSED_SIZE (sizeof(struct wire_in_header) + sizeof(struct wire_write_in))
 
-/* WRITE_BACK: the kernel writes back a page that was changed through a mapping. */
-enum kind { OTHERS, NAMES, WRITE_BACK };
+/* LOCKED: until the answer, the kernel holds the lock of a directory, or of all renames (fs/namei.c, fs/readdir.c).
+ * NAMES: about names and attributes, without such a lock. WRITE_BACK: the kernel writes back a page that was changed
+ * through a mapping. */
+enum kind { OTHERS, NAMES, LOCKED, WRITE_BACK, KINDS };
 
 /* True for a WRITE whose data were dropped. */
 static inline bool has_lost_data(const struct wire_in_header *header, size_t size)
@@ -42,15 +44,19 @@ static inline struct wire_write_in body_of_write(const unsigned char *message, s
 	return body;
 }
 
-/* Return the kind of a request. Changes of a file's attributes count as NAMES, too, because changes of a directory's
+/* Return the kind of a request. Changes of a file's attributes count as LOCKED, too, because changes of a directory's
  * attributes have the same opcodes. They are quick, except truncations, which count as OTHERS. */
 static inline enum kind kind_of(const struct wire_in_header *header, const unsigned char *message, size_t size)
 {
 	uint32_t changed;
 
 	switch (header->opcode) {
-	case OPCODE_LOOKUP:
 	case OPCODE_GETATTR:
+	case OPCODE_OPENDIR:
+	case OPCODE_ACCESS:
+	case OPCODE_IOCTL:
+		return NAMES;
+	case OPCODE_LOOKUP:
 	case OPCODE_SYMLINK:
 	case OPCODE_MKNOD:
 	case OPCODE_MKDIR:
@@ -60,20 +66,17 @@ static inline enum kind kind_of(const struct wire_in_header *header, const unsig
 	case OPCODE_LINK:
 	case OPCODE_SETXATTR:
 	case OPCODE_REMOVEXATTR:
-	case OPCODE_OPENDIR:
 	case OPCODE_READDIR:
 	case OPCODE_FSYNCDIR:
-	case OPCODE_ACCESS:
 	case OPCODE_CREATE:
-	case OPCODE_IOCTL:
 	case OPCODE_READDIRPLUS:
 	case OPCODE_RENAME2:
-		return NAMES;
+		return LOCKED;
 	case OPCODE_SETATTR:
 		if (size < sizeof(*header) + sizeof(changed))
 			return OTHERS;
 		memcpy(&changed, message + sizeof(*header), sizeof(changed));
-		return (changed & ATTR_SIZE) == 0 ? NAMES : OTHERS;
+		return (changed & ATTR_SIZE) == 0 ? LOCKED : OTHERS;
 	case OPCODE_WRITE:
 		if (has_lost_data(header, size)) /* the answer to such a WRITE is quick */
 			return NAMES;

@@ -24,7 +24,7 @@ from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.shared_descriptors import SharedDescriptors
 from policyfs.fs.kernel_cache.attributes import LONG_S, Timeouts
 from policyfs.fs.namespace.lookup import Lookup
-from policyfs.fs.namespace.readdir import DirectoryListings
+from policyfs.fs.namespace.snapshots import Snapshots
 from policyfs.fs.sharing.shares import Shares
 from policyfs.kernel.protocol import InitFlag
 from policyfs.policy.decide import Engine
@@ -190,14 +190,14 @@ def any_xattr() -> None:
 
 def hidden_keep_places() -> None:
     """A listing leaves hidden names out, and keeps their places."""
-    snapshot = DirectoryListings._snapshot
+    snapshot = Snapshots.take
 
-    async def with_gaps(self: DirectoryListings, listing: Any) -> Any:
+    async def with_gaps(self: Snapshots, listing: Any) -> Any:
         shown = {entry[1:] for entry in await snapshot(self, listing)}
         entries = enumerate(self._tree.list_dir(self._resolver.dirfd(listing.node)), 3)
         return PlainEntries((place, *entry) for place, entry in entries if entry in shown)
 
-    put(DirectoryListings, "_snapshot", with_gaps)
+    put(Snapshots, "take", with_gaps)
 
 
 def hidden_are_counted() -> None:

@@ -41,6 +41,7 @@ from tests.attack.guards_beside import BESIDE
 from tests.attack.guards_copies import COPIES
 from tests.attack.guards_dear import DEAR
 from tests.attack.guards_drafts import DRAFTS
+from tests.attack.guards_kernel_locks import KERNEL_LOCKS
 from tests.attack.guards_locking import LOCKING
 from tests.attack.guards_mounted import MOUNTED
 from tests.attack.guards_proof import PROOF
@@ -190,8 +191,8 @@ def one_line() -> None:
 
 
 SORTS: Final = (
-    BESIDE, COPIES, DEAR, DRAFTS, LOCKING, MOUNTED, PROOF, REACHING, READING, RECORDING, RELOADING,
-    REMEMBERED, VECTORS, WAYS_IN, WEARING, WRITING,
+    BESIDE, COPIES, DEAR, DRAFTS, KERNEL_LOCKS, LOCKING, MOUNTED, PROOF, REACHING, READING, RECORDING,
+    RELOADING, REMEMBERED, VECTORS, WAYS_IN, WEARING, WRITING,
 )  # fmt: skip
 OTHERS: Final = {name: guard for sort in SORTS for name, guard in sort.items()}
 assert len(OTHERS) == sum(map(len, SORTS)), "two guards have one name"

@@ -31,7 +31,9 @@ class Sniffer:
         self.modes: list[int] = []
         self.meanwhile = lambda: None
 
-    async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
+    async def kind_of_fd(
+        self, fd: int, *, lane: Hashable = None, first: bool = False, must: bool = False
+    ) -> str | None:
         self.asked.append((fd, lane))
         self.modes.append(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE)
         self.meanwhile()

@@ -226,7 +226,7 @@ async def overtake(made: Parts, engines: list) -> list:
     """Reload while each of the next files is sniffed; the policies that are left."""
     left, real = list(engines), made.sniffed.kind_of_fd
 
-    async def reloading(fd: int, *, lane=None):
+    async def reloading(fd: int, *, lane=None, **_):
         if left:
             os.utime(fd)  # what was found is not remembered
             made.reload(left.pop())

@@ -13,6 +13,7 @@ import trio
 
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.namespace.readdir import DirectoryListings
+from policyfs.fs.namespace.snapshots import Snapshots
 from policyfs.fs.sharing.shares import Shares
 from policyfs.kernel.bridge import FH_KEEP_CACHE, DirectoryEntries, pyfuse3
 from tests.support.models.policies import engine_of
@@ -177,13 +178,13 @@ async def test_hidden_names_cost_as_much_as_shown_ones(
     for name in ("a", "b", "c", "secret"):
         (tmp_path / "DCIM" / name).touch()
     decided: list[bytes] = []
-    is_shown = DirectoryListings._is_shown
+    is_shown = Snapshots._is_shown
 
     async def counted(self, entry, *rest) -> bool:
         decided.append(entry[0])
         return await is_shown(self, entry, *rest)
 
-    monkeypatch.setattr(DirectoryListings, "_is_shown", counted)
+    monkeypatch.setattr(Snapshots, "_is_shown", counted)
     with parts(tmp_path, engine_of(policy)) as made:
         directory = await made.walk("/DCIM", GALLERY)
         index = await made.listings.opendir(directory, made.caller(GALLERY)) & 0xFFFFFF
@@ -292,7 +293,7 @@ async def test_listings_count_in_the_share_of_their_app_while_they_are_taken(
     """Else one app begins a hundred listings of a large directory at once, and the daemon keeps them all."""
     for number in range(1200):
         (tmp_path / f"name-{number:04}").touch()
-    alive, peak, collect = list[DirectoryEntries](), [0], DirectoryListings._collect
+    alive, peak, collect = list[DirectoryEntries](), [0], Snapshots._collect
 
     async def collecting(self, records, listing, entries, pauses) -> None:
         if entries not in alive:
@@ -304,7 +305,7 @@ async def test_listings_count_in_the_share_of_their_app_while_they_are_taken(
     with parts(tmp_path, engine_of(ANYTHING)) as made:
         told, listings, caller = Told(monkeypatch), made.listings, made.caller(GALLERY)
         listings.open.shares = Shares(1000, "listed names")
-        monkeypatch.setattr(DirectoryListings, "_collect", collecting)
+        monkeypatch.setattr(Snapshots, "_collect", collecting)
         indexes = [await listings.opendir(made.root, caller) & 0xFFFFFF for _ in range(20)]
         codes: list[int] = []
 
@@ -319,7 +320,7 @@ async def test_listings_count_in_the_share_of_their_app_while_they_are_taken(
         for index in indexes:
             await listings.releasedir(index)
         assert (listings.open.shares.used, listings.open.shares.held("gallery")) == (0, 0)
-        monkeypatch.setattr(DirectoryListings, "_collect", collect)
+        monkeypatch.setattr(Snapshots, "_collect", collect)
         index = await listings.opendir(made.root, caller) & 0xFFFFFF
         assert len(await told.names(listings, index, 0)) == 1200, "one listing may be longer than the limit"
         await listings.releasedir(index)
@@ -380,7 +381,7 @@ async def test_a_listing_that_lacks_a_file_because_its_sniff_failed_is_not_kept(
         caller, listings = made.caller(GALLERY), made.listings
         node = await made.walk("/d", GALLERY)
 
-        async def fail(_fd: int, *, lane: object = None) -> None:
+        async def fail(_fd: int, **_: object) -> None:
             """No worker is left."""
 
         async def listed() -> tuple[bool, bool]:

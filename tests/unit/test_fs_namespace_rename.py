@@ -465,7 +465,7 @@ def test_slow_decisions_on_other_targets_end(store: Path, monkeypatch: pytest.Mo
 
     async def changed(*_: object) -> None:
         nonlocal tries, clock
-        tries, clock = tries + 1, clock + 0.9
+        tries, clock = tries + 1, clock + 0.14
         raise rename_module._TargetChangedError
 
     @on_trio

@@ -62,8 +62,9 @@ class Source:
         return "image/jpeg"
 
     async def index(
-        self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
-    ) -> tuple[str | None, Plan]:
+        self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None,
+        first: bool = False,
+    ) -> tuple[str | None, Plan]:  # fmt: skip
         return self.says.pop(0)
 
     async def look_afresh(self, fd: int, what: frozenset[str] | None) -> tuple[str, Plan | None]:

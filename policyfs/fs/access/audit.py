@@ -6,16 +6,22 @@ Two methods record a decision. `Recorder.decided` is for refusals, and for chang
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypedDict, Unpack
+
+import trio
 
 from policyfs.domain import NO_RANGES, Audit, Decision, Ranges
 from policyfs.fs.access.ledger import Commits, PacedError, Sink, UnrecordedError, check, current
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.sharing.kernel_locks import MOST_S, is_locked
+from policyfs.fs.sharing.shares import Holder
+from policyfs.journal.ticket import Ticket
 from policyfs.linux import procfs
 from policyfs.store.frozen import Version
 from policyfs.trail.bounds import cut_text
@@ -60,6 +66,7 @@ class Recorder:
         self._commits = Commits(sink)
         self._mount = os.fsencode(mount).decode("utf-8", "backslashreplace")
         self._generation = 0
+        self._debtors: set[Holder] = set()
         self._executables = Expiring[int, str](_EXE_S, most=_EXE_MAX)
         self._digest = ""
         self._settle: Callable[[], None] = _nothing
@@ -92,7 +99,7 @@ class Recorder:
         own, denied = current(), event.decision == DENY
         if own is not None and not denied and own.has(event):
             return
-        ticket = self._sink.admit(event, decision.audit)
+        ticket = self._admitted(event, decision, caller)
         if ticket is None:
             return
         if own is None or not (denied or own.is_first):
@@ -121,7 +128,7 @@ class Recorder:
         if event is None:
             return False
         paid = own is not None and own.paid
-        ticket = self._sink.admit(event, decision.audit, paid=paid)
+        ticket = self._admitted(event, decision, caller, paid=paid)
         if ticket is None:
             return False
         if own is not None:
@@ -129,6 +136,33 @@ class Recorder:
                 raise PacedError(ticket.wait_s)
             own.paid = False
         return await self._commits.put(ticket)
+
+    def _admitted(
+        self, event: Event, decision: Decision, caller: Caller, *, paid: bool = False
+    ) -> Ticket | None:
+        """Give an event to the journal, and return its ticket, if there is one.
+
+        Under a lock of the kernel, an app does not wait until its budget allows the event. Instead the app is
+        in debt, and pays at its next open or close (pay()). Raise OSError(EBUSY) if the debt is too large.
+        """
+        locked = decision.audit is Audit.REQUIRED and event.decision != DENY and is_locked()
+        if locked and self._sink.debt_s(caller.holder) > MOST_S:
+            raise OSError(errno.EBUSY, "the app has used up its budget for records")
+        ticket = self._sink.admit(event, decision.audit, paid=paid)
+        if locked and ticket is not None and ticket.wait_s > 0:
+            self._debtors.add(caller.holder)
+            ticket.wait_s = 0.0
+        return ticket
+
+    def owes(self, holder: Holder) -> bool:
+        """Return True if an app is in debt, so that its next close must wait (pay())."""
+        return holder in self._debtors
+
+    async def pay(self, holder: Holder) -> None:
+        """Wait until an app has no debt any more (_admitted()). INVARIANT: the kernel holds no lock."""
+        if holder in self._debtors:
+            self._debtors.discard(holder)
+            await trio.sleep(self._sink.debt_s(holder))
 
     def event_of(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 from typing import Protocol
 
 from policyfs.content.cache import KindCache, KindKey
+from policyfs.content.failures import NoAnswerError
 from policyfs.domain import (
     FIXED_KINDS,
     KIND_EMPTY,
@@ -20,8 +21,10 @@ from policyfs.domain import (
     OWNER_NONE,
     Facts,
     Need,
+    in_turn,
 )
 from policyfs.fs.access.kind_proof import KindEvidence, UnprovenKindError
+from policyfs.fs.sharing.kernel_locks import KernelLocks, LateError, is_urgent
 from policyfs.linux.statx import Stat
 from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.tree import Tree
@@ -30,8 +33,14 @@ from policyfs.store.tree import Tree
 class KindSource(Protocol):
     """The part of the sniffer that finds kinds of files."""
 
-    async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
-        """Return the content kind of the file behind *fd*, or None if sniffing failed."""
+    async def kind_of_fd(
+        self, fd: int, *, lane: Hashable = None, first: bool = False, must: bool = False
+    ) -> str | None:
+        """Return the content kind of the file behind *fd*, or None if sniffing failed.
+
+        first: True to go before the other requests of the lane. must: True to raise NoAnswerError if no
+        worker has answered in time.
+        """
 
 
 class OwnerSource(Protocol):
@@ -89,7 +98,9 @@ class FactFinder:
         *,
         times_tell: bool = True,
         look_again: LookAgain = _never_again,
+        locks: KernelLocks | None = None,
     ) -> None:
+        self._locks = locks or KernelLocks()
         self._look_again = look_again
         self._tree = tree
         self._sniffer = sniffer
@@ -206,10 +217,16 @@ class FactFinder:
                 raise OSError(errno.ESTALE, "another file has this name now")
             if lease is None and evidence is not None and evidence.proven_only:
                 raise UnprovenKindError
-            kind = await self._kind(fd, stat, lease, lane, seeing=seeing)
+            kind = self._known(stat, lease, lane, seeing=seeing)
         except BaseException:
             _give_up(fd, lease)
             raise
+        if kind is None:
+            kind = await self._locks.apart(
+                in_turn(lane),
+                lambda: self._found(fd, stat, lease, lane, seeing=seeing),
+                lambda: _give_up(fd, lease),
+            )
         if evidence is None:
             _give_up(fd, lease)
         else:
@@ -217,19 +234,20 @@ class FactFinder:
             evidence.keep(fd, lease)
         return kind
 
-    async def _kind(
-        self, fd: int, stat: Stat, lease: Lease | None, lane: Hashable, *, seeing: bool
-    ) -> str | None:
+    def _known(self, stat: Stat, lease: Lease | None, lane: Hashable, *, seeing: bool) -> str | None:
+        """Return the kind of the file version in *stat* if no worker is needed, else None."""
         if stat.size == 0:
             return KIND_EMPTY
-        known = self._proven(stat, lease, lane) or (self._by_stat(stat, lane) if seeing else None)
-        if known is not None:
-            return known
+        return self._proven(stat, lease, lane) or (self._by_stat(stat, lane) if seeing else None)
+
+    async def _found(
+        self, fd: int, stat: Stat, lease: Lease | None, lane: Hashable, *, seeing: bool
+    ) -> str | None:
         if self._may_keep(stat, fd, lease, seeing=seeing):
             known = await self._kinds.recall(version_key(stat))
             if known is not None and self._may_keep(stat, fd, lease, seeing=seeing):
                 return known
-        kind = await self._sniffed(fd, lane)
+        kind = await self._sniffed(fd, lane, must=seeing or is_urgent())
         self.failed += kind is None
         if kind is not None and self._may_keep(stat, fd, lease, seeing=seeing):
             self._kinds.put_own(version_key(stat), kind, lane)
@@ -237,19 +255,24 @@ class FactFinder:
                 self._look_again(fd, version_key(stat), kind, lane)
         return kind
 
-    async def _sniffed(self, fd: int, lane: Hashable) -> str | None:
+    async def _sniffed(self, fd: int, lane: Hashable, *, must: bool) -> str | None:
         """Return the kind that a worker finds, or None if sniffing failed.
+
+        must: True to raise LateError if no worker has answered in time. A name must not seem absent only
+        because a disk or the machine is slow: programs that copy directories would delete the copy.
 
         INVARIANT: a worker gets only a descriptor that is read-only and has no lease. A worker that lives
         longer than the daemon would keep the lease.
         """
-        if self._keeper is None and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
-            return await self._sniffer.kind_of_fd(fd, lane=lane)
-        reader = self._tree.reopen(fd, os.O_RDONLY)
+        is_reader = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        reader = fd if self._keeper is None and is_reader else self._tree.reopen(fd, os.O_RDONLY)
         try:
-            return await self._sniffer.kind_of_fd(reader, lane=lane)
+            return await self._sniffer.kind_of_fd(reader, lane=lane, first=is_urgent(), must=must)
+        except NoAnswerError:
+            raise LateError from None
         finally:
-            os.close(reader)
+            if reader != fd:
+                os.close(reader)
 
     def _proven(self, stat: Stat, lease: Lease | None, lane: Hashable) -> str | None:
         """Return the remembered kind of the file version in *stat* if a lease proves this version, else

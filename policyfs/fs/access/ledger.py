@@ -23,6 +23,8 @@ from typing import Final, ParamSpec, Protocol, TypeVar
 import trio
 
 from policyfs.domain import Audit
+from policyfs.fs.sharing.kernel_locks import short
+from policyfs.fs.sharing.shares import Holder
 from policyfs.journal.committer import Commit
 from policyfs.journal.ticket import JournalError, Ticket
 from policyfs.kernel.bridge import pyfuse3
@@ -49,6 +51,9 @@ class Sink(Protocol):
 
         paid: True if the request has already waited for its app's budget (journal/accounts.py).
         """
+
+    def debt_s(self, holder: Holder) -> float:
+        """Return the seconds until an app has paid for all bytes that it has added to the trail, or 0."""
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
         """Write the events of these tickets to the trail, on the calling thread. Ticket.check() then tells if
@@ -96,7 +101,8 @@ class Commits:
                     token.run_sync_soon(told.set)
 
             commit.when_done(tell)
-            await told.wait()
+            with short():
+                await told.wait()
         check(ticket)
 
     async def put(self, ticket: Ticket) -> bool:

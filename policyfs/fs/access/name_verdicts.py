@@ -41,11 +41,26 @@ class Verdicts(NamedTuple):
 
     apart: the names with other answers. The low bits of a value are the types that are shown under the name.
     The hidden types begin at bit HIDDEN_SHIFT.
+
+    by_facts: False if no rule about `see` has a condition on a kind or an owner.
     """
 
     shown: int
     hidden: int
     apart: dict[bytes, int]
+    by_facts: bool = True
+
+    @property
+    def hang_on_facts(self) -> bool:
+        """True if perhaps some name is shown or hidden because of a kind or an owner."""
+        decided = _all_types(self.shown | self.hidden) and all(
+            _all_types(types | types >> HIDDEN_SHIFT) for types in self.apart.values()
+        )
+        return self.by_facts and not decided
+
+
+def _all_types(decided: int) -> bool:
+    return all(decided & bit for bit in _TYPES.values())
 
 
 NOTHING_DECIDED: Final = Verdicts(0, 0, {})
@@ -57,6 +72,14 @@ class NameVerdicts:
     def __init__(self, engine: Engine, *, posix: bool) -> None:
         self._engine = engine
         self._posix = posix
+        blocks = [
+            block
+            for rule in engine.policy.rules
+            if rule.ops & Op.SEE
+            for block in (rule.when, *rule.unless)
+            if block is not None
+        ]
+        self._by_facts = any(block.kinds is not None or block.owners is not None for block in blocks)
         self._classes: Memo[PathState, tuple[FewClasses | None]] = Memo(_REMEMBERED)
         self._verdicts: Memo[tuple[PathState, int], Verdicts] = Memo(_REMEMBERED)
 
@@ -76,7 +99,7 @@ class NameVerdicts:
     def _find(self, who: Principal, directory: PathState) -> Verdicts:
         classes = self._classes_in(directory)
         if classes is None:
-            return NOTHING_DECIDED
+            return NOTHING_DECIDED._replace(by_facts=self._by_facts)
         shown = hidden = 0xFFFF
         for word in classes.words:
             yes, no = self._by_type(who, directory, word)
@@ -86,7 +109,7 @@ class NameVerdicts:
             yes, no = self._by_type(who, directory, literal)
             if (yes, no) != (shown, hidden):
                 apart[bytes_of(literal)] = yes | no << HIDDEN_SHIFT
-        return Verdicts(shown, hidden, apart)
+        return Verdicts(shown, hidden, apart, self._by_facts)
 
     def _classes_in(self, directory: PathState) -> FewClasses | None:
         found = self._classes.get(directory)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable
+from functools import partial
 from typing import Self
 
-from policyfs.domain import KIND_EMPTY, TO_TELL, only_forbidden, to_clean
+from policyfs.domain import KIND_EMPTY, TO_TELL, in_turn, only_forbidden, to_clean
 from policyfs.fs.access.facts import KindSource, version_key
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.redacted.plans import PlanFinder, Proof
+from policyfs.fs.sharing.kernel_locks import is_urgent
 from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome
 from policyfs.store.leases import Lease, LeaseKeeper
@@ -74,14 +76,12 @@ class Settled(Named):
 
     __slots__ = ("_bare", "_lease", "free_of", "kind")
 
-    def __init__(
-        self, fd: int, lease: Lease, kind: str | None, free_of: frozenset[str], *, bare: bool
-    ) -> None:
+    def __init__(self, fd: int, lease: Lease, *, bare: bool) -> None:
         super().__init__(fd)
         self._bare = bare
         self._lease = lease
-        self.kind = kind
-        self.free_of = free_of
+        self.kind: str | None = None
+        self.free_of = frozenset[str]()
 
     def holds(self) -> bool:
         """Return True if the file is unchanged since its check, and may still be moved.
@@ -116,6 +116,7 @@ class MovedFiles:
         self._kinds = kinds
         self._plans = plans
         self._keeper = keeper
+        self._locks = fs.locks
 
     async def settled(
         self, parent: Node, name: bytes, stat: Stat, lane: Hashable, words: frozenset[str] | None
@@ -140,28 +141,27 @@ class MovedFiles:
             if lease is None:
                 os.close(fd)
                 return None
-            kind, free_of, why = await self._look(fd, now, words, lane, lease)
-            found = Settled(fd, lease, kind, free_of, bare=bool(words))
+            found = Settled(fd, lease, bare=bool(words))
         except BaseException:
-            if lease is not None:
-                lease.release()
             os.close(fd)
             raise
-        found.why = why
+        if words is not None and not now.size:
+            found.kind, found.free_of = KIND_EMPTY, words
+        elif words is not None:
+            look = partial(self._look, found, now, words, lane, lease)
+            await self._locks.apart(in_turn(lane), look, found.close)
         return found
 
     async def _look(
-        self, fd: int, stat: Stat, words: frozenset[str] | None, lane: Hashable, lease: Lease
-    ) -> tuple[str | None, frozenset[str], str]:
-        if words is None:
-            return None, frozenset(), ""
-        if not stat.size:
-            return KIND_EMPTY, words, ""
+        self, found: Settled, stat: Stat, words: frozenset[str], lane: Hashable, lease: Lease
+    ) -> None:
+        fd = found.fd
         if not words:
-            return await self._kinds.kind_of_fd(fd, lane=lane), words, ""
+            found.kind = await self._kinds.kind_of_fd(fd, lane=lane, first=is_urgent())
+            return
         proof = Proof(version_key(stat), lease.holds, fd)
         kind: str | None = None
-        free, why, cleans = frozenset[str](), "", to_clean(words)
+        free, cleans = frozenset[str](), to_clean(words)
         if cleans:
             kind, plan = await self._plans.locate(fd, cleans, lane=lane, proof=proof)
             if plan.outcome is Outcome.CLEAN:
@@ -172,5 +172,5 @@ class MovedFiles:
             if plan.outcome is Outcome.CLEAN:
                 free |= forbidden
             else:
-                why = plan.reason
-        return kind, free, why
+                found.why = plan.reason
+        found.kind, found.free_of = kind, free

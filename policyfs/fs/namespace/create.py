@@ -65,6 +65,7 @@ class Creator:
         self._nodes = fs.nodes
         self._resolver = fs.resolver
         self._gate = fs.gate
+        self._locks = fs.locks
         self._held = fs.held
         self._exact_names = fs.exact_names
         self._lookup = lookup
@@ -132,7 +133,7 @@ class Creator:
     async def _new_file(
         self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller, state: PathState
     ) -> _New:
-        await self._freed(parent, name, exclusive=bool(flags & os.O_EXCL))
+        await self._freed(parent, name, caller, exclusive=bool(flags & os.O_EXCL))
         # A handle that may write at once would not clear suid: see SetIdBits.may_set_ids.
         suid = self._gate.free(caller.principal, state, parent) and not ops_of(flags) & Op.WRITE
         for _ in range(_TRIES):
@@ -217,7 +218,7 @@ class Creator:
         os.close(fd if is_same else named)
         return named if is_same else fd
 
-    async def _freed(self, parent: Node, name: bytes, *, exclusive: bool) -> None:
+    async def _freed(self, parent: Node, name: bytes, caller: Caller, *, exclusive: bool) -> None:
         """Wait until the name is free, if a file with a withheld (hidden) name has it. Then raise
         StaleNodeError (ESTALE), since decisions from before the wait may be wrong now.
 
@@ -229,7 +230,8 @@ class Creator:
             stat = self._tree.stat(self._resolver.dirfd(parent), name)
             if not self._withheld_names.has(stat):
                 return
-            await self._withheld_names.free(stat)
+            async with self._locks.limit(caller.holder):
+                await self._withheld_names.free(stat)
         except FileNotFoundError:
             return
         except OSError as error:

@@ -7,9 +7,10 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final, NoReturn
 
-from policyfs.domain import NO_FACTS, Audit, Decision, FileType, Op, Principal
+from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Op, Principal
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.views import version_of
@@ -29,6 +30,7 @@ from policyfs.store.frozen import Version
 
 _WHY_ELSEWHERE: Final = (
     "policyfs cannot move this file or directory; copy it instead (mv does so by itself). Possible reasons:"
+    " a check of the file takes long, and other apps would have to wait;"
     " an app would get more rights at the new path; a program is writing the file; the file has a second"
     " name; the file has extended attributes or data that are forbidden there; the rules below the directory"
     " differ, or forbid deletion"
@@ -66,6 +68,7 @@ class Entries:
         self._nodes = fs.nodes
         self._resolver = fs.resolver
         self._gate = fs.gate
+        self._locks = fs.locks
         self._open_files = open_files
         self._replaced_files = replaced_files
         self._passthrough = passthrough
@@ -119,7 +122,9 @@ class Entries:
         object moves; None for any other rename. Raise FileNotFoundError if an exchange finds no object.
         """
         try:
-            await self._withheld_names.free(self._tree.stat(self._resolver.dirfd(parent), name))
+            stat = self._tree.stat(self._resolver.dirfd(parent), name)
+            async with self._locks.limit(caller.holder, errno.EBUSY):
+                await self._withheld_names.free(stat)
             return await self.end(parent, name, caller, evidence, moves_to)
         except FileNotFoundError:
             if moves_to is not None:
@@ -216,6 +221,26 @@ class Entries:
         elif decision.errno == errno.EPERM:
             note = "; ".join(end.why for end in looked_at if end is not None and end.why)
         self._gate.refuse(caller, call, path, decision, new_path=new_path, note=note, error=error)
+
+    def refuse_late_move(
+        self, caller: Caller, call: Call, old: tuple[Node, bytes], new: tuple[Node, bytes], *, exchange: bool
+    ) -> NoReturn:
+        """Refuse a rename, on record, because its decision would take too long under a lock of the kernel.
+
+        old, new: the directory and the name of each side. The app can copy the file instead (EXDEV). But if a
+        copy could lose data that are hidden from the app, the answer is EBUSY: the facts that were not found
+        in time count against the app.
+        """
+        engine, ends = self._gate.engine, []
+        for (parent, name), (above, to) in ((old, new), (new, old))[: 2 if exchange else 1]:
+            stat = self._tree.stat(self._resolver.dirfd(parent), name)
+            end = End(engine.child(parent.state, name), stat.ftype, Facts(None, None))
+            ends.append((end, engine.child(above.state, to)))
+        refusal = engine.cross_device(caller.principal, ends)
+        if refusal.errno != errno.EXDEV:
+            raise OSError(errno.EBUSY, "the file cannot be checked in time, and a copy could lose data")
+        decision = replace(refusal, audit=Audit.BEST_EFFORT)  # no other app waits for this record
+        self.refuse_move(caller, call, child_path(*old), child_path(*new), decision)
 
 
 def gone_version(stat: Stat) -> Version | None:

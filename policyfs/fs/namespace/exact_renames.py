@@ -9,6 +9,7 @@ import os
 from typing import Final
 
 from policyfs.domain import FileType
+from policyfs.fs.access.audit import Call
 from policyfs.fs.inodes.node import StaleNodeError
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux import libc
@@ -24,6 +25,14 @@ _WRITE_FIRST: Final = frozenset({0xEF53, 0x9123683E})
 """The file systems (f_type, linux/magic.h) that begin to write a file when it replaces another one: ext4 and
 btrfs.
 """
+
+
+_RENAMES: Final = {_NOREPLACE: "renameat2(RENAME_NOREPLACE)", _EXCHANGE: "renameat2(RENAME_EXCHANGE)"}
+
+
+def call_of(flags: int) -> Call:
+    """Return the words of the trail for a rename with these flags."""
+    return Call("rename", _RENAMES.get(flags, "rename"))
 
 
 class How(enum.Enum):

@@ -39,6 +39,7 @@ class Linker:
         self._nodes = fs.nodes
         self._resolver = fs.resolver
         self._gate = fs.gate
+        self._locks = fs.locks
         self._held = fs.held
         self._entries = entries
         self._lookup = lookup
@@ -91,7 +92,8 @@ class Linker:
                 need |= engine.needs_move(who, state, new_state, node.ftype)
             generation = self._gate.generation
             facts = await self._gate.facts_of(node, need, who, evidence=evidence)
-            await stack.enter_async_context(self._change_lock.on(fd))
+            async with self._locks.limit(caller.holder, errno.EBUSY):
+                await stack.enter_async_context(self._change_lock.on(fd))
             self._gate.unchanged(generation)
             self._resolver.locate(node)  # drops dead names: another daemon may have moved the file
             moved = self._gate.engine.child(parent.state, name) != new_state  # in the store, to other rules

@@ -43,6 +43,11 @@ class Listing:
     changes: int = 0
     """The sum of Node.changes and NodeTable.unlike at the beginning of the snapshot."""
     generation: int = 0
+    is_new: bool = False
+    """True if OPENDIR has taken the snapshot, and no READDIR has used it yet."""
+    is_whole: bool = True
+    """False if the snapshot lacks a name because it was not decided in time whether the caller sees the name.
+    Then the listing ends with EIO."""
     looked_up: bool = False
     """True if the last request was for nodes beyond the beginning: the kernel looks the names up."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import stat as stat_bits
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +12,7 @@ from typing import Final
 
 import trio
 
-from policyfs.domain import NO_FACTS, FileType, Op, Principal
+from policyfs.domain import NO_FACTS, FileType, Op
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.access.views import version_of
@@ -25,39 +24,26 @@ from policyfs.fs.kernel_cache.attributes import Timeouts, fill, name_only, shown
 from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.open_directories import Listing, OpenDirectories
+from policyfs.fs.namespace.snapshots import TYPES, Snapshots
 from policyfs.fs.opening.bridge_handles import BridgeHandles
 from policyfs.fs.opening.repeated_opens import LISTING
-from policyfs.fs.sharing.pauses import SLICE, Pauses
+from policyfs.fs.sharing.pauses import Pauses
 from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, DirectoryEntries, pack_fh, pyfuse3
 from policyfs.kernel.requests import DirentBuffer
 from policyfs.policy.decide import PathState
-from policyfs.store.directory_records import DirectoryRecords
 
 _WITH_NODE: Final = 8
 """The work for a name with node and attributes, in units: one unit is the work for a name alone."""
 _SETTLED_S: Final = 2.0
 """Seconds after a directory's last change. A further change after this time certainly sets another mtime or
 ctime."""
-_TYPES: Final = {
-    stat_bits.S_IFREG >> 12: FileType.REGULAR,
-    stat_bits.S_IFDIR >> 12: FileType.DIRECTORY,
-    stat_bits.S_IFLNK >> 12: FileType.SYMLINK,
-}
 
 _FEW_BYTES: Final = 1024
 """The limit in bytes of a READDIR reply after a reply with nodes. So the next request comes soon. It asks for
 nodes if a name that came without a node was looked up (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
 
-_BYTES_OF_A_NAME: Final = 256
-"""The number of bytes of directory records whose read takes as much work as a decision on one name."""
-
-Listed = tuple[bytes, int, int]
-"""Name, inode number, DT_* type."""
 Entry = tuple[int, bytes, int, int]
 """Position of the name, name, inode number, DT_* type."""
-
-_NEVER: Final = -1
-"""Instead of Listing.changes: the kernel must forget the listing."""
 
 _FIRST: Final = 3
 """The first position of a name (_direntries.h). Position 0 is the beginning. ``.`` ends at position 1, ``..``
@@ -94,6 +80,7 @@ class DirectoryListings:
         self._withheld_names = withheld_names
         self._bridge_handles = bridge_handles
         self.open = OpenDirectories(bridge_handles)
+        self._snapshots = Snapshots(fs, withheld_names, self.open, self._pauses)
         self._answering = 0  # requests for listings under way
         self.others_wait: Callable[[int], bool] = lambda _answering: False
         """A function that returns True if other requests wait. Its argument: the listings under way."""
@@ -102,11 +89,26 @@ class DirectoryListings:
         """Return the number of open directories."""
         return len(self.open)
 
-    @recorded_first
     async def opendir(self, node: Node, caller: Caller) -> int:
-        """Open a directory, and return its handle with flags for the kernel. The first READDIR takes the
-        snapshot. If the kernel has kept the listing, it sends no READDIR.
+        """Open a directory, and return its handle with flags for the kernel.
+
+        If the kernel has kept the listing, it sends no READDIR. Otherwise, if facts decide which names the
+        caller sees, this method takes the snapshot: to find the facts may take long, and during READDIR the
+        kernel would hold the directory's lock. In other directories the first READDIR takes the snapshot.
         """
+        listing, flags = await self._opened(node, caller)
+        if not flags & FH_KEEP_CACHE and self._snapshots.hangs_on_facts(listing):
+            try:
+                await self._current(listing)
+                listing.is_new = True
+            except BaseException:
+                self.open.remove(listing)
+                raise
+        return pack_fh(listing.index, flags)
+
+    @recorded_first
+    async def _opened(self, node: Node, caller: Caller) -> tuple[Listing, int]:
+        """Return a new open directory, and flags for the kernel."""
         decision = await self._gate.require(caller, Op.SEE, node, LISTING)
         self.open.shares.check(caller.holder)
         self._resolver.dirfd(node)  # raises if the directory is gone
@@ -116,7 +118,7 @@ class DirectoryListings:
         listing = self.open.add(node, caller, kept=flags != 0)
         if flags & FH_KEEP_CACHE and self._timeouts.watched:
             self._bridge_handles.opened_directory(node, caller)
-        return pack_fh(listing.index, flags)
+        return listing, flags
 
     def _cached(self, node: Node) -> int:
         """Return flags for the kernel. FH_CACHE_DIR lets the kernel keep the directory's new listing.
@@ -143,7 +145,7 @@ class DirectoryListings:
             generation = self._gate.generation
             await self._drop(listing)
             try:
-                self.open.keep(listing, await self._snapshot(listing))
+                self.open.keep(listing, await self._snapshots.take(listing))
                 listing.generation = generation
             except PolicyChangedError:
                 self.open.take(listing)
@@ -158,85 +160,6 @@ class DirectoryListings:
         entries = self.open.take(listing)
         while entries is not None and entries.drop():
             await trio.lowlevel.checkpoint()
-
-    async def _snapshot(self, listing: Listing) -> DirectoryEntries:
-        """Return all names that the caller sees now, sorted by position. Pause in between, so that other
-        requests run.
-
-        If a sniff fails meanwhile, perhaps a name is missing only for this reason: the kernel must not keep
-        the listing. Raise PolicyChangedError if a reload comes meanwhile.
-        """
-        node, generation, pauses = listing.node, self._gate.generation, self._pauses()
-        listing.changes, entries = node.changes + self._nodes.unlike, DirectoryEntries()
-        failed = self._gate.facts.failed
-        try:
-            with self._tree.records(self._resolver.dirfd(node)) as records:
-                while records.read():
-                    await self._collect(records, listing, entries, pauses)
-                    self.open.charge(listing, len(entries))
-        except FileNotFoundError:
-            pass  # the directory was removed; the caller may still be in it
-        if self._gate.facts.failed != failed:
-            listing.changes, node.listed = _NEVER, None
-        while entries.sort():
-            if pauses.due(SLICE):
-                await trio.lowlevel.checkpoint()
-        self._gate.unchanged(generation)
-        return entries
-
-    async def _collect(
-        self, records: DirectoryRecords, listing: Listing, entries: DirectoryEntries, pauses: Pauses
-    ) -> None:
-        """Add the names that the caller sees among the records that were read last.
-
-        If the policy decides many names alike, the bridge adds these names at once. The daemon decides all
-        other names one by one.
-        """
-        node, who, generation = listing.node, listing.caller.principal, self._gate.generation
-        verdicts, withheld = self._gate.names_in(who, node.state), self._withheld_names.numbers
-        left = entries.add(
-            records.buffer, records.size, verdicts.shown, verdicts.hidden, verdicts.apart, withheld
-        )
-        for name, ino, kind in records.typed(left):
-            if await self._is_shown((name, ino, kind), node, listing.caller, who):
-                entries.put(name, ino, kind)
-            if pauses.due():
-                await trio.lowlevel.checkpoint()
-                self._gate.unchanged(generation)
-        if pauses.due(records.size // _BYTES_OF_A_NAME):
-            await trio.lowlevel.checkpoint()
-            self._gate.unchanged(generation)
-
-    async def _is_shown(self, entry: Listed, node: Node, caller: Caller, who: Principal) -> bool:
-        name, ino, kind = entry
-        engine, ftype = self._gate.engine, _TYPES.get(kind, FileType.SPECIAL)
-        state = engine.child(node.state, name)
-        if not self._gate.shows(who, state, ftype, node):
-            return False
-        if self._withheld_names.may_have(ino) and self._is_withheld(node, name):
-            return False
-        if engine.needs(who, Op.SEE, state, ftype) or engine.owner_matters_above(state):
-            return await self._seen(node, name, state, caller)
-        return engine.decide(who, Op.SEE, state, ftype, NO_FACTS).allowed
-
-    def _is_withheld(self, node: Node, name: bytes) -> bool:
-        try:
-            return self._withheld_names.has(self._tree.stat(self._resolver.dirfd(node), name))
-        except FileNotFoundError:
-            return True
-
-    async def _seen(self, node: Node, name: bytes, state: PathState, caller: Caller) -> bool:
-        dirfd = self._resolver.dirfd(node)
-        try:
-            fd = self._tree.open_path(dirfd, name)
-        except FileNotFoundError:
-            return False
-        try:
-            stat = self._tree.fstat(fd)
-            decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, node, fd=fd)
-        finally:
-            os.close(fd)
-        return decision.allowed
 
     async def readdir(self, fh: int, start: int, token: pyfuse3.ReaddirToken) -> None:
         """Fill one buffer of READDIRPLUS from position *start* (0: the beginning, with a new snapshot).
@@ -294,12 +217,15 @@ class DirectoryListings:
         listing = self.open.find(fh)
         self._check_kept(listing)
         self._listed_names.used(listing.index)  # the kernel has used the last reply, since it asks for more
-        if start == 0:
+        if start == 0 and not listing.is_new:
             await self._drop(listing)
+        listing.is_new = False
         self._answering += 1
         try:
             entries = await self._current(listing)
             changes = listing.node.changes + self._nodes.unlike
+            if not listing.is_whole and start >= _FIRST - 1 and entries.after(start) == len(entries):
+                raise OSError(errno.EIO, "some names could not be decided in time")
             if listing.changes != changes and entries.after(start) == len(entries):
                 # After this reply, the kernel would keep a listing from before the change.
                 self._drop_pages(listing.node.nodeid)
@@ -338,7 +264,7 @@ class DirectoryListings:
     def _direntry(
         self, listing: Listing, name: bytes, ino: int, kind: int, *, wanted: bool
     ) -> tuple[pyfuse3.EntryAttributes, Node | None]:
-        node, ftype = listing.node, _TYPES.get(kind)
+        node, ftype = listing.node, TYPES.get(kind)
         state = self._gate.engine.child(node.state, name)
         with_node = self._timeouts.entry(state, ftype) > 0
         if not with_node and wanted and ftype is FileType.REGULAR and self._nodes.vectors.of_names:
@@ -351,7 +277,7 @@ class DirectoryListings:
             if (
                 stat is not None
                 and not self._withheld_names.has(stat)
-                and stat.ftype is _TYPES.get(kind, FileType.SPECIAL)
+                and stat.ftype is TYPES.get(kind, FileType.SPECIAL)
                 and self._is_decided(listing, state, stat.ftype)
             ):
                 found = self._lookup.node_for(node, name, state, stat, listing.caller)

@@ -26,8 +26,9 @@ from policyfs.fs.inodes.hard_links import check_room
 from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.namespace.entries import Entries, gone_version
-from policyfs.fs.namespace.exact_renames import ExactRenames, How, how_to_move
+from policyfs.fs.namespace.exact_renames import ExactRenames, How, call_of, how_to_move
 from policyfs.fs.opening.open_files import OpenFiles
+from policyfs.fs.sharing.kernel_locks import MOST_S, LateError
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End, PathState
@@ -39,10 +40,7 @@ _TRIES: Final = 100
 """The limit of decisions on one rename. The daemon decides again each time that it had to store held bytes
 first, or that another file got the new name."""
 _HELD_TRIES: Final = 10
-"""The limit of times that the daemon stores held bytes first. The check of held bytes may take seconds."""
-_TIME_S: Final = 2.0
-"""The time in seconds after which the daemon does not decide on another target. During a rename, all other
-requests for names in both directories wait in the kernel."""
+"""The limit of times that the daemon stores held bytes first."""
 _HELD_ELSEWHERE: Final = "another mount of the store has bytes of the file that are not checked yet"
 
 
@@ -93,6 +91,7 @@ class Renamer:
         self._nodes = fs.nodes
         self._resolver = fs.resolver
         self._gate = fs.gate
+        self._locks = fs.locks
         self._held = fs.held
         self._exact_renames = ExactRenames(fs.tree, fs.exact_names)
         self._entries = entries
@@ -110,22 +109,19 @@ class Renamer:
 
         A file that replaces another file, or that changes places with it, may have held bytes (a head or a
         draft): the writer has not closed the file yet. The daemon checks these bytes first. If the bytes were
-        refused only after the rename, both files would be lost. (After an exchange, both would be lost only
-        if the app had removed the old file by then.) A file that was only emptied keeps its bytes, as at a
-        FLUSH, and moves with them.
-        If another daemon of the store holds bytes of the file, only that daemon can check these bytes. Then
-        the answer is EBUSY, on record.
+        refused only after the rename, both files would be lost. A file that was only emptied keeps its bytes,
+        as at a FLUSH, and moves with them. If another daemon of the store holds bytes of the file, only that
+        daemon can check these bytes. Then the answer is EBUSY, on record.
 
         If another file takes the new name during the decision, the daemon decides again. After ESTALE the
         kernel would try only once more. So a program that replaces the file of the new name again and again
-        could make the rename fail. Natively a rename never fails for this reason. A decision may take long,
-        because it may check the moved file. So after _TIME_S the daemon does not decide again, and the answer
-        is ESTALE.
+        could make the rename fail. Natively a rename never fails for this reason. But after MOST_S the daemon
+        does not decide again, and the answer is ESTALE: the kernel holds the locks of both directories.
         """
         if flags & ~(_EXCHANGE | _NOREPLACE):
             raise OSError(errno.EINVAL, "unknown rename flags")
         check_room(new_parent, new)
-        stored, ends = 0, trio.current_time() + _TIME_S
+        stored, ends = 0, trio.current_time() + MOST_S
         for _ in range(_TRIES):
             try:
                 return await self._rename(old_parent, old, new_parent, new, flags, caller)
@@ -133,17 +129,23 @@ class Renamer:
                 if stored == _HELD_TRIES:
                     break
                 stored += 1
-                await self._sync.settle(held.handle)
+                settle = partial(self._sync.settle, held.handle)
+                await self._locks.apart(caller.holder, settle, error=errno.EBUSY)
             except _TargetChangedError:
                 if trio.current_time() > ends:
                     raise
+            except LateError as late:
+                if late.errno != errno.EXDEV:
+                    raise
+                sides = (old_parent, old), (new_parent, new)
+                self._entries.refuse_late_move(caller, call_of(flags), *sides, exchange=flags == _EXCHANGE)
         raise OSError(errno.EBUSY, "a program changes the file again and again, so it cannot be checked")
 
     @recorded_first
     async def _rename(
         self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller
     ) -> None:
-        exchange, call = bool(flags & _EXCHANGE), Call("rename", _RENAMES.get(flags, "rename"))
+        exchange, call = bool(flags & _EXCHANGE), call_of(flags)
         path, new_path = child_path(old_parent, old), child_path(new_parent, new)
         generation = self._gate.generation
         new_state = self._gate.engine.child(new_parent.state, new)
@@ -163,7 +165,7 @@ class Renamer:
                 leaving, sure_there = await self._settled(
                     stack, caller, new_parent, new, new_stat, replaced, old_end.state
                 )
-            await self._keep_apart(stack, sure, sure_there)
+            await self._keep_apart(stack, caller, sure, sure_there)
             self._check_places(generation, here, to)
             asked = (
                 self._gate.engine, caller.principal, Source(moving, moved, moving is not old_end),
@@ -317,15 +319,16 @@ class Renamer:
             return False
         return self._tree.stat(self._resolver.dirfd(old.parent), old.name).nlink > 1
 
-    async def _keep_apart(self, stack: contextlib.AsyncExitStack, *ends: Named | None) -> None:
+    async def _keep_apart(self, stack: contextlib.AsyncExitStack, who: Caller, *ends: Named | None) -> None:
         """Lock these files until *stack* is closed. Other daemons then do not change their names and
         attributes.
 
         INVARIANT: no await between this call and the change (checked/change_lock.py). Of two files, the file
         with the lower inode number is locked first.
         """
-        for named in sorted(filter(None, ends), key=lambda named: named.ino):
-            await stack.enter_async_context(self._change_lock.on(named.fd))
+        async with self._locks.limit(who.holder, errno.EBUSY):
+            for named in sorted(filter(None, ends), key=lambda named: named.ino):
+                await stack.enter_async_context(self._change_lock.on(named.fd))
 
     async def _settled(
         self, stack: contextlib.AsyncExitStack, caller: Caller, parent: Node, name: bytes, stat: Stat,
@@ -395,6 +398,3 @@ def _unless_lost(
 
 def _holds(named: Named | None) -> bool:
     return named is None or named.holds()
-
-
-_RENAMES: Final = {_NOREPLACE: "renameat2(RENAME_NOREPLACE)", _EXCHANGE: "renameat2(RENAME_EXCHANGE)"}

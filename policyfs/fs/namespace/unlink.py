@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from functools import partial
 
 from policyfs.domain import FileType, Op
 from policyfs.fs.access.audit import Call
@@ -13,6 +15,7 @@ from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.namespace.entries import Entries, gone_version
 from policyfs.fs.opening.open_files import OpenFiles
+from policyfs.fs.sharing.kernel_locks import LateError
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End
 from policyfs.store import freeing
@@ -29,6 +32,7 @@ class Remover:
         self._nodes = fs.nodes
         self._resolver = fs.resolver
         self._gate = fs.gate
+        self._locks = fs.locks
         self._exact_names = fs.exact_names
         self._entries = entries
         self._open_files = open_files
@@ -40,7 +44,8 @@ class Remover:
         with KindEvidence() as evidence:
             held = await self._remove(parent, name, caller, evidence, directory=directory)
         if held >= 0:
-            await freeing.closed(held)  # the file's space is free before the reply, as natively
+            with contextlib.suppress(LateError):  # the file's space is free before the reply, if that is soon
+                await self._locks.apart(caller.holder, partial(freeing.closed, held))
 
     async def _remove(
         self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence, *, directory: bool

@@ -177,7 +177,8 @@ class Lifecycle:
         node = handle.node
         state.stat = opening.stat
         if handle.mode is Mode.PASSTHROUGH:
-            flags = 0 if self._remote and handle.writable else FH_NOFLUSH
+            pays = handle.created and self._gate.recorder.owes(handle.caller.holder)  # at its close
+            flags = 0 if pays or (self._remote and handle.writable) else FH_NOFLUSH
             handle.fh = pack_fh(handle.index, FH_PASSTHROUGH | flags, state.backing_id)
         else:
             # A writer's FLUSH is always needed: after a reload its bytes may have to be checked.

@@ -13,6 +13,7 @@ from policyfs.content.cache import KindKey
 from policyfs.content.frame_requests import is_short, whole_plan
 from policyfs.fs.redacted.second_looks import Said, SecondLooks, said_now
 from policyfs.fs.redacted.windows import FilmFrames, WindowRoom
+from policyfs.fs.sharing.kernel_locks import is_urgent
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.values import Outcome, Plan
 
@@ -28,15 +29,18 @@ class PlanSource(Protocol):
         """Return the content kind of the file behind *fd*, or None if sniffing failed."""
 
     async def index(
-        self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
-    ) -> tuple[str | None, Plan]:
+        self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None,
+        first: bool = False,
+    ) -> tuple[str | None, Plan]:  # fmt: skip
         """Sniff the bytes behind *fd*, and locate *what* in all of them but the frames of a film
-        (Plan.frames). version: the file's version by stat, or None.
+        (Plan.frames). version: the file's version by stat, or None. first: True to go before the other
+        requests of the lane.
         """
 
     async def look(
-        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None
-    ) -> Plan:
+        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None,
+        first: bool = False,
+    ) -> Plan:  # fmt: skip
         """Return the plan that hides *what* in these frames of the bytes behind *fd*."""
 
 
@@ -162,7 +166,8 @@ class PlanFinder:
         self, fd: int, what: frozenset[str], lane: Hashable, version: Hashable, *, frames_later: bool
     ) -> tuple[str | None, Plan]:
         """Let workers find the kind and the plan. A short film is looked at as a whole in any case."""
-        kind, plan = await self._source.index(fd, what, lane=lane, version=version)
+        first = is_urgent()
+        kind, plan = await self._source.index(fd, what, lane=lane, version=version, first=first)
         if kind is None or (frames_later and not is_short(plan)):
             return kind, plan
         return kind, await whole_plan(plan, lambda frames: self.look(fd, kind, what, frames, lane=lane))
@@ -171,7 +176,7 @@ class PlanFinder:
         self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None
     ) -> Plan:
         """Return the plan that hides *what* in these frames of the bytes behind *fd*."""
-        return await self._source.look(fd, kind, what, frames, lane=lane)
+        return await self._source.look(fd, kind, what, frames, lane=lane, first=is_urgent())
 
     def film(self, kind: str | None, plan: Plan, what: frozenset[str]) -> FilmFrames | None:
         """Return a reader that looks at the frames which a plan leaves for later. Return None if it leaves

@@ -88,7 +88,9 @@ class Sniffed:
             return "inode/x-empty"
         return next((kind for start, kind in KINDS if head.startswith(start)), "application/octet-stream")
 
-    async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
+    async def kind_of_fd(
+        self, fd: int, *, lane: Hashable = None, first: bool = False, must: bool = False
+    ) -> str | None:
         head = os.pread(fd, 64, 0)
         await self._turn()
         return self._kind(head)
@@ -97,15 +99,19 @@ class Sniffed:
         await self._turn()
         return self._kind(head)
 
-    async def index(self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None):
+    async def index(
+        self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None,
+        first: bool = False,
+    ):  # fmt: skip
         data = os.pread(fd, 1 << 24, 0)
         await self._turn()
         kind = self._kind(data)
         return kind, plans.locate(kind, what, MemorySource(data), frames_later=True)
 
     async def look(
-        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None
-    ) -> plans.Plan:
+        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None,
+        first: bool = False,
+    ) -> plans.Plan:  # fmt: skip
         return plans.look_at(frames, what, MemorySource(os.pread(fd, 1 << 24, 0)))
 
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from typing import Final
 RECORD_BYTES: Final = 64
 TOKENS: Final = 12
 BOXES: Final = (b"a", b"b", b"c")
+RENAMED_S: Final = 10.0
+"""The longest time until a photo can be renamed."""
 _LOCKS: Final = 3
 _ROOMS: Final = 3
 
@@ -267,8 +270,19 @@ class Photographer:
         """Another photo by that name, all at once."""
         name, number = self._some()
         self._write(self.mine + b"/new", number, os.O_CREAT | os.O_EXCL)
-        os.rename(self.mine + b"/new", self.mine + b"/" + name)
+        self._rename(self.mine + b"/new", self.mine + b"/" + name)
         self.album[name] = number
+
+    def _rename(self, old: bytes, new: bytes) -> None:
+        """Rename, again and again while the photo is looked at: it is not done while others would wait."""
+        end = time.monotonic() + RENAMED_S
+        while True:
+            try:
+                return os.rename(old, new)
+            except OSError as error:
+                if error.errno not in {errno.EBUSY, errno.EXDEV} or time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
 
     def delete(self) -> None:
         """A photo goes."""

@@ -1,0 +1,127 @@
+"""G1: one app makes the daemon wait in requests during which the kernel holds a lock; others do not wait.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from policyfs.fs.sharing.kernel_locks import MOST_S
+from tests.attack.guards_kernel_locks import SLOW_S
+from tests.support.machine.processes import start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.programs.kernel_locks import FLOOD, POLICY, Waits, furnish, measure
+
+NAMES: Final = 4
+SECONDS: Final = 0.9
+BOUND_MS: Final = 1000 * (MOST_S + SLOW_S) / 2
+"""Between the longest wait that may be, and the shortest one without the guard; the rest is other work."""
+ENDS: Final = {
+    "lookups": {"done", "EIO"},
+    "removals": {"done", "EBUSY", "EIO"},  # the look-up of a name comes first
+    "moves": {"EXDEV"},
+    "listing": {"done"},  # the last one, since then all kinds are known
+}
+"""Of each try, how its calls may end. Never with ENOENT: the next sync deletes a file that seems gone."""
+Started = Callable[..., Mount]
+
+
+@pytest.fixture
+def shelf(empty_store: Path, media: dict[str, Path]) -> Path:
+    furnish(empty_store, media["photo_with_place.jpg"].read_bytes(), names=NAMES, gone=2, photos=2)
+    return empty_store
+
+
+def started(without: Started, guards: str, store: Path) -> Mount:
+    mount = without(guards, POLICY, store)
+    mount.expected_mediated = True
+    return mount
+
+
+def waits_of(mount: Mount, name: str) -> Waits:
+    waits = measure(mount, name, SECONDS, threads=2)
+    print(name, waits)
+    return waits
+
+
+def test_others_do_not_wait_for_an_app_s_files_to_be_looked_at(without: Started, shelf: Path) -> None:
+    mount = started(without, "slow-looks", shelf)
+    for name, ends in ENDS.items():
+        waits = waits_of(mount, name)
+        assert waits.longest < BOUND_MS
+        assert set(waits.ends) <= ends
+
+
+def test_they_wait_where_such_waits_have_no_end(without: Started, shelf: Path) -> None:
+    mount = started(without, "slow-looks,waits-without-end", shelf)
+    for name in ENDS:
+        assert waits_of(mount, name).longest > BOUND_MS
+
+
+def test_others_do_not_wait_for_an_app_s_budget_for_records(without: Started, shelf: Path) -> None:
+    mount = started(without, "dear-records", shelf)
+    waits = waits_of(mount, "records")
+    assert waits.longest < BOUND_MS
+    assert set(waits.ends) == {"done", "EBUSY"}
+
+
+def test_they_wait_where_it_is_paid_at_once(without: Started, shelf: Path) -> None:
+    mount = started(without, "dear-records,paid-at-once", shelf)
+    assert waits_of(mount, "records").longest > BOUND_MS
+
+
+def test_who_makes_files_and_closes_them_is_slowed_but_not_refused(without: Started, shelf: Path) -> None:
+    """The close waits instead, under no lock."""
+    mount = started(without, "costly-records", shelf)
+    waits = waits_of(mount, "creates")
+    assert waits.longest < BOUND_MS
+    assert set(waits.ends) == {"done"}
+
+
+# ---------------------------------------------------------------- what is told of names that are undecided
+
+
+def _list_twice(channel: Connection, path: str) -> tuple[list[str], int, int]:
+    """Listings through one descriptor: all of the first, and what ends the second."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    first = os.listdir(fd)
+    channel.send("listed")
+    channel.recv()
+    try:
+        return first, len(os.listdir(fd)), 0
+    except OSError as error:
+        return first, -1, error.errno or 0
+
+
+def test_a_listing_with_an_undecided_name_does_not_end_as_if_it_were_whole(
+    without: Started, shelf: Path
+) -> None:
+    """The second one begins anew without OPENDIR, so there is no time to look into the new file."""
+    mount = started(without, "slow-looks", shelf)
+    for path in (shelf / "both").iterdir():
+        path.unlink()
+    (shelf / "both/old").write_text("words")
+    child = start_as(FLOOD, _list_twice, str(mount / "both"))
+    assert child.receive() == "listed"
+    (shelf / "both/new").write_text("words")
+    child.send("go on")
+    assert child.result() == (["old"], -1, 5)
+
+
+def test_who_waits_for_a_listing_can_be_killed(without: Started, shelf: Path) -> None:
+    mount = started(without, "slow-looks", shelf)
+    child = start_as(FLOOD, lambda channel: channel.send("begins") or os.listdir(mount / "both"))
+    assert child.receive() == "begins"
+    wait_for(lambda: mount.status()["sniffer"]["requests"] >= 1, "the daemon looks into files")
+    begin = time.monotonic()
+    os.kill(child.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert time.monotonic() - begin < SLOW_S * NAMES / 2
+    child.kill()
