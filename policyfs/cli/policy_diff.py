@@ -9,6 +9,7 @@ from pathlib import Path
 
 from policyfs.cli.instants import add_at, at_ns
 from policyfs.cli.policy_files import read_sources
+from policyfs.cli.time_bound import bounded
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UnreadableError
 from policyfs.policy.analysis.accepted import parse_accepted
 from policyfs.policy.analysis.diff import Diff, diff
@@ -42,7 +43,8 @@ def compared(old: Side, new: Side, since_ns: int) -> Diff:
     Raises PolicyfsError if the policies are too large to be compared.
     """
     try:
-        return diff(old.policy, new.policy, since_ns)
+        with bounded():
+            return diff(old.policy, new.policy, since_ns)
     except TooHardError as error:
         raise PolicyfsError(
             "the policies cannot be compared: the policies have too many different paths. Use"

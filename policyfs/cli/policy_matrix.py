@@ -13,6 +13,7 @@ from policyfs.cli.matrix_picture import svg
 from policyfs.cli.matrix_text import as_json, text_of
 from policyfs.cli.output import write_private
 from policyfs.cli.policy_files import read_sources
+from policyfs.cli.time_bound import bounded
 from policyfs.errors import EXIT_OK, PolicyfsError
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.matrix import matrix
@@ -23,7 +24,8 @@ def run_matrix(args: argparse.Namespace) -> int:
     """Print the matrix of a policy (rows of paths, columns of callers), or write it as a picture (--svg)."""
     policy = load_policy(read_sources(args.policy), at_ns=time.time_ns()).policy
     try:
-        found = matrix(policy)
+        with bounded():
+            found = matrix(policy)
     except TooHardError as error:
         raise PolicyfsError(
             "the policy has too many different paths for a matrix. Use fewer ** and ? in a row. If a glob"
