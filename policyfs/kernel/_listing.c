@@ -28,13 +28,11 @@ struct listing {
 	struct direntries entries;
 };
 
+/* Python's hash of the name as bytes. PyHash_GetFuncDef is the public way to it in all versions from 3.11 on. */
 static uint64_t position_of(const char *name, size_t size)
 {
-#if PY_VERSION_HEX >= 0x030e0000
-	Py_hash_t hash = Py_HashBuffer(name, (Py_ssize_t)size);
-#else
-	Py_hash_t hash = _Py_HashBytes(name, (Py_ssize_t)size);
-#endif
+	Py_hash_t hash = PyHash_GetFuncDef()->hash(name, (Py_ssize_t)size);
+
 	return DIRENTRIES_FIRST + ((uint64_t)hash & (((uint64_t)1 << DIRENTRIES_POSITION_BITS) - 1));
 }
 
@@ -229,6 +227,7 @@ static PyObject *item(struct listing *self, Py_ssize_t index)
 static PyObject *pack(struct listing *self, PyObject *args)
 {
 	Py_ssize_t index, most;
+	unsigned char *buffer;
 	PyObject *reply;
 	size_t used;
 	int plus;
@@ -241,12 +240,13 @@ static PyObject *pack(struct listing *self, PyObject *args)
 	}
 	if (most > (Py_ssize_t)REPLY_MOST)
 		most = REPLY_MOST;
-	reply = PyBytes_FromStringAndSize(NULL, most);
-	if (reply == NULL)
-		return NULL;
-	used = direntries_pack(&self->entries, (size_t)index, (unsigned char *)PyBytes_AS_STRING(reply),
-			       (size_t)most, plus ? sizeof(struct wire_entry_out) : 0);
-	_PyBytes_Resize(&reply, (Py_ssize_t)used);
+	buffer = PyMem_Malloc((size_t)most);
+	if (buffer == NULL)
+		return PyErr_NoMemory();
+	used = direntries_pack(&self->entries, (size_t)index, buffer, (size_t)most,
+			       plus ? sizeof(struct wire_entry_out) : 0);
+	reply = PyBytes_FromStringAndSize((const char *)buffer, (Py_ssize_t)used);
+	PyMem_Free(buffer);
 	return reply;
 }
 

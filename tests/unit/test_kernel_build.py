@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -27,6 +28,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 SOURCES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "policyfs").rglob("_*.c"))
+HEADERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "policyfs").rglob("_*.h"))
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -37,6 +39,15 @@ def test_c_compiles_without_a_warning(optimisation, source):
     include = f"-isystem{sysconfig.get_path('include')}"
     done = run("gcc", optimisation, "-c", "-o", "/dev/null", *strict, include, *flags, source)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_c_uses_no_private_name_of_python():
+    """A later Python may take such a name away: 3.13 did so with the hash of bytes, and nothing compiled."""
+    codes = {
+        source: re.sub(r"/\*.*?\*/", "", (ROOT / source).read_text(), flags=re.DOTALL)
+        for source in SOURCES + HEADERS
+    }
+    assert {source: found for source, code in codes.items() if (found := re.findall(r"\b_Py\w+", code))} == {}
 
 
 @pytest.mark.parametrize(
