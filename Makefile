@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 C_SOURCES := setup.py $(shell find policyfs -name '_*.[ch]')
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell test lint checks style layers types budget soak sanitize fuzz bench setup man docs lock clean test-debian13
+.PHONY: help demo demo-shell test lint checks style layers types newer budget soak sanitize fuzz bench setup man docs lock clean test-debian13
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -21,7 +21,7 @@ help:
 	@echo "make sanitize    tests of the C bridge with AddressSanitizer and UBSan in it (ten minutes)"
 	@echo "make fuzz        the locators under a coverage-guided fuzzer, ten minutes for each kind of file"
 	@echo "make bench       the figures of docs/performance.md"
-	@echo "make lint        ruff, mypy, the import contract and the budgets of the project's size (tests/budget)"
+	@echo "make lint        ruff, mypy, the import contract, the C sources with Debian 13's headers, and the budgets"
 	@echo "make man         manual pages and completions, after a change of the command line or the policy language"
 	@echo "make docs        docs/modules.md, the schema and the tables of redaction, after one of them changed"
 	@echo "make setup       system packages, .venv, the C bridge"
@@ -66,7 +66,7 @@ budget: $(STAMP)
 	@$(PY) -m tests.budget
 
 # Style and layers need no C: they are checked while apt installs. mypy reads the types of pyfuse3.
-checks: style layers types budget
+checks: style layers types newer budget
 
 style: $(WHEELS)
 	@$(PY) -m ruff check
@@ -76,6 +76,10 @@ layers: $(WHEELS)
 
 types: $(STAMP)
 	@$(PY) -m mypy
+
+# The C sources with the headers of the other release.
+newer: $(STAMP)
+	@python3 -m tests.debian13.headers
 
 # Every process that runs tests would compile them anew, with their assertions: this one does it for all.
 COMPILED := .venv/.stamp-compiled

@@ -43,13 +43,19 @@ HEADERS = (
 # Building the package must not fail on a future compiler's new warning; our own builds must.
 STRICT = ["-Werror"] if os.environ.get("POLICYFS_STRICT_BUILD") else []
 
+# gcc 14 refuses these by itself, an older gcc does not: what is not declared would be missed at import.
+FLAGS = [
+    "-std=gnu11", "-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-Werror=implicit-int",
+    "-Werror=int-conversion", "-Werror=incompatible-pointer-types", *STRICT,
+]  # fmt: skip
+
 setup(
     ext_modules=[
         Extension(
             "policyfs.kernel._bridge",
             [f"policyfs/kernel/_{part}.c" for part in PARTS],
             depends=[f"policyfs/kernel/_{part}.h" for part in HEADERS],
-            extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", *STRICT, *fuse_flags("--cflags")],
+            extra_compile_args=[*FLAGS, *fuse_flags("--cflags")],
             extra_link_args=fuse_flags("--libs"),
         ),
         *(
@@ -57,7 +63,7 @@ setup(
                 f"policyfs.redact.{part}",
                 [f"policyfs/redact/{part.replace('.', '/')}.c", *more],
                 depends=["policyfs/redact/bitstreams/_heads.h"] * bool(more),
-                extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", *STRICT],
+                extra_compile_args=["-O2", *FLAGS],
             )
             for part, *more in (
                 ("bitstreams._heads", *(f"policyfs/redact/bitstreams/_{c}.c" for c in ("units", "pictures"))),

@@ -41,6 +41,20 @@ def test_c_compiles_without_a_warning(optimisation, source):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_lint_compiles_with_the_headers_of_python_3_13(tmp_path):
+    source = tmp_path / "hash.c"
+    source.write_text("""
+        #include <Python.h>
+        #if PY_VERSION_HEX < 0x030d0000 || PY_VERSION_HEX >= 0x030e0000
+        #error "another Python"
+        #endif
+        Py_hash_t hash_of(const void *bytes) { return _Py_HashBytes(bytes, 1); }
+        """)
+    done = run("python3", "-m", "tests.debian13.headers", str(source))
+    assert done.returncode == 1
+    assert re.findall("error: (.*?) ‘", done.stderr) == ["implicit declaration of function"]
+
+
 def test_c_uses_no_private_name_of_python():
     """A later Python may take such a name away: 3.13 did so with the hash of bytes, and nothing compiled."""
     codes = {
