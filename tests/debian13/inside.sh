@@ -26,6 +26,7 @@ cd /
 umount -l /.before
 rmdir /.before
 set +e
-# Not exec: a first process has to wait for orphans, which a shell does.
-sh -c "$script"
+# Not exec: a first process has to wait for orphans, which a shell does. A session of its own: the group of this
+# process is one of the outer process namespace, which has no number here.
+setsid --wait sh -c "$script"
 exit $?

@@ -60,4 +60,5 @@ def test_the_shell_goes_on_while_the_command_has_stopped(runner: Runner, name: s
     words += ["perl", "-e", STOPS.format(signal=name)]
     said = _said_at_terminal([sys.executable, "-m", "policyfs.cli.main", *words], runner.environment)
     job, stopped = '"$@"', f"{128 + signal.SIGSTOP}"
-    assert said.split() == ["[1]+", "Stopped", job, "shell", stopped, job, "went", "on", "then", "0"]
+    said = said.replace(f"[1]+  Stopped                 {job}", "")  # bash before 5.2.37 says it, too
+    assert said.split() == ["shell", stopped, job, "went", "on", "then", "0"]
