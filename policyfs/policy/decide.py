@@ -220,7 +220,7 @@ class Engine:
         return self._scope.owner_matters_above(state)
 
     def hidden_above(self, who: Principal, chain: Sequence[tuple[PathState, Facts]]) -> Decision | None:
-        """Return the denial if rules hide a directory above a path from the caller, else None.
+        """Return the denial if rules hide directories above a path from the caller, else None.
 
         Then the path is hidden, too. chain: the path state and the known facts of each directory above the
         path, from the root down. Return None also with --monitor, if the caller is an app.
@@ -228,11 +228,7 @@ class Engine:
         caller = self._caller(who)
         if self._lenient(caller):
             return None
-        for state, facts in chain:
-            denial = None if state.top else hidden_by(self._profiles.of(state, caller), facts)
-            if denial is not None:
-                return denial
-        return None
+        return hidden_by((self._profiles.of(state, caller), facts) for state, facts in chain if not state.top)
 
     # ---- moving
 

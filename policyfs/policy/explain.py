@@ -109,6 +109,7 @@ class Explanation:
         yield f"  depends on: {_facts(self.needs)}"
         yield f"  bytes: {self.io}"
         yield f"  kernel: {self.kernel}"
+        yield f"  audit: {self.decision.audit.name.lower()}"
 
     def rule_lines(self, *, every: bool = False) -> Iterator[str]:
         """Yield lines about the rules that match or may match, and about the allow rule that nearly matches.

@@ -128,6 +128,10 @@ class Rule:
     where: Where
     quarantine: bool = False
 
+    def audit_or(self, default: Audit) -> Audit:
+        """Return the level that the rule sets, or the default if it sets none."""
+        return default if self.audit is None else self.audit
+
 
 class Promise(enum.Enum):
     """The statement that an invariant makes. The values are keys of invariants in the policy language."""

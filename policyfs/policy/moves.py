@@ -190,8 +190,9 @@ class Mover:
         there = self._profiles.of(new.state, caller)
         asked = there.content(new.facts)
         cleaned = to_clean(banned(live.rule.content for live in asked))
+        usual, denied = self._table.policy.audit_allowed, self._table.policy.audit_denied
         found = [
-            Decision(True, 0, audit=self._table.policy.audit_allowed, would_deny=(live.rule.id,))
+            Decision(True, 0, audit=max(usual, Audit.BEST_EFFORT), would_deny=(live.rule.id,))
             for live in there.monitored_content(new.facts)
             if not content_met((live.rule.content,), facts)
         ]
@@ -201,8 +202,7 @@ class Mover:
             met = (bool(words) and content in before) or content_met((content,), facts)
             certain = live.match(new.facts) is Truth.YES
             match = RuleMatch(live.rule.id, live.rule.effect.value, Op.CREATE, certain)
-            default = self._table.policy.audit_allowed if met else self._table.policy.audit_denied
-            audit = default if live.rule.audit is None else live.rule.audit
+            audit = live.rule.audit_or(usual if met else denied)
             # after EXDEV, mv copies the file: the copy is cleaned, so the copy meets the requirement
             code = errno.EXDEV if words and not only_forbidden(words, cleaned) else errno.EPERM
             found.append(Decision(met, 0 if met else code, (match,), audit))

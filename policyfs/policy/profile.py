@@ -5,7 +5,7 @@ answers.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from policyfs.domain import (
@@ -109,10 +109,7 @@ class Profile:
 
         Return True if the path is seen only as the way to a path below, or only because it is the root.
         """
-        for live in self.hiding:
-            tally.spoke(live, _SEE, Truth.YES, monitor=tally.lenient)
-            if tally.lenient:
-                tally.would_deny.append(live.rule.id)
+        tally.hide(self.hiding)
         if self.lost or self.hiding:
             tally.unseen = True
             tally.named = bool(self.hiding)
@@ -270,26 +267,22 @@ def bans(live: Live, facts: Facts) -> bool:
     return forbids and bool(live.match(facts))
 
 
-def hidden_by(profile: Profile, facts: Facts) -> Decision | None:
-    """Return a denial if deny rules for SEE hide this directory when it has these facts, else None.
+def hidden_by(chain: Iterable[tuple[Profile, Facts]]) -> Decision | None:
+    """Return a denial if deny rules for SEE hide one of these directories, else None.
 
-    Rules in monitor mode do not count.
+    chain: the profile and the known facts of each directory. Rules in monitor mode do not count.
     """
-    known = fixed_facts(FileType.DIRECTORY, facts)
-    matches: list[RuleMatch] = []
+    found: dict[str, RuleMatch] = {}
     audits: list[Audit] = []
-    for live in profile.lives:
-        if hides(live.rule):
-            truth = live.match(known)
+    for profile, facts in chain:
+        known = fixed_facts(FileType.DIRECTORY, facts)
+        for live in profile.lives:
+            truth = live.match(known) if hides(live.rule) else Truth.NO
             if truth:
-                certain = truth is Truth.YES
-                matches.append(RuleMatch(live.rule.id, live.rule.effect.value, Op.SEE, certain))
-                if live.rule.audit is not None:
-                    audits.append(live.rule.audit)
-    if not matches:
-        return None
-    audit = max(audits, default=profile.policy.audit_denied)
-    return Decision(False, errno.ENOENT, tuple(matches), audit)
+                match = RuleMatch(live.rule.id, live.rule.effect.value, Op.SEE, truth is Truth.YES)
+                found.setdefault(match.rule, match)
+                audits.append(live.rule.audit_or(profile.policy.audit_denied))
+    return Decision(False, errno.ENOENT, tuple(found.values()), max(audits)) if found else None
 
 
 def may_hide(live: Live) -> bool:

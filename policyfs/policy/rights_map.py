@@ -35,8 +35,8 @@ class RightsMap(NamedTuple):
     of directories that are seen only as the way to a path below. redact: a dictionary from each word to a
     set, without the facts under which READ is refused. content: a dictionary from each content requirement to
     a set. refused: for each operation, a dictionary from each errno to a set. audits: two tuples with one set
-    for each audit level. A set of the first tuple has the facts under which a rule that restricts has at
-    least this level. The second tuple is the same for rules that allow.
+    for each audit level. A set of the first tuple has the facts under which a rule that refuses or redacts
+    has at least this level. The second tuple is the same for all other rules.
     """
 
     allowed: tuple[int, ...]
@@ -77,8 +77,8 @@ class RightsTally:
     it is a directory on the way to a path that the caller could see.
     """
 
-    __slots__ = ("_allows", "_content", "_denied", "_granted", "_profile", "_redact", "_refusing",
-                 "_restricts", "_space", "_unseen", "unsettled")  # fmt: skip
+    __slots__ = ("_content", "_denied", "_denies", "_granted", "_lacking", "_others", "_profile", "_redact",
+                 "_redacts", "_refusing", "_space", "_unseen", "unsettled")  # fmt: skip
 
     def __init__(self, profile: Profile, space: FactSpace) -> None:
         self._profile: Final = profile
@@ -88,8 +88,9 @@ class RightsTally:
         self._refusing: Final[dict[tuple[int, int], int]] = {}  # by operation and errno
         self._content: Final[dict[frozenset[str], int]] = {}
         self._redact: Final[dict[str, int]] = {}
-        self._allows: Final = dict.fromkeys(_LEVELS, 0)
-        self._restricts: Final = dict.fromkeys(_LEVELS, 0)
+        self._others: Final = dict.fromkeys(_LEVELS, 0)
+        self._denies: Final = dict.fromkeys(_LEVELS, 0)
+        self._redacts: Final = dict.fromkeys(_LEVELS, 0)
         self._count()
         granted, denied = self._granted[_SEE], self._denied[_SEE]
         unseen = unsettled = 0
@@ -100,34 +101,39 @@ class RightsTally:
         is_directory = space.ftype is FileType.DIRECTORY
         self._unseen: Final = unseen if is_directory else unseen | unsettled
         self.unsettled: Final = unsettled if is_directory else 0
+        lacking = self._unseen if profile.lost else self._unseen & ~denied
+        for op in _OPS[1:]:
+            lacking |= space.everything & ~(self._granted[op] | self._denied[op])
+        self._lacking: Final = lacking  # the facts under which an operation is refused without a rule
 
     def _count(self) -> None:
         """Apply the effects of all rules, as Tally.count does for one combination of facts."""
         redacting: list[tuple[Live, Matches]] = []
         raw = self._space.everything
+        denied = self._profile.policy.audit_denied
         for live in self._profile.lives:
             rule, matches = live.rule, self._space.of(live)
             if rule.effect is Effect.ALLOW:
-                _raise(self._allows, rule.audit, matches.certain)
+                _raise(self._others, rule.audit, matches.certain)
                 if not rule.monitor:
                     _add(self._granted, _WITHIN[live.ops], matches.certain)
             elif rule.effect is Effect.DENY and rule.monitor:
-                _raise(self._allows, rule.audit, matches.possible)
+                _raise(self._others, rule.audit, matches.possible)
             elif rule.effect is Effect.DENY:
-                _raise(self._restricts, rule.audit, matches.possible)
+                _raise(self._denies, rule.audit_or(denied), matches.possible)
                 _add(self._denied, _WITHIN[live.ops], matches.possible)
                 code = rule.errno or errno.EACCES
                 _add(self._refusing, [(op, code) for op in _WITHIN[live.ops]], matches.possible)
             elif rule.effect is Effect.REDACT:
-                _raise(self._restricts, rule.audit, matches.possible)
                 redacting.append((live, matches))
                 raw &= self._space.raw(live) | ~matches.possible
             elif self._profile.can_fill:
-                _raise(self._restricts, rule.audit, matches.possible)
+                _raise(self._others, rule.audit, matches.possible)
                 if not rule.monitor:
                     _add(self._content, (rule.content,), matches.possible)
         for live, matches in redacting:
             _add(self._redact, live.rule.redact, matches.possible & ~raw)
+            _raise(self._redacts, live.rule.audit_or(denied), matches.possible & ~raw)
 
     def rights(self, *, below: bool) -> RightsMap:
         """Return the rights. below: True if the caller could see some path below this path."""
@@ -146,8 +152,18 @@ class RightsTally:
             _sparse({word: some & readable for word, some in self._redact.items()}),
             _sparse(self._content),
             refused,
-            (tuple(self._restricts.values()), tuple(self._allows.values())),
+            (self._refusing_levels(readable, below=below), tuple(self._others.values())),
         )
+
+    def _refusing_levels(self, readable: int, *, below: bool) -> tuple[int, ...]:
+        """Return the first tuple of ``RightsMap.audits``. readable: the facts under which READ is allowed."""
+        default = self._profile.policy.audit_denied
+        levels = dict.fromkeys(_LEVELS, 0) if self._profile.hiding else dict(self._denies)
+        for live in self._profile.hiding:
+            _raise(levels, live.rule.audit_or(default), self._space.everything)
+        if not self._profile.hiding:
+            _raise(levels, default, self._lacking | (0 if below else self.unsettled))
+        return tuple(some | self._redacts[level] & readable for level, some in levels.items())
 
     def _refused(self, op: int, unseen: int) -> dict[int, int]:
         """Return, for each errno, the set of facts under which an operation is refused with this errno.

@@ -31,7 +31,7 @@ class Rights(NamedTuple):
 
     allowed: the allowed operations, as bits of Op; SEE also for a bare directory (seen only as the way to a
     path below). refusals: the errno of each operation, 0 if it is allowed. redact: the hidden words; empty if
-    READ is refused. audits: the highest audit level of the rules that restrict, and of the rules that allow.
+    READ is refused. audits: the highest audit level of the rules that refuse or redact, and of the others.
     """
 
     allowed: int
@@ -60,6 +60,7 @@ class Tally:
         self._raw = True
         self._content: list[Live] = []
         self._denies: list[Live] = []
+        self._hiding: tuple[Live, ...] = ()
         self._allows: list[Live] = []
         self._said: dict[int, RuleMatch] = {}
 
@@ -108,12 +109,20 @@ class Tally:
             self._content.append(live)
         self.spoke(live, touched, truth, monitor=monitor)
 
+    def hide(self, hiding: tuple[Live, ...]) -> None:
+        """Apply the rules that hide a directory above the path."""
+        self._hiding = hiding
+        for live in hiding:
+            self.spoke(live, _SEE, Truth.YES, monitor=self.lenient)
+            if self.lenient:
+                self.would_deny.append(live.rule.id)
+
     def decision(self, *, bare: bool) -> Decision:
         """Return the decision. bare: True for a directory that is seen only as the way to a path below."""
         code = self._errno(self.ops)
         if self.lenient and code:
             self.would_deny.extend(live.rule.id for live in self._denies)
-            if (self.unseen and not self.named) or self.ops & ~(self.granted | self.denied) & ~_SEE:
+            if self._lacks_allow():
                 self.would_deny.append(NO_ALLOW)
             code = 0
         # a refusal has no obligations (they depend on the kind, and a refusal does not need the kind)
@@ -143,15 +152,17 @@ class Tally:
         """
         refusals = tuple(self._errno(int(op)) for op in Op.ALL)
         allowed = sum(int(op) for op, code in zip(Op.ALL, refusals, strict=True) if not code)
+        redact = self._redact() if allowed & _READ else frozenset()
+        redacting = self._redacts if redact else []
         return Rights(
             allowed,
             bare,
-            self._redact() if allowed & _READ else frozenset(),
+            redact,
             frozenset(live.rule.content for live in self._content if not live.rule.monitor),
             refusals,
             (
-                _strongest((*self._denies, *self._redacts, *self._content)),
-                _strongest(self._allows),
+                max(self._refusing_levels() + self._denied_levels(redacting), default=None),
+                max(_levels((*self._allows, *self._content)), default=None),
             ),
         )
 
@@ -170,26 +181,39 @@ class Tally:
             codes.append(errno.EACCES)
         return least(codes)
 
+    def _lacks_allow(self) -> bool:
+        """Return True if an operation is refused because no rule allows it."""
+        return (self.unseen and not self.named) or bool(self.ops & ~(self.granted | self.denied) & ~_SEE)
+
     def _audit(self, *, denied: bool, redacted: bool) -> Audit:
         """Return the highest audit level of the rules that made the answer.
 
-        If these rules set no level, return the default. An allow with ``audit: off`` does not prevent the
-        record of a denial or redaction. Denies in monitor mode count as allows here.
+        A rule that refuses or redacts has the default of denials if it sets no level. Of other rules only the
+        levels that they set count. A rule in monitor mode prevents ``off``, so that its effect is recorded.
         """
-        restricting = _strongest((*self._denies, *self._redacts, *self._content))
-        allowing = _strongest(self._allows)
-        if denied or redacted:
-            level = self.policy.audit_denied if restricting is None else restricting
-            return level if denied or allowing is None else max(level, allowing)
-        said = [level for level in (restricting, allowing) if level is not None]
-        level = max(said, default=self.policy.audit_allowed)
-        if self.would_deny or self.would_allow:
-            return max(level, Audit.BEST_EFFORT)
-        return level
+        if denied:
+            levels = self._refusing_levels()
+        else:
+            levels = _levels((*self._allows, *self._content, *self._denies, *self._hiding, *self._redacts))
+            levels += self._denied_levels(self._redacts) if redacted else []
+        level = max(levels, default=self.policy.audit_allowed)
+        return max(level, Audit.BEST_EFFORT) if self.would_deny or self.would_allow else level
+
+    def _refusing_levels(self) -> list[Audit]:
+        """Return the levels of all reasons to refuse an operation. Behind a hidden directory only the rules
+        count that hide it.
+        """
+        if self._hiding:
+            return self._denied_levels(self._hiding)
+        lacking = [self.policy.audit_denied] if self._lacks_allow() else []
+        return self._denied_levels(self._denies) + lacking
+
+    def _denied_levels(self, lives: Iterable[Live]) -> list[Audit]:
+        return [live.rule.audit_or(self.policy.audit_denied) for live in lives]
 
 
-def _strongest(lives: Iterable[Live]) -> Audit | None:
-    return max((live.rule.audit for live in lives if live.rule.audit is not None), default=None)
+def _levels(lives: Iterable[Live]) -> list[Audit]:
+    return [live.rule.audit for live in lives if live.rule.audit is not None]
 
 
 def _distinct(lives: Iterable[Live]) -> tuple[frozenset[str], ...]:

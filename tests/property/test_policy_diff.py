@@ -36,7 +36,7 @@ def share(part: float) -> settings:
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[Policy, Policy]:
-    """A policy, and another that was changed in a rule, in the apps, or as a whole."""
+    """A policy, and another that was changed in a rule, in the apps, or as a whole, but for its defaults."""
     old = draw(cases.policies(max_rules=3))
     how = draw(st.integers(0, 7))
     new = draw(cases.policies(max_rules=2)) if how == 0 else old
@@ -50,7 +50,7 @@ def pairs(draw: st.DrawFn) -> tuple[Policy, Policy]:
         apps = (cases.app("a", ((7, 7),), "g"), cases.app("b", ((8, 9),)))
     if how == 7:
         apps = (cases.app("a", ((7, 8),)), cases.app("b", ((9, 9),), "g"))
-    return old, dataclasses.replace(new, apps=apps, rules=tuple(made))
+    return old, dataclasses.replace(old, apps=apps, rules=tuple(made))
 
 
 def naive(policy: Policy, *more: str, rich: bool = False) -> Naive:
@@ -128,7 +128,7 @@ def missing(found: Diff, old: Naive, new: Naive, callers: list[Caller], node: No
         seen = [text.seen(caller, node) for text, caller in zip((old, new), callers, strict=True)]
         if seen[0] != seen[1]:
             return None  # its block is about see
-    hidden = any(text.hidden_above(caller, node) for text, caller in zip((old, new), callers, strict=True))
+    hidden = any(text.hiding_above(caller, node) for text, caller in zip((old, new), callers, strict=True))
     if what[0] is Aspect.RECORD and hidden:
         return None  # the rule that hides the directory decides about the record
     label = label_of([caller.app for caller in callers])

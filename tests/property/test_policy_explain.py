@@ -34,7 +34,7 @@ def test_an_explanation_says_what_the_text_does(part, policy, caller, request, p
     engine, text, node = compile_policy(policy), naive(policy), Node(path, ftype, facts)
     who = principal(engine, caller)
     said = explain(engine, who, request, path, ftype, facts)
-    if engine.hidden_above(who, chain(engine, node)) is not None or text.hidden_above(caller, node):
+    if engine.hidden_above(who, chain(engine, node)) is not None or text.hiding_above(caller, node):
         assert said.hidden_by or engine.owner_matters_above(engine.state_of(path))
         return
     ops = REQUESTS[request]

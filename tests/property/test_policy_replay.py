@@ -161,7 +161,7 @@ def test_a_verdict_is_that_of_the_text(part, policies, asked):
             )
             told = answer(texts[0], demand, uid, ops, node, empty=empty, known=known)
         rules = rules_of(old, told)
-        if texts[0].hidden_above(caller_in(old, uid), node):  # the rules of the directory
+        if texts[0].hiding_above(caller_in(old, uid), node):  # the rules of the directory
             said_so = engine.decide(engine.principal(uid), ops, engine.state_of(path), ftype, facts)
             rules = tuple(one.rule for one in said_so.rules if one.effect != "allow" and not one.monitor)
         recorded = Recorded(

@@ -213,7 +213,7 @@ def test_what_the_question_leaves_open_is_said(policy: Path, arguments: list[str
     said = policyfs("policy", "explain", policy, "--app", "gallery", *arguments)
     assert said.returncode == 0
     last = said.stdout.splitlines()[-1]
-    assert hint in last if hint is not None else last.startswith("  kernel:")
+    assert hint in last if hint is not None else last.startswith("  audit:")
 
 
 @pytest.mark.parametrize(

@@ -101,12 +101,13 @@ def test_verdicts(decision: Decision, error: int, verdict: str, code: int) -> No
     assert (sink.events[0].decision.replace("_", "-"), sink.events[0].errno) == (verdict, code)
 
 
-def test_what_is_off_is_not_recorded_unless_a_rule_on_trial_would_deny() -> None:
+def test_what_is_off_is_not_recorded_unless_a_rule_on_trial_would_answer_otherwise() -> None:
     sink = Sink()
     decided(Decision(allowed=True, errno=0, audit=Audit.OFF), sink)
     assert sink.events == []
     decided(Decision(allowed=True, errno=0, audit=Audit.OFF, would_deny=("try",)), sink)
-    assert len(sink.events) == 1
+    decided(Decision(allowed=False, errno=errno.EACCES, audit=Audit.OFF, would_allow=("try",)), sink)
+    assert len(sink.events) == 2
 
 
 @pytest.mark.parametrize("allowed", [True, False])

@@ -50,11 +50,12 @@ def test_the_whole_text(family):
         "read /DCIM/Camera/a.jpg by gallery: allowed; redacted: location",
     ]
     told = "rules: backup.all, media.own, media.read"
-    assert text.splitlines()[-4:] == [
+    assert text.splitlines()[-5:] == [
         "  view: redacted(location)",
         "  depends on: the content kind and the owner",
         "  bytes: reads from a private copy, location removed",
         f"  kernel: asks the daemon each time: not all callers see this path ({told})",
+        "  audit: required",
     ]
 
 

@@ -202,7 +202,7 @@ OWNED = f"""\
 def test_a_directory_is_hidden_by_its_facts(
     owner: str | None, named: list | None, audit: Audit | None
 ) -> None:
-    denial = hidden_by(profile(OWNED, "/a"), Facts(None, owner))
+    denial = hidden_by([(profile(OWNED, "/a"), Facts(None, owner))])
     if named is None:
         assert denial is None
     else:

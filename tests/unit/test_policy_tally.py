@@ -163,6 +163,10 @@ def test_requirements_add_up_monitored_ones_apart_and_none_where_nothing_can_be_
 OFF, BEST, MUST = Audit.OFF, Audit.BEST_EFFORT, Audit.REQUIRED
 
 
+def hiding(name: str, **more) -> Live:
+    return rule(name, Effect.REDACT, redact=TEXTS, **more)
+
+
 @pytest.mark.parametrize(
     ("lives", "level"),
     [
@@ -182,6 +186,15 @@ OFF, BEST, MUST = Audit.OFF, Audit.BEST_EFFORT, Audit.REQUIRED
         ((allow("a", audit=OFF), deny("d", monitor=True)), BEST),
         ((allow("a", audit=OFF), deny("d", monitor=True, audit=MUST)), MUST),
         ((allow("a", audit=OFF), allow("b", monitor=True)), BEST),
+        ((deny("d"), hiding("r", audit=OFF)), MUST),
+        ((deny("d"), hiding("r", audit=BEST)), MUST),
+        ((deny("d"), rule("c", Effect.CONTENT, content=TEXTS, audit=OFF)), MUST),
+        ((hiding("r", audit=OFF),), MUST),  # no rule allows it
+        ((deny("d"), deny("e", audit=OFF)), MUST),
+        ((deny("d", audit=OFF), hiding("r")), OFF),
+        ((allow("a"), hiding("q"), hiding("r", audit=OFF)), MUST),
+        ((allow("a"), hiding("r", audit=OFF), rule("c", Effect.CONTENT, content=TEXTS)), OFF),
+        ((deny("d", audit=OFF), allow("a", monitor=True)), BEST),
     ],
 )
 def test_the_audit_level_is_that_of_the_rules_that_decided(lives: tuple[Live, ...], level: Audit) -> None:

@@ -305,19 +305,20 @@ class Naive:
     def in_every_case(self, rule: Rule, caller: Caller, path: bytes) -> bool:
         return all(truth == YES for truth in self.cases(rule, caller, path))
 
-    def hidden_above(self, caller: Caller, node: Node) -> bool:
+    def hiding_above(self, caller: Caller, node: Node) -> list[Rule]:
+        """The rules that hide directories above."""
         names = [n for n in node.path.split(b"/") if n]
+        found = []
         for i in range(1, len(names)):
             owner = node.owners[i - 1] if i - 1 < len(node.owners) else None
             above = Node(b"/" + b"/".join(names[:i]), FileType.DIRECTORY, Facts(None, owner))
-            if self.enforced(caller, Op.SEE, above, Effect.DENY):
-                return True
-        return False
+            found += self.enforced(caller, Op.SEE, above, Effect.DENY)
+        return found
 
     def seen(self, caller: Caller, node: Node) -> bool:
         if node.path == b"/":
             return True
-        if self.hidden_above(caller, node) or self.enforced(caller, Op.SEE, node, Effect.DENY):
+        if self.hiding_above(caller, node) or self.enforced(caller, Op.SEE, node, Effect.DENY):
             return False
         if self.enforced(caller, Op.SEE, node, Effect.ALLOW):
             return True
@@ -355,7 +356,6 @@ class Naive:
         matched: dict[str, int] = {}
         would_deny: set[str] = set()
         would_allow: set[str] = set()
-        said: dict[bool, list[Audit]] = {True: [], False: []}
         for op in (Op.SEE, *wanted):
             for rule in self.speaking(caller, op, node, lenient=lenient):
                 if allowed or rule.effect in {Effect.ALLOW, Effect.DENY}:  # a denial has no obligations
@@ -365,11 +365,6 @@ class Naive:
                     would_deny.add(rule.id)
                 if rule.monitor and rule.effect is Effect.ALLOW:
                     would_allow.add(rule.id)
-                restricts = rule.effect is not Effect.ALLOW and not (
-                    rule.monitor and rule.effect is Effect.DENY
-                )
-                if rule.audit is not None:
-                    said[restricts].append(rule.audit)
         redact = self.redact(caller, node) if allowed and Op.READ in ops else frozenset()
         content, quarantine = frozenset(), False
         if allowed and Op.WRITE in ops:
@@ -384,14 +379,44 @@ class Naive:
             frozenset(matched.items()),
             frozenset(would_deny),
             frozenset(would_allow),
-            self.audit(
-                said,
-                denied=not allowed,
-                redacted=bool(redact),
-                dry=bool(would_deny or would_allow or (lenient and code)),
+            max(
+                self.audit_of_allowed(caller, (Op.SEE, *wanted), node, bool(redact), lenient=lenient)
+                if allowed
+                else self.audit_of_denied(caller, (Op.SEE, *wanted), node),
+                Audit.BEST_EFFORT if would_deny or would_allow or (lenient and code) else Audit.OFF,
             ),
             quarantine,
         )
+
+    def audit_of_denied(self, caller: Caller, ops: Sequence[Op], node: Node) -> Audit:
+        """The strictest of what refuses the request: rules, or that no rule allows an operation."""
+        default = self.policy.audit_denied
+        hiding = self.hiding_above(caller, node)
+        if hiding:
+            return max(default if rule.audit is None else rule.audit for rule in hiding)
+        levels = []
+        for op in ops:
+            denies = self.enforced(caller, op, node, Effect.DENY)
+            levels += [default if rule.audit is None else rule.audit for rule in denies]
+            no_one = (
+                self.seen(caller, node) if op is Op.SEE else self.enforced(caller, op, node, Effect.ALLOW)
+            )
+            if not denies and not no_one:
+                levels.append(default)
+        return max(levels)
+
+    def audit_of_allowed(
+        self, caller: Caller, ops: Sequence[Op], node: Node, redacted: bool, *, lenient: bool
+    ) -> Audit:
+        """The strictest key of the rules that match. Without one a rule that redacts has that of denials."""
+        rules = [rule for op in ops for rule in self.speaking(caller, op, node, lenient=lenient)]
+        if lenient:
+            rules += self.hiding_above(caller, node)
+        levels = [rule.audit for rule in rules if rule.audit is not None]
+        if redacted:
+            redacting = [rule for rule in rules if rule.effect is Effect.REDACT]
+            levels += [self.policy.audit_denied for rule in redacting if rule.audit is None]
+        return max(levels, default=self.policy.audit_allowed)
 
     def speaking(self, caller: Caller, op: Op, node: Node, *, lenient: bool = False) -> list[Rule]:
         """The rules that match and count."""
@@ -413,16 +438,6 @@ class Naive:
                     if rule_matches(rule, self.policy, caller, there) == YES:
                         return True
         return False
-
-    def audit(self, said: dict[bool, list[Audit]], *, denied: bool, redacted: bool, dry: bool) -> Audit:
-        """said: what the rules that restrict (True) and those that allow ask for."""
-        restricting = max(said[True], default=self.policy.audit_denied)
-        if denied:
-            return restricting
-        if redacted:
-            return max([restricting, *said[False]])
-        level = max(said[True] + said[False], default=self.policy.audit_allowed)
-        return max(level, Audit.BEST_EFFORT) if dry else level
 
     # ------------------------------------------------------------ moving
 
@@ -603,12 +618,17 @@ class Naive:
         )
 
     def outcome(self, caller: Caller, node: Node) -> object:
-        said: dict[bool, set[Audit]] = {True: set(), False: set()}
-        for op in OPS:
-            for rule in self.speaking(caller, op, node):
-                restricts = rule.effect is not Effect.ALLOW and not (
-                    rule.monitor and rule.effect is Effect.DENY
-                )
-                if rule.audit is not None:
-                    said[restricts].add(rule.audit)
-        return self.rights(caller, node), max(said[True], default=None), max(said[False], default=None)
+        default = self.policy.audit_denied
+        rights = self.rights(caller, node)
+        refusing = [self.audit_of_denied(caller, OPS, node)] if any(rights[0].values()) else []
+        redacts = self.enforced(caller, Op.READ, node, Effect.REDACT) if rights[1] else []
+        refusing += [default if rule.audit is None else rule.audit for rule in redacts]
+        others = [
+            rule.audit
+            for op in OPS
+            for rule in self.speaking(caller, op, node)
+            if rule.audit is not None
+            and rule.effect is not Effect.REDACT
+            and (rule.effect is not Effect.DENY or rule.monitor)
+        ]
+        return rights, max(refusing, default=None), max(others, default=None)

@@ -46,9 +46,9 @@ class Remembering(Naive):
         key = ("below", caller, path)
         return self._once(key, lambda: super(Remembering, self).could_see_below(caller, path))
 
-    def hidden_above(self, caller, node):
+    def hiding_above(self, caller, node):
         key = ("above", caller, node.path, node.owners)
-        return self._once(key, lambda: super(Remembering, self).hidden_above(caller, node))
+        return self._once(key, lambda: super(Remembering, self).hiding_above(caller, node))
 
     def content_counts(self, caller, node):  # whatever the file at the path is
         key = ("counts", caller, node.path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 from hypothesis import strategies as st
@@ -129,6 +130,9 @@ operations = st.one_of(
     st.sampled_from([Op.SEE, Op.SEE | Op.READ, Op.SEE | Op.READ | Op.WRITE]),
 )
 audits = st.sampled_from([None, None, None, *Audit])
+default_audits = st.sampled_from(
+    [(Audit.BEST_EFFORT, Audit.REQUIRED), (Audit.OFF, Audit.BEST_EFFORT), (Audit.REQUIRED, Audit.OFF)]
+)
 
 
 effects = st.sampled_from([*[Effect.ALLOW] * 4, *[Effect.DENY] * 3, Effect.REDACT, Effect.CONTENT])
@@ -208,7 +212,8 @@ def policies(draw: st.DrawFn, max_rules: int = 4) -> Policy:
         content = draw(stored)
         ops = Op.WRITE | Op.CREATE
         made.append(plain(93, Effect.CONTENT, draw(wide), ops=ops, content=content))
-    return policy(*made)
+    allowed, denied = draw(default_audits)
+    return replace(policy(*made), audit_allowed=allowed, audit_denied=denied)
 
 
 plain_effects = st.sampled_from(
