@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.attack.guards_mounted import FEW
+from tests.faults.test_killed_waiting import notifies
 from tests.support.machine.processes import Child, call_as, code_of, start_as, wait_for
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
@@ -109,6 +110,7 @@ def test_it_is_told_of_nothing_where_one_thread_tells_all(store_on, without, hol
     call_as(GALLERY, os.listdir, mount / "Checked")
     holding(mount / "DCIM/a.jpg")
     _in_hand(mount, store / "DCIM")
+    wait_for(lambda: notifies(mount.pid), "the one thread waits")  # what comes before is sent
     before = _sent(mount)
     (store / "Checked/new").write_bytes(b"x")
     with pytest.raises(AssertionError, match="the kernel is told"):

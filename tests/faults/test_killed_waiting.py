@@ -33,7 +33,7 @@ def _remove(channel: object, path: Path) -> str:
     return code_of(path.unlink)
 
 
-def _notifies(pid: int) -> bool:
+def notifies(pid: int) -> bool:
     """True if a thread of a process waits in the kernel for a directory's lock, to drop a name."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):
@@ -55,7 +55,7 @@ def killed(
     mount.executed = True  # its launcher is its child
     mount.start()
     app = start_as(EDITOR, _remove, mount / "a")
-    wait_for(lambda: _notifies(mount.pid), "the daemon waits for the app")
+    wait_for(lambda: notifies(mount.pid), "the daemon waits for the app")
     mount.expected_exit = -signal.SIGKILL
     if number != signal.SIGKILL:
         mount.expected_log.append("Fatal Python error")  # of faulthandler
@@ -86,7 +86,7 @@ def test_the_app_gets_an_error_and_the_daemon_is_gone(
 def test_both_wait_where_nobody_ends_the_connection(mounts: Mounts, empty_store: Path) -> None:
     mount, app = killed(mounts, empty_store, "connection-unguarded")
     assert not app.channel.poll(WAITS_S)
-    assert _notifies(mount.pid)
+    assert notifies(mount.pid)
     mount.abort()
     assert app.result(ENDS_WITHIN_S) in {"ECONNABORTED", "ENOTCONN"}
     _gone(mount)
@@ -97,7 +97,7 @@ def test_both_wait_where_a_fault_waits_for_all_threads(mounts: Mounts, empty_sto
     mount, app = killed(mounts, empty_store, "faults-dumped", number=signal.SIGSEGV)
     mount.expected_exit = -signal.SIGSEGV
     assert not app.channel.poll(WAITS_S)
-    assert _notifies(mount.pid)
+    assert notifies(mount.pid)
     mount.abort()
     assert app.result(ENDS_WITHIN_S) in {"ECONNABORTED", "ENOTCONN"}
     _gone(mount, -signal.SIGSEGV)
