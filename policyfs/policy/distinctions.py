@@ -13,12 +13,12 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Final
 
-from policyfs.domain import Op
+from policyfs.domain import FileType, Op
 from policyfs.policy.callers import Caller, CallerClass
 from policyfs.policy.classes import TooHardError
 from policyfs.policy.memo import Memo
 from policyfs.policy.model import Effect, Rule, Who
-from policyfs.policy.profile import always_hides, may_hide
+from policyfs.policy.profile import may_hide
 from policyfs.policy.states import PathState
 from policyfs.policy.table import Condition, Live, Situated, Table, asks_for_self
 from policyfs.policy.visibility import Sight
@@ -213,7 +213,7 @@ class Distinctions:
         This holds for every file type and all facts.
         """
         above = [live for one in state.hides if (live := self._table.live(one, caller)) is not None]
-        if any(map(always_hides, above)):
+        if any(live.must_match(FileType.DIRECTORY) for live in above):
             return _HIDDEN
         maybe = frozenset((live.number, _condition(live)) for live in above if may_hide(live))
         allows, denies = set[Hashable](), set[Hashable]()

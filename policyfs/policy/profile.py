@@ -65,8 +65,8 @@ class Profile:
         self.top = top
         self.lost = lost
         self.lives = lives
-        certain = {live.number: live for live in above if always_hides(live)}
-        maybe = {live.number: live for live in above if may_hide(live) and not always_hides(live)}
+        certain = {live.number: live for live in above if live.must_match(FileType.DIRECTORY)}
+        maybe = {live.number: live for live in above if may_hide(live) and live.number not in certain}
         self.hiding = tuple(certain[number] for number in sorted(certain))
         self.hiding_maybe = tuple(maybe[number] for number in sorted(maybe))
         self.can_fill = (lenient and not lost) or any(
@@ -289,9 +289,3 @@ def may_hide(live: Live) -> bool:
     """Return True if this deny rule for SEE matches a directory with some owner (an app, none or unknown)."""
     owners = [*sorted({o for c in live.conditions() for o in c.owners or ()}), OWNER_NONE, "\0", None]
     return any(live.match(Facts(KIND_DIRECTORY, owner)) for owner in owners)
-
-
-def always_hides(live: Live) -> bool:
-    """Return True if this deny rule for SEE matches a directory whatever its owner is."""
-    owners = [*sorted({o for c in live.conditions() for o in c.owners or ()}), OWNER_NONE, "\0", None]
-    return all(live.match(Facts(KIND_DIRECTORY, owner)) for owner in owners)

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.automaton import Automaton, AutomatonBuilder, Binds, Position
 from policyfs.policy.callers import Caller, Callers
-from policyfs.policy.facts import FILE_TYPES, NOT, Kinds, Truth, fixed_facts, sample_facts
+from policyfs.policy.facts import NOT, Kinds, Truth, fixed_facts, sample_facts
 from policyfs.policy.memo import Memo
 from policyfs.policy.model import SELF, Block, Effect, Policy, Rule
 from policyfs.policy.names import Bind
@@ -73,7 +73,7 @@ class Live:
         self.raw = raw
         self.fixed = Truth.YES if when is None and not unless else None
         self._may: dict[FileType, bool] = {}
-        self._must: bool | None = None
+        self._must: dict[FileType, bool] = {}
 
     def match(self, facts: Facts) -> Truth:
         """Return YES if the rule matches, NO if not, or UNKNOWN. facts: a result of fixed_facts."""
@@ -102,13 +102,11 @@ class Live:
             self.match(facts) is not Truth.NO for facts in _samples((self,), FileType.REGULAR, unknown=True)
         )
 
-    def must_match(self) -> bool:
-        """Return True if the rule matches every file, whatever its type, kind and owner are."""
-        if self._must is None:
-            self._must = all(
-                self.match(facts) is Truth.YES for ftype in FILE_TYPES for facts in _samples((self,), ftype)
-            )
-        return self._must
+    def must_match(self, ftype: FileType) -> bool:
+        """Return True if the rule matches every file of this type, whatever its kind and owner are."""
+        if ftype not in self._must:
+            self._must[ftype] = all(self.match(facts) is Truth.YES for facts in _samples((self,), ftype))
+        return self._must[ftype]
 
 
 def told_apart(lives: Iterable[Live]) -> tuple[set[Kinds], set[str]]:

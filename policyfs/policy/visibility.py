@@ -1,8 +1,8 @@
 """Bare directories: a caller sees such a directory only as the way to a path below that it could see.
 
-A caller could see a path if two conditions hold. An allow rule for ``see`` matches some file there. No deny
-rule for ``see`` (except in monitor mode) matches every file there. Rules that hide a directory above the path
-are not considered.
+A caller could see a path if two conditions hold. For some file there, an allow rule for ``see`` matches, and
+no deny rule for ``see`` (except in monitor mode) matches. And no rule hides a directory on the way, whatever
+the directory's owner is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from policyfs.domain import Op
+from policyfs.domain import FileType, Op
 from policyfs.policy.automaton import Node, Position
 from policyfs.policy.callers import Caller, CallerClass
 from policyfs.policy.classes import TooHardError, name_classes
@@ -19,7 +19,7 @@ from policyfs.policy.facts import FILE_TYPES
 from policyfs.policy.memo import Memo
 from policyfs.policy.model import Effect, Rule
 from policyfs.policy.paths import Variant, Wild
-from policyfs.policy.table import Table
+from policyfs.policy.table import Live, Table, sample_facts_of
 
 MAX_POSITIONS: Final = 1000
 """Maximum number of positions (states of the automaton after a path) to try below a directory. With more, the
@@ -55,6 +55,7 @@ class Sight:
         self._goals: Final[dict[frozenset[int], _Goal]] = {}
         self._class_goals: Final[dict[int, _Goal]] = {}
         self._answers: Final[Memo[tuple[Position, int, int | None], bool]] = Memo(remembered)
+        self._some_file: Final[Memo[tuple[Live, ...], bool]] = Memo(remembered)
         seeing = {number for number, rule in enumerate(table.rules) if _allows_see(rule)}
         self._seeing: Final = [(a, number) for a, number in table.first_accepts().items() if number in seeing]
         self._seeing_everywhere: Final = [number for number in table.everywhere() if number in seeing]
@@ -91,20 +92,30 @@ class Sight:
 
     def _could(self, position: Position, caller: Caller) -> bool:
         """Return True if the caller could see a path at exactly this position, not below it."""
-        allowed = False
+        if position.lost:
+            return False
+        lives = tuple(self._about_see(position, caller))
+        if all(live.fixed is not None for live in lives):
+            return {live.rule.effect for live in lives} == {Effect.ALLOW}
+        found = self._some_file.get(lives)
+        if found is None:
+            found = self._some_file.keep(lives, any(_shows_some(lives, ftype) for ftype in FILE_TYPES))
+        return found
+
+    def _is_open(self, position: Position, caller: Caller) -> bool:
+        """Return True if no rule certainly hides a directory at this position."""
+        return not any(
+            live.rule.effect is Effect.DENY and live.must_match(FileType.DIRECTORY)
+            for live in self._about_see(position, caller)
+        )
+
+    def _about_see(self, position: Position, caller: Caller) -> Iterator[Live]:
         for situated in self._table.situated(position):
             rule = self._table.rules[situated.rule]
-            if rule.monitor or not rule.ops & Op.SEE or rule.effect not in (Effect.ALLOW, Effect.DENY):
-                continue
-            live = self._table.live(situated, caller)
-            if live is None:
-                continue
-            if rule.effect is Effect.DENY:
-                if live.must_match():
-                    return False
-            else:
-                allowed = allowed or any(live.may_match(ftype) for ftype in FILE_TYPES)
-        return allowed
+            if not rule.monitor and rule.ops & Op.SEE and rule.effect in (Effect.ALLOW, Effect.DENY):
+                live = self._table.live(situated, caller)
+                if live is not None:
+                    yield live
 
     def _goal(self, of: CallerClass) -> _Goal:
         goal = self._class_goals.get(of.number)
@@ -133,11 +144,14 @@ class Sight:
         for tries, path in enumerate(self._spelled(position, caller, goal)):
             if tries == _MAX_TRIES:
                 return False
-            at = position
-            for name in path:
+            at = self._automaton.step(position, path[0])
+            for name in path[1:]:
+                if not self._is_open(at, caller):
+                    break
                 at = self._automaton.step(at, name)
-            if self._could(at, caller):
-                return True
+            else:
+                if self._could(at, caller):
+                    return True
         return False
 
     def _spelled(self, position: Position, caller: Caller, goal: _Goal) -> Iterator[tuple[str, ...]]:
@@ -178,7 +192,7 @@ class Sight:
                 if self._could(child, caller):
                     return True
                 seen.add(child)
-                if self._leads(child, goal):
+                if self._leads(child, goal) and self._is_open(child, caller):
                     todo.append(child)
             if len(seen) > MAX_POSITIONS:
                 return False
@@ -187,6 +201,16 @@ class Sight:
 
 def _allows_see(rule: Rule) -> bool:
     return rule.effect is Effect.ALLOW and not rule.monitor and bool(rule.ops & Op.SEE)
+
+
+def _shows_some(lives: tuple[Live, ...], ftype: FileType) -> bool:
+    """Return True if an allow rule matches some file of this type, and no deny rule matches this file."""
+    if not any(live.rule.effect is Effect.ALLOW and live.may_match(ftype) for live in lives):
+        return False
+    return any(
+        {live.rule.effect for live in lives if live.match(facts)} == {Effect.ALLOW}
+        for facts in sample_facts_of(lives, ftype, unknown=False)
+    )
 
 
 def _exits(node: Node, caller: Caller) -> Iterator[tuple[str, tuple[int, ...]]]:

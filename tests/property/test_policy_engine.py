@@ -124,6 +124,27 @@ def test_engine_decides_as_the_text_does(part, policy, monitor, asked, remembere
 
 
 @share(0.1)
+@given(
+    cases.bare_policies(),
+    st.sampled_from(EVERYONE),
+    st.lists(cases.directories, min_size=1, max_size=3),
+    cases.op_sets,
+    cases.some_owners,
+)
+def test_a_directory_is_shown_if_and_only_if_it_leads_somewhere(policy, caller, paths, ops, owner):
+    engine = compile_policy(policy)
+    names = [*dict.fromkeys([*cases.NAMES, *cases.names_in(policy, caller.app, caller.uid)])]
+    text = Naive(policy, names, cases.KINDS, 3)
+    for path in paths:
+        node = Node(path, FileType.DIRECTORY, Facts(None, owner), (owner,) * 3)
+        who = principal(engine, caller)
+        above = engine.hidden_above(who, chain(engine, node))
+        got = above or engine.decide(who, Op.SEE | ops, engine.state_of(path), node.ftype, node.facts)
+        want = text.decide(caller, Op.SEE | ops, node)
+        assert (got.allowed, got.errno, got.audit) == (want.allowed, want.errno, want.audit)
+
+
+@share(0.1)
 @given(cases.policies(), st.sampled_from(EVERYONE), cases.op_sets, cases.paths, cases.file_types)
 def test_facts_that_are_not_needed_change_nothing(policy, caller, ops, path, ftype):
     engine = compile_policy(policy)

@@ -413,9 +413,13 @@ def test_a_directory_that_leads_only_to_the_denied_is_not_shown():
 def test_a_way_that_avoids_the_deny_is_found():
     asked = Asked("""\
         - {id: a, allow: [see], paths: ["/a/**"]}
-        - {id: d, deny: [see], paths: ["/a/*", "/a/*/*"]}
+        - {id: d, deny: [see], paths: ["/a/?", "/a/*/*"]}
+        - {id: e, deny: [see], paths: ["/{app}/*"], who: {app: gallery}}
+        - {id: f, allow: [see], paths: ["/gallery/x/y"]}
         """)
     assert asked.code("camera", Op.SEE, "/a", DIRECTORY) == 0
+    assert asked.code("camera", Op.SEE, "/gallery", DIRECTORY) == 0
+    assert asked.code("gallery", Op.SEE, "/gallery", DIRECTORY) == ENOENT
 
 
 def test_an_allow_of_see_that_is_only_recorded_shows_nothing():

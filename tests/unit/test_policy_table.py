@@ -137,13 +137,15 @@ def test_what_a_rule_may_and_must_match_by_the_type_of_a_file() -> None:
     photos = Placed("- {id: a, allow: [read], when: {type: image/*}}\n").live("/x", None)
     assert photos.may_match(FileType.REGULAR)
     assert not photos.may_match(FileType.DIRECTORY)
-    assert not photos.must_match()
+    assert not photos.must_match(FileType.REGULAR)
     directories = Placed(f"- {{id: a, allow: [see], when: {{type: {KIND_DIRECTORY}}}}}\n").live("/x", None)
     assert directories.may_match(FileType.DIRECTORY)
     assert not directories.may_match(FileType.REGULAR)
     assert not directories.may_oblige()
     assert photos.may_oblige()
-    assert Placed("- {id: a, allow: [see]}\n").live("/x", None).must_match()
+    assert Placed("- {id: a, allow: [see]}\n").live("/x", None).must_match(FileType.REGULAR)
+    assert directories.must_match(FileType.DIRECTORY)
+    assert not directories.must_match(FileType.SYMLINK)
     odd = "- {id: a, allow: [read], when: {type: image/png}, unless: {type: image/png}}\n"
     assert not Placed(odd).live("/x", None).may_match(FileType.REGULAR)
     assert Placed(odd).live("/x", None).may_oblige(), "of an unknown kind nobody knows that it cannot match"

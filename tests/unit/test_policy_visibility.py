@@ -60,6 +60,45 @@ def test_an_enforced_deny_under_all_facts_takes_it_away(deny: str, still: bool) 
     assert below(rules, "/a") is still
 
 
+@pytest.mark.parametrize(
+    ("deny", "still"),
+    [
+        ("deny: [see], paths: /a/b", False),
+        ("deny: [see], paths: /a/b/c", False),
+        ("deny: [see], paths: /a/b, unless: {owner: camera}", True),
+        ("deny: [see], paths: /a/b, when: {type: image/png}", True),
+        ("deny: [see], paths: /a/b, mode: monitor", True),
+        ("deny: [read], paths: /a/b", True),
+        ("deny: [see], paths: /a/b, who: {app: maps}", True),
+        ("deny: [see], paths: /a", True),  # is asked before
+    ],
+)
+@pytest.mark.parametrize("allowed", ["/a/b/c/d", "/a/b/c/*", "/a/?/c/**"])
+def test_a_hidden_directory_leads_nowhere(allowed: str, deny: str, still: bool) -> None:
+    rules = f'- {{id: r, allow: [see], paths: "{allowed}"}}\n- {{id: d, {deny}}}\n'
+    assert below(rules, "/a") is (still or (allowed == "/a/?/c/**" and "/a/b" in deny))
+    none = 'deny: [see], paths: "/a/**", when: {type: inode/directory}'
+    assert not below(f"{rules}- {{id: e, {none}}}", "/a")
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "still"),
+    [
+        ("type: image/png", "type: image/*", False),
+        ("type: image/*", "type: image/png", True),
+        ("owner: camera", "owner: [camera, maps]", False),
+        ("owner: camera, type: image/png", "owner: camera", False),
+        ("owner: camera", "owner: camera, type: image/png", True),
+    ],
+)
+def test_the_same_file_must_be_allowed_and_not_denied(allow: str, deny: str, still: bool) -> None:
+    rules = f"""\
+- {{id: r, allow: [see], paths: /a/b, when: {{{allow}}}}}
+- {{id: d, deny: [see], paths: /a/b, when: {{{deny}}}}}
+"""
+    assert below(rules, "/a") is still
+
+
 def test_paths_that_globs_do_not_spell_out_are_found_by_exploring() -> None:
     """What the allow spells first is denied; a name of another form is not."""
     rules = """\

@@ -275,35 +275,45 @@ class Naive:
                 yield path.rstrip(b"/") + b"".join(b"/" + n.encode() for n in names)
 
     def could_see_below(self, caller: Caller, path: bytes) -> bool:
-        """Some path below could be allowed ``see`` by the patterns."""
+        """Some file at some path below could be seen, through directories that do not hide it."""
         rules = [r for r in self.policy.rules if r.ops & Op.SEE and not r.monitor]
-        allows = [r for r in rules if r.effect is Effect.ALLOW and who_holds(r.who, self.policy, caller)]
-        if not allows:
+        mine = [r for r in rules if who_holds(r.who, self.policy, caller)]
+        if not any(rule.effect is Effect.ALLOW for rule in mine):
             return False
-        denies = [r for r in rules if r.effect is Effect.DENY and who_holds(r.who, self.policy, caller)]
-        for lower in self.below(path, self.depth):
-            if any(self.in_some_case(rule, caller, lower) for rule in allows) and not any(
-                self.in_every_case(rule, caller, lower) for rule in denies
+        hidden: list[bytes] = []
+        for lower in self.below(path, self.depth):  # directories before what is in them
+            if any(lower.startswith(above + b"/") for above in hidden):
+                continue
+            # the path part first: most rules fail it whatever the file
+            here = [r for r in mine if self.at_path(r, caller, lower)]
+            files = self.files(lower, *FileType)
+            if any(rule.effect is Effect.ALLOW for rule in here) and any(
+                self.shown(here, caller, node) for node in files
             ):
                 return True
+            denies = [rule for rule in here if rule.effect is Effect.DENY]
+            if denies and all(
+                self.denied(denies, caller, node) for node in self.files(lower, FileType.DIRECTORY)
+            ):
+                hidden.append(lower)
         return False
 
-    def cases(self, rule: Rule, caller: Caller, path: bytes) -> Iterator[float]:
-        # the path part first: most rules fail it whatever the file
-        if rule.paths is not None and not any(
+    def files(self, path: bytes, *ftypes: FileType) -> Iterator[Node]:
+        return (Node(path, ftype, f) for ftype in ftypes for f in self.all_facts(ftype, unknown=False))
+
+    def at_path(self, rule: Rule, caller: Caller, path: bytes) -> bool:
+        return rule.paths is None or any(
             glob_matches(g, path, rule.ignore_case, caller) for g in rule.paths
-        ):
-            yield NO
-            return
-        for ftype in FileType:
-            for facts in self.all_facts(ftype, unknown=False):
-                yield rule_matches(rule, self.policy, caller, Node(path, ftype, facts))
+        )
 
-    def in_some_case(self, rule: Rule, caller: Caller, path: bytes) -> bool:
-        return any(truth == YES for truth in self.cases(rule, caller, path))
+    def denied(self, rules: Iterable[Rule], caller: Caller, node: Node) -> bool:
+        truths = ((rule, rule_matches(rule, self.policy, caller, node)) for rule in rules)
+        return any(rule.effect is Effect.DENY and truth != NO for rule, truth in truths)
 
-    def in_every_case(self, rule: Rule, caller: Caller, path: bytes) -> bool:
-        return all(truth == YES for truth in self.cases(rule, caller, path))
+    def shown(self, rules: Sequence[Rule], caller: Caller, node: Node) -> bool:
+        allows = [rule for rule in rules if rule.effect is Effect.ALLOW]
+        allowed = any(rule_matches(rule, self.policy, caller, node) == YES for rule in allows)
+        return allowed and not self.denied(rules, caller, node)
 
     def hiding_above(self, caller: Caller, node: Node) -> list[Rule]:
         """The rules that hide directories above."""

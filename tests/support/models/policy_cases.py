@@ -287,6 +287,31 @@ def losing_policies(draw: st.DrawFn) -> Policy:
     return policy(*made)
 
 
+deep = st.sampled_from(
+    ["/a/b/a", "/a/*/b", "/**/b/a", "/a/**/b", "/{app}/a/b", "/*/b/**", "/a/{uid}/*", "/b/?/a", "/a/b/***"]
+)
+shallow = st.sampled_from(
+    ["/a", "/a/b", "/a/*", "/*/b", "/**/b", "/a/**", "/a/b/a", "/*/*/a", "/a/{app}", "/{uid}", "/a/7/*"]
+)
+
+
+@st.composite
+def bare_policies(draw: st.DrawFn) -> Policy:
+    """Deep paths that callers see, and rules that hide some of the directories on the way."""
+    made = [
+        plain(
+            number, Effect.ALLOW, (draw(deep),), ops=Op.SEE | Op.READ, who=draw(any_who), when=draw(any_block)
+        )
+        for number in range(draw(st.integers(1, 2)))
+    ]
+    for number in range(10, 10 + draw(st.integers(1, 3))):
+        more: dict[str, object] = {"who": draw(any_who), "monitor": draw(st.integers(0, 7)) == 0}
+        more |= draw(st.sampled_from([{}, {}, {"when": draw(blocks())}, {"unless": (draw(blocks()),)}]))
+        made.append(plain(number, Effect.DENY, (draw(shallow),), ops=Op.SEE, **more))
+    made.append(plain(90, Effect.ALLOW, draw(wide), ops=draw(operations) & ~Op.SEE or Op.READ))
+    return policy(*made)
+
+
 @st.composite
 def common_policies(draw: st.DrawFn) -> Policy:
     """Rules that few callers are told apart by."""
@@ -311,6 +336,7 @@ near_paths = st.sampled_from(
         *(b"/a/zz/a", b"/a79", b"/a79/a", b"/a97/a", b"/b7-9/b"),
     ]
 )
+directories = st.sampled_from([b"/a", b"/a", b"/b", b"/a/b", b"/a/a", b"/b/b", b"/7", b"/a/7", b"/zz"])
 move_paths = st.one_of(near_paths, near_paths, near_paths, paths)
 some_paths = st.one_of(paths, paths, near_paths, near_paths, st.just(b"/"))
 file_types = st.sampled_from([FileType.REGULAR, FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK])
