@@ -228,11 +228,11 @@ def _may(engine: Engine, who: Principal, args: argparse.Namespace) -> dict[str, 
     from policyfs.policy.explain import explain
 
     path, facts = args.place.encode("utf-8", "surrogateescape"), Facts(args.kind, None)
-    answers, rules, view = {}, {}, ""
+    answers, rules, causes, view = {}, {}, {}, ""
     for request in _REQUESTS:
         explained = explain(engine, who, request, path, ftype, facts)
         decision = explained.decision
-        answers[request] = _answer(decision)
+        answers[request], causes[request] = _answer(decision), explained.cause
         view = explained.view.label if explained.view is not None else ""
         for line in explained.lines:
             if line.verdict != "no" and (line.effect == "deny" or decision.allowed):
@@ -241,7 +241,8 @@ def _may(engine: Engine, who: Principal, args: argparse.Namespace) -> dict[str, 
             places = {line.rule: line.where for line in explained.lines}
             where = f" ({Path(places[rule].file).name}:{places[rule].line})" if rule in places else ""
             rules[rule] = f"{rule}{where} hides {shown_path(directory)}"
-    why = ", ".join(rules.values()) or "no rule allows anything here"
+    unseen = "no rule allows anything here"
+    why = ", ".join(rules.values()) or (causes["see"] if answers["see"] != "no" else unseen)
     return {**answers, "view": view if answers["see"] != "no" else "", "why": shown(why)}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from policyfs.domain import Decision, Op
 from policyfs.errors import errno_name
@@ -14,19 +14,22 @@ def cause_of(
     decision: Decision,
     missing: Op,
     lines: Sequence[RuleLine],
+    denying: Collection[str],
     hidden_by: Sequence[tuple[bytes, str]],
     nearest: RuleLine | None,
+    *,
+    top: bool,
 ) -> str:
     """Return the cause of an answer as text.
 
-    missing: the operations that no rule allows. lines: the rules with their verdicts. hidden_by: a pair
-    (directory, rule) for each directory above that hides the path. nearest: the allow rule that comes nearest
-    to allowing the request, if any.
+    missing: the operations that no rule allows. lines: the rules with their verdicts. denying: the ids of the
+    rules that deny the request. hidden_by: a pair (directory, rule) for each directory above that hides the
+    path. nearest: the allow rule that comes nearest to allowing the request, if any. top: True for the root.
     """
     spoke = [line for line in lines if line.verdict != NO and "only recorded" not in line.reason]
     if decision.allowed:
-        return _of_allowed(decision, spoke)
-    denies = [line for line in spoke if line.effect == Effect.DENY.value]
+        return _of_allowed(decision, spoke, top=top)
+    denies = [line for line in spoke if line.rule in denying]
     if hidden_by:
         directory, rule = hidden_by[0]
         return f"rule {rule} hides {directory.decode('utf-8', 'backslashreplace')}"
@@ -45,15 +48,18 @@ def cause_of(
     return f"{told}; the nearest rule is {nearest.rule} ({place}): {nearest.reason}"
 
 
-def _of_allowed(decision: Decision, spoke: Sequence[RuleLine]) -> str:
+def _of_allowed(decision: Decision, spoke: Sequence[RuleLine], *, top: bool) -> str:
     if decision.would_deny:
         told = f"{_rules(decision.would_deny)} would deny the request"
         return f"{told}, but in monitor mode policyfs only records this"
-    if decision.bare:
-        return "the directory leads to paths that the app sees"
+    way = "everyone may see the root" if top else "the directory leads to paths that the app sees"
     allows = [line.rule for line in spoke if line.effect == Effect.ALLOW.value]
     verb = "allows" if len(allows) == 1 else "allow"
+    if decision.bare and not allows:
+        return way
     told = f"{_rules(allows)} {verb} the request" if allows else "no rule denies the request"
+    if decision.bare:
+        told += f", and {way}"
     redacts = [line.rule for line in spoke if line.effect == Effect.REDACT.value]
     if decision.redact:
         told += f", without {', '.join(sorted(decision.redact))} ({_listed(redacts)})"

@@ -162,7 +162,6 @@ class MoveExplanation:
 _SPECIAL: Final = "the mount refuses fifos, sockets and devices here (EPERM), whatever the rules allow"
 _SPECIAL_IF_FREE: Final = "a mount without --posix refuses fifos, sockets and devices (EPERM)"
 _ENDS: Final = ("old path", "new path", "replaced file")
-_ROOT: Final = "everyone may see the root; a rule must allow every other request"
 MOVES: Final = {
     "rename": (Op.SEE | Op.DELETE, Op.SEE | Op.CREATE),
     "link": (Op.SEE | Op.READ | Op.WRITE, Op.SEE | Op.CREATE),
@@ -275,12 +274,14 @@ def _explained(
     view = engine.view(who, state) if ftype is FileType.REGULAR else None
     weigher = Weigher(engine, who, ops, state, fixed_facts(ftype, facts))
     lines, hidden_by = weigher.lines(), tuple(_hidden_by(engine, who, path))
-    missing = Op(0)
-    for op in ops if not decision.allowed else Op(0):
+    # what is not seen is refused for this reason alone, whatever rules say about the other operations
+    seen = engine.decide(who, Op.SEE, state, ftype, facts)
+    refusal, missing = (decision, Op(0)) if seen.allowed else (seen, Op.SEE)
+    for op in ops if seen.allowed and not decision.allowed else Op(0):
         if not engine.decide(who, op, state, ftype, facts).allowed:
             missing |= op
-    denied = any(line.effect == "deny" and line.verdict != NO for line in lines) or bool(hidden_by)
-    nearest = None if decision.allowed or denied else weigher.nearest(missing, path)
+    denies = frozenset(match.rule for match in refusal.rules if match.effect == "deny" and not match.monitor)
+    nearest = None if decision.allowed or denies or hidden_by else weigher.nearest(missing, path)
     return Explanation(
         request=request,
         who=who.label,
@@ -292,7 +293,7 @@ def _explained(
         needs=engine.needs(who, ops, state, ftype),
         io=_io(decision, view, ops),
         kernel=kept_by_kernel(engine, state, ftype),
-        cause=cause_of(decision, missing, lines, hidden_by, nearest) if path.strip(b"/") else _ROOT,
+        cause=cause_of(decision, missing, lines, denies, hidden_by, nearest, top=state.top),
         nearest=nearest,
     )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyfs.domain import FileType
+from policyfs.domain import FileType, Op
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.explain import REQUESTS, explain
+from policyfs.policy.model import Effect
 from tests.property.test_policy_engine import CASES, EVERYONE, PARTS, chain, naive, principal, share
 from tests.support.models import policy_cases as cases
 from tests.support.models.naive_policy import NO, UNKNOWN, YES, Naive, Node, rule_matches
@@ -21,7 +24,7 @@ VERDICTS = {YES: "matches", UNKNOWN: "may match", NO: "no"}
 @pytest.mark.parametrize("part", range(PARTS))
 @share(0.1 / PARTS)
 @given(
-    cases.policies(),
+    st.one_of(cases.policies(), cases.bare_policies()),
     st.sampled_from(EVERYONE),
     st.sampled_from(sorted(REQUESTS)),
     cases.some_paths,
@@ -51,6 +54,19 @@ def test_an_explanation_says_what_the_text_does(part, policy, caller, request, p
     for rule in policy.rules:
         if lines[rule.id] != "no":
             assert lines[rule.id] == VERDICTS[rule_matches(rule, policy, caller, node)]
+    if not got.allowed and (got.errno, got.allowed) == (want.errno, want.allowed):
+        seen = text.seen(caller, node)
+        asked = [op for op in Op if op in ops and op is not Op.SEE] if seen else [Op.SEE]
+        denies = {rule.id for op in asked for rule in text.enforced(caller, op, node, Effect.DENY)}
+        lacking = [op for op in asked if not text.enforced(caller, op, node, Effect.ALLOW)]
+        if denies:
+            assert {rule.id for rule in policy.rules if re.search(rf"\b{rule.id}\b", said.cause)} >= denies
+            assert re.match(r"rules? .* den(y|ies) the request", said.cause)
+        elif seen:
+            words = " or ".join(str(op.name).lower() for op in lacking)
+            assert said.cause.startswith(f"no rule allows {words}")
+        else:
+            assert said.cause.startswith("no rule allows the caller to see the path")
     if said.nearest is not None:
         assert not want.allowed
         assert said.nearest.effect == "allow"

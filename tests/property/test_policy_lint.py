@@ -40,7 +40,7 @@ def test_rules_that_never_match_or_give_nothing_never_do(policy, asked):
 
 
 @share(0.04)
-@given(cases.policies(), st.lists(requests, min_size=10, max_size=10))
+@given(st.one_of(cases.policies(), cases.bare_policies()), st.lists(requests, min_size=10, max_size=10))
 def test_an_allow_that_works_somewhere_is_not_found(policy, asked):
     compiled = Compiled(compile_policy(policy))
     whole = {
@@ -57,4 +57,5 @@ def test_an_allow_that_works_somewhere_is_not_found(policy, asked):
             if rule.id in whole and rule_matches(rule, policy, caller, node) == YES:
                 for op in Op:
                     if rule.ops & op and text.decide(caller, Op.SEE | op, node).allowed:
-                        assert ftype is FileType.DIRECTORY  # seen as a bare one, whatever the rule says
+                        assert ftype is FileType.DIRECTORY  # no request reads or writes one
+                        assert op & (Op.READ | Op.WRITE)

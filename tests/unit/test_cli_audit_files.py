@@ -109,6 +109,8 @@ def test_who_could_asks_the_policy_in_force(cli: Cli, tmp_path: Path) -> None:
     assert (rows["maps"]["see"], rows["maps"]["why"]) == ("no", "no rule allows anything here")
     out = cli("who-could", "/Private/a", code=1)
     assert "no-private (home.yaml:7)" in out
+    above = {row["app"]: row for row in cli.json("who-could", "/", "--directory")}
+    assert (above["maps"]["see"], above["maps"]["why"]) == ("yes", "everyone may see the root")
     (tmp_path / "open.yaml").write_bytes(POLICY.replace(b"/Private/", b"/Other/"))
     assert cli.json("who-could", "/Private/a", "--policy", str(tmp_path / "open.yaml"))
     with pytest.raises(UsageError):

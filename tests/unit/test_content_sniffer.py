@@ -700,7 +700,8 @@ def test_nothing_leaks_in_1000_requests(executed, jpeg_fd):
 def test_their_session_goes_behind_those_of_apps(executed):
     weight = Path(f"/proc/{executed.stats().zygote_pid}/autogroup")
     if weight.exists():  # kernels without CONFIG_SCHED_AUTOGROUP know no sessions' weights
-        assert weight.read_text(encoding="ascii").split()[1:] == ["nice", str(SESSION_NICE)]
+        told = ["nice", str(SESSION_NICE)]  # the kernel refuses it while another session changes its weight
+        wait_for(lambda: weight.read_text(encoding="ascii").split()[1:] == told, "they give way")
 
 
 # ---------------------------------------------------------------- start and end

@@ -46,6 +46,29 @@ def test_the_cause_in_one_clause(family: Asked, who: str, request_: str, path: s
     assert cause(family, who, request_, path, DIRECTORY if path == "/" else FILE).startswith(told)
 
 
+@pytest.mark.parametrize(
+    ("request_", "path", "told"),
+    [
+        ("delete", "/a", "rule tidy allows the request, and the directory leads to paths that the app sees"),
+        ("delete", "/", "rule tidy allows the request, and everyone may see the root"),
+        ("list", "/", "everyone may see the root"),
+        ("chmod", "/", "rule locked denies the request"),
+        ("chmod", "/a", "rule locked denies the request"),
+        ("mkdir", "/", "no rule allows create; the nearest rule is tidy (test.yaml:10): the rule matches"),
+        ("chmod", "/x", "no rule allows the caller to see the path; the nearest rule is deep (test.yaml:9)"),
+        ("chmod", "/hidden", "rule hides denies the request"),
+    ],
+)
+def test_the_cause_is_what_refuses_the_path_or_the_operation(request_: str, path: str, told: str) -> None:
+    asked = Asked("""\
+        - {id: deep, allow: [see], paths: "/a/b/c"}
+        - {id: tidy, allow: [delete], paths: ["/a", "/"]}
+        - {id: locked, deny: [attr], paths: ["/", "/*"]}
+        - {id: hides, deny: [see], paths: "/hidden"}
+        """)
+    assert cause(asked, "camera", request_, path, DIRECTORY).startswith(told)
+
+
 def test_a_way_to_something_an_unknown_fact_and_a_dry_run() -> None:
     asked = Asked("""\
         - {id: a, allow: [all], paths: "/a/b/**"}

@@ -10,6 +10,8 @@ from policyfs.policy.lint.reach import reach
 from tests.support.models.whole_policies import compiled
 
 LOOK = "- {id: look, allow: [see], who: {app: any}, paths: '/**'}\n"
+HIDES = "id: d, deny: [see], paths: /a/b"
+DEEP = "id: s, allow: [see], who: {app: stranger}, paths: /a/b/c"
 
 
 def found(*rules: str) -> dict[str, str]:
@@ -40,6 +42,13 @@ def found(*rules: str) -> dict[str, str]:
         (["id: r, allow: [write], paths: '/a/**'", "id: d, deny: [write], paths: '/a/*'"], None),
         (["id: r, allow: [write], when: {owner: self}", "id: d, deny: [write], when: {owner: maps}"], None),
         (["id: r, allow: [write], paths: /a, mode: monitor", "id: d, deny: [write]"], None),
+        (["id: r, allow: [attr], who: {app: stranger}, paths: '/'"], None),
+        (["id: r, allow: [delete], who: {app: stranger}, paths: /a", DEEP], None),
+        (["id: r, allow: [read], who: {app: stranger}, paths: /a", DEEP], "unseen: this allow never"),
+        (
+            ["id: r, allow: [delete], who: {app: stranger}, paths: /a", DEEP, HIDES],
+            "unseen: this allow never",
+        ),
     ],
 )
 def test_rules(rules, want):

@@ -239,7 +239,7 @@ class Walk:
         self, names: tuple[bytes, ...], ftype: FileType, state: PathState, facts: Facts, seen: Decision
     ) -> Entry:
         may, rules, required = Op(0), set[str](), frozenset[frozenset[str]]()
-        for op in () if seen.bare else _OPS:
+        for op in _OPS:
             if op & (Op.READ | Op.WRITE) and ftype is not FileType.REGULAR:
                 continue
             decision = self._decide(op, state, ftype, facts)

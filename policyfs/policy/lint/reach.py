@@ -134,6 +134,10 @@ class _Reach:
             self._denied_by.setdefault(op, set()).update(by | hidden_by)
 
 
+_OF_FILES: Final = Op.READ | Op.WRITE
+"""A rule that allows these operations means files, not directories that are seen only as a way."""
+
+
 class _Seen(NamedTuple):
     """The results of the search for one rule so far, after a look at one more path.
 
@@ -165,7 +169,7 @@ def _look(here: Here, asked: tuple[int, Op, bool, bool], below: Callable[[], boo
             matched = True
             for op in left:
                 decision = profile.answer(int(op), ftype, facts, below=below)
-                if decision.allowed and not decision.bare and not hidden:
+                if decision.allowed and not hidden and not (decision.bare and op & _OF_FILES):
                     left &= ~op
                 else:
                     denied.append((op, tuple(numbers[rule] for rule in _denies(decision))))
