@@ -18,6 +18,7 @@ from policyfs.domain import KIND_EMPTY, Decision, FileType, Op, Principal
 from policyfs.errors import errno_name
 from policyfs.linux.permission import first_refusal
 from policyfs.policy.decide import Engine
+from policyfs.policy.errors import harmless
 from policyfs.policy.explain import REQUESTS, Explanation, MoveExplanation, open_refusal
 from policyfs.redact.core.values import Outcome
 
@@ -125,7 +126,7 @@ def _no_parent(found: LiveFile) -> Layer | None:
     names = [name for name in found.path.split(b"/") if name]
     if found.stat is not None or len(found.above) >= len(names):
         return None
-    missing = os.fsdecode(b"/" + b"/".join(names[: len(found.above)]))
+    missing = harmless(os.fsdecode(b"/" + b"/".join(names[: len(found.above)])))
     return Layer("store", errno.ENOENT, f"there is no directory {missing} in the store")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -68,6 +69,8 @@ class _Output:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        if isinstance(stream, io.TextIOWrapper):  # a name may have no bytes in the stream's encoding
+            stream.reconfigure(errors="backslashreplace")
         self.error: OSError | None = None
         self.lists = False
 
@@ -202,7 +205,10 @@ def _run(words: Sequence[str], kept: list[object], out: _Output) -> int:
     try:
         code = options.run(options)
     except PolicyfsError as error:
-        print(f"policyfs: {error}", file=sys.stderr)
+        from policyfs.policy.errors import harmless  # only here: most commands need no such text
+
+        lines = f"policyfs: {error}".split("\n")  # with names that others choose
+        print("\n".join(map(harmless, lines)), file=sys.stderr)
         return error.exit_code
     except _OutputEndedError:
         return EXIT_OK

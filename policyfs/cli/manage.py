@@ -104,7 +104,7 @@ def _run_path(args: argparse.Namespace) -> int:
     listing = {None: [], True: ["  listing      kept"], False: ["  listing      asked for each time"]}
     why = found["why"]
     lines = [
-        f"{found['path']}: {found['type']}",
+        f"{shown(str(found['path']))}: {found['type']}",
         f"  name         {_kept_for(found['name_s'])}",
         *([] if found["attributes_s"] is None else [f"  attributes   {_kept_for(found['attributes_s'])}"]),
         *listing[None if found["listing"] is None else bool(found["listing"])],

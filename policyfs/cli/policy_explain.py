@@ -21,6 +21,7 @@ from policyfs.domain import OWNER_NONE, Facts, FileType, Principal
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError, errno_name
 from policyfs.policy.cause import sentence
 from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.errors import harmless
 from policyfs.policy.exceptions import in_force
 from policyfs.policy.explain import (
     MADE,
@@ -87,7 +88,7 @@ def _run_move(args: argparse.Namespace, engine: Engine, who: Principal, path: by
 
 def _print(text: str, *, allowed: bool) -> None:
     """Print an explanation. On a terminal its first line has a colour, which depends on *allowed*."""
-    first, end, rest = text.partition("\n")
+    first, end, rest = "\n".join(map(harmless, text.split("\n"))).partition("\n")
     print(f"{paint(first, GREEN if allowed else RED) if wanted(sys.stdout) else first}{end}{rest}")
 
 
@@ -245,7 +246,7 @@ def _as_json(explanation: Explanation) -> dict[str, object]:
     return {
         "request": explanation.request,
         "who": explanation.who,
-        "path": explanation.shown_path,
+        "path": explanation.path.decode("utf-8", "backslashreplace"),
         "allowed": decision.allowed,
         "cause": explanation.cause,
         "errno": errno_name(decision.errno) if decision.errno else None,
@@ -282,8 +283,8 @@ def _move_as_json(found: MoveExplanation) -> dict[str, object]:
     return {
         "request": found.request,
         "who": found.who,
-        "path": old.shown_path,
-        "to": new.shown_path,
+        "path": old.path.decode("utf-8", "backslashreplace"),
+        "to": new.path.decode("utf-8", "backslashreplace"),
         "allowed": found.decision.allowed,
         "errno": errno_name(found.decision.errno) if found.decision.errno else None,
         "cause": found.cause,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from policyfs.domain import Decision, Op
 from policyfs.errors import errno_name
+from policyfs.policy.errors import harmless
 from policyfs.policy.model import Effect
 from policyfs.policy.rule_lines import NO, RuleLine, words_of
 
@@ -32,7 +33,7 @@ def cause_of(
     denies = [line for line in spoke if line.rule in denying]
     if hidden_by:
         directory, rule = hidden_by[0]
-        return f"rule {rule} hides {directory.decode('utf-8', 'backslashreplace')}"
+        return f"rule {rule} hides {harmless(directory.decode('utf-8', 'backslashreplace'))}"
     if denies:
         unsure = all(line.verdict != "matches" for line in denies)
         verb = "denies" if len(denies) == 1 else "deny"

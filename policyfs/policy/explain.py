@@ -12,6 +12,7 @@ from policyfs.errors import UsageError, errno_name
 from policyfs.formats import REDACTABLE_KINDS, WITHOUT_LOCATOR
 from policyfs.policy.cause import cause_of, sentence
 from policyfs.policy.decide import End, Engine
+from policyfs.policy.errors import harmless
 from policyfs.policy.exceptions import ended
 from policyfs.policy.facts import fixed_facts
 from policyfs.policy.kept import kept_by_kernel
@@ -83,8 +84,8 @@ class Explanation:
 
     @property
     def shown_path(self) -> str:
-        """The path as text."""
-        return self.path.decode("utf-8", "backslashreplace")
+        """The path as text that is safe for a terminal."""
+        return harmless(self.path.decode("utf-8", "backslashreplace"))
 
     def text(self, *, every: bool = False, refusal: str | None = None) -> str:
         """Return the explanation as text: the cause first, then the rules that match or may match.
@@ -102,7 +103,8 @@ class Explanation:
     def rest(self, *, every: bool = False) -> Iterator[str]:
         """Yield the lines of the explanation that follow the answer. every: True for all rules."""
         for directory, rule in self.hidden_by:
-            yield f"  hidden, because rule {rule} hides {directory.decode('utf-8', 'backslashreplace')}"
+            above = harmless(directory.decode("utf-8", "backslashreplace"))
+            yield f"  hidden, because rule {rule} hides {above}"
         yield from self.rule_lines(every=every)
         if self.view is not None:
             yield f"  view: {self.view.label}"

@@ -219,3 +219,43 @@ def test_a_command_waits_for_its_children_though_the_caller_ignores_their_ends(t
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split()[:2] == ["APP", "UID"]
+
+
+NAME = b"/caf\xc3\xa9\xff\x1b[31m\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["policy", "check", "POLICY", "é\udcff.yaml"],
+        ["policy", "explain", "POLICY", NAME, "--app", "any-one"],
+        ["policy", "explain", "POLICY", NAME, "--app", "any-one", "--op", "rename", "--to", NAME + b"x"],
+        ["policy", "matrix", "POLICY"],
+        ["policy", "lint", "POLICY"],
+        ["policy", "view", "POLICY", "STORE", "--app", "any-one"],
+        ["owner", "show", "STORE"],
+        ["inspect", b"STORE" + NAME],
+        ["audit", "search", "--trail", b"STORE" + NAME],
+        ["status", b"STORE" + NAME],
+    ],
+)
+def test_output_that_has_no_bytes_for_a_name_shows_an_escape(tmp_path: Path, words: list) -> None:
+    """As `ssh` with LC_ALL=C, cron and PYTHONIOENCODING have it."""
+    policy, store = tmp_path / "é.yaml", tmp_path / "store"
+    policy.write_text(
+        "apiVersion: policyfs/v1\nkind: Policy\nmetadata: {name: café}\napps: {any-one: {uid: 10001}}\n"
+        'rules:\n- {id: all, allow: [all], who: {app: any}, paths: ["/**", "/é/**"], description: "ü"}\n',
+        encoding="utf-8",
+    )
+    store.mkdir(mode=0o755)
+    Path(os.fsdecode(os.fsencode(store) + NAME)).touch()
+    named = {"POLICY": bytes(policy), "STORE": bytes(store)}
+    command = [named.get(word, os.fsencode(word)) if isinstance(word, str) else word for word in words]
+    command = [word.replace(b"STORE/", bytes(store) + b"/") for word in command]
+    done = subprocess.run(
+        [sys.executable, "-m", "policyfs.cli.main", *command],
+        check=False, capture_output=True, timeout=60, env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert b"Traceback" not in done.stderr, done.stderr.decode()
+    assert b"\x1b" not in done.stdout + done.stderr
+    assert (done.stdout + done.stderr).isascii()
