@@ -7,9 +7,11 @@ POLICYFS_UPDATE_GOLDEN=1 writes the .txt anew (and fails, so that it is read).
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.exceptions import in_force
@@ -18,6 +20,8 @@ from policyfs.policy.lint.lint import Report, lint
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.policy.values import instant
 from tests.support.machine.documents import CHECKOUT
+from tests.support.models.policies import HEAD
+from tests.support.models.sound_policies import sound_policy
 
 CASES = Path(__file__).parent / "policy_lint"
 NAMES = sorted(path.stem for path in CASES.glob("*.yaml"))
@@ -49,3 +53,22 @@ def test_each_case_has_its_finding(name):
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "policies").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_policies_have_no_finding_without_a_reason(path):
     assert report(path)[0].findings == []
+
+
+def planted() -> list[object]:
+    parts = YAML(typ="safe").load((Path(__file__).parent / "policy_mistakes.yaml").read_text("utf-8"))
+    return [pytest.param(row, id=row["mistake"]) for part in parts.values() for row in part]
+
+
+@pytest.mark.parametrize("row", planted())
+def test_planted_mistakes_are_found(row):
+    sources = [SourceText("p.yaml", (HEAD + row["policy"]).encode())]
+    found = lint(compile_policy(parse_policy(sources)), sources, at_ns=NOW_NS).findings
+    assert (row["finding"], f"rule {row['at']}") in {(one.id, one.subject) for one in found}
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_sound_policies_have_no_finding(seed):
+    text = sound_policy(random.Random(seed))
+    sources = [SourceText("p.yaml", text.encode())]
+    assert lint(compile_policy(parse_policy(sources)), sources, at_ns=NOW_NS).findings == [], text

@@ -52,12 +52,22 @@ def ids(*rules: str, apps: str = APPS) -> set[tuple[str, str]]:
             {("see-by-fact", "rule k")},
         ),
         (
+            [LOOK, "id: own, allow: [all], who: {app: camera}, paths: '/d/{uid}/**'"],
+            {("own-directory", "rule own")},
+        ),
+        (
             [
-                LOOK,
-                "id: put, allow: [write], who: {app: camera}, paths: ['/DCIM/a/**', '/DCIM/b/**']",
-                "id: c, require: {content: image/*}, paths: '/DCIM/a/**'",
+                "id: look, allow: [see, read], who: {app: any}, paths: ['/DCIM/***', '/.zfs/snapshot/**']",
+                f"id: no, require: {{redact: location}}, {SPARED}, paths: '/DCIM/**'",
             ],
-            {("unchecked-write", "rule put")},
+            {("derived-copies", "rule look"), ("raw-sensitive", "rule look")},
+        ),
+        (
+            [
+                LOOK.replace("/DCIM/**", "/DCIM/***"),
+                f"id: no, require: {{redact: location}}, {SPARED}, paths: '/DCIM/**'",
+            ],
+            set(),
         ),
     ],
 )

@@ -12,7 +12,7 @@ from tests.support.models.whole_policies import policy_of
     ("rule", "ids"),
     [
         ("allow: [see], paths: /a", {"strangers"}),
-        ("allow: [see], paths: /a, mode: monitor", set()),
+        ("allow: [see], paths: /a, mode: monitor", {"monitored"}),
         ("allow: [see], paths: /a, who: {app: [any, stranger]}", set()),
         ("allow: [see], paths: /a, who: {not: {app: camera}}", {"strangers"}),
         ("allow: [see], paths: /a, who: {uid: 5}", set()),
@@ -37,6 +37,13 @@ from tests.support.models.whole_policies import policy_of
         ("deny: [read], paths: /a, who: {not: {app: camera, grant: media.location}}", {"not-of-several"}),
         ("allow: [create], paths: /a, who: {app: camera}, when: {type: image/*}", {"type-on-create"}),
         ("allow: [create], paths: /a, who: {app: camera}, when: {type: inode/directory}", set()),
+        ("deny: [read], paths: /$APP", {"spelling"}),
+        ("deny: [read], paths: /$apple", set()),
+        ("deny: [read], paths: '/a /b'", {"spelling"}),
+        ("deny: [read], paths: '/a\\ '", set()),
+        ("deny: [read], paths: /caf\u00e9", {"spelling"}),
+        ("deny: [read], paths: [/caf\u00e9, /cafe\u0301]", set()),
+        ("allow: [read], who: {app: any}, paths: /caf\u00e9", set()),
     ],
 )
 def test_findings(rule, ids):

@@ -32,6 +32,12 @@ _MEANT: Final = {
     "derived-copies": (
         "the trail has such reads; if the app must not see the originals, remove this rule, too"
     ),
+    "no-effect": "the rule also stands for later changes of this policy",
+    "create-and-write": "the trail has no other changes of these files",
+    "overwrite": "the trail has such writes",
+    "unseen": "the trail has no listing of these paths",
+    "spelling": "the trail has only this form of the name",
+    "hidden-from-sync": "the app did not use these files",
     "not-searched": "the trail has too many places to check all",
 }
 """Findings of `policy lint` that are intended in a proposal, with the reasons."""

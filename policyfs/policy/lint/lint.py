@@ -11,6 +11,7 @@ from policyfs.policy.classes import TooHardError
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
 from policyfs.policy.lint.dates import dates
+from policyfs.policy.lint.effects import Effects, repeated
 from policyfs.policy.lint.findings import Finding, Silenced, split
 from policyfs.policy.lint.hints import hints
 from policyfs.policy.lint.places import Places
@@ -18,6 +19,7 @@ from policyfs.policy.lint.reach import not_searched, reach
 from policyfs.policy.lint.rights import Rights
 from policyfs.policy.lint.texts import texts
 from policyfs.policy.lint.uids import uids
+from policyfs.policy.lint.writers import Writers
 from policyfs.policy.parse import SourceText
 
 
@@ -47,12 +49,19 @@ def _findings(engine: Engine) -> Iterator[Finding]:
         yield from texts(rule)
     yield from hints(engine)
     yield from uids(engine.policy)
+    yield from repeated(engine.policy.rules)
     compiled = Compiled(engine)
     try:
         callers = groups([compiled])
+        effects = Effects(engine.policy)
     except TooHardError:
         yield not_searched(engine.policy.rules[0])
         return
     places = Places(compiled)
-    yield from reach(places, callers)
+    reached = list(reach(places, callers))
+    yield from reached
+    told = {one.subject for one in reached}  # these findings are exact, and say why
+    yield from (one for one in effects.findings() if one.subject not in told)
+    yield from effects.hidden_from_sync(places, callers)
     yield from Rights(places, callers).findings()
+    yield from (one for one in Writers(places, callers).findings() if one.subject not in told)

@@ -7,19 +7,24 @@ once, and all paths and callers with rules of the same shapes share it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from policyfs.domain import Facts, FileType, Need, Op
 from policyfs.policy.analysis.shapes import Shapes
 from policyfs.policy.analysis.sides import Compiled, Side
+from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.automaton import Position
+from policyfs.policy.paths import DEEP, End, Glob, Wild
 from policyfs.policy.profile import Profile
 from policyfs.policy.table import Live, Situated, hides
 
 T = TypeVar("T")
 
 Names = tuple[str, ...]
+
+_PLAIN: Final = "\ue000"
+"""A name, or a part of one, that stands for a wildcard."""
 
 
 class Place(NamedTuple):
@@ -111,6 +116,17 @@ class Here:
         return self.shared(("needs", op), find)
 
 
+def sides_by_app(groups: Sequence[Group]) -> dict[str, list[Side]]:
+    """Return the callers of each app of the policy, one for each group of callers."""
+    found: dict[str, list[Side]] = {}
+    for group in groups:
+        for subject in group.subjects:
+            app = subject.apps[0]
+            if app is not None:
+                found.setdefault(app, []).append(group.sides[0])
+    return found
+
+
 class Places:
     """The places (paths for which `policy lint` asks questions) of one policy."""
 
@@ -196,3 +212,26 @@ class Places:
         if parent is not None and not parent.top:
             above += tuple(one for one in parent.situated if hides(table.rules[one.rule]))
         return Place(position, table.situated(position), above, parent is None)
+
+
+def plain_names(glob: Glob, side: Side) -> tuple[str, ...] | None:
+    """Return the names of one path that a glob matches for a caller. Return None if there is no such path."""
+    names = []
+    for segment in glob.segments:
+        if segment is DEEP:
+            continue
+        name = ""
+        for token in segment.variants[0]:
+            if token is Wild.APP or token is Wild.UID:
+                if side.caller.app is None:
+                    return None
+                name += side.caller.app if token is Wild.APP else str(side.caller.uid)
+            else:
+                name += token if isinstance(token, str) else _PLAIN
+        names.append(name)
+    return (*names, *([] if glob.end is End.HERE else [_PLAIN]))
+
+
+def shown(names: Names) -> str:
+    """Return the path of these names as text."""
+    return "/" + "/".join(name.replace(_PLAIN, "x") for name in names)

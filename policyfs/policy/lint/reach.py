@@ -17,15 +17,13 @@ from policyfs.policy.analysis.walk import Walk
 from policyfs.policy.classes import TooHardError
 from policyfs.policy.facts import FILE_TYPES, Truth, fixed_facts
 from policyfs.policy.lint.findings import Finding, on_rule
-from policyfs.policy.lint.places import Here, Places
+from policyfs.policy.lint.places import Here, Places, plain_names
 from policyfs.policy.model import Effect, Rule
-from policyfs.policy.paths import DEEP, End, Glob, Wild, parse_glob
+from policyfs.policy.paths import parse_glob
 
 _TRIED: Final = 8
 """Maximum number of callers, and of globs, for which plain paths (one path that a glob matches) are tried
 first. If these do not answer the question, all paths are tried."""
-
-_PLAIN: Final = "\ue000"
 
 
 def reach(places: Places, groups: Sequence[Group]) -> Iterator[Finding]:
@@ -201,21 +199,3 @@ def _down(side: Side, names: Iterable[str]) -> frozenset[str]:
         found.update(live.rule.id for live in side.hiding(position, top=top))
         position, top = side.step(position, name), False
     return frozenset(found)
-
-
-def plain_names(glob: Glob, side: Side) -> tuple[str, ...] | None:
-    """Return the names of one path that a glob matches for a caller. Return None if there is no such path."""
-    names = []
-    for segment in glob.segments:
-        if segment is DEEP:
-            continue
-        name = ""
-        for token in segment.variants[0]:
-            if token is Wild.APP or token is Wild.UID:
-                if side.caller.app is None:
-                    return None
-                name += side.caller.app if token is Wild.APP else str(side.caller.uid)
-            else:
-                name += token if isinstance(token, str) else _PLAIN
-        names.append(name)
-    return (*names, *([] if glob.end is End.HERE else [_PLAIN]))

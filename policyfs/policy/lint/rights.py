@@ -9,6 +9,7 @@ import itertools
 import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar, Final
 
 from policyfs.domain import (
@@ -25,22 +26,28 @@ from policyfs.domain import (
 )
 from policyfs.formats import REDACTABLE_KINDS
 from policyfs.policy.analysis.invariants import breaches_of
-from policyfs.policy.analysis.sides import Side, bits, numbers_of
+from policyfs.policy.analysis.sides import Compiled, Side, bits, numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.classes import TooHardError
+from policyfs.policy.decide import compile_policy
 from policyfs.policy.lint.findings import Finding, on_app, on_rule
-from policyfs.policy.lint.places import Names, Places
-from policyfs.policy.lint.reach import not_searched, plain_names
+from policyfs.policy.lint.places import Names, Places, plain_names, shown, sides_by_app
+from policyfs.policy.lint.reach import not_searched
 from policyfs.policy.model import SELF, App, Block, Effect, Invariant, Policy, Promise, Rule, Who
 from policyfs.policy.paths import parse_glob
 
 _BACKUPS: Final = re.compile(r"back-?up|sync|restic|borg|rclone|kopia|duplic|mirror", re.IGNORECASE)
-_OWN: Final = re.compile(r"(.*/\{app\})/\*\*")
+_OWN: Final = re.compile(r"(.*/\{(?:app|uid)\})/\*\*")
 _DERIVED: Final = re.compile(
     r"/(\.?thumb(?:s|nails?|nail-cache)?|\.@__thumb|@eaDir|previews?|encoded-videos?|transcod(?:e|es|ed|ing))(?:/|$)",
     re.IGNORECASE,
 )
 """Directories in which programs keep small or converted copies of files."""
+_SNAPSHOTS: Final = re.compile(
+    r"/(\.zfs|[.#]?snapshots?|@Recently-Snapshot|\.stversions|[#@]recycle|\.Trash(?:-\d+)?)(?:/|$)",
+    re.IGNORECASE,
+)
+"""Directories in which systems and programs keep old or deleted versions of files."""
 _PHOTO: Final = Facts("image/jpeg", OWNER_NONE)
 _FIXED: Final = frozenset(FIXED_KINDS.values())
 _TRIED: Final = 4
@@ -61,6 +68,11 @@ def of_copies(glob: str) -> bool:
     return _DERIVED.search(glob) is not None
 
 
+def _of_versions(glob: str) -> bool:
+    """Return True if a glob is about a directory of copies, or of old versions of files."""
+    return of_copies(glob) or _SNAPSHOTS.search(glob) is not None
+
+
 class Rights:
     """The checks of apps' rights in one policy."""
 
@@ -73,16 +85,12 @@ class Rights:
             effect: self._bits(functools.partial(_enforced, effect)) for effect in Effect
         }
         self._reading: Final = self._bits(lambda rule: bool(rule.ops & Op.READ))
+        self._shielding: Final = self._bits(lambda rule: bool(rule.ops & (Op.READ | Op.SEE)))
         self._replacing: Final = self._bits(lambda rule: bool(rule.ops & (Op.WRITE | Op.DELETE)))
-        self._copies: Final = self._bits(lambda rule: any(map(of_copies, rule.paths or ())))
+        self._copies: Final = self._bits(lambda rule: any(map(_of_versions, _derived_globs(rule))))
         """The rules about directories in which programs keep small or converted copies of files, as bits of
         an int."""
-        self._by_app: Final[dict[str, list[Side]]] = {}
-        for group in groups:
-            for subject in group.subjects:
-                app = subject.apps[0]
-                if app is not None:
-                    self._by_app.setdefault(app, []).append(group.sides[0])
+        self._by_app: Final = sides_by_app(groups)
 
     def _bits(self, chosen: Callable[[Rule], bool]) -> int:
         return bits(number for number, rule in enumerate(self._rules) if chosen(rule))
@@ -128,7 +136,7 @@ class Rights:
                 decision = self._places.at(names, side).answer(Op.READ, _PHOTO)
                 if decision.allowed and decision.redact:
                     told = (
-                        f"the app looks like a backup or a sync job, and reads {_shown(names)} without its"
+                        f"the app looks like a backup or a sync job, and reads {shown(names)} without its"
                         f" {', '.join(sorted(decision.redact))}: the copies lack these data, and so do the"
                         " files that the app restores or syncs"
                     )
@@ -140,26 +148,26 @@ class Rights:
         """Yield a finding if an app reads small or converted copies of files whose originals are restricted
         for it.
         """
-        denies = self._fitting(app, self._enforced[Effect.DENY], self._reading)
+        denies = self._fitting(app, self._enforced[Effect.DENY], self._shielding)
         restricted = denies or self._fitting(app, self._enforced[Effect.REDACT])
         if not restricted:
             return
         side = self._by_app[app.name][0]
-        for rule in self._fitting(app, self._enforced[Effect.ALLOW], self._reading, self._copies):
-            for glob in rule.paths or ():
-                names = plain_names(parse_glob(glob), side) if of_copies(glob) else None
-                if names and self._places.at(names, side).answer(Op.READ, _PHOTO).allowed:
+        for rule in self._fitting(app, self._reading, self._copies):
+            for glob in _derived_globs(rule):
+                names = plain_names(parse_glob(glob), side) if _of_versions(glob) else None
+                answer = self._places.at(names, side).answer(Op.READ, _PHOTO) if names else None
+                # a preview shows its original, also if its own metadata are removed
+                if names and answer is not None and answer.allowed and (of_copies(glob) or not answer.redact):
                     yield on_rule(
                         "derived-copies",
                         rule,
-                        f"{app.name} reads {_shown(names)}: thumbnails and transcodes show their originals,"
-                        f" and {restricted[0].id} forbids or redacts some of these originals for this app",
-                        "take this directory out of the allow, or let the app make copies of its own",
+                        f"{app.name} reads {shown(names)}: thumbnails, transcodes and snapshots show their"
+                        f" originals, and {restricted[0].id} forbids or redacts some of these originals for"
+                        " this app",
+                        "let the app read no files of this directory, or let it make copies of its own",
                     )
-                    break
-            else:
-                continue
-            return
+                    return
 
     def _replaced(self, app: App) -> Iterator[Finding]:
         """Yield a finding if an app may replace files that it reads redacted: the new file lacks the hidden
@@ -175,7 +183,7 @@ class Rights:
                 if names and lost:
                     words = ", ".join(lost)
                     told = (
-                        f"the app reads {_shown(names)} (of another owner) without its {words}, and may"
+                        f"the app reads {shown(names)} (of another owner) without its {words}, and may"
                         " replace the file: if the app edits a photo, or copies and deletes it (as mv to"
                         f" another file system does), the photo loses its {words} for all apps"
                     )
@@ -214,7 +222,7 @@ class Rights:
         if not promised:
             return
         try:
-            found = breaches_of(self._compiled, promised)
+            found = breaches_of(_with_tops(self._compiled), promised)
         except TooHardError:
             yield not_searched(self._policy.rules[0])
             return
@@ -258,7 +266,7 @@ class Rights:
             yield on_rule(
                 "see-by-fact",
                 rule,
-                f"whether {side.caller.app} sees {_shown(names)} depends on the file's {fact}, so the app can"
+                f"whether {side.caller.app} sees {shown(names)} depends on the file's {fact}, so the app can"
                 f" find out that a hidden file has this name (creating a file of this name fails){cost}",
                 "if the name itself is a secret, hide the name by a rule on its path",
             )
@@ -269,7 +277,7 @@ class Rights:
             names = plain_names(parse_glob(top[1]), side) if top is not None else None
             if top is None or not names:
                 continue
-            facts, path = Facts(None, side.caller.app), _shown(names)
+            facts, path = Facts(None, side.caller.app), shown(names)
             if not self._places.at(names, side).answer(Op.CREATE, facts, FileType.DIRECTORY).allowed:
                 yield on_rule(
                     "own-directory",
@@ -291,38 +299,15 @@ class Rights:
                 yield on_rule(
                     "one-level",
                     rule,
-                    f"{glob} is one level: {side.caller.app} cannot read {_shown(names)}",
+                    f"{glob} is one level: {side.caller.app} cannot read {shown(names)}",
                     f'to match everything below, write "{glob}*"',
                 )
                 return
-
-    def _unchecked(self, rule: Rule, side: Side) -> Iterator[Finding]:
-        checked: dict[bool, Names] = {}
-        for glob in rule.paths or ():
-            names = plain_names(parse_glob(glob), side)
-            if names:
-                own = self._places.at(names, side).answer(Op.WRITE, Facts(None, side.caller.app))
-                if own.allowed:
-                    checked.setdefault(bool(own.content), names)
-        if len(checked) == 2:
-            yield on_rule(
-                "unchecked-write",
-                rule,
-                f"files that {side.caller.app} writes are checked at {_shown(checked[True])}, but not at"
-                f" {_shown(checked[False])}",
-                "let the content requirement cover all paths of this allow",
-            )
 
     _checks: ClassVar[tuple[tuple[_Concerns, _Check], ...]] = (
         (lambda rule: bool(rule.ops & Op.SEE) and any(_asked(rule)), _by_fact),
         (lambda rule: rule.effect is Effect.ALLOW and bool(rule.ops & Op.CREATE), _own_directory),
         (lambda rule: rule.effect is Effect.ALLOW and bool(rule.ops & Op.READ), _one_level),
-        (
-            lambda rule: rule.effect is Effect.ALLOW
-            and bool(rule.ops & Op.WRITE)
-            and len(rule.paths or ()) > 1,
-            _unchecked,
-        ),
     )
     """The checks of one rule for one caller. Each comes with a function that returns True if the check can
     concern a rule."""
@@ -330,6 +315,28 @@ class Rights:
 
 def _enforced(effect: Effect, rule: Rule) -> bool:
     return rule.effect is effect and not rule.monitor
+
+
+def _with_tops(compiled: Compiled) -> Compiled:
+    """Return the policy with redactions of X/** that also apply to X (X is a directory without content)."""
+    policy = compiled.engine.policy
+    rules = tuple(
+        replace(rule, paths=tuple(f"{glob}*" if glob.endswith("/**") else glob for glob in rule.paths or ()))
+        if rule.effect is Effect.REDACT and any(glob.endswith("/**") for glob in rule.paths or ())
+        else rule
+        for rule in policy.rules
+    )
+    if rules == policy.rules:
+        return compiled
+    return Compiled(compile_policy(replace(policy, rules=rules)))
+
+
+def _derived_globs(rule: Rule) -> tuple[str, ...]:
+    """Return the globs by which a rule lets apps read files unchanged."""
+    if rule.effect is Effect.ALLOW:
+        return rule.paths or ()
+    spared = rule.unless if rule.effect is Effect.REDACT else ()
+    return tuple(glob for block in spared for glob in block.paths or ())
 
 
 def _asked(rule: Rule) -> tuple[bool, bool]:
@@ -340,11 +347,6 @@ def _asked(rule: Rule) -> tuple[bool, bool]:
     asked = [*rule.unless, *(() if rule.when is None else (rule.when,))]
     kinds = any((block.kinds or frozenset()) - _FIXED for block in asked)
     return kinds, any(block.owners is not None for block in asked)
-
-
-def _shown(names: Names) -> str:
-    """Return the path of these names as text."""
-    return "/" + "/".join(name.replace("\ue000", "x") for name in names)
 
 
 def _never_raw(app: App, words: frozenset[str], redaction: Rule) -> Invariant:

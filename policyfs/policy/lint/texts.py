@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -21,6 +23,8 @@ _NEARLY_COMPLETE: Final = ("image", "video")
 kind, it is probably a typing error."""
 _NEAR: Final = 0.8
 _EXTENSION: Final = re.compile(r"[*?}a-zA-Z0-9]\.(\{[^{}]*\}|[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)$")
+_VARIABLE: Final = re.compile(r"\$\{?(?:app|uid|user)\b\}?|%[uU]\b|<(?:app|uid|user)>", re.IGNORECASE)
+_SPACE: Final = re.compile(r"(?<!\\)\s(?:/|$)|/\s")
 
 
 def texts(rule: Rule) -> Iterator[Finding]:
@@ -177,6 +181,46 @@ def _costs(rule: Rule) -> Iterator[Finding]:
         )
 
 
+def _spelling(rule: Rule) -> Iterator[Finding]:
+    """Yield a finding for a name in the rule's globs that is probably not the name of the files."""
+    globs = rule.paths or ()
+    spared = [glob for block in rule.unless for glob in block.paths or ()]
+    for glob in (*globs, *spared):
+        variable, space = _VARIABLE.search(glob), _SPACE.search(glob)
+        if variable is not None:
+            word = "uid" if "u" in variable[0].lower() else "app"
+            told = f"{glob} has the text {variable[0]}, which stands only for itself"
+            yield on_rule("spelling", rule, told, f"did you mean {{{word}}}?")
+        elif space is not None:
+            told = f"in {glob} a name begins or ends with a space"
+            yield on_rule("spelling", rule, told, "remove the space, or quote it by a backslash")
+        else:
+            other = other_form(glob)
+            if not other or other in globs or (glob in globs and rule.effect is Effect.ALLOW):
+                continue
+            told = f"{glob} does not match the same name in the other Unicode form, which some systems write"
+            yield on_rule("spelling", rule, told, f"add the glob {json.dumps(other)}")
+        return
+
+
+def other_form(text: str) -> str:
+    """Return a text in its other Unicode form (composed or decomposed), or "" if it has no other form."""
+    for form in ("NFD", "NFC"):
+        if (other := unicodedata.normalize(form, text)) != text:
+            return other
+    return ""
+
+
+def _monitored(rule: Rule) -> Iterator[Finding]:
+    if rule.monitor:
+        yield on_rule(
+            "monitored",
+            rule,
+            "this rule is only recorded, and changes no answer (mode: monitor)",
+            "when you have read the records, remove mode: monitor",
+        )
+
+
 _CHECKS: Final[tuple[Callable[[Rule], Iterator[Finding]], ...]] = (
     _strangers,
     _not_with_keys,
@@ -187,4 +231,6 @@ _CHECKS: Final[tuple[Callable[[Rule], Iterator[Finding]], ...]] = (
     _below_only,
     _kinds,
     _costs,
+    _spelling,
+    _monitored,
 )
