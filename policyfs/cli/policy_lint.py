@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from policyfs.cli.instants import add_at, at_ns
+from policyfs.cli.near_names import literal_names, near_names
 from policyfs.cli.policy_files import Batch, read_sources
 from policyfs.errors import PolicyfsError
 from policyfs.policy.analysis.invariants import load_policy
@@ -18,7 +19,7 @@ from policyfs.policy.decide import Engine
 from policyfs.policy.lint.findings import Finding, excerpt, on_rule
 from policyfs.policy.lint.lint import Report, lint
 from policyfs.policy.parse import SourceText
-from policyfs.policy.paths import DEEP, parse_glob
+from policyfs.policy.paths import parse_glob
 
 
 @paused()  # garbage need not be collected: the process ends soon
@@ -84,16 +85,22 @@ def _absent(engine: Engine, store: str) -> Iterator[Finding]:
     """
     if not Path(store).is_dir():
         raise PolicyfsError(f"{store} is not a directory; name the store, the directory with your files")
+    near = {(one.rule.id, one.glob): one for one in near_names(engine.policy, store)}
     for rule in engine.policy.rules:
         for text in rule.paths or ():
             missing = None if rule.ignore_case else _missing(text, store)
+            close = near.get((rule.id, text))
             if missing is not None:
-                yield on_rule(
-                    "not-in-store",
-                    rule,
-                    f"{text}: {store} has no {missing}",
-                    "correct the path; if apps will make the directory later, change nothing",
-                )
+                told = f"{text}: {store} has no {missing}"
+                todo = "correct the path; if apps will make the directory later, change nothing"
+                if close is not None:
+                    told = f"{told}, but has {json.dumps(close.path)}"
+                    todo = "write the name as the store has it"
+                yield on_rule("not-in-store", rule, told, todo)
+                break
+            if close is not None:
+                todo = "if this name is meant, too, add a glob with it"
+                yield on_rule("spelling", rule, close.message, todo)
                 break
 
 
@@ -103,13 +110,7 @@ def _missing(text: str, store: str) -> str | None:
     Return None if all names before the first wildcard exist.
     """
     at, shown = Path(store), ""
-    for segment in parse_glob(text).segments:
-        if segment is DEEP or len(segment.variants) != 1:
-            return None
-        tokens = segment.variants[0]
-        if not all(isinstance(token, str) for token in tokens):
-            return None
-        name = "".join(str(token) for token in tokens)
+    for name in literal_names(parse_glob(text)):
         at, shown = at / name, f"{shown}/{name}"
         if not os.path.lexists(at):
             return shown

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from policyfs.cli.near_names import near_names
 from policyfs.cli.on_record import trail_root
 from policyfs.cli.output import write_private
 from policyfs.cli.policy_caller import add_caller, caller_of, check_caller
@@ -39,6 +40,7 @@ def run_view(args: argparse.Namespace) -> int:
         )
     picture = Picture(who.label, args.store, args.policy, engine.digest)
     _fill(picture, args, engine, who)
+    picture.near += (f"{one.rule.id}: {one.message}" for one in near_names(engine.policy, args.store))
     if args.html is not None:
         write_private(args.html, page(picture))
         print(f"{args.html}: {len(picture.entries):,} names")

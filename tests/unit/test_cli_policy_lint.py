@@ -68,3 +68,14 @@ def test_paths_that_the_store_does_not_have(policy, tmp_path):
     assert said.returncode == 1
     assert f"not-in-store: rule look: /DCIM/Camera/**: {store} has no /DCIM/Camera" in said.stdout
     assert policyfs("policy", "lint", policy, "--store", tmp_path / "absent").returncode == 1
+
+
+def test_names_in_another_form_in_the_store(policy, tmp_path):
+    store = tmp_path / "store"
+    (store / "dcim").mkdir(parents=True)
+    said = policyfs("policy", "lint", policy, "--store", store)
+    assert f'/DCIM/**: {store} has no /DCIM, but has "/dcim"' in said.stdout
+    (store / "DCIM").mkdir()
+    policy.write_text(POLICY + '  - {id: no, deny: [read], paths: "/DCIM/**"}\n')
+    said = policyfs("policy", "lint", policy, "--store", store)
+    assert 'spelling: rule no: "/DCIM/**" does not match "/dcim" in the store' in said.stdout

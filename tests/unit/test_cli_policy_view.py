@@ -124,3 +124,12 @@ def test_without_root_it_says_why_it_needs_it(store: Path, monkeypatch: pytest.M
     said = view(store, "--app", "gallery")
     assert said.returncode == 1
     assert "a view needs root" in said.stderr
+
+
+def test_names_that_a_rule_nearly_has(store: Path) -> None:
+    (store / "albums").mkdir()
+    (store / "Albums/cover.png").unlink()
+    (store / "Albums").rmdir()
+    said = view(store, "--app", "gallery")
+    assert 'does not match "/albums" in the store' in said.stdout, said
+    assert json.loads(view(store, "--app", "gallery", "--json").stdout)["near_misses"]

@@ -80,7 +80,8 @@ class Sample(NamedTuple):
 class Picture:
     """The result of a walk through a store for one caller.
 
-    unread: the directories that were not listed completely, with the reason.
+    unread: the directories that were not listed completely, with the reason. near: texts about names that
+    differ from a name in a glob only in case or Unicode form.
     """
 
     who: str
@@ -92,6 +93,7 @@ class Picture:
     hidden: list[Hidden] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     unread: list[tuple[bytes, str]] = field(default_factory=list)
+    near: list[str] = field(default_factory=list)
     may_be_redacted: Counter[str] = field(default_factory=Counter)
     """The number of files that the caller reads redacted, for each extension of their names. Files that the
     walk skipped do not count."""

@@ -12,6 +12,7 @@ from policyfs.trail.table import fit, pad, shown, shown_path, table
 
 _HIDDEN: Final = 20
 _UNREAD: Final = 10
+_NEAR: Final = 10
 _LEGEND: Final = "r read, w write, c create in it, d delete, a change attributes"
 
 
@@ -110,6 +111,10 @@ def _after(picture: Picture, columns: int | None) -> Iterator[str]:
         yield f"not listed: {shown_path(path)}: {why}"
     if len(picture.unread) > _UNREAD:
         yield f"not listed: {len(picture.unread) - _UNREAD:,} more directories"
+    for near in picture.near[:_NEAR]:
+        yield f"near miss: rule {near}"
+    if len(picture.near) > _NEAR:
+        yield f"near miss: {len(picture.near) - _NEAR:,} more (--json has all)"
 
 
 def sampled(picture: Picture) -> list[tuple[str, int, str, bytes]]:
@@ -139,6 +144,7 @@ def as_json(picture: Picture) -> dict[str, object]:
     """Return a picture as one JSON object."""
     return {
         "store": picture.store,
+        "near_misses": picture.near,
         "policy": picture.policy,
         "digest": picture.digest,
         "who": picture.who,
