@@ -24,7 +24,7 @@ class Plant(NamedTuple):
     """A file with a place behind bounds.
 
     kind: its content kind. bounds: the bounds, each as ``module bound`` below redact/ (bounds.txt). make:
-    makes the file. needle: bytes that tell the place. refused: True if the file was always refused, and is.
+    makes the file. needle: bytes that tell the place. refused: True if the file is refused.
     """
 
     kind: str

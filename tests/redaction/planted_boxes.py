@@ -710,7 +710,7 @@ MOVIES: Final[Plants] = {
     ),
 }
 
-LATER: Final[Plants] = {
+NUMBERS: Final[Plants] = {
     "in an overlay": Plant(
         HEIC, "heif/heif.py _RAW_PICTURES[]", lambda: heic(Thing(2, b"iovl", bytes(20) + PLACE))
     ),
@@ -741,6 +741,7 @@ LATER: Final[Plants] = {
     "in a CR3's table": Plant(
         CR3, "raw/cr3.py _TABLE_BYTES", lambda: cr3s.cr3(own=cr3s.canon(CTBO=PLACE + bytes(8)))
     ),
+    "before the picture of a CR3's track": Plant(CR3, "", lambda: cr3s.cr3(lead=PLACE + bytes(2))),
     "before a CR3's thumbnail": Plant(
         CR3, "raw/cr3.py _HEADER_BYTES", lambda: cr3s.cr3(own=cr3s.canon(THMB=PLACE + bytes(2) + plain()))
     ),
@@ -792,4 +793,4 @@ SOAK: Final[Plants] = {
         MP4, "isobmff/mp4.py MAX_HOLES", lambda: with_samples(100_002, b"47.80453"), refused=True
     ),
 }
-PLANTS: Final[Plants] = TIFFS | HEIFS | JP2S | MOVIES
+PLANTS: Final[Plants] = TIFFS | HEIFS | JP2S | MOVIES | NUMBERS

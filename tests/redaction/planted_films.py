@@ -69,7 +69,15 @@ PLANTS: Final[Plants] = {
     "in a message of each frame": Plant(MP4, "", lambda: coded(90, *range(90))),
     "in a message of the first frame": Plant(MP4, "", lambda: coded(300, 0)),
     "in each photo of a time-lapse": Plant(MOV, "", lambda: photos(70, *range(70))),
-    "in one photo of sixty": Plant(MOV, "bitstreams/photos.py FEW", lambda: photos(60, 41)),
+    **{
+        f"before a photo of {kind}": Plant(kind, "", make)
+        for kind, make in (
+            (MOV, lambda: photos(3, 1, one=PLACE + bytes(2) + _JPEG)),
+            (AVI, lambda: in_avi(3, PLACE + bytes(2) + _PHOTO, _JPEG, 1, b"MJPG")),
+            (MKV, lambda: in_blocks(3, PLACE + bytes(2) + _JPEG, _JPEG, 1, b"V_MJPEG")),
+        )
+    },
+    "in one photo of sixty": Plant(MOV, "", lambda: photos(60, 41)),
     "in the last of 2,000 subtitles": Plant(MP4, "", lambda: subtitled(2000, PLACE)),
     "in the last of 20,100 subtitles": Plant(
         MP4, "isobmff/samples.py MAX_TEXT_SAMPLES", lambda: subtitled(20_100, PLACE)
@@ -90,41 +98,26 @@ PLANTS: Final[Plants] = {
             cluster(matroskas.group(1, b"ab", el(0x75A1, el(0xA6, el(0xA5, bytes(5 << 20) + PLACE)))))
         ),
     ),
-}
-LATER: Final[Plants] = {
-    "in a message of frame 200": Plant(MP4, "bitstreams/frames.py ROW", lambda: coded(300, 200)),
-    "in messages of ten frames": Plant(
-        MP4, "bitstreams/frames.py MAX_SCANNED", lambda: coded(1200, *range(901, 911))
-    ),
-    "in messages of every 50th frame": Plant(
-        MP4, "bitstreams/frames.py _TRIED", lambda: coded(1999, *range(33, 1999, 50))
-    ),
-    "in photo 133 of 300": Plant(MOV, "bitstreams/photos.py FEW", lambda: photos(300, 133)),
-    "in comments of nine photos of 300": Plant(
-        MOV, "bitstreams/photos.py FEW", lambda: photos(300, *range(101, 110), one=_NOTED)
-    ),
+    "in a message of frame 200": Plant(MP4, "", lambda: coded(300, 200)),
+    "in messages of ten frames": Plant(MP4, "", lambda: coded(1200, *range(901, 911))),
+    "in messages of every 50th frame": Plant(MP4, "", lambda: coded(1999, *range(33, 1999, 50))),
+    "in photo 133 of 300": Plant(MOV, "", lambda: photos(300, 133)),
+    "in comments of nine photos of 300": Plant(MOV, "", lambda: photos(300, *range(101, 110), one=_NOTED)),
     "in a message of block 133": Plant(
         MKV,
-        "matroska/frames.py _TRIED_FRAMES",
+        "",
         lambda: in_blocks(400, _SPOT + SLICE, SLICE, 133, b"V_MPEG4/ISO/AVC", el(0x63A2, AVCC[8:])),
     ),
-    "in photo 133 of a Matroska": Plant(
-        MKV, "matroska/frames.py _TRIED_BLOCKS", lambda: in_blocks(300, _PHOTO, _JPEG, 133, b"V_MJPEG")
-    ),
+    "in photo 133 of a Matroska": Plant(MKV, "", lambda: in_blocks(300, _PHOTO, _JPEG, 133, b"V_MJPEG")),
     "in photo 133 of an AVI": Plant(
         AVI, "riff/avi.py _SETTINGS_AT", lambda: in_avi(300, _PHOTO, _JPEG, 133, b"MJPG")
     ),
     "in comments of an AVI": Plant(
         AVI, "riff/avi.py _SETTINGS_AT", lambda: in_avi(300, _NOTED, _JPEG, 133, b"MJPG")
     ),
-    "in a Void behind 200,100 blocks": Plant(
-        MKV, "matroska/clusters.py FEW_BLOCKS", lambda: sounding(200_100, el(0xEC, bytes(9) + PLACE))
-    ),
-    "in a block of no track behind 200,100": Plant(
-        MKV, "matroska/clusters.py FEW_BLOCKS", lambda: sounding(200_100, block(9, PLACE))
-    ),
+    "in a Void behind 200,100 blocks": Plant(MKV, "", lambda: sounding(200_100, el(0xEC, bytes(9) + PLACE))),
+    "in a block of no track behind 200,100": Plant(MKV, "", lambda: sounding(200_100, block(9, PLACE))),
 }
-"""Places in frames of films that no sample of the frames hits: the search of all frames finds them."""
 SOAK: Final[Plants] = {
     "behind a million blocks": Plant(
         MKV, "matroska/clusters.py MAX_BLOCKS", lambda: written(1_000_100, PLACE), refused=True

@@ -248,7 +248,7 @@ def sounds_and_avi(value: bytes) -> Iterator[Planted]:
     chunk = sounds.chunk
     for name in (b"fact", b"inst", b"plst", b"cue ", b"smpl", b"ds64", b"PEAK"):
         fixed, at, entry, _ = PLAIN_CHUNKS.get(name, (8, 0, 8, 0))
-        count = len(value) // entry if entry else 0
+        count = -(-len(value) // entry) if entry else 0
         data = bytearray(fitted(value, fixed) + value) if entry else bytearray(fitted(value[36:], fixed))
         if entry:
             data[at : at + 4] = count.to_bytes(4, "little")

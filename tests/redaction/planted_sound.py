@@ -192,7 +192,7 @@ SOUNDS: Final[Plants] = {
     ),
     "in the tables of Vorbis": Plant(
         OGG,
-        "core/appended.py _TEXT_BYTES",
+        "",
         lambda: sounds.pages(
             7,
             b"\x01vorbis" + bytes(22) + b"\1",
@@ -200,6 +200,7 @@ SOUNDS: Final[Plants] = {
             b"\x05vorbis" + CODED + PLACE,
             b"\0sound",
         ),
+        refused=True,
     ),
     "in the channels of Opus": Plant(
         OGG,
@@ -686,15 +687,15 @@ DOCUMENTS: Final[Plants] = {
     ),
 }
 
-LATER: Final[Plants] = {
+NUMBERS: Final[Plants] = {
     "in 2 cues": Plant(
         WAV,
-        "riff/wav.py PLAIN[]",
+        "riff/wav.py PLAIN_CHUNKS[]",
         lambda: sounds.wav(chunk(b"cue ", (2).to_bytes(4, "little") + PLACE.ljust(48, b"\0"))),
     ),
     "in loops of a sampler": Plant(
         WAV,
-        "riff/wav.py PLAIN[]",
+        "riff/wav.py PLAIN_CHUNKS[]",
         lambda: sounds.wav(
             chunk(b"smpl", bytes(28) + (9).to_bytes(4, "little") + bytes(4) + PLACE.ljust(216, b"\0"))
         ),
@@ -761,4 +762,4 @@ SOAK: Final[Plants] = {
         refused=True,
     ),
 }
-PLANTS: Final[Plants] = TAGS | SOUNDS | FILMS | DOCUMENTS
+PLANTS: Final[Plants] = TAGS | SOUNDS | FILMS | DOCUMENTS | NUMBERS

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from policyfs.redact.bitstreams.frames import PICTURE_STARTS, Frame, Restored
+from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError, shifted
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference
 
 MAX_PHOTO_BYTES: Final = 1 << 27
@@ -39,21 +41,33 @@ def clean_photo(source: ByteSource, frame: Frame, inner: Inner) -> Found:
     at = _place_of_picture(data, inner.budget)
     if at is not None and whole.size > MAX_PHOTO_BYTES:
         raise TooMuchError("a picture in the frames of a track has too many bytes")
-    data = data[at or 0 :]
+    before, data = data[: at or 0], data[at or 0 :]
     cleaned = None if at is None else inner.image(data)
     if at is None or cleaned is None:
         known = at == 0 and any(code >= _APP0 for code in _segment_codes(data, 0, inner.budget))
         if known or holds_metadata(whole, 0, whole.size):
             raise NotThisKindError("a picture among its frames is not understood")
         return Found()
-    if cleaned.data == data:
-        return Found()
-    start = frame.at - len(frame.lead) + at
-    patches = list(difference(start, data, cleaned.data))
-    if any(patch.offset < frame.at for patch in patches):
+    start = frame.at - len(frame.lead)
+    found = without_lead(before, start, inner)
+    if cleaned.data != data:
+        found.patches += difference(start + at, data, cleaned.data)
+        found.notes += shifted(cleaned.notes or (Note(0, len(data), "frame", "metadata"),), start + at)
+    if any(patch.offset < frame.at for patch in found.patches):
         raise NotThisKindError("metadata that is stored once for all frames of a track cannot be removed")
-    notes = cleaned.notes or (Note(0, len(data), "frame", "metadata"),)
-    return Found(patches, list(shifted(notes, start)))
+    return found
+
+
+def without_lead(data: bytes, at: int, inner: Inner) -> Found:
+    """Return the change that zeros the bytes before a picture if they hold metadata. Decoders skip them.
+
+    at: the offset of the bytes in the file. Raises TooMuchError.
+    """
+    told = told_in_kept(data, inner.hide & Tells.LOCATION, inner.budget)
+    if not told:
+        return Found()
+    note = Note(at, len(data), "frame", "bytes before the picture", told)
+    return Found(list(difference(at, data, bytes(len(data)))), [note])
 
 
 def holds_metadata(source: ByteSource, start: int, end: int) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.bitstreams.photos import LEAD_BYTES, holds_metadata, picture_at
+from policyfs.redact.bitstreams.photos import LEAD_BYTES, holds_metadata, picture_at, without_lead
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
 from policyfs.redact.core.kept_values import told_in_kept
@@ -162,6 +162,7 @@ class _Cr3File(BoxFile):
             found = self.inner.file("image/jpeg", photo)
             if found is not None:
                 inside.add(found, at + lead)
+                inside.add(without_lead(self.source.read(at, lead), at, self.inner))
             elif not lead or holds_metadata(photo, 0, photo.size):
                 patches = list(zeros(self.source, at, min(at + size, self.source.size)))
                 inside.add(Found(patches, [Note(at, size, _NAME, "preview", UNKNOWN, broken=True)]))
@@ -198,7 +199,11 @@ def _cleaner(box: Box) -> Callable[[bytes, Inner], Cleaned | None]:
 
 
 def _jpeg(data: bytes, inner: Inner) -> Cleaned | None:
-    """Clean the JPEG behind a header of numbers. Return None if there is no JPEG."""
+    """Clean the JPEG behind a header of numbers. Return None if there is none, or if the header holds
+    metadata.
+    """
     at = data.find(_JPEG, 0, _HEADER_BYTES)
-    cleaned = inner.jpeg(data[at:]) if at >= 0 else None
+    if at < 0 or told_in_kept(data[:at], inner.hide & Tells.LOCATION, inner.budget):
+        return None
+    cleaned = inner.jpeg(data[at:])
     return None if cleaned is None else Cleaned(data[:at] + cleaned.data, shifted(cleaned.notes, at))

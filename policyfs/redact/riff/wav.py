@@ -165,13 +165,18 @@ class _Locator:
             drop(self.edits, chunk, broken=True)
         elif chunk.name in PLAIN_CHUNKS:
             self._numbers(chunk)
-        elif chunk.name == b"PEAK" and chunk.size % 8 == 0 and 8 <= chunk.size <= 8 + 8 * 256:
+        elif chunk.name == b"PEAK" and self._are_peaks(chunk):
             self._field(chunk, 4, 8, Tells.TIME, "timestamp")
         elif chunk.name == b"bext" and chunk.size >= _BEXT_BYTES:
             self._bext(chunk)
         elif not clean_shared(self.edits, chunk):
             drop(self.edits, chunk)
         return chunk.next
+
+    def _are_peaks(self, chunk: Chunk) -> bool:
+        """Return True if a ``PEAK`` chunk holds numbers only: a head, and the peak of each channel."""
+        whole = chunk.size % 8 == 0 and 8 <= chunk.size <= 8 + 8 * 256
+        return whole and not holds_more(self.edits, chunk.start, chunk.end)
 
     def _numbers(self, chunk: Chunk) -> None:
         """Keep the parts of a chunk of numbers that its standard defines; zero the rest."""
