@@ -722,6 +722,11 @@ NUMBERS: Final[Plants] = {
         "heif/properties.py _NUMBERS_BYTES",
         lambda: heic(properties=[*heifs.PROPERTIES, box(b"rref", bytes(90) + PLACE)]),
     ),
+    "among odd bytes of a property": Plant(
+        HEIC,
+        "core/kept_values.py _ODD_PARTS",
+        lambda: heic(properties=[*heifs.PROPERTIES, box(b"rref", b"\x81" * 40 + PLACE)]),
+    ),
     "in a table of a property": Plant(
         HEIC,
         "heif/properties.py MAX_TABLE_BYTES",

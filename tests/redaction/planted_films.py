@@ -24,6 +24,11 @@ def coded(count: int, *places: int) -> bytes:
     )
 
 
+def _long(unit: bytes, size: int) -> bytes:
+    """A unit with a length field, made longer."""
+    return size.to_bytes(4) + unit[4:].ljust(size, b"\x55")
+
+
 def photos(count: int, *places: int, one: bytes = _PHOTO) -> bytes:
     """A time-lapse of so many photos, some with metadata."""
     frames = [one if n in places else _JPEG for n in range(count)]
@@ -98,6 +103,11 @@ PLANTS: Final[Plants] = {
             cluster(matroskas.group(1, b"ab", el(0x75A1, el(0xA6, el(0xA5, bytes(5 << 20) + PLACE)))))
         ),
     ),
+    "in a message behind a slice of 9 MB": Plant(
+        MP4,
+        "bitstreams/frame_table.py _BUFFERED_BYTES",
+        lambda: movie(Track(format=b"avc1", entry=AVCC, samples=[_long(SLICE, 9_000_000) + _SPOT + SLICE])),
+    ),
     "in a message of frame 200": Plant(MP4, "", lambda: coded(300, 200)),
     "in messages of ten frames": Plant(MP4, "", lambda: coded(1200, *range(901, 911))),
     "in messages of every 50th frame": Plant(MP4, "", lambda: coded(1999, *range(33, 1999, 50))),
@@ -119,6 +129,12 @@ PLANTS: Final[Plants] = {
     "in a block of no track behind 200,100": Plant(MKV, "", lambda: sounding(200_100, block(9, PLACE))),
 }
 SOAK: Final[Plants] = {
+    "behind eight million blocks": Plant(
+        MKV,
+        "matroska/clusters.py MAX_MEDIA_BLOCKS",
+        lambda: sounding((8 << 20) + 9, block(9, PLACE)),
+        refused=True,
+    ),
     "behind a million blocks": Plant(
         MKV, "matroska/clusters.py MAX_BLOCKS", lambda: written(1_000_100, PLACE), refused=True
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import zlib
 from collections.abc import Iterator
 from typing import Final
 
@@ -582,10 +583,33 @@ SOAK: Final[Plants] = {
         refused=True,
     ),
 }
+
+
+def _profile(count: int, text: bytes) -> bytes:
+    """An ICC profile with so many tags, and one text that belongs to the last."""
+    at, tag = 132 + 12 * count, b"text" + bytes(4) + text
+    tags = [b"%04d" % n + at.to_bytes(4) + len(tag).to_bytes(4) for n in range(count)]
+    body = count.to_bytes(4) + b"".join(tags) + tag
+    return ((128 + len(body)).to_bytes(4) + bytes(32) + b"acsp").ljust(128, b"\0") + body
+
+
 NUMBERS: Final[Plants] = {
+    "in colour 280 of 300": Plant(
+        BMP,
+        "images/bmp.py read_bitmap<256>",
+        lambda: bmp((bytes(1100) + PLACE).ljust(1200, b"\0"), bits=8, used=300),
+    ),
+    "in a profile of 300 tags": Plant(
+        PNG,
+        "core/colour_profiles.py _MAX_TAGS",
+        lambda: _png(pngs.chunk(b"iCCP", b"a\0\0" + zlib.compress(_profile(300, PLACE)))),
+    ),
+    "behind 20 KB of keywords": Plant(
+        JPEG, "", lambda: photo(segment(COM, b"flower; " * 2600 + b"Places|" + b"Zirbelstadt"))
+    ),
     "in 300 colours of 24 bits": Plant(
         BMP,
-        "images/bmp.py read_bitmap<65536>",
+        "",
         lambda: bmp((bytes(1100) + PLACE).ljust(1200, b"\0"), used=300),
     ),
 }

@@ -27,6 +27,9 @@ def mp3(*parts: bytes, behind: bytes = b"", between: bytes = b"") -> bytes:
 
 
 TAGS: Final[Plants] = {
+    "behind the count of a rating": Plant(
+        MP3, "tags/id3.py _RATING_BYTES", lambda: mp3(id3(frame("POPM", b"a@b\0\1" + PLACE)))
+    ),
     "in ID3 behind 9,000 frames": Plant(
         MP3, "tags/id3.py _MAX_FRAMES", lambda: mp3(id3(*[words("TRCK", b"1")] * 9000, user(b"where", PLACE)))
     ),
@@ -287,7 +290,7 @@ SOUNDS: Final[Plants] = {
     ),
     "behind 256 peaks": Plant(
         WAV,
-        "riff/wav.py _chunk<2056>",
+        "riff/wav.py _are_peaks<2056>",
         lambda: sounds.wav(chunk(b"PEAK", bytes(8 + 8 * 256) + PLACE.ljust(24))),
     ),
     "in the 1,500th list": Plant(
@@ -700,13 +703,21 @@ NUMBERS: Final[Plants] = {
             chunk(b"smpl", bytes(28) + (9).to_bytes(4, "little") + bytes(4) + PLACE.ljust(216, b"\0"))
         ),
     ),
-    "in peaks": Plant(
-        WAV, "riff/wav.py _chunk<2056>", lambda: sounds.wav(chunk(b"PEAK", bytes(8) + PLACE.ljust(24, b"\0")))
-    ),
+    "in peaks": Plant(WAV, "", lambda: sounds.wav(chunk(b"PEAK", bytes(8) + PLACE.ljust(24, b"\0")))),
     "in channels of an AIFF": Plant(
         AIFF,
         "riff/aiff.py _MAX_CHANNELS",
         lambda: sounds.aiff(chunk(b"CHAN", bytes(8) + (9).to_bytes(4) + PLACE.ljust(180, b"\0"), "big")),
+    ),
+    "in an index of an AVI, behind 1 MiB": Plant(
+        AVI,
+        "core/kept_values.py _OVERLAP_BYTES",
+        lambda: sounds.avi(chunk(b"idx1", (bytes((1 << 20) - 9) + PLACE).ljust((1 << 20) + 16, b"\0"))),
+    ),
+    "in a text of 70 KB in an index of an AVI": Plant(
+        AVI,
+        "core/kept_values.py _MAX_TEXT_BYTES",
+        lambda: sounds.avi(chunk(b"idx1", (b"words " * 12_000 + PLACE).ljust(72_032))),
     ),
     "in an index of an AVI": Plant(
         AVI, "riff/avi.py _PLAIN[]", lambda: sounds.avi(chunk(b"idx1", PLACE.ljust(32, b"\0")))

@@ -77,4 +77,7 @@ def test_what_is_below_places(text: str) -> None:
 )
 def test_what_is_not(text: str) -> None:
     assert not is_below_places(text)
-    assert not is_below_places("Places|Rome;" * 2000)
+
+
+def test_a_place_behind_many_keywords_is_found() -> None:
+    assert is_below_places("flower;" * 30_000 + "Places|Rome")

@@ -212,7 +212,6 @@ _LINES: Final = re.compile(
 _BESIDE: Final = 100
 _LISTED: Final = re.compile(r"\d[,;]\s*\Z")
 """Pattern of a list of numbers on lines of their own, with a comma behind each."""
-_MAX_KEYWORDS: Final = 1 << 14
 _PLACE_WORDS: Final = (
     r"(?:places?|locations?|countr(?:y|ies)|cit(?:y|ies)|geo(?:graphy|graphie|grafia)?|orte?|länder|lieux?|pays"
     r"|lugar(?:es)?|luogh?[oi]|plaats(?:en)?|locatie|miejsca?|места|место)"
@@ -258,7 +257,7 @@ def is_below_places(text: str) -> bool:
     """Return True if a text is a keyword of a tree ("Places|Austria|Hallstatt"), or a list of keywords, and
     one is below a keyword for places.
     """
-    if len(text) > _MAX_KEYWORDS or _PLACES.search(text) is None:
+    if _PLACES.search(text) is None:
         return False
     return any(_BELOW_PLACES.fullmatch(keyword.strip()) for keyword in _BETWEEN_KEYWORDS.split(text))
 
