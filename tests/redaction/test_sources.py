@@ -107,6 +107,7 @@ _BYTES: Final = "a table of bytes"
 _RANGES: Final = {
     "audio/flac.py": {"range(7)": "types of blocks, each with its own rule (RFC 9639, 8.1)"},
     "audio/ogg_pages.py": {"range(256)": _BYTES},
+    "bitstreams/frame_table.py": {"range(4)": "names for four numbers"},
     "bitstreams/frames.py": dict.fromkeys(
         ("range(1, 6)", "range(10)", "range(16, 22)", "range(4)", "range(7, 11)"), "as in nal_units.py"
     ),
@@ -119,6 +120,8 @@ _RANGES: Final = {
         **dict.fromkeys(("range(4)", "range(7, 11)", "range(12, 23)"), "types of units, H.266, table 5"),
         "range(256)": "start codes except user data (H.262, table 6-1)",
     },
+    "bitstreams/photos.py": {"range(192, 208)": "SOFn (T.81, table B.1), which only say that a JPEG begins"},
+    "core/appended.py": {"range(256)": _BYTES},
     "core/block_starts.py": {"range(256)": _BYTES},
     "core/coordinates.py": {"range(65281, 65375)": "wide forms of ASCII, which are read as ASCII"},
     "core/kept_values.py": {"range(256)": _BYTES, "range(32, 127)": _BYTES},

@@ -29,6 +29,7 @@ TESTS: Final = (
     "tests/mount/test_locks.py", "tests/attack/test_beside_the_main_road.py",
     "tests/mount/test_vectors.py", "tests/attack/test_vectors.py", "tests/mount/test_open_vectors.py",
     "tests/mount/test_open_vectors_of_directories.py",
+    "tests/unit/test_redact_bitstreams_heads.py", "tests/unit/test_redact_bitstreams_frame_table.py",
     "tests/unit/test_redact_jpeg_scan.py", "tests/unit/test_redact_jpeg_markers.py",
     "tests/unit/test_redact_isobmff_stbl.py", "tests/unit/test_redact_isobmff_mp4.py",
 )  # fmt: skip
@@ -69,6 +70,13 @@ FAULTS: Final = (
         "\tPy_XDECREF(result);\n",
         "tests/mount/test_ops_extra.py::test_space_is_given_back[passthrough on ext4]",
         r"detected memory leaks",
+    ),
+    Fault(
+        "redact/bitstreams/_heads.c",
+        "PyMem_Calloc(count ? count : 1, sizeof(*frames))",
+        "PyMem_Calloc(1, sizeof(*frames))",
+        "tests/unit/test_redact_bitstreams_heads.py::test_frames_are_sorted",
+        r"heap-buffer-overflow",
     ),
     Fault(
         "redact/isobmff/_stbl.c",
