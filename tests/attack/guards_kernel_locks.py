@@ -22,7 +22,7 @@ SLOW_S: Final = 0.8
 
 def slow_looks() -> None:
     """Each look into a file takes long. (This takes out no guard.)"""
-    kind_of_fd, locate = Sniffer.kind_of_fd, Sniffer.locate
+    kind_of_fd, index = Sniffer.kind_of_fd, Sniffer.index
 
     async def kind(self: Sniffer, fd: int, **named: Any) -> Any:
         await trio.sleep(SLOW_S)
@@ -30,10 +30,10 @@ def slow_looks() -> None:
 
     async def place(self: Sniffer, fd: int, *what: Any, **named: Any) -> Any:
         await trio.sleep(SLOW_S)
-        return await locate(self, fd, *what, **named)
+        return await index(self, fd, *what, **named)
 
     put(Sniffer, "kind_of_fd", kind)
-    put(Sniffer, "locate", place)
+    put(Sniffer, "index", place)
 
 
 def waits_without_end() -> None:

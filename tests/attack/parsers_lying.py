@@ -62,11 +62,14 @@ LIES: Final[dict[str, Any]] = {
 """By word: the payload of the answer to a request about a file of so many bytes."""
 
 
+_PLANS: Final = frozenset({protocol.Command.LOCATE, protocol.Command.INDEX})
+
+
 class Liar(worker_module.Detector):
     """Detector of a worker that was taken over."""
 
     def answer(self, request: Any) -> bytes:
-        if request.fd is None or request.command != protocol.Command.LOCATE:
+        if request.fd is None or request.command not in _PLANS:
             return super().answer(request)
         source = worker_module.Passed(request.fd, request.size)
         data = source.read(0, min(request.size, 1 << 16))

@@ -29,7 +29,7 @@ COMMANDS: Final = (
     ("owner", "show", "{store}"), ("compose", "{place}/s.site.yaml"),
     ("audit", "forward", "--config", "{place}/none.yaml", "--check"),
     ("unit", "--to", "{place}/units", "{place}/s.site.yaml"),
-    ("run", "--policy", str(POLICY), "--app", "gallery", "--no-proof", "{store}", "--", "true"),
+    ("run", "--policy", str(POLICY), "--app", "gallery", "{store}", "--", "true"),
 )  # fmt: skip
 ENDS: Final = (("down", "{place}/s.site.yaml"), ("umount", "{place}/mnt"))
 
@@ -59,7 +59,7 @@ class Planted:
         (arena / "s.site.yaml").write_text(
             "apiVersion: policyfs/v1\nkind: Site\nname: s\n"
             f"store: {store}\npolicy: {POLICY}\ntrail: {arena}/trail\nmounts:\n"
-            f"  - {{app: gallery, at: {arena}/gallery, options: {{no_proof: true}}}}\n"
+            f"  - {{app: gallery, at: {arena}/gallery}}\n"
         )
         where = str(self.here)
         self.environment = os.environ | {
@@ -97,7 +97,7 @@ def _installed(name: str) -> Path:
 @pytest.mark.timeout(150)
 def test_nothing_that_was_planted_runs(planted: Planted) -> None:
     (planted.place / "mnt").mkdir()
-    options = f"policy={POLICY},no_proof,trail={planted.place}/trail"
+    options = f"policy={POLICY},trail={planted.place}/trail"
     made = planted.run(
         _installed("mount.fuse.policyfs"), planted.store, planted.place / "mnt", "-o", options
     )

@@ -87,7 +87,7 @@ def moved_files_count_as_unlinked() -> None:
 
 def locate_in_source() -> None:
     """Places are looked for in the live file, and the copy is patched where they were there."""
-    freeze, locate = redactor_module.freeze, Sniffer.locate
+    freeze, index = redactor_module.freeze, Sniffer.index
     sources: dict[tuple[int, int], int] = {}
 
     def remembering(src_fd: int, *arguments: Any) -> Frozen:
@@ -101,10 +101,10 @@ def locate_in_source() -> None:
 
     async def in_source(self: Sniffer, fd: int, what: frozenset[str], **named: Any) -> Any:
         status = os.fstat(fd)
-        return await locate(self, sources.get((status.st_dev, status.st_ino), fd), what, **named)
+        return await index(self, sources.get((status.st_dev, status.st_ino), fd), what, **named)
 
     put(redactor_module, "freeze", remembering)
-    put(Sniffer, "locate", in_source)
+    put(Sniffer, "index", in_source)
 
 
 def no_leases() -> None:

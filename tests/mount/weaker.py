@@ -12,7 +12,7 @@ from typing import Any, Final
 import policyfs.fs.checked.head_writes as checked_module
 from policyfs.cli.main import main
 from policyfs.domain import OWNER_NONE
-from policyfs.fs.namespace.readdir import DirectoryListings
+from policyfs.fs.namespace.snapshots import Snapshots
 from policyfs.policy.moves import Mover
 from policyfs.store.owner import Owners
 from tests.attack.weakened import put, written_in_place
@@ -53,11 +53,11 @@ def owner_stays() -> None:
 def hidden_listed() -> None:
     """Listings show all names."""
 
-    async def everything(self: DirectoryListings, listing: Any) -> Any:
+    async def everything(self: Snapshots, listing: Any) -> Any:
         names = self._tree.list_dir(self._resolver.dirfd(listing.node))
         return PlainEntries((place, *entry) for place, entry in enumerate(names, 3))
 
-    put(DirectoryListings, "_snapshot", everything)
+    put(Snapshots, "take", everything)
 
 
 GUARDS: Final[dict[str, Callable[[], None]]] = {
