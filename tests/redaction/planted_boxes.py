@@ -747,6 +747,7 @@ NUMBERS: Final[Plants] = {
         CR3, "raw/cr3.py _TABLE_BYTES", lambda: cr3s.cr3(own=cr3s.canon(CTBO=PLACE + bytes(8)))
     ),
     "before the picture of a CR3's track": Plant(CR3, "", lambda: cr3s.cr3(lead=PLACE + bytes(2))),
+    "behind 2 KB before the picture of a CR3's track": Plant(CR3, "", lambda: cr3s.cr3(lead=bytes(2000))),
     "before a CR3's thumbnail": Plant(
         CR3, "raw/cr3.py _HEADER_BYTES", lambda: cr3s.cr3(own=cr3s.canon(THMB=PLACE + bytes(2) + plain()))
     ),

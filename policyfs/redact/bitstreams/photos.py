@@ -18,8 +18,6 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference
 
 MAX_PHOTO_BYTES: Final = 1 << 27
 """Maximum size in bytes of a frame that holds a picture."""
-LEAD_BYTES: Final = 1 << 10
-"""Size in bytes of the start of a frame in which a JPEG is searched: decoders skip bytes before a JPEG."""
 _JPEG: Final = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]")
 _OF_JPEG: Final = (b"Exif\0\0", b"ns.adobe.com/", b"Photoshop 3.0\0", b"GPSLatitude")
 _METADATA: Final = (*_OF_JPEG, b"eXIf")
@@ -49,7 +47,7 @@ def clean_photo(source: ByteSource, frame: Frame, inner: Inner) -> Found:
             raise NotThisKindError("a picture among its frames is not understood")
         return Found()
     start = frame.at - len(frame.lead)
-    found = without_lead(before, start, inner)
+    found = _without_lead(before, start, inner)
     if cleaned.data != data:
         found.patches += difference(start + at, data, cleaned.data)
         found.notes += shifted(cleaned.notes or (Note(0, len(data), "frame", "metadata"),), start + at)
@@ -58,7 +56,7 @@ def clean_photo(source: ByteSource, frame: Frame, inner: Inner) -> Found:
     return found
 
 
-def without_lead(data: bytes, at: int, inner: Inner) -> Found:
+def _without_lead(data: bytes, at: int, inner: Inner) -> Found:
     """Return the change that zeros the bytes before a picture if they hold metadata. Decoders skip them.
 
     at: the offset of the bytes in the file. Raises TooMuchError.
@@ -78,17 +76,6 @@ def holds_metadata(source: ByteSource, start: int, end: int) -> bool:
         if any(mark in chunk for mark in marks):
             return True
     return False
-
-
-def picture_at(head: bytes) -> int | None:
-    """Return the offset of the picture in a frame; None if the frame seems to be no picture.
-
-    head: the first bytes of the frame.
-    """
-    if head.startswith(PICTURE_STARTS):
-        return 0
-    found = _JPEG.search(head, 0, LEAD_BYTES)
-    return None if found is None else found.start()
 
 
 def _place_of_picture(frame: bytes, budget: Budget) -> int | None:

@@ -10,16 +10,17 @@ LibRaw agree.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.bitstreams.photos import LEAD_BYTES, holds_metadata, picture_at, without_lead
+from policyfs.redact.bitstreams.frame_table import form_of, look, table_of
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
 from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.kinds import Part
-from policyfs.redact.core.patches import ByteSource, MemorySource, SliceSource, difference, zeros
+from policyfs.redact.core.patches import ByteSource, MemorySource, difference, zeros
 from policyfs.redact.exif import tags
 from policyfs.redact.exif.containers import MAX_BLOCK_BYTES, clean_xmp_block
 from policyfs.redact.exif.exif import clean_tiff
@@ -148,24 +149,20 @@ class _Cr3File(BoxFile):
         return emptied
 
     def _pictures(self, track: Track) -> Found:
-        """Return the changes to the samples of a track. Raw pixels stay; each sample that is a JPEG is
-        cleaned.
+        """Return the changes to the samples of a track. Raw pixels stay. A JPEG in a sample is cleaned as
+        in a frame of a film; if the JPEG is broken, its sample becomes zeros.
         """
-        inside = Found()
+        inside, form = Found(), form_of(None)
         samples = track.samples()
         for at, size in samples.places(range(len(samples))):
             self.inner.budget.part()
-            lead = picture_at(self.source.read(at, min(size, LEAD_BYTES)))
-            if lead is None or self.source.read(at + lead, 3) != _JPEG:
-                continue
-            photo = SliceSource(self.source, at + lead, size - lead)
-            found = self.inner.file("image/jpeg", photo)
-            if found is not None:
-                inside.add(found, at + lead)
-                inside.add(without_lead(self.source.read(at, lead), at, self.inner))
-            elif not lead or holds_metadata(photo, 0, photo.size):
-                patches = list(zeros(self.source, at, min(at + size, self.source.size)))
-                inside.add(Found(patches, [Note(at, size, _NAME, "preview", UNKNOWN, broken=True)]))
+            end = min(at + size, self.source.size)
+            table = table_of(array("Q", (at,)), array("Q", (end,)), array("H", (0,)), (form,))
+            try:
+                inside.add(look(table, self.source, self.inner))
+            except NotThisKindError:
+                note = Note(at, size, _NAME, "preview", UNKNOWN, broken=True)
+                inside.add(Found(list(zeros(self.source, at, end)), [note]))
         return inside
 
     def _canon(self, canon: Box) -> None:
