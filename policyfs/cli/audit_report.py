@@ -6,11 +6,12 @@ import argparse
 import sys
 from datetime import UTC, datetime
 
+from policyfs.cli.audit_evidence import of_machine
 from policyfs.cli.audit_names import check_names
 from policyfs.cli.audit_policies import KeptPolicies
 from policyfs.cli.audit_query import add_query, open_trail, selection_of, zone_of
 from policyfs.cli.audit_summary import count_portion
-from policyfs.cli.audit_verify import Anchors, machine_keys, reports_on
+from policyfs.cli.audit_verify import reports_on
 from policyfs.cli.output import write_private
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.journal.indexed import IndexedTrail
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     chains = list(trail.chains)
     checked, is_whole = [], True
     if args.verify or _size(chains) <= _QUICK_BYTES:
-        for report in reports_on(chains, args.trail, Anchors([], [], machine_keys(args.trail))):
+        for report in reports_on(chains, args.trail, of_machine(args.trail)):
             checked += report_lines(report)
             is_whole = is_whole and report.whole and not report.missing
     zone, now = zone_of(args), datetime.now(UTC)

@@ -18,9 +18,9 @@ from itertools import pairwise, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from policyfs.cli.audit_evidence import Anchors, about_ends, anchors
 from policyfs.cli.audit_policy import wrong_texts
 from policyfs.cli.audit_query import chains_of
-from policyfs.cli.on_record import key_directory, trail_root
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.reader import Chain, last_records
 from policyfs.trail.damage import DELETED, EDITED, RESEALED
@@ -28,7 +28,7 @@ from policyfs.trail.record import Place, Record, parse_id
 from policyfs.trail.removed import KEPT_BACK, MOST_RANGES
 from policyfs.trail.render import report_json, report_lines
 from policyfs.trail.restarts import UNENDED
-from policyfs.trail.seal import KeyChain, checkpoint_of, split
+from policyfs.trail.seal import KeyChain
 from policyfs.trail.table import shown
 from policyfs.trail.verification import Break, Report, is_unread
 from policyfs.trail.verify import Verifier
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 _VERIFY_TRIES: Final = 3
 _TWO: Final = "--expect gives two digests for the record {}: only one of them can be right"
-_MOUNT_ID: Final = re.compile(rb'"mount_id":"([^"]*)"')
 _PUBLIC: Final = "keys.public"
 _SEALED_NS: Final = 60_000_000_000
 """The time after the end of a segment, in ns, in which its seal may be missing. The daemon needs a second."""
@@ -47,20 +46,6 @@ _BARE: Final = (
     "this closed segment has no seal: another process removed the seal, or policyfs has not written it yet"
     " (after a crash, the next mount writes it)"
 )
-
-
-class Anchors(NamedTuple):
-    """Evidence that was kept outside of a trail. `audit verify` compares the trail with this evidence.
-
-    expect: texts ``ID=DIGEST``, a record's id and its digest. checkpoints: the lines of checkpoint files.
-    keys: the public keys of the machine that wrote the trail; None if they are unknown. unreadable: sentences
-    about lines that are no checkpoints, if no later checkpoint replaces them.
-    """
-
-    expect: list[str]
-    checkpoints: list[bytes]
-    keys: bytes | None
-    unreadable: Sequence[str] = ()
 
 
 class _Checked(NamedTuple):
@@ -107,58 +92,8 @@ def add_parsers(
 
 def run(args: argparse.Namespace) -> int:
     """Check the trail and print the result."""
-    return verify(chains_of(args), args.trail, anchors(args), as_json=args.json)
-
-
-def anchors(args: argparse.Namespace) -> Anchors:
-    """Read the evidence in the files that the options of `audit verify` name. Raises PolicyfsError."""
-    lines: list[bytes] = []
-    unreadable: list[str] = []
-    for name in args.checkpoint:
-        found = _contents(name).splitlines(keepends=True)
-        if not any(line.strip() for line in found):
-            raise PolicyfsError(f"there is no checkpoint in {name}")
-        lines += found
-        unreadable += _unreadable(name, found)
-    keys = _contents(args.keys) if args.keys else machine_keys(args.trail)
-    return Anchors(args.expect, lines, keys, unreadable)
-
-
-def _unreadable(name: str, lines: Sequence[bytes]) -> list[str]:
-    """Return sentences about the lines of a file that are no checkpoints, if no later line replaces them.
-
-    A full disk or a crash may have cut a line. A later checkpoint of the same chain then proves more.
-    """
-    found = []
-    later: set[str] = set()
-    for number, line in reversed(list(enumerate(lines, start=1))):
-        signed = split(line)
-        made = checkpoint_of(signed.body) if signed else None
-        named = {mount_id.decode("ascii", "replace") for mount_id in _MOUNT_ID.findall(line)}
-        if made is not None:
-            later.add(made.mount_id)
-        elif line.strip() and not (later and named <= later):
-            found.append(
-                f"line {number} of {name} is no checkpoint: it was cut or changed, and no later checkpoint"
-                " replaces it; compare with another copy of this file"
-            )
-    return found[::-1]
-
-
-def machine_keys(trail: str) -> bytes | None:
-    """Return the public keys of this machine if *trail* is its own trail root or in this root, else None."""
-    place, root = os.path.realpath(trail), os.path.realpath(trail_root())
-    if root not in (place, os.path.dirname(place)):
-        return None
-    own = key_directory() / _PUBLIC
-    return own.read_bytes() if own.exists() else None
-
-
-def _contents(name: str) -> bytes:
-    try:
-        return Path(name).read_bytes()
-    except OSError as exc:
-        raise PolicyfsError(f"cannot read {name}: {exc.strerror}") from exc
+    compared = anchors(args)  # before the chains: a new chain may get its first seal meanwhile
+    return verify(chains_of(args), args.trail, compared, as_json=args.json)
 
 
 def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool) -> int:
@@ -186,7 +121,7 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
     for mount_id, when in gone.items():
         what = f"but the checkpoint of {when} names it"
         print(f"policyfs: the whole chain {shown(mount_id)} is missing at {trail}, {what}", file=sys.stderr)
-    for sentence in compared.unreadable:
+    for sentence in [*compared.unreadable, *about_ends(reports, [*gone], trail, compared)]:
         print(f"policyfs: {sentence}", file=sys.stderr)
     if not reports:
         print(f"policyfs: no mount has recorded anything at {trail}", file=sys.stderr)

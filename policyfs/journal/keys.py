@@ -3,17 +3,20 @@
 The directory of the keys (mode 0700) is not below the trail root: a copy of a trail must not contain a key
 with which somebody could forge the trail. ``keys.public`` has one line for each public key, signed with the
 previous key. ``KEY.private`` is the newest private key. Older private keys are deleted. So a thief of today's
-private key cannot sign with yesterday's key. Errors are OSError.
+private key cannot sign with yesterday's key. ``CHAIN-ROOT.end`` has a checkpoint (signed statement) of the
+last line that a seal of the chain covers: it shows that the chain's newest files were removed later. Errors
+are OSError.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -24,11 +27,23 @@ from nacl.signing import SigningKey, VerifyKey
 from policyfs.journal.segments import write_file
 from policyfs.linux.private_files import make_private
 from policyfs.trail.line import iso_time
-from policyfs.trail.seal import KeyChain, PublicKey, body_of, key_id, message, read_keys, signed_line
+from policyfs.trail.seal import (
+    KeyChain,
+    PublicKey,
+    body_of,
+    checkpoint_of,
+    key_id,
+    message,
+    read_keys,
+    signed_line,
+    split,
+)
 
 PUBLIC: Final = "keys.public"
 _SECRET: Final = ".private"  # noqa: S105 - the end of a file name
 _SECRET_BYTES: Final = 32
+_ENDS_LIMIT: Final = 100
+"""The limit of checkpoints in the file of a chain. There is more than one only if the chain was put back."""
 _PATIENCE_S: Final = 2.0
 _PAUSE_S: Final = 0.005
 
@@ -89,6 +104,34 @@ class KeyStore:
             _forget_others(place, new.key)
             return new
 
+    def keep_end(self, trail: str, line: bytes, before: Collection[str]) -> None:
+        """Write the checkpoint *line* of the chain in the directory *trail* to the chain's file of its end.
+
+        before: the digests of the chain's earlier seals, as far as the caller knows them. The checkpoint
+        replaces an earlier one only if that is about one of these seals. Otherwise the earlier one stays: it
+        shows that somebody has put the chain back to an older copy, which the daemon has continued.
+        """
+        chain = Path(os.path.realpath(trail))
+        name = f"{chain.name}-{_root_id(chain.parent)}"
+        with self._locked() as place:
+            kept = _lines_of(self.directory / name)
+            last = split(kept[-1]) if kept else None
+            replaced = checkpoint_of(last.body) if last else None
+            if replaced is not None and replaced.seal in before:
+                kept.pop()
+            write_file(place, name, b"".join([*kept, line][-_ENDS_LIMIT:]))
+
+    def ends(self, root: Path) -> dict[Path, list[bytes]]:
+        """Return the checkpoints of the last sealed lines of the chains at a trail root, by their file.
+
+        root: the trail root. The result is empty if the caller may not read the directory of the keys.
+        """
+        try:
+            names = sorted(name for name in os.listdir(self.directory) if name.endswith(_root_id(root)))
+            return {self.directory / name: _lines_of(self.directory / name) for name in names}
+        except (FileNotFoundError, PermissionError):
+            return {}
+
     @contextmanager
     def _locked(self) -> Iterator[int]:
         make_private(self.directory)
@@ -138,6 +181,18 @@ def _forget_others(place: int, newest: PublicKey) -> None:
         os.unlink(name, dir_fd=place)
     if others:
         os.fsync(place)
+
+
+def _root_id(root: Path) -> str:
+    """Return the end of the names of the files about chains at a trail root."""
+    return hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:16] + ".end"
+
+
+def _lines_of(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
 
 
 def _lock(place: int) -> None:

@@ -38,7 +38,7 @@ from policyfs.journal.segments import (
     write_file,
 )
 from policyfs.trail.line import iso_time
-from policyfs.trail.seal import NO_SEAL, Proof, Seal, body_of, digest_of, read_keys, read_seal
+from policyfs.trail.seal import NO_SEAL, Checkpoint, Proof, Seal, body_of, digest_of, read_keys, read_seal
 from policyfs.trail.verification import UNREAD
 
 _EVERY_S: Final = 1.0
@@ -103,6 +103,10 @@ class Sealer:
         self._ending = False
         self._thread: threading.Thread | None = None
         self._last: tuple[int, str] | None = None
+        self._end = b""
+        """The checkpoint of the last sealed line, until it is kept beside the keys."""
+        self._before: set[str] = set()
+        """The digests of the seals before this checkpoint's seal, back to the seal of the kept checkpoint."""
         self.sealed = ""
         """The name of the segment (file of the trail) that was sealed last, or empty."""
         self.error = ""
@@ -185,6 +189,10 @@ class Sealer:
                 while self._sealed_names and not self._ending:
                     name = self._sealed_names.popleft()
                     compress(self._directory.fd, name, self._compress_from, self._exclusive)
+                if self._end:
+                    self._keys.keep_end(self._path, self._end, self._before)
+                    self._end = b""
+                    self._before.clear()
         except Exception as exc:  # noqa: BLE001 - a seal can wait; the thread and the trail go on
             self.error = f"{type(exc).__name__}: {exc}"
         else:
@@ -286,6 +294,12 @@ class Sealer:
                 os.unlink(seal_name(name), dir_fd=self._directory.fd)
         digest = digest_of(line)
         self._last, self.sealed = (number, digest), name
+        end = Checkpoint(
+            self._mount_id, proven.seq, proven.head, name, proven.lines, proven.size, seal.root, digest,
+            seal.time, seal.key,
+        )  # fmt: skip
+        self._end = signer.sign("checkpoint", body_of("checkpoint", end))
+        self._before |= {seal.previous, old.digest if old else seal.previous}
         self._reports.sealed(
             {"segment": name, "last_seq": seal.last_seq, "root": seal.root, "key": seal.key, "seal": digest}
         )

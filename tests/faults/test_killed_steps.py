@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import pytest
 
-from policyfs.cli.audit_verify import Anchors, reports_on
+from policyfs.cli.audit_evidence import Anchors
+from policyfs.cli.audit_verify import reports_on
 from policyfs.domain import Audit
 from policyfs.journal.journal import Journal
 from policyfs.journal.keys import PUBLIC, KeyStore, is_signed
@@ -148,7 +149,8 @@ def _check_files(directory: Path, keys: Path, step: int) -> None:
     assert {path.stem for path in directory.glob("*.seal")} == names, step
     assert not list(directory.glob(".new-*")), step
     chain = read_keys((keys / PUBLIC).read_bytes().splitlines(keepends=True), is_signed)
-    secrets = [path.name for path in keys.iterdir() if not re.fullmatch(r"keys\.public", path.name)]
+    public = re.compile(r"keys\.public|\w+-\w+\.end")
+    secrets = [path.name for path in keys.iterdir() if not public.fullmatch(path.name)]
     assert secrets == [f"{chain.keys[-1].key}.private"], (step, "only the newest secret is there")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from policyfs.journal import keys
 from policyfs.journal.keys import KeyStore, is_signed
-from policyfs.trail.seal import message, read_keys, split
+from policyfs.trail.seal import Checkpoint, body_of, message, read_keys, split
 
 
 @pytest.fixture
@@ -105,3 +105,21 @@ def test_secrets_that_a_killed_process_has_left_are_removed(tmp_path: Path) -> N
         (store.directory / left).write_bytes(kept)
         assert KeyStore(store.directory).signer().key.key == new
         assert [path.name for path in store.directory.glob("*.private")] == [f"{new}.private"]
+
+
+def _end(store: KeyStore, seal: str) -> bytes:
+    made = Checkpoint("chain", 1, "0" * 64, "", 1, 1, "0" * 64, seal, "", store.signer().key.key)
+    return store.signer().sign("checkpoint", body_of("checkpoint", made))
+
+
+def test_a_last_seal_replaces_only_the_seal_before_it(store: KeyStore, tmp_path: Path) -> None:
+    trail = str(tmp_path / "trail/chain")
+    first, second, other = (_end(store, digit * 64) for digit in "123")
+    store.keep_end(trail, first, [])
+    store.keep_end(trail, second, ["1" * 64])
+    assert list(store.ends(tmp_path / "trail").values()) == [[second]]
+    store.keep_end(trail, other, ["1" * 64])  # the chain was put back to a copy from before the second seal
+    assert list(store.ends(tmp_path / "trail").values()) == [[second, other]]
+    assert store.ends(tmp_path) == {}
+    store.rotate()
+    assert len(store.ends(tmp_path / "trail")) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli import audit_verify
+from policyfs.cli import audit_evidence, audit_verify
 from policyfs.domain import Audit
 from policyfs.journal import sealer, segment_reading
 from policyfs.journal.journal import Journal
@@ -364,7 +364,7 @@ def test_a_closed_segment_that_cannot_be_read_stops_no_later_seal(
     assert all(describe(one) == damaged for one in told)
     monkeypatch.setattr(audit_verify, "_SEALED_NS", 0)
     chains = [Chain(MOUNT_ID, tmp_path / MOUNT_ID)]
-    [report] = audit_verify.reports_on(chains, str(tmp_path), audit_verify.Anchors([], [], None))
+    [report] = audit_verify.reports_on(chains, str(tmp_path), audit_evidence.Anchors([], [], None))
     assert report.whole, "the chain names the segment that has no seal"
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.audit_verify import Anchors, reports_on
+from policyfs.cli.audit_evidence import Anchors
+from policyfs.cli.audit_verify import reports_on
 from policyfs.domain import Audit
 from policyfs.journal import verification
 from policyfs.journal.checkpoint import checkpoint_of_chain

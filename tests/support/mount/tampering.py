@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs.cli.audit_verify import Anchors, reports_on
+from policyfs.cli.audit_evidence import Anchors
+from policyfs.cli.audit_verify import reports_on
 from policyfs.domain import Audit
 from policyfs.journal.checkpoint import checkpoint_of_chain
 from policyfs.journal.journal import Journal
