@@ -13,12 +13,16 @@ from policyfs.cli.audit_query import add_query, open_trail, selection_of
 from policyfs.cli.recorded_requests import RecordedRequests, Sighting
 from policyfs.domain import DENY_UNKNOWN
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.analysis.outcomes import Direction
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import PREFIX, without_exceptions
+from policyfs.policy.learn.bound import Bound
 from policyfs.policy.learn.evidence import Evidence
 from policyfs.policy.learn.globs import Proposed, proposals
 from policyfs.policy.learn.proposal import silenced, text_of
-from policyfs.policy.replay.recorded import Recorded
+from policyfs.policy.parse import SourceText
+from policyfs.policy.replay.recorded import Cause, Recorded
 from policyfs.policy.replay.replay import Replayer
 
 _POLICIES: Final = 4
@@ -31,25 +35,55 @@ def run_learn(args: argparse.Namespace) -> int:
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     requests, evidence = RecordedRequests(trail, wanted), Evidence()
-    words: set[str] = set()
-    lasting = _LastingRules(requests)
-    for one in requests:
-        words |= _redacted(requests, one)
-        evidence.add(
-            one.recorded, one.path, one.weight, one.id, denied_by_rule=_denied(requests, one.recorded),
-            by_exception=not lasting.allow(one),
-        )  # fmt: skip
-    rules = proposals(evidence)
-    if not rules:
+    words, text = _collect(requests, evidence), ""
+    while rules := proposals(evidence):
+        text = silenced(text_of(rules, evidence, words))
+        if not _contradict(RecordedRequests(trail, wanted), evidence, text):
+            break
+    else:
         print("policyfs: this trail has no request that a proposed rule could allow", file=sys.stderr)
         return EXIT_REFUSED
-    text = silenced(text_of(rules, evidence, words))
     if args.json:
         print(json.dumps(_as_json(text, rules, evidence, requests), indent=2))
     else:
         print(text, end="")
         _tell(evidence, requests)
     return EXIT_OK
+
+
+def _collect(requests: RecordedRequests, evidence: Evidence) -> set[str]:
+    """Add all requests to the evidence. Return the words of data that the recorded policies redact."""
+    words: set[str] = set()
+    lasting = _LastingRules(requests)
+    bound_of = functools.lru_cache(_POLICIES)(functools.partial(Bound, recorded_policies=requests.engine))
+    for one in requests:
+        words |= _redacted(requests, one)
+        bound = None if requests.end is None else bound_of(*requests.end)
+        if bound is not None:
+            evidence.all_recorded |= bound.all_recorded
+        evidence.add(
+            one.recorded, one.path, one.weight, one.id, denied_by_rule=_denied(requests, one.recorded),
+            by_exception=not lasting.allow(one),
+            taken_away=bound is not None and not bound.allows(one.recorded, one.path, one.new_path, empty=one.empty),
+        )  # fmt: skip
+    return words
+
+
+def _contradict(requests: RecordedRequests, evidence: Evidence, text: str) -> bool:
+    """Add the refused requests that a proposal allows, or perhaps allows, to the evidence.
+
+    Return True if there are such requests.
+    """
+    engine = load_policy([SourceText("proposal", text.encode())])
+    replayer = Replayer(engine, requests.engine)
+    found = False
+    for one in requests:
+        if one.recorded.allowed or one.recorded.cause is Cause.RESOURCE:
+            continue
+        verdict = replayer.decide(replayer.asked(one.recorded), one.path, one.new_path, empty=one.empty)
+        if verdict.direction is Direction.WIDER or verdict.untold:
+            found |= evidence.refuse(one.recorded, one.path, one.weight, one.id)
+    return found
 
 
 class _LastingRules:
@@ -103,6 +137,12 @@ def _tell(evidence: Evidence, requests: RecordedRequests) -> None:
         f" {evidence.denied:,} denied for lack of a rule, {requests.left_out.total():,} left out",
         file=sys.stderr,
     )
+    if evidence.contradictions:
+        print(
+            f"policyfs: WARNING: {evidence.contradictions.total():,} refused requests match the proposed globs; deny"
+            " rules refuse them again. See the list at the top of the proposal",
+            file=sys.stderr,
+        )
 
 
 def _as_json(
@@ -116,12 +156,18 @@ def _as_json(
         "rules": [
             {
                 "app": rule.app,
+                "uids": list(rule.uids),
                 "use": rule.use.value,
                 "paths": [pattern.glob for pattern in rule.patterns],
                 "requests": rule.weight,
                 "ids": list(rule.ids),
             }
             for rule in rules
+        ],
+        "contradictions": [
+            {"app": app, "uid": uid, "operation": operation, "requests": count,
+             "id": evidence.contradicting[app, uid, operation]}
+            for (app, uid, operation), count in evidence.contradictions.most_common()
         ],
         "kept_back": [
             {

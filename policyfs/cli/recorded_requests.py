@@ -19,6 +19,7 @@ from policyfs.journal.reader import Chain
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import ALWAYS, live, with_exceptions
 from policyfs.policy.exceptions import ends as ends_of
+from policyfs.policy.model import Policy
 from policyfs.policy.replay.recorded import NO_DECISIONS, Cause, Recorded, demand_of
 from policyfs.trail.cause import BY_CONTENT, BY_MOUNT, BY_RESOURCE, cause_of
 from policyfs.trail.event import DENY, STRANGER, Event
@@ -53,6 +54,13 @@ class Sighting(NamedTuple):
     empty: bool | None
     weight: int
     id: Callable[[], str]
+
+
+class End(NamedTuple):
+    """The policy in force at the end of a chain. monitor: True if the mount had --monitor."""
+
+    policy: Policy
+    monitor: bool
 
 
 class _Key(NamedTuple):
@@ -99,6 +107,8 @@ class RecordedRequests:
         self._ends: Final = ends
         self.left_out: Counter[str] = Counter()
         self._compiled: Final = functools.lru_cache(_ENGINES)(self._compile)
+        self.end: End | None = None
+        """The policy in force at the end of the chain that the last Sighting is from; None if unknown."""
 
     def engine(self, recorded: Recorded, monitor: bool = False) -> Engine | None:
         """Return the engine of the policy that decided a request, or None if the policy's text is not kept.
@@ -124,7 +134,19 @@ class RecordedRequests:
     def __iter__(self) -> Iterator[Sighting]:
         """Yield all selected requests, one file of the trail after the other."""
         for chain in self._trail.chains:
+            self.end = self._end_of(chain)
             yield from self._of_chain(chain)
+
+    def _end_of(self, chain: Chain) -> End | None:
+        run = _Run(_UNKNOWN, {})
+        for portion in self._trail.portions(chain):
+            for _, run in _runs(portion, run):
+                pass
+        if not run.exceptions:
+            return None
+        digest, _ = list(run.exceptions)[-1]
+        policy = self._policies.policy(digest)
+        return None if policy is None else End(policy, monitor=bool(run.monitor))
 
     def _of_chain(self, chain: Chain) -> Iterator[Sighting]:
         run, mark = _Run(_UNKNOWN, {}), 0

@@ -14,19 +14,26 @@ import pytest
 from policyfs.trail.event import Event
 from tests.support.mount.daemons import policyfs
 from tests.support.mount.recorded import write_recorded
-from tests.unit.test_cli_policy_replay import EVENTS, HOME, by_camera, denied, opened
+from tests.unit.test_cli_policy_replay import EVENTS, by_camera, denied, opened
+from tests.unit.test_cli_policy_replay import HOME as REPLAYED
 
 GOLDEN = Path(__file__).parent / "policy_proposals"
+HOME = REPLAYED + """\
+  - {id: data, allow: [see, read], who: {app: gallery}, paths: "/Android/data/*/***"}
+  - {id: empty, allow: [see], who: {app: camera}, paths: /Empty}
+  - {id: changed, allow: [see, attr], who: {app: camera}, paths: /DCIM/old.jpg}
+"""
+OF_DATA = {"kind": None, "rules": ("data", "no-place")}
 USED = [
     *EVENTS,
     *(opened(f"/DCIM/{year}/{number}.jpg") for year in range(3) for number in range(4)),
     *(by_camera("create", "open(O_WRONLY|O_CREAT)", f"/DCIM/new{number}.jpg") for number in range(4)),
     by_camera("attr", "utimens", "/DCIM/new1.jpg"),
-    by_camera("attr", "chmod", "/DCIM/old.jpg"),
-    by_camera("list", "opendir", "/Empty"),
-    opened("/Android/data/gallery/x/y.db", kind=None),
-    opened("/Android/data/maps/x/y.db", kind=None),
-    opened("/DCIM/scan.dwg", kind="image/vnd.dwg"),
+    by_camera("attr", "chmod", "/DCIM/old.jpg", rules=("changed",)),
+    by_camera("list", "opendir", "/Empty", rules=("empty",)),
+    opened("/Android/data/gallery/x/y.db", **OF_DATA),
+    opened("/Android/data/maps/x/y.db", **OF_DATA),
+    opened("/DCIM/scan.dwg", "maps", 10012, kind="image/vnd.dwg", rules=("sees",), view="raw"),
     opened("/DCIM/a.jpg", "stranger", 4711),
     denied("/DCIM/2/9.jpg", errno=13, rules=("trial",)),
 ]
@@ -74,7 +81,8 @@ def test_json(place: Path):
     write_recorded(place / "trail", HOME, USED)
     found = json.loads(policyfs("policy", "learn", "trail", "--json", "--query", "app:gallery").stdout)
     assert found["used"] == sum(rule["requests"] for rule in found["rules"])
-    assert {one["guard"] for one in found["kept_back"]} == {"private", "raw", "denied"}
+    assert {one["guard"] for one in found["kept_back"]} == {"private", "denied"}
+    assert found["contradictions"] == []
     assert all(rule["ids"] and rule["app"] == "gallery" for rule in found["rules"])
 
 

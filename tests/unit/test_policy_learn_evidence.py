@@ -25,8 +25,8 @@ def test_places_hold_operations_counts_and_a_few_names():
     for number in range(9):
         add(evidence, READ, b"/D/%d.jpg" % number, 2)
     [(place, sample)] = evidence.places.items()
-    assert place == ("a", Use.READ, ("D",), "jpg")
-    assert (sample.ops, sample.count, len(sample.names), len(sample.ids)) == (Op.SEE | Op.READ, 18, 3, 3)
+    assert place == ("a", 7, Use.READ, ("D",), "jpg")
+    assert (sample.ops, sample.count, len(sample.names), len(sample.ids)) == (Op.SEE | Op.READ, 18, 9, 3)
     assert (evidence.used, evidence.uids, evidence.raw_readers) == (18, {7: "a"}, {"a"})
 
 
@@ -48,8 +48,8 @@ def test_denials():
     assert (evidence.denied, evidence.used) == (1, 0)
     assert add(evidence, refused, b"/D/x.jpg", denied=True) is Guard.DENIED
     assert add(evidence, READ._replace(app=None), b"/D/x.jpg", denied=True) is Guard.STRANGER
-    assert evidence.refused.keys() == {"a"}
-    assert evidence.refused["a"].paths == {("D", "x.jpg"): Op.READ}
+    assert evidence.refused.keys() == {("a", 7)}
+    assert evidence.refused["a", 7].paths == {("D", "x.jpg"): Op.READ}
 
 
 def test_exceptions_teach_nothing():

@@ -79,11 +79,11 @@ def test_an_app_with_too_many_refused_paths_gets_no_rule(monkeypatch: pytest.Mon
     "pattern",
     [
         Pattern(("D",), "jpg"), Pattern(("D",), ""), Pattern(("D",), "jpg", deep=True),
-        Pattern(("D",), "x.jpg", whole=True), Pattern(("D",), "", own=True), Pattern((), "", own=True),
+        Pattern(("D",), "x.jpg", whole=True), Pattern(("D",), "", own="{app}"), Pattern((), "", own="{app}"),
     ],
 )  # fmt: skip
 def test_a_pattern_matches_what_its_glob_matches(pattern: Pattern):
     for path in ("/D", "/D/x.jpg", "/D/x.png", "/D/e/x.jpg", "/D/a", "/D/a/x", "/a", "/a/x.jpg", "/x.jpg"):
         names = tuple(path.split("/")[1:])
         wanted = glob_matches(pattern.glob, path.encode(), False, Caller("a", 7))
-        assert pattern.matches(names, "a") == wanted, path
+        assert pattern.matches(names, ("a", 7)) == wanted, path

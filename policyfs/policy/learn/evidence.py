@@ -1,10 +1,11 @@
-"""Evidence for a proposed policy: the requests of a trail, by app, way of use, directory and extension."""
+"""Evidence for a proposed policy: the requests of a trail, by caller, way of use, directory and extension."""
 
 from __future__ import annotations
 
 import enum
+import errno
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -20,6 +21,8 @@ places are not used (Guard.MANY)."""
 MADE: Final = 500_000
 """Maximum number of new files that are remembered. The creation and the changes of further files are not used
 as evidence."""
+NAMES: Final = 16
+"""Maximum number of names of one place that are remembered."""
 ALIKE: Final = 3
 """Minimum number of names, or of directories, that one glob can replace."""
 IDS: Final = 3
@@ -30,9 +33,12 @@ mount."""
 _EXTENSION: Final = re.compile(r".+\.([A-Za-z0-9]{1,10})", re.DOTALL)
 
 
+Caller = tuple[str, int]
+"""An app and the uid with which it made a request."""
+
+
 class Use(enum.Enum):
-    """A way in which an app uses files: list directories, look at files, read them, or make and change them.
-    """
+    """A way in which an app uses files: list directories, look at files, read them, or make and change them."""
 
     LIST = "list"
     LOOK = "look"
@@ -41,9 +47,10 @@ class Use(enum.Enum):
 
 
 class Place(NamedTuple):
-    """Files of one directory with one extension (empty: no extension) that one app uses in one way."""
+    """Files of one directory with one extension (empty: no extension) that one caller uses in one way."""
 
     app: str
+    uid: int
     use: Use
     directory: tuple[str, ...]
     extension: str
@@ -78,30 +85,44 @@ class Evidence:
         self.kept_back: Counter[tuple[Guard, str, str]] = Counter()
         """Number of requests that were kept back, by guard (the reason), app and operation."""
         self.examples: dict[tuple[Guard, str, str], str] = {}
-        self.refused: dict[str, Refusals] = {}
-        """For each app, the operations that rules of the recorded policy refused."""
+        self.users: dict[str, set[int]] = defaultdict(set)
+        """For each app, the uids with which it made requests, allowed or refused."""
+        self.refused: dict[Caller, Refusals] = defaultdict(Refusals)
+        """For each app and uid, the operations that were refused: no rule of the proposal allows them."""
+        self.contradictions: Counter[tuple[str, int, str]] = Counter()
+        """Number of refused requests that a proposal without deny rules would allow, by app, uid and operation.
+        """
+        self.contradicting: dict[tuple[str, int, str], str] = {}
+        """The id of one of these requests."""
+        self.all_recorded = False
+        """True if a policy in force at the end records allowed requests with ``required``."""
         self.raw_readers: set[str] = set()
         """Apps that read files unredacted (in the raw view)."""
         self._made: set[int] = set()
 
     def add(
         self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str], *, denied_by_rule: bool,
-        by_exception: bool = False,
+        by_exception: bool = False, taken_away: bool = False,
     ) -> Guard | None:  # fmt: skip
         """Add *count* equal requests. Return the guard (the reason) if the requests are kept back, else None.
 
         id_: a function that returns the id of one of the requests. denied_by_rule: True if a deny rule
         refused the requests, or only recorded them in monitor mode. by_exception: True if only exceptions
-        (allow rules with an end date) allowed the requests.
+        (allow rules with an end date) allowed the requests. taken_away: True if the policy in force at the
+        end of the trail refuses the requests, or perhaps refuses them.
         """
+        if recorded.app is not None:
+            self.users[recorded.app].add(recorded.uid)
         if not recorded.allowed and not denied_by_rule:
             self.denied += count
             return None
         names = names_of(path)
         key = hash((recorded.app, path))
         guard = Guard.EXCEPTION if by_exception else guard_of(recorded, names, made=key in self._made)
-        if denied_by_rule:
-            guard = Guard.DENIED
+        if denied_by_rule or taken_away:
+            guard = Guard.DENIED if denied_by_rule else Guard.TAKEN_AWAY
+            if recorded.app is not None:
+                self.refused[recorded.app, recorded.uid].add(path, refused_ops(recorded))
         if guard is not None and recorded.app is None:
             guard = Guard.STRANGER
         if guard is None and names is not None and recorded.app is not None:
@@ -109,8 +130,24 @@ class Evidence:
         if guard is None:
             self.used += count
             return None
-        self._keep_back(guard, recorded, path, count, id_)
+        self._keep_back(guard, recorded, count, id_)
         return guard
+
+    def refuse(self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str]) -> bool:
+        """Add *count* equal refused requests that a proposal would allow, so that the next one does not.
+
+        Return False if they have been added before.
+        """
+        app = self.uids.get(recorded.uid) if recorded.mounted is None else recorded.mounted
+        if app is None:
+            return False
+        self.users[app].add(recorded.uid)
+        if not self.refused[app, recorded.uid].add(path, refused_ops(recorded)):
+            return False
+        key = (app, recorded.uid, recorded.operation)
+        self.contradictions[key] += count
+        self.contradicting.setdefault(key, id_())
+        return True
 
     def _keep(
         self, recorded: Recorded, app: str, names: list[str], count: int, id_: Callable[[], str], key: int
@@ -124,7 +161,7 @@ class Evidence:
         if demand.creates or demand.ops[0] & (Op.WRITE | Op.ATTR):
             use = Use.OWN
         directory, name = tuple(names[:-1]), names[-1] if names else ""
-        place = Place(app, use, directory, "" if use is Use.LIST else extension(name))
+        place = Place(app, recorded.uid, use, directory, "" if use is Use.LIST else extension(name))
         sample = self.places.get(place)
         if sample is None:
             if len(self.places) >= PLACES:
@@ -134,7 +171,7 @@ class Evidence:
             return Guard.MANY
         sample.ops |= demand.ops[0]
         sample.count += count
-        if place.by_name or len(sample.names) < ALIKE:
+        if place.by_name or len(sample.names) < NAMES:
             sample.names.add(name)
         if len(sample.ids) < IDS:
             sample.ids.append(id_())
@@ -146,18 +183,22 @@ class Evidence:
             self._made.add(key)
         return None
 
-    def _keep_back(
-        self, guard: Guard, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str]
-    ) -> None:
+    def _keep_back(self, guard: Guard, recorded: Recorded, count: int, id_: Callable[[], str]) -> None:
         app = "stranger" if recorded.app is None else recorded.app
         key = (guard, app, recorded.operation)
         self.kept_back[key] += count
         if key not in self.examples:
             self.examples[key] = id_()
-        if guard is Guard.DENIED:
-            demand = demand_of(recorded.operation, recorded.syscall)
-            ops = Op.ALL if demand is None or demand.move else demand.ops[0]
-            self.refused.setdefault(app, Refusals()).add(path, ops)
+
+
+def refused_ops(recorded: Recorded) -> Op:
+    """Return the operations to deny so that a recorded request is refused again."""
+    demand = demand_of(recorded.operation, recorded.syscall)
+    if demand is None or demand.move:
+        return Op.ALL
+    if len(demand.ops) > 1 and recorded.errno != errno.ENOENT:
+        return Op.READ | Op.WRITE  # the caller saw the path, so `see` was not refused
+    return demand.ops[0]
 
 
 def extension(name: str) -> str:

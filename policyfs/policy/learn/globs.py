@@ -1,48 +1,57 @@
 """Globs for the places of a trail: the least general globs that are short enough to read.
 
-- A caller's own folder (a directory with the app's name): the whole folder.
+- A caller's own folder (a directory with the app's name, or with the caller's uid as its name): the whole
+  folder.
 - Three or more files of one directory with one extension: `/D/*.ext`; without an extension: `/D/*`, but never
   all names at the top.
 - Three or more such directories below one directory: `/P/**/*.ext`; never below the root.
-- Everything else: the path itself.
+- Everything else: the path itself. Also where many refused paths match the glob.
+
+A rule is for those users (uids) of the app who made such requests.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from policyfs.domain import Op
-from policyfs.policy.learn.evidence import ALIKE, IDS, Evidence, Place, Sample, Use
+from policyfs.policy.learn.evidence import ALIKE, IDS, Caller, Evidence, Place, Sample, Use
 from policyfs.policy.learn.refusals import Refusals
 
 _SPECIAL: Final = re.compile(r"([*?\[\]{}\\])")
+_CONTRADICTED: Final = 10
+"""Minimum number of refused paths that match a glob so that the glob is not proposed. With fewer, the proposal
+denies these paths."""
 
 Names = tuple[str, ...]
+_Key = TypeVar("_Key")
 
 
 class Pattern(NamedTuple):
     """A set of paths below a directory, for one glob.
 
     name: the extension of all names. whole: True if *name* is the last name of one path, not an extension.
-    deep: True if the names are at any depth below the directory. own: True if the set is the app's own folder
-    (a directory with the app's name).
+    deep: True if the names are at any depth below the directory. own: ``{app}`` or ``{uid}`` if the set is the
+    caller's own folder (a directory with the app's name, or with the uid as its name), else empty.
     """
 
     directory: Names
     name: str
     deep: bool = False
     whole: bool = False
-    own: bool = False
+    own: str = ""
 
     @property
     def glob(self) -> str:
         """The set of paths as a glob of the policy language."""
         start = "".join("/" + escaped(name) for name in self.directory)
         if self.own:
-            return f"{start}/{{app}}/***"
+            return f"{start}/{self.own}/***"
         if self.whole:
             return f"{start}/{escaped(self.name)}"
         return f"{start}{'/**' if self.deep else ''}/*{'.' + self.name if self.name else ''}"
@@ -51,13 +60,20 @@ class Pattern(NamedTuple):
         """Return True if a path is the directory of the glob, or lies in it."""
         return path[: len(self.directory)] == self.directory
 
-    def matches(self, path: Names, app: str) -> bool:
-        """Return True if the glob matches a path for this app. path: its names, from the root down."""
+    def shows(self, path: Names, caller: Caller) -> bool:
+        """Return True if a rule for the glob lets the caller see a path: a match, or a directory above one."""
+        way = self.directory
+        if self.own or self.whole:
+            way = (*way, own_name(self.own, caller) if self.own else self.name)
+        return way[: len(path)] == path or (self.deep and self.is_above(path)) or self.matches(path, caller)
+
+    def matches(self, path: Names, caller: Caller) -> bool:
+        """Return True if the glob matches a path for this caller. path: its names, from the root down."""
         size = len(self.directory)
         if not self.is_above(path):
             return False
         if self.own:
-            return len(path) > size and path[size] == app
+            return len(path) > size and path[size] == own_name(self.own, caller)
         if len(path) <= size or (not self.deep and len(path) != size + 1):
             return False
         if self.whole:
@@ -66,8 +82,10 @@ class Pattern(NamedTuple):
 
 
 class Proposed(NamedTuple):
-    """A rule to propose. weight: the number of requests that need the rule. ids: the ids of some of these
-    requests.
+    """A rule to propose.
+
+    weight: the number of requests that need the rule. ids: the ids of some of these requests. uids: the users
+    of the app whom the rule is about; empty: all users.
     """
 
     app: str
@@ -76,19 +94,26 @@ class Proposed(NamedTuple):
     ops: Op
     weight: int
     ids: tuple[str, ...]
+    uids: tuple[int, ...] = ()
 
-    def allows(self, path: Names, ops: Op) -> bool:
-        """Return True if the rule allows one of these operations on a path.
+    def is_for(self, caller: Caller) -> bool:
+        """Return True if the rule is about a caller."""
+        return self.app == caller[0] and (not self.uids or caller[1] in self.uids)
 
-        A glob with ``**`` also allows `see` on every path below its directory.
+    def allows(self, path: Names, ops: Op, caller: Caller) -> bool:
+        """Return True if the rule allows a caller one of these operations on a path.
+
+        Every rule also allows `see` on the directories above its paths.
         """
-        if not self.ops & ops:
+        if not self.ops & ops or not self.is_for(caller):
             return False
-        below = bool(ops & Op.SEE)
-        return any(
-            pattern.matches(path, self.app) or (below and pattern.deep and pattern.is_above(path))
-            for pattern in self.patterns
-        )
+        matches = Pattern.shows if ops & Op.SEE else Pattern.matches
+        return any(matches(pattern, path, caller) for pattern in self.patterns)
+
+
+def own_name(own: str, caller: Caller) -> str:
+    """Return the name that ``{app}`` or ``{uid}`` stands for."""
+    return str(caller[1]) if own == "{uid}" else caller[0]
 
 
 def escaped(name: str) -> str:
@@ -98,78 +123,111 @@ def escaped(name: str) -> str:
 
 def proposals(evidence: Evidence) -> list[Proposed]:
     """Return proposed rules that allow the requests of the evidence."""
-    found: list[Proposed] = []
-    grouped: dict[tuple[str, Use], dict[Place, Sample]] = defaultdict(dict)
+    grouped: dict[tuple[str, Use], dict[Caller, dict[Place, Sample]]] = defaultdict(lambda: defaultdict(dict))
     for place, sample in evidence.places.items():
-        grouped[place.app, place.use][place] = sample
-    for (app, use), patterns in _effective(grouped, evidence):
-        found += _rules(app, use, patterns)
+        grouped[place.app, place.use][place.app, place.uid][place] = sample
+    shared: dict[tuple[str, Use], dict[tuple[Pattern, Op], dict[int, Sample]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
+    for (app, use), callers in grouped.items():
+        for caller, places in callers.items():
+            for pattern, sample in _effective(caller, places, evidence):
+                only_seen = use is Use.READ and sample.ops == Op.SEE
+                key = (app, Use.LOOK if only_seen else use)
+                mine = shared[key][pattern, sample.ops]
+                _add(mine, caller[1], sample)
+    found: list[Proposed] = []
+    for (app, use), patterns in sorted(shared.items(), key=lambda item: (item[0][0], item[0][1].value)):
+        found += _rules(app, use, patterns, evidence.users[app])
     return _without_covered(found)
 
 
 def _effective(
-    grouped: dict[tuple[str, Use], dict[Place, Sample]], evidence: Evidence
-) -> list[tuple[tuple[str, Use], dict[Pattern, Sample]]]:
-    """Return the patterns (sets of paths) of each app and way of use, with the operations to allow.
+    caller: Caller, places: dict[Place, Sample], evidence: Evidence
+) -> Iterator[tuple[Pattern, Sample]]:
+    """Yield the patterns (sets of paths) that a caller uses in one way, with the operations to allow.
 
     Operations that the proposal's deny rules refuse on all paths of a pattern are left out.
     """
-    found: dict[tuple[str, Use], dict[Pattern, Sample]] = defaultdict(dict)
-    for (app, use), places in grouped.items():
-        refusals = evidence.refused.get(app, Refusals())
-        for pattern, sample in {} if refusals.too_many else _patterns(app, places).items():
-            left = sample.ops & ~_refused(pattern, app, refusals)
-            only_seen = use is Use.READ and left == Op.SEE
-            if left:
-                part = Sample(left, sample.count, sample.names, sample.ids)
-                _add(found[app, Use.LOOK if only_seen else use], pattern, part)
-    return sorted(found.items(), key=lambda item: (item[0][0], item[0][1].value))
+    refusals = evidence.refused.get(caller, Refusals())
+    for pattern, sample in {} if refusals.too_many else _patterns(caller, places, refusals).items():
+        left = sample.ops & ~_refused(pattern, caller, refusals)
+        if left:
+            yield pattern, Sample(left, sample.count, sample.names, sample.ids)
 
 
-def _refused(pattern: Pattern, app: str, refusals: Refusals) -> Op:
-    """Return the operations that the recorded policy refused on all paths of a pattern."""
+def _refused(pattern: Pattern, caller: Caller, refusals: Refusals) -> Op:
+    """Return the operations that were refused on all paths of a pattern."""
     if pattern.whole:
         return refusals.of((*pattern.directory, pattern.name) if pattern.name else ())
-    above = (*pattern.directory, app) if pattern.own else pattern.directory
+    above = (*pattern.directory, own_name(pattern.own, caller)) if pattern.own else pattern.directory
     return Op.ALL if refusals.hides(above) else Op(0)
 
 
-def _rules(app: str, use: Use, patterns: dict[Pattern, Sample]) -> Iterator[Proposed]:
-    """Yield a rule for each pattern. Whole paths of one directory with the same operations become one rule.
+def _contradicted(pattern: Pattern, caller: Caller, refusals: Refusals, ops: Op) -> bool:
+    """Return True if too many refused paths match a glob. Then the rule lists the paths of the trail."""
+    matched = (ops & refused and pattern.matches(path, caller) for path, refused in refusals.paths.items())
+    return sum(map(bool, matched)) >= _CONTRADICTED
+
+
+def _rules(
+    app: str, use: Use, patterns: dict[tuple[Pattern, Op], dict[int, Sample]], users: set[int]
+) -> Iterator[Proposed]:
+    """Yield a rule for each pattern. Whole paths of one directory with the same operations and the same users
+    become one rule.
     """
-    together: dict[tuple[Names, Op], list[Pattern]] = defaultdict(list)
-    for pattern, sample in sorted(patterns.items()):
+    together: dict[tuple[Names, Op, tuple[int, ...]], list[tuple[Pattern, Sample]]] = defaultdict(list)
+    for (pattern, ops), by_uid in sorted(patterns.items(), key=lambda item: item[0]):
+        uids = () if by_uid.keys() == users else tuple(sorted(by_uid))
+        merged: dict[None, Sample] = {}
+        for _, part in sorted(by_uid.items()):
+            _add(merged, None, part)
+        sample = merged[None]
         if pattern.whole:
-            together[pattern.directory, sample.ops].append(pattern)
+            together[pattern.directory, ops, uids].append((pattern, sample))
         else:
-            yield Proposed(app, use, (pattern,), sample.ops, sample.count, tuple(sample.ids))
-    for (_, ops), members in together.items():
-        samples = [patterns[member] for member in members]
-        ids = dict.fromkeys(id_ for sample in samples for id_ in sample.ids)
-        yield Proposed(app, use, tuple(members), ops, sum(one.count for one in samples), (*ids,)[:IDS])
+            yield Proposed(app, use, (pattern,), ops, sample.count, tuple(sample.ids), uids)
+    for (_, ops, uids), members in together.items():
+        ids = dict.fromkeys(id_ for _, sample in members for id_ in sample.ids)
+        weight = sum(sample.count for _, sample in members)
+        paths = tuple(pattern for pattern, _ in members)
+        yield Proposed(app, use, paths, ops, weight, (*ids,)[:IDS], uids)
 
 
-def _patterns(app: str, places: dict[Place, Sample]) -> dict[Pattern, Sample]:
+def _patterns(caller: Caller, places: dict[Place, Sample], refusals: Refusals) -> dict[Pattern, Sample]:
     """Return patterns (sets of paths) that contain all the places, each with its requests."""
     found: dict[Pattern, Sample] = {}
     for place, sample in places.items():
-        for pattern, part in _of_place(app, place, sample):
+        for pattern, part in _of_place(caller, place, sample, refusals):
             _add(found, pattern, part)
-    return _across(found)
+    return _across(found, caller, refusals)
 
 
-def _of_place(app: str, place: Place, sample: Sample) -> Iterator[tuple[Pattern, Sample]]:
-    if app in place.directory:
-        yield Pattern(place.directory[: place.directory.index(app)], "", own=True), sample
-    elif len(sample.names) >= ALIKE and not place.by_name:
-        yield Pattern(place.directory, place.extension), sample
-    else:
-        for number, name in enumerate(sorted(sample.names)):
-            count = 0 if number else sample.count
-            yield Pattern(place.directory, name, whole=True), Sample(sample.ops, count, {name}, sample.ids)
+def _of_place(
+    caller: Caller, place: Place, sample: Sample, refusals: Refusals
+) -> Iterator[tuple[Pattern, Sample]]:
+    for own in ("{uid}", "{app}"):
+        name = own_name(own, caller)
+        if name in place.directory:
+            yield Pattern(place.directory[: place.directory.index(name)], "", own=own), sample
+            return
+    wide = Pattern(place.directory, place.extension)
+    if (
+        len(sample.names) >= ALIKE
+        and not place.by_name
+        and not _contradicted(wide, caller, refusals, sample.ops)
+    ):
+        yield wide, sample
+        return
+    for number, name in enumerate(sorted(sample.names)):
+        part = Sample(sample.ops, 0 if number else sample.count, {name}, sample.ids)
+        if place.use in {Use.LIST, Use.LOOK} and name == str(caller[1]):
+            yield Pattern(place.directory, "", own="{uid}"), part
+        else:
+            yield Pattern(place.directory, name, whole=True), part
 
 
-def _across(found: dict[Pattern, Sample]) -> dict[Pattern, Sample]:
+def _across(found: dict[Pattern, Sample], caller: Caller, refusals: Refusals) -> dict[Pattern, Sample]:
     """Replace equal patterns of several directories by one pattern for a directory above.
 
     The deepest directories come first.
@@ -181,27 +239,28 @@ def _across(found: dict[Pattern, Sample]) -> dict[Pattern, Sample]:
             if not (pattern.whole or pattern.own) and pattern.name and len(pattern.directory) > size:
                 families[pattern.directory[:size], pattern.name].append(pattern)
         for (directory, name), members in families.items():
-            if len(members) >= ALIKE:
-                wide = Pattern(directory, name, deep=True)
+            wide = Pattern(directory, name, deep=True)
+            ops = functools.reduce(operator.or_, (found[member].ops for member in members))
+            if len(members) >= ALIKE and not _contradicted(wide, caller, refusals, ops):
                 for member in members:
                     _add(found, wide, found.pop(member))
-    return _joined(found)
+    return _joined(found, caller)
 
 
-def _joined(found: dict[Pattern, Sample]) -> dict[Pattern, Sample]:
+def _joined(found: dict[Pattern, Sample], caller: Caller) -> dict[Pattern, Sample]:
     """Replace whole paths by a glob if the glob matches them and allows at least as much."""
     wide = [pattern for pattern in found if not (pattern.whole or pattern.own)]
     for pattern in [pattern for pattern in found if pattern.whole]:
         path = (*pattern.directory, pattern.name)
         for other in wide:
-            if other.matches(path, "") and found[pattern].ops & ~found[other].ops == 0:
+            if other.matches(path, caller) and found[pattern].ops & ~found[other].ops == 0:
                 _add(found, other, found.pop(pattern))
                 break
     return found
 
 
-def _add(found: dict[Pattern, Sample], pattern: Pattern, part: Sample) -> None:
-    sample = found.setdefault(pattern, Sample())
+def _add(found: dict[_Key, Sample], key: _Key, part: Sample) -> None:
+    sample = found.setdefault(key, Sample())
     sample.ops |= part.ops
     sample.count += part.count
     sample.names |= part.names
@@ -212,8 +271,13 @@ def _without_covered(rules: list[Proposed]) -> list[Proposed]:
     """Return the rules, without rules for listing a directory that other rules of the app show anyway."""
     kept = []
     for rule in rules:
-        mine = [one for one in rules if one.app == rule.app and one.use is not Use.LIST]
-        others = [(pattern, one.use) for one in mine for pattern in one.patterns]
+        others = [
+            (pattern, one.use)
+            for one in rules
+            if one.app == rule.app and one.use is not Use.LIST
+            if not one.uids or (rule.uids and set(rule.uids) <= set(one.uids))
+            for pattern in one.patterns
+        ]
         left = tuple(
             pattern for pattern in rule.patterns if rule.use is not Use.LIST or not _is_shown(pattern, others)
         )
@@ -232,6 +296,8 @@ def _is_shown(pattern: Pattern, others: Iterable[tuple[Pattern, Use]]) -> bool:
     if pattern.whole and not pattern.name:
         return True
     for other, use in others:
+        if other == pattern and use is not Use.OWN:
+            return True
         if other.deep and path[: len(other.directory)] == other.directory:
             return True
         way = (*other.directory, *((other.name,) if other.whole and use is not Use.OWN else ()))

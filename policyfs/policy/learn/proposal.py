@@ -69,6 +69,7 @@ def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str])
     lines = [
         "# A proposal, learnt from a trail. Read each rule before you use the policy: a trail shows what",
         "# apps did, not what is right. The numbers are ids for `policyfs audit show`.",
+        *_contradictions(rules, evidence),
         *_raw_readers(evidence),
         *_kept_back(evidence),
         "apiVersion: policyfs/v1",
@@ -77,12 +78,27 @@ def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str])
         "  name: learned",
         "apps:",
         *_apps(rules, evidence),
+        *(["defaults:", "  audit: required"] if evidence.all_recorded else []),
         "rules:",
     ]
     parts = [_rule(number, rule) for number, rule in _numbered(rules)]
-    parts += [_refused(app, paths) for app, paths in _conflicts(rules, evidence)]
+    parts += [_refused(*conflict) for conflict in _conflicts(rules, evidence)]
     parts += [_private(rules), _redaction(rules, words)]
     return "\n".join(lines) + "\n" + "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _contradictions(rules: Sequence[Proposed], evidence: Evidence) -> Iterator[str]:
+    if evidence.contradictions:
+        yield "#"
+        yield "# WARNING: without its deny rules, the proposal would allow these requests, which were refused."
+        yield "# Perhaps its rules are too wide for other paths, too:"
+    for (app, uid, operation), count in evidence.contradictions.most_common():
+        times = "once" if count == 1 else f"{count:,} times"
+        yield f"# - {app} (uid {uid}) {operation}, {times} ({evidence.contradicting[app, uid, operation]})"
+    for (app, uid), refusals in sorted(evidence.refused.items()):
+        if refusals.too_many:
+            yield "#"
+            yield f"# WARNING: no rule is proposed for {app} (uid {uid}): too many of its paths were refused."
 
 
 def _raw_readers(evidence: Evidence) -> Iterator[str]:
@@ -114,11 +130,15 @@ def _apps(rules: Sequence[Proposed], evidence: Evidence) -> Iterator[str]:
     for app in sorted({rule.app for rule in rules}):
         yield f"  {name_text(app)}:"
         if uids[app]:
-            spans = [str(a) if a == b else f'"{a}-{b}"' for a, b in _spans(uids[app])]
+            spans = _spans_text(uids[app])
             listed = ", ".join(spans)
             yield f"    uid: {listed if len(spans) == 1 else f'[{listed}]'}"
         else:
             yield "    description: the trail shows this app only in app mounts, so its uid is not known"
+
+
+def _spans_text(numbers: Sequence[int]) -> list[str]:
+    return [str(a) if a == b else f'"{a}-{b}"' for a, b in _spans(numbers)]
 
 
 def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
@@ -149,12 +169,17 @@ def _rule(number: str, rule: Proposed) -> list[str]:
     lines += [
         f"  - id: {rule.app}.{rule.use.value}{number}",
         f"    allow: [{_words(rule.ops)}]",
-        f"    who: {{app: {name_text(rule.app)}}}",
+        f"    who: {_who(rule.app, rule.uids)}",
         f"    paths: {globs[0]}" if len(globs) == 1 else "\n".join(["    paths:", *map(_item, globs)]),
     ]
     if rule.use is Use.OWN:
         lines.append("    when: {owner: self}")
     return lines
+
+
+def _who(app: str, uids: Sequence[int]) -> str:
+    listed = f", uid: [{', '.join(_spans_text(uids))}]" if uids else ""
+    return f"{{app: {name_text(app)}{listed}}}"
 
 
 def _item(text: str) -> str:
@@ -165,35 +190,42 @@ def _words(ops: Op) -> str:
     return ", ".join((op.name or "").lower() for op in _ORDER if op & ops)
 
 
-def _conflicts(rules: Sequence[Proposed], evidence: Evidence) -> Iterator[tuple[str, dict[Op, list[str]]]]:
-    """Yield each app with paths that the recorded policy denied to it, but a proposed glob would allow."""
-    for app, refusals in sorted(evidence.refused.items()):
-        mine = [rule for rule in rules if rule.app == app]
-        found: dict[Op, list[str]] = defaultdict(list)
-        for path, ops in sorted(refusals.paths.items()):
-            if any(rule.allows(path, ops) for rule in mine):
-                found[ops].append("/" + "/".join(map(_glob_of, path)))
-        if found:
-            yield app, found
+def _conflicts(
+    rules: Sequence[Proposed], evidence: Evidence
+) -> Iterator[tuple[str, str, tuple[int, ...], Op, list[str]]]:
+    """Yield paths that were refused, but that a proposed rule would allow.
+
+    Each comes with the id of the deny rule, the app, its uids (empty: all users), and the operations.
+    """
+    by_app: dict[str, dict[tuple[tuple[int, ...], Op], list[str]]] = defaultdict(lambda: defaultdict(list))
+    for app in sorted({rule.app for rule in rules}):
+        found: dict[tuple[tuple[str, ...], Op], list[int]] = defaultdict(list)
+        for caller in ((app, uid) for uid in sorted(evidence.users[app])):
+            refusals = evidence.refused.get(caller)
+            for path, ops in {} if refusals is None else refusals.paths.items():
+                if any(rule.allows(path, ops, caller) for rule in rules):
+                    found[path, ops].append(caller[1])
+        for (path, ops), uids in sorted(found.items()):
+            users = () if set(uids) == evidence.users[app] else tuple(uids)
+            by_app[app][users, ops].append("/" + "/".join(map(_glob_of, path)))
+    for app, by_users in by_app.items():
+        for number, ((users, ops), paths) in enumerate(by_users.items(), 1):
+            yield f"{app}.denied.{number}", app, users, ops, paths
 
 
 def _glob_of(name: str) -> str:
     return escaped(name).replace(UNPRINTABLE, "?")
 
 
-def _refused(app: str, found: dict[Op, list[str]]) -> list[str]:
-    lines: list[str] = []
-    for number, (ops, paths) in enumerate(found.items(), 1):
-        lines += [] if number == 1 else [""]
-        lines += [
-            "  # A rule of the recorded policy denies these requests.",
-            f"  - id: {app}.denied.{number}",
-            f"    deny: [{_words(ops)}]",
-            f"    who: {{app: {name_text(app)}}}",
-            "    paths:",
-            *(_item(_quoted(path)) for path in paths),
-        ]
-    return lines
+def _refused(id_: str, app: str, uids: Sequence[int], ops: Op, paths: Sequence[str]) -> list[str]:
+    return [
+        "  # The trail shows such requests refused, or the policy at its end refuses them.",
+        f"  - id: {id_}",
+        f"    deny: [{_words(ops)}]",
+        f"    who: {_who(app, uids)}",
+        "    paths:",
+        *(_item(_quoted(path)) for path in paths),
+    ]
 
 
 def _private(rules: Sequence[Proposed]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Refusals: the operations that deny rules of the recorded policy refused to an app, by path.
+"""Refusals: the operations that were refused to a caller, by path.
 
 The proposed policy gets deny rules for these operations. A policy must be printable text. So in a deny rule,
 `?` stands for each character or byte of a name that is not printable. The rule denies a little more, never
@@ -12,13 +12,16 @@ from typing import Final
 from policyfs.domain import Op
 
 MOST: Final = 2_000
-"""Maximum number of refused paths of an app that are listed. No rules are proposed for an app with more."""
+"""Maximum number of refused paths of a caller that are listed. No rules are proposed for a caller with
+more."""
 UNPRINTABLE: Final = "\0"
 """A sign that stands for a character or byte that a policy cannot contain."""
 
 
 class Refusals:
-    """The operations that were refused to an app, by path. A refused `see` counts for all paths below, too.
+    """The operations that were refused to a caller, by path.
+
+    A refused `see` counts for all paths below, too.
     """
 
     def __init__(self) -> None:
@@ -27,17 +30,19 @@ class Refusals:
         """True if there were more refused paths than MOST. Then none of them is kept."""
         self._unprintable: dict[tuple[str, ...], Op] = {}
 
-    def add(self, path: bytes, ops: Op) -> None:
-        """Record that these operations on a path were refused."""
+    def add(self, path: bytes, ops: Op) -> bool:
+        """Record that these operations on a path were refused. Return False if that was known."""
         names = _names(path)
-        if self.too_many:
-            return
+        ops = ops if ops == Op.SEE else ops & ~Op.SEE
+        if self.too_many or not ops & ~self.paths.get(names, Op(0)):
+            return False
         for paths in (self.paths, *([self._unprintable] if any(UNPRINTABLE in one for one in names) else [])):
-            paths[names] = paths.get(names, Op(0)) | (ops if ops == Op.SEE else ops & ~Op.SEE)
+            paths[names] = paths.get(names, Op(0)) | ops
         self.too_many = len(self.paths) > MOST
         if self.too_many:
             self.paths.clear()
             self._unprintable.clear()
+        return True
 
     def of(self, path: tuple[str, ...]) -> Op:
         """Return the operations that are refused on a path."""

@@ -1,0 +1,41 @@
+"""A bound for proposals: the policy in force at the end of a trail. What it refuses is not proposed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.domain import Audit
+from policyfs.policy.analysis.outcomes import Direction
+from policyfs.policy.decide import compile_policy
+from policyfs.policy.exceptions import without_exceptions
+from policyfs.policy.model import Effect, Policy
+from policyfs.policy.replay.recorded import Recorded, demand_of
+from policyfs.policy.replay.replay import Engines, Replayer
+
+
+class Bound:
+    """The policy in force at the end of a trail, without its exceptions (allow rules with an end date).
+
+    monitor: True if the mount had --monitor. Then only recorded requests of deny rules are refused.
+    """
+
+    def __init__(self, policy: Policy, monitor: bool, recorded_policies: Engines) -> None:
+        lasting = without_exceptions(policy)
+        self._policy: Final = policy
+        self._monitor: Final = monitor
+        self._replayer: Final = Replayer(compile_policy(lasting, monitor=monitor), recorded_policies)
+        levels = (rule.audit for rule in lasting.rules if rule.effect is Effect.ALLOW and rule.audit)
+        self.all_recorded: Final = max((policy.audit_allowed, *levels)) is Audit.REQUIRED
+        """True if the policy, or one of its allow rules, records allowed requests with ``required``."""
+
+    def allows(self, recorded: Recorded, path: bytes, new_path: bytes | None, *, empty: bool | None) -> bool:
+        """Return True if the policy certainly allows a request, or if the trail shows the request refused.
+
+        path, new_path, empty: see Replayer.decide().
+        """
+        if not recorded.allowed or demand_of(recorded.operation, recorded.syscall) is None:
+            return True
+        verdict = self._replayer.decide(self._replayer.asked(recorded), path, new_path, empty=empty)
+        if verdict.untold:
+            return recorded.digest == self._policy.digest and not recorded.exceptions
+        return verdict.direction is not Direction.NARROWER or not verdict.after.startswith(("E", "no app"))

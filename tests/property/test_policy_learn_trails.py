@@ -1,0 +1,171 @@
+"""`policy learn` on recorded trails: a proposal allows no request that was refused on its trail.
+
+The real engine decides invented requests, whose facts the test knows (a trail does not), and the real journal
+records the answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import random
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policyfs.cli.main import main
+from policyfs.domain import Audit, Facts, FileType, Op
+from policyfs.policy.analysis.diff import diff
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.analysis.outcomes import Aspect, Direction
+from policyfs.policy.decide import Engine
+from policyfs.policy.explain import open_refusal
+from policyfs.policy.parse import SourceText
+from policyfs.policy.replay.recorded import demand_of
+from policyfs.journal.policy_texts import policy_text
+from tests.property.test_policy_diff import share
+from tests.property.test_policy_engine import CASES, PARTS
+from tests.support.mount.recorded import digest_of
+from tests.support.mount.trail import Clock, a_journal, an_event
+
+pytestmark = pytest.mark.timeout(max(600, CASES // 10))
+
+HEAD = "apiVersion: policyfs/v1\nkind: Policy\n"
+APPS = """\
+apps:
+  files: {uid: "1001-1005"}
+  gallery: {uid: [2001, 2002]}
+  maps: {uid: 3001}
+  camera: {uid: 4001, grants: [manage]}
+rules:
+"""
+UIDS = [*range(1001, 1006), 2001, 2002, 3001, 4001, 9001, 9002]
+CALLS = [
+    ("open", "open(O_RDONLY)"), ("open", "open(O_RDONLY)"), ("open", "open(O_RDONLY)"), ("open", "open(O_RDWR)"),
+    ("list", "opendir"), ("lookup", "lookup"), ("create", "open(O_WRONLY|O_CREAT)"), ("mkdir", "mkdir"),
+    ("attr", "chmod"), ("unlink", "unlink"),
+]  # fmt: skip
+HOMES = '  - {id: homes, allow: [all], who: {app: files}, paths: "/Home/{uid}/***"}\n'
+SHARED = '  - {id: shared, allow: [see, read, create, write], who: {app: any}, paths: "/Shared/**"}\n'
+PHOTOS = '  - {id: photos, allow: [see, read], who: {app: [gallery, maps]}, paths: "/Photos/**"}\n'
+OF_2024 = PHOTOS.replace("/Photos/**", "/Photos/2024/**")
+REDACTED = '  - {id: no-place, require: {redact: [location]}, who: {app: [gallery, maps]}}\n'
+NO_MAPS = '  - {id: closed, deny: [all], who: {app: maps}, paths: "/Shared/***"}\n'
+OWN = '  - {id: own, allow: [all], who: {app: camera}, paths: "/Photos/**", when: {owner: self}}\n'
+TRAILS = {
+    "homes": [HEAD + APPS + HOMES],
+    "taken-away": [HEAD + APPS + PHOTOS + OWN + HOMES, HEAD + APPS + OF_2024 + OWN],
+    "redacted": [HEAD + APPS + PHOTOS + REDACTED + SHARED + OWN],
+    "denied": [HEAD + APPS + SHARED + NO_MAPS + PHOTOS, HEAD + "defaults: {audit: required}\n" + APPS + SHARED + NO_MAPS],
+    "strangers": [HEAD + APPS.replace("[2001, 2002]", "2001") + PHOTOS + HOMES, HEAD + APPS + PHOTOS + HOMES + SHARED],
+}  # fmt: skip
+
+
+class Asked(NamedTuple):
+    """A request, with the facts of its file."""
+
+    uid: int
+    operation: str
+    syscall: str
+    path: bytes
+    kind: str
+    owner: str
+
+
+def invented(seed: str, count: int) -> Iterator[Asked]:
+    """Requests of all users in homes, shared and own directories. A path has one kind and one owner."""
+    draw = random.Random(seed)
+    tops = [f"/Home/{uid}" for uid in UIDS[:5]] + ["/Shared", "/Shared/x"]
+    tops += [f"/Photos/{year}" for year in (2022, 2023, 2024)]
+    kinds = ["image/jpeg", "image/jpeg", "application/zip", "text/plain"]
+    for _ in range(count):
+        top = draw.choice(tops)
+        path = f"{top}/{draw.choice('abcdefgh')}.{draw.choice(['jpg', 'jpg', 'txt'])}"
+        call = draw.choice(CALLS)
+        if call[0] == "list" or draw.random() < 0.1:
+            path = draw.choice([top, "/Home", "/Photos", "/Shared"])
+            call = CALLS[4 + draw.randrange(2)]
+        of_path = random.Random(path)
+        facts = of_path.choice(kinds), of_path.choice(["none", "camera", "files"])
+        home = draw.choice(UIDS[:5]) if draw.random() < 0.3 else int(path.split("/")[2]) if "/Home/" in path else 0
+        uid = home if home else draw.choice(UIDS)
+        yield Asked(uid, *call, path.encode(), *facts)
+
+
+def allowed(engine: Engine, asked: Asked) -> tuple[bool, int, tuple[str, ...], str, str]:
+    """The answer of a mount under this policy: allowed, errno, rules, app, view."""
+    demand = demand_of(asked.operation, asked.syscall)
+    assert demand is not None
+    who, state = engine.principal(asked.uid), engine.state_of(asked.path)
+    ftype = FileType.DIRECTORY if b"." not in asked.path else demand.types[0]
+    kind = "inode/directory" if ftype is FileType.DIRECTORY else asked.kind
+    facts = Facts(None, who.app or "none") if demand.creates else Facts(kind, asked.owner)
+    decision = engine.decide(who, demand.ops[0], state, ftype, facts)
+    rules = tuple(
+        sorted(m.rule for m in decision.rules if not m.monitor and (decision.allowed or m.effect != "allow"))
+    )
+    app = who.app or "stranger"
+    if demand.opens and not demand.creates and open_refusal(decision, kind) is not None:
+        return False, 13, tuple(m.rule for m in decision.rules if m.effect == "redact"), app, ""
+    view = engine.view(who, state).label if demand.opens and decision.allowed else ""
+    return decision.allowed, decision.errno, rules, app, view
+
+
+def record(root: Path, policies: list[str], asked: Iterable[Asked]) -> list[Asked]:
+    """Record the answers to all requests, the policies in force one after the other. Return those refused."""
+    requests, clock, refused = list(asked), Clock(), []
+    share_of = -(-len(requests) // len(policies))
+    with a_journal(root, clock) as journal:
+        for number, text in enumerate(policies):
+            digest, engine = digest_of(text), load_policy([SourceText("home.yaml", text.encode())])
+            kept = policy_text(digest, [("home.yaml", text.encode())])
+            told = {"policy": digest, "generation": number + 1, "options": {"app": None, "monitor": False}}
+            journal.tell("policy" if number else "mount", told, policy=kept)
+            for one in requests[number * share_of : (number + 1) * share_of]:
+                clock.forward(1)
+                may, errno, rules, app, view = allowed(engine, one)
+                refused += [] if may else [one]
+                event = an_event(
+                    one.path, app=app, uid=one.uid, operation=one.operation, syscall=one.syscall, rules=rules,
+                    decision="allow" if may else "deny", errno=errno, view=view, policy_digest=digest,
+                    policy_generation=number + 1, time_ns=clock.now_ns, io="",
+                    kind=one.kind if "no-place" in rules and one.operation == "open" else None,
+                )  # fmt: skip
+                journal.record(event, Audit.REQUIRED)
+    return refused
+
+
+def learn(root: Path) -> tuple[int, str, str]:
+    """Run `policy learn`. Return its exit code, and what it wrote to stdout and stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["policy", "learn", str(root)])
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def wrong(proposal: str, refused: list[Asked]) -> list[Asked]:
+    """The refused requests that a proposal allows."""
+    engine = load_policy([SourceText("proposal", proposal.encode())])
+    return [one for one in refused if allowed(engine, one)[0]]
+
+
+@pytest.mark.parametrize("name", TRAILS)
+def test_a_proposal_allows_nothing_that_was_refused(name: str, tmp_path: Path):
+    refused = record(tmp_path / "trail", TRAILS[name], invented(name, 1500))
+    assert len(refused) > 200
+    code, proposal, told = learn(tmp_path / "trail")
+    assert code == 0
+    assert "allow:" in proposal, told
+    assert wrong(proposal, refused) == []
+    assert ("WARNING" in proposal) == ("WARNING" in told)
