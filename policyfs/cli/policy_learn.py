@@ -6,6 +6,7 @@ import argparse
 import functools
 import json
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from policyfs.cli.audit_names import check_names
@@ -13,14 +14,15 @@ from policyfs.cli.audit_query import add_query, open_trail, selection_of
 from policyfs.cli.recorded_requests import RecordedRequests, Sighting
 from policyfs.domain import DENY_UNKNOWN
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
+from policyfs.policy.analysis.diff import Block
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.outcomes import Direction
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import PREFIX, without_exceptions
 from policyfs.policy.learn.bound import Bound
 from policyfs.policy.learn.evidence import Evidence
-from policyfs.policy.learn.globs import Proposed, proposals
-from policyfs.policy.learn.proposal import silenced, text_of
+from policyfs.policy.learn.globs import Proposed, may_allow, proposals
+from policyfs.policy.learn.proposal import globs_of, silenced, text_of, unredacted, with_warnings
 from policyfs.policy.parse import SourceText
 from policyfs.policy.replay.recorded import Cause, Recorded
 from policyfs.policy.replay.replay import Replayer
@@ -35,53 +37,71 @@ def run_learn(args: argparse.Namespace) -> int:
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     requests, evidence = RecordedRequests(trail, wanted), Evidence()
-    words, text = _collect(requests, evidence), ""
+    words, bounds = _collect(requests, evidence)
+    text, wider = "", []
     while rules := proposals(evidence):
         text = silenced(text_of(rules, evidence, words))
-        if not _contradict(RecordedRequests(trail, wanted), evidence, text):
+        engine = load_policy([SourceText("proposal", text.encode())])
+        if _contradict(RecordedRequests(trail, wanted), evidence, rules, engine):
+            continue
+        wider = [block for bound in bounds for block in bound.wider(engine.policy)]
+        if not evidence.narrow(globs_of(rules, wider), unredacted(wider)):
             break
     else:
         print("policyfs: this trail has no request that a proposed rule could allow", file=sys.stderr)
         return EXIT_REFUSED
+    text = with_warnings(text, wider)
     if args.json:
         print(json.dumps(_as_json(text, rules, evidence, requests), indent=2))
     else:
         print(text, end="")
-        _tell(evidence, requests)
+        _tell(evidence, requests, wider)
     return EXIT_OK
 
 
-def _collect(requests: RecordedRequests, evidence: Evidence) -> set[str]:
-    """Add all requests to the evidence. Return the words of data that the recorded policies redact."""
+def _collect(requests: RecordedRequests, evidence: Evidence) -> tuple[set[str], list[Bound]]:
+    """Add all requests to the evidence.
+
+    Return the words of data that the recorded policies redact, and the policies in force at the end.
+    """
     words: set[str] = set()
     lasting = _LastingRules(requests)
-    bound_of = functools.lru_cache(_POLICIES)(functools.partial(Bound, recorded_policies=requests.engine))
+    bounds: dict[tuple[str, bool], Bound] = {}
     for one in requests:
         words |= _redacted(requests, one)
-        bound = None if requests.end is None else bound_of(*requests.end)
-        if bound is not None:
-            evidence.all_recorded |= bound.all_recorded
+        bound = None
+        if requests.end is not None:
+            key = requests.end.policy.digest, requests.end.monitor
+            bound = bounds.get(key)
+            if bound is None:
+                bound = bounds[key] = Bound(*requests.end, requests.engine)
+        taken_away = bound is not None and not bound.allows(
+            one.recorded, one.path, one.new_path, empty=one.empty
+        )
         evidence.add(
             one.recorded, one.path, one.weight, one.id, denied_by_rule=_denied(requests, one.recorded),
-            by_exception=not lasting.allow(one),
-            taken_away=bound is not None and not bound.allows(one.recorded, one.path, one.new_path, empty=one.empty),
+            by_exception=not lasting.allow(one), taken_away=taken_away,
+            only_own=bound is not None and bound.allows_only_own(one.recorded, one.path),
         )  # fmt: skip
-    return words
+    evidence.all_recorded = any(bound.all_recorded for bound in bounds.values())
+    return words, list(bounds.values()) if len(bounds) == 1 else []
 
 
-def _contradict(requests: RecordedRequests, evidence: Evidence, text: str) -> bool:
+def _contradict(
+    requests: RecordedRequests, evidence: Evidence, rules: Sequence[Proposed], engine: Engine
+) -> bool:
     """Add the refused requests that a proposal allows, or perhaps allows, to the evidence.
 
     Return True if there are such requests.
     """
-    engine = load_policy([SourceText("proposal", text.encode())])
     replayer = Replayer(engine, requests.engine)
     found = False
     for one in requests:
         if one.recorded.allowed or one.recorded.cause is Cause.RESOURCE:
             continue
         verdict = replayer.decide(replayer.asked(one.recorded), one.path, one.new_path, empty=one.empty)
-        if verdict.direction is Direction.WIDER or verdict.untold:
+        perhaps = bool(verdict.untold) and may_allow(rules, one.recorded, one.path)
+        if verdict.direction is Direction.WIDER or perhaps:
             found |= evidence.refuse(one.recorded, one.path, one.weight, one.id)
     return found
 
@@ -130,7 +150,7 @@ def _redacted(requests: RecordedRequests, one: Sighting) -> set[str]:
     return {word for rule in rules for word in rule.redact if word != DENY_UNKNOWN}
 
 
-def _tell(evidence: Evidence, requests: RecordedRequests) -> None:
+def _tell(evidence: Evidence, requests: RecordedRequests, wider: Sequence[Block]) -> None:
     kept = evidence.kept_back.total()
     print(
         f"policyfs: requests: {evidence.used:,} allowed by the proposal, {kept:,} kept back,"
@@ -139,8 +159,14 @@ def _tell(evidence: Evidence, requests: RecordedRequests) -> None:
     )
     if evidence.contradictions:
         print(
-            f"policyfs: WARNING: {evidence.contradictions.total():,} refused requests match the proposed globs; deny"
-            " rules refuse them again. See the list at the top of the proposal",
+            f"policyfs: WARNING: {evidence.contradictions.total():,} refused requests match the proposed"
+            " globs; deny rules refuse them again. See the list at the top of the proposal",
+            file=sys.stderr,
+        )
+    if wider:
+        print(
+            "policyfs: WARNING: the proposal allows more than the policy in force at the end of the trail."
+            " See the list at the top of the proposal",
             file=sys.stderr,
         )
 

@@ -140,8 +140,7 @@ class RecordedRequests:
     def _end_of(self, chain: Chain) -> End | None:
         run = _Run(_UNKNOWN, {})
         for portion in self._trail.portions(chain):
-            for _, run in _runs(portion, run):
-                pass
+            run = list(_runs(portion, run))[-1][1]
         if not run.exceptions:
             return None
         digest, _ = list(run.exceptions)[-1]

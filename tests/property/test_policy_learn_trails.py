@@ -7,7 +7,6 @@ records the answers.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import random
 import tempfile
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 
 from policyfs.cli.main import main
 from policyfs.domain import Audit, Facts, FileType, Op
+from policyfs.journal.policy_texts import policy_text
 from policyfs.policy.analysis.diff import diff
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.outcomes import Aspect, Direction
@@ -28,7 +28,6 @@ from policyfs.policy.decide import Engine
 from policyfs.policy.explain import open_refusal
 from policyfs.policy.parse import SourceText
 from policyfs.policy.replay.recorded import demand_of
-from policyfs.journal.policy_texts import policy_text
 from tests.property.test_policy_diff import share
 from tests.property.test_policy_engine import CASES, PARTS
 from tests.support.mount.recorded import digest_of
@@ -55,7 +54,7 @@ HOMES = '  - {id: homes, allow: [all], who: {app: files}, paths: "/Home/{uid}/**
 SHARED = '  - {id: shared, allow: [see, read, create, write], who: {app: any}, paths: "/Shared/**"}\n'
 PHOTOS = '  - {id: photos, allow: [see, read], who: {app: [gallery, maps]}, paths: "/Photos/**"}\n'
 OF_2024 = PHOTOS.replace("/Photos/**", "/Photos/2024/**")
-REDACTED = '  - {id: no-place, require: {redact: [location]}, who: {app: [gallery, maps]}}\n'
+REDACTED = "  - {id: no-place, require: {redact: [location]}, who: {app: [gallery, maps]}}\n"
 NO_MAPS = '  - {id: closed, deny: [all], who: {app: maps}, paths: "/Shared/***"}\n'
 OWN = '  - {id: own, allow: [all], who: {app: camera}, paths: "/Photos/**", when: {owner: self}}\n'
 TRAILS = {
@@ -94,7 +93,7 @@ def invented(seed: str, count: int) -> Iterator[Asked]:
         of_path = random.Random(path)
         facts = of_path.choice(kinds), of_path.choice(["none", "camera", "files"])
         home = draw.choice(UIDS[:5]) if draw.random() < 0.3 else int(path.split("/")[2]) if "/Home/" in path else 0
-        uid = home if home else draw.choice(UIDS)
+        uid = home or draw.choice(UIDS)
         yield Asked(uid, *call, path.encode(), *facts)
 
 
@@ -169,3 +168,61 @@ def test_a_proposal_allows_nothing_that_was_refused(name: str, tmp_path: Path):
     assert "allow:" in proposal, told
     assert wrong(proposal, refused) == []
     assert ("WARNING" in proposal) == ("WARNING" in told)
+
+
+def test_users_of_an_app_get_their_own_directories(tmp_path: Path):
+    record(tmp_path / "trail", TRAILS["homes"], invented("homes", 1500))
+    _, proposal, _ = learn(tmp_path / "trail")
+    assert '"/Home/{uid}/***"' in proposal
+    engine = load_policy([SourceText("proposal", proposal.encode())])
+    unseen = [Asked(uid, *CALLS[0], f"/Home/{home}/new.jpg".encode(), "image/jpeg", "none")
+              for uid in UIDS[:5] for home in UIDS[:5]]  # fmt: skip
+    assert [one for one in unseen if allowed(engine, one)[0]] == [
+        one for one in unseen if str(one.uid) in one.path.decode()
+    ]
+
+
+@pytest.mark.parametrize("name", TRAILS)
+def test_the_policy_at_the_end_bounds_a_proposal(name: str, tmp_path: Path):
+    record(tmp_path / "trail", TRAILS[name], invented(name, 1500))
+    _, proposal, told = learn(tmp_path / "trail")
+    end, new = (
+        load_policy([SourceText("x.yaml", text.encode())]).policy for text in (TRAILS[name][-1], proposal)
+    )
+    assert new.audit_allowed >= end.audit_allowed and new.audit_denied >= end.audit_denied
+    wider = [block for block in diff(end, new).blocks if block.direction is Direction.WIDER]
+    assert {block.aspect for block in wider} <= {Aspect.ACCESS}
+    for block in wider:  # only names of directories on the way, and these are listed
+        assert block.ops == (Op.SEE,)
+        assert {example.request.path for example in block.examples} <= {b"/Shared", b"/Photos", b"/Home"}
+    assert ("the proposal allows more than" in told) == bool(wider)
+
+
+@st.composite
+def rule_texts(draw: st.DrawFn, number: int) -> str:
+    effect = draw(st.sampled_from(["allow", "allow", "allow", "deny"]))
+    ops = draw(st.sampled_from(["all", "see, read", "see, read, create, write", "see", "read"]))
+    who = draw(st.sampled_from(["", ", who: {app: files}", ", who: {app: [gallery, maps]}", ", who: {uid: 1001}"]))
+    places = ["/Home/{uid}/***", "/Home/**", "/Shared/**", "/Shared/*.jpg", "/Photos/2024/**", "/Photos/**/*.jpg"]
+    path = draw(st.sampled_from(places))
+    when = draw(st.sampled_from(["", "", ", when: {owner: self}", ", when: {type: image/jpeg}"]))
+    return f'  - {{id: r{number}, {effect}: [{ops}]{who}, paths: "{path}"{when}}}\n'
+
+
+@st.composite
+def policy_texts(draw: st.DrawFn) -> str:
+    body = "".join(draw(rule_texts(number)) for number in range(draw(st.integers(1, 4))))
+    return HEAD + APPS + body + draw(st.sampled_from(["", REDACTED]))
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@share(0.008 / PARTS)
+@given(st.lists(policy_texts(), min_size=1, max_size=2), st.integers(0, 1 << 30))
+def test_no_proposal_allows_what_its_trail_shows_refused(part: int, policies: list[str], seed: int):
+    del part
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place) / "trail"
+        refused = record(root, policies, invented(str(seed), 150))
+        code, proposal, told = learn(root)
+    assert code == 0 or "no request that a proposed rule could allow" in told
+    assert code or wrong(proposal, refused) == []

@@ -38,7 +38,8 @@ Caller = tuple[str, int]
 
 
 class Use(enum.Enum):
-    """A way in which an app uses files: list directories, look at files, read them, or make and change them."""
+    """A way in which an app uses files: list directories, look at files, read them, or make and change them.
+    """
 
     LIST = "list"
     LOOK = "look"
@@ -90,10 +91,13 @@ class Evidence:
         self.refused: dict[Caller, Refusals] = defaultdict(Refusals)
         """For each app and uid, the operations that were refused: no rule of the proposal allows them."""
         self.contradictions: Counter[tuple[str, int, str]] = Counter()
-        """Number of refused requests that a proposal without deny rules would allow, by app, uid and operation.
-        """
+        """Number of refused requests that only deny rules keep refused, by app, uid and operation."""
         self.contradicting: dict[tuple[str, int, str], str] = {}
         """The id of one of these requests."""
+        self.too_wide: set[tuple[str, str]] = set()
+        """Pairs of an app and a glob that allows more than the policy in force at the end of the trail."""
+        self.redacted: set[str] = set()
+        """Apps that read their own files redacted, too, under the policy in force at the end of the trail."""
         self.all_recorded = False
         """True if a policy in force at the end records allowed requests with ``required``."""
         self.raw_readers: set[str] = set()
@@ -102,14 +106,15 @@ class Evidence:
 
     def add(
         self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str], *, denied_by_rule: bool,
-        by_exception: bool = False, taken_away: bool = False,
+        by_exception: bool = False, taken_away: bool = False, only_own: bool = False,
     ) -> Guard | None:  # fmt: skip
         """Add *count* equal requests. Return the guard (the reason) if the requests are kept back, else None.
 
         id_: a function that returns the id of one of the requests. denied_by_rule: True if a deny rule
         refused the requests, or only recorded them in monitor mode. by_exception: True if only exceptions
         (allow rules with an end date) allowed the requests. taken_away: True if the policy in force at the
-        end of the trail refuses the requests, or perhaps refuses them.
+        end of the trail refuses the requests, or perhaps refuses them. only_own: True if this policy allows
+        the requests only for the app's own files.
         """
         if recorded.app is not None:
             self.users[recorded.app].add(recorded.uid)
@@ -126,7 +131,7 @@ class Evidence:
         if guard is not None and recorded.app is None:
             guard = Guard.STRANGER
         if guard is None and names is not None and recorded.app is not None:
-            guard = self._keep(recorded, recorded.app, names, count, id_, key)
+            guard = self._keep(recorded, recorded.app, names, count, id_, key, only_own=only_own)
         if guard is None:
             self.used += count
             return None
@@ -149,16 +154,27 @@ class Evidence:
         self.contradicting.setdefault(key, id_())
         return True
 
+    def narrow(self, globs: set[tuple[str, str]], apps: set[str]) -> bool:
+        """Add pairs of an app and a glob, which later proposals do not have.
+
+        apps: apps whose own files later proposals redact. Return False if all are known.
+        """
+        known = len(self.too_wide) + len(self.redacted)
+        self.too_wide |= globs
+        self.redacted |= apps & self.users.keys()
+        return len(self.too_wide) + len(self.redacted) > known
+
     def _keep(
-        self, recorded: Recorded, app: str, names: list[str], count: int, id_: Callable[[], str], key: int
-    ) -> Guard | None:
+        self, recorded: Recorded, app: str, names: list[str], count: int, id_: Callable[[], str], key: int,
+        *, only_own: bool,
+    ) -> Guard | None:  # fmt: skip
         demand = demand_of(recorded.operation, recorded.syscall)
         if demand is None or (demand.creates and len(self._made) >= MADE):
             return Guard.MANY
         use = Use.LOOK if demand.ops[0] == Op.SEE else Use.READ
         if recorded.operation == "list":
             use = Use.LIST
-        if demand.creates or demand.ops[0] & (Op.WRITE | Op.ATTR):
+        if only_own or demand.creates or demand.ops[0] & (Op.WRITE | Op.ATTR):
             use = Use.OWN
         directory, name = tuple(names[:-1]), names[-1] if names else ""
         place = Place(app, recorded.uid, use, directory, "" if use is Use.LIST else extension(name))

@@ -21,12 +21,13 @@ from typing import Final, NamedTuple, TypeVar
 
 from policyfs.domain import Op
 from policyfs.policy.learn.evidence import ALIKE, IDS, Caller, Evidence, Place, Sample, Use
-from policyfs.policy.learn.refusals import Refusals
+from policyfs.policy.learn.refusals import Refusals, names_as_text
+from policyfs.policy.replay.recorded import Recorded, demand_of
 
 _SPECIAL: Final = re.compile(r"([*?\[\]{}\\])")
 _CONTRADICTED: Final = 10
-"""Minimum number of refused paths that match a glob so that the glob is not proposed. With fewer, the proposal
-denies these paths."""
+"""Minimum number of refused paths that match a glob so that the glob is not proposed. With fewer, the
+proposal denies these paths."""
 
 Names = tuple[str, ...]
 _Key = TypeVar("_Key")
@@ -36,8 +37,8 @@ class Pattern(NamedTuple):
     """A set of paths below a directory, for one glob.
 
     name: the extension of all names. whole: True if *name* is the last name of one path, not an extension.
-    deep: True if the names are at any depth below the directory. own: ``{app}`` or ``{uid}`` if the set is the
-    caller's own folder (a directory with the app's name, or with the uid as its name), else empty.
+    deep: True if the names are at any depth below the directory. own: ``{app}`` or ``{uid}`` if the set is
+    the caller's own folder (a directory with the app's name, or with the uid as its name), else empty.
     """
 
     directory: Names
@@ -61,7 +62,10 @@ class Pattern(NamedTuple):
         return path[: len(self.directory)] == self.directory
 
     def shows(self, path: Names, caller: Caller) -> bool:
-        """Return True if a rule for the glob lets the caller see a path: a match, or a directory above one."""
+        """Return True if a rule for the glob lets the caller see a path.
+
+        That is a match, or a directory above one.
+        """
         way = self.directory
         if self.own or self.whole:
             way = (*way, own_name(self.own, caller) if self.own else self.name)
@@ -111,6 +115,16 @@ class Proposed(NamedTuple):
         return any(matches(pattern, path, caller) for pattern in self.patterns)
 
 
+def may_allow(rules: Iterable[Proposed], recorded: Recorded, path: bytes) -> bool:
+    """Return True if proposed rules allow all operations that a recorded request surely needed."""
+    demand = demand_of(recorded.operation, recorded.syscall)
+    needed = Op.SEE if demand is None else functools.reduce(operator.and_, demand.ops)
+    names = names_as_text(path)
+    return all(
+        any(rule.allows(names, op, (rule.app, recorded.uid)) for rule in rules) for op in Op if op & needed
+    )
+
+
 def own_name(own: str, caller: Caller) -> str:
     """Return the name that ``{app}`` or ``{uid}`` stands for."""
     return str(caller[1]) if own == "{uid}" else caller[0]
@@ -150,7 +164,7 @@ def _effective(
     Operations that the proposal's deny rules refuse on all paths of a pattern are left out.
     """
     refusals = evidence.refused.get(caller, Refusals())
-    for pattern, sample in {} if refusals.too_many else _patterns(caller, places, refusals).items():
+    for pattern, sample in {} if refusals.too_many else _patterns(caller, places, evidence).items():
         left = sample.ops & ~_refused(pattern, caller, refusals)
         if left:
             yield pattern, Sample(left, sample.count, sample.names, sample.ids)
@@ -164,8 +178,14 @@ def _refused(pattern: Pattern, caller: Caller, refusals: Refusals) -> Op:
     return Op.ALL if refusals.hides(above) else Op(0)
 
 
-def _contradicted(pattern: Pattern, caller: Caller, refusals: Refusals, ops: Op) -> bool:
-    """Return True if too many refused paths match a glob. Then the rule lists the paths of the trail."""
+def _contradicted(pattern: Pattern, caller: Caller, evidence: Evidence, ops: Op) -> bool:
+    """Return True if too many refused paths match a glob, or if the policy at the end allows less.
+
+    Then the rule lists the paths of the trail.
+    """
+    if (caller[0], pattern.glob) in evidence.too_wide:
+        return True
+    refusals = evidence.refused.get(caller, Refusals())
     matched = (ops & refused and pattern.matches(path, caller) for path, refused in refusals.paths.items())
     return sum(map(bool, matched)) >= _CONTRADICTED
 
@@ -194,28 +214,30 @@ def _rules(
         yield Proposed(app, use, paths, ops, weight, (*ids,)[:IDS], uids)
 
 
-def _patterns(caller: Caller, places: dict[Place, Sample], refusals: Refusals) -> dict[Pattern, Sample]:
+def _patterns(caller: Caller, places: dict[Place, Sample], evidence: Evidence) -> dict[Pattern, Sample]:
     """Return patterns (sets of paths) that contain all the places, each with its requests."""
     found: dict[Pattern, Sample] = {}
     for place, sample in places.items():
-        for pattern, part in _of_place(caller, place, sample, refusals):
+        for pattern, part in _of_place(caller, place, sample, evidence):
             _add(found, pattern, part)
-    return _across(found, caller, refusals)
+    return _across(found, caller, evidence)
 
 
 def _of_place(
-    caller: Caller, place: Place, sample: Sample, refusals: Refusals
+    caller: Caller, place: Place, sample: Sample, evidence: Evidence
 ) -> Iterator[tuple[Pattern, Sample]]:
     for own in ("{uid}", "{app}"):
         name = own_name(own, caller)
         if name in place.directory:
-            yield Pattern(place.directory[: place.directory.index(name)], "", own=own), sample
-            return
+            mine = Pattern(place.directory[: place.directory.index(name)], "", own=own)
+            if (caller[0], mine.glob) not in evidence.too_wide:
+                yield mine, sample
+                return
     wide = Pattern(place.directory, place.extension)
     if (
         len(sample.names) >= ALIKE
         and not place.by_name
-        and not _contradicted(wide, caller, refusals, sample.ops)
+        and not _contradicted(wide, caller, evidence, sample.ops)
     ):
         yield wide, sample
         return
@@ -227,7 +249,7 @@ def _of_place(
             yield Pattern(place.directory, name, whole=True), part
 
 
-def _across(found: dict[Pattern, Sample], caller: Caller, refusals: Refusals) -> dict[Pattern, Sample]:
+def _across(found: dict[Pattern, Sample], caller: Caller, evidence: Evidence) -> dict[Pattern, Sample]:
     """Replace equal patterns of several directories by one pattern for a directory above.
 
     The deepest directories come first.
@@ -241,7 +263,7 @@ def _across(found: dict[Pattern, Sample], caller: Caller, refusals: Refusals) ->
         for (directory, name), members in families.items():
             wide = Pattern(directory, name, deep=True)
             ops = functools.reduce(operator.or_, (found[member].ops for member in members))
-            if len(members) >= ALIKE and not _contradicted(wide, caller, refusals, ops):
+            if len(members) >= ALIKE and not _contradicted(wide, caller, evidence, ops):
                 for member in members:
                     _add(found, wide, found.pop(member))
     return _joined(found, caller)
@@ -268,19 +290,18 @@ def _add(found: dict[_Key, Sample], key: _Key, part: Sample) -> None:
 
 
 def _without_covered(rules: list[Proposed]) -> list[Proposed]:
-    """Return the rules, without rules for listing a directory that other rules of the app show anyway."""
+    """Return the rules, without rules for a look at a directory that other rules of the app show anyway."""
     kept = []
     for rule in rules:
         others = [
             (pattern, one.use)
             for one in rules
-            if one.app == rule.app and one.use is not Use.LIST
+            if one.app == rule.app and one.use is not Use.LIST and (one.use, rule.use) != (Use.LOOK, Use.LOOK)
             if not one.uids or (rule.uids and set(rule.uids) <= set(one.uids))
             for pattern in one.patterns
         ]
-        left = tuple(
-            pattern for pattern in rule.patterns if rule.use is not Use.LIST or not _is_shown(pattern, others)
-        )
+        looks = rule.use in {Use.LIST, Use.LOOK}
+        left = tuple(pattern for pattern in rule.patterns if not (looks and _is_shown(pattern, others)))
         if left:
             kept.append(rule._replace(patterns=left))
     return kept

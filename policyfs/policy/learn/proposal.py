@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from policyfs.domain import Op
+from policyfs.policy.analysis.diff import Block
 from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.analysis.outcomes import Aspect
 from policyfs.policy.layout.canonical import canonical
 from policyfs.policy.layout.quoting import name_text
 from policyfs.policy.learn.evidence import Evidence, Use
@@ -69,7 +71,7 @@ def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str])
     lines = [
         "# A proposal, learnt from a trail. Read each rule before you use the policy: a trail shows what",
         "# apps did, not what is right. The numbers are ids for `policyfs audit show`.",
-        *_contradictions(rules, evidence),
+        *_contradictions(evidence),
         *_raw_readers(evidence),
         *_kept_back(evidence),
         "apiVersion: policyfs/v1",
@@ -83,14 +85,14 @@ def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str])
     ]
     parts = [_rule(number, rule) for number, rule in _numbered(rules)]
     parts += [_refused(*conflict) for conflict in _conflicts(rules, evidence)]
-    parts += [_private(rules), _redaction(rules, words)]
+    parts += [_private(rules), _redaction(rules, words), _of_own(rules, words, evidence)]
     return "\n".join(lines) + "\n" + "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def _contradictions(rules: Sequence[Proposed], evidence: Evidence) -> Iterator[str]:
+def _contradictions(evidence: Evidence) -> Iterator[str]:
     if evidence.contradictions:
         yield "#"
-        yield "# WARNING: without its deny rules, the proposal would allow these requests, which were refused."
+        yield "# WARNING: only its deny rules refuse these requests, which the trail shows refused."
         yield "# Perhaps its rules are too wide for other paths, too:"
     for (app, uid, operation), count in evidence.contradictions.most_common():
         times = "once" if count == 1 else f"{count:,} times"
@@ -99,6 +101,42 @@ def _contradictions(rules: Sequence[Proposed], evidence: Evidence) -> Iterator[s
         if refusals.too_many:
             yield "#"
             yield f"# WARNING: no rule is proposed for {app} (uid {uid}): too many of its paths were refused."
+
+
+def globs_of(rules: Sequence[Proposed], wider: Iterable[Block]) -> set[tuple[str, str]]:
+    """Return the globs of proposed rules that make access wider, each with its app.
+
+    Single paths are left out.
+    """
+    ids = {name for block in wider if block.aspect is Aspect.ACCESS for _, name in block.rules}
+    return {
+        (rule.app, pattern.glob)
+        for number, rule in _numbered(rules)
+        if f"{rule.app}.{rule.use.value}{number}" in ids
+        for pattern in rule.patterns
+        if not pattern.whole
+    }
+
+
+def unredacted(wider: Iterable[Block]) -> set[str]:
+    """Return the callers from whom a proposal hides less than the policy in force at the end of the trail."""
+    return {who for block in wider if block.aspect is Aspect.REDACTION for who in block.who}
+
+
+def with_warnings(text: str, wider: Sequence[Block]) -> str:
+    """Return the text of a proposal, with comments on all that is wider than in the policy at the end."""
+    if not wider:
+        return text
+    lines = [
+        "# WARNING: compared with the policy in force at the end of the trail, the proposal allows more,",
+        "# removes less data, or requires less of the content:",
+    ]
+    for block in wider:
+        for op, change, request in block.examples:
+            path = json.dumps(request.path.decode("utf-8", "backslashreplace"))
+            told = f"{change.before} before, {change.after} now"
+            lines.append(f"# - {', '.join(block.who)} {_words(op)} {path}: {told}")
+    return "\n".join(lines) + "\n" + text
 
 
 def _raw_readers(evidence: Evidence) -> Iterator[str]:
@@ -250,6 +288,19 @@ def _redaction(rules: Sequence[Proposed], words: Iterable[str]) -> list[str]:
         "  - id: no-places",
         f"    require: {{redact: [{', '.join(sorted({'location', *words}))}]}}",
         "    unless: {owner: self}",
+    ]
+
+
+def _of_own(rules: Sequence[Proposed], words: Iterable[str], evidence: Evidence) -> list[str]:
+    apps = sorted({rule.app for rule in rules if rule.ops & Op.READ} & evidence.redacted)
+    if not apps:
+        return []
+    return [
+        "  # Under the policy at the end of the trail, these apps read their own files redacted, too.",
+        "  - id: no-places-in-own",
+        f"    require: {{redact: [{', '.join(sorted({'location', *words}))}]}}",
+        f"    who: {{app: [{', '.join(map(name_text, apps))}]}}",
+        "    when: {owner: self}",
     ]
 
 

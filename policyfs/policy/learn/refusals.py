@@ -32,7 +32,7 @@ class Refusals:
 
     def add(self, path: bytes, ops: Op) -> bool:
         """Record that these operations on a path were refused. Return False if that was known."""
-        names = _names(path)
+        names = names_as_text(path)
         ops = ops if ops == Op.SEE else ops & ~Op.SEE
         if self.too_many or not ops & ~self.paths.get(names, Op(0)):
             return False
@@ -60,7 +60,8 @@ class Refusals:
         return refused
 
 
-def _names(path: bytes) -> tuple[str, ...]:
+def names_as_text(path: bytes) -> tuple[str, ...]:
+    """Return the names of a path, with UNPRINTABLE for each character that a policy cannot contain."""
     text = path.decode("utf-8", "surrogateescape")
     plain = "".join(char if char.isprintable() else UNPRINTABLE for char in text)
     return tuple(name for name in plain.split("/") if name)

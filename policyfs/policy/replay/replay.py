@@ -99,9 +99,9 @@ class Replayer:
             if recorded.monitor is not None:
                 ways = (recorded.monitor,)
             engines = (self._policies(recorded, monitor) for monitor in ways)
-            old = tuple(Party(engine, _principal(engine, recorded)) for engine in engines if engine)
+            old = tuple(Party(engine, principal_of(engine, recorded)) for engine in engines if engine)
             engine = self._at(recorded.at_ns)
-            new = Party(engine, _principal(engine, recorded))
+            new = Party(engine, principal_of(engine, recorded))
             found = self._asked[recorded] = Asked(self._count, recorded, demand, new, old)
             self._count += 1
         return found
@@ -130,7 +130,7 @@ class Replayer:
         return found
 
 
-def _principal(engine: Engine, recorded: Recorded) -> Principal | None:
+def principal_of(engine: Engine, recorded: Recorded) -> Principal | None:
     """Return the caller of a recorded request as a principal of a policy.
 
     Return None if the policy lacks the app.
