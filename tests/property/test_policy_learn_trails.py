@@ -46,7 +46,8 @@ rules:
 """
 UIDS = [*range(1001, 1006), 2001, 2002, 3001, 4001, 9001, 9002]
 CALLS = [
-    ("open", "open(O_RDONLY)"), ("open", "open(O_RDONLY)"), ("open", "open(O_RDONLY)"), ("open", "open(O_RDWR)"),
+    ("open", "open(O_RDONLY)"), ("open", "open(O_RDONLY)"), ("open", "open(O_RDONLY)"),
+    ("open", "open(O_RDWR)"),
     ("list", "opendir"), ("lookup", "lookup"), ("create", "open(O_WRONLY|O_CREAT)"), ("mkdir", "mkdir"),
     ("attr", "chmod"), ("unlink", "unlink"),
 ]  # fmt: skip
@@ -61,8 +62,13 @@ TRAILS = {
     "homes": [HEAD + APPS + HOMES],
     "taken-away": [HEAD + APPS + PHOTOS + OWN + HOMES, HEAD + APPS + OF_2024 + OWN],
     "redacted": [HEAD + APPS + PHOTOS + REDACTED + SHARED + OWN],
-    "denied": [HEAD + APPS + SHARED + NO_MAPS + PHOTOS, HEAD + "defaults: {audit: required}\n" + APPS + SHARED + NO_MAPS],
-    "strangers": [HEAD + APPS.replace("[2001, 2002]", "2001") + PHOTOS + HOMES, HEAD + APPS + PHOTOS + HOMES + SHARED],
+    "denied": [
+        HEAD + APPS + SHARED + NO_MAPS + PHOTOS,
+        HEAD + "defaults: {audit: required}\n" + APPS + SHARED + NO_MAPS,
+    ],
+    "strangers": [
+        HEAD + APPS.replace("[2001, 2002]", "2001") + PHOTOS + HOMES, HEAD + APPS + PHOTOS + HOMES + SHARED,
+    ],
 }  # fmt: skip
 
 
@@ -92,7 +98,8 @@ def invented(seed: str, count: int) -> Iterator[Asked]:
             call = CALLS[4 + draw.randrange(2)]
         of_path = random.Random(path)
         facts = of_path.choice(kinds), of_path.choice(["none", "camera", "files"])
-        home = draw.choice(UIDS[:5]) if draw.random() < 0.3 else int(path.split("/")[2]) if "/Home/" in path else 0
+        owner = int(path.split("/")[2]) if "/Home/" in path else 0
+        home = draw.choice(UIDS[:5]) if draw.random() < 0.3 else owner
         uid = home or draw.choice(UIDS)
         yield Asked(uid, *call, path.encode(), *facts)
 
@@ -202,9 +209,10 @@ def test_the_policy_at_the_end_bounds_a_proposal(name: str, tmp_path: Path):
 def rule_texts(draw: st.DrawFn, number: int) -> str:
     effect = draw(st.sampled_from(["allow", "allow", "allow", "deny"]))
     ops = draw(st.sampled_from(["all", "see, read", "see, read, create, write", "see", "read"]))
-    who = draw(st.sampled_from(["", ", who: {app: files}", ", who: {app: [gallery, maps]}", ", who: {uid: 1001}"]))
-    places = ["/Home/{uid}/***", "/Home/**", "/Shared/**", "/Shared/*.jpg", "/Photos/2024/**", "/Photos/**/*.jpg"]
-    path = draw(st.sampled_from(places))
+    callers = ["", ", who: {app: files}", ", who: {app: [gallery, maps]}", ", who: {uid: 1001}"]
+    who = draw(st.sampled_from(callers))
+    places = ["/Home/{uid}/***", "/Home/**", "/Shared/**", "/Shared/*.jpg"]
+    path = draw(st.sampled_from([*places, "/Photos/2024/**", "/Photos/**/*.jpg"]))
     when = draw(st.sampled_from(["", "", ", when: {owner: self}", ", when: {type: image/jpeg}"]))
     return f'  - {{id: r{number}, {effect}: [{ops}]{who}, paths: "{path}"{when}}}\n'
 

@@ -12,6 +12,8 @@ from trio.testing import MockClock
 from policyfs.fs.sharing.kernel_locks import (
     MOST_S,
     SHARE,
+    SHORT_S,
+    SHORT_SHARE,
     KernelLocks,
     LateError,
     is_locked,
@@ -54,16 +56,20 @@ async def waited(locks: KernelLocks, holder: str, error: int = errno.EIO) -> flo
 @on_a_jumping_clock
 async def test_a_first_wait_is_as_long_as_one_may_be_and_then_the_share_is_used_up(locks) -> None:
     assert await waited(locks, "app") == pytest.approx(MOST_S, rel=0.1)
+    assert await waited(locks, "app") < SHORT_S + 0.03  # 20 ms of the first share were not used
+    for _ in range(20):
+        await waited(locks, "app")
     assert await waited(locks, "app") < 0.01
     assert await waited(locks, "other") == pytest.approx(MOST_S, rel=0.1)
-    assert locks.late == 3
+    assert locks.late == 24
 
 
 @on_a_jumping_clock
 async def test_the_share_grows_again_with_time(locks) -> None:
-    await waited(locks, "app")
+    for _ in range(30):
+        await waited(locks, "app")
     await trio.sleep(1)
-    assert await waited(locks, "app") == pytest.approx(SHARE, abs=0.01)
+    assert await waited(locks, "app") == pytest.approx(SHARE + SHORT_S, abs=0.01)
     await trio.sleep(100)
     assert await waited(locks, "app") == pytest.approx(MOST_S, rel=0.1)
 
@@ -75,7 +81,18 @@ async def test_an_app_that_always_waits_takes_no_more_than_its_share(locks) -> N
     while trio.current_time() < begin + 10:
         total += await waited(locks, "app")
         await trio.sleep(0.05)
-    assert total <= 10 * SHARE * 1.1
+    assert total <= 10 * (SHARE + SHORT_SHARE) * 1.1
+
+
+@on_a_jumping_clock
+async def test_short_waits_of_an_honest_program_are_never_late(locks) -> None:
+    """A look takes 3 ms, and a program moves 50 files a second, for a minute."""
+    for _ in range(3000):
+        with locks.under_lock(errno.EXDEV):
+            async with locks.limit("app"):
+                await trio.sleep(0.003)
+        await trio.sleep(0.017)
+    assert locks.late == 0
 
 
 @on_a_jumping_clock

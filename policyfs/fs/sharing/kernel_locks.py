@@ -3,8 +3,9 @@
 The kernel holds a directory's lock during LOOKUP, READDIR, CREATE, UNLINK and other requests about names. It
 holds a lock of the whole mount during a RENAME between directories. If such a request waits, all other apps
 wait that use the directory, or that rename. So its wait ends after MOST_S, or earlier if the app has used up
-its share of such waits. Then the request fails with LateError. (In the mount of one app, no other app waits,
-and nothing is limited.)
+its shares of such waits: one of short waits, which an honest app needs for each file that it names, and a
+smaller one of all further time. Then the request fails with LateError. (In the mount of one app, no other app
+waits, and nothing is limited.)
 
 A handler of such a request has the decorator `locked`. All code below the handler waits through this module,
 and need not know what kind of request it serves.
@@ -29,8 +30,15 @@ MOST_S: Final = 0.3
 """The longest wait of one request under a lock of the kernel, in seconds. An app that has not waited under
 such locks for a while can wait for this time in one go."""
 SHARE: Final = 0.02
-"""The share of the time during which one app's requests may wait under locks of the kernel. (If several of
-these requests wait at the same time, this time counts once.)"""
+"""The share of the time during which one app's requests may wait longer than SHORT_S under locks of the
+kernel. (If several of these requests wait at the same time, this time counts once.)"""
+SHORT_S: Final = 0.02
+"""The first part of each wait, in seconds. It counts in a share of its own: it delays another app's request
+no more than a seek of a disk does. Without this, a program that moves each file that it has written (rsync,
+git) would soon fail."""
+SHORT_SHARE: Final = 0.2
+"""The share of the time that the first parts of an app's waits may take. An app that has not waited for a
+while can use this number of seconds in one go."""
 _TASKS: Final = 16
 """The limit of one app's pieces of work that go on although no request waits for them any more."""
 _REMEMBERED: Final = 256
@@ -88,25 +96,44 @@ def short() -> Iterator[None]:
 
 
 class _Account:
-    """One app's share of waits under locks. waiting: requests that wait now. tasks: pieces of work apart."""
+    """One app's shares of waits under locks. tasks: pieces of work apart."""
 
-    __slots__ = ("_at_s", "_left_s", "tasks", "waiting")
+    __slots__ = ("_at_s", "_left_s", "_long", "_short_s", "tasks")
 
     def __init__(self, now_s: float) -> None:
         self._at_s = now_s
         self._left_s = MOST_S
-        self.tasks = self.waiting = 0
+        self._short_s = SHORT_SHARE
+        self._long: list[float] = []  # for each request that waits: when its first part ends
+        self.tasks = 0
 
-    def left_s(self, now_s: float) -> float:
-        """Return the seconds for which a request of the app may wait now."""
-        growth = SHARE - 1 if self.waiting else SHARE
-        self._left_s = min(MOST_S, self._left_s + growth * (now_s - self._at_s))
-        self._at_s = now_s
-        return self._left_s
+    def begin(self, now_s: float) -> tuple[float, float]:
+        """Begin a wait. Return the seconds of its first part, and the seconds that it may take in all."""
+        left_s = self._left(now_s)
+        short_s = min(SHORT_S, self._short_s)
+        self._short_s -= short_s
+        self._long.append(now_s + short_s)
+        return short_s, min(MOST_S, short_s + max(0.0, left_s))
+
+    def end(self, begin_s: float, short_s: float, now_s: float) -> None:
+        """End a wait that began at *begin_s* with a first part of *short_s*."""
+        self._left(now_s)
+        self._short_s += max(0.0, short_s - (now_s - begin_s))
+        self._long.remove(begin_s + short_s)
 
     def is_unused(self, now_s: float) -> bool:
         """Return True if a new account would be the same."""
-        return not self.tasks and not self.waiting and self.left_s(now_s) >= MOST_S
+        idle = not self.tasks and not self._long
+        return idle and self._left(now_s) >= MOST_S and self._short_s >= SHORT_SHARE
+
+    def _left(self, now_s: float) -> float:
+        """Return what is left of SHARE, after the requests that wait now."""
+        passed_s = now_s - self._at_s
+        waited_s = max(0.0, now_s - max(self._at_s, min(self._long, default=now_s)))
+        self._left_s = min(MOST_S, self._left_s + SHARE * passed_s - waited_s)
+        self._short_s = min(SHORT_SHARE, self._short_s + SHORT_SHARE * passed_s)
+        self._at_s = now_s
+        return self._left_s
 
 
 class _Result(Generic[T]):
@@ -169,14 +196,12 @@ class KernelLocks:
             yield
             return
         account, now_s = self._account(holder), trio.current_time()
-        left_s = account.left_s(now_s)
-        account.waiting += 1
+        short_s, most_s = account.begin(now_s)
         try:
-            with trio.CancelScope(deadline=now_s + max(0.0, left_s)) as scope:
+            with trio.CancelScope(deadline=now_s + most_s) as scope:
                 yield
         finally:
-            account.left_s(trio.current_time())
-            account.waiting -= 1
+            account.end(now_s, short_s, trio.current_time())
         if scope.cancelled_caught:
             self.late += 1
             raise LateError(error)
