@@ -93,7 +93,7 @@ HOLES = [
         "kiosk", "drafts shown",
         'paths: "/Album/**"\n\n  - id: album.bare',
         'paths: "/**"\n\n  - id: album.bare',
-        "diff test",
+        "diff lint test",
     ),
     Hole(
         "kiosk", "any content",

@@ -125,7 +125,7 @@ class Evidence:
         key = hash((recorded.app, path))
         guard = Guard.EXCEPTION if by_exception else guard_of(recorded, names, made=key in self._made)
         if denied_by_rule or taken_away:
-            guard = Guard.DENIED if denied_by_rule else Guard.TAKEN_AWAY
+            guard = Guard.DENIED if denied_by_rule else Guard.EXCEPTION if by_exception else Guard.TAKEN_AWAY
             if recorded.app is not None:
                 self.refused[recorded.app, recorded.uid].add(path, refused_ops(recorded))
         if guard is not None and recorded.app is None:
