@@ -28,7 +28,7 @@ LOCATION: Final = frozenset({"location"})
 PLANTED: Final[Plants] = {name: one for module in MODULES for name, one in module.PLANTS.items()}
 LONG: Final[Plants] = {name: one for module in MODULES for name, one in module.SOAK.items()}
 CLASSES: Final = frozenset(
-    {"field", "step", "cost", "small", "form", "removed", "kinds", "verdict", "service", "films", "tags"}
+    {"field", "step", "cost", "small", "form", "removed", "kinds", "verdict", "service", "films"}
 )
 """The classes of bounds.txt, which explains them."""
 GROUPS: Final = 6
