@@ -25,6 +25,8 @@ from policyfs.policy.paths import parse_glob
 
 _SYNCS: Final = re.compile(r"sync|cloud|unison|resilio|dropbox|seafile", re.IGNORECASE)
 _HEAD: Final = re.compile(r"/[^/*?{]+")
+_MOST: Final = 5_000
+"""Maximum number of places (classes of paths) that are tried for all rules of a policy together."""
 _TRIED: Final = 8
 """Maximum number of callers for which plain paths (one path that a glob matches) are tried first."""
 
@@ -89,6 +91,7 @@ class Effects:
         self._free: Final = Compiled(compile_policy(replace(policy, rules=tuple(rules), exceptions=())))
         self._places: Final = Places(self._free)
         self._number: Final = {rule.id: number for number, rule in enumerate(self._free.table.rules)}
+        self._left = _MOST
         callers = groups([self._free])
         self._sides: Final = [group.sides[0] for group in callers]
         self._by_app: Final = sides_by_app(callers)
@@ -140,13 +143,15 @@ class Effects:
                     return True
         nodes = self._free.nodes_of(frozenset({number}))
         everywhere = number in self._free.table.everywhere()
-        return any(
-            _allowed(self._places.here(place.positions[0], side, top=place.top), number, rule.ops)
-            for side in sides
+        for side in sides:
             for place in Walk((side,)).places(
                 lambda place: everywhere or not nodes.isdisjoint(place.positions[0].free)
-            )
-        )
+            ):
+                self._left -= 1
+                here = self._places.here(place.positions[0], side, top=place.top)
+                if self._left < 0 or _allowed(here, number, rule.ops):
+                    return True  # without a proof, the rule counts as one with an effect
+        return False
 
     def hidden_from_sync(self, places: Places, callers: Sequence[Group]) -> Iterator[Finding]:
         """Yield a finding if a deny hides files from a sync app: its peers take them for deleted.
