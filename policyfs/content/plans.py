@@ -161,7 +161,7 @@ class _Reader:
             table = FrameTable.unpack(self._data[self._position :])
         except ValueError as error:
             raise WireError(str(error)) from error
-        if max(table.ends, default=0) > file_size:
+        if table.end > file_size:
             raise WireError("a frame lies outside the file")
         return table
 

@@ -12,7 +12,7 @@ import trio
 
 from policyfs.content.connection import WorkerGoneError, WorkerLink
 from policyfs.content.failures import FailedError, Failures, NoAnswerError, SnifferStats
-from policyfs.content.frame_requests import FrameRequest, whole_plan
+from policyfs.content.frame_requests import FrameRequest
 from policyfs.content.kinds import SNIFF_BYTES, is_kind
 from policyfs.content.missed import Missed
 from policyfs.content.plan_threads import unpacked_on_thread
@@ -24,6 +24,7 @@ from policyfs.content.sandbox import Limits
 from policyfs.content.spawner import ZygoteError
 from policyfs.content.time_limit import LONGEST, TimeLimit
 from policyfs.content.uids import BLOCK, NoUidsError, free_block
+from policyfs.content.whole_plans import whole_plan
 from policyfs.domain import DENY_UNKNOWN, TO_TELL, in_turn
 from policyfs.errors import PolicyfsError
 from policyfs.redact.core.frame_table import FrameTable

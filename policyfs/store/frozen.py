@@ -228,10 +228,11 @@ def _in_memory(size: int, places: MemoryPlaces | None) -> tuple[int, How, int]:
         with contextlib.suppress(OSError):  # ENOSPC, ENOMEM: the memfd below then fails, too
             flags = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
             return os.open(b".", flags, 0o600, dir_fd=dirfd), "tmpfs", memory
-    return _memfd(), "memfd", size
+    return new_memfd(), "memfd", size
 
 
-def _memfd() -> int:
+def new_memfd() -> int:
+    """Create an empty memfd that can be sealed, and (from Linux 6.3 on) not executed."""
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     with contextlib.suppress(OSError):  # EINVAL before Linux 6.3; the call below raises any other error again
         return os.memfd_create("policyfs-copy", flags | _MFD_NOEXEC_SEAL)

@@ -66,7 +66,7 @@ async def read_store(fd: int, offset: int, size: int) -> memoryview:
     try:
         done = _read_cached(fd, buffer, offset)
         if done < size and offset + done < os.fstat(fd).st_size:  # the rest is not in memory
-            done = await trio.to_thread.run_sync(_read_all, fd, buffer, offset, done)
+            done = await trio.to_thread.run_sync(read_all, fd, buffer, offset, done)
     except BaseException:
         buffer.release()  # the frames of an exception from a thread stay until the garbage is collected
         raise
@@ -87,7 +87,11 @@ def _read_cached(fd: int, buffer: memoryview, offset: int) -> int:
         raise
 
 
-def _read_all(fd: int, buffer: memoryview, offset: int, done: int) -> int:
+def read_all(fd: int, buffer: memoryview, offset: int, done: int = 0) -> int:
+    """Read from a file at *offset* until the buffer is full, or the file ends. Return the number of bytes.
+
+    done: the number of bytes that the buffer has already. May wait for the disk: call it on a worker thread.
+    """
     while done < len(buffer):
         count = os.preadv(fd, [buffer[done:]], offset + done)
         if count == 0:

@@ -23,6 +23,7 @@ from policyfs.domain import Audit
 from policyfs.journal.compression import compress
 from policyfs.journal.keys import KeyStore
 from tests.fuzz.seeds import KINDS, seeds_of
+from tests.mount.test_forward import POLICY as FORWARDED
 from tests.support.machine.late_imports import new_notes, noted
 from tests.support.machine.processes import call_as, tool_as, wait_for
 from tests.support.mount.daemons import policyfs
@@ -119,18 +120,10 @@ def test_forward_imports_nothing_once_confined(place: Path) -> None:
     assert done.returncode == 1  # some sinks take nothing
 
 
-POLICY = """\
-apiVersion: policyfs/v1
-kind: Policy
-metadata: {name: late}
-apps: {camera: {uid: 10010}, gallery: {uid: 10011}}
-rules:
-  - {id: all, allow: [all], who: {app: camera}, paths: "/**"}
-  - {id: look, allow: [see, read], who: {app: gallery}, paths: "/**"}
-  - {id: no-place, require: {redact: [location]}, who: {app: gallery}, paths: "/**"}
-  - {id: private, deny: [read], who: {app: gallery}, paths: "/private/**"}
-  - {id: photos, require: {content: [image/jpeg]}, who: {app: camera}, paths: "/photos/**"}
-"""
+POLICY = (
+    FORWARDED
+    + '  - {id: photos, require: {content: [image/jpeg]}, who: {app: camera}, paths: "/photos/**"}\n'
+)
 
 
 def test_a_daemon_and_its_workers_import_nothing_once_confined(

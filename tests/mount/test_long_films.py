@@ -11,27 +11,16 @@ from typing import Final
 
 import pytest
 
-from policyfs.content.frame_requests import SHORT_BYTES
+from policyfs.content.whole_plans import SHORT_BYTES
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
+from tests.mount.test_messages_in_frames import GALLERY, MAPS, POLICY
 from tests.support.machine.images import file_system
 from tests.support.machine.processes import call_as
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 from tests.support.samples.movies import AVCC, CITY, Track, movie, sei, u32
 
-MAPS, GALLERY = 10010, 10011
-POLICY = f"""\
-apiVersion: policyfs/v1
-kind: Policy
-metadata: {{name: films}}
-apps:
-  maps: {{uid: {MAPS}, grants: [media.location]}}
-  gallery: {{uid: {GALLERY}}}
-rules:
-  - {{id: read, allow: [see, read], paths: "/**"}}
-  - {{id: no-location, require: {{redact: location}}, who: {{not: {{grant: media.location}}}}, paths: "/**"}}
-"""
 SLICE_BYTES: Final = 2 << 20
 FRAMES: Final = SHORT_BYTES // SLICE_BYTES + 4
 MESSAGE: Final = sei(5, bytes(range(16, 32)) + CITY)

@@ -6,13 +6,13 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from policyfs.cli import main, run
 from policyfs.errors import EXIT_REFUSED, EXIT_USAGE, PolicyfsError
+from tests.support.machine.inchild import child
 
 APP = 10010
 _OF_LIBC = 1 << 31 | 1 << 32
@@ -112,20 +112,6 @@ def test_a_place_is_free_again_after_a_failure(place: Path, monkeypatch) -> None
 
 
 # -- the end ---------------------------------------------------------------------------------------------
-
-
-def child(work: Callable[[], int]) -> int:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os._exit(work())
-        finally:
-            os._exit(99)
-    return pid
-
-
-def exit_code(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_the_daemon_is_ended_and_its_failure_told(capfd) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from policyfs.cli import run_command
 from policyfs.cli.run_command import Identity
+from tests.support.machine.inchild import child, exit_code
 from tests.support.machine.processes import call_as
 
 APP = 10010
@@ -111,20 +112,6 @@ def test_a_command_has_nothing_of_its_caller(place: Path, handlers: None, capfd,
     assert (here, uid) == ("/", str(APP))
     assert fds == "0 1 2 3", "the last one is of ls"
     assert int(signals.split()[1], 16) & ~_OF_LIBC == 0
-
-
-def child(work: Callable[[], int]) -> int:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os._exit(work())
-        finally:
-            os._exit(99)
-    return pid
-
-
-def exit_code(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_signals_are_handed_on_to_the_command(place: Path) -> None:

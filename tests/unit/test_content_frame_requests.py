@@ -1,19 +1,15 @@
-"""Tests of requests to look at frames of a film, and of the plan that is made from their answers."""
+"""Tests of the payload of requests to look at frames of a film."""
 
 from __future__ import annotations
 
-import dataclasses
 from array import array
 
 import pytest
-import trio
 
 from policyfs.content import frame_requests
-from policyfs.content.frame_requests import FrameRequest, batches, is_short, whole_plan
+from policyfs.content.frame_requests import FrameRequest
 from policyfs.content.protocol import WireError
-from policyfs.domain import Patch
 from policyfs.redact.core.frame_table import FrameForm, FrameTable
-from policyfs.redact.core.values import Finding, Outcome, Plan, PlanSize
 
 FORM = FrameForm("H.264", 4)
 WORDS = frozenset({"location", "time"})
@@ -24,24 +20,6 @@ def table(*frames: tuple[int, int]) -> FrameTable:
         array("Q", [start for start, _ in frames]), array("Q", [end for _, end in frames]),
         array("H", [0] * len(frames)), (FORM,),
     )  # fmt: skip
-
-
-def found(*patches: Patch, digest: bytes = b"") -> Plan:
-    outcome = Outcome.PATCH if patches else Outcome.CLEAN
-    notes = tuple(Finding(patch.offset, patch.size, "SEI", "5", "location") for patch in patches)
-    size = PlanSize(sum(patch.size for patch in patches), 160 * len(patches))
-    return Plan(outcome, patches, notes, "", digest, size)
-
-
-def whole(index: Plan, *answers: Plan) -> tuple[Plan, list[list[int]]]:
-    asked: list[list[int]] = []
-    left = list(answers)
-
-    async def look(frames: FrameTable) -> Plan:
-        asked.append(list(frames.starts))
-        return left.pop(0)
-
-    return trio.run(whole_plan, index, look), asked
 
 
 def test_a_request_is_read_as_it_was_packed() -> None:
@@ -61,68 +39,3 @@ def test_more_frames_than_a_request_can_have_are_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr(frame_requests, "MAX_REQUEST_PAYLOAD", 100)
     with pytest.raises(ValueError, match="9 frames"):
         FrameRequest("video/mp4", WORDS, table(*((at, at + 1) for at in range(9)))).pack()
-
-
-def test_a_full_batch_fits_into_a_request() -> None:
-    count = frame_requests.BATCH_FRAMES
-    full = table(*((at, at + 1) for at in range(count + 1)))
-    parts = list(batches(full))
-    assert [len(part) for part in parts] == [count, 1]
-    assert FrameRequest("video/mp4", WORDS, parts[0]).pack()
-
-
-def test_batches_have_each_frame_once_and_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_requests, "BATCH_BYTES", 10)
-    frames = table((0, 4), (4, 10), (10, 50), (50, 51), (60, 61))
-    assert [list(part.starts) for part in batches(frames)] == [[0, 4], [10], [50], [60]]
-    assert list(batches(table())) == []
-
-
-def test_a_short_film_is_one_whose_frames_lie_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_requests, "SHORT_BYTES", 10)
-    assert is_short(found())
-    assert is_short(dataclasses.replace(found(), frames=table((90, 100))))
-    assert not is_short(dataclasses.replace(found(), frames=table((90, 95), (95, 101))))
-
-
-def test_a_plan_that_leaves_no_frame_is_whole() -> None:
-    index = found(Patch(3, zeros=4))
-    assert whole(index) == (index, [])
-
-
-def test_the_plan_of_a_film_is_of_its_index_and_of_all_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_requests, "BATCH_BYTES", 10)
-    frames = table((0, 8), (8, 16), (16, 30))
-    index = dataclasses.replace(found(Patch(90, zeros=4), digest=b"i"), frames=frames)
-    plan, asked = whole(index, found(digest=b"a"), found(Patch(9, zeros=2), digest=b"b"), found(digest=b"c"))
-    assert asked == [[0], [8], [16]]
-    assert (plan.outcome, plan.frames) == (Outcome.PATCH, None)
-    assert plan.patches == (Patch(9, zeros=2), Patch(90, zeros=4))
-    assert [one.offset for one in plan.findings] == [90, 9]
-    assert plan.plan_size == PlanSize(6, 320)
-    other, _ = whole(index, found(digest=b"a"), found(Patch(9, zeros=2), digest=b"B"), found(digest=b"c"))
-    assert plan.digest != other.digest
-
-
-def test_a_film_of_which_nothing_is_hidden_is_clean() -> None:
-    index = Plan(Outcome.PATCH, reason="0 ranges changed", frames=table((0, 8)))
-    plan, _ = whole(index, Plan(Outcome.CLEAN, reason="no part of it"))
-    assert (plan.outcome, plan.reason) == (Outcome.CLEAN, "no part of it")
-
-
-def test_one_frame_that_is_refused_refuses_the_film(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_requests, "BATCH_BYTES", 10)
-    index = dataclasses.replace(found(), frames=table((0, 8), (8, 16), (16, 30)))
-    plan, asked = whole(index, found(), Plan(Outcome.REFUSE, reason="why"))
-    assert (plan.outcome, plan.reason, len(asked)) == (Outcome.REFUSE, "why", 2)
-
-
-def test_patches_that_overlap_refuse_the_film() -> None:
-    index = dataclasses.replace(found(Patch(3, zeros=4)), frames=table((0, 8)))
-    assert whole(index, found(Patch(5, zeros=4)))[0].outcome is Outcome.REFUSE
-
-
-def test_more_patches_than_the_daemon_keeps_refuse_the_film(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_requests, "MAX_PATCHES", 1)
-    index = dataclasses.replace(found(Patch(30, zeros=4)), frames=table((0, 8)))
-    assert "more hidden parts" in whole(index, found(Patch(5, zeros=1)))[0].reason

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.lint.effects import Effects, repeated
 from policyfs.policy.lint.places import Places
+from policyfs.policy.parse import SourceText, parse_policy
+from tests.bench.big_policy import big_policy
 from tests.support.models.policies import APPS
 from tests.support.models.whole_policies import compiled, policy_of
 
@@ -74,3 +78,11 @@ def test_files_hidden_from_a_sync_job(who, found):
     made = compiled(policy(LOOK, f"id: r, deny: [see], who: {who}, paths: '/DCIM/a/***'"), apps=apps)
     said = list(Effects(made.engine.policy).hidden_from_sync(Places(made), groups([made])))
     assert [one.subject for one in said] == (["rule r"] if found else [])
+
+
+def test_a_search_in_a_large_policy_ends_soon() -> None:
+    """Without the bound on the places that are tried, it takes minutes."""
+    large = parse_policy([SourceText("large.yaml", big_policy(1000))])
+    begin_s = time.process_time()
+    list(Effects(large).findings())
+    assert time.process_time() - begin_s < 20

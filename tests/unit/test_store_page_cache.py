@@ -87,7 +87,7 @@ def test_a_read_that_fails_gives_its_buffer_back_at_once(
     def fails(*_: object) -> int:
         raise OSError(errno.EIO, "a bad disk")
 
-    monkeypatch.setattr(page_cache, "_read_all", fails)
+    monkeypatch.setattr(page_cache, "read_all", fails)
     monkeypatch.setattr(page_cache, "_read_cached", (lambda *_: 0) if on_thread else fails)
     gc.disable()
     try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Final, NamedTuple, Protocol
 
 from policyfs.content.cache import KindKey
-from policyfs.content.frame_requests import is_short, whole_plan
+from policyfs.content.whole_plans import is_short, whole_plan
 from policyfs.fs.redacted.second_looks import Said, SecondLooks, said_now
 from policyfs.fs.redacted.windows import FilmFrames, WindowRoom
 from policyfs.fs.sharing.kernel_locks import is_urgent

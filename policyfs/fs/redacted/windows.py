@@ -25,7 +25,8 @@ from policyfs.fs.redacted.patching import patched
 from policyfs.linux.libc import proc_fd
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.values import Outcome, Plan
-from policyfs.store.page_cache import read_store
+from policyfs.store.frozen import new_memfd
+from policyfs.store.page_cache import read_all, read_store
 
 MAX_WINDOW_BYTES: Final = 32 << 20
 """The largest window: one read, and the frames at its two ends (redact/core/frame_table.py bounds them)."""
@@ -83,7 +84,7 @@ class FilmFrames:
             return memoryview(b""), f"a frame of the film has more than {MAX_WINDOW_BYTES >> 20} MiB"
         async with self._room.of(lane):
             with _window(end - start) as (memory, buffer):
-                done = await trio.to_thread.run_sync(_fill, fd, buffer, start)
+                done = await trio.to_thread.run_sync(read_all, fd, buffer, start)
                 if done < end - start:
                     return memoryview(b""), "the film has shrunk"
                 plan = await self._look(memory, frames.shifted(-start), lane)
@@ -112,7 +113,7 @@ def refuse_window(gate: Gate, handle: Handle, why: str) -> NoReturn:
 @contextmanager
 def _window(size: int) -> Iterator[tuple[int, memoryview]]:
     """Yield a descriptor of *size* bytes of memory, and a view of them."""
-    fd = os.memfd_create("policyfs-window", os.MFD_CLOEXEC)
+    fd = new_memfd()
     try:
         os.fchmod(fd, 0o400)
         os.ftruncate(fd, size)
@@ -120,14 +121,3 @@ def _window(size: int) -> Iterator[tuple[int, memoryview]]:
             yield fd, buffer
     finally:
         os.close(fd)
-
-
-def _fill(fd: int, buffer: memoryview, offset: int) -> int:
-    """Read into a buffer until it is full, or the file ends. Return the number of bytes."""
-    done = 0
-    while done < len(buffer):
-        count = os.preadv(fd, [buffer[done:]], offset + done)
-        if not count:
-            break
-        done += count
-    return done

@@ -58,17 +58,31 @@ class FrameTable:
     ends: array[int] = field(default_factory=lambda: array("Q"))
     tracks: array[int] = field(default_factory=lambda: array("H"))
     forms: tuple[FrameForm, ...] = ()
-    _longest: int = field(default=-1, compare=False)
+    _measured: tuple[int, int] | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self.starts)
 
+    @property
+    def end(self) -> int:
+        """The offset behind the last byte of any frame; 0 if there is no frame."""
+        return self._measures()[1]
+
+    def _measures(self) -> tuple[int, int]:
+        """Return the size of the longest frame, and *end*.
+
+        A film has up to MAX_FRAMES frames, so both are found once. For a table from a worker unpack() finds
+        them, which may run on a thread.
+        """
+        if self._measured is None:
+            self._measured = max(map(sub, self.ends, self.starts), default=0), max(self.ends, default=0)
+        return self._measured
+
     def overlapping(self, start: int, end: int) -> FrameTable:
         """Return the frames with a byte in [start, end). Offsets and forms stay the same."""
-        if self._longest < 0:
-            self._longest = max(map(sub, self.ends, self.starts), default=0)
-        first = bisect_right(self.starts, start - self._longest) if start > self._longest else 0
+        longest, _ = self._measures()
+        first = bisect_right(self.starts, start - longest) if start > longest else 0
         last = max(first, bisect_left(self.starts, end))
         columns = [column[first:last] for column in (self.starts, self.ends, self.tracks)]
         inside = [behind > start for behind in columns[1]]
@@ -142,7 +156,7 @@ class FrameTable:
         ascending = all(map(ge, islice(self.starts, 1, None), self.starts))
         if not ascending or not all(map(lt, self.starts, self.ends)):
             raise ValueError("frames are out of order, or have no bytes")
-        if max(self.tracks, default=-1) >= len(self.forms) or max(self.ends, default=0) > _MAX_OFFSET:
+        if max(self.tracks, default=-1) >= len(self.forms) or self.end > _MAX_OFFSET:
             raise ValueError("a frame has no form, or lies beyond any file")
 
 

@@ -26,3 +26,19 @@ def in_child(function: Callable[[], Any]) -> Any:
         said = pipe.read()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return json.loads(said) if said else f"killed by {-status}"
+
+
+def child(work: Callable[[], int]) -> int:
+    """Fork a process that ends with the exit code that a function returns. Return its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(work())
+        finally:
+            os._exit(99)
+    return pid
+
+
+def exit_code(pid: int) -> int:
+    """Wait for a process to end. Return its exit code, or the negative number of the signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
