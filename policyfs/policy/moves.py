@@ -137,16 +137,24 @@ class Mover:
         """Return the facts of a file on which the answer to its rename or link can depend
         (Engine.needs_move).
         """
+        ops = Op.CREATE | Op.DELETE
+        if ftype is FileType.DIRECTORY or self.gain(old, new, ftype, same_directory=False):
+            ops |= Op.READ | Op.WRITE  # the answer depends on the right to copy
         need = Need.NOTHING
         for state in (old, new):
-            for op in (Op.READ, Op.WRITE, Op.CREATE, Op.DELETE):
+            for op in ops:
                 need |= engine.needs(who, op, state, ftype)
         caller = engine.caller(who)
-        if ftype is FileType.REGULAR and any(
-            self._profiles.of(state, caller).content_possible() for state in (old, new)
-        ):
+        if ftype is FileType.REGULAR and self._judges_content(old, new, caller):
             need |= Need.KIND | Need.OWNER
         return need
+
+    def _judges_content(self, old: PathState, new: PathState, caller: Caller) -> bool:
+        """Return True if the answer to a file's rename or link depends on the file's content."""
+        here, there = self._profiles.of(old, caller), self._profiles.of(new, caller)
+        if not there.content_possible():
+            return False
+        return self.asks_more(old, new) or bool(there.content_monitors() - here.content_monitors())
 
     def asks_more(self, old: PathState, new: PathState) -> bool:
         """See Engine.asks_more."""
@@ -170,37 +178,33 @@ class Mover:
         ]
 
     def _content(self, engine: Decider, who: Principal, old: End, new: End) -> list[Decision]:
-        """Return one decision for each content requirement of the new path.
+        """Return one decision for each content requirement of the new path that must be met.
 
         A decision is allowed if the moved file meets the requirement. If a requirement in monitor mode is not
-        met, the decision is allowed, and names the rule in *would_deny*. If asks_more() is False, the new
-        path requires nothing that the old path does not require, whichever caller wrote the file. Then the
-        moved file counts as free of the data that the old path forbids, without a search.
+        met, the decision is allowed, and names the rule in *would_deny*. If asks_more() is False, no
+        requirement must be met: the new path requires nothing that the old path does not require, whichever
+        caller wrote the file. So nobody waits until a worker has looked at the file.
         """
         if new.ftype is not FileType.REGULAR:
             return []
         caller = engine.caller(who)
-        # the mover's rules tell nothing about the bytes of another writer: asks_more compares all callers
-        before: set[frozenset[str]] = set()
-        if not self.asks_more(old.state, new.state):
-            before = {live.rule.content for live in self._profiles.of(old.state, caller).content(old.facts)}
-        # if a requirement also lists kinds, a file of such a kind may have passed without a search
-        kept_out = banned(content for content in before if len(content) == 1)
-        facts = new.facts._replace(free_of=new.facts.free_of | kept_out)
+        facts = new.facts
         there = self._profiles.of(new.state, caller)
-        asked = there.content(new.facts)
+        # the mover's rules tell nothing about the bytes of another writer: asks_more compares all callers
+        asked = there.content(facts) if self.asks_more(old.state, new.state) else ()
+        monitors = there.content_monitors() - self._profiles.of(old.state, caller).content_monitors()
         cleaned = to_clean(banned(live.rule.content for live in asked))
         usual, denied = self._table.policy.audit_allowed, self._table.policy.audit_denied
         found = [
             Decision(True, 0, audit=max(usual, Audit.BEST_EFFORT), would_deny=(live.rule.id,))
-            for live in there.monitored_content(new.facts)
-            if not content_met((live.rule.content,), facts)
+            for live in there.monitored_content(facts)
+            if live.rule.id in monitors and not content_met((live.rule.content,), facts)
         ]
         for live in asked:
             content = live.rule.content
             words = banned((content,))
-            met = (bool(words) and content in before) or content_met((content,), facts)
-            certain = live.match(new.facts) is Truth.YES
+            met = content_met((content,), facts)
+            certain = live.match(facts) is Truth.YES
             match = RuleMatch(live.rule.id, live.rule.effect.value, Op.CREATE, certain)
             audit = live.rule.audit_or(usual if met else denied)
             # after EXDEV, mv copies the file: the copy is cleaned, so the copy meets the requirement

@@ -156,6 +156,13 @@ class Profile:
             live.rule.effect is Effect.CONTENT and live.may_match(FileType.REGULAR) for live in self.lives
         )
 
+    def content_monitors(self) -> frozenset[str]:
+        """Return the ids of the content requirements in monitor mode that can apply to a file here."""
+        return frozenset(
+            live.rule.id for live in self.lives
+            if live.rule.effect is Effect.CONTENT and live.rule.monitor and live.may_match(FileType.REGULAR)
+        )  # fmt: skip
+
     def possible(self, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Op:
         """Return the operations among READ, WRITE and ATTR that are allowed for some kind and owner of the
         file.

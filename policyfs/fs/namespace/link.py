@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 
-from policyfs.domain import Decision, FileType, Need
+from policyfs.domain import Decision, FileType, Need, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
@@ -90,6 +90,7 @@ class Linker:
             for state in node.states():
                 need |= self._gate.needed(who, state, node.ftype)
                 need |= engine.needs_move(who, state, new_state, node.ftype)
+                need |= engine.needs(who, Op.READ | Op.WRITE, state, node.ftype)
             generation = self._gate.generation
             facts = await self._gate.facts_of(node, need, who, evidence=evidence)
             async with self._locks.limit(caller.holder, errno.EBUSY):

@@ -492,17 +492,15 @@ class Naive:
         """
         if node.ftype is not FileType.REGULAR or node.facts.kind == "inode/x-empty":
             return 0
+        if not self.asks_more(callers, old.path, node.path):
+            return 0
         free = set(node.facts.free_of)
-        unlike = self.asks_more(callers, old.path, node.path)
-        before = frozenset() if unlike else self.content(caller, old)
-        for patterns in before:
-            free |= words_of_ban(patterns) if len(patterns) == 1 else set()
         asked = self.content(caller, node)
         cleaned = {word for patterns in asked for word in words_of_ban(patterns) if word[:6] == "clean "}
         code = 0
         for patterns in asked:
             words = words_of_ban(patterns)
-            if words and (patterns in before or words <= free):
+            if words and words <= free:
                 continue
             if kind_in(patterns, node.facts.kind) != YES:
                 by_copy = words and all("clean " + word.removeprefix("clean ") in cleaned for word in words)
