@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from policyfs.cli.canary_photo import photo, told
 from policyfs.cli.canary_requests import Answer
-from policyfs.cli.manage import part
+from policyfs.cli.live_mounts import part
 from policyfs.daemon.control import Json
 from policyfs.errors import errno_name
 from policyfs.policy.analysis.canaries import Canary, Sort

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from policyfs.cli import mount
-from policyfs.cli.manage import part
+from policyfs.cli.live_mounts import part
 from policyfs.cli.prover import NotProvedError, Prover, WrongAnswerError
 from policyfs.cli.serve import fork_daemon
 from policyfs.cli.start import Start

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from policyfs.cli.explain_live import Caller, LiveFile
-from policyfs.cli.manage import part
+from policyfs.cli.live_mounts import part
 from policyfs.daemon.control import Json
 from policyfs.domain import KIND_EMPTY, Decision, FileType, Op, Principal
 from policyfs.errors import errno_name

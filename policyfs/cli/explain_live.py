@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from policyfs.cli.manage import ask, known, part
+from policyfs.cli.live_mounts import ask, known, part
 from policyfs.cli.processes import status_file
 from policyfs.daemon.control import Json
 from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Facts, FileType, Op, Principal

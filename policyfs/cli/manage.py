@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator
 
 from policyfs.cli import stale_handles
 from policyfs.cli.health import problems
+from policyfs.cli.live_mounts import all_status, ask, known, part
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.trail.table import shown
@@ -58,16 +57,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "mountpoints", nargs="*", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml for all its mounts"
     )
     reload_.set_defaults(run=run_reload, usage_error=reload_.error)
-
-
-def known(mountpoint: str) -> str:
-    """Return the absolute path of a mountpoint without symlinks. Raises PolicyfsError."""
-    from policyfs.linux.mountinfo import resolve
-
-    try:
-        return resolve(mountpoint)
-    except OSError as error:
-        raise PolicyfsError(f"{mountpoint}: {error.strerror}") from error
 
 
 def run_status(args: argparse.Namespace) -> int:
@@ -130,43 +119,6 @@ def _problems(status: control.Json) -> list[str]:
     return list(map(str, found)) if isinstance(found, list) else []
 
 
-def ask(
-    path: str, command: str, timeout_s: float = 10.0, *, about: str | None = None, **more: str
-) -> control.Json:
-    """Send a command to the daemon of the mount at a path, and return the answer. Raises PolicyfsError.
-
-    about, more: arguments of the command. If no daemon answers, the error explains the state of the mount.
-    """
-    try:
-        return control.ask(control.socket_path(path), command, timeout_s, about=about, **more)
-    except control.NoDaemonError as error:
-        raise PolicyfsError(f"no policyfs daemon answers for {path}: {_instead(path)}") from error
-
-
-def _instead(path: str) -> str:
-    """Return a text for a path at which no daemon answers: the state of the mount, and the remedy."""
-    from policyfs.kernel.probe import MountState, mount_state
-
-    state = mount_state(path)
-    if state is MountState.NONE and os.path.lexists(control.socket_path(path)):
-        return (
-            "there is no policyfs mount: the last daemon here crashed or was killed. Mount again;"
-            " `policyfs audit verify` checks the trail"
-        )
-    if state is MountState.NONE:
-        return "there is no policyfs mount; `policyfs status` lists all policyfs mounts"
-    if state is MountState.DEAD:
-        remedy = f"`policyfs umount {shown(shlex.quote(path))}` removes this mount"
-        return (
-            "the daemon has ended without unmounting (it crashed or was killed), and its mount is still"
-            f" there; {remedy}, then mount again. `policyfs audit verify` checks the trail"
-        )
-    return (
-        f"there is a mount, but its control socket {control.socket_path(path)} is missing;"
-        " set POLICYFS_RUNTIME_DIR to the value that you used for the mount"
-    )
-
-
 def _status_of(path: str, wait_s: float) -> control.Json:
     until = time.monotonic() + wait_s
     while time.monotonic() < until:
@@ -200,33 +152,6 @@ def _of_site(status: control.Json) -> list[str]:
     """Return a line for each difference between a mount and its entry in the site file (a list of mounts)."""
     changes = status.get("site_changes")
     return [f"not as in the site: {change}" for change in changes] if isinstance(changes, list) else []
-
-
-def all_status(silent: list[str]) -> list[control.Json]:
-    """Return the status of every mount that answers. silent: a list that gets the paths of the others."""
-    from policyfs.linux.mountinfo import FSTYPE, mounts
-
-    directory = control.runtime_dir()
-    if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
-        raise PolicyfsError(f"cannot look for mounts in {directory}: run this command as root")
-    mounted = {control.socket_path(mount.path): mount.path for mount in mounts() if mount.fstype == FSTYPE}
-    sockets = sorted(directory.glob("*.sock"))
-    if control.has_own_runtime_dir():  # the sockets of other mounts are elsewhere
-        mounted = {path: mounted[path] for path in sockets if path in mounted}
-    found: list[control.Json] = []
-    for path in sockets:
-        try:
-            found.append(control.ask(path, "status", 2.0))
-        except control.NoDaemonError:
-            continue  # the next loop reports the mount; without a mount, a killed daemon left the socket
-        except control.ControlError as error:
-            silent.append(mounted.get(path, str(path)))
-            print(f"policyfs: {error}", file=sys.stderr)
-        mounted.pop(path, None)
-    for mountpoint in sorted(mounted.values()):  # these have no daemon, or somebody removed the socket
-        silent.append(mountpoint)
-        print(f"policyfs: {shown(mountpoint)}: no daemon answers: {_instead(mountpoint)}", file=sys.stderr)
-    return found
 
 
 def _as_text(status: control.Json) -> str:
@@ -279,15 +204,6 @@ def _contained(held: control.Json) -> str:
     if isinstance(missing, list) and missing:
         return "; ".join(map(str, missing))
     return "few capabilities, no new privileges, system calls filtered, no network"
-
-
-def part(status: control.Json, name: str) -> control.Json:
-    """Return the part of a status with this name.
-
-    Return an empty dictionary if a daemon of another version lacks it.
-    """
-    found = status.get(name)
-    return found if isinstance(found, dict) else {}
 
 
 def run_reload(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import PurePath
 from typing import NamedTuple
 
-from policyfs.cli.manage import all_status
+from policyfs.cli.live_mounts import all_status
 from policyfs.daemon.control import Json
 from policyfs.domain import OWNER_NONE
 from policyfs.errors import PolicyfsError

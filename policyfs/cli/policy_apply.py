@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from policyfs.cli.manage import UnmountedKeepsError, ask, known, part, reload_lines
+from policyfs.cli.live_mounts import ask, known, part
+from policyfs.cli.manage import UnmountedKeepsError, reload_lines
 from policyfs.cli.output import replace_file
 from policyfs.cli.policy_diff import accepted_in, compared
 from policyfs.cli.policy_files import read_sources

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from policyfs.cli.canary_mount import prove_in_memory
 from policyfs.cli.canary_writes import prove_writes
 from policyfs.cli.explain_live import engine_of, sources_of
-from policyfs.cli.manage import known, part
+from policyfs.cli.live_mounts import known, part
 from policyfs.cli.prover import NotProvedError, Prover, WrongAnswerError
 from policyfs.daemon import control
 from policyfs.daemon.control import Json

@@ -17,7 +17,7 @@ from policyfs.cli.canary_answers import not_passed, wrong_with
 from policyfs.cli.canary_photo import KIND, photo
 from policyfs.cli.canary_requests import Answer, Identity, NoAnswerError, ask
 from policyfs.cli.canary_stores import is_there, known_files, planted
-from policyfs.cli.manage import part
+from policyfs.cli.live_mounts import part
 from policyfs.daemon.control import Json
 from policyfs.domain import NO_FACTS, OWNER_NONE, Facts, Op, Principal
 from policyfs.errors import ERRNO_RANK, EXIT_USAGE, PolicyfsError, errno_name

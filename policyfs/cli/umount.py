@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs.cli.manage import known, part
+from policyfs.cli.live_mounts import known, part
 from policyfs.cli.processes import look, status_file
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError

@@ -13,7 +13,7 @@ import pytest
 from policyfs import __version__
 from policyfs.cli import main, manage, stale_handles
 from policyfs.daemon import control
-from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
+from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_REFUSED, EXIT_USAGE
 from policyfs.kernel import probe
 from policyfs.kernel.probe import MountState
 from policyfs.linux import mountinfo
@@ -216,8 +216,6 @@ def test_a_daemon_that_comes_within_the_time_is_waited_for(place: Path, capsys, 
 def test_a_mountpoint_that_does_not_exist_is_an_error(place: Path, capsys) -> None:
     code, _, err = run(capsys, "status", place / "none/below")
     assert (code, "No such file" in err) == (EXIT_REFUSED, True)
-    (place / "link").symlink_to("one")
-    assert manage.known(str(place / "link")) == str(place / "one")
 
 
 @pytest.mark.parametrize(
@@ -352,13 +350,6 @@ def test_strict_ends_who_holds_files_though_an_unmounted_mount_keeps_its_policy(
         code, _, err = run(capsys, "reload", "--strict", place / "one")
     assert (code, ended) == (EXIT_REFUSED, [f"{place}/one"])
     assert "keeps its old policy" in err
-
-
-def test_a_part_of_another_version_is_empty() -> None:
-    assert manage.part({"a": {"b": 1}, "c": [1]}, "a") == {"b": 1}
-    assert manage.part({"c": [1]}, "c") == manage.part({}, "a") == {}
-    with pytest.raises(PolicyfsError):
-        manage.known("/nowhere/below")
 
 
 def test_the_end_of_the_daemon_before_is_shown(place: Path, capsys) -> None:
