@@ -1,4 +1,4 @@
-"""docs/modules.md from the code: every module with its first sentence, and which room imports which.
+"""docs/modules.md from the code: every room with its first sentence, and which room imports which.
 
     python packaging/docs/modules.py        # `make docs` runs it, and a test says when it is to be run
 """
@@ -15,11 +15,12 @@ CHECKOUT = Path(__file__).parents[2]
 PACKAGE = CHECKOUT / "policyfs"
 PAGE = CHECKOUT / "docs/modules.md"
 _HEAD = """\
-# Modules
+# Rooms
 
-Made from the code by `make docs`: each room with its modules, what each is for in its own words, and which
-room imports which. An arrow leads from a room to one that it imports; the import contract in `pyproject.toml`
-holds their order. What a room owns, and what must stay true of it, is in [architecture.md](architecture.md).
+Made from the code by `make docs`: what each room (a package of `policyfs/`) is for, and which imports which.
+An arrow leads to the room that is imported; the import contract in `pyproject.toml` holds the order. What each
+module does is in its first sentence: `grep -m1 '^\"\"\"' policyfs/fs/opening/*.py`. What must stay true of a
+room is in [architecture.md](architecture.md).
 """
 
 
@@ -102,19 +103,13 @@ def picture(pairs: list[tuple[str, str]]) -> str:
 def page() -> str:
     """All of docs/modules.md."""
     known = modules()
-    out = [_HEAD, "## The whole", "", picture(arrows(known, "")), ""]
-    for package in sorted(name for name in known if name and known[name].name == "__init__.py"):
-        own = [name for name in known if name.rpartition(".")[0] == package]
-        rooms = [name for name in own if known[name].name == "__init__.py"]
-        level = "###" if "." in package else "##"
-        out += [f"{level} {package.replace('.', '/')}/", "", summary(known[package]), ""]
-        if len(rooms) > 1:
-            out += [picture(arrows(known, package)), ""]
-        if plain := [name for name in own if name not in rooms]:
-            out += ["| module | |", "|---|---|"]
-            out += [f"| `{name.rpartition('.')[2]}.py` | {summary(known[name])} |" for name in plain]
-            out.append("")
-    return "\n".join(out)
+    out = [_HEAD]
+    for package, title in (("", "The whole"), ("fs", "Inside fs/"), ("redact", "Inside redact/")):
+        out += [f"## {title}", "", picture(arrows(known, package)), ""]
+    rooms = sorted(name for name in known if name and known[name].name == "__init__.py")
+    out += ["## Rooms", "", "| room | |", "|---|---|"]
+    out += [f"| `{name.replace('.', '/')}/` | {summary(known[name])} |" for name in rooms]
+    return "\n".join([*out, ""])
 
 
 if __name__ == "__main__":
