@@ -18,7 +18,7 @@ _HEAD = """\
 # Rooms
 
 Made from the code by `make docs`: what each room (a package of `policyfs/`) is for, and which imports which.
-An arrow leads to the room that is imported; the import contract in `pyproject.toml` holds the order. What each
+An arrow leads to the room that is imported; the import contract in `pyproject.toml` holds the order. What a
 module does is in its first sentence: `grep -m1 '^\"\"\"' policyfs/fs/opening/*.py`. What must stay true of a
 room is in [architecture.md](architecture.md).
 """
