@@ -58,9 +58,10 @@ def test_words_between_stars_are_italic(text: str, roff: str) -> None:
     assert runpy.run_path(str(MANUAL / "generate.py"))["inline"](text) == roff
 
 
-def test_every_option_of_mount_is_in_the_operations_page() -> None:
-    page = (CHECKOUT / "docs/operations.md").read_text("utf-8")
+def test_every_option_of_mount_is_in_the_manual() -> None:
+    """The table of options stands there alone."""
+    page = (MANUAL / "policyfs.1").read_text("utf-8").replace("\\-", "-")
     commands = argparse.ArgumentParser().add_subparsers()
     mount.add_parser(commands)
     options = set(re.findall(r"--[a-z][a-z-]+", commands.choices["mount"].format_help()))
-    assert {option for option in options if f"`{option}" not in page} == {"--help"}
+    assert {option for option in options if option not in page} <= {"--help"}
