@@ -58,4 +58,5 @@ def test_every_decision_has_a_number_a_date_a_status_and_a_row() -> None:
         assert title.startswith(f"# {path.name[:4]}: ")
         found = re.match(r"Status: (in force|given up for \d{4}), since (\d{4}-\d\d-\d\d)\.", status)
         assert found, path
-        assert row == f"| {path.name[:4]} | [{title[8:]}]({path.name}) | {found[2]} | {found[1]} |"
+        given_up = "" if found[1] == "in force" else f" ({found[1]})"
+        assert row == f"| {path.name[:4]} | [{title[8:]}]({path.name}){given_up} |"
