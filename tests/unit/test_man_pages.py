@@ -59,7 +59,6 @@ def test_words_between_stars_are_italic(text: str, roff: str) -> None:
 
 
 def test_every_option_of_mount_is_in_the_manual() -> None:
-    """The table of options stands there alone."""
     page = (MANUAL / "policyfs.1").read_text("utf-8").replace("\\-", "-")
     commands = argparse.ArgumentParser().add_subparsers()
     mount.add_parser(commands)
