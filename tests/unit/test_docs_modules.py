@@ -24,7 +24,6 @@ def generator() -> ModuleType:
 
 
 def test_the_page_is_what_the_code_says(generator: ModuleType) -> None:
-    """If not: make docs."""
     assert generator.page() == generator.PAGE.read_text(encoding="utf-8"), "make docs"
 
 
