@@ -110,8 +110,14 @@ class Tally:
         self.spoke(live, touched, truth, monitor=monitor)
 
     def hide(self, hiding: tuple[Live, ...]) -> None:
-        """Apply the rules that hide a directory above the path."""
+        """Apply the rules that hide a directory above the path, after all other rules.
+
+        Rules in monitor mode could not change the answer then (as in hidden_by).
+        """
         self._hiding = hiding
+        if hiding and not self.lenient:
+            self.would_deny.clear()
+            self.would_allow.clear()
         for live in hiding:
             self.spoke(live, _SEE, Truth.YES, monitor=self.lenient)
             if self.lenient:
@@ -206,7 +212,9 @@ class Tally:
         if self._hiding:
             return self._denied_levels(self._hiding)
         lacking = [self.policy.audit_denied] if self._lacks_allow() else []
-        return self._denied_levels(self._denies) + lacking
+        # every caller sees the root, so there a rule that denies only SEE refuses nothing
+        refused = self.ops if self.unseen else self.ops & ~_SEE
+        return self._denied_levels(live for live in self._denies if live.ops & refused) + lacking
 
     def _denied_levels(self, lives: Iterable[Live]) -> list[Audit]:
         return [live.rule.audit_or(self.policy.audit_denied) for live in lives]

@@ -105,6 +105,21 @@ def test_monitored_rules_are_told_and_change_nothing() -> None:
     assert not tally(READ, allow("b", monitor=True)).decision(bare=False).allowed
 
 
+def test_a_rule_that_hides_nothing_of_the_root_sets_no_level_of_a_refusal_there() -> None:
+    made = tally(SEE | WRITE, allow("a", SEE), deny("d", SEE, audit=Audit.REQUIRED), deny("e", WRITE, audit=Audit.OFF))
+    assert made.decision(bare=True).audit is Audit.OFF
+    made.unseen = True
+    assert made.decision(bare=False).audit is Audit.REQUIRED
+
+
+def test_no_rule_is_tried_out_below_a_hidden_directory() -> None:
+    made = tally(READ, allow("b", monitor=True), deny("d", monitor=True))
+    made.unseen = True
+    made.hide((deny("h", SEE, audit=Audit.OFF),))
+    decision = made.decision(bare=False)
+    assert (decision.would_deny, decision.would_allow, decision.audit) == ((), (), Audit.OFF)
+
+
 def test_a_dry_run_names_the_denies_and_the_missing_allow() -> None:
     denied = tally(READ, allow("a"), deny("d"), lenient=True).decision(bare=False)
     assert (denied.allowed, denied.errno, denied.would_deny) == (True, 0, ("d",))

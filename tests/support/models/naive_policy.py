@@ -375,6 +375,8 @@ class Naive:
                     would_deny.add(rule.id)
                 if rule.monitor and rule.effect is Effect.ALLOW:
                     would_allow.add(rule.id)
+        if not lenient and self.hiding_above(caller, node):
+            would_deny, would_allow = set(), set()
         redact = self.redact(caller, node) if allowed and Op.READ in ops else frozenset()
         content, quarantine = frozenset(), False
         if allowed and Op.WRITE in ops:
@@ -406,12 +408,11 @@ class Naive:
             return max(default if rule.audit is None else rule.audit for rule in hiding)
         levels = []
         for op in ops:
+            if op is Op.SEE and self.seen(caller, node):
+                continue
             denies = self.enforced(caller, op, node, Effect.DENY)
             levels += [default if rule.audit is None else rule.audit for rule in denies]
-            no_one = (
-                self.seen(caller, node) if op is Op.SEE else self.enforced(caller, op, node, Effect.ALLOW)
-            )
-            if not denies and not no_one:
+            if not denies and not (op is not Op.SEE and self.enforced(caller, op, node, Effect.ALLOW)):
                 levels.append(default)
         return max(levels)
 
