@@ -22,6 +22,7 @@ _WITHIN: Final = tuple(tuple(op for op in _OPS if op & ops) for ops in range(int
 """For each set of operations, a tuple of the single operations in it."""
 
 _SEE: Final = int(Op.SEE)
+_READ: Final = int(Op.READ)
 _READ_AT: Final = _OPS.index(int(Op.READ))
 _LEVELS: Final = tuple(Audit)
 
@@ -34,9 +35,8 @@ class RightsMap(NamedTuple):
     Equal maps mean equal rights. allowed: one set for each operation, in the order of Op.ALL. bare: the facts
     of directories that are seen only as the way to a path below. redact: a dictionary from each word to a
     set, without the facts under which READ is refused. content: a dictionary from each content requirement to
-    a set. refused: for each operation, a dictionary from each errno to a set. audits: two tuples with one set
-    for each audit level. A set of the first tuple has the facts under which a rule that refuses or redacts
-    has at least this level. The second tuple is the same for all other rules.
+    a set. refused: for each operation, a dictionary from each errno to a set. audits: for each operation, one
+    set for each audit level: the facts under which the level in tally.Rights.audits is at least this level.
     """
 
     allowed: tuple[int, ...]
@@ -44,7 +44,7 @@ class RightsMap(NamedTuple):
     redact: dict[str, int]
     content: dict[frozenset[str], int]
     refused: tuple[dict[int, int], ...]
-    audits: tuple[tuple[int, ...], tuple[int, ...]]
+    audits: tuple[tuple[int, ...], ...]
 
 
 def gains(before: RightsMap, after: RightsMap) -> bool:
@@ -78,7 +78,7 @@ class RightsTally:
     """
 
     __slots__ = ("_content", "_denied", "_denies", "_granted", "_lacking", "_others", "_profile", "_redact",
-                 "_redacts", "_refusing", "_space", "_unseen", "unsettled")  # fmt: skip
+                 "_refusing", "_space", "_unseen", "unsettled")  # fmt: skip
 
     def __init__(self, profile: Profile, space: FactSpace) -> None:
         self._profile: Final = profile
@@ -88,9 +88,8 @@ class RightsTally:
         self._refusing: Final[dict[tuple[int, int], int]] = {}  # by operation and errno
         self._content: Final[dict[frozenset[str], int]] = {}
         self._redact: Final[dict[str, int]] = {}
-        self._others: Final = dict.fromkeys(_LEVELS, 0)
-        self._denies: Final = dict.fromkeys(_LEVELS, 0)
-        self._redacts: Final = dict.fromkeys(_LEVELS, 0)
+        self._others: Final[dict[tuple[int, Audit], int]] = {}
+        self._denies: Final[dict[tuple[int, Audit], int]] = {}
         self._count()
         granted, denied = self._granted[_SEE], self._denied[_SEE]
         unseen = unsettled = 0
@@ -101,10 +100,8 @@ class RightsTally:
         is_directory = space.ftype is FileType.DIRECTORY
         self._unseen: Final = unseen if is_directory else unseen | unsettled
         self.unsettled: Final = unsettled if is_directory else 0
-        lacking = self._unseen if profile.lost else self._unseen & ~denied
-        for op in _OPS[1:]:
-            lacking |= space.everything & ~(self._granted[op] | self._denied[op])
-        self._lacking: Final = lacking  # the facts under which an operation is refused without a rule
+        # the facts under which SEE is refused without a rule
+        self._lacking: Final = self._unseen if profile.lost else self._unseen & ~denied
 
     def _count(self) -> None:
         """Apply the effects of all rules, as Tally.count does for one combination of facts."""
@@ -114,13 +111,13 @@ class RightsTally:
         for live in self._profile.lives:
             rule, matches = live.rule, self._space.of(live)
             if rule.effect is Effect.ALLOW:
-                _raise(self._others, rule.audit, matches.certain)
+                _raise(self._others, live.ops, rule.audit, matches.certain)
                 if not rule.monitor:
                     _add(self._granted, _WITHIN[live.ops], matches.certain)
             elif rule.effect is Effect.DENY and rule.monitor:
-                _raise(self._others, rule.audit, matches.possible)
+                _raise(self._others, live.ops, rule.audit, matches.possible)
             elif rule.effect is Effect.DENY:
-                _raise(self._denies, rule.audit_or(denied), matches.possible)
+                _raise(self._denies, live.ops, rule.audit_or(denied), matches.possible)
                 _add(self._denied, _WITHIN[live.ops], matches.possible)
                 code = rule.errno or errno.EACCES
                 _add(self._refusing, [(op, code) for op in _WITHIN[live.ops]], matches.possible)
@@ -128,12 +125,13 @@ class RightsTally:
                 redacting.append((live, matches))
                 raw &= self._space.raw(live) | ~matches.possible
             elif self._profile.can_fill:
-                _raise(self._others, rule.audit, matches.possible)
+                _raise(self._others, live.ops, rule.audit, matches.possible)
                 if not rule.monitor:
                     _add(self._content, (rule.content,), matches.possible)
         for live, matches in redacting:
             _add(self._redact, live.rule.redact, matches.possible & ~raw)
-            _raise(self._redacts, live.rule.audit_or(denied), matches.possible & ~raw)
+            _raise(self._others, _READ, live.rule.audit, matches.possible)
+            _raise(self._others, _READ, live.rule.audit_or(denied), matches.possible & ~raw)
 
     def rights(self, *, below: bool) -> RightsMap:
         """Return the rights. below: True if the caller could see some path below this path."""
@@ -146,24 +144,37 @@ class RightsTally:
         refused = tuple(self._refused(op, unseen) for op in _OPS)
         allowed = tuple(everything & ~sum(codes.values()) for codes in refused)
         readable = allowed[_READ_AT]
+        lacking = self._lacking | (0 if below else self.unsettled)
         return RightsMap(
             allowed,
             bare,
             _sparse({word: some & readable for word, some in self._redact.items()}),
             _sparse(self._content),
             refused,
-            (self._refusing_levels(readable, below=below), tuple(self._others.values())),
+            tuple(self._levels(op, some, lacking) for op, some in zip(_OPS, allowed, strict=True)),
         )
 
-    def _refusing_levels(self, readable: int, *, below: bool) -> tuple[int, ...]:
-        """Return the first tuple of ``RightsMap.audits``. readable: the facts under which READ is allowed."""
+    def _levels(self, op: int, allowed: int, lacking: int) -> tuple[int, ...]:
+        """Return the sets of ``RightsMap.audits`` for one operation.
+
+        allowed: the facts under which the operation is allowed. lacking: those under which SEE is refused
+        without a rule.
+        """
         default = self._profile.policy.audit_denied
-        levels = dict.fromkeys(_LEVELS, 0) if self._profile.hiding else dict(self._denies)
-        for live in self._profile.hiding:
-            _raise(levels, live.rule.audit_or(default), self._space.everything)
-        if not self._profile.hiding:
-            _raise(levels, default, self._lacking | (0 if below else self.unsettled))
-        return tuple(some | self._redacts[level] & readable for level, some in levels.items())
+        refusing: dict[tuple[int, Audit], int] = {}
+        if self._profile.hiding:
+            for live in self._profile.hiding:
+                _raise(refusing, op, live.rule.audit_or(default), self._space.everything)
+        else:
+            refusing = {(op, level): self._denies.get((op, level), 0) for level in _LEVELS}
+            if op != _SEE:
+                lacking |= self._space.everything & ~(self._granted[op] | self._denied[op])
+            _raise(refusing, op, default, lacking)
+        refused = self._space.everything & ~allowed
+        return tuple(
+            refusing.get((op, level), 0) & refused | self._others.get((op, level), 0) & allowed
+            for level in _LEVELS
+        )
 
     def _refused(self, op: int, unseen: int) -> dict[int, int]:
         """Return, for each errno, the set of facts under which an operation is refused with this errno.
@@ -189,10 +200,14 @@ def _add(sets: dict[K, int], keys: Iterable[K], some: int) -> None:
         sets[key] = sets.get(key, 0) | some
 
 
-def _raise(levels: dict[Audit, int], level: Audit | None, some: int) -> None:
-    """Add facts to the set of this audit level, and to the sets of all lower levels."""
+def _raise(levels: dict[tuple[int, Audit], int], ops: int, level: Audit | None, some: int) -> None:
+    """Add facts to the sets of this audit level and of all lower levels, for some operations.
+
+    Every request needs SEE, so a rule about SEE counts for all operations.
+    """
     if level is not None:
-        _add(levels, [lower for lower in _LEVELS if lower <= level], some)
+        within = _OPS if ops & _SEE else _WITHIN[ops]
+        _add(levels, [(op, lower) for op in within for lower in _LEVELS if lower <= level], some)
 
 
 def _sparse(sets: dict[K, int]) -> dict[K, int]:

@@ -31,7 +31,8 @@ class Rights(NamedTuple):
 
     allowed: the allowed operations, as bits of Op; SEE also for a bare directory (seen only as the way to a
     path below). refusals: the errno of each operation, 0 if it is allowed. redact: the hidden words; empty if
-    READ is refused. audits: the highest audit level of the rules that refuse or redact, and of the others.
+    READ is refused. audits: for each operation, the highest audit level of the rules that refuse it; if it is
+    allowed, the highest level of the rules that redact, or set a level. None: the default.
     """
 
     allowed: int
@@ -39,7 +40,7 @@ class Rights(NamedTuple):
     redact: frozenset[str]
     content: frozenset[frozenset[str]]
     refusals: tuple[int, ...]
-    audits: tuple[Audit | None, Audit | None]
+    audits: tuple[Audit | None, ...]
 
 
 class Tally:
@@ -128,7 +129,7 @@ class Tally:
         code = self._errno(self.ops)
         if self.lenient and code:
             self.would_deny.extend(live.rule.id for live in self._denies)
-            if self._lacks_allow():
+            if self._lacks_allow(self.ops):
                 self.would_deny.append(NO_ALLOW)
             code = 0
         # a refusal has no obligations (they depend on the kind, and a refusal does not need the kind)
@@ -159,18 +160,22 @@ class Tally:
         refusals = tuple(self._errno(int(op)) for op in Op.ALL)
         allowed = sum(int(op) for op, code in zip(Op.ALL, refusals, strict=True) if not code)
         redact = self._redact() if allowed & _READ else frozenset()
-        redacting = self._redacts if redact else []
         return Rights(
             allowed,
             bare,
             redact,
             frozenset(live.rule.content for live in self._content if not live.rule.monitor),
             refusals,
-            (
-                max(self._refusing_levels() + self._denied_levels(redacting), default=None),
-                max(_levels((*self._allows, *self._content)), default=None),
-            ),
+            tuple(self._level(int(op), code, redact) for op, code in zip(Op.ALL, refusals, strict=True)),
         )
+
+    def _level(self, op: int, code: int, redact: frozenset[str]) -> Audit | None:
+        """Return the value of Rights.audits for one operation."""
+        if code:
+            return max(self._refusing_levels(op | _SEE))
+        lives = (live for live in (*self._allows, *self._content, *self._redacts) if live.ops & (op | _SEE))
+        redacting = self._redacts if redact and op == _READ else ()
+        return max(_levels(lives) + self._denied_levels(redacting), default=None)
 
     def _redact(self) -> frozenset[str]:
         if self._raw:
@@ -187,9 +192,9 @@ class Tally:
             codes.append(errno.EACCES)
         return least(codes)
 
-    def _lacks_allow(self) -> bool:
+    def _lacks_allow(self, ops: int) -> bool:
         """Return True if an operation is refused because no rule allows it."""
-        return (self.unseen and not self.named) or bool(self.ops & ~(self.granted | self.denied) & ~_SEE)
+        return (self.unseen and not self.named) or bool(ops & ~(self.granted | self.denied) & ~_SEE)
 
     def _audit(self, *, denied: bool, redacted: bool) -> Audit:
         """Return the highest audit level of the rules that made the answer.
@@ -198,22 +203,22 @@ class Tally:
         levels that they set count. A rule in monitor mode prevents ``off``, so that its effect is recorded.
         """
         if denied:
-            levels = self._refusing_levels()
+            levels = self._refusing_levels(self.ops)
         else:
             levels = _levels((*self._allows, *self._content, *self._denies, *self._hiding, *self._redacts))
             levels += self._denied_levels(self._redacts) if redacted else []
         level = max(levels, default=self.policy.audit_allowed)
         return max(level, Audit.BEST_EFFORT) if self.would_deny or self.would_allow else level
 
-    def _refusing_levels(self) -> list[Audit]:
-        """Return the levels of all reasons to refuse an operation. Behind a hidden directory only the rules
-        count that hide it.
+    def _refusing_levels(self, ops: int) -> list[Audit]:
+        """Return the levels of all reasons to refuse one of these operations. Behind a hidden directory only the
+        rules count that hide it.
         """
         if self._hiding:
             return self._denied_levels(self._hiding)
-        lacking = [self.policy.audit_denied] if self._lacks_allow() else []
+        lacking = [self.policy.audit_denied] if self._lacks_allow(ops) else []
         # every caller sees the root, so there a rule that denies only SEE refuses nothing
-        refused = self.ops if self.unseen else self.ops & ~_SEE
+        refused = ops if self.unseen else ops & ~_SEE
         return self._denied_levels(live for live in self._denies if live.ops & refused) + lacking
 
     def _denied_levels(self, lives: Iterable[Live]) -> list[Audit]:

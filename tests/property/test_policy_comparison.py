@@ -59,7 +59,7 @@ def told(rights: RightsMap, bit: int) -> Rights:
         frozenset(word for word, some in rights.redact.items() if some & bit),
         frozenset(content for content, some in rights.content.items() if some & bit),
         tuple(map(code, rights.refused)),
-        (level(rights.audits[0]), level(rights.audits[1])),
+        tuple(map(level, rights.audits)),
     )
 
 
@@ -71,7 +71,7 @@ def check(profile: Profile, others: tuple[Live, ...], ftype: FileType, *, below:
         want = profile.rights(ftype, fixed_facts(ftype, facts), below=lambda: below)
         assert told(rights, 1 << number) == want
     outside = told(rights, 1 << len(samples))
-    assert outside == Rights(0, False, frozenset(), frozenset(), (0,) * len(Op.ALL), (None, None))
+    assert outside == Rights(0, False, frozenset(), frozenset(), (0,) * len(Op.ALL), (None,) * len(Op.ALL))
 
 
 @share(0.05)

@@ -106,7 +106,9 @@ def test_monitored_rules_are_told_and_change_nothing() -> None:
 
 
 def test_a_rule_that_hides_nothing_of_the_root_sets_no_level_of_a_refusal_there() -> None:
-    made = tally(SEE | WRITE, allow("a", SEE), deny("d", SEE, audit=Audit.REQUIRED), deny("e", WRITE, audit=Audit.OFF))
+    made = tally(
+        SEE | WRITE, allow("a", SEE), deny("d", SEE, audit=Audit.REQUIRED), deny("e", WRITE, audit=Audit.OFF)
+    )
     assert made.decision(bare=True).audit is Audit.OFF
     made.unseen = True
     assert made.decision(bare=False).audit is Audit.REQUIRED
